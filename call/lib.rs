@@ -1,1 +1,90 @@
-//! Tandem: call.
+//! The neutral call model: what a call is, whoever's API speaks about it. Pure: time, randomness and every answer of the
+//! outside world are arguments; what it wants done are outputs.
+//!
+//! ```text
+//!   leg events ──┐                       ┌── leg commands   (answer, invite, play, record, bridge ...)
+//!   commands ────┼──► Call ── legs ──────┼── fetches        (the next document, please)
+//!   documents ───┤      each runs a      ├── events         (facts for webhooks, records and logs)
+//!   time ────────┘      program          └── next timeout
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod command;
+pub mod event;
+pub mod fetch;
+pub mod id;
+pub mod leg;
+pub mod program;
+pub mod recording;
+pub mod route;
+pub mod stream;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One moment on both clocks: the steady one for timers, the wall's for records.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Never goes back.
+    pub instant: Instant,
+    /// UTC.
+    pub time: Timestamp,
+}
+
+/// Where a request goes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Target {
+    /// Absolute URL.
+    pub url: Arc<str>,
+    /// How.
+    pub method: Method,
+}
+
+/// HTTP methods that applications may choose from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Method {
+    /// Parameters in the query.
+    Get,
+    /// Parameters in the body.
+    #[default]
+    Post,
+}
+
+/// A standing order to be told of progress.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Callback {
+    /// Where to.
+    pub target: Target,
+    /// Where to when `target` fails.
+    pub failover: Option<Target>,
+    /// What of; other moments are not told.
+    pub moments: Vec<Moment>,
+}
+
+impl Callback {
+    /// Whether this moment is to be told.
+    pub fn wants(&self, moment: Moment) -> bool {
+        self.moments.contains(&moment)
+    }
+}
+
+/// Moments an application can ask to be told of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Moment {
+    /// A leg is being set up.
+    Initiated,
+    /// It rings.
+    Ringing,
+    /// It was answered.
+    Answered,
+    /// A leg, a recording ended.
+    Completed,
+    /// A recording runs.
+    InProgress,
+    /// A recording holds nothing.
+    Absent,
+}

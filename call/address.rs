@@ -1,0 +1,157 @@
+//! Who calls and who is called.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A telephone number as dialled: an optional `+`, then 1 to 32 of `0-9 * #`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PhoneNumber(Arc<str>);
+
+impl PhoneNumber {
+    /// The number as written, `+` included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is in international form (`+` and 2 to 15 digits, ITU-T E.164).
+    pub fn is_e164(&self) -> bool {
+        self.0.strip_prefix('+').is_some_and(|digits| {
+            (2..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
+        })
+    }
+}
+
+impl FromStr for PhoneNumber {
+    type Err = NotAPhoneNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        let fits =
+            (1..=32).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b'*' || b == b'#');
+        if fits { Ok(Self(text.into())) } else { Err(NotAPhoneNumber) }
+    }
+}
+
+impl TryFrom<String> for PhoneNumber {
+    type Error = NotAPhoneNumber;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PhoneNumber> for String {
+    fn from(number: PhoneNumber) -> Self {
+        number.0.as_ref().into()
+    }
+}
+
+impl fmt::Display for PhoneNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not a telephone number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAPhoneNumber;
+
+impl fmt::Display for NotAPhoneNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a telephone number")
+    }
+}
+
+impl std::error::Error for NotAPhoneNumber {}
+
+/// One end of a leg.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Address {
+    /// A number, reached over a trunk.
+    Phone(PhoneNumber),
+    /// A SIP URI (`sip:` or `sips:`), kept as written.
+    Sip(Arc<str>),
+    /// A registered endpoint by name.
+    Client(Arc<str>),
+    /// Anything else a caller may call itself (`anonymous`, a bare word).
+    Name(Arc<str>),
+}
+
+impl Address {
+    /// The user part: the number, the SIP user, the name.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Phone(number) => number.as_str(),
+            Self::Client(name) | Self::Name(name) => name,
+            Self::Sip(uri) => {
+                let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
+                let (user, _) = rest.split_once('@').unwrap_or((rest, ""));
+                user.split([':', ';']).next().unwrap_or(user)
+            }
+        }
+    }
+}
+
+impl From<String> for Address {
+    /// Never fails: text that is no number, no SIP URI and no `client:` is a name.
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        let has_scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
+        if let Ok(number) = text.parse() {
+            Self::Phone(number)
+        } else if has_scheme("sip:") || has_scheme("sips:") {
+            Self::Sip(text.into())
+        } else if has_scheme("client:") {
+            Self::Client(text.get("client:".len()..).unwrap_or_default().into())
+        } else {
+            Self::Name(text.into())
+        }
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phone(number) => number.fmt(f),
+            Self::Sip(uri) => f.write_str(uri),
+            Self::Client(name) => write!(f, "client:{name}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_known_by_its_form_and_written_back_as_it_was() {
+        for text in ["+15551230001", "100", "sip:alice@127.0.0.1:5080;transport=tcp", "client:alice", "anonymous"] {
+            assert_eq!(Address::from(text).to_string(), text);
+        }
+        assert!(matches!(Address::from("+15551230001"), Address::Phone(n) if n.is_e164()));
+        assert!(matches!(Address::from("SIP:a@b"), Address::Sip(_)));
+    }
+
+    #[test]
+    fn the_user_of_a_sip_address_is_its_user_part() {
+        assert_eq!(Address::from("sip:alice:pw@host;x=1").user(), "alice");
+        assert_eq!(Address::from("sip:host").user(), "host");
+    }
+}

@@ -1,0 +1,121 @@
+//! What an application may ask of a live leg by request, at any moment.
+
+use crate::Target;
+use crate::id::{LegId, RecordingId, StreamId};
+use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
+use crate::recording::RecordingSpec;
+use crate::stream::StreamSpec;
+
+/// A request to a leg.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// Replaces the leg's client state first, if given.
+    pub client_state: Option<String>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// Answer an inbound leg.
+    Answer {
+        /// Started with the answer.
+        record: Option<RecordingSpec>,
+        /// Started with the answer.
+        stream: Option<StreamSpec>,
+    },
+    /// Refuse an inbound leg.
+    Reject(RejectReason),
+    /// End the leg whatever its state.
+    Hangup,
+    /// End it only if it is not answered yet; otherwise nothing happens.
+    Cancel,
+    /// Abort what runs and run this document (only while in progress).
+    Run(Program),
+    /// Abort what runs and fetch this one (only while in progress).
+    Redirect(Target),
+    /// Play after what already plays or waits; `interrupt` says whether that is cut.
+    Play {
+        /// What.
+        play: Play,
+        /// What becomes of what plays.
+        interrupt: Interrupt,
+    },
+    /// Stop audio.
+    StopPlayback(Interrupt),
+    /// Collect digits beside what plays, or with prompts of its own.
+    Gather(Box<Gather>),
+    /// Stop collecting.
+    StopGather,
+    /// Send DTMF.
+    SendDigits(SendDigits),
+    /// Start a recording.
+    StartRecording(RecordingSpec),
+    /// Stop one, or all.
+    StopRecording(Option<RecordingId>),
+    /// Hold one, or all; the gap stays as silence unless `skip`.
+    PauseRecording(Option<RecordingId>),
+    /// Go on with it.
+    ResumeRecording(Option<RecordingId>),
+    /// Start a stream.
+    StartStream(StreamSpec),
+    /// Stop one, or all.
+    StopStream(Option<StreamId>),
+    /// Join this leg to another one, which by now is in the same call.
+    Bridge {
+        /// The other.
+        with: LegId,
+        /// What becomes of this leg when the other goes.
+        after: crate::program::instruction::AfterBridge,
+    },
+    /// Call somebody and join.
+    Transfer(Box<Dial>),
+    /// Run one instruction after what is queued.
+    Enqueue(Box<Instruction>),
+    /// Only the client state.
+    SetClientState,
+    /// Replace the status callback.
+    SetCallback(Option<crate::Callback>),
+    /// End the leg this many seconds after its answer.
+    TimeLimit(std::time::Duration),
+}
+
+/// What becomes of the audio that plays when something else is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interrupt {
+    /// It ends first.
+    None,
+    /// It is cut; what waits behind it stays.
+    Current,
+    /// It is cut and what waits is dropped.
+    All,
+}
+
+/// What a request started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Accepted {
+    /// The recording it started, if it started one.
+    pub recording: Option<RecordingId>,
+    /// The stream it started, if it started one.
+    pub stream: Option<StreamId>,
+}
+
+/// Why a request cannot be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// No such leg.
+    NoSuchLeg,
+    /// The leg is over.
+    Ended,
+    /// It is not answered yet.
+    NotAnswered,
+    /// It is answered already.
+    AlreadyAnswered,
+    /// No such recording or stream, or none runs.
+    NotRunning,
+    /// One is running and there can be only one.
+    AlreadyRunning,
+    /// It cannot be joined to that leg.
+    CannotBridge,
+}

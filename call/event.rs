@@ -1,0 +1,153 @@
+//! Facts about a call, in the order they happened: for webhooks, the call's record and its log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::fetch::FetchFailure;
+use crate::id::{LegId, OpId};
+use crate::leg::LegInfo;
+use crate::program::instruction::{AudioSource, Warning};
+use crate::recording::Recording;
+use crate::stream::StreamFacts;
+
+/// One fact.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CallEvent {
+    /// When.
+    pub at: Timestamp,
+    /// The leg it is about, as it was right after.
+    pub leg: Arc<LegInfo>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum EventKind {
+    /// The leg came to be: an inbound one is known and waits, an outbound one's INVITE leaves.
+    Initiated,
+    /// It rings; `early_media` if audio already flows.
+    Ringing {
+        /// 183 with SDP.
+        early_media: bool,
+    },
+    /// It was answered.
+    Answered,
+    /// It is over; always the leg's last status fact. `LegInfo::end` says how.
+    Ended,
+    /// A key was pressed.
+    DtmfReceived {
+        /// `0-9 A-D * #`.
+        digit: char,
+    },
+    /// Audio to the leg began.
+    PlaybackStarted(Playback),
+    /// It is over.
+    PlaybackEnded(Playback, PlaybackEnd),
+    /// Digits were collected, or not.
+    GatherEnded {
+        /// What was pressed, without the terminator.
+        digits: String,
+        /// Why it ended.
+        end: GatherEnd,
+        /// The key that ended it.
+        terminator: Option<char>,
+        /// The application's own name for it.
+        id: Option<String>,
+    },
+    /// Joined to another leg.
+    Bridged {
+        /// The other.
+        with: Arc<LegInfo>,
+    },
+    /// No longer joined.
+    Unbridged,
+    /// A recording began, was held, ended: its status says which.
+    Recording(Recording),
+    /// A stream's life.
+    Stream(StreamFacts),
+    /// A dial is over.
+    Dialed(DialResult),
+    /// A document could not be had or read; what follows is the fallback, or the end.
+    FetchFailed {
+        /// What went wrong.
+        failure: FetchFailure,
+    },
+    /// A document had something odd.
+    Warned(Warning),
+}
+
+/// A piece of audio to a leg.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Playback {
+    /// Its operation.
+    pub op: OpId,
+    /// What is heard.
+    pub source: AudioSource,
+    /// Whether it is the prompt of a gather (some applications are not told of those).
+    pub prompt: bool,
+}
+
+/// Why audio to a leg ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PlaybackEnd {
+    /// Played to its end.
+    Completed,
+    /// Stopped by a request, a key or a new document.
+    Stopped,
+    /// The leg ended.
+    Hangup,
+    /// The audio could not be had (404, unreadable, no voice).
+    Failed(String),
+}
+
+/// Why collecting digits ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GatherEnd {
+    /// Enough valid digits, or the terminator after them.
+    Valid,
+    /// Digits, but not valid ones, after the last try.
+    Invalid,
+    /// Nothing, or too little, in time.
+    Timeout,
+    /// Stopped by a request or a new document.
+    Stopped,
+    /// The leg ended.
+    Hangup,
+}
+
+/// How a dial came out.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DialResult {
+    /// How it came out.
+    pub status: DialStatus,
+    /// The leg that was joined, or the last one tried.
+    pub child: Option<LegId>,
+    /// How long the two were joined.
+    pub duration: Duration,
+    /// Whether they were joined at all.
+    pub bridged: bool,
+    /// The final SIP response of the child.
+    pub sip_status: Option<u16>,
+    /// The child's SIP Call-ID.
+    pub sip_call_id: Option<String>,
+    /// The recording of it, whole, if there is one.
+    pub recording: Option<Recording>,
+}
+
+/// How a dial came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DialStatus {
+    /// Joined and over.
+    Completed,
+    /// Busy.
+    Busy,
+    /// Nobody answered.
+    NoAnswer,
+    /// Could not be reached, or refused.
+    Failed,
+    /// Given up.
+    Canceled,
+}

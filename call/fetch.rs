@@ -1,0 +1,105 @@
+//! Asking an application what to do next.
+
+use std::sync::Arc;
+
+use crate::Target;
+use crate::event::DialResult;
+use crate::id::FetchId;
+use crate::leg::LegInfo;
+use crate::recording::Recording;
+use crate::stream::StreamFacts;
+
+/// A request for a document.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fetch {
+    /// Echoed by the answer.
+    pub id: FetchId,
+    /// On whose behalf.
+    pub leg: Arc<LegInfo>,
+    /// Where.
+    pub target: Target,
+    /// Why, with what the application is told besides the leg itself.
+    pub reason: FetchReason,
+}
+
+/// Why a document is asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FetchReason {
+    /// The leg's first.
+    Start,
+    /// It was sent elsewhere by its document or by a request.
+    Redirect,
+    /// Digits were collected.
+    Gathered {
+        /// What was pressed.
+        digits: String,
+        /// The key that ended it.
+        terminator: Option<char>,
+    },
+    /// A recording was made.
+    Recorded {
+        /// It.
+        recording: Recording,
+        /// The key that ended it.
+        key: Option<char>,
+        /// The caller hung up; the answer will be ignored.
+        hangup: bool,
+    },
+    /// A dial is over.
+    Dialed(DialResult),
+    /// A connected stream is over.
+    Connected(StreamFacts),
+    /// The called party's own document before the join.
+    Whisper,
+    /// Another document failed.
+    Fallback {
+        /// How.
+        failure: FetchFailure,
+        /// The one that failed.
+        url: Arc<str>,
+    },
+}
+
+/// Why a document could not be had. Dialects number these.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchFailure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// In words, for the log.
+    pub detail: String,
+}
+
+/// Kinds of failure on the way to a document.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// The URL is no URL, or its target is not allowed.
+    BadUrl,
+    /// The name does not resolve.
+    BadHost,
+    /// No connection in time.
+    ConnectTimeout,
+    /// Connection refused.
+    ConnectRefused,
+    /// Connection lost, or another transport failure.
+    Connection,
+    /// TLS failed.
+    Tls,
+    /// No whole answer in time.
+    Timeout,
+    /// Too many redirects.
+    Redirects,
+    /// An HTTP status other than 2xx.
+    Status(u16),
+    /// Not HTTP.
+    Protocol,
+    /// The document is larger than allowed.
+    TooLarge,
+    /// No body.
+    Empty,
+    /// A content type that is no document.
+    ContentType,
+    /// Not well-formed, or not a document of this provider; the provider's own number.
+    Document(u32),
+    /// Documents kept leading to documents without anything being done.
+    Loop,
+}

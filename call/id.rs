@@ -1,0 +1,84 @@
+//! Identities. Every id is 128 bits; a dialect only *spells* them (`CA` + 32 hex, `v3:` + base64url, a UUID).
+
+use std::fmt;
+
+use rand::RngCore;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u128);
+
+        impl $name {
+            /// A new id: random, with the version-1 UUID bits set, because one provider shows its ids as such UUIDs.
+            pub fn random(rng: &mut impl RngCore) -> Self {
+                Self(uuid_v1_bits(rng))
+            }
+        }
+
+        impl fmt::Display for $name {
+            /// 32 lower-case hex digits.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:032x})"), self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                u128::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// One B2BUA session: one or more legs (Telnyx: call session).
+    CallId,
+    /// One party's SIP side (Twilio: Call; Telnyx: call leg).
+    LegId,
+    /// One recording.
+    RecordingId,
+    /// One audio stream to a WebSocket.
+    StreamId,
+}
+
+/// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OpId(pub u64);
+
+/// A document request under way; its answer echoes it, so that a late answer to an aborted fetch is known for what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct FetchId(pub u64);
+
+fn uuid_v1_bits(rng: &mut impl RngCore) -> u128 {
+    let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+    (random & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn an_id_reads_as_a_version_1_uuid() {
+        let id = LegId::random(&mut rand::rngs::StdRng::seed_from_u64(7)).to_string();
+        assert_eq!(&id[12..13], "1");
+        assert!("89ab".contains(&id[16..17]));
+    }
+}

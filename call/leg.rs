@@ -1,0 +1,190 @@
+//! One party's side of a call, as everyone outside may see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::id::{CallId, LegId};
+use crate::{Callback, Target};
+
+/// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LegInfo {
+    /// Its id (the provider's call id).
+    pub id: LegId,
+    /// The session it was born in.
+    pub session: CallId,
+    /// The leg whose dial made this one.
+    pub parent: Option<LegId>,
+    /// Name of the account it belongs to.
+    pub account: Arc<str>,
+    /// Name of the dialect that speaks for it.
+    pub dialect: Arc<str>,
+    /// The application it belongs to (Telnyx: connection id).
+    pub application: Option<Arc<str>>,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The calling party.
+    pub from: Address,
+    /// The called party.
+    pub to: Address,
+    /// Display name of the caller.
+    pub caller_name: Option<String>,
+    /// Who forwarded the call here, if the network said so.
+    pub forwarded_from: Option<String>,
+    /// How far it is.
+    pub status: Status,
+    /// When it came to be.
+    pub created_at: Timestamp,
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+    /// How it ended.
+    pub end: Option<LegEnd>,
+    /// The application's own word, base64.
+    pub client_state: Option<String>,
+    /// What is told of its progress, and where.
+    pub status_callback: Option<Callback>,
+    /// Asked for a document when the one in hand fails.
+    pub fallback: Option<Target>,
+    /// What SIP knew of it.
+    pub sip: SipFacts,
+}
+
+impl LegInfo {
+    /// Whole time from answer to end (or to `now` while it lives); zero if never answered.
+    pub fn duration(&self, now: Timestamp) -> Duration {
+        let end = self.end.as_ref().map_or(now, |end| end.at);
+        self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
+    }
+}
+
+/// Who called whom.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Direction {
+    /// Somebody called us.
+    Inbound,
+    /// We called because an application asked by request.
+    OutboundApi,
+    /// We called to join another leg.
+    OutboundDial,
+}
+
+/// How far a leg is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Status {
+    /// Accepted by the API, nothing sent yet.
+    Queued,
+    /// INVITE sent, or received and not yet answered in any way.
+    Initiated,
+    /// 180 or 183 passed.
+    Ringing,
+    /// Answered.
+    InProgress,
+    /// Answered and over.
+    Completed,
+    /// 486 or 600.
+    Busy,
+    /// Another refusal, or it could not be reached.
+    Failed,
+    /// Nobody answered in time, 480 or 408.
+    NoAnswer,
+    /// Given up by our side, or by the caller, before an answer.
+    Canceled,
+}
+
+impl Status {
+    /// Whether the leg is over.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Busy | Self::Failed | Self::NoAnswer | Self::Canceled)
+    }
+}
+
+/// How a leg ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LegEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: EndCause,
+    /// Whose doing it was.
+    pub by: EndedBy,
+    /// The SIP response that ended it, if one did.
+    pub sip_status: Option<u16>,
+}
+
+/// Why a leg ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum EndCause {
+    /// An answered call was hung up.
+    NormalClearing,
+    /// The caller gave up before an answer.
+    OriginatorCancel,
+    /// Refused.
+    Rejected,
+    /// Busy.
+    Busy,
+    /// Nobody answered in the time given.
+    Timeout,
+    /// The far end said that nobody answers (480, 408).
+    NoAnswer,
+    /// No such number (404, 410, 484, 604).
+    NotFound,
+    /// Its time was up.
+    TimeLimit,
+    /// Something of ours failed (no route, no port, a restart).
+    Failed,
+    /// Anything else.
+    Unspecified,
+}
+
+/// Whose doing an end was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// The leg's far end.
+    Peer,
+    /// The application or its program.
+    Application,
+    /// The leg it was joined to went first.
+    OtherLeg,
+    /// This server.
+    Server,
+}
+
+/// What SIP knew of a leg. Empty where unknown.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct SipFacts {
+    /// The Call-ID header.
+    pub call_id: Option<String>,
+    /// Source address of the INVITE, without port.
+    pub source_ip: Option<std::net::IpAddr>,
+    /// Name of the trunk it came over or went out on.
+    pub trunk: Option<Arc<str>>,
+    /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
+    pub headers: Vec<(String, String)>,
+    /// Codec of the audio once agreed (`PCMU`, `PCMA`).
+    pub codec: Option<String>,
+    /// Codecs the far end offered.
+    pub offered_codecs: Vec<String>,
+    /// Audio quality, once it ended.
+    pub quality: Option<Quality>,
+}
+
+/// RTP counters of a leg at its end.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Quality {
+    /// Packets received.
+    pub packets_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Packets that never came (RFC 3550 §A.3).
+    pub lost: u64,
+    /// Interarrival jitter, ms (RFC 3550 §6.4.1).
+    pub jitter_ms: f32,
+    /// Round trip, ms, when the peer sends RTCP.
+    pub round_trip_ms: Option<f32>,
+    /// Mean opinion score, 1.0 to 4.5.
+    pub mos: Option<f32>,
+}

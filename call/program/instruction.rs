@@ -1,0 +1,283 @@
+//! The closed set of instructions a leg can be given, whoever's words they were written in.
+//!
+//! URLs are absolute here: a dialect resolves them against the document they came from.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::address::Address;
+use crate::recording::RecordingSpec;
+use crate::stream::StreamSpec;
+use crate::{Callback, Target};
+
+/// What a leg does next, in order.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Program {
+    /// Run first to last; when none is left a document-driven leg is hung up.
+    pub instructions: Vec<Instruction>,
+    /// What the reader of the document found odd but could live with; reported once, never fatal.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something in a document that was passed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// The provider's own number for it.
+    pub code: u32,
+    /// What was passed over and where, in words.
+    pub message: String,
+}
+
+/// One instruction.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Instruction {
+    /// Speak or play audio to the leg.
+    Play(Play),
+    /// Send DTMF to the leg: `0-9 A-D * #`, `w` half a second, `W` a second of silence.
+    SendDigits(SendDigits),
+    /// Do nothing for this long.
+    Pause(Duration),
+    /// Collect digits.
+    Gather(Gather),
+    /// Record the leg until it falls silent, presses a key or the time is up.
+    Record(Record),
+    /// Call someone and join them to this leg.
+    Dial(Dial),
+    /// Give the leg's audio to a WebSocket application until it lets go.
+    Connect(Connect),
+    /// Start a stream beside what follows.
+    StartStream(StreamSpec),
+    /// Stop a stream by name; every stream if none is named.
+    StopStream(Option<String>),
+    /// Start recording beside what follows.
+    StartRecording(RecordingSpec),
+    /// Go on with another document.
+    Redirect(Target),
+    /// Refuse the call (only while unanswered; afterwards it hangs up).
+    Reject(RejectReason),
+    /// End the leg.
+    Hangup,
+    /// Send the leg its own audio back until something else happens.
+    Echo,
+}
+
+/// Why a call is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RejectReason {
+    /// 603 Decline.
+    Rejected,
+    /// 486 Busy Here.
+    Busy,
+    /// Any other SIP final response, 400 to 699.
+    Status(u16),
+}
+
+/// Audio to one leg.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Play {
+    /// What is heard.
+    pub source: AudioSource,
+    /// How often; `None` for ever.
+    pub loops: Option<NonZeroU32>,
+}
+
+/// Where audio comes from. The shell synthesises, fetches and decodes; the call only waits for the end of it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum AudioSource {
+    /// Text for a voice.
+    Speech(Speech),
+    /// A file by URL (`http`, `https`; `file` only from the server's own configuration).
+    Url(String),
+    /// A file's bytes.
+    Inline(Bytes),
+    /// A generated tone.
+    Tone(Tone),
+    /// Silence of this length (a pause between prompts).
+    Silence(Duration),
+}
+
+/// Generated tones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tone {
+    /// Ringback of a country (`us`, `uk`, ...; unknown ones sound like `us`), for ever.
+    Ringback(String),
+    /// The tone before a recording.
+    Beep,
+}
+
+/// Text to be spoken.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Speech {
+    /// The words; SSML if `ssml`.
+    pub text: String,
+    /// Whether `text` is SSML markup.
+    pub ssml: bool,
+    /// The voice asked for, in the provider's words; any name maps to some voice.
+    pub voice: Option<String>,
+    /// BCP 47 language.
+    pub language: Option<String>,
+}
+
+/// DTMF to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SendDigits {
+    /// `0-9 A-D * # w W`.
+    pub digits: String,
+    /// Length of each tone.
+    pub tone: Duration,
+}
+
+/// Collect digits.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Gather {
+    /// Played in order before the clock starts; a digit cuts them short if `barge_in`.
+    pub prompts: Vec<Play>,
+    /// Played instead of `prompts` from the second try on, when not empty.
+    pub retry_prompts: Vec<Play>,
+    /// How often to ask before giving up, at least 1.
+    pub tries: u32,
+    /// Fewest digits that count as valid.
+    pub min_digits: u32,
+    /// Collection ends by itself at this many.
+    pub max_digits: Option<u32>,
+    /// Keys that end it and do not count.
+    pub terminators: String,
+    /// Keys that count; `None` for all sixteen.
+    pub valid_digits: Option<String>,
+    /// Silence allowed before the first digit, once the prompts have ended.
+    pub first_digit_timeout: Duration,
+    /// Silence allowed between digits.
+    pub inter_digit_timeout: Duration,
+    /// Longest for one try as a whole, once the prompts have ended.
+    pub total_timeout: Option<Duration>,
+    /// Whether a digit cuts the prompts short.
+    pub barge_in: bool,
+    /// Where the digits go; without it the next instruction runs.
+    pub action: Option<Target>,
+    /// Ask `action` even when nothing was pressed.
+    pub action_on_empty: bool,
+    /// The application's own name for it, echoed.
+    pub id: Option<String>,
+}
+
+/// Record one leg in the foreground.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    /// What is recorded and how; its limits end the instruction.
+    pub spec: RecordingSpec,
+    /// Keys that end it.
+    pub finish_on: String,
+    /// A tone first.
+    pub beep: bool,
+    /// Where the result goes; without it the next instruction runs.
+    pub action: Option<Target>,
+}
+
+/// Call others and join the first that answers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Dial {
+    /// Who; at least one.
+    pub targets: Vec<DialTarget>,
+    /// One after the other instead of all at once.
+    pub sequential: bool,
+    /// How long a target may ring.
+    pub timeout: Duration,
+    /// Longest time the two may be joined.
+    pub time_limit: Option<Duration>,
+    /// Who is said to call; the leg's own caller if `None`.
+    pub caller_id: Option<Address>,
+    /// The name shown with it.
+    pub caller_name: Option<String>,
+    /// Do not answer this leg before a target answers.
+    pub answer_on_bridge: bool,
+    /// Ringback for an answered leg while targets ring: a country, or `None` for silence.
+    pub ring_tone: Option<String>,
+    /// `*` from this leg ends the target's leg.
+    pub hangup_on_star: bool,
+    /// Record the two.
+    pub record: Option<DialRecord>,
+    /// Where the outcome goes; without it the next instruction runs.
+    pub action: Option<Target>,
+    /// What follows when the join is over and there is no action.
+    pub after: AfterBridge,
+    /// If nobody answers an unanswered leg gets the target's own refusal (a plain trunk-to-trunk route).
+    pub pass_failure: bool,
+}
+
+/// What becomes of a leg when the one it was joined to is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AfterBridge {
+    /// Goes on with its program, or waits for commands.
+    Continue,
+    /// Is hung up too.
+    Hangup,
+}
+
+/// Recording of a dial.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DialRecord {
+    /// From the first ringing instead of from the answer.
+    pub from_ringing: bool,
+    /// What and how.
+    pub spec: RecordingSpec,
+}
+
+/// One to be called.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DialTarget {
+    /// A number (over a trunk), a SIP URI or a registered endpoint.
+    pub to: Address,
+    /// Extra SIP headers on the INVITE.
+    pub headers: Vec<(String, String)>,
+    /// For a peer that challenges.
+    pub credentials: Option<Credentials>,
+    /// Sent once answered, before the join.
+    pub send_digits: Option<String>,
+    /// A document that runs on the target's leg before the join.
+    pub whisper: Option<Target>,
+    /// Progress of the target's leg.
+    pub status: Option<Callback>,
+    /// Opaque word of the application for the target's leg.
+    pub client_state: Option<String>,
+}
+
+impl DialTarget {
+    /// A target with nothing special about it.
+    pub fn new(to: Address) -> Self {
+        Self {
+            to,
+            headers: Vec::new(),
+            credentials: None,
+            send_digits: None,
+            whisper: None,
+            status: None,
+            client_state: None,
+        }
+    }
+}
+
+/// A user and password for digest authentication (RFC 3261 §22).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password; never shown.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Give a leg's audio to a WebSocket application, both ways, until it closes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Connect {
+    /// The stream.
+    pub stream: StreamSpec,
+    /// Asked afterwards; without it the next instruction runs.
+    pub action: Option<Target>,
+}

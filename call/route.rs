@@ -1,0 +1,39 @@
+//! Where an inbound call goes.
+
+use std::sync::Arc;
+
+use crate::program::instruction::{Program, RejectReason};
+use crate::{Callback, Target};
+
+/// The answer to "whose call is this, and who decides about it?"
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// Whose.
+    pub account: Arc<str>,
+    /// The dialect that speaks for it.
+    pub dialect: Arc<str>,
+    /// The application's id, if it goes to one.
+    pub application: Option<Arc<str>>,
+    /// Told of its progress.
+    pub status: Option<Callback>,
+    /// Who decides.
+    pub decision: Decision,
+}
+
+/// Who decides about a call.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Decision {
+    /// An application's document, fetched now.
+    Document {
+        /// The document.
+        target: Target,
+        /// When it fails.
+        fallback: Option<Target>,
+    },
+    /// A program of the configuration.
+    Program(Program),
+    /// An application's commands; the call waits.
+    Commands,
+    /// Nobody: refused.
+    Reject(RejectReason),
+}

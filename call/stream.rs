@@ -1,0 +1,66 @@
+//! Audio to and from a WebSocket application.
+
+use crate::Callback;
+use crate::id::StreamId;
+use crate::recording::Track;
+
+/// A stream as asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StreamSpec {
+    /// `ws:` or `wss:`, absolute.
+    pub url: String,
+    /// The application's name for it.
+    pub name: Option<String>,
+    /// Directions sent to the application.
+    pub track: Track,
+    /// Codec of what is sent; `None`: the leg's own.
+    pub codec: Option<StreamCodec>,
+    /// Whether the application may speak to the leg, and how.
+    pub playout: Option<Playout>,
+    /// Passed to the application in the first message.
+    pub parameters: Vec<(String, String)>,
+    /// Told of its progress.
+    pub callback: Option<Callback>,
+    /// Shown to the application in the handshake.
+    pub auth_token: Option<String>,
+}
+
+/// Codecs of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamCodec {
+    /// ITU-T G.711 µ-law, 8 kHz.
+    Pcmu,
+    /// ITU-T G.711 A-law, 8 kHz.
+    Pcma,
+}
+
+/// How an application's audio is to be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Playout {
+    /// Raw payload of this codec, any length a message.
+    Payload(StreamCodec),
+    /// Each message is a whole audio file (MP3 or WAV).
+    Files,
+}
+
+/// A stream's life, told by the shell.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StreamFacts {
+    /// Its id.
+    pub id: StreamId,
+    /// As asked for.
+    pub spec: StreamSpec,
+    /// What happened.
+    pub status: StreamStatus,
+}
+
+/// What happened to a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamStatus {
+    /// The handshake is done, audio flows.
+    Started,
+    /// It ended as it should.
+    Stopped,
+    /// The application could not be reached or broke off.
+    Failed(String),
+}
