@@ -1,0 +1,177 @@
+//! Dialects: the same call model in each provider's spelling. A dialect only translates; it never performs anything.
+//!
+//! ```text
+//!              CallEvent ──webhook()──► Notice ──seal()──► signed bytes
+//!   Fetch ──fetch()──► DocumentRequest ──seal()──► signed bytes          bytes ──reply()──► Program
+//!   stream frames ◄──StreamWire──► text messages                          REST bodies ──rest.rs──► Command
+//! ```
+
+#[cfg(feature = "telnyx")]
+pub mod telnyx;
+#[cfg(feature = "twilio")]
+pub mod twilio;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tandem_call::event::CallEvent;
+use tandem_call::fetch::{Fetch, FetchFailure};
+use tandem_call::id::StreamId;
+use tandem_call::leg::LegInfo;
+use tandem_call::program::instruction::Program;
+use tandem_call::recording::Track;
+use tandem_call::stream::StreamSpec;
+use tandem_call::{Method, Target};
+use url::Url;
+
+use crate::account::Account;
+
+/// One provider's spelling.
+pub trait Dialect: Send + Sync {
+    /// Its name in configuration and records: `twilio`, `telnyx`.
+    fn name(&self) -> &'static str;
+
+    /// What is sent to ask for a document. Never called for a dialect whose applications only command.
+    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
+
+    /// The document that came back. `base` is the URL it came from after redirects; `None` for one given inline.
+    /// Errors are fatal ones only; what can be passed over becomes a warning in the program.
+    fn reply(&self, base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure>;
+
+    /// What this provider tells of an event, and where; empty if it tells nothing here.
+    fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
+
+    /// The HTTP request for one attempt (1-based) at a notice, signed for this moment. `url` is the notice's target or
+    /// its failover's.
+    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
+
+    /// The provider's number for a failed fetch, for `ErrorCode` and the log.
+    fn failure_code(&self, failure: &FetchFailure) -> u32;
+
+    /// The wire form of a stream to a WebSocket application.
+    fn stream(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        id: StreamId,
+        spec: &StreamSpec,
+        now: Timestamp,
+    ) -> Box<dyn StreamWire>;
+}
+
+/// What a dialect needs to know of the server when it writes.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What callers are told: no trailing slash.
+    pub public_url: String,
+    /// How many notices of this leg's progress were sent before this one.
+    pub sequence: u32,
+}
+
+/// A request to an application, before it is signed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Notice {
+    /// Its name in logs (`call.initiated`, `completed`).
+    pub event: String,
+    /// Where.
+    pub target: Target,
+    /// Where, when that fails.
+    pub failover: Option<Target>,
+    /// What.
+    pub body: Body,
+    /// Whether it is one of the leg's numbered progress notices.
+    pub numbered: bool,
+}
+
+/// A request's parameters.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Body {
+    /// `application/x-www-form-urlencoded`, in this order; in the query when the method is GET.
+    Form(Vec<(String, String)>),
+    /// `application/json`.
+    Json(serde_json::Value),
+}
+
+/// One attempt to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct SealInput<'a> {
+    /// The URL of this attempt, as configured (fragment included).
+    pub url: &'a str,
+    /// How.
+    pub method: Method,
+    /// What.
+    pub body: &'a Body,
+    /// The same for every attempt at one notice.
+    pub id: u128,
+    /// From 1.
+    pub attempt: u32,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// One attempt, ready to send.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sealed {
+    /// Without fragment; with the parameters, if the method is GET.
+    pub url: String,
+    /// All but `Host` and `Content-Length`.
+    pub headers: Vec<(String, String)>,
+    /// Empty for GET.
+    pub body: Bytes,
+}
+
+/// The messages of one stream. Pure; counts sequence numbers itself.
+pub trait StreamWire: Send {
+    /// Headers of the handshake beyond the WebSocket's own, signed. No Origin, no subprotocol.
+    fn handshake(&self) -> Vec<(String, String)>;
+    /// The first message, sent as soon as the socket is open.
+    fn connected(&mut self) -> String;
+    /// Sent when audio begins.
+    fn start(&mut self) -> String;
+    /// Appends one audio message to `out` (cleared by the caller; no allocation once it has grown).
+    fn media(&mut self, frame: &MediaFrame<'_>, out: &mut String);
+    /// A key was pressed; `None` if this stream is not told.
+    fn dtmf(&mut self, digit: char, now: Timestamp) -> Option<String>;
+    /// A mark has been reached.
+    fn mark(&mut self, name: &str) -> String;
+    /// The last message.
+    fn stop(&mut self) -> String;
+    /// Understands one message of the application.
+    fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem>;
+}
+
+/// Audio to the application.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaFrame<'a> {
+    /// `Inbound` or `Outbound`.
+    pub track: Track,
+    /// Since the stream's start, ms.
+    pub timestamp_ms: u64,
+    /// RTP clock units.
+    pub rtp_timestamp: u32,
+    /// 20 ms of the stream's codec.
+    pub payload: &'a [u8],
+}
+
+/// A message of the application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamMessage {
+    /// Audio to be played after what is queued, decoded from base64.
+    Media(Bytes),
+    /// Echo this name when the audio so far has been played.
+    Mark(String),
+    /// Drop the queued audio.
+    Clear,
+    /// Nothing to do.
+    Ignored,
+}
+
+/// A message that could not be used. The stream goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamProblem {
+    /// The provider's number.
+    pub code: u32,
+    /// In words.
+    pub detail: String,
+    /// What to answer, if this provider answers.
+    pub answer: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! The XML verbs that TwiML, TeXML and cXML share.

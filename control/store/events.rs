@@ -1,0 +1,74 @@
+//! The per-call event log: what an operator or the console reads to understand one call.
+
+use jiff::Timestamp;
+use sqlx::any::{AnyConnection, AnyRow};
+
+use super::column::{Columns, hex, microseconds};
+use super::writer::Write;
+use super::{Store, StoreError};
+
+/// Lines of one [`list`] at most.
+const MAXIMUM_LINES: i64 = 10_000;
+
+/// One line of a call's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// The call.
+    pub session: u128,
+    /// The leg that it concerns.
+    pub leg: Option<u128>,
+    /// When it happened.
+    pub at: Timestamp,
+    /// `sip`, `webhook`, `media` or `call`.
+    pub kind: String,
+    /// One line for a human, without secrets.
+    pub text: String,
+    /// JSON for a machine.
+    pub data: Option<String>,
+}
+
+/// Submits the line. When the writer's queue is full the line is dropped and counted
+/// ([`Writer::dropped`](super::writer::Writer::dropped)): the log never slows a call.
+pub fn insert(store: &Store, row: EventRow) {
+    store.writer.try_submit(Write::Event(Box::new(row)));
+}
+
+/// The call's lines in the order in which they were submitted; the first 10,000.
+pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreError> {
+    store.flush().await?;
+    sqlx::query("SELECT * FROM events WHERE session = $1 ORDER BY seq LIMIT $2")
+        .bind(hex(session))
+        .bind(MAXIMUM_LINES)
+        .fetch_all(&store.pool)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+}
+
+/// Stores the line within the writer's transaction.
+pub(super) async fn write(connection: &mut AnyConnection, row: &EventRow, sequence: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO events (session, seq, leg, at, kind, text, data) VALUES ($1, $2, $3, $4, $5, $6, $7)")
+        .bind(hex(row.session))
+        .bind(sequence)
+        .bind(row.leg.map(hex))
+        .bind(microseconds(row.at))
+        .bind(row.kind.clone())
+        .bind(row.text.clone())
+        .bind(row.data.clone())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn read(row: &AnyRow) -> Result<EventRow, StoreError> {
+    let columns = Columns(row);
+    Ok(EventRow {
+        session: columns.id("session")?,
+        leg: columns.optional_id("leg")?,
+        at: columns.time("at")?,
+        kind: columns.text("kind")?,
+        text: columns.text("text")?,
+        data: columns.optional_text("data")?,
+    })
+}

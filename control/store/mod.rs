@@ -1,0 +1,186 @@
+//! The database: history and resources, never live calls.
+//!
+//! ```text
+//!  call tasks ──submit──▶ Writer ──one transaction a batch──▶ SQLite (default)
+//!  REST reads ──flush──▶ calls::list, recordings::get, ... ──▶ or PostgreSQL
+//! ```
+//!
+//! One set of queries serves both databases: identifiers are 32 lower-case hex digits, times microseconds since 1970 UTC,
+//! JSON is text. What changes often (call rows, event lines) goes through the one [`writer`] task, so SQLite sees one
+//! writer and many rows a transaction; every read waits for the writes submitted before it.
+
+pub mod calls;
+mod column;
+pub mod deliveries;
+pub mod events;
+pub mod recordings;
+mod select;
+pub mod server;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::{AnyPool, AnyPoolOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
+
+pub use select::{Cursor, Page, TimeRange};
+use writer::Writer;
+
+/// Every migration in order: version, description, SQL. Never edit one that was released; add the next.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "calls recordings deliveries events",
+    include_str!("migrations/0001_calls_recordings_deliveries_events.sql"),
+)];
+
+/// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
+const POOL_CONNECTIONS: u32 = 8;
+
+/// The pool and the writer. Clones share both.
+#[derive(Clone)]
+pub struct Store {
+    pool: AnyPool,
+    writer: Writer,
+    sequence: Arc<AtomicI64>,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `database.url` is not one that we understand.
+    #[error("database url {url:?}: {reason}")]
+    Url {
+        /// As configured, without its password.
+        url: String,
+        /// What would be right.
+        reason: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("database migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The database refused or did not answer.
+    #[error("database: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// A submitted write was not stored.
+    #[error("write not stored: {0}")]
+    NotWritten(String),
+    /// A stored value is not what this version writes.
+    #[error("column {column} holds {value:?}")]
+    Corrupt {
+        /// The column's name.
+        column: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` (made with its parent directory when missing) or `postgres://...`, and migrates it.
+    ///
+    /// Must be called on a tokio runtime: the writer task starts here.
+    pub async fn open(url: &str) -> Result<Store, StoreError> {
+        sqlx::any::install_default_drivers();
+        let sqlite = url.starts_with("sqlite:");
+        let target = if sqlite { sqlite_target(url)? } else { url.to_owned() };
+        if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            return Err(StoreError::Url { url: without_password(url), reason: "must begin with sqlite: or postgres://".into() });
+        }
+        let pool = AnyPoolOptions::new()
+            .max_connections(POOL_CONNECTIONS)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if sqlite {
+                        // NORMAL in WAL: a commit survives the process being killed; power loss may cost the last ones.
+                        for pragma in ["PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"] {
+                            connection.execute(pragma).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&target)
+            .await?;
+        migrator().run(&pool).await?;
+        let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
+        // Event lines share the sequence: starting at the clock's microseconds keeps a session's lines ordered over restarts.
+        let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
+        let writer = Writer::start(pool.clone(), sequence.clone());
+        Ok(Store { pool, writer, sequence })
+    }
+
+    /// The queue of writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Returns once everything submitted before is stored (or has failed, and was logged).
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.writer.flush().await
+    }
+
+    /// Stores what was submitted, then closes the connections. Later calls answer [`StoreError::Closed`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.pool.close().await;
+    }
+
+    /// The next number of the one order that deliveries and event lines share.
+    fn next_sequence(&self) -> i64 {
+        self.sequence.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|&(version, description, sql)| {
+            Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+/// Makes the directory of an SQLite file, and a URL that makes the file.
+fn sqlite_target(url: &str) -> Result<String, StoreError> {
+    let invalid = |reason: String| StoreError::Url { url: url.to_owned(), reason };
+    let rest = url.strip_prefix("sqlite:").unwrap_or(url);
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (file, options) = rest.split_once('?').unwrap_or((rest, ""));
+    if file.is_empty() || file == ":memory:" {
+        return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
+    }
+    if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
+    }
+    let separator = if options.is_empty() { "" } else { "&" };
+    let mode = if options.contains("mode=") { "" } else { "mode=rwc" };
+    let separator = if mode.is_empty() { "" } else { separator };
+    Ok(format!("sqlite:{file}?{options}{separator}{mode}"))
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}://...{}", url.get(..scheme).unwrap_or_default(), url.get(at..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// SQL put together from literals of this module and `$n` placeholders only.
+fn assembled(sql: String) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql)
+}

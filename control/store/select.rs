@@ -1,0 +1,169 @@
+//! Filtered, paged reads: newest first, and stable while rows are being added.
+
+use jiff::Timestamp;
+use sqlx::any::{Any, AnyArguments, AnyRow};
+use sqlx::query::{Query, QueryScalar};
+
+use super::column::{hex, microseconds};
+use super::{Store, StoreError, assembled};
+
+/// Rows of one page at most, whatever was asked.
+const MAXIMUM_LIMIT: u32 = 1000;
+
+/// A row's place in a list: lists are ordered by time, then id, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The row's `created_at` (calls) or `started_at` (recordings).
+    pub at: Timestamp,
+    /// The row's id.
+    pub id: u128,
+}
+
+/// Which rows of a list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// How many rows, 1 to 1000; a larger number means 1000.
+    pub limit: u32,
+    /// Only rows that come after this one (older); they stay the same when newer rows are added.
+    pub after: Option<Cursor>,
+    /// Only rows that come before this one (newer): the `limit` nearest to it, still newest first.
+    pub before: Option<Cursor>,
+    /// Rows to skip, counted from the cursor or the list's beginning.
+    pub offset: u64,
+}
+
+impl Page {
+    /// The first `limit` rows.
+    pub fn first(limit: u32) -> Page {
+        Page { limit, ..Page::default() }
+    }
+}
+
+/// A span of time, half open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// Inclusive.
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    pub before: Option<Timestamp>,
+}
+
+enum Argument {
+    Text(String),
+    Integer(i64),
+}
+
+/// `WHERE` conditions and their arguments, built up one by one.
+pub(super) struct Conditions {
+    sql: String,
+    arguments: Vec<Argument>,
+}
+
+impl Conditions {
+    pub(super) fn account(account: &str) -> Conditions {
+        let mut conditions = Conditions { sql: String::new(), arguments: Vec::new() };
+        conditions.equal("account", Some(account));
+        conditions
+    }
+
+    pub(super) fn equal(&mut self, column: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            let placeholder = self.bind(Argument::Text(value.to_owned()));
+            self.and(&format!("{column} = {placeholder}"));
+        }
+    }
+
+    pub(super) fn equal_id(&mut self, column: &'static str, id: Option<u128>) {
+        if let Some(id) = id {
+            self.equal(column, Some(&hex(id)));
+        }
+    }
+
+    /// Any value when `values` is empty.
+    pub(super) fn one_of(&mut self, column: &'static str, values: &[String]) {
+        if values.is_empty() {
+            return;
+        }
+        let placeholders: Vec<String> = values.iter().map(|value| self.bind(Argument::Text(value.clone()))).collect();
+        self.and(&format!("{column} IN ({})", placeholders.join(", ")));
+    }
+
+    pub(super) fn within(&mut self, column: &'static str, range: TimeRange) {
+        if let Some(since) = range.since {
+            let placeholder = self.bind(Argument::Integer(microseconds(since)));
+            self.and(&format!("{column} >= {placeholder}"));
+        }
+        if let Some(before) = range.before {
+            let placeholder = self.bind(Argument::Integer(microseconds(before)));
+            self.and(&format!("{column} < {placeholder}"));
+        }
+    }
+
+    /// One page of `table`, newest first by `(time_column, id)`.
+    pub(super) async fn page(
+        mut self,
+        store: &Store,
+        table: &'static str,
+        time_column: &'static str,
+        page: &Page,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let backwards = page.before.is_some() && page.after.is_none();
+        for (cursor, comparison) in [(page.after, "<"), (page.before, ">")] {
+            if let Some(cursor) = cursor {
+                let at = self.bind(Argument::Integer(microseconds(cursor.at)));
+                let id = self.bind(Argument::Text(hex(cursor.id)));
+                self.and(&format!("({time_column}, id) {comparison} ({at}, {id})"));
+            }
+        }
+        let limit = self.bind(Argument::Integer(i64::from(page.limit.clamp(1, MAXIMUM_LIMIT))));
+        let offset = self.bind(Argument::Integer(i64::try_from(page.offset).unwrap_or(i64::MAX)));
+        let order = if backwards { "ASC" } else { "DESC" };
+        let sql = format!(
+            "SELECT * FROM {table} WHERE {} ORDER BY {time_column} {order}, id {order} LIMIT {limit} OFFSET {offset}",
+            self.sql
+        );
+        store.flush().await?;
+        let mut rows = bound(sqlx::query(assembled(sql)), self.arguments).fetch_all(&store.pool).await?;
+        if backwards {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// How many rows of `table` match.
+    pub(super) async fn count(self, store: &Store, table: &'static str) -> Result<u64, StoreError> {
+        let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
+        store.flush().await?;
+        let mut query: QueryScalar<'_, Any, i64, AnyArguments> = sqlx::query_scalar(assembled(sql));
+        for argument in self.arguments {
+            query = match argument {
+                Argument::Text(text) => query.bind(text),
+                Argument::Integer(integer) => query.bind(integer),
+            };
+        }
+        let count = query.fetch_one(&store.pool).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    fn bind(&mut self, argument: Argument) -> String {
+        self.arguments.push(argument);
+        format!("${}", self.arguments.len())
+    }
+
+    fn and(&mut self, condition: &str) {
+        if !self.sql.is_empty() {
+            self.sql.push_str(" AND ");
+        }
+        self.sql.push_str(condition);
+    }
+}
+
+fn bound<'q>(mut query: Query<'q, Any, AnyArguments>, arguments: Vec<Argument>) -> Query<'q, Any, AnyArguments> {
+    for argument in arguments {
+        query = match argument {
+            Argument::Text(text) => query.bind(text),
+            Argument::Integer(integer) => query.bind(integer),
+        };
+    }
+    query
+}

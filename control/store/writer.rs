@@ -1,0 +1,309 @@
+//! The one task that writes: it takes what has queued up and stores it in one transaction.
+//!
+//! A batch ends when 256 writes are taken or the queue is empty; while one commits, the next gathers. So a quiet server
+//! stores each write at once, and a busy one pays one commit for many. Rows superseded within a batch are skipped.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnection, AnyPool};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::calls::{self, CallRow};
+use super::deliveries::{self, DeliveryProgress, DeliveryRow};
+use super::events::{self, EventRow};
+use super::recordings::{self, RecordingRow};
+use super::StoreError;
+
+/// Writes of one transaction at most.
+const BATCH: usize = 256;
+
+/// Writes that may wait. When full, `submit` and `write` wait and `try_submit` drops.
+const QUEUE: usize = 8192;
+
+/// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pauses between retries while the database is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Something to store.
+#[derive(Debug)]
+pub enum Write {
+    /// Add or replace a call row.
+    Call(Box<CallRow>),
+    /// Add or replace a recording row.
+    Recording(Box<RecordingRow>),
+    /// Add a line to a call's log.
+    Event(Box<EventRow>),
+    /// Add a delivery.
+    Delivery(Box<DeliveryRow>),
+    /// Note an attempt at a delivery.
+    DeliveryProgress(Box<DeliveryProgress>),
+}
+
+/// The way to the writer task. Clones share it.
+#[derive(Clone)]
+pub struct Writer {
+    sender: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+    task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+type Acknowledgement = oneshot::Sender<Result<(), StoreError>>;
+
+enum Message {
+    Write(Write, Option<Acknowledgement>),
+    Flush(Acknowledgement),
+    Close,
+}
+
+#[derive(Default)]
+struct Shared {
+    submitted: AtomicU64,
+    finished: AtomicU64,
+    dropped: AtomicU64,
+    lost: AtomicU64,
+    closing: AtomicBool,
+}
+
+impl Writer {
+    pub(super) fn start(pool: AnyPool, sequence: Arc<AtomicI64>) -> Writer {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        let task = WriterTask { pool, sequence, receiver, shared: shared.clone() };
+        let task = Arc::new(Mutex::new(Some(tokio::spawn(task.run()))));
+        Writer { sender, shared, task }
+    }
+
+    /// Queues a write; waits while the queue is full. It is stored soon, also if the database is away for a while.
+    pub async fn submit(&self, write: Write) -> Result<(), StoreError> {
+        self.send(write, None).await
+    }
+
+    /// Queues a write, or drops and counts it when the queue is full.
+    pub fn try_submit(&self, write: Write) {
+        match self.sender.try_reserve() {
+            Ok(permit) => {
+                self.shared.submitted.fetch_add(1, Ordering::SeqCst);
+                permit.send(Message::Write(write, None));
+            }
+            Err(_) => {
+                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Queues a write and returns once it is committed, or after about five seconds without a database.
+    pub async fn write(&self, write: Write) -> Result<(), StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(write, Some(sender)).await?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Returns once everything submitted before is committed (or was refused by the database, and logged).
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let submitted = self.shared.submitted.load(Ordering::SeqCst);
+        if self.shared.finished.load(Ordering::SeqCst) >= submitted {
+            return Ok(());
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.sender.send(Message::Flush(sender)).await.map_err(|_| StoreError::Closed)?;
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Log lines dropped because the queue was full.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes that the database refused, or that were given up at shutdown; each was logged.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Stores what was submitted and ends the task.
+    pub(super) async fn close(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        // An error means that the task has ended already.
+        let _ = self.sender.send(Message::Close).await;
+        if let Some(task) = self.task.lock().await.take() {
+            let _ = task.await;
+        }
+    }
+
+    async fn send(&self, write: Write, acknowledgement: Option<Acknowledgement>) -> Result<(), StoreError> {
+        let permit = self.sender.reserve().await.map_err(|_| StoreError::Closed)?;
+        self.shared.submitted.fetch_add(1, Ordering::SeqCst);
+        permit.send(Message::Write(write, acknowledgement));
+        Ok(())
+    }
+}
+
+struct WriterTask {
+    pool: AnyPool,
+    sequence: Arc<AtomicI64>,
+    receiver: mpsc::Receiver<Message>,
+    shared: Arc<Shared>,
+}
+
+struct Pending {
+    /// `None`: superseded by a later write of the same row in the same batch.
+    write: Option<Write>,
+    acknowledgement: Option<Acknowledgement>,
+}
+
+impl WriterTask {
+    async fn run(mut self) {
+        let mut inbox = Vec::with_capacity(BATCH);
+        while self.receiver.recv_many(&mut inbox, BATCH).await > 0 {
+            let mut batch = Vec::with_capacity(inbox.len());
+            let mut flushes = Vec::new();
+            for message in inbox.drain(..) {
+                match message {
+                    Message::Write(write, acknowledgement) => batch.push(Pending { write: Some(write), acknowledgement }),
+                    Message::Flush(acknowledgement) => flushes.push(acknowledgement),
+                    Message::Close => self.receiver.close(),
+                }
+            }
+            let taken = batch.len() as u64;
+            supersede(&mut batch);
+            self.store(batch, &mut flushes).await;
+            self.shared.finished.fetch_add(taken, Ordering::SeqCst);
+            for flush in flushes {
+                let _ = flush.send(Ok(()));
+            }
+        }
+    }
+
+    /// Stores the batch; what the database refuses is found by storing one by one, and only that is lost.
+    async fn store(&self, batch: Vec<Pending>, flushes: &mut Vec<Acknowledgement>) {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut work = VecDeque::from([batch]);
+        while let Some(mut batch) = work.pop_front() {
+            if batch.is_empty() {
+                continue;
+            }
+            let Err(error) = self.transaction(&batch).await else {
+                acknowledge(batch);
+                continue;
+            };
+            if !is_transient(&error) {
+                if batch.len() > 1 {
+                    for pending in batch.into_iter().rev() {
+                        work.push_front(vec![pending]);
+                    }
+                } else {
+                    self.lose(batch, &error);
+                }
+                continue;
+            }
+            if began.elapsed() >= PATIENCE {
+                refuse_waiting(&mut batch, flushes, &error);
+                if self.shared.closing.load(Ordering::SeqCst) {
+                    self.lose(batch, &error);
+                    continue;
+                }
+            }
+            tracing::warn!(%error, writes = batch.len(), "database away, retrying");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            work.push_front(batch);
+        }
+    }
+
+    async fn transaction(&self, batch: &[Pending]) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
+            self.perform(&mut transaction, write).await?;
+        }
+        transaction.commit().await
+    }
+
+    async fn perform(&self, connection: &mut AnyConnection, write: &Write) -> Result<(), sqlx::Error> {
+        match write {
+            Write::Call(row) => calls::write(connection, row).await,
+            Write::Recording(row) => recordings::write(connection, row).await,
+            Write::Event(row) => {
+                let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+                events::write(connection, row, sequence).await
+            }
+            Write::Delivery(row) => deliveries::write(connection, row).await,
+            Write::DeliveryProgress(progress) => deliveries::write_progress(connection, progress).await,
+        }
+    }
+
+    fn lose(&self, batch: Vec<Pending>, error: &sqlx::Error) {
+        for pending in batch {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "a row could not be stored");
+            if let Some(acknowledgement) = pending.acknowledgement {
+                let _ = acknowledgement.send(Err(StoreError::NotWritten(error.to_string())));
+            }
+        }
+    }
+}
+
+/// Blanks every write whose row a later write of the batch replaces as a whole.
+fn supersede(batch: &mut [Pending]) {
+    #[derive(PartialEq, Eq, Hash)]
+    enum Key {
+        Call(u128),
+        Recording(u128),
+        Delivery(u128),
+    }
+    let mut seen: HashMap<Key, ()> = HashMap::new();
+    for pending in batch.iter_mut().rev() {
+        let key = match &pending.write {
+            Some(Write::Call(row)) => Key::Call(row.id),
+            Some(Write::Recording(row)) => Key::Recording(row.id),
+            Some(Write::DeliveryProgress(progress)) => Key::Delivery(progress.id),
+            _ => continue,
+        };
+        if seen.insert(key, ()).is_some() {
+            pending.write = None;
+        }
+    }
+}
+
+fn acknowledge(batch: Vec<Pending>) {
+    for acknowledgement in batch.into_iter().filter_map(|pending| pending.acknowledgement) {
+        let _ = acknowledgement.send(Ok(()));
+    }
+}
+
+/// Tells those who wait that it was not stored, and forgets their writes, so that the answer stays true.
+fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, error: &sqlx::Error) {
+    let refusal = || Err(StoreError::NotWritten(error.to_string()));
+    for flush in flushes.drain(..) {
+        let _ = flush.send(refusal());
+    }
+    for pending in batch.iter_mut().filter(|pending| pending.acknowledgement.is_some()) {
+        pending.write = None;
+        if let Some(acknowledgement) = pending.acknowledgement.take() {
+            let _ = acknowledgement.send(refusal());
+        }
+    }
+    batch.retain(|pending| pending.write.is_some());
+}
+
+/// Whether the same statement may succeed later: the connection failed, not the row.
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            // SQLite primary and extended codes: BUSY 5, LOCKED 6, IOERR 10, FULL 13, BUSY_SNAPSHOT 517.
+            // PostgreSQL classes: 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system error.
+            matches!(code.as_ref(), "5" | "6" | "10" | "13" | "517")
+                || (code.len() == 5 && ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
