@@ -1,7 +1,8 @@
 //! Call records: one row per leg, which is what providers call a call.
 
 use jiff::Timestamp;
-use sqlx::any::{AnyConnection, AnyRow};
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;

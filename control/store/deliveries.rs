@@ -1,8 +1,9 @@
 //! Webhook deliveries: written before the first attempt, so that a restart loses none.
 
 use jiff::Timestamp;
-use sqlx::any::{AnyConnection, AnyRow};
+use sqlx::AnyConnection;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::writer::Write;

@@ -1,7 +1,8 @@
 //! The per-call event log: what an operator or the console reads to understand one call.
 
 use jiff::Timestamp;
-use sqlx::any::{AnyConnection, AnyRow};
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::writer::Write;

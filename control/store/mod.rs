@@ -28,9 +28,9 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::any::{AnyPool, AnyPoolOptions};
+use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Executor, SqlSafeStr};
+use sqlx::{AnyPool, AssertSqlSafe, Executor, SqlSafeStr};
 
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
@@ -95,7 +95,10 @@ impl Store {
         let sqlite = url.starts_with("sqlite:");
         let target = if sqlite { sqlite_target(url)? } else { url.to_owned() };
         if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
-            return Err(StoreError::Url { url: without_password(url), reason: "must begin with sqlite: or postgres://".into() });
+            return Err(StoreError::Url {
+                url: without_password(url),
+                reason: "must begin with sqlite: or postgres://".into(),
+            });
         }
         let pool = AnyPoolOptions::new()
             .max_connections(POOL_CONNECTIONS)
@@ -104,7 +107,9 @@ impl Store {
                 Box::pin(async move {
                     if sqlite {
                         // NORMAL in WAL: a commit survives the process being killed; power loss may cost the last ones.
-                        for pragma in ["PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"] {
+                        for pragma in
+                            ["PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"]
+                        {
                             connection.execute(pragma).await?;
                         }
                     }
@@ -163,7 +168,8 @@ fn sqlite_target(url: &str) -> Result<String, StoreError> {
         return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
     }
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
+        std::fs::create_dir_all(parent)
+            .map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
     }
     let separator = if options.is_empty() { "" } else { "&" };
     let mode = if options.contains("mode=") { "" } else { "mode=rwc" };

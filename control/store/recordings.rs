@@ -1,7 +1,8 @@
 //! Recordings: one row per file.
 
 use jiff::Timestamp;
-use sqlx::any::{AnyConnection, AnyRow};
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;

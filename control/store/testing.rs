@@ -1,0 +1,107 @@
+//! A real PostgreSQL for tests: made in a temporary directory, started on a free loopback port, gone when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running server; `None` when this machine has no PostgreSQL, which is printed.
+pub(super) struct PostgresServer {
+    postgres: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl PostgresServer {
+    pub(super) fn start() -> Option<PostgresServer> {
+        let Some(programs) = find_programs() else {
+            println!("skipped: no initdb and postgres in PATH or /usr/lib/postgresql/*/bin");
+            return None;
+        };
+        let directory = tempfile::Builder::new().prefix("tandem-postgres").tempdir().expect("temporary directory");
+        let data = directory.path().join("data");
+        if is_root() {
+            let done = Command::new("chown").arg("postgres").arg(directory.path()).status();
+            if !done.is_ok_and(|status| status.success()) {
+                println!("skipped: running as root and there is no user postgres to run the server as");
+                return None;
+            }
+        }
+        let made = as_server_user(&programs.join("initdb"))
+            .args(["--auth=trust", "--username=tandem", "--encoding=UTF8", "--no-sync", "-D"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()
+            .expect("initdb runs");
+        assert!(made.success(), "initdb failed");
+        let port = free_port();
+        let mut postgres = as_server_user(&programs.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(directory.path())
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .args(["-c", "max_connections=60", "-c", "shared_buffers=16MB"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("postgres starts");
+        let mut log = BufReader::new(postgres.stderr.take().expect("stderr is piped")).lines();
+        let mut said = Vec::new();
+        let ready = log.by_ref().map_while(Result::ok).any(|line| {
+            let ready = line.contains("database system is ready to accept connections");
+            said.push(line);
+            ready
+        });
+        assert!(ready, "postgres ended: {said:#?}");
+        // Its pipe must be read to the end, or it would block when it has much to say.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        Some(PostgresServer { postgres, port, _directory: directory })
+    }
+
+    /// Makes a database and gives its URL.
+    pub(super) async fn database(&self, name: &str) -> String {
+        use sqlx::{AssertSqlSafe, Connection, Executor};
+        let url = |database: &str| format!("postgres://tandem@127.0.0.1:{}/{database}", self.port);
+        let mut connection = sqlx::postgres::PgConnection::connect(&url("postgres")).await.expect("connects");
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("database made");
+        url(name)
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        // Interrupt is PostgreSQL's fast shutdown; it disconnects everyone and removes its shared memory.
+        let _ = Command::new("kill").args(["-INT", &self.postgres.id().to_string()]).status();
+        let _ = self.postgres.wait();
+    }
+}
+
+fn find_programs() -> Option<PathBuf> {
+    let installed =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // The versioned directories first: what Debian puts in PATH may be wrappers.
+    installed
+        .chain(std::env::split_paths(&path))
+        .find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
+}
+
+/// PostgreSQL refuses to run as root, so root lends it the user that Debian's package makes.
+fn as_server_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+    command.current_dir("/");
+    command
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id runs");
+    output.stdout.trim_ascii() == b"0"
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}

@@ -1,0 +1,382 @@
+//! The same scenarios on SQLite and on a PostgreSQL that the test starts itself.
+
+use std::pin::Pin;
+
+use jiff::{Timestamp, ToSpan};
+
+use super::calls::{self, CallFilter, CallRow};
+use super::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
+use super::events::{self, EventRow};
+use super::recordings::{self, RecordingFilter, RecordingRow};
+use super::testing::PostgresServer;
+use super::writer::Write;
+use super::{Page, Store, StoreError, TimeRange, server};
+
+type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Names every scenario once: a test each on SQLite, and one table for PostgreSQL.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let directory = tempfile::tempdir().unwrap();
+                let url = format!("sqlite:{}/made/tandem.db", directory.path().display());
+                super::$name(super::Store::open(&url).await.unwrap()).await;
+            })+
+        }
+        const SCENARIOS: &[(&str, Scenario)] = &[$((stringify!($name), |store| Box::pin($name(store)))),+];
+    };
+}
+
+scenarios!(
+    a_call_row_is_read_back_as_written,
+    an_upsert_replaces_all_but_the_creation_time,
+    an_account_sees_and_deletes_only_its_own_calls,
+    calls_are_filtered_by_each_field,
+    pages_stay_the_same_when_newer_calls_arrive,
+    rows_of_the_same_instant_are_paged_without_loss,
+    unfinished_rows_are_found_after_a_restart,
+    recordings_are_read_back_filtered_and_deleted,
+    event_lines_keep_their_order,
+    deliveries_keep_their_order_and_progress,
+    a_burst_of_writes_is_stored_and_collapsed,
+    one_refused_write_does_not_take_others_with_it,
+    heartbeat_is_remembered,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_scenario_holds_on_postgresql() {
+    let Some(server) = PostgresServer::start() else { return };
+    for (index, (name, scenario)) in SCENARIOS.iter().enumerate() {
+        println!("postgresql: {name}");
+        let url = server.database(&format!("scenario_{index}")).await;
+        let store = Store::open(&url).await.unwrap();
+        scenario(store.clone()).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_submitted_before_close_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/tandem.db?mode=rwc", directory.path().display());
+    let store = Store::open(&url).await.unwrap();
+    for id in 0..1000 {
+        calls::upsert(&store, call(id)).await.unwrap();
+    }
+    store.close().await;
+    assert!(matches!(calls::upsert(&store, call(1)).await, Err(StoreError::Closed)));
+    let store = Store::open(&url).await.unwrap();
+    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 1000);
+}
+
+#[tokio::test]
+async fn a_url_of_another_kind_is_refused_without_showing_its_password() {
+    let Err(error) = Store::open("mysql://user:secret@host/db").await else { panic!("must fail") };
+    assert!(matches!(&error, StoreError::Url { .. }));
+    assert!(!error.to_string().contains("secret"), "{error}");
+    assert!(matches!(Store::open("sqlite::memory:").await, Err(StoreError::Url { .. })));
+}
+
+async fn a_call_row_is_read_back_as_written(store: Store) {
+    let mut full = call(u128::MAX - 7);
+    full.parent = Some(1);
+    full.answered_at = Some(time(5));
+    full.ended_at = Some(time(9));
+    full.sip_status = Some(486);
+    full.cause = Some("busy \"here\" ' ü".into());
+    full.details = r#"{"a":[1,null]}"#.into();
+    let sparse = call(2);
+    calls::upsert(&store, full.clone()).await.unwrap();
+    calls::upsert(&store, sparse.clone()).await.unwrap();
+    assert_eq!(calls::get(&store, "acme", full.id).await.unwrap(), Some(full));
+    assert_eq!(calls::get(&store, "acme", 2).await.unwrap(), Some(sparse));
+    assert_eq!(calls::get(&store, "acme", 3).await.unwrap(), None);
+}
+
+async fn an_upsert_replaces_all_but_the_creation_time(store: Store) {
+    let first = call(1);
+    calls::upsert(&store, first.clone()).await.unwrap();
+    store.flush().await.unwrap();
+    let second =
+        CallRow { status: "completed".into(), ended_at: Some(time(60)), created_at: time(99), ..first.clone() };
+    calls::upsert(&store, second.clone()).await.unwrap();
+    let stored = calls::get(&store, "acme", 1).await.unwrap().unwrap();
+    assert_eq!(stored, CallRow { created_at: first.created_at, ..second });
+}
+
+async fn an_account_sees_and_deletes_only_its_own_calls(store: Store) {
+    calls::upsert(&store, call(1)).await.unwrap();
+    calls::upsert(&store, CallRow { account: "other".into(), ..call(2) }).await.unwrap();
+    assert_eq!(calls::get(&store, "other", 1).await.unwrap(), None);
+    assert!(!calls::delete(&store, "other", 1).await.unwrap());
+    assert_eq!(calls::list(&store, "other", &CallFilter::default(), &Page::first(50)).await.unwrap().len(), 1);
+    assert!(calls::delete(&store, "acme", 1).await.unwrap());
+    assert!(!calls::delete(&store, "acme", 1).await.unwrap());
+    assert_eq!(calls::get(&store, "acme", 1).await.unwrap(), None);
+}
+
+async fn calls_are_filtered_by_each_field(store: Store) {
+    let rows = [
+        CallRow { to: "+2".into(), ..call(1) },
+        CallRow { from: "+3".into(), ..call(2) },
+        CallRow { parent: Some(1), ..call(3) },
+        CallRow { session: 77, ..call(4) },
+        CallRow { status: "busy".into(), ..call(5) },
+        CallRow { dialect: "second".into(), ..call(6) },
+        CallRow { direction: "outbound".into(), ..call(7) },
+        CallRow { created_at: time(1000), ..call(8) },
+        CallRow { answered_at: Some(time(2000)), ..call(9) },
+        CallRow { ended_at: Some(time(3000)), status: "failed".into(), ..call(10) },
+    ];
+    for row in rows {
+        calls::upsert(&store, row).await.unwrap();
+    }
+    let around = |seconds| TimeRange { since: Some(time(seconds)), before: Some(time(seconds + 1)) };
+    let none = CallFilter::default;
+    let filters: [(CallFilter, &[u128]); 12] = [
+        (CallFilter { to: Some("+2".into()), ..none() }, &[1]),
+        (CallFilter { from: Some("+3".into()), ..none() }, &[2]),
+        (CallFilter { parent: Some(1), ..none() }, &[3]),
+        (CallFilter { session: Some(77), ..none() }, &[4]),
+        (CallFilter { status: vec!["busy".into(), "failed".into()], ..none() }, &[10, 5]),
+        (CallFilter { dialect: Some("second".into()), ..none() }, &[6]),
+        (CallFilter { direction: Some("outbound".into()), ..none() }, &[7]),
+        (CallFilter { created: around(1000), ..none() }, &[8]),
+        (CallFilter { answered: around(2000), ..none() }, &[9]),
+        (CallFilter { ended: around(3000), ..none() }, &[10]),
+        (CallFilter { ended: around(3000), status: vec!["busy".into()], ..none() }, &[]),
+        (CallFilter { created: TimeRange { since: None, before: Some(time(2)) }, ..none() }, &[1]),
+    ];
+    for (filter, expected) in filters {
+        let found = calls::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
+        assert_eq!(calls::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+    }
+}
+
+async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
+    for id in 1..=10 {
+        calls::upsert(&store, call(id)).await.unwrap();
+    }
+    let ids = async |page: Page| -> Vec<u128> {
+        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        rows.iter().map(|row| row.id).collect()
+    };
+    assert_eq!(ids(Page::first(4)).await, [10, 9, 8, 7]);
+    calls::upsert(&store, call(11)).await.unwrap();
+    let after = Some(call(7).cursor());
+    assert_eq!(ids(Page { after, ..Page::first(4) }).await, [6, 5, 4, 3]);
+    assert_eq!(ids(Page { after, offset: 4, ..Page::first(4) }).await, [2, 1]);
+    assert_eq!(ids(Page { before: Some(call(6).cursor()), ..Page::first(4) }).await, [10, 9, 8, 7]);
+    assert_eq!(ids(Page { offset: 10, ..Page::first(4) }).await, [1]);
+    assert_eq!(ids(Page::first(u32::MAX)).await.len(), 11);
+    assert_eq!(ids(Page::first(0)).await, [11]);
+}
+
+async fn rows_of_the_same_instant_are_paged_without_loss(store: Store) {
+    for id in 0..30_u128 {
+        // Spread over the whole hex range, so that the order of text must agree with the order of cursors.
+        calls::upsert(&store, CallRow { created_at: time(1), ..call((id * 7919) << 100 | id) }).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut page = Page::first(7);
+    loop {
+        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        page.after = Some(last.cursor());
+        seen.extend(rows.iter().map(|row| row.id));
+    }
+    let mut sorted = seen.clone();
+    sorted.sort_by(|a, b| b.cmp(a));
+    sorted.dedup();
+    assert_eq!((seen.len(), &seen), (30, &sorted));
+}
+
+async fn unfinished_rows_are_found_after_a_restart(store: Store) {
+    calls::upsert(&store, call(1)).await.unwrap();
+    calls::upsert(&store, CallRow { ended_at: Some(time(3)), ..call(2) }).await.unwrap();
+    recordings::upsert(&store, recording(3)).await.unwrap();
+    recordings::upsert(&store, RecordingRow { ended_at: Some(time(3)), ..recording(4) }).await.unwrap();
+    let calls: Vec<u128> = calls::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
+    let recordings: Vec<u128> = recordings::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!((calls, recordings), (vec![1], vec![3]));
+}
+
+async fn recordings_are_read_back_filtered_and_deleted(store: Store) {
+    let closed =
+        RecordingRow { ended_at: Some(time(9)), duration_ms: Some(8000), bytes: Some(128_044), ..recording(1) };
+    recordings::upsert(&store, recording(1)).await.unwrap();
+    recordings::upsert(&store, closed.clone()).await.unwrap();
+    recordings::upsert(&store, RecordingRow { leg: 50, ..recording(2) }).await.unwrap();
+    recordings::upsert(&store, RecordingRow { session: 60, status: "absent".into(), ..recording(3) }).await.unwrap();
+    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), Some(closed));
+    let none = RecordingFilter::default;
+    let filters: [(RecordingFilter, &[u128]); 6] = [
+        (none(), &[3, 2, 1]),
+        (RecordingFilter { leg: Some(50), ..none() }, &[2]),
+        (RecordingFilter { session: Some(60), ..none() }, &[3]),
+        (RecordingFilter { status: vec!["absent".into()], ..none() }, &[3]),
+        (RecordingFilter { created: TimeRange { since: Some(time(2)), before: None }, ..none() }, &[3, 2]),
+        (RecordingFilter { dialect: Some("no such".into()), ..none() }, &[]),
+    ];
+    for (filter, expected) in filters {
+        let found = recordings::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
+        assert_eq!(recordings::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+    }
+    assert!(!recordings::delete(&store, "other", 1).await.unwrap());
+    assert!(recordings::delete(&store, "acme", 1).await.unwrap());
+    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), None);
+}
+
+async fn event_lines_keep_their_order(store: Store) {
+    let line = |number: usize| EventRow {
+        session: 5,
+        leg: number.is_multiple_of(2).then_some(9),
+        at: time(1),
+        kind: "sip".into(),
+        text: format!("line {number}"),
+        data: number.is_multiple_of(3).then(|| "{}".into()),
+    };
+    for number in 0..500 {
+        events::insert(&store, line(number));
+        events::insert(&store, EventRow { session: 6, ..line(number) });
+    }
+    let expected: Vec<EventRow> = (0..500).map(line).collect();
+    assert_eq!(events::list(&store, 5).await.unwrap(), expected);
+    assert_eq!(events::list(&store, 7).await.unwrap(), []);
+    assert_eq!(store.writer().dropped(), 0);
+}
+
+async fn deliveries_keep_their_order_and_progress(store: Store) {
+    for (id, queue) in [(9, "b"), (8, "a"), (7, "b"), (6, "a")] {
+        deliveries::insert(&store, delivery(id, queue)).await.unwrap();
+    }
+    let ids = |rows: Vec<DeliveryRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(deliveries::pending(&store, 100).await.unwrap()), [8, 6, 9, 7]);
+    assert_eq!(ids(deliveries::pending_in(&store, "b", 1).await.unwrap()), [9]);
+    assert_eq!(deliveries::pending_queues(&store, "", 10).await.unwrap(), ["a", "b"]);
+    assert_eq!(deliveries::pending_queues(&store, "a", 10).await.unwrap(), ["b"]);
+    let progress = DeliveryProgress {
+        id: 9,
+        state: DeliveryState::Pending,
+        attempts: 1,
+        next_at: Some(time(60)),
+        done_at: None,
+        last_status: Some(503),
+        last_error: Some("status 503".into()),
+    };
+    deliveries::update(&store, progress.clone()).await.unwrap();
+    let waiting = deliveries::pending_in(&store, "b", 1).await.unwrap().remove(0);
+    assert_eq!((waiting.attempts, waiting.next_at, waiting.last_status), (1, Some(time(60)), Some(503)));
+    let done = DeliveryProgress { state: DeliveryState::Delivered, done_at: Some(time(61)), ..progress };
+    deliveries::update(&store, done).await.unwrap();
+    assert_eq!(ids(deliveries::pending_in(&store, "b", 10).await.unwrap()), [7]);
+    assert_eq!(ids(deliveries::list(&store, 40).await.unwrap()), [9, 8, 7, 6]);
+}
+
+async fn a_burst_of_writes_is_stored_and_collapsed(store: Store) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..4_u128 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for number in 0..1000_u128 {
+                let row = CallRow { status: format!("step {number}"), ..call(task * 1000 + number % 100) };
+                calls::upsert(&store, row).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let last =
+        CallFilter { status: (900..1000).map(|number| format!("step {number}")).collect(), ..Default::default() };
+    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 400);
+    assert_eq!(calls::count(&store, "acme", &last).await.unwrap(), 400);
+    assert_eq!(store.writer().lost(), 0);
+}
+
+async fn one_refused_write_does_not_take_others_with_it(store: Store) {
+    deliveries::insert(&store, delivery(1, "a")).await.unwrap();
+    calls::upsert(&store, call(1)).await.unwrap();
+    let duplicate = store.writer().write(Write::Delivery(Box::new(delivery(1, "a"))));
+    let (refused, ()) = tokio::join!(duplicate, async { calls::upsert(&store, call(2)).await.unwrap() });
+    assert!(matches!(refused, Err(StoreError::NotWritten(_))), "{refused:?}");
+    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 2);
+    assert_eq!(store.writer().lost(), 1);
+}
+
+async fn heartbeat_is_remembered(store: Store) {
+    assert_eq!(server::last_alive(&store).await.unwrap(), None);
+    server::heartbeat(&store, time(1)).await.unwrap();
+    server::heartbeat(&store, time(2)).await.unwrap();
+    assert_eq!(server::last_alive(&store).await.unwrap(), Some(time(2)));
+}
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap() + seconds.seconds()
+}
+
+fn call(id: u128) -> CallRow {
+    CallRow {
+        id,
+        session: 40,
+        parent: None,
+        account: "acme".into(),
+        dialect: "first".into(),
+        direction: "inbound".into(),
+        from: "+15550001".into(),
+        to: "+15550002".into(),
+        status: "ringing".into(),
+        created_at: time(i64::try_from(id % 1_000_000).unwrap()),
+        answered_at: None,
+        ended_at: None,
+        updated_at: time(0),
+        sip_status: None,
+        cause: None,
+        details: "{}".into(),
+    }
+}
+
+fn recording(id: u128) -> RecordingRow {
+    RecordingRow {
+        id,
+        account: "acme".into(),
+        dialect: "first".into(),
+        leg: 30,
+        session: 40,
+        source: "verb".into(),
+        channels: 1,
+        track: "both".into(),
+        format: "wav".into(),
+        path: format!("{id}.wav"),
+        status: "in-progress".into(),
+        started_at: time(i64::try_from(id % 1_000_000).unwrap()),
+        ended_at: None,
+        duration_ms: None,
+        bytes: None,
+        details: "{}".into(),
+    }
+}
+
+fn delivery(id: u128, queue: &str) -> DeliveryRow {
+    DeliveryRow {
+        id,
+        queue: queue.into(),
+        seq: 0,
+        session: 40,
+        account: "acme".into(),
+        dialect: "first".into(),
+        event: "answered".into(),
+        request: "{}".into(),
+        state: DeliveryState::Pending,
+        attempts: 0,
+        next_at: None,
+        created_at: time(0),
+        done_at: None,
+        last_status: None,
+        last_error: None,
+    }
+}

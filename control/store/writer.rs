@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::any::{AnyConnection, AnyPool};
+use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::StoreError;
 use super::calls::{self, CallRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
 use super::recordings::{self, RecordingRow};
-use super::StoreError;
 
 /// Writes of one transaction at most.
 const BATCH: usize = 256;
@@ -166,7 +166,9 @@ impl WriterTask {
             let mut flushes = Vec::new();
             for message in inbox.drain(..) {
                 match message {
-                    Message::Write(write, acknowledgement) => batch.push(Pending { write: Some(write), acknowledgement }),
+                    Message::Write(write, acknowledgement) => {
+                        batch.push(Pending { write: Some(write), acknowledgement })
+                    }
                     Message::Flush(acknowledgement) => flushes.push(acknowledgement),
                     Message::Close => self.receiver.close(),
                 }
