@@ -1,0 +1,444 @@
+//! The outbound HTTP client: webhooks, documents, media files. Every target is checked, every answer is bounded.
+//!
+//! ```text
+//!  URL ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
+//!      └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
+//! ```
+//!
+//! The check sits where names become addresses, and the connection uses the checked addresses: a name that answers
+//! differently the second time (DNS rebinding) gains nothing. Proxies from the environment are not used, for they would
+//! resolve on their own.
+
+mod cookies;
+mod failure;
+mod policy;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+pub use cookies::CookieJar;
+pub use failure::FetchError;
+pub use policy::NetworkPolicy;
+pub use tls::tls_config;
+
+/// Distinct connect timeouts served by their own connection pool; the least recently made goes first.
+const POOLS: usize = 16;
+
+/// Idle connections are closed before the usual web server (5 s, some 2 s) closes them under a request.
+const IDLE: Duration = Duration::from_millis(1500);
+
+/// The client. Clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Arc<Gate>,
+    tls: Arc<rustls::ClientConfig>,
+    connect_timeout: Duration,
+    pools: Mutex<Vec<(Duration, reqwest::Client)>>,
+}
+
+/// What to send.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// GET, POST, ...
+    pub method: Method,
+    /// `http` or `https`. User and password in it become Basic authentication; a fragment is not sent.
+    pub url: String,
+    /// Name and value; names in any case.
+    pub headers: Vec<(String, String)>,
+    /// Empty: none.
+    pub body: Bytes,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// Octets of the answer's body at most; more is [`FetchError::TooLarge`].
+    pub max_body: usize,
+}
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Name resolution, TCP and TLS together; rounded up to 50 ms. `None`: the client's own.
+    pub connect: Option<Duration>,
+    /// All of it, to the body's last octet, redirects included.
+    pub total: Duration,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// 100 to 999; no status is an error here.
+    pub status: u16,
+    /// As received.
+    pub headers: HeaderMap,
+    /// At most `max_body` octets.
+    pub body: Bytes,
+    /// The URL that answered, without user, password and fragment.
+    pub final_url: String,
+    /// From the call to the last octet.
+    pub elapsed: Duration,
+}
+
+impl Response {
+    /// A header's first value, when it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Which redirects to follow: 301, 302 and 303 as GET without a body, 307 and 308 with method and body kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectRules {
+    /// Hops at most; one more is [`FetchError::TooManyRedirects`].
+    pub limit: u32,
+}
+
+impl RedirectRules {
+    /// As webhook providers do.
+    pub const PROVIDER: RedirectRules = RedirectRules { limit: 10 };
+}
+
+/// Called for each hop of a redirect, after method, URL and body were changed: signs it anew.
+pub type Reseal<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
+
+/// How names become addresses.
+pub trait Lookup: Send + Sync + 'static {
+    /// All addresses of `host`.
+    fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+}
+
+impl Client {
+    /// A client that trusts the web's certificate authorities and asks the system's resolver.
+    ///
+    /// `connect_timeout` holds where a request names none.
+    pub fn new(policy: NetworkPolicy, connect_timeout: Duration) -> io::Result<Client> {
+        Client::with(policy, connect_timeout, tls_config(None)?, Arc::new(SystemResolver))
+    }
+
+    /// A client with other trust (see [`tls_config`]) or another resolver.
+    pub fn with(
+        policy: NetworkPolicy,
+        connect_timeout: Duration,
+        tls: Arc<rustls::ClientConfig>,
+        names: Arc<dyn Lookup>,
+    ) -> io::Result<Client> {
+        let shared = Shared {
+            gate: Arc::new(Gate { policy, names }),
+            tls,
+            connect_timeout: rounded(connect_timeout),
+            pools: Mutex::default(),
+        };
+        let client = Client { shared: Arc::new(shared) };
+        client.pool(client.shared.connect_timeout).map_err(io::Error::other)?;
+        Ok(client)
+    }
+
+    /// The TLS settings, for WebSocket clients that connect on their own.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.shared.tls.clone()
+    }
+
+    /// Sends one request and reads its answer; a redirect is an answer like any other.
+    pub async fn send(&self, request: &Request) -> Result<Response, FetchError> {
+        let began = Instant::now();
+        let exchange = self.exchange(request, began);
+        match tokio::time::timeout(request.timeouts.total, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                Err(FetchError::Timeout(format!("no complete answer in {} ms", request.timeouts.total.as_millis())))
+            }
+        }
+    }
+
+    /// Sends a request and follows its redirects; each hop is checked, sends and takes the jar's cookies, and is signed
+    /// anew by `reseal`. Credentials in headers are dropped at the first hop to another origin.
+    pub async fn send_following(
+        &self,
+        mut request: Request,
+        rules: RedirectRules,
+        mut jar: Option<&mut CookieJar>,
+        mut reseal: Option<Reseal<'_>>,
+    ) -> Result<Response, FetchError> {
+        let began = Instant::now();
+        let total = request.timeouts.total;
+        let mut hops = 0;
+        loop {
+            let mut hop = request.clone();
+            hop.timeouts.total = total.saturating_sub(began.elapsed());
+            let url = parse(&hop.url)?;
+            if let Some(cookie) = jar.as_ref().and_then(|jar| jar.header(&url)) {
+                hop.headers.push(("Cookie".into(), cookie));
+            }
+            let mut response = self.send(&hop).await?;
+            if let Some(jar) = &mut jar {
+                jar.store(&url, &response.headers);
+            }
+            let Some(target) = redirect_target(&url, &response)? else {
+                response.elapsed = began.elapsed();
+                return Ok(response);
+            };
+            if hops == rules.limit {
+                return Err(FetchError::TooManyRedirects(rules.limit));
+            }
+            hops += 1;
+            redirect(&mut request, response.status, &url, &target);
+            if let Some(reseal) = &mut reseal {
+                reseal(&mut request);
+            }
+        }
+    }
+
+    /// Opens a TCP connection under the same policy, for WebSocket clients. `host` is a name or an address, IPv6 with or
+    /// without brackets. `timeout` `None`: the client's connect timeout.
+    pub async fn connect(&self, host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream, FetchError> {
+        let timeout = timeout.unwrap_or(self.shared.connect_timeout);
+        let gate = &self.shared.gate;
+        let attempt = async {
+            let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            let addresses = match literal {
+                Ok(address) => vec![gate.policy.check(address)?],
+                Err(_) => match Host::parse(host).map_err(|error| FetchError::Url(format!("{host}: {error}")))? {
+                    Host::Domain(name) => gate.addresses(&name).await?,
+                    Host::Ipv4(address) => vec![gate.policy.check(address.into())?],
+                    Host::Ipv6(address) => vec![gate.policy.check(address.into())?],
+                },
+            };
+            let mut last = String::from("no address");
+            for address in addresses {
+                match TcpStream::connect(SocketAddr::new(address, port)).await {
+                    Ok(stream) => {
+                        // Small frames must leave at once; a refusal of the option costs only delay.
+                        let _ = stream.set_nodelay(true);
+                        return Ok(stream);
+                    }
+                    Err(error) => last = format!("{address} port {port}: {error}"),
+                }
+            }
+            Err(FetchError::ConnectRefused(last))
+        };
+        match tokio::time::timeout(timeout, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(FetchError::ConnectTimeout(format!("no connection in {} ms", timeout.as_millis()))),
+        }
+    }
+
+    async fn exchange(&self, request: &Request, began: Instant) -> Result<Response, FetchError> {
+        let mut url = parse(&request.url)?;
+        self.shared.gate.check_literal(&url)?;
+        let mut headers = header_map(&request.headers)?;
+        if let Some(authorization) = take_credentials(&mut url)? {
+            headers.entry(header::AUTHORIZATION).or_insert(authorization);
+        }
+        url.set_fragment(None);
+        let final_url = url.to_string();
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url);
+        *outgoing.headers_mut() = headers;
+        if !request.body.is_empty() || request.method == Method::POST {
+            *outgoing.body_mut() = Some(request.body.clone().into());
+        }
+        let pool =
+            self.pool(request.timeouts.connect.unwrap_or(self.shared.connect_timeout)).map_err(failure::classify)?;
+        let mut incoming = pool.execute(outgoing).await.map_err(failure::classify)?;
+        let status = incoming.status().as_u16();
+        let too_large = FetchError::TooLarge { status, limit: request.max_body };
+        if incoming.content_length().is_some_and(|length| length > request.max_body as u64) {
+            return Err(too_large);
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = incoming.chunk().await.map_err(failure::classify)? {
+            if body.len() + chunk.len() > request.max_body {
+                return Err(too_large);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let headers = std::mem::take(incoming.headers_mut());
+        Ok(Response { status, headers, body: body.freeze(), final_url, elapsed: began.elapsed() })
+    }
+
+    /// The connection pool for one connect timeout, which the library below fixes for each pool.
+    fn pool(&self, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+        let timeout = rounded(connect_timeout);
+        let mut pools = self.shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == timeout) {
+            return Ok(pool.clone());
+        }
+        let pool = reqwest::Client::builder()
+            .tls_backend_preconfigured((*self.shared.tls).clone())
+            .dns_resolver(GateResolver(self.shared.gate.clone()))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(timeout)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(64)
+            .http1_title_case_headers()
+            .http1_only()
+            .build()?;
+        if pools.len() >= POOLS {
+            pools.remove(0);
+        }
+        pools.push((timeout, pool.clone()));
+        Ok(pool)
+    }
+}
+
+/// Where names become addresses that the policy allows.
+struct Gate {
+    policy: NetworkPolicy,
+    names: Arc<dyn Lookup>,
+}
+
+impl Gate {
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, FetchError> {
+        let found = self.names.lookup(host).await.map_err(|error| FetchError::Dns(format!("{host}: {error}")))?;
+        let mut refusal = FetchError::Dns(format!("{host}: no address"));
+        let mut allowed = Vec::new();
+        for address in found {
+            match self.policy.check(address) {
+                Ok(address) => allowed.push(address),
+                Err(error) => refusal = FetchError::Refused(format!("{host}: {error}")),
+            }
+        }
+        if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
+    }
+
+    /// Names are checked when they are resolved; an address in the URL never is, so it is checked here.
+    fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),
+            Some(Host::Ipv6(address)) => self.policy.check(address.into()).map(drop),
+            Some(Host::Domain(_)) => Ok(()),
+            None => Err(FetchError::Url("no host".into())),
+        }
+    }
+}
+
+/// The library below takes the resolver as a value of its own.
+struct GateResolver(Arc<Gate>);
+
+impl reqwest::dns::Resolve for GateResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let addresses = gate.addresses(name.as_str()).await?;
+            // Port 0: the URL's port is put in.
+            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+struct SystemResolver;
+
+impl Lookup for SystemResolver {
+    fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        let host = host.to_owned();
+        Box::pin(
+            async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|address| address.ip()).collect()) },
+        )
+    }
+}
+
+fn parse(url: &str) -> Result<Url, FetchError> {
+    let parsed = Url::parse(url).map_err(|error| FetchError::Url(format!("{url}: {error}")))?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        other => Err(FetchError::Url(format!("scheme {other} is not http or https"))),
+    }
+}
+
+fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, FetchError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let invalid = || FetchError::Protocol(format!("header {name:?} cannot be sent"));
+        let value = HeaderValue::from_str(value).map_err(|_| invalid())?;
+        map.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?, value);
+    }
+    Ok(map)
+}
+
+/// Takes user and password out of the URL, as Basic authentication (RFC 7617).
+fn take_credentials(url: &mut Url) -> Result<Option<HeaderValue>, FetchError> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(None);
+    }
+    let decode = |text: &str| percent_decode(text);
+    let mut pair = decode(url.username());
+    pair.push(b':');
+    pair.extend(decode(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
+        .map_err(|error| FetchError::Url(error.to_string()))?;
+    value.set_sensitive(true);
+    // Both fail only for URLs that can have no host, and this one has a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Ok(Some(value))
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        let hex = (first == b'%').then(|| tail.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(octet) => {
+                decoded.push(octet);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => decoded.push(first),
+        }
+    }
+    decoded
+}
+
+/// Where the answer redirects to; `None` when it is no redirect.
+fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers.get(header::LOCATION) else { return Ok(None) };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location {location}: {error}")))?;
+    if target.fragment().is_none() {
+        target.set_fragment(from.fragment());
+    }
+    parse(target.as_str()).map(Some)
+}
+
+fn redirect(request: &mut Request, status: u16, from: &Url, target: &Url) {
+    request.url = target.to_string();
+    let mut dropped: Vec<&str> = Vec::new();
+    if matches!(status, 301..=303) && request.method != Method::HEAD {
+        request.method = Method::GET;
+        request.body = Bytes::new();
+        dropped.extend(["content-type", "content-length", "content-encoding"]);
+    }
+    if from.origin() != target.origin() {
+        dropped.extend(["authorization", "cookie", "proxy-authorization"]);
+    }
+    request.headers.retain(|(name, _)| !dropped.iter().any(|drop| name.eq_ignore_ascii_case(drop)));
+}
+
+/// Up to the next 50 ms, so that few pools are made.
+fn rounded(timeout: Duration) -> Duration {
+    let step = 50;
+    let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(step, 60_000);
+    Duration::from_millis(milliseconds.div_ceil(step) * step)
+}

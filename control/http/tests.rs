@@ -1,0 +1,313 @@
+//! The client against a loopback web server.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::testing::{Answer, WebServer};
+use super::*;
+
+#[tokio::test]
+async fn a_post_arrives_with_its_headers_and_body() {
+    let mut server = WebServer::start(|_| Answer::body("<Response/>").with("X-App", "yes")).await;
+    let mut request = post(server.url("/voice?a=b#rc=2"), "x=1");
+    request.headers.push(("X-Signature".into(), "abc".into()));
+    let response = client().send(&request).await.unwrap();
+    assert_eq!(
+        (response.status, &response.body[..], response.header("x-app")),
+        (200, &b"<Response/>"[..], Some("yes"))
+    );
+    assert_eq!(response.final_url, server.url("/voice?a=b"));
+    let received = server.next().await;
+    assert_eq!(
+        (received.method.as_str(), received.target.as_str(), received.body.as_str()),
+        ("POST", "/voice?a=b", "x=1")
+    );
+    assert_eq!(received.header("x-signature"), Some("abc"));
+    assert_eq!(received.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn user_and_password_of_the_url_become_basic_authentication() {
+    let mut server = WebServer::start(|_| Answer::status(204)).await;
+    let url = format!("http://al%69ce:p%40ss@{}/", server.address);
+    let response = client().send(&get(url)).await.unwrap();
+    assert_eq!(response.final_url, server.url("/"));
+    assert_eq!(server.next().await.header("authorization"), Some("Basic YWxpY2U6cEBzcw=="));
+}
+
+#[tokio::test]
+async fn private_targets_are_refused_however_they_are_spelled() {
+    let server = WebServer::start(|_| Answer::status(200)).await;
+    let names = Names::of(&[
+        ("inside.example", "10.0.0.1"),
+        ("mapped.example", "::ffff:127.0.0.1"),
+        ("public.example", "8.8.8.8"),
+    ]);
+    let strict = with(NetworkPolicy::default(), names);
+    let port = server.address.port();
+    let hosts =
+        "127.0.0.1 0x7f.1 2130706433 127.0.0.1. [::1] [::ffff:7f00:1] inside.example mapped.example 10.9.9.9 0.0.0.0";
+    for host in hosts.split(' ') {
+        let outcome = strict.send(&get(format!("http://{host}:{port}/"))).await;
+        assert!(matches!(outcome, Err(FetchError::Refused(_))), "{host}: {outcome:?}");
+        let outcome = strict.connect(host, port, None).await;
+        assert!(matches!(outcome, Err(FetchError::Refused(_))), "{host}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_checked_address_is_the_one_connected_to() {
+    let mut server = WebServer::start(|_| Answer::status(200)).await;
+    // The second answer would be another: it must never be asked for.
+    let names = Names::of(&[("app.example", "127.0.0.1"), ("app.example", "10.0.0.1")]);
+    let client = with(loopback(), names.clone());
+    let url = format!("http://app.example:{}/", server.address.port());
+    client.send(&get(url.clone())).await.unwrap();
+    assert_eq!(server.next().await.header("host"), Some(url.trim_start_matches("http://").trim_end_matches('/')));
+    assert_eq!(names.asked(), 1);
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    let server = WebServer::start(|request| match request.target.as_str() {
+        "/silence" => Answer::Silence,
+        "/endless" => Answer::Endless,
+        "/long" => Answer::body("x".repeat(2000)),
+        _ => Answer::HangUp,
+    })
+    .await;
+    let unused = TcpListenerPort::unused().await;
+    let client = with(loopback(), Names::of(&[]));
+    let kinds = [
+        (server.url("/silence"), "timeout"),
+        (server.url("/endless"), "too_large"),
+        (server.url("/long"), "too_large"),
+        (server.url("/hang-up"), "protocol"),
+        (format!("http://127.0.0.1:{unused}/"), "connect_refused"),
+        ("http://nowhere.example/".into(), "dns"),
+        (format!("https://{}/", server.address), "tls"),
+        ("ftp://127.0.0.1/".into(), "url"),
+        ("/relative".into(), "url"),
+    ];
+    for (url, kind) in kinds {
+        let mut request = get(url.clone());
+        request.max_body = 1000;
+        request.timeouts.total = Duration::from_millis(500);
+        let error = client.send(&request).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{url}: {error}");
+    }
+    let mut request = get(server.url("/"));
+    request.headers.push(("bad name".into(), "line\r\nbreak".into()));
+    assert_eq!(client.send(&request).await.unwrap_err().kind(), "protocol");
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_answer_the_connection_is_a_connect_timeout() {
+    // A listener whose queue is full answers no further SYN.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        filling.push(stream);
+    }
+    let mut request = get(format!("http://{address}/"));
+    request.timeouts.connect = Some(Duration::from_millis(100));
+    let error = client().send(&request).await.unwrap_err();
+    assert_eq!(error.kind(), "connect_timeout", "{error}");
+    let error = client().connect("127.0.0.1", address.port(), Some(Duration::from_millis(100))).await.unwrap_err();
+    assert_eq!(error.kind(), "connect_timeout", "{error}");
+}
+
+#[tokio::test]
+async fn redirects_change_or_keep_the_method_as_their_status_says() {
+    for (status, method, body) in
+        [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "x=1"), (308, "POST", "x=1")]
+    {
+        let mut server = WebServer::start(move |request| match request.target.as_str() {
+            "/a/first" => Answer::redirect(status, "../b?c=d"),
+            _ => Answer::body("done"),
+        })
+        .await;
+        let mut request = post(server.url("/a/first"), "x=1");
+        request.headers.push(("Content-Type".into(), "application/x-www-form-urlencoded".into()));
+        let plain = client().send(&request).await.unwrap();
+        assert_eq!(plain.status, status, "not followed unless asked to");
+        server.next().await;
+        let response = client().send_following(request, RedirectRules::PROVIDER, None, None).await.unwrap();
+        assert_eq!((response.status, response.final_url.as_str()), (200, server.url("/b?c=d").as_str()));
+        server.next().await;
+        let second = server.next().await;
+        assert_eq!((second.method.as_str(), second.body.as_str()), (method, body));
+        assert_eq!(second.header("content-type").is_some(), method == "POST");
+    }
+}
+
+#[tokio::test]
+async fn the_eleventh_redirect_is_one_too_many() {
+    let mut server = WebServer::start(|request| {
+        let number: u32 = request.target.trim_start_matches('/').parse().unwrap();
+        if number == 0 { Answer::body("end") } else { Answer::redirect(302, format!("/{}", number - 1)) }
+    })
+    .await;
+    let response = client().send_following(get(server.url("/10")), RedirectRules::PROVIDER, None, None).await.unwrap();
+    assert_eq!(&response.body[..], b"end");
+    assert_eq!(server.rest().len(), 11);
+    let outcome = client().send_following(get(server.url("/11")), RedirectRules::PROVIDER, None, None).await;
+    assert_eq!(outcome.unwrap_err(), FetchError::TooManyRedirects(10));
+}
+
+#[tokio::test]
+async fn each_hop_of_a_redirect_is_checked() {
+    let server = WebServer::start(|_| Answer::redirect(302, "http://10.0.0.1/admin")).await;
+    let outcome = client().send_following(get(server.url("/")), RedirectRules::PROVIDER, None, None).await;
+    assert!(matches!(outcome, Err(FetchError::Refused(_))), "{outcome:?}");
+    let server = WebServer::start(|_| Answer::redirect(302, "file:///etc/passwd")).await;
+    let outcome = client().send_following(get(server.url("/")), RedirectRules::PROVIDER, None, None).await;
+    assert!(matches!(outcome, Err(FetchError::Url(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_to_another_origin_and_each_hop_is_signed() {
+    let mut second = WebServer::start(|_| Answer::status(200)).await;
+    let target = second.url("/there");
+    let mut first = WebServer::start(move |_| Answer::redirect(307, target.clone())).await;
+    let mut request = post(format!("http://user:secret@{}/", first.address), "x=1");
+    request.headers.push(("Authorization".into(), "Bearer secret".into()));
+    let mut reseal = |request: &mut Request| request.headers.push(("X-Signature".into(), request.url.clone()));
+    client().send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await.unwrap();
+    assert!(first.next().await.header("authorization").is_some());
+    let received = second.next().await;
+    assert_eq!(received.header("authorization"), None);
+    assert_eq!(received.header("x-signature"), Some(second.url("/there").as_str()));
+}
+
+#[tokio::test]
+async fn a_jar_carries_cookies_over_redirects_and_requests() {
+    let mut server = WebServer::start(|request| match request.target.as_str() {
+        "/login" => Answer::redirect(303, "/voice").with("Set-Cookie", "state=1; Path=/").with("Set-Cookie", "b=2"),
+        _ => Answer::status(200).with("Set-Cookie", "state=2; Path=/"),
+    })
+    .await;
+    let mut jar = CookieJar::new();
+    for path in ["/login", "/next"] {
+        client().send_following(get(server.url(path)), RedirectRules::PROVIDER, Some(&mut jar), None).await.unwrap();
+    }
+    let cookies: Vec<Vec<String>> = server
+        .rest()
+        .iter()
+        .map(|request| {
+            let mut cookies: Vec<String> =
+                request.header("cookie").unwrap_or("").split("; ").map(str::to_owned).collect();
+            cookies.sort();
+            cookies
+        })
+        .collect();
+    assert_eq!(cookies, [vec![""], vec!["b=2", "state=1"], vec!["b=2", "state=2"]]);
+}
+
+#[tokio::test]
+async fn the_total_time_counts_over_all_hops() {
+    let server = WebServer::start(|request| match request.target.as_str() {
+        "/first" => Answer::redirect(302, "/silence"),
+        _ => Answer::Silence,
+    })
+    .await;
+    let mut request = get(server.url("/first"));
+    request.timeouts.total = Duration::from_millis(300);
+    let began = Instant::now();
+    let outcome = client().send_following(request, RedirectRules::PROVIDER, None, None).await;
+    assert_eq!(outcome.unwrap_err().kind(), "timeout");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_when_its_file_is_named() {
+    let certified = rcgen::generate_simple_self_signed(vec!["app.example".into()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server_tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    let server = WebServer::start_with(Some(Arc::new(server_tls)), |_| Answer::body("secure")).await;
+    let url = format!("https://app.example:{}/", server.address.port());
+    let names = || Names::of(&[("app.example", "127.0.0.1")]);
+    let untrusting = with(loopback(), names()).send(&get(url.clone())).await;
+    assert_eq!(untrusting.unwrap_err().kind(), "tls");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    std::fs::write(&file, certified.cert.pem()).unwrap();
+    let tls = tls_config(Some(&file)).unwrap();
+    let trusting = Client::with(loopback(), Duration::from_secs(5), tls, names()).unwrap();
+    assert_eq!(&trusting.send(&get(url)).await.unwrap().body[..], b"secure");
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(tls_config(Some(&file)).is_err());
+    assert!(tls_config(Some(&directory.path().join("absent"))).is_err());
+}
+
+/// Names with scripted addresses, one line after the other for the same name.
+struct Names {
+    answers: Mutex<HashMap<String, Vec<IpAddr>>>,
+    asked: Mutex<usize>,
+}
+
+impl Names {
+    fn of(lines: &[(&str, &str)]) -> Arc<Names> {
+        let mut answers: HashMap<String, Vec<IpAddr>> = HashMap::new();
+        for (name, address) in lines.iter().rev() {
+            answers.entry((*name).to_owned()).or_default().push(address.parse().unwrap());
+        }
+        Arc::new(Names { answers: Mutex::new(answers), asked: Mutex::new(0) })
+    }
+
+    fn asked(&self) -> usize {
+        *self.asked.lock().unwrap()
+    }
+}
+
+impl Lookup for Names {
+    fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        *self.asked.lock().unwrap() += 1;
+        let mut answers = self.answers.lock().unwrap();
+        let answer = answers
+            .get_mut(host)
+            .and_then(|answers| if answers.len() > 1 { answers.pop() } else { answers.last().copied() });
+        Box::pin(std::future::ready(
+            answer.map(|address| vec![address]).ok_or_else(|| io::Error::other("no such name")),
+        ))
+    }
+}
+
+struct TcpListenerPort;
+
+impl TcpListenerPort {
+    /// A port on which nobody listens.
+    async fn unused() -> u16 {
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    }
+}
+
+fn loopback() -> NetworkPolicy {
+    NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] }
+}
+
+fn client() -> Client {
+    Client::new(loopback(), Duration::from_secs(5)).unwrap()
+}
+
+fn with(policy: NetworkPolicy, names: Arc<Names>) -> Client {
+    Client::with(policy, Duration::from_secs(5), tls_config(None).unwrap(), names).unwrap()
+}
+
+fn get(url: String) -> Request {
+    let timeouts = Timeouts { connect: None, total: Duration::from_secs(10) };
+    Request { method: Method::GET, url, headers: Vec::new(), body: Bytes::new(), timeouts, max_body: 64 * 1024 }
+}
+
+fn post(url: String, body: &str) -> Request {
+    Request { method: Method::POST, body: Bytes::copy_from_slice(body.as_bytes()), ..get(url) }
+}
