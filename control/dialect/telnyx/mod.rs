@@ -1,1 +1,87 @@
-//! Telnyx.
+//! Telnyx's spelling: applications command by REST (`/v2/calls/...`), are told by signed webhooks, and hear and speak over
+//! WebSockets.
+//!
+//! ```text
+//!   rest/     JSON ──► NewCall, Request          LegInfo, Recording ──► JSON
+//!   webhook   CallEvent ──► Notice               sign    Notice ──► signed bytes
+//!   stream    audio, marks, digits ◄──► frames   id      our ids ◄──► v3:..., UUIDs
+//! ```
+
+pub mod id;
+pub mod rest;
+pub mod sign;
+mod stream;
+mod webhook;
+
+#[cfg(test)]
+mod fixture;
+
+use jiff::Timestamp;
+use tandem_call::event::CallEvent;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
+use tandem_call::id::StreamId;
+use tandem_call::leg::LegInfo;
+use tandem_call::program::instruction::Program;
+use tandem_call::stream::StreamSpec;
+use url::Url;
+
+use super::{Body, Context, Dialect, Notice, SealInput, Sealed, StreamWire};
+use crate::account::Account;
+
+/// Name of the dialect in configuration, calls and records.
+pub const NAME: &str = "telnyx";
+
+/// Telnyx Voice API v2.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Telnyx;
+
+impl Dialect for Telnyx {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// Never called: applications command. What is built does no harm.
+    fn fetch(&self, _account: &Account, fetch: &Fetch, _context: &Context) -> Notice {
+        Notice {
+            event: "fetch".into(),
+            target: fetch.target.clone(),
+            failover: None,
+            body: Body::Form(Vec::new()),
+            numbered: false,
+        }
+    }
+
+    /// Never called: applications command.
+    fn reply(&self, _base: Option<&Url>, _content_type: Option<&str>, _body: &[u8]) -> Result<Program, FetchFailure> {
+        Err(FetchFailure { kind: FailureKind::ContentType, detail: "Telnyx call control has no documents".into() })
+    }
+
+    fn webhook(&self, _account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
+        webhook::notice(event, context).into_iter().collect()
+    }
+
+    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+        webhook::seal(account, notice)
+    }
+
+    /// 10007, "unexpected error": Telnyx numbers no document failures.
+    fn failure_code(&self, _failure: &FetchFailure) -> u32 {
+        10007
+    }
+
+    fn stream(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        id: StreamId,
+        spec: &StreamSpec,
+        _now: Timestamp,
+    ) -> Box<dyn StreamWire> {
+        Box::new(stream::Wire::new(account, leg, id, spec))
+    }
+}
+
+/// A time as Telnyx writes it: `2018-02-02T22:25:27.521992Z`.
+fn time(at: Timestamp) -> String {
+    format!("{at:.6}")
+}

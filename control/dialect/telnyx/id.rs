@@ -1,0 +1,130 @@
+//! How Telnyx spells ids: `v3:` + base64url for a call's control id, UUIDs for everything else.
+//!
+//! Neither needs a table: what was written can be read back, and a control id that we did not write is known for one.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use tandem_call::id::LegId;
+
+/// Bytes behind `v3:`: the leg's id and a digest of it, so that a control id has the length that clients know (54 characters).
+const CONTROL_ID_BYTES: usize = 40;
+const LEG_BYTES: usize = 16;
+
+/// The leg's `call_control_id`: `v3:` and 54 characters of `A-Za-z0-9_-`.
+pub fn call_control_id(leg: LegId) -> String {
+    let mut bytes = Vec::with_capacity(CONTROL_ID_BYTES);
+    bytes.extend_from_slice(&leg.0.to_be_bytes());
+    bytes.extend_from_slice(filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES).unwrap_or_default());
+    let mut text = String::from("v3:");
+    URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+    text
+}
+
+/// The leg of a `call_control_id`; `None` for text that [`call_control_id`] never writes.
+pub fn parse_call_control_id(text: &str) -> Option<LegId> {
+    let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("v3:")?).ok()?;
+    let (leg, digest) = bytes.split_first_chunk::<LEG_BYTES>()?;
+    let leg = LegId(u128::from_be_bytes(*leg));
+    (filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES) == Some(digest)).then_some(leg)
+}
+
+/// A UUID's text form, lower case (RFC 9562 §4).
+pub fn uuid(id: u128) -> String {
+    let [a, b, c, d, e] = [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
+    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+}
+
+/// An id in the form of a random UUID (version 4): ids that are only shown, never read back.
+pub fn uuid_v4(id: u128) -> String {
+    uuid((id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62))
+}
+
+/// Reads what [`uuid`] writes, upper case allowed.
+pub fn parse_uuid(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 36 {
+        return None;
+    }
+    let mut id = 0u128;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if matches!(index, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+        } else {
+            id = (id << 4) | u128::from(char::from(byte).to_digit(16)?);
+        }
+    }
+    Some(id)
+}
+
+/// The `user_id` of an account: always the same UUID.
+pub fn user_id(account: &str) -> String {
+    let digest = Sha256::new().chain_update(b"telnyx user ").chain_update(account).finalize();
+    let id = digest.iter().take(16).fold(0u128, |id, &byte| (id << 8) | u128::from(byte));
+    uuid_v4(id)
+}
+
+fn filler(leg: LegId) -> [u8; 32] {
+    Sha256::new().chain_update(b"telnyx call control id ").chain_update(leg.0.to_be_bytes()).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, RngCore, SeedableRng};
+
+    #[test]
+    fn a_control_id_has_the_known_form_and_reads_back() {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        for _ in 0..1_000 {
+            let leg = LegId::random(&mut rng);
+            let text = call_control_id(leg);
+            assert_eq!(text.len(), 3 + 54);
+            assert!(text.bytes().skip(3).all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{text}");
+            assert_eq!(parse_call_control_id(&text), Some(leg));
+        }
+    }
+
+    #[test]
+    fn a_control_id_that_was_changed_is_no_control_id() {
+        let text = call_control_id(LegId(7));
+        for at in 3..text.len() {
+            let mut other = text.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(parse_call_control_id(std::str::from_utf8(&other).unwrap()), None);
+        }
+        assert_eq!(parse_call_control_id(text.trim_start_matches("v3:")), None);
+        assert_eq!(parse_call_control_id(&format!("{text}=")), None);
+    }
+
+    #[test]
+    fn uuids_read_back() {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(2);
+        for _ in 0..1_000 {
+            let id = LegId::random(&mut rng).0;
+            assert_eq!(parse_uuid(&uuid(id)), Some(id));
+            assert_eq!(parse_uuid(&uuid(id).to_uppercase()), Some(id));
+            let shown = uuid_v4(id);
+            assert_eq!(&shown[14..15], "4");
+            assert!("89ab".contains(&shown[19..20]));
+        }
+        assert_eq!(uuid(0x1af5_aabe_a9b8_11f0_bb0d_0242_0a1f_0a69), "1af5aabe-a9b8-11f0-bb0d-02420a1f0a69");
+        assert_eq!(user_id("acme"), user_id("acme"));
+    }
+
+    #[test]
+    fn arbitrary_text_is_refused_without_panic() {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(3);
+        for _ in 0..20_000 {
+            let mut bytes = vec![0; rng.random_range(0..80)];
+            rng.fill_bytes(&mut bytes);
+            let text = String::from_utf8_lossy(&bytes);
+            assert_eq!(parse_call_control_id(&text), None);
+            assert_eq!(parse_call_control_id(&format!("v3:{text}")), None);
+            parse_uuid(&text);
+            parse_uuid(&text.chars().take(36).collect::<String>());
+        }
+    }
+}

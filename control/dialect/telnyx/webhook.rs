@@ -1,0 +1,399 @@
+//! Webhooks: one event of a call, as Telnyx tells it, and one signed attempt at telling it.
+//!
+//! [`notice`] builds the `data` object but for its `id`; [`seal`] adds that and the attempt's `meta`, so that the bytes
+//! which are signed are the bytes which are sent.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tandem_call::Method;
+use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality};
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
+use tandem_call::stream::{StreamFacts, StreamStatus};
+
+use super::{id, sign, time};
+use crate::account::Account;
+use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
+
+/// The webhook for an event; `None` where Telnyx tells nothing, or nobody wants to know.
+pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
+    let callback = event.leg.status_callback.as_ref()?;
+    let (event_type, payload) = payload(event, context)?;
+    let data = json!({
+        "record_type": "event",
+        "event_type": event_type,
+        "occurred_at": time(event.at),
+        "payload": payload,
+    });
+    Some(Notice {
+        event: event_type.into(),
+        target: callback.target.clone(),
+        failover: callback.failover.clone(),
+        body: Body::Json(data),
+        numbered: false,
+    })
+}
+
+/// One attempt: the envelope as bytes, and its signature. With GET the payload travels in the query and the signature is
+/// over an empty body. An account without a usable seed sends unsigned: its applications will refuse it and say why.
+pub(super) fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
+    let url = notice.url.split('#').next().unwrap_or(notice.url);
+    let (url, content_type, body) = match (notice.method, notice.body) {
+        (Method::Get, Body::Json(data)) => (with_query(url, &flattened(data, notice.id)), None, Vec::new()),
+        (Method::Get, Body::Form(pairs)) => (with_query(url, pairs), None, Vec::new()),
+        (Method::Post, Body::Json(data)) => (url.to_owned(), Some("application/json"), envelope(data, notice)),
+        (Method::Post, Body::Form(pairs)) => {
+            (url.to_owned(), Some("application/x-www-form-urlencoded"), encoded(pairs).into_bytes())
+        }
+    };
+    let mut headers = vec![("User-Agent".to_owned(), "telnyx-webhooks".to_owned())];
+    headers.extend(content_type.map(|content_type| ("Content-Type".to_owned(), content_type.to_owned())));
+    match account.telnyx.as_ref().map(|credentials| sign::headers(credentials, notice.now, &body)) {
+        Some(Ok(signature)) => headers.extend(signature),
+        Some(Err(error)) => tracing::error!(account = %account.name, %error, "webhook sent unsigned"),
+        None => tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials"),
+    }
+    Sealed { url, headers, body: Bytes::from(body) }
+}
+
+/// Where a recording's audio can be had without credentials: the URL is the secret.
+pub(super) fn download_url(public_url: &str, recording: &Recording) -> String {
+    format!("{public_url}/v2/recordings/{}/download.{}", id::uuid(recording.id.0), format(recording.spec.format))
+}
+
+/// Telnyx's word for a recording's file type.
+pub(super) fn format(format: RecordingFormat) -> &'static str {
+    match format {
+        RecordingFormat::Wav => "wav",
+        RecordingFormat::Mp3 => "mp3",
+    }
+}
+
+/// Telnyx's word for a recording's channels.
+pub(super) fn channels(channels: RecordingChannels) -> &'static str {
+    match channels {
+        RecordingChannels::Mono => "single",
+        RecordingChannels::Dual => "dual",
+    }
+}
+
+fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)> {
+    let leg = &*event.leg;
+    let (event_type, extra) = match &event.kind {
+        EventKind::Initiated => ("call.initiated", initiated(leg)),
+        EventKind::Answered => ("call.answered", signalled(leg, "answered")),
+        EventKind::Ended => ("call.hangup", hangup(leg)),
+        EventKind::DtmfReceived { digit } => ("call.dtmf.received", parties(leg, json!({ "digit": digit.to_string() }))),
+        EventKind::PlaybackStarted(playback) => match kind(playback)? {
+            Audio::Speech => ("call.speak.started", json!({})),
+            Audio::File => ("call.playback.started", file(playback)),
+        },
+        EventKind::PlaybackEnded(playback, end) => match kind(playback)? {
+            Audio::Speech => ("call.speak.ended", speak_ended(end)),
+            Audio::File => ("call.playback.ended", merged(file(playback), playback_ended(end))),
+        },
+        EventKind::GatherEnded { digits, end, id, .. } => {
+            let mut extra = parties(leg, json!({ "digits": digits, "status": gather_status(*end) }));
+            if let (Some(id), Some(extra)) = (id, extra.as_object_mut()) {
+                extra.insert("gather_id".into(), json!(id));
+            }
+            ("call.gather.ended", extra)
+        }
+        EventKind::Bridged { .. } => ("call.bridged", parties(leg, json!({}))),
+        EventKind::Recording(recording) => match &recording.status {
+            RecordingStatus::Completed => ("call.recording.saved", recording_saved(recording, context)),
+            RecordingStatus::Failed(_) => ("call.recording.error", json!({ "reason": "Internal server error" })),
+            RecordingStatus::InProgress | RecordingStatus::Paused | RecordingStatus::Absent => return None,
+        },
+        EventKind::Stream(facts) => streaming(facts),
+        EventKind::Ringing { .. }
+        | EventKind::Unbridged
+        | EventKind::Dialed(_)
+        | EventKind::FetchFailed { .. }
+        | EventKind::Warned(_) => return None,
+    };
+    Some((event_type, merged(common(leg), extra)))
+}
+
+fn common(leg: &LegInfo) -> Value {
+    json!({
+        "call_control_id": id::call_control_id(leg.id),
+        "call_leg_id": id::uuid(leg.id.0),
+        "call_session_id": id::uuid(leg.session.0),
+        "client_state": leg.client_state,
+        "connection_id": leg.application,
+    })
+}
+
+fn parties(leg: &LegInfo, extra: Value) -> Value {
+    merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
+}
+
+/// What the three events about the signalling itself have in common.
+fn signalled(leg: &LegInfo, state: &str) -> Value {
+    let (custom, other): (Vec<_>, Vec<_>) =
+        leg.sip.headers.iter().partition(|(name, _)| name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("x-")));
+    let named = |headers: Vec<&(String, String)>| -> Vec<Value> {
+        headers.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
+    };
+    let extra = json!({
+        "state": state,
+        "start_time": time(leg.created_at),
+        "custom_headers": named(custom),
+        "sip_headers": named(other),
+        "tags": [],
+    });
+    parties(leg, extra)
+}
+
+fn initiated(leg: &LegInfo) -> Value {
+    let (direction, state) = match leg.direction {
+        Direction::Inbound => ("incoming", "parked"),
+        Direction::OutboundApi | Direction::OutboundDial => ("outgoing", "bridging"),
+    };
+    let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned());
+    let extra = json!({
+        "direction": direction,
+        "caller_id_name": caller_name,
+        "offered_codecs": leg.sip.offered_codecs.join(","),
+        "connection_codecs": "PCMU,PCMA",
+        "shaken_stir_attestation": null,
+        "shaken_stir_validated": false,
+        "call_screening_result": null,
+    });
+    merged(signalled(leg, state), extra)
+}
+
+fn hangup(leg: &LegInfo) -> Value {
+    let end = leg.end.as_ref();
+    let extra = json!({
+        "hangup_cause": end.map_or("unspecified", |end| hangup_cause(end.cause)),
+        "hangup_source": end.map_or("unknown", |end| hangup_source(leg.direction, end.by)),
+        "sip_hangup_cause": end.map_or_else(|| "unspecified".into(), sip_hangup_cause),
+        "call_quality_stats": leg.sip.quality.as_ref().map(quality),
+        "duration_seconds": end.map_or(0, |end| leg.duration(end.at).as_secs()),
+    });
+    merged(signalled(leg, "hangup"), extra)
+}
+
+fn hangup_cause(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::NormalClearing => "normal_clearing",
+        EndCause::OriginatorCancel => "originator_cancel",
+        EndCause::Rejected => "call_rejected",
+        EndCause::Busy => "user_busy",
+        EndCause::Timeout => "timeout",
+        EndCause::NoAnswer => "no_answer",
+        EndCause::NotFound => "not_found",
+        EndCause::TimeLimit => "time_limit",
+        EndCause::Failed | EndCause::Unspecified => "unspecified",
+    }
+}
+
+/// The far end of an inbound leg is the caller and we are the callee; of an outbound leg it is the other way round.
+fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
+    let inbound = direction == Direction::Inbound;
+    match by {
+        EndedBy::Peer if inbound => "caller",
+        EndedBy::Peer => "callee",
+        EndedBy::Application | EndedBy::OtherLeg if inbound => "callee",
+        EndedBy::Application | EndedBy::OtherLeg => "caller",
+        EndedBy::Server => "unknown",
+    }
+}
+
+/// The SIP status, in digits. A call that was answered ended with no status of its own: clients see the answer's 200, and
+/// the 487 of a call that was given up (RFC 3261 §9.2).
+fn sip_hangup_cause(end: &LegEnd) -> String {
+    match (end.sip_status, end.cause) {
+        (Some(status), _) => status.to_string(),
+        (None, EndCause::NormalClearing) => "200".into(),
+        (None, EndCause::OriginatorCancel) => "487".into(),
+        (None, _) => "unspecified".into(),
+    }
+}
+
+fn quality(quality: &Quality) -> Value {
+    json!({
+        "inbound": {
+            "jitter_max_variance": format!("{:.2}", quality.jitter_ms),
+            "jitter_packet_count": "0",
+            "mos": quality.mos.map(|mos| format!("{mos:.2}")),
+            "packet_count": quality.packets_in.to_string(),
+            "skip_packet_count": quality.lost.to_string(),
+        },
+        "outbound": {
+            "packet_count": quality.packets_out.to_string(),
+            "skip_packet_count": "0",
+        },
+    })
+}
+
+enum Audio {
+    Speech,
+    File,
+}
+
+/// Which family of events tells of this audio. The spoken prompts of a gather have none, its files do; tones and silence
+/// are our own doing.
+fn kind(playback: &Playback) -> Option<Audio> {
+    match playback.source {
+        AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
+        AudioSource::Url(_) | AudioSource::Inline(_) => Some(Audio::File),
+        AudioSource::Tone(_) | AudioSource::Silence(_) => None,
+    }
+}
+
+fn file(playback: &Playback) -> Value {
+    match &playback.source {
+        AudioSource::Url(url) => json!({ "media_url": url, "overlay": false }),
+        _ => json!({ "overlay": false }),
+    }
+}
+
+fn playback_ended(end: &PlaybackEnd) -> Value {
+    match end {
+        PlaybackEnd::Completed => json!({ "status": "completed", "status_detail": "" }),
+        PlaybackEnd::Stopped => json!({ "status": "cancelled", "status_detail": "" }),
+        PlaybackEnd::Hangup => json!({ "status": "call_hangup", "status_detail": "" }),
+        PlaybackEnd::Failed(detail) => {
+            let status = if detail.contains("404") { "file_not_found" } else { "failed" };
+            json!({ "status": status, "status_detail": detail })
+        }
+    }
+}
+
+/// Telnyx knows no word for speech that was cut by a request or could not be synthesised: the first says `completed` as
+/// the docs' enum has it, the second what Telnyx says of files.
+fn speak_ended(end: &PlaybackEnd) -> Value {
+    match end {
+        PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
+        PlaybackEnd::Hangup => json!({ "status": "call_hangup" }),
+        PlaybackEnd::Failed(detail) => json!({ "status": "failed", "status_detail": detail }),
+    }
+}
+
+fn gather_status(end: GatherEnd) -> &'static str {
+    match end {
+        GatherEnd::Valid => "valid",
+        GatherEnd::Invalid => "invalid",
+        GatherEnd::Timeout => "timeout",
+        GatherEnd::Stopped => "cancelled",
+        GatherEnd::Hangup => "call_hangup",
+    }
+}
+
+fn recording_saved(recording: &Recording, context: &Context) -> Value {
+    let url = download_url(&context.public_url, recording);
+    let format = format(recording.spec.format);
+    json!({
+        "recording_id": id::uuid(recording.id.0),
+        "channels": channels(recording.spec.channels),
+        "format": format,
+        "recording_started_at": time(recording.started_at),
+        "recording_ended_at": recording.ended_at.map(time),
+        "recording_urls": { format: url },
+        "public_recording_urls": { format: url },
+    })
+}
+
+fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
+    match &facts.status {
+        StreamStatus::Started => ("streaming.started", json!({ "stream_url": facts.spec.url })),
+        StreamStatus::Stopped => ("streaming.stopped", json!({ "stream_url": facts.spec.url })),
+        StreamStatus::Failed(detail) => {
+            tracing::debug!(%detail, "stream failed");
+            let track = match facts.spec.track {
+                Track::Inbound => "inbound_track",
+                Track::Outbound => "outbound_track",
+                Track::Both => "both_tracks",
+            };
+            let extra = json!({
+                "failure_reason": "connection_failed",
+                "stream_id": id::uuid(facts.id.0),
+                "stream_params": { "stream_url": facts.spec.url, "track": track },
+                "stream_type": "websocket",
+            });
+            ("streaming.failed", extra)
+        }
+    }
+}
+
+fn merged(into: Value, extra: Value) -> Value {
+    match (into, extra) {
+        (Value::Object(mut into), Value::Object(extra)) => {
+            into.extend(extra);
+            Value::Object(into)
+        }
+        (into, _) => into,
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    data: Data<'a>,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    record_type: &'a Value,
+    event_type: &'a Value,
+    id: String,
+    occurred_at: &'a Value,
+    payload: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    attempt: u32,
+    delivered_to: &'a str,
+}
+
+fn envelope(data: &Value, notice: &SealInput<'_>) -> Vec<u8> {
+    let envelope = Envelope {
+        data: Data {
+            record_type: &data["record_type"],
+            event_type: &data["event_type"],
+            id: id::uuid_v4(notice.id),
+            occurred_at: &data["occurred_at"],
+            payload: &data["payload"],
+        },
+        meta: Meta { attempt: notice.attempt, delivered_to: notice.url },
+    };
+    serde_json::to_vec(&envelope).unwrap_or_default()
+}
+
+/// For GET: what identifies the event, then the payload's members; what is no plain value is written as JSON.
+fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
+    let mut pairs = vec![("id".to_owned(), id::uuid_v4(notice))];
+    let mut add = |members: &Map<String, Value>| {
+        for (name, value) in members.iter().filter(|(name, _)| *name != "payload") {
+            let text = match value {
+                Value::Null => continue,
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            pairs.push((name.clone(), text));
+        }
+    };
+    data.as_object().into_iter().for_each(&mut add);
+    data["payload"].as_object().into_iter().for_each(&mut add);
+    pairs
+}
+
+fn encoded(pairs: &[(String, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn with_query(url: &str, pairs: &[(String, String)]) -> String {
+    if pairs.is_empty() {
+        return url.to_owned();
+    }
+    format!("{url}{}{}", if url.contains('?') { '&' } else { '?' }, encoded(pairs))
+}
+
+#[cfg(test)]
+mod tests;
