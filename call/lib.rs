@@ -10,15 +10,20 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod call;
 pub mod command;
 pub mod event;
 pub mod fetch;
 pub mod id;
 pub mod leg;
+pub mod output;
+mod party;
 pub mod program;
 pub mod recording;
+mod request;
 pub mod route;
 pub mod stream;
+mod timer;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Callback;
 use crate::id::{LegId, OpId, RecordingId};
+use crate::{Callback, Target};
 
 /// How to record a leg.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -129,4 +129,8 @@ pub enum RecordingEnd {
 pub(crate) struct ActiveRecording {
     pub(crate) op: OpId,
     pub(crate) facts: Recording,
+    /// Whether it was asked to end.
+    pub(crate) stopping: bool,
+    /// Asked, once the file is whole, because the leg hung up on the record instruction.
+    pub(crate) report_hangup: Option<Target>,
 }

@@ -1,3 +1,226 @@
 //! Programs and the verbs that run them: one file a verb.
+//!
+//! A leg's lane runs one instruction at a time. An instruction that takes time becomes a [`Running`]; it sees every
+//! [`Signal`] of its leg and answers with a [`Step`]. What happens next is decided in one place, [`Call::step`].
 
+pub(crate) mod connect;
+pub(crate) mod dial;
+pub(crate) mod document;
+pub(crate) mod gather;
 pub mod instruction;
+pub(crate) mod play;
+pub(crate) mod record;
+
+use crate::Target;
+use crate::call::{Abort, Call};
+use crate::event::PlaybackEnd;
+use crate::fetch::{FetchFailure, FetchReason};
+use crate::id::{FetchId, LegId, OpId, StreamId};
+use crate::leg::EndedBy;
+use crate::output::LegCommand;
+use crate::party::Mode;
+use crate::program::instruction::{Instruction, Program};
+use crate::recording::{Recording, RecordingEnd};
+use crate::stream::StreamStatus;
+
+/// Something an instruction may be waiting for.
+#[derive(Clone, Debug)]
+pub(crate) enum Signal {
+    Dtmf(char),
+    Played { op: OpId, end: PlaybackEnd },
+    Recorded { op: OpId, end: RecordingEnd, recording: Recording },
+    Timer(OpId),
+    Stream { id: StreamId, status: StreamStatus },
+    Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
+    Child { leg: LegId, event: ChildEvent },
+}
+
+/// What became of a leg that this leg's dial made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ChildEvent {
+    Ringing {
+        early_media: bool,
+    },
+    Answered,
+    /// Its own document is through: it may be joined.
+    Ready,
+    /// It was taken away by a request.
+    Taken,
+    Ended,
+}
+
+/// An instruction that takes time.
+pub(crate) enum Running {
+    Fetching(document::Fetching),
+    Apologising(OpId),
+    Playing(play::Playing),
+    SendingDigits(OpId),
+    Pausing(OpId),
+    Gather(gather::Gathering),
+    Record(record::RecordVerb),
+    Dial(Box<dial::Dialing>),
+    Connect(connect::Connected),
+    Echoing,
+}
+
+/// What an instruction says after a signal.
+pub(crate) enum Step {
+    /// It goes on.
+    Stay(Running),
+    /// It is over.
+    Next,
+    /// It is over and another document decides.
+    Fetch(Target, FetchReason),
+    /// It is over and so is the leg.
+    Hangup,
+    /// It became a program.
+    Run(Program),
+}
+
+impl Running {
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+        match self {
+            Self::Fetching(fetching) => fetching.handle(call, leg, signal),
+            Self::Playing(playing) => playing.handle(call, leg, &signal),
+            Self::Gather(gathering) => gathering.handle_in_lane(call, leg, &signal),
+            Self::Record(verb) => verb.handle(call, leg, signal),
+            Self::Dial(dialing) => dialing.handle(call, leg, &signal),
+            Self::Connect(connected) => connected.handle(signal),
+            Self::SendingDigits(op) => match signal {
+                Signal::Played { op: done, .. } if done == op => Step::Next,
+                _ => Step::Stay(Self::SendingDigits(op)),
+            },
+            Self::Apologising(op) => match signal {
+                Signal::Played { op: done, .. } if done == op => Step::Hangup,
+                _ => Step::Stay(Self::Apologising(op)),
+            },
+            Self::Pausing(op) => match signal {
+                Signal::Timer(due) if due == op => Step::Next,
+                _ => Step::Stay(Self::Pausing(op)),
+            },
+            Self::Echoing => Step::Stay(Self::Echoing),
+        }
+    }
+
+    /// Cuts it short: what it started is stopped, what applications must know is told.
+    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+        match self {
+            Self::Fetching(_) => {}
+            Self::Apologising(op) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
+            Self::Pausing(op) => call.timers.cancel(leg, op),
+            Self::Playing(playing) => playing.abort(call, leg, why),
+            Self::Gather(gathering) => gathering.abort(call, leg, why),
+            Self::Record(verb) => verb.abort(call, leg, why),
+            Self::Dial(dialing) => dialing.abort(call, leg, why),
+            Self::Connect(connected) => connected.abort(call, leg),
+            Self::Echoing => call.order(leg, LegCommand::Echo(false)),
+        }
+    }
+}
+
+impl Call {
+    /// Does what an instruction says next.
+    pub(crate) fn step(&mut self, leg: LegId, step: Step) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.status.is_final() {
+            return;
+        }
+        // What an instruction did may have led to a request's replacing it; then its word no longer counts.
+        if party.lane.running.is_some() {
+            return;
+        }
+        match step {
+            Step::Stay(running) => party.lane.running = Some(running),
+            Step::Next => {
+                party.hasty_documents = 0;
+                self.advance(leg);
+            }
+            Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::Run(program) => self.run(leg, program),
+            Step::Fetch(target, reason) => {
+                if !matches!(reason, FetchReason::Redirect) {
+                    party.hasty_documents = 0;
+                }
+                self.fetch(leg, target, reason);
+            }
+        }
+    }
+
+    /// Starts instructions until one takes time.
+    pub(crate) fn advance(&mut self, leg: LegId) {
+        loop {
+            let Some(party) = self.party_mut(leg) else { return };
+            if party.info.status.is_final() || party.lane.running.is_some() {
+                return;
+            }
+            let Some(instruction) = party.lane.queue.pop_front() else {
+                return self.out_of_instructions(leg);
+            };
+            match self.begin(leg, instruction) {
+                Step::Next => {}
+                step => return self.step(leg, step),
+            }
+        }
+    }
+
+    fn out_of_instructions(&mut self, leg: LegId) {
+        match self.party(leg).map(|party| party.mode) {
+            Some(Mode::Document) => {
+                self.ensure_answered(leg);
+                self.clear(leg, EndedBy::Application);
+            }
+            Some(Mode::Whisper) => {
+                self.set_mode(leg, Mode::Commands);
+                self.tell_parent(leg, ChildEvent::Ready);
+            }
+            Some(Mode::Commands) | None => {}
+        }
+    }
+
+    fn begin(&mut self, leg: LegId, instruction: Instruction) -> Step {
+        let needs_answer = !matches!(
+            instruction,
+            Instruction::Pause(_) | Instruction::Dial(_) | Instruction::Redirect(_) | Instruction::Reject(_)
+        );
+        if needs_answer && !self.ensure_answered(leg) {
+            return Step::Next;
+        }
+        match instruction {
+            Instruction::Play(play) => play::Playing::begin(self, leg, play),
+            Instruction::SendDigits(digits) => {
+                let op = self.new_op();
+                self.order(leg, LegCommand::SendDigits { op, digits });
+                Step::Stay(Running::SendingDigits(op))
+            }
+            Instruction::Pause(length) => Step::Stay(Running::Pausing(self.timer(leg, length))),
+            Instruction::Gather(gather) => Step::Stay(Running::Gather(gather::Gathering::begin(self, leg, gather))),
+            Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
+            Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
+            Instruction::Connect(connect) => {
+                Step::Stay(Running::Connect(connect::Connected::begin(self, leg, connect)))
+            }
+            Instruction::StartStream(spec) => {
+                self.start_stream(leg, spec);
+                Step::Next
+            }
+            Instruction::StopStream(name) => {
+                self.stop_named_streams(leg, name.as_deref());
+                Step::Next
+            }
+            Instruction::StartRecording(spec) => {
+                self.start_recording(leg, spec);
+                Step::Next
+            }
+            Instruction::Redirect(target) => Step::Fetch(target, FetchReason::Redirect),
+            Instruction::Reject(reason) => {
+                self.reject(leg, reason, EndedBy::Application);
+                Step::Next
+            }
+            Instruction::Hangup => Step::Hangup,
+            Instruction::Echo => {
+                self.order(leg, LegCommand::Echo(true));
+                Step::Stay(Running::Echoing)
+            }
+        }
+    }
+}

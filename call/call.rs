@@ -1,0 +1,651 @@
+//! The call: its legs, what each of them runs, and how they are joined.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::Now;
+use crate::event::{CallEvent, EventKind};
+use crate::fetch::{Fetch, FetchFailure, FetchReason};
+use crate::id::{CallId, FetchId, LegId, OpId};
+use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
+use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use crate::party::{Bridge, Mode, Party};
+use crate::program::instruction::{AfterBridge, Program, RejectReason};
+use crate::program::{ChildEvent, Running, Signal};
+use crate::route::{Decision, Route};
+use crate::timer::Timers;
+use crate::{Callback, Target};
+
+/// How long an ended leg may wait for its recordings to be closed.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One call: one or more legs. A pure state machine: `handle_*` take what happened, `poll_*` say what to do next; after each
+/// `handle_*`, poll outputs until there are none.
+pub struct Call {
+    id: CallId,
+    pub(crate) parties: Vec<Party>,
+    pub(crate) rng: StdRng,
+    pub(crate) timers: Timers,
+    outputs: VecDeque<Output>,
+    next_op: u64,
+    now: Now,
+}
+
+/// What an outbound leg is made of.
+#[derive(Clone, Debug)]
+pub struct NewLeg {
+    /// Its facts; status `Queued`.
+    pub info: LegInfo,
+    /// The INVITE.
+    pub invite: Invite,
+    /// How long it may ring.
+    pub timeout: Duration,
+    /// How long it may last from the answer.
+    pub time_limit: Option<Duration>,
+    /// What it does once answered.
+    pub then: OnAnswer,
+    /// DTMF sent first once answered.
+    pub send_digits: Option<crate::program::instruction::SendDigits>,
+    /// Recorded from the answer.
+    pub record: Option<crate::recording::RecordingSpec>,
+    /// Streamed from the answer.
+    pub stream: Option<crate::stream::StreamSpec>,
+    /// Joined to this leg when answered.
+    pub bridge_to: Option<LegId>,
+}
+
+/// What a leg does once answered.
+#[derive(Clone, PartialEq, Debug)]
+pub enum OnAnswer {
+    /// Fetch this document.
+    Document(Target),
+    /// Run this.
+    Program(Program),
+    /// Wait for commands, or for the dial that made it.
+    Wait,
+}
+
+impl Call {
+    /// A call with no legs yet.
+    pub fn new(id: CallId, seed: [u8; 32], now: Now) -> Self {
+        Self {
+            id,
+            parties: Vec::new(),
+            rng: StdRng::from_seed(seed),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            next_op: 0,
+            now,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Facts about its legs, ended ones included until they are released.
+    pub fn legs(&self) -> impl Iterator<Item = &Arc<LegInfo>> {
+        self.parties.iter().map(|party| &party.info)
+    }
+
+    /// Facts about one leg.
+    pub fn leg(&self, leg: LegId) -> Option<&Arc<LegInfo>> {
+        self.party(leg).map(|party| &party.info)
+    }
+
+    /// Whether every leg has ended and been released.
+    pub fn is_finished(&self) -> bool {
+        self.parties.is_empty() && self.outputs.is_empty()
+    }
+
+    // ----- inputs -------------------------------------------------------------------------------------------------
+
+    /// Somebody called; `route` says who decides about it.
+    pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
+        self.now = now;
+        let leg = info.id;
+        self.parties.push(Party::new(info));
+        let documents = matches!(route.decision, Decision::Document { .. } | Decision::Program(_));
+        if let Some(party) = self.party_mut(leg) {
+            party.mode = if documents { Mode::Document } else { Mode::Commands };
+            let info = Arc::make_mut(&mut party.info);
+            info.account = route.account;
+            info.dialect = route.dialect;
+            info.application = route.application;
+            info.status_callback = route.status;
+            info.status = Status::Initiated;
+            if let Decision::Document { fallback, .. } = &route.decision {
+                info.fallback = fallback.clone();
+            }
+        }
+        match route.decision {
+            Decision::Reject(reason) => {
+                self.emit(leg, EventKind::Initiated);
+                self.reject(leg, reason, EndedBy::Server);
+            }
+            Decision::Document { target, .. } => {
+                self.ring(leg, false);
+                self.emit(leg, EventKind::Initiated);
+                self.fetch(leg, target, FetchReason::Start);
+            }
+            Decision::Program(program) => {
+                self.emit(leg, EventKind::Initiated);
+                self.run(leg, program);
+            }
+            Decision::Commands => {
+                self.ring(leg, false);
+                self.emit(leg, EventKind::Initiated);
+            }
+        }
+    }
+
+    /// An application wants an outbound leg.
+    pub fn handle_new_leg(&mut self, now: Now, leg: NewLeg) {
+        self.now = now;
+        self.start_leg(leg);
+    }
+
+    /// Something happened on a leg. Late events of ended legs are ignored.
+    pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
+        self.now = now;
+        let Some(party) = self.party_mut(leg) else { return };
+        let ended = party.info.status.is_final();
+        match event {
+            LegEvent::RecordingFinished { op, end, duration } => self.recording_finished(leg, op, end, duration),
+            _ if ended => {}
+            LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
+            LegEvent::Answered { codec, headers } => self.peer_answered(leg, codec, headers),
+            LegEvent::Ended { reason, sip_status } => {
+                let cause = cause_of(reason, sip_status, party.info.answered_at.is_some());
+                let by = if matches!(reason, LegGone::Failed | LegGone::Unreachable) {
+                    EndedBy::Server
+                } else {
+                    EndedBy::Peer
+                };
+                self.end_leg(leg, cause, by, sip_status);
+            }
+            LegEvent::Dtmf(digit) => {
+                self.emit(leg, EventKind::DtmfReceived { digit });
+                self.signal(leg, Signal::Dtmf(digit));
+            }
+            LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
+            LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
+        }
+    }
+
+    /// The answer to a [`Fetch`]; ignored if nothing waits for it any more.
+    pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
+        self.now = now;
+        self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
+    }
+
+    /// Time has come to `now`.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        while let Some((leg, op)) = self.timers.pop_due(now.instant) {
+            self.timer_fired(leg, op);
+        }
+    }
+
+    /// Takes another call's legs over, so that they can be joined with ours.
+    pub fn absorb(&mut self, now: Now, mut other: Self) {
+        self.now = now;
+        self.parties.append(&mut other.parties);
+        self.timers.append(&mut other.timers);
+        self.outputs.append(&mut other.outputs);
+        self.next_op = self.next_op.max(other.next_op);
+    }
+
+    // ----- outputs ------------------------------------------------------------------------------------------------
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Call::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    // ----- what verbs and commands are made of --------------------------------------------------------------------
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
+    }
+
+    pub(crate) fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    pub(crate) fn party(&self, leg: LegId) -> Option<&Party> {
+        self.parties.iter().find(|party| party.info.id == leg)
+    }
+
+    pub(crate) fn party_mut(&mut self, leg: LegId) -> Option<&mut Party> {
+        self.parties.iter_mut().find(|party| party.info.id == leg)
+    }
+
+    pub(crate) fn new_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    pub(crate) fn order(&mut self, leg: LegId, command: LegCommand) {
+        self.outputs.push_back(Output::Leg { leg, command });
+    }
+
+    pub(crate) fn emit(&mut self, leg: LegId, kind: EventKind) {
+        let at = self.now.time;
+        if let Some(party) = self.party(leg) {
+            let event = CallEvent { at, leg: Arc::clone(&party.info), kind };
+            self.outputs.push_back(Output::Event(Box::new(event)));
+        }
+    }
+
+    /// Sets a timer that the leg's verbs will see as [`Signal::Timer`].
+    pub(crate) fn timer(&mut self, leg: LegId, after: Duration) -> OpId {
+        let op = self.new_op();
+        if let Some(at) = self.now.instant.checked_add(after) {
+            self.timers.set(at, leg, op);
+        }
+        op
+    }
+
+    pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
+        let id = FetchId(self.new_op().0);
+        if let Some(party) = self.party(leg) {
+            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason };
+            self.outputs.push_back(Output::Fetch(Box::new(fetch)));
+        }
+        id
+    }
+
+    pub(crate) fn ring(&mut self, leg: LegId, early_media: bool) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.direction != Direction::Inbound
+            || party.info.answered_at.is_some()
+            || party.info.status.is_final()
+        {
+            return;
+        }
+        let first = party.info.status != Status::Ringing;
+        if first || early_media {
+            Arc::make_mut(&mut party.info).status = Status::Ringing;
+            self.order(leg, LegCommand::Ring { early_media });
+        }
+    }
+
+    /// Answers an inbound leg that is not answered yet. Whether the leg is answered now.
+    pub(crate) fn ensure_answered(&mut self, leg: LegId) -> bool {
+        let time = self.now.time;
+        let Some(party) = self.party_mut(leg) else { return false };
+        if party.info.answered_at.is_some() {
+            return true;
+        }
+        if party.info.direction != Direction::Inbound || party.info.status.is_final() {
+            return false;
+        }
+        let info = Arc::make_mut(&mut party.info);
+        info.answered_at = Some(time);
+        info.status = Status::InProgress;
+        self.order(leg, LegCommand::Answer);
+        self.emit(leg, EventKind::Answered);
+        self.start_time_limit(leg);
+        true
+    }
+
+    pub(crate) fn start_leg(&mut self, new: NewLeg) {
+        let leg = new.info.id;
+        let mut party = Party::new(new.info);
+        party.on_answer = Some(new.then);
+        party.time_limit = new.time_limit;
+        party.send_digits = new.send_digits;
+        party.record_on_answer = new.record;
+        party.stream_on_answer = new.stream;
+        party.bridge_on_answer = new.bridge_to;
+        Arc::make_mut(&mut party.info).status = Status::Initiated;
+        self.parties.push(party);
+        self.order(leg, LegCommand::Invite(Box::new(new.invite)));
+        let ring_timer = self.timer(leg, new.timeout);
+        if let Some(party) = self.party_mut(leg) {
+            party.ring_timer = Some(ring_timer);
+        }
+        self.emit(leg, EventKind::Initiated);
+    }
+
+    /// Hangs a leg up, whatever its state.
+    pub(crate) fn hangup(&mut self, leg: LegId, cause: EndCause, by: EndedBy) {
+        let Some(party) = self.party(leg) else { return };
+        if party.info.status.is_final() {
+            return;
+        }
+        self.order(leg, LegCommand::Hangup);
+        self.end_leg(leg, cause, by, None);
+    }
+
+    /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
+    pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
+        let unanswered = self
+            .party(leg)
+            .is_some_and(|party| party.info.answered_at.is_none() && party.info.direction != Direction::Inbound);
+        let cause = if unanswered { EndCause::OriginatorCancel } else { EndCause::NormalClearing };
+        self.hangup(leg, cause, by);
+    }
+
+    pub(crate) fn reject(&mut self, leg: LegId, reason: RejectReason, by: EndedBy) {
+        let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        if answered {
+            return self.hangup(leg, EndCause::NormalClearing, by);
+        }
+        let (cause, status) = match reason {
+            RejectReason::Busy => (EndCause::Busy, 486),
+            RejectReason::Rejected => (EndCause::Rejected, 603),
+            RejectReason::Status(status) => (cause_of_status(status), status),
+        };
+        self.order(leg, LegCommand::Reject(reason));
+        self.end_leg(leg, cause, by, Some(status));
+    }
+
+    /// Lets a leg run a program instead of whatever it runs.
+    pub(crate) fn run(&mut self, leg: LegId, program: Program) {
+        self.abort_lane(leg, Abort::Replaced);
+        for warning in program.warnings {
+            self.emit(leg, EventKind::Warned(warning));
+        }
+        if let Some(party) = self.party_mut(leg) {
+            if party.info.status.is_final() {
+                return;
+            }
+            party.lane.queue = program.instructions.into();
+        }
+        self.advance(leg);
+    }
+
+    pub(crate) fn fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) {
+        self.abort_lane(leg, Abort::Replaced);
+        let running = Running::fetch(self, leg, target, reason);
+        if let Some(party) = self.party_mut(leg) {
+            party.lane.running = Some(running);
+        }
+    }
+
+    /// Joins two answered legs (or lets one hear the other's early media: `told` is false then).
+    pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), told: bool) {
+        let (Some(of_a), Some(of_b)) = (self.party(a).map(|p| p.info.clone()), self.party(b).map(|p| p.info.clone()))
+        else {
+            return;
+        };
+        let joined = self.party(a).and_then(|party| party.bridge.as_ref()).is_some_and(|bridge| bridge.with == b);
+        if let Some(party) = self.party_mut(a) {
+            party.bridge = Some(Bridge { with: b, after: after.0, told });
+        }
+        if let Some(party) = self.party_mut(b) {
+            party.bridge = Some(Bridge { with: a, after: after.1, told });
+        }
+        if !joined {
+            self.order(a, LegCommand::Bridge { with: b });
+        }
+        if told {
+            self.emit(a, EventKind::Bridged { with: of_b });
+            self.emit(b, EventKind::Bridged { with: of_a });
+        }
+    }
+
+    /// Parts a leg from the one it is joined to, and says what that one was to do then.
+    pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
+        let bridge = self.party_mut(leg)?.bridge.take()?;
+        let other = bridge.with;
+        let after =
+            self.party_mut(other).and_then(|party| party.bridge.take()).map_or(AfterBridge::Continue, |b| b.after);
+        self.order(leg, LegCommand::Unbridge);
+        if bridge.told {
+            self.emit(leg, EventKind::Unbridged);
+            self.emit(other, EventKind::Unbridged);
+        }
+        Some((other, after))
+    }
+
+    /// Delivers a signal to whatever runs on the leg.
+    pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if let Some(side) = party.side.take() {
+            let kept = side.handle(self, leg, &signal);
+            if let Some(party) = self.party_mut(leg) {
+                // A request handled meanwhile may have started another one: then this one is over.
+                if party.side.is_none() {
+                    party.side = kept;
+                }
+            }
+        }
+        let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take()) else { return };
+        let step = running.handle(self, leg, signal);
+        self.step(leg, step);
+    }
+
+    pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
+        let Some(party) = self.party_mut(leg) else { return };
+        party.lane.queue.clear();
+        if let Some(running) = party.lane.running.take() {
+            running.abort(self, leg, why);
+        }
+    }
+
+    pub(crate) fn set_status_callback(&mut self, leg: LegId, callback: Option<Callback>) {
+        if let Some(party) = self.party_mut(leg) {
+            Arc::make_mut(&mut party.info).status_callback = callback;
+        }
+    }
+
+    /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
+    pub(crate) fn end_leg(&mut self, leg: LegId, cause: EndCause, by: EndedBy, sip_status: Option<u16>) {
+        let at = self.now.time;
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.status.is_final() {
+            return;
+        }
+        let answered = party.info.answered_at.is_some();
+        let info = Arc::make_mut(&mut party.info);
+        info.end = Some(LegEnd { at, cause, by, sip_status });
+        info.status = final_status(cause, answered);
+        self.timers.cancel_all(leg);
+        if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
+            side.abort(self, leg, Abort::Hangup);
+        }
+        self.abort_lane(leg, Abort::Hangup);
+        self.stop_streams(leg);
+        let parted = self.unbridge(leg);
+        self.emit(leg, EventKind::Ended);
+        self.stop_recordings(leg);
+        if let Some((other, AfterBridge::Hangup)) = parted {
+            self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg);
+        }
+        self.tell_parent(leg, ChildEvent::Ended);
+        let patience = self.timer(leg, RELEASE_PATIENCE);
+        if let Some(party) = self.party_mut(leg) {
+            party.release_timer = Some(patience);
+        }
+        self.release_if_idle(leg);
+    }
+
+    /// Frees an ended leg once nothing is being closed on it.
+    pub(crate) fn release_if_idle(&mut self, leg: LegId) {
+        let Some(party) = self.party(leg) else { return };
+        if party.info.status.is_final() && party.recordings.is_empty() && party.lane.running.is_none() {
+            self.release(leg);
+        }
+    }
+
+    pub(crate) fn tell_parent(&mut self, child: LegId, event: ChildEvent) {
+        if let Some(parent) = self.party(child).and_then(|party| party.info.parent) {
+            self.signal(parent, Signal::Child { leg: child, event });
+        }
+    }
+
+    fn release(&mut self, leg: LegId) {
+        if self.party(leg).is_none() {
+            return;
+        }
+        self.timers.cancel_all(leg);
+        self.order(leg, LegCommand::Release);
+        self.parties.retain(|party| party.info.id != leg);
+    }
+
+    fn timer_fired(&mut self, leg: LegId, op: OpId) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.ring_timer == Some(op) {
+            party.ring_timer = None;
+            self.hangup(leg, EndCause::Timeout, EndedBy::Server);
+        } else if party.limit_timer == Some(op) {
+            self.hangup(leg, EndCause::TimeLimit, EndedBy::Server);
+        } else if party.release_timer == Some(op) {
+            self.abandon_recordings(leg);
+            self.release(leg);
+        } else {
+            self.signal(leg, Signal::Timer(op));
+        }
+    }
+
+    fn peer_rings(&mut self, leg: LegId, early_media: bool) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.answered_at.is_some() {
+            return;
+        }
+        let first = party.info.status != Status::Ringing;
+        Arc::make_mut(&mut party.info).status = Status::Ringing;
+        if first {
+            self.emit(leg, EventKind::Ringing { early_media });
+        }
+        if first || early_media {
+            self.tell_parent(leg, ChildEvent::Ringing { early_media });
+        }
+    }
+
+    fn peer_answered(&mut self, leg: LegId, codec: Option<String>, headers: Vec<(String, String)>) {
+        let time = self.now.time;
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.answered_at.is_some() {
+            return;
+        }
+        let info = Arc::make_mut(&mut party.info);
+        info.answered_at = Some(time);
+        info.status = Status::InProgress;
+        info.sip.codec = codec;
+        info.sip.headers = headers;
+        let ring_timer = party.ring_timer.take();
+        let then = party.on_answer.take();
+        let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
+        let (digits, bridge_to) = (party.send_digits.take(), party.bridge_on_answer.take());
+        if let Some(op) = ring_timer {
+            self.timers.cancel(leg, op);
+        }
+        self.emit(leg, EventKind::Answered);
+        self.start_time_limit(leg);
+        if let Some(spec) = record {
+            self.start_recording(leg, spec);
+        }
+        if let Some(spec) = stream {
+            self.start_stream(leg, spec);
+        }
+        if let Some(digits) = digits {
+            let op = self.new_op();
+            self.order(leg, LegCommand::SendDigits { op, digits });
+        }
+        match then {
+            Some(OnAnswer::Document(target)) => {
+                self.set_mode(leg, Mode::Document);
+                self.fetch(leg, target, FetchReason::Start);
+            }
+            Some(OnAnswer::Program(program)) => {
+                self.set_mode(leg, Mode::Document);
+                self.run(leg, program);
+            }
+            Some(OnAnswer::Wait) | None => {}
+        }
+        if let Some(other) = bridge_to {
+            self.join(leg, other, AfterBridge::Hangup);
+        }
+        self.tell_parent(leg, ChildEvent::Answered);
+    }
+
+    fn start_time_limit(&mut self, leg: LegId) {
+        let Some(limit) = self.party(leg).and_then(|party| party.time_limit) else { return };
+        let op = self.timer(leg, limit);
+        if let Some(party) = self.party_mut(leg) {
+            party.limit_timer = Some(op);
+        }
+    }
+
+    pub(crate) fn limit(&mut self, leg: LegId, limit: Duration) {
+        let (time, answered) = (self.now.time, self.party(leg).and_then(|party| party.info.answered_at));
+        if let Some(op) = self.party_mut(leg).and_then(|party| party.limit_timer.take()) {
+            self.timers.cancel(leg, op);
+        }
+        let Some(answered) = answered else {
+            if let Some(party) = self.party_mut(leg) {
+                party.time_limit = Some(limit);
+            }
+            return;
+        };
+        let gone = Duration::try_from(time.duration_since(answered)).unwrap_or_default();
+        let op = self.timer(leg, limit.saturating_sub(gone));
+        if let Some(party) = self.party_mut(leg) {
+            party.limit_timer = Some(op);
+        }
+    }
+
+    pub(crate) fn set_mode(&mut self, leg: LegId, mode: Mode) {
+        if let Some(party) = self.party_mut(leg) {
+            party.mode = mode;
+        }
+    }
+}
+
+/// Why what runs on a leg is cut short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Abort {
+    /// Something else runs instead.
+    Replaced,
+    /// A request stopped it.
+    Stopped,
+    /// The leg ended.
+    Hangup,
+}
+
+fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool) -> EndCause {
+    match reason {
+        LegGone::Bye => EndCause::NormalClearing,
+        LegGone::Cancelled => EndCause::OriginatorCancel,
+        LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
+        LegGone::Timeout if answered => EndCause::Unspecified,
+        LegGone::Timeout => EndCause::NoAnswer,
+        LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
+    }
+}
+
+fn cause_of_status(status: u16) -> EndCause {
+    match status {
+        486 | 600 => EndCause::Busy,
+        408 | 480 => EndCause::NoAnswer,
+        404 | 410 | 484 | 604 => EndCause::NotFound,
+        487 => EndCause::OriginatorCancel,
+        401 | 403 | 407 | 603 | 607 | 608 => EndCause::Rejected,
+        500..=599 => EndCause::Failed,
+        _ => EndCause::Unspecified,
+    }
+}
+
+fn final_status(cause: EndCause, answered: bool) -> Status {
+    match cause {
+        _ if answered => Status::Completed,
+        EndCause::Busy => Status::Busy,
+        EndCause::Timeout | EndCause::NoAnswer => Status::NoAnswer,
+        EndCause::OriginatorCancel => Status::Canceled,
+        _ => Status::Failed,
+    }
+}

@@ -1,0 +1,194 @@
+//! What a call wants done. The shell performs these in order and answers with inputs.
+
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::event::{CallEvent, PlaybackEnd};
+use crate::fetch::Fetch;
+use crate::id::{LegId, OpId, RecordingId, StreamId};
+use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
+use crate::recording::{RecordingEnd, RecordingSpec};
+use crate::stream::{StreamSpec, StreamStatus};
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Do this on a leg.
+    Leg {
+        /// Which.
+        leg: LegId,
+        /// What.
+        command: LegCommand,
+    },
+    /// Get this document.
+    Fetch(Box<Fetch>),
+    /// Tell this.
+    Event(Box<CallEvent>),
+}
+
+/// Something to do on one leg. What takes time carries an `OpId` and is answered by a [`LegEvent`] with the same one.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LegCommand {
+    /// Send the INVITE.
+    Invite(Box<Invite>),
+    /// 180, or 183 with audio.
+    Ring {
+        /// The peer is to hear audio before the answer.
+        early_media: bool,
+    },
+    /// 200.
+    Answer,
+    /// A final refusal.
+    Reject(RejectReason),
+    /// CANCEL or BYE, whichever fits.
+    Hangup,
+    /// Synthesise, fetch or make the audio and play it.
+    Play {
+        /// Its operation.
+        op: OpId,
+        /// What.
+        play: Play,
+    },
+    /// RFC 4733.
+    SendDigits {
+        /// Its operation.
+        op: OpId,
+        /// What.
+        digits: SendDigits,
+    },
+    /// Stop a `Play` or `SendDigits`.
+    Stop {
+        /// Which.
+        op: OpId,
+    },
+    /// Start a recording.
+    Record {
+        /// Its operation.
+        op: OpId,
+        /// Its file.
+        id: RecordingId,
+        /// How.
+        spec: RecordingSpec,
+    },
+    /// Hold a recording.
+    PauseRecording {
+        /// Which.
+        op: OpId,
+    },
+    /// Go on with it.
+    ResumeRecording {
+        /// Which.
+        op: OpId,
+    },
+    /// End it; answered by `RecordingFinished`.
+    StopRecording {
+        /// Which.
+        op: OpId,
+    },
+    /// Connect to the application's WebSocket.
+    StartStream {
+        /// Its operation on the media.
+        op: OpId,
+        /// Its id.
+        id: StreamId,
+        /// How.
+        spec: StreamSpec,
+    },
+    /// Close it.
+    StopStream {
+        /// Which.
+        id: StreamId,
+    },
+    /// Audio goes straight between this leg and that one.
+    Bridge {
+        /// The other.
+        with: LegId,
+    },
+    /// No longer.
+    Unbridge,
+    /// Send the leg its own audio back.
+    Echo(bool),
+    /// Nothing more will be asked of this leg: free its ports.
+    Release,
+}
+
+/// An outgoing call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Invite {
+    /// Who is called.
+    pub to: Address,
+    /// Who calls.
+    pub from: Address,
+    /// The name shown with it.
+    pub caller_name: Option<String>,
+    /// Extra headers.
+    pub headers: Vec<(String, String)>,
+    /// For a peer that challenges.
+    pub credentials: Option<Credentials>,
+}
+
+/// What happened on one leg.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LegEvent {
+    /// 180 or 183.
+    Ringing {
+        /// With audio.
+        early_media: bool,
+    },
+    /// 200 to our INVITE.
+    Answered {
+        /// Name of the agreed codec.
+        codec: Option<String>,
+        /// Headers of the answer.
+        headers: Vec<(String, String)>,
+    },
+    /// The leg is gone, not by our command.
+    Ended {
+        /// How.
+        reason: LegGone,
+        /// The SIP response behind it.
+        sip_status: Option<u16>,
+    },
+    /// A key.
+    Dtmf(char),
+    /// A `Play` or `SendDigits` is over.
+    PlayFinished {
+        /// Which.
+        op: OpId,
+        /// How.
+        end: PlaybackEnd,
+    },
+    /// A recording is over and whole on disk.
+    RecordingFinished {
+        /// Which.
+        op: OpId,
+        /// Why.
+        end: RecordingEnd,
+        /// Length of the audio.
+        duration: Duration,
+    },
+    /// A stream's life.
+    Stream {
+        /// Which.
+        id: StreamId,
+        /// What.
+        status: StreamStatus,
+    },
+}
+
+/// How a leg went, seen from the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LegGone {
+    /// BYE.
+    Bye,
+    /// CANCEL.
+    Cancelled,
+    /// A final response of 300 or more.
+    Rejected,
+    /// No answer to our request.
+    Timeout,
+    /// It could not be sent: no route, no port, no connection.
+    Unreachable,
+    /// Something of ours broke.
+    Failed,
+}

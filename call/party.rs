@@ -1,0 +1,93 @@
+//! A leg from the inside: what it runs, what it is joined to, what is being recorded of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Target;
+use crate::call::OnAnswer;
+use crate::id::{LegId, OpId, StreamId};
+use crate::leg::LegInfo;
+use crate::program::Running;
+use crate::program::gather::Gathering;
+use crate::program::instruction::{AfterBridge, Instruction, SendDigits};
+use crate::recording::{ActiveRecording, RecordingSpec};
+use crate::stream::StreamSpec;
+
+/// One leg of a call.
+pub(crate) struct Party {
+    pub(crate) info: Arc<LegInfo>,
+    pub(crate) mode: Mode,
+    pub(crate) lane: Lane,
+    /// Digits being collected beside what the lane plays (only by command).
+    pub(crate) side: Option<Gathering>,
+    pub(crate) bridge: Option<Bridge>,
+    pub(crate) recordings: Vec<ActiveRecording>,
+    pub(crate) streams: Vec<(StreamId, StreamSpec)>,
+    /// Documents run one after the other without any of them taking time.
+    pub(crate) hasty_documents: u32,
+    pub(crate) on_answer: Option<OnAnswer>,
+    pub(crate) send_digits: Option<SendDigits>,
+    pub(crate) record_on_answer: Option<RecordingSpec>,
+    pub(crate) stream_on_answer: Option<StreamSpec>,
+    pub(crate) bridge_on_answer: Option<LegId>,
+    /// Its own document before it is joined (only a dial's child).
+    pub(crate) whisper: Option<Target>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) ring_timer: Option<OpId>,
+    pub(crate) limit_timer: Option<OpId>,
+    pub(crate) release_timer: Option<OpId>,
+}
+
+impl Party {
+    pub(crate) fn new(info: LegInfo) -> Self {
+        Self {
+            info: Arc::new(info),
+            mode: Mode::Commands,
+            lane: Lane::default(),
+            side: None,
+            bridge: None,
+            recordings: Vec::new(),
+            streams: Vec::new(),
+            hasty_documents: 0,
+            on_answer: None,
+            send_digits: None,
+            record_on_answer: None,
+            stream_on_answer: None,
+            bridge_on_answer: None,
+            whisper: None,
+            time_limit: None,
+            ring_timer: None,
+            limit_timer: None,
+            release_timer: None,
+        }
+    }
+}
+
+/// Who decides what a leg does when nothing is left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Its documents: the leg is hung up.
+    Document,
+    /// Commands, or the dial that made it: it waits.
+    Commands,
+    /// A called party's own document before the join: the dial goes on.
+    Whisper,
+}
+
+/// What a leg runs: one instruction at a time.
+#[derive(Default)]
+pub(crate) struct Lane {
+    pub(crate) running: Option<Running>,
+    pub(crate) queue: VecDeque<Instruction>,
+}
+
+/// A join with another leg.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bridge {
+    pub(crate) with: LegId,
+    /// What becomes of this leg when the other goes.
+    pub(crate) after: AfterBridge,
+    /// Whether applications know of it (early media is joined without telling).
+    pub(crate) told: bool,
+}

@@ -1,0 +1,95 @@
+//! Streams: the one a leg waits for, and those beside what it runs.
+
+use crate::Target;
+use crate::call::Call;
+use crate::event::EventKind;
+use crate::fetch::FetchReason;
+use crate::id::{LegId, StreamId};
+use crate::output::LegCommand;
+use crate::program::instruction::Connect;
+use crate::program::{Signal, Step};
+use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
+
+/// A leg that waits for its stream to end.
+pub(crate) struct Connected {
+    id: StreamId,
+    spec: StreamSpec,
+    action: Option<Target>,
+}
+
+impl Connected {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, connect: Connect) -> Self {
+        let id = call.start_stream(leg, connect.stream.clone());
+        Self { id, spec: connect.stream, action: connect.action }
+    }
+
+    pub(crate) fn handle(self, signal: Signal) -> Step {
+        match signal {
+            Signal::Stream { id, status } if id == self.id && status != StreamStatus::Started => match self.action {
+                Some(action) => {
+                    Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
+                }
+                None => Step::Next,
+            },
+            _ => Step::Stay(super::Running::Connect(self)),
+        }
+    }
+
+    pub(crate) fn abort(self, call: &mut Call, leg: LegId) {
+        call.stop_stream(leg, self.id);
+    }
+}
+
+impl Call {
+    pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> StreamId {
+        let id = StreamId::random(&mut self.rng);
+        let op = self.new_op();
+        if let Some(party) = self.party_mut(leg) {
+            party.streams.push((id, spec.clone()));
+        }
+        self.order(leg, LegCommand::StartStream { op, id, spec });
+        id
+    }
+
+    /// Closes a stream and tells so. `false` if it does not run.
+    pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
+        let Some(party) = self.party_mut(leg) else { return false };
+        let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return false };
+        let (id, spec) = party.streams.remove(index);
+        self.order(leg, LegCommand::StopStream { id });
+        self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: StreamStatus::Stopped }));
+        true
+    }
+
+    pub(crate) fn stop_streams(&mut self, leg: LegId) {
+        let ids: Vec<_> = self.party(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
+        for id in ids {
+            self.stop_stream(leg, id);
+        }
+    }
+
+    pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
+        let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
+        let ids: Vec<_> = self
+            .party(leg)
+            .map(|party| party.streams.iter().filter(|(_, spec)| named(spec)).map(|(id, _)| *id).collect())
+            .unwrap_or_default();
+        for id in ids {
+            self.stop_stream(leg, id);
+        }
+    }
+
+    /// The shell's word on a stream.
+    pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, status: StreamStatus) {
+        let Some(party) = self.party_mut(leg) else { return };
+        let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return };
+        let spec = match status {
+            StreamStatus::Started => party.streams.get(index).map(|(_, spec)| spec.clone()),
+            _ => Some(party.streams.remove(index).1),
+        };
+        if let Some(spec) = spec {
+            self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: status.clone() }));
+        }
+        self.signal(leg, Signal::Stream { id, status });
+    }
+}

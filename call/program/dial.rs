@@ -1,0 +1,347 @@
+//! Dial: call others, join the first that answers, and say afterwards how it came out.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::call::{Abort, Call, NewLeg, OnAnswer};
+use crate::event::{DialResult, DialStatus, EventKind};
+use crate::fetch::FetchReason;
+use crate::id::{LegId, OpId};
+use crate::leg::{Direction, EndCause, EndedBy, LegInfo, SipFacts, Status};
+use crate::output::{Invite, LegCommand};
+use crate::party::Mode;
+use crate::program::instruction::{AfterBridge, AudioSource, Dial, DialTarget, Play, RejectReason, SendDigits, Tone};
+use crate::program::{ChildEvent, Running, Signal, Step};
+
+/// A dial under way.
+pub(crate) struct Dialing {
+    dial: Dial,
+    /// Targets not called yet (only when sequential).
+    waiting: VecDeque<DialTarget>,
+    /// Children that ring.
+    ringing: Vec<LegId>,
+    /// The child that answered; it may still have its own document to run.
+    chosen: Option<LegId>,
+    joined_at: Option<Timestamp>,
+    ringback: Option<OpId>,
+    recording: Option<OpId>,
+    limit: Option<OpId>,
+    last: DialResult,
+    /// The dial is over but for its recording.
+    finishing: bool,
+}
+
+impl Dialing {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, mut dial: Dial) -> Step {
+        if !dial.answer_on_bridge {
+            call.ensure_answered(leg);
+        }
+        let targets = std::mem::take(&mut dial.targets);
+        let last = DialResult {
+            status: DialStatus::Failed,
+            child: None,
+            duration: Duration::ZERO,
+            bridged: false,
+            sip_status: None,
+            sip_call_id: None,
+            recording: None,
+        };
+        let mut this = Self {
+            waiting: targets.into(),
+            ringing: Vec::new(),
+            chosen: None,
+            joined_at: None,
+            ringback: None,
+            recording: None,
+            limit: None,
+            last,
+            finishing: false,
+            dial,
+        };
+        let at_once = if this.dial.sequential { 1 } else { this.waiting.len() };
+        for _ in 0..at_once {
+            this.call_next(call, leg);
+        }
+        if this.ringing.is_empty() {
+            return this.conclude(call, leg);
+        }
+        Step::Stay(Running::Dial(Box::new(this)))
+    }
+
+    pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+        match signal {
+            Signal::Child { leg: child, event } if self.ringing.contains(child) || self.chosen == Some(*child) => {
+                return self.child(call, leg, *child, *event);
+            }
+            Signal::Dtmf('*') if self.dial.hangup_on_star => {
+                let children = self.children();
+                for child in children {
+                    call.clear(child, EndedBy::OtherLeg);
+                }
+                // Their ends came while this dial was being handled: take note of them here.
+                return self.all_gone(call, leg, DialStatus::Canceled);
+            }
+            Signal::Timer(op) if self.limit == Some(*op) => {
+                if let Some(child) = self.chosen {
+                    call.hangup(child, EndCause::TimeLimit, EndedBy::Server);
+                }
+                return self.all_gone(call, leg, DialStatus::Completed);
+            }
+            Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
+                self.last.recording = Some(recording.clone());
+                self.recording = None;
+                if self.finishing {
+                    return self.conclude(call, leg);
+                }
+            }
+            _ => {}
+        }
+        Step::Stay(Running::Dial(self))
+    }
+
+    /// The leg was hung up or sent elsewhere: its children go too, the outcome is told, nothing follows.
+    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
+        self.stop_ringback(call, leg);
+        if let Some(op) = self.limit.take() {
+            call.timers.cancel(leg, op);
+        }
+        for child in self.children() {
+            self.note(call, child);
+            call.clear(child, EndedBy::OtherLeg);
+        }
+        if self.finishing {
+            return;
+        }
+        self.last.status = if self.last.bridged { DialStatus::Completed } else { DialStatus::Canceled };
+        call.emit(leg, EventKind::Dialed(self.last.clone()));
+        if let (Abort::Hangup, Some(action)) = (why, self.dial.action) {
+            call.request_fetch(leg, action, FetchReason::Dialed(self.last));
+        }
+    }
+
+    fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
+        match event {
+            ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
+            ChildEvent::Answered => self.child_answered(call, leg, child),
+            ChildEvent::Ready => self.join(call, leg, child),
+            ChildEvent::Taken => {
+                self.note(call, child);
+                self.ringing.retain(|ringing| *ringing != child);
+                self.chosen = None;
+                self.last.status = DialStatus::Completed;
+                return self.over(call, leg);
+            }
+            ChildEvent::Ended => {
+                self.note(call, child);
+                self.ringing.retain(|ringing| *ringing != child);
+                if self.chosen == Some(child) {
+                    self.chosen = None;
+                    let status = if self.last.bridged { DialStatus::Completed } else { self.last.status };
+                    return self.all_gone(call, leg, status);
+                }
+                if self.ringing.is_empty() && self.chosen.is_none() {
+                    self.call_next(call, leg);
+                }
+                if self.ringing.is_empty() && self.chosen.is_none() {
+                    return self.over(call, leg);
+                }
+            }
+        }
+        Step::Stay(Running::Dial(self))
+    }
+
+    fn child_rings(&mut self, call: &mut Call, leg: LegId, child: LegId, early_media: bool) {
+        let answered = call.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        let only = self.ringing.len() == 1;
+        if early_media && only {
+            self.stop_ringback(call, leg);
+            call.ring(leg, true);
+            call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), false);
+        } else if answered {
+            self.start_ringback(call, leg);
+        } else {
+            call.ring(leg, false);
+        }
+        if self.dial.record.as_ref().is_some_and(|record| record.from_ringing) {
+            self.start_recording(call, leg);
+        }
+    }
+
+    fn child_answered(&mut self, call: &mut Call, leg: LegId, child: LegId) {
+        if self.chosen.is_some() {
+            return;
+        }
+        self.chosen = Some(child);
+        self.ringing.retain(|ringing| *ringing != child);
+        for other in std::mem::take(&mut self.ringing) {
+            call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
+        }
+        self.waiting.clear();
+        let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
+        match whisper {
+            Some(target) => {
+                call.set_mode(child, Mode::Whisper);
+                call.fetch(child, target, FetchReason::Whisper);
+            }
+            None => self.join(call, leg, child),
+        }
+    }
+
+    fn join(&mut self, call: &mut Call, leg: LegId, child: LegId) {
+        if self.joined_at.is_some() {
+            return;
+        }
+        self.stop_ringback(call, leg);
+        if !call.ensure_answered(leg) {
+            return;
+        }
+        self.joined_at = Some(call.now().time);
+        self.last.bridged = true;
+        self.limit = self.dial.time_limit.map(|limit| call.timer(leg, limit));
+        // What this leg does afterwards is this dial's to say, not the bridge's.
+        call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), true);
+        if self.dial.record.is_some() {
+            self.start_recording(call, leg);
+        }
+    }
+
+    /// No child is left that could answer or be talked to.
+    fn all_gone(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
+        for child in self.children() {
+            self.note(call, child);
+        }
+        self.ringing.clear();
+        self.chosen = None;
+        self.last.status = if self.last.bridged { DialStatus::Completed } else { status };
+        self.over(call, leg)
+    }
+
+    fn over(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
+        self.stop_ringback(call, leg);
+        if let Some(op) = self.limit.take() {
+            call.timers.cancel(leg, op);
+        }
+        call.unbridge(leg);
+        if let Some(op) = self.recording {
+            call.order(leg, LegCommand::StopRecording { op });
+            self.finishing = true;
+            return Step::Stay(Running::Dial(self));
+        }
+        self.conclude(call, leg)
+    }
+
+    fn conclude(self, call: &mut Call, leg: LegId) -> Step {
+        call.emit(leg, EventKind::Dialed(self.last.clone()));
+        let unanswered = call.party(leg).is_some_and(|party| party.info.answered_at.is_none());
+        if self.dial.pass_failure && unanswered {
+            let status = self.last.sip_status.unwrap_or(match self.last.status {
+                DialStatus::NoAnswer => 480,
+                DialStatus::Busy => 486,
+                _ => 503,
+            });
+            call.reject(leg, RejectReason::Status(status), EndedBy::OtherLeg);
+            return Step::Next;
+        }
+        match (self.dial.action, self.dial.after) {
+            (Some(action), _) => Step::Fetch(action, FetchReason::Dialed(self.last)),
+            (None, AfterBridge::Hangup) if self.last.bridged => Step::Hangup,
+            (None, _) => Step::Next,
+        }
+    }
+
+    fn call_next(&mut self, call: &mut Call, leg: LegId) {
+        let Some(target) = self.waiting.pop_front() else { return };
+        let Some(parent) = call.party(leg).map(|party| Arc::clone(&party.info)) else { return };
+        let id = LegId::random(&mut call.rng);
+        let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
+        let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
+        let info = LegInfo {
+            id,
+            session: parent.session,
+            parent: Some(leg),
+            account: Arc::clone(&parent.account),
+            dialect: Arc::clone(&parent.dialect),
+            application: parent.application.clone(),
+            direction: Direction::OutboundDial,
+            from: from.clone(),
+            to: target.to.clone(),
+            caller_name: caller_name.clone(),
+            forwarded_from: None,
+            status: Status::Queued,
+            created_at: call.now().time,
+            answered_at: None,
+            end: None,
+            client_state: target.client_state,
+            status_callback: target.status,
+            fallback: None,
+            sip: SipFacts::default(),
+        };
+        let invite =
+            Invite { to: target.to, from, caller_name, headers: target.headers, credentials: target.credentials };
+        call.start_leg(NewLeg {
+            info,
+            invite,
+            timeout: self.dial.timeout,
+            time_limit: None,
+            then: OnAnswer::Wait,
+            send_digits: target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
+            record: None,
+            stream: None,
+            bridge_to: None,
+        });
+        if let Some(party) = call.party_mut(id) {
+            party.whisper = target.whisper;
+        }
+        self.ringing.push(id);
+    }
+
+    fn children(&self) -> Vec<LegId> {
+        self.ringing.iter().copied().chain(self.chosen).collect()
+    }
+
+    /// Takes down how a child stands.
+    fn note(&mut self, call: &Call, child: LegId) {
+        let Some(party) = call.party(child) else { return };
+        self.last.child = Some(child);
+        self.last.sip_call_id = party.info.sip.call_id.clone();
+        self.last.sip_status = party.info.end.as_ref().and_then(|end| end.sip_status);
+        if let Some(from) = self.joined_at {
+            let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);
+            self.last.duration = Duration::try_from(until.duration_since(from)).unwrap_or_default();
+        }
+        self.last.status = match party.info.status {
+            Status::Completed | Status::InProgress => DialStatus::Completed,
+            Status::Busy => DialStatus::Busy,
+            Status::NoAnswer => DialStatus::NoAnswer,
+            Status::Canceled => DialStatus::Canceled,
+            _ => DialStatus::Failed,
+        };
+    }
+
+    fn start_recording(&mut self, call: &mut Call, leg: LegId) {
+        if let (None, Some(record)) = (self.recording, &self.dial.record)
+            && call.party(leg).is_some_and(|party| party.info.answered_at.is_some())
+        {
+            self.recording = Some(call.begin_recording(leg, record.spec.clone()).0);
+        }
+    }
+
+    fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
+        if let (None, Some(country)) = (self.ringback, &self.dial.ring_tone) {
+            let op = call.new_op();
+            let source = AudioSource::Tone(Tone::Ringback(country.clone()));
+            call.order(leg, LegCommand::Play { op, play: Play { source, loops: None::<NonZeroU32> } });
+            self.ringback = Some(op);
+        }
+    }
+
+    fn stop_ringback(&mut self, call: &mut Call, leg: LegId) {
+        if let Some(op) = self.ringback.take() {
+            call.order(leg, LegCommand::Stop { op });
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Waiting for a document, its fallback, and the apology when there is neither.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::Target;
+use crate::call::Call;
+use crate::event::EventKind;
+use crate::fetch::{FailureKind, FetchFailure, FetchReason};
+use crate::id::{FetchId, LegId};
+use crate::output::LegCommand;
+use crate::program::instruction::{AudioSource, Play, Speech};
+use crate::program::{Running, Signal, Step};
+
+/// Documents in a row that may lead straight to another one.
+const MOST_HASTY_DOCUMENTS: u32 = 50;
+
+/// A document asked for.
+pub(crate) struct Fetching {
+    id: FetchId,
+    url: Arc<str>,
+    fallback: bool,
+}
+
+impl Running {
+    /// Asks for a document.
+    pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
+        let fallback = matches!(reason, FetchReason::Fallback { .. });
+        let url = Arc::clone(&target.url);
+        let hasty = call.party_mut(leg).map_or(0, |party| {
+            party.hasty_documents += 1;
+            party.hasty_documents
+        });
+        if hasty > MOST_HASTY_DOCUMENTS {
+            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row only led to another one");
+            call.emit(leg, EventKind::FetchFailed { failure: FetchFailure { kind: FailureKind::Loop, detail } });
+            return apologise(call, leg);
+        }
+        Self::Fetching(Fetching { id: call.request_fetch(leg, target, reason), url, fallback })
+    }
+}
+
+impl Fetching {
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+        match signal {
+            Signal::Fetched { id, result } if id == self.id => match *result {
+                Ok(program) => Step::Run(program),
+                Err(failure) => self.failed(call, leg, failure),
+            },
+            _ => Step::Stay(Running::Fetching(self)),
+        }
+    }
+
+    fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
+        call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
+        let fallback = call.party(leg).and_then(|party| party.info.fallback.clone());
+        match fallback {
+            Some(target) if !self.fallback => {
+                Step::Stay(Running::fetch(call, leg, target, FetchReason::Fallback { failure, url: self.url }))
+            }
+            _ => Step::Stay(apologise(call, leg)),
+        }
+    }
+}
+
+fn apologise(call: &mut Call, leg: LegId) -> Running {
+    call.ensure_answered(leg);
+    let op = call.new_op();
+    let text = "We are sorry, an application error has occurred. Goodbye.".to_owned();
+    let speech = Speech { text, ssml: false, voice: None, language: Some("en-US".to_owned()) };
+    let play = Play { source: AudioSource::Speech(speech), loops: NonZeroU32::new(1) };
+    call.order(leg, LegCommand::Play { op, play });
+    Running::Apologising(op)
+}

@@ -1,0 +1,164 @@
+//! Gather: prompts, then digits until there are enough, a terminator, or silence.
+
+use crate::call::{Abort, Call};
+use crate::event::{EventKind, GatherEnd};
+use crate::fetch::FetchReason;
+use crate::id::{LegId, OpId};
+use crate::program::instruction::Gather;
+use crate::program::play::Playing;
+use crate::program::{Running, Signal, Step};
+
+/// Digits being collected.
+pub(crate) struct Gathering {
+    gather: Gather,
+    digits: String,
+    attempt: u32,
+    prompt: Option<(usize, Playing)>,
+    /// Restarted by every digit.
+    silence: Option<OpId>,
+    /// Bounds one attempt as a whole.
+    total: Option<OpId>,
+}
+
+/// What a gather came to.
+struct Outcome {
+    end: GatherEnd,
+    terminator: Option<char>,
+}
+
+impl Gathering {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
+        let mut this = Self { gather, digits: String::new(), attempt: 1, prompt: None, silence: None, total: None };
+        this.prompt_from(call, leg, 0);
+        this
+    }
+
+    pub(crate) fn handle_in_lane(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+        let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
+        let Self { gather, digits, .. } = self.report(call, leg, &outcome);
+        match gather.action {
+            Some(action) if !digits.is_empty() || gather.action_on_empty => {
+                Step::Fetch(action, FetchReason::Gathered { digits, terminator: outcome.terminator })
+            }
+            _ => Step::Next,
+        }
+    }
+
+    /// As [`Self::handle_in_lane`], for one that runs beside the lane: `None` once it is over.
+    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
+        match self.handle_signal(call, leg, signal) {
+            Some(outcome) => {
+                self.report(call, leg, &outcome);
+                None
+            }
+            None => Some(self),
+        }
+    }
+
+    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
+        let end = if why == Abort::Hangup { GatherEnd::Hangup } else { GatherEnd::Stopped };
+        if let Some((_, playing)) = self.prompt.take() {
+            playing.abort(call, leg, why);
+        }
+        self.report(call, leg, &Outcome { end, terminator: None });
+    }
+
+    fn handle_signal(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
+        match signal {
+            Signal::Dtmf(digit) => self.pressed(call, leg, *digit),
+            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => {
+                self.silence = None;
+                let enough = self.digits.len() >= self.gather.min_digits as usize && !self.digits.is_empty();
+                let end = if enough { GatherEnd::Valid } else { GatherEnd::Timeout };
+                self.finish_or_retry(call, leg, end, None)
+            }
+            signal => {
+                let (index, playing) = self.prompt.take()?;
+                match playing.finished(call, leg, signal) {
+                    Some(playing) => self.prompt = Some((index, playing)),
+                    None => self.prompt_from(call, leg, index + 1),
+                }
+                None
+            }
+        }
+    }
+
+    fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
+        if self.prompt.is_some() {
+            if !self.gather.barge_in {
+                return None;
+            }
+            if let Some((_, playing)) = self.prompt.take() {
+                playing.abort(call, leg, Abort::Stopped);
+            }
+            self.start_total(call, leg);
+        }
+        self.cancel(call, leg, self.silence);
+        self.silence = None;
+        if self.gather.terminators.contains(digit) {
+            let enough = self.digits.len() >= self.gather.min_digits as usize;
+            let end = match (enough, self.digits.is_empty()) {
+                (_, true) => GatherEnd::Timeout,
+                (true, false) => GatherEnd::Valid,
+                (false, false) => GatherEnd::Invalid,
+            };
+            return self.finish_or_retry(call, leg, end, Some(digit));
+        }
+        if self.gather.valid_digits.as_ref().is_some_and(|valid| !valid.contains(digit)) {
+            self.digits.push(digit);
+            return self.finish_or_retry(call, leg, GatherEnd::Invalid, None);
+        }
+        self.digits.push(digit);
+        if self.gather.max_digits.is_some_and(|most| self.digits.len() >= most as usize) {
+            return Some(Outcome { end: GatherEnd::Valid, terminator: None });
+        }
+        self.silence = Some(call.timer(leg, self.gather.inter_digit_timeout));
+        None
+    }
+
+    fn finish_or_retry(&mut self, call: &mut Call, leg: LegId, end: GatherEnd, key: Option<char>) -> Option<Outcome> {
+        if end == GatherEnd::Valid || self.attempt >= self.gather.tries {
+            return Some(Outcome { end, terminator: key });
+        }
+        self.attempt += 1;
+        self.digits.clear();
+        self.cancel(call, leg, self.silence);
+        self.cancel(call, leg, self.total);
+        (self.silence, self.total) = (None, None);
+        self.prompt_from(call, leg, 0);
+        None
+    }
+
+    /// Plays the prompt of this index, or starts the clock when there is none.
+    fn prompt_from(&mut self, call: &mut Call, leg: LegId, index: usize) {
+        let retry = self.attempt > 1 && !self.gather.retry_prompts.is_empty();
+        let prompts = if retry { &self.gather.retry_prompts } else { &self.gather.prompts };
+        match prompts.get(index).cloned() {
+            Some(play) => self.prompt = Some((index, Playing::start(call, leg, play, true))),
+            None => {
+                self.start_total(call, leg);
+                self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+            }
+        }
+    }
+
+    fn start_total(&mut self, call: &mut Call, leg: LegId) {
+        if self.total.is_none() {
+            self.total = self.gather.total_timeout.map(|timeout| call.timer(leg, timeout));
+        }
+    }
+
+    fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
+        if let Some(op) = timer {
+            call.timers.cancel(leg, op);
+        }
+    }
+
+    fn report(self, call: &mut Call, leg: LegId, outcome: &Outcome) -> Self {
+        self.cancel(call, leg, self.silence);
+        self.cancel(call, leg, self.total);
+        let (digits, id) = (self.digits.clone(), self.gather.id.clone());
+        call.emit(leg, EventKind::GatherEnded { digits, end: outcome.end, terminator: outcome.terminator, id });
+        self
+    }
+}

@@ -1,0 +1,195 @@
+//! Recording: the verb that waits for its recording, and recordings beside what a leg runs.
+
+use std::time::Duration;
+
+use crate::call::{Abort, Call};
+use crate::event::EventKind;
+use crate::fetch::FetchReason;
+use crate::id::{LegId, OpId, RecordingId};
+use crate::output::LegCommand;
+use crate::program::instruction::{AudioSource, Play, Record, Tone};
+use crate::program::{Running, Signal, Step};
+use crate::recording::{ActiveRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+
+/// The record instruction under way.
+pub(crate) struct RecordVerb {
+    record: Record,
+    phase: Phase,
+}
+
+enum Phase {
+    Beeping(OpId),
+    Recording { op: OpId, key: Option<char> },
+}
+
+impl RecordVerb {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, record: Record) -> Step {
+        if record.beep {
+            let op = beep(call, leg);
+            return Step::Stay(Running::Record(Self { record, phase: Phase::Beeping(op) }));
+        }
+        Step::Stay(Running::Record(Self::start(call, leg, record)))
+    }
+
+    fn start(call: &mut Call, leg: LegId, record: Record) -> Self {
+        let (op, _) = call.begin_recording(leg, record.spec.clone());
+        Self { record, phase: Phase::Recording { op, key: None } }
+    }
+
+    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+        match (&mut self.phase, signal) {
+            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => {
+                Step::Stay(Running::Record(Self::start(call, leg, self.record)))
+            }
+            (Phase::Recording { op, key: key @ None }, Signal::Dtmf(digit))
+                if self.record.finish_on.contains(digit) =>
+            {
+                *key = Some(digit);
+                call.order(leg, LegCommand::StopRecording { op: *op });
+                Step::Stay(Running::Record(self))
+            }
+            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording, .. }) if *op == done => {
+                let key = *key;
+                match self.record.action {
+                    Some(action) => Step::Fetch(action, FetchReason::Recorded { recording, key, hangup: false }),
+                    None => Step::Next,
+                }
+            }
+            _ => Step::Stay(Running::Record(self)),
+        }
+    }
+
+    /// A caller who hangs up has still left a message: the action is asked once the file is whole, its answer ignored.
+    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+        match self.phase {
+            Phase::Beeping(op) => call.order(leg, LegCommand::Stop { op }),
+            Phase::Recording { op, .. } => {
+                if why == Abort::Hangup
+                    && let Some(active) = call.active_recording(leg, op)
+                {
+                    active.report_hangup = self.record.action;
+                }
+                call.order(leg, LegCommand::StopRecording { op });
+            }
+        }
+    }
+}
+
+/// The tone before a recording.
+fn beep(call: &mut Call, leg: LegId) -> OpId {
+    let op = call.new_op();
+    let play = Play { source: AudioSource::Tone(Tone::Beep), loops: std::num::NonZeroU32::new(1) };
+    call.order(leg, LegCommand::Play { op, play });
+    op
+}
+
+impl Call {
+    /// Starts a recording beside what the leg runs.
+    pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> RecordingId {
+        if spec.beep {
+            beep(self, leg);
+        }
+        self.begin_recording(leg, spec).1
+    }
+
+    pub(crate) fn begin_recording(&mut self, leg: LegId, spec: RecordingSpec) -> (OpId, RecordingId) {
+        let (op, id) = (self.new_op(), RecordingId::random(&mut self.rng));
+        let facts = Recording {
+            id,
+            leg,
+            spec: spec.clone(),
+            started_at: self.now().time,
+            ended_at: None,
+            duration: None,
+            status: RecordingStatus::InProgress,
+        };
+        if let Some(party) = self.party_mut(leg) {
+            party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
+        }
+        self.order(leg, LegCommand::Record { op, id, spec });
+        self.emit(leg, EventKind::Recording(facts));
+        (op, id)
+    }
+
+    fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
+        self.party_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
+    }
+
+    /// Asks every recording of a leg to end.
+    pub(crate) fn stop_recordings(&mut self, leg: LegId) {
+        self.stop_recording(leg, None);
+    }
+
+    /// Asks one recording, or all, to end. `false` if there is none.
+    pub(crate) fn stop_recording(&mut self, leg: LegId, which: Option<RecordingId>) -> bool {
+        let Some(party) = self.party_mut(leg) else { return false };
+        let mut ops = Vec::new();
+        let mut any = false;
+        for active in party.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
+            any = true;
+            if !std::mem::replace(&mut active.stopping, true) {
+                ops.push(active.op);
+            }
+        }
+        for op in ops {
+            self.order(leg, LegCommand::StopRecording { op });
+        }
+        any
+    }
+
+    /// Holds one recording, or all, or lets them go on. `false` if there is none.
+    pub(crate) fn pause_recording(&mut self, leg: LegId, which: Option<RecordingId>, pause: bool) -> bool {
+        let (from, to) = match pause {
+            true => (RecordingStatus::InProgress, RecordingStatus::Paused),
+            false => (RecordingStatus::Paused, RecordingStatus::InProgress),
+        };
+        let Some(party) = self.party_mut(leg) else { return false };
+        let mut changed = Vec::new();
+        for active in party.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
+            if active.facts.status == from {
+                active.facts.status = to.clone();
+                changed.push((active.op, active.facts.clone()));
+            }
+        }
+        let any = !changed.is_empty();
+        for (op, facts) in changed {
+            let command = if pause { LegCommand::PauseRecording { op } } else { LegCommand::ResumeRecording { op } };
+            self.order(leg, command);
+            self.emit(leg, EventKind::Recording(facts));
+        }
+        any
+    }
+
+    pub(crate) fn recording_finished(&mut self, leg: LegId, op: OpId, end: RecordingEnd, duration: Duration) {
+        let at = self.now().time;
+        let Some(party) = self.party_mut(leg) else { return };
+        let Some(index) = party.recordings.iter().position(|active| active.op == op) else { return };
+        let ActiveRecording { mut facts, report_hangup, .. } = party.recordings.remove(index);
+        facts.ended_at = Some(at);
+        facts.duration = Some(duration);
+        facts.status = match &end {
+            RecordingEnd::Failed(why) => RecordingStatus::Failed(why.clone()),
+            _ if duration.is_zero() => RecordingStatus::Absent,
+            _ => RecordingStatus::Completed,
+        };
+        self.emit(leg, EventKind::Recording(facts.clone()));
+        if let Some(action) = report_hangup {
+            self.request_fetch(
+                leg,
+                action,
+                FetchReason::Recorded { recording: facts.clone(), key: None, hangup: true },
+            );
+        }
+        self.signal(leg, Signal::Recorded { op, end, recording: facts });
+        self.release_if_idle(leg);
+    }
+
+    /// Gives up on recordings that were never closed.
+    pub(crate) fn abandon_recordings(&mut self, leg: LegId) {
+        let Some(party) = self.party_mut(leg) else { return };
+        let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();
+        for op in ops {
+            self.recording_finished(leg, op, RecordingEnd::Failed("never closed".to_owned()), Duration::ZERO);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests of applications to live legs.
+
+use std::sync::Arc;
+
+use crate::Now;
+use crate::call::{Abort, Call};
+use crate::command::{Accepted, Command, Interrupt, Refused, Request};
+use crate::fetch::FetchReason;
+use crate::id::LegId;
+use crate::leg::{Direction, EndCause, EndedBy};
+use crate::output::LegCommand;
+use crate::party::Mode;
+use crate::program::gather::Gathering;
+use crate::program::instruction::{AfterBridge, Instruction, Play};
+use crate::program::{ChildEvent, Running};
+
+impl Call {
+    /// Does what an application asks of a leg, or says why not.
+    pub fn handle_request(&mut self, now: Now, leg: LegId, request: Request) -> Result<Accepted, Refused> {
+        self.set_now(now);
+        let Some(party) = self.party_mut(leg) else { return Err(Refused::NoSuchLeg) };
+        if party.info.status.is_final() {
+            return Err(Refused::Ended);
+        }
+        if needs_answer(&request.command) && party.info.answered_at.is_none() {
+            return Err(Refused::NotAnswered);
+        }
+        if request.client_state.is_some() {
+            Arc::make_mut(&mut party.info).client_state = request.client_state;
+        }
+        self.obey(leg, request.command)
+    }
+
+    fn obey(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
+        let mut accepted = Accepted::default();
+        let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
+        match command {
+            Command::Answer { record, stream } => {
+                if !self.ensure_answered(leg) {
+                    return Err(Refused::NotAnswered);
+                }
+                accepted.recording = record.map(|spec| self.start_recording(leg, spec));
+                accepted.stream = stream.map(|spec| self.start_stream(leg, spec));
+            }
+            Command::Reject(reason) => {
+                let party = self.party(leg).ok_or(Refused::NoSuchLeg)?;
+                if party.info.answered_at.is_some() || party.info.direction != Direction::Inbound {
+                    return Err(Refused::AlreadyAnswered);
+                }
+                self.reject(leg, reason, EndedBy::Application);
+            }
+            Command::Hangup => self.clear(leg, EndedBy::Application),
+            Command::Cancel => {
+                if self.party(leg).is_some_and(|party| party.info.answered_at.is_none()) {
+                    self.hangup(leg, EndCause::OriginatorCancel, EndedBy::Application);
+                }
+            }
+            Command::Run(program) => {
+                self.take_over(leg);
+                self.run(leg, program);
+            }
+            Command::Redirect(target) => {
+                self.take_over(leg);
+                self.fetch(leg, target, FetchReason::Redirect);
+            }
+            Command::Play { play, interrupt } => self.play(leg, play, interrupt),
+            Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
+            Command::Gather(gather) => {
+                self.stop_gathers(leg);
+                if gather.prompts.is_empty() {
+                    let gathering = Gathering::begin(self, leg, *gather);
+                    if let Some(party) = self.party_mut(leg) {
+                        party.side = Some(gathering);
+                    }
+                } else {
+                    self.enqueue(leg, Instruction::Gather(*gather));
+                }
+            }
+            Command::StopGather => self.stop_gathers(leg),
+            Command::SendDigits(digits) => {
+                let op = self.new_op();
+                self.order(leg, LegCommand::SendDigits { op, digits });
+            }
+            Command::StartRecording(spec) => accepted.recording = Some(self.start_recording(leg, spec)),
+            Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
+            Command::PauseRecording(which) => return done(self.pause_recording(leg, which, true)),
+            Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, false)),
+            Command::StartStream(spec) => accepted.stream = Some(self.start_stream(leg, spec)),
+            Command::StopStream(Some(id)) => return done(self.stop_stream(leg, id)),
+            Command::StopStream(None) => {
+                let any = self.party(leg).is_some_and(|party| !party.streams.is_empty());
+                self.stop_streams(leg);
+                return done(any);
+            }
+            Command::Bridge { with, after } => return self.bridge_by_request(leg, with, after),
+            Command::Transfer(dial) => {
+                self.abort_lane(leg, Abort::Replaced);
+                self.enqueue(leg, Instruction::Dial(*dial));
+            }
+            Command::Enqueue(instruction) => self.enqueue(leg, *instruction),
+            Command::SetClientState => {}
+            Command::SetCallback(callback) => self.set_status_callback(leg, callback),
+            Command::TimeLimit(limit) => self.limit(leg, limit),
+        }
+        Ok(accepted)
+    }
+
+    /// A leg that is sent elsewhere leaves the dial that made it, or the one it made.
+    fn take_over(&mut self, leg: LegId) {
+        if self.party(leg).is_some_and(|party| party.bridge.is_some()) && !self.runs_dial(leg) {
+            self.unbridge(leg);
+        }
+        self.tell_parent(leg, ChildEvent::Taken);
+        self.set_mode(leg, Mode::Document);
+    }
+
+    fn runs_dial(&self, leg: LegId) -> bool {
+        self.party(leg).is_some_and(|party| matches!(party.lane.running, Some(Running::Dial(_))))
+    }
+
+    fn enqueue(&mut self, leg: LegId, instruction: Instruction) {
+        if let Some(party) = self.party_mut(leg) {
+            party.lane.queue.push_back(instruction);
+        }
+        self.advance(leg);
+    }
+
+    fn play(&mut self, leg: LegId, play: Play, interrupt: Interrupt) {
+        match interrupt {
+            Interrupt::None => self.enqueue(leg, Instruction::Play(play)),
+            Interrupt::All => {
+                self.stop_playback(leg, Interrupt::All);
+                self.enqueue(leg, Instruction::Play(play));
+            }
+            Interrupt::Current => {
+                if let Some(party) = self.party_mut(leg) {
+                    party.lane.queue.push_front(Instruction::Play(play));
+                }
+                self.stop_playback(leg, Interrupt::Current);
+                self.advance(leg);
+            }
+        }
+    }
+
+    fn stop_playback(&mut self, leg: LegId, interrupt: Interrupt) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if interrupt == Interrupt::All {
+            party.lane.queue.retain(|instruction| !matches!(instruction, Instruction::Play(_)));
+        }
+        if interrupt != Interrupt::None && matches!(party.lane.running, Some(Running::Playing(_))) {
+            let running = party.lane.running.take();
+            if let Some(running) = running {
+                running.abort(self, leg, Abort::Stopped);
+            }
+        }
+        self.advance(leg);
+    }
+
+    fn stop_gathers(&mut self, leg: LegId) {
+        let Some(party) = self.party_mut(leg) else { return };
+        let side = party.side.take();
+        let in_lane = match party.lane.running {
+            Some(Running::Gather(_)) => party.lane.running.take(),
+            _ => None,
+        };
+        if let Some(side) = side {
+            side.abort(self, leg, Abort::Stopped);
+        }
+        if let Some(running) = in_lane {
+            running.abort(self, leg, Abort::Stopped);
+            self.advance(leg);
+        }
+    }
+
+    fn bridge_by_request(&mut self, leg: LegId, with: LegId, after: AfterBridge) -> Result<Accepted, Refused> {
+        if leg == with || self.party(with).is_none_or(|party| party.info.status.is_final()) {
+            return Err(Refused::CannotBridge);
+        }
+        self.join(leg, with, after);
+        Ok(Accepted::default())
+    }
+
+    /// Joins two legs of this call; one that still rings is joined when it is answered.
+    pub(crate) fn join(&mut self, leg: LegId, with: LegId, after: AfterBridge) {
+        for (one, other) in [(leg, with), (with, leg)] {
+            if !self.ensure_answered(one) {
+                if let Some(party) = self.party_mut(one) {
+                    party.bridge_on_answer = Some(other);
+                }
+                return;
+            }
+        }
+        for one in [leg, with] {
+            self.abort_lane(one, Abort::Replaced);
+            if let Some((other, AfterBridge::Hangup)) = self.unbridge(one) {
+                self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg);
+            }
+        }
+        self.bridge(leg, with, (after, AfterBridge::Hangup), true);
+    }
+}
+
+fn needs_answer(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_)
+            | Command::Redirect(_)
+            | Command::Play { .. }
+            | Command::StopPlayback(_)
+            | Command::Gather(_)
+            | Command::StopGather
+            | Command::SendDigits(_)
+            | Command::StartRecording(_)
+            | Command::StartStream(_)
+            | Command::Enqueue(_)
+    )
+}
