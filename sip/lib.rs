@@ -1,1 +1,37 @@
-//! Tandem: sip.
+//! SIP over UDP and TCP (RFC 3261): transactions, dialogs and legs as one pure machine, and the thin shell that
+//! owns its sockets.
+//!
+//! ```text
+//!   datagrams, frames ──> transport::Driver ──> Endpoint ──> Event ──> the application (one sink)
+//!                                ^                 │  ^
+//!                                └── Output::Transmit │
+//!                     the application ──> Handle::send(Command)
+//! ```
+//!
+//! [`Endpoint`] reads no clock, owns no socket and draws no entropy of its own: bytes, commands and `now` go in,
+//! [`Output`]s and the next timeout come out. SDP passes through as opaque bytes.
+#![forbid(unsafe_code)]
+
+mod arena;
+mod compose;
+mod config;
+mod dialog;
+mod digest;
+mod endpoint;
+mod leg;
+mod message;
+mod timer;
+mod transaction;
+pub mod transport;
+mod trunk;
+
+#[cfg(test)]
+mod testing;
+
+pub use config::{Config, Timers, UnknownSources};
+pub use endpoint::{Arrival, ConnectionId, Endpoint, Output};
+pub use leg::{
+    Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName,
+};
+pub use message::fuzz_message;
+pub use trunk::TrunkAcl;

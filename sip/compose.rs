@@ -1,0 +1,301 @@
+//! Writes messages as bytes, once: what is sent is what is kept for retransmission.
+
+use bytes::Bytes;
+
+use crate::leg::{Header, Transport};
+use crate::message::{Echo, is_core_header};
+
+/// Methods we accept (RFC 3261 §20.5).
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+/// Option tags we implement, beyond RFC 3261: none are announced.
+pub(crate) const SUPPORTED: &[&str] = &[];
+
+/// A response to be written.
+#[derive(Default)]
+pub(crate) struct ResponseParts<'a> {
+    pub(crate) status: u16,
+    pub(crate) reason: Option<&'a str>,
+    /// Our To tag; ignored when the request had one, and for 100.
+    pub(crate) tag: &'a str,
+    pub(crate) record_routes: &'a [Bytes],
+    /// Contact URI without brackets.
+    pub(crate) contact: Option<&'a str>,
+    /// Whole lines, each with its CRLF.
+    pub(crate) lines: &'a str,
+    pub(crate) headers: &'a [Header],
+    pub(crate) body: Option<(&'a str, &'a [u8])>,
+    pub(crate) server: &'a str,
+}
+
+/// A request to be written.
+#[derive(Default)]
+pub(crate) struct RequestParts<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) uri: &'a [u8],
+    pub(crate) via_transport: Option<Transport>,
+    pub(crate) sent_by: &'a str,
+    pub(crate) branch: u128,
+    pub(crate) routes: &'a [Bytes],
+    pub(crate) from: &'a [u8],
+    pub(crate) to: &'a [u8],
+    pub(crate) call_id: &'a [u8],
+    pub(crate) cseq: u32,
+    pub(crate) contact: Option<&'a str>,
+    pub(crate) lines: &'a str,
+    pub(crate) headers: &'a [Header],
+    pub(crate) body: Option<(&'a str, &'a [u8])>,
+    pub(crate) user_agent: &'a str,
+}
+
+/// Writes a response around the request's echoed lines.
+pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
+    let body_length = parts.body.map_or(0, |(_, body)| body.len());
+    let mut out = Vec::with_capacity(echo.lines.len() + echo.to.len() + parts.lines.len() + body_length + 320);
+    let reason = parts.reason.unwrap_or_else(|| reason_phrase(parts.status));
+    out.extend_from_slice(b"SIP/2.0 ");
+    push_number(&mut out, u64::from(parts.status));
+    out.push(b' ');
+    push_clean(&mut out, reason);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&echo.lines);
+    if !echo.to.is_empty() {
+        out.extend_from_slice(b"To: ");
+        out.extend_from_slice(&echo.to);
+        if !echo.tagged && parts.status != 100 {
+            out.extend_from_slice(b";tag=");
+            out.extend_from_slice(parts.tag.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    for route in parts.record_routes {
+        push_field(&mut out, b"Record-Route: ", route);
+    }
+    if let Some(contact) = parts.contact {
+        out.extend_from_slice(b"Contact: <");
+        out.extend_from_slice(contact.as_bytes());
+        out.extend_from_slice(b">\r\n");
+    }
+    if parts.status == 405 || (200..300).contains(&parts.status) {
+        push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
+    }
+    push_field(&mut out, b"Server: ", parts.server.as_bytes());
+    out.extend_from_slice(parts.lines.as_bytes());
+    push_headers(&mut out, parts.headers, (300..400).contains(&parts.status));
+    push_body(&mut out, parts.body);
+    Bytes::from(out)
+}
+
+/// Writes a request.
+pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
+    let body_length = parts.body.map_or(0, |(_, body)| body.len());
+    let mut out = Vec::with_capacity(768 + parts.lines.len() + body_length);
+    out.extend_from_slice(parts.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.uri);
+    out.extend_from_slice(b" SIP/2.0\r\nVia: SIP/2.0/");
+    out.extend_from_slice(parts.via_transport.unwrap_or(Transport::Udp).token().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.sent_by.as_bytes());
+    out.extend_from_slice(b";rport;branch=z9hG4bK");
+    out.extend_from_slice(format!("{:032x}", parts.branch).as_bytes());
+    out.extend_from_slice(b"\r\nMax-Forwards: 70\r\n");
+    for route in parts.routes {
+        push_field(&mut out, b"Route: ", route);
+    }
+    push_field(&mut out, b"From: ", parts.from);
+    push_field(&mut out, b"To: ", parts.to);
+    push_field(&mut out, b"Call-ID: ", parts.call_id);
+    out.extend_from_slice(b"CSeq: ");
+    push_number(&mut out, u64::from(parts.cseq));
+    out.push(b' ');
+    out.extend_from_slice(parts.method.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    if let Some(contact) = parts.contact {
+        out.extend_from_slice(b"Contact: <");
+        out.extend_from_slice(contact.as_bytes());
+        out.extend_from_slice(b">\r\n");
+    }
+    if parts.method == "INVITE" {
+        push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
+    }
+    push_field(&mut out, b"User-Agent: ", parts.user_agent.as_bytes());
+    out.extend_from_slice(parts.lines.as_bytes());
+    push_headers(&mut out, parts.headers, false);
+    push_body(&mut out, parts.body);
+    Bytes::from(out)
+}
+
+/// The branch number of a Via branch that [`request`] wrote.
+pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
+    let digits = std::str::from_utf8(branch.strip_prefix(b"z9hG4bK")?).ok()?;
+    (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// A display name and URI as From or To value, without tag.
+pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
+    match display.filter(|display| !display.is_empty()) {
+        None => format!("<{uri}>"),
+        Some(display) => {
+            let quoted: String = display
+                .chars()
+                .filter(|c| !c.is_control())
+                .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]))
+                .collect();
+            format!("\"{quoted}\" <{uri}>")
+        }
+    }
+}
+
+/// A user part with everything escaped that the grammar does not allow there (RFC 3261 §25.1 `user`).
+pub(crate) fn escape_user(user: &str) -> String {
+    let mut out = String::with_capacity(user.len());
+    for byte in user.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// The RFC's phrase for a status.
+pub(crate) fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
+        183 => "Session Progress",
+        199 => "Early Dialog Terminated",
+        200 => "OK",
+        202 => "Accepted",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        305 => "Use Proxy",
+        380 => "Alternative Service",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
+        423 => "Interval Too Brief",
+        433 => "Anonymity Disallowed",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
+        493 => "Undecipherable",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        607 => "Unwanted",
+        608 => "Rejected",
+        100..=199 => "Progress",
+        200..=299 => "OK",
+        300..=399 => "Redirection",
+        400..=499 => "Client Error",
+        500..=599 => "Server Error",
+        _ => "Global Failure",
+    }
+}
+
+fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(number.to_string().as_bytes());
+}
+
+/// Text that cannot end its line.
+fn push_clean(out: &mut Vec<u8>, text: &str) {
+    out.extend(text.bytes().map(|byte| if byte < b' ' && byte != b'\t' { b' ' } else { byte }));
+}
+
+fn push_headers(out: &mut Vec<u8>, headers: &[Header], contact_too: bool) {
+    for header in headers {
+        let is_token = !header.name.is_empty()
+            && header.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
+        let is_ours = is_core_header(&header.name) && !(contact_too && header.name.eq_ignore_ascii_case("Contact"));
+        if !is_token || is_ours {
+            continue;
+        }
+        out.extend_from_slice(header.name.as_bytes());
+        out.extend_from_slice(b": ");
+        push_clean(out, &header.value);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn push_body(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
+    if let Some((content_type, body)) = body.filter(|(_, body)| !body.is_empty()) {
+        out.extend_from_slice(b"Content-Type: ");
+        push_clean(out, content_type);
+        out.extend_from_slice(b"\r\nContent-Length: ");
+        push_number(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(body);
+    } else {
+        out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_an_application_header_cannot_start_a_header() {
+        let headers = [
+            Header { name: "X-A".into(), value: "1\r\nVia: evil".into() },
+            Header { name: "X B".into(), value: "not a token".into() },
+            Header { name: "Via".into(), value: "ours".into() },
+        ];
+        let bytes = request(&RequestParts { method: "INFO", headers: &headers, ..RequestParts::default() });
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.contains("X-A: 1  Via: evil\r\n"), "{text}");
+        assert!(!text.contains("X B") && !text.contains("ours"));
+    }
+
+    #[test]
+    fn users_and_display_names_are_escaped() {
+        assert_eq!(escape_user("+1 5<>%"), "+1%205%3C%3E%25");
+        assert_eq!(name_addr(Some("a\"b\r\n"), "sip:x@y"), "\"a\\\"b\" <sip:x@y>");
+    }
+
+    #[test]
+    fn our_own_branch_is_read_back() {
+        assert_eq!(branch_number(format!("z9hG4bK{:032x}", 7_u128).as_bytes()), Some(7));
+        assert_eq!(branch_number(b"z9hG4bK7"), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! What an operator sets for SIP.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::trunk::TrunkAcl;
+
+/// Settings of one [`crate::Endpoint`] and its sockets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Sockets to bind: `udp://127.0.0.1:5060`, `tcp://[::1]:5060`. Port 0 takes a free one.
+    pub listen: Vec<String>,
+    /// `host` or `host:port` that Via and Contact say instead of the bound address.
+    pub advertise: Option<String>,
+    /// What a request from a source outside every trunk gets.
+    pub unknown_sources: UnknownSources,
+    /// User-Agent and Server header.
+    pub user_agent: String,
+    /// Most legs at a time; an INVITE beyond them gets 503 with Retry-After.
+    pub max_legs: usize,
+    /// Most transactions at a time; beyond them requests get 503 and commands fail.
+    pub max_transactions: usize,
+    /// Most stream connections at a time; beyond them a new connection is closed at once.
+    pub max_connections: usize,
+    /// Seconds without traffic after which a stream connection is closed.
+    pub connection_idle_seconds: u64,
+    /// Emit [`crate::Event::Trace`].
+    pub trace: bool,
+    /// Peers, filled by the composition root rather than read from the `[sip]` table.
+    #[serde(skip)]
+    pub trunks: Vec<TrunkAcl>,
+    /// RFC 3261 §17's base timers; changed by tests only.
+    #[serde(skip)]
+    pub timers: Timers,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec!["udp://127.0.0.1:5060".to_owned(), "tcp://127.0.0.1:5060".to_owned()],
+            advertise: None,
+            unknown_sources: UnknownSources::Reject,
+            user_agent: concat!("Tandem/", env!("CARGO_PKG_VERSION")).to_owned(),
+            max_legs: 20_000,
+            max_transactions: 200_000,
+            max_connections: 4_096,
+            connection_idle_seconds: 3_600,
+            trace: true,
+            trunks: Vec::new(),
+            timers: Timers::default(),
+        }
+    }
+}
+
+/// The answer to a request from a source that matches no trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownSources {
+    /// None at all, so that scanners learn nothing.
+    Silent,
+    /// 403 Forbidden.
+    #[default]
+    Reject,
+}
+
+/// The base values every transaction timer derives from (RFC 3261 §17.1.1.1, table 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// Round-trip estimate.
+    pub t1: Duration,
+    /// Longest retransmission interval of non-INVITE requests and INVITE responses.
+    pub t2: Duration,
+    /// Longest time a message stays in the network.
+    pub t4: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { t1: Duration::from_millis(500), t2: Duration::from_secs(4), t4: Duration::from_secs(5) }
+    }
+}
+
+impl Timers {
+    /// 64*T1: Timers B, F, H, J, L and M.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.t1 * 64
+    }
+}

@@ -1,0 +1,110 @@
+//! A dialog's own state (RFC 3261 §12): who the two sides are, where the next request goes, how they number requests.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::endpoint::ConnectionId;
+use crate::leg::Transport;
+use crate::message::{Host, Request, Response, Uri};
+
+/// The way to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) transport: Transport,
+    pub(crate) peer: SocketAddr,
+    /// Index of the local socket in the endpoint's table.
+    pub(crate) local: usize,
+    /// The stream connection to prefer.
+    pub(crate) connection: Option<ConnectionId>,
+}
+
+/// One dialog, from our side.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialog {
+    pub(crate) call_id: Bytes,
+    /// From or To value of our side, our tag included.
+    pub(crate) local: Bytes,
+    /// From or To value of the peer, its tag included once it has one.
+    pub(crate) remote: Bytes,
+    /// The peer's tag; empty until it has one.
+    pub(crate) remote_tag: Bytes,
+    /// The peer's Contact (RFC 3261 §12.2.1.1).
+    pub(crate) target: Uri,
+    /// Route values, first hop first.
+    pub(crate) routes: Vec<Bytes>,
+    pub(crate) local_cseq: u32,
+    /// `None` until the peer has sent a request.
+    pub(crate) remote_cseq: Option<u32>,
+    /// The way the peer was last heard on.
+    pub(crate) flow: Flow,
+}
+
+impl Dialog {
+    /// The UAS side (RFC 3261 §12.1.1). `local` is To with our tag.
+    pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {
+        Self {
+            call_id: request.call_id.clone(),
+            local,
+            remote: request.from.text.clone(),
+            remote_tag: request.from.tag.clone().unwrap_or_default(),
+            target,
+            routes: request.record_routes(),
+            local_cseq: 0,
+            remote_cseq: Some(request.cseq),
+            flow,
+        }
+    }
+
+    /// The UAC side (RFC 3261 §12.1.2), from a response that creates a dialog. `fallback` stands in for a missing Contact.
+    pub(crate) fn from_response(response: &Response, fallback: &Uri, flow: Flow) -> Self {
+        let mut routes = response.record_routes();
+        routes.reverse();
+        Self {
+            call_id: response.call_id.clone(),
+            local: response.from.text.clone(),
+            remote: response.to.text.clone(),
+            remote_tag: response.to.tag.clone().unwrap_or_default(),
+            target: response.contact().unwrap_or_else(|| fallback.clone()),
+            routes,
+            local_cseq: response.cseq,
+            remote_cseq: None,
+            flow,
+        }
+    }
+
+    /// Request-URI and Route values of the next request. A first hop that is a strict router takes the Request-URI's place
+    /// and the target moves to the end (RFC 3261 §12.2.1.1).
+    pub(crate) fn request_uri_and_routes(&self) -> (Bytes, Vec<Bytes>) {
+        let target = self.target.text();
+        match self.routes.split_first().map(|(first, rest)| (Uri::of_route(first), rest)) {
+            Some((Some(first), rest)) if !first.is_loose_router() => {
+                let mut routes = rest.to_vec();
+                let mut last = Vec::with_capacity(target.len() + 2);
+                last.push(b'<');
+                last.extend_from_slice(&target);
+                last.push(b'>');
+                routes.push(Bytes::from(last));
+                (first.text(), routes)
+            }
+            _ => (target, self.routes.clone()),
+        }
+    }
+
+    /// Where the next request goes: the first route, else the target. A host name there, or a transport we do not speak,
+    /// means the way the peer was last heard on: names are looked up by the shell for new calls only.
+    pub(crate) fn next_flow(&self) -> Flow {
+        let first = self.routes.first().and_then(|route| Uri::of_route(route));
+        let hop = first.as_ref().unwrap_or(&self.target);
+        let Some(destination) = hop.destination() else { return self.flow };
+        let Host::Ip(ip) = destination.host else { return self.flow };
+        let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
+        // A peer that came over a stream and does not name a transport is kept on the stream.
+        let transport = destination
+            .transport
+            .unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
+        let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
+        let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));
+        Flow { transport, peer, local: self.flow.local, connection }
+    }
+}

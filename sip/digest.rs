@@ -1,0 +1,348 @@
+//! Digest authentication as a client (RFC 3261 §22, RFC 7616, RFC 8760).
+
+use md5::Md5;
+use rand::Rng;
+use sha2::{Digest as _, Sha256};
+
+use crate::leg::Credentials;
+
+/// Most challenges looked at in one response, and kept for one leg.
+const MAX_CHALLENGES: usize = 8;
+/// Most answers to one request, stale nonces included.
+const MAX_ATTEMPTS: usize = 4;
+
+/// One challenge we could answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    /// From 407 rather than 401.
+    pub(crate) proxy: bool,
+    pub(crate) realm: String,
+    nonce: String,
+    opaque: Option<String>,
+    algorithm: Algorithm,
+    qop: Qop,
+    stale: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hash {
+    Md5,
+    Sha256,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Algorithm {
+    hash: Hash,
+    session: bool,
+    /// Whether the challenge named it; it is echoed only then.
+    named: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Qop {
+    /// RFC 2069 style.
+    None,
+    Auth,
+    AuthInt,
+}
+
+/// The challenges a leg has met, reused for its later requests.
+#[derive(Debug)]
+pub(crate) struct Session {
+    credentials: Credentials,
+    known: Vec<(Challenge, u32)>,
+}
+
+/// Which realms were answered for one request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attempts {
+    realms: Vec<(bool, String)>,
+    count: usize,
+}
+
+impl Session {
+    pub(crate) fn new(credentials: Credentials) -> Self {
+        Self { credentials, known: Vec::new() }
+    }
+
+    /// Takes in the challenges of a 401 or 407. `false`: giving up, because none can be answered, or a realm refused an
+    /// answer that was not merely stale.
+    pub(crate) fn learn(&mut self, challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
+        attempts.count += 1;
+        if attempts.count > MAX_ATTEMPTS {
+            return false;
+        }
+        let mut learnt = false;
+        let mut seen: Vec<(bool, String)> = Vec::new();
+        for challenge in challenges {
+            let realm = (challenge.proxy, challenge.realm.clone());
+            // The server lists its choices in order of preference (RFC 8760 §2.4): the first we can do is taken.
+            if seen.contains(&realm) {
+                continue;
+            }
+            seen.push(realm.clone());
+            if attempts.realms.contains(&realm) {
+                if !challenge.stale {
+                    return false;
+                }
+            } else {
+                attempts.realms.push(realm.clone());
+            }
+            self.known.retain(|(known, _)| (known.proxy, &known.realm) != (realm.0, &realm.1));
+            if self.known.len() < MAX_CHALLENGES {
+                self.known.push((challenge, 0));
+                learnt = true;
+            }
+        }
+        learnt
+    }
+
+    /// The Authorization and Proxy-Authorization lines for a request; empty before the first challenge.
+    pub(crate) fn lines(&mut self, method: &str, uri: &str, body: &[u8], rng: &mut impl Rng) -> String {
+        let mut out = String::new();
+        for (challenge, count) in &mut self.known {
+            *count = count.wrapping_add(1);
+            let cnonce = format!("{:016x}", rng.next_u64());
+            out.push_str(&line(challenge, &self.credentials, method, uri, body, *count, &cnonce));
+        }
+        out
+    }
+}
+
+/// The Digest challenges of one WWW-Authenticate or Proxy-Authenticate value that we can answer.
+pub(crate) fn parse_challenges(value: &str, proxy: bool) -> Vec<Challenge> {
+    let mut out = Vec::new();
+    let mut parameters: Option<Vec<(String, String)>> = None;
+    let finish = |parameters: Option<Vec<(String, String)>>, out: &mut Vec<Challenge>| {
+        if let Some(challenge) = parameters.and_then(|parameters| Challenge::of(&parameters, proxy)) {
+            out.push(challenge);
+        }
+    };
+    for item in split_outside_quotes(value) {
+        let (name, text) = item.split_once('=').unwrap_or((item, ""));
+        let mut name = name.trim();
+        // `Digest realm` begins a new challenge.
+        if let Some((scheme, first)) = name.split_once(|c: char| c.is_ascii_whitespace()) {
+            finish(parameters.take(), &mut out);
+            parameters = scheme.eq_ignore_ascii_case("Digest").then(Vec::new);
+            name = first.trim();
+        }
+        if let Some(parameters) = &mut parameters
+            && parameters.len() < 32
+        {
+            parameters.push((name.to_ascii_lowercase(), unquote(text.trim())));
+        }
+        if out.len() >= MAX_CHALLENGES {
+            break;
+        }
+    }
+    finish(parameters, &mut out);
+    out
+}
+
+impl Challenge {
+    fn of(parameters: &[(String, String)], proxy: bool) -> Option<Self> {
+        let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let algorithm = get("algorithm");
+        let (hash, session) = match algorithm.as_deref().map(str::to_ascii_uppercase).as_deref() {
+            None | Some("MD5") => (Hash::Md5, false),
+            Some("MD5-SESS") => (Hash::Md5, true),
+            Some("SHA-256") => (Hash::Sha256, false),
+            Some("SHA-256-SESS") => (Hash::Sha256, true),
+            Some(_) => return None,
+        };
+        let qop = match get("qop") {
+            None => Qop::None,
+            Some(list) if list.split(',').any(|qop| qop.trim().eq_ignore_ascii_case("auth")) => Qop::Auth,
+            Some(list) if list.split(',').any(|qop| qop.trim().eq_ignore_ascii_case("auth-int")) => Qop::AuthInt,
+            Some(_) => return None,
+        };
+        Some(Self {
+            proxy,
+            realm: get("realm")?,
+            nonce: get("nonce")?,
+            opaque: get("opaque"),
+            algorithm: Algorithm { hash, session, named: algorithm.is_some() },
+            qop,
+            stale: get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+        })
+    }
+}
+
+fn line(
+    challenge: &Challenge,
+    credentials: &Credentials,
+    method: &str,
+    uri: &str,
+    body: &[u8],
+    count: u32,
+    cnonce: &str,
+) -> String {
+    let response = response(challenge, credentials, method, uri, body, count, cnonce);
+    let name = if challenge.proxy { "Proxy-Authorization" } else { "Authorization" };
+    let mut out = format!(
+        "{name}: Digest username=\"{}\",realm=\"{}\",nonce=\"{}\",uri=\"{}\",response=\"{response}\"",
+        quote(&credentials.username),
+        quote(&challenge.realm),
+        quote(&challenge.nonce),
+        quote(uri),
+    );
+    if challenge.algorithm.named {
+        out.push_str(match (challenge.algorithm.hash, challenge.algorithm.session) {
+            (Hash::Md5, false) => ",algorithm=MD5",
+            (Hash::Md5, true) => ",algorithm=MD5-sess",
+            (Hash::Sha256, false) => ",algorithm=SHA-256",
+            (Hash::Sha256, true) => ",algorithm=SHA-256-sess",
+        });
+    }
+    if let Some(opaque) = &challenge.opaque {
+        out.push_str(&format!(",opaque=\"{}\"", quote(opaque)));
+    }
+    match challenge.qop {
+        Qop::None if challenge.algorithm.session => out.push_str(&format!(",cnonce=\"{cnonce}\"")),
+        Qop::None => {}
+        Qop::Auth => out.push_str(&format!(",qop=auth,nc={count:08x},cnonce=\"{cnonce}\"")),
+        Qop::AuthInt => out.push_str(&format!(",qop=auth-int,nc={count:08x},cnonce=\"{cnonce}\"")),
+    }
+    out.push_str("\r\n");
+    out
+}
+
+/// RFC 7616 §3.4.1.
+fn response(
+    challenge: &Challenge,
+    credentials: &Credentials,
+    method: &str,
+    uri: &str,
+    body: &[u8],
+    count: u32,
+    cnonce: &str,
+) -> String {
+    let hash = |text: &str| hash(challenge.algorithm.hash, text.as_bytes());
+    let nonce = &challenge.nonce;
+    let mut ha1 = hash(&format!("{}:{}:{}", credentials.username, challenge.realm, credentials.password));
+    if challenge.algorithm.session {
+        ha1 = hash(&format!("{ha1}:{nonce}:{cnonce}"));
+    }
+    let (qop, ha2) = match challenge.qop {
+        Qop::None => return hash(&format!("{ha1}:{nonce}:{}", hash(&format!("{method}:{uri}")))),
+        Qop::Auth => ("auth", hash(&format!("{method}:{uri}"))),
+        Qop::AuthInt => {
+            let body = self::hash(challenge.algorithm.hash, body);
+            ("auth-int", hash(&format!("{method}:{uri}:{body}")))
+        }
+    };
+    hash(&format!("{ha1}:{nonce}:{count:08x}:{cnonce}:{qop}:{ha2}"))
+}
+
+fn hash(hash: Hash, data: &[u8]) -> String {
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    match hash {
+        Hash::Md5 => hex(&Md5::digest(data)),
+        Hash::Sha256 => hex(&Sha256::digest(data)),
+    }
+}
+
+fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |c| {
+        if escaped {
+            escaped = false;
+            return false;
+        }
+        match c {
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' => return !quoted,
+            _ => {}
+        }
+        false
+    })
+}
+
+fn unquote(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.to_owned() };
+    let mut out = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => out.extend(characters.next()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// For inside a quoted string; line breaks vanish.
+fn quote(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(username: &str, password: &str) -> Credentials {
+        Credentials { username: username.into(), password: password.into() }
+    }
+
+    fn one(value: &str) -> Challenge {
+        parse_challenges(value, false).remove(0)
+    }
+
+    #[test]
+    fn the_example_of_rfc_2617_is_reproduced() {
+        let challenge = one(
+            "Digest realm=\"testrealm@host.com\", qop=\"auth,auth-int\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", \
+             opaque=\"5ccc069c403ebaf9f0171e9517f40e41\"",
+        );
+        let user = credentials("Mufasa", "Circle Of Life");
+        let answer = response(&challenge, &user, "GET", "/dir/index.html", b"", 1, "0a4f113b");
+        assert_eq!(answer, "6629fae49393a05397450978507c4ef1");
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7616_are_reproduced() {
+        for (algorithm, expected) in [
+            ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+            ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+        ] {
+            let challenge = one(&format!(
+                "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm={algorithm}, \
+                 nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""
+            ));
+            let user = credentials("Mufasa", "Circle of Life");
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            assert_eq!(response(&challenge, &user, "GET", "/dir/index.html", b"", 1, cnonce), expected);
+        }
+    }
+
+    #[test]
+    fn several_challenges_in_one_value_are_told_apart_and_unknown_ones_skipped() {
+        let value = "Basic realm=\"x\", Digest realm=\"a, \\\"b\", nonce=\"1\", algorithm=SHA-256, Digest realm=\"c\",nonce=2,\
+                     algorithm=SHA-512-256, Digest realm=\"d\",nonce=\"3\",stale=TRUE";
+        let challenges = parse_challenges(value, true);
+        let found: Vec<_> = challenges.iter().map(|c| (c.realm.as_str(), c.nonce.as_str(), c.stale)).collect();
+        assert_eq!(found, [("a, \"b", "1", false), ("d", "3", true)]);
+    }
+
+    #[test]
+    fn a_realm_that_refuses_an_answer_is_not_answered_again_unless_the_nonce_was_stale() {
+        let mut session = Session::new(credentials("u", "p"));
+        let mut attempts = Attempts::default();
+        let fresh = || vec![one("Digest realm=\"r\",nonce=\"1\"")];
+        let stale = || vec![one("Digest realm=\"r\",nonce=\"2\",stale=true")];
+        assert!(session.learn(fresh(), &mut attempts));
+        assert!(session.learn(stale(), &mut attempts));
+        assert!(!session.learn(fresh(), &mut attempts));
+        let mut attempts = Attempts::default();
+        assert!((0..MAX_ATTEMPTS).all(|_| session.learn(stale(), &mut attempts)));
+        assert!(!session.learn(stale(), &mut attempts), "even stale nonces end");
+        assert!(!session.learn(Vec::new(), &mut Attempts::default()), "nothing to answer");
+    }
+}

@@ -1,0 +1,434 @@
+//! The pure hub: datagrams, commands and time go in; messages to transmit, events and the next timeout come out.
+//!
+//! ```text
+//!  handle_datagram ─> message ─┬─ response ─> client transaction ─┐
+//!                              └─ request ──> server transaction ─┴─> leg (dialog) ─> Event
+//!  handle_command ──────────────────────────────────────────────────> leg ─> request or response ─> Transmit
+//! ```
+//!
+//! Call `poll_output` until it is empty after each `handle_*`, then wait until `poll_timeout`.
+//!
+//! Refusals of requests that belong to no leg are stateless (RFC 3261 §8.2.7): a scanner costs no memory. Their To tag
+//! derives from the request, so that repetitions get the same answer.
+
+mod client;
+mod command;
+mod server;
+mod state;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::arena::{Arena, Slot};
+use crate::config::Config;
+use crate::dialog::Flow;
+use crate::leg::{EndCause, Event, LegKey, Transport};
+use crate::message::{self, Message};
+use crate::timer::{Owner, TimerQueue};
+use crate::transaction::Action;
+use state::{Client, End, Farewell, Leg, Server, State};
+
+/// One stream connection, numbered by the shell and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// One message that came in, framed.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The local address it came to.
+    pub local: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// Over which connection, if any.
+    pub connection: Option<ConnectionId>,
+    /// The whole message.
+    pub data: Bytes,
+}
+
+/// What the shell must do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this message.
+    Transmit {
+        /// To whom, if `connection` is not open any more or `None`.
+        destination: SocketAddr,
+        /// The local socket to send from (UDP).
+        local: Option<SocketAddr>,
+        /// How.
+        transport: Transport,
+        /// The connection to use if it is still open.
+        connection: Option<ConnectionId>,
+        /// The whole message.
+        data: Bytes,
+    },
+    /// Tell the application.
+    Event(Event),
+}
+
+/// The SIP endpoint: every transaction, dialog and leg of one process.
+///
+/// Memory is bounded by [`Config::max_legs`] and [`Config::max_transactions`]; beyond them new requests get 503 and
+/// new commands end in [`EndCause::Overload`].
+pub struct Endpoint {
+    config: Config,
+    locals: Vec<Local>,
+    rng: StdRng,
+    clients: Arena<Client>,
+    clients_by_branch: HashMap<(u128, bool), Slot>,
+    stream_clients: HashMap<SocketAddr, HashSet<Slot>>,
+    servers: Arena<Server>,
+    servers_by_key: HashMap<Box<[u8]>, Slot>,
+    servers_by_merge_key: HashMap<Box<[u8]>, Slot>,
+    legs: Arena<Leg>,
+    legs_by_key: HashMap<LegKey, Slot>,
+    legs_by_tag: HashMap<u64, Slot>,
+    timers: TimerQueue,
+    outputs: VecDeque<Output>,
+    actions: Vec<Action>,
+    hasher: RandomState,
+    shed: u64,
+}
+
+/// A local socket and what we call ourselves on it.
+#[derive(Debug, Clone)]
+struct Local {
+    transport: Transport,
+    bound: SocketAddr,
+    sent_by: String,
+    contact: String,
+}
+
+impl Endpoint {
+    /// An endpoint on the addresses of `config.listen` (unparsable ones are left out; the shell reports them). The seed
+    /// feeds every tag, branch and Call-ID.
+    #[must_use]
+    pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
+        let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
+        let mut endpoint = Self {
+            config,
+            locals: Vec::new(),
+            rng: StdRng::from_seed(rng_seed),
+            clients: Arena::new(),
+            clients_by_branch: HashMap::new(),
+            stream_clients: HashMap::new(),
+            servers: Arena::new(),
+            servers_by_key: HashMap::new(),
+            servers_by_merge_key: HashMap::new(),
+            legs: Arena::new(),
+            legs_by_key: HashMap::new(),
+            legs_by_tag: HashMap::new(),
+            timers: TimerQueue::default(),
+            outputs: VecDeque::new(),
+            actions: Vec::new(),
+            hasher: RandomState::new(),
+            shed: 0,
+        };
+        endpoint.set_locals(&addresses);
+        endpoint
+    }
+
+    /// The addresses really bound, in place of those of the configuration.
+    pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
+        let advertise = self.config.advertise.clone();
+        self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
+    }
+
+    /// Whether there is a socket of that transport and family.
+    #[must_use]
+    pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
+        self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
+    }
+
+    /// Legs not over yet, those whose BYE waits for its answer included.
+    #[must_use]
+    pub fn legs(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Live client and server transactions.
+    #[must_use]
+    pub fn transactions(&self) -> usize {
+        self.clients.len() + self.servers.len()
+    }
+
+    /// Requests refused with 503 since the start.
+    #[must_use]
+    pub fn shed(&self) -> u64 {
+        self.shed
+    }
+
+    /// One framed message from the network, however malformed.
+    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival) {
+        // Keep-alives (RFC 5626 §4.4.1, and the NULs some phones send).
+        if arrival.data.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        match message::parse(&arrival.data, arrival.source) {
+            Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
+            Ok(Message::Response(response)) => self.handle_response(now, &response),
+            Err(malformed) => self.refuse_malformed(&arrival, malformed),
+        }
+    }
+
+    /// The shell could not connect to `peer`, or a connection to it broke: requests that heard nothing yet fail.
+    pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr) {
+        if !transport.is_reliable() {
+            return;
+        }
+        let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
+        for slot in slots {
+            if self.clients.get(slot).is_some_and(|client| client.machine.is_unanswered()) {
+                self.run_client(now, slot, crate::transaction::ClientInput::TransportError, None);
+            }
+        }
+    }
+
+    /// Fires every timer that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, owner)) = self.timers.pop_due(now) {
+            match owner {
+                Owner::Client(slot) => self.client_timeout(now, at, slot),
+                Owner::Server(slot) => self.server_timeout(now, at, slot),
+                Owner::Leg(slot) => self.leg_timeout(now, at, slot),
+            }
+        }
+    }
+
+    /// The next thing for the shell to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn transmit(&mut self, flow: Flow, data: Bytes) {
+        let local = self.locals.get(flow.local).map(|local| local.bound);
+        self.outputs.push_back(Output::Transmit {
+            destination: flow.peer,
+            local,
+            transport: flow.transport,
+            connection: flow.connection,
+            data,
+        });
+    }
+
+    /// Reports a message of a leg that still reports.
+    fn trace(&mut self, leg: Option<Slot>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
+        if !self.config.trace {
+            return;
+        }
+        if let Some(leg) = leg.and_then(|slot| self.legs.get(slot))
+            && !leg.reported
+        {
+            let leg = leg.key;
+            self.event(Event::Trace { leg, sent, peer: flow.peer, transport: flow.transport, line: line() });
+        }
+    }
+
+    /// The local socket for a new request to `peer`.
+    fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
+        let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
+        // A loopback socket reaches nothing but loopback: prefer another for the rest.
+        self.locals
+            .iter()
+            .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
+            .or_else(|| self.locals.iter().position(of_transport))
+    }
+
+    /// The local socket a message came to.
+    fn local_of(&self, arrival: &Arrival) -> usize {
+        let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
+        locals()
+            .find(|(_, local)| local.bound == arrival.local)
+            .or_else(|| locals().find(|(_, local)| local.bound.port() == arrival.local.port()))
+            .or_else(|| locals().next())
+            .map_or(0, |(index, _)| index)
+    }
+
+    fn arrival_flow(&self, arrival: &Arrival) -> Flow {
+        Flow {
+            transport: arrival.transport,
+            peer: arrival.source,
+            local: self.local_of(arrival),
+            connection: arrival.connection,
+        }
+    }
+
+    fn contact(&self, flow: Flow) -> String {
+        self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
+    }
+
+    fn sent_by(&self, flow: Flow) -> String {
+        self.locals.get(flow.local).map(|local| local.sent_by.clone()).unwrap_or_default()
+    }
+
+    fn random_u128(&mut self) -> u128 {
+        u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
+    }
+
+    fn has_room(&self) -> bool {
+        self.transactions() < self.config.max_transactions
+    }
+
+    fn arm_leg(&mut self, slot: Slot) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            let next = leg.next_timeout();
+            self.timers.arm(&mut leg.wake, next, Owner::Leg(slot));
+        }
+    }
+
+    /// Emits the leg's last event, once.
+    fn report_end(&mut self, slot: Slot, end: End) {
+        if let Some(leg) = self.legs.get_mut(slot)
+            && !leg.reported
+        {
+            leg.reported = true;
+            leg.report_by = None;
+            let leg = leg.key;
+            let End { cause, status, reason, headers } = end;
+            self.event(Event::Ended { leg, cause, status, reason, headers });
+        }
+    }
+
+    /// Reports the end and forgets the leg. Transactions of it run out by themselves.
+    fn finish(&mut self, slot: Slot, end: End) {
+        self.report_end(slot, end);
+        if let Some(leg) = self.legs.remove(slot) {
+            self.legs_by_tag.remove(&leg.tag);
+            if self.legs_by_key.get(&leg.key) == Some(&slot) {
+                self.legs_by_key.remove(&leg.key);
+            }
+        }
+    }
+
+    fn insert_leg(&mut self, leg: Leg) -> Slot {
+        let (key, tag) = (leg.key, leg.tag);
+        let slot = self.legs.insert(leg);
+        self.legs_by_key.insert(key, slot);
+        self.legs_by_tag.insert(tag, slot);
+        slot
+    }
+
+    fn leg_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+        let t2 = self.config.timers.t2;
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.wake == Some(at) {
+            leg.wake = None;
+        }
+        if leg.report_by.is_some_and(|at| at <= now) {
+            let end = match &mut leg.state {
+                State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+                _ => End::of(EndCause::LocalHangup, None),
+            };
+            self.report_end(slot, end);
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let State::Ringing { server, repeat: Some(repeat) } = &mut leg.state
+            && *repeat <= now
+        {
+            *repeat = now + state::PROVISIONAL_REPEAT;
+            let server = *server;
+            self.transmit_response(server, true);
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let State::Calling(calling) = &mut leg.state
+            && calling.give_up.is_some_and(|at| at <= now)
+        {
+            // RFC 3261 §9.1: 64*T1 after the CANCEL the transaction counts as cancelled.
+            let client = calling.client;
+            self.remove_client(client);
+            self.finish(slot, End::of(EndCause::LocalHangup, Some(487)));
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if let Some(ack) = &mut leg.awaiting_ack {
+            if ack.deadline <= now {
+                let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
+                let (farewell, end) =
+                    bye.unwrap_or_else(|| (Farewell::default(), End::of(EndCause::AckTimeout, Some(408))));
+                self.send_bye(now, slot, farewell, end);
+            } else if ack.retransmit <= now {
+                ack.interval = (ack.interval * 2).min(t2);
+                ack.retransmit = now + ack.interval;
+                let (flow, data) = (ack.flow, ack.response.clone());
+                self.transmit(flow, data);
+                self.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());
+            }
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= now) {
+            self.send_offer(now, slot);
+        }
+        self.arm_leg(slot);
+    }
+
+    /// A tag for a stateless response: the same for every repetition of the request.
+    fn stateless_tag(&self, seed: &[u8]) -> u64 {
+        self.hasher.hash_one(seed)
+    }
+}
+
+impl Local {
+    fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
+        let (host, port) = match advertise.filter(|host| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()) {
+            None => (bracketed(bound.ip()), bound.port()),
+            Some(advertise) => match advertise.parse::<IpAddr>() {
+                Ok(ip) => (bracketed(ip), bound.port()),
+                Err(_) => match advertise.parse::<SocketAddr>() {
+                    Ok(address) => (bracketed(address.ip()), address.port()),
+                    Err(_) => match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+                        Some((host, port)) => (host.to_owned(), port),
+                        None => (advertise.to_owned(), bound.port()),
+                    },
+                },
+            },
+        };
+        let sent_by = format!("{host}:{port}");
+        let contact = match transport {
+            Transport::Udp => format!("sip:{sent_by}"),
+            Transport::Tcp => format!("sip:{sent_by};transport=tcp"),
+        };
+        Self { transport, bound, sent_by, contact }
+    }
+
+    fn host(&self) -> &str {
+        self.sent_by.rsplit_once(':').map_or(self.sent_by.as_str(), |(host, _)| host)
+    }
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// `udp://127.0.0.1:5060` taken apart.
+pub(crate) fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
+    let (scheme, address) = listen.split_once("://")?;
+    let transport = match scheme.to_ascii_lowercase().as_str() {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    address.parse().ok().map(|address| (transport, address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,629 @@
+//! Requests that go out: client transactions, their responses, and what those do to a leg.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
+use super::Endpoint;
+use crate::arena::Slot;
+use crate::compose::{self, RequestParts};
+use crate::dialog::{Dialog, Flow};
+use crate::digest;
+use crate::leg::{EndCause, Event};
+use crate::message::{Method, Response, Uri};
+use crate::timer::Owner;
+use crate::transaction::{Action, ClientInput, ClientMachine};
+
+impl Endpoint {
+    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
+        // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
+        let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
+        let cancel = response.method == Method::Cancel;
+        let Some(&slot) = branch.and_then(|branch| self.clients_by_branch.get(&(branch, cancel))) else {
+            tracing::debug!(status = response.status, "response to no transaction of ours");
+            return;
+        };
+        let Some(client) = self.clients.get(slot) else { return };
+        if client.method != response.method {
+            return;
+        }
+        let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
+        self.trace(leg, false, flow, || {
+            let again = if again { " (retransmission)" } else { "" };
+            format!("{} {} ({}){again}", response.status, response.reason, response.method.as_str())
+        });
+        self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
+    }
+
+    pub(super) fn client_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        if client.wake == Some(at) {
+            client.wake = None;
+        }
+        match client.machine.take_due(now) {
+            Some(timer) => self.run_client(now, slot, ClientInput::Timer(timer), None),
+            None => {
+                let next = client.machine.next_timeout();
+                self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+            }
+        }
+    }
+
+    pub(super) fn run_client(&mut self, now: Instant, slot: Slot, input: ClientInput, response: Option<&Response>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.machine.handle(now, input, &self.config.timers, &mut actions);
+            let next = client.machine.next_timeout();
+            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        }
+        for action in actions.drain(..) {
+            match action {
+                Action::Transmit | Action::Retransmit => self.retransmit_request(slot),
+                Action::Acknowledge => {
+                    if let Some(response) = response {
+                        self.acknowledge_refusal(slot, response);
+                    }
+                }
+                Action::Deliver => {
+                    if let Some(response) = response {
+                        self.deliver(now, slot, response);
+                    }
+                }
+                Action::TimedOut => self.request_failed(now, slot, EndCause::Timeout),
+                Action::TransportFailed => self.request_failed(now, slot, EndCause::TransportError),
+                Action::Terminate => self.remove_client(slot),
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn retransmit_request(&mut self, slot: Slot) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+    }
+
+    /// RFC 3261 §17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction.
+    fn acknowledge_refusal(&mut self, slot: Slot, response: &Response) {
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let (leg, flow, branch) = (client.leg, client.flow, client.branch);
+        let Some(acknowledge) = &mut client.acknowledge else { return };
+        let repeated = acknowledge.bytes.is_some();
+        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
+        let data = acknowledge.bytes.get_or_insert_with(|| {
+            compose::request(&RequestParts {
+                method: "ACK",
+                uri: &acknowledge.uri,
+                via_transport: Some(flow.transport),
+                sent_by,
+                branch,
+                routes: &acknowledge.routes,
+                from: &acknowledge.from,
+                to: &response.to.text,
+                call_id: &acknowledge.call_id,
+                cseq: acknowledge.cseq,
+                lines: &acknowledge.authorization,
+                user_agent: &self.config.user_agent,
+                ..RequestParts::default()
+            })
+        });
+        let data = data.clone();
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || {
+            let again = if repeated { " (retransmission)" } else { "" };
+            format!("{}{again}", start_line(&data))
+        });
+    }
+
+    fn deliver(&mut self, now: Instant, slot: Slot, response: &Response) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
+        match (purpose, leg) {
+            (Purpose::Invite, leg) => self.deliver_to_invite(now, slot, leg, response),
+            (Purpose::Reinvite, leg) => self.deliver_to_reinvite(now, slot, leg, response),
+            (Purpose::Bye, Some(leg)) if response.status >= 200 => {
+                if !self.repeat_with_credentials(now, slot, leg, response) {
+                    self.finish_ending(leg);
+                }
+            }
+            (Purpose::Info, Some(leg)) if response.status >= 200 => {
+                self.repeat_with_credentials(now, slot, leg, response);
+            }
+            (Purpose::Cancel | Purpose::Bye | Purpose::Info, _) => {}
+        }
+    }
+
+    fn finish_ending(&mut self, leg: Slot) {
+        let end = match self.legs.get_mut(leg).map(|leg| &mut leg.state) {
+            Some(State::Ending(end)) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+            _ => End::of(EndCause::LocalHangup, None),
+        };
+        self.finish(leg, end);
+    }
+
+    fn deliver_to_invite(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+        if (200..300).contains(&response.status) {
+            self.invite_answered(now, slot, leg_slot, response);
+            return;
+        }
+        let Some(leg_slot) = leg_slot else { return };
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let key = leg.key;
+        let State::Calling(calling) = &mut leg.state else { return };
+        if response.status < 200 {
+            calling.provisional = true;
+            if calling.hangup.is_some() {
+                self.send_cancel(now, leg_slot);
+            } else if response.status > 100 && !leg.reported {
+                self.event(Event::Provisional {
+                    leg: key,
+                    status: response.status,
+                    reason: response.reason.clone(),
+                    sdp: response.sdp(),
+                    headers: response.application_headers(),
+                });
+            }
+            return;
+        }
+        if calling.hangup.is_some() {
+            let end = End { reason: response.value("Reason"), ..End::of(EndCause::LocalHangup, Some(response.status)) };
+            self.finish(leg_slot, end);
+            return;
+        }
+        if matches!(response.status, 401 | 407)
+            && let Some(session) = &mut leg.session
+            && session.learn(challenges(response), &mut calling.attempts)
+        {
+            leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
+            self.send_invite(now, leg_slot);
+            return;
+        }
+        self.finish(leg_slot, refusal(response));
+    }
+
+    /// A 2xx to the initial INVITE: the first makes the dialog, repetitions get their ACK again, and those of other forks
+    /// are acknowledged and hung up (RFC 3261 §13.2.2.4).
+    fn invite_answered(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+        if self.acknowledge_again(slot, response) {
+            return;
+        }
+        let Some(client) = self.clients.get(slot) else { return };
+        let first = client.acknowledged.is_empty();
+        let flow = client.flow;
+        let authorization =
+            client.acknowledge.as_ref().map(|acknowledge| acknowledge.authorization.clone()).unwrap_or_default();
+        let Some(fallback) = client.acknowledge.as_ref().and_then(|acknowledge| Uri::parse(&acknowledge.uri)) else { return };
+        if client.acknowledged.len() >= MAX_FORKS {
+            return;
+        }
+        let dialog = Dialog::from_response(response, &fallback, flow);
+        self.acknowledge_answer(slot, leg_slot, &dialog, response, &authorization);
+        let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
+            State::Calling(calling) if first => Some((calling.hangup.take(), leg.reported)),
+            _ => None,
+        });
+        match (calling, leg_slot) {
+            (Some((hangup, reported)), Some(leg_slot)) => {
+                let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+                let key = leg.key;
+                leg.dialog = Dialog { local_cseq: leg.dialog.local_cseq, ..dialog };
+                leg.state = State::Established;
+                if let Some(farewell) = hangup {
+                    self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
+                } else if !reported {
+                    self.event(Event::Answered { leg: key, sdp: response.sdp(), headers: response.application_headers() });
+                }
+            }
+            _ => self.send_bye_outside(now, dialog),
+        }
+    }
+
+    fn deliver_to_reinvite(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
+        let success = (200..300).contains(&response.status);
+        if success {
+            if self.acknowledge_again(slot, response) {
+                return;
+            }
+            let Some(client) = self.clients.get(slot) else { return };
+            let flow = client.flow;
+            let (authorization, fallback) = client
+                .acknowledge
+                .as_ref()
+                .map(|acknowledge| (acknowledge.authorization.clone(), Uri::parse(&acknowledge.uri)))
+                .unwrap_or_default();
+            let Some(fallback) = fallback else { return };
+            // The route set stays as the dialog's first transaction made it; only the target may move (§12.2.1.2).
+            let mut dialog = Dialog::from_response(response, &fallback, flow);
+            if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
+                if let Some(target) = response.contact() {
+                    leg.dialog.target = target;
+                }
+                dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
+            }
+            self.acknowledge_answer(slot, leg_slot, &dialog, response, &authorization);
+        }
+        let Some(leg_slot) = leg_slot else { return };
+        if response.status < 200 || (!success && self.repeat_with_credentials(now, slot, leg_slot, response)) {
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let key = leg.key;
+        if leg.reported || matches!(leg.state, State::Ending(_)) {
+            return;
+        }
+        match response.status {
+            200..=299 => {
+                leg.offering = None;
+                self.event(Event::OfferAnswered { leg: key, sdp: response.sdp().unwrap_or_default() });
+            }
+            491 => self.retry_offer(now, leg_slot),
+            408 | 481 => {
+                leg.offering = None;
+                self.send_bye(now, leg_slot, Farewell::default(), refusal(response));
+            }
+            status => {
+                leg.offering = None;
+                self.event(Event::OfferRejected { leg: key, status });
+            }
+        }
+    }
+
+    /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
+    pub(super) fn retry_offer(&mut self, now: Instant, slot: Slot) {
+        let random = rand::Rng::next_u64(&mut self.rng);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
+        if let Some(offering) = &mut leg.offering {
+            offering.retry_at = Some(now + Duration::from_millis(tens * 10));
+        }
+        self.arm_leg(slot);
+    }
+
+    pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if !matches!(leg.state, State::Established) || leg.offered.is_some() || leg.awaiting_ack.is_some() {
+            self.retry_offer(now, slot);
+            return;
+        }
+        let Some(Offering { sdp, retry_at }) = &mut leg.offering else { return };
+        *retry_at = None;
+        let body = Some(("application/sdp".to_owned(), sdp.clone()));
+        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { body, ..Again::default() });
+    }
+
+    fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
+        let Some(client) = self.clients.get(slot) else { return };
+        let purpose = client.purpose;
+        let Some(leg_slot) = client.leg else { return };
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let key = leg.key;
+        match purpose {
+            Purpose::Invite => {
+                let State::Calling(calling) = &leg.state else { return };
+                if calling.client != slot {
+                    return;
+                }
+                let status = (cause == EndCause::Timeout).then_some(408);
+                let cause = if calling.hangup.is_some() { EndCause::LocalHangup } else { cause };
+                self.finish(leg_slot, End::of(cause, status));
+            }
+            Purpose::Bye => self.finish_ending(leg_slot),
+            Purpose::Reinvite => {
+                leg.offering = None;
+                if matches!(leg.state, State::Established) && !leg.reported {
+                    self.event(Event::OfferRejected { leg: key, status: 408 });
+                    // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
+                    self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, Some(408)));
+                }
+            }
+            Purpose::Cancel | Purpose::Info => {}
+        }
+    }
+
+    /// Sends (or, with credentials, sends again) the INVITE of a leg in `Calling`.
+    pub(super) fn send_invite(&mut self, now: Instant, leg_slot: Slot) {
+        let branch = self.random_u128();
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let State::Calling(calling) = &mut leg.state else { return };
+        let flow = leg.dialog.flow;
+        let uri = leg.dialog.target.text();
+        let authorization = match &mut leg.session {
+            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng),
+            None => String::new(),
+        };
+        let (contact, sent_by) = match self.locals.get(flow.local) {
+            Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
+            None => ("", ""),
+        };
+        let data = compose::request(&RequestParts {
+            method: "INVITE",
+            uri: &uri,
+            via_transport: Some(flow.transport),
+            sent_by,
+            branch,
+            from: &leg.dialog.local,
+            to: &leg.dialog.remote,
+            call_id: &leg.dialog.call_id,
+            cseq: leg.dialog.local_cseq,
+            contact: Some(contact),
+            lines: &authorization,
+            headers: &calling.outgoing.headers,
+            body: Some(("application/sdp", &calling.outgoing.sdp)),
+            user_agent: &self.config.user_agent,
+            ..RequestParts::default()
+        });
+        let acknowledge = Acknowledge {
+            uri,
+            routes: Vec::new(),
+            from: leg.dialog.local.clone(),
+            call_id: leg.dialog.call_id.clone(),
+            cseq: leg.dialog.local_cseq,
+            authorization,
+            bytes: None,
+        };
+        calling.provisional = false;
+        let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.acknowledge = Some(Box::new(acknowledge));
+        }
+        if let Some(Leg { state: State::Calling(calling), .. }) = self.legs.get_mut(leg_slot) {
+            calling.client = client;
+        }
+    }
+
+    /// RFC 3261 §9.1. The CANCEL copies the INVITE's branch, so that it matches.
+    pub(super) fn send_cancel(&mut self, now: Instant, leg_slot: Slot) {
+        let give_up = now + self.config.timers.timeout();
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let State::Calling(calling) = &mut leg.state else { return };
+        if calling.give_up.is_some() {
+            return;
+        }
+        calling.give_up = Some(give_up);
+        let Calling { client, hangup, .. } = &**calling;
+        let farewell = hangup.clone().unwrap_or_default();
+        let Some(client) = self.clients.get(*client) else { return };
+        let (flow, branch) = (client.flow, client.branch);
+        let Some(acknowledge) = &client.acknowledge else { return };
+        let sent_by = self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default();
+        let data = compose::request(&RequestParts {
+            method: "CANCEL",
+            uri: &acknowledge.uri,
+            via_transport: Some(flow.transport),
+            sent_by,
+            branch,
+            routes: &acknowledge.routes,
+            from: &acknowledge.from,
+            to: &leg.dialog.remote,
+            call_id: &acknowledge.call_id,
+            cseq: acknowledge.cseq,
+            lines: &farewell.lines,
+            headers: &farewell.headers,
+            user_agent: &self.config.user_agent,
+            ..RequestParts::default()
+        });
+        self.start_client(now, Method::Cancel, branch, flow, data, Some(leg_slot), Purpose::Cancel);
+        self.arm_leg(leg_slot);
+    }
+
+    /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
+    pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, farewell: Farewell, end: End) {
+        let report_by = now + self.config.timers.t1 * 4;
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.state = State::Ending(Box::new(end));
+        leg.offering = None;
+        leg.awaiting_ack = None;
+        if !leg.reported && leg.report_by.is_none() {
+            leg.report_by = Some(report_by);
+        }
+        if let Some(offered) = leg.offered.take() {
+            self.respond(now, offered, compose::ResponseParts { status: 487, ..Default::default() });
+        }
+        let Farewell { lines, headers } = farewell;
+        self.send_in_dialog(now, slot, Method::Bye, Purpose::Bye, Again { lines, headers, ..Again::default() });
+        self.arm_leg(slot);
+    }
+
+    /// Hangs up a dialog that no leg stands for: a second fork's.
+    fn send_bye_outside(&mut self, now: Instant, mut dialog: Dialog) {
+        dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
+        let branch = self.random_u128();
+        let flow = dialog.next_flow();
+        let data = self.compose_in_dialog(&dialog, flow, branch, "BYE", dialog.local_cseq, &Again::default(), "");
+        self.start_client(now, Method::Bye, branch, flow, data, None, Purpose::Bye);
+    }
+
+    pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {
+        let branch = self.random_u128();
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
+        let flow = leg.dialog.next_flow();
+        let (uri, routes) = leg.dialog.request_uri_and_routes();
+        let authorization = match &mut leg.session {
+            Some(session) => {
+                let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
+                session.lines(method.as_str(), &String::from_utf8_lossy(&uri), body, &mut self.rng)
+            }
+            None => String::new(),
+        };
+        let (dialog, authenticates) = (leg.dialog.clone(), leg.session.is_some());
+        let lines = format!("{authorization}{}", again.lines);
+        let data = self.compose_in_dialog(&dialog, flow, branch, method.as_str(), dialog.local_cseq, &again, &lines);
+        let invite = method == Method::Invite;
+        let client = self.start_client(now, method, branch, flow, data, Some(slot), purpose);
+        if let Some(client) = self.clients.get_mut(client) {
+            client.again = authenticates.then(|| Box::new(again));
+            client.acknowledge = invite.then(|| {
+                Box::new(Acknowledge {
+                    uri,
+                    routes,
+                    from: dialog.local.clone(),
+                    call_id: dialog.call_id.clone(),
+                    cseq: dialog.local_cseq,
+                    authorization,
+                    bytes: None,
+                })
+            });
+        }
+    }
+
+    /// RFC 3261 §22.2 for requests in a dialog. `false`: the response is to be taken as it is.
+    fn repeat_with_credentials(&mut self, now: Instant, slot: Slot, leg_slot: Slot, response: &Response) -> bool {
+        if !matches!(response.status, 401 | 407) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(slot) else { return false };
+        let (method, purpose) = (client.method.clone(), client.purpose);
+        let Some(mut again) = client.again.take() else { return false };
+        let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
+        if !session.learn(challenges(response), &mut again.attempts) {
+            return false;
+        }
+        self.send_in_dialog(now, leg_slot, method, purpose, *again);
+        true
+    }
+
+    /// Sends the ACK of a 2xx once more, if it was sent before.
+    fn acknowledge_again(&mut self, slot: Slot, response: &Response) -> bool {
+        let Some(client) = self.clients.get(slot) else { return true };
+        let tag = response.to.tag.as_deref().unwrap_or_default();
+        let Some((_, data, flow)) = client.acknowledged.iter().find(|(known, _, _)| known == tag).cloned() else {
+            return false;
+        };
+        let leg = client.leg;
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
+        true
+    }
+
+    /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
+    fn acknowledge_answer(&mut self, slot: Slot, leg: Option<Slot>, dialog: &Dialog, response: &Response, authorization: &str) {
+        let branch = self.random_u128();
+        let flow = dialog.next_flow();
+        let data = self.compose_in_dialog(dialog, flow, branch, "ACK", response.cseq, &Again::default(), authorization);
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || start_line(&data));
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.acknowledged.push((dialog.remote_tag.clone(), data, flow));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
+    fn compose_in_dialog(
+        &self,
+        dialog: &Dialog,
+        flow: Flow,
+        branch: u128,
+        method: &str,
+        cseq: u32,
+        again: &Again,
+        lines: &str,
+    ) -> Bytes {
+        let (uri, routes) = dialog.request_uri_and_routes();
+        let contact = (method == "INVITE").then(|| self.contact(flow));
+        compose::request(&RequestParts {
+            method,
+            uri: &uri,
+            via_transport: Some(flow.transport),
+            sent_by: &self.sent_by(flow),
+            branch,
+            routes: &routes,
+            from: &dialog.local,
+            to: &dialog.remote,
+            call_id: &dialog.call_id,
+            cseq,
+            contact: contact.as_deref(),
+            lines,
+            headers: &again.headers,
+            body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
+            user_agent: &self.config.user_agent,
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a transaction's parts, named at every call")]
+    fn start_client(
+        &mut self,
+        now: Instant,
+        method: Method,
+        branch: u128,
+        flow: Flow,
+        data: Bytes,
+        leg: Option<Slot>,
+        purpose: Purpose,
+    ) -> Slot {
+        let mut flow = flow;
+        if let Some(local) = self.locals.get(flow.local)
+            && (local.transport != flow.transport || local.bound.is_ipv4() != flow.peer.is_ipv4())
+            && let Some(local) = self.local_for(flow.transport, flow.peer.ip())
+        {
+            flow.local = local;
+        }
+        let invite = method == Method::Invite;
+        let cancel = method == Method::Cancel;
+        let machine = ClientMachine::new(now, invite, flow.transport.is_reliable(), &self.config.timers);
+        let next = machine.next_timeout();
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || start_line(&data));
+        let slot = self.clients.insert(Client {
+            machine,
+            method,
+            branch,
+            purpose,
+            leg,
+            flow,
+            request: data,
+            acknowledge: None,
+            acknowledged: Vec::new(),
+            again: None,
+            wake: None,
+        });
+        self.clients_by_branch.insert((branch, cancel), slot);
+        if flow.transport.is_reliable() {
+            self.stream_clients.entry(flow.peer).or_default().insert(slot);
+        }
+        if let Some(client) = self.clients.get_mut(slot) {
+            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        }
+        slot
+    }
+
+    pub(super) fn remove_client(&mut self, slot: Slot) {
+        let Some(client) = self.clients.remove(slot) else { return };
+        self.clients_by_branch.remove(&(client.branch, client.method == Method::Cancel));
+        if client.flow.transport.is_reliable()
+            && let Some(slots) = self.stream_clients.get_mut(&client.flow.peer)
+        {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.stream_clients.remove(&client.flow.peer);
+            }
+        }
+    }
+}
+
+fn challenges(response: &Response) -> Vec<digest::Challenge> {
+    let of = |name, proxy| response.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy));
+    of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
+}
+
+fn refusal(response: &Response) -> End {
+    let mut headers = response.application_headers();
+    if (300..400).contains(&response.status) {
+        headers.extend(response.values("Contact").into_iter().map(|value| crate::leg::Header { name: "Contact".to_owned(), value }));
+    }
+    End {
+        cause: EndCause::Rejected,
+        status: Some(response.status),
+        reason: response.value("Reason").or_else(|| Some(response.reason.clone())),
+        headers,
+    }
+}
+
+/// `INVITE sip:...` of a request we wrote.
+fn start_line(data: &[u8]) -> String {
+    let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    line.strip_suffix(" SIP/2.0").unwrap_or(&line).to_owned()
+}

@@ -1,0 +1,229 @@
+//! Commands of the application.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::state::{Again, Calling, End, Farewell, Leg, Offering, Purpose, State, tag_text};
+use crate::arena::Slot;
+use crate::compose::{self, ResponseParts};
+use crate::dialog::{Dialog, Flow};
+use crate::digest;
+use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing, Transport};
+use crate::message::{Host, Method, Uri};
+
+impl Endpoint {
+    /// One command. A host name as destination of an [`Command::Invite`] ends the leg: the shell has looked names up
+    /// before.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let key = command.leg();
+        if let Command::Invite { leg, invite } = command {
+            self.invite(now, leg, invite);
+            return;
+        }
+        let Some(&slot) = self.legs_by_key.get(&key) else { return };
+        if self.legs.get(slot).is_none_or(|leg| leg.reported) {
+            return;
+        }
+        match command {
+            Command::Invite { .. } => {}
+            Command::Provisional { status, sdp, headers, .. } => self.provisional(now, slot, status, sdp.as_ref(), &headers),
+            Command::Answer { sdp, headers, .. } => self.answer(now, slot, &sdp, &headers),
+            Command::Reject { status, reason, headers, .. } => self.reject(now, slot, status, reason.as_deref(), "", &headers),
+            Command::Hangup { status, reason, headers, .. } => self.hangup(now, slot, status, reason, headers),
+            Command::AnswerOffer { sdp, .. } => self.answer_offer(now, slot, &sdp),
+            Command::RejectOffer { status, .. } => {
+                if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
+                    let status = if (400..700).contains(&status) { status } else { 488 };
+                    self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
+                }
+            }
+            Command::Offer { sdp, .. } => self.offer(now, slot, key, sdp),
+            Command::Info { content_type, body, .. } => {
+                if self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
+                    let body = Some((content_type, body));
+                    self.send_in_dialog(now, slot, Method::Info, Purpose::Info, Again { body, ..Again::default() });
+                }
+            }
+        }
+    }
+
+    fn invite(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>) {
+        if self.legs_by_key.contains_key(&key) {
+            tracing::error!(leg = ?key, "leg key used twice");
+            return;
+        }
+        let end = |cause| Event::Ended { leg: key, cause, status: None, reason: None, headers: Vec::new() };
+        if self.legs.len() >= self.config.max_legs || !self.has_room() {
+            self.event(end(EndCause::Overload));
+            return;
+        }
+        let target = Uri::parse(outgoing.request_uri.as_bytes());
+        let hop = outgoing.next_hop.as_ref().map_or_else(|| target.clone(), |hop| Uri::parse(hop.as_bytes()));
+        let to = outgoing.to.as_ref().map_or_else(|| target.clone(), |to| Uri::parse(to.as_bytes()));
+        let (Some(target), Some(destination), Some(to)) = (target, hop.and_then(|hop| hop.destination()), to) else {
+            self.event(end(EndCause::Invalid));
+            return;
+        };
+        let transport = destination.transport.unwrap_or(Transport::Udp);
+        let Host::Ip(ip) = destination.host else {
+            self.event(end(EndCause::TransportError));
+            return;
+        };
+        let Some(local_index) = self.local_for(transport, ip) else {
+            self.event(end(EndCause::TransportError));
+            return;
+        };
+        let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));
+        let flow = Flow { transport, peer, local: local_index, connection: None };
+        let tag = self.fresh_tag();
+        let host = match (&outgoing.from_host, self.locals.get(local_index)) {
+            (Some(host), _) => host.clone(),
+            (None, Some(local)) => local.host().to_owned(),
+            (None, None) => String::new(),
+        };
+        let user = compose::escape_user(&outgoing.from_user);
+        let from_uri = if user.is_empty() { format!("sip:{host}") } else { format!("sip:{user}@{host}") };
+        if Uri::parse(from_uri.as_bytes()).is_none() {
+            self.event(end(EndCause::Invalid));
+            return;
+        }
+        let from = format!("{};tag={}", compose::name_addr(outgoing.from_display.as_deref(), &from_uri), tag_text(tag));
+        let call_id = format!("{:032x}", self.random_u128());
+        let cseq = u32::from(rand::Rng::next_u32(&mut self.rng) as u16) + 1;
+        let dialog = Dialog {
+            call_id: Bytes::from(call_id),
+            local: Bytes::from(from),
+            remote: Bytes::from(compose::name_addr(None, &String::from_utf8_lossy(&to.text()))),
+            remote_tag: Bytes::new(),
+            target,
+            routes: Vec::new(),
+            local_cseq: cseq,
+            remote_cseq: None,
+            flow,
+        };
+        let session = outgoing.credentials.clone().map(digest::Session::new);
+        let calling = Calling {
+            outgoing,
+            client: Slot::NONE,
+            provisional: false,
+            hangup: None,
+            give_up: None,
+            attempts: digest::Attempts::default(),
+        };
+        let slot = self.insert_leg(Leg {
+            key,
+            tag,
+            incoming: false,
+            dialog,
+            state: State::Calling(Box::new(calling)),
+            reported: false,
+            awaiting_ack: None,
+            offered: None,
+            offering: None,
+            session,
+            report_by: None,
+            wake: None,
+        });
+        self.send_invite(now, slot);
+    }
+
+    fn provisional(&mut self, now: Instant, slot: Slot, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let State::Ringing { server, .. } = leg.state else { return };
+        let contact = self.contact(leg.dialog.flow);
+        let status = if (101..200).contains(&status) { status } else { 180 };
+        let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
+        self.respond(now, server, ResponseParts { status, contact: Some(&contact), headers, body, ..ResponseParts::default() });
+        self.repeat_provisional(now, slot);
+    }
+
+    fn answer(&mut self, now: Instant, slot: Slot, sdp: &Bytes, headers: &[Header]) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let State::Ringing { server, .. } = leg.state else { return };
+        leg.state = State::Established;
+        self.respond_until_acknowledged(now, slot, server, sdp, headers);
+    }
+
+    fn reject(&mut self, now: Instant, slot: Slot, status: u16, reason: Option<&str>, lines: &str, headers: &[Header]) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let State::Ringing { server, .. } = leg.state else { return };
+        let status = if (300..700).contains(&status) { status } else { 480 };
+        self.respond(now, server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
+        self.finish(slot, End::of(EndCause::LocalHangup, Some(status)));
+    }
+
+    fn hangup(&mut self, now: Instant, slot: Slot, status: u16, reason: Option<String>, headers: Vec<Header>) {
+        let report_by = now + self.config.timers.t1 * 4;
+        let lines = reason.map(|reason| reason_line(&reason)).unwrap_or_default();
+        let farewell = Farewell { lines, headers };
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        match &mut leg.state {
+            State::Ending(_) => {}
+            State::Ringing { .. } => {
+                let Farewell { lines, headers } = farewell;
+                self.reject(now, slot, status, None, &lines, &headers);
+            }
+            State::Calling(calling) => {
+                if calling.hangup.is_some() {
+                    return;
+                }
+                calling.hangup = Some(farewell);
+                let provisional = calling.provisional;
+                leg.report_by = Some(report_by);
+                if provisional {
+                    self.send_cancel(now, slot);
+                }
+                self.arm_leg(slot);
+            }
+            State::Established => {
+                let end = End::of(EndCause::LocalHangup, None);
+                // RFC 3261 §15: the callee waits for the ACK of its 200 first.
+                match &mut leg.awaiting_ack {
+                    Some(ack) if leg.incoming => {
+                        if ack.bye.is_none() {
+                            ack.bye = Some((farewell, end));
+                            leg.report_by = Some(report_by);
+                        }
+                        self.arm_leg(slot);
+                    }
+                    _ => self.send_bye(now, slot, farewell, end),
+                }
+            }
+        }
+    }
+
+    fn answer_offer(&mut self, now: Instant, slot: Slot, sdp: &Bytes) {
+        let Some(server_slot) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) else { return };
+        let Some(server) = self.servers.get(server_slot) else { return };
+        if server.method == Method::Invite {
+            self.respond_until_acknowledged(now, slot, server_slot, sdp, &[]);
+            return;
+        }
+        let contact = self.contact(server.flow);
+        let parts = ResponseParts {
+            status: 200,
+            contact: Some(&contact),
+            body: Some(("application/sdp", sdp)),
+            ..ResponseParts::default()
+        };
+        self.respond(now, server_slot, parts);
+    }
+
+    fn offer(&mut self, now: Instant, slot: Slot, key: LegKey, sdp: Bytes) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.offering.is_some() || !matches!(leg.state, State::Established) {
+            self.event(Event::OfferRejected { leg: key, status: 491 });
+            return;
+        }
+        leg.offering = Some(Offering { sdp, retry_at: None });
+        self.send_offer(now, slot);
+    }
+}
+
+fn reason_line(reason: &str) -> String {
+    let clean: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("Reason: {clean}\r\n")
+}

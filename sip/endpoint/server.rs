@@ -1,0 +1,641 @@
+//! Requests that come in: server transactions, the refusals of RFC 3261 §8.2, and what a dialog does with the rest.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::state::{AwaitingAck, End, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
+use super::{Arrival, Endpoint};
+use crate::arena::Slot;
+use crate::compose::{self, ResponseParts, SUPPORTED};
+use crate::config::UnknownSources;
+use crate::dialog::{Dialog, Flow};
+use crate::leg::{EndCause, Event, Header, Incoming, LegKey};
+use crate::message::{Echo, Malformed, Method, Request, Uri};
+use crate::timer::Owner;
+use crate::transaction::{Action, ServerInput, ServerMachine};
+use crate::trunk;
+
+/// Seconds a peer is asked to wait when we are full.
+const RETRY_AFTER: &str = "Retry-After: 5\r\n";
+/// Longest Request-URI taken, octets (414 beyond it).
+const MAX_URI: usize = 2_048;
+
+/// Whether a machine passed the message up.
+#[derive(PartialEq, Eq)]
+enum Delivered {
+    Yes,
+    No,
+}
+
+impl Endpoint {
+    pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: Malformed) {
+        tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
+        let Some(echo) = malformed.echo else { return };
+        if self.is_unknown(arrival.source.ip()) && self.config.unknown_sources == UnknownSources::Silent {
+            return;
+        }
+        let parts = ResponseParts { status: malformed.status, reason: Some(&malformed.reason), ..ResponseParts::default() };
+        self.respond_statelessly(arrival, &echo, parts);
+    }
+
+    pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
+        let key = server_key(&request, &request.method);
+        if let Some(&slot) = self.servers_by_key.get(&key) {
+            self.handle_repetition(now, arrival, slot, &request);
+            return;
+        }
+        let leg = self.dialog_of(&request);
+        if request.method == Method::Ack {
+            if let Some(leg) = leg {
+                self.handle_ack(now, arrival, leg, &request);
+            }
+            return;
+        }
+        let Some(echo) = request.echo(arrival.source) else { return };
+        if leg.is_none() && self.is_unknown(arrival.source.ip()) {
+            if self.config.unknown_sources == UnknownSources::Reject {
+                self.refuse(arrival, &echo, 403, "");
+            }
+            return;
+        }
+        if request.method == Method::Cancel {
+            self.handle_cancel(now, arrival, &request, &echo);
+        } else if let Some(leg) = leg {
+            self.handle_in_dialog(now, arrival, leg, request, key, echo);
+        } else {
+            self.handle_out_of_dialog(now, arrival, request, key, echo);
+        }
+    }
+
+    /// A request whose transaction exists: its repetition, or the ACK of our non-2xx response.
+    fn handle_repetition(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
+        let leg = self.servers.get(slot).and_then(|server| server.leg);
+        let flow = self.arrival_flow(arrival);
+        let is_ack = request.method == Method::Ack;
+        self.trace(leg, false, flow, || {
+            if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
+        });
+        let input = if is_ack { ServerInput::Ack } else { ServerInput::Retransmission };
+        if self.run_server(now, slot, input) == Delivered::Yes
+            && let Some(leg) = leg
+        {
+            self.handle_ack(now, arrival, leg, request);
+        }
+    }
+
+    fn handle_out_of_dialog(&mut self, now: Instant, arrival: &Arrival, request: Request, key: Box<[u8]>, echo: Echo) {
+        if request.to.tag.is_some() {
+            self.refuse(arrival, &echo, 481, "");
+            return;
+        }
+        match request.method {
+            Method::Invite => {}
+            Method::Options => {
+                self.answer_options(arrival, &request, &echo);
+                return;
+            }
+            Method::Bye | Method::Info | Method::Update => {
+                self.refuse(arrival, &echo, 481, "");
+                return;
+            }
+            Method::Ack | Method::Cancel => return,
+            Method::Other(_) => {
+                self.refuse(arrival, &echo, 405, "");
+                return;
+            }
+        }
+        let merge_key = merge_key(&request);
+        if let Some((status, lines)) = self.refusal_of_invite(&request, &merge_key) {
+            self.refuse(arrival, &echo, status, &lines);
+            return;
+        }
+        self.accept_invite(now, arrival, request, key, merge_key, echo);
+    }
+
+    /// RFC 3261 §8.2 in its order.
+    fn refusal_of_invite(&mut self, request: &Request, merge_key: &[u8]) -> Option<(u16, String)> {
+        if request.uri.text().len() > MAX_URI {
+            return Some((414, String::new()));
+        }
+        if self.servers_by_merge_key.contains_key(merge_key) {
+            return Some((482, String::new()));
+        }
+        // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
+        if request.max_forwards == Some(0) {
+            return Some((483, String::new()));
+        }
+        if let Some(lines) = unsupported(request) {
+            return Some((420, lines));
+        }
+        if let Some(refusal) = refusal_of_body(request) {
+            return Some(refusal);
+        }
+        if !accepts_sdp(request) {
+            return Some((406, String::new()));
+        }
+        if self.legs.len() >= self.config.max_legs || !self.has_room() {
+            self.shed += 1;
+            return Some((503, RETRY_AFTER.to_owned()));
+        }
+        None
+    }
+
+    fn accept_invite(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        request: Request,
+        key: Box<[u8]>,
+        merge_key: Box<[u8]>,
+        echo: Echo,
+    ) {
+        let flow = self.arrival_flow(arrival);
+        let mut leg_key = LegKey(self.random_u128());
+        while self.legs_by_key.contains_key(&leg_key) {
+            leg_key = LegKey(self.random_u128());
+        }
+        let tag = self.fresh_tag();
+        let mut local = echo.to.to_vec();
+        local.extend_from_slice(b";tag=");
+        local.extend_from_slice(tag_text(tag).as_bytes());
+        let target = request.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
+        let Some(target) = target else { return };
+        let incoming = Box::new(Incoming {
+            request_uri: lossy(&request.uri.text()),
+            to_uri: lossy(&request.to.uri.text()),
+            from_uri: lossy(&request.from.uri.text()),
+            from_user: request.from.uri.user(),
+            from_display: request.from.display.clone(),
+            to_user: request.uri.user(),
+            sip_call_id: lossy(&request.call_id),
+            source: arrival.source,
+            transport: arrival.transport,
+            trunk: trunk::matching(&self.config.trunks, arrival.source.ip()).cloned(),
+            headers: request.application_headers(),
+            offer: request.sdp(),
+        });
+        let dialog = Dialog::from_request(&request, Bytes::from(local), target, flow);
+        let slot = self.insert_leg(Leg {
+            key: leg_key,
+            tag,
+            incoming: true,
+            dialog,
+            state: State::Established,
+            reported: false,
+            awaiting_ack: None,
+            offered: None,
+            offering: None,
+            session: None,
+            report_by: None,
+            wake: None,
+        });
+        self.trace(Some(slot), false, flow, || request_line(&request));
+        let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
+        if let Some(server) = self.servers.get_mut(server) {
+            server.merge_key = Some(merge_key.clone());
+        }
+        self.servers_by_merge_key.insert(merge_key, server);
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.state = State::Ringing { server, repeat: None };
+        }
+        self.respond(now, server, ResponseParts { status: 100, ..ResponseParts::default() });
+        self.event(Event::Incoming { leg: leg_key, incoming });
+    }
+
+    /// RFC 3261 §11: what we can do, without a dialog.
+    fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
+        if let Some(lines) = unsupported(request) {
+            self.refuse(arrival, echo, 420, &lines);
+        } else {
+            self.refuse(arrival, echo, 200, OPTIONS_LINES);
+        }
+    }
+
+    /// RFC 3261 §9.2.
+    fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
+        let key = server_key(request, &Method::Invite);
+        let Some(&slot) = self.servers_by_key.get(&key) else {
+            self.refuse(arrival, echo, 481, "");
+            return;
+        };
+        let Some(server) = self.servers.get(slot) else { return };
+        let (leg, tag, pending) = (server.leg, server.tag, server.machine.is_pending());
+        let flow = self.arrival_flow(arrival);
+        self.trace(leg, false, flow, || request_line(request));
+        self.respond_statelessly(arrival, echo, ResponseParts { status: 200, tag: &tag_text(tag), ..ResponseParts::default() });
+        self.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
+        if !pending {
+            return;
+        }
+        self.respond(now, slot, ResponseParts { status: 487, ..ResponseParts::default() });
+        let Some(leg_slot) = leg else { return };
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        if matches!(leg.state, State::Ringing { server, .. } if server == slot) {
+            let end = End {
+                cause: EndCause::Cancelled,
+                status: Some(487),
+                reason: request.value("Reason"),
+                headers: request.application_headers(),
+            };
+            self.finish(leg_slot, end);
+        } else if leg.offered == Some(slot) {
+            leg.offered = None;
+        }
+    }
+
+    fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
+        let flow = self.arrival_flow(arrival);
+        self.trace(Some(slot), false, flow, || request_line(request));
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.awaiting_ack.as_ref().is_none_or(|ack| ack.cseq != request.cseq) {
+            return;
+        }
+        let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
+        let (key, reported) = (leg.key, leg.reported);
+        match bye {
+            Some((farewell, end)) => self.send_bye(now, slot, farewell, end),
+            None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.sdp() }),
+            None => {}
+        }
+    }
+
+    fn handle_in_dialog(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: Request, key: Box<[u8]>, echo: Echo) {
+        let flow = self.arrival_flow(arrival);
+        self.trace(Some(slot), false, flow, || request_line(&request));
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        // RFC 3261 §12.2.2: out of order. An equal number is a repetition whose transaction is gone, or a merge.
+        if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
+            self.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
+            return;
+        }
+        if request.method != Method::Bye && !self.has_room() {
+            self.shed += 1;
+            self.refuse(arrival, &echo, 503, RETRY_AFTER);
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.dialog.remote_cseq = Some(request.cseq);
+        leg.dialog.flow = flow;
+        let ending = matches!(leg.state, State::Ending(_)) || leg.reported;
+        let tag = leg.tag;
+        let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        match request.method {
+            Method::Bye => self.handle_bye(now, slot, server, &request),
+            Method::Invite | Method::Update | Method::Info if ending => self.respond(now, server, plain(481)),
+            Method::Invite | Method::Update => self.handle_offer(now, slot, server, &request),
+            Method::Info => {
+                self.respond(now, server, plain(200));
+                if let Some(leg) = self.legs.get(slot) {
+                    let leg = leg.key;
+                    self.event(Event::Info { leg, content_type: request.content_type(), body: request.body.clone() });
+                }
+            }
+            Method::Options => self.respond(now, server, ResponseParts { lines: OPTIONS_LINES, ..plain(200) }),
+            Method::Ack | Method::Cancel | Method::Other(_) => self.respond(now, server, plain(405)),
+        }
+    }
+
+    /// RFC 3261 §15.1.2.
+    fn handle_bye(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        self.respond(now, server, plain(200));
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let waiting = match leg.state {
+            State::Ringing { server, .. } => Some(server),
+            _ => leg.offered.take(),
+        };
+        let end = match &mut leg.state {
+            // Both hung up: ours was first.
+            State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
+            _ => match leg.awaiting_ack.as_mut().and_then(|ack| ack.bye.take()) {
+                Some((_, end)) => end,
+                None => End {
+                    cause: EndCause::Bye,
+                    status: None,
+                    reason: request.value("Reason"),
+                    headers: request.application_headers(),
+                },
+            },
+        };
+        if let Some(waiting) = waiting {
+            self.respond(now, waiting, plain(487));
+        }
+        self.finish(slot, end);
+    }
+
+    /// A re-INVITE (RFC 3261 §14.2) or an UPDATE (RFC 3311 §5.2).
+    fn handle_offer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let invite = request.method == Method::Invite;
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        if let Some(lines) = unsupported(request) {
+            self.respond(now, server, ResponseParts { lines: &lines, ..plain(420) });
+            return;
+        }
+        if let Some((status, lines)) = refusal_of_body(request) {
+            self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let asks = invite || request.has_sdp();
+        let status = match leg.state {
+            _ if leg.offered.is_some() => Some(500),
+            State::Ringing { .. } if asks => Some(500),
+            _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
+            State::Calling(_) if asks => Some(491),
+            _ if invite && leg.awaiting_ack.is_some() => Some(500),
+            _ => None,
+        };
+        if let Some(status) = status {
+            let lines = if status == 500 { "Retry-After: 2\r\n" } else { "" };
+            self.respond(now, server, ResponseParts { lines, ..plain(status) });
+            return;
+        }
+        // Both are target refresh requests (RFC 3261 §12.2.2).
+        if let Some(target) = request.contact() {
+            leg.dialog.target = target;
+        }
+        if !asks {
+            let flow = leg.dialog.flow;
+            let contact = self.contact(flow);
+            self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
+            return;
+        }
+        leg.offered = Some(server);
+        let leg = leg.key;
+        if invite {
+            self.respond(now, server, plain(100));
+        }
+        self.event(Event::Offered { leg, sdp: request.sdp() });
+    }
+
+    /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
+    pub(super) fn respond_until_acknowledged(&mut self, now: Instant, slot: Slot, server_slot: Slot, sdp: &Bytes, headers: &[Header]) {
+        let timers = self.config.timers;
+        let Some(server) = self.servers.get(server_slot) else { return };
+        let (flow, cseq) = (server.flow, server.cseq);
+        let contact = self.contact(flow);
+        self.respond(
+            now,
+            server_slot,
+            ResponseParts {
+                status: 200,
+                contact: Some(&contact),
+                headers,
+                body: Some(("application/sdp", sdp)),
+                ..ResponseParts::default()
+            },
+        );
+        let Some(response) = self.servers.get(server_slot).and_then(|server| server.response.clone()) else { return };
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.awaiting_ack = Some(AwaitingAck {
+                cseq,
+                response,
+                flow,
+                interval: timers.t1,
+                retransmit: now + timers.t1,
+                deadline: now + timers.timeout(),
+                bye: None,
+            });
+        }
+        self.arm_leg(slot);
+    }
+
+    /// Answers through the transaction.
+    pub(super) fn respond(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) {
+        let Some(server) = self.servers.get(slot) else { return };
+        let tag = tag_text(server.tag);
+        let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
+        let status = parts.status;
+        let parts = ResponseParts {
+            tag: &tag,
+            record_routes: if forms_dialog { &server.record_routes } else { &[] },
+            server: &self.config.user_agent,
+            ..parts
+        };
+        let data = compose::response(&server.echo, &parts);
+        if let Some(server) = self.servers.get_mut(slot)
+            && server.machine.is_pending()
+        {
+            server.response = Some(data);
+            server.status = status;
+            self.run_server(now, slot, ServerInput::Respond(status));
+        }
+    }
+
+    /// Remembers when to repeat the provisional response just sent.
+    pub(super) fn repeat_provisional(&mut self, now: Instant, slot: Slot) {
+        if let Some(leg) = self.legs.get_mut(slot)
+            && let State::Ringing { repeat, .. } = &mut leg.state
+        {
+            *repeat = Some(now + PROVISIONAL_REPEAT);
+        }
+        self.arm_leg(slot);
+    }
+
+    pub(super) fn transmit_response(&mut self, slot: Slot, again: bool) {
+        let Some(server) = self.servers.get(slot) else { return };
+        let Some(data) = server.response.clone() else { return };
+        let (leg, flow, status, method) = (server.leg, server.flow, server.status, server.method.clone());
+        self.transmit(flow, data);
+        self.trace(leg, true, flow, || {
+            let again = if again { " (retransmission)" } else { "" };
+            format!("{status} {} ({}){again}", compose::reason_phrase(status), method.as_str())
+        });
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
+        let Some(server) = self.servers.get_mut(slot) else { return };
+        if server.wake == Some(at) {
+            server.wake = None;
+        }
+        match server.machine.take_due(now) {
+            Some(timer) => {
+                self.run_server(now, slot, ServerInput::Timer(timer));
+            }
+            None => {
+                let next = server.machine.next_timeout();
+                self.timers.arm(&mut server.wake, next, Owner::Server(slot));
+            }
+        }
+    }
+
+    fn run_server(&mut self, now: Instant, slot: Slot, input: ServerInput) -> Delivered {
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut delivered = Delivered::No;
+        if let Some(server) = self.servers.get_mut(slot) {
+            server.machine.handle(now, input, &self.config.timers, &mut actions);
+            let next = server.machine.next_timeout();
+            self.timers.arm(&mut server.wake, next, Owner::Server(slot));
+        }
+        for action in actions.drain(..) {
+            match action {
+                Action::Transmit => self.transmit_response(slot, false),
+                Action::Retransmit => self.transmit_response(slot, true),
+                Action::Deliver => delivered = Delivered::Yes,
+                Action::Terminate => self.remove_server(slot),
+                // A final response that nobody acknowledged or that cannot be sent changes nothing: its leg is over.
+                Action::Acknowledge | Action::TimedOut | Action::TransportFailed => {}
+            }
+        }
+        self.actions = actions;
+        delivered
+    }
+
+    fn insert_server(
+        &mut self,
+        arrival: &Arrival,
+        request: &Request,
+        key: Box<[u8]>,
+        echo: Echo,
+        leg: Option<Slot>,
+        tag: u64,
+    ) -> Slot {
+        let flow = self.response_flow(arrival, &echo);
+        let invite = request.method == Method::Invite;
+        let slot = self.servers.insert(Server {
+            machine: ServerMachine::new(invite, arrival.transport.is_reliable()),
+            method: request.method.clone(),
+            key: key.clone(),
+            merge_key: None,
+            leg,
+            flow,
+            echo,
+            record_routes: if invite { request.record_routes() } else { Vec::new() },
+            tag,
+            cseq: request.cseq,
+            response: None,
+            status: 0,
+            wake: None,
+        });
+        self.servers_by_key.insert(key, slot);
+        slot
+    }
+
+    fn remove_server(&mut self, slot: Slot) {
+        if let Some(server) = self.servers.remove(slot) {
+            self.servers_by_key.remove(&server.key);
+            if let Some(merge_key) = &server.merge_key {
+                self.servers_by_merge_key.remove(merge_key);
+            }
+        }
+    }
+
+    /// Answers and forgets (RFC 3261 §8.2.7).
+    fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
+        self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
+    }
+
+    fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
+        let stateless;
+        let tag = if parts.tag.is_empty() {
+            stateless = tag_text(self.stateless_tag(&echo.lines));
+            &stateless
+        } else {
+            parts.tag
+        };
+        let data = compose::response(echo, &ResponseParts { tag, server: &self.config.user_agent, ..parts });
+        let flow = self.response_flow(arrival, echo);
+        self.transmit(flow, data);
+    }
+
+    /// RFC 3261 §18.2.2: a stream's response goes back on its connection, or, should that be gone, to the sent-by port.
+    /// `maddr` is not followed: it would let anyone aim our responses at a third party.
+    fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
+        Flow { peer: echo.destination, ..self.arrival_flow(arrival) }
+    }
+
+    fn dialog_of(&self, request: &Request) -> Option<Slot> {
+        let tag = tag_number(request.to.tag.as_deref()?)?;
+        let slot = *self.legs_by_tag.get(&tag)?;
+        let leg = self.legs.get(slot)?;
+        let remote = request.from.tag.as_deref().unwrap_or_default();
+        (leg.dialog.call_id == request.call_id && leg.dialog.remote_tag == remote).then_some(slot)
+    }
+
+    fn is_unknown(&self, source: IpAddr) -> bool {
+        trunk::matching(&self.config.trunks, source).is_none()
+    }
+
+    pub(super) fn fresh_tag(&mut self) -> u64 {
+        loop {
+            let tag = rand::Rng::next_u64(&mut self.rng);
+            if !self.legs_by_tag.contains_key(&tag) {
+                return tag;
+            }
+        }
+    }
+}
+
+const OPTIONS_LINES: &str = "Accept: application/sdp\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
+
+/// RFC 3261 §8.2.2.3.
+fn unsupported(request: &Request) -> Option<String> {
+    let tags = request.unsupported(SUPPORTED);
+    if tags.is_empty() {
+        return None;
+    }
+    let tags: Vec<String> =
+        tags.into_iter().map(|tag| tag.chars().filter(|c| c.is_ascii_graphic()).collect::<String>()).collect();
+    Some(format!("Unsupported: {}\r\n", tags.join(", ")))
+}
+
+/// RFC 3261 §8.2.3.
+fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
+    if request.encoded() {
+        return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
+    }
+    (!request.body.is_empty() && !request.has_sdp()).then(|| (415, "Accept: application/sdp\r\n".to_owned()))
+}
+
+/// Whether Accept, if present, leaves room for our SDP.
+fn accepts_sdp(request: &Request) -> bool {
+    request.value("Accept").is_none_or(|accept| {
+        let accept = accept.to_ascii_lowercase();
+        accept.is_empty() || accept.contains("application/sdp") || accept.contains("*/*") || accept.contains("application/*")
+    })
+}
+
+fn request_line(request: &Request) -> String {
+    format!("{} {}", request.method.as_str(), lossy(&request.uri.text()))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic cookie
+/// in the branch the fields that RFC 2543 compared take its place.
+fn server_key(request: &Request, method: &Method) -> Box<[u8]> {
+    let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
+    let mut key = Vec::with_capacity(128);
+    let mut part = |bytes: &[u8]| {
+        key.extend_from_slice(bytes);
+        key.push(0);
+    };
+    part(method.as_bytes());
+    part(request.via.sent_by.as_bytes());
+    match &request.via.branch {
+        Some(branch) => part(branch),
+        None => {
+            part(&request.uri.text());
+            part(request.from.tag.as_deref().unwrap_or_default());
+            part(&request.call_id);
+            part(&request.cseq.to_be_bytes());
+        }
+    }
+    key.into_boxed_slice()
+}
+
+/// RFC 3261 §8.2.2.2.
+fn merge_key(request: &Request) -> Box<[u8]> {
+    let mut key = Vec::with_capacity(96);
+    key.extend_from_slice(&request.call_id);
+    key.push(0);
+    key.extend_from_slice(request.from.tag.as_deref().unwrap_or_default());
+    key.push(0);
+    key.extend_from_slice(&request.cseq.to_be_bytes());
+    key.into_boxed_slice()
+}

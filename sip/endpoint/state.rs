@@ -1,0 +1,201 @@
+//! What the endpoint remembers: legs, client and server transactions.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::arena::Slot;
+use crate::dialog::{Dialog, Flow};
+use crate::digest;
+use crate::leg::{EndCause, Header, LegKey, Outgoing};
+use crate::message::{Echo, Method};
+use crate::transaction::{ClientMachine, ServerMachine};
+
+/// One INVITE dialog usage, from the INVITE to the answer of its BYE.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) key: LegKey,
+    /// Our tag, random, which finds the leg for requests in its dialog.
+    pub(super) tag: u64,
+    /// We answered the call, rather than placed it.
+    pub(super) incoming: bool,
+    pub(super) dialog: Dialog,
+    pub(super) state: State,
+    /// [`crate::Event::Ended`] was emitted.
+    pub(super) reported: bool,
+    /// Our 200 that waits for its ACK.
+    pub(super) awaiting_ack: Option<AwaitingAck>,
+    /// The peer's offer that waits for the application.
+    pub(super) offered: Option<Slot>,
+    /// Our offer that waits for the peer.
+    pub(super) offering: Option<Offering>,
+    pub(super) session: Option<digest::Session>,
+    /// When the end is reported although the peer has not confirmed it.
+    pub(super) report_by: Option<Instant>,
+    pub(super) wake: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// Our INVITE has no final response.
+    Calling(Box<Calling>),
+    /// The peer's INVITE has none. `repeat` is the last provisional's next repetition (RFC 3261 §13.3.1.1).
+    Ringing { server: Slot, repeat: Option<Instant> },
+    Established,
+    /// Our BYE has no final response. The end to report is set already.
+    Ending(Box<End>),
+}
+
+#[derive(Debug)]
+pub(super) struct Calling {
+    pub(super) outgoing: Box<Outgoing>,
+    pub(super) client: Slot,
+    /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
+    pub(super) provisional: bool,
+    pub(super) hangup: Option<Farewell>,
+    /// When the INVITE is given up after its CANCEL was sent.
+    pub(super) give_up: Option<Instant>,
+    pub(super) attempts: digest::Attempts,
+}
+
+/// Extra lines of a CANCEL or BYE.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Farewell {
+    pub(super) lines: String,
+    pub(super) headers: Vec<Header>,
+}
+
+/// How a leg ended, for the event.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) cause: EndCause,
+    pub(super) status: Option<u16>,
+    pub(super) reason: Option<String>,
+    pub(super) headers: Vec<Header>,
+}
+
+impl End {
+    pub(super) fn of(cause: EndCause, status: Option<u16>) -> Self {
+        Self { cause, status, reason: None, headers: Vec::new() }
+    }
+}
+
+/// A 200 to an INVITE or re-INVITE under retransmission (RFC 3261 §13.3.1.4).
+#[derive(Debug)]
+pub(super) struct AwaitingAck {
+    pub(super) cseq: u32,
+    pub(super) response: Bytes,
+    pub(super) flow: Flow,
+    pub(super) interval: Duration,
+    pub(super) retransmit: Instant,
+    pub(super) deadline: Instant,
+    /// BYE goes once the ACK is here (RFC 3261 §15).
+    pub(super) bye: Option<(Farewell, End)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Offering {
+    pub(super) sdp: Bytes,
+    /// `None` while the re-INVITE is out.
+    pub(super) retry_at: Option<Instant>,
+}
+
+impl Leg {
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let ack = self.awaiting_ack.as_ref().map(|ack| ack.retransmit.min(ack.deadline));
+        let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);
+        let state = match &self.state {
+            State::Calling(calling) => calling.give_up,
+            State::Ringing { repeat, .. } => *repeat,
+            State::Established | State::Ending(_) => None,
+        };
+        [ack, offer, state, self.report_by].into_iter().flatten().min()
+    }
+
+}
+
+/// A request we sent.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) machine: ClientMachine,
+    pub(super) method: Method,
+    pub(super) branch: u128,
+    pub(super) purpose: Purpose,
+    pub(super) leg: Option<Slot>,
+    pub(super) flow: Flow,
+    pub(super) request: Bytes,
+    /// What the ACK of a 300-699 needs; INVITE only.
+    pub(super) acknowledge: Option<Box<Acknowledge>>,
+    /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
+    pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
+    /// What a repetition with credentials needs.
+    pub(super) again: Option<Box<Again>>,
+    pub(super) wake: Option<Instant>,
+}
+
+/// Most 2xx forks of one INVITE that are acknowledged (and hung up).
+pub(super) const MAX_FORKS: usize = 8;
+
+/// Why a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Invite,
+    Reinvite,
+    Cancel,
+    Bye,
+    Info,
+}
+
+#[derive(Debug)]
+pub(super) struct Acknowledge {
+    pub(super) uri: Bytes,
+    pub(super) routes: Vec<Bytes>,
+    pub(super) from: Bytes,
+    pub(super) call_id: Bytes,
+    pub(super) cseq: u32,
+    pub(super) authorization: String,
+    /// Once written.
+    pub(super) bytes: Option<Bytes>,
+}
+
+/// An in-dialog request apart from its routing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Again {
+    pub(super) lines: String,
+    pub(super) headers: Vec<Header>,
+    pub(super) body: Option<(String, Bytes)>,
+    pub(super) attempts: digest::Attempts,
+}
+
+/// A request we received.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) machine: ServerMachine,
+    pub(super) method: Method,
+    pub(super) key: Box<[u8]>,
+    /// Key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
+    pub(super) merge_key: Option<Box<[u8]>>,
+    pub(super) leg: Option<Slot>,
+    pub(super) flow: Flow,
+    pub(super) echo: Echo,
+    pub(super) record_routes: Vec<Bytes>,
+    pub(super) tag: u64,
+    pub(super) cseq: u32,
+    pub(super) response: Option<Bytes>,
+    pub(super) status: u16,
+    pub(super) wake: Option<Instant>,
+}
+
+/// A tag as it is written: 16 hex digits.
+pub(super) fn tag_text(tag: u64) -> String {
+    format!("{tag:016x}")
+}
+
+/// The number of one of our tags.
+pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(tag).ok()?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.
+pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);

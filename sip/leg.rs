@@ -1,0 +1,371 @@
+//! What the application says and hears about a leg: [`Command`]s in, [`Event`]s out. Plain data, no behaviour.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses it for outgoing
+/// legs; the endpoint draws it from its own generator for incoming ones. Never reused by the endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegKey(pub u128);
+
+impl fmt::Debug for LegKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LegKey({:032x})", self.0)
+    }
+}
+
+/// The configured name of a trunk.
+pub type TrunkName = Arc<str>;
+
+/// How messages travel. TLS and WebSocket join as variants; nothing outside `transport` matches on more than
+/// [`Transport::is_reliable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// One message a datagram; requests are retransmitted.
+    Udp,
+    /// Messages framed by Content-Length (RFC 3261 §18.3).
+    Tcp,
+}
+
+impl Transport {
+    /// Whether the transport itself delivers in order or not at all, which switches off the retransmission timers.
+    #[must_use]
+    pub fn is_reliable(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// The token of a Via header: `UDP`, `TCP`.
+    #[must_use]
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// One header field in either direction. A CR or LF in a value we are asked to send becomes a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Field name as written, e.g. `X-Account`.
+    pub name: String,
+    /// Field value, unfolded.
+    pub value: String,
+}
+
+/// A digest user of the far side (RFC 3261 §22). `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Digest username.
+    pub username: String,
+    /// Digest password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// What the application wants done. A command for a leg that has ended, or that makes no sense in the leg's state, is
+/// ignored: hang-ups cross on every busy system and are nobody's error.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Start an outgoing leg.
+    Invite {
+        /// The key the application chose.
+        leg: LegKey,
+        /// The call to place.
+        invite: Box<Outgoing>,
+    },
+    /// Send a provisional response (101 to 199) to an unanswered incoming leg; with `sdp` it is early media.
+    Provisional {
+        /// Which leg.
+        leg: LegKey,
+        /// 101 to 199; anything else is sent as 180.
+        status: u16,
+        /// Early media answer.
+        sdp: Option<Bytes>,
+        /// Extra header fields.
+        headers: Vec<Header>,
+    },
+    /// Answer an incoming leg with 200. The endpoint repeats the answer until the ACK comes (RFC 3261 §13.3.1.4) and
+    /// ends the leg with [`EndCause::AckTimeout`] after 64*T1 without one.
+    Answer {
+        /// Which leg.
+        leg: LegKey,
+        /// Our answer (our offer, if the INVITE had none).
+        sdp: Bytes,
+        /// Extra header fields.
+        headers: Vec<Header>,
+    },
+    /// Refuse an incoming leg.
+    Reject {
+        /// Which leg.
+        leg: LegKey,
+        /// 300 to 699; anything else is sent as 480.
+        status: u16,
+        /// Reason phrase; the RFC's phrase when `None`.
+        reason: Option<String>,
+        /// Extra header fields (`Retry-After`, `Contact` of a 3xx, ...).
+        headers: Vec<Header>,
+    },
+    /// End the leg whatever its state: CANCEL (or BYE after a crossing 200), a final response, or BYE.
+    Hangup {
+        /// Which leg.
+        leg: LegKey,
+        /// Final status for an incoming leg that was not answered yet; unused otherwise.
+        status: u16,
+        /// Value of a Reason header (RFC 3326), e.g. `Q.850;cause=16`.
+        reason: Option<String>,
+        /// Extra header fields of the BYE or the final response.
+        headers: Vec<Header>,
+    },
+    /// Accept the offer of [`Event::Offered`].
+    AnswerOffer {
+        /// Which leg.
+        leg: LegKey,
+        /// The answer (our offer, if the request had none).
+        sdp: Bytes,
+    },
+    /// Refuse the offer of [`Event::Offered`]; the session goes on as it was.
+    RejectOffer {
+        /// Which leg.
+        leg: LegKey,
+        /// 400 to 699, usually 488.
+        status: u16,
+    },
+    /// Send a re-INVITE. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]; glare (491) is retried
+    /// as RFC 3261 §14.1 says. Only one may be outstanding: a second one is rejected with status 491.
+    Offer {
+        /// Which leg.
+        leg: LegKey,
+        /// The offer.
+        sdp: Bytes,
+    },
+    /// Send an INFO with this body in the dialog. Its answer is not reported.
+    Info {
+        /// Which leg.
+        leg: LegKey,
+        /// E.g. `application/dtmf-relay`.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+}
+
+impl Command {
+    /// The leg the command is about.
+    #[must_use]
+    pub fn leg(&self) -> LegKey {
+        match self {
+            Self::Invite { leg, .. }
+            | Self::Provisional { leg, .. }
+            | Self::Answer { leg, .. }
+            | Self::Reject { leg, .. }
+            | Self::Hangup { leg, .. }
+            | Self::AnswerOffer { leg, .. }
+            | Self::RejectOffer { leg, .. }
+            | Self::Offer { leg, .. }
+            | Self::Info { leg, .. } => *leg,
+        }
+    }
+}
+
+/// An outgoing call.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Request-URI, `sip:...`.
+    pub request_uri: String,
+    /// SIP URI whose host, port and `transport` decide where the request is sent; the Request-URI when `None`. It does
+    /// not become a Route header.
+    pub next_hop: Option<String>,
+    /// User part of the From URI.
+    pub from_user: String,
+    /// Display name of From.
+    pub from_display: Option<String>,
+    /// Host of the From URI; the advertised host when `None`.
+    pub from_host: Option<String>,
+    /// To URI, when it is not the Request-URI.
+    pub to: Option<String>,
+    /// Extra header fields. Fields the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
+    pub headers: Vec<Header>,
+    /// Answers for 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// The offer.
+    pub sdp: Bytes,
+}
+
+/// What happened. For one leg, events come in order and [`Event::Ended`] is the last, exactly once.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An INVITE came in; 100 Trying was sent.
+    Incoming {
+        /// The endpoint's key for it.
+        leg: LegKey,
+        /// The call.
+        incoming: Box<Incoming>,
+    },
+    /// A provisional response above 100 came.
+    Provisional {
+        /// Which leg.
+        leg: LegKey,
+        /// 101 to 199.
+        status: u16,
+        /// Reason phrase.
+        reason: String,
+        /// Early media answer.
+        sdp: Option<Bytes>,
+        /// Header fields, as in [`Incoming::headers`].
+        headers: Vec<Header>,
+    },
+    /// The peer answered; the ACK was sent.
+    Answered {
+        /// Which leg.
+        leg: LegKey,
+        /// The answer. `None` when the 200 had no body (it may have come in a provisional response).
+        sdp: Option<Bytes>,
+        /// Header fields, as in [`Incoming::headers`].
+        headers: Vec<Header>,
+    },
+    /// The ACK to one of our 200s came.
+    Acknowledged {
+        /// Which leg.
+        leg: LegKey,
+        /// The answer, when our 200 carried the offer.
+        sdp: Option<Bytes>,
+    },
+    /// A re-INVITE, or an UPDATE with SDP: the application must reply with [`Command::AnswerOffer`] or
+    /// [`Command::RejectOffer`].
+    Offered {
+        /// Which leg.
+        leg: LegKey,
+        /// The offer; `None` asks for ours.
+        sdp: Option<Bytes>,
+    },
+    /// Our re-INVITE was accepted.
+    OfferAnswered {
+        /// Which leg.
+        leg: LegKey,
+        /// The answer; empty if the peer sent none.
+        sdp: Bytes,
+    },
+    /// Our re-INVITE was refused; the session goes on as it was.
+    OfferRejected {
+        /// Which leg.
+        leg: LegKey,
+        /// The peer's status; 408 when it never answered, 491 when another offer was outstanding.
+        status: u16,
+    },
+    /// An INFO came and was answered 200.
+    Info {
+        /// Which leg.
+        leg: LegKey,
+        /// Its Content-Type; empty if there was none.
+        content_type: String,
+        /// Its body.
+        body: Bytes,
+    },
+    /// The leg is over.
+    Ended {
+        /// Which leg.
+        leg: LegKey,
+        /// Who or what ended it.
+        cause: EndCause,
+        /// The SIP status that went with it, if one did.
+        status: Option<u16>,
+        /// The Reason header's value (RFC 3326) if the peer sent one, else the reason phrase.
+        reason: Option<String>,
+        /// Header fields of the message that ended it, as in [`Incoming::headers`].
+        headers: Vec<Header>,
+    },
+    /// One message of the leg, for an event log. Only with [`crate::Config::trace`].
+    Trace {
+        /// Which leg.
+        leg: LegKey,
+        /// Sent by us.
+        sent: bool,
+        /// The other side.
+        peer: SocketAddr,
+        /// How it travelled.
+        transport: Transport,
+        /// `INVITE sip:...`, `200 OK (INVITE)`; a repeated message ends in ` (retransmission)`.
+        line: String,
+    },
+}
+
+impl Event {
+    /// The leg the event is about.
+    #[must_use]
+    pub fn leg(&self) -> LegKey {
+        match self {
+            Self::Incoming { leg, .. }
+            | Self::Provisional { leg, .. }
+            | Self::Answered { leg, .. }
+            | Self::Acknowledged { leg, .. }
+            | Self::Offered { leg, .. }
+            | Self::OfferAnswered { leg, .. }
+            | Self::OfferRejected { leg, .. }
+            | Self::Info { leg, .. }
+            | Self::Ended { leg, .. }
+            | Self::Trace { leg, .. } => *leg,
+        }
+    }
+}
+
+/// Why a leg ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndCause {
+    /// The peer sent BYE.
+    Bye,
+    /// [`Command::Hangup`] or [`Command::Reject`].
+    LocalHangup,
+    /// The peer cancelled its INVITE.
+    Cancelled,
+    /// The peer's final 3xx to 6xx, or its refusal of a re-INVITE with 408 or 481 (RFC 3261 §14.1).
+    Rejected,
+    /// No answer to our request (Timers B, F).
+    Timeout,
+    /// The message could not be delivered, or the host name not resolved.
+    TransportError,
+    /// Our 200 was never acknowledged.
+    AckTimeout,
+    /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
+    Overload,
+    /// The command could not be turned into a request: a URI in it is malformed.
+    Invalid,
+}
+
+/// An incoming call.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Request-URI as received.
+    pub request_uri: String,
+    /// URI of To.
+    pub to_uri: String,
+    /// URI of From.
+    pub from_uri: String,
+    /// User of the From URI, percent escapes decoded; empty if it has none.
+    pub from_user: String,
+    /// Display name of From.
+    pub from_display: Option<String>,
+    /// User of the Request-URI, percent escapes decoded; empty if it has none.
+    pub to_user: String,
+    /// SIP's Call-ID header.
+    pub sip_call_id: String,
+    /// Where the INVITE came from.
+    pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// The trunk whose networks hold `source`.
+    pub trunk: Option<TrunkName>,
+    /// Every header field that is not SIP's own routing, dialog or body bookkeeping: `X-*`, P-Asserted-Identity,
+    /// Diversion, User-to-User, ...
+    pub headers: Vec<Header>,
+    /// The body, when it is SDP.
+    pub offer: Option<Bytes>,
+}

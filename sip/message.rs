@@ -1,0 +1,737 @@
+//! Our view of a SIP message over the parser crate; the only file that names it.
+//!
+//! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2): what remains of it is trusted to be
+//! present. Anything less becomes [`Malformed`], which still knows how to be answered when the request's own Via, From,
+//! To, Call-ID and CSeq lines can be found in the bytes.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use sipx_sip::error::ParseError;
+use sipx_sip::headers::{ContentType, MaxForwards, first_hop_end};
+use sipx_sip::{Address, CSeq, Finding, HeaderName, Headers, Limits, Via};
+
+use crate::leg::{Header, Transport};
+
+/// Largest message taken from a stream, headers and body, octets. Datagrams are bounded by UDP itself.
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A request method (RFC 3261 §7.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Method {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Options,
+    Info,
+    Update,
+    Other(String),
+}
+
+impl Method {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Invite => "INVITE",
+            Self::Ack => "ACK",
+            Self::Bye => "BYE",
+            Self::Cancel => "CANCEL",
+            Self::Options => "OPTIONS",
+            Self::Info => "INFO",
+            Self::Update => "UPDATE",
+            Self::Other(name) => name,
+        }
+    }
+
+    fn of(method: &sipx_sip::Method) -> Self {
+        match method {
+            sipx_sip::Method::Invite => Self::Invite,
+            sipx_sip::Method::Ack => Self::Ack,
+            sipx_sip::Method::Bye => Self::Bye,
+            sipx_sip::Method::Cancel => Self::Cancel,
+            sipx_sip::Method::Options => Self::Options,
+            sipx_sip::Method::Info => Self::Info,
+            sipx_sip::Method::Update => Self::Update,
+            other => Self::Other(lossy(other.as_bytes())),
+        }
+    }
+}
+
+/// Either kind of message.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Request(Request),
+    Response(Response),
+}
+
+/// A request that can be acted on.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) via: TopVia,
+    pub(crate) from: NameAddr,
+    pub(crate) to: NameAddr,
+    pub(crate) call_id: Bytes,
+    pub(crate) cseq: u32,
+    pub(crate) max_forwards: Option<u8>,
+    pub(crate) body: Bytes,
+    headers: Headers,
+}
+
+/// A response with the fields a client transaction needs.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) reason: String,
+    pub(crate) branch: Bytes,
+    pub(crate) via_count: usize,
+    pub(crate) from: NameAddr,
+    pub(crate) to: NameAddr,
+    pub(crate) call_id: Bytes,
+    pub(crate) cseq: u32,
+    pub(crate) method: Method,
+    pub(crate) body: Bytes,
+    headers: Headers,
+}
+
+/// From or To: its text as received (unfolded) and what we need of it.
+#[derive(Debug, Clone)]
+pub(crate) struct NameAddr {
+    pub(crate) text: Bytes,
+    pub(crate) display: Option<String>,
+    pub(crate) uri: Uri,
+    pub(crate) tag: Option<Bytes>,
+}
+
+/// The topmost Via of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct TopVia {
+    /// The branch, when it begins with the magic cookie (RFC 3261 §8.1.1.7) and has something after it.
+    pub(crate) branch: Option<Bytes>,
+    /// Lower-case `host[:port]`.
+    pub(crate) sent_by: String,
+    /// The sent-by port, if one is written.
+    pub(crate) port: Option<u16>,
+    /// Whether the sender asked for symmetric responses (RFC 3581).
+    pub(crate) rport: bool,
+}
+
+/// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
+#[derive(Debug, Clone)]
+pub(crate) struct Echo {
+    /// Via (with `received` and `rport` filled in), From, Call-ID and CSeq lines.
+    pub(crate) lines: Vec<u8>,
+    /// To value without CRLF.
+    pub(crate) to: Bytes,
+    /// Whether `to` has a tag already.
+    pub(crate) tagged: bool,
+    /// Where the response goes over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
+    pub(crate) destination: SocketAddr,
+}
+
+/// Bytes that are not an acceptable message.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    /// 400, 413, 416, 505, ...
+    pub(crate) status: u16,
+    /// What is wrong, fit for a reason phrase.
+    pub(crate) reason: String,
+    /// `None` for responses, ACKs, and requests whose Via cannot be used: those are dropped.
+    pub(crate) echo: Option<Echo>,
+}
+
+/// Parses one framed message from `source` and checks everything that needs no state.
+///
+/// # Errors
+/// [`Malformed`] with the response the sender deserves.
+pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Malformed> {
+    match sipx_sip::parse_datagram(data.clone(), &Limits::datagram()) {
+        Ok(sipx_sip::Message::Request(request)) => Request::check(request, source).map(Message::Request),
+        Ok(sipx_sip::Message::Response(response)) => Response::check(response).map(Message::Response),
+        Err(error) => {
+            let status = match &error {
+                ParseError::Limit { limit: sipx_sip::error::LimitKind::BodyBytes, .. } => 413,
+                _ => 400,
+            };
+            Err(Malformed { status, reason: error.to_string(), echo: echo_of_raw(data, source) })
+        }
+    }
+}
+
+/// Runs the parse facade over arbitrary bytes: the fuzz target for SIP.
+pub fn fuzz_message(data: &[u8]) {
+    let source = SocketAddr::from(([192, 0, 2, 1], 5060));
+    match parse(&Bytes::copy_from_slice(data), source) {
+        Ok(Message::Request(request)) => {
+            let _ = (request.echo(source), request.application_headers(), request.contact(), request.record_routes());
+            let _ = (request.uri.destination(), request.unsupported(&[]), request.has_sdp());
+        }
+        Ok(Message::Response(response)) => {
+            let _ = (response.application_headers(), response.contact(), response.record_routes());
+            let _ = response.values("WWW-Authenticate");
+        }
+        Err(_) => {}
+    }
+}
+
+impl Request {
+    fn check(request: sipx_sip::Request, source: SocketAddr) -> Result<Self, Malformed> {
+        let headers = &request.headers;
+        let refuse = |status: u16, reason: String| Malformed {
+            status,
+            reason,
+            echo: if request.method == sipx_sip::Method::Ack { None } else { echo_of_headers(headers, source) },
+        };
+        for finding in sipx_sip::validate_request(&request) {
+            let reason = match &finding {
+                Finding::MissingRequiredHeader("Max-Forwards") => continue,
+                Finding::MissingRequiredHeader(name) => format!("Missing {name}"),
+                Finding::MalformedRequiredHeader(name) => format!("Malformed {name}"),
+                Finding::RepeatedSingleValueHeader(name) => format!("Repeated {name}"),
+                Finding::CSeqMethodMismatch => "CSeq method does not match".to_owned(),
+                Finding::UnsupportedVersion => "Version Not Supported".to_owned(),
+                Finding::RequestUriHasHeaders => "Request-URI has headers".to_owned(),
+                _ => "Bad Request".to_owned(),
+            };
+            return Err(refuse(finding.status(), reason));
+        }
+        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) = (
+            headers.typed::<Via>(),
+            name_addr(headers, &HeaderName::From),
+            name_addr(headers, &HeaderName::To),
+            headers.typed::<CSeq>(),
+            text(headers, &HeaderName::CallId),
+        ) else {
+            return Err(refuse(400, "Bad Request".to_owned()));
+        };
+        if call_id.is_empty() {
+            return Err(refuse(400, "Malformed Call-ID".to_owned()));
+        }
+        if cseq.sequence > i32::MAX.unsigned_abs() {
+            return Err(refuse(400, "CSeq out of range".to_owned()));
+        }
+        let uri = Uri { inner: request.uri.clone() };
+        if !uri.is_sip() && !matches!(request.uri.scheme(), sipx_sip::Scheme::Tel) {
+            return Err(refuse(416, "Unsupported URI Scheme".to_owned()));
+        }
+        let sip_method = Method::of(&request.method);
+        if matches!(sip_method, Method::Invite)
+            && let Some(Err(_)) = headers.typed::<sipx_sip::headers::ContactValue>()
+        {
+            return Err(refuse(400, "Malformed Contact".to_owned()));
+        }
+        let max_forwards = match headers.typed::<MaxForwards>() {
+            Some(Ok(MaxForwards(hops))) => Some(hops),
+            _ => None,
+        };
+        Ok(Self {
+            method: sip_method,
+            uri,
+            via: TopVia::of(&via),
+            from,
+            to,
+            call_id,
+            cseq: cseq.sequence,
+            max_forwards,
+            body: request.body().clone(),
+            headers: request.headers,
+        })
+    }
+
+    /// The lines for responses to this request.
+    pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
+        echo_of_headers(&self.headers, source)
+    }
+
+    /// First Contact URI.
+    pub(crate) fn contact(&self) -> Option<Uri> {
+        contact(&self.headers)
+    }
+
+    /// Record-Route values, top first.
+    pub(crate) fn record_routes(&self) -> Vec<Bytes> {
+        list(&self.headers, &HeaderName::RecordRoute)
+    }
+
+    /// What the application sees of the header.
+    pub(crate) fn application_headers(&self) -> Vec<Header> {
+        application_headers(&self.headers)
+    }
+
+    /// First value of a header field by name.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        value(&self.headers, name)
+    }
+
+    /// The option tags of Require that are not in `supported`.
+    pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
+        list(&self.headers, &HeaderName::Require)
+            .iter()
+            .map(|tag| lossy(tag))
+            .filter(|tag| !supported.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+            .collect()
+    }
+
+    /// Content-Type, parameters included; empty if absent.
+    pub(crate) fn content_type(&self) -> String {
+        value(&self.headers, "Content-Type").unwrap_or_default()
+    }
+
+    /// Whether there is a body and it is SDP. A body without Content-Type counts: old gateways forget it.
+    pub(crate) fn has_sdp(&self) -> bool {
+        has_sdp(&self.headers, &self.body)
+    }
+
+    /// The SDP body.
+    pub(crate) fn sdp(&self) -> Option<Bytes> {
+        self.has_sdp().then(|| self.body.clone())
+    }
+
+    /// A Content-Encoding other than identity, which we cannot undo.
+    pub(crate) fn encoded(&self) -> bool {
+        !self.body.is_empty()
+            && list(&self.headers, &HeaderName::ContentEncoding).iter().any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+}
+
+impl Response {
+    fn check(response: sipx_sip::Response) -> Result<Self, Malformed> {
+        let drop = |reason: &str| Malformed { status: 0, reason: reason.to_owned(), echo: None };
+        if !sipx_sip::validate_response(&response).is_empty() {
+            return Err(drop("invalid response"));
+        }
+        let headers = &response.headers;
+        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) = (
+            headers.typed::<Via>(),
+            name_addr(headers, &HeaderName::From),
+            name_addr(headers, &HeaderName::To),
+            headers.typed::<CSeq>(),
+            text(headers, &HeaderName::CallId),
+        ) else {
+            return Err(drop("invalid response"));
+        };
+        let branch = via.branch().map(Bytes::copy_from_slice).unwrap_or_default();
+        Ok(Self {
+            status: response.status.code(),
+            reason: lossy(&response.reason),
+            branch,
+            via_count: list(headers, &HeaderName::Via).len(),
+            from,
+            to,
+            call_id,
+            cseq: cseq.sequence,
+            method: Method::of(&cseq.method),
+            body: response.body().clone(),
+            headers: response.headers,
+        })
+    }
+
+    /// First Contact URI.
+    pub(crate) fn contact(&self) -> Option<Uri> {
+        contact(&self.headers)
+    }
+
+    /// Record-Route values, top first.
+    pub(crate) fn record_routes(&self) -> Vec<Bytes> {
+        list(&self.headers, &HeaderName::RecordRoute)
+    }
+
+    /// What the application sees of the header.
+    pub(crate) fn application_headers(&self) -> Vec<Header> {
+        application_headers(&self.headers)
+    }
+
+    /// First value of a header field by name.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        value(&self.headers, name)
+    }
+
+    /// All values of a header field by name, one a line, not split at commas.
+    pub(crate) fn values(&self, name: &str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+        self.headers.get_all(&name).map(|header| lossy(&header.value())).collect()
+    }
+
+    /// The SDP body.
+    pub(crate) fn sdp(&self) -> Option<Bytes> {
+        has_sdp(&self.headers, &self.body).then(|| self.body.clone())
+    }
+}
+
+/// A URI of any scheme; SIP URIs can be taken apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Uri {
+    inner: sipx_sip::Uri,
+}
+
+/// Where a SIP URI points, before any name lookup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) host: Host,
+    pub(crate) port: Option<u16>,
+    /// `None`: the URI does not say, so UDP.
+    pub(crate) transport: Option<Transport>,
+}
+
+/// A host, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+impl Uri {
+    /// Parses the URI alone, without angle brackets.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        sipx_sip::Uri::parse(Bytes::copy_from_slice(text)).ok().map(|inner| Self { inner })
+    }
+
+    /// The URI of a Route or Record-Route value.
+    pub(crate) fn of_route(route: &[u8]) -> Option<Self> {
+        Address::parse(route, "Route").ok().map(|address| Self { inner: address.uri })
+    }
+
+    /// As received or built.
+    pub(crate) fn text(&self) -> Bytes {
+        self.inner.to_bytes()
+    }
+
+    pub(crate) fn is_sip(&self) -> bool {
+        self.inner.scheme().is_sip()
+    }
+
+    /// The user (or telephone number), percent escapes decoded, without `;` parameters of the user part.
+    pub(crate) fn user(&self) -> String {
+        if let Some(tel) = self.inner.tel_parts() {
+            return lossy(tel.subscriber());
+        }
+        self.inner.decoded_user().map(|user| lossy(&user)).unwrap_or_default()
+    }
+
+    /// RFC 3261 §19.1.1 `lr`.
+    pub(crate) fn is_loose_router(&self) -> bool {
+        self.inner.params().is_some_and(|params| params.contains("lr"))
+    }
+
+    /// Host, port and transport of a SIP URI. `None` for other schemes and for transports we do not speak, `sips:`
+    /// among them.
+    pub(crate) fn destination(&self) -> Option<Destination> {
+        let host = match self.inner.host()? {
+            sipx_sip::Host::Ip(ip) => Host::Ip(*ip),
+            sipx_sip::Host::Name(name) => Host::Name(lossy(name.as_bytes())),
+        };
+        let transport = match (self.inner.scheme().is_secure(), self.inner.transport()) {
+            (true, _) => return None,
+            (false, None) => None,
+            (false, Some(name)) if name.eq_ignore_ascii_case(b"udp") => Some(Transport::Udp),
+            (false, Some(name)) if name.eq_ignore_ascii_case(b"tcp") => Some(Transport::Tcp),
+            (false, Some(_)) => return None,
+        };
+        Some(Destination { host, port: self.inner.port(), transport })
+    }
+}
+
+impl TopVia {
+    fn of(via: &Via) -> Self {
+        let host = via.host.to_string().to_ascii_lowercase();
+        let sent_by = match via.port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        let branch = via
+            .branch()
+            .filter(|branch| branch.len() > 7 && via.has_rfc3261_branch())
+            .map(Bytes::copy_from_slice);
+        Self { branch, sent_by, port: via.port, rport: via.rport().is_some() }
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn text(headers: &Headers, name: &HeaderName) -> Option<Bytes> {
+    headers.value(name).map(|value| match value {
+        Cow::Borrowed(value) => Bytes::copy_from_slice(value),
+        Cow::Owned(value) => Bytes::from(value),
+    })
+}
+
+fn value(headers: &Headers, name: &str) -> Option<String> {
+    let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+    headers.value(&name).map(|value| lossy(&value))
+}
+
+fn name_addr(headers: &Headers, name: &HeaderName) -> Option<NameAddr> {
+    let text = text(headers, name)?;
+    let address = Address::parse(&text, "From").ok()?;
+    let tag = address.tag().filter(|tag| !tag.is_empty()).map(Bytes::copy_from_slice);
+    Some(NameAddr {
+        display: address.display_name.as_deref().map(lossy).filter(|display| !display.is_empty()),
+        uri: Uri { inner: address.uri },
+        tag,
+        text,
+    })
+}
+
+fn contact(headers: &Headers) -> Option<Uri> {
+    let value = headers.value(&HeaderName::Contact)?;
+    let first = Address::parse_list(&value, "Contact").ok()?.into_iter().next()?;
+    Some(Uri { inner: first.uri })
+}
+
+/// The values of a comma-separated header over all its lines.
+fn list(headers: &Headers, name: &HeaderName) -> Vec<Bytes> {
+    let mut out = Vec::new();
+    for header in headers.get_all(name) {
+        let value = header.value();
+        let mut rest: &[u8] = &value;
+        while !rest.is_empty() {
+            let end = first_value_end(rest);
+            let (item, tail) = rest.split_at(end.min(rest.len()));
+            let item = item.trim_ascii();
+            if !item.is_empty() {
+                out.push(Bytes::copy_from_slice(item));
+            }
+            rest = tail.get(1..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+/// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
+fn first_value_end(value: &[u8]) -> usize {
+    let (mut quoted, mut angle, mut escaped) = (false, false, false);
+    for (at, &byte) in value.iter().enumerate() {
+        if escaped {
+            escaped = false;
+            continue;
+        }
+        match byte {
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'<' if !quoted => angle = true,
+            b'>' if !quoted => angle = false,
+            b',' if !quoted && !angle => return at,
+            _ => {}
+        }
+    }
+    value.len()
+}
+
+fn has_sdp(headers: &Headers, body: &Bytes) -> bool {
+    if body.is_empty() {
+        return false;
+    }
+    match headers.typed::<ContentType>() {
+        Some(Ok(content_type)) => content_type.is("application", "sdp"),
+        Some(Err(_)) => false,
+        None => body.starts_with(b"v="),
+    }
+}
+
+/// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
+pub(crate) fn is_core_header(name: &str) -> bool {
+    const CORE: &[&str] = &[
+        "Via", "v", "From", "f", "To", "t", "Call-ID", "i", "CSeq", "Contact", "m", "Max-Forwards", "Route", "Record-Route",
+        "Content-Length", "l", "Content-Type", "c", "Content-Encoding", "e", "Content-Disposition", "MIME-Version", "Allow",
+        "Supported", "k", "Require", "Proxy-Require", "Accept", "Accept-Encoding", "Accept-Language", "Allow-Events", "u",
+        "Authorization", "Proxy-Authorization", "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info",
+        "Session-Expires", "x", "Min-SE", "RSeq", "RAck", "Timestamp", "Unsupported",
+    ];
+    CORE.iter().any(|core| core.eq_ignore_ascii_case(name))
+}
+
+fn application_headers(headers: &Headers) -> Vec<Header> {
+    headers
+        .iter()
+        .filter_map(|header| {
+            let name = String::from_utf8_lossy(header.name().canonical());
+            (!is_core_header(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
+        })
+        .collect()
+}
+
+fn echo_of_headers(headers: &Headers, source: SocketAddr) -> Option<Echo> {
+    let mut fields = EchoFields::default();
+    for header in headers.iter() {
+        fields.take(header.name(), &header.value());
+    }
+    fields.finish(source)
+}
+
+/// The same for bytes that do not parse: the lines are found by eye, as it were.
+fn echo_of_raw(data: &[u8], source: SocketAddr) -> Option<Echo> {
+    let head_end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
+    let head = data.get(..head_end)?;
+    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let start = lines.next()?;
+    let is_response = start.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"));
+    if is_response || start.starts_with(b"ACK ") {
+        return None;
+    }
+    let mut fields = EchoFields::default();
+    let mut pending: Option<(HeaderName, Vec<u8>)> = None;
+    for line in lines.take(256) {
+        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+            if let Some((_, value)) = &mut pending {
+                value.push(b' ');
+                value.extend_from_slice(line.trim_ascii());
+            }
+            continue;
+        }
+        if let Some((name, value)) = pending.take() {
+            fields.take(&name, &value);
+        }
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, rest) = line.split_at(colon);
+        let name = HeaderName::parse(&Bytes::copy_from_slice(name.trim_ascii()));
+        pending = Some((name, rest.get(1..).unwrap_or_default().trim_ascii().to_vec()));
+    }
+    if let Some((name, value)) = pending {
+        fields.take(&name, &value);
+    }
+    fields.finish(source)
+}
+
+#[derive(Default)]
+struct EchoFields {
+    vias: Vec<Vec<u8>>,
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    call_id: Option<Vec<u8>>,
+    cseq: Option<Vec<u8>>,
+}
+
+impl EchoFields {
+    fn take(&mut self, name: &HeaderName, value: &[u8]) {
+        // A CR or LF that survived unfolding must not start a line of ours.
+        let clean = |value: &[u8]| value.iter().map(|&byte| if byte < b' ' { b' ' } else { byte }).collect::<Vec<u8>>();
+        match name {
+            HeaderName::Via => self.vias.push(clean(value)),
+            HeaderName::From if self.from.is_none() => self.from = Some(clean(value)),
+            HeaderName::To if self.to.is_none() => self.to = Some(clean(value)),
+            HeaderName::CallId if self.call_id.is_none() => self.call_id = Some(clean(value)),
+            HeaderName::CSeq if self.cseq.is_none() => self.cseq = Some(clean(value)),
+            _ => {}
+        }
+    }
+
+    fn finish(self, source: SocketAddr) -> Option<Echo> {
+        let mut vias = self.vias.iter();
+        let first = vias.next()?;
+        let end = first_hop_end(first);
+        let (top, others) = first.split_at(end.min(first.len()));
+        let via = Via::parse_one(top.trim_ascii()).ok()?;
+        let rport = via.rport().is_some();
+        let same_host = matches!(&via.host, sipx_sip::Host::Ip(ip) if ip.to_canonical() == source.ip().to_canonical());
+        let mut lines = Vec::with_capacity(512);
+        lines.extend_from_slice(b"Via: ");
+        if rport || !same_host {
+            push_received(&mut lines, top.trim_ascii(), source, rport);
+        } else {
+            lines.extend_from_slice(top.trim_ascii());
+        }
+        lines.extend_from_slice(others);
+        lines.extend_from_slice(b"\r\n");
+        for via in vias {
+            push_line(&mut lines, b"Via: ", via);
+        }
+        if let Some(from) = &self.from {
+            push_line(&mut lines, b"From: ", from);
+        }
+        if let Some(call_id) = &self.call_id {
+            push_line(&mut lines, b"Call-ID: ", call_id);
+        }
+        if let Some(cseq) = &self.cseq {
+            push_line(&mut lines, b"CSeq: ", cseq);
+        }
+        let to = self.to.map(Bytes::from).unwrap_or_default();
+        let tagged = Address::parse(&to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
+        let port = if rport { source.port() } else { via.port.unwrap_or(5060) };
+        Some(Echo { lines, to, tagged, destination: SocketAddr::new(source.ip(), port) })
+    }
+}
+
+fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the hop with `received` and, if asked for, `rport` (RFC 3261 §18.2.1, RFC 3581 §4) in place of its own.
+fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, rport: bool) {
+    let mut quoted = false;
+    let parts = hop.split(|&byte| {
+        quoted ^= byte == b'"';
+        byte == b';' && !quoted
+    });
+    for (at, part) in parts.enumerate() {
+        let name = part.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
+        if at > 0 && (name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport")) {
+            continue;
+        }
+        if at > 0 {
+            out.push(b';');
+        }
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(format!(";received={}", source.ip().to_canonical()).as_bytes());
+    if rport {
+        out.extend_from_slice(format!(";rport={}", source.port()).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> SocketAddr {
+        "192.0.2.9:6000".parse().unwrap()
+    }
+
+    fn echo(via: &str) -> Echo {
+        let message = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nv: {via}\r\nf: <sip:x@y>;tag=1\r\nt: <sip:a@b>\r\ni: 1\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+        );
+        let Ok(Message::Request(request)) = parse(&Bytes::from(message), source()) else { panic!("must parse") };
+        request.echo(source()).unwrap()
+    }
+
+    #[test]
+    fn received_and_rport_are_filled_in_on_the_top_hop_only() {
+        let echo = echo("SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;rport;x=\"a;b\", SIP/2.0/TCP other;rport");
+        let lines = String::from_utf8(echo.lines).unwrap();
+        assert!(
+            lines.starts_with(
+                "Via: SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;x=\"a;b\";received=192.0.2.9;rport=6000, SIP/2.0/TCP other;rport\r\n"
+            ),
+            "{lines}"
+        );
+        assert_eq!(echo.destination, source());
+    }
+
+    #[test]
+    fn without_rport_the_response_goes_to_the_sent_by_port() {
+        assert_eq!(echo("SIP/2.0/UDP 192.0.2.9:5070;branch=z9hG4bKa").destination, "192.0.2.9:5070".parse().unwrap());
+        assert_eq!(echo("SIP/2.0/UDP h;branch=z9hG4bKa").destination, "192.0.2.9:5060".parse().unwrap());
+    }
+
+    #[test]
+    fn an_unparsable_request_can_still_be_answered_and_an_unparsable_ack_is_not() {
+        let text = "INVITE  sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nTo: <sip:a@b>\r\nCSeq: 1 INVITE\r\n\r\n";
+        let Err(malformed) = parse(&Bytes::from(text), source()) else { panic!("two spaces are malformed") };
+        assert_eq!(malformed.status, 400);
+        assert!(malformed.echo.is_some());
+        let Err(malformed) = parse(&Bytes::from(text.replace("INVITE  ", "ACK  ")), source()) else { panic!() };
+        assert!(malformed.echo.is_none());
+    }
+
+    #[test]
+    fn lists_split_outside_quotes_and_brackets_only() {
+        let value = b"\"a, b\" <sip:x,y@h;lr>, <sip:z;lr>";
+        assert_eq!(first_value_end(value), 21);
+    }
+}

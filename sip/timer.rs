@@ -1,0 +1,49 @@
+//! One heap for every timer of the endpoint.
+//!
+//! An owner (a transaction or a leg) knows its own deadlines; the queue only knows when to look at it next. Owners re-arm
+//! lazily: a deadline that moves later leaves the old entry in place, and a popped entry whose owner is gone or has
+//! nothing due costs one lookup. So a live owner holds about one entry, and arming is O(log n) without ever removing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Instant;
+
+use crate::arena::Slot;
+
+/// Whose timer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    Client(Slot),
+    Server(Slot),
+    Leg(Slot),
+}
+
+/// When to look at which owner.
+#[derive(Debug, Default)]
+pub(crate) struct TimerQueue {
+    heap: BinaryHeap<Reverse<(Instant, Owner)>>,
+}
+
+impl TimerQueue {
+    /// Makes sure that `owner` is looked at no later than `at`. `wake` is the owner's note of its earliest entry.
+    pub(crate) fn arm(&mut self, wake: &mut Option<Instant>, at: Option<Instant>, owner: Owner) {
+        let Some(at) = at else { return };
+        if wake.is_none_or(|wake| at < wake) {
+            *wake = Some(at);
+            self.heap.push(Reverse((at, owner)));
+        }
+    }
+
+    /// The next entry that is due. The owner must forget its `wake` if it equals the instant, and arm again.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Owner)> {
+        if self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            self.heap.pop().map(|Reverse(entry)| entry)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+}

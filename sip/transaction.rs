@@ -1,0 +1,378 @@
+//! The four transaction machines (RFC 3261 §17, amended by RFC 6026).
+//!
+//! ```text
+//!  INVITE client (§17.1.1.2)                     INVITE server (§17.2.1)
+//!  Calling ─1xx─> Proceeding                     Proceeding ─2xx from TU──> Accepted ─L─> gone
+//!     │ 2xx ─────────┴──> Accepted ─M─> gone         │ 300-699 from TU
+//!     └─300-699──> Completed ─D─> gone               v
+//!  A: retransmit, B: give up                     Completed ─ACK─> Confirmed ─I─> gone
+//!                                                G: retransmit, H: give up
+//!  non-INVITE client (§17.1.2.2)                 non-INVITE server (§17.2.2)
+//!  Trying ─1xx─> Proceeding                      Trying ─1xx─> Proceeding
+//!     └─200-699─┴─> Completed ─K─> gone             └─200-699─┴─> Completed ─J─> gone
+//!  E: retransmit, F: give up
+//! ```
+//!
+//! We keep our own machines rather than drive the parser crate's: these hold no message and allocate nothing, because the
+//! endpoint retransmits the bytes it already sent; and their timers are plain deadlines that one heap can serve.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Timers;
+
+/// RFC 3261 table 4 and RFC 6026 §7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    A,
+    B,
+    D,
+    E,
+    F,
+    G,
+    H,
+    I,
+    J,
+    K,
+    L,
+    M,
+}
+
+/// What the endpoint must do for the machine, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Send the request, or the last response.
+    Transmit,
+    /// Send it again.
+    Retransmit,
+    /// Send the ACK of a 300-699 response, the same each time (§17.1.1.3).
+    Acknowledge,
+    /// Pass the message to the transaction user.
+    Deliver,
+    /// Tell the user that Timer B, F or H fired.
+    TimedOut,
+    /// Tell the user that the transport failed.
+    TransportFailed,
+    /// Forget the transaction.
+    Terminate,
+}
+
+/// What a client machine hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientInput {
+    Response(u16),
+    Timer(Timer),
+    TransportError,
+}
+
+/// What a server machine hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerInput {
+    /// The request again.
+    Retransmission,
+    Ack,
+    /// The transaction user's response.
+    Respond(u16),
+    Timer(Timer),
+    TransportError,
+}
+
+/// Two clocks are enough for every state: one repeats, one ends it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deadlines {
+    retransmit: Option<(Instant, Timer)>,
+    expire: Option<(Instant, Timer)>,
+}
+
+impl Deadlines {
+    fn next(&self) -> Option<Instant> {
+        match (self.retransmit, self.expire) {
+            (Some((a, _)), Some((b, _))) => Some(a.min(b)),
+            (Some((at, _)), None) | (None, Some((at, _))) => Some(at),
+            (None, None) => None,
+        }
+    }
+
+    /// Takes one timer that is due; the ending one first, so that nothing is sent after the end.
+    fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        for clock in [&mut self.expire, &mut self.retransmit] {
+            if let Some((at, timer)) = *clock
+                && at <= now
+            {
+                *clock = None;
+                return Some(timer);
+            }
+        }
+        None
+    }
+}
+
+/// A client transaction's machine.
+#[derive(Debug)]
+pub(crate) struct ClientMachine {
+    state: ClientState,
+    reliable: bool,
+    deadlines: Deadlines,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientState {
+    Calling { interval: Duration },
+    InviteProceeding,
+    InviteCompleted,
+    Accepted,
+    Trying { interval: Duration },
+    Proceeding,
+    Completed,
+    Terminated,
+}
+
+impl ClientMachine {
+    /// Starts the transaction; the request was just sent.
+    pub(crate) fn new(now: Instant, invite: bool, reliable: bool, timers: &Timers) -> Self {
+        let (state, repeat, end) = if invite {
+            (ClientState::Calling { interval: timers.t1 }, Timer::A, Timer::B)
+        } else {
+            (ClientState::Trying { interval: timers.t1 }, Timer::E, Timer::F)
+        };
+        let deadlines = Deadlines {
+            retransmit: (!reliable).then(|| (now + timers.t1, repeat)),
+            expire: Some((now + timers.timeout(), end)),
+        };
+        Self { state, reliable, deadlines }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        self.deadlines.take_due(now)
+    }
+
+    /// Whether nothing at all was heard yet.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self.state, ClientState::Calling { .. } | ClientState::Trying { .. })
+    }
+
+    /// Whether the request still waits for a final response.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
+    }
+
+    /// One row of the figures.
+    pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
+        use ClientInput as In;
+        use ClientState as S;
+        match (self.state, input) {
+            (S::Calling { .. } | S::InviteProceeding, In::Response(100..=199)) => {
+                self.enter(S::InviteProceeding, None);
+                out.push(Action::Deliver);
+            }
+            (S::Calling { .. } | S::InviteProceeding, In::Response(200..=299)) => {
+                self.enter(S::Accepted, Some((now + timers.timeout(), Timer::M)));
+                out.push(Action::Deliver);
+            }
+            (S::Calling { .. } | S::InviteProceeding, In::Response(_)) => {
+                out.extend([Action::Acknowledge, Action::Deliver]);
+                self.linger(S::InviteCompleted, now, timers.timeout(), Timer::D, out);
+            }
+            (S::Calling { interval }, In::Timer(Timer::A)) => {
+                let interval = interval * 2;
+                self.state = S::Calling { interval };
+                self.deadlines.retransmit = Some((now + interval, Timer::A));
+                out.push(Action::Retransmit);
+            }
+            (S::Calling { .. }, In::Timer(Timer::B)) | (S::Trying { .. } | S::Proceeding, In::Timer(Timer::F)) => {
+                self.enter(S::Terminated, None);
+                out.extend([Action::TimedOut, Action::Terminate]);
+            }
+            (S::InviteCompleted, In::Response(300..=699)) => out.push(Action::Acknowledge),
+            (S::InviteCompleted, In::Timer(Timer::D))
+            | (S::Accepted, In::Timer(Timer::M))
+            | (S::Completed, In::Timer(Timer::K)) => {
+                self.enter(S::Terminated, None);
+                out.push(Action::Terminate);
+            }
+            (S::Accepted, In::Response(200..=299)) => out.push(Action::Deliver),
+            (S::Trying { .. } | S::Proceeding, In::Response(100..=199)) => {
+                self.state = S::Proceeding;
+                out.push(Action::Deliver);
+            }
+            (S::Trying { .. } | S::Proceeding, In::Response(_)) => {
+                out.push(Action::Deliver);
+                self.linger(S::Completed, now, timers.t4, Timer::K, out);
+            }
+            (S::Trying { interval }, In::Timer(Timer::E)) => {
+                let interval = (interval * 2).min(timers.t2);
+                self.state = S::Trying { interval };
+                self.deadlines.retransmit = Some((now + interval, Timer::E));
+                out.push(Action::Retransmit);
+            }
+            (S::Proceeding, In::Timer(Timer::E)) => {
+                self.deadlines.retransmit = Some((now + timers.t2, Timer::E));
+                out.push(Action::Retransmit);
+            }
+            (S::Calling { .. } | S::InviteProceeding | S::Trying { .. } | S::Proceeding, In::TransportError) => {
+                self.enter(S::Terminated, None);
+                out.extend([Action::TransportFailed, Action::Terminate]);
+            }
+            // Late or repeated responses, clocks of a state left behind, failures after the outcome is known.
+            (S::InviteCompleted | S::Accepted | S::Completed | S::Terminated, In::Response(_) | In::TransportError)
+            | (
+                S::Calling { .. }
+                | S::InviteProceeding
+                | S::InviteCompleted
+                | S::Accepted
+                | S::Trying { .. }
+                | S::Proceeding
+                | S::Completed
+                | S::Terminated,
+                In::Timer(_),
+            ) => {}
+        }
+    }
+
+    fn enter(&mut self, state: ClientState, expire: Option<(Instant, Timer)>) {
+        self.state = state;
+        self.deadlines = Deadlines { retransmit: None, expire };
+    }
+
+    /// A state that only absorbs repetitions: none can come over a reliable transport, so it is skipped there.
+    fn linger(&mut self, state: ClientState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
+        if self.reliable {
+            self.enter(ClientState::Terminated, None);
+            out.push(Action::Terminate);
+        } else {
+            self.enter(state, Some((now + time, timer)));
+        }
+    }
+}
+
+/// A server transaction's machine.
+#[derive(Debug)]
+pub(crate) struct ServerMachine {
+    state: ServerState,
+    reliable: bool,
+    deadlines: Deadlines,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerState {
+    InviteProceeding,
+    Accepted,
+    InviteCompleted { interval: Duration },
+    Confirmed,
+    Trying,
+    Proceeding,
+    Completed,
+    Terminated,
+}
+
+impl ServerMachine {
+    /// Starts the transaction; its request was just received. An INVITE's user answers 100 at once.
+    pub(crate) fn new(invite: bool, reliable: bool) -> Self {
+        let state = if invite { ServerState::InviteProceeding } else { ServerState::Trying };
+        Self { state, reliable, deadlines: Deadlines::default() }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        self.deadlines.take_due(now)
+    }
+
+    /// Whether the request still waits for a final response.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.state, ServerState::InviteProceeding | ServerState::Trying | ServerState::Proceeding)
+    }
+
+    /// One row of the figures.
+    pub(crate) fn handle(&mut self, now: Instant, input: ServerInput, timers: &Timers, out: &mut Vec<Action>) {
+        use ServerInput as In;
+        use ServerState as S;
+        match (self.state, input) {
+            (S::InviteProceeding | S::InviteCompleted { .. } | S::Proceeding | S::Completed, In::Retransmission) => {
+                out.push(Action::Retransmit);
+            }
+            (S::InviteProceeding, In::Respond(100..=199)) => out.push(Action::Transmit),
+            (S::InviteProceeding, In::Respond(200..=299)) => {
+                out.push(Action::Transmit);
+                self.enter(S::Accepted, None, Some((now + timers.timeout(), Timer::L)));
+            }
+            (S::InviteProceeding, In::Respond(_)) => {
+                out.push(Action::Transmit);
+                let interval = timers.t1;
+                let repeat = (!self.reliable).then(|| (now + interval, Timer::G));
+                self.enter(S::InviteCompleted { interval }, repeat, Some((now + timers.timeout(), Timer::H)));
+            }
+            (S::InviteCompleted { interval }, In::Timer(Timer::G)) => {
+                let interval = (interval * 2).min(timers.t2);
+                self.state = S::InviteCompleted { interval };
+                self.deadlines.retransmit = Some((now + interval, Timer::G));
+                out.push(Action::Retransmit);
+            }
+            (S::InviteCompleted { .. }, In::Timer(Timer::H)) => {
+                self.enter(S::Terminated, None, None);
+                out.extend([Action::TimedOut, Action::Terminate]);
+            }
+            (S::InviteCompleted { .. }, In::Ack) => self.linger(S::Confirmed, now, timers.t4, Timer::I, out),
+            (S::Confirmed, In::Timer(Timer::I))
+            | (S::Accepted, In::Timer(Timer::L))
+            | (S::Completed, In::Timer(Timer::J)) => {
+                self.enter(S::Terminated, None, None);
+                out.push(Action::Terminate);
+            }
+            // RFC 6026 §8.7: repetitions of the 2xx are the user's, and so is an ACK.
+            (S::Accepted, In::Respond(200..=299)) => out.push(Action::Retransmit),
+            (S::Accepted, In::Ack) => out.push(Action::Deliver),
+            (S::Trying | S::Proceeding, In::Respond(100..=199)) => {
+                self.state = S::Proceeding;
+                out.push(Action::Transmit);
+            }
+            (S::Trying | S::Proceeding, In::Respond(_)) => {
+                out.push(Action::Transmit);
+                self.linger(S::Completed, now, timers.timeout(), Timer::J, out);
+            }
+            (S::InviteProceeding | S::InviteCompleted { .. } | S::Trying | S::Proceeding | S::Completed, In::TransportError) => {
+                self.enter(S::Terminated, None, None);
+                out.extend([Action::TransportFailed, Action::Terminate]);
+            }
+            // Absorbed repetitions, second answers, clocks of a state left behind.
+            (S::Accepted | S::Confirmed | S::Trying | S::Terminated, In::Retransmission)
+            | (S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated, In::Ack)
+            | (S::Accepted | S::InviteCompleted { .. } | S::Confirmed | S::Completed | S::Terminated, In::Respond(_))
+            | (S::Accepted | S::Confirmed | S::Terminated, In::TransportError)
+            | (
+                S::InviteProceeding
+                | S::Accepted
+                | S::InviteCompleted { .. }
+                | S::Confirmed
+                | S::Trying
+                | S::Proceeding
+                | S::Completed
+                | S::Terminated,
+                In::Timer(_),
+            ) => {}
+        }
+    }
+
+    fn enter(&mut self, state: ServerState, retransmit: Option<(Instant, Timer)>, expire: Option<(Instant, Timer)>) {
+        self.state = state;
+        self.deadlines = Deadlines { retransmit, expire };
+    }
+
+    /// As [`ClientMachine::linger`].
+    fn linger(&mut self, state: ServerState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
+        if self.reliable {
+            self.enter(ServerState::Terminated, None, None);
+            out.push(Action::Terminate);
+        } else {
+            self.enter(state, None, Some((now + time, timer)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

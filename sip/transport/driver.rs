@@ -1,0 +1,537 @@
+//! The driver task and the handle to it.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+
+use super::resolver::{self, MAX_LOOKUPS, Resolved};
+use super::stream::{self, Connection, StreamEvent};
+use crate::config::Config;
+use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output, parse_listen};
+use crate::leg::{Command, EndCause, Event, LegKey, Transport};
+
+/// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
+const COMMAND_QUEUE: usize = 8_192;
+/// Stream messages that may wait; their connections wait beyond them.
+const STREAM_QUEUE: usize = 1_024;
+/// Inputs of one kind taken before the others get their turn.
+const BATCH: usize = 64;
+/// Kernel buffers asked for, octets; what the system allows is taken.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// The driver's command queue is full, or the driver is gone: the caller should shed load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the SIP command queue is full")]
+pub struct Busy;
+
+/// Why the sockets could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Not `udp://address:port` or `tcp://address:port`.
+    #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT or tcp://ADDRESS:PORT")]
+    Listen(String),
+    /// Nothing to listen on.
+    #[error("sip.listen is empty")]
+    Nothing,
+    /// The operating system refused.
+    #[error("cannot listen on {listen}: {error}")]
+    Bind {
+        /// The entry of `sip.listen`.
+        listen: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// No entropy.
+    #[error("no random seed from the system: {0}")]
+    Entropy(String),
+}
+
+/// Counters since the start, and the present size of the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages not sent because the kernel or a stream peer did not take them.
+    pub dropped: u64,
+    /// Requests refused with 503.
+    pub shed: u64,
+    /// Legs now.
+    pub legs: usize,
+    /// Transactions now.
+    pub transactions: usize,
+    /// Stream connections now.
+    pub connections: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    received: AtomicU64,
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    shed: AtomicU64,
+    legs: AtomicUsize,
+    transactions: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+/// How the application talks to the driver. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    addresses: Arc<[(Transport, SocketAddr)]>,
+    counters: Arc<Counters>,
+    stop: Arc<watch::Sender<bool>>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Handle {
+    /// Queues a command; never waits.
+    ///
+    /// # Errors
+    /// [`Busy`] if the queue is full or the driver has stopped.
+    pub fn send(&self, command: Command) -> Result<(), Busy> {
+        self.commands.try_send(command).map_err(|_| Busy)
+    }
+
+    /// The addresses bound, in the order of `sip.listen`.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Counters and table sizes.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let counters = &self.counters;
+        Statistics {
+            received: counters.received.load(Ordering::Relaxed),
+            sent: counters.sent.load(Ordering::Relaxed),
+            dropped: counters.dropped.load(Ordering::Relaxed),
+            shed: counters.shed.load(Ordering::Relaxed),
+            legs: counters.legs.load(Ordering::Relaxed),
+            transactions: counters.transactions.load(Ordering::Relaxed),
+            connections: counters.connections.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops the driver: commands already queued are carried out and their messages sent, then the sockets close. Live legs
+    /// get no events any more; hang them up before.
+    pub async fn shutdown(&self) {
+        let _ = self.stop.send(true);
+        let mut stopped = self.stopped.clone();
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Binds the sockets and starts the driver. `sink` is called from the driver's task: it must return at once.
+///
+/// # Errors
+/// [`StartError`] says which entry of the configuration, or which system resource, is at fault.
+pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
+    let mut sockets = Vec::new();
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listen in &config.listen {
+        let (transport, address) = parse_listen(listen).ok_or_else(|| StartError::Listen(listen.clone()))?;
+        let failed = |error| StartError::Bind { listen: listen.clone(), error };
+        let bound = match transport {
+            Transport::Udp => {
+                let socket = bind_udp(address).map_err(failed)?;
+                let bound = socket.local_addr().map_err(failed)?;
+                sockets.push((socket, bound));
+                bound
+            }
+            Transport::Tcp => {
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let bound = listener.local_addr().map_err(failed)?;
+                listeners.push(listener);
+                bound
+            }
+        };
+        addresses.push((transport, bound));
+    }
+    if addresses.is_empty() {
+        return Err(StartError::Nothing);
+    }
+    if config.advertise.is_none()
+        && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
+    {
+        config.advertise = own_address(wildcard.is_ipv4()).map(|ip| ip.to_string());
+        tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: taking the address of the default route");
+    }
+    let mut seed = [0; 32];
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed).map_err(|error| StartError::Entropy(error.to_string()))?;
+    let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
+    let max_connections = config.max_connections;
+    let mut endpoint = Endpoint::new(config, seed);
+    endpoint.set_locals(&addresses);
+
+    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+    let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
+    let (resolved_sender, resolved) = mpsc::channel(MAX_LOOKUPS);
+    let (stop, stopping) = watch::channel(false);
+    let (report_stopped, stopped) = watch::channel(false);
+    let counters = Arc::new(Counters::default());
+    let acceptors = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(stream::accept(listener, stream_sender.clone())))
+        .collect();
+    let driver = Driver {
+        endpoint,
+        sink,
+        sockets,
+        buffer: vec![0; 65_536],
+        command_queue,
+        stream_sender,
+        stream_events,
+        connections: HashMap::new(),
+        connections_by_peer: HashMap::new(),
+        next_connection: 0,
+        max_connections,
+        idle,
+        resolved_sender,
+        resolved,
+        resolving: HashMap::new(),
+        stopping,
+        counters: Arc::clone(&counters),
+        acceptors,
+    };
+    tokio::spawn(async move {
+        driver.run().await;
+        let _ = report_stopped.send(true);
+    });
+    Ok(Handle { commands, addresses: addresses.into(), counters, stop: Arc::new(stop), stopped })
+}
+
+struct Driver<S> {
+    endpoint: Endpoint,
+    sink: S,
+    sockets: Vec<(UdpSocket, SocketAddr)>,
+    buffer: Vec<u8>,
+    command_queue: mpsc::Receiver<Command>,
+    stream_sender: mpsc::Sender<StreamEvent>,
+    stream_events: mpsc::Receiver<StreamEvent>,
+    connections: HashMap<ConnectionId, Connection>,
+    connections_by_peer: HashMap<SocketAddr, ConnectionId>,
+    next_connection: u64,
+    max_connections: usize,
+    idle: Duration,
+    resolved_sender: mpsc::Sender<Resolved>,
+    resolved: mpsc::Receiver<Resolved>,
+    /// Calls whose host name is being looked up; `true` once hung up.
+    resolving: HashMap<LegKey, bool>,
+    stopping: watch::Receiver<bool>,
+    counters: Arc<Counters>,
+    acceptors: Vec<JoinHandle<()>>,
+}
+
+/// What woke the driver, beside the sockets and the clock, which are looked at every time.
+enum Wake {
+    Command(Command),
+    Stream(StreamEvent),
+    Resolved(Resolved),
+    Look,
+    Stop,
+}
+
+impl<S: FnMut(Event) + Send + 'static> Driver<S> {
+    async fn run(mut self) {
+        let mut sleep = Box::pin(tokio::time::sleep(Duration::from_secs(3_600)));
+        let mut armed: Option<Instant> = None;
+        let mut stopping = self.stopping.clone();
+        let mut stop = Box::pin(async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        });
+        loop {
+            let deadline = self.endpoint.poll_timeout();
+            if deadline != armed {
+                armed = deadline;
+                if let Some(deadline) = deadline {
+                    sleep.as_mut().reset(deadline.into());
+                }
+            }
+            let wake = poll_fn(|context| self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop.as_mut())).await;
+            match wake {
+                Wake::Command(command) => self.command(command),
+                Wake::Stream(event) => self.stream_event(event),
+                Wake::Resolved(resolved) => self.resolved(resolved),
+                Wake::Look => {}
+                Wake::Stop => break,
+            }
+            self.drain();
+            let now = instant();
+            if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+                self.endpoint.handle_timeout(now);
+                armed = None;
+            }
+            self.flush();
+            self.count();
+        }
+        while let Ok(command) = self.command_queue.try_recv() {
+            self.command(command);
+        }
+        for acceptor in &self.acceptors {
+            acceptor.abort();
+        }
+    }
+
+    fn poll_wake(
+        &mut self,
+        context: &mut Context<'_>,
+        sleep: Option<Pin<&mut Sleep>>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<Wake> {
+        if stop.poll(context).is_ready() {
+            return Poll::Ready(Wake::Stop);
+        }
+        // Handles may all be gone; the driver goes on until `shutdown`, legs are still live.
+        if let Poll::Ready(Some(command)) = self.command_queue.poll_recv(context) {
+            return Poll::Ready(Wake::Command(command));
+        }
+        if let Poll::Ready(Some(event)) = self.stream_events.poll_recv(context) {
+            return Poll::Ready(Wake::Stream(event));
+        }
+        if let Poll::Ready(Some(resolved)) = self.resolved.poll_recv(context) {
+            return Poll::Ready(Wake::Resolved(resolved));
+        }
+        let mut ready = false;
+        for (socket, _) in &self.sockets {
+            ready |= socket.poll_recv_ready(context).is_ready();
+        }
+        if let Some(sleep) = sleep {
+            ready |= sleep.poll(context).is_ready();
+        }
+        if ready { Poll::Ready(Wake::Look) } else { Poll::Pending }
+    }
+
+    /// Takes what is there already, a batch of each kind, so that one wake-up serves many inputs.
+    fn drain(&mut self) {
+        for index in 0..self.sockets.len() {
+            self.drain_socket(index);
+        }
+        for _ in 0..BATCH {
+            let Ok(command) = self.command_queue.try_recv() else { break };
+            self.command(command);
+        }
+        for _ in 0..BATCH {
+            let Ok(event) = self.stream_events.try_recv() else { break };
+            self.stream_event(event);
+        }
+    }
+
+    fn drain_socket(&mut self, index: usize) {
+        for _ in 0..BATCH {
+            let Some((socket, local)) = self.sockets.get(index) else { return };
+            match socket.try_recv_from(&mut self.buffer) {
+                Ok((length, source)) => {
+                    let data = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+                    let arrival = Arrival { source, local: *local, transport: Transport::Udp, connection: None, data };
+                    self.arrival(arrival);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP error of an earlier datagram; the timers deal with silence.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn arrival(&mut self, arrival: Arrival) {
+        self.counters.received.fetch_add(1, Ordering::Relaxed);
+        self.endpoint.handle_datagram(instant(), arrival);
+        self.flush();
+    }
+
+    fn command(&mut self, command: Command) {
+        let leg = command.leg();
+        if let Command::Invite { invite, .. } = &command
+            && let Some(lookup) = resolver::lookup_of(invite)
+        {
+            self.look_up(command, lookup);
+            return;
+        }
+        if let Some(hung_up) = self.resolving.get_mut(&leg) {
+            if matches!(command, Command::Hangup { .. }) && !*hung_up {
+                *hung_up = true;
+                self.end(leg, EndCause::LocalHangup);
+            }
+            return;
+        }
+        self.endpoint.handle_command(instant(), command);
+        self.flush();
+    }
+
+    fn look_up(&mut self, command: Command, lookup: resolver::Lookup) {
+        let Command::Invite { leg, invite } = command else { return };
+        if self.resolving.len() >= MAX_LOOKUPS {
+            self.end(leg, EndCause::Overload);
+            return;
+        }
+        self.resolving.insert(leg, false);
+        let has = |ipv4| self.endpoint.listens_on(lookup.transport, ipv4);
+        let (has_ipv4, has_ipv6) = (has(true), has(false));
+        let sender = self.resolved_sender.clone();
+        tokio::spawn(async move {
+            // The queue has a place for every lookup.
+            let _ = sender.send(resolver::resolve(leg, invite, lookup, has_ipv4, has_ipv6).await).await;
+        });
+    }
+
+    fn resolved(&mut self, resolved: Resolved) {
+        match (self.resolving.remove(&resolved.leg), resolved.command) {
+            (Some(false), Some(command)) => {
+                self.endpoint.handle_command(instant(), command);
+                self.flush();
+            }
+            (Some(false), None) => self.end(resolved.leg, EndCause::TransportError),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, leg: LegKey, cause: EndCause) {
+        (self.sink)(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
+    }
+
+    fn stream_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Accepted(stream, peer) => {
+                if self.connections.len() >= self.max_connections {
+                    tracing::debug!(%peer, "too many connections");
+                    return;
+                }
+                let id = self.connection_id();
+                let connection = Connection::accepted(id, stream, peer, self.idle, self.stream_sender.clone());
+                self.connections.insert(id, connection);
+                self.connections_by_peer.insert(peer, id);
+            }
+            StreamEvent::Message(arrival) => self.arrival(arrival),
+            StreamEvent::Closed { id, peer } => {
+                self.forget(id);
+                self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer);
+                self.flush();
+            }
+        }
+    }
+
+    fn connection_id(&mut self) -> ConnectionId {
+        self.next_connection += 1;
+        ConnectionId(self.next_connection)
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            if self.connections_by_peer.get(&connection.peer) == Some(&id) {
+                self.connections_by_peer.remove(&connection.peer);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                Output::Event(event) => (self.sink)(event),
+                Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
+                    self.send_datagram(destination, local, &data);
+                }
+                Output::Transmit { destination, local, transport: Transport::Tcp, connection, data } => {
+                    self.send_stream(destination, local, connection, data);
+                }
+            }
+        }
+    }
+
+    fn send_datagram(&mut self, destination: SocketAddr, local: Option<SocketAddr>, data: &[u8]) {
+        let socket = self
+            .sockets
+            .iter()
+            .find(|(_, bound)| Some(*bound) == local)
+            .or_else(|| self.sockets.iter().find(|(_, bound)| bound.is_ipv4() == destination.is_ipv4()));
+        let sent = socket.is_some_and(|(socket, _)| socket.try_send_to(data, destination).is_ok());
+        let counter = if sent { &self.counters.sent } else { &self.counters.dropped };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn send_stream(&mut self, destination: SocketAddr, local: Option<SocketAddr>, connection: Option<ConnectionId>, data: Bytes) {
+        let known = connection
+            .filter(|id| self.connections.contains_key(id))
+            .or_else(|| self.connections_by_peer.get(&destination).copied());
+        let id = match known {
+            Some(id) => id,
+            None if self.connections.len() >= self.max_connections => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                self.endpoint.handle_transport_error(instant(), Transport::Tcp, destination);
+                return;
+            }
+            None => {
+                let id = self.connection_id();
+                let connection = Connection::open(id, destination, local, self.idle, self.stream_sender.clone());
+                self.connections.insert(id, connection);
+                self.connections_by_peer.insert(destination, id);
+                id
+            }
+        };
+        if self.connections.get(&id).is_some_and(|connection| connection.send(data)) {
+            self.counters.sent.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(connection) = self.connections.get(&id) {
+            tracing::warn!(peer = %connection.peer, "stream peer does not keep up: closing");
+            connection.abort();
+            let peer = connection.peer;
+            self.forget(id);
+            self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer);
+        }
+    }
+
+    fn count(&self) {
+        self.counters.legs.store(self.endpoint.legs(), Ordering::Relaxed);
+        self.counters.transactions.store(self.endpoint.transactions(), Ordering::Relaxed);
+        self.counters.connections.store(self.connections.len(), Ordering::Relaxed);
+        self.counters.shed.store(self.endpoint.shed(), Ordering::Relaxed);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell is where the endpoint's clock comes from")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Best effort: a burst of calls must fit while we are scheduled out.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// The address of the default route, found without sending anything.
+fn own_address(ipv4: bool) -> Option<IpAddr> {
+    let (any, far): (IpAddr, SocketAddr) = if ipv4 {
+        (Ipv4Addr::UNSPECIFIED.into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into())
+    } else {
+        (Ipv6Addr::UNSPECIFIED.into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into())
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(far).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}

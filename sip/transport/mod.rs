@@ -1,0 +1,17 @@
+//! The shell: sockets, connections, name lookups and the one task that owns the [`Endpoint`].
+//!
+//! ```text
+//!  UDP sockets ─────────────┐
+//!  stream readers ─bounded─>│ driver task: Endpoint ──> sink(Event)
+//!  Handle::send ──bounded──>│     └──> UDP try_send, stream write queues (never waited for)
+//! ```
+//!
+//! The driver awaits nothing but the next input. A datagram the kernel does not take at once is dropped (the transaction
+//! retransmits it); a stream whose write queue is full is closed.
+
+mod driver;
+mod framing;
+mod resolver;
+mod stream;
+
+pub use driver::{Busy, Handle, StartError, Statistics, start};

@@ -1,0 +1,62 @@
+//! Host names of new calls, looked up beside the driver.
+//!
+//! A and AAAA only: SRV and NAPTR (RFC 3263) need a resolver library and come with it.
+
+use std::net::SocketAddr;
+
+use crate::leg::{Command, LegKey, Outgoing, Transport};
+use crate::message::{Host, Uri};
+
+/// Most lookups at a time; a call beyond them fails.
+pub(super) const MAX_LOOKUPS: usize = 256;
+
+/// A name to look up.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lookup {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) transport: Transport,
+}
+
+/// The result, for the driver.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) leg: LegKey,
+    pub(super) command: Option<Command>,
+}
+
+/// Whether the call's destination is a host name.
+pub(super) fn lookup_of(outgoing: &Outgoing) -> Option<Lookup> {
+    let hop = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
+    let destination = Uri::parse(hop.as_bytes())?.destination()?;
+    match destination.host {
+        Host::Ip(_) => None,
+        Host::Name(host) => Some(Lookup {
+            host,
+            port: destination.port.unwrap_or(5060),
+            transport: destination.transport.unwrap_or(Transport::Udp),
+        }),
+    }
+}
+
+/// Looks the name up and puts an address, of a family we have a socket for if there is one, in its place.
+pub(super) async fn resolve(leg: LegKey, mut invite: Box<Outgoing>, lookup: Lookup, has_ipv4: bool, has_ipv6: bool) -> Resolved {
+    let usable = |address: &SocketAddr| if address.is_ipv4() { has_ipv4 } else { has_ipv6 };
+    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((lookup.host.as_str(), lookup.port)).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            tracing::warn!(host = lookup.host, %error, "cannot resolve");
+            Vec::new()
+        }
+    };
+    let address = addresses.iter().find(|address| usable(address));
+    let command = address.map(|address| {
+        let transport = match lookup.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        };
+        invite.next_hop = Some(format!("sip:{address};transport={transport}"));
+        Command::Invite { leg, invite }
+    });
+    Resolved { leg, command }
+}

@@ -1,0 +1,195 @@
+//! One stream connection: a task that reads and frames, a task that writes from a bounded queue. Neither ever makes the
+//! driver wait.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::framing::{Frame, Framer};
+use crate::endpoint::{Arrival, ConnectionId};
+use crate::leg::Transport;
+
+/// Messages that may wait for a slow reader; the connection is closed when it is full.
+const WRITE_QUEUE: usize = 128;
+/// How long a connection may take to open.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to accept bytes, and to finish a message it began.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the tasks tell the driver. The queue is bounded: when it is full they wait, and so does their peer.
+#[derive(Debug)]
+pub(super) enum StreamEvent {
+    Accepted(TcpStream, SocketAddr),
+    Message(Arrival),
+    /// Over. `peer` is what the connection was opened to, or came from.
+    Closed { id: ConnectionId, peer: SocketAddr },
+}
+
+/// The driver's hold on a connection. Dropping it sends what is queued, then closes.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    queue: mpsc::Sender<Bytes>,
+    reader: AbortHandle,
+}
+
+impl Connection {
+    /// Queues a message; `false` if the peer does not keep up.
+    pub(super) fn send(&self, data: Bytes) -> bool {
+        self.queue.try_send(data).is_ok()
+    }
+
+    /// Takes over an accepted stream.
+    pub(super) fn accepted(
+        id: ConnectionId,
+        stream: TcpStream,
+        peer: SocketAddr,
+        idle: Duration,
+        events: mpsc::Sender<StreamEvent>,
+    ) -> Self {
+        let (queue, queued) = mpsc::channel(WRITE_QUEUE);
+        let pongs = queue.downgrade();
+        let reader = tokio::spawn(async move { run(id, stream, peer, idle, events, queued, pongs).await });
+        Self { peer, queue, reader: reader.abort_handle() }
+    }
+
+    /// Opens a stream; messages may be queued at once. `from` is the local address to come from.
+    pub(super) fn open(
+        id: ConnectionId,
+        peer: SocketAddr,
+        from: Option<SocketAddr>,
+        idle: Duration,
+        events: mpsc::Sender<StreamEvent>,
+    ) -> Self {
+        let (queue, queued) = mpsc::channel(WRITE_QUEUE);
+        let pongs = queue.downgrade();
+        let reader = tokio::spawn(async move {
+            match timeout(CONNECT_TIMEOUT, connect(peer, from)).await {
+                Ok(Ok(stream)) => run(id, stream, peer, idle, events, queued, pongs).await,
+                result => {
+                    tracing::debug!(%peer, ?result, "cannot connect");
+                    let _ = events.send(StreamEvent::Closed { id, peer }).await;
+                }
+            }
+        });
+        Self { peer, queue, reader: reader.abort_handle() }
+    }
+
+    /// Stops reading at once.
+    pub(super) fn abort(&self) {
+        self.reader.abort();
+    }
+}
+
+/// Accepts until the driver is gone.
+pub(super) async fn accept(listener: TcpListener, events: mpsc::Sender<StreamEvent>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if events.send(StreamEvent::Accepted(stream, peer)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: accepting again at once would spin.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = from.filter(|from| !from.ip().is_unspecified() && from.is_ipv4() == peer.is_ipv4()) {
+        socket.bind(SocketAddr::new(from.ip(), 0))?;
+    }
+    socket.connect(peer).await
+}
+
+async fn run(
+    id: ConnectionId,
+    stream: TcpStream,
+    peer: SocketAddr,
+    idle: Duration,
+    events: mpsc::Sender<StreamEvent>,
+    queued: mpsc::Receiver<Bytes>,
+    pongs: mpsc::WeakSender<Bytes>,
+) {
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().unwrap_or(peer);
+    let (read, write) = stream.into_split();
+    let (failed, failure) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        if writer(write, queued).await.is_err() {
+            drop(failed);
+        } else {
+            // Closed on purpose: the reader hears it from the peer.
+            let _ = failed.send(());
+        }
+    });
+    tokio::select! {
+        () = reader(id, read, peer, local, idle, &events, &pongs) => {}
+        // The driver let go of the queue, or the peer does not take our bytes.
+        _ = failure => {}
+    }
+    let _ = events.send(StreamEvent::Closed { id, peer }).await;
+}
+
+async fn writer(mut write: OwnedWriteHalf, mut queued: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    while let Some(data) = queued.recv().await {
+        timeout(STALL_TIMEOUT, write.write_all(&data)).await??;
+    }
+    timeout(STALL_TIMEOUT, write.shutdown()).await?
+}
+
+async fn reader(
+    id: ConnectionId,
+    mut read: OwnedReadHalf,
+    peer: SocketAddr,
+    local: SocketAddr,
+    idle: Duration,
+    events: &mpsc::Sender<StreamEvent>,
+    pongs: &mpsc::WeakSender<Bytes>,
+) {
+    let arrival = |data| Arrival { source: peer, local, transport: Transport::Tcp, connection: Some(id), data };
+    let mut framer = Framer::default();
+    loop {
+        framer.buffer.reserve(4096);
+        let patience = if framer.is_inside() { STALL_TIMEOUT.min(idle) } else { idle };
+        match timeout(patience, read.read_buf(&mut framer.buffer)).await {
+            Ok(Ok(length)) if length > 0 => {}
+            _ => return,
+        }
+        loop {
+            let data = match framer.next() {
+                Ok(Some(Frame::Message(data))) => data,
+                Ok(Some(Frame::Ping)) => {
+                    if let Some(queue) = pongs.upgrade() {
+                        let _ = queue.try_send(Bytes::from_static(b"\r\n"));
+                    }
+                    continue;
+                }
+                Ok(None) => break,
+                Err(lost) => {
+                    tracing::debug!(%peer, "stream framing lost");
+                    if let Some(head) = lost.head {
+                        let _ = events.send(StreamEvent::Message(arrival(head))).await;
+                    }
+                    return;
+                }
+            };
+            if events.send(StreamEvent::Message(arrival(data))).await.is_err() {
+                return;
+            }
+        }
+    }
+}
