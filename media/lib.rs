@@ -1,1 +1,60 @@
-//! Tandem: media.
+//! Tandem's media engine: RTP sessions on worker threads, steered by commands and heard of by events.
+//!
+//! ```text
+//!   Engine::open -> Session --offer/answer/accept--> sdp::MediaPlan --\
+//!                      \------command (inbox + eventfd)-------------> worker thread: engine::Core
+//!   EventSink <-----------------------------------------------------/   |  session -> recorder -> writer thread
+//!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
+//! ```
+//!
+//! SHELL: [`handle`], `worker`, `ports`, `writer`. All else is pure: packets, commands and times go in.
+
+mod audio;
+mod codec;
+mod command;
+mod config;
+mod engine;
+mod event;
+mod handle;
+mod latch;
+#[cfg(feature = "mp3")]
+mod mp3;
+mod player;
+mod ports;
+mod recorder;
+mod rtp;
+mod sdp;
+mod session;
+mod source;
+mod tap;
+#[cfg(test)]
+mod testing;
+mod timeline;
+mod tone;
+mod wav;
+mod worker;
+mod writer;
+
+pub use audio::{Audio, AudioError, decode, read_wav};
+pub use codec::{Codec, g711};
+pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
+pub use config::{Config, PortRange};
+pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
+#[cfg(feature = "mp3")]
+pub use mp3::encode_mp3;
+pub use sdp::SdpError;
+pub use source::{Overflow, StreamSource, StreamWriter, source};
+pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
+pub use tone::{Country, Tone};
+pub use wav::repair_wav;
+
+/// Feeds arbitrary octets to the SDP reader as an offer and as an answer. For fuzzing: must never panic or hang.
+pub fn fuzz_sdp(octets: &[u8]) {
+    sdp::fuzz(octets);
+}
+
+/// Feeds arbitrary octets to the RTP, RTCP and telephone-event readers. For fuzzing: must never panic or hang.
+pub fn fuzz_rtp(octets: &[u8]) {
+    rtp::fuzz(octets);
+}

@@ -1,0 +1,348 @@
+//! WAV, MP3 and raw mu-law into [`Audio`]. Files come from strangers: every length is checked, nothing is believed.
+
+use std::io::Cursor;
+
+use symphonia::core::audio::SampleBuffer;
+use symphonia::core::codecs::DecoderOptions;
+use symphonia::core::errors::Error as Mp3Error;
+use symphonia::core::formats::{FormatOptions, FormatReader as _};
+use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::default::codecs::MpaDecoder;
+use symphonia::default::formats::MpaReader;
+
+use super::{Audio, resample};
+use crate::codec::Codec;
+
+/// Largest file, octets.
+const LARGEST: usize = 64 * 1024 * 1024;
+/// Longest audio, samples at 8,000 Hz: an hour.
+const LONGEST: usize = 8_000 * 3_600;
+
+/// Why a file cannot be played.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AudioError {
+    /// Over 64 MiB, or over an hour.
+    #[error("audio is too long: at most 64 MiB and one hour")]
+    TooLong,
+    /// Neither WAV, MP3 nor (by content type) raw mu-law or A-law.
+    #[error("not an audio format that we know: WAV, MP3 and audio/basic are")]
+    Unknown,
+    /// It says what it is and then breaks that format.
+    #[error("the audio is damaged: {0}")]
+    Malformed(String),
+    /// The format is known, this variant of it is not.
+    #[error("this audio encoding is not supported: {0}")]
+    Unsupported(String),
+}
+
+/// Reads WAV, MP3 or raw G.711, by what the octets are; `content_type` decides only where they do not tell
+/// (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
+pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioError> {
+    if octets.len() > LARGEST {
+        return Err(AudioError::TooLong);
+    }
+    match octets {
+        [b'R', b'I', b'F', b'F', ..] => return read_wav(octets),
+        [b'I', b'D', b'3', ..] => return read_mp3(octets),
+        _ => {}
+    }
+    let content_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let raw = match content_type.as_str() {
+        "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" => Some(Codec::Pcmu),
+        "audio/pcma" | "audio/x-alaw" | "audio/alaw" | "audio/x-alaw-basic" => Some(Codec::Pcma),
+        _ => None,
+    };
+    if let Some(codec) = raw {
+        // Sun's .au may come under the same name: its header gives where the samples begin.
+        let start = match octets {
+            [b'.', b's', b'n', b'd', a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+            _ => 0,
+        };
+        return g711(octets.get(start..).unwrap_or_default(), codec, 8_000, 1);
+    }
+    match octets {
+        [0xFF, second, ..] if second & 0xE0 == 0xE0 => read_mp3(octets),
+        _ => Err(AudioError::Unknown),
+    }
+}
+
+/// Reads WAV: PCM of 8, 16, 24 or 32 bits, float, mu-law or A-law, any rate and number of channels.
+pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
+    if octets.len() > LARGEST {
+        return Err(AudioError::TooLong);
+    }
+    let layout = Layout::find(octets)?;
+    match layout.format {
+        6 => return g711(layout.data, Codec::Pcma, layout.rate, layout.channels),
+        7 => return g711(layout.data, Codec::Pcmu, layout.rate, layout.channels),
+        _ => {}
+    }
+    // Rewritten with lengths that are true: the reader below then meets nothing that is not there.
+    let mut whole = Vec::with_capacity(layout.data.len() + 64);
+    let block = usize::from(layout.channels) * usize::from(layout.bits.div_ceil(8));
+    let data = layout.data.get(..layout.data.len() - layout.data.len() % block.max(1)).unwrap_or_default();
+    whole.extend(b"RIFF");
+    whole.extend((data.len() as u32 + 36).to_le_bytes());
+    whole.extend(b"WAVEfmt ");
+    whole.extend(16u32.to_le_bytes());
+    whole.extend(layout.format.to_le_bytes());
+    whole.extend(layout.channels.to_le_bytes());
+    whole.extend(layout.rate.to_le_bytes());
+    whole.extend(layout.rate.saturating_mul(block as u32).to_le_bytes());
+    whole.extend((block as u16).to_le_bytes());
+    whole.extend(layout.bits.to_le_bytes());
+    whole.extend(b"data");
+    whole.extend((data.len() as u32).to_le_bytes());
+    whole.extend(data);
+    let mut reader = hound::WavReader::new(Cursor::new(&whole)).map_err(from_hound)?;
+    let spec = reader.spec();
+    let frames = reader.duration() as usize;
+    bound(frames, spec.sample_rate)?;
+    let mut mono = Mono::new(spec.channels, frames);
+    match spec.sample_format {
+        hound::SampleFormat::Int => {
+            let shift = u32::from(spec.bits_per_sample);
+            for sample in reader.samples::<i32>() {
+                let sample = sample.map_err(from_hound)?;
+                mono.push(if shift >= 16 { sample >> (shift - 16) } else { sample << (16 - shift) });
+            }
+        }
+        hound::SampleFormat::Float => {
+            for sample in reader.samples::<f32>() {
+                mono.push((sample.map_err(from_hound)? * 32_767.0) as i32);
+            }
+        }
+    }
+    finish(mono.samples, spec.sample_rate)
+}
+
+/// The parts of a WAV file that matter, found without believing its sizes.
+struct Layout<'a> {
+    format: u16,
+    channels: u16,
+    rate: u32,
+    bits: u16,
+    data: &'a [u8],
+}
+
+impl<'a> Layout<'a> {
+    fn find(octets: &'a [u8]) -> Result<Layout<'a>, AudioError> {
+        let damaged = |what: &str| AudioError::Malformed(what.to_owned());
+        let [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', chunks @ ..] = octets else {
+            return Err(AudioError::Unknown);
+        };
+        let mut rest = chunks;
+        let mut format = None;
+        // At most as many chunks as fit; each is at least 8 octets, so this ends.
+        while let [a, b, c, d, e, f, g, h, after @ ..] = rest {
+            let length = u32::from_le_bytes([*e, *f, *g, *h]) as usize;
+            // A size beyond the end is what a recorder that was cut off, or one that streams, leaves behind.
+            let (chunk, next) = after.split_at(length.min(after.len()));
+            match [*a, *b, *c, *d] {
+                [b'f', b'm', b't', b' '] => format = Some(chunk),
+                [b'd', b'a', b't', b'a'] => {
+                    let format = format.ok_or_else(|| damaged("data before fmt"))?;
+                    return Layout::with(format, chunk).ok_or_else(|| damaged("fmt is not usable"))?;
+                }
+                _ => {}
+            }
+            rest = next.get(length % 2..).unwrap_or_default();
+        }
+        Err(damaged("no data chunk"))
+    }
+
+    fn with(format: &[u8], data: &'a [u8]) -> Option<Result<Layout<'a>, AudioError>> {
+        let half = |at: usize| Some(u16::from_le_bytes(format.get(at..at + 2)?.try_into().ok()?));
+        let rate = u32::from_le_bytes(format.get(4..8)?.try_into().ok()?);
+        let (mut tag, channels, bits) = (half(0)?, half(2)?, half(14)?);
+        if tag == 0xFFFE {
+            // WAVE_FORMAT_EXTENSIBLE: the tag is the first two octets of the sub-format.
+            tag = half(24)?;
+        }
+        if !(1..=32).contains(&channels) || !(1_000..=384_000).contains(&rate) {
+            return None;
+        }
+        let known = matches!((tag, bits), (1, 8 | 16 | 24 | 32) | (3, 32) | (6 | 7, 8));
+        if !known {
+            return Some(Err(AudioError::Unsupported(format!("WAV format {tag} of {bits} bits"))));
+        }
+        Some(Ok(Layout { format: tag, channels, rate, bits, data }))
+    }
+}
+
+/// Averages channels as samples come.
+struct Mono {
+    channels: i64,
+    sum: i64,
+    have: i64,
+    samples: Vec<i16>,
+}
+
+impl Mono {
+    fn new(channels: u16, frames: usize) -> Mono {
+        Mono { channels: channels.max(1).into(), sum: 0, have: 0, samples: Vec::with_capacity(frames.min(LARGEST)) }
+    }
+
+    fn push(&mut self, sample: i32) {
+        self.sum += i64::from(sample);
+        self.have += 1;
+        if self.have == self.channels {
+            let mean = self.sum / self.channels;
+            self.samples.push(mean.clamp(i16::MIN.into(), i16::MAX.into()) as i16);
+            (self.sum, self.have) = (0, 0);
+        }
+    }
+}
+
+fn g711(octets: &[u8], codec: Codec, rate: u32, channels: u16) -> Result<Audio, AudioError> {
+    let frames = octets.len() / usize::from(channels.max(1));
+    bound(frames, rate)?;
+    let mut mono = Mono::new(channels, frames);
+    let mut samples = [0; 160];
+    for part in octets.chunks(160) {
+        codec.decode(part, &mut samples);
+        for sample in samples.iter().take(part.len()) {
+            mono.push((*sample).into());
+        }
+    }
+    finish(mono.samples, rate)
+}
+
+/// MP3 through the decoder of symphonia. Damaged frames are skipped, as players do.
+fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
+    let damaged = |error: Mp3Error| AudioError::Malformed(format!("MP3: {error}"));
+    // The decoder wants to own what it reads.
+    let stream = MediaSourceStream::new(Box::new(Cursor::new(octets.to_vec())), MediaSourceStreamOptions::default());
+    let mut reader = MpaReader::try_new(stream, &FormatOptions::default()).map_err(damaged)?;
+    let track = reader.default_track().ok_or_else(|| AudioError::Malformed("MP3 without a track".to_owned()))?;
+    let (number, parameters) = (track.id, track.codec_params.clone());
+    let mut decoder = <MpaDecoder as symphonia::core::codecs::Decoder>::try_new(&parameters, &DecoderOptions::default())
+        .map_err(damaged)?;
+    let mut rate = parameters.sample_rate.unwrap_or(0);
+    let mut mono = Mono::new(1, 0);
+    let mut buffer: Option<SampleBuffer<i16>> = None;
+    loop {
+        let packet = match reader.next_packet() {
+            Ok(packet) => packet,
+            Err(Mp3Error::IoError(_) | Mp3Error::ResetRequired) => break,
+            Err(_) if !mono.samples.is_empty() => break,
+            Err(error) => return Err(damaged(error)),
+        };
+        if packet.track_id() != number {
+            continue;
+        }
+        match symphonia::core::codecs::Decoder::decode(&mut decoder, &packet) {
+            Ok(decoded) => {
+                let spec = *decoded.spec();
+                rate = spec.rate;
+                let needed = decoded.capacity() * spec.channels.count();
+                if buffer.as_ref().is_none_or(|buffer| buffer.capacity() < needed) {
+                    buffer = Some(SampleBuffer::new(decoded.capacity() as u64, spec));
+                }
+                if let Some(buffer) = &mut buffer {
+                    buffer.copy_interleaved_ref(decoded);
+                    mono.channels = i64::from(spec.channels.count().max(1) as u32);
+                    for sample in buffer.samples() {
+                        mono.push((*sample).into());
+                    }
+                }
+                bound(mono.samples.len(), rate)?;
+            }
+            Err(Mp3Error::DecodeError(_) | Mp3Error::IoError(_)) => {}
+            Err(error) => return Err(damaged(error)),
+        }
+    }
+    if mono.samples.is_empty() {
+        return Err(AudioError::Malformed("MP3 without a sound frame".to_owned()));
+    }
+    finish(mono.samples, rate)
+}
+
+fn bound(frames: usize, rate: u32) -> Result<(), AudioError> {
+    let at_8000 = (frames as u64).saturating_mul(8_000).checked_div(rate.into());
+    if at_8000.is_none_or(|samples| samples > LONGEST as u64) { Err(AudioError::TooLong) } else { Ok(()) }
+}
+
+fn finish(samples: Vec<i16>, rate: u32) -> Result<Audio, AudioError> {
+    if rate < 1_000 {
+        return Err(AudioError::Malformed("no sample rate".to_owned()));
+    }
+    Ok(Audio::new(if rate == 8_000 { samples } else { resample::to_8000(&samples, rate) }))
+}
+
+fn from_hound(error: hound::Error) -> AudioError {
+    match error {
+        hound::Error::Unsupported => AudioError::Unsupported("WAV variant".to_owned()),
+        other => AudioError::Malformed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wav(format: u16, channels: u16, rate: u32, bits: u16, data: &[u8], claimed: u32) -> Vec<u8> {
+        let mut out = b"RIFF\xFF\xFF\xFF\xFFWAVEfmt \x10\0\0\0".to_vec();
+        out.extend(format.to_le_bytes());
+        out.extend(channels.to_le_bytes());
+        out.extend(rate.to_le_bytes());
+        out.extend([0; 4]);
+        out.extend((channels * bits.div_ceil(8)).to_le_bytes());
+        out.extend(bits.to_le_bytes());
+        out.extend(b"LIST\x03\0\0\0abc\0data");
+        out.extend(claimed.to_le_bytes());
+        out.extend(data);
+        out
+    }
+
+    #[test]
+    fn sixteen_bit_mono_at_8000_comes_back_sample_by_sample() {
+        let samples: Vec<i16> = (0..100).map(|at| at * 321).collect();
+        let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        assert_eq!(read_wav(&wav(1, 1, 8_000, 16, &data, 200)).unwrap().samples(), samples);
+        // A length that claims more than there is, as a cut-off recording has.
+        assert_eq!(decode(&wav(1, 1, 8_000, 16, &data, u32::MAX), None).unwrap().samples(), samples);
+    }
+
+    #[test]
+    fn stereo_is_averaged_and_eight_bits_are_unsigned() {
+        let audio = read_wav(&wav(1, 2, 8_000, 16, &[0, 1, 0, 3, 0, 0, 0, 0x80], 8)).unwrap();
+        assert_eq!(audio.samples(), [0x200, -0x4000]);
+        let audio = read_wav(&wav(1, 1, 8_000, 8, &[0x80, 0x00, 0xFF], 3)).unwrap();
+        assert_eq!(audio.samples(), [0, -32_768, 0x7F00]);
+    }
+
+    #[test]
+    fn mu_law_and_a_law_files_are_read() {
+        assert_eq!(read_wav(&wav(7, 1, 8_000, 8, &[0xFF, 0x00], 2)).unwrap().samples(), [0, -32_124]);
+        assert_eq!(read_wav(&wav(6, 1, 8_000, 8, &[0xD5], 1)).unwrap().samples(), [8]);
+        assert_eq!(decode(&[0xFF, 0x00], Some("audio/basic")).unwrap().samples(), [0, -32_124]);
+    }
+
+    #[test]
+    fn other_rates_become_8000() {
+        let audio = read_wav(&wav(1, 1, 16_000, 16, &vec![0; 32_000], 32_000)).unwrap();
+        assert_eq!(audio.samples().len(), 8_000);
+    }
+
+    #[test]
+    fn lies_and_rubbish_are_errors() {
+        for octets in [
+            &b""[..],
+            b"RIFF",
+            b"RIFF\0\0\0\0WAVE",
+            b"RIFF\0\0\0\0WAVEdata\x04\0\0\0abcd",
+            b"hello world",
+            b"ID3",
+            b"ID3\x04\0\0\x7F\x7F\x7F\x7F",
+            b"\xFF\xFB\x90\x00",
+        ] {
+            assert!(decode(octets, None).is_err(), "{octets:?}");
+        }
+        for (format, channels, rate, bits) in [(1, 0, 8_000, 16), (1, 1, 0, 16), (1, 1, 8_000, 0), (1, 65_535, 8_000, 16), (2, 1, 8_000, 4), (1, 1, u32::MAX, 16)]
+        {
+            assert!(read_wav(&wav(format, channels, rate, bits, &[0; 64], 64)).is_err(), "{format} {channels} {rate} {bits}");
+        }
+        assert_eq!(read_wav(&wav(7, 1, 1_000, 8, &vec![0; 4_000_000], 4_000_000)), Err(AudioError::TooLong));
+    }
+}

@@ -1,0 +1,173 @@
+//! ITU-T G.711 mu-law and A-law: decoding by a 256-entry table, encoding without a search.
+//!
+//! Linear samples are 16-bit; the encoders take 14 (mu-law) or 13 (A-law) of those bits, rounding as the
+//! ITU-T G.191 reference does (it drops the low bits before it looks for the segment).
+
+/// Linear value of each mu-law octet.
+pub static ULAW_TO_LINEAR: [i16; 256] = table_i16(true);
+/// Linear value of each A-law octet.
+pub static ALAW_TO_LINEAR: [i16; 256] = table_i16(false);
+/// The A-law octet nearest to each mu-law octet.
+pub static ULAW_TO_ALAW: [u8; 256] = table_u8(true);
+/// The mu-law octet nearest to each A-law octet.
+pub static ALAW_TO_ULAW: [u8; 256] = table_u8(false);
+
+/// Decodes by `table`, as many octets as both slices hold.
+pub fn decode(table: &[i16; 256], octets: &[u8], samples: &mut [i16]) {
+    for (sample, octet) in samples.iter_mut().zip(octets) {
+        *sample = table.get(usize::from(*octet)).copied().unwrap_or(0);
+    }
+}
+
+/// One 16-bit linear sample as mu-law.
+#[inline]
+pub const fn linear_to_ulaw(sample: i16) -> u8 {
+    // The reference takes the one's complement of a negative value, so that -1 and 0 share a magnitude.
+    let sign = sample >> 15;
+    let magnitude = ((sample ^ sign) >> 2) as i32 + 33;
+    let magnitude = if magnitude > 0x1FFF { 0x1FFF } else { magnitude } as u32;
+    // The bias of 33 makes bit 5 the lowest leading bit, so the segment is the leading bit's place less 5.
+    let segment = 26 - magnitude.leading_zeros();
+    let code = (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F);
+    let positive = if sign == 0 { 0x80 } else { 0 };
+    (!code as u8 & 0x7F) | positive
+}
+
+/// One 16-bit linear sample as A-law.
+#[inline]
+pub const fn linear_to_alaw(sample: i16) -> u8 {
+    let sign = sample >> 15;
+    let magnitude = ((sample ^ sign) >> 4) as u32;
+    // Values under 32 share the linear segment 0; forcing bit 4 gives them one formula with segment 1.
+    let segment = 27 - (magnitude | 0x10).leading_zeros();
+    let shift = if segment > 1 { segment - 1 } else { 0 };
+    let code = (segment << 4) | ((magnitude >> shift) & 0x0F);
+    let positive = if sign == 0 { 0x80 } else { 0 };
+    (code as u8 | positive) ^ 0x55
+}
+
+const fn ulaw_to_linear(octet: u8) -> i16 {
+    let code = !octet;
+    let segment = (code >> 4) & 7;
+    let mantissa = (code & 0x0F) as i32;
+    let magnitude = ((((mantissa << 1) | 33) << segment) - 33) << 2;
+    if code & 0x80 == 0 { magnitude as i16 } else { -magnitude as i16 }
+}
+
+const fn alaw_to_linear(octet: u8) -> i16 {
+    let code = octet ^ 0x55;
+    let segment = (code >> 4) & 7;
+    let mantissa = (code & 0x0F) as i32;
+    let magnitude = if segment == 0 {
+        (mantissa << 4) | 8
+    } else {
+        ((mantissa << 4) | 0x108) << (segment - 1)
+    };
+    if code & 0x80 != 0 { magnitude as i16 } else { -magnitude as i16 }
+}
+
+#[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
+const fn table_i16(ulaw: bool) -> [i16; 256] {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = if ulaw { ulaw_to_linear(octet as u8) } else { alaw_to_linear(octet as u8) };
+        octet += 1;
+    }
+    table
+}
+
+#[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
+const fn table_u8(from_ulaw: bool) -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = if from_ulaw {
+            linear_to_alaw(ulaw_to_linear(octet as u8))
+        } else {
+            linear_to_ulaw(alaw_to_linear(octet as u8))
+        };
+        octet += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// The segment search of ITU-T G.191, written out.
+    fn reference_ulaw(sample: i16) -> u8 {
+        let mut absolute = if sample < 0 { ((!sample) >> 2) + 33 } else { (sample >> 2) + 33 };
+        if absolute > 0x1FFF {
+            absolute = 0x1FFF;
+        }
+        let mut segment = 1;
+        let mut rest = absolute >> 6;
+        while rest != 0 {
+            segment += 1;
+            rest >>= 1;
+        }
+        let high = 0x08 - segment;
+        let low = 0x0F - ((absolute >> segment) & 0x0F);
+        let octet = ((high << 4) | low) as u8;
+        if sample >= 0 { octet | 0x80 } else { octet }
+    }
+
+    fn reference_alaw(sample: i16) -> u8 {
+        let mut value = if sample < 0 { (!sample) >> 4 } else { sample >> 4 };
+        if value > 15 {
+            let mut exponent = 1;
+            while value > 16 + 15 {
+                value >>= 1;
+                exponent += 1;
+            }
+            value -= 16;
+            value += exponent << 4;
+        }
+        if sample >= 0 {
+            value |= 0x80;
+        }
+        (value as u8) ^ 0x55
+    }
+
+    #[test]
+    fn every_sample_encodes_as_the_reference_does() {
+        for sample in i16::MIN..=i16::MAX {
+            assert_eq!(linear_to_ulaw(sample), reference_ulaw(sample), "mu-law of {sample}");
+            assert_eq!(linear_to_alaw(sample), reference_alaw(sample), "A-law of {sample}");
+        }
+    }
+
+    #[test]
+    fn every_octet_survives_decoding_and_encoding() {
+        for octet in 0..=255u8 {
+            // Mu-law has two zeros; the negative one comes back as the positive one.
+            let same = if octet == 0x7F { 0xFF } else { octet };
+            assert_eq!(linear_to_ulaw(ulaw_to_linear(octet)), same);
+            assert_eq!(linear_to_alaw(alaw_to_linear(octet)), octet);
+        }
+    }
+
+    #[test]
+    fn the_itu_sweep_encodes_and_decodes_to_the_itu_vectors() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/g711");
+        let read = |name: &str| -> Option<Vec<u16>> {
+            let octets = std::fs::read(folder.join(name)).ok()?;
+            Some(octets.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+        };
+        let Some(source) = read("sweep.src") else {
+            println!("skipped: ../shared/corpora/g711 is not here");
+            return;
+        };
+        let (ulaw, alaw) = (read("sweep-r.u").unwrap(), read("sweep-r.a").unwrap());
+        let (from_ulaw, from_alaw) = (read("sweep-r.reu").unwrap(), read("sweep-r.rea").unwrap());
+        for (place, sample) in source.iter().enumerate() {
+            assert_eq!(u16::from(linear_to_ulaw(*sample as i16)), ulaw[place] & 0xFF);
+            assert_eq!(u16::from(linear_to_alaw(*sample as i16)), alaw[place] & 0xFF);
+            assert_eq!(ULAW_TO_LINEAR[usize::from(ulaw[place] & 0xFF)], from_ulaw[place] as i16);
+            assert_eq!(ALAW_TO_LINEAR[usize::from(alaw[place] & 0xFF)], from_alaw[place] as i16);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a session can be told to do.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::audio::Audio;
+use crate::source::StreamSource;
+use crate::tap::TapSink;
+use crate::tone::Tone;
+
+/// A session's name, chosen by the application and unique among its open sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey(pub u128);
+
+/// Names one command; events about what it started carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpId(pub u64);
+
+/// One side of the audio, from the session's peer: what it says, or what it hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// Received from the peer.
+    Inbound,
+    /// Sent to the peer.
+    Outbound,
+}
+
+/// Which sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracks {
+    /// Received from the peer.
+    Inbound,
+    /// Sent to the peer.
+    Outbound,
+    /// Both.
+    Both,
+}
+
+impl Tracks {
+    /// Whether `track` is among them.
+    pub fn has(self, track: Track) -> bool {
+        matches!((self, track), (Tracks::Both, _) | (Tracks::Inbound, Track::Inbound) | (Tracks::Outbound, Track::Outbound))
+    }
+}
+
+/// One or two channels of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One; both tracks are mixed with saturation.
+    Mono,
+    /// Two: inbound left, outbound right.
+    Dual,
+}
+
+/// What to record, and when to end by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSpec {
+    /// The WAV file: 16-bit PCM, 8,000 Hz. Its folder is made when missing; a file there is overwritten.
+    pub path: PathBuf,
+    /// Mono or dual.
+    pub channels: Channels,
+    /// What is heard in it.
+    pub track: Tracks,
+    /// Of recorded audio; pauses do not count.
+    pub max_length: Option<Duration>,
+    /// Ends when the peer is silent so long. Counts from the start, and only while RTP arrives.
+    pub silence_timeout: Option<Duration>,
+    /// Removes leading and trailing silence when finished.
+    pub trim: bool,
+}
+
+/// An order to a session's worker. Acts at once; what it makes audible starts at the leg's next 20 ms frame.
+#[derive(Debug)]
+pub enum Command {
+    /// Plays audio instead of what plays now.
+    Play {
+        /// Echoed by `Finished`.
+        op: OpId,
+        /// 8 kHz mono.
+        audio: Arc<Audio>,
+        /// How often; `None`: for ever.
+        loops: Option<NonZeroU32>,
+    },
+    /// Plays a tone instead of what plays now.
+    Tone {
+        /// Echoed by `Finished`.
+        op: OpId,
+        /// Which; ringback and busy go on for ever.
+        tone: Tone,
+    },
+    /// Sends key presses as RFC 4733 events, or as tones in the audio when the peer has no telephone-event.
+    SendDigits {
+        /// Echoed by `Finished`.
+        op: OpId,
+        /// `0-9A-D*#`, `w` waits 500 ms, `W` 1 s; other characters are skipped; at most 1,024.
+        digits: String,
+        /// Of each press, 40 to 8,000 ms.
+        duration_ms: u16,
+    },
+    /// Ends that `Play`, `Tone` or `SendDigits`.
+    Stop {
+        /// Of the command to end.
+        op: OpId,
+    },
+    /// Starts a recording; a session takes eight at a time.
+    Record {
+        /// Echoed by `RecordingFinished`.
+        op: OpId,
+        /// What and where.
+        spec: RecordSpec,
+    },
+    /// Leaves out what comes now.
+    PauseRecording {
+        /// Of the recording.
+        op: OpId,
+    },
+    /// Goes on.
+    ResumeRecording {
+        /// Of the recording.
+        op: OpId,
+    },
+    /// Ends a recording.
+    StopRecording {
+        /// Of the recording.
+        op: OpId,
+    },
+    /// Copies audio to a reader; a session takes eight taps at a time.
+    Tap {
+        /// Echoed by `StreamOverflow`.
+        op: OpId,
+        /// Which sides, each as its own frames.
+        tracks: Tracks,
+        /// From [`crate::tap()`].
+        sink: TapSink,
+    },
+    /// Ends that tap; its reader then ends.
+    Untap {
+        /// Of the tap.
+        op: OpId,
+    },
+    /// Plays what a stream writes, in place of an earlier source. `Play`, `Tone` and `SendDigits` go before it.
+    Source {
+        /// Echoed by `MarkReached`.
+        op: OpId,
+        /// From [`crate::source()`].
+        source: StreamSource,
+    },
+    /// Detaches that source; marks still waiting do not fire.
+    Unsource {
+        /// Of the source.
+        op: OpId,
+    },
+    /// Joins two sessions: each hears the other. Ends an earlier bridge of either.
+    Bridge {
+        /// The other.
+        with: SessionKey,
+    },
+    /// Parts them; nothing happens when not bridged.
+    Unbridge,
+    /// Sends the peer its own packets.
+    Echo(bool),
+    /// What the peer says is not heard by a bridge, recorder or tap; key presses still are.
+    Mute {
+        /// On or off.
+        inbound: bool,
+    },
+}

@@ -1,0 +1,100 @@
+//! `[media]` of the configuration file.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Deserialize;
+
+/// Where and how RTP is served. Every field has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
+    pub listen: IpAddr,
+    /// What our SDP says when that is not the bound address (behind NAT, or when `listen` is 0.0.0.0 or ::).
+    pub advertise: Option<IpAddr>,
+    /// The port pool, both ends included. Each session takes an even port for RTP and the next for RTCP.
+    pub ports: PortRange,
+    /// Media threads; 0 means one per core but one, at least one.
+    pub workers: usize,
+    /// Whether a leg that has nothing to say is sent silence, so that NATs stay open and recorders aligned.
+    pub send_silence: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise: None,
+            ports: PortRange { first: 20_000, last: 39_999 },
+            workers: 0,
+            send_silence: true,
+        }
+    }
+}
+
+/// A range of UDP ports, written `"20000-39999"`; at least one even port and the odd one after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The even ports whose next port is in the range as well.
+    pub fn pairs(self) -> impl Iterator<Item = u16> {
+        let even = u32::from(self.first).next_multiple_of(2);
+        (even..u32::from(self.last)).step_by(2).filter_map(|port| u16::try_from(port).ok())
+    }
+}
+
+impl std::str::FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PortRange, String> {
+        let fault = || format!("{text:?} is not a range of ports such as \"20000-39999\"");
+        let (first, last) = text.split_once('-').ok_or_else(fault)?;
+        let range = PortRange {
+            first: first.trim().parse().map_err(|_| fault())?,
+            last: last.trim().parse().map_err(|_| fault())?,
+        };
+        if range.first == 0 || range.pairs().next().is_none() {
+            return Err(format!("{text:?} has no even port with the odd one after it"));
+        }
+        Ok(range)
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<PortRange, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}", self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_table_gives_the_defaults_and_an_unknown_key_is_refused() {
+        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+        assert!(toml::from_str::<Config>("port = 1").is_err());
+        let config: Config = toml::from_str("listen = \"::1\"\nports = \"5001-5004\"\nworkers = 2").unwrap();
+        assert_eq!(config.ports.pairs().collect::<Vec<_>>(), [5_002]);
+    }
+
+    #[test]
+    fn ranges_without_a_pair_are_refused() {
+        for text in ["", "5", "9-3", "5001-5002", "0-10", "1-70000", "a-b"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and
+//! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::command::{Command, SessionKey};
+use crate::event::Event;
+use crate::sdp::MediaPlan;
+use crate::session::{MediaSession, Surroundings};
+use crate::writer::{Done, WriterHandle};
+
+/// Sessions are served in four groups, one every tick, so that the load is even.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+const GROUPS: usize = 4;
+/// A clock that stood still for longer (a suspended machine) is not caught up with.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Which of a session's two sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Rtp,
+    Rtcp,
+}
+
+/// Where packets leave, by the session's slot.
+pub(crate) trait Network {
+    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
+    /// The session sends and takes nothing any more.
+    fn release(&mut self, slot: usize);
+}
+
+/// Totals since start; a worker publishes them each tick.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) packets_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) relayed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) malformed: u64,
+}
+
+/// Relates instants to RTP and NTP time.
+#[derive(Debug, Clone)]
+pub(crate) struct MediaClock {
+    origin: Instant,
+    /// NTP time of `origin`, 32.32.
+    ntp: u64,
+}
+
+impl MediaClock {
+    pub(crate) fn new(origin: Instant, ntp: u64) -> MediaClock {
+        MediaClock { origin, ntp }
+    }
+
+    /// Samples at 8,000 Hz since the origin, wrapped.
+    pub(crate) fn samples(&self, now: Instant) -> u32 {
+        (now.saturating_duration_since(self.origin).as_micros() / 125) as u32
+    }
+
+    /// NTP time, 32.32.
+    pub(crate) fn ntp(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+        self.ntp.wrapping_add((since.as_secs() << 32).wrapping_add(fraction))
+    }
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done,
+    /// No such session here.
+    Unknown(Command),
+    /// `Bridge` with a session that is not here.
+    PeerElsewhere(SessionKey),
+}
+
+/// The hub.
+pub(crate) struct Core {
+    sessions: Slab<MediaSession>,
+    slots: HashMap<SessionKey, usize>,
+    next_tick: Instant,
+    group: usize,
+    clock: MediaClock,
+    pub(crate) counts: Counts,
+    writer: WriterHandle,
+    done: Done,
+}
+
+impl Core {
+    pub(crate) fn new(now: Instant, ntp: u64, writer: WriterHandle, done: Done) -> Core {
+        Core {
+            sessions: Slab::new(),
+            slots: HashMap::new(),
+            next_tick: now + TICK,
+            group: 0,
+            clock: MediaClock::new(now, ntp),
+            counts: Counts::default(),
+            writer,
+            done,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
+    pub(crate) fn insert(&mut self, session: MediaSession) -> usize {
+        let key = session.key;
+        let slot = self.sessions.insert(session);
+        self.slots.insert(key, slot);
+        slot
+    }
+
+    /// Hands a session out, to be moved; its bridge ends.
+    pub(crate) fn remove(&mut self, key: SessionKey) -> Option<(usize, MediaSession)> {
+        self.unbridge(key);
+        let slot = self.slots.remove(&key)?;
+        Some((slot, self.sessions.try_remove(slot)?))
+    }
+
+    pub(crate) fn has(&self, key: SessionKey) -> bool {
+        self.slots.contains_key(&key)
+    }
+
+    /// Sets what offer and answer agreed. False: no such session.
+    pub(crate) fn apply(&mut self, key: SessionKey, plan: MediaPlan) -> bool {
+        let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
+        session.map(|session| session.apply(plan)).is_some()
+    }
+
+    /// One datagram that came to a session's socket; it may be sent on from the same buffer.
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        flow: Flow,
+        from: SocketAddr,
+        packet: &mut [u8],
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+        if session.is_closing() {
+            return;
+        }
+        if flow == Flow::Rtcp {
+            return session.handle_rtcp(from, packet, &mut around);
+        }
+        let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return };
+        if session.echo {
+            return session.relay(&header, heard, packet, &mut around);
+        }
+        let Some(peer) = session.peer.and_then(|peer| self.slots.get(&peer)) else { return };
+        around.slot = *peer;
+        if let Some(peer) = self.sessions.get_mut(*peer) {
+            peer.relay(&header, heard, packet, &mut around);
+        }
+    }
+
+    pub(crate) fn handle_command(&mut self, key: SessionKey, command: Command) -> Outcome {
+        let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
+            return Outcome::Unknown(command);
+        };
+        match command {
+            Command::Bridge { with } if with == key => Outcome::Done,
+            Command::Bridge { with } => {
+                if !self.slots.contains_key(&with) {
+                    return Outcome::PeerElsewhere(with);
+                }
+                self.bridge(key, with);
+                Outcome::Done
+            }
+            Command::Unbridge => {
+                self.unbridge(key);
+                Outcome::Done
+            }
+            command => {
+                session.handle_command(command, &self.writer, &self.done);
+                Outcome::Done
+            }
+        }
+    }
+
+    fn bridge(&mut self, a: SessionKey, b: SessionKey) {
+        let with = |key: SessionKey| self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|one| one.peer);
+        if with(a) == Some(b) && with(b) == Some(a) {
+            return;
+        }
+        self.unbridge(a);
+        self.unbridge(b);
+        self.set_peer(a, Some(b));
+        self.set_peer(b, Some(a));
+    }
+
+    fn unbridge(&mut self, key: SessionKey) {
+        let peer = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.peer);
+        if let Some(peer) = peer {
+            self.set_peer(key, None);
+            self.set_peer(peer, None);
+        }
+    }
+
+    fn set_peer(&mut self, key: SessionKey, peer: Option<SessionKey>) {
+        if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+            session.set_peer(peer);
+        }
+    }
+
+    /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
+    pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+        self.unbridge(key);
+        let Some(slot) = self.slots.get(&key).copied() else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+        session.close(&self.writer, &mut around);
+        network.release(slot);
+    }
+
+    /// Ends all sessions.
+    pub(crate) fn close_all(&mut self, now: Instant, network: &mut dyn Network) {
+        let keys: Vec<SessionKey> = self.slots.keys().copied().collect();
+        for key in keys {
+            self.close(now, key, network);
+        }
+    }
+
+    /// A recording's file is complete.
+    pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
+        let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
+        session.map(|session| session.handle_recorded(event)).is_some()
+    }
+
+    /// When [`Core::handle_tick`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Serves every tick that is due. `over` gets each session that has gone for good.
+    pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
+        if now.saturating_duration_since(self.next_tick) > CATCH_UP {
+            self.next_tick = now;
+        }
+        while self.next_tick <= now {
+            let due = self.next_tick;
+            self.next_tick += TICK;
+            self.group = (self.group + 1) % GROUPS;
+            self.serve(due, network, &mut over);
+        }
+    }
+
+    fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
+        // Slots are dense: the slab reuses them.
+        let end = self.sessions.iter().next_back().map_or(0, |(slot, _)| slot + 1);
+        for slot in (self.group..end).step_by(GROUPS) {
+            let Some(session) = self.sessions.get_mut(slot) else { continue };
+            let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+            let well = session.handle_tick(&self.writer, &mut around);
+            let key = session.key;
+            if session.is_over() {
+                self.slots.remove(&key);
+                self.sessions.remove(slot);
+                over(key);
+            } else if !well {
+                self.close(now, key, network);
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a session tells its owner.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{OpId, SessionKey};
+
+/// Where a session's events go: must not block. When it says [`Full`] the worker keeps the event (at most
+/// [`BACKLOG`] of a session) and offers it again every 20 ms; beyond that the session is closed.
+pub type EventSink = Arc<dyn Fn(SessionKey, Event) -> Result<(), Full> + Send + Sync>;
+
+/// Events of one session that wait for a full sink.
+pub const BACKLOG: usize = 256;
+
+/// The sink took nothing; the same event comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A fact about a session. Events of one session come in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The first valid RTP packet came.
+    FirstPacket,
+    /// A key went down (RFC 4733). Sent once per press, at its first packet that arrives, so that a prompt stops at
+    /// once; `duration_ms` is what that packet said, usually 0 to 20.
+    Dtmf {
+        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        digit: char,
+        /// How long the key had been down, in ms.
+        duration_ms: u32,
+    },
+    /// A `Play`, `Tone` or `SendDigits` is over. Completed: its last sample has been sent and 20 ms have passed.
+    Finished {
+        /// Of the command.
+        op: OpId,
+        /// Why.
+        reason: FinishReason,
+    },
+    /// A recording's file is complete on disk.
+    RecordingFinished {
+        /// Of the command.
+        op: OpId,
+        /// Why it ended.
+        reason: RecordingReason,
+        /// Of the audio in the file, after trimming.
+        duration: Duration,
+        /// The file.
+        path: PathBuf,
+        /// Its size, header included.
+        bytes: u64,
+    },
+    /// All audio written before this mark has been sent, or was cleared.
+    MarkReached {
+        /// Of the `Source` command.
+        op: OpId,
+        /// As written.
+        name: Arc<str>,
+    },
+    /// A tap's reader is too slow: frames were dropped. At most once a second for each tap.
+    StreamOverflow {
+        /// Of the `Tap` command.
+        op: OpId,
+        /// Dropped since the last such event, in ms of one track.
+        dropped_ms: u32,
+    },
+    /// The last event: recordings are finished, ports are free.
+    Closed {
+        /// The whole session's figures.
+        stats: Stats,
+    },
+}
+
+/// How a `Play`, `Tone` or `SendDigits` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// It came to its end.
+    Completed,
+    /// It was stopped, or replaced by another.
+    Stopped,
+}
+
+/// Why a recording ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordingReason {
+    /// By command, or because the session closed.
+    Stopped,
+    /// `max_length` was reached.
+    MaxLength,
+    /// `silence_timeout` passed.
+    Silence,
+    /// The file could not be written; the text says why. What was written stays.
+    Error(String),
+}
+
+/// A session's figures, as RFC 3550 defines them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stats {
+    /// RTP packets taken from the peer.
+    pub packets_in: u64,
+    /// Their payload octets.
+    pub octets_in: u64,
+    /// RTP packets sent to the peer.
+    pub packets_out: u64,
+    /// Their payload octets.
+    pub octets_out: u64,
+    /// Packets of the peer that never came.
+    pub lost: u64,
+    /// What the peer last reported lost of ours.
+    pub lost_by_peer: u64,
+    /// Interarrival jitter, ms.
+    pub jitter_ms: f32,
+    /// Round trip by RTCP, ms.
+    pub round_trip_ms: Option<f32>,
+    /// Estimated listening quality of what we received, 1 to 4.5 (ITU-T G.107 reduced to loss and jitter).
+    pub mos: Option<f32>,
+    /// Dropped: from another source than the pinned one.
+    pub dropped_stranger: u64,
+    /// Dropped: a payload type that was not agreed.
+    pub dropped_payload_type: u64,
+    /// Dropped: not RTP or RTCP.
+    pub dropped_malformed: u64,
+    /// Not relayed: the other leg was held, busy with a prompt, or has no telephone-events.
+    pub not_relayed: u64,
+}
+
+impl Stats {
+    /// A reduced E-model (ITU-T G.107, G.113 appendix I): G.711 with concealment, loss and jitter only.
+    pub(crate) fn with_mos(mut self) -> Stats {
+        let expected = self.packets_in + self.lost;
+        if self.packets_in > 0 {
+            let loss = 100.0 * self.lost as f32 / expected as f32;
+            let delay = 60.0 + 2.0 * self.jitter_ms + self.round_trip_ms.unwrap_or(0.0) / 2.0;
+            let delay_impairment = 0.024 * delay + 0.11 * (delay - 177.3).max(0.0);
+            let rating = (93.2 - delay_impairment - 95.0 * loss / (loss + 4.3 * 4.3 / 2.0)).clamp(0.0, 100.0);
+            let mos = 1.0 + 0.035 * rating + 7.0e-6 * rating * (rating - 60.0) * (100.0 - rating);
+            self.mos = Some(mos.clamp(1.0, 4.5));
+        }
+        self
+    }
+}

@@ -1,0 +1,273 @@
+//! SHELL: what the application holds. [`Engine`] starts the threads; a [`Session`] is one leg's negotiation and the
+//! way to its worker.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use crate::codec::Codec;
+use crate::command::{Command, SessionKey};
+use crate::config::Config;
+use crate::event::EventSink;
+use crate::ports::Ports;
+use crate::sdp::{Local, Negotiation, SdpError};
+use crate::session::MediaSession;
+use crate::worker::{Inbox, Message, Published, Shared, Worker};
+use crate::writer::Writer;
+
+/// The running engine. Clones share it; [`Engine::shutdown`] ends it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    ports: Arc<Ports>,
+    advertise: IpAddr,
+    send_silence: bool,
+    seeds: RandomState,
+    stopping: AtomicBool,
+    /// Workers, then the writer, in the order they are joined.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `listen` is 0.0.0.0 or :: and nothing says what our SDP should.
+    #[error("[media] listen is {0}: set `advertise` to the address that peers can reach")]
+    NoAddress(IpAddr),
+    /// `advertise` and `listen` are of different families.
+    #[error("[media] advertise {advertise} and listen {listen} are of different address families")]
+    Families {
+        /// As configured.
+        listen: IpAddr,
+        /// As configured.
+        advertise: IpAddr,
+    },
+    /// A thread, eventfd or epoll could not be made.
+    #[error("the media engine cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Why no session was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// All ports of the pool are in use. For SIP: 503.
+    #[error("all RTP ports are in use")]
+    PortsExhausted,
+    /// An open session has this key.
+    #[error("the session key is in use")]
+    KeyInUse,
+    /// [`Engine::shutdown`] was called.
+    #[error("the media engine is shutting down")]
+    ShuttingDown,
+    /// A socket could not be made or bound.
+    #[error("RTP sockets: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// The worker has thousands of messages waiting; the command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the media worker is busy")]
+pub struct Busy;
+
+/// Totals of all workers, at most 5 ms old.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Sessions now, those included whose recordings are being completed.
+    pub sessions: u64,
+    /// RTP packets taken.
+    pub packets_in: u64,
+    /// RTP packets sent.
+    pub packets_out: u64,
+    /// Of those, passed from one leg to another or echoed.
+    pub relayed: u64,
+    /// Dropped: strangers, payload types not agreed, not relayable.
+    pub dropped: u64,
+    /// Not RTP or RTCP.
+    pub malformed: u64,
+}
+
+impl Engine {
+    /// Starts the media threads and the recording writer.
+    pub fn start(config: Config) -> Result<Engine, StartError> {
+        let advertise = config.advertise.unwrap_or(config.listen);
+        if advertise.is_unspecified() {
+            return Err(StartError::NoAddress(advertise));
+        }
+        if advertise.is_ipv4() != config.listen.is_ipv4() {
+            return Err(StartError::Families { listen: config.listen, advertise });
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if config.workers == 0 { cores.saturating_sub(1).max(1) } else { config.workers.min(256) };
+        let shared = Arc::new(Shared {
+            inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
+            homes: Mutex::default(),
+            published: (0..count).map(|_| Published::default()).collect(),
+        });
+        let (writer, handle) = Writer::new();
+        let writer = std::thread::Builder::new().name("media-writer".to_owned()).spawn(move || writer.run())?;
+        let handle = handle.with_thread(writer.thread().clone());
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let worker = Worker::new(number, Arc::clone(&shared), handle.clone())?;
+            threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
+        }
+        threads.push(writer);
+        let inner = Inner {
+            shared,
+            ports: Arc::new(Ports::new(config.listen, config.ports)),
+            advertise,
+            send_silence: config.send_silence,
+            seeds: RandomState::new(),
+            stopping: AtomicBool::new(false),
+            threads: Mutex::new(threads),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    /// Binds an RTP port and its RTCP pair and puts a session on a worker. Sessions of the same `affinity` share one,
+    /// which makes bridging them free; give all legs of a call the same.
+    pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
+        let inner = &*self.inner;
+        if inner.stopping.load(Ordering::Acquire) {
+            return Err(OpenError::ShuttingDown);
+        }
+        let mixed = (affinity ^ (affinity >> 64)) as u64;
+        let home = (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % inner.shared.inboxes.len();
+        {
+            let mut homes = inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
+            if homes.contains_key(&key) {
+                return Err(OpenError::KeyInUse);
+            }
+            homes.insert(key, home);
+        }
+        let sockets = match inner.ports.bind() {
+            Ok(Some(sockets)) => sockets,
+            other => {
+                inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                return Err(other.err().map_or(OpenError::PortsExhausted, OpenError::Socket));
+            }
+        };
+        let seed = inner.seeds.hash_one(key.0);
+        // RFC 8866 §5.2 wants a numeric id; some peers read only 32 bits of it.
+        let local = Local { address: inner.advertise, port: sockets.port, id: (seed >> 33).max(1) };
+        let port = sockets.port;
+        let session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
+        if let Some(inbox) = inner.shared.inboxes.get(home) {
+            inbox.post(Message::Open { session, sockets });
+        }
+        Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation: Negotiation::new(local) })
+    }
+
+    /// Totals for metrics.
+    pub fn load(&self) -> Load {
+        let mut load = Load::default();
+        for published in &self.inner.shared.published {
+            load.sessions += published.sessions.load(Ordering::Relaxed);
+            load.packets_in += published.packets_in.load(Ordering::Relaxed);
+            load.packets_out += published.packets_out.load(Ordering::Relaxed);
+            load.relayed += published.relayed.load(Ordering::Relaxed);
+            load.dropped += published.dropped.load(Ordering::Relaxed);
+            load.malformed += published.malformed.load(Ordering::Relaxed);
+        }
+        load
+    }
+
+    /// Closes all sessions, completes their recordings, tells their sinks, and waits for the threads. Blocks; sinks
+    /// that stay full hold it for 10 s at most.
+    pub fn shutdown(&self) {
+        self.inner.stopping.store(true, Ordering::Release);
+        for inbox in &self.inner.shared.inboxes {
+            inbox.post(Message::Shutdown);
+        }
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a media thread had panicked");
+            }
+        }
+    }
+}
+
+/// One leg: its offer/answer state and the way to its worker. Dropping it closes the leg; its sink then hears of
+/// finished recordings and, last, of [`crate::Event::Closed`].
+#[derive(Debug)]
+pub struct Session {
+    key: SessionKey,
+    port: u16,
+    home: usize,
+    shared: Arc<Shared>,
+    negotiation: Negotiation,
+}
+
+impl Session {
+    /// As given to [`Engine::open`].
+    pub fn key(&self) -> SessionKey {
+        self.key
+    }
+
+    /// The RTP port; RTCP has the next.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// An SDP offer: PCMU, PCMA, telephone-event, 20 ms, sendrecv; for a re-offer, what is agreed comes first.
+    /// `o=`'s version rises only when the description changes.
+    pub fn offer(&mut self) -> Bytes {
+        let offer = self.negotiation.offer();
+        self.send_plan();
+        offer
+    }
+
+    /// Our answer to the peer's offer (RFC 3264), hold included. On an error what was agreed before stands.
+    pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
+        let answer = self.negotiation.answer(offer)?;
+        self.send_plan();
+        Ok(answer)
+    }
+
+    /// Takes the peer's answer to our offer; early media's (183) and the final one may both come.
+    pub fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
+        self.negotiation.accept(answer)?;
+        self.send_plan();
+        Ok(())
+    }
+
+    /// What we send, once the peer has spoken.
+    pub fn codec(&self) -> Option<Codec> {
+        self.negotiation.is_agreed().then(|| self.negotiation.plan().map(|plan| plan.codec))?
+    }
+
+    /// Tells the worker. Commands of one session act in order.
+    pub fn command(&self, command: Command) -> Result<(), Busy> {
+        let taken = self
+            .shared
+            .inboxes
+            .get(self.home)
+            .is_some_and(|inbox| inbox.try_post(Message::Command { key: self.key, command }));
+        if taken { Ok(()) } else { Err(Busy) }
+    }
+
+    fn send_plan(&self) {
+        if let (Some(plan), Some(inbox)) = (self.negotiation.plan(), self.shared.inboxes.get(self.home)) {
+            inbox.post(Message::Plan { key: self.key, plan: plan.clone() });
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.shared.inboxes.get(self.home) {
+            inbox.post(Message::Close { key: self.key });
+        }
+    }
+}

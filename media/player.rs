@@ -1,0 +1,61 @@
+//! What a session plays by itself: audio or a tone, a frame at a time. Pure.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::audio::Audio;
+use crate::command::OpId;
+use crate::rtp::FRAME;
+use crate::tone::{Tone, ToneGenerator};
+
+/// One `Play` or `Tone` at work.
+#[derive(Debug)]
+pub(crate) struct Playback {
+    pub(crate) op: OpId,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Audio { audio: Arc<Audio>, position: usize, loops_left: Option<u32> },
+    Tone(ToneGenerator),
+}
+
+impl Playback {
+    pub(crate) fn audio(op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>) -> Playback {
+        Playback { op, what: What::Audio { audio, position: 0, loops_left: loops.map(NonZeroU32::get) } }
+    }
+
+    pub(crate) fn tone(op: OpId, tone: Tone) -> Playback {
+        Playback { op, what: What::Tone(ToneGenerator::new(tone)) }
+    }
+
+    /// Fills the next frame, its end silent when the audio ends within it; false when nothing was left.
+    pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
+        match &mut self.what {
+            What::Tone(tone) => tone.next_frame(frame),
+            What::Audio { audio, position, loops_left } => {
+                frame.fill(0);
+                let samples = audio.samples();
+                let mut filled = 0;
+                // Audio shorter than a frame may loop several times within it; empty audio ends at once.
+                while filled < FRAME && !samples.is_empty() && *loops_left != Some(0) {
+                    let rest = samples.get(*position..).unwrap_or_default();
+                    let take = rest.len().min(FRAME - filled);
+                    if let (Some(to), Some(from)) = (frame.get_mut(filled..filled + take), rest.get(..take)) {
+                        to.copy_from_slice(from);
+                    }
+                    filled += take;
+                    *position += take;
+                    if *position >= samples.len() {
+                        *position = 0;
+                        if let Some(left) = loops_left {
+                            *left -= 1;
+                        }
+                    }
+                }
+                filled > 0
+            }
+        }
+    }
+}

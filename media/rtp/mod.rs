@@ -1,0 +1,144 @@
+//! RTP and RTCP on the wire (RFC 3550): an in-place view of the header, each direction's book-keeping, and
+//! telephone-events (RFC 4733). Pure: no socket, no clock.
+//!
+//! ```text
+//!  datagram -> Header::parse -> Receiver (loss, jitter) -> audio | dtmf::Detector
+//!                                     Sender (SSRC, sequence, timestamp) -> Header::write -> datagram
+//! ```
+
+use std::ops::Range;
+
+pub(crate) mod dtmf;
+pub(crate) mod receiver;
+pub(crate) mod rtcp;
+pub(crate) mod sender;
+
+/// Octets of the fixed header (RFC 3550 §5.1).
+pub(crate) const FIXED: usize = 12;
+/// Samples of one 20 ms frame at 8,000 Hz, and octets of it in G.711.
+pub(crate) const FRAME: usize = 160;
+
+/// What the RTP header of one datagram says, and where its payload lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    pub(crate) marker: bool,
+    pub(crate) payload_type: u8,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) payload: Range<usize>,
+}
+
+impl Header {
+    /// Reads the header, skipping CSRCs, an extension and padding. `None` when it is not RTP version 2 or its
+    /// lengths do not fit the datagram.
+    pub(crate) fn parse(packet: &[u8]) -> Option<Header> {
+        let [first, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3, ..] = *packet else { return None };
+        if first >> 6 != 2 {
+            return None;
+        }
+        let mut start = FIXED + 4 * usize::from(first & 0x0F);
+        if first & 0x10 != 0 {
+            let [_, _, high, low] = *packet.get(start..start + 4)? else { return None };
+            start += 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+        }
+        let mut end = packet.len();
+        if first & 0x20 != 0 {
+            let padding = usize::from(*packet.last()?);
+            if padding == 0 {
+                return None;
+            }
+            end = end.checked_sub(padding)?;
+        }
+        if start > end {
+            return None;
+        }
+        Some(Header {
+            marker: second & 0x80 != 0,
+            payload_type: second & 0x7F,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([i0, i1, i2, i3]),
+            payload: start..end,
+        })
+    }
+
+    /// Writes a plain 12-octet header (no CSRC, extension or padding) at the start of `packet`, which must have room.
+    pub(crate) fn write(&self, packet: &mut [u8]) {
+        let Some(head) = packet.first_chunk_mut::<FIXED>() else { return };
+        let [s0, s1] = self.sequence.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [i0, i1, i2, i3] = self.ssrc.to_be_bytes();
+        let second = self.payload_type | if self.marker { 0x80 } else { 0 };
+        *head = [0x80, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3];
+    }
+}
+
+/// Whether a datagram on the RTP port is really RTCP (RFC 5761 §4): packet types 192 to 223.
+pub(crate) fn is_rtcp(packet: &[u8]) -> bool {
+    matches!(packet, [first, 192..=223, ..] if first >> 6 == 2)
+}
+
+/// Whether timestamp or sequence distance `a - b`, taken around the wrap, is ahead.
+pub(crate) fn is_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+/// Feeds arbitrary octets to every RTP, RTCP and telephone-event reader. For fuzzing: must never panic or loop.
+pub(crate) fn fuzz(octets: &[u8]) {
+    if let Some(header) = Header::parse(octets)
+        && let Some(payload) = octets.get(header.payload.clone())
+    {
+        let mut detector = dtmf::Detector::default();
+        let _ = detector.handle(&header, payload);
+        let mut receiver = receiver::Receiver::default();
+        receiver.handle(&header, 0);
+        let _ = receiver.report_block(0);
+        let mut copy = octets.to_vec();
+        header.write(&mut copy);
+    }
+    rtcp::read(octets, 1, |_| {});
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_with_csrc_extension_and_padding_gives_its_payload() {
+        let mut packet = vec![0xB1, 0x80, 0, 7, 0, 0, 0, 160, 1, 2, 3, 4];
+        packet.extend([9, 9, 9, 9]);
+        packet.extend([0xBE, 0xDE, 0, 1, 5, 5, 5, 5]);
+        packet.extend([0x55; 10]);
+        packet.extend([0, 2]);
+        let header = Header::parse(&packet).unwrap();
+        assert!(header.marker);
+        assert_eq!(header.payload, 24..34);
+        assert_eq!((header.sequence, header.timestamp, header.ssrc), (7, 160, 0x0102_0304));
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        for packet in [
+            &[0x80u8, 0, 0][..],
+            &[0x40, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0x8F, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0x90, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0xFF, 0xFF],
+            &[0xA0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 200],
+            &[0xA0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert!(Header::parse(packet).is_none(), "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn a_written_header_reads_back() {
+        let header =
+            Header { marker: true, payload_type: 101, sequence: 65535, timestamp: 7, ssrc: 9, payload: 12..16 };
+        let mut packet = [0; 16];
+        header.write(&mut packet);
+        let read = Header::parse(&packet).unwrap();
+        assert!(read.marker);
+        assert_eq!((read.payload_type, read.sequence, read.timestamp, read.ssrc), (101, 65535, 7, 9));
+    }
+}

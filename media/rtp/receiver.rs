@@ -1,0 +1,162 @@
+//! Book-keeping of the RTP stream we receive: loss and jitter as RFC 3550 §6.4.1 and appendix A define them.
+
+use super::Header;
+
+/// One report block's worth of facts (RFC 3550 §6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReportBlock {
+    pub(crate) ssrc: u32,
+    /// Lost since the last report, in 1/256.
+    pub(crate) fraction_lost: u8,
+    pub(crate) cumulative_lost: u32,
+    pub(crate) highest_sequence: u32,
+    /// In timestamp units.
+    pub(crate) jitter: u32,
+    /// Middle 32 bits of the NTP time of the last sender report; 0 when there was none.
+    pub(crate) last_sr: u32,
+    /// Since then, in 1/65,536 s.
+    pub(crate) delay_since_sr: u32,
+}
+
+/// What arrived. A new SSRC starts a new count; what the old one lost stays in the total.
+#[derive(Debug, Default)]
+pub(crate) struct Receiver {
+    ssrc: Option<u32>,
+    base: u32,
+    highest: u32,
+    received: u32,
+    lost_before: u32,
+    prior_expected: u32,
+    prior_received: u32,
+    transit: Option<i32>,
+    /// Scaled by 16, as RFC 3550 appendix A.8 keeps it.
+    jitter: u32,
+    pub(crate) packets: u64,
+    pub(crate) octets: u64,
+    sender_report: Option<(u32, u64)>,
+}
+
+impl Receiver {
+    /// Counts one packet that arrived at `arrival` (timestamp units of an arbitrary origin). True when its SSRC is new.
+    pub(crate) fn handle(&mut self, header: &Header, arrival: u32) -> bool {
+        self.packets += 1;
+        self.octets += header.payload.len() as u64;
+        let new = self.ssrc != Some(header.ssrc);
+        if new {
+            self.lost_before = self.lost();
+            self.ssrc = Some(header.ssrc);
+            // Begin one cycle up, so that a packet from before the first cannot go below zero.
+            self.base = 0x1_0000 | u32::from(header.sequence);
+            self.highest = self.base;
+            self.received = 0;
+            self.prior_expected = 0;
+            self.prior_received = 0;
+            self.transit = None;
+            self.sender_report = None;
+        }
+        let ahead = header.sequence.wrapping_sub(self.highest as u16).cast_signed();
+        if ahead > 0 {
+            self.highest = self.highest.wrapping_add(ahead.unsigned_abs().into());
+        } else if !new {
+            let behind = u32::from(ahead.unsigned_abs());
+            self.base = self.base.min(self.highest.wrapping_sub(behind));
+        }
+        self.received = self.received.wrapping_add(1);
+        let transit = arrival.wrapping_sub(header.timestamp).cast_signed();
+        if let Some(before) = self.transit.replace(transit) {
+            let difference = transit.wrapping_sub(before).unsigned_abs();
+            // A jump of seconds is a new timestamp origin, not jitter.
+            if difference < 8_000 * 5 {
+                self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
+            }
+        }
+        new
+    }
+
+    /// Notes a sender report: the middle of its NTP time, and when it came in 1/65,536 s.
+    pub(crate) fn handle_sender_report(&mut self, ssrc: u32, ntp_middle: u32, now: u64) {
+        if self.ssrc == Some(ssrc) {
+            self.sender_report = Some((ntp_middle, now));
+        }
+    }
+
+    fn expected(&self) -> u32 {
+        if self.ssrc.is_none() { 0 } else { self.highest.wrapping_sub(self.base).wrapping_add(1) }
+    }
+
+    /// Packets that never came; duplicates do not make it negative.
+    pub(crate) fn lost(&self) -> u32 {
+        self.lost_before.saturating_add(self.expected().saturating_sub(self.received))
+    }
+
+    /// Interarrival jitter in milliseconds.
+    pub(crate) fn jitter_ms(&self) -> f32 {
+        (self.jitter >> 4) as f32 / 8.0
+    }
+
+    /// The next report block, `None` before anything came; `now` in 1/65,536 s. Starts a new interval.
+    pub(crate) fn report_block(&mut self, now: u64) -> Option<ReportBlock> {
+        let ssrc = self.ssrc?;
+        let expected = self.expected();
+        let expected_interval = expected.wrapping_sub(self.prior_expected);
+        let received_interval = self.received.wrapping_sub(self.prior_received);
+        self.prior_expected = expected;
+        self.prior_received = self.received;
+        let lost_interval = expected_interval.saturating_sub(received_interval);
+        let fraction = (u64::from(lost_interval) << 8).checked_div(expected_interval.into()).unwrap_or(0);
+        let (last_sr, delay) = match self.sender_report {
+            Some((middle, at)) => (middle, u32::try_from(now.saturating_sub(at)).unwrap_or(u32::MAX)),
+            None => (0, 0),
+        };
+        Some(ReportBlock {
+            ssrc,
+            fraction_lost: u8::try_from(fraction).unwrap_or(255),
+            cumulative_lost: self.lost().min(0x7F_FFFF),
+            highest_sequence: self.highest.wrapping_sub(0x1_0000),
+            jitter: self.jitter >> 4,
+            last_sr,
+            delay_since_sr: delay,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(sequence: u16, timestamp: u32) -> Header {
+        Header { marker: false, payload_type: 0, sequence, timestamp, ssrc: 1, payload: 12..172 }
+    }
+
+    #[test]
+    fn loss_across_the_sequence_wrap_is_counted() {
+        let mut receiver = Receiver::default();
+        for sequence in [65_533u16, 65_534, 1, 2] {
+            receiver.handle(&packet(sequence, 0), 0);
+        }
+        assert_eq!(receiver.lost(), 2);
+        let block = receiver.report_block(0).unwrap();
+        assert_eq!(block.fraction_lost, (2 * 256 / 6) as u8);
+        assert_eq!(block.highest_sequence, 0x1_0002);
+    }
+
+    #[test]
+    fn reordering_is_not_loss() {
+        let mut receiver = Receiver::default();
+        for sequence in [10u16, 12, 11, 9, 13] {
+            receiver.handle(&packet(sequence, 0), 0);
+        }
+        assert_eq!(receiver.lost(), 0);
+    }
+
+    #[test]
+    fn steady_arrival_has_no_jitter_and_a_late_packet_has_some() {
+        let mut receiver = Receiver::default();
+        for place in 0..50u32 {
+            receiver.handle(&packet(place as u16, place * 160), place * 160);
+        }
+        assert_eq!(receiver.jitter_ms(), 0.0);
+        receiver.handle(&packet(50, 50 * 160), 50 * 160 + 160);
+        assert!(receiver.jitter_ms() > 1.0);
+    }
+}

@@ -1,0 +1,188 @@
+//! Book-keeping of the RTP stream we send: one SSRC, one sequence and one timestamp line for the whole session,
+//! whatever feeds it (silence, a prompt, another leg's packets).
+
+use super::{FRAME, Header, is_newer};
+
+/// The line a session's outgoing packets stand on.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) ssrc: u32,
+    next_sequence: u16,
+    /// The media clock in timestamp units: what a sample that leaves now is stamped.
+    clock: u32,
+    /// First timestamp after the newest sample sent.
+    end: u32,
+    talking: bool,
+    pub(crate) packets: u64,
+    pub(crate) octets: u64,
+    pub(crate) last_timestamp: u32,
+    relay: Option<Relay>,
+}
+
+/// How another leg's sequence and timestamps map onto this line.
+#[derive(Debug)]
+struct Relay {
+    ssrc: u32,
+    sequence_offset: u16,
+    timestamp_offset: u32,
+    first: u16,
+    packets: u32,
+}
+
+impl Sender {
+    /// A line at random places (RFC 3550 §5.1), taken from `seed`.
+    pub(crate) fn new(seed: u64) -> Sender {
+        let mut state = seed;
+        let mut random = || {
+            // SplitMix64, enough to spread the starting places.
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        };
+        let ssrc = random() as u32;
+        // Below 2^15, so that a peer with SRTP or a naive buffer does not meet the wrap at once.
+        let next_sequence = random() as u16 & 0x7FFF;
+        let clock = random() as u32;
+        Sender {
+            ssrc,
+            next_sequence,
+            clock,
+            end: clock,
+            talking: false,
+            packets: 0,
+            octets: 0,
+            last_timestamp: clock,
+            relay: None,
+        }
+    }
+
+    /// Moves the media clock by one 20 ms frame.
+    pub(crate) fn tick(&mut self) {
+        self.clock = self.clock.wrapping_add(FRAME as u32);
+    }
+
+    /// What a sample that leaves now is stamped: never before one that has left.
+    pub(crate) fn now(&mut self) -> u32 {
+        if is_newer(self.end, self.clock) {
+            self.clock = self.end;
+        }
+        self.clock
+    }
+
+    /// The next audio packet from `timestamp` on, `samples` long. Marks the start of a talkspurt (RFC 3551 §4.1).
+    pub(crate) fn audio(&mut self, payload_type: u8, timestamp: u32, samples: usize) -> Header {
+        let marker = !self.talking || timestamp != self.end;
+        self.talking = true;
+        self.relay = None;
+        self.end = timestamp.wrapping_add(samples as u32);
+        self.next(payload_type, timestamp, marker, samples)
+    }
+
+    /// The next telephone-event packet; its timestamp is the event's start for all its packets (RFC 4733 §2.2).
+    pub(crate) fn event(&mut self, payload_type: u8, timestamp: u32, marker: bool) -> Header {
+        self.talking = false;
+        self.relay = None;
+        self.next(payload_type, timestamp, marker, 4)
+    }
+
+    /// Silence, in the sense that nothing is sent: the next audio starts a talkspurt.
+    pub(crate) fn pause(&mut self) {
+        self.talking = false;
+        self.relay = None;
+    }
+
+    fn next(&mut self, payload_type: u8, timestamp: u32, marker: bool, octets: usize) -> Header {
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.wrapping_add(1);
+        self.count(timestamp, octets);
+        Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: super::FIXED..super::FIXED + octets }
+    }
+
+    fn count(&mut self, timestamp: u32, octets: usize) {
+        self.packets += 1;
+        self.octets += octets as u64;
+        self.last_timestamp = timestamp;
+    }
+
+    /// Maps another leg's packet onto this line, gaps and order kept, so that its receiver sees the same losses.
+    /// `samples` is 0 for a telephone-event. `None` when it belongs before the place where relaying began.
+    pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, samples: usize) -> Option<Header> {
+        let now = self.now();
+        let octets = from.payload.len();
+        let next_sequence = self.next_sequence;
+        let mut marker = from.marker;
+        let relay = match &mut self.relay {
+            Some(relay) if relay.ssrc == from.ssrc => relay,
+            other => {
+                marker = samples > 0 || marker;
+                other.insert(Relay {
+                    ssrc: from.ssrc,
+                    sequence_offset: next_sequence.wrapping_sub(from.sequence),
+                    timestamp_offset: now.wrapping_sub(from.timestamp),
+                    first: from.sequence,
+                    packets: 0,
+                })
+            }
+        };
+        // Late ones of before the start would take sequence numbers that have been used. Once far past, the
+        // 16-bit distance says nothing and nothing that late comes.
+        if relay.packets < 1_000 && from.sequence.wrapping_sub(relay.first).cast_signed() < 0 {
+            return None;
+        }
+        relay.packets = relay.packets.saturating_add(1);
+        let sequence = from.sequence.wrapping_add(relay.sequence_offset);
+        let timestamp = from.timestamp.wrapping_add(relay.timestamp_offset);
+        let after = sequence.wrapping_add(1);
+        if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
+            self.next_sequence = after;
+        }
+        let end = timestamp.wrapping_add(samples as u32);
+        if is_newer(end, self.end) {
+            self.end = end;
+        }
+        self.talking = samples > 0;
+        self.count(timestamp, octets);
+        Some(Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: from.payload.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(sequence: u16, timestamp: u32) -> Header {
+        Header { marker: false, payload_type: 8, sequence, timestamp, ssrc: 5, payload: 12..172 }
+    }
+
+    #[test]
+    fn sequence_and_timestamp_stay_on_one_line_from_prompt_to_relay_and_back() {
+        let mut sender = Sender::new(1);
+        sender.tick();
+        let now = sender.now();
+        let first = sender.audio(0, now, 160);
+        assert!(first.marker);
+        sender.tick();
+        let relayed = sender.relayed(&packet(900, 77_000), 0, 160).unwrap();
+        assert!(relayed.marker);
+        assert_eq!(relayed.sequence, first.sequence.wrapping_add(1));
+        assert_eq!(relayed.timestamp, first.timestamp.wrapping_add(160));
+        let gap = sender.relayed(&packet(903, 77_000 + 480), 0, 160).unwrap();
+        assert_eq!(gap.sequence, relayed.sequence.wrapping_add(3));
+        sender.tick();
+        let now = sender.now();
+        let last = sender.audio(0, now, 160);
+        assert_eq!(last.sequence, gap.sequence.wrapping_add(1));
+        assert!(!is_newer(gap.timestamp.wrapping_add(160), last.timestamp));
+    }
+
+    #[test]
+    fn a_packet_from_before_relaying_began_is_not_relayed() {
+        let mut sender = Sender::new(2);
+        assert!(sender.relayed(&packet(10, 1_600), 0, 160).is_some());
+        assert!(sender.relayed(&packet(9, 1_440), 0, 160).is_none());
+        assert!(sender.relayed(&packet(12, 1_920), 0, 160).is_some());
+        assert!(sender.relayed(&packet(11, 1_760), 0, 160).is_some());
+    }
+}

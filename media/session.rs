@@ -1,0 +1,706 @@
+//! One leg's media: its RTP both ways, and all that listens to it or speaks on it. Pure; [`crate::engine`] drives it.
+//!
+//! ```text
+//!   RTP in -> latch -> receiver -> dtmf | audio -> (mute) -> timeline -> recorders, taps
+//!                                                    \-> relay to the bridged session, or echo
+//!   digits > playback > source > relay | echo > silence -> sender -> RTP out -> timeline
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::codec::Codec;
+use crate::command::{Command, OpId, SessionKey};
+use crate::engine::{Counts, Flow, MediaClock, Network};
+use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
+use crate::latch::Latch;
+use crate::player::Playback;
+use crate::recorder::Recorder;
+use crate::rtp::dtmf::{DigitFrame, DigitSender, Detector};
+use crate::rtp::receiver::Receiver;
+use crate::rtp::rtcp::{self, Said, SenderInfo};
+use crate::rtp::sender::Sender;
+use crate::rtp::{FIXED, FRAME, Header, is_rtcp};
+use crate::sdp::MediaPlan;
+use crate::source::SourcePlayer;
+use crate::tap::Tap;
+use crate::timeline::Timeline;
+use crate::tone::{Tone, ToneGenerator};
+use crate::writer::{Done, NewRecording, WriterHandle};
+
+/// Recorders and taps that a session takes, each.
+const SINKS: usize = 8;
+/// Frames between RTCP reports: 5 s (RFC 3550 §6.2).
+const REPORT_EVERY: u16 = 250;
+/// Frames without RTP after which the peer no longer counts as sending: 200 ms.
+const ALIVE: u16 = 10;
+/// Frames that a closed session waits for a sink that stays full: 10 s.
+const CLOSING: u16 = 500;
+
+/// What a received packet is, for whoever it is relayed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Audio(Codec),
+    Events,
+}
+
+/// What surrounds a session while it works.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) clock: &'a MediaClock,
+    pub(crate) network: &'a mut dyn Network,
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) slot: usize,
+}
+
+/// One leg's media.
+pub(crate) struct MediaSession {
+    pub(crate) key: SessionKey,
+    events: EventSink,
+    backlog: VecDeque<Event>,
+    plan: Option<MediaPlan>,
+    latch: Latch,
+    rtcp_learnt: Option<SocketAddr>,
+    receiver: Receiver,
+    sender: Sender,
+    detector: Detector,
+    playback: Option<Playback>,
+    digits: Option<Digits>,
+    source: Option<SourcePlayer>,
+    recorders: Vec<Recorder>,
+    /// Recordings whose files are not complete.
+    unfinished: usize,
+    taps: Vec<Tap>,
+    timelines: Option<Box<Timelines>>,
+    /// Whom it is bridged with.
+    pub(crate) peer: Option<SessionKey>,
+    pub(crate) echo: bool,
+    muted: bool,
+    relayed_any: bool,
+    send_silence: bool,
+    packing: Packing,
+    frames_since_rtp: u16,
+    report_in: u16,
+    /// Since the last report we sent something.
+    reported_packets: u64,
+    stats: Stats,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Its sockets are gone; it waits for its recordings and for its sink.
+    Closing { frames: u16, told: bool },
+}
+
+struct Digits {
+    op: OpId,
+    sender: DigitSender,
+    timestamp: u32,
+    /// For a peer without telephone-events.
+    tone: Option<ToneGenerator>,
+}
+
+struct Timelines {
+    inbound: Timeline,
+    outbound: Timeline,
+}
+
+/// Frames gathered for a packet of more than one.
+struct Packing {
+    packet: [u8; FIXED + 3 * FRAME],
+    frames: usize,
+    timestamp: u32,
+}
+
+impl MediaSession {
+    pub(crate) fn new(key: SessionKey, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
+        MediaSession {
+            key,
+            events,
+            backlog: VecDeque::new(),
+            plan: None,
+            latch: Latch::default(),
+            rtcp_learnt: None,
+            receiver: Receiver::default(),
+            sender: Sender::new(seed),
+            detector: Detector::default(),
+            playback: None,
+            digits: None,
+            source: None,
+            recorders: Vec::new(),
+            unfinished: 0,
+            taps: Vec::new(),
+            timelines: None,
+            peer: None,
+            echo: false,
+            muted: false,
+            relayed_any: false,
+            send_silence,
+            packing: Packing { packet: [0; FIXED + 3 * FRAME], frames: 0, timestamp: 0 },
+            frames_since_rtp: u16::MAX,
+            report_in: REPORT_EVERY,
+            reported_packets: 0,
+            stats: Stats::default(),
+            state: State::Open,
+        }
+    }
+
+    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch.
+    pub(crate) fn apply(&mut self, plan: MediaPlan) {
+        if self.plan.as_ref() == Some(&plan) {
+            return;
+        }
+        self.latch.reopen(plan.remote);
+        self.rtcp_learnt = None;
+        self.packing.frames = 0;
+        self.plan = Some(plan);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state != State::Open
+    }
+
+    /// Whether nothing is left to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.state {
+            State::Open => false,
+            State::Closing { frames, told } => (told && self.backlog.is_empty()) || frames >= CLOSING,
+        }
+    }
+
+    // ---- packets ----
+
+    /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
+    pub(crate) fn handle_rtp(&mut self, from: SocketAddr, packet: &mut [u8], around: &mut Surroundings<'_>) -> Option<(Header, Heard)> {
+        if is_rtcp(packet) {
+            self.handle_rtcp(from, packet, around);
+            return None;
+        }
+        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else {
+            self.stats.dropped_malformed += 1;
+            around.counts.malformed += 1;
+            return None;
+        };
+        let heard = match plan.codec_of(header.payload_type) {
+            Some(codec) => Heard::Audio(codec),
+            None if plan.events == Some(header.payload_type) => Heard::Events,
+            None => {
+                self.stats.dropped_payload_type += 1;
+                around.counts.dropped += 1;
+                return None;
+            }
+        };
+        if !self.latch.admits(from, around.now) {
+            self.stats.dropped_stranger += 1;
+            around.counts.dropped += 1;
+            return None;
+        }
+        let first = self.receiver.packets == 0;
+        self.receiver.handle(&header, around.clock.samples(around.now));
+        self.frames_since_rtp = 0;
+        around.counts.packets_in += 1;
+        if first {
+            self.emit(Event::FirstPacket);
+        }
+        let payload = packet.get_mut(header.payload.clone())?;
+        match heard {
+            Heard::Events => {
+                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload) {
+                    self.emit(Event::Dtmf { digit, duration_ms });
+                }
+                // A muted leg's keys are reported but not passed on.
+                (!self.muted).then_some((header, heard))
+            }
+            Heard::Audio(codec) => {
+                if self.muted {
+                    payload.fill(codec.silence());
+                } else if let Some(timelines) = &mut self.timelines {
+                    timelines.inbound.write(header.timestamp, codec, payload);
+                }
+                Some((header, heard))
+            }
+        }
+    }
+
+    /// Takes one datagram of the RTCP port.
+    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &[u8], around: &mut Surroundings<'_>) {
+        // Only from the host that talks RTP; its port is what it is, behind NAT.
+        if self.latch.target().is_some_and(|target| target.ip() != from.ip()) {
+            self.stats.dropped_stranger += 1;
+            around.counts.dropped += 1;
+            return;
+        }
+        let now = around.clock.ntp(around.now) >> 16;
+        let (receiver, stats) = (&mut self.receiver, &mut self.stats);
+        let well_formed = rtcp::read(packet, self.sender.ssrc, |said| match said {
+            Said::SenderReport { ssrc, ntp_middle } => receiver.handle_sender_report(ssrc, ntp_middle, now),
+            Said::About(block) => {
+                stats.lost_by_peer = block.cumulative_lost.into();
+                if block.last_sr != 0 {
+                    // In 1/65,536 s (RFC 3550 §6.4.1); a clock that ran backwards gives nonsense, which is left out.
+                    let trip = (now as u32).wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_sr);
+                    if trip < 65_536 * 10 {
+                        stats.round_trip_ms = Some(trip as f32 / 65.536);
+                    }
+                }
+            }
+            Said::Bye => {}
+        });
+        if well_formed {
+            self.rtcp_learnt = Some(from);
+        } else {
+            self.stats.dropped_malformed += 1;
+            around.counts.malformed += 1;
+        }
+    }
+
+    /// Sends another session's packet (or, for echo, its own) to this session's peer, patched in place.
+    pub(crate) fn relay(&mut self, from: &Header, heard: Heard, packet: &mut [u8], around: &mut Surroundings<'_>) {
+        let busy = self.playback.is_some() || self.digits.is_some();
+        let target = self.latch.target();
+        let (Some(plan), Some(target), false) = (&self.plan, target, busy) else {
+            return self.not_relayed(around);
+        };
+        let payload_type = match heard {
+            Heard::Audio(_) => Some(plan.payload_type),
+            Heard::Events => plan.events,
+        };
+        let (Some(payload_type), true) = (payload_type, plan.sends) else { return self.not_relayed(around) };
+        if self.packing.frames > 0 {
+            self.flush_packing(around);
+        }
+        let Some(plan) = &self.plan else { return };
+        let samples = if let Heard::Audio(_) = heard { from.payload.len() } else { 0 };
+        let Some(header) = self.sender.relayed(from, payload_type, samples) else {
+            return self.not_relayed(around);
+        };
+        let Some(payload) = packet.get_mut(header.payload.clone()) else { return };
+        if let Heard::Audio(codec) = heard {
+            codec.transcode(plan.codec, payload);
+            if let Some(timelines) = &mut self.timelines {
+                timelines.outbound.write(header.timestamp, plan.codec, payload);
+            }
+        }
+        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
+        let start = header.payload.start - FIXED;
+        let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
+        header.write(packet);
+        around.network.send(around.slot, Flow::Rtp, target, packet);
+        around.counts.packets_out += 1;
+        around.counts.relayed += 1;
+        self.relayed_any = true;
+    }
+
+    fn not_relayed(&mut self, around: &mut Surroundings<'_>) {
+        self.stats.not_relayed += 1;
+        around.counts.dropped += 1;
+        // What comes next starts a new stretch.
+        self.sender.pause();
+    }
+
+    // ---- commands ----
+
+    /// Takes a command that concerns this session alone; bridging is the engine's.
+    pub(crate) fn handle_command(&mut self, command: Command, writer: &WriterHandle, done: &Done) {
+        if self.is_closing() {
+            return;
+        }
+        match command {
+            Command::Play { op, audio, loops } => self.play(Playback::audio(op, audio, loops)),
+            Command::Tone { op, tone } => self.play(Playback::tone(op, tone)),
+            Command::SendDigits { op, digits, duration_ms } => {
+                let sender = DigitSender::new(&digits, duration_ms);
+                if let Some(before) = self.digits.replace(Digits { op, sender, timestamp: 0, tone: None }) {
+                    self.emit(Event::Finished { op: before.op, reason: FinishReason::Stopped });
+                }
+            }
+            Command::Stop { op } => {
+                if self.playback.take_if(|playback| playback.op == op).is_some()
+                    || self.digits.take_if(|digits| digits.op == op).is_some()
+                {
+                    self.emit(Event::Finished { op, reason: FinishReason::Stopped });
+                }
+            }
+            Command::Record { op, spec } => self.record(op, spec, writer, done),
+            Command::PauseRecording { op } => self.pause_recording(op, true),
+            Command::ResumeRecording { op } => self.pause_recording(op, false),
+            Command::StopRecording { op } => {
+                if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
+                    let recorder = self.recorders.swap_remove(index);
+                    let drain = self.timelines.as_ref().map(|both| (&both.inbound, &both.outbound));
+                    recorder.finish(RecordingReason::Stopped, drain);
+                    writer.wake();
+                    self.drop_unused_timelines();
+                }
+            }
+            Command::Tap { op, tracks, sink } => {
+                if self.taps.len() < SINKS {
+                    self.taps.push(Tap::new(op, tracks, sink));
+                    self.need_timelines();
+                }
+            }
+            Command::Untap { op } => {
+                self.taps.retain(|tap| tap.op != op);
+                self.drop_unused_timelines();
+            }
+            Command::Source { op, source } => self.source = Some(SourcePlayer::new(op, source)),
+            Command::Unsource { op } => {
+                self.source.take_if(|source| source.op == op);
+            }
+            Command::Echo(on) => {
+                self.echo = on;
+                self.relayed_any = false;
+            }
+            Command::Mute { inbound } => self.muted = inbound,
+            Command::Bridge { .. } | Command::Unbridge => {}
+        }
+    }
+
+    /// The bridge begins, or ends.
+    pub(crate) fn set_peer(&mut self, peer: Option<SessionKey>) {
+        self.peer = peer;
+        self.relayed_any = false;
+        self.sender.pause();
+    }
+
+    fn play(&mut self, playback: Playback) {
+        if let Some(before) = self.playback.replace(playback) {
+            self.emit(Event::Finished { op: before.op, reason: FinishReason::Stopped });
+        }
+    }
+
+    fn record(&mut self, op: OpId, spec: crate::command::RecordSpec, writer: &WriterHandle, done: &Done) {
+        let failed = |spec: crate::command::RecordSpec, why: &str| Event::RecordingFinished {
+            op,
+            reason: RecordingReason::Error(why.to_owned()),
+            duration: std::time::Duration::ZERO,
+            path: spec.path,
+            bytes: 0,
+        };
+        if self.recorders.len() >= SINKS {
+            self.emit(failed(spec, "the session has eight recordings already"));
+            return;
+        }
+        let (recorder, feed) = Recorder::new(op, &spec);
+        let new = NewRecording { key: self.key, op, spec: spec.clone(), feed, done: Arc::clone(done) };
+        if !writer.start(new) {
+            self.emit(failed(spec, "too many recordings wait to be opened"));
+            return;
+        }
+        self.unfinished += 1;
+        self.recorders.push(recorder);
+        self.need_timelines();
+    }
+
+    fn pause_recording(&mut self, op: OpId, paused: bool) {
+        for recorder in self.recorders.iter_mut().filter(|recorder| recorder.op == op) {
+            recorder.pause(paused);
+        }
+    }
+
+    /// The writer has completed a file.
+    pub(crate) fn handle_recorded(&mut self, event: Event) {
+        self.unfinished = self.unfinished.saturating_sub(1);
+        self.emit(event);
+    }
+
+    fn need_timelines(&mut self) {
+        self.timelines
+            .get_or_insert_with(|| Box::new(Timelines { inbound: Timeline::new(), outbound: Timeline::new() }));
+    }
+
+    fn drop_unused_timelines(&mut self) {
+        if self.recorders.is_empty() && self.taps.is_empty() {
+            self.timelines = None;
+        }
+    }
+
+    /// Ends all work: RTCP BYE goes out, recordings end; the session stays until they are complete.
+    pub(crate) fn close(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) {
+        if self.is_closing() {
+            return;
+        }
+        if self.packing.frames > 0 {
+            self.flush_packing(around);
+        }
+        self.send_report(true, around);
+        let drain = self.timelines.as_ref().map(|both| (&both.inbound, &both.outbound));
+        for recorder in self.recorders.drain(..) {
+            recorder.finish(RecordingReason::Stopped, drain);
+        }
+        writer.wake();
+        self.timelines = None;
+        self.taps.clear();
+        self.source = None;
+        self.playback = None;
+        self.digits = None;
+        self.state = State::Closing { frames: 0, told: false };
+    }
+
+    // ---- the media clock ----
+
+    /// One 20 ms frame. False when the session must be closed: its sink has stayed full for too long.
+    pub(crate) fn handle_tick(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) -> bool {
+        self.retry_backlog();
+        if let State::Closing { frames, told } = self.state {
+            let told = told || self.unfinished == 0;
+            if told != matches!(self.state, State::Closing { told: true, .. }) {
+                let stats = self.stats();
+                self.emit(Event::Closed { stats });
+            }
+            self.state = State::Closing { frames: frames.saturating_add(u16::from(told)), told };
+            return true;
+        }
+        self.sender.tick();
+        self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
+        self.speak(around);
+        if self.timelines.is_some() {
+            self.listen(writer);
+        }
+        self.report_in -= 1;
+        if self.report_in == 0 {
+            self.report_in = REPORT_EVERY;
+            self.send_report(false, around);
+        }
+        self.backlog.len() <= BACKLOG
+    }
+
+    /// Sends this frame's audio, from whatever comes first.
+    fn speak(&mut self, around: &mut Surroundings<'_>) {
+        let Some(plan) = &self.plan else { return };
+        let codec = plan.codec;
+        // Until it is known where to, a prompt waits; on hold it goes on unheard.
+        if plan.remote.is_none() && self.latch.target().is_none() && plan.sends {
+            return;
+        }
+        let mut octets = [0; FRAME];
+        if self.digits.is_some() && self.speak_digit(codec, around) {
+            self.hold_source();
+            return;
+        }
+        if let Some(playback) = &mut self.playback {
+            let mut samples = [0; FRAME];
+            if playback.next_frame(&mut samples) {
+                codec.encode(&samples, &mut octets);
+                self.send_frame(&octets, around);
+                self.hold_source();
+                return;
+            }
+            let op = playback.op;
+            self.playback = None;
+            self.emit(Event::Finished { op, reason: FinishReason::Completed });
+        }
+        if let Some(mut source) = self.source.take() {
+            let op = source.op;
+            let filled = source.next_frame(codec, &mut octets, |name| self.emit(Event::MarkReached { op, name }));
+            self.source = Some(source);
+            if filled > 0 {
+                self.send_frame(&octets, around);
+                return;
+            }
+        }
+        let passes = self.relayed_any && (self.peer.is_some() || self.echo);
+        if self.send_silence && !passes {
+            octets.fill(codec.silence());
+            self.send_frame(&octets, around);
+        } else {
+            if self.packing.frames > 0 {
+                self.flush_packing(around);
+            }
+            if !passes {
+                self.sender.pause();
+            }
+        }
+    }
+
+    fn hold_source(&mut self) {
+        if let Some(mut source) = self.source.take() {
+            let op = source.op;
+            source.hold(|name| self.emit(Event::MarkReached { op, name }));
+            self.source = Some(source);
+        }
+    }
+
+    /// True when the frame is taken by a key press.
+    fn speak_digit(&mut self, codec: Codec, around: &mut Surroundings<'_>) -> bool {
+        let Some(digits) = &mut self.digits else { return false };
+        let frame = digits.sender.next_frame();
+        let (event, end, duration, first) = match frame {
+            DigitFrame::Gap => return false,
+            DigitFrame::Done => {
+                let op = digits.op;
+                self.digits = None;
+                self.emit(Event::Finished { op, reason: FinishReason::Completed });
+                return false;
+            }
+            DigitFrame::Event { event, end, duration, first } => (event, end, duration, first),
+        };
+        if self.packing.frames > 0 {
+            self.flush_packing(around);
+        }
+        let (Some(plan), Some(digits)) = (&self.plan, &mut self.digits) else { return false };
+        let Some(payload_type) = plan.events else {
+            // In the audio itself; the retransmitted ends are the gap.
+            if first {
+                let key = crate::rtp::dtmf::key(event).unwrap_or('0');
+                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds: u16::MAX }));
+            }
+            let mut samples = [0; FRAME];
+            if let Some(tone) = digits.tone.as_mut().filter(|_| !end) {
+                tone.next_frame(&mut samples);
+            }
+            let mut octets = [0; FRAME];
+            codec.encode(&samples, &mut octets);
+            self.send_frame(&octets, around);
+            return true;
+        };
+        if first {
+            digits.timestamp = self.sender.now();
+        }
+        let (Some(target), true) = (self.latch.target(), plan.sends) else { return true };
+        let header = self.sender.event(payload_type, digits.timestamp, first);
+        let mut packet = [0; FIXED + 4];
+        header.write(&mut packet);
+        if let Some(payload) = packet.last_chunk_mut::<4>() {
+            let [high, low] = duration.to_be_bytes();
+            // Volume 10: -10 dBm0, as phones send.
+            *payload = [event, if end { 0x8A } else { 0x0A }, high, low];
+        }
+        around.network.send(around.slot, Flow::Rtp, target, &packet);
+        around.counts.packets_out += 1;
+        true
+    }
+
+    /// Sends one frame of the negotiated codec, or packs it with others.
+    fn send_frame(&mut self, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
+        let Some(plan) = &self.plan else { return };
+        let (frames, sends, codec) = (usize::from(plan.frames), plan.sends, plan.codec);
+        if self.packing.frames == 0 {
+            self.packing.timestamp = self.sender.now();
+        }
+        let timestamp = self.packing.timestamp.wrapping_add((self.packing.frames * FRAME) as u32);
+        if let Some(timelines) = &mut self.timelines {
+            timelines.outbound.write(timestamp, codec, octets);
+        }
+        if !sends {
+            self.sender.pause();
+            return;
+        }
+        let start = FIXED + self.packing.frames * FRAME;
+        if let Some(place) = self.packing.packet.get_mut(start..start + FRAME) {
+            place.copy_from_slice(octets);
+            self.packing.frames += 1;
+        }
+        if self.packing.frames >= frames {
+            self.flush_packing(around);
+        }
+    }
+
+    fn flush_packing(&mut self, around: &mut Surroundings<'_>) {
+        let samples = std::mem::take(&mut self.packing.frames) * FRAME;
+        let (Some(plan), Some(target)) = (&self.plan, self.latch.target()) else { return };
+        let header = self.sender.audio(plan.payload_type, self.packing.timestamp, samples);
+        let Some(packet) = self.packing.packet.get_mut(..FIXED + samples) else { return };
+        header.write(packet);
+        around.network.send(around.slot, Flow::Rtp, target, packet);
+        around.counts.packets_out += 1;
+    }
+
+    /// Gives this frame of both tracks to recorders and taps.
+    fn listen(&mut self, writer: &WriterHandle) {
+        let Some(mut timelines) = self.timelines.take() else { return };
+        let native = self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec);
+        let alive = self.frames_since_rtp < ALIVE;
+        let (mut inbound, mut outbound) = ([0; FRAME], [0; FRAME]);
+        if !self.taps.is_empty() {
+            timelines.inbound.read_tap(&mut inbound);
+            timelines.outbound.read_tap(&mut outbound);
+            self.taps.retain(|tap| !tap.is_abandoned());
+            let mut taps = std::mem::take(&mut self.taps);
+            for tap in &mut taps {
+                if let Some(dropped_ms) = tap.handle_frame(&inbound, &outbound, native) {
+                    self.emit(Event::StreamOverflow { op: tap.op, dropped_ms });
+                }
+            }
+            self.taps = taps;
+        }
+        if !self.recorders.is_empty() {
+            timelines.inbound.read_recorder(0, &mut inbound);
+            timelines.outbound.read_recorder(0, &mut outbound);
+            let mut index = 0;
+            while let Some(recorder) = self.recorders.get_mut(index) {
+                match recorder.handle_frame(&inbound, &outbound, alive) {
+                    None => index += 1,
+                    Some(reason) => {
+                        self.recorders.swap_remove(index).finish(reason, None);
+                        writer.wake();
+                    }
+                }
+            }
+        }
+        timelines.inbound.tick();
+        timelines.outbound.tick();
+        self.timelines = Some(timelines);
+        self.drop_unused_timelines();
+    }
+
+    // ---- reports and events ----
+
+    fn send_report(&mut self, bye: bool, around: &mut Surroundings<'_>) {
+        let Some(plan) = &self.plan else { return };
+        let target = self.rtcp_learnt.or_else(|| {
+            // Behind NAT the signalled address is of no use; the port after the learnt one is the best guess.
+            let learnt = self.latch.learnt().filter(|learnt| Some(*learnt) != plan.remote);
+            learnt.map(|learnt| SocketAddr::new(learnt.ip(), learnt.port().saturating_add(1))).or(plan.remote_rtcp)
+        });
+        let Some(target) = target else { return };
+        let ntp = around.clock.ntp(around.now);
+        let sending = self.sender.packets > self.reported_packets;
+        self.reported_packets = self.sender.packets;
+        let info = sending.then(|| SenderInfo {
+            ntp,
+            timestamp: self.sender.now(),
+            packets: self.sender.packets as u32,
+            octets: self.sender.octets as u32,
+        });
+        let block = self.receiver.report_block(ntp >> 16);
+        let mut packet = [0; rtcp::LONGEST];
+        let length = rtcp::write_report(self.sender.ssrc, info, block, bye, &mut packet);
+        if let Some(packet) = packet.get(..length) {
+            around.network.send(around.slot, Flow::Rtcp, target, packet);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            packets_in: self.receiver.packets,
+            octets_in: self.receiver.octets,
+            packets_out: self.sender.packets,
+            octets_out: self.sender.octets,
+            lost: self.receiver.lost().into(),
+            jitter_ms: self.receiver.jitter_ms(),
+            ..self.stats
+        }
+        .with_mos()
+    }
+
+    fn emit(&mut self, event: Event) {
+        if !self.backlog.is_empty() || (self.events)(self.key, event.clone()).is_err() {
+            // Past the bound the next tick closes the session; until then at most a tick's events more are kept.
+            self.backlog.push_back(event);
+        }
+    }
+
+    fn retry_backlog(&mut self) {
+        while let Some(event) = self.backlog.front() {
+            if (self.events)(self.key, event.clone()).is_err() {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`].
+//!
+//! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
+//! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
+//! larger key to the other; sessions and sockets are owned values in that message.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll};
+
+use crate::command::{Command, SessionKey};
+use crate::engine::{Core, Counts, Flow, Network, Outcome};
+use crate::event::Event;
+use crate::ports::Sockets;
+use crate::sdp::MediaPlan;
+use crate::session::MediaSession;
+use crate::writer::{Done, WriterHandle};
+
+/// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
+const WAITING: usize = 8_192;
+/// Messages held for one session while it moves; beyond, it is closed.
+const HELD: usize = 256;
+/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each.
+const ROUNDS: usize = 16;
+/// Largest datagram; longer ones are cut off and then refused or relayed short.
+const DATAGRAM: usize = 2_048;
+/// How long a worker without sessions sleeps.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What all workers and the engine's handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inboxes: Vec<Inbox>,
+    /// The home of each session that has not ended. Bounded by the ports.
+    pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
+    pub(crate) published: Vec<Published>,
+}
+
+impl Shared {
+    pub(crate) fn home(&self, key: SessionKey) -> Option<usize> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    /// To a session's home, always taken.
+    fn post_home(&self, key: SessionKey, message: Message) {
+        if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
+            inbox.post(message);
+        }
+    }
+
+    fn post(&self, worker: usize, message: Message) {
+        if let Some(inbox) = self.inboxes.get(worker) {
+            inbox.post(message);
+        }
+    }
+
+    /// How a recording's end finds its session, wherever that is then.
+    pub(crate) fn done(self: &Arc<Shared>) -> Done {
+        let shared = Arc::clone(self);
+        Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
+    }
+}
+
+/// A worker's totals, written by it alone.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) sessions: AtomicU64,
+    pub(crate) packets_in: AtomicU64,
+    pub(crate) packets_out: AtomicU64,
+    pub(crate) relayed: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) malformed: AtomicU64,
+}
+
+/// A worker's messages. Bounded for those from outside; what workers send each other is bounded by the sessions.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<VecDeque<Message>>,
+    wake: OwnedFd,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> io::Result<Inbox> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake })
+    }
+
+    /// False when too many wait.
+    pub(crate) fn try_post(&self, message: Message) -> bool {
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.len() >= WAITING {
+                return false;
+            }
+            queue.push_back(message);
+        }
+        self.wake();
+        true
+    }
+
+    /// For messages that must not be lost: opening, plans, closing, moves.
+    pub(crate) fn post(&self, message: Message) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A full counter has woken it already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn take(&self) -> VecDeque<Message> {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a worker is told.
+pub(crate) enum Message {
+    Open { session: Box<MediaSession>, sockets: Sockets },
+    Plan { key: SessionKey, plan: MediaPlan },
+    Command { key: SessionKey, command: Command },
+    Close { key: SessionKey },
+    Recorded { key: SessionKey, event: Event },
+    /// To a session's home: move it to worker `to` and bridge it there.
+    Bring { key: SessionKey, to: usize, with: SessionKey },
+    /// To where a session is: send it home, to be moved on.
+    Return { key: SessionKey },
+    /// A session that moves.
+    Arrive { session: Box<MediaSession>, sockets: Option<Sockets>, bridge: Option<SessionKey> },
+    /// To a session's home: it has ended elsewhere.
+    Gone { key: SessionKey },
+    Shutdown,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Message")
+    }
+}
+
+/// Where a session that this worker is home to has gone.
+enum Away {
+    At(usize),
+    Moving { to: usize, with: SessionKey, held: Vec<Message> },
+}
+
+/// One media thread.
+pub(crate) struct Worker {
+    number: usize,
+    shared: Arc<Shared>,
+    core: Core,
+    sockets: Table,
+    away: HashMap<SessionKey, Away>,
+    stopping: bool,
+}
+
+impl Worker {
+    #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
+    pub(crate) fn new(number: usize, shared: Arc<Shared>, writer: WriterHandle) -> io::Result<Worker> {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // NTP counts from 1900 (RFC 5905 §6).
+        let seconds = wall.as_secs().wrapping_add(2_208_988_800);
+        let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
+        let core = Core::new(Instant::now(), ntp, writer, shared.done());
+        let sockets = Table { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, slots: Vec::new() };
+        Ok(Worker { number, shared, core, sockets, away: HashMap::new(), stopping: false })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
+    pub(crate) fn run(mut self) {
+        let mut events = vec![epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1_024];
+        let mut datagram = [0; DATAGRAM];
+        loop {
+            let woken = self.sleep(Instant::now());
+            let now = Instant::now();
+            if now >= self.core.poll_timeout() {
+                self.drain_sockets(now, &mut events, &mut datagram);
+                self.tick(now);
+            }
+            if woken {
+                self.drain_inbox(now);
+            }
+            if self.stopping && self.core.is_empty() {
+                self.publish();
+                return;
+            }
+        }
+    }
+
+    /// Until the next tick or message; true for a message.
+    fn sleep(&self, now: Instant) -> bool {
+        let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
+        let left =
+            if self.core.is_empty() { IDLE } else { self.core.poll_timeout().saturating_duration_since(now) };
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN)];
+        matches!(rustix::event::poll(&mut wake, Some(&timeout)), Ok(1..))
+    }
+
+    fn drain_sockets(&mut self, now: Instant, events: &mut [epoll::Event], datagram: &mut [u8; DATAGRAM]) {
+        if self.core.is_empty() {
+            return;
+        }
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        for _ in 0..ROUNDS {
+            let Ok(count) = epoll::wait(&self.sockets.epoll, &mut *events, Some(&none)) else { return };
+            for event in events.iter().take(count) {
+                let data = event.data.u64();
+                let slot = (data >> 1) as usize;
+                let flow = if data & 1 == 0 { Flow::Rtp } else { Flow::Rtcp };
+                let Some(socket) = self.sockets.socket(slot, flow) else { continue };
+                // An ICMP error of an earlier packet comes out here; reading it clears it.
+                if let Ok((length, from)) = socket.recv_from(datagram) {
+                    let Some(packet) = datagram.get_mut(..length) else { continue };
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    self.core.handle_packet(now, slot, flow, from, packet, &mut self.sockets);
+                }
+            }
+            if count == 0 {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let (shared, away, number) = (&self.shared, &mut self.away, self.number);
+        self.core.handle_tick(now, &mut self.sockets, |key| {
+            let home = shared.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            away.remove(&key);
+            if let Some(home) = home.filter(|home| *home != number) {
+                shared.post(home, Message::Gone { key });
+            }
+        });
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let Some(published) = self.shared.published.get(self.number) else { return };
+        let Counts { packets_in, packets_out, relayed, dropped, malformed } = self.core.counts;
+        published.sessions.store(self.core.len() as u64, Ordering::Relaxed);
+        published.packets_in.store(packets_in, Ordering::Relaxed);
+        published.packets_out.store(packets_out, Ordering::Relaxed);
+        published.relayed.store(relayed, Ordering::Relaxed);
+        published.dropped.store(dropped, Ordering::Relaxed);
+        published.malformed.store(malformed, Ordering::Relaxed);
+    }
+
+    fn drain_inbox(&mut self, now: Instant) {
+        let Some(inbox) = self.shared.inboxes.get(self.number) else { return };
+        for message in inbox.take() {
+            self.handle(now, message);
+        }
+    }
+
+    fn handle(&mut self, now: Instant, message: Message) {
+        let key = match &message {
+            Message::Plan { key, .. }
+            | Message::Command { key, .. }
+            | Message::Close { key }
+            | Message::Recorded { key, .. }
+            | Message::Bring { key, .. } => *key,
+            Message::Open { .. } | Message::Return { .. } | Message::Arrive { .. } | Message::Gone { .. } | Message::Shutdown => {
+                return self.handle_own(now, message);
+            }
+        };
+        if self.core.has(key) {
+            return self.handle_here(now, message);
+        }
+        let overflow = match self.away.get_mut(&key) {
+            None => false,
+            Some(Away::At(worker)) => {
+                let worker = *worker;
+                match message {
+                    Message::Bring { to, with, .. } if to == worker => {
+                        self.shared.post(worker, Message::Command { key, command: Command::Bridge { with } });
+                    }
+                    Message::Bring { to, with, .. } => {
+                        self.away.insert(key, Away::Moving { to, with, held: Vec::new() });
+                        self.shared.post(worker, Message::Return { key });
+                    }
+                    message => self.shared.post(worker, message),
+                }
+                false
+            }
+            Some(Away::Moving { held, .. }) => {
+                held.push(message);
+                held.len() == HELD
+            }
+        };
+        if overflow && let Some(Away::Moving { held, .. }) = self.away.get_mut(&key) {
+            held.clear();
+            held.push(Message::Close { key });
+        }
+    }
+
+    /// For a session that is here.
+    fn handle_here(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Plan { key, plan } => {
+                self.core.apply(key, plan);
+            }
+            Message::Command { key, command } => match self.core.handle_command(key, command) {
+                Outcome::Done | Outcome::Unknown(_) => {}
+                Outcome::PeerElsewhere(with) if key < with => {
+                    self.shared.post_home(with, Message::Bring { key: with, to: self.number, with: key });
+                }
+                // The one with the larger key moves, whoever is told: two orders at once then agree.
+                Outcome::PeerElsewhere(with) => {
+                    self.shared.post_home(with, Message::Command { key: with, command: Command::Bridge { with: key } });
+                }
+            },
+            Message::Close { key } => self.core.close(now, key, &mut self.sockets),
+            Message::Recorded { key, event } => {
+                self.core.handle_recorded(key, event);
+            }
+            Message::Bring { key, to, with } if to == self.number => {
+                self.handle_here(now, Message::Command { key, command: Command::Bridge { with } });
+            }
+            Message::Bring { key, to, with } => {
+                if let Some((session, sockets)) = self.take_out(key) {
+                    self.away.insert(key, Away::At(to));
+                    self.shared.post(to, Message::Arrive { session, sockets, bridge: Some(with) });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_own(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Open { session, sockets } => self.take_in(*session, Some(sockets)),
+            Message::Return { key } => {
+                if let Some((session, sockets)) = self.take_out(key) {
+                    self.shared.post_home(key, Message::Arrive { session, sockets, bridge: None });
+                }
+            }
+            Message::Arrive { session, sockets, bridge } => self.arrive(now, session, sockets, bridge),
+            Message::Gone { key } => {
+                self.away.remove(&key);
+            }
+            Message::Shutdown => {
+                self.stopping = true;
+                self.core.close_all(now, &mut self.sockets);
+            }
+            _ => {}
+        }
+    }
+
+    fn arrive(&mut self, now: Instant, session: Box<MediaSession>, sockets: Option<Sockets>, bridge: Option<SessionKey>) {
+        let key = session.key;
+        let (with, held) = match self.away.remove(&key) {
+            // On its way through its home.
+            Some(Away::Moving { to, with, held }) if to != self.number => {
+                self.away.insert(key, Away::At(to));
+                self.shared.post(to, Message::Arrive { session, sockets, bridge: Some(with) });
+                for message in held {
+                    self.handle(now, message);
+                }
+                return;
+            }
+            Some(Away::Moving { with, held, .. }) => (Some(with), held),
+            _ => (bridge, Vec::new()),
+        };
+        self.take_in(*session, sockets);
+        if let Some(with) = with {
+            self.handle_here(now, Message::Command { key, command: Command::Bridge { with } });
+        }
+        for message in held {
+            self.handle(now, message);
+        }
+        if self.stopping {
+            self.core.close(now, key, &mut self.sockets);
+        }
+    }
+
+    fn take_in(&mut self, session: MediaSession, sockets: Option<Sockets>) {
+        let key = session.key;
+        let slot = self.core.insert(session);
+        if let Some(sockets) = sockets
+            && let Err(error) = self.sockets.put(slot, sockets)
+        {
+            tracing::error!(%error, session = key.0, "a session's sockets cannot be watched");
+        }
+    }
+
+    fn take_out(&mut self, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
+        let (slot, session) = self.core.remove(key)?;
+        Some((Box::new(session), self.sockets.take(slot)))
+    }
+}
+
+/// The sockets of this worker's sessions, by slot.
+struct Table {
+    epoll: OwnedFd,
+    slots: Vec<Option<Sockets>>,
+}
+
+impl Table {
+    fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
+        for (socket, flow) in [(&sockets.rtp, 0), (&sockets.rtcp, 1)] {
+            let data = epoll::EventData::new_u64((slot as u64) << 1 | flow);
+            epoll::add(&self.epoll, socket.as_fd(), data, epoll::EventFlags::IN)?;
+        }
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(sockets);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, slot: usize) -> Option<Sockets> {
+        let sockets = self.slots.get_mut(slot)?.take()?;
+        for socket in [&sockets.rtp, &sockets.rtcp] {
+            let _ = epoll::delete(&self.epoll, socket.as_fd());
+        }
+        Some(sockets)
+    }
+
+    fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
+        let sockets = self.slots.get(slot)?.as_ref()?;
+        Some(match flow {
+            Flow::Rtp => &sockets.rtp,
+            Flow::Rtcp => &sockets.rtcp,
+        })
+    }
+}
+
+impl Network for Table {
+    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
+        if let Some(socket) = self.socket(slot, flow) {
+            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
+            let _ = socket.send_to(packet, to);
+        }
+    }
+
+    fn release(&mut self, slot: usize) {
+        self.take(slot);
+    }
+}
