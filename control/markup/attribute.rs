@@ -1,0 +1,151 @@
+//! Attribute values: typed, with a warning and the default where a value is of no use.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::{Callback, Method, Moment};
+
+use super::code;
+use super::element::Element;
+use super::reader::Reader;
+
+/// Most repetitions a document can ask for.
+const MAX_LOOPS: u32 = 1000;
+
+impl Reader<'_> {
+    /// A whole number within a range.
+    pub(crate) fn number(
+        &mut self,
+        element: &Element,
+        name: &str,
+        range: RangeInclusive<u64>,
+        code: u32,
+    ) -> Option<u64> {
+        let text = element.attribute(name)?.trim();
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                self.bad_value(element, name, code);
+                None
+            }
+        }
+    }
+
+    /// Whole seconds within a range.
+    pub(crate) fn seconds(
+        &mut self,
+        element: &Element,
+        name: &str,
+        range: RangeInclusive<u64>,
+        code: u32,
+    ) -> Option<Duration> {
+        self.number(element, name, range, code).map(Duration::from_secs)
+    }
+
+    /// `true` or `false`, in any case.
+    pub(crate) fn flag(&mut self, element: &Element, name: &str, default: bool, code: u32) -> bool {
+        let values = [("true", true), ("false", false)];
+        self.word(element, name, &values, default, code)
+    }
+
+    /// One of a few words, in any case.
+    pub(crate) fn word<T: Copy>(
+        &mut self,
+        element: &Element,
+        name: &str,
+        words: &[(&str, T)],
+        default: T,
+        code: u32,
+    ) -> T {
+        let Some(text) = element.attribute(name) else { return default };
+        let text = text.trim();
+        match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+            Some((_, value)) => *value,
+            None => {
+                self.bad_value(element, name, code);
+                default
+            }
+        }
+    }
+
+    /// `GET` or `POST`; `POST` if absent.
+    pub(crate) fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
+        self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
+    }
+
+    /// Keys out of `allowed`; empty is none of them.
+    pub(crate) fn keys<'e>(
+        &mut self,
+        element: &'e Element,
+        name: &str,
+        allowed: &str,
+        default: &'e str,
+        most: usize,
+        code: u32,
+    ) -> &'e str {
+        let Some(text) = element.attribute(name) else { return default };
+        let text = text.trim();
+        if text.len() <= most && text.chars().all(|key| allowed.contains(key)) {
+            text
+        } else {
+            self.bad_value(element, name, code);
+            default
+        }
+    }
+
+    /// How often: 1 if absent, `None` for ever (0).
+    pub(crate) fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
+        match self.number(element, "loop", 0..=u64::from(u32::MAX), code) {
+            None => Some(NonZeroU32::MIN),
+            Some(0) => None,
+            Some(number) => NonZeroU32::new(u32::try_from(number).unwrap_or(MAX_LOOPS).min(MAX_LOOPS)),
+        }
+    }
+
+    /// A standing order made of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Events not in `moments` are warned of;
+    /// without any it is `default`.
+    pub(crate) fn callback(
+        &mut self,
+        element: &Element,
+        prefix: &str,
+        moments: &[(&str, Moment)],
+        default: &[Moment],
+        event_code: u32,
+    ) -> Result<Option<Callback>, FetchFailure> {
+        let method = self.method(element, &format!("{prefix}Method"), code::SCHEMA);
+        let Some(target) = self.target(element.attribute(prefix), method, code::BAD_URL)? else { return Ok(None) };
+        let name = format!("{prefix}Event");
+        let mut wanted: Vec<Moment> = Vec::new();
+        for word in element.attribute(&name).unwrap_or_default().split([' ', ',', '\n', '\t']).filter(|w| !w.is_empty())
+        {
+            match moments.iter().find(|(known, _)| *known == word) {
+                Some((_, moment)) if wanted.contains(moment) => {}
+                Some((_, moment)) => wanted.push(*moment),
+                None => self.warn(event_code, format!("<{}> {name}: there is no event {word}", element.name)),
+            }
+        }
+        if wanted.is_empty() {
+            wanted.extend_from_slice(default);
+        }
+        Ok(Some(Callback { target, failover: None, moments: wanted }))
+    }
+
+    /// Name and value of every `Parameter` inside.
+    pub(crate) fn parameters(&mut self, element: &Element) -> Vec<(String, String)> {
+        let mut parameters = Vec::new();
+        for child in element.elements().filter(|child| child.name == "Parameter") {
+            match (child.attribute("name"), child.attribute("value")) {
+                (Some(name), value) => parameters.push((name.to_owned(), value.unwrap_or_default().to_owned())),
+                (None, _) => self.warn(code::SCHEMA, "<Parameter> without a name was skipped"),
+            }
+        }
+        parameters
+    }
+
+    pub(crate) fn bad_value(&mut self, element: &Element, name: &str, code: u32) {
+        let value: String = element.attribute(name).unwrap_or_default().chars().take(80).collect();
+        self.warn(code, format!("<{}> {name}=\"{value}\" is not allowed; the default is used", element.name));
+    }
+}

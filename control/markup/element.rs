@@ -1,0 +1,235 @@
+//! XML text to a tree of elements, within limits: no DTD, no entities beyond the five and numeric ones, no deep nesting.
+
+use quick_xml::XmlVersion;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::reader::Reader;
+
+/// How deep elements may nest, the root included. The deepest useful document is a `Gather` around SSML.
+const MAX_DEPTH: usize = 32;
+/// How many attributes one element may carry.
+const MAX_ATTRIBUTES: usize = 128;
+
+/// An element with everything in it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Element {
+    /// As written, prefix included; case matters.
+    pub(crate) name: String,
+    /// In document order, values unescaped.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// In document order.
+    pub(crate) children: Vec<Node>,
+}
+
+/// What an element holds.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Node {
+    /// Another element.
+    Element(Element),
+    /// Text, entities resolved, neighbours joined.
+    Text(String),
+}
+
+/// Why text is not a tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NotXml(pub(crate) String);
+
+impl Element {
+    /// Reads a document's root. Comments and processing instructions are dropped.
+    pub(crate) fn parse(text: &str) -> Result<Self, NotXml> {
+        let mut reader = Reader::from_str(text);
+        let mut open: Vec<Self> = Vec::new();
+        let mut root: Option<Self> = None;
+        loop {
+            let event = reader.read_event().map_err(|error| NotXml(error.to_string()))?;
+            match event {
+                Event::Start(start) => {
+                    if root.is_some() {
+                        return Err(NotXml("more than one root element".into()));
+                    }
+                    if open.len() >= MAX_DEPTH {
+                        return Err(NotXml(format!("elements nest deeper than {MAX_DEPTH}")));
+                    }
+                    open.push(Self::opened(&start)?);
+                }
+                Event::Empty(start) => {
+                    if open.len() >= MAX_DEPTH {
+                        return Err(NotXml(format!("elements nest deeper than {MAX_DEPTH}")));
+                    }
+                    close(Self::opened(&start)?, &mut open, &mut root)?;
+                }
+                Event::End(_) => {
+                    let element = open.pop().ok_or_else(|| NotXml("an element ends that never began".into()))?;
+                    close(element, &mut open, &mut root)?;
+                }
+                Event::Text(text) => push_text(&text.xml10_content(), &mut open)?,
+                Event::CData(text) => push_text(&text.xml10_content(), &mut open)?,
+                Event::GeneralRef(reference) => {
+                    let name = reference.xml10_content();
+                    if let Some(character) = reference.resolve_char_ref().map_err(|e| NotXml(e.to_string()))? {
+                        if !is_xml_character(character) {
+                            return Err(NotXml(format!("&{name}; is not allowed in XML")));
+                        }
+                        push_text(character.encode_utf8(&mut [0; 4]), &mut open)?;
+                    } else if let Some(text) = resolve_predefined_entity(&name) {
+                        push_text(text, &mut open)?;
+                    } else {
+                        return Err(NotXml(format!("entity &{name}; is not defined")));
+                    }
+                }
+                Event::DocType(_) => return Err(NotXml("a document type declaration is not allowed".into())),
+                Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
+                Event::Eof if open.is_empty() => return root.ok_or_else(|| NotXml("there is no root element".into())),
+                Event::Eof => {
+                    let name = open.pop().map(|element| element.name).unwrap_or_default();
+                    return Err(NotXml(format!("<{name}> is never closed")));
+                }
+            }
+        }
+    }
+
+    /// An attribute's value.
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Child elements.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = &Self> {
+        self.children.iter().filter_map(|node| match node {
+            Node::Element(element) => Some(element),
+            Node::Text(_) => None,
+        })
+    }
+
+    /// Its own text (not that of child elements), without white space around it.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for node in &self.children {
+            if let Node::Text(part) = node {
+                text.push_str(part);
+            }
+        }
+        text.trim().to_owned()
+    }
+
+    /// What it holds, written as XML again.
+    pub(crate) fn inner_xml(&self) -> String {
+        let mut out = String::new();
+        self.children.iter().for_each(|node| write_node(node, &mut out));
+        out
+    }
+
+    fn opened(start: &BytesStart<'_>) -> Result<Self, NotXml> {
+        let mut element = Self { name: name_of(start), ..Self::default() };
+        for attribute in start.attributes() {
+            let attribute = attribute.map_err(|error| NotXml(error.to_string()))?;
+            if element.attributes.len() >= MAX_ATTRIBUTES {
+                return Err(NotXml(format!("<{}> has more than {MAX_ATTRIBUTES} attributes", element.name)));
+            }
+            let value =
+                attribute.normalized_value(XmlVersion::Explicit1_0).map_err(|error| NotXml(error.to_string()))?;
+            element.attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
+        }
+        Ok(element)
+    }
+}
+
+fn name_of(start: &BytesStart<'_>) -> String {
+    start.name().as_ref().to_owned()
+}
+
+fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) -> Result<(), NotXml> {
+    match open.last_mut() {
+        Some(parent) => parent.children.push(Node::Element(element)),
+        None if root.is_some() => return Err(NotXml("more than one root element".into())),
+        None => *root = Some(element),
+    }
+    Ok(())
+}
+
+fn push_text(text: &str, open: &mut [Element]) -> Result<(), NotXml> {
+    let Some(element) = open.last_mut() else {
+        // Between the declaration and the root, and after the root, XML allows white space only.
+        return if text.trim().is_empty() { Ok(()) } else { Err(NotXml("text outside the root element".into())) };
+    };
+    if let Some(Node::Text(last)) = element.children.last_mut() {
+        last.push_str(text);
+    } else {
+        element.children.push(Node::Text(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// XML 1.0 §2.2, production `Char`.
+fn is_xml_character(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn write_node(node: &Node, out: &mut String) {
+    match node {
+        Node::Text(text) => out.push_str(&quick_xml::escape::escape(text.as_str())),
+        Node::Element(element) => {
+            out.push('<');
+            out.push_str(&element.name);
+            for (name, value) in &element.attributes {
+                out.push(' ');
+                out.push_str(name);
+                out.push_str("=\"");
+                out.push_str(&quick_xml::escape::escape(value.as_str()));
+                out.push('"');
+            }
+            if element.children.is_empty() {
+                out.push_str("/>");
+            } else {
+                out.push('>');
+                element.children.iter().for_each(|child| write_node(child, out));
+                out.push_str("</");
+                out.push_str(&element.name);
+                out.push('>');
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_joined_across_entities_comments_and_cdata() {
+        let root = Element::parse("<R a='1 &amp; 2'>x &lt;&#65;&#x42;<!-- no --> <![CDATA[<&]]></R>").unwrap();
+        assert_eq!(root.attribute("a"), Some("1 & 2"));
+        assert_eq!(root.text(), "x <AB <&");
+    }
+
+    #[test]
+    fn inner_xml_reads_back_as_the_same_tree() {
+        let root = Element::parse("<R>a &amp; <b c='&quot;d'>e</b><f/></R>").unwrap();
+        let again = Element::parse(&format!("<R>{}</R>", root.inner_xml())).unwrap();
+        assert_eq!(root, again);
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused() {
+        for text in [
+            "",
+            "hello",
+            "<R>",
+            "<R></S>",
+            "<R/><R/>",
+            "<R/>tail",
+            "<R a=1/>",
+            "<R a='1' a='2'/>",
+            "<R>&unknown;</R>",
+            "<R>&#0;</R>",
+            "<R>&#1;</R>",
+            "<!DOCTYPE R [<!ENTITY x 'y'>]><R>&x;</R>",
+            "<!DOCTYPE R><R/>",
+            "</R>",
+        ] {
+            assert!(Element::parse(text).is_err(), "{text}");
+        }
+        assert!(Element::parse(&("<a>".repeat(33) + &"</a>".repeat(33))).is_err());
+        assert!(Element::parse(&("<a>".repeat(32) + &"</a>".repeat(32))).is_ok());
+    }
+}

@@ -1,0 +1,197 @@
+//! Walks a document's tree and collects instructions and warnings.
+
+use std::sync::Arc;
+
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::program::instruction::{Instruction, Program, Warning};
+use tandem_call::{Method, Target};
+use url::Url;
+
+use super::element::{Element, Node};
+use super::flavour::{Flavour, Meaning, Rule};
+use super::{Origin, code, failure, verb};
+
+/// Most warnings kept of one document; more of them say nothing new.
+const MAX_WARNINGS: usize = 100;
+
+/// One document being read.
+pub(crate) struct Reader<'a> {
+    pub(crate) flavour: &'static Flavour,
+    pub(crate) origin: Origin<'a>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(flavour: &'static Flavour, origin: Origin<'a>) -> Self {
+        Self { flavour, origin, warnings: Vec::new() }
+    }
+
+    /// The whole document.
+    pub(crate) fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
+        let mut instructions = Vec::new();
+        self.only_elements(root);
+        for element in root.elements() {
+            let Some(rule) = self.rule(element) else { continue };
+            match rule.meaning {
+                Meaning::Say | Meaning::Play | Meaning::Pause => {
+                    verb::sound::read(&mut self, rule, element, &mut instructions)?
+                }
+                Meaning::Gather => instructions.push(Instruction::Gather(verb::gather::read(&mut self, element)?)),
+                Meaning::Record => instructions.push(Instruction::Record(verb::record::read(&mut self, element)?)),
+                Meaning::Dial => instructions.extend(verb::dial::read(&mut self, element)?.map(Instruction::Dial)),
+                Meaning::Redirect => instructions.extend(verb::flow::redirect(&mut self, element)?),
+                Meaning::Reject => instructions.push(verb::flow::reject(&mut self, element)),
+                Meaning::Hangup => instructions.push(Instruction::Hangup),
+                Meaning::Echo => instructions.push(Instruction::Echo),
+                Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
+                Meaning::Start => verb::stream::start(&mut self, element, &mut instructions)?,
+                Meaning::Stop => verb::stream::stop(&mut self, element, &mut instructions),
+                Meaning::Number
+                | Meaning::Sip
+                | Meaning::Client
+                | Meaning::Stream
+                | Meaning::Recording
+                | Meaning::Part => {
+                    self.misplaced(element, root);
+                }
+                Meaning::Unserved(code) => self.unserved(element, code),
+            }
+        }
+        Ok(Program { instructions, warnings: self.warnings })
+    }
+
+    /// What an element means, having warned of unknown attributes; `None`, warned, if it is not known at all.
+    pub(crate) fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
+        let Some(rule) = self.flavour.rule(&element.name) else {
+            self.warn(code::SCHEMA, format!("<{}> is not known and was skipped", element.name));
+            return None;
+        };
+        if !matches!(rule.meaning, Meaning::Unserved(_)) {
+            for (name, _) in &element.attributes {
+                if !rule.attributes.contains(&name.as_str()) && !name.starts_with("xmlns") {
+                    self.warn(code::SCHEMA, format!("<{}> has no attribute {name}; it was ignored", element.name));
+                }
+            }
+        }
+        Some(rule)
+    }
+
+    pub(crate) fn warn(&mut self, code: u32, message: impl Into<String>) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(Warning { code, message: message.into() });
+        }
+    }
+
+    pub(crate) fn misplaced(&mut self, element: &Element, parent: &Element) {
+        self.warn(code::SCHEMA, format!("<{}> does not belong in <{}> and was skipped", element.name, parent.name));
+    }
+
+    pub(crate) fn unserved(&mut self, element: &Element, code: u32) {
+        self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
+    }
+
+    /// Warns of text where only elements belong.
+    pub(crate) fn only_elements(&mut self, element: &Element) {
+        if element.children.iter().any(|node| matches!(node, Node::Text(text) if !text.trim().is_empty())) {
+            self.warn(code::SCHEMA, format!("text directly in <{}> was ignored", element.name));
+        }
+    }
+
+    /// An absolute `http` or `https` URL; `None`, warned, if it is of no use. An absolute one is kept as it was written,
+    /// because it is signed as written.
+    ///
+    /// # Errors
+    /// A relative one in a document without a URL of its own.
+    pub(crate) fn url(&mut self, text: &str, code: u32) -> Result<Option<Arc<str>>, FetchFailure> {
+        let text = text.trim();
+        let Some(url) = self.resolve(text, code)? else { return Ok(None) };
+        match url.scheme() {
+            "http" | "https" => Ok(Some(as_written(text, &url))),
+            scheme => {
+                self.warn(code, format!("{text}: URLs of scheme {scheme} are not allowed here"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// As [`Self::url`], for audio: the configuration's own documents may also name local files.
+    pub(crate) fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
+        let text = text.trim();
+        let Some(url) = self.resolve(text, code::BAD_URL)? else { return Ok(None) };
+        let local = self.origin.local_files && self.origin.base.is_none();
+        match url.scheme() {
+            "http" | "https" => Ok(Some(as_written(text, &url))),
+            "file" if local => Ok(Some(url.as_str().into())),
+            scheme => {
+                self.warn(code::BAD_URL, format!("{text}: audio is not taken from URLs of scheme {scheme}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// As [`Self::url`], for WebSockets; a relative URL takes over host and security of the document's.
+    pub(crate) fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
+        let text = text.trim();
+        let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
+        let relative = Url::parse(text).is_err();
+        if relative {
+            let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+            // Cannot fail: both are schemes with a host, as the document's own is.
+            let _ = url.set_scheme(scheme);
+            return Ok(Some(url.into()));
+        }
+        if !matches!(url.scheme(), "ws" | "wss") {
+            let scheme = url.scheme();
+            self.warn(STREAM_URL_SCHEME, format!("{text}: a stream's URL is ws: or wss:, not {scheme}:"));
+            return Ok(None);
+        }
+        Ok(Some(as_written(text, &url).as_ref().into()))
+    }
+
+    /// The document itself, if it has a URL.
+    pub(crate) fn current(&self) -> Option<Arc<str>> {
+        self.origin.base.map(|base| base.as_str().into())
+    }
+
+    /// The target an `action`-like attribute names; absent or empty: `None`.
+    pub(crate) fn target(
+        &mut self,
+        url: Option<&str>,
+        method: Method,
+        code: u32,
+    ) -> Result<Option<Target>, FetchFailure> {
+        match url.map(str::trim) {
+            None | Some("") => Ok(None),
+            Some(text) => Ok(self.url(text, code)?.map(|url| Target { url, method })),
+        }
+    }
+
+    fn resolve(&mut self, text: &str, code: u32) -> Result<Option<Url>, FetchFailure> {
+        let parsed = match (Url::parse(text), self.origin.base) {
+            (Err(url::ParseError::RelativeUrlWithoutBase), Some(base)) => base.join(text),
+            (Err(url::ParseError::RelativeUrlWithoutBase), None) => {
+                let detail = format!("{text}: a relative URL in a document that has no URL of its own");
+                return Err(failure(FailureKind::Document(code::NO_BASE), detail));
+            }
+            (parsed, _) => parsed,
+        };
+        match parsed {
+            Ok(url) => Ok(Some(url)),
+            Err(error) => {
+                self.warn(code, format!("{text}: {error}"));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A stream's URL of another scheme.
+const STREAM_URL_SCHEME: u32 = 31922;
+/// A stream's URL that is none.
+const MALFORMED_STREAM_URL: u32 = 31923;
+
+/// The text itself if it is the whole URL and safe to put on a wire; else the parsed form.
+fn as_written(text: &str, url: &Url) -> Arc<str> {
+    let whole = Url::parse(text).is_ok() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if whole { text.into() } else { url.as_str().into() }
+}

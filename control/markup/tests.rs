@@ -1,0 +1,343 @@
+//! Documents as applications write them.
+
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::fetch::FailureKind;
+use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
+use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
+use tandem_call::stream::{Playout, StreamCodec};
+use tandem_call::{Method, Moment};
+
+use super::*;
+
+const BASE: &str = "https://app.example/ivr/start?step=1";
+
+fn read(inner: &str) -> Program {
+    fetched(&format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{inner}</Response>"))
+}
+
+fn fetched(text: &str) -> Program {
+    let base = Url::parse(BASE).unwrap();
+    document(&flavour::TWIML, Origin { base: Some(&base), local_files: false }, text.as_bytes()).unwrap()
+}
+
+fn inline(inner: &str) -> Result<Program, FetchFailure> {
+    document(&flavour::TWIML, Origin::default(), format!("<Response>{inner}</Response>").as_bytes())
+}
+
+fn one(inner: &str) -> Instruction {
+    let program = read(inner);
+    assert_eq!(program.warnings, [], "{inner}");
+    assert_eq!(program.instructions.len(), 1, "{inner}");
+    program.instructions.into_iter().next().unwrap()
+}
+
+fn codes(inner: &str) -> Vec<u32> {
+    read(inner).warnings.iter().map(|warning| warning.code).collect()
+}
+
+macro_rules! expect {
+    ($value:expr, $pattern:pat => $body:expr) => {
+        match $value {
+            $pattern => $body,
+            other => panic!("{other:?}"),
+        }
+    };
+}
+
+#[test]
+fn say_keeps_words_voice_and_loops() {
+    expect!(one("<Say voice=\"alice\" language=\"en-GB\" loop=\"2\">  Hi &amp; bye\n</Say>"), Instruction::Play(play) => {
+        assert_eq!(play.loops.unwrap().get(), 2);
+        expect!(play.source, AudioSource::Speech(speech) => {
+            assert_eq!((speech.text.as_str(), speech.ssml), ("Hi & bye", false));
+            assert_eq!((speech.voice.as_deref(), speech.language.as_deref()), (Some("alice"), Some("en-GB")));
+        });
+    });
+    expect!(one("<Say loop='0'>x</Say>"), Instruction::Play(play) => assert_eq!(play.loops, None));
+    expect!(one("<Say loop='5000'>x</Say>"), Instruction::Play(play) => assert_eq!(play.loops.unwrap().get(), 1000));
+}
+
+#[test]
+fn say_with_markup_inside_is_passed_on_as_ssml() {
+    let text = r#"<Say>Your code: <say-as interpret-as="digits">12</say-as><break time="1s"/> a &lt; b</Say>"#;
+    expect!(one(text), Instruction::Play(Play { source: AudioSource::Speech(speech), .. }) => {
+        assert!(speech.ssml);
+        assert_eq!(
+            speech.text,
+            r#"<speak>Your code: <say-as interpret-as="digits">12</say-as><break time="1s"/> a &lt; b</speak>"#
+        );
+    });
+}
+
+#[test]
+fn play_resolves_its_url_and_sends_digits() {
+    expect!(one("<Play>../media/hello.wav</Play>"), Instruction::Play(play) => {
+        assert_eq!(play.source, AudioSource::Url("https://app.example/media/hello.wav".into()));
+    });
+    expect!(one("<Play digits='1w2Wa#'/>"), Instruction::SendDigits(send) => assert_eq!(send.digits, "1w2WA#"));
+    assert_eq!(codes("<Play digits='1x'/>"), [13430]);
+    assert_eq!(codes("<Play/>"), [11100]);
+    assert_eq!(codes("<Play>file:///etc/passwd</Play>"), [11100]);
+}
+
+#[test]
+fn pause_waits_a_second_unless_told() {
+    assert_eq!(one("<Pause/>"), Instruction::Pause(Duration::from_secs(1)));
+    assert_eq!(one("<Pause length='10'/>"), Instruction::Pause(Duration::from_secs(10)));
+    assert_eq!(codes("<Pause length='soon'/>"), [13910]);
+}
+
+#[test]
+fn a_plain_gather_has_the_documented_defaults() {
+    expect!(one("<Gather/>"), Instruction::Gather(gather) => {
+        assert_eq!(gather.first_digit_timeout, Duration::from_secs(5));
+        assert_eq!(gather.inter_digit_timeout, Duration::from_secs(5));
+        assert_eq!((gather.terminators.as_str(), gather.max_digits, gather.tries), ("#", None, 1));
+        assert!(gather.barge_in && !gather.action_on_empty);
+        let action = gather.action.unwrap();
+        assert_eq!((action.url.as_ref(), action.method), (BASE, Method::Post));
+    });
+}
+
+#[test]
+fn gather_reads_its_attributes_and_prompts_in_order() {
+    let text = "<Gather input='dtmf' action='/menu?x=1&amp;y=2' method='get' timeout='3' finishOnKey='' numDigits='4' \
+        actionOnEmptyResult='true' bargeIn='false'><Say>a</Say><Play>b.wav</Play><Pause length='2'/></Gather>";
+    expect!(one(text), Instruction::Gather(gather) => {
+        assert_eq!(gather.prompts.len(), 3);
+        assert_eq!(gather.prompts[2].source, AudioSource::Silence(Duration::from_secs(2)));
+        assert_eq!((gather.terminators.as_str(), gather.max_digits), ("", Some(4)));
+        assert!(!gather.barge_in && gather.action_on_empty);
+        let action = gather.action.unwrap();
+        assert_eq!((action.url.as_ref(), action.method), ("https://app.example/menu?x=1&y=2", Method::Get));
+    });
+    assert_eq!(
+        codes("<Gather finishOnKey='12' numDigits='0' timeout='x' method='PUT'/>"),
+        [13313, 13312, 13310, 13314]
+    );
+    assert_eq!(
+        codes("<Gather input='dtmf speech' speechTimeout='auto' hints='a,b'><Dial>1</Dial></Gather>"),
+        [13326, 13320]
+    );
+}
+
+#[test]
+fn record_has_its_defaults_and_limits() {
+    expect!(one("<Record/>"), Instruction::Record(record) => {
+        assert_eq!(record.finish_on, "1234567890*#");
+        assert!(record.beep && record.spec.trim);
+        assert_eq!(record.spec.silence_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(record.spec.max_length, Some(Duration::from_secs(3600)));
+        assert_eq!(record.spec.source, RecordingSource::Record);
+        assert_eq!(record.action.unwrap().url.as_ref(), BASE);
+    });
+    let text = "<Record timeout='0' maxLength='30' playBeep='false' trim='do-not-trim' finishOnKey='*' action='done' \
+        recordingStatusCallback='/rec' recordingStatusCallbackEvent='in-progress completed'/>";
+    expect!(one(text), Instruction::Record(record) => {
+        assert_eq!((record.finish_on.as_str(), record.beep, record.spec.trim), ("*", false, false));
+        assert_eq!((record.spec.silence_timeout, record.spec.max_length), (None, Some(Duration::from_secs(30))));
+        let callback = record.spec.callback.unwrap();
+        assert_eq!(callback.target.url.as_ref(), "https://app.example/rec");
+        assert_eq!(callback.moments, [Moment::InProgress, Moment::Completed]);
+        assert_eq!(record.action.unwrap().url.as_ref(), "https://app.example/ivr/done");
+    });
+    assert_eq!(
+        codes("<Record timeout='-1' maxLength='0' finishOnKey='x' playBeep='maybe' trim='no' transcribe='true'/>"),
+        [13611, 13612, 13613, 13616, 13617, 13699]
+    );
+}
+
+#[test]
+fn a_plain_dial_calls_the_number_in_it() {
+    expect!(one("<Dial>(415) 555-1212</Dial>"), Instruction::Dial(dial) => {
+        assert_eq!(dial.targets.len(), 1);
+        assert_eq!(dial.targets[0].to, Address::from("4155551212"));
+        assert_eq!((dial.timeout, dial.time_limit), (Duration::from_secs(30), Some(Duration::from_secs(14_400))));
+        assert!(!dial.sequential && !dial.answer_on_bridge && !dial.hangup_on_star);
+        assert!(dial.action.is_none() && dial.record.is_none() && dial.caller_id.is_none());
+        assert_eq!(dial.ring_tone.as_deref(), Some("us"));
+    });
+}
+
+#[test]
+fn dial_reads_its_attributes_and_nouns() {
+    let text = "<Dial action='/after' timeout='20' timeLimit='60' callerId='+15550001111' hangupOnStar='true' \
+        record='record-from-answer-dual' answerOnBridge='true' sequential='true' ringTone='uk' recordingTrack='inbound'>\
+        <Number sendDigits='ww12' url='/whisper' statusCallback='/status' \
+            statusCallbackEvent='initiated ringing answered completed'>+15550002222</Number>\
+        <Sip username='u' password='p'>sip:bob@127.0.0.1:5080;transport=tcp?X-Order=a%20b&amp;From=evil</Sip>\
+        <Client>alice</Client>\
+        <Client><Identity>carol</Identity><Parameter name='k' value='v'/></Client></Dial>";
+    let program = read(text);
+    assert_eq!(program.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [13252]);
+    expect!(&program.instructions[0], Instruction::Dial(dial) => {
+        assert_eq!(dial.targets.len(), 4);
+        let [number, sip, alice, carol] = &dial.targets[..] else { panic!() };
+        assert_eq!(number.to, Address::from("+15550002222"));
+        assert_eq!(number.send_digits.as_deref(), Some("ww12"));
+        assert_eq!(number.whisper.as_ref().unwrap().url.as_ref(), "https://app.example/whisper");
+        assert_eq!(number.status.as_ref().unwrap().moments.len(), 4);
+        assert_eq!(sip.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
+        assert_eq!(sip.headers, [("X-Order".into(), "a b".into())]);
+        assert_eq!(sip.credentials.as_ref().unwrap().username, "u");
+        assert_eq!(alice.to, Address::Client("alice".into()));
+        assert_eq!(carol.to, Address::Client("carol".into()));
+        let record = dial.record.as_ref().unwrap();
+        assert_eq!((record.from_ringing, record.spec.channels), (false, RecordingChannels::Dual));
+        assert_eq!((record.spec.track, record.spec.trim), (Track::Inbound, false));
+        assert_eq!(dial.ring_tone.as_deref(), Some("uk"));
+    });
+}
+
+#[test]
+fn a_sip_noun_may_hold_several_uris_and_headers() {
+    let text = "<Dial><Sip><Headers><Header name='X-A' value='1'/></Headers><Uri priority='2'>sip:b@h</Uri>\
+        <Uri priority='1' username='x' password='y'>sip:a@h</Uri></Sip></Dial>";
+    expect!(one(text), Instruction::Dial(dial) => {
+        assert_eq!(dial.targets[0].to.to_string(), "sip:a@h");
+        assert_eq!(dial.targets[1].to.to_string(), "sip:b@h");
+        assert!(dial.targets.iter().all(|t| t.headers == [("X-A".into(), "1".into())]));
+    });
+}
+
+#[test]
+fn a_dial_with_nobody_to_call_is_skipped() {
+    assert_eq!(codes("<Dial/>"), [13224]);
+    assert_eq!(codes("<Dial>nobody</Dial>"), [13223, 13224]);
+    assert_eq!(codes("<Dial><Conference>room</Conference></Dial>"), [12200, 13224]);
+    assert_eq!(codes("<Dial><Sip>http://h/</Sip></Dial>"), [13243, 13224]);
+    assert_eq!(
+        codes("<Dial timeout='0' timeLimit='x' record='yes' ringTone='mars' hangupOnStar='2' callerId=''>100</Dial>"),
+        [13212, 13216, 13214, 13220, 13213, 13217]
+    );
+}
+
+#[test]
+fn connect_hands_the_call_to_a_stream() {
+    let text = "<Connect action='/after'><Stream url='wss://ai.example/ws?token=1' name='n' statusCallback='https://x/s'>\
+        <Parameter name='who' value='me'/></Stream></Connect>";
+    expect!(one(text), Instruction::Connect(connect) => {
+        let stream = connect.stream;
+        assert_eq!(stream.url, "wss://ai.example/ws?token=1");
+        assert_eq!(stream.playout, Some(Playout::Payload(StreamCodec::Pcmu)));
+        assert_eq!((stream.track, stream.codec), (Track::Inbound, Some(StreamCodec::Pcmu)));
+        assert_eq!(stream.parameters, [("who".into(), "me".into())]);
+        assert!(stream.callback.is_some());
+        assert_eq!(connect.action.unwrap().url.as_ref(), "https://app.example/after");
+    });
+    assert_eq!(codes("<Connect><ConversationRelay url='wss://x'/></Connect>"), [12200, 12200]);
+    assert_eq!(codes("<Connect><Stream url='https://x/'/></Connect>"), [31922, 12200]);
+}
+
+#[test]
+fn start_begins_streams_and_recordings_and_stop_ends_them() {
+    expect!(one("<Start><Stream url='/media' track='both_tracks' name='s'/></Start>"), Instruction::StartStream(stream) => {
+        assert_eq!((stream.url.as_str(), stream.track, stream.playout), ("wss://app.example/media", Track::Both, None));
+    });
+    expect!(one("<Start><Recording channels='dual' track='outbound'/></Start>"), Instruction::StartRecording(spec) => {
+        assert_eq!((spec.channels, spec.track, spec.trim), (RecordingChannels::Dual, Track::Outbound, false));
+    });
+    assert_eq!(one("<Stop><Stream name='s'/></Stop>"), Instruction::StopStream(Some("s".into())));
+    assert_eq!(codes("<Start/>"), [14300]);
+    assert_eq!(codes("<Start><Stream url='wss://x/' track='all'/></Start>"), [31941]);
+    assert_eq!(codes("<Start><Siprec connectorName='x'/></Start>"), [12200]);
+}
+
+#[test]
+fn redirect_reject_hangup_and_echo_are_read() {
+    expect!(one("<Redirect method='GET'>next</Redirect>"), Instruction::Redirect(target) => {
+        assert_eq!((target.url.as_ref(), target.method), ("https://app.example/ivr/next", Method::Get));
+    });
+    expect!(one("<Redirect/>"), Instruction::Redirect(target) => assert_eq!(target.url.as_ref(), BASE));
+    assert_eq!(one("<Reject/>"), Instruction::Reject(RejectReason::Rejected));
+    assert_eq!(one("<Reject reason='busy'/>"), Instruction::Reject(RejectReason::Busy));
+    assert_eq!(codes("<Reject reason='tired'/>"), [13810]);
+    assert_eq!(one("<Hangup/>"), Instruction::Hangup);
+    assert_eq!(one("<Echo/>"), Instruction::Echo);
+}
+
+#[test]
+fn what_is_not_known_is_skipped_with_a_warning_and_the_rest_runs() {
+    let program = read("words<Dance/><say>no</say><Say mood='good'>yes</Say><Sms>x</Sms><Number>1</Number><Hangup/>");
+    assert_eq!(program.instructions.len(), 2);
+    assert_eq!(program.warnings.iter().map(|w| w.code).collect::<Vec<_>>(), [12200, 12200, 12200, 12200, 13803, 12200]);
+}
+
+#[test]
+fn an_absolute_url_is_kept_letter_by_letter() {
+    for url in ["https://app.example/a'b?x=%41&y=ü#rc=2", "HTTP://App.Example:80/../x"] {
+        expect!(one(&format!("<Redirect>{}</Redirect>", url.replace('&', "&amp;"))), Instruction::Redirect(target) => {
+            assert_eq!(target.url.as_ref(), url);
+        });
+    }
+}
+
+#[test]
+fn an_inline_document_has_no_base() {
+    for inner in ["<Redirect>/x</Redirect>", "<Redirect/>", "<Gather action='x'/>", "<Play>a.wav</Play>"] {
+        assert_eq!(inline(inner).unwrap_err().kind, FailureKind::Document(15004), "{inner}");
+    }
+    expect!(&inline("<Gather/>").unwrap().instructions[0], Instruction::Gather(gather) => assert!(gather.action.is_none()));
+    assert_eq!(inline("<Play>file:///a.wav</Play>").unwrap().warnings[0].code, 11100);
+    let local = Origin { base: None, local_files: true };
+    let program = document(&flavour::TWIML, local, b"<Response><Play>file:///a.wav</Play></Response>").unwrap();
+    assert_eq!(program.warnings, []);
+}
+
+#[test]
+fn fatal_failures_have_their_kind() {
+    let base = Url::parse(BASE).unwrap();
+    let origin = Origin { base: Some(&base), local_files: false };
+    let kind =
+        |content_type: Option<&str>, body: &[u8]| answer(&flavour::TWIML, origin, content_type, body).unwrap_err().kind;
+    assert_eq!(kind(Some("text/xml"), b"<Response"), FailureKind::Document(12100));
+    assert_eq!(kind(Some("text/xml"), b"<response/>"), FailureKind::Document(12102));
+    assert_eq!(kind(Some("text/html"), b"<html><body/></html>"), FailureKind::Document(12102));
+    assert_eq!(kind(Some("text/xml"), b" \n"), FailureKind::Empty);
+    assert_eq!(kind(Some("text/xml"), b""), FailureKind::Empty);
+    assert_eq!(kind(Some("text/xml"), &vec![b' '; MAX_DOCUMENT + 1]), FailureKind::TooLarge);
+    assert_eq!(kind(Some("text/xml"), b"\xff\xfe"), FailureKind::Document(12100));
+    assert_eq!(kind(Some("application/json"), b"{}"), FailureKind::ContentType);
+    assert_eq!(kind(None, b"<Response/>"), FailureKind::ContentType);
+}
+
+#[test]
+fn the_content_type_decides_what_an_answer_is() {
+    let base = Url::parse("https://app.example/hello.mp3").unwrap();
+    let origin = Origin { base: Some(&base), local_files: false };
+    let first = |content_type, body: &[u8]| {
+        answer(&flavour::TWIML, origin, Some(content_type), body).unwrap().instructions.into_iter().next()
+    };
+    expect!(first("audio/mpeg", b"\xff\xfb"), Some(Instruction::Play(play)) => {
+        assert_eq!(play.source, AudioSource::Url("https://app.example/hello.mp3".into()));
+    });
+    expect!(first("text/plain; charset=utf-8", b"Hello <you>"), Some(Instruction::Play(play)) => {
+        assert!(matches!(play.source, AudioSource::Speech(speech) if speech.text == "Hello <you>"));
+    });
+    assert_eq!(
+        first("text/html; charset=utf-8", b"\n\n  <?xml version='1.0'?>\n<Response><Hangup/></Response>"),
+        Some(Instruction::Hangup)
+    );
+    assert_eq!(first("application/xml", b"\xef\xbb\xbf<Response/>"), None);
+}
+
+#[test]
+fn any_bytes_are_read_without_panic() {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+    let seed = include_bytes!("../dialect/twilio/fixtures/everything.xml");
+    for _ in 0..20_000 {
+        let mut data = seed.to_vec();
+        for _ in 0..rng.random_range(1..6) {
+            let at = rng.random_range(0..data.len());
+            match rng.random_range(0..3) {
+                0 => data[at] = rng.random(),
+                1 => drop(data.remove(at)),
+                _ => data.insert(at, *b"<>&\"'/#;\0= "[..].get(rng.random_range(0..11)).unwrap()),
+            }
+        }
+        fuzz_markup(&data);
+    }
+}

@@ -1,0 +1,124 @@
+//! `Dial`.
+
+use tandem_call::address::Address;
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{AfterBridge, Dial, DialRecord};
+use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
+
+use super::{noun, record};
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+const METHOD: u32 = 13210;
+const TIMEOUT: u32 = 13212;
+const HANGUP_ON_STAR: u32 = 13213;
+const CALLER_ID: u32 = 13214;
+const TIME_LIMIT: u32 = 13216;
+const RECORD: u32 = 13217;
+const SEQUENTIAL: u32 = 13218;
+const ANSWER_ON_BRIDGE: u32 = 13219;
+const RING_TONE: u32 = 13220;
+const NOT_CALLABLE: u32 = 13224;
+/// Most parties that are called at once.
+const MAX_TARGETS: usize = 10;
+
+const RING_TONES: [&str; 40] = [
+    "at", "au", "bg", "br", "be", "ch", "cl", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gr", "hu", "il", "in",
+    "it", "lt", "jp", "mx", "my", "nl", "no", "nz", "ph", "pl", "pt", "ru", "se", "sg", "th", "uk", "us", "us-old",
+    "tw", "ve", "za",
+];
+
+#[derive(Clone, Copy)]
+enum Recorded {
+    No,
+    Yes { from_ringing: bool, channels: RecordingChannels },
+}
+
+/// Reads it with the parties in it; `None`, warned, if there is nobody to call.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Dial>, FetchFailure> {
+    let defaults = &reader.flavour.defaults;
+    let method = reader.method(element, "method", METHOD);
+    let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let timeout = reader.seconds(element, "timeout", 1..=600, TIMEOUT).unwrap_or(defaults.dial_timeout);
+    let time_limit = reader.seconds(element, "timeLimit", 1..=86_400, TIME_LIMIT).unwrap_or(defaults.dial_time_limit);
+    let mut targets = Vec::new();
+    let text = element.text();
+    if !text.is_empty() {
+        targets.extend(noun::bare(reader, &text));
+    }
+    for child in element.elements() {
+        let Some(rule) = reader.rule(child) else { continue };
+        match rule.meaning {
+            Meaning::Number => targets.extend(noun::number(reader, child)?),
+            Meaning::Sip => noun::sip(reader, child, &mut targets)?,
+            Meaning::Client => targets.extend(noun::client(reader, child)?),
+            Meaning::Unserved(code) => reader.unserved(child, code),
+            _ => reader.misplaced(child, element),
+        }
+    }
+    if targets.len() > MAX_TARGETS {
+        reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
+        targets.truncate(MAX_TARGETS);
+    }
+    let dial = Dial {
+        targets,
+        sequential: reader.flag(element, "sequential", false, SEQUENTIAL),
+        timeout,
+        time_limit: Some(time_limit),
+        caller_id: caller_id(reader, element),
+        caller_name: None,
+        answer_on_bridge: reader.flag(element, "answerOnBridge", false, ANSWER_ON_BRIDGE),
+        ring_tone: Some(ring_tone(reader, element)),
+        hangup_on_star: reader.flag(element, "hangupOnStar", false, HANGUP_ON_STAR),
+        record: recorded(reader, element)?,
+        action,
+        after: AfterBridge::Continue,
+        pass_failure: false,
+    };
+    if dial.targets.is_empty() {
+        reader.warn(NOT_CALLABLE, "<Dial> without anybody to call was skipped");
+        return Ok(None);
+    }
+    Ok(Some(dial))
+}
+
+fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {
+    let text = element.attribute("callerId")?.trim();
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        reader.bad_value(element, "callerId", CALLER_ID);
+        return None;
+    }
+    Some(noun::phone(text).unwrap_or_else(|| Address::from(text)))
+}
+
+fn ring_tone(reader: &mut Reader<'_>, element: &Element) -> String {
+    let default = reader.flavour.defaults.ring_tone;
+    let Some(text) = element.attribute("ringTone").map(str::trim) else { return default.to_owned() };
+    if RING_TONES.contains(&text) {
+        return text.to_owned();
+    }
+    reader.bad_value(element, "ringTone", RING_TONE);
+    default.to_owned()
+}
+
+fn recorded(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialRecord>, FetchFailure> {
+    let yes = |from_ringing, channels| Recorded::Yes { from_ringing, channels };
+    let words = [
+        ("do-not-record", Recorded::No),
+        ("false", Recorded::No),
+        ("true", yes(false, RecordingChannels::Mono)),
+        ("record-from-answer", yes(false, RecordingChannels::Mono)),
+        ("record-from-ringing", yes(true, RecordingChannels::Mono)),
+        ("record-from-answer-dual", yes(false, RecordingChannels::Dual)),
+        ("record-from-ringing-dual", yes(true, RecordingChannels::Dual)),
+    ];
+    let Recorded::Yes { from_ringing, channels } = reader.word(element, "record", &words, Recorded::No, RECORD) else {
+        return Ok(None);
+    };
+    let mut spec = record::common(reader, element, RecordingSource::Dial, false, (code::SCHEMA, code::SCHEMA))?;
+    spec.channels = channels;
+    spec.track = reader.word(element, "recordingTrack", &record::TRACKS, Track::Both, code::SCHEMA);
+    Ok(Some(DialRecord { from_ringing, spec }))
+}

@@ -1,0 +1,31 @@
+//! `Redirect` and `Reject`.
+
+use tandem_call::Target;
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::program::instruction::{Instruction, RejectReason};
+
+use crate::markup::element::Element;
+use crate::markup::reader::Reader;
+use crate::markup::{code, failure};
+
+const REDIRECT_METHOD: u32 = 13710;
+const REJECT_REASON: u32 = 13810;
+
+/// Another document; an empty URL is the document itself.
+pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+    let method = reader.method(element, "method", REDIRECT_METHOD);
+    let text = element.text();
+    let url = if text.is_empty() {
+        let detail = "<Redirect> without a URL in a document that has none of its own";
+        Some(reader.current().ok_or_else(|| failure(FailureKind::Document(code::NO_BASE), detail))?)
+    } else {
+        reader.url(&text, code::BAD_URL)?
+    };
+    Ok(url.map(|url| Instruction::Redirect(Target { url, method })))
+}
+
+/// Refusal.
+pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
+    let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
+    Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
+}

@@ -1,0 +1,81 @@
+//! `Gather`, for keys.
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::Gather;
+use tandem_call::{Method, Target};
+
+use super::sound;
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+const FINISH_ON_KEY: u32 = 13310;
+const METHOD: u32 = 13312;
+const TIMEOUT: u32 = 13313;
+const NUM_DIGITS: u32 = 13314;
+const NESTED: u32 = 13320;
+const INPUT: u32 = 13326;
+const BARGE_IN: u32 = 13332;
+const ACTION_ON_EMPTY: u32 = 13338;
+
+/// Reads it with its prompts.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather, FetchFailure> {
+    let defaults = &reader.flavour.defaults;
+    let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
+    let method = reader.method(element, "method", METHOD);
+    input(reader, element);
+    let finish_on =
+        reader.keys(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
+    let max_digits = reader.number(element, "numDigits", 1..=1000, NUM_DIGITS).and_then(|n| u32::try_from(n).ok());
+    reader.only_elements(element);
+    let mut prompts = Vec::new();
+    for child in element.elements() {
+        let Some(rule) = reader.rule(child) else { continue };
+        match rule.meaning {
+            Meaning::Say | Meaning::Play | Meaning::Pause => prompts.extend(sound::prompt(reader, rule, child)?),
+            Meaning::Unserved(code) => reader.unserved(child, code),
+            _ => reader.warn(NESTED, format!("<{}> does not belong in <Gather> and was skipped", child.name)),
+        }
+    }
+    Ok(Gather {
+        prompts,
+        retry_prompts: Vec::new(),
+        tries: 1,
+        min_digits: 1,
+        max_digits,
+        terminators: finish_on.to_owned(),
+        valid_digits: None,
+        first_digit_timeout: timeout,
+        inter_digit_timeout: timeout,
+        total_timeout: None,
+        barge_in: reader.flag(element, "bargeIn", true, BARGE_IN),
+        action: action_or_current(reader, element, method)?,
+        action_on_empty: reader.flag(element, "actionOnEmptyResult", false, ACTION_ON_EMPTY),
+        id: None,
+    })
+}
+
+/// Where a result goes: `action`, else the document itself. An inline document without one goes on with its next verb.
+pub(super) fn action_or_current(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    method: Method,
+) -> Result<Option<Target>, FetchFailure> {
+    if let Some(target) = reader.target(element.attribute("action"), method, code::BAD_URL)? {
+        return Ok(Some(target));
+    }
+    let current = reader.flavour.defaults.action_is_current_document.then(|| reader.current()).flatten();
+    Ok(current.map(|url| Target { url, method }))
+}
+
+fn input(reader: &mut Reader<'_>, element: &Element) {
+    let Some(text) = element.attribute("input") else { return };
+    for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
+        match word {
+            "dtmf" => {}
+            "speech" => reader.warn(INPUT, "<Gather> speech input is not available on this server; keys are collected"),
+            _ => reader.bad_value(element, "input", INPUT),
+        }
+    }
+}

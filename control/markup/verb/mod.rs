@@ -1,0 +1,9 @@
+//! One file a verb, or a family of them.
+
+pub(super) mod dial;
+pub(super) mod flow;
+pub(super) mod gather;
+pub(super) mod noun;
+pub(super) mod record;
+pub(super) mod sound;
+pub(super) mod stream;

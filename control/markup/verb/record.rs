@@ -1,0 +1,83 @@
+//! `Record`, and what every recording attribute has in common.
+
+use std::time::Duration;
+
+use tandem_call::Moment;
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::Record;
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+
+use super::gather::action_or_current;
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::reader::Reader;
+
+const METHOD: u32 = 13610;
+const TIMEOUT: u32 = 13611;
+const MAX_LENGTH: u32 = 13612;
+const FINISH_ON_KEY: u32 = 13613;
+const TRANSCRIBE: u32 = 13614;
+const PLAY_BEEP: u32 = 13616;
+const EVENT: u32 = 13621;
+const TRIM: u32 = 13699;
+const NO_TRANSCRIPTION: u32 = 13617;
+
+/// What a recording's callback may be told of.
+pub(crate) const MOMENTS: [(&str, Moment); 3] =
+    [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
+const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
+/// Directions as recordings call them.
+pub(crate) const TRACKS: [(&str, Track); 3] =
+    [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
+
+/// Reads it.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
+    let defaults = &reader.flavour.defaults;
+    let method = reader.method(element, "method", METHOD);
+    let action = action_or_current(reader, element, method)?;
+    let timeout = reader.seconds(element, "timeout", 0..=86_400, TIMEOUT).unwrap_or(defaults.record_timeout);
+    let max_length = reader.seconds(element, "maxLength", 1..=86_400, MAX_LENGTH).unwrap_or(defaults.record_max_length);
+    let finish_on = reader
+        .keys(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)
+        .to_owned();
+    let beep = reader.flag(element, "playBeep", true, PLAY_BEEP);
+    if reader.flag(element, "transcribe", false, TRANSCRIBE) || element.attribute("transcribeCallback").is_some() {
+        reader.warn(NO_TRANSCRIPTION, "<Record> transcription is not available on this server");
+    }
+    let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;
+    // Only what the caller says, on one channel: the prompt before it is not part of a message.
+    spec.track = Track::Inbound;
+    spec.max_length = Some(max_length);
+    spec.silence_timeout = (timeout > Duration::ZERO).then_some(timeout);
+    Ok(Record { spec, finish_on, beep, action })
+}
+
+/// Trim and callback; one channel of both directions, without limits, otherwise.
+pub(super) fn common(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    source: RecordingSource,
+    trim: bool,
+    (trim_code, event_code): (u32, u32),
+) -> Result<RecordingSpec, FetchFailure> {
+    Ok(RecordingSpec {
+        source,
+        channels: RecordingChannels::Mono,
+        track: Track::Both,
+        format: RecordingFormat::Wav,
+        trim: reader.word(element, "trim", &TRIMS, trim, trim_code),
+        max_length: None,
+        silence_timeout: None,
+        beep: false,
+        callback: reader.callback(element, "recordingStatusCallback", &MOMENTS, &[Moment::Completed], event_code)?,
+    })
+}
+
+/// `Recording` inside `Start`.
+pub(super) fn start(reader: &mut Reader<'_>, element: &Element) -> Result<RecordingSpec, FetchFailure> {
+    let mut spec = common(reader, element, RecordingSource::Start, false, (code::SCHEMA, code::SCHEMA))?;
+    spec.track = reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA);
+    let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
+    spec.channels = reader.word(element, "channels", &channels, RecordingChannels::Mono, code::SCHEMA);
+    Ok(spec)
+}

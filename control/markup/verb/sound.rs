@@ -1,0 +1,102 @@
+//! `Say`, `Play`, `Pause`.
+
+use std::time::Duration;
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, SendDigits, Speech};
+
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::{Meaning, Rule};
+use crate::markup::reader::Reader;
+
+/// Length of a tone that a document sends.
+pub(crate) const TONE: Duration = Duration::from_millis(200);
+/// Longest `Say`, characters.
+const MAX_TEXT: usize = 4096;
+/// What `digits` may hold.
+pub(crate) const SENDABLE: &str = "0123456789ABCDabcd#*wW";
+
+const SAY_LOOP: u32 = 13510;
+const SAY_TEXT: u32 = 13520;
+const SAY_TOO_LONG: u32 = 13521;
+const PLAY_LOOP: u32 = 13410;
+const PLAY_DIGITS: u32 = 13430;
+const PAUSE_LENGTH: u32 = 13910;
+
+/// As instructions of their own.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    rule: &Rule,
+    element: &Element,
+    out: &mut Vec<Instruction>,
+) -> Result<(), FetchFailure> {
+    if rule.meaning == Meaning::Pause {
+        out.push(Instruction::Pause(pause(reader, element)));
+        return Ok(());
+    }
+    if rule.meaning == Meaning::Play {
+        out.extend(digits(reader, element).map(Instruction::SendDigits));
+    }
+    out.extend(prompt(reader, rule, element)?.map(Instruction::Play));
+    Ok(())
+}
+
+/// As something heard: on its own or as a prompt of `Gather`. `None` if nothing is to be heard.
+pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
+    match rule.meaning {
+        Meaning::Say => Ok(say(reader, element)),
+        Meaning::Play => play(reader, element),
+        _ => {
+            let silence = AudioSource::Silence(pause(reader, element));
+            Ok(Some(Play { source: silence, loops: Some(std::num::NonZeroU32::MIN) }))
+        }
+    }
+}
+
+fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
+    let loops = reader.loops(element, SAY_LOOP);
+    let ssml = element.elements().next().is_some();
+    let text = if ssml { format!("<speak>{}</speak>", element.inner_xml()) } else { element.text() };
+    if text.is_empty() {
+        reader.warn(SAY_TEXT, "<Say> without text was skipped");
+        return None;
+    }
+    if text.chars().count() > MAX_TEXT {
+        reader.warn(SAY_TOO_LONG, format!("<Say> with more than {MAX_TEXT} characters was skipped"));
+        return None;
+    }
+    let own = |name| element.attribute(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
+    let speech = Speech { text, ssml, voice: own("voice"), language: own("language") };
+    Some(Play { source: AudioSource::Speech(speech), loops })
+}
+
+fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, FetchFailure> {
+    let loops = reader.loops(element, PLAY_LOOP);
+    let text = element.text();
+    if text.is_empty() {
+        if element.attribute("digits").is_none() {
+            reader.warn(code::BAD_URL, "<Play> without a URL was skipped");
+        }
+        return Ok(None);
+    }
+    Ok(reader.audio_url(&text)?.map(|url| Play { source: AudioSource::Url(url.as_ref().into()), loops }))
+}
+
+fn digits(reader: &mut Reader<'_>, element: &Element) -> Option<SendDigits> {
+    let text = element.attribute("digits")?.trim();
+    if text.is_empty() || !text.chars().all(|digit| SENDABLE.contains(digit)) {
+        reader.warn(PLAY_DIGITS, "<Play> digits are 0-9 A-D # * w W; they were skipped");
+        return None;
+    }
+    Some(SendDigits { digits: sendable(text), tone: TONE })
+}
+
+/// Keys in the spelling of the model: `A-D` in upper case, `w` and `W` as they are.
+pub(crate) fn sendable(text: &str) -> String {
+    text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect()
+}
+
+fn pause(reader: &mut Reader<'_>, element: &Element) -> Duration {
+    reader.seconds(element, "length", 0..=86_400, PAUSE_LENGTH).unwrap_or(Duration::from_secs(1))
+}

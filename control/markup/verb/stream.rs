@@ -1,0 +1,123 @@
+//! `Connect`, `Start` and `Stop` with what they hold.
+
+use tandem_call::Moment;
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{Connect, Instruction};
+use tandem_call::recording::Track;
+use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
+
+use super::record;
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+const NESTED: u32 = 14300;
+const TRACK: u32 = 31941;
+const MALFORMED_URL: u32 = 31923;
+/// Longest name and value of one parameter together, characters.
+const MAX_PARAMETER: usize = 500;
+/// Directions as streams call them.
+pub(crate) const TRACKS: [(&str, Track); 3] =
+    [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+
+/// A stream that takes the call over, both ways.
+pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+    let method = reader.method(element, "method", code::SCHEMA);
+    let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let mut connected = None;
+    for child in element.elements() {
+        let Some(rule) = reader.rule(child) else { continue };
+        match rule.meaning {
+            Meaning::Stream if connected.is_none() => {
+                let playout = Some(Playout::Payload(StreamCodec::Pcmu));
+                connected = stream(reader, child, playout)?;
+            }
+            Meaning::Unserved(code) => reader.unserved(child, code),
+            _ => reader.misplaced(child, element),
+        }
+    }
+    if connected.is_none() {
+        reader.warn(code::SCHEMA, format!("<{}> without anything to connect to was skipped", element.name));
+    }
+    Ok(connected.map(|stream| Instruction::Connect(Connect { stream, action })))
+}
+
+/// What runs beside the verbs that follow.
+pub(crate) fn start(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    out: &mut Vec<Instruction>,
+) -> Result<(), FetchFailure> {
+    let mut empty = true;
+    for child in element.elements() {
+        empty = false;
+        let Some(rule) = reader.rule(child) else { continue };
+        match rule.meaning {
+            Meaning::Stream => out.extend(stream(reader, child, None)?.map(Instruction::StartStream)),
+            Meaning::Recording => out.push(Instruction::StartRecording(record::start(reader, child)?)),
+            Meaning::Unserved(code) => reader.unserved(child, code),
+            _ => reader.warn(NESTED, format!("<{}> does not belong in <Start> and was skipped", child.name)),
+        }
+    }
+    if empty {
+        reader.warn(NESTED, "<Start> without anything to start was skipped");
+    }
+    Ok(())
+}
+
+/// Ends streams by name.
+pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
+    for child in element.elements() {
+        let Some(rule) = reader.rule(child) else { continue };
+        match rule.meaning {
+            Meaning::Stream => {
+                let name = child.attribute("name").map(str::trim).filter(|name| !name.is_empty());
+                if name.is_none() {
+                    reader.warn(code::SCHEMA, "<Stop><Stream> without a name ends every stream of the call");
+                }
+                out.push(Instruction::StopStream(name.map(str::to_owned)));
+            }
+            Meaning::Unserved(code) => reader.unserved(child, code),
+            _ => reader.misplaced(child, element),
+        }
+    }
+}
+
+fn stream(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    playout: Option<Playout>,
+) -> Result<Option<StreamSpec>, FetchFailure> {
+    let text = element.attribute("url").map(str::trim).unwrap_or_default();
+    if text.is_empty() {
+        reader.warn(MALFORMED_URL, "<Stream> without a url was skipped");
+        return Ok(None);
+    }
+    let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
+    let track = reader.word(element, "track", &TRACKS, Track::Inbound, TRACK);
+    for child in element.elements() {
+        match reader.rule(child) {
+            Some(rule) if rule.meaning == Meaning::Part && child.name == "Parameter" => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    let mut parameters = reader.parameters(element);
+    parameters.retain(|(name, value)| name.chars().count() + value.chars().count() < MAX_PARAMETER);
+    if parameters.len() < element.elements().filter(|child| child.attribute("name").is_some()).count() {
+        reader.warn(code::SCHEMA, format!("a stream's <Parameter> of {MAX_PARAMETER} characters or more was skipped"));
+    }
+    // One moment only stands for all of a stream's: they cannot be chosen.
+    let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
+    Ok(Some(StreamSpec {
+        url,
+        name: element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
+        track,
+        codec: Some(StreamCodec::Pcmu),
+        playout,
+        parameters,
+        callback,
+        auth_token: None,
+    }))
+}
