@@ -1,1 +1,81 @@
 //! Twilio.
+//!
+//! ```text
+//!   seal ── sign                 webhook ── format, sid          reply ── markup
+//!   stream                       rest ── form, call, recording, account, media
+//! ```
+
+mod error;
+mod format;
+mod reply;
+mod seal;
+pub mod sid;
+pub mod sign;
+mod stream;
+mod webhook;
+
+use jiff::Timestamp;
+use tandem_call::event::CallEvent;
+use tandem_call::fetch::{Fetch, FetchFailure};
+use tandem_call::id::StreamId;
+use tandem_call::leg::LegInfo;
+use tandem_call::program::instruction::Program;
+use tandem_call::stream::StreamSpec;
+use url::Url;
+
+pub use self::reply::inline_program;
+use crate::account::Account;
+use crate::dialect::{Context, Dialect, Notice, SealInput, Sealed, StreamWire};
+
+/// Twilio's spelling.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Twilio;
+
+/// Its name in configuration and records.
+pub const NAME: &str = "twilio";
+
+impl Dialect for Twilio {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
+        webhook::fetch(account_sid(account), fetch, context)
+    }
+
+    fn reply(&self, base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
+        reply::reply(base, content_type, body)
+    }
+
+    fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
+        webhook::webhook(account_sid(account), event, context)
+    }
+
+    fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
+        seal::seal(auth_token(account), notice)
+    }
+
+    fn failure_code(&self, failure: &FetchFailure) -> u32 {
+        error::failure_code(failure)
+    }
+
+    fn stream(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        id: StreamId,
+        spec: &StreamSpec,
+        _now: Timestamp,
+    ) -> Box<dyn StreamWire> {
+        Box::new(stream::Wire::new(account_sid(account), auth_token(account), leg.id, id, spec))
+    }
+}
+
+/// Empty for an account without Twilio credentials: nothing of it can be validated anyway.
+fn account_sid(account: &Account) -> &str {
+    account.twilio.as_ref().map_or("", |credentials| &credentials.account_sid)
+}
+
+fn auth_token(account: &Account) -> &str {
+    account.twilio.as_ref().map_or("", |credentials| &credentials.auth_token)
+}

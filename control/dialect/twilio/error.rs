@@ -1,0 +1,95 @@
+//! Numbered errors: of document fetches, and of the REST API with its envelope.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tandem_call::fetch::{FailureKind, FetchFailure};
+
+/// The number of a failed fetch, for `ErrorCode` and the log.
+pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
+    match failure.kind {
+        FailureKind::BadUrl => 11100,
+        FailureKind::BadHost => 11210,
+        FailureKind::ConnectTimeout => 11201,
+        FailureKind::ConnectRefused => 11202,
+        FailureKind::Connection => 11205,
+        FailureKind::Tls => 11220,
+        FailureKind::Timeout => 11203,
+        FailureKind::Redirects => 11215,
+        FailureKind::Status(_) => 11200,
+        FailureKind::Protocol => 11206,
+        FailureKind::TooLarge => 11750,
+        FailureKind::Empty => 11770,
+        FailureKind::ContentType => 12300,
+        FailureKind::Document(code) => code,
+        FailureKind::Loop => 14106,
+    }
+}
+
+/// An error of the REST API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct ApiError {
+    /// HTTP status.
+    pub(super) status: StatusCode,
+    /// Twilio's number.
+    pub(super) code: u32,
+    /// In words.
+    pub(super) message: String,
+}
+
+impl ApiError {
+    /// 400 with a number.
+    pub(super) fn bad(code: u32, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    /// 401: no or wrong credentials.
+    pub(super) fn unauthenticated() -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
+    }
+
+    /// 404: no such resource.
+    pub(super) fn not_found(path: &str) -> Self {
+        let message = format!("The requested resource {path} was not found");
+        Self { status: StatusCode::NOT_FOUND, code: 20404, message }
+    }
+
+    /// 405: the resource exists, but not for this method.
+    pub(super) fn method_not_allowed() -> Self {
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, code: 20004, message: "Method not allowed".into() }
+    }
+
+    /// 500: ours.
+    pub(super) fn internal() -> Self {
+        let message = "An internal server error has occurred".into();
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 20500, message }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "code": self.code,
+            "message": self.message,
+            "more_info": format!("https://www.twilio.com/docs/errors/{}", self.code),
+            "status": self.status.as_u16(),
+        });
+        let unauthenticated = self.status == StatusCode::UNAUTHORIZED;
+        if let (true, Some(fields)) = (unauthenticated, body.as_object_mut()) {
+            fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if unauthenticated {
+            let challenge = HeaderValue::from_static("Basic realm=\"Twilio API\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<crate::registry::StoreFailed> for ApiError {
+    fn from(_: crate::registry::StoreFailed) -> Self {
+        Self::internal()
+    }
+}

@@ -1,0 +1,135 @@
+//! One attempt at a request, encoded and signed.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use tandem_call::Method;
+
+use super::sign;
+use crate::dialect::{Body, SealInput, Sealed};
+
+/// What the provider's own fetcher calls itself.
+const USER_AGENT: &str = "TwilioProxy/1.1";
+
+/// Encodes and signs. A user and password in the URL go out as Basic credentials instead; the URL is signed without them,
+/// because a validator puts it together from a request that has none.
+pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>) -> Sealed {
+    let url = notice.url.split('#').next().unwrap_or(notice.url);
+    let (url, credentials) = split_credentials(url);
+    let mut headers: Vec<(String, String)> = [("User-Agent", USER_AGENT), ("Accept", "*/*")].map(owned).into();
+    let (url, body, signature) = match (notice.body, notice.method) {
+        (Body::Form(parameters), Method::Get) => {
+            let url = with_query(&url, parameters);
+            let signature = sign::signature(auth_token, &url, []);
+            (url, Bytes::new(), signature)
+        }
+        (Body::Form(parameters), Method::Post) => {
+            headers.push(owned(("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")));
+            let pairs = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let signature = sign::signature(auth_token, &url, pairs);
+            (url, encoded(parameters).into(), signature)
+        }
+        (Body::Json(value), _) => {
+            headers.push(owned(("Content-Type", "application/json")));
+            let body = Bytes::from(value.to_string());
+            let url = sign::url_for_json(&url, &body);
+            let signature = sign::signature(auth_token, &url, []);
+            (url, body, signature)
+        }
+    };
+    if let Some(credentials) = credentials {
+        headers.push(("Authorization".into(), format!("Basic {}", STANDARD.encode(credentials))));
+    }
+    headers.push(("X-Twilio-Signature".into(), signature));
+    headers.push(("I-Twilio-Idempotency-Token".into(), uuid(notice.id)));
+    Sealed { url, headers, body }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.into(), value.into())
+}
+
+fn encoded(parameters: &[(String, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+}
+
+fn with_query(url: &str, parameters: &[(String, String)]) -> String {
+    let separator = match url.split_once('?') {
+        None => "?",
+        Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+        Some(_) => "&",
+    };
+    format!("{url}{separator}{}", encoded(parameters))
+}
+
+/// The URL without `user:password@`, and these, percent-decoded.
+fn split_credentials(url: &str) -> (String, Option<Vec<u8>>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.into(), None) };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    match authority.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let decoded = percent_encoding::percent_decode_str(credentials).collect();
+            (format!("{scheme}://{host}{path}"), Some(decoded))
+        }
+        None => (url.into(), None),
+    }
+}
+
+fn uuid(id: u128) -> String {
+    let (a, b, c) = (id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff);
+    let (d, e) = ((id >> 48) & 0xffff, id & 0xffff_ffff_ffff);
+    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn sealed(url: &str, method: Method, body: &Body) -> Sealed {
+        let now = Timestamp::UNIX_EPOCH;
+        seal("12345", &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now })
+    }
+
+    fn header<'a>(sealed: &'a Sealed, name: &str) -> Option<&'a str> {
+        sealed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn form() -> Body {
+        Body::Form(vec![("To".into(), "+1 5".into()), ("Empty".into(), String::new())])
+    }
+
+    #[test]
+    fn a_post_carries_the_form_and_signs_its_parameters() {
+        let sealed = sealed("http://127.0.0.1:5000/voice?x=1#rc=2", Method::Post, &form());
+        assert_eq!(sealed.url, "http://127.0.0.1:5000/voice?x=1");
+        assert_eq!(&sealed.body[..], b"To=%2B1+5&Empty=");
+        let expected = sign::signature("12345", "http://127.0.0.1:5000/voice?x=1EmptyTo+1 5", []);
+        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(expected.as_str()));
+        assert_eq!(header(&sealed, "I-Twilio-Idempotency-Token"), Some("00000000-0000-0000-0000-000012345678"));
+        assert_eq!(header(&sealed, "Content-Type"), Some("application/x-www-form-urlencoded; charset=UTF-8"));
+    }
+
+    #[test]
+    fn a_get_carries_the_parameters_in_its_query_and_signs_the_whole_url() {
+        let sealed = sealed("http://h/voice?x=1", Method::Get, &form());
+        assert_eq!(sealed.url, "http://h/voice?x=1&To=%2B1+5&Empty=");
+        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(sign::signature("12345", &sealed.url, []).as_str()));
+        assert!(sealed.body.is_empty() && header(&sealed, "Content-Type").is_none());
+    }
+
+    #[test]
+    fn a_json_body_is_hashed_into_the_url() {
+        let sealed = sealed("https://example.com/cb", Method::Post, &Body::Json(serde_json::json!({"a": 1})));
+        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some("1GgN8nEpt8zPd8zDAaVw1GrLTTo="));
+        assert!(sealed.url.ends_with("7f862"));
+    }
+
+    #[test]
+    fn credentials_of_the_url_become_a_header() {
+        let sealed = sealed("https://user:p%40ss@h/x?mail=a@b", Method::Post, &form());
+        assert_eq!(sealed.url, "https://h/x?mail=a@b");
+        assert_eq!(header(&sealed, "Authorization"), Some("Basic dXNlcjpwQHNz"));
+    }
+}

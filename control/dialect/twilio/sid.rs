@@ -1,0 +1,63 @@
+//! Spelling of ids: a prefix and 32 lower-case hex digits.
+
+use tandem_call::id::{LegId, RecordingId, StreamId};
+
+/// `CA...`
+pub fn call(id: LegId) -> String {
+    format!("CA{id}")
+}
+
+/// `RE...`
+pub fn recording(id: RecordingId) -> String {
+    format!("RE{id}")
+}
+
+/// `MZ...`
+pub fn stream(id: StreamId) -> String {
+    format!("MZ{id}")
+}
+
+/// The leg a `CA...` names; hex digits of either case are taken.
+pub fn parse_call(text: &str) -> Option<LegId> {
+    parse("CA", text).map(LegId)
+}
+
+/// The recording a `RE...` names.
+pub fn parse_recording(text: &str) -> Option<RecordingId> {
+    parse("RE", text).map(RecordingId)
+}
+
+/// The stream a `MZ...` names.
+pub fn parse_stream(text: &str) -> Option<StreamId> {
+    parse("MZ", text).map(StreamId)
+}
+
+/// The 128 bits behind a prefix and 32 hex digits.
+pub fn parse(prefix: &str, text: &str) -> Option<u128> {
+    let hex = text.strip_prefix(prefix)?;
+    // `from_str_radix` alone would also take a sign and fewer digits.
+    let all_hex = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    if all_hex { u128::from_str_radix(hex, 16).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_spelled_and_read_back() {
+        let id = LegId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        assert_eq!(call(id), "CA0123456789abcdef0123456789abcdef");
+        assert_eq!(parse_call(&call(id)), Some(id));
+        assert_eq!(parse_call("CA0123456789ABCDEF0123456789ABCDEF"), Some(id));
+    }
+
+    #[test]
+    fn what_is_no_sid_is_refused() {
+        for text in
+            ["", "CA", "CA123", "RE0123456789abcdef0123456789abcdef", "CA+123456789abcdef0123456789abcdef", "CAü"]
+        {
+            assert_eq!(parse_call(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What is told of calls, recordings and streams: document requests and callbacks.
+
+use jiff::Timestamp;
+use tandem_call::address::Address;
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind};
+use tandem_call::fetch::{Fetch, FetchReason};
+use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
+use tandem_call::stream::{StreamFacts, StreamStatus};
+use tandem_call::{Callback, Moment};
+
+use super::{error, format, sid};
+use crate::dialect::{Body, Context, Notice};
+
+/// Code of a recording that could not be written.
+pub(super) const RECORDING_FAILED: u32 = 12400;
+
+type Parameters = Vec<(String, String)>;
+
+/// A request for a document.
+pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Notice {
+    let mut status = format::status(fetch.leg.status);
+    if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
+        status = "completed";
+    }
+    let mut parameters = standard(account_sid, &fetch.leg, status);
+    let mut push = |name: &str, value: String| parameters.push((name.into(), value));
+    match &fetch.reason {
+        FetchReason::Start | FetchReason::Redirect | FetchReason::Whisper => {}
+        FetchReason::Gathered { digits, terminator } => {
+            push("msg", "Gather End".into());
+            push("Digits", digits.clone());
+            push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
+        }
+        FetchReason::Recorded { recording, key, hangup } => {
+            let sid = sid::recording(recording.id);
+            push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
+            push("RecordingSid", sid);
+            push("RecordingDuration", format::recording_seconds(recording).to_string());
+            let key = key.map(String::from).unwrap_or_default();
+            push("Digits", if *hangup { "hangup".into() } else { key });
+        }
+        FetchReason::Dialed(result) => dialed(account_sid, result, context, &mut push),
+        FetchReason::Connected(facts) => {
+            push("StreamSid", sid::stream(facts.id));
+            push("StreamName", stream_name(facts));
+            if let StreamStatus::Failed(why) = &facts.status {
+                push("StreamError", why.clone());
+            }
+        }
+        FetchReason::Fallback { failure, url } => {
+            push("ErrorCode", error::failure_code(failure).to_string());
+            push("ErrorUrl", url.to_string());
+        }
+    }
+    Notice {
+        event: reason_name(&fetch.reason).into(),
+        target: fetch.target.clone(),
+        failover: None,
+        body: Body::Form(parameters),
+        numbered: false,
+    }
+}
+
+/// What is told of an event, if it was asked for.
+pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -> Vec<Notice> {
+    let leg = &event.leg;
+    let notice = match &event.kind {
+        EventKind::Initiated => progress(account_sid, event, Moment::Initiated, "initiated", context),
+        EventKind::Ringing { .. } => progress(account_sid, event, Moment::Ringing, "ringing", context),
+        EventKind::Answered => progress(account_sid, event, Moment::Answered, "in-progress", context),
+        EventKind::Ended => progress(account_sid, event, Moment::Completed, format::status(leg.status), context),
+        EventKind::Recording(facts) => recording(account_sid, facts, context),
+        EventKind::Stream(facts) => stream(account_sid, leg, facts, event.at),
+        _ => None,
+    };
+    notice.into_iter().collect()
+}
+
+/// Parameters of every request about a call.
+fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parameters {
+    let (from, to) = (leg.from.to_string(), leg.to.to_string());
+    let mut parameters: Parameters = [
+        ("CallSid", sid::call(leg.id)),
+        ("AccountSid", account_sid.into()),
+        ("ApiVersion", "2010-04-01".into()),
+        ("CallStatus", status.into()),
+        ("Direction", format::direction(leg.direction).into()),
+        ("From", from.clone()),
+        ("To", to.clone()),
+        ("Caller", from),
+        ("Called", to),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let mut push = |name: String, value: String| parameters.push((name, value));
+    for party in ["From", "To", "Caller", "Called"] {
+        for part in ["City", "State", "Zip", "Country"] {
+            push(format!("{party}{part}"), String::new());
+        }
+    }
+    if let Some(forwarded_from) = &leg.forwarded_from {
+        push("ForwardedFrom".into(), forwarded_from.clone());
+    }
+    if let Some(caller_name) = &leg.caller_name {
+        push("CallerName".into(), caller_name.clone());
+    }
+    if let Some(parent) = leg.parent {
+        push("ParentCallSid".into(), sid::call(parent));
+    }
+    if let Some(application) = leg.application.as_deref().filter(|id| id.starts_with("AP")) {
+        push("ApplicationSid".into(), application.into());
+    }
+    sip(leg, &mut push);
+    parameters
+}
+
+fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
+    if let Some(call_id) = &leg.sip.call_id {
+        push("SipCallId".into(), call_id.clone());
+    }
+    let ours = if leg.direction == Direction::Inbound { &leg.to } else { &leg.from };
+    if let Address::Sip(uri) = ours {
+        let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        push("SipDomain".into(), host.split([';', '?', ':']).next().unwrap_or(host).into());
+    }
+    if leg.direction == Direction::Inbound && matches!(leg.from, Address::Sip(_)) {
+        push("SipUsername".into(), leg.from.user().into());
+    }
+    if let Some(source) = leg.sip.source_ip {
+        push("SipSourceIp".into(), source.to_string());
+    }
+    for (name, value) in &leg.sip.headers {
+        let kept = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"))
+            || name.eq_ignore_ascii_case("User-to-User");
+        if kept {
+            push(format!("SipHeader_{name}"), value.clone());
+        }
+    }
+}
+
+fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut impl FnMut(&str, String)) {
+    push(
+        "DialCallStatus",
+        match result.status {
+            DialStatus::Completed => "completed",
+            DialStatus::Busy => "busy",
+            DialStatus::NoAnswer => "no-answer",
+            DialStatus::Failed => "failed",
+            DialStatus::Canceled => "canceled",
+        }
+        .into(),
+    );
+    push("DialBridged", result.bridged.to_string());
+    if let Some(child) = result.child {
+        push("DialCallSid", sid::call(child));
+        push("DialCallDuration", format::seconds(result.duration).to_string());
+    }
+    if let Some(call_id) = &result.sip_call_id {
+        push("DialSipCallId", call_id.clone());
+    }
+    if let Some(status) = result.sip_status {
+        push("DialSipResponseCode", status.to_string());
+    }
+    if let Some(recording) = &result.recording {
+        let sid = sid::recording(recording.id);
+        push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
+        push("RecordingSid", sid);
+        push("RecordingDuration", format::recording_seconds(recording).to_string());
+    }
+}
+
+fn progress(
+    account_sid: &str,
+    event: &CallEvent,
+    moment: Moment,
+    status: &'static str,
+    context: &Context,
+) -> Option<Notice> {
+    let leg = &event.leg;
+    let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let mut parameters = standard(account_sid, leg, status);
+    let mut push = |name: &str, value: String| parameters.push((name.into(), value));
+    push("Timestamp", format::rfc2822(event.at));
+    push("CallbackSource", "call-progress-events".into());
+    push("SequenceNumber", context.sequence.to_string());
+    if moment == Moment::Completed {
+        let duration = format::seconds(leg.duration(event.at));
+        push("CallDuration", duration.to_string());
+        push("Duration", duration.div_ceil(60).to_string());
+        if let Some(response) = sip_response(leg) {
+            push("SipResponseCode", response.to_string());
+        }
+    }
+    Some(form(status, callback, parameters, true))
+}
+
+/// The final response to our INVITE: the one that ended the leg, or the 200 that answered it.
+fn sip_response(leg: &LegInfo) -> Option<u16> {
+    if leg.direction == Direction::Inbound {
+        return None;
+    }
+    if leg.status == Status::Completed { Some(200) } else { leg.end.as_ref().and_then(|end| end.sip_status) }
+}
+
+fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<Notice> {
+    let (moment, status) = match &facts.status {
+        RecordingStatus::InProgress => (Moment::InProgress, "in-progress"),
+        RecordingStatus::Paused => return None,
+        RecordingStatus::Completed => (Moment::Completed, "completed"),
+        RecordingStatus::Absent => (Moment::Absent, "absent"),
+        RecordingStatus::Failed(_) => (Moment::Completed, "failed"),
+    };
+    let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let failed = matches!(facts.status, RecordingStatus::Failed(_));
+    let sid = sid::recording(facts.id);
+    let mut parameters: Parameters = [
+        ("RecordingSource", format::recording_source(facts.spec.source).into()),
+        ("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid)),
+        ("RecordingSid", sid),
+        ("RecordingStatus", status.into()),
+        ("RecordingChannels", channels(facts).to_string()),
+        ("RecordingTrack", format::track(facts.spec.track).into()),
+        ("ErrorCode", if failed { RECORDING_FAILED } else { 0 }.to_string()),
+        ("CallSid", sid::call(facts.leg)),
+        ("RecordingStartTime", format::rfc2822(facts.started_at)),
+        ("AccountSid", account_sid.into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if moment != Moment::InProgress {
+        parameters.push(("RecordingDuration".into(), format::recording_seconds(facts).to_string()));
+    }
+    Some(form(&format!("recording-{status}"), callback, parameters, false))
+}
+
+fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
+    let callback = facts.spec.callback.as_ref()?;
+    let (event, problem) = match &facts.status {
+        StreamStatus::Started => ("stream-started", None),
+        StreamStatus::Stopped => ("stream-stopped", None),
+        StreamStatus::Failed(why) => ("stream-error", Some(why.clone())),
+    };
+    let mut parameters: Parameters = [
+        ("AccountSid", account_sid.into()),
+        ("CallSid", sid::call(leg.id)),
+        ("StreamSid", sid::stream(facts.id)),
+        ("StreamName", stream_name(facts)),
+        ("StreamEvent", event.into()),
+        ("Timestamp", format::iso8601(at)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    parameters.extend(problem.map(|why| ("StreamError".to_owned(), why)));
+    Some(form(event, callback, parameters, false))
+}
+
+fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
+    Notice {
+        event: event.into(),
+        target: callback.target.clone(),
+        failover: callback.failover.clone(),
+        body: Body::Form(parameters),
+        numbered,
+    }
+}
+
+/// How many channels a recording's file has.
+pub(super) fn channels(recording: &Recording) -> u8 {
+    match recording.spec.channels {
+        RecordingChannels::Mono => 1,
+        RecordingChannels::Dual => 2,
+    }
+}
+
+fn stream_name(facts: &StreamFacts) -> String {
+    facts.spec.name.clone().unwrap_or_else(|| sid::stream(facts.id))
+}
+
+fn reason_name(reason: &FetchReason) -> &'static str {
+    match reason {
+        FetchReason::Start => "voice",
+        FetchReason::Redirect => "redirect",
+        FetchReason::Gathered { .. } => "gather",
+        FetchReason::Recorded { .. } => "record",
+        FetchReason::Dialed(_) => "dial",
+        FetchReason::Connected(_) => "connect",
+        FetchReason::Whisper => "whisper",
+        FetchReason::Fallback { .. } => "fallback",
+    }
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

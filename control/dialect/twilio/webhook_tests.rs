@@ -1,0 +1,278 @@
+//! Golden parameter lists of every kind of request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, SipFacts};
+use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::StreamSpec;
+use tandem_call::{Method, Target};
+
+use super::*;
+
+const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn target(url: &str) -> Target {
+    Target { url: url.into(), method: Method::Post }
+}
+
+fn leg() -> LegInfo {
+    LegInfo {
+        id: LegId(0xa),
+        session: CallId(1),
+        parent: None,
+        account: "acme".into(),
+        dialect: "twilio".into(),
+        application: None,
+        direction: Direction::OutboundApi,
+        from: Address::from("+15550001111"),
+        to: Address::from("+15550002222"),
+        caller_name: None,
+        forwarded_from: None,
+        status: Status::Ringing,
+        created_at: at("2018-03-25T09:53:00Z"),
+        answered_at: None,
+        end: None,
+        client_state: None,
+        status_callback: Some(Callback {
+            target: target("http://app/status"),
+            failover: None,
+            moments: vec![Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed],
+        }),
+        fallback: None,
+        sip: SipFacts::default(),
+    }
+}
+
+fn ended(status: Status, answered: Option<&str>, sip_status: Option<u16>) -> LegInfo {
+    let cause = EndCause::Unspecified;
+    LegInfo {
+        status,
+        answered_at: answered.map(at),
+        end: Some(LegEnd { at: at("2018-03-25T09:54:31Z"), cause, by: EndedBy::Peer, sip_status }),
+        ..leg()
+    }
+}
+
+fn context(sequence: u32) -> Context {
+    Context { public_url: "http://127.0.0.1:8080".into(), sequence }
+}
+
+fn told(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
+    let event = CallEvent { at: at("2018-03-25T09:54:31Z"), leg: Arc::new(leg), kind };
+    let mut notices = webhook(ACCOUNT, &event, &context(sequence));
+    assert!(notices.len() <= 1);
+    let notice = notices.pop()?;
+    let Body::Form(parameters) = notice.body.clone() else { panic!() };
+    Some((notice, parameters))
+}
+
+fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
+    let mut values = parameters.iter().filter(|(key, _)| key == name);
+    let value = values.next().map(|(_, value)| value.as_str());
+    assert!(values.next().is_none(), "{name} is there twice");
+    value
+}
+
+fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
+    let fetch = Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason };
+    let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context(0)).body else { panic!() };
+    parameters
+}
+
+fn recording(status: RecordingStatus) -> Recording {
+    Recording {
+        id: RecordingId(0xb),
+        leg: LegId(0xa),
+        spec: RecordingSpec {
+            source: RecordingSource::Record,
+            channels: RecordingChannels::Mono,
+            track: Track::Inbound,
+            format: RecordingFormat::Wav,
+            trim: true,
+            max_length: None,
+            silence_timeout: None,
+            beep: false,
+            callback: Some(Callback {
+                target: target("http://app/rec"),
+                failover: None,
+                moments: vec![Moment::Completed],
+            }),
+        },
+        started_at: at("2018-03-25T09:53:20Z"),
+        ended_at: Some(at("2018-03-25T09:53:25Z")),
+        duration: Some(Duration::from_millis(4600)),
+        status,
+    }
+}
+
+#[test]
+fn a_document_request_has_the_standard_parameters() {
+    let inbound = LegInfo {
+        direction: Direction::Inbound,
+        caller_name: Some("Ann".into()),
+        parent: Some(LegId(0xc)),
+        sip: SipFacts {
+            call_id: Some("abc@h".into()),
+            source_ip: Some("127.0.0.9".parse().unwrap()),
+            headers: vec![("X-Order".into(), "7".into()), ("Server".into(), "x".into())],
+            ..SipFacts::default()
+        },
+        ..leg()
+    };
+    let parameters = requested(inbound, FetchReason::Start);
+    for (name, value) in [
+        ("CallSid", "CA0000000000000000000000000000000a"),
+        ("AccountSid", ACCOUNT),
+        ("ApiVersion", "2010-04-01"),
+        ("CallStatus", "ringing"),
+        ("Direction", "inbound"),
+        ("From", "+15550001111"),
+        ("Caller", "+15550001111"),
+        ("To", "+15550002222"),
+        ("Called", "+15550002222"),
+        ("FromCity", ""),
+        ("CalledCountry", ""),
+        ("CallerName", "Ann"),
+        ("ParentCallSid", "CA0000000000000000000000000000000c"),
+        ("SipCallId", "abc@h"),
+        ("SipSourceIp", "127.0.0.9"),
+        ("SipHeader_X-Order", "7"),
+    ] {
+        assert_eq!(get(&parameters, name), Some(value), "{name}");
+    }
+    assert_eq!(get(&parameters, "SipHeader_Server"), None);
+    assert_eq!(get(&parameters, "SequenceNumber"), None);
+}
+
+#[test]
+fn verbs_add_what_they_found_out() {
+    let gathered = requested(leg(), FetchReason::Gathered { digits: "12".into(), terminator: Some('#') });
+    assert_eq!(get(&gathered, "Digits"), Some("12"));
+    assert_eq!(get(&gathered, "FinishedOnKey"), Some("#"));
+
+    let done = recording(RecordingStatus::Completed);
+    let recorded = requested(leg(), FetchReason::Recorded { recording: done.clone(), key: Some('*'), hangup: false });
+    let url =
+        format!("http://127.0.0.1:8080/2010-04-01/Accounts/{ACCOUNT}/Recordings/RE0000000000000000000000000000000b");
+    assert_eq!(get(&recorded, "RecordingUrl"), Some(url.as_str()));
+    assert_eq!(get(&recorded, "RecordingDuration"), Some("5"));
+    assert_eq!(get(&recorded, "Digits"), Some("*"));
+    let hung_up = requested(leg(), FetchReason::Recorded { recording: done.clone(), key: None, hangup: true });
+    assert_eq!((get(&hung_up, "Digits"), get(&hung_up, "CallStatus")), (Some("hangup"), Some("completed")));
+
+    let result = DialResult {
+        status: DialStatus::Completed,
+        child: Some(LegId(0xd)),
+        duration: Duration::from_secs(12),
+        bridged: true,
+        sip_status: Some(200),
+        sip_call_id: Some("x".into()),
+        recording: Some(done),
+    };
+    let dialed = requested(leg(), FetchReason::Dialed(result));
+    for (name, value) in [
+        ("DialCallStatus", "completed"),
+        ("DialCallSid", "CA0000000000000000000000000000000d"),
+        ("DialCallDuration", "12"),
+        ("DialBridged", "true"),
+        ("DialSipResponseCode", "200"),
+        ("RecordingUrl", url.as_str()),
+    ] {
+        assert_eq!(get(&dialed, name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_fallback_request_says_what_failed() {
+    let failure = FetchFailure { kind: FailureKind::Status(500), detail: String::new() };
+    let parameters = requested(leg(), FetchReason::Fallback { failure, url: "http://app/voice".into() });
+    assert_eq!(get(&parameters, "ErrorCode"), Some("11200"));
+    assert_eq!(get(&parameters, "ErrorUrl"), Some("http://app/voice"));
+}
+
+#[test]
+fn progress_is_told_in_callbacks_words_and_numbered() {
+    let (notice, initiated) = told(LegInfo { status: Status::Initiated, ..leg() }, EventKind::Initiated, 0).unwrap();
+    assert!(notice.numbered);
+    assert_eq!(notice.target.url.as_ref(), "http://app/status");
+    assert_eq!(get(&initiated, "CallStatus"), Some("initiated"));
+    assert_eq!(get(&initiated, "Timestamp"), Some("Sun, 25 Mar 2018 09:54:31 +0000"));
+    assert_eq!(get(&initiated, "CallbackSource"), Some("call-progress-events"));
+    assert_eq!(get(&initiated, "SequenceNumber"), Some("0"));
+    assert_eq!(get(&initiated, "CallDuration"), None);
+    let (_, ringing) = told(leg(), EventKind::Ringing { early_media: true }, 1).unwrap();
+    assert_eq!(get(&ringing, "CallStatus"), Some("ringing"));
+    let answered = LegInfo { status: Status::InProgress, ..leg() };
+    let (_, answered) = told(answered, EventKind::Answered, 2).unwrap();
+    assert_eq!((get(&answered, "CallStatus"), get(&answered, "SequenceNumber")), (Some("in-progress"), Some("2")));
+}
+
+#[test]
+fn the_end_is_told_with_seconds_and_begun_minutes() {
+    let leg = ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None);
+    let (_, completed) = told(leg, EventKind::Ended, 3).unwrap();
+    assert_eq!(get(&completed, "CallStatus"), Some("completed"));
+    assert_eq!((get(&completed, "CallDuration"), get(&completed, "Duration")), (Some("61"), Some("2")));
+    assert_eq!(get(&completed, "SipResponseCode"), Some("200"));
+    let (_, busy) = told(ended(Status::Busy, None, Some(486)), EventKind::Ended, 2).unwrap();
+    assert_eq!((get(&busy, "CallDuration"), get(&busy, "Duration")), (Some("0"), Some("0")));
+    assert_eq!((get(&busy, "CallStatus"), get(&busy, "SipResponseCode")), (Some("busy"), Some("486")));
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_told() {
+    let mut quiet = leg();
+    quiet.status_callback.as_mut().unwrap().moments = vec![Moment::Completed];
+    assert!(told(quiet.clone(), EventKind::Initiated, 0).is_none());
+    assert!(told(quiet.clone(), EventKind::DtmfReceived { digit: '1' }, 0).is_none());
+    assert!(told(quiet, EventKind::Recording(recording(RecordingStatus::InProgress)), 0).is_none());
+    assert!(told(LegInfo { status_callback: None, ..leg() }, EventKind::Ended, 0).is_none());
+}
+
+#[test]
+fn a_recordings_end_is_told_to_its_own_callback() {
+    let (notice, parameters) = told(leg(), EventKind::Recording(recording(RecordingStatus::Completed)), 0).unwrap();
+    assert!(!notice.numbered);
+    assert_eq!(notice.target.url.as_ref(), "http://app/rec");
+    for (name, value) in [
+        ("RecordingSource", "RecordVerb"),
+        ("RecordingStatus", "completed"),
+        ("RecordingChannels", "1"),
+        ("RecordingDuration", "5"),
+        ("ErrorCode", "0"),
+        ("RecordingStartTime", "Sun, 25 Mar 2018 09:53:20 +0000"),
+        ("CallSid", "CA0000000000000000000000000000000a"),
+        ("AccountSid", ACCOUNT),
+        ("RecordingTrack", "inbound"),
+    ] {
+        assert_eq!(get(&parameters, name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_streams_life_is_told_to_its_own_callback() {
+    let spec = StreamSpec {
+        url: "ws://x/".into(),
+        name: None,
+        track: Track::Inbound,
+        codec: None,
+        playout: None,
+        parameters: Vec::new(),
+        callback: Some(Callback { target: target("http://app/stream"), failover: None, moments: Vec::new() }),
+        auth_token: None,
+    };
+    let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };
+    let (_, started) = told(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();
+    assert_eq!(get(&started, "StreamEvent"), Some("stream-started"));
+    assert_eq!(get(&started, "StreamName"), Some("MZ0000000000000000000000000000000e"));
+    assert_eq!(get(&started, "Timestamp"), Some("2018-03-25T09:54:31.000Z"));
+    let (_, failed) = told(leg(), EventKind::Stream(facts(StreamStatus::Failed("gone".into()))), 0).unwrap();
+    assert_eq!((get(&failed, "StreamEvent"), get(&failed, "StreamError")), (Some("stream-error"), Some("gone")));
+}
