@@ -74,7 +74,7 @@ impl MediaClock {
 pub(crate) enum Outcome {
     Done,
     /// No such session here.
-    Unknown(Command),
+    Unknown,
     /// `Bridge` with a session that is not here.
     PeerElsewhere(SessionKey),
 }
@@ -169,7 +169,7 @@ impl Core {
 
     pub(crate) fn handle_command(&mut self, key: SessionKey, command: Command) -> Outcome {
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
-            return Outcome::Unknown(command);
+            return Outcome::Unknown;
         };
         match command {
             Command::Bridge { with } if with == key => Outcome::Done,

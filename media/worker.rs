@@ -308,7 +308,7 @@ impl Worker {
                 self.core.apply(key, plan);
             }
             Message::Command { key, command } => match self.core.handle_command(key, command) {
-                Outcome::Done | Outcome::Unknown(_) => {}
+                Outcome::Done | Outcome::Unknown => {}
                 Outcome::PeerElsewhere(with) if key < with => {
                     self.shared.post_home(with, Message::Bring { key: with, to: self.number, with: key });
                 }

@@ -287,7 +287,7 @@ mod tests {
         out.extend(channels.to_le_bytes());
         out.extend(rate.to_le_bytes());
         out.extend([0; 4]);
-        out.extend((channels * bits.div_ceil(8)).to_le_bytes());
+        out.extend(channels.wrapping_mul(bits.div_ceil(8)).to_le_bytes());
         out.extend(bits.to_le_bytes());
         out.extend(b"LIST\x03\0\0\0abc\0data");
         out.extend(claimed.to_le_bytes());

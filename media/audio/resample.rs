@@ -65,7 +65,7 @@ mod tests {
     fn speech_frequencies_pass_and_those_above_are_cut() {
         for rate in [11_025, 16_000, 22_050, 24_000, 44_100, 48_000] {
             let kept = to_8000(&sine(1_000.0, rate, 0.5), rate);
-            assert_eq!(kept.len(), 4_000);
+            assert!(kept.len().abs_diff(4_000) <= 1);
             assert!((level(&kept) / 7_071.0 - 1.0).abs() < 0.02, "{rate}: {}", level(&kept));
             let cut = to_8000(&sine(5_000.0, rate, 0.5), rate);
             assert!(level(&cut) < 71.0, "{rate}: {}", level(&cut));

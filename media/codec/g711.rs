@@ -38,10 +38,10 @@ pub const fn linear_to_ulaw(sample: i16) -> u8 {
 pub const fn linear_to_alaw(sample: i16) -> u8 {
     let sign = sample >> 15;
     let magnitude = ((sample ^ sign) >> 4) as u32;
-    // Values under 32 share the linear segment 0; forcing bit 4 gives them one formula with segment 1.
-    let segment = 27 - (magnitude | 0x10).leading_zeros();
-    let shift = if segment > 1 { segment - 1 } else { 0 };
-    let code = (segment << 4) | ((magnitude >> shift) & 0x0F);
+    // Segments 0 and 1 have the same step, so values under 32 are their own code; above, the leading bit that stays
+    // after the shift adds the missing one to the segment.
+    let shift = 27 - (magnitude | 0x10).leading_zeros();
+    let code = (shift << 4) + (magnitude >> shift);
     let positive = if sign == 0 { 0x80 } else { 0 };
     (code as u8 | positive) ^ 0x55
 }

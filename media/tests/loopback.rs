@@ -1,0 +1,294 @@
+//! Real sockets on 127.0.0.1: what the threads, ports and files do together.
+
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use tandem_media::{
+    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, OpId, OpenError, RecordSpec, RecordingReason,
+    Session, SessionKey, TapCodec, Tone, Tracks,
+};
+
+/// A peer's end: its socket and what the session told.
+struct Phone {
+    socket: UdpSocket,
+    to: std::net::SocketAddr,
+    events: mpsc::Receiver<Event>,
+    session: Session,
+    sequence: u16,
+}
+
+fn engine(ports: &str, workers: usize) -> Engine {
+    let config = Config { ports: ports.parse().unwrap(), workers, ..Config::default() };
+    Engine::start(config).unwrap()
+}
+
+impl Phone {
+    fn call(engine: &Engine, key: u128, affinity: u128, codec: Codec) -> Phone {
+        let (sender, events) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let sink = Arc::new(move |_, event| {
+            let _ = sender.lock().unwrap().send(event);
+            Ok(())
+        });
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let mut session = engine.open(SessionKey(key), affinity, sink).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let number = codec.static_payload_type();
+        let offer = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {number} 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+        );
+        let answer = String::from_utf8(session.answer(offer.as_bytes()).unwrap().to_vec()).unwrap();
+        assert!(answer.contains(&format!("m=audio {} RTP/AVP {number} 101", session.port())), "{answer}");
+        assert_eq!(session.codec(), Some(codec));
+        let to = ([127, 0, 0, 1], session.port()).into();
+        Phone { socket, to, events, session, sequence: 0 }
+    }
+
+    fn say(&mut self, payload_type: u8, payload: &[u8]) {
+        self.sequence += 1;
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(self.sequence.to_be_bytes());
+        packet.extend((u32::from(self.sequence) * 160).to_be_bytes());
+        packet.extend(7u32.to_be_bytes());
+        packet.extend(payload);
+        self.socket.send_to(&packet, self.to).unwrap();
+    }
+
+    fn hear(&self) -> Vec<u8> {
+        let mut packet = [0; 2_048];
+        let (length, _) = self.socket.recv_from(&mut packet).expect("a packet within three seconds");
+        packet[..length].to_vec()
+    }
+
+    fn wait(&self, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.events.recv_timeout(Duration::from_secs(5)).expect("the event within five seconds");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+}
+
+fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
+    let mut a = Phone::call(engine, first.0, first.1, Codec::Pcmu);
+    let mut b = Phone::call(engine, second.0, second.1, Codec::Pcma);
+    a.session.command(Command::Bridge { with: b.session.key() }).unwrap();
+    // The bridge is made when each has heard the other.
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let (mut a_hears, mut b_hears) = (false, false);
+    while !(a_hears && b_hears) {
+        assert!(Instant::now() < deadline, "no bridge");
+        a.say(0, &[0x20; 160]);
+        b.say(8, &[0x2A ^ 0x55; 160]);
+        std::thread::sleep(Duration::from_millis(20));
+        a_hears |= drain(&a).iter().any(|packet| packet[12] != 0xFF);
+        b_hears |= drain(&b).iter().any(|packet| packet[12] != 0xD5);
+    }
+    drain(&a);
+    drain(&b);
+    let mut counts = [0, 0];
+    for number in 0..200u16 {
+        let octet = (number % 100) as u8;
+        a.say(0, &[octet; 160]);
+        b.say(8, &[octet; 160]);
+        std::thread::sleep(Duration::from_millis(5));
+        counts[0] += drain(&a).len();
+        counts[1] += drain(&b).len();
+    }
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while counts != [200, 200] && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+        counts[0] += drain(&a).len();
+        counts[1] += drain(&b).len();
+    }
+    assert_eq!(counts, [200, 200]);
+    drop(a.session);
+    let closed = b_closed(&a.events);
+    assert_eq!(closed.lost, 0);
+    assert!(closed.packets_in >= 200);
+}
+
+fn drain(phone: &Phone) -> Vec<Vec<u8>> {
+    phone.socket.set_nonblocking(true).unwrap();
+    let mut packets = Vec::new();
+    let mut packet = [0; 2_048];
+    while let Ok((length, _)) = phone.socket.recv_from(&mut packet) {
+        packets.push(packet[..length].to_vec());
+    }
+    phone.socket.set_nonblocking(false).unwrap();
+    packets
+}
+
+fn b_closed(events: &mpsc::Receiver<Event>) -> tandem_media::Stats {
+    loop {
+        if let Event::Closed { stats } = events.recv_timeout(Duration::from_secs(5)).expect("Closed within five seconds") {
+            return stats;
+        }
+    }
+}
+
+#[test]
+fn two_hundred_packets_each_way_are_relayed_and_transcoded_without_loss() {
+    let engine = engine("31000-31099", 1);
+    relay_200(&engine, (1, 9), (2, 9));
+    engine.shutdown();
+    assert!(engine.load().relayed >= 400);
+}
+
+#[test]
+fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
+    let engine = engine("31100-31199", 4);
+    for round in 0..6 {
+        relay_200_short(&engine, round);
+    }
+    engine.shutdown();
+}
+
+/// Bridges `a` with `b`, whichever key is larger, and then with `c`: the second time one of them is away from home.
+fn relay_200_short(engine: &Engine, round: u128) {
+    let key = |place: u128| 1_000 * round + if round % 2 == 0 { place } else { 10 - place };
+    let mut phones: Vec<Phone> = (1..=3).map(|place| Phone::call(engine, key(place), key(place), Codec::Pcmu)).collect();
+    for (from, to) in [(0, 1), (2, 1), (0, 2), (1, 0)] {
+        let with = phones[to].session.key();
+        phones[from].session.command(Command::Bridge { with }).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let mark = 0x20 + (from * 4 + to) as u8;
+        loop {
+            assert!(Instant::now() < deadline, "round {round}: no bridge from {from} to {to}");
+            phones[from].say(0, &[mark; 160]);
+            std::thread::sleep(Duration::from_millis(10));
+            if drain(&phones[to]).iter().any(|packet| packet.get(12) == Some(&mark)) {
+                break;
+            }
+        }
+    }
+    for phone in phones {
+        drop(phone.session);
+        b_closed(&phone.events);
+    }
+}
+
+#[test]
+fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
+    let engine = engine("31200-31299", 1);
+    let folder = std::env::temp_dir().join(format!("tandem-media-{}", std::process::id()));
+    let path = folder.join("call.wav");
+    let mut phone = Phone::call(&engine, 5, 5, Codec::Pcmu);
+    let spec = RecordSpec {
+        path: path.clone(),
+        channels: Channels::Dual,
+        track: Tracks::Both,
+        max_length: None,
+        silence_timeout: None,
+        trim: false,
+    };
+    phone.session.command(Command::Record { op: OpId(1), spec }).unwrap();
+    let audio = Arc::new(Audio::new(vec![8_031i16; 1_600]));
+    phone.session.command(Command::Play { op: OpId(2), audio, loops: std::num::NonZeroU32::new(1) }).unwrap();
+    let mut loud = 0;
+    for _ in 0..25 {
+        phone.say(0, &[0x10; 160]);
+        let packet = phone.hear();
+        assert_eq!(packet.len(), 172);
+        loud += usize::from(packet[12] != 0xFF);
+    }
+    assert_eq!(loud, 10);
+    phone.wait(|event| *event == Event::Finished { op: OpId(2), reason: FinishReason::Completed });
+    phone.say(101, &[7, 10, 0, 160]);
+    phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20 });
+    phone.session.command(Command::StopRecording { op: OpId(1) }).unwrap();
+    let Event::RecordingFinished { reason, duration, bytes, .. } =
+        phone.wait(|event| matches!(event, Event::RecordingFinished { .. }))
+    else {
+        unreachable!()
+    };
+    assert_eq!(reason, RecordingReason::Stopped);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
+    assert_eq!(bytes, 44 + duration.as_millis() as u64 * 32);
+    let samples = hound::WavReader::open(&path).unwrap().into_samples::<i16>().map(Result::unwrap).collect::<Vec<_>>();
+    assert!(samples.iter().step_by(2).filter(|sample| **sample != 0).count() >= 20 * 160);
+    assert!(samples.iter().skip(1).step_by(2).filter(|sample| sample.unsigned_abs() > 4_000).count() >= 1_440);
+    std::fs::remove_dir_all(folder).unwrap();
+    engine.shutdown();
+}
+
+#[test]
+fn shutdown_completes_recordings_and_tells_every_sink() {
+    let engine = engine("31300-31399", 2);
+    let path = std::env::temp_dir().join(format!("tandem-media-shutdown-{}.wav", std::process::id()));
+    let phone = Phone::call(&engine, 6, 6, Codec::Pcmu);
+    let spec = RecordSpec {
+        path: path.clone(),
+        channels: Channels::Mono,
+        track: Tracks::Outbound,
+        max_length: None,
+        silence_timeout: None,
+        trim: false,
+    };
+    phone.session.command(Command::Tone { op: OpId(1), tone: Tone::Ringback(Country::De) }).unwrap();
+    phone.session.command(Command::Record { op: OpId(2), spec }).unwrap();
+    for _ in 0..20 {
+        phone.hear();
+    }
+    engine.shutdown();
+    let Event::RecordingFinished { duration, .. } = phone.wait(|event| matches!(event, Event::RecordingFinished { .. })) else {
+        unreachable!()
+    };
+    assert!(duration >= Duration::from_millis(340), "{duration:?}");
+    phone.wait(|event| matches!(event, Event::Closed { .. }));
+    assert!(matches!(engine.open(SessionKey(9), 9, Arc::new(|_, _| Ok(()))), Err(OpenError::ShuttingDown)));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn ports_run_out_and_come_back() {
+    let engine = engine("31400-31403", 1);
+    let sink = || -> tandem_media::EventSink { Arc::new(|_, _| Ok(())) };
+    let first = engine.open(SessionKey(1), 1, sink()).unwrap();
+    let _second = engine.open(SessionKey(2), 1, sink()).unwrap();
+    assert!(matches!(engine.open(SessionKey(1), 1, sink()), Err(OpenError::KeyInUse)));
+    assert!(matches!(engine.open(SessionKey(3), 1, sink()), Err(OpenError::PortsExhausted)));
+    let port = first.port();
+    drop(first);
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let third = loop {
+        if let Ok(session) = engine.open(SessionKey(3), 1, sink()) {
+            break session;
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(third.port(), port);
+    engine.shutdown();
+}
+
+#[test]
+fn a_tap_gives_fifty_frames_a_second_and_ends_with_its_session() {
+    let engine = engine("31500-31599", 1);
+    let phone = Phone::call(&engine, 8, 8, Codec::Pcmu);
+    let (sink, mut reader) = tandem_media::tap(500, TapCodec::Pcmu);
+    phone.session.command(Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink }).unwrap();
+    let start = Instant::now();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut frames = Vec::new();
+    while frames.len() < 20 {
+        if let std::task::Poll::Ready(Some(frame)) = reader.poll_next(&mut context) {
+            frames.push(frame.timestamp_ms);
+        } else {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let took = start.elapsed();
+    assert!((350..600).contains(&took.as_millis()), "{took:?}");
+    assert_eq!(frames, (0..20).map(|place| place * 20).collect::<Vec<u64>>());
+    drop(phone.session);
+    b_closed(&phone.events);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while reader.poll_next(&mut context) != std::task::Poll::Ready(None) {
+        assert!(Instant::now() < deadline);
+    }
+    engine.shutdown();
+}
