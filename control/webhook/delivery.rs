@@ -1,0 +1,191 @@
+//! What is delivered, how it is signed, and what is told about it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::store::deliveries::DeliveryState;
+
+/// What to send where, in neutral words. Stored as JSON before the first attempt; it holds no secrets, for signing happens
+/// at each attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The same at every attempt, so that a receiver can tell a repetition.
+    #[serde(with = "hexadecimal")]
+    pub id: u128,
+    /// Deliveries of one queue are sent strictly one after the other; usually one queue a call.
+    pub queue: String,
+    /// The call.
+    #[serde(with = "hexadecimal")]
+    pub session: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// Which dialect wrote it, and seals it.
+    pub dialect: String,
+    /// A label for logs.
+    pub event: String,
+    /// `http` or `https`.
+    pub url: String,
+    /// Tried once the attempts at `url` are used up, with the same retries.
+    #[serde(default)]
+    pub failover_url: Option<String>,
+    /// How the body travels.
+    pub method: DeliveryMethod,
+    /// The body.
+    pub body: DeliveryBody,
+    /// For one attempt, ms, 1 to 120,000.
+    pub timeout_ms: u64,
+    /// For one connection, ms, 50 to 60,000.
+    pub connect_timeout_ms: u64,
+    /// When it fails.
+    pub retries: Retry,
+    /// Whether an answer 3xx is followed (each hop is sealed anew) or is a failure.
+    #[serde(default)]
+    pub follow_redirects: bool,
+    /// Whatever the dialect needs to seal it.
+    #[serde(default)]
+    pub details: serde_json::Value,
+}
+
+/// How the body travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryMethod {
+    /// In the URL's query.
+    Get,
+    /// In the body.
+    Post,
+}
+
+impl DeliveryMethod {
+    /// As HTTP spells it.
+    pub fn as_http(self) -> ::http::Method {
+        match self {
+            DeliveryMethod::Get => ::http::Method::GET,
+            DeliveryMethod::Post => ::http::Method::POST,
+        }
+    }
+}
+
+/// The body before it is spelled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum DeliveryBody {
+    /// Name and value, in order.
+    Form(Vec<(String, String)>),
+    /// One document.
+    Json(serde_json::Value),
+}
+
+/// When a failed attempt is repeated.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Pauses before the second, third, ... attempt at one URL, ms; empty: one attempt only.
+    #[serde(default)]
+    pub delays_ms: Vec<u64>,
+    /// Which failures are repeated.
+    #[serde(default)]
+    pub on: RetryOn,
+    /// All attempts together, pauses included, ms; an attempt is cut off there, and none starts after it.
+    #[serde(default)]
+    pub total_ms: Option<u64>,
+}
+
+/// Which failures are repeated. Others are final: an application that answers 400 will do so again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryOn {
+    /// No connection: name, TCP, TLS, or their timeout.
+    #[serde(default)]
+    pub connect: bool,
+    /// Connected, but no complete answer, or none in time.
+    #[serde(default)]
+    pub response: bool,
+    /// An answer with one of these.
+    #[serde(default)]
+    pub statuses: Vec<StatusRange>,
+}
+
+/// HTTP statuses from `first` to `last`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRange {
+    /// 100 to 999.
+    pub first: u16,
+    /// 100 to 999.
+    pub last: u16,
+}
+
+/// Spells and signs. Pure: the time is an argument.
+pub trait Seal: Send + Sync {
+    /// What attempt number `attempt` (from 1) at `url` sends at `now`. `url` is the delivery's, its failover's or a
+    /// redirect's target; for a GET the form belongs into the returned URL's query.
+    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> Sealed;
+}
+
+/// A request ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// With its query.
+    pub url: String,
+    /// All but `Host` and `Content-Length`.
+    pub headers: Vec<(String, String)>,
+    /// Exactly the octets that were signed.
+    pub body: Bytes,
+}
+
+/// One attempt and what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptReport {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Where the delivery stands.
+    pub state: DeliveryState,
+    /// What follows.
+    pub next: Next,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// As configured; it may hold a user and password.
+    pub url: String,
+    /// Whether that was the failover URL.
+    pub failover: bool,
+    /// When it began.
+    pub at: Timestamp,
+    /// Its length, waiting for a free slot included.
+    pub elapsed: Duration,
+    /// The answer's.
+    pub status: Option<u16>,
+    /// Why it failed; `None`: it did not.
+    pub error: Option<String>,
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it was delivered or given up.
+    Done,
+    /// The same URL again.
+    Retry {
+        /// From now.
+        after: Duration,
+    },
+    /// The failover URL, at once.
+    Failover,
+}
+
+/// Ids in JSON: a string of 32 hex digits, for JSON's numbers are too small.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{id:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map_err(D::Error::custom)
+    }
+}
