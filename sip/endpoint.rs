@@ -159,6 +159,18 @@ impl Endpoint {
         self.clients.len() + self.servers.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn table_sizes(&self) -> [usize; 6] {
+        [
+            self.clients_by_branch.len(),
+            self.stream_clients.len(),
+            self.servers_by_key.len(),
+            self.servers_by_merge_key.len(),
+            self.legs_by_key.len(),
+            self.legs_by_tag.len(),
+        ]
+    }
+
     /// Requests refused with 503 since the start.
     #[must_use]
     pub fn shed(&self) -> u64 {

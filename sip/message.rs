@@ -112,10 +112,6 @@ pub(crate) struct TopVia {
     pub(crate) branch: Option<Bytes>,
     /// Lower-case `host[:port]`.
     pub(crate) sent_by: String,
-    /// The sent-by port, if one is written.
-    pub(crate) port: Option<u16>,
-    /// Whether the sender asked for symmetric responses (RFC 3581).
-    pub(crate) rport: bool,
 }
 
 /// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
@@ -444,7 +440,7 @@ impl TopVia {
             .branch()
             .filter(|branch| branch.len() > 7 && via.has_rfc3261_branch())
             .map(Bytes::copy_from_slice);
-        Self { branch, sent_by, port: via.port, rport: via.rport().is_some() }
+        Self { branch, sent_by }
     }
 }
 

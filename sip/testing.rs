@@ -1,1 +1,276 @@
+//! `SipPair`: two endpoints, a virtual clock and a link that loses, repeats and reorders.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::config::Config;
+use crate::endpoint::{Arrival, Endpoint, Output};
+use crate::leg::{Command, Event, Header, LegKey, Outgoing, Transport};
+use crate::trunk::TrunkAcl;
+
+pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
+/// Which end of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Side {
+    A,
+    B,
+}
+
+/// How bad the link is; percentages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Link {
+    pub(crate) loss: u64,
+    pub(crate) duplication: u64,
+    /// Most milliseconds of delay; messages overtake each other within it.
+    pub(crate) delay: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct InFlight {
+    at: Instant,
+    number: u64,
+    to: Side,
+    data: Bytes,
+}
+
+pub(crate) struct SipPair {
+    pub(crate) now: Instant,
+    pub(crate) a: Endpoint,
+    pub(crate) b: Endpoint,
+    link: Link,
+    rng: StdRng,
+    wire: BinaryHeap<Reverse<InFlight>>,
+    number: u64,
+    pub(crate) events: Vec<(Side, Event)>,
+    taken: usize,
+}
+
+impl SipPair {
+    pub(crate) fn new(link: Link, seed: u8) -> Self {
+        Self {
+            now: instant(),
+            a: endpoint("127.0.0.1:5060", seed, |_| {}),
+            b: endpoint("127.0.0.2:5060", seed.wrapping_add(128), |_| {}),
+            link,
+            rng: StdRng::from_seed([seed; 32]),
+            wire: BinaryHeap::new(),
+            number: 0,
+            events: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    pub(crate) fn command(&mut self, side: Side, command: Command) {
+        let now = self.now;
+        self.endpoint(side).handle_command(now, command);
+        self.collect();
+    }
+
+    /// Runs for `time`; `application` answers each event with commands for that side.
+    pub(crate) fn drive(&mut self, time: Duration, mut application: impl FnMut(Side, &Event) -> Vec<Command>) {
+        let end = self.now + time;
+        loop {
+            while let Some((side, event)) = self.events.get(self.taken).cloned() {
+                self.taken += 1;
+                for command in application(side, &event) {
+                    self.command(side, command);
+                }
+            }
+            let arrival = self.wire.peek().map(|Reverse(message)| message.at);
+            let next = [arrival, self.a.poll_timeout(), self.b.poll_timeout()].into_iter().flatten().min();
+            let Some(next) = next.filter(|&next| next <= end) else { break };
+            self.now = self.now.max(next);
+            let now = self.now;
+            while self.wire.peek().is_some_and(|Reverse(message)| message.at <= now) {
+                let Some(Reverse(InFlight { to, data, .. })) = self.wire.pop() else { break };
+                let (source, local) = match to {
+                    Side::A => (address(Side::B), address(Side::A)),
+                    Side::B => (address(Side::A), address(Side::B)),
+                };
+                let arrival = Arrival { source, local, transport: Transport::Udp, connection: None, data };
+                self.endpoint(to).handle_datagram(now, arrival);
+                self.collect();
+            }
+            self.a.handle_timeout(now);
+            self.b.handle_timeout(now);
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    fn endpoint(&mut self, side: Side) -> &mut Endpoint {
+        match side {
+            Side::A => &mut self.a,
+            Side::B => &mut self.b,
+        }
+    }
+
+    fn collect(&mut self) {
+        for side in [Side::A, Side::B] {
+            while let Some(output) = self.endpoint(side).poll_output() {
+                match output {
+                    Output::Event(event) => self.events.push((side, event)),
+                    Output::Transmit { data, .. } => {
+                        let to = if side == Side::A { Side::B } else { Side::A };
+                        let copies = 1 + u64::from(self.rng.next_u64() % 100 < self.link.duplication);
+                        for _ in 0..copies {
+                            if self.rng.next_u64() % 100 >= self.link.loss {
+                                let delay = Duration::from_millis(1 + self.rng.next_u64() % (self.link.delay + 1));
+                                self.number += 1;
+                                let (at, number, data) = (self.now + delay, self.number, data.clone());
+                                self.wire.push(Reverse(InFlight { at, number, to, data }));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn address(side: Side) -> SocketAddr {
+    match side {
+        Side::A => "127.0.0.1:5060".parse().unwrap(),
+        Side::B => "127.0.0.2:5060".parse().unwrap(),
+    }
+}
+
+/// The start of a virtual clock.
+#[expect(clippy::disallowed_methods, reason = "an Instant can be had no other way; tests only add to it")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
+
+/// An endpoint at that address over UDP and TCP, which knows everyone.
+pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
+    let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+    let mut config = Config {
+        listen: vec![format!("udp://{address}"), format!("tcp://{address}")],
+        trunks: vec![TrunkAcl { name: "anyone".into(), networks: everyone }],
+        trace: false,
+        ..Config::default()
+    };
+    change(&mut config);
+    Endpoint::new(config, [seed; 32])
+}
+
+/// A call to `uri`.
+pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
+    Box::new(Outgoing {
+        request_uri: uri.to_owned(),
+        next_hop: None,
+        from_user: "+15550001".to_owned(),
+        from_display: None,
+        from_host: None,
+        to: None,
+        headers: vec![Header { name: "X-Test".to_owned(), value: "1".to_owned() }],
+        credentials: None,
+        sdp: Bytes::from_static(SDP),
+    })
+}
+
+pub(crate) fn hangup(leg: LegKey) -> Command {
+    Command::Hangup { leg, status: 480, reason: Some("Q.850;cause=16".to_owned()), headers: Vec::new() }
+}
+
+pub(crate) fn answer(leg: LegKey) -> Command {
+    Command::Answer { leg, sdp: Bytes::from_static(SDP), headers: Vec::new() }
+}
+
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::*;
+    use crate::leg::EndCause;
+
+    /// 120 calls of six kinds over the link; nobody may be left behind.
+    fn storm(link: Link, seed: u8) {
+        let mut pair = SipPair::new(link, seed);
+        let mut legs: HashSet<(Side, LegKey)> = HashSet::new();
+        for call in 0..120_u128 {
+            pair.command(Side::A, Command::Invite { leg: LegKey(call), invite: outgoing(&format!("sip:{call}@127.0.0.2")) });
+            legs.insert((Side::A, LegKey(call)));
+        }
+        let mut kinds: HashMap<LegKey, u64> = HashMap::new();
+        let mut answers = 0;
+        pair.drive(Duration::from_secs(100), |side, event| {
+            let leg = event.leg();
+            match (side, event) {
+                (Side::B, Event::Incoming { incoming, .. }) => {
+                    assert!(legs.insert((Side::B, leg)), "one INVITE makes one leg");
+                    let kind = incoming.to_user.parse::<u64>().unwrap() % 6;
+                    kinds.insert(leg, kind);
+                    let ring = Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() };
+                    match kind {
+                        0..=2 => vec![ring, answer(leg)],
+                        3 => vec![ring, Command::Reject { leg, status: 486, reason: None, headers: Vec::new() }],
+                        _ => vec![ring],
+                    }
+                }
+                (Side::B, Event::Acknowledged { .. }) => match kinds.get(&leg) {
+                    Some(0) => vec![hangup(leg)],
+                    Some(1) => vec![Command::Offer { leg, sdp: Bytes::from_static(SDP) }],
+                    _ => vec![],
+                },
+                (Side::B, Event::OfferAnswered { .. } | Event::OfferRejected { .. }) => vec![hangup(leg)],
+                (_, Event::Offered { .. }) => vec![Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) }],
+                (Side::A, Event::Provisional { .. }) if leg.0 % 6 == 4 => vec![hangup(leg)],
+                (Side::A, Event::Answered { .. }) => {
+                    answers += 1;
+                    if leg.0 % 6 == 2 { vec![hangup(leg)] } else { vec![] }
+                }
+                _ => vec![],
+            }
+        });
+        // What rings, and what lost its every BYE, is the application's to end.
+        for (side, leg) in &legs {
+            pair.command(*side, hangup(*leg));
+        }
+        pair.drive(Duration::from_secs(200), |_, event| match event {
+            Event::Offered { leg, .. } => vec![Command::AnswerOffer { leg: *leg, sdp: Bytes::from_static(SDP) }],
+            _ => vec![],
+        });
+        assert!(answers >= 50, "only {answers} of 60 calls were answered");
+        let mut ended: HashMap<(Side, LegKey), usize> = HashMap::new();
+        let mut last: HashMap<(Side, LegKey), bool> = HashMap::new();
+        for (side, event) in &pair.events {
+            let over = matches!(event, Event::Ended { .. });
+            *ended.entry((*side, event.leg())).or_default() += usize::from(over);
+            last.insert((*side, event.leg()), over);
+        }
+        assert!(legs.iter().all(|leg| ended.get(leg) == Some(&1)), "every leg ends exactly once");
+        assert!(last.values().all(|&over| over), "nothing follows the end");
+        for endpoint in [&pair.a, &pair.b] {
+            assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "tables are empty");
+            assert_eq!(endpoint.table_sizes(), [0; 6]);
+        }
+    }
+
+    #[test]
+    fn calls_survive_a_perfect_link() {
+        storm(Link { delay: 5, ..Link::default() }, 1);
+    }
+
+    #[test]
+    fn calls_survive_loss_duplication_and_reordering_with_no_leg_stuck() {
+        for seed in 0..8 {
+            storm(Link { loss: 30, duplication: 20, delay: 300 }, seed);
+        }
+    }
+
+    #[test]
+    fn a_dead_link_ends_every_call_in_a_timeout() {
+        let mut pair = SipPair::new(Link { loss: 100, ..Link::default() }, 9);
+        pair.command(Side::A, Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
+        pair.drive(Duration::from_secs(40), |_, _| vec![]);
+        assert!(matches!(pair.events[..], [(Side::A, Event::Ended { cause: EndCause::Timeout, status: Some(408), .. })]));
+        assert_eq!(pair.a.transactions(), 0);
+    }
+}

@@ -64,7 +64,8 @@ pub(crate) enum ClientInput {
     TransportError,
 }
 
-/// What a server machine hears.
+/// What a server machine hears. Not a transport error (§17.2.4): a response that cannot be sent is repeated or runs into
+/// Timer H or J, and the request's sender has its own timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerInput {
     /// The request again.
@@ -73,7 +74,6 @@ pub(crate) enum ServerInput {
     /// The transaction user's response.
     Respond(u16),
     Timer(Timer),
-    TransportError,
 }
 
 /// Two clocks are enough for every state: one repeats, one ends it.
@@ -335,15 +335,10 @@ impl ServerMachine {
                 out.push(Action::Transmit);
                 self.linger(S::Completed, now, timers.timeout(), Timer::J, out);
             }
-            (S::InviteProceeding | S::InviteCompleted { .. } | S::Trying | S::Proceeding | S::Completed, In::TransportError) => {
-                self.enter(S::Terminated, None, None);
-                out.extend([Action::TransportFailed, Action::Terminate]);
-            }
             // Absorbed repetitions, second answers, clocks of a state left behind.
             (S::Accepted | S::Confirmed | S::Trying | S::Terminated, In::Retransmission)
             | (S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated, In::Ack)
             | (S::Accepted | S::InviteCompleted { .. } | S::Confirmed | S::Completed | S::Terminated, In::Respond(_))
-            | (S::Accepted | S::Confirmed | S::Terminated, In::TransportError)
             | (
                 S::InviteProceeding
                 | S::Accepted
