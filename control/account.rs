@@ -88,3 +88,20 @@ impl Accounts {
         self.0.iter().find(|account| &*account.name == name)
     }
 }
+
+#[cfg(feature = "telnyx")]
+impl Accounts {
+    /// By its Telnyx API key. Every key is compared, in constant time, so that answers tell nothing about near misses.
+    pub fn by_telnyx_key(&self, key: &str) -> Option<&Arc<Account>> {
+        use subtle::ConstantTimeEq;
+        let mut found = None;
+        for account in &self.0 {
+            let matches =
+                account.telnyx.as_ref().is_some_and(|telnyx| telnyx.api_key.as_bytes().ct_eq(key.as_bytes()).into());
+            if matches {
+                found = Some(account);
+            }
+        }
+        found
+    }
+}

@@ -31,7 +31,8 @@ pub fn parse_call_control_id(text: &str) -> Option<LegId> {
 
 /// A UUID's text form, lower case (RFC 9562 §4).
 pub fn uuid(id: u128) -> String {
-    let [a, b, c, d, e] = [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
+    let [a, b, c, d, e] =
+        [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
     format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
 }
 

@@ -1,8 +1,8 @@
 //! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`, the body's bytes as sent.
 
 use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ed25519_dalek::{Signer, SigningKey};
 use jiff::Timestamp;
 

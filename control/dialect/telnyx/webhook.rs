@@ -53,7 +53,9 @@ pub(super) fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
     match account.telnyx.as_ref().map(|credentials| sign::headers(credentials, notice.now, &body)) {
         Some(Ok(signature)) => headers.extend(signature),
         Some(Err(error)) => tracing::error!(account = %account.name, %error, "webhook sent unsigned"),
-        None => tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials"),
+        None => {
+            tracing::error!(account = %account.name, "webhook sent unsigned: the account has no Telnyx credentials")
+        }
     }
     Sealed { url, headers, body: Bytes::from(body) }
 }
@@ -85,7 +87,9 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         EventKind::Initiated => ("call.initiated", initiated(leg)),
         EventKind::Answered => ("call.answered", signalled(leg, "answered")),
         EventKind::Ended => ("call.hangup", hangup(leg)),
-        EventKind::DtmfReceived { digit } => ("call.dtmf.received", parties(leg, json!({ "digit": digit.to_string() }))),
+        EventKind::DtmfReceived { digit } => {
+            ("call.dtmf.received", parties(leg, json!({ "digit": digit.to_string() })))
+        }
         EventKind::PlaybackStarted(playback) => match kind(playback)? {
             Audio::Speech => ("call.speak.started", json!({})),
             Audio::File => ("call.playback.started", file(playback)),

@@ -1,1 +1,275 @@
-//! REST.
+//! `/v2`: calls, their actions, recordings, the public key. Bearer authentication, JSON in and out.
+//!
+//! ```text
+//!   request ──► Caller (401) ──► object (400) ──► plan / new_call (422) ──► Calls ──► 200, or refusal (422)
+//!                                  parameters, media, dial, action: pure
+//! ```
+
+mod action;
+mod dial;
+mod error;
+mod media;
+mod parameters;
+mod recording;
+mod repeat;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Extension, FromRequest, FromRequestParts, Path, Request as HttpRequest, State};
+use axum::http::request::Parts;
+use axum::http::{Method, header};
+use axum::routing::{MethodRouter, any, get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+use tandem_call::command::{Accepted, Request};
+use tandem_call::id::LegId;
+use tandem_call::leg::{Direction, LegInfo, Status};
+
+use self::action::Action;
+use self::error::ApiError;
+use self::parameters::Parameters;
+use self::repeat::Repeats;
+use super::{NAME, id, sign, time};
+use crate::account::Account;
+use crate::app::App;
+
+/// `playback_content` carries whole audio files; everything else is small.
+const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
+/// How long an ended call can still be asked about.
+const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
+
+/// Everything below `/v2`.
+pub fn routes() -> Router<App> {
+    let only = |methods: MethodRouter<App>| methods.fallback(method_not_allowed);
+    Router::new()
+        .route("/v2/calls", only(post(dial)))
+        .route("/v2/calls/{call}", only(get(call)))
+        .route("/v2/calls/{call}/actions/{action}", only(post(command).put(command)))
+        .route("/v2/recordings", only(get(recording::list)))
+        .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))
+        .route("/v2/recordings/actions/delete", only(post(recording::delete_several)))
+        .route("/v2/recordings/{recording}/{file}", only(get(recording::download)))
+        .route("/v2/public_key", only(get(public_key)))
+        .route("/v2", any(not_found))
+        .route("/v2/{*rest}", any(not_found))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(Extension(Repeats::default()))
+}
+
+/// The account whose API key the request shows.
+struct Caller(Arc<Account>);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = header.and_then(bearer).ok_or_else(ApiError::unauthenticated)?;
+        app.accounts.by_telnyx_key(key).cloned().map(Self).ok_or_else(ApiError::unauthenticated)
+    }
+}
+
+/// The token of `Bearer ...`; the scheme's case does not matter (RFC 9110 §11.1).
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
+}
+
+/// A request's body.
+struct Payload(Bytes);
+
+impl FromRequest<App> for Payload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: HttpRequest, app: &App) -> Result<Self, ApiError> {
+        let unreadable = |rejection: BytesRejection| ApiError::unreadable_body(rejection.status());
+        Bytes::from_request(request, app).await.map(Self).map_err(unreadable)
+    }
+}
+
+/// The body as an object; no body at all is an empty one.
+fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_encoding(error.valid_up_to()))?;
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(_) => Err(ApiError::not_an_object()),
+        Err(error) => Err(ApiError::not_json(format!("The request body is not valid JSON: {error}"))),
+    }
+}
+
+async fn not_found(_: Caller) -> ApiError {
+    ApiError::no_resource()
+}
+
+async fn method_not_allowed(_: Caller) -> ApiError {
+    ApiError::method_not_allowed()
+}
+
+/// Our own: Telnyx shows the key in its portal only.
+async fn public_key(Caller(account): Caller) -> Result<String, ApiError> {
+    let credentials = account.telnyx.as_ref().ok_or_else(ApiError::no_resource)?;
+    sign::public_key(credentials).map_err(|_| ApiError::no_resource())
+}
+
+async fn dial(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let body = object(&body)?;
+    let parameters = Parameters(&body);
+    let execute = async {
+        let call = dial::new_call(parameters, &account.name, &app.applications)?;
+        let leg = app.calls.create(call).await?;
+        Ok(json!({ "data": dialled(&leg) }))
+    };
+    once(&repeats, &account.name, parameters, execute).await
+}
+
+async fn call(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Path(call): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let leg = leg(&app, &account, &call).await?;
+    let now = Timestamp::now();
+    let forgotten = leg.end.as_ref().is_some_and(|end| now.duration_since(end.at) > SHOWN_FOR);
+    if forgotten {
+        return Err(ApiError::no_such_call("call_control_id"));
+    }
+    Ok(Json(json!({ "data": shown(&leg, now) })))
+}
+
+async fn command(
+    State(app): State<App>,
+    Extension(repeats): Extension<Repeats>,
+    Caller(account): Caller,
+    method: Method,
+    Path((call, action)): Path<(String, String)>,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let action = Action::parse(&action)?;
+    if method == Method::PUT && action != Action::ClientStateUpdate {
+        return Err(ApiError::method_not_allowed());
+    }
+    let body = object(&body)?;
+    let parameters = Parameters(&body);
+    let execute = async {
+        let leg = leg(&app, &account, &call).await?;
+        if leg.status.is_final() {
+            return Err(ApiError::call_ended());
+        }
+        let plan = action::plan(action, parameters, &leg)?;
+        perform(&app, leg.id, action, plan).await
+    };
+    once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
+}
+
+/// Executes a request, unless its `command_id` was seen on this call within the last minute.
+async fn once(
+    repeats: &Repeats,
+    scope: &str,
+    parameters: Parameters<'_>,
+    execute: impl Future<Output = Result<Value, ApiError>>,
+) -> Result<Json<Value>, ApiError> {
+    match parameters.text("command_id")? {
+        None => execute.await.map(Json),
+        Some(command_id) => {
+            let answer = repeats.answer(scope, command_id, tokio::time::Instant::now());
+            answer.get_or_try_init(|| execute).await.cloned().map(Json)
+        }
+    }
+}
+
+async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> Result<Value, ApiError> {
+    let mut client_state = plan.client_state;
+    let mut result = json!({ "result": "ok" });
+    for command in plan.commands {
+        let request = Request { client_state: client_state.take(), command };
+        match app.calls.request(leg, request).await {
+            Ok(accepted) => add_recording(&mut result, action, accepted),
+            Err(refused) => match ApiError::refusal(action, refused) {
+                Some(error) => return Err(error),
+                None => break,
+            },
+        }
+    }
+    Ok(json!({ "data": result }))
+}
+
+/// Only an answer that records says which recording that is.
+fn add_recording(result: &mut Value, action: Action, accepted: Accepted) {
+    if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
+        result.insert("recording_id".into(), id::uuid(recording.0).into());
+    }
+}
+
+/// The leg of a control id, if it is this account's and speaks this dialect.
+async fn leg(app: &App, account: &Account, control_id: &str) -> Result<Arc<LegInfo>, ApiError> {
+    let unknown = || ApiError::no_such_call("call_control_id");
+    let leg = id::parse_call_control_id(control_id).ok_or_else(unknown)?;
+    app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME).ok_or_else(unknown)
+}
+
+/// A call that has just been asked for: Telnyx says it is not alive yet. `status` and `direction` are no members of Telnyx's
+/// answer; backends in the field copy them from it.
+fn dialled(leg: &LegInfo) -> Value {
+    let mut data = identified(leg);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("is_alive".into(), false.into());
+        data.insert("status".into(), "initiated".into());
+        data.insert("direction".into(), "outbound-dial".into());
+    }
+    data
+}
+
+/// A call as it is now.
+fn shown(leg: &LegInfo, now: Timestamp) -> Value {
+    let mut data = identified(leg);
+    if let Some(data) = data.as_object_mut() {
+        data.insert("is_alive".into(), (!leg.status.is_final()).into());
+        data.insert("start_time".into(), time(leg.created_at).into());
+        if let Some(end) = &leg.end {
+            data.insert("end_time".into(), time(end.at).into());
+        }
+        data.insert("call_duration".into(), leg.duration(now).as_secs().into());
+        data.insert("status".into(), status(leg.status).into());
+        let direction = if leg.direction == Direction::Inbound { "inbound" } else { "outbound-dial" };
+        data.insert("direction".into(), direction.into());
+    }
+    data
+}
+
+fn identified(leg: &LegInfo) -> Value {
+    json!({
+        "record_type": "call",
+        "call_control_id": id::call_control_id(leg.id),
+        "call_leg_id": id::uuid(leg.id.0),
+        "call_session_id": id::uuid(leg.session.0),
+        "client_state": leg.client_state,
+    })
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Queued | Status::Initiated => "initiated",
+        Status::Ringing => "ringing",
+        Status::InProgress => "answered",
+        Status::Completed => "completed",
+        Status::Busy => "busy",
+        Status::Failed => "failed",
+        Status::NoAnswer => "no-answer",
+        Status::Canceled => "canceled",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -74,11 +74,7 @@ fn a_streams_frames_are_numbered_from_its_start() {
 
 #[test]
 fn the_start_states_the_codec_the_state_and_the_parameters() {
-    let asked = StreamSpec {
-        codec: Some(StreamCodec::Pcma),
-        parameters: vec![("bot".into(), "7".into())],
-        ..spec()
-    };
+    let asked = StreamSpec { codec: Some(StreamCodec::Pcma), parameters: vec![("bot".into(), "7".into())], ..spec() };
     let leg = LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() };
     let start = parsed(&Wire::new(&account(), &leg, StreamId(1), &asked).start());
     assert_eq!(start["start"]["media_format"]["encoding"], "PCMA");
@@ -193,7 +189,8 @@ fn a_file_is_handed_on_whole_and_a_one_way_stream_ignores_audio() {
 fn arbitrary_messages_never_panic() {
     let mut rng = rand::rngs::StdRng::seed_from_u64(4);
     let mut wire = wire(&spec());
-    let seeds = [r#"{"event":"media","media":{"payload":"gAAAAQAAAAAAAAAA"}}"#, r#"{"event":"mark","mark":{"name":"x"}}"#];
+    let seeds =
+        [r#"{"event":"media","media":{"payload":"gAAAAQAAAAAAAAAA"}}"#, r#"{"event":"mark","mark":{"name":"x"}}"#];
     for round in 0..20_000 {
         let mut bytes = seeds[round % seeds.len()].as_bytes().to_vec();
         for _ in 0..rng.random_range(0..4) {

@@ -190,7 +190,8 @@ fn hangup_cause_and_source_follow_from_the_end_and_the_direction() {
     for (direction, cause, by, sip, said, source, sip_said) in rows {
         let leg = LegInfo { direction, ..ended(end(cause, by, sip)) };
         let (_, extra) = golden(leg, EventKind::Ended);
-        let found = (extra["hangup_cause"].as_str(), extra["hangup_source"].as_str(), extra["sip_hangup_cause"].as_str());
+        let found =
+            (extra["hangup_cause"].as_str(), extra["hangup_source"].as_str(), extra["sip_hangup_cause"].as_str());
         assert_eq!(found, (Some(said), Some(source), Some(sip_said)), "{direction:?} {cause:?} {by:?}");
     }
 }
@@ -234,8 +235,10 @@ fn files_and_speech_have_events_of_their_own() {
     ];
     for (end, status, detail) in rows {
         let (event, extra) = golden(leg(), EventKind::PlaybackEnded(playback(url(), true), end));
-        assert_eq!((event.as_str(), &extra["status"], &extra["status_detail"]),
-            ("call.playback.ended", &json!(status), &json!(detail)));
+        assert_eq!(
+            (event.as_str(), &extra["status"], &extra["status_detail"]),
+            ("call.playback.ended", &json!(status), &json!(detail))
+        );
     }
     let started = golden(leg(), EventKind::PlaybackStarted(playback(speech(), false)));
     assert_eq!(started, ("call.speak.started".into(), json!({})));

@@ -1,0 +1,362 @@
+//! `POST /v2/calls/{id}/actions/{action}`: from JSON to commands for the leg.
+
+use std::time::Duration;
+
+use tandem_call::command::{Command, Interrupt};
+use tandem_call::id::{RecordingId, StreamId};
+use tandem_call::leg::LegInfo;
+use tandem_call::program::instruction::{
+    AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Play, RejectReason, SendDigits, Speech,
+};
+use tandem_call::recording::RecordingSource;
+
+use super::error::ApiError;
+use super::parameters::Parameters;
+use super::{dial, media};
+
+/// The actions of this server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Action {
+    Answer,
+    Reject,
+    Hangup,
+    Bridge,
+    Transfer,
+    Speak,
+    PlaybackStart,
+    PlaybackStop,
+    Gather,
+    GatherUsingSpeak,
+    GatherUsingAudio,
+    GatherStop,
+    SendDtmf,
+    RecordStart,
+    RecordStop,
+    RecordPause,
+    RecordResume,
+    StreamingStart,
+    StreamingStop,
+    ClientStateUpdate,
+    SuppressionStart,
+    SuppressionStop,
+}
+
+const ACTIONS: &[(&str, Action)] = &[
+    ("answer", Action::Answer),
+    ("reject", Action::Reject),
+    ("hangup", Action::Hangup),
+    ("bridge", Action::Bridge),
+    ("transfer", Action::Transfer),
+    ("speak", Action::Speak),
+    ("playback_start", Action::PlaybackStart),
+    ("playback_stop", Action::PlaybackStop),
+    ("gather", Action::Gather),
+    ("gather_using_speak", Action::GatherUsingSpeak),
+    ("gather_using_audio", Action::GatherUsingAudio),
+    ("gather_stop", Action::GatherStop),
+    ("send_dtmf", Action::SendDtmf),
+    ("record_start", Action::RecordStart),
+    ("record_stop", Action::RecordStop),
+    ("record_pause", Action::RecordPause),
+    ("record_resume", Action::RecordResume),
+    ("streaming_start", Action::StreamingStart),
+    ("streaming_stop", Action::StreamingStop),
+    ("client_state_update", Action::ClientStateUpdate),
+    ("suppression_start", Action::SuppressionStart),
+    ("suppression_stop", Action::SuppressionStop),
+];
+
+/// Actions that Telnyx (or, for `mute` and `unmute`, an application in the field) knows and this server does not have.
+const NOT_PERMITTED: &[&str] = &[
+    "ai_assistant_add_messages",
+    "ai_assistant_join",
+    "ai_assistant_start",
+    "ai_assistant_stop",
+    "conversation_relay_start",
+    "conversation_relay_stop",
+    "enqueue",
+    "fork_start",
+    "fork_stop",
+    "gather_using_ai",
+    "leave_queue",
+    "mute",
+    "pay",
+    "refer",
+    "send_sip_info",
+    "siprec_start",
+    "siprec_stop",
+    "switch_supervisor_role",
+    "transcription_start",
+    "transcription_stop",
+    "unmute",
+];
+
+impl Action {
+    /// The action of a path's last part: 404 if Telnyx has none of that name, 422 if only this server has none.
+    pub(super) fn parse(name: &str) -> Result<Self, ApiError> {
+        match ACTIONS.iter().find(|(known, _)| *known == name) {
+            Some((_, action)) => Ok(*action),
+            None if NOT_PERMITTED.contains(&name) => Err(ApiError::action_not_permitted(name)),
+            None => Err(ApiError::no_resource()),
+        }
+    }
+}
+
+/// What a request amounts to.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Plan {
+    /// Replaces the leg's.
+    pub(super) client_state: Option<String>,
+    /// In order; nothing follows one that was refused. None: the request has no effect but its client state.
+    pub(super) commands: Vec<Command>,
+}
+
+/// What this action with these parameters amounts to on this leg.
+pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) -> Result<Plan, ApiError> {
+    let client_state = parameters.client_state("client_state")?;
+    let mut commands = Vec::new();
+    match action {
+        Action::Answer => {
+            parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
+            if !parameters.headers()?.is_empty() {
+                tracing::debug!("headers on the answer are not sent");
+            }
+            let failover = leg.status_callback.as_ref().and_then(|callback| callback.failover.clone());
+            commands.extend(parameters.webhook(failover)?.map(|callback| Command::SetCallback(Some(callback))));
+            let record = media::record(parameters, RecordingSource::Request)?;
+            commands.push(Command::Answer { record, stream: media::stream(parameters)? });
+        }
+        Action::Reject => {
+            parameters.required("cause")?;
+            let causes = [("CALL_REJECTED", RejectReason::Rejected), ("USER_BUSY", RejectReason::Busy)];
+            commands.extend(parameters.word("cause", &causes)?.map(Command::Reject));
+        }
+        Action::Hangup => {
+            parameters.headers()?;
+            commands.push(Command::Hangup);
+        }
+        Action::Bridge => commands.extend(bridge(parameters)?),
+        Action::Transfer => commands.push(transfer(parameters, leg)?),
+        Action::Speak => {
+            parameters.target_legs()?;
+            let play = Play { source: speech(parameters, "payload")?, loops: parameters.loops()? };
+            let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
+            commands.push(Command::Play { play, interrupt });
+        }
+        Action::PlaybackStart => {
+            parameters.target_legs()?;
+            parameters.refuse(&["overlay"])?;
+            parameters.check("audio_type", &["mp3", "wav"])?;
+            parameters.flag("cache_audio")?;
+            let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
+            let play =
+                Play { source: source.ok_or_else(|| ApiError::missing("audio_url"))?, loops: parameters.loops()? };
+            let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
+            commands.push(Command::Play { play, interrupt });
+        }
+        Action::PlaybackStop => {
+            parameters.refuse(&["overlay"])?;
+            commands.push(Command::StopPlayback(parameters.interrupt()?.unwrap_or(Interrupt::All)));
+        }
+        Action::Gather => {
+            let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
+            let whole = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
+            let digits = digits(parameters, first.unwrap_or(BETWEEN_DIGITS), Some(whole))?;
+            commands.push(Command::Gather(Box::new(digits)));
+        }
+        Action::GatherUsingSpeak => {
+            let prompt = once(speech(parameters, "payload")?);
+            let retry = match parameters.text("invalid_payload")? {
+                Some(_) => vec![once(speech(parameters, "invalid_payload")?)],
+                None => Vec::new(),
+            };
+            commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry)?)));
+        }
+        Action::GatherUsingAudio => {
+            let prompt = audio(parameters, "audio_url", "media_name", None)?;
+            let prompt = once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
+            let retry = audio(parameters, "invalid_audio_url", "invalid_media_name", None)?;
+            commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry.map(once).into_iter().collect())?)));
+        }
+        Action::GatherStop => commands.push(Command::StopGather),
+        Action::SendDtmf => {
+            parameters.required("digits")?;
+            let tone = parameters.milliseconds("duration_millis", 100..=500)?.unwrap_or(Duration::from_millis(250));
+            commands
+                .extend(parameters.digits("digits")?.map(|digits| Command::SendDigits(SendDigits { digits, tone })));
+        }
+        Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
+        Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
+        Action::RecordPause => commands.push(Command::PauseRecording(recording(parameters)?)),
+        Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
+        Action::StreamingStart => {
+            parameters.refuse(&["enable_dialogflow", "dialogflow_config"])?;
+            let stream = media::stream(parameters)?.ok_or_else(|| ApiError::missing("stream_url"))?;
+            commands.push(Command::StartStream(stream));
+        }
+        Action::StreamingStop => commands.push(Command::StopStream(parameters.uuid("stream_id")?.map(StreamId))),
+        Action::ClientStateUpdate => {
+            parameters.required("client_state")?;
+            commands.push(Command::SetClientState);
+        }
+        // Noise is not suppressed yet; applications that ask for it are better served with the call as it is than with none.
+        Action::SuppressionStart => {
+            parameters.check("direction", &["inbound", "outbound", "both"])?;
+            parameters.text("noise_suppression_engine")?;
+            tracing::info!("noise suppression was asked for and has no effect");
+            commands.extend(client_state.is_some().then_some(Command::SetClientState));
+        }
+        Action::SuppressionStop => commands.extend(client_state.is_some().then_some(Command::SetClientState)),
+    }
+    Ok(Plan { client_state, commands })
+}
+
+const GATHERS_FOR: Duration = Duration::from_millis(60_000);
+const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
+
+fn bridge(parameters: Parameters<'_>) -> Result<Vec<Command>, ApiError> {
+    parameters.refuse(&["queue", "video_room_id", "hold_after_unbridge"])?;
+    mute_dtmf(parameters)?;
+    for flag in ["play_ringtone", "prevent_double_bridge"] {
+        parameters.flag(flag)?;
+    }
+    parameters.required("call_control_id")?;
+    let with = parameters.leg("call_control_id")?.ok_or_else(|| ApiError::missing("call_control_id"))?;
+    let mut commands = vec![Command::Bridge { with, after: after_unbridge(parameters)? }];
+    commands.extend(media::record(parameters, RecordingSource::Request)?.map(Command::StartRecording));
+    Ok(commands)
+}
+
+/// The leg hears ringing, or stays unanswered, until the other one answers; if nobody does, it lives on.
+fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiError> {
+    mute_dtmf(parameters)?;
+    let to = dial::callee(parameters)?;
+    let caller_id = parameters.caller("from")?.unwrap_or_else(|| leg.to.clone());
+    let early_media = parameters.get("early_media").is_none() || parameters.flag("early_media")?;
+    let outbound = dial::outbound(parameters)?;
+    let failover = leg.status_callback.as_ref().and_then(|callback| callback.failover.clone());
+    let target = DialTarget {
+        headers: outbound.headers,
+        credentials: outbound.credentials,
+        send_digits: outbound.send_digits,
+        status: parameters.webhook(failover)?.or_else(|| leg.status_callback.clone()),
+        client_state: parameters.client_state("target_leg_client_state")?,
+        ..DialTarget::new(to)
+    };
+    let record = media::record(parameters, RecordingSource::Dial)?;
+    Ok(Command::Transfer(Box::new(Dial {
+        targets: vec![target],
+        sequential: false,
+        timeout: outbound.timeout,
+        time_limit: Some(outbound.time_limit),
+        caller_id: Some(caller_id),
+        caller_name: outbound.caller_name,
+        answer_on_bridge: true,
+        ring_tone: early_media.then(|| "us".into()),
+        hangup_on_star: false,
+        record: record.map(|spec| DialRecord { from_ringing: false, spec }),
+        action: None,
+        after: after_unbridge(parameters)?,
+        pass_failure: false,
+    })))
+}
+
+fn after_unbridge(parameters: Parameters<'_>) -> Result<AfterBridge, ApiError> {
+    let park = parameters.check("park_after_unbridge", &["self"])?.is_some();
+    Ok(if park { AfterBridge::Continue } else { AfterBridge::Hangup })
+}
+
+fn mute_dtmf(parameters: Parameters<'_>) -> Result<(), ApiError> {
+    match parameters.check("mute_dtmf", &["none", "both", "self", "opposite"])? {
+        None | Some("none") => Ok(()),
+        Some(_) => Err(ApiError::not_permitted("mute_dtmf")),
+    }
+}
+
+/// Text for a voice, of at most 3,000 characters.
+fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiError> {
+    let text = parameters.required(payload)?;
+    parameters.sized(payload, 1..=3_000)?;
+    let voice = parameters.required("voice")?;
+    let ssml = parameters.word("payload_type", &[("text", false), ("ssml", true)])?.unwrap_or(false);
+    parameters.check("service_level", &["basic", "premium"])?;
+    let language = parameters.text("language")?.filter(|language| !language.is_empty());
+    Ok(AudioSource::Speech(Speech {
+        text: text.to_owned(),
+        ssml,
+        voice: Some(voice.to_owned()),
+        language: language.map(Into::into),
+    }))
+}
+
+/// Audio by URL or by its bytes; there is no media storage to name files of.
+fn audio(
+    parameters: Parameters<'_>,
+    url: &str,
+    stored: &str,
+    inline: Option<&str>,
+) -> Result<Option<AudioSource>, ApiError> {
+    parameters.refuse(&[stored])?;
+    let by_url = parameters.url(url, &["http", "https"])?.map(AudioSource::Url);
+    let bytes = match inline {
+        Some(name) => parameters.base64(name)?.map(AudioSource::Inline),
+        None => None,
+    };
+    match (by_url, bytes) {
+        (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+fn once(source: AudioSource) -> Play {
+    Play { source, loops: Some(std::num::NonZeroU32::MIN) }
+}
+
+/// Collecting after a prompt: `timeout_millis` begins when it has been heard.
+fn asked(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
+    let first = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
+    let tries = parameters.integer("maximum_tries", 1..=128)?.unwrap_or(3);
+    Ok(Gather { prompts: vec![prompt], retry_prompts, tries, ..digits(parameters, first, None)? })
+}
+
+fn digits(
+    parameters: Parameters<'_>,
+    first_digit_timeout: Duration,
+    total_timeout: Option<Duration>,
+) -> Result<Gather, ApiError> {
+    let min_digits = parameters.integer("minimum_digits", 1..=128)?.unwrap_or(1);
+    let max_digits = parameters.integer("maximum_digits", 1..=128)?.unwrap_or(128);
+    if min_digits > max_digits {
+        return Err(ApiError::out_of_range("minimum_digits", 1, max_digits.into()));
+    }
+    let key = |c: char| c.is_ascii_digit() || "ABCD*#".contains(c);
+    let terminators = parameters.text("terminating_digit")?.unwrap_or("#");
+    if terminators.chars().count() > 1 || !terminators.chars().all(key) {
+        return Err(ApiError::bad_value("terminating_digit", "The value must be one of 0123456789ABCD*#."));
+    }
+    let valid_digits = parameters.text("valid_digits")?.unwrap_or("0123456789#*");
+    if valid_digits.is_empty() || valid_digits.len() > 64 || !valid_digits.chars().all(key) {
+        return Err(ApiError::bad_value("valid_digits", "The value must be made of 0123456789ABCD*#."));
+    }
+    let between = parameters.milliseconds("inter_digit_timeout_millis", 1..=600_000)?;
+    Ok(Gather {
+        prompts: Vec::new(),
+        retry_prompts: Vec::new(),
+        tries: 1,
+        min_digits,
+        max_digits: Some(max_digits),
+        terminators: terminators.into(),
+        valid_digits: Some(valid_digits.into()),
+        first_digit_timeout,
+        inter_digit_timeout: between.unwrap_or(BETWEEN_DIGITS),
+        total_timeout,
+        barge_in: true,
+        action: None,
+        action_on_empty: false,
+        id: parameters.sized("gather_id", 1..=40)?.map(Into::into),
+    })
+}
+
+fn recording(parameters: Parameters<'_>) -> Result<Option<RecordingId>, ApiError> {
+    Ok(parameters.uuid("recording_id")?.map(RecordingId))
+}

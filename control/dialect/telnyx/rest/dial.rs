@@ -1,0 +1,145 @@
+//! `POST /v2/calls`: from JSON to a call to be made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::program::instruction::Credentials;
+use tandem_call::recording::RecordingSource;
+use tandem_call::{Callback, Method, Target};
+
+use super::error::ApiError;
+use super::media;
+use super::parameters::{EVERY_MOMENT, Parameters};
+use crate::app::Application;
+use crate::dialect::telnyx::NAME;
+use crate::registry::{First, NewCall};
+
+const RINGS_FOR: Duration = Duration::from_secs(30);
+const LASTS_FOR: Duration = Duration::from_secs(14_400);
+
+/// What dialling and transferring have in common: the new leg's signalling.
+pub(super) struct Outbound {
+    pub(super) caller_name: Option<String>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) timeout: Duration,
+    pub(super) time_limit: Duration,
+    pub(super) send_digits: Option<String>,
+}
+
+/// Checks everything about the new leg's signalling. What the far end cannot notice (regions, codec preferences) is
+/// accepted and has no effect; what it would (encryption, answering machine detection, audio on answer) is refused.
+pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
+    let detection = ["premium", "detect", "detect_beep", "detect_words", "greeting_end", "disabled"];
+    if parameters.check("answering_machine_detection", &detection)?.is_some_and(|mode| mode != "disabled") {
+        return Err(ApiError::not_permitted("answering_machine_detection"));
+    }
+    if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
+        return Err(ApiError::not_permitted("media_encryption"));
+    }
+    parameters.refuse(&["audio_url", "media_name"])?;
+    parameters.check("sip_region", &["US", "Europe", "Canada", "Australia", "Middle East"])?;
+    let codecs = ["G722", "PCMU", "PCMA", "G729", "OPUS", "VP8", "H264", "AMR-WB"];
+    if let Some(preferred) = parameters.text("preferred_codecs")?
+        && !preferred.split(',').all(|codec| codecs.contains(&codec.trim()))
+    {
+        return Err(ApiError::not_one_of("preferred_codecs", &codecs));
+    }
+    Ok(Outbound {
+        caller_name: parameters.display_name()?,
+        headers: parameters.headers()?,
+        credentials: parameters.credentials()?,
+        timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGS_FOR),
+        time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
+        send_digits: parameters.digits("send_digits_on_answer")?,
+    })
+}
+
+/// Who is called, over which transport.
+pub(super) fn callee(parameters: Parameters<'_>) -> Result<Address, ApiError> {
+    let to = parameters.callee("to")?;
+    let transport = parameters.check("sip_transport_protocol", &["UDP", "TCP", "TLS"])?;
+    Ok(match (to, transport) {
+        // RFC 3261 §19.1.1: the URI's own parameter wins.
+        (Address::Sip(uri), Some(transport @ ("TCP" | "TLS")))
+            if !uri.to_ascii_lowercase().contains(";transport=") && !uri.contains('?') =>
+        {
+            Address::Sip(format!("{uri};transport={}", transport.to_ascii_lowercase()).into())
+        }
+        (to, _) => to,
+    })
+}
+
+/// The call that this request asks for.
+pub(super) fn new_call(
+    parameters: Parameters<'_>,
+    account: &Arc<str>,
+    applications: &[Application],
+) -> Result<NewCall, ApiError> {
+    let connection = parameters.required("connection_id")?;
+    let application = applications
+        .iter()
+        .find(|application| {
+            &*application.id == connection && &*application.provider == NAME && application.account == *account
+        })
+        .ok_or_else(ApiError::no_such_connection)?;
+    let to = callee(parameters)?;
+    parameters.required("from")?;
+    let from = parameters.caller("from")?.ok_or_else(|| ApiError::missing("from"))?;
+    parameters.refuse(&[
+        "assistant",
+        "conference_config",
+        "conversation_relay_config",
+        "deepfake_detection",
+        "dialogflow_config",
+        "enable_dialogflow",
+        "supervise_call_control_id",
+        "supervisor_role",
+        "transcription",
+    ])?;
+    for flag in ["retry_on_timeout", "prevent_double_bridge", "send_silence_when_idle"] {
+        parameters.flag(flag)?;
+    }
+    let outbound = outbound(parameters)?;
+    let link_to = parameters.leg("link_to")?;
+    let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
+    let park = parameters.check("park_after_unbridge", &["self"])?.is_some();
+    if link_to.is_none() && (bridge_intent || bridge_on_answer || park) {
+        return Err(ApiError::missing("link_to"));
+    }
+    let own = callback(application);
+    let status = parameters.webhook(own.failover.clone())?.unwrap_or(own);
+    Ok(NewCall {
+        account: account.clone(),
+        dialect: NAME,
+        application: Some(application.id.clone()),
+        to,
+        from,
+        caller_name: outbound.caller_name,
+        headers: outbound.headers,
+        credentials: outbound.credentials,
+        timeout: outbound.timeout,
+        time_limit: Some(outbound.time_limit),
+        first: First::Commands,
+        send_digits: outbound.send_digits,
+        record: media::record(parameters, RecordingSource::Outbound)?,
+        stream: media::stream(parameters)?,
+        status: Some(status),
+        client_state: parameters.client_state("client_state")?,
+        link_to,
+        bridge_on_answer,
+    })
+}
+
+/// Where an application's webhooks go by its configuration.
+fn callback(application: &Application) -> Callback {
+    let get = application.webhook_method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("GET"));
+    let method = if get { Method::Get } else { Method::Post };
+    let target = |url: &Arc<str>| Target { url: url.clone(), method };
+    Callback {
+        target: target(&application.webhook_url),
+        failover: application.webhook_failover_url.as_ref().map(target),
+        moments: EVERY_MOMENT.to_vec(),
+    }
+}

@@ -1,0 +1,94 @@
+//! `record_*` and `stream_*`: the same parameters of dialling, answering, transferring and of commands of their own.
+
+use std::time::Duration;
+
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
+
+use super::error::ApiError;
+use super::parameters::Parameters;
+
+const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("wav", RecordingFormat::Wav)];
+const CHANNELS: &[(&str, RecordingChannels)] =
+    &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
+const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
+/// What the streams of this server can carry. Telnyx has more (G722, OPUS, AMR-WB, L16).
+const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+
+/// `record: "record-from-answer"` and its `record_*` companions.
+pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
+    let spec = RecordingSpec {
+        source,
+        channels: parameters.word("record_channels", CHANNELS)?.unwrap_or(RecordingChannels::Dual),
+        track: parameters.word("record_track", TRACKS)?.unwrap_or(Track::Both),
+        format: parameters.word("record_format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
+        trim: parameters.check("record_trim", &["trim-silence"])?.is_some(),
+        max_length: limit(parameters.seconds("record_max_length", 0..=43_200)?),
+        silence_timeout: limit(parameters.seconds("record_timeout_secs", 0..=43_200)?),
+        beep: false,
+        callback: None,
+    };
+    parameters.sized("record_custom_file_name", 1..=40)?;
+    Ok(parameters.check("record", &["record-from-answer"])?.map(|_| spec))
+}
+
+/// The parameters of `record_start`.
+pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
+    parameters.required("format")?;
+    parameters.required("channels")?;
+    parameters.refuse(&["transcription"])?;
+    parameters.sized("custom_file_name", 1..=40)?;
+    Ok(RecordingSpec {
+        source: RecordingSource::Request,
+        channels: parameters.word("channels", CHANNELS)?.unwrap_or(RecordingChannels::Dual),
+        track: parameters.word("recording_track", TRACKS)?.unwrap_or(Track::Both),
+        format: parameters.word("format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
+        trim: parameters.check("trim", &["trim-silence"])?.is_some(),
+        max_length: limit(parameters.seconds("max_length", 0..=14_400)?),
+        silence_timeout: limit(parameters.seconds("timeout_secs", 0..=14_400)?),
+        beep: parameters.flag("play_beep")?,
+        callback: None,
+    })
+}
+
+/// `stream_url` and its companions; `None` without a URL.
+pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, ApiError> {
+    let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+    let track = parameters.word("stream_track", &tracks)?.unwrap_or(Track::Inbound);
+    let codec = match parameters.text("stream_codec")? {
+        None | Some("default") => None,
+        Some(_) => parameters.word("stream_codec", CODECS)?,
+    };
+    let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
+    let spoken = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
+    // Both codecs have one rate (RFC 3551 §4.5.14).
+    if let Some(rate) = parameters.integer("stream_bidirectional_sampling_rate", 1..=u32::MAX)?
+        && rate != 8_000
+    {
+        return Err(ApiError::not_one_of("stream_bidirectional_sampling_rate", &["8000"]));
+    }
+    parameters.check("stream_bidirectional_target_legs", &["opposite", "self", "both"])?;
+    parameters.flag("stream_establish_before_call_originate")?;
+    let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
+    if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
+        return Err(ApiError::bad_value("stream_auth_token", "The token has invalid characters."));
+    }
+    let custom = parameters.pairs("custom_parameters")?;
+    let Some(url) = parameters.url("stream_url", &["ws", "wss"])? else { return Ok(None) };
+    let playout = if mode == Some("rtp") { Playout::Payload(spoken) } else { Playout::Files };
+    Ok(Some(StreamSpec {
+        url,
+        name: None,
+        track,
+        codec,
+        playout: Some(playout),
+        parameters: custom,
+        callback: None,
+        auth_token: auth_token.map(Into::into),
+    }))
+}
+
+/// Zero means no limit.
+fn limit(time: Option<Duration>) -> Option<Duration> {
+    time.filter(|time| !time.is_zero())
+}

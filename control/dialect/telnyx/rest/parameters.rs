@@ -1,0 +1,337 @@
+//! A request's JSON members as typed values, or the error with the number and pointer that Telnyx gives.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tandem_call::address::Address;
+use tandem_call::command::Interrupt;
+use tandem_call::id::LegId;
+use tandem_call::program::instruction::Credentials;
+use tandem_call::{Callback, Method, Moment, Target};
+use url::Url;
+
+use super::error::ApiError;
+use crate::dialect::telnyx::id;
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+/// Headers that SIP itself writes (RFC 3261 §20): an application that sets them would break the dialog.
+const OWN_HEADERS: &[&str] = &[
+    "allow",
+    "authorization",
+    "call-id",
+    "contact",
+    "content-length",
+    "content-type",
+    "cseq",
+    "from",
+    "max-forwards",
+    "proxy-authorization",
+    "record-route",
+    "require",
+    "route",
+    "supported",
+    "to",
+    "via",
+    "i",
+    "m",
+    "l",
+    "c",
+    "f",
+    "k",
+    "t",
+    "v",
+];
+const MOST_HEADERS: usize = 64;
+const LONGEST_URL: usize = 2_000;
+
+/// Every moment of a leg: Telnyx tells all of them.
+pub(super) const EVERY_MOMENT: [Moment; 6] =
+    [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
+
+/// The members of a request's body. JSON `null` counts as absent; unknown members are never looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Parameters<'a>(pub(super) &'a Map<String, Value>);
+
+impl<'a> Parameters<'a> {
+    pub(super) fn get(self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn text(self, name: &str) -> Result<Option<&'a str>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| ApiError::wrong_type(name, "string"))
+    }
+
+    /// Text that is there and not blank.
+    pub(super) fn required(self, name: &str) -> Result<&'a str, ApiError> {
+        match self.text(name)? {
+            Some(text) if !text.trim().is_empty() => Ok(text),
+            _ => Err(ApiError::missing(name)),
+        }
+    }
+
+    /// Text of so many characters.
+    pub(super) fn sized(self, name: &str, length: RangeInclusive<usize>) -> Result<Option<&'a str>, ApiError> {
+        let text = self.text(name)?;
+        match text {
+            Some(text) if !length.contains(&text.chars().count()) => {
+                Err(ApiError::wrong_length(name, *length.start(), *length.end()))
+            }
+            _ => Ok(text),
+        }
+    }
+
+    pub(super) fn integer(self, name: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let number = value.as_f64().filter(|number| number.fract() == 0.0);
+        let number = number.ok_or_else(|| ApiError::wrong_type(name, "integer"))?;
+        let fits = (f64::from(*range.start())..=f64::from(*range.end())).contains(&number);
+        if fits {
+            // Whole and within a u32's range.
+            Ok(Some(number as u32))
+        } else {
+            Err(ApiError::out_of_range(name, i64::from(*range.start()), i64::from(*range.end())))
+        }
+    }
+
+    pub(super) fn seconds(self, name: &str, range: RangeInclusive<u32>) -> Result<Option<Duration>, ApiError> {
+        Ok(self.integer(name, range)?.map(|seconds| Duration::from_secs(seconds.into())))
+    }
+
+    pub(super) fn milliseconds(self, name: &str, range: RangeInclusive<u32>) -> Result<Option<Duration>, ApiError> {
+        Ok(self.integer(name, range)?.map(|milliseconds| Duration::from_millis(milliseconds.into())))
+    }
+
+    /// `false` if absent.
+    pub(super) fn flag(self, name: &str) -> Result<bool, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(false) };
+        value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "boolean"))
+    }
+
+    /// One of these words, case as given.
+    pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                Err(ApiError::not_one_of(name, &words))
+            }
+        }
+    }
+
+    /// One of these words, or absent, where nothing depends on which.
+    pub(super) fn check(self, name: &str, words: &[&str]) -> Result<Option<&'a str>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        if words.contains(&text) { Ok(Some(text)) } else { Err(ApiError::not_one_of(name, words)) }
+    }
+
+    /// Refuses what this server does not have. `false`, `""` and `{"enabled": false}` ask for nothing.
+    pub(super) fn refuse(self, names: &[&str]) -> Result<(), ApiError> {
+        let asked = |value: &Value| match value {
+            Value::Bool(on) => *on,
+            Value::String(text) => !text.is_empty(),
+            other => other["enabled"] != Value::Bool(false),
+        };
+        match names.iter().find(|name| self.get(name).is_some_and(asked)) {
+            Some(name) => Err(ApiError::not_permitted(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// `client_state` and its like: base64, kept as given.
+    pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match value.as_str() {
+            Some(text) if BASE64.decode(text).is_ok() => Ok(Some(text.to_owned())),
+            _ => Err(ApiError::bad_client_state(name)),
+        }
+    }
+
+    pub(super) fn base64(self, name: &str) -> Result<Option<Bytes>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match BASE64.decode(text) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(_) => Err(ApiError::bad_value(name, format!("The '{name}' parameter must be a valid Base64 string."))),
+        }
+    }
+
+    pub(super) fn url(self, name: &str, schemes: &[&str]) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let fits = text.len() <= LONGEST_URL
+            && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some());
+        if fits { Ok(Some(text.to_owned())) } else { Err(ApiError::bad_url(name)) }
+    }
+
+    /// A call's control id.
+    pub(super) fn leg(self, name: &str) -> Result<Option<LegId>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        id::parse_call_control_id(text).map(Some).ok_or_else(|| ApiError::no_such_call(name))
+    }
+
+    /// A UUID of ours.
+    pub(super) fn uuid(self, name: &str) -> Result<Option<u128>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        id::parse_uuid(text).map(Some).ok_or_else(|| ApiError::bad_id(name))
+    }
+
+    /// Who is called: a number in international form, or a SIP URI.
+    pub(super) fn callee(self, name: &str) -> Result<Address, ApiError> {
+        let text = match self.get(name) {
+            Some(Value::Array(several)) => match several.as_slice() {
+                [] => return Err(ApiError::missing(name)),
+                [Value::String(one)] => one.as_str(),
+                [_] => return Err(ApiError::wrong_type(name, "string")),
+                // Ringing several at once is not built; calling only the first would be a lie.
+                _ => return Err(ApiError::not_permitted(name)),
+            },
+            _ => self.required(name)?,
+        };
+        let address = Address::from(text.trim());
+        match &address {
+            Address::Phone(number) if number.is_e164() => Ok(address),
+            Address::Sip(uri) if is_clean_uri(uri) => {
+                // `;secure=` asks for SRTP or DTLS (RFC 3711, RFC 5763) on this target.
+                if uri.to_ascii_lowercase().contains(";secure=") {
+                    Err(ApiError::not_permitted(name))
+                } else {
+                    Ok(address)
+                }
+            }
+            _ => Err(ApiError::not_e164(name)),
+        }
+    }
+
+    /// Who calls: a number, a SIP URI or a SIP user.
+    pub(super) fn caller(self, name: &str) -> Result<Option<Address>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let address = Address::from(text.trim());
+        let is_user = |name: &str| {
+            (1..=128).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'()+".contains(&b))
+        };
+        let fits = match &address {
+            Address::Phone(_) => true,
+            Address::Sip(uri) => is_clean_uri(uri),
+            Address::Client(name) | Address::Name(name) => is_user(name),
+        };
+        if fits { Ok(Some(address)) } else { Err(ApiError::not_e164(name)) }
+    }
+
+    /// `from_display_name`: letters, digits, spaces and `-_~!.+`, at most 128.
+    pub(super) fn display_name(self) -> Result<Option<String>, ApiError> {
+        const NAME: &str = "from_display_name";
+        let Some(text) = self.sized(NAME, 0..=128)? else { return Ok(None) };
+        if text.chars().all(|c| c.is_alphanumeric() || " -_~!.+".contains(c)) {
+            Ok(Some(text.to_owned()).filter(|name| !name.is_empty()))
+        } else {
+            Err(ApiError::bad_value(NAME, "The display name may hold letters, numbers, spaces and -_~!.+ only."))
+        }
+    }
+
+    /// `custom_headers`, `sip_headers` and `privacy`, as headers of the INVITE.
+    pub(super) fn headers(self) -> Result<Vec<(String, String)>, ApiError> {
+        let mut headers = self.pairs("custom_headers")?;
+        headers.extend(self.pairs("sip_headers")?);
+        for (name, value) in &headers {
+            let token =
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
+            let own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+            if !token || own || name.len() > 128 || value.len() > 2_048 || value.chars().any(char::is_control) {
+                return Err(ApiError::bad_value(
+                    "custom_headers",
+                    "A header cannot be set, or has invalid characters.",
+                ));
+            }
+        }
+        if self.check("privacy", &["id", "none"])? == Some("id") {
+            // RFC 3323 §4.2: the next hop is to hide who calls.
+            headers.push(("Privacy".into(), "id".into()));
+        }
+        Ok(headers)
+    }
+
+    /// `[{"name": ..., "value": ...}]`.
+    pub(super) fn pairs(self, name: &str) -> Result<Vec<(String, String)>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
+        if items.len() > MOST_HEADERS {
+            return Err(ApiError::out_of_range(name, 0, 64));
+        }
+        let pair = |item: &Value| match (item["name"].as_str(), item["value"].as_str()) {
+            (Some(name), Some(value)) => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(ApiError::bad_value(name, format!("Each of '{name}' needs a name and a value, both strings."))),
+        };
+        items.iter().map(pair).collect()
+    }
+
+    pub(super) fn credentials(self) -> Result<Option<Credentials>, ApiError> {
+        let (username, password) = (self.text("sip_auth_username")?, self.text("sip_auth_password")?);
+        Ok(username.map(|username| Credentials {
+            username: username.to_owned(),
+            password: password.unwrap_or_default().to_owned(),
+        }))
+    }
+
+    /// `0-9 A-D * #`, `w` half a second, `W` a second.
+    pub(super) fn digits(self, name: &str) -> Result<Option<String>, ApiError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b"0123456789ABCD*#wW".contains(&b));
+        if fits {
+            Ok(Some(text.to_owned()))
+        } else {
+            let all = "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, A, B, C, D, w, W, * or #";
+            let detail = format!("The '{name}' parameter must be a 'string' made of a combination of either {all}");
+            Err(ApiError::bad_value(name, detail))
+        }
+    }
+
+    /// `webhook_url` and `webhook_url_method`: where a call's webhooks go instead. Retry policies are checked and left out:
+    /// the server's own apply.
+    pub(super) fn webhook(self, failover: Option<Target>) -> Result<Option<Callback>, ApiError> {
+        let method = self.word("webhook_url_method", &[("POST", Method::Post), ("GET", Method::Get)])?;
+        self.refuse(&["webhook_urls"])?;
+        let Some(url) = self.url("webhook_url", &["http", "https"])? else { return Ok(None) };
+        let target = Target { url: url.into(), method: method.unwrap_or_default() };
+        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec() }))
+    }
+
+    /// `loop`: 1 to 100, or `infinity`/`infinite`; `Some(1)` if absent.
+    pub(super) fn loops(self) -> Result<Option<NonZeroU32>, ApiError> {
+        match self.get("loop") {
+            None => Ok(Some(NonZeroU32::MIN)),
+            Some(Value::String(word)) if word == "infinity" || word == "infinite" => Ok(None),
+            Some(Value::String(digits)) => {
+                let times = digits.parse().ok().filter(|times| (1..=100).contains(times)).and_then(NonZeroU32::new);
+                times.map(Some).ok_or_else(|| ApiError::out_of_range("loop", 1, 100))
+            }
+            Some(_) => Ok(self.integer("loop", 1..=100)?.and_then(NonZeroU32::new)),
+        }
+    }
+
+    pub(super) fn interrupt(self) -> Result<Option<Interrupt>, ApiError> {
+        self.word("stop", &[("current", Interrupt::Current), ("all", Interrupt::All)])
+    }
+
+    /// Audio goes to the commanded leg only.
+    pub(super) fn target_legs(self) -> Result<(), ApiError> {
+        match self.check("target_legs", &["self", "opposite", "both"])? {
+            None | Some("self") => Ok(()),
+            Some(_) => Err(ApiError::not_permitted("target_legs")),
+        }
+    }
+}
+
+/// A SIP URI that can stand in a request line and in angle brackets.
+fn is_clean_uri(uri: &str) -> bool {
+    let host = uri.split_once(':').is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('@'));
+    host && uri.len() <= 512 && uri.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b))
+}

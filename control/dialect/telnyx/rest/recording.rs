@@ -1,0 +1,335 @@
+//! `/v2/recordings`: lists, one, its audio, and its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tandem_call::id::{CallId, LegId, RecordingId};
+use tandem_call::leg::LegInfo;
+use tandem_call::recording::{Recording, RecordingStatus};
+use tokio::io::AsyncReadExt;
+
+use super::error::ApiError;
+use super::parameters::Parameters;
+use super::{Caller, Payload, object};
+use crate::app::App;
+use crate::dialect::telnyx::{id, time, webhook};
+use crate::registry::{Page, RecordingFilter};
+
+const LARGEST_PAGE: usize = 250;
+const USUAL_PAGE: usize = 20;
+/// Most rows that one look at the database gives; totals beyond a page are exact up to so many.
+const WINDOW: usize = 1_000;
+
+/// `GET /v2/recordings`.
+pub(super) async fn list(
+    State(app): State<App>,
+    Caller(account): Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let query = Query::parse(query.as_deref().unwrap_or_default())?;
+    let offset = query.page.saturating_sub(1).saturating_mul(query.size);
+    let rows = match query.filter {
+        Some(filter) => {
+            app.recordings.list(&account.name, &filter, Page { limit: WINDOW, after: None, offset }).await?
+        }
+        None => Vec::new(),
+    };
+    let total = offset.saturating_mul(usize::from(!rows.is_empty())) + rows.len();
+    let mut legs: HashMap<LegId, Option<Arc<LegInfo>>> = HashMap::new();
+    let mut data = Vec::new();
+    for recording in rows.iter().take(query.size).filter(|recording| recording.status == RecordingStatus::Completed) {
+        let leg = match legs.get(&recording.leg) {
+            Some(leg) => leg.clone(),
+            None => {
+                let leg = app.calls.get(&account.name, recording.leg).await?;
+                legs.insert(recording.leg, leg.clone());
+                leg
+            }
+        };
+        data.push(resource(recording, leg.as_deref(), &app.public_url));
+    }
+    Ok(Json(json!({
+        "data": data,
+        "meta": {
+            "page_number": query.page,
+            "page_size": query.size,
+            "total_pages": total.div_ceil(query.size),
+            "total_results": total,
+        },
+    })))
+}
+
+/// `GET /v2/recordings/{id}`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Path(recording): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({ "data": one(&app, &account.name, &recording).await? })))
+}
+
+/// `DELETE /v2/recordings/{id}`: answers with what there was.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Path(recording): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let gone = one(&app, &account.name, &recording).await?;
+    let recording = parse(&recording)?;
+    if app.recordings.delete(&account.name, recording).await? {
+        Ok(Json(json!({ "data": gone })))
+    } else {
+        Err(ApiError::no_recording())
+    }
+}
+
+/// `POST /v2/recordings/actions/delete`: several; those that do not exist are passed over.
+pub(super) async fn delete_several(
+    State(app): State<App>,
+    Caller(account): Caller,
+    Payload(body): Payload,
+) -> Result<Json<Value>, ApiError> {
+    let body = object(&body)?;
+    let ids = Parameters(&body).get("ids").ok_or_else(|| ApiError::missing("ids"))?;
+    let ids = ids.as_array().ok_or_else(|| ApiError::wrong_type("ids", "array"))?;
+    if ids.len() > WINDOW {
+        return Err(ApiError::out_of_range("ids", 1, 1_000));
+    }
+    for recording in ids {
+        let recording = recording.as_str().ok_or_else(|| ApiError::wrong_type("ids", "array"))?;
+        if let Some(recording) = id::parse_uuid(recording) {
+            app.recordings.delete(&account.name, RecordingId(recording)).await?;
+        }
+    }
+    Ok(Json(json!({ "status": "ok" })))
+}
+
+/// `GET /v2/recordings/{id}/download.{mp3|wav}`: no credentials, the id is the secret.
+pub(super) async fn download(
+    State(app): State<App>,
+    Path((recording, file)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let recording = parse(&recording)?;
+    let known = app.recordings.get_public(recording).await?;
+    known.filter(|known| known.status == RecordingStatus::Completed).ok_or_else(ApiError::no_recording)?;
+    let lost = |error: std::io::Error| {
+        tracing::error!(%recording, %error, "a recording's audio cannot be read");
+        ApiError::no_recording()
+    };
+    match file.as_str() {
+        "download.mp3" => {
+            let audio = app.recordings.mp3(recording).await.map_err(lost)?;
+            Ok(([(header::CONTENT_TYPE, "audio/mpeg")], audio).into_response())
+        }
+        "download.wav" => {
+            let file = tokio::fs::File::open(app.recordings.path(recording)).await.map_err(lost)?;
+            let length = file.metadata().await.map_err(lost)?.len();
+            let headers =
+                [(header::CONTENT_TYPE, "audio/wav".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+            Ok((headers, Body::from_stream(chunks(file.take(length)))).into_response())
+        }
+        _ => Err(ApiError::no_resource()),
+    }
+}
+
+/// A file in pieces: an hour of two channels has 115 MB.
+fn chunks(
+    file: tokio::io::Take<tokio::fs::File>,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    stream::try_unfold(file, |mut file| async move {
+        let mut chunk = BytesMut::with_capacity(64 * 1_024);
+        let read = file.read_buf(&mut chunk).await?;
+        Ok((read > 0).then(|| (chunk.freeze(), file)))
+    })
+}
+
+fn parse(recording: &str) -> Result<RecordingId, ApiError> {
+    id::parse_uuid(recording).map(RecordingId).ok_or_else(ApiError::no_recording)
+}
+
+async fn one(app: &App, account: &str, recording: &str) -> Result<Value, ApiError> {
+    let recording = app.recordings.get(account, parse(recording)?).await?;
+    let recording = recording
+        .filter(|recording| recording.status == RecordingStatus::Completed)
+        .ok_or_else(ApiError::no_recording)?;
+    let leg = app.calls.get(account, recording.leg).await?;
+    Ok(resource(&recording, leg.as_deref(), &app.public_url))
+}
+
+/// A recording as Telnyx shows it. Its leg may have been forgotten by now.
+fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> Value {
+    let format = webhook::format(recording.spec.format);
+    let milliseconds = recording.duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    let ended_at = recording.ended_at.unwrap_or(recording.started_at);
+    json!({
+        "id": id::uuid(recording.id.0),
+        "record_type": "recording",
+        "call_control_id": id::call_control_id(recording.leg),
+        "call_leg_id": id::uuid(recording.leg.0),
+        "call_session_id": leg.map(|leg| id::uuid(leg.session.0)),
+        "conference_id": null,
+        "connection_id": leg.and_then(|leg| leg.application.as_deref()),
+        "channels": webhook::channels(recording.spec.channels),
+        "source": "call",
+        "status": "completed",
+        "duration_millis": milliseconds,
+        "download_urls": { format: webhook::download_url(public_url, recording) },
+        "from": leg.map(|leg| leg.from.to_string()),
+        "to": leg.map(|leg| leg.to.to_string()),
+        "initiated_by": leg.and_then(|leg| leg.application.as_deref()),
+        "recording_started_at": time(recording.started_at),
+        "recording_ended_at": recording.ended_at.map(time),
+        "created_at": time(recording.started_at),
+        "updated_at": time(ended_at),
+    })
+}
+
+/// The query of a list.
+#[derive(PartialEq, Debug)]
+struct Query {
+    /// `None`: nothing can match.
+    filter: Option<RecordingFilter>,
+    page: usize,
+    size: usize,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut filter = RecordingFilter::default();
+        let (mut page, mut size, mut possible) = (1, USUAL_PAGE, true);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let name = &*name;
+            match name {
+                "page[number]" => page = number(name, &value, usize::MAX / LARGEST_PAGE)?,
+                "page[size]" => size = number(name, &value, LARGEST_PAGE)?,
+                "filter[call_control_id]" => match id::parse_call_control_id(&value) {
+                    Some(leg) => filter.leg = Some(leg),
+                    None => possible = false,
+                },
+                "filter[call_leg_id]" => match id::parse_uuid(&value) {
+                    Some(leg) => filter.leg = Some(LegId(leg)),
+                    None => possible = false,
+                },
+                "filter[call_session_id]" => match id::parse_uuid(&value) {
+                    Some(session) => filter.session = Some(CallId(session)),
+                    None => possible = false,
+                },
+                "filter[created_at][gte]" => filter.started.from = Some(moment(name, &value)?),
+                "filter[created_at][gt]" => filter.started.from = Some(just_after(moment(name, &value)?)),
+                "filter[created_at][lt]" => filter.started.until = Some(moment(name, &value)?),
+                "filter[created_at][lte]" => filter.started.until = Some(just_after(moment(name, &value)?)),
+                // No conference is recorded here.
+                "filter[conference_id]" => possible = false,
+                name if name.starts_with("filter[") => return Err(ApiError::not_permitted(name).in_query(name)),
+                _ => {}
+            }
+        }
+        Ok(Self { filter: possible.then_some(filter), page, size })
+    }
+}
+
+fn number(name: &str, value: &str, most: usize) -> Result<usize, ApiError> {
+    let number = value.parse().ok().filter(|number| (1..=most).contains(number));
+    let high = i64::try_from(most).unwrap_or(i64::MAX);
+    number.ok_or_else(|| ApiError::out_of_range(name, 1, high).in_query(name))
+}
+
+/// A time, or a day for its first moment (UTC).
+fn moment(name: &str, value: &str) -> Result<Timestamp, ApiError> {
+    let day = || value.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let moment = value.parse().ok().or_else(|| day().map(|day| day.timestamp()));
+    moment.ok_or_else(|| ApiError::wrong_type(name, "date-time").in_query(name))
+}
+
+fn just_after(at: Timestamp) -> Timestamp {
+    at.checked_add(SignedDuration::from_micros(1)).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::telnyx::fixture::{self, LEG, leg};
+    use std::time::Duration;
+    use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+
+    fn recording() -> Recording {
+        Recording {
+            id: RecordingId(LEG.0 + 1),
+            leg: LEG,
+            spec: RecordingSpec {
+                source: RecordingSource::Request,
+                channels: RecordingChannels::Dual,
+                track: Track::Both,
+                format: RecordingFormat::Wav,
+                trim: false,
+                max_length: None,
+                silence_timeout: None,
+                beep: false,
+                callback: None,
+            },
+            started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
+            ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
+            duration: Some(Duration::from_secs(3)),
+            status: RecordingStatus::Completed,
+        }
+    }
+
+    #[test]
+    fn a_recording_reads_as_published() {
+        let shown = resource(&recording(), Some(&leg()), "http://127.0.0.1:8080");
+        let expected = json!({
+            "id": "1af5aabe-a9b8-11f0-bb0d-02420a1f0a6a", "record_type": "recording",
+            "call_control_id": id::call_control_id(LEG), "call_leg_id": "1af5aabe-a9b8-11f0-bb0d-02420a1f0a69",
+            "call_session_id": "1af5a4ce-a9b8-11f0-8e2d-02420a1f0a69", "conference_id": null,
+            "connection_id": "1000000000000000001", "channels": "dual", "source": "call", "status": "completed",
+            "duration_millis": 3000,
+            "download_urls": {
+                "wav": "http://127.0.0.1:8080/v2/recordings/1af5aabe-a9b8-11f0-bb0d-02420a1f0a6a/download.wav",
+            },
+            "from": "+15551230001", "to": "+15551230002", "initiated_by": "1000000000000000001",
+            "recording_started_at": "2026-11-21T02:00:01.000000Z", "recording_ended_at": "2026-11-21T02:00:04.000000Z",
+            "created_at": "2026-11-21T02:00:01.000000Z", "updated_at": "2026-11-21T02:00:04.000000Z",
+        });
+        assert_eq!(shown, expected);
+        let Some(document) = fixture::published() else { return };
+        let known = &document["components"]["schemas"]["RecordingResponseData"]["properties"];
+        for member in shown.as_object().unwrap().keys() {
+            assert!(!known[member].is_null(), "{member}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_asked_for_by_filters_and_pages() {
+        let all = Query::parse("").unwrap();
+        assert_eq!(all, Query { filter: Some(RecordingFilter::default()), page: 1, size: 20 });
+        let query = format!(
+            "page%5Bnumber%5D=2&page[size]=250&filter[call_control_id]={}&filter[created_at][gte]=2026-11-21\
+             &filter[created_at][lte]=2026-11-21T03:00:00Z&unknown=1",
+            id::call_control_id(LEG)
+        );
+        let query = Query::parse(&query).unwrap();
+        let filter = query.filter.unwrap();
+        assert_eq!((query.page, query.size, filter.leg), (2, 250, Some(LEG)));
+        assert_eq!(filter.started.from, Some("2026-11-21T00:00:00Z".parse().unwrap()));
+        assert_eq!(filter.started.until, Some("2026-11-21T03:00:00.000001Z".parse().unwrap()));
+        assert_eq!(Query::parse("filter[call_leg_id]=nothing").unwrap().filter, None);
+        for (query, code) in [
+            ("page[size]=251", 10033),
+            ("page[number]=0", 10033),
+            ("page[number]=x", 10033),
+            ("filter[created_at][gte]=x", 10026),
+            ("filter[from]=1", 10038),
+        ] {
+            assert_eq!(Query::parse(query).unwrap_err().code, code, "{query}");
+        }
+    }
+}

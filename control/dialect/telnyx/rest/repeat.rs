@@ -1,0 +1,92 @@
+//! `command_id`: the same one again within a minute is answered as the first time and does nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// When so many were seen within a minute, the oldest is forgotten first: its repetition is then executed again.
+const MOST: usize = 50_000;
+
+/// Answers of the last minute by what was asked of whom. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Repeats(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    answers: HashMap<[u8; 32], (Instant, Arc<OnceCell<Value>>)>,
+    oldest_first: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl Repeats {
+    /// The answer of this command: empty the first time, and filled by whoever executes it. Repetitions that come while it
+    /// is being executed wait for it; a command that fails leaves the answer empty for the next try.
+    pub(super) fn answer(&self, scope: &str, command_id: &str, now: Instant) -> Arc<OnceCell<Value>> {
+        // A digest bounds what an entry holds, whatever length the application's ids have.
+        let key: [u8; 32] =
+            Sha256::new().chain_update(scope).chain_update([0]).chain_update(command_id).finalize().into();
+        let mut seen = self.0.lock();
+        seen.forget(now);
+        if let Some((_, answer)) = seen.answers.get(&key) {
+            return answer.clone();
+        }
+        let answer = Arc::new(OnceCell::new());
+        seen.answers.insert(key, (now, answer.clone()));
+        seen.oldest_first.push_back((now, key));
+        answer
+    }
+}
+
+impl Seen {
+    fn forget(&mut self, now: Instant) {
+        while let Some((at, key)) = self.oldest_first.front().copied() {
+            if now.saturating_duration_since(at) < REMEMBERED_FOR && self.oldest_first.len() < MOST {
+                return;
+            }
+            self.oldest_first.pop_front();
+            self.answers.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "any moment will do: the tests add to it")]
+        std::time::Instant::now().into()
+    }
+
+    #[test]
+    fn a_command_is_remembered_for_a_minute_on_its_own_call() {
+        let (repeats, now) = (Repeats::default(), start());
+        repeats.answer("leg 1", "a", now).set(json!(1)).unwrap();
+        let again = |scope: &str, id: &str, after: u64| {
+            repeats.answer(scope, id, now + Duration::from_millis(after)).get().cloned()
+        };
+        assert_eq!(again("leg 1", "a", 59_999), Some(json!(1)));
+        assert_eq!(again("leg 2", "a", 59_999), None);
+        assert_eq!(again("leg 1", "b", 59_999), None);
+        assert_eq!(again("leg 1", "a", 60_000), None);
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_when_there_are_too_many() {
+        let (repeats, now) = (Repeats::default(), start());
+        for number in 0..MOST + 10 {
+            let _ = repeats.answer("leg", &number.to_string(), now).set(json!(number));
+        }
+        let seen = repeats.0.lock();
+        assert_eq!((seen.answers.len(), seen.oldest_first.len()), (MOST, MOST));
+        drop(seen);
+        assert_eq!(repeats.answer("leg", &(MOST + 9).to_string(), now).get(), Some(&json!(MOST + 9)));
+    }
+}
