@@ -355,8 +355,20 @@ impl Lookup for SystemResolver {
     }
 }
 
+/// The URL as it may be shown: without user and password.
+pub fn without_credentials(url: &str) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    if parsed.username().is_empty() && parsed.password().is_none() {
+        return url.to_owned();
+    }
+    // Both fail only for URLs that can have no host, and those have no user.
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.to_string()
+}
+
 fn parse(url: &str) -> Result<Url, FetchError> {
-    let parsed = Url::parse(url).map_err(|error| FetchError::Url(format!("{url}: {error}")))?;
+    let parsed = Url::parse(url).map_err(|error| FetchError::Url(error.to_string()))?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),
         other => Err(FetchError::Url(format!("scheme {other} is not http or https"))),
@@ -415,7 +427,7 @@ fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, Fetch
     }
     let Some(location) = response.headers.get(header::LOCATION) else { return Ok(None) };
     let location = String::from_utf8_lossy(location.as_bytes());
-    let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location {location}: {error}")))?;
+    let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location: {error}")))?;
     if target.fragment().is_none() {
         target.set_fragment(from.fragment());
     }

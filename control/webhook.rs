@@ -14,6 +14,7 @@ mod delivery;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,23 +26,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::http::{Client, FetchError, RedirectRules, Request, Response, Timeouts};
-use crate::store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
+use crate::http::Client;
+use crate::store::deliveries::{self, DeliveryRow, DeliveryState};
 use crate::store::{Store, StoreError};
 
 pub use delivery::{
     Attempt, AttemptReport, Delivery, DeliveryBody, DeliveryMethod, Next, Retry, RetryOn, Seal, Sealed, StatusRange,
 };
-use schedule::{Schedule, Step};
-
-/// Rows of one queue held in memory; the rest stays in the database until they are done.
-const ROWS: u32 = 16;
+use worker::Worker;
 
 /// Queues left by an earlier process that are worked on at the same time.
 const RESUMED_QUEUES: usize = 1024;
 
-/// Octets of an answer that are read; a delivery's answer means nothing beyond its status.
-const MAXIMUM_ANSWER: usize = 64 * 1024;
+/// Hosts that are remembered while nothing is sent to them.
+const HOSTS: usize = 256;
 
 /// Pause before the database is asked again after it failed.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -82,6 +80,9 @@ struct Shared {
     sink: Sink,
     /// Attempts in flight.
     slots: Semaphore,
+    /// Attempts in flight to each host, half of all at most: a dead receiver must not hold up the others.
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    host_slots: usize,
     /// Every queue with a worker; true: rows came since the worker last looked.
     queues: Mutex<HashMap<String, bool>>,
     working: watch::Sender<usize>,
@@ -105,14 +106,17 @@ struct Stopped;
 impl Deliveries {
     /// Starts, and resumes what an earlier process left, each queue in its order.
     ///
-    /// `concurrency`: attempts in flight at most, over all queues; further ones wait.
+    /// `concurrency`: attempts in flight at most, over all queues, and half of it to any one host; further ones wait.
     pub fn start(store: Store, client: Client, sealer: Arc<dyn Seal>, sink: Sink, concurrency: usize) -> Deliveries {
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             store,
             client,
             sealer,
             sink,
-            slots: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            slots: Semaphore::new(concurrency),
+            hosts: Mutex::default(),
+            host_slots: concurrency.div_ceil(2),
             queues: Mutex::default(),
             working: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Running),
@@ -211,8 +215,7 @@ impl Owner {
         queues.insert(queue.clone(), false);
         shared.working.send_modify(|working| *working += 1);
         drop(queues);
-        let worker =
-            Worker { _working: Working { shared: shared.clone() }, shared: shared.clone(), queue, released: false };
+        let worker = Worker::new(Working { shared: shared.clone() }, queue);
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
@@ -229,6 +232,16 @@ impl Owner {
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, HashMap<String, bool>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slots of the URL's host and port.
+    fn host(&self, url: &str) -> Arc<Semaphore> {
+        let host = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= HOSTS && !hosts.contains_key(&host) {
+            hosts.retain(|_, slots| Arc::strong_count(slots) > 1);
+        }
+        hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.host_slots))).clone()
     }
 
     /// Resolves when everything is to stop at once.
@@ -291,215 +304,5 @@ async fn resume(shared: &Shared, wake: &(dyn Fn(String, OwnedSemaphorePermit) + 
             let Ok(permit) = permit else { return };
             wake(queue, permit);
         }
-    }
-}
-
-/// Sends one queue's deliveries, in order, until there are none.
-struct Worker {
-    shared: Arc<Shared>,
-    queue: String,
-    /// The queue is no longer this worker's: another may serve it by now.
-    released: bool,
-    _working: Working,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if !self.released {
-            self.shared.queues().remove(&self.queue);
-        }
-    }
-}
-
-impl Worker {
-    async fn run(mut self) {
-        loop {
-            if let Some(more) = self.shared.queues().get_mut(&self.queue) {
-                *more = false;
-            }
-            match deliveries::pending_in(&self.shared.store, &self.queue, ROWS).await {
-                Ok(rows) if rows.is_empty() => {
-                    let mut queues = self.shared.queues();
-                    if queues.get(&self.queue).is_some_and(|more| *more) {
-                        continue;
-                    }
-                    // Under the same lock as the look, so that no enqueue finds a worker that has made up its mind.
-                    queues.remove(&self.queue);
-                    self.released = true;
-                    return;
-                }
-                Ok(rows) => {
-                    for row in rows {
-                        if self.perform(row).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, queue = self.queue, "deliveries not read");
-                    if self.shared.wait(DATABASE_PAUSE).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends one delivery until its outcome is final.
-    async fn perform(&self, row: DeliveryRow) -> Result<(), Stopped> {
-        let delivery: Delivery = match serde_json::from_str(&row.request) {
-            Ok(delivery) => delivery,
-            Err(error) => {
-                tracing::error!(%error, id = %format_args!("{:032x}", row.id), "stored delivery not understood");
-                let progress = DeliveryProgress {
-                    id: row.id,
-                    state: DeliveryState::Failed,
-                    attempts: row.attempts,
-                    next_at: None,
-                    done_at: Some(Timestamp::now()),
-                    last_status: None,
-                    last_error: Some(format!("stored delivery not understood: {error}")),
-                };
-                return self.note(progress).await;
-            }
-        };
-        let mut schedule = Schedule::resumed(&delivery, u32::try_from(row.attempts).unwrap_or(u32::MAX));
-        if let Some(due) = row.next_at {
-            // Another clock, before the restart: never wait longer than the delivery itself asked for.
-            let delay = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
-            self.shared.wait(delay.min(schedule.longest_delay())).await?;
-        }
-        let began = Instant::now();
-        loop {
-            let Some(target) = schedule.next_target() else {
-                // Only a row whose attempts were noted and whose outcome was not.
-                let done_at = Some(Timestamp::now());
-                let state = DeliveryState::Failed;
-                let (attempts, last_status, last_error) = (row.attempts, row.last_status, row.last_error.clone());
-                let progress =
-                    DeliveryProgress { id: row.id, state, attempts, next_at: None, done_at, last_status, last_error };
-                return self.note(progress).await;
-            };
-            let remaining =
-                delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()));
-            let at = Timestamp::now();
-            let sent = Instant::now();
-            let outcome = tokio::select! {
-                biased;
-                () = self.shared.stopped() => return Err(Stopped),
-                outcome = self.attempt(&delivery, target.attempt, &target.url, remaining) => outcome,
-            };
-            let remaining =
-                delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()));
-            let status = match &outcome {
-                Ok(response) => Some(response.status),
-                Err(FetchError::TooLarge { status, .. }) => Some(*status),
-                Err(_) => None,
-            };
-            let error = match (&outcome, status) {
-                (_, Some(status @ 200..=299)) => {
-                    tracing::debug!(event = delivery.event, status, "webhook delivered");
-                    None
-                }
-                (_, Some(status)) => Some(format!("status {status}")),
-                (Err(error), None) => Some(error.to_string()),
-                (Ok(_), None) => None,
-            };
-            let step = schedule.after(status, outcome.as_ref().err(), remaining);
-            let now = Timestamp::now();
-            let (state, next) = match step {
-                Step::Delivered => (DeliveryState::Delivered, Next::Done),
-                Step::GivenUp => (DeliveryState::Failed, Next::Done),
-                Step::Again { after } => (DeliveryState::Pending, Next::Retry { after }),
-                Step::Failover => (DeliveryState::Pending, Next::Failover),
-            };
-            let next_at = match next {
-                Next::Retry { after } => Some(now.saturating_add(after).unwrap_or(now)),
-                Next::Failover | Next::Done => None,
-            };
-            self.note(DeliveryProgress {
-                id: row.id,
-                state,
-                attempts: i64::from(schedule.made()),
-                next_at,
-                done_at: (state != DeliveryState::Pending).then_some(now),
-                last_status: status.map(i64::from),
-                last_error: error.clone(),
-            })
-            .await?;
-            let counter = match state {
-                DeliveryState::Pending => &self.shared.retried,
-                DeliveryState::Delivered => &self.shared.delivered,
-                DeliveryState::Failed => &self.shared.failed,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-            let attempt = Attempt {
-                number: target.attempt,
-                url: target.url,
-                failover: target.failover,
-                at,
-                elapsed: sent.elapsed(),
-                status,
-                error,
-            };
-            (self.shared.sink)(&delivery, &AttemptReport { attempt, state, next });
-            match step {
-                Step::Delivered | Step::GivenUp => return Ok(()),
-                Step::Failover => {}
-                Step::Again { after } => self.shared.wait(after).await?,
-            }
-        }
-    }
-
-    /// Signs and sends it once.
-    async fn attempt(
-        &self,
-        delivery: &Delivery,
-        attempt: u32,
-        url: &str,
-        remaining: Option<Duration>,
-    ) -> Result<Response, FetchError> {
-        // The semaphore is never closed.
-        let _slot = self.shared.slots.acquire().await;
-        let sealer = &self.shared.sealer;
-        let sealed = sealer.seal(delivery, attempt, url, Timestamp::now());
-        let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
-        let request = Request {
-            method: delivery.method.as_http(),
-            url: sealed.url,
-            headers: sealed.headers,
-            body: sealed.body,
-            timeouts: Timeouts {
-                connect: Some(Duration::from_millis(delivery.connect_timeout_ms)),
-                total: remaining.map_or(total, |remaining| total.min(remaining)),
-            },
-            max_body: MAXIMUM_ANSWER,
-        };
-        if !delivery.follow_redirects {
-            return self.shared.client.send(&request).await;
-        }
-        let mut reseal = |request: &mut Request| {
-            let mut hop = delivery.clone();
-            if request.method == ::http::Method::GET {
-                // The target's own query is all that it gets, as from a browser.
-                hop.method = DeliveryMethod::Get;
-                hop.body = DeliveryBody::Form(Vec::new());
-            }
-            let sealed = sealer.seal(&hop, attempt, &request.url, Timestamp::now());
-            (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
-        };
-        self.shared.client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
-    }
-
-    /// Stores an outcome, however long the database takes: going on without it could send the delivery for ever.
-    async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
-        while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {
-            if matches!(error, StoreError::Closed) {
-                return Err(Stopped);
-            }
-            tracing::error!(%error, queue = self.queue, "delivery's outcome not stored");
-            self.shared.wait(DATABASE_PAUSE).await?;
-        }
-        Ok(())
     }
 }

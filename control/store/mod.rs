@@ -28,9 +28,9 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::any::AnyPoolOptions;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, AssertSqlSafe, Executor, SqlSafeStr};
+use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions, Executor, SqlSafeStr};
 
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
@@ -102,13 +102,13 @@ impl Store {
         }
         let pool = AnyPoolOptions::new()
             .max_connections(POOL_CONNECTIONS)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(Duration::from_secs(5))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
                         // NORMAL in WAL: a commit survives the process being killed; power loss may cost the last ones.
                         for pragma in
-                            ["PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"]
+                            ["PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"]
                         {
                             connection.execute(pragma).await?;
                         }
@@ -116,7 +116,8 @@ impl Store {
                     Ok(())
                 })
             })
-            .connect(&target)
+            // Every statement in the log would cost more than the statement.
+            .connect_with(target.parse::<AnyConnectOptions>()?.disable_statement_logging())
             .await?;
         migrator().run(&pool).await?;
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;

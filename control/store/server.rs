@@ -1,4 +1,4 @@
-//! Facts about the server process itself.
+//! Facts about the server process itself, and its housekeeping.
 
 use jiff::Timestamp;
 
@@ -26,4 +26,15 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
                 .map_err(|_| StoreError::Corrupt { column: "value", value: value.to_string() })
         })
         .transpose()
+}
+
+/// Removes event lines and finished deliveries older than `before`, and says how many; calls and recordings stay, for
+/// they are the user's to delete.
+pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
+    store.flush().await?;
+    let mut removed = 0;
+    for statement in ["DELETE FROM events WHERE at < $1", "DELETE FROM deliveries WHERE done_at < $1"] {
+        removed += sqlx::query(statement).bind(microseconds(before)).execute(&store.pool).await?.rows_affected();
+    }
+    Ok(removed)
 }

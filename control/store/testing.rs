@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 /// A running server; `None` when this machine has no PostgreSQL, which is printed.
 pub(super) struct PostgresServer {
-    postgres: Child,
+    programs: PathBuf,
+    postgres: Option<Child>,
     port: u16,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl PostgresServer {
@@ -35,27 +36,22 @@ impl PostgresServer {
             .expect("initdb runs");
         assert!(made.success(), "initdb failed");
         let port = free_port();
-        let mut postgres = as_server_user(&programs.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path())
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
-            .args(["-c", "max_connections=60", "-c", "shared_buffers=16MB"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("postgres starts");
-        let mut log = BufReader::new(postgres.stderr.take().expect("stderr is piped")).lines();
-        let mut said = Vec::new();
-        let ready = log.by_ref().map_while(Result::ok).any(|line| {
-            let ready = line.contains("database system is ready to accept connections");
-            said.push(line);
-            ready
-        });
-        assert!(ready, "postgres ended: {said:#?}");
-        // Its pipe must be read to the end, or it would block when it has much to say.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        Some(PostgresServer { postgres, port, _directory: directory })
+        let postgres = Some(run(&programs, directory.path(), port));
+        Some(PostgresServer { programs, postgres, port, directory })
+    }
+
+    /// Stops it, as an administrator would: everyone is disconnected.
+    pub(super) fn stop(&mut self) {
+        if let Some(mut postgres) = self.postgres.take() {
+            // Interrupt is PostgreSQL's fast shutdown; it removes its shared memory.
+            let _ = Command::new("kill").args(["-INT", &postgres.id().to_string()]).status();
+            let _ = postgres.wait();
+        }
+    }
+
+    /// Starts it again on the same port.
+    pub(super) fn start_again(&mut self) {
+        self.postgres = Some(run(&self.programs, self.directory.path(), self.port));
     }
 
     /// Makes a database and gives its URL.
@@ -70,10 +66,33 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        // Interrupt is PostgreSQL's fast shutdown; it disconnects everyone and removes its shared memory.
-        let _ = Command::new("kill").args(["-INT", &self.postgres.id().to_string()]).status();
-        let _ = self.postgres.wait();
+        self.stop();
     }
+}
+
+/// Starts the server and returns once it takes connections.
+fn run(programs: &Path, directory: &Path, port: u16) -> Child {
+    let mut postgres = as_server_user(&programs.join("postgres"))
+        .arg("-D")
+        .arg(directory.join("data"))
+        .arg("-k")
+        .arg(directory)
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+        .args(["-c", "max_connections=60", "-c", "shared_buffers=16MB"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("postgres starts");
+    let mut log = BufReader::new(postgres.stderr.take().expect("stderr is piped")).lines();
+    let mut said = Vec::new();
+    let ready = log.by_ref().map_while(Result::ok).any(|line| {
+        let ready = line.contains("database system is ready to accept connections");
+        said.push(line);
+        ready
+    });
+    assert!(ready, "postgres ended: {said:#?}");
+    // Its pipe must be read to the end, or it would block when it has much to say.
+    std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+    postgres
 }
 
 fn find_programs() -> Option<PathBuf> {

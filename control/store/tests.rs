@@ -43,6 +43,7 @@ scenarios!(
     a_burst_of_writes_is_stored_and_collapsed,
     one_refused_write_does_not_take_others_with_it,
     heartbeat_is_remembered,
+    old_history_is_pruned_and_what_is_pending_stays,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,6 +56,21 @@ async fn every_scenario_holds_on_postgresql() {
         scenario(store.clone()).await;
         store.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back() {
+    let Some(mut server) = PostgresServer::start() else { return };
+    let store = Store::open(&server.database("outage").await).await.unwrap();
+    calls::upsert(&store, call(1)).await.unwrap();
+    store.flush().await.unwrap();
+    server.stop();
+    for id in 2..=500 {
+        calls::upsert(&store, call(id)).await.unwrap();
+    }
+    server.start_again();
+    assert_eq!(calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 500);
+    assert_eq!(store.writer().lost(), 0);
 }
 
 #[tokio::test]
@@ -313,6 +329,31 @@ async fn heartbeat_is_remembered(store: Store) {
     server::heartbeat(&store, time(1)).await.unwrap();
     server::heartbeat(&store, time(2)).await.unwrap();
     assert_eq!(server::last_alive(&store).await.unwrap(), Some(time(2)));
+}
+
+async fn old_history_is_pruned_and_what_is_pending_stays(store: Store) {
+    for (second, text) in [(10, "old"), (20, "new")] {
+        let (kind, text) = ("sip".to_owned(), text.to_owned());
+        events::insert(&store, EventRow { session: 5, leg: None, at: time(second), kind, text, data: None });
+    }
+    let done = |id, second| DeliveryProgress {
+        id,
+        state: DeliveryState::Failed,
+        attempts: 1,
+        next_at: None,
+        done_at: Some(time(second)),
+        last_status: None,
+        last_error: None,
+    };
+    for id in [1, 2, 3] {
+        deliveries::insert(&store, delivery(id, "a")).await.unwrap();
+    }
+    deliveries::update(&store, done(1, 10)).await.unwrap();
+    deliveries::update(&store, done(2, 20)).await.unwrap();
+    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 2);
+    assert_eq!(events::list(&store, 5).await.unwrap()[0].text, "new");
+    let left: Vec<u128> = deliveries::list(&store, 40).await.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(left, [2, 3]);
 }
 
 fn time(seconds: i64) -> Timestamp {

@@ -148,13 +148,13 @@ pub struct AttemptReport {
 pub struct Attempt {
     /// From 1.
     pub number: u32,
-    /// As configured; it may hold a user and password.
+    /// As configured, without user and password.
     pub url: String,
     /// Whether that was the failover URL.
     pub failover: bool,
     /// When it began.
     pub at: Timestamp,
-    /// Its length, waiting for a free slot included.
+    /// Its length.
     pub elapsed: Duration,
     /// The answer's.
     pub status: Option<u16>,

@@ -88,7 +88,7 @@ impl<'d> Schedule<'d> {
             Verdict::Repeat => {
                 let index = usize::try_from(before % tries).unwrap_or(usize::MAX);
                 match self.delivery.retries.delays_ms.get(index) {
-                    Some(&delay) if self.made % tries != 0 => {
+                    Some(&delay) if !self.made.is_multiple_of(tries) => {
                         let after = Duration::from_millis(delay);
                         if remaining.is_some_and(|remaining| remaining <= after) {
                             Step::GivenUp

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::http::NetworkPolicy;
 use crate::http::testing::{Answer, Received, WebServer};
+use crate::store::deliveries::DeliveryProgress;
 
 #[tokio::test]
 async fn deliveries_of_one_queue_arrive_in_order() {
@@ -61,6 +62,32 @@ async fn queues_do_not_wait_for_each_other() {
     bench.enqueue(delivery(2, "quick", &server.url("/quick"))).await;
     let (delivery, report) = bench.report().await;
     assert_eq!((delivery.id, report.state), (2, DeliveryState::Delivered));
+}
+
+#[tokio::test]
+async fn a_dead_receiver_does_not_hold_up_the_others() {
+    let dead = WebServer::start(|_| Answer::Silence).await;
+    let alive = WebServer::start(|_| Answer::status(200)).await;
+    let mut bench = Bench::new().await;
+    for id in 1..=200 {
+        bench.enqueue(delivery(id, &format!("call {id}"), &dead.url("/"))).await;
+    }
+    bench.enqueue(delivery(999, "call 999", &format!("http://user:secret@{}/", alive.address))).await;
+    let (delivery, report) = bench.report().await;
+    assert_eq!((delivery.id, report.state), (999, DeliveryState::Delivered));
+    assert_eq!(report.attempt.url, alive.url("/"));
+}
+
+#[tokio::test]
+async fn all_attempts_together_keep_to_their_time() {
+    let mut server = WebServer::start(|_| Answer::Silence).await;
+    let mut bench = Bench::new().await;
+    let mut delivery = retried(Delivery { timeout_ms: 60_000, ..delivery(1, "call", &server.url("/")) }, &[1, 1, 1]);
+    delivery.retries.total_ms = Some(100);
+    bench.enqueue(delivery).await;
+    let (_, report) = bench.report().await;
+    assert_eq!((report.state, report.next), (DeliveryState::Failed, Next::Done));
+    assert_eq!(server.rest().len(), 1);
 }
 
 #[tokio::test]

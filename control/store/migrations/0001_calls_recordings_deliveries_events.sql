@@ -85,3 +85,5 @@ CREATE TABLE server (
     key   TEXT   NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 );
+CREATE INDEX events_by_time ON events (at);
+CREATE INDEX deliveries_by_end ON deliveries (done_at);
