@@ -620,9 +620,12 @@ impl EchoFields {
         let first = vias.next()?;
         let end = first_hop_end(first);
         let (top, others) = first.split_at(end.min(first.len()));
-        let via = Via::parse_one(top.trim_ascii()).ok()?;
-        let rport = via.rport().is_some();
-        let same_host = matches!(&via.host, sipx_sip::Host::Ip(ip) if ip.to_canonical() == source.ip().to_canonical());
+        // A Via nobody can read is repeated as it is; the source is all there is to go by.
+        let via = Via::parse_one(top.trim_ascii()).ok();
+        let rport = via.as_ref().is_some_and(|via| via.rport().is_some());
+        let same_host = via.as_ref().is_none_or(
+            |via| matches!(&via.host, sipx_sip::Host::Ip(ip) if ip.to_canonical() == source.ip().to_canonical()),
+        );
         let mut lines = Vec::with_capacity(512);
         lines.extend_from_slice(b"Via: ");
         if rport || !same_host {
@@ -646,7 +649,10 @@ impl EchoFields {
         }
         let to = self.to.map(Bytes::from).unwrap_or_default();
         let tagged = Address::parse(&to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
-        let port = if rport { source.port() } else { via.port.unwrap_or(5060) };
+        let port = match via {
+            Some(via) if !rport => via.port.unwrap_or(5060),
+            _ => source.port(),
+        };
         Some(Echo { lines, to, tagged, destination: SocketAddr::new(source.ip(), port) })
     }
 }

@@ -1,1 +1,465 @@
+//! Calls that come in.
+
 use super::*;
+use crate::compose;
+
+/// A request of the peer. `more` is further header lines, then an empty line and a body if there is one.
+fn request(method: &str, branch: &str, cseq: u32, to_tag: &str, more: &str) -> String {
+    let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
+    let lines = if lines.is_empty() { String::new() } else { format!("{}\r\n", lines.trim_end()) };
+    let to_tag = if to_tag.is_empty() { String::new() } else { format!(";tag={to_tag}") };
+    format!(
+        "{method} sip:+15551230001@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.2:5060;branch=z9hG4bK{branch}\r\n\
+         Max-Forwards: 70\r\nFrom: \"Ann\" <sip:ann@example.org>;tag=them\r\nTo: <sip:+15551230001@127.0.0.1>{to_tag}\r\n\
+         Call-ID: call-1\r\nCSeq: {cseq} {method}\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn invite(branch: &str, more: &str) -> String {
+    request("INVITE", branch, 1, "", &format!("{more}{WITH_SDP}"))
+}
+
+impl Bench {
+    #[track_caller]
+    fn incoming(&mut self) -> LegKey {
+        match self.event() {
+            Event::Incoming { leg, .. } => leg,
+            other => panic!("not a call: {other:?}"),
+        }
+    }
+
+    /// A ringing call and its leg.
+    fn ringing() -> (Self, LegKey) {
+        let mut bench = Self::new();
+        bench.receive(invite("i", ""));
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        (bench, leg)
+    }
+
+    /// An established call, its leg and our tag.
+    fn talking() -> (Self, LegKey, String) {
+        let (mut bench, leg) = Self::ringing();
+        bench.command(answer(leg));
+        let ok = bench.expect("SIP/2.0 200 ");
+        let tag = parameter(field(&ok, "To"), "tag").to_owned();
+        bench.receive(request("ACK", "a", 1, &tag, ""));
+        assert!(matches!(bench.event(), Event::Acknowledged { sdp: None, .. }));
+        (bench, leg, tag)
+    }
+
+    /// Sends the request and gives the status of the one response.
+    #[track_caller]
+    fn status_of(&mut self, message: impl Into<Bytes>) -> u16 {
+        self.receive(message);
+        let response = self.sent();
+        self.silent();
+        response.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn an_invite_is_tried_reported_answered_and_hung_up_by_the_peer() {
+    let mut bench = Bench::new();
+    bench.receive(invite("i", "X-Account: 42\r\nP-Asserted-Identity: <sip:ann@example.org>\r\n"));
+    let trying = bench.expect("SIP/2.0 100 Trying");
+    assert!(!field(&trying, "To").contains("tag"));
+    let Event::Incoming { leg, incoming } = bench.event() else { panic!() };
+    assert_eq!(incoming.to_user, "+15551230001");
+    assert_eq!(incoming.from_user, "ann");
+    assert_eq!(incoming.from_display.as_deref(), Some("Ann"));
+    assert_eq!(incoming.sip_call_id, "call-1");
+    assert_eq!(incoming.trunk.as_deref(), Some("anyone"));
+    assert_eq!(incoming.offer.as_deref(), Some(&b"v=0\r\n"[..]));
+    let names: Vec<_> = incoming.headers.iter().map(|header| header.name.as_str()).collect();
+    assert_eq!(names, ["X-Account", "P-Asserted-Identity"]);
+
+    bench.command(Command::Provisional { leg, status: 183, sdp: Some(Bytes::from_static(SDP)), headers: Vec::new() });
+    let progress = bench.expect("SIP/2.0 183 ");
+    assert!(progress.ends_with(std::str::from_utf8(SDP).unwrap()));
+    let headers = vec![Header { name: "X-Answer".into(), value: "yes".into() }];
+    bench.command(Command::Answer { leg, sdp: Bytes::from_static(SDP), headers });
+    let ok = bench.expect("SIP/2.0 200 OK");
+    assert_eq!(field(&ok, "To"), field(&progress, "To"));
+    assert_eq!(field(&ok, "Contact"), "<sip:127.0.0.1:5060>");
+    assert_eq!(field(&ok, "X-Answer"), "yes");
+    let tag = parameter(field(&ok, "To"), "tag");
+    bench.receive(request("ACK", "a", 1, tag, ""));
+    assert!(matches!(bench.event(), Event::Acknowledged { .. }));
+    bench.receive(request("BYE", "b", 2, tag, "Reason: Q.850;cause=16"));
+    bench.expect("SIP/2.0 200 ");
+    assert_eq!(bench.ended(), (EndCause::Bye, None, Some("Q.850;cause=16".to_owned())));
+    bench.receive(request("BYE", "b", 2, tag, "Reason: Q.850;cause=16"));
+    bench.expect("SIP/2.0 200 ");
+    bench.silent();
+    bench.empty();
+}
+
+#[test]
+fn a_retransmitted_invite_gets_the_same_answer() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.receive(invite("i", ""));
+    bench.expect("SIP/2.0 100 ");
+    bench.command(Command::Reject { leg, status: 486, reason: Some("No".into()), headers: Vec::new() });
+    let busy = bench.expect("SIP/2.0 486 No");
+    assert_eq!(bench.ended(), (EndCause::LocalHangup, Some(486), None));
+    bench.receive(invite("i", ""));
+    assert_eq!(bench.sent(), busy);
+    bench.wait(500);
+    assert_eq!(bench.sent(), busy);
+    bench.receive(request("ACK", "i", 1, parameter(field(&busy, "To"), "tag"), ""));
+    bench.wait(60_000);
+    bench.silent();
+    assert!(bench.events.is_empty());
+    bench.empty();
+}
+
+#[test]
+fn our_200_is_repeated_until_the_ack_and_its_loss_ends_the_leg_with_bye() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    let mut times = Vec::new();
+    while bench.sent.is_empty() || bench.sent.iter().all(|message| *message == ok) {
+        let before = bench.sent.len();
+        bench.wait(100);
+        if bench.sent.len() > before {
+            times.push((bench.now - bench.start).as_millis());
+        }
+    }
+    assert_eq!(times, [500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500, 32000]);
+    assert!(bench.sent.back().unwrap().starts_with("BYE sip:peer@127.0.0.2:5060 "));
+    bench.receive(response_to(&bench.sent.back().unwrap().clone(), 200, "", ""));
+    assert_eq!(bench.ended(), (EndCause::AckTimeout, Some(408), None));
+    bench.empty();
+}
+
+#[test]
+fn a_cancel_is_answered_and_ends_the_invite_with_487() {
+    let (mut bench, _) = Bench::ringing();
+    let cancel = request("CANCEL", "i", 1, "", "Reason: SIP;cause=200");
+    bench.receive(cancel.clone());
+    bench.expect("SIP/2.0 200 ");
+    bench.expect("SIP/2.0 487 ");
+    assert_eq!(bench.ended(), (EndCause::Cancelled, Some(487), Some("SIP;cause=200".to_owned())));
+    assert_eq!(bench.status_of(cancel), 200, "again");
+    let mut bench = Bench::new();
+    assert_eq!(bench.status_of(request("CANCEL", "other", 1, "", "")), 481);
+}
+
+#[test]
+fn a_cancel_after_our_200_changes_nothing() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(answer(leg));
+    bench.expect("SIP/2.0 200 ");
+    assert_eq!(bench.status_of(request("CANCEL", "i", 1, "", "")), 200);
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn hanging_up_an_unacknowledged_answer_waits_for_the_ack() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    bench.command(hangup(leg));
+    bench.silent();
+    bench.receive(request("ACK", "a", 1, parameter(field(&ok, "To"), "tag"), ""));
+    let bye = bench.expect("BYE ");
+    assert_eq!(field(&bye, "Reason"), "Q.850;cause=16");
+    bench.receive(response_to(&bye, 200, "", ""));
+    assert_eq!(bench.ended(), (EndCause::LocalHangup, None, None));
+    bench.empty();
+}
+
+#[test]
+fn hanging_up_a_ringing_call_refuses_it() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(hangup(leg));
+    let refusal = bench.expect("SIP/2.0 480 ");
+    assert_eq!(field(&refusal, "Reason"), "Q.850;cause=16");
+    assert_eq!(bench.ended().1, Some(480));
+    bench.empty();
+}
+
+#[test]
+fn a_bye_nobody_answers_is_reported_after_four_t1_and_forgotten_after_timer_f() {
+    let (mut bench, leg, _) = Bench::talking();
+    bench.command(hangup(leg));
+    bench.wait(1_999);
+    assert!(bench.events.is_empty());
+    bench.wait(1);
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    assert_eq!(bench.endpoint.legs(), 1);
+    bench.wait(30_000);
+    assert_eq!(bench.endpoint.legs(), 0);
+    bench.empty();
+}
+
+#[test]
+fn byes_that_cross_are_both_answered_and_end_the_leg_once() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.command(hangup(leg));
+    bench.expect("BYE ");
+    bench.receive(request("BYE", "b", 2, &tag, ""));
+    bench.expect("SIP/2.0 200 ");
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    bench.empty();
+}
+
+#[test]
+fn refusals_are_those_of_the_rfc() {
+    let refused = |message: String| Bench::new().status_of(message);
+    assert_eq!(refused(invite("i", "").replace("Max-Forwards: 70", "Max-Forwards: 0")), 483);
+    assert_eq!(refused(invite("i", "Require: 100rel\r\n")), 420);
+    assert_eq!(refused(invite("i", "Accept: text/plain\r\n")), 406);
+    assert_eq!(refused(invite("i", "Content-Encoding: gzip\r\n")), 415);
+    assert_eq!(refused(invite("i", "").replace("application/sdp", "text/plain")), 415);
+    assert_eq!(refused(invite("i", "").replace("INVITE sip:", "INVITE mailto:")), 416);
+    assert_eq!(refused(invite("i", "").replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia")), 505);
+    assert_eq!(refused(invite("i", "").replace("INVITE sip:+1", &format!("INVITE sip:{}", "1".repeat(3000)))), 414);
+    assert_eq!(refused(invite("i", "").replace("From: \"Ann\" <sip:ann@example.org>;tag=them\r\n", "")), 400);
+    assert_eq!(refused(request("BYE", "b", 2, "0123456789abcdef", "")), 481);
+    assert_eq!(refused(request("BYE", "b", 2, "", "")), 481);
+    assert_eq!(refused(invite("i", "").replace("127.0.0.1>", "127.0.0.1>;tag=gone")), 481);
+    for method in ["REGISTER", "MESSAGE", "SUBSCRIBE", "PUBLISH", "NOTIFY", "REFER", "PRACK", "NEWMETHOD"] {
+        let mut bench = Bench::new();
+        bench.receive(request(method, "x", 1, "", ""));
+        let refusal = bench.expect("SIP/2.0 405 ");
+        assert_eq!(field(&refusal, "Allow"), compose::ALLOW);
+        bench.empty();
+    }
+    let mut bench = Bench::new();
+    bench.receive(invite("i", "Require: 100rel, timer\r\n"));
+    assert_eq!(field(&bench.sent(), "Unsupported"), "100rel, timer");
+    bench.receive(request("ACK", "i", 1, "x", ""));
+    bench.silent();
+    bench.empty();
+}
+
+#[test]
+fn a_merged_request_is_a_loop_and_a_repetition_is_not() {
+    let (mut bench, _) = Bench::ringing();
+    assert_eq!(bench.status_of(invite("other-path", "")), 482);
+    assert_eq!(bench.status_of(invite("i", "")), 100);
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn options_say_what_we_can_do() {
+    let mut bench = Bench::new();
+    bench.receive(request("OPTIONS", "o", 1, "", ""));
+    let ok = bench.expect("SIP/2.0 200 ");
+    assert_eq!(field(&ok, "Allow"), compose::ALLOW);
+    assert_eq!(field(&ok, "Accept"), "application/sdp");
+    assert!(!ok.contains("100rel"));
+    let tag = parameter(field(&ok, "To"), "tag").to_owned();
+    bench.receive(request("OPTIONS", "o", 1, "", ""));
+    assert_eq!(parameter(field(&bench.sent(), "To"), "tag"), tag, "stateless, yet the same");
+    assert_eq!(bench.endpoint.transactions(), 0);
+}
+
+#[test]
+fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
+    let strangers = |silent| {
+        Bench::with(|config| {
+            config.trunks.clear();
+            if silent {
+                config.unknown_sources = crate::UnknownSources::Silent;
+            }
+        })
+    };
+    assert_eq!(strangers(false).status_of(invite("i", "")), 403);
+    assert_eq!(strangers(false).status_of(request("OPTIONS", "i", 1, "", "")), 403);
+    for message in [invite("i", ""), request("OPTIONS", "i", 1, "", ""), "INVITE garbage\r\nVia: x\r\n\r\n".to_owned()] {
+        let mut bench = strangers(true);
+        bench.receive(message);
+        bench.silent();
+        bench.empty();
+    }
+    let mut bench = strangers(true);
+    bench.command(Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
+    let invite = bench.expect("INVITE ");
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    bench.expect("ACK ");
+    assert!(matches!(bench.event(), Event::Answered { .. }));
+    let (from, to) = (field(&invite, "From"), field(&invite, "To"));
+    bench.receive(format!(
+        "BYE sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.2;branch=z9hG4bKx\r\nFrom: {to};tag=them\r\nTo: {from}\r\n\
+         Call-ID: {}\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+        field(&invite, "Call-ID")
+    ));
+    bench.expect("SIP/2.0 200 ");
+    assert_eq!(bench.ended().0, EndCause::Bye);
+}
+
+#[test]
+fn beyond_max_legs_an_invite_is_asked_to_come_later() {
+    let mut bench = Bench::with(|config| config.max_legs = 1);
+    bench.receive(invite("i", ""));
+    bench.expect("SIP/2.0 100 ");
+    bench.receive(invite("j", "").replace("call-1", "call-2"));
+    assert_eq!(field(&bench.expect("SIP/2.0 503 "), "Retry-After"), "5");
+    assert_eq!(bench.endpoint.shed(), 1);
+}
+
+#[test]
+fn the_route_set_of_the_invite_is_followed_by_our_bye() {
+    for (route, uri, rest) in [
+        ("<sip:p1;lr>,<sip:127.0.0.3;lr>", "sip:peer@127.0.0.2:5060", "<sip:p1;lr>"),
+        ("<sip:127.0.0.9>, <sip:p2;lr>", "sip:127.0.0.9", "<sip:p2;lr>"),
+    ] {
+        let mut bench = Bench::new();
+        bench.receive(invite("i", &format!("Record-Route: {route}\r\n")));
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        bench.command(answer(leg));
+        let ok = bench.expect("SIP/2.0 200 ");
+        assert!(ok.contains("Record-Route: <sip:"), "copied into the 2xx");
+        bench.receive(request("ACK", "a", 1, parameter(field(&ok, "To"), "tag"), ""));
+        bench.command(hangup(leg));
+        let bye = bench.expect(&format!("BYE {uri} SIP/2.0"));
+        assert_eq!(field(&bye, "Route"), rest);
+    }
+}
+
+#[test]
+fn a_re_invite_is_offered_answered_and_acknowledged() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(request("INVITE", "r", 2, &tag, "Contact: <sip:moved@127.0.0.2:5062>\r\nContent-Type: application/sdp\r\n\r\nv=1"));
+    bench.expect("SIP/2.0 100 ");
+    assert!(matches!(bench.event(), Event::Offered { sdp: Some(sdp), .. } if &sdp[..] == b"v=1"));
+    assert_eq!(bench.status_of(request("INVITE", "r2", 3, &tag, WITH_SDP)), 500, "one at a time");
+    bench.receive(request("ACK", "r2", 3, &tag, ""));
+    bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
+    bench.expect("SIP/2.0 200 ");
+    bench.wait(500);
+    bench.expect("SIP/2.0 200 ");
+    bench.receive(request("ACK", "ra", 2, &tag, ""));
+    assert!(matches!(bench.event(), Event::Acknowledged { .. }));
+    bench.command(hangup(leg));
+    bench.expect("BYE sip:moved@127.0.0.2:5062 ");
+}
+
+#[test]
+fn a_re_invite_without_sdp_asks_for_our_offer_and_its_ack_brings_the_answer() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(request("INVITE", "r", 2, &tag, ""));
+    bench.expect("SIP/2.0 100 ");
+    assert!(matches!(bench.event(), Event::Offered { sdp: None, .. }));
+    bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
+    bench.expect("SIP/2.0 200 ");
+    bench.receive(request("ACK", "ra", 2, &tag, WITH_SDP));
+    assert!(matches!(bench.event(), Event::Acknowledged { sdp: Some(_), .. }));
+}
+
+#[test]
+fn a_refused_re_invite_leaves_the_call_alone() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
+    bench.expect("SIP/2.0 100 ");
+    bench.event();
+    bench.command(Command::RejectOffer { leg, status: 488 });
+    bench.expect("SIP/2.0 488 ");
+    bench.receive(request("ACK", "r", 2, &tag, ""));
+    assert!(bench.events.is_empty());
+    assert_eq!(bench.endpoint.legs(), 1);
+}
+
+#[test]
+fn an_update_refreshes_or_offers() {
+    let (mut bench, leg, tag) = Bench::talking();
+    assert_eq!(bench.status_of(request("UPDATE", "u", 2, &tag, "Contact: <sip:peer@127.0.0.2:5060>")), 200);
+    assert!(bench.events.is_empty());
+    bench.receive(request("UPDATE", "v", 3, &tag, WITH_SDP));
+    assert!(matches!(bench.event(), Event::Offered { sdp: Some(_), .. }));
+    bench.silent();
+    bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
+    bench.expect("SIP/2.0 200 ");
+    bench.wait(10_000);
+    bench.silent();
+}
+
+#[test]
+fn info_is_answered_and_reported_and_out_of_order_requests_are_refused() {
+    let (mut bench, _, tag) = Bench::talking();
+    bench.receive(request("INFO", "n", 5, &tag, "Content-Type: application/dtmf-relay\r\n\r\nSignal=5"));
+    bench.expect("SIP/2.0 200 ");
+    assert!(matches!(
+        bench.event(),
+        Event::Info { content_type, body, .. } if content_type == "application/dtmf-relay" && &body[..] == b"Signal=5"
+    ));
+    assert_eq!(bench.status_of(request("INFO", "o", 4, &tag, "")), 500);
+    assert_eq!(bench.status_of(request("OPTIONS", "p", 6, &tag, "")), 200);
+    assert_eq!(bench.status_of(request("REFER", "q", 7, &tag, "")), 405);
+}
+
+#[test]
+fn a_bye_during_a_re_invite_ends_both() {
+    let (mut bench, _, tag) = Bench::talking();
+    bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
+    bench.expect("SIP/2.0 100 ");
+    bench.event();
+    bench.receive(request("BYE", "b", 3, &tag, ""));
+    bench.expect("SIP/2.0 200 ");
+    bench.expect("SIP/2.0 487 ");
+    assert_eq!(bench.ended().0, EndCause::Bye);
+    bench.empty();
+}
+
+#[test]
+fn a_long_ringing_call_repeats_its_provisional_every_minute() {
+    let (mut bench, leg) = Bench::ringing();
+    bench.command(Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() });
+    let ringing = bench.expect("SIP/2.0 180 ");
+    bench.wait(120_000);
+    assert_eq!([bench.sent(), bench.sent()], [ringing.clone(), ringing]);
+    bench.silent();
+}
+
+#[test]
+fn an_rfc_2543_call_without_magic_cookie_is_matched_by_its_fields() {
+    let plain = |message: String| message.replace("branch=z9hG4bKi", "branch=1").replace("branch=z9hG4bKa", "branch=1");
+    let mut bench = Bench::new();
+    bench.receive(plain(invite("i", "")));
+    bench.expect("SIP/2.0 100 ");
+    let leg = bench.incoming();
+    assert_eq!(bench.status_of(plain(invite("i", ""))), 100);
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    bench.receive(plain(request("ACK", "a", 1, parameter(field(&ok, "To"), "tag"), "")));
+    assert!(matches!(bench.event(), Event::Acknowledged { .. }));
+}
+
+#[test]
+fn every_message_of_a_leg_is_traced_and_repetitions_are_flagged() {
+    let mut bench = Bench::with(|config| config.trace = true);
+    bench.receive(invite("i", ""));
+    bench.receive(invite("i", ""));
+    let lines: Vec<_> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Trace { sent, line, .. } => Some((*sent, line.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            (false, "INVITE sip:+15551230001@127.0.0.1"),
+            (true, "100 Trying (INVITE)"),
+            (false, "INVITE sip:+15551230001@127.0.0.1 (retransmission)"),
+            (true, "100 Trying (INVITE) (retransmission)"),
+        ]
+    );
+}
+
+#[test]
+fn keep_alives_and_noise_are_not_answered() {
+    let mut bench = Bench::new();
+    for noise in [&b""[..], b"\r\n\r\n", b"\0\0\0\0", b"\xff\xfe", b"SIP/2.0 200 OK\r\n\r\n"] {
+        bench.receive(noise.to_vec());
+    }
+    bench.silent();
+}

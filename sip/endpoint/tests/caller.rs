@@ -1,1 +1,349 @@
+//! Calls that go out.
+
 use super::*;
+use crate::leg::Credentials;
+
+const LEG: LegKey = LegKey(1);
+
+impl Bench {
+    fn calling() -> (Self, String) {
+        Self::calling_with(|_| {})
+    }
+
+    /// An INVITE that was just sent.
+    fn calling_with(change: impl FnOnce(&mut crate::Outgoing)) -> (Self, String) {
+        let mut bench = Self::new();
+        let mut call = outgoing("sip:+15551230002@127.0.0.2");
+        change(&mut call);
+        bench.command(Command::Invite { leg: LEG, invite: call });
+        let invite = bench.expect("INVITE sip:+15551230002@127.0.0.2 SIP/2.0\r\n");
+        (bench, invite)
+    }
+
+    /// An established call and its INVITE.
+    fn called() -> (Self, String) {
+        let (mut bench, invite) = Self::calling();
+        bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+        bench.expect("ACK sip:peer@127.0.0.2:5060 ");
+        assert!(matches!(bench.event(), Event::Answered { sdp: Some(_), .. }));
+        (bench, invite)
+    }
+
+    /// A request of the peer in the dialog that `invite` made.
+    fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
+        let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
+        let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
+        format!(
+            "{method} sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.2;branch=z9hG4bK{method}{cseq}\r\nFrom: {};tag=them\r\n\
+             To: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+            field(invite, "To"),
+            field(invite, "From"),
+            field(invite, "Call-ID"),
+            body.len()
+        )
+    }
+}
+
+#[test]
+fn a_call_is_placed_rung_answered_and_hung_up() {
+    let (mut bench, invite) = Bench::calling_with(|call| {
+        call.from_display = Some("Ann \"A\"".into());
+        call.headers.push(Header { name: "Via".into(), value: "not yours".into() });
+    });
+    assert!(field(&invite, "Via").starts_with("SIP/2.0/UDP 127.0.0.1:5060;rport;branch=z9hG4bK"));
+    assert!(field(&invite, "From").starts_with("\"Ann \\\"A\\\"\" <sip:+15550001@127.0.0.1>;tag="));
+    assert_eq!(field(&invite, "To"), "<sip:+15551230002@127.0.0.2>");
+    assert_eq!(field(&invite, "Contact"), "<sip:127.0.0.1:5060>");
+    assert_eq!(field(&invite, "X-Test"), "1");
+    bench.receive(response_to(&invite, 100, "", ""));
+    assert!(bench.events.is_empty());
+    bench.receive(response_to(&invite, 183, "them", &format!("X-Early: 1\r\n{WITH_SDP}")));
+    assert!(matches!(bench.event(), Event::Provisional { status: 183, sdp: Some(_), headers, .. } if headers.len() == 1));
+    bench.receive(response_to(&invite, 200, "them", &format!("Record-Route: <sip:p2;lr>,<sip:127.0.0.7;lr>\r\n{WITH_SDP}")));
+    let ack = bench.expect("ACK sip:peer@127.0.0.2:5060 SIP/2.0\r\n");
+    assert_eq!(field(&ack, "Route"), "<sip:127.0.0.7;lr>", "the set is reversed for the caller");
+    assert_eq!(field(&ack, "CSeq").split(' ').next(), field(&invite, "CSeq").split(' ').next());
+    assert_ne!(parameter(field(&ack, "Via"), "branch"), parameter(field(&invite, "Via"), "branch"));
+    assert!(matches!(bench.event(), Event::Answered { sdp: Some(_), .. }));
+    bench.command(hangup(LEG));
+    let bye = bench.expect("BYE sip:peer@127.0.0.2:5060 ");
+    bench.receive(response_to(&bye, 200, "", ""));
+    assert_eq!(bench.ended(), (EndCause::LocalHangup, None, None));
+    bench.empty();
+}
+
+#[test]
+fn a_repeated_200_gets_the_same_ack_and_another_forks_200_gets_ack_and_bye() {
+    let (mut bench, invite) = Bench::calling();
+    let ok = response_to(&invite, 200, "them", WITH_SDP);
+    bench.receive(ok.clone());
+    let ack = bench.expect("ACK ");
+    bench.receive(ok);
+    assert_eq!(bench.sent(), ack);
+    let fork = response_to(&invite, 200, "other", WITH_SDP);
+    bench.receive(fork.clone());
+    assert!(field(&bench.expect("ACK "), "To").ends_with(";tag=other"));
+    assert!(field(&bench.expect("BYE "), "To").ends_with(";tag=other"));
+    bench.receive(fork);
+    bench.expect("ACK ");
+    bench.silent();
+    assert!(matches!(bench.event(), Event::Answered { .. }));
+    assert!(bench.events.is_empty());
+    assert_eq!(bench.endpoint.legs(), 1);
+    bench.command(hangup(LEG));
+    bench.empty();
+}
+
+#[test]
+fn a_hangup_before_any_provisional_cancels_only_once_one_arrives() {
+    let (mut bench, invite) = Bench::calling();
+    bench.command(hangup(LEG));
+    bench.silent();
+    bench.receive(response_to(&invite, 100, "", ""));
+    let cancel = bench.expect("CANCEL sip:+15551230002@127.0.0.2 ");
+    assert_eq!(field(&cancel, "Via"), field(&invite, "Via"));
+    assert_eq!(field(&cancel, "CSeq"), field(&invite, "CSeq").replace("INVITE", "CANCEL"));
+    assert_eq!(field(&cancel, "Reason"), "Q.850;cause=16");
+    bench.receive(response_to(&cancel, 200, "them", ""));
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.silent();
+    bench.receive(response_to(&invite, 487, "them", ""));
+    let ack = bench.expect("ACK ");
+    assert_eq!(field(&ack, "Via"), field(&invite, "Via"));
+    assert_eq!(bench.ended(), (EndCause::LocalHangup, Some(487), None));
+    bench.receive(response_to(&invite, 487, "them", ""));
+    assert_eq!(bench.sent(), ack);
+    bench.empty();
+}
+
+#[test]
+fn a_hangup_nobody_ever_answers_ends_with_timer_b() {
+    let (mut bench, _) = Bench::calling();
+    bench.command(hangup(LEG));
+    bench.wait(2_000);
+    assert_eq!(bench.ended().0, EndCause::LocalHangup, "reported after 4*T1");
+    bench.wait(29_999);
+    assert_eq!(bench.endpoint.legs(), 1);
+    bench.wait(1);
+    assert_eq!(bench.endpoint.legs(), 0);
+    assert!(bench.sent.iter().all(|message| message.starts_with("INVITE ")));
+    bench.empty();
+}
+
+#[test]
+fn a_cancelled_invite_without_final_response_is_given_up() {
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    bench.command(hangup(LEG));
+    let cancel = bench.expect("CANCEL ");
+    bench.receive(response_to(&cancel, 200, "them", ""));
+    bench.wait(32_000);
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    assert_eq!(bench.endpoint.legs(), 0);
+    bench.empty();
+}
+
+#[test]
+fn a_200_that_crosses_the_cancel_is_acknowledged_and_hung_up() {
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    bench.command(hangup(LEG));
+    bench.expect("CANCEL ");
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    bench.expect("ACK ");
+    let bye = bench.expect("BYE ");
+    bench.receive(response_to(&bye, 200, "", ""));
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    bench.empty();
+}
+
+#[test]
+fn a_refusal_is_acknowledged_and_reported_with_its_reason_and_contact() {
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 302, "them", "Contact: <sip:elsewhere@127.0.0.9>\r\nReason: Q.850;cause=23"));
+    bench.expect("ACK sip:+15551230002@127.0.0.2 ");
+    let Event::Ended { cause, status, reason, headers, .. } = bench.event() else { panic!() };
+    assert_eq!((cause, status, reason.as_deref()), (EndCause::Rejected, Some(302), Some("Q.850;cause=23")));
+    assert!(headers.iter().any(|header| header.name == "Contact" && header.value == "<sip:elsewhere@127.0.0.9>"));
+    bench.empty();
+}
+
+fn challenge(realm: &str, nonce: &str, more: &str) -> String {
+    format!("Digest realm=\"{realm}\",nonce=\"{nonce}\",qop=\"auth\"{more}")
+}
+
+fn with_credentials(call: &mut crate::Outgoing) {
+    call.credentials = Some(Credentials { username: "u".into(), password: "p".into() });
+}
+
+#[test]
+fn both_kinds_of_challenge_are_answered_with_new_cseq_and_branch_and_the_same_call_id() {
+    let (mut bench, first) = Bench::calling_with(with_credentials);
+    bench.receive(response_to(&first, 407, "x", &format!("Proxy-Authenticate: {}", challenge("proxy", "1", ""))));
+    bench.expect("ACK ");
+    let second = bench.expect("INVITE ");
+    assert!(field(&second, "Proxy-Authorization").contains("realm=\"proxy\""));
+    assert_eq!(field(&second, "Call-ID"), field(&first, "Call-ID"));
+    assert_eq!(field(&second, "From"), field(&first, "From"));
+    assert!(!field(&second, "To").contains("tag"));
+    assert_ne!(field(&second, "Via"), field(&first, "Via"));
+    let number = |message: &str| field(message, "CSeq").split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert_eq!(number(&second), number(&first) + 1);
+    let sha = format!("WWW-Authenticate: {}", challenge("server", "2", ",algorithm=SHA-256"));
+    bench.receive(response_to(&second, 401, "x", &sha));
+    bench.expect("ACK ");
+    let third = bench.expect("INVITE ");
+    assert!(field(&third, "Authorization").contains("algorithm=SHA-256"));
+    assert!(field(&third, "Proxy-Authorization").contains("nc=00000002"));
+    bench.receive(response_to(&third, 200, "x", WITH_SDP));
+    let ack = bench.expect("ACK ");
+    assert_eq!(field(&ack, "Authorization"), field(&third, "Authorization"), "RFC 3261 §22.1");
+    bench.event();
+    bench.command(hangup(LEG));
+    let bye = bench.expect("BYE ");
+    assert!(field(&bye, "Authorization").contains("nc=00000002"));
+    bench.receive(response_to(&bye, 401, "", &format!("WWW-Authenticate: {}", challenge("server", "3", ""))));
+    let bye = bench.expect("BYE ");
+    assert!(field(&bye, "Authorization").contains("nonce=\"3\""));
+    bench.receive(response_to(&bye, 200, "", ""));
+    bench.ended();
+    bench.empty();
+}
+
+#[test]
+fn a_realm_that_refuses_us_twice_is_not_tried_again_unless_the_nonce_was_stale() {
+    let (mut bench, first) = Bench::calling_with(with_credentials);
+    let line = |nonce, more| format!("WWW-Authenticate: {}", challenge("r", nonce, more));
+    bench.receive(response_to(&first, 401, "x", &line("1", "")));
+    bench.expect("ACK ");
+    let second = bench.expect("INVITE ");
+    bench.receive(response_to(&second, 401, "x", &line("2", ",stale=true")));
+    bench.expect("ACK ");
+    let third = bench.expect("INVITE ");
+    assert!(field(&third, "Authorization").contains("nonce=\"2\""));
+    bench.receive(response_to(&third, 401, "x", &line("3", "")));
+    bench.expect("ACK ");
+    bench.silent();
+    assert_eq!(bench.ended().1, Some(401));
+    let (mut bench, first) = Bench::calling();
+    bench.receive(response_to(&first, 401, "x", &line("1", "")));
+    assert_eq!(bench.ended().1, Some(401), "no credentials");
+    bench.empty();
+}
+
+#[test]
+fn a_re_invite_of_ours_is_answered_refused_or_retried_after_glare() {
+    let (mut bench, _) = Bench::called();
+    let offer = || Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) };
+    bench.command(offer());
+    let again = bench.expect("INVITE sip:peer@127.0.0.2:5060 ");
+    assert!(field(&again, "To").ends_with(";tag=them"));
+    bench.command(offer());
+    assert!(matches!(bench.event(), Event::OfferRejected { status: 491, .. }));
+    bench.receive(response_to(&again, 491, "", ""));
+    bench.expect("ACK ");
+    bench.wait(2_099);
+    bench.silent();
+    bench.wait(1_901);
+    let again = bench.expect("INVITE ");
+    bench.receive(response_to(&again, 200, "", WITH_SDP));
+    bench.expect("ACK ");
+    assert!(matches!(bench.event(), Event::OfferAnswered { .. }));
+    bench.command(offer());
+    let again = bench.expect("INVITE ");
+    bench.receive(response_to(&again, 488, "", ""));
+    bench.expect("ACK ");
+    assert!(matches!(bench.event(), Event::OfferRejected { status: 488, .. }));
+    bench.command(offer());
+    let again = bench.expect("INVITE ");
+    bench.receive(response_to(&again, 481, "", ""));
+    bench.expect("ACK ");
+    let bye = bench.expect("BYE ");
+    bench.receive(response_to(&bye, 481, "", ""));
+    assert_eq!(bench.ended().0, EndCause::Rejected);
+    bench.empty();
+}
+
+#[test]
+fn an_offer_that_meets_ours_gets_491() {
+    let (mut bench, invite) = Bench::called();
+    bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
+    bench.expect("INVITE ");
+    bench.receive(Bench::peer_request(&invite, "INVITE", 1, WITH_SDP));
+    bench.expect("SIP/2.0 491 ");
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn info_is_sent_in_the_dialog() {
+    let (mut bench, _) = Bench::called();
+    let body = Bytes::from_static(b"Signal=1");
+    bench.command(Command::Info { leg: LEG, content_type: "application/dtmf-relay".into(), body });
+    let info = bench.expect("INFO sip:peer@127.0.0.2:5060 ");
+    assert!(info.ends_with("Content-Type: application/dtmf-relay\r\nContent-Length: 8\r\n\r\nSignal=1"));
+    bench.receive(response_to(&info, 415, "", ""));
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn a_stream_that_breaks_fails_the_calls_that_heard_nothing() {
+    let (mut bench, _) = {
+        let mut bench = Bench::new();
+        bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2;transport=tcp") });
+        let invite = bench.expect("INVITE ");
+        (bench, invite)
+    };
+    bench.endpoint.handle_transport_error(bench.now, Transport::Tcp, "127.0.0.2:5060".parse().unwrap());
+    bench.collect();
+    assert_eq!(bench.ended().0, EndCause::TransportError);
+    bench.empty();
+}
+
+#[test]
+fn calls_that_cannot_be_placed_end_at_once() {
+    for (uri, cause) in [
+        ("not a uri", EndCause::Invalid),
+        ("tel:+1", EndCause::Invalid),
+        ("sips:x@127.0.0.2", EndCause::Invalid),
+        ("sip:x@host.invalid", EndCause::TransportError),
+        ("sip:x@[::1]", EndCause::TransportError),
+    ] {
+        let mut bench = Bench::new();
+        bench.command(Command::Invite { leg: LEG, invite: outgoing(uri) });
+        assert_eq!(bench.ended().0, cause, "{uri}");
+        bench.empty();
+    }
+    let mut bench = Bench::with(|config| config.max_legs = 0);
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+    assert_eq!(bench.ended().0, EndCause::Overload);
+}
+
+#[test]
+fn responses_that_are_not_ours_are_dropped() {
+    let (mut bench, invite) = Bench::calling();
+    let ok = response_to(&invite, 200, "them", WITH_SDP);
+    bench.receive(ok.replace("branch=z9hG4bK", "branch=z9hG4bK0"));
+    bench.receive(ok.replace("\r\nFrom", "\r\nVia: SIP/2.0/UDP other;branch=z9hG4bKx\r\nFrom"));
+    bench.receive(ok.replace(" INVITE", " BYE"));
+    bench.silent();
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn advertise_replaces_the_bound_host_and_ipv6_is_bracketed() {
+    for (advertise, address, contact) in [
+        (None, "[::1]:5060", "<sip:[::1]:5060>"),
+        (Some("203.0.113.7"), "127.0.0.1:5060", "<sip:203.0.113.7:5060>"),
+        (Some("sip.example.org:5080"), "127.0.0.1:5060", "<sip:sip.example.org:5080>"),
+        (Some("203.0.113.7"), "[::1]:5060", "<sip:[::1]:5060>"),
+    ] {
+        let mut endpoint = testing::endpoint(address, 1, |config| config.advertise = advertise.map(str::to_owned));
+        let uri = if address.starts_with('[') { "sip:x@[::1]:5070" } else { "sip:x@127.0.0.2" };
+        endpoint.handle_command(instant(), Command::Invite { leg: LEG, invite: outgoing(uri) });
+        let Some(Output::Transmit { data, .. }) = endpoint.poll_output() else { panic!() };
+        let invite = String::from_utf8(data.to_vec()).unwrap();
+        assert_eq!(field(&invite, "Contact"), contact);
+    }
+}
