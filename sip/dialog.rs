@@ -100,9 +100,7 @@ impl Dialog {
         let Host::Ip(ip) = destination.host else { return self.flow };
         let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
         // A peer that came over a stream and does not name a transport is kept on the stream.
-        let transport = destination
-            .transport
-            .unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
+        let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));
         Flow { transport, peer, local: self.flow.local, connection }

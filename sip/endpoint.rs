@@ -138,7 +138,8 @@ impl Endpoint {
     /// The addresses really bound, in place of those of the configuration.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         let advertise = self.config.advertise.clone();
-        self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
+        self.locals =
+            addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
     }
 
     /// Whether there is a socket of that transport and family.
@@ -398,16 +399,20 @@ impl Endpoint {
 
 impl Local {
     fn new(transport: Transport, bound: SocketAddr, advertise: Option<&str>) -> Self {
-        let (host, port) = match advertise.filter(|host| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()) {
+        let (host, port) = match advertise.filter(|host| {
+            host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() == bound.is_ipv4()) || host.parse::<IpAddr>().is_err()
+        }) {
             None => (bracketed(bound.ip()), bound.port()),
             Some(advertise) => match advertise.parse::<IpAddr>() {
                 Ok(ip) => (bracketed(ip), bound.port()),
                 Err(_) => match advertise.parse::<SocketAddr>() {
                     Ok(address) => (bracketed(address.ip()), address.port()),
-                    Err(_) => match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-                        Some((host, port)) => (host.to_owned(), port),
-                        None => (advertise.to_owned(), bound.port()),
-                    },
+                    Err(_) => {
+                        match advertise.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+                            Some((host, port)) => (host.to_owned(), port),
+                            None => (advertise.to_owned(), bound.port()),
+                        }
+                    }
                 },
             },
         };

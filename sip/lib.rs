@@ -30,8 +30,6 @@ mod testing;
 
 pub use config::{Config, Timers, UnknownSources};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Output};
-pub use leg::{
-    Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName,
-};
+pub use leg::{Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName};
 pub use message::fuzz_message;
 pub use trunk::TrunkAcl;

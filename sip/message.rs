@@ -288,7 +288,9 @@ impl Request {
     /// A Content-Encoding other than identity, which we cannot undo.
     pub(crate) fn encoded(&self) -> bool {
         !self.body.is_empty()
-            && list(&self.headers, &HeaderName::ContentEncoding).iter().any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+            && list(&self.headers, &HeaderName::ContentEncoding)
+                .iter()
+                .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 }
 
@@ -436,10 +438,8 @@ impl TopVia {
             Some(port) => format!("{host}:{port}"),
             None => host,
         };
-        let branch = via
-            .branch()
-            .filter(|branch| branch.len() > 7 && via.has_rfc3261_branch())
-            .map(Bytes::copy_from_slice);
+        let branch =
+            via.branch().filter(|branch| branch.len() > 7 && via.has_rfc3261_branch()).map(Bytes::copy_from_slice);
         Self { branch, sent_by }
     }
 }
@@ -531,11 +531,50 @@ fn has_sdp(headers: &Headers, body: &Bytes) -> bool {
 /// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
 pub(crate) fn is_core_header(name: &str) -> bool {
     const CORE: &[&str] = &[
-        "Via", "v", "From", "f", "To", "t", "Call-ID", "i", "CSeq", "Contact", "m", "Max-Forwards", "Route", "Record-Route",
-        "Content-Length", "l", "Content-Type", "c", "Content-Encoding", "e", "Content-Disposition", "MIME-Version", "Allow",
-        "Supported", "k", "Require", "Proxy-Require", "Accept", "Accept-Encoding", "Accept-Language", "Allow-Events", "u",
-        "Authorization", "Proxy-Authorization", "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info",
-        "Session-Expires", "x", "Min-SE", "RSeq", "RAck", "Timestamp", "Unsupported",
+        "Via",
+        "v",
+        "From",
+        "f",
+        "To",
+        "t",
+        "Call-ID",
+        "i",
+        "CSeq",
+        "Contact",
+        "m",
+        "Max-Forwards",
+        "Route",
+        "Record-Route",
+        "Content-Length",
+        "l",
+        "Content-Type",
+        "c",
+        "Content-Encoding",
+        "e",
+        "Content-Disposition",
+        "MIME-Version",
+        "Allow",
+        "Supported",
+        "k",
+        "Require",
+        "Proxy-Require",
+        "Accept",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Allow-Events",
+        "u",
+        "Authorization",
+        "Proxy-Authorization",
+        "WWW-Authenticate",
+        "Proxy-Authenticate",
+        "Authentication-Info",
+        "Session-Expires",
+        "x",
+        "Min-SE",
+        "RSeq",
+        "RAck",
+        "Timestamp",
+        "Unsupported",
     ];
     CORE.iter().any(|core| core.eq_ignore_ascii_case(name))
 }
@@ -723,7 +762,8 @@ mod tests {
 
     #[test]
     fn an_unparsable_request_can_still_be_answered_and_an_unparsable_ack_is_not() {
-        let text = "INVITE  sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nTo: <sip:a@b>\r\nCSeq: 1 INVITE\r\n\r\n";
+        let text =
+            "INVITE  sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nTo: <sip:a@b>\r\nCSeq: 1 INVITE\r\n\r\n";
         let Err(malformed) = parse(&Bytes::from(text), source()) else { panic!("two spaces are malformed") };
         assert_eq!(malformed.status, 400);
         assert!(malformed.echo.is_some());

@@ -195,7 +195,10 @@ mod tests {
         let mut pair = SipPair::new(link, seed);
         let mut legs: HashSet<(Side, LegKey)> = HashSet::new();
         for call in 0..120_u128 {
-            pair.command(Side::A, Command::Invite { leg: LegKey(call), invite: outgoing(&format!("sip:{call}@127.0.0.2")) });
+            pair.command(
+                Side::A,
+                Command::Invite { leg: LegKey(call), invite: outgoing(&format!("sip:{call}@127.0.0.2")) },
+            );
             legs.insert((Side::A, LegKey(call)));
         }
         let mut kinds: HashMap<LegKey, u64> = HashMap::new();
@@ -270,7 +273,10 @@ mod tests {
         let mut pair = SipPair::new(Link { loss: 100, ..Link::default() }, 9);
         pair.command(Side::A, Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
         pair.drive(Duration::from_secs(40), |_, _| vec![]);
-        assert!(matches!(pair.events[..], [(Side::A, Event::Ended { cause: EndCause::Timeout, status: Some(408), .. })]));
+        assert!(matches!(
+            pair.events[..],
+            [(Side::A, Event::Ended { cause: EndCause::Timeout, status: Some(408), .. })]
+        ));
         assert_eq!(pair.a.transactions(), 0);
     }
 }

@@ -337,7 +337,10 @@ impl ServerMachine {
             }
             // Absorbed repetitions, second answers, clocks of a state left behind.
             (S::Accepted | S::Confirmed | S::Trying | S::Terminated, In::Retransmission)
-            | (S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated, In::Ack)
+            | (
+                S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated,
+                In::Ack,
+            )
             | (S::Accepted | S::InviteCompleted { .. } | S::Confirmed | S::Completed | S::Terminated, In::Respond(_))
             | (
                 S::InviteProceeding

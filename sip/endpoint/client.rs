@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
 use super::Endpoint;
+use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow};
@@ -194,7 +194,9 @@ impl Endpoint {
         let flow = client.flow;
         let authorization =
             client.acknowledge.as_ref().map(|acknowledge| acknowledge.authorization.clone()).unwrap_or_default();
-        let Some(fallback) = client.acknowledge.as_ref().and_then(|acknowledge| Uri::parse(&acknowledge.uri)) else { return };
+        let Some(fallback) = client.acknowledge.as_ref().and_then(|acknowledge| Uri::parse(&acknowledge.uri)) else {
+            return;
+        };
         if client.acknowledged.len() >= MAX_FORKS {
             return;
         }
@@ -213,7 +215,11 @@ impl Endpoint {
                 if let Some(farewell) = hangup {
                     self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
-                    self.event(Event::Answered { leg: key, sdp: response.sdp(), headers: response.application_headers() });
+                    self.event(Event::Answered {
+                        leg: key,
+                        sdp: response.sdp(),
+                        headers: response.application_headers(),
+                    });
                 }
             }
             _ => self.send_bye_outside(now, dialog),
@@ -330,7 +336,9 @@ impl Endpoint {
         let flow = leg.dialog.flow;
         let uri = leg.dialog.target.text();
         let authorization = match &mut leg.session {
-            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng),
+            Some(session) => {
+                session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng)
+            }
             None => String::new(),
         };
         let (contact, sent_by) = match self.locals.get(flow.local) {
@@ -499,7 +507,14 @@ impl Endpoint {
     }
 
     /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
-    fn acknowledge_answer(&mut self, slot: Slot, leg: Option<Slot>, dialog: &Dialog, response: &Response, authorization: &str) {
+    fn acknowledge_answer(
+        &mut self,
+        slot: Slot,
+        leg: Option<Slot>,
+        dialog: &Dialog,
+        response: &Response,
+        authorization: &str,
+    ) {
         let branch = self.random_u128();
         let flow = dialog.next_flow();
         let data = self.compose_in_dialog(dialog, flow, branch, "ACK", response.cseq, &Again::default(), authorization);
@@ -604,14 +619,20 @@ impl Endpoint {
 }
 
 fn challenges(response: &Response) -> Vec<digest::Challenge> {
-    let of = |name, proxy| response.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy));
+    let of =
+        |name, proxy| response.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy));
     of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
 }
 
 fn refusal(response: &Response) -> End {
     let mut headers = response.application_headers();
     if (300..400).contains(&response.status) {
-        headers.extend(response.values("Contact").into_iter().map(|value| crate::leg::Header { name: "Contact".to_owned(), value }));
+        headers.extend(
+            response
+                .values("Contact")
+                .into_iter()
+                .map(|value| crate::leg::Header { name: "Contact".to_owned(), value }),
+        );
     }
     End {
         cause: EndCause::Rejected,

@@ -29,9 +29,13 @@ impl Endpoint {
         }
         match command {
             Command::Invite { .. } => {}
-            Command::Provisional { status, sdp, headers, .. } => self.provisional(now, slot, status, sdp.as_ref(), &headers),
+            Command::Provisional { status, sdp, headers, .. } => {
+                self.provisional(now, slot, status, sdp.as_ref(), &headers)
+            }
             Command::Answer { sdp, headers, .. } => self.answer(now, slot, &sdp, &headers),
-            Command::Reject { status, reason, headers, .. } => self.reject(now, slot, status, reason.as_deref(), "", &headers),
+            Command::Reject { status, reason, headers, .. } => {
+                self.reject(now, slot, status, reason.as_deref(), "", &headers)
+            }
             Command::Hangup { status, reason, headers, .. } => self.hangup(now, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(now, slot, &sdp),
             Command::RejectOffer { status, .. } => {
@@ -136,7 +140,11 @@ impl Endpoint {
         let contact = self.contact(leg.dialog.flow);
         let status = if (101..200).contains(&status) { status } else { 180 };
         let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
-        self.respond(now, server, ResponseParts { status, contact: Some(&contact), headers, body, ..ResponseParts::default() });
+        self.respond(
+            now,
+            server,
+            ResponseParts { status, contact: Some(&contact), headers, body, ..ResponseParts::default() },
+        );
         self.repeat_provisional(now, slot);
     }
 

@@ -36,7 +36,8 @@ impl Endpoint {
         if self.is_unknown(arrival.source.ip()) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
-        let parts = ResponseParts { status: malformed.status, reason: Some(&malformed.reason), ..ResponseParts::default() };
+        let parts =
+            ResponseParts { status: malformed.status, reason: Some(&malformed.reason), ..ResponseParts::default() };
         self.respond_statelessly(arrival, &echo, parts);
     }
 
@@ -224,7 +225,11 @@ impl Endpoint {
         let (leg, tag, pending) = (server.leg, server.tag, server.machine.is_pending());
         let flow = self.arrival_flow(arrival);
         self.trace(leg, false, flow, || request_line(request));
-        self.respond_statelessly(arrival, echo, ResponseParts { status: 200, tag: &tag_text(tag), ..ResponseParts::default() });
+        self.respond_statelessly(
+            arrival,
+            echo,
+            ResponseParts { status: 200, tag: &tag_text(tag), ..ResponseParts::default() },
+        );
         self.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
         if !pending {
             return;
@@ -261,7 +266,15 @@ impl Endpoint {
         }
     }
 
-    fn handle_in_dialog(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: Request, key: Box<[u8]>, echo: Echo) {
+    fn handle_in_dialog(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        slot: Slot,
+        request: Request,
+        key: Box<[u8]>,
+        echo: Echo,
+    ) {
         let flow = self.arrival_flow(arrival);
         self.trace(Some(slot), false, flow, || request_line(&request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -372,7 +385,14 @@ impl Endpoint {
     }
 
     /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
-    pub(super) fn respond_until_acknowledged(&mut self, now: Instant, slot: Slot, server_slot: Slot, sdp: &Bytes, headers: &[Header]) {
+    pub(super) fn respond_until_acknowledged(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        server_slot: Slot,
+        sdp: &Bytes,
+        headers: &[Header],
+    ) {
         let timers = self.config.timers;
         let Some(server) = self.servers.get(server_slot) else { return };
         let (flow, cseq) = (server.flow, server.cseq);
@@ -569,7 +589,8 @@ impl Endpoint {
     }
 }
 
-const OPTIONS_LINES: &str = "Accept: application/sdp\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
+const OPTIONS_LINES: &str =
+    "Accept: application/sdp\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
 
 /// RFC 3261 §8.2.2.3.
 fn unsupported(request: &Request) -> Option<String> {
@@ -594,7 +615,10 @@ fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
 fn accepts_sdp(request: &Request) -> bool {
     request.value("Accept").is_none_or(|accept| {
         let accept = accept.to_ascii_lowercase();
-        accept.is_empty() || accept.contains("application/sdp") || accept.contains("*/*") || accept.contains("application/*")
+        accept.is_empty()
+            || accept.contains("application/sdp")
+            || accept.contains("*/*")
+            || accept.contains("application/*")
     })
 }
 

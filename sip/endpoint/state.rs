@@ -40,7 +40,10 @@ pub(super) enum State {
     /// Our INVITE has no final response.
     Calling(Box<Calling>),
     /// The peer's INVITE has none. `repeat` is the last provisional's next repetition (RFC 3261 §13.3.1.1).
-    Ringing { server: Slot, repeat: Option<Instant> },
+    Ringing {
+        server: Slot,
+        repeat: Option<Instant>,
+    },
     Established,
     /// Our BYE has no final response. The end to report is set already.
     Ending(Box<End>),
@@ -111,7 +114,6 @@ impl Leg {
         };
         [ack, offer, state, self.report_by].into_iter().flatten().min()
     }
-
 }
 
 /// A request we sent.

@@ -1,7 +1,7 @@
 //! The hub against hand-written messages, one behaviour a test.
 
-mod caller;
 mod callee;
+mod caller;
 mod torture;
 
 use std::time::{Duration, Instant};
@@ -120,7 +120,10 @@ impl Bench {
 #[track_caller]
 fn field<'a>(message: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}: ");
-    message.split("\r\n").find_map(|line| line.strip_prefix(&prefix)).unwrap_or_else(|| panic!("no {name} in:\n{message}"))
+    message
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix(&prefix))
+        .unwrap_or_else(|| panic!("no {name} in:\n{message}"))
 }
 
 /// A header parameter's value, e.g. the tag of To.
@@ -131,15 +134,16 @@ fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
 
 /// A response of the peer to a request that we sent.
 fn response_to(request: &str, status: u16, tag: &str, more: &str) -> String {
-    let copied: String = ["Via", "From", "Call-ID", "CSeq"]
-        .iter()
-        .map(|name| format!("{name}: {}\r\n", field(request, name)))
-        .collect();
+    let copied: String =
+        ["Via", "From", "Call-ID", "CSeq"].iter().map(|name| format!("{name}: {}\r\n", field(request, name))).collect();
     let to = field(request, "To");
     let to = if tag.is_empty() || to.contains(";tag=") { to.to_owned() } else { format!("{to};tag={tag}") };
     let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
     let lines = if lines.is_empty() { String::new() } else { format!("{}\r\n", lines.trim_end()) };
-    format!("SIP/2.0 {status} Status {status}\r\n{copied}To: {to}\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "SIP/2.0 {status} Status {status}\r\n{copied}To: {to}\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 const WITH_SDP: &str = "Contact: <sip:peer@127.0.0.2:5060>\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n";

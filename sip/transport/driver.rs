@@ -174,7 +174,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: taking the address of the default route");
     }
     let mut seed = [0; 32];
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed).map_err(|error| StartError::Entropy(error.to_string()))?;
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
+        .map_err(|error| StartError::Entropy(error.to_string()))?;
     let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
     let max_connections = config.max_connections;
     let mut endpoint = Endpoint::new(config, seed);
@@ -186,10 +187,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
-    let acceptors = listeners
-        .into_iter()
-        .map(|listener| tokio::spawn(stream::accept(listener, stream_sender.clone())))
-        .collect();
+    let acceptors =
+        listeners.into_iter().map(|listener| tokio::spawn(stream::accept(listener, stream_sender.clone()))).collect();
     let driver = Driver {
         endpoint,
         sink,
@@ -264,7 +263,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                     sleep.as_mut().reset(deadline.into());
                 }
             }
-            let wake = poll_fn(|context| self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop.as_mut())).await;
+            let wake =
+                poll_fn(|context| self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop.as_mut()))
+                    .await;
             match wake {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
@@ -464,7 +465,13 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn send_stream(&mut self, destination: SocketAddr, local: Option<SocketAddr>, connection: Option<ConnectionId>, data: Bytes) {
+    fn send_stream(
+        &mut self,
+        destination: SocketAddr,
+        local: Option<SocketAddr>,
+        connection: Option<ConnectionId>,
+        data: Bytes,
+    ) {
         let known = connection
             .filter(|id| self.connections.contains_key(id))
             .or_else(|| self.connections_by_peer.get(&destination).copied());

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_length_nobody_can_follow_loses_the_stream_but_keeps_the_head() {
-        for field in ["l: -1", "Content-Length: 99999999999999999999", "l: 3\r\nl: 4", "c: application/sdp", "l: 70000"] {
+        for field in ["l: -1", "Content-Length: 99999999999999999999", "l: 3\r\nl: 4", "c: application/sdp", "l: 70000"]
+        {
             let mut framer = Framer::default();
             framer.buffer.extend_from_slice(format!("OPTIONS sip:a SIP/2.0\r\n{field}\r\n\r\n").as_bytes());
             assert!(matches!(framer.next(), Err(Lost { head: Some(_) })), "{field}");

@@ -15,3 +15,6 @@ mod resolver;
 mod stream;
 
 pub use driver::{Busy, Handle, StartError, Statistics, start};
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,13 @@ pub(super) fn lookup_of(outgoing: &Outgoing) -> Option<Lookup> {
 }
 
 /// Looks the name up and puts an address, of a family we have a socket for if there is one, in its place.
-pub(super) async fn resolve(leg: LegKey, mut invite: Box<Outgoing>, lookup: Lookup, has_ipv4: bool, has_ipv6: bool) -> Resolved {
+pub(super) async fn resolve(
+    leg: LegKey,
+    mut invite: Box<Outgoing>,
+    lookup: Lookup,
+    has_ipv4: bool,
+    has_ipv6: bool,
+) -> Resolved {
     let usable = |address: &SocketAddr| if address.is_ipv4() { has_ipv4 } else { has_ipv6 };
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((lookup.host.as_str(), lookup.port)).await {
         Ok(addresses) => addresses.collect(),

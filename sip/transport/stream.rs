@@ -1,8 +1,8 @@
-//! One stream connection: a task that reads and frames, a task that writes from a bounded queue. Neither ever makes the
-//! driver wait.
+//! One stream connection: a task that reads and frames, and writes from a bounded queue. It never makes the driver wait.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +30,10 @@ pub(super) enum StreamEvent {
     Accepted(TcpStream, SocketAddr),
     Message(Arrival),
     /// Over. `peer` is what the connection was opened to, or came from.
-    Closed { id: ConnectionId, peer: SocketAddr },
+    Closed {
+        id: ConnectionId,
+        peer: SocketAddr,
+    },
 }
 
 /// The driver's hold on a connection. Dropping it sends what is queued, then closes.
@@ -38,7 +41,7 @@ pub(super) enum StreamEvent {
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     queue: mpsc::Sender<Bytes>,
-    reader: AbortHandle,
+    task: AbortHandle,
 }
 
 impl Connection {
@@ -57,8 +60,8 @@ impl Connection {
     ) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let pongs = queue.downgrade();
-        let reader = tokio::spawn(async move { run(id, stream, peer, idle, events, queued, pongs).await });
-        Self { peer, queue, reader: reader.abort_handle() }
+        let task = tokio::spawn(async move { run(id, stream, peer, idle, events, queued, pongs).await });
+        Self { peer, queue, task: task.abort_handle() }
     }
 
     /// Opens a stream; messages may be queued at once. `from` is the local address to come from.
@@ -71,7 +74,7 @@ impl Connection {
     ) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let pongs = queue.downgrade();
-        let reader = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             match timeout(CONNECT_TIMEOUT, connect(peer, from)).await {
                 Ok(Ok(stream)) => run(id, stream, peer, idle, events, queued, pongs).await,
                 result => {
@@ -80,12 +83,12 @@ impl Connection {
                 }
             }
         });
-        Self { peer, queue, reader: reader.abort_handle() }
+        Self { peer, queue, task: task.abort_handle() }
     }
 
-    /// Stops reading at once.
+    /// Closes at once, whatever is queued.
     pub(super) fn abort(&self) {
-        self.reader.abort();
+        self.task.abort();
     }
 }
 
@@ -127,21 +130,17 @@ async fn run(
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().unwrap_or(peer);
     let (read, write) = stream.into_split();
-    let (failed, failure) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(async move {
-        if writer(write, queued).await.is_err() {
-            drop(failed);
-        } else {
-            // Closed on purpose: the reader hears it from the peer.
-            let _ = failed.send(());
-        }
-    });
-    tokio::select! {
-        () = reader(id, read, peer, local, idle, &events, &pongs) => {}
-        // The driver let go of the queue, or the peer does not take our bytes.
-        _ = failure => {}
-    }
+    let mut writing = pin!(writer(write, queued));
+    let reads = tokio::select! {
+        () = reader(id, read, peer, local, idle, &events, &pongs) => true,
+        // The peer does not take our bytes.
+        _ = &mut writing => false,
+    };
     let _ = events.send(StreamEvent::Closed { id, peer }).await;
+    if reads {
+        // What the driver still has to say, until it lets go of the queue.
+        let _ = writing.await;
+    }
 }
 
 async fn writer(mut write: OwnedWriteHalf, mut queued: mpsc::Receiver<Bytes>) -> io::Result<()> {

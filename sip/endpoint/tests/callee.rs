@@ -271,7 +271,8 @@ fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
     };
     assert_eq!(strangers(false).status_of(invite("i", "")), 403);
     assert_eq!(strangers(false).status_of(request("OPTIONS", "i", 1, "", "")), 403);
-    for message in [invite("i", ""), request("OPTIONS", "i", 1, "", ""), "INVITE garbage\r\nVia: x\r\n\r\n".to_owned()] {
+    for message in [invite("i", ""), request("OPTIONS", "i", 1, "", ""), "INVITE garbage\r\nVia: x\r\n\r\n".to_owned()]
+    {
         let mut bench = strangers(true);
         bench.receive(message);
         bench.silent();
@@ -326,7 +327,13 @@ fn the_route_set_of_the_invite_is_followed_by_our_bye() {
 #[test]
 fn a_re_invite_is_offered_answered_and_acknowledged() {
     let (mut bench, leg, tag) = Bench::talking();
-    bench.receive(request("INVITE", "r", 2, &tag, "Contact: <sip:moved@127.0.0.2:5062>\r\nContent-Type: application/sdp\r\n\r\nv=1"));
+    bench.receive(request(
+        "INVITE",
+        "r",
+        2,
+        &tag,
+        "Contact: <sip:moved@127.0.0.2:5062>\r\nContent-Type: application/sdp\r\n\r\nv=1",
+    ));
     bench.expect("SIP/2.0 100 ");
     assert!(matches!(bench.event(), Event::Offered { sdp: Some(sdp), .. } if &sdp[..] == b"v=1"));
     assert_eq!(bench.status_of(request("INVITE", "r2", 3, &tag, WITH_SDP)), 500, "one at a time");

@@ -58,8 +58,15 @@ fn a_call_is_placed_rung_answered_and_hung_up() {
     bench.receive(response_to(&invite, 100, "", ""));
     assert!(bench.events.is_empty());
     bench.receive(response_to(&invite, 183, "them", &format!("X-Early: 1\r\n{WITH_SDP}")));
-    assert!(matches!(bench.event(), Event::Provisional { status: 183, sdp: Some(_), headers, .. } if headers.len() == 1));
-    bench.receive(response_to(&invite, 200, "them", &format!("Record-Route: <sip:p2;lr>,<sip:127.0.0.7;lr>\r\n{WITH_SDP}")));
+    assert!(
+        matches!(bench.event(), Event::Provisional { status: 183, sdp: Some(_), headers, .. } if headers.len() == 1)
+    );
+    bench.receive(response_to(
+        &invite,
+        200,
+        "them",
+        &format!("Record-Route: <sip:p2;lr>,<sip:127.0.0.7;lr>\r\n{WITH_SDP}"),
+    ));
     let ack = bench.expect("ACK sip:peer@127.0.0.2:5060 SIP/2.0\r\n");
     assert_eq!(field(&ack, "Route"), "<sip:127.0.0.7;lr>", "the set is reversed for the caller");
     assert_eq!(field(&ack, "CSeq").split(' ').next(), field(&invite, "CSeq").split(' ').next());
