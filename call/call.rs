@@ -8,14 +8,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::Now;
+use crate::command::Refused;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason};
 use crate::id::{CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
-use crate::party::{Bridge, Mode, Party};
+use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
 use crate::program::instruction::{AfterBridge, Program, RejectReason};
-use crate::program::{ChildEvent, Running, Signal};
+use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::route::{Decision, Route};
 use crate::timer::Timers;
 use crate::{Callback, Target};
@@ -145,9 +146,16 @@ impl Call {
     }
 
     /// An application wants an outbound leg.
-    pub fn handle_new_leg(&mut self, now: Now, leg: NewLeg) {
+    ///
+    /// # Errors
+    /// [`Refused::TooMany`] if the call has 64 legs already.
+    pub fn handle_new_leg(&mut self, now: Now, leg: NewLeg) -> Result<(), Refused> {
         self.now = now;
+        if !self.has_room() {
+            return Err(Refused::TooMany);
+        }
         self.start_leg(leg);
+        Ok(())
     }
 
     /// Something happened on a leg. Late events of ended legs are ignored.
@@ -192,7 +200,12 @@ impl Call {
         }
     }
 
-    /// Takes another call's legs over, so that they can be joined with ours.
+    /// Whether [`Call::absorb`] would stay within the 64 legs of a call.
+    pub fn can_absorb(&self, other: &Self) -> bool {
+        self.parties.len().saturating_add(other.parties.len()) <= MOST_LEGS
+    }
+
+    /// Takes another call's legs over, so that they can be joined with ours. Ask [`Call::can_absorb`] first.
     pub fn absorb(&mut self, now: Now, mut other: Self) {
         self.now = now;
         self.parties.append(&mut other.parties);
@@ -221,6 +234,10 @@ impl Call {
 
     pub(crate) fn set_now(&mut self, now: Now) {
         self.now = now;
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.parties.len() < MOST_LEGS
     }
 
     pub(crate) fn party(&self, leg: LegId) -> Option<&Party> {
@@ -308,7 +325,8 @@ impl Call {
         party.send_digits = new.send_digits;
         party.record_on_answer = new.record;
         party.stream_on_answer = new.stream;
-        party.bridge_on_answer = new.bridge_to;
+        party.bridge_on_answer =
+            new.bridge_to.map(|with| BridgeOnAnswer { with, after: (AfterBridge::Hangup, AfterBridge::Hangup) });
         Arc::make_mut(&mut party.info).status = Status::Initiated;
         self.parties.push(party);
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
@@ -369,46 +387,13 @@ impl Call {
 
     pub(crate) fn fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) {
         self.abort_lane(leg, Abort::Replaced);
+        if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
+            return;
+        }
         let running = Running::fetch(self, leg, target, reason);
         if let Some(party) = self.party_mut(leg) {
             party.lane.running = Some(running);
         }
-    }
-
-    /// Joins two answered legs (or lets one hear the other's early media: `told` is false then).
-    pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), told: bool) {
-        let (Some(of_a), Some(of_b)) = (self.party(a).map(|p| p.info.clone()), self.party(b).map(|p| p.info.clone()))
-        else {
-            return;
-        };
-        let joined = self.party(a).and_then(|party| party.bridge.as_ref()).is_some_and(|bridge| bridge.with == b);
-        if let Some(party) = self.party_mut(a) {
-            party.bridge = Some(Bridge { with: b, after: after.0, told });
-        }
-        if let Some(party) = self.party_mut(b) {
-            party.bridge = Some(Bridge { with: a, after: after.1, told });
-        }
-        if !joined {
-            self.order(a, LegCommand::Bridge { with: b });
-        }
-        if told {
-            self.emit(a, EventKind::Bridged { with: of_b });
-            self.emit(b, EventKind::Bridged { with: of_a });
-        }
-    }
-
-    /// Parts a leg from the one it is joined to, and says what that one was to do then.
-    pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
-        let bridge = self.party_mut(leg)?.bridge.take()?;
-        let other = bridge.with;
-        let after =
-            self.party_mut(other).and_then(|party| party.bridge.take()).map_or(AfterBridge::Continue, |b| b.after);
-        self.order(leg, LegCommand::Unbridge);
-        if bridge.told {
-            self.emit(leg, EventKind::Unbridged);
-            self.emit(other, EventKind::Unbridged);
-        }
-        Some((other, after))
     }
 
     /// Delivers a signal to whatever runs on the leg.
@@ -424,7 +409,15 @@ impl Call {
             }
         }
         let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take()) else { return };
+        let waited_for_document = matches!(running, Running::Fetching(_));
         let step = running.handle(self, leg, signal);
+        // Whatever took time, other than asking for documents, shows that the documents do lead somewhere.
+        if !waited_for_document
+            && !matches!(step, Step::Stay(_))
+            && let Some(party) = self.party_mut(leg)
+        {
+            party.hasty_documents = 0;
+        }
         self.step(leg, step);
     }
 
@@ -462,8 +455,8 @@ impl Call {
         let parted = self.unbridge(leg);
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);
-        if let Some((other, AfterBridge::Hangup)) = parted {
-            self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg);
+        if let Some((other, after)) = parted {
+            self.left_alone(leg, other, after);
         }
         self.tell_parent(leg, ChildEvent::Ended);
         let patience = self.timer(leg, RELEASE_PATIENCE);
@@ -513,7 +506,7 @@ impl Call {
 
     fn peer_rings(&mut self, leg: LegId, early_media: bool) {
         let Some(party) = self.party_mut(leg) else { return };
-        if party.info.answered_at.is_some() {
+        if party.info.answered_at.is_some() || party.info.direction == Direction::Inbound {
             return;
         }
         let first = party.info.status != Status::Ringing;
@@ -529,7 +522,7 @@ impl Call {
     fn peer_answered(&mut self, leg: LegId, codec: Option<String>, headers: Vec<(String, String)>) {
         let time = self.now.time;
         let Some(party) = self.party_mut(leg) else { return };
-        if party.info.answered_at.is_some() {
+        if party.info.answered_at.is_some() || party.info.direction == Direction::Inbound {
             return;
         }
         let info = Arc::make_mut(&mut party.info);
@@ -567,8 +560,8 @@ impl Call {
             }
             Some(OnAnswer::Wait) | None => {}
         }
-        if let Some(other) = bridge_to {
-            self.join(leg, other, AfterBridge::Hangup);
+        if let Some(BridgeOnAnswer { with, after }) = bridge_to {
+            self.join(leg, with, after);
         }
         self.tell_parent(leg, ChildEvent::Answered);
     }

@@ -118,4 +118,6 @@ pub enum Refused {
     AlreadyRunning,
     /// It cannot be joined to that leg.
     CannotBridge,
+    /// As many wait, run or live already as one leg or call may have.
+    TooMany,
 }

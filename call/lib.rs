@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod bridge;
 pub mod call;
 pub mod command;
 pub mod event;
@@ -23,6 +24,8 @@ pub mod recording;
 mod request;
 pub mod route;
 pub mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod timer;
 
 use std::sync::Arc;

@@ -14,6 +14,15 @@ use crate::program::instruction::{AfterBridge, Instruction, SendDigits};
 use crate::recording::{ActiveRecording, RecordingSpec};
 use crate::stream::StreamSpec;
 
+/// Legs of one call; a dial skips the targets beyond, requests are refused.
+pub(crate) const MOST_LEGS: usize = 64;
+/// Instructions that may wait on one leg by request; further ones are refused.
+pub(crate) const MOST_QUEUED: usize = 100;
+/// Recordings of one leg at a time; further requests are refused, further instructions passed over.
+pub(crate) const MOST_RECORDINGS: usize = 8;
+/// Streams of one leg at a time; further requests are refused, further instructions passed over.
+pub(crate) const MOST_STREAMS: usize = 4;
+
 /// One leg of a call.
 pub(crate) struct Party {
     pub(crate) info: Arc<LegInfo>,
@@ -30,7 +39,7 @@ pub(crate) struct Party {
     pub(crate) send_digits: Option<SendDigits>,
     pub(crate) record_on_answer: Option<RecordingSpec>,
     pub(crate) stream_on_answer: Option<StreamSpec>,
-    pub(crate) bridge_on_answer: Option<LegId>,
+    pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
     /// Its own document before it is joined (only a dial's child).
     pub(crate) whisper: Option<Target>,
     pub(crate) time_limit: Option<Duration>,
@@ -80,6 +89,14 @@ pub(crate) enum Mode {
 pub(crate) struct Lane {
     pub(crate) running: Option<Running>,
     pub(crate) queue: VecDeque<Instruction>,
+}
+
+/// A join that waits for this leg's answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BridgeOnAnswer {
+    pub(crate) with: LegId,
+    /// What becomes of this leg, and of the other, when its partner goes.
+    pub(crate) after: (AfterBridge, AfterBridge),
 }
 
 /// A join with another leg.

@@ -9,9 +9,9 @@ use crate::fetch::FetchReason;
 use crate::id::LegId;
 use crate::leg::{Direction, EndCause, EndedBy};
 use crate::output::LegCommand;
-use crate::party::Mode;
+use crate::party::{MOST_QUEUED, Mode, Party};
 use crate::program::gather::Gathering;
-use crate::program::instruction::{AfterBridge, Instruction, Play};
+use crate::program::instruction::{Instruction, Play};
 use crate::program::{ChildEvent, Running};
 
 impl Call {
@@ -25,10 +25,22 @@ impl Call {
         if needs_answer(&request.command) && party.info.answered_at.is_none() {
             return Err(Refused::NotAnswered);
         }
+        // Transferring a leg that nobody has answered yet only makes sense towards the caller of an inbound one.
+        let ringing_out = party.info.answered_at.is_none() && party.info.direction != Direction::Inbound;
+        if ringing_out && matches!(request.command, Command::Transfer(_)) {
+            return Err(Refused::NotAnswered);
+        }
+        let before = party.info.client_state.clone();
         if request.client_state.is_some() {
             Arc::make_mut(&mut party.info).client_state = request.client_state;
         }
-        self.obey(leg, request.command)
+        let outcome = self.obey(leg, request.command);
+        if let (Err(_), Some(party)) = (&outcome, self.party_mut(leg))
+            && party.info.client_state != before
+        {
+            Arc::make_mut(&mut party.info).client_state = before;
+        }
+        outcome
     }
 
     fn obey(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
@@ -39,8 +51,8 @@ impl Call {
                 if !self.ensure_answered(leg) {
                     return Err(Refused::NotAnswered);
                 }
-                accepted.recording = record.map(|spec| self.start_recording(leg, spec));
-                accepted.stream = stream.map(|spec| self.start_stream(leg, spec));
+                accepted.recording = record.and_then(|spec| self.start_recording(leg, spec));
+                accepted.stream = stream.and_then(|spec| self.start_stream(leg, spec));
             }
             Command::Reject(reason) => {
                 let party = self.party(leg).ok_or(Refused::NoSuchLeg)?;
@@ -63,7 +75,7 @@ impl Call {
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
             }
-            Command::Play { play, interrupt } => self.play(leg, play, interrupt),
+            Command::Play { play, interrupt } => self.play(leg, play, interrupt)?,
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
             Command::Gather(gather) => {
                 self.stop_gathers(leg);
@@ -73,7 +85,7 @@ impl Call {
                         party.side = Some(gathering);
                     }
                 } else {
-                    self.enqueue(leg, Instruction::Gather(*gather));
+                    self.enqueue(leg, Instruction::Gather(*gather))?;
                 }
             }
             Command::StopGather => self.stop_gathers(leg),
@@ -81,11 +93,15 @@ impl Call {
                 let op = self.new_op();
                 self.order(leg, LegCommand::SendDigits { op, digits });
             }
-            Command::StartRecording(spec) => accepted.recording = Some(self.start_recording(leg, spec)),
+            Command::StartRecording(spec) => {
+                accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
+            }
             Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
             Command::PauseRecording(which) => return done(self.pause_recording(leg, which, true)),
             Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, false)),
-            Command::StartStream(spec) => accepted.stream = Some(self.start_stream(leg, spec)),
+            Command::StartStream(spec) => {
+                accepted.stream = Some(self.start_stream(leg, spec).ok_or(Refused::TooMany)?);
+            }
             Command::StopStream(Some(id)) => return done(self.stop_stream(leg, id)),
             Command::StopStream(None) => {
                 let any = self.party(leg).is_some_and(|party| !party.streams.is_empty());
@@ -94,10 +110,13 @@ impl Call {
             }
             Command::Bridge { with, after } => return self.bridge_by_request(leg, with, after),
             Command::Transfer(dial) => {
+                if !self.has_room() {
+                    return Err(Refused::TooMany);
+                }
                 self.abort_lane(leg, Abort::Replaced);
-                self.enqueue(leg, Instruction::Dial(*dial));
+                self.enqueue(leg, Instruction::Dial(*dial))?;
             }
-            Command::Enqueue(instruction) => self.enqueue(leg, *instruction),
+            Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
             Command::SetClientState => {}
             Command::SetCallback(callback) => self.set_status_callback(leg, callback),
             Command::TimeLimit(limit) => self.limit(leg, limit),
@@ -107,8 +126,12 @@ impl Call {
 
     /// A leg that is sent elsewhere leaves the dial that made it, or the one it made.
     fn take_over(&mut self, leg: LegId) {
-        if self.party(leg).is_some_and(|party| party.bridge.is_some()) && !self.runs_dial(leg) {
-            self.unbridge(leg);
+        if !self.runs_dial(leg) {
+            self.part(leg);
+        }
+        // A loop of documents is only one if nobody outside keeps asking for them.
+        if let Some(party) = self.party_mut(leg) {
+            party.hasty_documents = 0;
         }
         self.tell_parent(leg, ChildEvent::Taken);
         self.set_mode(leg, Mode::Document);
@@ -118,28 +141,31 @@ impl Call {
         self.party(leg).is_some_and(|party| matches!(party.lane.running, Some(Running::Dial(_))))
     }
 
-    fn enqueue(&mut self, leg: LegId, instruction: Instruction) {
-        if let Some(party) = self.party_mut(leg) {
-            party.lane.queue.push_back(instruction);
-        }
+    fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
+        let party = self.party_with_room(leg)?;
+        party.lane.queue.push_back(instruction);
         self.advance(leg);
+        Ok(())
     }
 
-    fn play(&mut self, leg: LegId, play: Play, interrupt: Interrupt) {
+    fn party_with_room(&mut self, leg: LegId) -> Result<&mut Party, Refused> {
+        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if party.lane.queue.len() < MOST_QUEUED { Ok(party) } else { Err(Refused::TooMany) }
+    }
+
+    fn play(&mut self, leg: LegId, play: Play, interrupt: Interrupt) -> Result<(), Refused> {
         match interrupt {
-            Interrupt::None => self.enqueue(leg, Instruction::Play(play)),
+            Interrupt::None => self.enqueue(leg, Instruction::Play(play))?,
             Interrupt::All => {
                 self.stop_playback(leg, Interrupt::All);
-                self.enqueue(leg, Instruction::Play(play));
+                self.enqueue(leg, Instruction::Play(play))?;
             }
             Interrupt::Current => {
-                if let Some(party) = self.party_mut(leg) {
-                    party.lane.queue.push_front(Instruction::Play(play));
-                }
+                self.party_with_room(leg)?.lane.queue.push_front(Instruction::Play(play));
                 self.stop_playback(leg, Interrupt::Current);
-                self.advance(leg);
             }
         }
+        Ok(())
     }
 
     fn stop_playback(&mut self, leg: LegId, interrupt: Interrupt) {
@@ -170,33 +196,6 @@ impl Call {
             running.abort(self, leg, Abort::Stopped);
             self.advance(leg);
         }
-    }
-
-    fn bridge_by_request(&mut self, leg: LegId, with: LegId, after: AfterBridge) -> Result<Accepted, Refused> {
-        if leg == with || self.party(with).is_none_or(|party| party.info.status.is_final()) {
-            return Err(Refused::CannotBridge);
-        }
-        self.join(leg, with, after);
-        Ok(Accepted::default())
-    }
-
-    /// Joins two legs of this call; one that still rings is joined when it is answered.
-    pub(crate) fn join(&mut self, leg: LegId, with: LegId, after: AfterBridge) {
-        for (one, other) in [(leg, with), (with, leg)] {
-            if !self.ensure_answered(one) {
-                if let Some(party) = self.party_mut(one) {
-                    party.bridge_on_answer = Some(other);
-                }
-                return;
-            }
-        }
-        for one in [leg, with] {
-            self.abort_lane(one, Abort::Replaced);
-            if let Some((other, AfterBridge::Hangup)) = self.unbridge(one) {
-                self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg);
-            }
-        }
-        self.bridge(leg, with, (after, AfterBridge::Hangup), true);
     }
 }
 

@@ -24,10 +24,10 @@ impl Timers {
         self.0.iter().map(|(at, ..)| *at).min()
     }
 
-    /// Takes the earliest timer that is due.
+    /// Takes the earliest timer that is due; of two for the same moment the one that was set first.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(LegId, OpId)> {
         let (index, _) =
-            self.0.iter().enumerate().filter(|(_, (at, ..))| *at <= now).min_by_key(|(_, (at, ..))| *at)?;
+            self.0.iter().enumerate().filter(|(_, (at, ..))| *at <= now).min_by_key(|(_, (at, _, op))| (*at, *op))?;
         let (_, leg, op) = self.0.swap_remove(index);
         Some((leg, op))
     }

@@ -6,8 +6,9 @@ use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, StreamId};
 use crate::output::LegCommand;
+use crate::party::MOST_STREAMS;
 use crate::program::instruction::Connect;
-use crate::program::{Signal, Step};
+use crate::program::{Running, Signal, Step};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 
 /// A leg that waits for its stream to end.
@@ -18,9 +19,11 @@ pub(crate) struct Connected {
 }
 
 impl Connected {
-    pub(crate) fn begin(call: &mut Call, leg: LegId, connect: Connect) -> Self {
-        let id = call.start_stream(leg, connect.stream.clone());
-        Self { id, spec: connect.stream, action: connect.action }
+    pub(crate) fn begin(call: &mut Call, leg: LegId, connect: Connect) -> Step {
+        match call.start_stream(leg, connect.stream.clone()) {
+            Some(id) => Step::Stay(Running::Connect(Self { id, spec: connect.stream, action: connect.action })),
+            None => Step::Next,
+        }
     }
 
     pub(crate) fn handle(self, signal: Signal) -> Step {
@@ -31,7 +34,7 @@ impl Connected {
                 }
                 None => Step::Next,
             },
-            _ => Step::Stay(super::Running::Connect(self)),
+            _ => Step::Stay(Running::Connect(self)),
         }
     }
 
@@ -41,23 +44,24 @@ impl Connected {
 }
 
 impl Call {
-    pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> StreamId {
+    /// Starts a stream; `None` if the leg has as many as it may.
+    pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
         let id = StreamId::random(&mut self.rng);
         let op = self.new_op();
-        if let Some(party) = self.party_mut(leg) {
-            party.streams.push((id, spec.clone()));
-        }
+        let party = self.party_mut(leg).filter(|party| party.streams.len() < MOST_STREAMS)?;
+        party.streams.push((id, spec.clone()));
         self.order(leg, LegCommand::StartStream { op, id, spec });
-        id
+        Some(id)
     }
 
-    /// Closes a stream and tells so. `false` if it does not run.
+    /// Closes a stream and tells so, an instruction that waits for it included. `false` if it does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return false };
         let (id, spec) = party.streams.remove(index);
         self.order(leg, LegCommand::StopStream { id });
         self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: StreamStatus::Stopped }));
+        self.signal(leg, Signal::Stream { id, status: StreamStatus::Stopped });
         true
     }
 

@@ -16,6 +16,7 @@ use crate::output::{Invite, LegCommand};
 use crate::party::Mode;
 use crate::program::instruction::{AfterBridge, AudioSource, Dial, DialTarget, Play, RejectReason, SendDigits, Tone};
 use crate::program::{ChildEvent, Running, Signal, Step};
+use crate::recording::Recording;
 
 /// A dial under way.
 pub(crate) struct Dialing {
@@ -63,7 +64,7 @@ impl Dialing {
             dial,
         };
         let at_once = if this.dial.sequential { 1 } else { this.waiting.len() };
-        for _ in 0..at_once {
+        for _ in 0..at_once.min(this.waiting.len()) {
             this.call_next(call, leg);
         }
         if this.ringing.is_empty() {
@@ -80,6 +81,7 @@ impl Dialing {
             Signal::Dtmf('*') if self.dial.hangup_on_star => {
                 let children = self.children();
                 for child in children {
+                    self.note(call, child);
                     call.clear(child, EndedBy::OtherLeg);
                 }
                 // Their ends came while this dial was being handled: take note of them here.
@@ -87,12 +89,14 @@ impl Dialing {
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
                 if let Some(child) = self.chosen {
+                    self.note(call, child);
                     call.hangup(child, EndCause::TimeLimit, EndedBy::Server);
                 }
                 return self.all_gone(call, leg, DialStatus::Completed);
             }
-            Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
-                self.last.recording = Some(recording.clone());
+            Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
+            Signal::Recorded { op, recording } if self.recording == Some(*op) => {
+                self.last.recording = Some(Recording::clone(recording));
                 self.recording = None;
                 if self.finishing {
                     return self.conclude(call, leg);
@@ -113,10 +117,12 @@ impl Dialing {
             self.note(call, child);
             call.clear(child, EndedBy::OtherLeg);
         }
-        if self.finishing {
-            return;
+        if let Some(op) = self.recording {
+            call.end_recording(leg, op);
         }
-        self.last.status = if self.last.bridged { DialStatus::Completed } else { DialStatus::Canceled };
+        if !self.finishing {
+            self.last.status = if self.last.bridged { DialStatus::Completed } else { DialStatus::Canceled };
+        }
         call.emit(leg, EventKind::Dialed(self.last.clone()));
         if let (Abort::Hangup, Some(action)) = (why, self.dial.action) {
             call.request_fetch(leg, action, FetchReason::Dialed(self.last));
@@ -131,6 +137,9 @@ impl Dialing {
             ChildEvent::Taken => {
                 self.note(call, child);
                 self.ringing.retain(|ringing| *ringing != child);
+                for other in std::mem::take(&mut self.ringing) {
+                    call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
+                }
                 self.chosen = None;
                 self.last.status = DialStatus::Completed;
                 return self.over(call, leg);
@@ -143,7 +152,7 @@ impl Dialing {
                     let status = if self.last.bridged { DialStatus::Completed } else { self.last.status };
                     return self.all_gone(call, leg, status);
                 }
-                if self.ringing.is_empty() && self.chosen.is_none() {
+                while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
                     self.call_next(call, leg);
                 }
                 if self.ringing.is_empty() && self.chosen.is_none() {
@@ -184,6 +193,8 @@ impl Dialing {
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
             Some(target) => {
+                // What the called party is told first is not for the caller, who may hear its early media.
+                call.unbridge(leg);
                 call.set_mode(child, Mode::Whisper);
                 call.fetch(child, target, FetchReason::Whisper);
             }
@@ -227,7 +238,7 @@ impl Dialing {
         }
         call.unbridge(leg);
         if let Some(op) = self.recording {
-            call.order(leg, LegCommand::StopRecording { op });
+            call.end_recording(leg, op);
             self.finishing = true;
             return Step::Stay(Running::Dial(self));
         }
@@ -238,7 +249,9 @@ impl Dialing {
         call.emit(leg, EventKind::Dialed(self.last.clone()));
         let unanswered = call.party(leg).is_some_and(|party| party.info.answered_at.is_none());
         if self.dial.pass_failure && unanswered {
-            let status = self.last.sip_status.unwrap_or(match self.last.status {
+            // A challenge or a redirection was meant for us, not for the caller.
+            let refusal = self.last.sip_status.filter(|status| matches!(status, 400 | 402..=406 | 408..=699));
+            let status = refusal.unwrap_or(match self.last.status {
                 DialStatus::NoAnswer => 480,
                 DialStatus::Busy => 486,
                 _ => 503,
@@ -255,6 +268,9 @@ impl Dialing {
 
     fn call_next(&mut self, call: &mut Call, leg: LegId) {
         let Some(target) = self.waiting.pop_front() else { return };
+        if !call.has_room() {
+            return;
+        }
         let Some(parent) = call.party(leg).map(|party| Arc::clone(&party.info)) else { return };
         let id = LegId::random(&mut call.rng);
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
@@ -323,10 +339,10 @@ impl Dialing {
     }
 
     fn start_recording(&mut self, call: &mut Call, leg: LegId) {
-        if let (None, Some(record)) = (self.recording, &self.dial.record)
+        if let (None, None, Some(record)) = (self.recording, &self.last.recording, &self.dial.record)
             && call.party(leg).is_some_and(|party| party.info.answered_at.is_some())
         {
-            self.recording = Some(call.begin_recording(leg, record.spec.clone()).0);
+            self.recording = call.begin_recording(leg, record.spec.clone()).map(|(op, _)| op);
         }
     }
 

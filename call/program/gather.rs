@@ -8,6 +8,9 @@ use crate::program::instruction::Gather;
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 
+/// Digits one gather keeps when the application sets no limit; it ends there.
+const MOST_DIGITS: usize = 1000;
+
 /// Digits being collected.
 pub(crate) struct Gathering {
     gather: Gather,
@@ -109,7 +112,7 @@ impl Gathering {
             return self.finish_or_retry(call, leg, GatherEnd::Invalid, None);
         }
         self.digits.push(digit);
-        if self.gather.max_digits.is_some_and(|most| self.digits.len() >= most as usize) {
+        if self.digits.len() >= self.gather.max_digits.map_or(MOST_DIGITS, |most| most as usize) {
             return Some(Outcome { end: GatherEnd::Valid, terminator: None });
         }
         self.silence = Some(call.timer(leg, self.gather.inter_digit_timeout));

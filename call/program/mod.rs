@@ -20,7 +20,7 @@ use crate::leg::EndedBy;
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{Instruction, Program};
-use crate::recording::{Recording, RecordingEnd};
+use crate::recording::Recording;
 use crate::stream::StreamStatus;
 
 /// Something an instruction may be waiting for.
@@ -28,7 +28,7 @@ use crate::stream::StreamStatus;
 pub(crate) enum Signal {
     Dtmf(char),
     Played { op: OpId, end: PlaybackEnd },
-    Recorded { op: OpId, end: RecordingEnd, recording: Recording },
+    Recorded { op: OpId, recording: Box<Recording> },
     Timer(OpId),
     Stream { id: StreamId, status: StreamStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
@@ -122,27 +122,20 @@ impl Call {
     /// Does what an instruction says next.
     pub(crate) fn step(&mut self, leg: LegId, step: Step) {
         let Some(party) = self.party_mut(leg) else { return };
-        if party.info.status.is_final() {
-            return;
-        }
-        // What an instruction did may have led to a request's replacing it; then its word no longer counts.
-        if party.lane.running.is_some() {
+        // What an instruction did may have ended the leg, or replaced it; then its word no longer counts.
+        let ended = party.info.status.is_final();
+        if ended || party.lane.running.is_some() {
+            if let Step::Stay(running) = step {
+                running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced });
+            }
             return;
         }
         match step {
             Step::Stay(running) => party.lane.running = Some(running),
-            Step::Next => {
-                party.hasty_documents = 0;
-                self.advance(leg);
-            }
+            Step::Next => self.advance(leg),
             Step::Hangup => self.clear(leg, EndedBy::Application),
             Step::Run(program) => self.run(leg, program),
-            Step::Fetch(target, reason) => {
-                if !matches!(reason, FetchReason::Redirect) {
-                    party.hasty_documents = 0;
-                }
-                self.fetch(leg, target, reason);
-            }
+            Step::Fetch(target, reason) => self.fetch(leg, target, reason),
         }
     }
 
@@ -192,13 +185,15 @@ impl Call {
                 self.order(leg, LegCommand::SendDigits { op, digits });
                 Step::Stay(Running::SendingDigits(op))
             }
-            Instruction::Pause(length) => Step::Stay(Running::Pausing(self.timer(leg, length))),
+            Instruction::Pause(length) => {
+                // Pausing before the answer lets the caller hear that it rings.
+                self.ring(leg, false);
+                Step::Stay(Running::Pausing(self.timer(leg, length)))
+            }
             Instruction::Gather(gather) => Step::Stay(Running::Gather(gather::Gathering::begin(self, leg, gather))),
             Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
-            Instruction::Connect(connect) => {
-                Step::Stay(Running::Connect(connect::Connected::begin(self, leg, connect)))
-            }
+            Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
             Instruction::StartStream(spec) => {
                 self.start_stream(leg, spec);
                 Step::Next

@@ -7,6 +7,7 @@ use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId, RecordingId};
 use crate::output::LegCommand;
+use crate::party::MOST_RECORDINGS;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
 use crate::recording::{ActiveRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
@@ -28,30 +29,32 @@ impl RecordVerb {
             let op = beep(call, leg);
             return Step::Stay(Running::Record(Self { record, phase: Phase::Beeping(op) }));
         }
-        Step::Stay(Running::Record(Self::start(call, leg, record)))
+        Self::start(call, leg, record)
     }
 
-    fn start(call: &mut Call, leg: LegId, record: Record) -> Self {
-        let (op, _) = call.begin_recording(leg, record.spec.clone());
-        Self { record, phase: Phase::Recording { op, key: None } }
+    fn start(call: &mut Call, leg: LegId, record: Record) -> Step {
+        match call.begin_recording(leg, record.spec.clone()) {
+            Some((op, _)) => Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } })),
+            None => Step::Next,
+        }
     }
 
     pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match (&mut self.phase, signal) {
-            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => {
-                Step::Stay(Running::Record(Self::start(call, leg, self.record)))
-            }
+            (Phase::Beeping(beep), Signal::Played { op, .. }) if *beep == op => Self::start(call, leg, self.record),
             (Phase::Recording { op, key: key @ None }, Signal::Dtmf(digit))
                 if self.record.finish_on.contains(digit) =>
             {
                 *key = Some(digit);
-                call.order(leg, LegCommand::StopRecording { op: *op });
+                call.end_recording(leg, *op);
                 Step::Stay(Running::Record(self))
             }
-            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording, .. }) if *op == done => {
+            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording }) if *op == done => {
                 let key = *key;
                 match self.record.action {
-                    Some(action) => Step::Fetch(action, FetchReason::Recorded { recording, key, hangup: false }),
+                    Some(action) => {
+                        Step::Fetch(action, FetchReason::Recorded { recording: *recording, key, hangup: false })
+                    }
                     None => Step::Next,
                 }
             }
@@ -69,7 +72,7 @@ impl RecordVerb {
                 {
                     active.report_hangup = self.record.action;
                 }
-                call.order(leg, LegCommand::StopRecording { op });
+                call.end_recording(leg, op);
             }
         }
     }
@@ -84,15 +87,17 @@ fn beep(call: &mut Call, leg: LegId) -> OpId {
 }
 
 impl Call {
-    /// Starts a recording beside what the leg runs.
-    pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> RecordingId {
-        if spec.beep {
+    /// Starts a recording beside what the leg runs; `None` if the leg has as many as it may.
+    pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
+        let room = self.party(leg).is_some_and(|party| party.recordings.len() < MOST_RECORDINGS);
+        if spec.beep && room {
             beep(self, leg);
         }
-        self.begin_recording(leg, spec).1
+        self.begin_recording(leg, spec).map(|(_, id)| id)
     }
 
-    pub(crate) fn begin_recording(&mut self, leg: LegId, spec: RecordingSpec) -> (OpId, RecordingId) {
+    /// Starts a recording without a tone; `None` if the leg has as many as it may.
+    pub(crate) fn begin_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<(OpId, RecordingId)> {
         let (op, id) = (self.new_op(), RecordingId::random(&mut self.rng));
         let facts = Recording {
             id,
@@ -103,12 +108,20 @@ impl Call {
             duration: None,
             status: RecordingStatus::InProgress,
         };
-        if let Some(party) = self.party_mut(leg) {
-            party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
-        }
+        let party = self.party_mut(leg).filter(|party| party.recordings.len() < MOST_RECORDINGS)?;
+        party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
         self.order(leg, LegCommand::Record { op, id, spec });
         self.emit(leg, EventKind::Recording(facts));
-        (op, id)
+        Some((op, id))
+    }
+
+    /// Asks the recording of this operation to end, once.
+    pub(crate) fn end_recording(&mut self, leg: LegId, op: OpId) {
+        if let Some(active) = self.active_recording(leg, op)
+            && !std::mem::replace(&mut active.stopping, true)
+        {
+            self.order(leg, LegCommand::StopRecording { op });
+        }
     }
 
     fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
@@ -146,7 +159,7 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return false };
         let mut changed = Vec::new();
         for active in party.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
-            if active.facts.status == from {
+            if active.facts.status == from && !active.stopping {
                 active.facts.status = to.clone();
                 changed.push((active.op, active.facts.clone()));
             }
@@ -180,7 +193,7 @@ impl Call {
                 FetchReason::Recorded { recording: facts.clone(), key: None, hangup: true },
             );
         }
-        self.signal(leg, Signal::Recorded { op, end, recording: facts });
+        self.signal(leg, Signal::Recorded { op, recording: Box::new(facts) });
         self.release_if_idle(leg);
     }
 

@@ -1,0 +1,110 @@
+//! Joining two legs, and what becomes of them when they part.
+
+use crate::call::{Abort, Call};
+use crate::command::{Accepted, Refused};
+use crate::event::EventKind;
+use crate::id::LegId;
+use crate::leg::{EndCause, EndedBy};
+use crate::output::LegCommand;
+use crate::party::{Bridge, BridgeOnAnswer};
+use crate::program::ChildEvent;
+use crate::program::instruction::AfterBridge;
+
+impl Call {
+    pub(crate) fn bridge_by_request(
+        &mut self,
+        leg: LegId,
+        with: LegId,
+        after: AfterBridge,
+    ) -> Result<Accepted, Refused> {
+        if leg == with || self.party(with).is_none_or(|party| party.info.status.is_final()) {
+            return Err(Refused::CannotBridge);
+        }
+        self.join(leg, with, (after, AfterBridge::Hangup));
+        Ok(Accepted::default())
+    }
+
+    /// Joins two legs of this call; one that still rings is joined when it is answered. `after` says what becomes of
+    /// `leg` and of `with` when the other one goes.
+    pub(crate) fn join(&mut self, leg: LegId, with: LegId, after: (AfterBridge, AfterBridge)) {
+        for (one, other, after) in [(leg, with, after), (with, leg, (after.1, after.0))] {
+            if !self.ensure_answered(one) {
+                if let Some(party) = self.party_mut(one) {
+                    party.bridge_on_answer = Some(BridgeOnAnswer { with: other, after });
+                }
+                return;
+            }
+        }
+        if !self.are_joined(leg, with) {
+            for one in [leg, with] {
+                self.tell_parent(one, ChildEvent::Taken);
+            }
+            for one in [leg, with] {
+                self.abort_lane(one, Abort::Replaced);
+                self.part(one);
+            }
+        }
+        self.bridge(leg, with, after, true);
+    }
+
+    /// Joins two answered legs (or lets one hear the other's early media: `told` is false then). Whoever one of them was
+    /// joined to before is let go first. Does nothing if one of them is over.
+    pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), told: bool) {
+        let joined = self.are_joined(a, b);
+        let known = joined && self.party(a).and_then(|party| party.bridge).is_some_and(|bridge| bridge.told);
+        if !joined {
+            self.part(a);
+            self.part(b);
+        }
+        let alive = |leg| self.party(leg).filter(|party| !party.info.status.is_final()).map(|party| party.info.clone());
+        let (Some(of_a), Some(of_b)) = (alive(a), alive(b)) else { return };
+        if let Some(party) = self.party_mut(a) {
+            party.bridge = Some(Bridge { with: b, after: after.0, told });
+        }
+        if let Some(party) = self.party_mut(b) {
+            party.bridge = Some(Bridge { with: a, after: after.1, told });
+        }
+        if !joined {
+            self.order(a, LegCommand::Bridge { with: b });
+        }
+        if told && !known {
+            self.emit(a, EventKind::Bridged { with: of_b });
+            self.emit(b, EventKind::Bridged { with: of_a });
+        }
+    }
+
+    /// Parts a leg from the one it is joined to, which then does what it was to do.
+    pub(crate) fn part(&mut self, leg: LegId) {
+        if let Some((other, after)) = self.unbridge(leg) {
+            self.left_alone(leg, other, after);
+        }
+    }
+
+    /// Parts a leg from the one it is joined to, and says what that one was to do then.
+    pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
+        let bridge = self.party_mut(leg)?.bridge.take()?;
+        let other = bridge.with;
+        let after =
+            self.party_mut(other).and_then(|party| party.bridge.take()).map_or(AfterBridge::Continue, |b| b.after);
+        self.order(leg, LegCommand::Unbridge);
+        if bridge.told {
+            self.emit(leg, EventKind::Unbridged);
+            self.emit(other, EventKind::Unbridged);
+        }
+        Some((other, after))
+    }
+
+    /// `other` was joined to `gone`: it is hung up, or goes on.
+    pub(crate) fn left_alone(&mut self, gone: LegId, other: LegId, after: AfterBridge) {
+        match after {
+            AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
+            // The dial that joined them says itself how it goes on.
+            AfterBridge::Continue if self.party(gone).is_some_and(|party| party.info.parent == Some(other)) => {}
+            AfterBridge::Continue => self.advance(other),
+        }
+    }
+
+    fn are_joined(&self, a: LegId, b: LegId) -> bool {
+        self.party(a).and_then(|party| party.bridge).is_some_and(|bridge| bridge.with == b)
+    }
+}

@@ -1,0 +1,283 @@
+//! Whatever a leg does, it can be hung up, redirected or lost at any moment, and nothing is left behind.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tandem_call::call::OnAnswer;
+use tandem_call::command::{Command, Interrupt};
+use tandem_call::event::PlaybackEnd;
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::id::{LegId, OpId};
+use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::program::instruction::*;
+use tandem_call::recording::RecordingEnd;
+use tandem_call::route::Decision;
+use tandem_call::stream::StreamStatus;
+use tandem_call::testing::*;
+
+fn record() -> Record {
+    Record { spec: recording(), finish_on: "#1".to_owned(), beep: true, action: Some(target("recorded")) }
+}
+
+fn every_instruction() -> Vec<Instruction> {
+    let digits = SendDigits { digits: "12w3".to_owned(), tone: Duration::from_millis(100) };
+    let prompted = Gather { prompts: vec![file("a"), file("b")], tries: 2, ..gather() };
+    let dialed = |change: fn(&mut Dial)| {
+        let mut dial = dial(&["+15550003", "+15550004"]);
+        dial.record = Some(DialRecord { from_ringing: true, spec: recording() });
+        dial.ring_tone = Some("us".to_owned());
+        dial.hangup_on_star = true;
+        dial.time_limit = Some(Duration::from_secs(60));
+        change(&mut dial);
+        Instruction::Dial(dial)
+    };
+    vec![
+        Instruction::Play(file("a")),
+        Instruction::SendDigits(digits),
+        Instruction::Pause(Duration::from_secs(3)),
+        Instruction::Gather(gather()),
+        Instruction::Gather(prompted),
+        Instruction::Record(record()),
+        dialed(|_| {}),
+        dialed(|dial| dial.sequential = true),
+        dialed(|dial| (dial.answer_on_bridge, dial.pass_failure) = (true, true)),
+        dialed(|dial| dial.action = Some(target("dialed"))),
+        dialed(|dial| dial.after = AfterBridge::Hangup),
+        dialed(|dial| dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("whisper")))),
+        Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) }),
+        Instruction::StartStream(stream("a")),
+        Instruction::StopStream(None),
+        Instruction::StartRecording(recording()),
+        Instruction::Redirect(target("next")),
+        Instruction::Reject(RejectReason::Busy),
+        Instruction::Hangup,
+        Instruction::Echo,
+    ]
+}
+
+/// What happens to a leg before it is cut off; each is a moment of the table.
+const MOMENTS: [fn(&mut CallScript); 10] = [
+    |_| {},
+    |script| script.passes(Duration::from_secs(1)),
+    |script| script.presses("1"),
+    |script| script.presses("12#"),
+    |script| script.passes(Duration::from_secs(4)),
+    |script| finish_a_play(script),
+    |script| {
+        finish_a_play(script);
+        script.presses("1");
+    },
+    |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: true })),
+    |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: false })),
+    |script| {
+        on_child(script, |script, child| script.answers(child));
+        script.passes(Duration::from_secs(2));
+        script.presses("5");
+    },
+];
+
+fn finish_a_play(script: &mut CallScript) {
+    if !script.plays.is_empty() {
+        script.play_ends(script.leg());
+    }
+}
+
+fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
+    if script.newest() != script.leg() {
+        what(script, script.newest());
+    }
+}
+
+/// Ways to cut a leg off.
+const ENDS: [fn(&mut CallScript); 6] = [
+    |script| script.hangs_up(script.leg()),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None }),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Timeout, sip_status: None }),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Failed, sip_status: None }),
+    |script| {
+        let _ = script.request(Command::Hangup);
+    },
+    |script| {
+        if script.request(Command::Redirect(target("elsewhere"))).is_err() {
+            return script.hangs_up(script.leg());
+        }
+        let id = script.fetches.pop().expect("the document is asked for");
+        script.fetches.clear();
+        script.fetches.push(id);
+        script.fetched(vec![Instruction::Hangup]);
+    },
+];
+
+#[test]
+fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
+    for (which, instruction) in every_instruction().into_iter().enumerate() {
+        for (when, moment) in MOMENTS.iter().enumerate() {
+            for (how, end) in ENDS.iter().enumerate() {
+                for outbound in [false, true] {
+                    println!("instruction {which} moment {when} end {how} outbound {outbound}");
+                    let run = vec![instruction.clone(), Instruction::Pause(Duration::from_secs(1))];
+                    let mut script = if outbound {
+                        let mut script = CallScript::outbound(OnAnswer::Program(program(run)));
+                        script.answers(script.leg());
+                        script
+                    } else {
+                        CallScript::runs(run)
+                    };
+                    moment(&mut script);
+                    end(&mut script);
+                    // A child that was taken away by none of these does not outlive its parent.
+                    script.close_recordings();
+                    script.assert_settled();
+                    script.assert_silent();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recording_that_is_never_closed_holds_its_leg_for_ten_seconds_at_most() {
+    let mut script = CallScript::runs(vec![Instruction::StartRecording(recording()), Instruction::Echo]);
+    script.hangs_up(script.leg());
+    assert!(!script.call.is_finished());
+    script.passes(Duration::from_secs(10));
+    script.recordings.clear();
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_before_its_answer_is_cut_off_in_any_way() {
+    for end in ENDS {
+        let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
+        end(&mut script);
+        script.assert_settled();
+        for decision in [Decision::Commands, Decision::Document { target: target("start"), fallback: None }] {
+            let mut script = CallScript::inbound(decision);
+            end(&mut script);
+            script.assert_settled();
+        }
+    }
+}
+
+fn random_instructions(rng: &mut StdRng) -> Vec<Instruction> {
+    let all = every_instruction();
+    (0..rng.random_range(0..4)).map(|_| all[rng.random_range(0..all.len())].clone()).collect()
+}
+
+fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
+    let with = legs[rng.random_range(0..legs.len())];
+    let interrupt = [Interrupt::None, Interrupt::Current, Interrupt::All][rng.random_range(0..3)];
+    let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
+    let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
+    match rng.random_range(0..27) {
+        0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")) },
+        2 => Command::Reject(RejectReason::Busy),
+        3 => Command::Hangup,
+        4 => Command::Cancel,
+        5 | 6 => Command::Run(program(random_instructions(rng))),
+        7 => Command::Redirect(target("redirected")),
+        8 | 9 => Command::Play { play: file("x"), interrupt },
+        10 => Command::StopPlayback(interrupt),
+        11 | 12 => Command::Gather(Box::new(Gather { prompts, ..gather() })),
+        13 => Command::StopGather,
+        14 => Command::SendDigits(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) }),
+        15 => Command::StartRecording(recording()),
+        16 => Command::StopRecording(None),
+        17 => Command::PauseRecording(None),
+        18 => Command::ResumeRecording(None),
+        19 => Command::StartStream(stream("s")),
+        20 => Command::StopStream(None),
+        21..=23 => Command::Bridge { with, after },
+        24 => Command::Transfer(Box::new(dial(&["+15550009"]))),
+        25 => {
+            let all = every_instruction();
+            Command::Enqueue(Box::new(all[rng.random_range(0..all.len())].clone()))
+        }
+        _ => Command::TimeLimit(Duration::from_secs(rng.random_range(0..100))),
+    }
+}
+
+fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
+    let op_of = |set: &std::collections::BTreeSet<(LegId, OpId)>| {
+        set.iter().filter(|(of, _)| *of == leg).map(|(_, op)| *op).next_back().unwrap_or(OpId(99))
+    };
+    let stream = script.streams.iter().find(|(of, _)| *of == leg).map(|(_, id)| *id);
+    let early_media = rng.random();
+    match rng.random_range(0..24) {
+        0 | 1 => LegEvent::Ringing { early_media },
+        2..=6 => LegEvent::Answered { codec: None, headers: Vec::new() },
+        7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None },
+        8 => LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(rng.random_range(300..700)) },
+        9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),
+        14..=17 => LegEvent::PlayFinished { op: op_of(&script.plays), end: PlaybackEnd::Completed },
+        18..=20 => LegEvent::RecordingFinished {
+            op: op_of(&script.recordings),
+            end: RecordingEnd::Silence,
+            duration: Duration::from_secs(rng.random_range(0..3)),
+        },
+        21 => match stream {
+            Some(id) => LegEvent::Stream { id, status: StreamStatus::Failed("gone".to_owned()) },
+            None => LegEvent::Dtmf('A'),
+        },
+        _ => match stream {
+            Some(id) => LegEvent::Stream { id, status: StreamStatus::Started },
+            None => LegEvent::Dtmf('#'),
+        },
+    }
+}
+
+#[test]
+fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
+    for seed in 0..300 {
+        println!("seed {seed}");
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let mut script = CallScript::new(1);
+        let mut next = 1;
+        for step in 0..400 {
+            let alive: Vec<_> = script.legs.iter().filter(|leg| !script.released.contains_key(leg)).copied().collect();
+            if alive.len() < 6 && (step == 0 || rng.random_range(0..30) == 0) {
+                next += 1;
+                match rng.random_range(0..4) {
+                    0 => script.incoming(LegId(next), Decision::Commands),
+                    1 => script.incoming(LegId(next), Decision::Program(program(random_instructions(rng)))),
+                    2 => script.incoming(LegId(next), Decision::Document { target: target("start"), fallback: None }),
+                    _ => script.dial_out(LegId(next), |leg| {
+                        leg.then = OnAnswer::Program(program(random_instructions(rng)));
+                        leg.bridge_to = alive.first().copied().filter(|_| rng.random());
+                    }),
+                }
+                continue;
+            }
+            // Late events reach legs that are long gone, too.
+            let from = if alive.is_empty() || rng.random_range(0..10) == 0 { &script.legs } else { &alive };
+            let leg = from[rng.random_range(0..from.len())];
+            match rng.random_range(0..20) {
+                0..=8 => {
+                    let event = random_event(rng, &script, leg);
+                    script.feed_to(leg, event);
+                }
+                9..=13 => {
+                    let command = random_command(rng, &script.legs);
+                    let _ = script.request_to(leg, command);
+                }
+                14..=16 if !script.fetches.is_empty() => {
+                    let (of, id) = script.fetches.remove(rng.random_range(0..script.fetches.len()));
+                    let result = match rng.random_range(0..4) {
+                        0 => Err(FetchFailure { kind: FailureKind::Timeout, detail: String::new() }),
+                        _ => Ok(program(random_instructions(rng))),
+                    };
+                    script.call.handle_fetched(script.now, of, id, result);
+                    script.drain();
+                }
+                _ => script.passes(Duration::from_millis(rng.random_range(0..4000))),
+            }
+            script.outputs.clear();
+        }
+        for leg in script.legs.clone() {
+            script.hangs_up(leg);
+        }
+        script.close_recordings();
+        script.assert_settled();
+    }
+}
