@@ -23,8 +23,9 @@ use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tandem_call::command::{Accepted, Request};
+use tandem_call::command::{Accepted, Command, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo, Status};
 
@@ -90,6 +91,20 @@ impl FromRequest<App> for Payload {
     }
 }
 
+/// Parts of the path, percent-decoded (`v3%3A...`); what is no UTF-8 names nothing.
+struct Segments<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Path::from_request_parts(parts, app)
+            .await
+            .map(|Path(segments)| Self(segments))
+            .map_err(|_| ApiError::no_resource())
+    }
+}
+
 /// The body as an object; no body at all is an empty one.
 fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_encoding(error.valid_up_to()))?;
@@ -128,6 +143,9 @@ async fn dial(
     let parameters = Parameters(&body);
     let execute = async {
         let call = dial::new_call(parameters, &account.name, &app.applications)?;
+        if let Some(other) = call.link_to {
+            known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call("link_to"))?;
+        }
         let leg = app.calls.create(call).await?;
         Ok(json!({ "data": dialled(&leg) }))
     };
@@ -137,7 +155,7 @@ async fn dial(
 async fn call(
     State(app): State<App>,
     Caller(account): Caller,
-    Path(call): Path<String>,
+    Segments(call): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
     let leg = leg(&app, &account, &call).await?;
     let now = Timestamp::now();
@@ -153,7 +171,7 @@ async fn command(
     Extension(repeats): Extension<Repeats>,
     Caller(account): Caller,
     method: Method,
-    Path((call, action)): Path<(String, String)>,
+    Segments((call, action)): Segments<(String, String)>,
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let action = Action::parse(&action)?;
@@ -168,6 +186,11 @@ async fn command(
             return Err(ApiError::call_ended());
         }
         let plan = action::plan(action, parameters, &leg)?;
+        for command in &plan.commands {
+            if let Command::Bridge { with, .. } = command {
+                known(&app, &account, *with).await?.ok_or_else(|| ApiError::no_such_call("call_control_id"))?;
+            }
+        }
         perform(&app, leg.id, action, plan).await
     };
     once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
@@ -216,7 +239,11 @@ fn add_recording(result: &mut Value, action: Action, accepted: Accepted) {
 async fn leg(app: &App, account: &Account, control_id: &str) -> Result<Arc<LegInfo>, ApiError> {
     let unknown = || ApiError::no_such_call("call_control_id");
     let leg = id::parse_call_control_id(control_id).ok_or_else(unknown)?;
-    app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME).ok_or_else(unknown)
+    known(app, account, leg).await?.ok_or_else(unknown)
+}
+
+async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<LegInfo>>, ApiError> {
+    Ok(app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME))
 }
 
 /// A call that has just been asked for: Telnyx says it is not alive yet. `status` and `direction` are no members of Telnyx's

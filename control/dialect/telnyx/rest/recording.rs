@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{Caller, Payload, object};
+use super::{Caller, Payload, Segments, object};
 use crate::app::App;
 use crate::dialect::telnyx::{id, time, webhook};
 use crate::registry::{Page, RecordingFilter};
@@ -72,7 +72,7 @@ pub(super) async fn list(
 pub(super) async fn get(
     State(app): State<App>,
     Caller(account): Caller,
-    Path(recording): Path<String>,
+    Segments(recording): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({ "data": one(&app, &account.name, &recording).await? })))
 }
@@ -81,7 +81,7 @@ pub(super) async fn get(
 pub(super) async fn delete(
     State(app): State<App>,
     Caller(account): Caller,
-    Path(recording): Path<String>,
+    Segments(recording): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
     let gone = one(&app, &account.name, &recording).await?;
     let recording = parse(&recording)?;
@@ -116,7 +116,7 @@ pub(super) async fn delete_several(
 /// `GET /v2/recordings/{id}/download.{mp3|wav}`: no credentials, the id is the secret.
 pub(super) async fn download(
     State(app): State<App>,
-    Path((recording, file)): Path<(String, String)>,
+    Segments((recording, file)): Segments<(String, String)>,
 ) -> Result<Response, ApiError> {
     let recording = parse(&recording)?;
     let known = app.recordings.get_public(recording).await?;

@@ -551,6 +551,29 @@ fn arbitrary_parameters_never_panic() {
     }
 }
 
+#[tokio::test]
+async fn a_repeated_command_id_executes_once_and_answers_the_same() {
+    let repeats = Repeats::default();
+    let executed = std::sync::atomic::AtomicU32::new(0);
+    let body = members(json!({"command_id": "c"}));
+    let run = |scope: &'static str, fails: bool| {
+        let (repeats, executed, body) = (&repeats, &executed, &body);
+        async move {
+            let execute = async {
+                tokio::task::yield_now().await;
+                let count = executed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                if fails { Err(ApiError::call_ended()) } else { Ok(json!(count)) }
+            };
+            once(repeats, scope, Parameters(body), execute).await.map(|Json(answer)| answer)
+        }
+    };
+    assert_eq!(run("a", true).await, Err(ApiError::call_ended()), "a failure is not remembered");
+    let (one, two) = tokio::join!(run("a", false), run("a", false));
+    assert_eq!((one, two), (Ok(json!(2)), Ok(json!(2))), "the second waited for the first");
+    assert_eq!(run("a", false).await, Ok(json!(2)));
+    assert_eq!(run("b", false).await, Ok(json!(3)), "another call's ids are its own");
+}
+
 #[test]
 fn the_paths_do_not_clash() {
     let _: Router<App> = routes();
