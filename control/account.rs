@@ -105,3 +105,10 @@ impl Accounts {
         found
     }
 }
+
+impl Accounts {
+    /// By the SID that Twilio's clients log in with.
+    pub fn by_twilio_sid(&self, sid: &str) -> Option<&Arc<Account>> {
+        self.0.iter().find(|account| account.twilio.as_ref().is_some_and(|twilio| twilio.account_sid == sid))
+    }
+}

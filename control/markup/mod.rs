@@ -10,6 +10,7 @@ mod attribute;
 pub mod code;
 mod element;
 pub mod flavour;
+pub(crate) mod party;
 mod reader;
 mod verb;
 

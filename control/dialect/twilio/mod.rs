@@ -2,12 +2,21 @@
 //!
 //! ```text
 //!   seal ── sign                 webhook ── format, sid          reply ── markup
-//!   stream                       rest ── form, call, recording, account, media
+//!   stream                       rest ── path, form, request, list, call, recording, account, media
 //! ```
 
+mod account;
+mod call;
 mod error;
+mod form;
 mod format;
+mod list;
+mod media;
+mod path;
+mod recording;
 mod reply;
+mod request;
+mod rest;
 mod seal;
 pub mod sid;
 pub mod sign;
@@ -24,6 +33,7 @@ use tandem_call::stream::StreamSpec;
 use url::Url;
 
 pub use self::reply::inline_program;
+pub use self::rest::routes;
 use crate::account::Account;
 use crate::dialect::{Context, Dialect, Notice, SealInput, Sealed, StreamWire};
 

@@ -6,10 +6,10 @@ use tandem_call::program::instruction::{AfterBridge, Dial, DialRecord};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
 use super::{noun, record};
-use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
+use crate::markup::{code, party};
 
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -90,7 +90,7 @@ fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {
         reader.bad_value(element, "callerId", CALLER_ID);
         return None;
     }
-    Some(noun::phone(text).unwrap_or_else(|| Address::from(text)))
+    Some(party::phone(text).unwrap_or_else(|| Address::from(text)))
 }
 
 fn ring_tone(reader: &mut Reader<'_>, element: &Element) -> String {

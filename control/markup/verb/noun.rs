@@ -1,13 +1,13 @@
 //! Who a `Dial` calls: `Number`, `Sip`, `Client`.
 
 use tandem_call::Moment;
-use tandem_call::address::{Address, PhoneNumber};
+use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Credentials, DialTarget};
 
-use super::sound::{SENDABLE, sendable};
 use crate::markup::code;
 use crate::markup::element::Element;
+use crate::markup::party::{self, MAX_HEADERS, is_allowed_header, phone, split_sip_uri};
 use crate::markup::reader::Reader;
 
 const NUMBER_METHOD: u32 = 13221;
@@ -19,8 +19,6 @@ const TOO_MANY_URIS: u32 = 13250;
 const SIP_HEADERS_TOO_LONG: u32 = 13251;
 const SIP_HEADER_NAME: u32 = 13252;
 const SIP_HEADER_VALUE: u32 = 13253;
-/// Longest headers of one URI together, octets.
-const MAX_HEADERS: usize = 1024;
 /// Most `Uri` in one `Sip`.
 const MAX_URIS: usize = 10;
 
@@ -46,9 +44,8 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     let Some(mut target) = bare(reader, &element.text()) else { return Ok(None) };
     progress(reader, element, NUMBER_METHOD, &mut target)?;
     if let Some(digits) = element.attribute("sendDigits").map(str::trim).filter(|digits| !digits.is_empty()) {
-        if digits.chars().all(|digit| SENDABLE.contains(digit)) {
-            target.send_digits = Some(sendable(digits));
-        } else {
+        target.send_digits = party::send_digits(digits);
+        if target.send_digits.is_none() {
             reader.bad_value(element, "sendDigits", NUMBER_SEND_DIGITS);
         }
     }
@@ -110,14 +107,8 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     Ok(Some(target))
 }
 
-/// A telephone number as people write it: `(415) 555-1212`, `+1 415.555.1212`.
-pub(crate) fn phone(text: &str) -> Option<Address> {
-    let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '\u{a0}')).collect();
-    digits.parse::<PhoneNumber>().ok().map(Address::Phone)
-}
-
 /// A SIP URI and the headers after its `?` (RFC 3261 §19.1.1); `None`, warned, if it is none.
-pub(crate) fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, String)>)> {
+fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, String)>)> {
     match split_sip_uri(text) {
         Ok((uri, headers)) => {
             let mut kept = Vec::new();
@@ -131,42 +122,6 @@ pub(crate) fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Ve
             None
         }
     }
-}
-
-/// The URI without its headers, and these, percent-decoded and unchecked.
-pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Vec<(String, String)>), &'static str> {
-    let text = text.trim();
-    let scheme = text.split(':').next().unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
-        return Err("not a SIP URI");
-    }
-    let (uri, headers) = text.split_once('?').unwrap_or((text, ""));
-    let rest = uri.get(scheme.len() + 1..).unwrap_or_default();
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let unfit = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '\\' | ',');
-    if host.is_empty() || host.starts_with([';', ':']) || uri.len() > 512 || uri.chars().any(unfit) {
-        return Err("not a SIP URI");
-    }
-    if headers.len() >= MAX_HEADERS {
-        return Err("its headers are too long");
-    }
-    let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-    let pairs = headers.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    });
-    Ok((uri.to_owned(), pairs.collect()))
-}
-
-/// Whether an application may set this header: `X-` ones and a few that carry its data end to end.
-pub(crate) fn is_allowed_header(name: &str) -> bool {
-    let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
-    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
-    token
-        && (starts("X-")
-            || ["User-to-User", "Remote-Party-ID", "P-Preferred-Identity", "P-Called-Party-ID"]
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known)))
 }
 
 fn push_header(reader: &mut Reader<'_>, name: &str, value: &str, out: &mut Vec<(String, String)>) {

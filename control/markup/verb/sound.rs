@@ -5,18 +5,15 @@ use std::time::Duration;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, SendDigits, Speech};
 
-use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::{Meaning, Rule};
 use crate::markup::reader::Reader;
+use crate::markup::{code, party};
 
 /// Length of a tone that a document sends.
 pub(crate) const TONE: Duration = Duration::from_millis(200);
 /// Longest `Say`, characters.
 const MAX_TEXT: usize = 4096;
-/// What `digits` may hold.
-pub(crate) const SENDABLE: &str = "0123456789ABCDabcd#*wW";
-
 const SAY_LOOP: u32 = 13510;
 const SAY_TEXT: u32 = 13520;
 const SAY_TOO_LONG: u32 = 13521;
@@ -84,17 +81,11 @@ fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, Fetc
 }
 
 fn digits(reader: &mut Reader<'_>, element: &Element) -> Option<SendDigits> {
-    let text = element.attribute("digits")?.trim();
-    if text.is_empty() || !text.chars().all(|digit| SENDABLE.contains(digit)) {
+    let digits = party::send_digits(element.attribute("digits")?.trim());
+    if digits.is_none() {
         reader.warn(PLAY_DIGITS, "<Play> digits are 0-9 A-D # * w W; they were skipped");
-        return None;
     }
-    Some(SendDigits { digits: sendable(text), tone: TONE })
-}
-
-/// Keys in the spelling of the model: `A-D` in upper case, `w` and `W` as they are.
-pub(crate) fn sendable(text: &str) -> String {
-    text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect()
+    digits.map(|digits| SendDigits { digits, tone: TONE })
 }
 
 fn pause(reader: &mut Reader<'_>, element: &Element) -> Duration {

@@ -1,0 +1,70 @@
+//! A leg as the Call resource.
+
+use serde_json::{Value, json};
+use tandem_call::leg::LegInfo;
+
+use super::{format, sid};
+use crate::dialect::twilio::path::VERSION;
+
+const SUBRESOURCES: [(&str, &str); 9] = [
+    ("notifications", "Notifications"),
+    ("recordings", "Recordings"),
+    ("payments", "Payments"),
+    ("events", "Events"),
+    ("siprec", "Siprec"),
+    ("streams", "Streams"),
+    ("transcriptions", "Transcriptions"),
+    ("user_defined_message_subscriptions", "UserDefinedMessageSubscriptions"),
+    ("user_defined_messages", "UserDefinedMessages"),
+];
+
+/// The resource, every key of it.
+pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
+    let sid = sid::call(leg.id);
+    let path = format!("/{VERSION}/Accounts/{account_sid}/Calls/{sid}");
+    let subresources: serde_json::Map<String, Value> =
+        SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
+    let ended = leg.end.as_ref().map(|end| end.at);
+    let updated = ended.or(leg.answered_at).unwrap_or(leg.created_at);
+    json!({
+        "sid": sid,
+        "account_sid": account_sid,
+        "parent_call_sid": leg.parent.map(sid::call),
+        "phone_number_sid": null,
+        "to": leg.to.to_string(),
+        "to_formatted": format::formatted(&leg.to),
+        "from": leg.from.to_string(),
+        "from_formatted": format::formatted(&leg.from),
+        "status": format::status(leg.status),
+        "direction": format::direction(leg.direction),
+        "answered_by": null,
+        "start_time": leg.answered_at.map(format::rfc2822),
+        "end_time": ended.map(format::rfc2822),
+        "duration": ended.map(|at| format::seconds(leg.duration(at)).to_string()),
+        "price": null,
+        "price_unit": "USD",
+        "api_version": VERSION,
+        "date_created": format::rfc2822(leg.created_at),
+        "date_updated": format::rfc2822(updated),
+        "forwarded_from": leg.forwarded_from,
+        "caller_name": leg.caller_name,
+        "group_sid": null,
+        "trunk_sid": null,
+        "queue_time": "0",
+        "stir_verstat": null,
+        "uri": format!("{path}.json"),
+        "subresource_uris": subresources,
+    })
+}
+
+/// The answer to its creation: queued, and without dates yet.
+pub(super) fn created(account_sid: &str, leg: &LegInfo) -> Value {
+    let mut value = call(account_sid, leg);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("status".into(), "queued".into());
+        for date in ["date_created", "date_updated", "start_time", "end_time", "duration"] {
+            fields.insert(date.into(), Value::Null);
+        }
+    }
+    value
+}

@@ -1,0 +1,325 @@
+//! What forms ask for: calls, changes to them, recordings, streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::Moment;
+use tandem_call::address::Address;
+use tandem_call::command::Command;
+use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::program::instruction::{Credentials, Program};
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::{StreamCodec, StreamSpec};
+use url::Url;
+
+use super::error::{self, ApiError};
+use super::form::Parameters;
+use super::{NAME, inline_program};
+use crate::app::Application;
+use crate::markup::party;
+use crate::registry::{First, NewCall};
+
+/// Longest inline document, characters.
+const MAX_TWIML: usize = 4000;
+/// Most parameters of a stream.
+const MAX_STREAM_PARAMETERS: usize = 99;
+
+const MOMENTS: [(&str, Moment); 4] = [
+    ("initiated", Moment::Initiated),
+    ("ringing", Moment::Ringing),
+    ("answered", Moment::Answered),
+    ("completed", Moment::Completed),
+];
+const RECORDING_MOMENTS: [(&str, Moment); 3] =
+    [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
+const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
+const STREAM_TRACKS: [(&str, Track); 3] =
+    [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+
+/// A new call (`POST Calls.json`).
+pub(super) fn new_call(
+    parameters: &Parameters,
+    account: &Arc<str>,
+    applications: &[Application],
+) -> Result<NewCall, ApiError> {
+    let (to, headers) = called(parameters)?;
+    let from = caller(parameters, &to)?;
+    machine_detection(parameters)?;
+    let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
+    let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
+    let (first, status, application) = first(parameters, account, applications)?;
+    let record = parameters.flag("Record", false)?;
+    let spec = recording(parameters, RecordingSource::Outbound, true)?;
+    Ok(NewCall {
+        account: Arc::clone(account),
+        dialect: NAME,
+        application,
+        to,
+        from,
+        caller_name: None,
+        headers,
+        credentials: credentials(parameters)?,
+        timeout: Duration::from_secs(timeout),
+        time_limit: Some(Duration::from_secs(time_limit)),
+        first,
+        send_digits: send_digits(parameters)?,
+        record: record.then_some(spec),
+        stream: None,
+        status,
+        client_state: None,
+        link_to: None,
+        bridge_on_answer: false,
+    })
+}
+
+/// A change to a call (`POST Calls/{Sid}.json`).
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct CallUpdate {
+    /// What ends it or what it does next.
+    pub(super) change: Option<Change>,
+    /// What else changes, first.
+    pub(super) settings: Vec<Command>,
+}
+
+/// What a change does to the call itself.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Change {
+    /// `Status=canceled`.
+    Cancel,
+    /// `Status=completed`.
+    Complete,
+    /// Another document, given or to be fetched.
+    Redirect(Command),
+}
+
+/// Reads it.
+pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiError> {
+    let document = parameters.target("Url", "Method", 21205)?;
+    parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
+    let twiml = parameters.get("Twiml");
+    if document.is_some() && twiml.is_some() {
+        return Err(ApiError::bad(20001, "Url and Twiml are mutually exclusive"));
+    }
+    let change = match parameters.get("Status") {
+        Some("canceled") => Some(Change::Cancel),
+        Some("completed") => Some(Change::Complete),
+        Some(other) => return Err(ApiError::bad(20001, format!("Status is not valid: {other}"))),
+        None => match (document, twiml) {
+            (Some(target), _) => Some(Change::Redirect(Command::Redirect(target))),
+            (None, Some(twiml)) => Some(Change::Redirect(Command::Run(inline(twiml)?))),
+            (None, None) => None,
+        },
+    };
+    let mut settings = Vec::new();
+    if let Some(callback) = parameters.callback("StatusCallback", &MOMENTS)? {
+        settings.push(Command::SetCallback(Some(callback)));
+    }
+    if let Some(seconds) = parameters.number("TimeLimit", 1..=86_400, 20001)? {
+        settings.push(Command::TimeLimit(Duration::from_secs(seconds)));
+    }
+    Ok(CallUpdate { change, settings })
+}
+
+/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`), which is not trimmed unless asked for.
+pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
+    recording(parameters, RecordingSource::Request, false)
+}
+
+/// What becomes of a running recording (`POST .../Recordings/{Sid}.json`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RecordingUpdate {
+    /// `Status=paused`.
+    Pause,
+    /// `Status=in-progress`.
+    Resume,
+    /// `Status=stopped`.
+    Stop,
+}
+
+/// Reads it.
+pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdate, ApiError> {
+    parameters.word("PauseBehavior", &[("silence", ()), ("skip", ())], (), 20001)?;
+    let words = [
+        ("paused", Some(RecordingUpdate::Pause)),
+        ("in-progress", Some(RecordingUpdate::Resume)),
+        ("stopped", Some(RecordingUpdate::Stop)),
+    ];
+    parameters.word("Status", &words, None, 20001)?.ok_or_else(|| ApiError::bad(20001, "Status is required"))
+}
+
+/// A stream of a live call, one way (`POST Calls/{Sid}/Streams.json`).
+pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
+    let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
+    let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
+    if !matches!(url.scheme(), "ws" | "wss") || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(ApiError::bad(31922, format!("Url is not a WebSocket URL: {text}")));
+    }
+    let pair = |number: usize| {
+        let name = parameters.get(&format!("Parameter{number}.Name"))?;
+        let value = parameters.get(&format!("Parameter{number}.Value")).unwrap_or_default();
+        Some((name.to_owned(), value.to_owned()))
+    };
+    Ok(StreamSpec {
+        url: text.into(),
+        name: parameters.get("Name").map(str::to_owned),
+        track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
+        codec: Some(StreamCodec::Pcmu),
+        playout: None,
+        parameters: (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect(),
+        callback: parameters.callback("StatusCallback", &[])?,
+        auth_token: None,
+    })
+}
+
+fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), ApiError> {
+    let text = parameters.get("To").ok_or_else(|| ApiError::bad(21201, "No 'To' number is specified"))?;
+    let bad = || ApiError::bad(21211, format!("The 'To' number {text} is not a valid phone number."));
+    if text.len() > 1024 || text.chars().any(char::is_control) {
+        return Err(bad());
+    }
+    if let Some(number) = party::phone(text) {
+        return Ok((number, Vec::new()));
+    }
+    match Address::from(text) {
+        Address::Sip(_) => {
+            let (uri, headers) = party::split_sip_uri(text).map_err(|_| bad())?;
+            if headers.iter().any(|(_, value)| value.chars().any(char::is_control)) {
+                return Err(ApiError::bad(21229, "A SIP header's value is not valid"));
+            }
+            if headers.iter().any(|(name, _)| !party::is_allowed_header(name)) {
+                return Err(ApiError::bad(21228, "A SIP header's name is not valid"));
+            }
+            Ok((Address::Sip(uri.into()), headers))
+        }
+        Address::Client(name) if is_word(&name) => Ok((Address::Client(name), Vec::new())),
+        _ => Err(bad()),
+    }
+}
+
+fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
+    let from = parameters.get("From").ok_or_else(|| ApiError::bad(21213, "No 'From' number is specified"))?;
+    let text = parameters.get("CallerId").unwrap_or(from);
+    let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
+    let address = party::phone(text).unwrap_or_else(|| Address::from(text));
+    let fits = match (&address, to) {
+        (Address::Phone(_), _) => true,
+        // A trunk can only show a number.
+        (_, Address::Phone(_)) => false,
+        (Address::Sip(uri), _) => party::split_sip_uri(uri).is_ok(),
+        (Address::Client(name) | Address::Name(name), _) => is_word(name),
+    };
+    if fits { Ok(address) } else { Err(bad()) }
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"@".contains(c))
+}
+
+type Start = (First, Option<tandem_call::Callback>, Option<Arc<str>>);
+
+/// Which document runs, who is told of progress, and the application, which decides both if there is one.
+fn first(parameters: &Parameters, account: &Arc<str>, applications: &[Application]) -> Result<Start, ApiError> {
+    if let Some(sid) = parameters.get("ApplicationSid") {
+        let mut known = applications.iter().filter(|app| app.account == *account && &*app.provider == NAME);
+        let application = known
+            .find(|app| &*app.id == sid)
+            .ok_or_else(|| ApiError::bad(21218, format!("ApplicationSid {sid} is not valid")))?;
+        let method = application.webhook_method.as_deref().and_then(super::format::parse_method).unwrap_or_default();
+        let target = |url: &Arc<str>, method| tandem_call::Target { url: Arc::clone(url), method };
+        let document = First::Document {
+            target: target(&application.webhook_url, method),
+            fallback: application.webhook_failover_url.as_ref().map(|url| target(url, Default::default())),
+        };
+        let status = application.status_callback.as_ref().map(|url| tandem_call::Callback {
+            target: target(url, Default::default()),
+            failover: None,
+            moments: vec![Moment::Completed],
+        });
+        return Ok((document, status, Some(Arc::clone(&application.id))));
+    }
+    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let fallback = parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
+    let first = match (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml")) {
+        // Given both, the URL wins (warning 32019 in the original).
+        (Some(target), _) => First::Document { target, fallback },
+        (None, Some(twiml)) => First::Program(inline(twiml)?),
+        (None, None) => return Err(ApiError::bad(21205, "Url parameter is required.")),
+    };
+    Ok((first, status, None))
+}
+
+fn inline(twiml: &str) -> Result<Program, ApiError> {
+    if twiml.chars().count() > MAX_TWIML {
+        return Err(ApiError::bad(32018, format!("Twiml is longer than {MAX_TWIML} characters")));
+    }
+    inline_program(twiml, false).map_err(|failure| ApiError::bad(error::failure_code(&failure), detail(failure)))
+}
+
+fn detail(failure: FetchFailure) -> String {
+    match failure.kind {
+        FailureKind::Document(15004) => format!("Twiml: {}", failure.detail),
+        _ => format!("Twiml is not valid: {}", failure.detail),
+    }
+}
+
+fn recording(parameters: &Parameters, source: RecordingSource, trim: bool) -> Result<RecordingSpec, ApiError> {
+    let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
+    Ok(RecordingSpec {
+        source,
+        channels: parameters.word("RecordingChannels", &channels, RecordingChannels::Mono, 20001)?,
+        track: parameters.word("RecordingTrack", &TRACKS, Track::Both, 20001)?,
+        format: RecordingFormat::Wav,
+        trim: parameters.word("Trim", &[("trim-silence", true), ("do-not-trim", false)], trim, 20001)?,
+        max_length: None,
+        silence_timeout: None,
+        beep: false,
+        callback: parameters.callback("RecordingStatusCallback", &RECORDING_MOMENTS)?,
+    })
+}
+
+fn send_digits(parameters: &Parameters) -> Result<Option<String>, ApiError> {
+    let Some(text) = parameters.get("SendDigits") else { return Ok(None) };
+    party::send_digits(text)
+        .filter(|_| text.len() <= 32)
+        .map(Some)
+        .ok_or_else(|| ApiError::bad(21206, format!("SendDigits is not valid: {text}")))
+}
+
+fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError> {
+    let (username, password) = (parameters.get("SipAuthUsername"), parameters.get("SipAuthPassword"));
+    let fits = |text: &str| text.len() <= 256 && !text.chars().any(|c| c.is_control() || c == '"');
+    match (username, password) {
+        (None, None) => Ok(None),
+        (Some(username), _) if !fits(username) => Err(ApiError::bad(21221, "SipAuthUsername is not valid")),
+        (_, Some(password)) if !fits(password) => Err(ApiError::bad(21222, "SipAuthPassword is not valid")),
+        (Some(username), Some(password)) => {
+            Ok(Some(Credentials { username: username.into(), password: password.into() }))
+        }
+        _ => Err(ApiError::bad(21225, "SipAuthUsername and SipAuthPassword must be given together")),
+    }
+}
+
+/// Checked but without effect: this server does not listen for machines.
+fn machine_detection(parameters: &Parameters) -> Result<(), ApiError> {
+    parameters.word("MachineDetection", &[("Enable", ()), ("DetectMessageEnd", ())], (), 21234)?;
+    for (name, range) in [
+        ("MachineDetectionTimeout", 3..=120),
+        ("MachineDetectionSpeechThreshold", 1000..=6000),
+        ("MachineDetectionSpeechEndThreshold", 500..=5000),
+        ("MachineDetectionSilenceTimeout", 2000..=10_000),
+    ] {
+        parameters.number(name, range, 21263)?;
+    }
+    parameters.flag("AsyncAmd", false)?;
+    parameters.target("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod", 21502)?;
+    Ok(())
+}
+
+/// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.
+pub(super) fn filter_party(text: &str) -> String {
+    party::phone(text).map_or_else(|| text.into(), String::from)
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,179 @@
+//! Every parameter's meaning and its error number.
+
+use tandem_call::Method;
+use tandem_call::program::instruction::Instruction;
+
+use super::*;
+
+const BASE: &str = "To=%2B15550002222&From=%2B15550001111&Url=http%3A%2F%2F127.0.0.1%3A9000%2Fvoice";
+
+fn parameters(form: &str) -> Parameters {
+    Parameters::parse(form.as_bytes())
+}
+
+fn applications() -> Vec<Application> {
+    let application = |id: &str, account: &str, provider: &str| Application {
+        id: id.into(),
+        account: account.into(),
+        provider: provider.into(),
+        webhook_url: "http://app/voice".into(),
+        webhook_failover_url: Some("http://app/fallback".into()),
+        webhook_method: Some("GET".into()),
+        status_callback: Some("http://app/status".into()),
+    };
+    vec![
+        application("AP1", "acme", "twilio"),
+        application("AP2", "other", "twilio"),
+        application("AP3", "acme", "telnyx"),
+    ]
+}
+
+fn create(form: &str) -> Result<NewCall, ApiError> {
+    new_call(&parameters(form), &"acme".into(), &applications())
+}
+
+#[test]
+fn a_plain_call_has_the_documented_defaults() {
+    let call = create(BASE).unwrap();
+    assert_eq!((call.to.to_string(), call.from.to_string()), ("+15550002222".into(), "+15550001111".into()));
+    assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (60, 14_400));
+    assert!(call.status.is_none() && call.record.is_none() && call.send_digits.is_none() && call.credentials.is_none());
+    let First::Document { target, fallback } = call.first else { panic!() };
+    assert_eq!((target.url.as_ref(), target.method), ("http://127.0.0.1:9000/voice", Method::Post));
+    assert!(fallback.is_none());
+}
+
+#[test]
+fn every_parameter_is_carried_over() {
+    let call = create(&format!(
+        "{BASE}&Method=GET&FallbackUrl=http://x/f&FallbackMethod=GET&StatusCallback=http://x/s&StatusCallbackMethod=GET\
+         &StatusCallbackEvent=initiated&StatusCallbackEvent=answered&SendDigits=1w2%23&Timeout=15&TimeLimit=30\
+         &Record=true&RecordingChannels=dual&RecordingTrack=inbound&RecordingStatusCallback=http://x/r\
+         &RecordingStatusCallbackEvent=in-progress+completed&Trim=do-not-trim&SipAuthUsername=u&SipAuthPassword=p\
+         &MachineDetection=Enable&MachineDetectionTimeout=30&AsyncAmd=true&CallReason=x&CallToken=y&Unknown=z"
+    ))
+    .unwrap();
+    let status = call.status.unwrap();
+    assert_eq!((status.target.method, status.moments), (Method::Get, vec![Moment::Initiated, Moment::Answered]));
+    assert_eq!(call.send_digits.as_deref(), Some("1w2#"));
+    assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (15, 30));
+    let record = call.record.unwrap();
+    assert_eq!((record.channels, record.track, record.trim), (RecordingChannels::Dual, Track::Inbound, false));
+    assert_eq!(record.source, RecordingSource::Outbound);
+    assert_eq!(record.callback.unwrap().moments, [Moment::InProgress, Moment::Completed]);
+    assert_eq!(call.credentials.unwrap().username, "u");
+    let First::Document { target, fallback } = call.first else { panic!() };
+    assert_eq!((target.method, fallback.unwrap().method), (Method::Get, Method::Get));
+}
+
+#[test]
+fn what_is_wrong_is_numbered() {
+    let url = "Url=http://x/";
+    for (form, code) in [
+        (format!("From=1&{url}"), 21201),
+        (format!("To=&From=1&{url}"), 21201),
+        (format!("To=abc&From=1&{url}"), 21211),
+        (format!("To=sip:&From=1&{url}"), 21211),
+        (format!("To=1&{url}"), 21213),
+        (format!("To=1&From=abc&{url}"), 21212),
+        (format!("To=1&From=client:bob&{url}"), 21212),
+        ("To=1&From=2".into(), 21205),
+        ("To=1&From=2&Url=/voice".into(), 21205),
+        ("To=1&From=2&Url=file:///etc/passwd".into(), 21205),
+        (format!("{BASE}&Method=PUT"), 21209),
+        (format!("{BASE}&FallbackUrl=x"), 21205),
+        (format!("{BASE}&StatusCallback=x"), 21502),
+        (format!("{BASE}&SendDigits=1x"), 21206),
+        (format!("{BASE}&SendDigits={}", "1".repeat(33)), 21206),
+        (format!("{BASE}&Timeout=0"), 21208),
+        (format!("{BASE}&Timeout=601"), 21208),
+        (format!("{BASE}&Record=maybe"), 20001),
+        (format!("{BASE}&RecordingChannels=triple"), 20001),
+        (format!("{BASE}&MachineDetection=On"), 21234),
+        (format!("{BASE}&MachineDetectionTimeout=1"), 21263),
+        (format!("{BASE}&SipAuthUsername=u"), 21225),
+        (format!("{BASE}&TimeLimit=x"), 20001),
+        (format!("{BASE}&ApplicationSid=AP9"), 21218),
+        (format!("{BASE}&ApplicationSid=AP2"), 21218),
+        (format!("{BASE}&ApplicationSid=AP3"), 21218),
+        ("To=sip:a@b?From%3Dx&From=2&Url=http://x/".into(), 21228),
+        ("To=1&From=2&Twiml=<Response><Redirect>/x</Redirect></Response>".into(), 15004),
+        ("To=1&From=2&Twiml=<Response>".into(), 12100),
+        ("To=1&From=2&Twiml=<R/>".into(), 12102),
+        (format!("To=1&From=2&Twiml=<Response>{}</Response>", "+".repeat(4000)), 32018),
+    ] {
+        let error = create(&form).unwrap_err();
+        assert_eq!((error.code, error.status.as_u16()), (code, 400), "{form}: {}", error.message);
+    }
+}
+
+#[test]
+fn parties_may_be_numbers_sip_uris_and_clients() {
+    let to = |to: &str| create(&format!("To={to}&From=%2B15550001111&Url=http://x/")).unwrap();
+    assert_eq!(to("%2B1+(555)+000-2222").to, Address::from("+15550002222"));
+    assert_eq!(to("client:alice").to, Address::Client("alice".into()));
+    let sip = to("sip:bob@127.0.0.1:5080%3Btransport%3Dtcp%3FX-Order%3Da%2520b%26X-B%3D2");
+    assert_eq!(sip.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
+    assert_eq!(sip.headers, [("X-Order".into(), "a b".into()), ("X-B".into(), "2".into())]);
+    let named = create("To=sip:b@h&From=alice&Url=http://x/").unwrap();
+    assert_eq!(named.from, Address::Name("alice".into()));
+}
+
+#[test]
+fn a_url_beats_twiml_and_an_application_beats_both() {
+    let both = create(&format!("{BASE}&Twiml=<Response/>")).unwrap();
+    assert!(matches!(both.first, First::Document { .. }));
+    let twiml = create("To=1&From=2&Twiml=<Response><Hangup/></Response>").unwrap();
+    assert!(matches!(twiml.first, First::Program(program) if program.instructions == [Instruction::Hangup]));
+    let application = create(&format!("{BASE}&ApplicationSid=AP1&StatusCallback=http://x/mine")).unwrap();
+    assert_eq!(application.application.as_deref(), Some("AP1"));
+    assert_eq!(application.status.unwrap().target.url.as_ref(), "http://app/status");
+    let First::Document { target, fallback } = application.first else { panic!() };
+    assert_eq!((target.url.as_ref(), target.method), ("http://app/voice", Method::Get));
+    assert_eq!(fallback.unwrap().url.as_ref(), "http://app/fallback");
+}
+
+#[test]
+fn an_update_ends_redirects_or_sets() {
+    let update = |form: &str| call_update(&parameters(form));
+    assert_eq!(update("Status=completed").unwrap().change, Some(Change::Complete));
+    assert_eq!(update("Status=canceled").unwrap().change, Some(Change::Cancel));
+    let redirect = update("Url=http://x/next&Method=GET").unwrap().change;
+    assert!(matches!(redirect, Some(Change::Redirect(Command::Redirect(target))) if target.method == Method::Get));
+    let run = update("Twiml=<Response><Say>x</Say></Response>").unwrap().change;
+    assert!(matches!(run, Some(Change::Redirect(Command::Run(_)))));
+    let settings = update("StatusCallback=http://x/&TimeLimit=10").unwrap();
+    assert_eq!((settings.change, settings.settings.len()), (None, 2));
+    for (form, code) in [
+        ("Status=ringing", 20001),
+        ("Url=x", 21205),
+        ("Url=http://x/&Method=PUT", 21209),
+        ("Url=http://x/&Twiml=<Response/>", 20001),
+        ("Twiml=x", 12100),
+        ("Twiml=<Response><Play>a.wav</Play></Response>", 15004),
+        ("TimeLimit=-1", 20001),
+    ] {
+        assert_eq!(update(form).unwrap_err().code, code, "{form}");
+    }
+}
+
+#[test]
+fn recordings_and_streams_of_a_live_call_are_read() {
+    let spec = call_recording(&parameters("")).unwrap();
+    assert_eq!((spec.trim, spec.channels, spec.track), (false, RecordingChannels::Mono, Track::Both));
+    assert_eq!(spec.source, RecordingSource::Request);
+    assert_eq!(recording_update(&parameters("Status=paused&PauseBehavior=skip")).unwrap(), RecordingUpdate::Pause);
+    assert_eq!(recording_update(&parameters("Status=in-progress")).unwrap(), RecordingUpdate::Resume);
+    assert_eq!(recording_update(&parameters("Status=stopped")).unwrap(), RecordingUpdate::Stop);
+    assert_eq!(recording_update(&parameters("")).unwrap_err().code, 20001);
+    assert_eq!(recording_update(&parameters("Status=paused&PauseBehavior=x")).unwrap_err().code, 20001);
+    let stream = |form: &str| super::stream(&parameters(form));
+    let spec =
+        stream("Url=wss://x/&Name=n&Track=both_tracks&Parameter1.Name=a&Parameter1.Value=b&Parameter2.Name=c").unwrap();
+    assert_eq!((spec.url.as_str(), spec.name.as_deref(), spec.track), ("wss://x/", Some("n"), Track::Both));
+    assert_eq!(spec.parameters, [("a".into(), "b".into()), ("c".into(), String::new())]);
+    assert!(spec.playout.is_none());
+    for (form, code) in [("", 20001), ("Url=x", 31923), ("Url=https://x/", 31922), ("Url=ws://x/&Track=all", 31941)] {
+        assert_eq!(stream(form).unwrap_err().code, code, "{form}");
+    }
+}

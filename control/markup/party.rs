@@ -1,0 +1,54 @@
+//! Who can be called, and how, as documents and REST requests alike write it.
+
+use tandem_call::address::{Address, PhoneNumber};
+
+/// Longest headers of one SIP URI together, octets.
+pub(crate) const MAX_HEADERS: usize = 1024;
+
+/// A telephone number as people write it: `(415) 555-1212`, `+1 415.555.1212`.
+pub(crate) fn phone(text: &str) -> Option<Address> {
+    let digits: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '\u{a0}')).collect();
+    digits.parse::<PhoneNumber>().ok().map(Address::Phone)
+}
+
+/// The URI without its headers, and these, percent-decoded and unchecked.
+pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Vec<(String, String)>), &'static str> {
+    let text = text.trim();
+    let scheme = text.split(':').next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
+        return Err("not a SIP URI");
+    }
+    let (uri, headers) = text.split_once('?').unwrap_or((text, ""));
+    let rest = uri.get(scheme.len() + 1..).unwrap_or_default();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let unfit = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '\\' | ',');
+    if host.is_empty() || host.starts_with([';', ':']) || uri.len() > 512 || uri.chars().any(unfit) {
+        return Err("not a SIP URI");
+    }
+    if headers.len() >= MAX_HEADERS {
+        return Err("its headers are too long");
+    }
+    let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let pairs = headers.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    });
+    Ok((uri.to_owned(), pairs.collect()))
+}
+
+/// Whether an application may set this header: `X-` ones and a few that carry its data end to end.
+pub(crate) fn is_allowed_header(name: &str) -> bool {
+    let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    token
+        && (starts("X-")
+            || ["User-to-User", "Remote-Party-ID", "P-Preferred-Identity", "P-Called-Party-ID"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// DTMF in the spelling of the model: `A-D` in upper case, `w` and `W` as they are; `None` if it is none.
+pub(crate) fn send_digits(text: &str) -> Option<String> {
+    let sendable = !text.is_empty() && text.chars().all(|key| "0123456789ABCDabcd#*wW".contains(key));
+    sendable.then(|| text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect())
+}
