@@ -1,0 +1,403 @@
+//! Each verb's normal run.
+
+use std::time::Duration;
+
+use tandem_call::call::OnAnswer;
+use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
+use tandem_call::fetch::{FailureKind, FetchReason};
+use tandem_call::leg::{EndCause, Status};
+use tandem_call::output::{LegCommand, LegEvent, LegGone};
+use tandem_call::program::instruction::*;
+use tandem_call::recording::RecordingEnd;
+use tandem_call::route::Decision;
+use tandem_call::stream::StreamStatus;
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn gathered(script: &CallScript) -> Option<(String, GatherEnd, Option<char>)> {
+    script.events().rev().find_map(|event| match &event.kind {
+        EventKind::GatherEnded { digits, end, terminator, .. } => Some((digits.clone(), *end, *terminator)),
+        _ => None,
+    })
+}
+
+fn is_over(script: &CallScript) -> bool {
+    script.ended.contains_key(&script.leg())
+}
+
+#[test]
+fn a_document_answers_when_it_first_needs_audio_and_hangs_up_at_its_end() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    let leg = script.leg();
+    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }));
+    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.fetched(vec![Instruction::Play(file("a")), Instruction::Play(file("b"))]);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.play_ends(leg);
+    assert!(!is_over(&script));
+    script.play_ends(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn an_empty_document_answers_and_hangs_up() {
+    let script = CallScript::runs(vec![]);
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    script.assert_settled();
+}
+
+#[test]
+fn audio_that_cannot_be_had_is_passed_over() {
+    let mut script = CallScript::runs(vec![Instruction::Play(file("a")), Instruction::Play(file("b"))]);
+    let (leg, op) = *script.plays.first().unwrap();
+    script.feed_to(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("404".to_owned()) });
+    assert_eq!(script.plays.len(), 1);
+}
+
+#[test]
+fn digits_are_sent_before_what_follows() {
+    let digits = SendDigits { digits: "12".to_owned(), tone: Duration::from_millis(100) };
+    let mut script = CallScript::runs(vec![Instruction::SendDigits(digits), Instruction::Hangup]);
+    assert!(!is_over(&script));
+    script.play_ends(script.leg());
+    script.assert_settled();
+}
+
+#[test]
+fn a_pause_before_anything_else_rings_and_does_not_answer() {
+    let mut script = CallScript::runs(vec![Instruction::Pause(3 * SECOND), Instruction::Reject(RejectReason::Busy)]);
+    let leg = script.leg();
+    script.passes(2 * SECOND);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }));
+    script.passes(SECOND);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Reject(RejectReason::Busy)));
+    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Busy);
+    script.assert_settled();
+}
+
+#[test]
+fn a_rejected_call_is_not_answered_and_an_answered_one_is_hung_up_instead() {
+    let script = CallScript::runs(vec![Instruction::Reject(RejectReason::Rejected), Instruction::Play(file("a"))]);
+    assert!(!script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed);
+    let mut script = CallScript::runs(vec![Instruction::Play(file("a")), Instruction::Reject(RejectReason::Rejected)]);
+    script.play_ends(script.leg());
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Hangup));
+}
+
+#[test]
+fn a_gather_without_prompts_asks_its_action_when_the_digits_are_complete() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(gather())]);
+    script.presses("1234");
+    assert_eq!(gathered(&script), Some(("1234".to_owned(), GatherEnd::Valid, None)));
+    let digits = "1234".to_owned();
+    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Gathered { digits, terminator: None });
+}
+
+#[test]
+fn the_terminator_ends_a_gather_and_is_not_a_digit() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(gather())]);
+    script.presses("12#");
+    assert_eq!(gathered(&script), Some(("12".to_owned(), GatherEnd::Valid, Some('#'))));
+}
+
+#[test]
+fn the_terminator_alone_is_no_input() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(gather()), Instruction::Play(file("sorry"))]);
+    script.presses("#");
+    assert_eq!(script.last_url(), None);
+    assert_eq!(script.plays.len(), 1);
+}
+
+#[test]
+fn a_gather_waits_for_the_first_digit_only_after_its_prompts() {
+    let prompts = vec![file("a"), file("b")];
+    let mut script = CallScript::runs(vec![Instruction::Gather(Gather { prompts, ..gather() })]);
+    let leg = script.leg();
+    script.passes(20 * SECOND);
+    script.play_ends(leg);
+    script.passes(20 * SECOND);
+    script.play_ends(leg);
+    script.passes(Duration::from_millis(4999));
+    assert_eq!(gathered(&script), None);
+    script.passes(Duration::from_millis(1));
+    assert_eq!(gathered(&script), Some((String::new(), GatherEnd::Timeout, None)));
+    assert_eq!(script.last_url(), None, "nothing was pressed: the next instruction runs");
+    script.assert_settled();
+}
+
+#[test]
+fn a_digit_stops_the_prompt_and_restarts_the_silence() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(Gather { prompts: vec![file("a")], ..gather() })]);
+    script.presses("1");
+    script.assert_silent();
+    script.passes(4 * SECOND);
+    script.presses("2");
+    script.passes(4 * SECOND);
+    assert_eq!(gathered(&script), None);
+    script.passes(SECOND);
+    assert_eq!(gathered(&script), Some(("12".to_owned(), GatherEnd::Valid, None)));
+}
+
+#[test]
+fn without_barge_in_the_prompt_is_heard_to_its_end() {
+    let wanted = Gather { prompts: vec![file("a")], barge_in: false, ..gather() };
+    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+    script.presses("1");
+    assert_eq!(script.plays.len(), 1);
+    script.play_ends(script.leg());
+    script.presses("2#");
+    assert_eq!(gathered(&script), Some(("2".to_owned(), GatherEnd::Valid, Some('#'))));
+}
+
+#[test]
+fn too_few_digits_and_wrong_ones_are_asked_for_again_with_the_other_prompt() {
+    let wanted = Gather {
+        prompts: vec![file("a")],
+        retry_prompts: vec![file("again")],
+        tries: 3,
+        min_digits: 3,
+        valid_digits: Some("123".to_owned()),
+        ..gather()
+    };
+    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+    let leg = script.leg();
+    let again = |order: &LegCommand| matches!(order, LegCommand::Play { play, .. } if *play == file("again"));
+    script.presses("12#");
+    assert!(script.ordered(leg, again));
+    script.play_ends(leg);
+    script.presses("9");
+    assert_eq!(gathered(&script), None);
+    script.presses("19");
+    assert_eq!(gathered(&script), Some(("19".to_owned(), GatherEnd::Invalid, None)));
+}
+
+#[test]
+fn the_whole_time_of_a_gather_ends_it_although_digits_keep_coming() {
+    let wanted = Gather { total_timeout: Some(6 * SECOND), max_digits: None, ..gather() };
+    let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
+    for _ in 0..3 {
+        script.presses("1");
+        script.passes(2 * SECOND);
+    }
+    assert_eq!(gathered(&script), Some(("111".to_owned(), GatherEnd::Valid, None)));
+}
+
+#[test]
+fn the_action_is_asked_without_digits_if_the_document_wants_so() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(Gather { action_on_empty: true, ..gather() })]);
+    script.passes(5 * SECOND);
+    assert_eq!(script.last_url(), Some("http://app.test/gathered"));
+}
+
+#[test]
+fn a_gather_without_a_limit_keeps_a_thousand_digits_and_no_more() {
+    let mut script = CallScript::runs(vec![Instruction::Gather(Gather { max_digits: None, ..gather() })]);
+    script.presses(&"5".repeat(1000));
+    assert_eq!(gathered(&script).unwrap().0.len(), 1000);
+}
+
+fn record() -> Record {
+    Record { spec: recording(), finish_on: "1#".to_owned(), beep: true, action: Some(target("recorded")) }
+}
+
+#[test]
+fn a_recording_starts_after_the_beep_and_ends_on_a_key() {
+    let mut script = CallScript::runs(vec![Instruction::Record(record())]);
+    let leg = script.leg();
+    script.presses("1");
+    assert!(script.recordings.is_empty(), "a key during the beep ends nothing");
+    script.play_ends(leg);
+    script.presses("5");
+    assert!(script.stopping.is_empty());
+    script.presses("##");
+    script.close_recordings();
+    let fetch = script.asked().next_back().unwrap();
+    assert!(matches!(&fetch.reason, FetchReason::Recorded { key: Some('#'), hangup: false, .. }));
+}
+
+#[test]
+fn a_recording_ends_by_itself_at_its_length_or_on_silence() {
+    for end in [RecordingEnd::MaxLength, RecordingEnd::Silence] {
+        let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
+        script.recording_ends(script.leg(), end);
+        let fetch = script.asked().next_back().unwrap();
+        assert!(matches!(&fetch.reason, FetchReason::Recorded { key: None, hangup: false, .. }));
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_has_left_a_message_all_the_same() {
+    let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
+    script.hangs_up(script.leg());
+    assert_eq!(script.last_url(), None, "not before the file is whole");
+    script.close_recordings();
+    let fetch = script.asked().next_back().unwrap();
+    assert!(matches!(&fetch.reason, FetchReason::Recorded { key: None, hangup: true, .. }));
+    assert_eq!(fetch.leg.status, Status::Completed);
+    script.fetched(vec![Instruction::Play(file("ignored"))]);
+    script.assert_settled();
+}
+
+fn connect() -> Instruction {
+    Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) })
+}
+
+#[test]
+fn a_connected_leg_asks_its_action_when_the_application_closes_or_cannot_be_reached() {
+    for status in [StreamStatus::Stopped, StreamStatus::Failed("refused".to_owned())] {
+        let mut script = CallScript::runs(vec![connect()]);
+        let leg = script.leg();
+        script.stream_is(leg, StreamStatus::Started);
+        assert_eq!(script.last_url(), None);
+        script.stream_is(leg, status);
+        assert_eq!(script.last_url(), Some("http://app.test/connected"));
+    }
+}
+
+#[test]
+fn a_started_stream_runs_beside_what_follows_until_it_is_stopped_by_name() {
+    let (one, two) = (Instruction::StartStream(stream("a")), Instruction::StartStream(stream("b")));
+    let pause = Instruction::Pause(SECOND);
+    let mut script =
+        CallScript::runs(vec![one, two, pause.clone(), Instruction::StopStream(Some("a".to_owned())), pause]);
+    assert_eq!(script.streams.len(), 2);
+    script.passes(SECOND);
+    assert_eq!(script.streams.len(), 1);
+    script.passes(SECOND);
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_has_four_streams_and_eight_recordings_at_most() {
+    let mut all = vec![Instruction::StartStream(stream("a")); 6];
+    all.extend(vec![Instruction::StartRecording(recording()); 10]);
+    all.push(Instruction::Echo);
+    let script = CallScript::runs(all);
+    assert_eq!((script.streams.len(), script.recordings.len()), (4, 8));
+}
+
+#[test]
+fn an_echo_goes_on_until_the_caller_hangs_up() {
+    let mut script = CallScript::runs(vec![Instruction::Echo]);
+    let leg = script.leg();
+    script.presses("1");
+    script.passes(100 * SECOND);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Echo(true)) && !is_over(&script));
+    script.hangs_up(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn a_redirect_goes_on_with_the_other_document_and_does_not_answer() {
+    let mut script = CallScript::runs(vec![Instruction::Redirect(target("next")), Instruction::Play(file("never"))]);
+    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Redirect);
+    assert!(!script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    script.fetched(vec![Instruction::Hangup]);
+    script.assert_silent();
+    script.assert_settled();
+}
+
+#[test]
+fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
+    let decision = Decision::Document { target: target("start"), fallback: Some(target("fallback")) };
+    let mut script = CallScript::inbound(decision);
+    script.fetch_fails();
+    let fetch = script.asked().next_back().unwrap();
+    assert_eq!(&*fetch.target.url, "http://app.test/fallback");
+    assert!(matches!(&fetch.reason, FetchReason::Fallback { url, .. } if &**url == "http://app.test/start"));
+    script.fetch_fails();
+    assert_eq!(script.asked().count(), 2);
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    script.play_ends(script.leg());
+    script.assert_settled();
+}
+
+fn gave_up(script: &CallScript) -> bool {
+    script.told(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::Loop))
+}
+
+#[test]
+fn documents_that_only_lead_to_another_one_are_given_up_after_fifty() {
+    for idle in [vec![], vec![Instruction::StopStream(None)], vec![Instruction::Dial(dial(&[]))]] {
+        let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+        for _ in 0..50 {
+            assert!(!gave_up(&script));
+            script.fetched([idle.clone(), vec![Instruction::Redirect(target("start"))]].concat());
+        }
+        assert!(gave_up(&script));
+        script.play_ends(script.leg());
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_dial_of_nobody_that_asks_itself_is_given_up_too() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    for _ in 0..50 {
+        script.fetched(vec![Instruction::Dial(Dial { action: Some(target("start")), ..dial(&[]) })]);
+    }
+    assert!(gave_up(&script));
+}
+
+#[test]
+fn documents_that_do_something_may_follow_one_another_for_ever() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    for _ in 0..200 {
+        script.fetched(vec![Instruction::Pause(SECOND), Instruction::Redirect(target("start"))]);
+        script.passes(SECOND);
+    }
+    assert!(!gave_up(&script));
+}
+
+#[test]
+fn an_outbound_leg_that_nobody_answers_is_cancelled_when_its_time_is_up() {
+    let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
+    let leg = script.leg();
+    script.feed(LegEvent::Ringing { early_media: false });
+    script.passes(30 * SECOND);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Hangup));
+    let last = script.events().next_back().unwrap();
+    assert_eq!((last.leg.status, last.leg.end.as_ref().unwrap().cause), (Status::NoAnswer, EndCause::Timeout));
+    assert_eq!(script.last_url(), None);
+    script.assert_settled();
+}
+
+#[test]
+fn refusals_of_an_outbound_leg_have_their_status() {
+    for (code, status) in [(486, Status::Busy), (480, Status::NoAnswer), (603, Status::Failed), (404, Status::Failed)] {
+        let mut script = CallScript::outbound(OnAnswer::Wait);
+        script.refuses(script.leg(), code);
+        assert_eq!(script.events().next_back().unwrap().leg.status, status, "{code}");
+        script.assert_settled();
+    }
+    let mut script = CallScript::outbound(OnAnswer::Wait);
+    script.feed(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None });
+    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed);
+}
+
+#[test]
+fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_document() {
+    let mut script = CallScript::new(1);
+    script.dial_out(tandem_call::id::LegId(1), |leg| {
+        leg.then = OnAnswer::Document(target("start"));
+        leg.record = Some(recording());
+        leg.stream = Some(stream("s"));
+        leg.send_digits = Some(SendDigits { digits: "1".to_owned(), tone: SECOND });
+        leg.time_limit = Some(60 * SECOND);
+    });
+    let leg = script.leg();
+    script.answers(leg);
+    assert_eq!((script.recordings.len(), script.streams.len(), script.plays.len()), (1, 1, 1));
+    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Start);
+    script.fetched(vec![Instruction::Echo]);
+    script.passes(60 * SECOND);
+    assert_eq!(
+        script.events().rev().find(|e| e.kind == EventKind::Ended).unwrap().leg.end.as_ref().unwrap().cause,
+        EndCause::TimeLimit
+    );
+    script.close_recordings();
+    script.assert_settled();
+}
