@@ -1,0 +1,341 @@
+//! Dials: who is called, who is joined, and how it is told afterwards.
+
+use std::time::Duration;
+
+use tandem_call::address::Address;
+use tandem_call::command::{Command, Refused};
+use tandem_call::event::{DialResult, DialStatus, EventKind};
+use tandem_call::fetch::FetchReason;
+use tandem_call::id::LegId;
+use tandem_call::leg::Status;
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::*;
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn run(dial: Dial) -> CallScript {
+    CallScript::runs(vec![Instruction::Dial(dial), Instruction::Play(file("after"))])
+}
+
+fn one() -> Dial {
+    Dial { action: Some(target("dialed")), ..dial(&["+15550003"]) }
+}
+
+fn two() -> Dial {
+    Dial { action: Some(target("dialed")), ..dial(&["+15550003", "+15550004"]) }
+}
+
+fn result(script: &CallScript) -> Option<DialResult> {
+    script.events().rev().find_map(|event| match &event.kind {
+        EventKind::Dialed(result) => Some(result.clone()),
+        _ => None,
+    })
+}
+
+fn status(script: &CallScript) -> Option<DialStatus> {
+    result(script).map(|result| result.status)
+}
+
+fn bridged(script: &CallScript) -> usize {
+    script.events().filter(|event| matches!(event.kind, EventKind::Bridged { .. })).count()
+}
+
+fn status_of(script: &CallScript, leg: LegId) -> Status {
+    script.events().rev().find(|event| event.leg.id == leg).unwrap().leg.status
+}
+
+#[test]
+fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
+    let mut script = run(one());
+    let (leg, child) = (script.leg(), script.newest());
+    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    script.answers(child);
+    assert_eq!(bridged(&script), 2);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Bridge { with: child }));
+    script.passes(7 * SECOND);
+    script.hangs_up(child);
+    let result = result(&script).unwrap();
+    assert_eq!((result.status, result.child, result.bridged), (DialStatus::Completed, Some(child), true));
+    assert_eq!(result.duration, 7 * SECOND);
+    assert!(matches!(script.asked().next_back().unwrap().reason, FetchReason::Dialed(_)));
+    assert!(!script.ended.contains_key(&leg));
+}
+
+#[test]
+fn a_dial_without_an_action_goes_on_with_the_next_instruction_or_hangs_up_as_it_says() {
+    for after in [AfterBridge::Continue, AfterBridge::Hangup] {
+        let mut script = run(Dial { after, ..dial(&["+15550003"]) });
+        let child = script.newest();
+        script.answers(child);
+        script.hangs_up(child);
+        assert_eq!(script.ended.contains_key(&script.leg()), after == AfterBridge::Hangup);
+        assert_eq!(script.plays.len(), usize::from(after == AfterBridge::Continue));
+    }
+}
+
+#[test]
+fn refusals_are_told_with_their_status() {
+    for (code, wanted) in
+        [(486, DialStatus::Busy), (480, DialStatus::NoAnswer), (404, DialStatus::Failed), (503, DialStatus::Failed)]
+    {
+        let mut script = run(one());
+        script.refuses(script.newest(), code);
+        let result = result(&script).unwrap();
+        assert_eq!((result.status, result.sip_status, result.bridged), (wanted, Some(code), false), "{code}");
+        assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+    }
+}
+
+#[test]
+fn a_target_that_rings_too_long_is_cancelled_and_did_not_answer() {
+    let mut script = run(one());
+    let child = script.newest();
+    script.passes(20 * SECOND);
+    assert!(script.ordered(child, |order| *order == LegCommand::Hangup));
+    assert_eq!(status(&script), Some(DialStatus::NoAnswer));
+}
+
+#[test]
+fn sequential_targets_are_called_one_after_the_other() {
+    let mut script = run(Dial { sequential: true, ..two() });
+    let first = script.newest();
+    assert_eq!(script.legs.len(), 2);
+    script.refuses(first, 486);
+    assert_eq!(status(&script), None);
+    let second = script.newest();
+    assert_ne!(first, second);
+    script.answers(second);
+    script.hangs_up(second);
+    assert_eq!(result(&script).unwrap().child, Some(second));
+}
+
+#[test]
+fn of_targets_called_together_the_first_to_answer_is_joined_and_the_others_are_cancelled() {
+    let mut script = run(two());
+    let (loser, winner) = (script.legs[1], script.legs[2]);
+    script.answers(winner);
+    assert_eq!(status_of(&script, loser), Status::Canceled);
+    assert!(script.ordered(winner, |_| true) && !script.ended.contains_key(&winner));
+    script.answers(loser);
+    assert_eq!(bridged(&script), 2);
+    script.hangs_up(winner);
+    assert_eq!(status(&script), Some(DialStatus::Completed));
+}
+
+#[test]
+fn a_dial_called_together_fails_only_when_all_have_failed() {
+    let mut script = run(two());
+    script.refuses(script.legs[1], 486);
+    assert_eq!(status(&script), None);
+    script.refuses(script.legs[2], 404);
+    assert_eq!(status(&script), Some(DialStatus::Failed));
+}
+
+#[test]
+fn with_answer_on_bridge_the_caller_rings_until_the_target_answers() {
+    let mut script = run(Dial { answer_on_bridge: true, ..one() });
+    let (leg, child) = (script.leg(), script.newest());
+    let answered = |script: &CallScript| script.ordered(script.leg(), |order| *order == LegCommand::Answer);
+    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }) && !answered(&script));
+    script.answers(child);
+    assert!(answered(&script));
+}
+
+#[test]
+fn early_media_is_heard_before_the_answer_and_not_told_as_a_join() {
+    let mut script = run(Dial { answer_on_bridge: true, ring_tone: Some("us".to_owned()), ..one() });
+    let (leg, child) = (script.leg(), script.newest());
+    for _ in 0..2 {
+        script.feed_to(child, LegEvent::Ringing { early_media: true });
+    }
+    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: true }));
+    assert_eq!(bridged(&script), 0);
+    script.answers(child);
+    assert_eq!(bridged(&script), 2);
+    assert_eq!(script.orders(leg).filter(|order| matches!(order, LegCommand::Bridge { .. })).count(), 1);
+    assert!(!script.ordered(leg, is_ringback));
+}
+
+#[test]
+fn an_answered_caller_hears_ringback_until_the_join() {
+    let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
+    let (leg, child) = (script.leg(), script.newest());
+    script.feed_to(child, LegEvent::Ringing { early_media: false });
+    assert!(script.ordered(leg, is_ringback));
+    script.answers(child);
+    script.assert_silent();
+}
+
+#[test]
+fn a_plain_route_passes_the_refusal_on() {
+    for (code, wanted) in [(486, 486), (404, 404), (302, 503), (407, 503)] {
+        let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
+        script.refuses(script.newest(), code);
+        assert!(script.ordered(script.leg(), |order| *order == LegCommand::Reject(RejectReason::Status(wanted))));
+        script.assert_settled();
+    }
+    let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
+    script.passes(20 * SECOND);
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Reject(RejectReason::Status(480))));
+}
+
+#[test]
+fn a_recorded_dial_is_told_once_its_file_is_whole() {
+    for from_ringing in [false, true] {
+        let mut script = run(Dial { record: Some(DialRecord { from_ringing, spec: recording() }), ..one() });
+        let child = script.newest();
+        script.feed_to(child, LegEvent::Ringing { early_media: false });
+        assert_eq!(script.recordings.len(), usize::from(from_ringing));
+        script.answers(child);
+        assert_eq!(script.recordings.len(), 1);
+        script.hangs_up(child);
+        assert_eq!(status(&script), None);
+        script.close_recordings();
+        assert_eq!(result(&script).unwrap().recording.unwrap().duration, Some(SECOND));
+        assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_while_the_file_is_closed_still_has_the_outcome_told() {
+    let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
+    let child = script.newest();
+    script.answers(child);
+    script.hangs_up(child);
+    script.hangs_up(script.leg());
+    assert_eq!(status(&script), Some(DialStatus::Completed));
+    assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+    script.close_recordings();
+    script.assert_settled();
+}
+
+#[test]
+fn the_time_limit_of_a_dial_ends_the_called_leg_and_is_counted() {
+    let mut script = run(Dial { time_limit: Some(60 * SECOND), ..one() });
+    let child = script.newest();
+    script.passes(5 * SECOND);
+    script.answers(child);
+    script.passes(60 * SECOND);
+    assert!(script.ended.contains_key(&child) && !script.ended.contains_key(&script.leg()));
+    let result = result(&script).unwrap();
+    assert_eq!((result.status, result.child, result.duration), (DialStatus::Completed, Some(child), 60 * SECOND));
+}
+
+#[test]
+fn a_star_ends_the_called_leg_if_the_document_wants_so() {
+    for hangup_on_star in [false, true] {
+        let mut script = run(Dial { hangup_on_star, ..one() });
+        let child = script.newest();
+        script.answers(child);
+        script.passes(3 * SECOND);
+        script.presses("1*");
+        assert_eq!(script.ended.contains_key(&child), hangup_on_star);
+        let told = result(&script).map(|result| (result.child, result.duration));
+        assert_eq!(told, hangup_on_star.then_some((Some(child), 3 * SECOND)));
+        assert!(!script.ended.contains_key(&script.leg()));
+    }
+}
+
+fn whispered() -> CallScript {
+    let mut dial = one();
+    dial.targets[0].whisper = Some(target("whisper"));
+    let mut script = run(dial);
+    script.feed_to(script.newest(), LegEvent::Ringing { early_media: true });
+    script.answers(script.newest());
+    script
+}
+
+#[test]
+fn the_called_party_is_told_something_before_the_join() {
+    let mut script = whispered();
+    let child = script.newest();
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Unbridge), "the caller must not hear it");
+    let fetch = script.asked().next_back().unwrap();
+    assert_eq!((fetch.leg.id, &fetch.reason), (child, &FetchReason::Whisper));
+    script.fetched(vec![Instruction::Play(file("whisper"))]);
+    assert_eq!(bridged(&script), 0);
+    script.play_ends(child);
+    assert_eq!(bridged(&script), 2);
+}
+
+#[test]
+fn a_called_party_that_hangs_up_on_the_whisper_is_never_joined() {
+    let mut script = whispered();
+    script.fetched(vec![Instruction::Hangup]);
+    assert_eq!(bridged(&script), 0);
+    assert!(!result(&script).unwrap().bridged);
+    assert!(!script.ended.contains_key(&script.leg()));
+}
+
+#[test]
+fn a_caller_who_hangs_up_takes_the_called_party_along_and_the_action_is_still_asked() {
+    for answered in [false, true] {
+        let mut script = run(two());
+        if answered {
+            script.answers(script.newest());
+        }
+        script.hangs_up(script.leg());
+        let wanted = if answered { DialStatus::Completed } else { DialStatus::Canceled };
+        assert_eq!(status(&script), Some(wanted));
+        assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+        script.fetched(vec![Instruction::Play(file("ignored"))]);
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_called_party_that_is_redirected_away_leaves_the_dial_and_lives_on() {
+    let mut script = run(one());
+    let child = script.newest();
+    script.answers(child);
+    script.request_to(child, Command::Redirect(target("elsewhere"))).unwrap();
+    assert_eq!(status(&script), Some(DialStatus::Completed));
+    script.hangs_up(script.leg());
+    assert!(!script.ended.contains_key(&child));
+    assert_eq!(script.fetches.remove(0).0, script.leg(), "the dial's action");
+    assert_eq!(script.fetches[0].0, child);
+    script.fetched(vec![Instruction::Play(file("alone"))]);
+    script.play_ends(child);
+    script.assert_settled();
+}
+
+#[test]
+fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
+    let mut script = run(Dial { record: Some(DialRecord { from_ringing: false, spec: recording() }), ..one() });
+    let child = script.newest();
+    script.answers(child);
+    script.request(Command::Redirect(target("elsewhere"))).unwrap();
+    assert!(script.ended.contains_key(&child));
+    assert_eq!(script.stopping.len(), 1, "the dial's recording ends with the dial");
+    assert_eq!(script.asked().count(), 1, "the dial's action is not asked");
+    script.fetched(vec![Instruction::Hangup]);
+    script.close_recordings();
+    script.assert_settled();
+}
+
+#[test]
+fn a_called_party_that_is_joined_elsewhere_leaves_the_dial() {
+    let mut script = run(one());
+    let child = script.newest();
+    script.answers(child);
+    script.dial_out(LegId(5), |_| {});
+    script.answers(LegId(5));
+    script.request_to(child, Command::Bridge { with: LegId(5), after: AfterBridge::Hangup }).unwrap();
+    assert_eq!(status(&script), Some(DialStatus::Completed));
+    script.hangs_up(LegId(5));
+    assert!(script.ended.contains_key(&child) && !script.ended.contains_key(&script.leg()));
+}
+
+#[test]
+fn a_dial_of_a_hundred_calls_as_many_as_a_call_may_have_and_no_more() {
+    let mut big = one();
+    big.targets = vec![DialTarget::new(Address::from("+15550003")); 100];
+    let mut script = run(big);
+    assert_eq!(script.legs.len(), 64);
+    let leg = script.leg();
+    assert_eq!(script.request(Command::Transfer(Box::new(one()))), Err(Refused::TooMany));
+    script.hangs_up(leg);
+    script.assert_settled();
+}

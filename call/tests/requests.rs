@@ -1,0 +1,383 @@
+//! What applications ask of live legs.
+
+use std::time::Duration;
+
+use tandem_call::call::{Call, OnAnswer};
+use tandem_call::command::{Command, Interrupt, Refused, Request};
+use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::{EndCause, Status};
+use tandem_call::output::LegCommand;
+use tandem_call::program::instruction::*;
+use tandem_call::recording::RecordingStatus;
+use tandem_call::route::{Decision, Route};
+use tandem_call::stream::StreamStatus;
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn play(name: &str, interrupt: Interrupt) -> Command {
+    Command::Play { play: file(name), interrupt }
+}
+
+/// Names of the files played so far.
+fn played(script: &CallScript) -> Vec<String> {
+    let name = |url: &str| url.trim_start_matches("http://app.test/").trim_end_matches(".wav").to_owned();
+    script
+        .orders(script.leg())
+        .filter_map(|order| match order {
+            LegCommand::Play { play: Play { source: AudioSource::Url(url), .. }, .. } => Some(name(url)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn gather_end(script: &CallScript) -> Option<GatherEnd> {
+    script.events().rev().find_map(|event| match event.kind {
+        EventKind::GatherEnded { end, .. } => Some(end),
+        _ => None,
+    })
+}
+
+fn end_of(script: &CallScript, leg: LegId) -> Option<(Status, EndCause)> {
+    let event = script.events().find(|event| event.leg.id == leg && event.kind == EventKind::Ended)?;
+    Some((event.leg.status, event.leg.end.as_ref()?.cause))
+}
+
+/// Two answered legs in one call, driven by commands.
+fn pair() -> (CallScript, LegId, LegId) {
+    let mut script = CallScript::commanded();
+    let (a, b) = (script.leg(), LegId(2));
+    script.dial_out(b, |_| {});
+    script.answers(b);
+    (script, a, b)
+}
+
+#[test]
+fn audio_by_request_is_played_one_after_the_other() {
+    let mut script = CallScript::commanded();
+    for name in ["a", "b", "c"] {
+        script.request(play(name, Interrupt::None)).unwrap();
+    }
+    assert_eq!(played(&script), ["a"]);
+    script.play_ends(script.leg());
+    assert_eq!(played(&script), ["a", "b"]);
+}
+
+#[test]
+fn an_interruption_of_the_current_audio_keeps_what_waits() {
+    let mut script = CallScript::commanded();
+    script.request(play("a", Interrupt::None)).unwrap();
+    script.request(play("b", Interrupt::None)).unwrap();
+    script.request(play("c", Interrupt::Current)).unwrap();
+    assert!(script.told(|kind| matches!(kind, EventKind::PlaybackEnded(_, PlaybackEnd::Stopped))));
+    script.play_ends(script.leg());
+    assert_eq!(played(&script), ["a", "c", "b"]);
+}
+
+#[test]
+fn an_interruption_of_all_audio_drops_what_waits() {
+    let mut script = CallScript::commanded();
+    script.request(play("a", Interrupt::None)).unwrap();
+    script.request(play("b", Interrupt::None)).unwrap();
+    script.request(play("c", Interrupt::All)).unwrap();
+    script.play_ends(script.leg());
+    assert_eq!(played(&script), ["a", "c"]);
+}
+
+#[test]
+fn stopping_the_current_audio_goes_on_with_the_next() {
+    for (interrupt, wanted) in [(Interrupt::Current, vec!["a", "b"]), (Interrupt::All, vec!["a"])] {
+        let mut script = CallScript::commanded();
+        script.request(play("a", Interrupt::None)).unwrap();
+        script.request(play("b", Interrupt::None)).unwrap();
+        script.request(Command::StopPlayback(interrupt)).unwrap();
+        assert_eq!(played(&script), wanted);
+    }
+}
+
+#[test]
+fn digits_are_collected_beside_what_plays() {
+    let mut script = CallScript::commanded();
+    script.request(play("a", Interrupt::None)).unwrap();
+    script.request(Command::Gather(Box::new(gather()))).unwrap();
+    script.presses("12#");
+    assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
+    assert_eq!(script.plays.len(), 1, "a gather without prompts does not stop what plays");
+    assert_eq!(script.last_url(), None, "a gather by request is told, not asked about");
+}
+
+#[test]
+fn a_gather_with_prompts_of_its_own_waits_its_turn_and_a_new_one_replaces_it() {
+    let mut script = CallScript::commanded();
+    let prompted = Gather { prompts: vec![file("menu")], action: None, ..gather() };
+    script.request(Command::Gather(Box::new(prompted.clone()))).unwrap();
+    script.request(Command::Gather(Box::new(prompted))).unwrap();
+    assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
+    assert_eq!(played(&script), ["menu", "menu"]);
+    script.presses("1#");
+    script.assert_silent();
+    assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
+}
+
+#[test]
+fn a_stopped_gather_and_one_that_the_caller_hung_up_on_are_told() {
+    for prompts in [vec![], vec![file("menu")]] {
+        let wanted = Gather { prompts, ..gather() };
+        let mut script = CallScript::commanded();
+        script.request(Command::Gather(Box::new(wanted.clone()))).unwrap();
+        script.request(Command::StopGather).unwrap();
+        assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
+        script.request(Command::Gather(Box::new(wanted))).unwrap();
+        script.hangs_up(script.leg());
+        assert_eq!(gather_end(&script), Some(GatherEnd::Hangup));
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_transfer_joins_the_leg_to_whoever_answers() {
+    let mut script = CallScript::commanded();
+    script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
+    let child = script.newest();
+    script.answers(child);
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Bridge { with: child }));
+}
+
+#[test]
+fn a_transfer_that_fails_leaves_the_leg_alive() {
+    let mut script = CallScript::commanded();
+    script.request(Command::Transfer(Box::new(Dial { after: AfterBridge::Hangup, ..dial(&["+15550003"]) }))).unwrap();
+    script.refuses(script.newest(), 486);
+    assert_eq!(script.ended.len(), 1);
+    script.request(play("still here", Interrupt::None)).unwrap();
+    assert_eq!(script.plays.len(), 1);
+}
+
+#[test]
+fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
+    let (mut script, a, b) = pair();
+    script.request(Command::Bridge { with: b, after: AfterBridge::Continue }).unwrap();
+    script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
+    let child = script.newest();
+    script.answers(child);
+    assert_eq!(end_of(&script, b), Some((Status::Completed, EndCause::NormalClearing)));
+    assert!(script.ordered(a, |order| *order == LegCommand::Bridge { with: child }));
+}
+
+#[test]
+fn joined_legs_end_together_unless_one_is_to_stay() {
+    for after in [AfterBridge::Hangup, AfterBridge::Continue] {
+        let (mut script, a, b) = pair();
+        script.request(Command::Bridge { with: b, after }).unwrap();
+        script.hangs_up(b);
+        assert_eq!(script.ended.contains_key(&a), after == AfterBridge::Hangup);
+        let unbridged = script.events().filter(|event| event.kind == EventKind::Unbridged).count();
+        assert_eq!(unbridged, 2);
+    }
+}
+
+#[test]
+fn joining_two_joined_legs_again_changes_nothing() {
+    let (mut script, a, b) = pair();
+    for _ in 0..2 {
+        script.request(Command::Bridge { with: b, after: AfterBridge::Hangup }).unwrap();
+    }
+    assert!(script.ended.is_empty());
+    assert_eq!(script.orders(a).filter(|order| matches!(order, LegCommand::Bridge { .. })).count(), 1);
+    assert_eq!(script.events().filter(|event| matches!(event.kind, EventKind::Bridged { .. })).count(), 2);
+}
+
+#[test]
+fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
+    let mut script = CallScript::commanded();
+    let mut other = Call::new(CallId(2), [2; 32], script.now);
+    let route = Route {
+        account: "main".into(),
+        dialect: "test".into(),
+        application: None,
+        status: None,
+        decision: Decision::Commands,
+    };
+    let b = LegId(9);
+    other.handle_incoming(script.now, info(b, tandem_call::leg::Direction::Inbound), route);
+    let with = Command::Bridge { with: b, after: AfterBridge::Hangup };
+    assert_eq!(script.request(with.clone()), Err(Refused::CannotBridge));
+    assert!(script.call.can_absorb(&other));
+    script.call.absorb(script.now, other);
+    script.drain();
+    script.request(with).unwrap();
+    assert!(script.ordered(b, |order| *order == LegCommand::Answer));
+    script.hangs_up(b);
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_afterwards() {
+    let mut script = CallScript::commanded();
+    let (a, b) = (script.leg(), LegId(2));
+    script.dial_out(b, |_| {});
+    script.request(Command::Bridge { with: b, after: AfterBridge::Continue }).unwrap();
+    assert!(!script.ordered(b, |order| matches!(order, LegCommand::Bridge { .. })));
+    script.answers(b);
+    assert!(script.ordered(b, |order| *order == LegCommand::Bridge { with: a }));
+    script.hangs_up(b);
+    assert!(!script.ended.contains_key(&a));
+
+    let mut script = CallScript::commanded();
+    let a = script.leg();
+    script.dial_out(b, |leg| leg.bridge_to = Some(a));
+    script.answers(b);
+    script.hangs_up(a);
+    assert!(script.ended.contains_key(&b));
+    script.assert_settled();
+}
+
+#[test]
+fn a_recording_is_held_goes_on_and_is_stopped_once() {
+    let mut script = CallScript::commanded();
+    let id = script.request(Command::StartRecording(recording())).unwrap().recording;
+    script.request(Command::PauseRecording(id)).unwrap();
+    assert_eq!(script.request(Command::PauseRecording(id)), Err(Refused::NotRunning));
+    script.request(Command::ResumeRecording(None)).unwrap();
+    script.request(Command::StopRecording(None)).unwrap();
+    assert_eq!(script.request(Command::PauseRecording(id)), Err(Refused::NotRunning));
+    script.close_recordings();
+    assert_eq!(script.request(Command::StopRecording(id)), Err(Refused::NotRunning));
+    let told: Vec<_> = script
+        .events()
+        .filter_map(|event| match &event.kind {
+            EventKind::Recording(recording) => Some(recording.status.clone()),
+            _ => None,
+        })
+        .collect();
+    use RecordingStatus::{Completed, InProgress, Paused};
+    assert_eq!(told, [InProgress, Paused, InProgress, Completed]);
+}
+
+#[test]
+fn a_stream_stopped_by_request_lets_the_leg_that_waits_for_it_go_on() {
+    let connect = Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) });
+    let mut script = CallScript::runs(vec![connect]);
+    script.stream_is(script.leg(), StreamStatus::Started);
+    script.request(Command::StopStream(None)).unwrap();
+    assert_eq!(script.last_url(), Some("http://app.test/connected"));
+    assert_eq!(script.request(Command::StopStream(None)), Err(Refused::NotRunning));
+}
+
+#[test]
+fn client_state_is_told_with_what_follows_and_kept_when_the_request_is_refused() {
+    let mut script = CallScript::commanded();
+    let leg = script.leg();
+    let mut with_state = |command, state: &str| {
+        let request = Request { client_state: Some(state.to_owned()), command };
+        let outcome = script.call.handle_request(script.now, leg, request);
+        script.drain();
+        outcome
+    };
+    with_state(Command::StopRecording(None), "refused").unwrap_err();
+    with_state(play("a", Interrupt::None), "first").unwrap();
+    let states: Vec<_> = script.events().map(|event| event.leg.client_state.clone()).collect();
+    assert_eq!(states.last().unwrap().as_deref(), Some("first"));
+    assert!(!states.contains(&Some("refused".to_owned())));
+}
+
+#[test]
+fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
+    let mut script = CallScript::commanded();
+    let leg = script.leg();
+    script.request(Command::TimeLimit(100 * SECOND)).unwrap();
+    script.passes(20 * SECOND);
+    script.request(Command::TimeLimit(30 * SECOND)).unwrap();
+    script.passes(9 * SECOND);
+    assert!(!script.ended.contains_key(&leg));
+    script.passes(SECOND);
+    assert_eq!(end_of(&script, leg), Some((Status::Completed, EndCause::TimeLimit)));
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_may_be_redirected_as_often_as_somebody_asks_for_it() {
+    let mut script = CallScript::commanded();
+    for _ in 0..200 {
+        script.request(Command::Redirect(target("hold"))).unwrap();
+        script.fetched(vec![Instruction::Play(Play { loops: None, ..file("music") })]);
+    }
+    assert!(!script.told(|kind| matches!(kind, EventKind::FetchFailed { .. })));
+    assert_eq!(script.plays.len(), 1);
+}
+
+#[test]
+fn a_cancel_ends_only_what_is_not_answered_and_a_hangup_ends_all() {
+    let mut script = CallScript::outbound(OnAnswer::Wait);
+    let leg = script.leg();
+    script.request(Command::Cancel).unwrap();
+    assert_eq!(end_of(&script, leg), Some((Status::Canceled, EndCause::OriginatorCancel)));
+    let mut script = CallScript::commanded();
+    script.request(Command::Cancel).unwrap();
+    assert!(script.ended.is_empty());
+    script.request(Command::Hangup).unwrap();
+    script.assert_settled();
+}
+
+#[test]
+fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run() {
+    let mut script = CallScript::commanded();
+    for _ in 0..101 {
+        script.request(play("a", Interrupt::None)).unwrap();
+    }
+    assert_eq!(script.request(play("a", Interrupt::None)), Err(Refused::TooMany));
+    assert_eq!(script.request(Command::Enqueue(Box::new(Instruction::Echo))), Err(Refused::TooMany));
+    for _ in 0..8 {
+        script.request(Command::StartRecording(recording())).unwrap();
+    }
+    assert_eq!(script.request(Command::StartRecording(recording())), Err(Refused::TooMany));
+    for _ in 0..4 {
+        script.request(Command::StartStream(stream("a"))).unwrap();
+    }
+    assert_eq!(script.request(Command::StartStream(stream("a"))), Err(Refused::TooMany));
+}
+
+#[test]
+fn what_is_accepted_when() {
+    use Refused::{AlreadyAnswered, CannotBridge, Ended, NotAnswered, NotRunning};
+    let answer = || Command::Answer { record: None, stream: None };
+    let digits = || SendDigits { digits: "1".to_owned(), tone: SECOND };
+    let program = || program(vec![Instruction::Echo]);
+    let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup };
+    // A command; then on an inbound leg that rings, on an outbound one that rings, on an answered one.
+    let table = [
+        (answer(), Ok(()), Err(NotAnswered), Ok(())),
+        (Command::Reject(RejectReason::Busy), Ok(()), Err(AlreadyAnswered), Err(AlreadyAnswered)),
+        (Command::Hangup, Ok(()), Ok(()), Ok(())),
+        (Command::Cancel, Ok(()), Ok(()), Ok(())),
+        (Command::Run(program()), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::Redirect(target("x")), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (play("a", Interrupt::None), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::Gather(Box::new(gather())), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StopGather, Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::SendDigits(digits()), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StartRecording(recording()), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StopRecording(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
+        (Command::StartStream(stream("a")), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StopStream(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
+        (bridge(LegId(1)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),
+        (bridge(LegId(77)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),
+        (Command::Transfer(Box::new(dial(&["+15550003"]))), Ok(()), Err(NotAnswered), Ok(())),
+        (Command::SetClientState, Ok(()), Ok(()), Ok(())),
+        (Command::TimeLimit(SECOND), Ok(()), Ok(()), Ok(())),
+    ];
+    for (command, ringing_in, ringing_out, answered) in table {
+        let on = |mut script: CallScript| script.request(command.clone()).map(|_| ());
+        assert_eq!(on(CallScript::inbound(Decision::Commands)), ringing_in, "{command:?} ringing in");
+        assert_eq!(on(CallScript::outbound(OnAnswer::Wait)), ringing_out, "{command:?} ringing out");
+        assert_eq!(on(CallScript::commanded()), answered, "{command:?} answered");
+        let mut closing = CallScript::commanded();
+        closing.request(Command::StartRecording(recording())).unwrap();
+        closing.hangs_up(LegId(1));
+        assert_eq!(on(closing), Err(Ended), "{command:?} ended");
+        let mut gone = CallScript::commanded();
+        gone.hangs_up(LegId(1));
+        assert_eq!(on(gone), Err(Refused::NoSuchLeg), "{command:?} released");
+    }
+}
