@@ -2,6 +2,9 @@
 
 use tandem_call::address::{Address, PhoneNumber};
 
+/// SIP headers by name, in order.
+pub(crate) type Headers = Vec<(String, String)>;
+
 /// Longest headers of one SIP URI together, octets.
 pub(crate) const MAX_HEADERS: usize = 1024;
 
@@ -12,7 +15,7 @@ pub(crate) fn phone(text: &str) -> Option<Address> {
 }
 
 /// The URI without its headers, and these, percent-decoded and unchecked.
-pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Vec<(String, String)>), &'static str> {
+pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     let text = text.trim();
     let scheme = text.split(':').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {

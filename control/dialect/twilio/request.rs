@@ -89,7 +89,7 @@ pub(super) enum Change {
     /// `Status=completed`.
     Complete,
     /// Another document, given or to be fetched.
-    Redirect(Command),
+    Redirect(Box<Command>),
 }
 
 /// Reads it.
@@ -105,8 +105,8 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
         Some("completed") => Some(Change::Complete),
         Some(other) => return Err(ApiError::bad(20001, format!("Status is not valid: {other}"))),
         None => match (document, twiml) {
-            (Some(target), _) => Some(Change::Redirect(Command::Redirect(target))),
-            (None, Some(twiml)) => Some(Change::Redirect(Command::Run(inline(twiml)?))),
+            (Some(target), _) => Some(Change::Redirect(Box::new(Command::Redirect(target)))),
+            (None, Some(twiml)) => Some(Change::Redirect(Box::new(Command::Run(inline(twiml)?)))),
             (None, None) => None,
         },
     };

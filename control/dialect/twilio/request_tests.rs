@@ -139,9 +139,10 @@ fn an_update_ends_redirects_or_sets() {
     assert_eq!(update("Status=completed").unwrap().change, Some(Change::Complete));
     assert_eq!(update("Status=canceled").unwrap().change, Some(Change::Cancel));
     let redirect = update("Url=http://x/next&Method=GET").unwrap().change;
-    assert!(matches!(redirect, Some(Change::Redirect(Command::Redirect(target))) if target.method == Method::Get));
+    let Some(Change::Redirect(redirect)) = redirect else { panic!() };
+    assert!(matches!(*redirect, Command::Redirect(target) if target.method == Method::Get));
     let run = update("Twiml=<Response><Say>x</Say></Response>").unwrap().change;
-    assert!(matches!(run, Some(Change::Redirect(Command::Run(_)))));
+    assert!(matches!(run, Some(Change::Redirect(command)) if matches!(*command, Command::Run(_))));
     let settings = update("StatusCallback=http://x/&TimeLimit=10").unwrap();
     assert_eq!((settings.change, settings.settings.len()), (None, 2));
     for (form, code) in [

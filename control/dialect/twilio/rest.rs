@@ -83,11 +83,9 @@ impl Exchange<'_> {
     async fn answer(&self) -> Answer {
         let place = path::parse(self.path);
         let resource = place.as_ref().and_then(|place| place.resource);
-        if let Some(Resource::Audio(id, form)) = resource {
-            if self.method != Method::DELETE {
-                let account = place.and_then(|place| place.account).unwrap_or_default();
-                return self.audio(account, id, form).await;
-            }
+        if let (Some(Resource::Audio(id, form)), true) = (resource, self.method != Method::DELETE) {
+            let account = place.and_then(|place| place.account).unwrap_or_default();
+            return self.audio(account, id, form).await;
         }
         let login = self.login()?;
         let Some(place) = place else { return Err(self.not_found()) };
@@ -212,7 +210,7 @@ impl Exchange<'_> {
                 // Answered or ended meanwhile: no effect, as documented.
                 Some(Change::Cancel) => self.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
                 Some(Change::Complete) => self.request(id, Command::Hangup).await.map_err(|r| self.refused(r)),
-                Some(Change::Redirect(command)) => self.request(id, command).await.map_err(|_| cannot_redirect()),
+                Some(Change::Redirect(command)) => self.request(id, *command).await.map_err(|_| cannot_redirect()),
             };
             done?;
         }
@@ -393,7 +391,12 @@ impl Exchange<'_> {
             })?;
             return Ok(media::bytes(&audio, "audio/mpeg", head, self.headers));
         }
-        Ok(media::file(&self.app.recordings.path(id), "audio/x-wav", head, self.headers).await)
+        let path = self.app.recordings.path(id);
+        Ok(if channels == Some(1) {
+            media::mixed_down(&path, "audio/x-wav", head, self.headers).await
+        } else {
+            media::file(&path, "audio/x-wav", head, self.headers).await
+        })
     }
 }
 
