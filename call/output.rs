@@ -12,6 +12,7 @@ use crate::stream::{StreamSpec, StreamStatus};
 
 /// One thing to do.
 #[derive(Clone, PartialEq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "commands are the common case; outputs are few and short-lived")]
 pub enum Output {
     /// Do this on a leg.
     Leg {

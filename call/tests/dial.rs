@@ -1,4 +1,10 @@
 //! Dials: who is called, who is joined, and how it is told afterwards.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken expectation ends the test"
+)]
 
 use std::time::Duration;
 

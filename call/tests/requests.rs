@@ -1,4 +1,10 @@
 //! What applications ask of live legs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken expectation ends the test"
+)]
 
 use std::time::Duration;
 
