@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::header;
 use crate::leg::{Header, Transport};
-use crate::message::{Echo, is_core_header};
+use crate::message::Echo;
 
 /// Methods we accept (RFC 3261 §20.5).
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
@@ -218,7 +219,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
         606 => "Not Acceptable",
         607 => "Unwanted",
         608 => "Rejected",
-        100..=199 => "Progress",
+        101..=199 => "Progress",
         200..=299 => "OK",
         300..=399 => "Redirection",
         400..=499 => "Client Error",
@@ -246,7 +247,7 @@ fn push_headers(out: &mut Vec<u8>, headers: &[Header], contact_too: bool) {
     for header in headers {
         let is_token = !header.name.is_empty()
             && header.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
-        let is_ours = is_core_header(&header.name) && !(contact_too && header.name.eq_ignore_ascii_case("Contact"));
+        let is_ours = header::is_core(&header.name) && !(contact_too && header.name.eq_ignore_ascii_case("Contact"));
         if !is_token || is_ours {
             continue;
         }

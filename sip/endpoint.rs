@@ -17,7 +17,7 @@ mod server;
 mod state;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -93,7 +93,8 @@ pub struct Endpoint {
     timers: TimerQueue,
     outputs: VecDeque<Output>,
     actions: Vec<Action>,
-    hasher: RandomState,
+    /// Keys the tags of stateless responses.
+    secret: u64,
     shed: u64,
 }
 
@@ -128,9 +129,10 @@ impl Endpoint {
             timers: TimerQueue::default(),
             outputs: VecDeque::new(),
             actions: Vec::new(),
-            hasher: RandomState::new(),
+            secret: 0,
             shed: 0,
         };
+        endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
         endpoint
     }
@@ -152,6 +154,11 @@ impl Endpoint {
     #[must_use]
     pub fn legs(&self) -> usize {
         self.legs.len()
+    }
+
+    /// The keys of those legs, in no order.
+    pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
+        self.legs_by_key.keys().copied()
     }
 
     /// Live client and server transactions.
@@ -187,7 +194,7 @@ impl Endpoint {
         match message::parse(&arrival.data, arrival.source) {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
             Ok(Message::Response(response)) => self.handle_response(now, &response),
-            Err(malformed) => self.refuse_malformed(&arrival, malformed),
+            Err(malformed) => self.refuse_malformed(&arrival, &malformed),
         }
     }
 
@@ -393,7 +400,9 @@ impl Endpoint {
 
     /// A tag for a stateless response: the same for every repetition of the request.
     fn stateless_tag(&self, seed: &[u8]) -> u64 {
-        self.hasher.hash_one(seed)
+        let mut hasher = DefaultHasher::new();
+        (self.secret, seed).hash(&mut hasher);
+        hasher.finish()
     }
 }
 

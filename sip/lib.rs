@@ -18,6 +18,8 @@ mod config;
 mod dialog;
 mod digest;
 mod endpoint;
+mod fuzz;
+mod header;
 mod leg;
 mod message;
 mod timer;
@@ -30,6 +32,6 @@ mod testing;
 
 pub use config::{Config, Timers, UnknownSources};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Output};
+pub use fuzz::{fuzz_endpoint, fuzz_message};
 pub use leg::{Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName};
-pub use message::fuzz_message;
 pub use trunk::TrunkAcl;

@@ -12,6 +12,7 @@ use sipx_sip::error::ParseError;
 use sipx_sip::headers::{ContentType, MaxForwards, first_hop_end};
 use sipx_sip::{Address, CSeq, Finding, HeaderName, Headers, Limits, Via};
 
+use crate::header;
 use crate::leg::{Header, Transport};
 
 /// Largest message taken from a stream, headers and body, octets. Datagrams are bounded by UDP itself.
@@ -125,6 +126,8 @@ pub(crate) struct Echo {
     pub(crate) tagged: bool,
     /// Where the response goes over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
+    /// Where it goes should the stream that brought the request be gone.
+    pub(crate) reconnect: SocketAddr,
 }
 
 /// Bytes that are not an acceptable message.
@@ -142,7 +145,7 @@ pub(crate) struct Malformed {
 ///
 /// # Errors
 /// [`Malformed`] with the response the sender deserves.
-pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Malformed> {
+pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Box<Malformed>> {
     match sipx_sip::parse_datagram(data.clone(), &Limits::datagram()) {
         Ok(sipx_sip::Message::Request(request)) => Request::check(request, source).map(Message::Request),
         Ok(sipx_sip::Message::Response(response)) => Response::check(response).map(Message::Response),
@@ -151,7 +154,7 @@ pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Malform
                 ParseError::Limit { limit: sipx_sip::error::LimitKind::BodyBytes, .. } => 413,
                 _ => 400,
             };
-            Err(Malformed { status, reason: error.to_string(), echo: echo_of_raw(data, source) })
+            Err(Box::new(Malformed { status, reason: error.to_string(), echo: echo_of_raw(data, source) }))
         }
     }
 }
@@ -173,12 +176,14 @@ pub fn fuzz_message(data: &[u8]) {
 }
 
 impl Request {
-    fn check(request: sipx_sip::Request, source: SocketAddr) -> Result<Self, Malformed> {
+    fn check(request: sipx_sip::Request, source: SocketAddr) -> Result<Self, Box<Malformed>> {
         let headers = &request.headers;
-        let refuse = |status: u16, reason: String| Malformed {
-            status,
-            reason,
-            echo: if request.method == sipx_sip::Method::Ack { None } else { echo_of_headers(headers, source) },
+        let refuse = |status: u16, reason: String| {
+            Box::new(Malformed {
+                status,
+                reason,
+                echo: if request.method == sipx_sip::Method::Ack { None } else { echo_of_headers(headers, source) },
+            })
         };
         for finding in sipx_sip::validate_request(&request) {
             let reason = match &finding {
@@ -295,8 +300,8 @@ impl Request {
 }
 
 impl Response {
-    fn check(response: sipx_sip::Response) -> Result<Self, Malformed> {
-        let drop = |reason: &str| Malformed { status: 0, reason: reason.to_owned(), echo: None };
+    fn check(response: sipx_sip::Response) -> Result<Self, Box<Malformed>> {
+        let drop = |reason: &str| Box::new(Malformed { status: 0, reason: reason.to_owned(), echo: None });
         if !sipx_sip::validate_response(&response).is_empty() {
             return Err(drop("invalid response"));
         }
@@ -485,7 +490,7 @@ fn list(headers: &Headers, name: &HeaderName) -> Vec<Bytes> {
         let value = header.value();
         let mut rest: &[u8] = &value;
         while !rest.is_empty() {
-            let end = first_value_end(rest);
+            let end = header::first_value_end(rest);
             let (item, tail) = rest.split_at(end.min(rest.len()));
             let item = item.trim_ascii();
             if !item.is_empty() {
@@ -495,26 +500,6 @@ fn list(headers: &Headers, name: &HeaderName) -> Vec<Bytes> {
         }
     }
     out
-}
-
-/// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
-fn first_value_end(value: &[u8]) -> usize {
-    let (mut quoted, mut angle, mut escaped) = (false, false, false);
-    for (at, &byte) in value.iter().enumerate() {
-        if escaped {
-            escaped = false;
-            continue;
-        }
-        match byte {
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'<' if !quoted => angle = true,
-            b'>' if !quoted => angle = false,
-            b',' if !quoted && !angle => return at,
-            _ => {}
-        }
-    }
-    value.len()
 }
 
 fn has_sdp(headers: &Headers, body: &Bytes) -> bool {
@@ -528,63 +513,12 @@ fn has_sdp(headers: &Headers, body: &Bytes) -> bool {
     }
 }
 
-/// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
-pub(crate) fn is_core_header(name: &str) -> bool {
-    const CORE: &[&str] = &[
-        "Via",
-        "v",
-        "From",
-        "f",
-        "To",
-        "t",
-        "Call-ID",
-        "i",
-        "CSeq",
-        "Contact",
-        "m",
-        "Max-Forwards",
-        "Route",
-        "Record-Route",
-        "Content-Length",
-        "l",
-        "Content-Type",
-        "c",
-        "Content-Encoding",
-        "e",
-        "Content-Disposition",
-        "MIME-Version",
-        "Allow",
-        "Supported",
-        "k",
-        "Require",
-        "Proxy-Require",
-        "Accept",
-        "Accept-Encoding",
-        "Accept-Language",
-        "Allow-Events",
-        "u",
-        "Authorization",
-        "Proxy-Authorization",
-        "WWW-Authenticate",
-        "Proxy-Authenticate",
-        "Authentication-Info",
-        "Session-Expires",
-        "x",
-        "Min-SE",
-        "RSeq",
-        "RAck",
-        "Timestamp",
-        "Unsupported",
-    ];
-    CORE.iter().any(|core| core.eq_ignore_ascii_case(name))
-}
-
 fn application_headers(headers: &Headers) -> Vec<Header> {
     headers
         .iter()
         .filter_map(|header| {
             let name = String::from_utf8_lossy(header.name().canonical());
-            (!is_core_header(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
+            (!header::is_core(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
         })
         .collect()
 }
@@ -668,7 +602,7 @@ impl EchoFields {
         let mut lines = Vec::with_capacity(512);
         lines.extend_from_slice(b"Via: ");
         if rport || !same_host {
-            push_received(&mut lines, top.trim_ascii(), source, rport);
+            header::push_received(&mut lines, top.trim_ascii(), source, rport);
         } else {
             lines.extend_from_slice(top.trim_ascii());
         }
@@ -688,11 +622,12 @@ impl EchoFields {
         }
         let to = self.to.map(Bytes::from).unwrap_or_default();
         let tagged = Address::parse(&to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
-        let port = match via {
-            Some(via) if !rport => via.port.unwrap_or(5060),
-            _ => source.port(),
+        let reconnect = match &via {
+            Some(via) => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+            None => source,
         };
-        Some(Echo { lines, to, tagged, destination: SocketAddr::new(source.ip(), port) })
+        let destination = if rport { source } else { reconnect };
+        Some(Echo { lines, to, tagged, destination, reconnect })
     }
 }
 
@@ -702,78 +637,5 @@ fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the hop with `received` and, if asked for, `rport` (RFC 3261 §18.2.1, RFC 3581 §4) in place of its own.
-fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, rport: bool) {
-    let mut quoted = false;
-    let parts = hop.split(|&byte| {
-        quoted ^= byte == b'"';
-        byte == b';' && !quoted
-    });
-    for (at, part) in parts.enumerate() {
-        let name = part.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
-        if at > 0 && (name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport")) {
-            continue;
-        }
-        if at > 0 {
-            out.push(b';');
-        }
-        out.extend_from_slice(part);
-    }
-    out.extend_from_slice(format!(";received={}", source.ip().to_canonical()).as_bytes());
-    if rport {
-        out.extend_from_slice(format!(";rport={}", source.port()).as_bytes());
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source() -> SocketAddr {
-        "192.0.2.9:6000".parse().unwrap()
-    }
-
-    fn echo(via: &str) -> Echo {
-        let message = format!(
-            "OPTIONS sip:a@b SIP/2.0\r\nv: {via}\r\nf: <sip:x@y>;tag=1\r\nt: <sip:a@b>\r\ni: 1\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
-        );
-        let Ok(Message::Request(request)) = parse(&Bytes::from(message), source()) else { panic!("must parse") };
-        request.echo(source()).unwrap()
-    }
-
-    #[test]
-    fn received_and_rport_are_filled_in_on_the_top_hop_only() {
-        let echo = echo("SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;rport;x=\"a;b\", SIP/2.0/TCP other;rport");
-        let lines = String::from_utf8(echo.lines).unwrap();
-        assert!(
-            lines.starts_with(
-                "Via: SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;x=\"a;b\";received=192.0.2.9;rport=6000, SIP/2.0/TCP other;rport\r\n"
-            ),
-            "{lines}"
-        );
-        assert_eq!(echo.destination, source());
-    }
-
-    #[test]
-    fn without_rport_the_response_goes_to_the_sent_by_port() {
-        assert_eq!(echo("SIP/2.0/UDP 192.0.2.9:5070;branch=z9hG4bKa").destination, "192.0.2.9:5070".parse().unwrap());
-        assert_eq!(echo("SIP/2.0/UDP h;branch=z9hG4bKa").destination, "192.0.2.9:5060".parse().unwrap());
-    }
-
-    #[test]
-    fn an_unparsable_request_can_still_be_answered_and_an_unparsable_ack_is_not() {
-        let text =
-            "INVITE  sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nTo: <sip:a@b>\r\nCSeq: 1 INVITE\r\n\r\n";
-        let Err(malformed) = parse(&Bytes::from(text), source()) else { panic!("two spaces are malformed") };
-        assert_eq!(malformed.status, 400);
-        assert!(malformed.echo.is_some());
-        let Err(malformed) = parse(&Bytes::from(text.replace("INVITE  ", "ACK  ")), source()) else { panic!() };
-        assert!(malformed.echo.is_none());
-    }
-
-    #[test]
-    fn lists_split_outside_quotes_and_brackets_only() {
-        let value = b"\"a, b\" <sip:x,y@h;lr>, <sip:z;lr>";
-        assert_eq!(first_value_end(value), 21);
-    }
-}
+mod tests;

@@ -190,7 +190,7 @@ impl Endpoint {
                 let end = End::of(EndCause::LocalHangup, None);
                 // RFC 3261 §15: the callee waits for the ACK of its 200 first.
                 match &mut leg.awaiting_ack {
-                    Some(ack) if leg.incoming => {
+                    Some(ack) if ack.initial => {
                         if ack.bye.is_none() {
                             ack.bye = Some((farewell, end));
                             leg.report_by = Some(report_by);

@@ -30,15 +30,15 @@ enum Delivered {
 }
 
 impl Endpoint {
-    pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: Malformed) {
+    pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
-        let Some(echo) = malformed.echo else { return };
+        let Some(echo) = &malformed.echo else { return };
         if self.is_unknown(arrival.source.ip()) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
         let parts =
             ResponseParts { status: malformed.status, reason: Some(&malformed.reason), ..ResponseParts::default() };
-        self.respond_statelessly(arrival, &echo, parts);
+        self.respond_statelessly(arrival, echo, parts);
     }
 
     pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
@@ -395,7 +395,7 @@ impl Endpoint {
     ) {
         let timers = self.config.timers;
         let Some(server) = self.servers.get(server_slot) else { return };
-        let (flow, cseq) = (server.flow, server.cseq);
+        let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = self.contact(flow);
         self.respond(
             now,
@@ -412,6 +412,7 @@ impl Endpoint {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.awaiting_ack = Some(AwaitingAck {
                 cseq,
+                initial,
                 response,
                 flow,
                 interval: timers.t1,
@@ -564,7 +565,8 @@ impl Endpoint {
     /// RFC 3261 §18.2.2: a stream's response goes back on its connection, or, should that be gone, to the sent-by port.
     /// `maddr` is not followed: it would let anyone aim our responses at a third party.
     fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
-        Flow { peer: echo.destination, ..self.arrival_flow(arrival) }
+        let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
+        Flow { peer, ..self.arrival_flow(arrival) }
     }
 
     fn dialog_of(&self, request: &Request) -> Option<Slot> {

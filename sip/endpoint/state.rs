@@ -87,6 +87,8 @@ impl End {
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
+    /// Of the call itself rather than of a re-INVITE.
+    pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
     pub(super) interval: Duration,

@@ -433,10 +433,10 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn forget(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.remove(&id) {
-            if self.connections_by_peer.get(&connection.peer) == Some(&id) {
-                self.connections_by_peer.remove(&connection.peer);
-            }
+        if let Some(connection) = self.connections.remove(&id)
+            && self.connections_by_peer.get(&connection.peer) == Some(&id)
+        {
+            self.connections_by_peer.remove(&connection.peer);
         }
     }
 

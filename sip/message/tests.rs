@@ -1,0 +1,45 @@
+//! Reading messages and preparing their answers.
+
+use super::*;
+
+fn source() -> SocketAddr {
+    "192.0.2.9:6000".parse().unwrap()
+}
+
+fn echo(via: &str) -> Echo {
+    let message = format!(
+        "OPTIONS sip:a@b SIP/2.0\r\nv: {via}\r\nf: <sip:x@y>;tag=1\r\nt: <sip:a@b>\r\ni: 1\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+    );
+    let Ok(Message::Request(request)) = parse(&Bytes::from(message), source()) else { panic!("must parse") };
+    request.echo(source()).unwrap()
+}
+
+#[test]
+fn received_and_rport_are_filled_in_on_the_top_hop_only() {
+    let echo = echo("SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;rport;x=\"a;b\", SIP/2.0/TCP other;rport");
+    let lines = String::from_utf8(echo.lines).unwrap();
+    assert!(
+        lines.starts_with(
+            "Via: SIP/2.0/UDP host.invalid:5070;branch=z9hG4bKa;x=\"a;b\";received=192.0.2.9;rport=6000, SIP/2.0/TCP other;rport\r\n"
+        ),
+        "{lines}"
+    );
+    assert_eq!(echo.destination, source());
+}
+
+#[test]
+fn without_rport_the_response_goes_to_the_sent_by_port() {
+    assert_eq!(echo("SIP/2.0/UDP 192.0.2.9:5070;branch=z9hG4bKa").destination, "192.0.2.9:5070".parse().unwrap());
+    assert_eq!(echo("SIP/2.0/UDP h;branch=z9hG4bKa").destination, "192.0.2.9:5060".parse().unwrap());
+}
+
+#[test]
+fn an_unparsable_request_can_still_be_answered_and_an_unparsable_ack_is_not() {
+    let text =
+        "INVITE  sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nTo: <sip:a@b>\r\nCSeq: 1 INVITE\r\n\r\n";
+    let Err(malformed) = parse(&Bytes::from(text), source()) else { panic!("two spaces are malformed") };
+    assert_eq!(malformed.status, 400);
+    assert!(malformed.echo.is_some());
+    let Err(malformed) = parse(&Bytes::from(text.replace("INVITE  ", "ACK  ")), source()) else { panic!() };
+    assert!(malformed.echo.is_none());
+}
