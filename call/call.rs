@@ -638,7 +638,7 @@ fn final_status(cause: EndCause, answered: bool) -> Status {
         _ if answered => Status::Completed,
         EndCause::Busy => Status::Busy,
         EndCause::Timeout | EndCause::NoAnswer => Status::NoAnswer,
-        EndCause::OriginatorCancel => Status::Canceled,
+        EndCause::OriginatorCancel | EndCause::NormalClearing => Status::Canceled,
         _ => Status::Failed,
     }
 }

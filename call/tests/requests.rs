@@ -327,6 +327,14 @@ fn a_cancel_ends_only_what_is_not_answered_and_a_hangup_ends_all() {
 }
 
 #[test]
+fn an_inbound_leg_hung_up_before_its_answer_was_given_up_not_broken() {
+    let mut script = CallScript::inbound(Decision::Commands);
+    script.request(Command::Hangup).unwrap();
+    assert_eq!(end_of(&script, LegId(1)), Some((Status::Canceled, EndCause::NormalClearing)));
+    script.assert_settled();
+}
+
+#[test]
 fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run() {
     let mut script = CallScript::commanded();
     for _ in 0..101 {
