@@ -1,4 +1,4 @@
-//! The shell: sockets, connections, name lookups and the one task that owns the [`Endpoint`].
+//! The shell: sockets, connections, name lookups and the one task that owns the [`Endpoint`](crate::Endpoint).
 //!
 //! ```text
 //!  UDP sockets ─────────────┐
