@@ -1,1 +1,133 @@
-//! Tandem: config.
+//! The configuration: joins the areas' own `Config` types, reads them from a TOML file and from the environment, and says
+//! everything that is wrong at once.
+//!
+//! ```text
+//!   tandem.toml ──┐                                         ┌─► Config
+//!                 ├─► Document ──► decode ──► check ────────┤
+//!   TANDEM_* ─────┘   (table + where each key was written)  └─► Errors: path, line or variable, what would be right
+//! ```
+//!
+//! Nothing below the binary imports this crate.
+#![forbid(unsafe_code)]
+
+mod check;
+mod decode;
+mod document;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use tandem_control::account::Account;
+use tandem_control::app::Application;
+use tandem_control::config::{
+    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, SpeechConfig, TrunkConfig,
+    WebhooksConfig,
+};
+
+pub use error::{Errors, Fault, Origin};
+
+use document::Document;
+
+/// All settings. `Default` is what the server runs with when nobody says anything.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where files are kept that no other key places: caches, generated credentials.
+    pub data_dir: PathBuf,
+    /// How long live calls may go on after SIGTERM. Whole seconds in the file.
+    #[serde(deserialize_with = "seconds")]
+    pub drain_timeout: Duration,
+    /// `[sip]`.
+    pub sip: tandem_sip::Config,
+    /// `[media]`.
+    pub media: tandem_media::Config,
+    /// `[http]`.
+    pub http: HttpConfig,
+    /// `[database]`.
+    pub database: DatabaseConfig,
+    /// `[recordings]`.
+    pub recordings: RecordingsConfig,
+    /// `[webhooks]`.
+    pub webhooks: WebhooksConfig,
+    /// `[speech]`.
+    pub speech: SpeechConfig,
+    /// `[[accounts]]`.
+    pub accounts: Vec<Account>,
+    /// `[[trunks]]`.
+    pub trunks: Vec<TrunkConfig>,
+    /// `[[applications]]`.
+    pub applications: Vec<Application>,
+    /// `[[numbers]]`.
+    pub numbers: Vec<NumberConfig>,
+    /// `[[endpoints]]`.
+    pub endpoints: Vec<EndpointConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            drain_timeout: Duration::from_secs(60),
+            sip: tandem_sip::Config::default(),
+            media: tandem_media::Config::default(),
+            http: HttpConfig::default(),
+            database: DatabaseConfig::default(),
+            recordings: RecordingsConfig::default(),
+            webhooks: WebhooksConfig::default(),
+            speech: SpeechConfig::default(),
+            accounts: Vec::new(),
+            trunks: Vec::new(),
+            applications: Vec::new(),
+            numbers: Vec::new(),
+            endpoints: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path` (the defaults when `None`), then what the environment overrides, and checks the whole.
+    ///
+    /// `environment` is all of the process's variables; those that are ours begin with `TANDEM_`, and `__` steps into a
+    /// table or an array: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`, `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is
+    /// TOML, or plain text where text is wanted, or text with commas where a list of text is.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Errors> {
+        let file = path.map(|path| path.display().to_string());
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Errors::new(file.clone(), vec![Fault::unreadable(&error.to_string())]))?,
+            None => String::new(),
+        };
+        Self::read(&text, environment).map_err(|faults| Errors::new(file, faults))
+    }
+
+    fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Fault>> {
+        let mut document = Document::parse(text)?;
+        let mut faults = document.overlay(environment);
+        let mut config = decode::decode(&mut document, &mut faults);
+        config.place_in_data_dir(&document);
+        check::check(&config, &document, &mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// The database and the recordings move with `data_dir` unless they were placed themselves.
+    fn place_in_data_dir(&mut self, document: &Document) {
+        let data_dir = self.data_dir.display();
+        if !document.has("database.url") {
+            self.database.url = Secret::new(&format!("sqlite:{data_dir}/tandem.db"));
+        }
+        if !document.has("recordings.url") {
+            self.recordings.url = format!("file:{data_dir}/recordings").into();
+        }
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u32::deserialize(deserializer).map(|seconds| Duration::from_secs(seconds.into()))
+}

@@ -1,2 +1,64 @@
-//! The tandem server.
-fn main() {}
+//! `tandem`: one command line, a file a command in `cli`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use cli::Failure;
+
+/// A SIP and RTP server that speaks Twilio's and Telnyx's APIs, webhooks and media streams.
+#[derive(Parser)]
+#[command(name = "tandem", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(cli::serve::Arguments),
+    Check(cli::check::Arguments),
+    Demo(cli::demo::Arguments),
+    Doctor(cli::doctor::Arguments),
+    Load(cli::load::Arguments),
+    Ca(cli::ca::Arguments),
+    Proxy(cli::proxy::Arguments),
+}
+
+const AFTER_HELP: &str = "\
+First steps:
+  tandem demo                                  one call through everything, as a timeline
+  tandem serve                                 SIP on 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data
+  cp tandem.example.toml tandem.toml           every setting, with its default and unit
+  tandem check --config tandem.toml            what is wrong with it, all at once, line by line
+  tandem serve --config tandem.toml
+
+Environment:
+  TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
+  TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)
+
+Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down).";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap would exit with 2, which here means that the environment is at fault.
+            let asked_for = !error.use_stderr();
+            drop(error.print());
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Failure::INPUT) };
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Serve(arguments) => cli::serve::run(arguments),
+        Command::Check(arguments) => cli::check::run(arguments),
+        Command::Demo(arguments) => cli::demo::run(arguments),
+        Command::Doctor(arguments) => cli::doctor::run(arguments),
+        Command::Load(arguments) => cli::load::run(arguments),
+        Command::Ca(arguments) => cli::ca::run(arguments),
+        Command::Proxy(arguments) => cli::proxy::run(arguments),
+    };
+    outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,348 @@
+//! Accounts, trunks, applications, numbers and endpoints: what they name must exist, and what they say must make sense.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tandem_control::account::Account;
+use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, Srtp, TrunkConfig};
+use url::{Host, Url};
+
+use super::Report;
+use super::surfaces::is_host;
+use crate::Config;
+
+/// Codecs that trunks may name.
+const CODECS: [&str; 2] = ["pcmu", "pcma"];
+
+pub(super) fn check(config: &Config, report: &mut Report<'_>) {
+    let names = Names {
+        accounts: config.accounts.iter().map(|account| &*account.name).collect(),
+        trunks: config.trunks.iter().map(|trunk| &*trunk.name).collect(),
+    };
+    check_accounts(config, report);
+    for (index, trunk) in config.trunks.iter().enumerate() {
+        check_trunk(trunk, &format!("trunks[{index}]"), &names, report);
+    }
+    check_trunks_together(config, report);
+    check_applications(config, &names, report);
+    for (index, number) in config.numbers.iter().enumerate() {
+        check_number(config, number, &format!("numbers[{index}]"), &names, report);
+    }
+    let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
+    report.unique("the number", patterns.collect::<Vec<_>>());
+    check_endpoints(config, &names, report);
+}
+
+struct Names<'a> {
+    accounts: Vec<&'a str>,
+    trunks: Vec<&'a str>,
+}
+
+fn check_accounts(config: &Config, report: &mut Report<'_>) {
+    for (index, account) in config.accounts.iter().enumerate() {
+        let path = format!("accounts[{index}]");
+        name(&format!("{path}.name"), &account.name, report);
+        if let Some(twilio) = &account.twilio {
+            let digits = twilio.account_sid.strip_prefix("AC").unwrap_or_default();
+            if digits.len() != 32 || !digits.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
+                let message = "is not \"AC\" and 32 hex digits in lower case";
+                report.fault(format!("{path}.twilio.account_sid"), message);
+            }
+            filled(&format!("{path}.twilio.auth_token"), &twilio.auth_token, report);
+        }
+        if let Some(telnyx) = &account.telnyx {
+            filled(&format!("{path}.telnyx.api_key"), &telnyx.api_key, report);
+            if BASE64_STANDARD.decode(&telnyx.signing_seed).map_or(0, |seed| seed.len()) != 32 {
+                let message = "is not the base64 of 32 bytes; `head -c 32 /dev/urandom | base64` makes one";
+                report.fault(format!("{path}.telnyx.signing_seed"), message);
+            }
+        }
+        if let Some(signalwire) = &account.signalwire {
+            if !is_uuid(&signalwire.project_id) {
+                report.fault(format!("{path}.signalwire.project_id"), "is not a UUID");
+            }
+            filled(&format!("{path}.signalwire.api_token"), &signalwire.api_token, report);
+            filled(&format!("{path}.signalwire.signing_key"), &signalwire.signing_key, report);
+        }
+    }
+    let each = |key: fn(&Account) -> Option<&str>, name: &str| {
+        let accounts = config.accounts.iter().enumerate();
+        accounts.filter_map(|(i, one)| Some((format!("accounts[{i}].{name}"), key(one)?.to_owned()))).collect::<Vec<_>>()
+    };
+    report.unique("the name", each(|one| Some(&one.name), "name"));
+    let sids = each(|one| one.twilio.as_ref().map(|keys| &*keys.account_sid), "twilio.account_sid");
+    report.unique("the account_sid", sids);
+    report.unique("the key", each(|one| one.telnyx.as_ref().map(|keys| &*keys.api_key), "telnyx.api_key"));
+    let projects = each(|one| one.signalwire.as_ref().map(|keys| &*keys.project_id), "signalwire.project_id");
+    report.unique("the project_id", projects);
+}
+
+fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
+    name(&format!("{path}.name"), &trunk.name, report);
+    if let Some(account) = &trunk.account {
+        report.exists(format!("{path}.account"), "account", account, &names.accounts);
+    }
+    match &trunk.uri {
+        Some(uri) => {
+            if let Err(message) = check_peer_uri(uri) {
+                report.fault(format!("{path}.uri"), message);
+            }
+        }
+        None if trunk.inbound_from.is_empty() => {
+            report.fault(path, "has neither uri (to call out) nor inbound_from (to be called from)");
+        }
+        None if !trunk.prefixes.is_empty() => {
+            report.fault(format!("{path}.prefixes"), "need a uri for the calls to go to");
+        }
+        None => {}
+    }
+    for (index, prefix) in trunk.prefixes.iter().enumerate() {
+        let digits = prefix.strip_prefix('+').unwrap_or(prefix);
+        if !digits.bytes().all(|octet| octet.is_ascii_digit() || octet == b'*' || octet == b'#') {
+            let message = format!("{prefix:?} is not how a number begins: \"+\", \"+4930\", \"0\", or \"\" for every number");
+            report.fault(format!("{path}.prefixes[{index}]"), message);
+        }
+    }
+    match (&trunk.username, &trunk.password) {
+        (Some(_), None) => report.fault(format!("{path}.username"), "needs a password beside it"),
+        (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username beside it"),
+        _ => {}
+    }
+    if trunk.from_domain.as_ref().is_some_and(|domain| !is_host(domain)) {
+        report.fault(format!("{path}.from_domain"), "is not a host name or an address");
+    }
+    for (index, codec) in trunk.codecs.iter().enumerate() {
+        if !CODECS.contains(&&**codec) {
+            let message = format!("{codec:?} is not one of \"{}\"", CODECS.join("\", \""));
+            report.fault(format!("{path}.codecs[{index}]"), message);
+        }
+    }
+    let zeros = [
+        ("weight", trunk.weight == 0),
+        ("max_calls", trunk.max_calls == Some(0)),
+        ("max_cps", trunk.max_cps == Some(0)),
+    ];
+    for (key, _) in zeros.into_iter().filter(|(_, zero)| *zero) {
+        report.fault(format!("{path}.{key}"), "0 would never let a call through; at least 1");
+    }
+    let later = [
+        ("register", trunk.register),
+        ("srtp", trunk.srtp != Srtp::Off),
+        ("options_interval", trunk.options_interval != 0),
+    ];
+    for (key, _) in later.into_iter().filter(|(_, asked)| *asked) {
+        report.fault(format!("{path}.{key}"), "is not available yet; leave it out");
+    }
+}
+
+/// `sip:[user@]host[:port][;transport=udp|tcp]`.
+fn check_peer_uri(uri: &str) -> Result<(), String> {
+    let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" behind it if so wanted");
+    if uri.starts_with("sips:") {
+        return Err("sips: is not available yet; use sip:".to_owned());
+    }
+    let rest = uri.strip_prefix("sip:").ok_or_else(fault)?;
+    let (authority, parameters) = rest.split_once(';').unwrap_or((rest, ""));
+    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match host_and_port.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (host_and_port, None),
+    };
+    if !is_host(host) || port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+        return Err(fault());
+    }
+    for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some(("transport", "udp" | "tcp")) => {}
+            Some(("transport", other)) => return Err(format!("transport={other} is not available yet; use udp or tcp")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
+    let trunks = || config.trunks.iter().enumerate();
+    let names = trunks().map(|(i, one)| (format!("trunks[{i}].name"), one.name.clone()));
+    report.unique("the name", names.collect::<Vec<_>>());
+    let networks = trunks().flat_map(|(i, one)| {
+        one.inbound_from.iter().enumerate().map(move |(n, network)| (format!("trunks[{i}].inbound_from[{n}]"), *network))
+    });
+    report.unique("the network (the source address alone tells trunks apart)", networks.collect::<Vec<_>>());
+}
+
+fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    for (index, application) in config.applications.iter().enumerate() {
+        let path = format!("applications[{index}]");
+        filled(&format!("{path}.id"), &application.id, report);
+        report.exists(format!("{path}.account"), "account", &application.account, &names.accounts);
+        check_provider(config, &application.provider, &application.account, &path, report);
+        target(config, &format!("{path}.webhook_url"), &application.webhook_url, report);
+        if let Some(url) = &application.webhook_failover_url {
+            target(config, &format!("{path}.webhook_failover_url"), url, report);
+        }
+        if let Some(url) = &application.status_callback {
+            target(config, &format!("{path}.status_callback"), url, report);
+        }
+        if application.webhook_method.as_ref().is_some_and(|method| method != "GET" && method != "POST") {
+            report.fault(format!("{path}.webhook_method"), "is neither \"GET\" nor \"POST\"");
+        }
+    }
+    let ids = config.applications.iter().enumerate().map(|(i, one)| (format!("applications[{i}].id"), one.id.clone()));
+    report.unique("the id", ids.collect::<Vec<_>>());
+}
+
+/// The provider exists, and the account can sign in its way.
+fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
+    let key = format!("{path}.provider");
+    if !PROVIDERS.contains(&provider) {
+        report.exists(key, "provider", provider, &PROVIDERS);
+        return;
+    }
+    if provider == "signalwire" {
+        report.fault(key, "\"signalwire\" is not available yet");
+        return;
+    }
+    let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
+    let (has, table) = match provider {
+        "twilio" => (account.twilio.is_some(), "twilio = { account_sid, auth_token }"),
+        _ => (account.telnyx.is_some(), "telnyx = { api_key, signing_seed }"),
+    };
+    if !has {
+        report.fault(key, format!("account {:?} has no {table} to sign {provider}'s requests with", account.name));
+    }
+}
+
+fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
+    report.exists(format!("{path}.account"), "account", &number.account, &names.accounts);
+    let ways = [
+        ("voice_url", number.voice_url.is_some()),
+        ("application", number.application.is_some()),
+        ("twiml", number.twiml.is_some()),
+        ("bridge", number.bridge.is_some()),
+    ];
+    let chosen: Vec<&str> = ways.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
+    match chosen.as_slice() {
+        [_] => {}
+        [] => report.fault(path, "nobody decides about its calls: set voice_url, application, twiml or bridge"),
+        [first, rest @ ..] => {
+            let message = format!("stands beside {first}; keep one of voice_url, application, twiml and bridge");
+            rest.iter().for_each(|key| report.fault(format!("{path}.{key}"), message.clone()));
+        }
+    }
+    if let Some(id) = &number.application {
+        let ids: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
+        report.exists(format!("{path}.application"), "application", id, &ids);
+        let other = config.applications.iter().find(|one| one.id == *id && one.account != number.account);
+        if let Some(other) = other {
+            report.fault(format!("{path}.application"), format!("belongs to account {:?}", other.account));
+        }
+    }
+    match &number.provider {
+        Some(provider) => {
+            check_provider(config, provider, &number.account, path, report);
+            if &**provider == "telnyx" && number.application.is_none() && number.bridge.is_none() {
+                let message = "its applications command instead of answering with documents: name an application, or say \
+                               \"texml\"";
+                report.fault(format!("{path}.provider"), message);
+            }
+        }
+        None if number.voice_url.is_some() => {
+            let message = "is missing: whose words does voice_url speak? \"twilio\" or \"texml\"";
+            report.fault(format!("{path}.provider"), message);
+        }
+        None => {}
+    }
+    let urls = [
+        ("voice_url", &number.voice_url),
+        ("fallback_url", &number.fallback_url),
+        ("status_callback", &number.status_callback),
+    ];
+    for (key, url) in urls {
+        if let Some(url) = url {
+            target(config, &format!("{path}.{key}"), url, report);
+        }
+    }
+    if number.fallback_url.is_some() && number.voice_url.is_none() {
+        report.fault(format!("{path}.fallback_url"), "is for when voice_url fails, and there is none");
+    }
+    if let Some(Bridge::Trunk(name)) = &number.bridge {
+        report.exists(format!("{path}.bridge"), "trunk", name, &names.trunks);
+        if config.trunks.iter().any(|trunk| trunk.name == *name && trunk.uri.is_none()) {
+            report.fault(format!("{path}.bridge"), format!("trunk {name:?} has no uri for the call to go to"));
+        }
+    }
+    if number.record != RecordBridge::Off && number.bridge.is_none() {
+        report.fault(format!("{path}.record"), "goes with bridge; in a document <Record> or <Dial record> does it");
+    }
+}
+
+fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    let mut seen = HashSet::new();
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        let path = format!("endpoints[{index}]");
+        report.exists(format!("{path}.account"), "account", &endpoint.account, &names.accounts);
+        name(&format!("{path}.username"), &endpoint.username, report);
+        filled(&format!("{path}.password"), endpoint.password.expose(), report);
+        if !seen.insert((&endpoint.account, &endpoint.username)) {
+            report.fault(format!("{path}.username"), format!("the account has an endpoint {:?} already", endpoint.username));
+        }
+    }
+}
+
+/// An absolute `http` or `https` URL that the network policy lets through, as far as that shows without asking DNS.
+fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(url) = url else {
+        report.fault(path, format!("{text:?} is not an http:// or https:// URL"));
+        return;
+    };
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain("localhost")) => IpAddr::from([127, 0, 0, 1]),
+        _ => return,
+    };
+    if is_private(address) && !config.webhooks.allow_networks.iter().any(|network| network.contains(&address)) {
+        report.fault(path, format!("{address} is not public: name its network in webhooks.allow_networks to allow it"));
+    }
+}
+
+/// The kinds that people write into files; the policy itself refuses more (`tandem_control::http`).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_loopback() || address.is_private() || address.is_link_local() || address.is_unspecified()
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+                || address.is_unspecified()
+        }
+    }
+}
+
+fn name(path: &str, text: &str, report: &mut Report<'_>) {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+    if !fits {
+        report.fault(path, format!("{text:?} is not a name: 1 to 64 of a-z A-Z 0-9 - _ ."));
+    }
+}
+
+fn filled(path: &str, text: &str, report: &mut Report<'_>) {
+    if text.is_empty() {
+        report.fault(path, "is empty");
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, octet)| match index {
+            8 | 13 | 18 | 23 => octet == b'-',
+            _ => octet.is_ascii_hexdigit(),
+        })
+}

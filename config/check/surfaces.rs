@@ -1,0 +1,152 @@
+//! Addresses, ports, URLs and limits of the server itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::Url;
+
+use super::Report;
+use crate::Config;
+
+pub(super) fn check(config: &Config, report: &mut Report<'_>) {
+    let sip = check_sip(config, report);
+    check_media(config, &sip, report);
+    check_http(config, &sip, report);
+    let database = config.database.url.expose();
+    if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
+        report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");
+    }
+    match config.recordings.url.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => {}
+        Some(("s3", _)) => report.fault("recordings.url", "s3:// is not available yet; use \"file:DIRECTORY\""),
+        _ => report.fault("recordings.url", "is not \"file:DIRECTORY\""),
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        report.fault("data_dir", "is empty; name a directory, or leave the key out for \"data\"");
+    }
+}
+
+/// A socket that SIP takes.
+struct Listener {
+    path: String,
+    udp: bool,
+    address: SocketAddr,
+}
+
+fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    if config.sip.listen.is_empty() {
+        report.fault("sip.listen", "is empty; name at least one, such as \"udp://127.0.0.1:5060\"");
+    }
+    for (index, text) in config.sip.listen.iter().enumerate() {
+        let path = format!("sip.listen[{index}]");
+        let (scheme, address) = text.split_once("://").unwrap_or(("", text));
+        match (scheme, address.parse::<SocketAddr>()) {
+            ("udp" | "tcp", Ok(address)) => listeners.push(Listener { path, udp: scheme == "udp", address }),
+            ("tls" | "ws" | "wss", _) => report.fault(path, format!("{scheme}:// is not available yet; use udp:// or tcp://")),
+            _ => report.fault(
+                path,
+                format!("{text:?} is not \"udp://ADDRESS:PORT\" or \"tcp://ADDRESS:PORT\" (an IPv6 address in brackets)"),
+            ),
+        }
+    }
+    let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
+    let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.udp, one.address))).collect();
+    report.unique("the address", keys);
+    match &config.sip.advertise {
+        Some(text) if !is_host_and_port(text) => {
+            report.fault("sip.advertise", format!("{text:?} is neither HOST nor HOST:PORT"));
+        }
+        Some(_) => {}
+        None => {
+            for listener in listeners.iter().filter(|listener| listener.address.ip().is_unspecified()) {
+                let message = format!(
+                    "{} is every address and none: set sip.advertise to what peers reach us by",
+                    listener.address.ip()
+                );
+                report.fault(listener.path.clone(), message);
+            }
+        }
+    }
+    let limits = [
+        ("sip.max_legs", config.sip.max_legs),
+        ("sip.max_transactions", config.sip.max_transactions),
+        ("sip.max_connections", config.sip.max_connections),
+    ];
+    for (path, limit) in limits {
+        if limit == 0 {
+            report.fault(path, "0 would refuse everything; at least 1");
+        }
+    }
+    listeners
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    if text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = text.split_once(':').unwrap_or((text, "5060"));
+    is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// A name or an address, without a port.
+pub(super) fn is_host(text: &str) -> bool {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !text.is_empty()
+                && text.len() <= 253
+                && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
+        }
+    }
+}
+
+fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
+    let media = &config.media;
+    if media.listen.is_unspecified() && media.advertise.is_none() {
+        let message = format!("{} is every address and none: set media.advertise to what peers reach us by", media.listen);
+        report.fault("media.listen", message);
+    }
+    if media.advertise.is_some_and(|address| address.is_unspecified()) {
+        report.fault("media.advertise", "is no address that anybody could send to");
+    }
+    for listener in sip.iter().filter(|listener| listener.udp && meet(listener.address.ip(), media.listen)) {
+        let port = listener.address.port();
+        if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
+            report.fault("media.ports", format!("{} holds the port of {} ({port})", media.ports, listener.path));
+        }
+    }
+}
+
+fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
+    let listen = config.http.listen;
+    for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == listen.port()) {
+        if listen.port() != 0 && meet(listener.address.ip(), listen.ip()) {
+            report.fault("http.listen", format!("{listen} is taken by {}", listener.path));
+        }
+    }
+    match &config.http.public_url {
+        Some(text) => {
+            let fits = Url::parse(text).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+                    && url.username().is_empty()
+            });
+            if !fits {
+                report.fault("http.public_url", format!("{text:?} is not a base such as \"https://voice.example.com\""));
+            }
+        }
+        None if listen.ip().is_unspecified() => {
+            let message = format!("{} is every address and none: set http.public_url to what callers reach us by", listen.ip());
+            report.fault("http.listen", message);
+        }
+        None => {}
+    }
+}
+
+/// Whether two bound addresses would take the same port from each other.
+fn meet(a: IpAddr, b: IpAddr) -> bool {
+    a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
+}

@@ -1,0 +1,256 @@
+//! The file and the environment as one table that remembers where each key was written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Fault, Origin};
+
+/// Keys that are ours although their variable has no `__`.
+const TOP_LEVEL_SCALARS: [&str; 2] = ["data_dir", "drain_timeout"];
+
+/// A parsed configuration before it has types. A path is written `numbers[2].voice_url`.
+#[derive(Debug, Default)]
+pub(crate) struct Document {
+    pub(crate) table: toml::Table,
+    origins: HashMap<String, Origin>,
+    /// What a variable said, by path: its type is only known once the key's is.
+    variables: BTreeMap<String, Variable>,
+}
+
+#[derive(Debug)]
+struct Variable {
+    /// Readings not yet tried, the next one last.
+    readings: Vec<Value>,
+    /// What was said of the readings that failed.
+    complaints: Vec<String>,
+}
+
+impl Document {
+    /// Every syntax error at once, as far as the parser can go on.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let fault = |error: &toml::de::Error| Fault {
+                origin: error.span().map_or(Origin::Whole, |span| Origin::Line(line_of(text, span.start))),
+                path: String::new(),
+                message: error.message().to_owned(),
+            };
+            return Err(errors.iter().map(fault).collect());
+        }
+        let mut document = Self::default();
+        document.table = document.convert_table(text, "", table.get_ref());
+        Ok(document)
+    }
+
+    /// Sets what `TANDEM_*` variables say; answers with those that name no place.
+    pub(crate) fn overlay(&mut self, environment: impl IntoIterator<Item = (String, String)>) -> Vec<Fault> {
+        let mut ours: Vec<(String, Vec<String>, String)> = environment
+            .into_iter()
+            .filter_map(|(name, text)| {
+                let key = name.strip_prefix("TANDEM_")?.to_ascii_lowercase();
+                // Orchestrators set variables like TANDEM_PORT for a service called tandem: not ours.
+                let ours = key.contains("__") || TOP_LEVEL_SCALARS.contains(&key.as_str());
+                ours.then(|| (name, key.split("__").map(str::to_owned).collect(), text))
+            })
+            .collect();
+        // Array elements must come in order, and 10 after 9.
+        ours.sort_by_key(|(_, segments, _)| {
+            segments.iter().map(|segment| (segment.parse::<usize>().unwrap_or(0), segment.clone())).collect::<Vec<_>>()
+        });
+        let mut faults = Vec::new();
+        for (name, segments, text) in ours {
+            if let Err(message) = self.set(&name, &segments, text) {
+                faults.push(Fault { origin: Origin::Variable(name), path: String::new(), message });
+            }
+        }
+        faults
+    }
+
+    /// Where the key, or the nearest table around it, was written.
+    pub(crate) fn origin(&self, path: &str) -> Origin {
+        let mut path = path;
+        loop {
+            if let Some(origin) = self.origins.get(path) {
+                return origin.clone();
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = path.get(..end).unwrap_or_default(),
+                None => return Origin::Whole,
+            }
+        }
+    }
+
+    /// Whether somebody wrote this key.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.origins.contains_key(path)
+    }
+
+    /// Reads the variable at or above `path` in another way after `complaint`. When nothing is left to try, the
+    /// complaint that tells most is the error.
+    pub(crate) fn read_otherwise(&mut self, path: &str, complaint: String) -> Result<(), String> {
+        let at = self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
+        let Some((at, variable)) = at.and_then(|at| Some((at.clone(), self.variables.get_mut(&at)?))) else {
+            return Err(complaint);
+        };
+        variable.complaints.push(complaint);
+        let Some(value) = variable.readings.pop() else {
+            let about_type = |complaint: &&String| complaint.starts_with("invalid type");
+            let telling = variable.complaints.iter().find(|complaint| !about_type(complaint));
+            return Err(telling.or(variable.complaints.first()).cloned().unwrap_or_default());
+        };
+        if let Some(place) = self.value_mut(&at) {
+            *place = value;
+        }
+        Ok(())
+    }
+
+    /// Takes the value out; of an array the whole array, so that the other elements keep their places. `false` if there
+    /// was none.
+    pub(crate) fn remove(&mut self, path: &str) -> bool {
+        let path = path.trim_end_matches(']').rsplit_once('[').map_or(path, |(array, index)| {
+            if index.bytes().all(|octet| octet.is_ascii_digit()) { array } else { path }
+        });
+        let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+        match parent {
+            "" => self.table.remove(key).is_some(),
+            parent => match self.value_mut(parent) {
+                Some(Value::Table(table)) => table.remove(key).is_some(),
+                _ => false,
+            },
+        }
+    }
+
+    /// Puts text where a required key is missing. `false` if the table is not there.
+    pub(crate) fn fill(&mut self, table: &str, key: &str) -> bool {
+        let filling = Value::String(String::new());
+        match table {
+            "" => self.table.insert(key.to_owned(), filling).is_none(),
+            table => match self.value_mut(table) {
+                Some(Value::Table(table)) => table.insert(key.to_owned(), filling).is_none(),
+                _ => false,
+            },
+        }
+    }
+
+    fn convert_table(&mut self, text: &str, path: &str, table: &DeTable<'_>) -> toml::Table {
+        let mut converted = toml::Table::new();
+        for (key, value) in table {
+            let name = key.get_ref().to_string();
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            self.origins.insert(path.clone(), Origin::Line(line_of(text, key.span().start)));
+            let value = self.convert(text, &path, value.get_ref());
+            converted.insert(name, value);
+        }
+        converted
+    }
+
+    fn convert(&mut self, text: &str, path: &str, value: &DeValue<'_>) -> Value {
+        match value {
+            DeValue::String(string) => Value::String(string.to_string()),
+            DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+            DeValue::Datetime(datetime) => Value::Datetime(*datetime),
+            DeValue::Integer(integer) => i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
+                .map_or_else(|_| Value::String(integer.to_string()), Value::Integer),
+            DeValue::Float(float) => float
+                .as_str()
+                .replace('_', "")
+                .parse()
+                .map_or_else(|_| Value::String(float.as_str().to_owned()), Value::Float),
+            DeValue::Table(table) => Value::Table(self.convert_table(text, path, table)),
+            DeValue::Array(array) => {
+                let mut converted = Vec::new();
+                for (index, element) in array.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    self.origins.insert(path.clone(), Origin::Line(line_of(text, element.span().start)));
+                    converted.push(self.convert(text, &path, element.get_ref()));
+                }
+                Value::Array(converted)
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, segments: &[String], text: String) -> Result<(), String> {
+        let origin = Origin::Variable(name.to_owned());
+        let mut path = String::new();
+        let mut place: Option<&mut Value> = None;
+        for segment in segments {
+            if segment.is_empty() {
+                return Err("an empty name between two \"__\"".to_owned());
+            }
+            let next = match place {
+                None => {
+                    path.push_str(segment);
+                    self.table.entry(segment.clone()).or_insert_with(|| Value::Table(toml::Table::new()))
+                }
+                Some(value) => match segment.parse::<usize>() {
+                    Ok(index) => {
+                        // A table that we have only just made turns out to be an array.
+                        if value.as_table().is_some_and(toml::Table::is_empty) {
+                            *value = Value::Array(Vec::new());
+                        }
+                        let Value::Array(array) = value else { return Err(format!("{path} is no array")) };
+                        path = format!("{path}[{index}]");
+                        if array.len() == index {
+                            array.push(Value::Table(toml::Table::new()));
+                        }
+                        let length = array.len();
+                        array.get_mut(index).ok_or_else(|| format!("{path} leaves a gap: the next is {length}"))?
+                    }
+                    Err(_) => {
+                        let Value::Table(table) = value else { return Err(format!("{path} is no table")) };
+                        path = format!("{path}.{segment}");
+                        table.entry(segment.clone()).or_insert_with(|| Value::Table(toml::Table::new()))
+                    }
+                },
+            };
+            self.origins.entry(path.clone()).or_insert_with(|| origin.clone());
+            place = Some(next);
+        }
+        let list = text.split(',').map(|part| Value::String(part.trim().to_owned())).collect();
+        let mut readings = vec![Value::Array(list), Value::String(text.clone())];
+        if let Some(value) = toml_value(&text) {
+            readings.push(value);
+        }
+        if let (Some(place), Some(first)) = (place, readings.pop()) {
+            *place = first;
+        }
+        let within = |key: &String| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']));
+        self.origins.retain(|key, _| !within(key));
+        self.origins.insert(path.clone(), origin);
+        self.variables.insert(path, Variable { readings, complaints: Vec::new() });
+        Ok(())
+    }
+
+    fn value_mut(&mut self, path: &str) -> Option<&mut Value> {
+        let mut segments = path.split('.');
+        let mut place = step(None, Some(&mut self.table), segments.next()?)?;
+        for segment in segments {
+            place = step(Some(place), None, segment)?;
+        }
+        Some(place)
+    }
+}
+
+/// One step of a path, `key` or `key[0]`, from a value or from the root.
+fn step<'a>(value: Option<&'a mut Value>, root: Option<&'a mut toml::Table>, segment: &str) -> Option<&'a mut Value> {
+    let table = match value {
+        Some(value) => value.as_table_mut()?,
+        None => root?,
+    };
+    let mut parts = segment.split('[');
+    let mut place = table.get_mut(parts.next()?)?;
+    for index in parts {
+        place = place.as_array_mut()?.get_mut(index.trim_end_matches(']').parse::<usize>().ok()?)?;
+    }
+    Some(place)
+}
+
+fn toml_value(text: &str) -> Option<Value> {
+    toml::from_str::<toml::Table>(&format!("value = {text}")).ok()?.remove("value")
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|octet| *octet == b'\n').count() + 1
+}

@@ -1,0 +1,74 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+/// Everything that is wrong, in the order of the file.
+#[derive(Debug)]
+pub struct Errors {
+    file: Option<String>,
+    faults: Vec<Fault>,
+}
+
+impl Errors {
+    pub(crate) fn new(file: Option<String>, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by(|a, b| (&a.origin, &a.path).cmp(&(&b.origin, &b.path)));
+        Self { file, faults }
+    }
+
+    /// Each fault.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for Errors {
+    /// A line a fault: `tandem.toml:12: trunks[0].account: there is no account "acm"; did you mean "acme"?`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.as_deref().unwrap_or("the defaults");
+        for (index, fault) in self.faults.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            match &fault.origin {
+                Origin::Line(line) => write!(f, "{file}:{line}: ")?,
+                Origin::Variable(name) => write!(f, "{name}: ")?,
+                Origin::Whole => write!(f, "{file}: ")?,
+            }
+            if !fault.path.is_empty() {
+                write!(f, "{}: ", fault.path)?;
+            }
+            f.write_str(&fault.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it was written.
+    pub origin: Origin,
+    /// The key, e.g. `numbers[2].voice_url`; empty when the file is no TOML.
+    pub path: String,
+    /// What is wrong and what would be right. Never holds a secret.
+    pub message: String,
+}
+
+impl Fault {
+    pub(crate) fn unreadable(reason: &str) -> Self {
+        Self { origin: Origin::Whole, path: String::new(), message: format!("cannot be read: {reason}") }
+    }
+}
+
+/// Where a key was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nowhere: it concerns a default, or the file as a whole.
+    Whole,
+    /// A line of the file, from 1.
+    Line(usize),
+    /// A variable of the environment.
+    Variable(String),
+}

@@ -1,0 +1,324 @@
+use super::*;
+
+fn read(text: &str) -> Result<Config, Vec<Fault>> {
+    Config::read(text, [])
+}
+
+fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Fault>> {
+    Config::read(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+/// The faults as `line path: message`.
+fn faults(text: &str) -> Vec<String> {
+    let faults = read(text).expect_err("nothing wrong was found");
+    let errors = Errors::new(Some("f".to_owned()), faults);
+    errors.to_string().lines().map(|line| line.trim_start_matches("f:").to_owned()).collect()
+}
+
+/// `contract` in the sense of what users rely on: this whole file keeps working.
+const FULL: &str = r#"data_dir = "data"
+[sip]
+listen = ["udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"]
+advertise = "127.0.0.1"
+[media]
+listen = "127.0.0.1"
+ports = "20000-39999"
+workers = 0
+[http]
+listen = "127.0.0.1:8080"
+public_url = "http://127.0.0.1:8080"
+[database]
+url = "sqlite:data/tandem.db"
+[recordings]
+url = "file:data/recordings"
+[webhooks]
+allow_networks = ["127.0.0.0/8"]
+[[accounts]]
+name = "acme"
+twilio = { account_sid = "AC00000000000000000000000000000001", auth_token = "hunter2" }
+telnyx = { api_key = "KEYhunter2", signing_seed = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" }
+signalwire = { project_id = "00000000-0000-4000-8000-000000000001", api_token = "PThunter2", signing_key = "PSK_hunter2" }
+[[trunks]]
+name = "carrier"
+account = "acme"
+uri = "sip:127.0.0.1:5070"
+inbound_from = ["127.0.0.0/8"]
+prefixes = ["+"]
+[[applications]]
+id = "1000000000000000001"
+account = "acme"
+provider = "telnyx"
+webhook_url = "http://127.0.0.1:9000/telnyx"
+[[numbers]]
+number = "+15551230001"
+account = "acme"
+provider = "twilio"
+voice_url = "http://127.0.0.1:9000/voice"
+voice_method = "POST"
+status_callback = "http://127.0.0.1:9000/status"
+[[numbers]]
+number = "+15551230002"
+account = "acme"
+application = "1000000000000000001"
+[[numbers]]
+number = "+15551230003"
+account = "acme"
+twiml = "<Response><Echo/></Response>"
+[[numbers]]
+number = "1*"
+account = "acme"
+bridge = "sip:{number}@127.0.0.3:5080"
+record = "dual"
+[[numbers]]
+number = "2*"
+account = "acme"
+bridge = "trunk:carrier"
+[[endpoints]]
+account = "acme"
+username = "alice"
+password = "hunter2"
+[speech]
+tts = "espeak"
+stt = "off"
+"#;
+
+#[test]
+fn every_documented_form_is_accepted() {
+    let config = read(FULL).unwrap();
+    assert_eq!(config.numbers.len(), 5);
+    assert_eq!(config.numbers[0].number.exact(), Some("+15551230001"));
+    assert_eq!(config.trunks[0].weight, 1);
+    assert_eq!(config.endpoints[0].password.expose(), "hunter2");
+}
+
+#[test]
+fn nothing_at_all_gives_the_defaults() {
+    assert_eq!(format!("{:?}", read("").unwrap()), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn secrets_are_printed_neither_by_debug_nor_by_errors() {
+    assert!(!format!("{:?}", read(FULL).unwrap()).contains("hunter2"));
+    let broken = FULL.replace("\"hunter2\"", "[\"hunter2\"]").replace("\"sqlite:data/tandem.db\"", "\"mysql://u:hunter2@h\"");
+    let faults = faults(&broken);
+    assert_eq!(faults.len(), 3, "{faults:#?}");
+    assert!(!faults.join("\n").contains("hunter2"), "{faults:#?}");
+}
+
+#[test]
+fn every_error_comes_at_once_with_its_line_and_what_would_be_right() {
+    let text = FULL
+        .replace("workers = 0", "workers = \"many\"\nworker = 1")
+        .replace("\"udp://127.0.0.1:5060\", ", "\"udp//127.0.0.1:5060\", ")
+        .replace("tts = \"espeak\"", "tts = \"espaek\"")
+        .replace("uri = \"sip:127.0.0.1:5070\"\n", "")
+        .replace("name = \"carrier\"\naccount = \"acme\"", "name = \"carrier\"\naccount = \"acm\"")
+        .replace("number = \"+15551230003\"", "number = \"+15551230001\"")
+        .replace("voice_method = \"POST\"", "voice_method = \"PUT\"")
+        .replace("password = \"hunter2\"\n", "");
+    let found = faults(&text);
+    let expected = [
+        r#"3: sip.listen[0]: "udp//127.0.0.1:5060" is not "udp://ADDRESS:PORT""#,
+        r#"8: media.workers: invalid type: string "many", expected usize"#,
+        r#"9: media.worker: unknown key; did you mean "workers"?"#,
+        r#"26: trunks[0].account: there is no account "acm"; did you mean "acme"?"#,
+        r#"28: trunks[0].prefixes: need a uri"#,
+        r#"39: numbers[0].voice_method: "PUT" is not one of "GET", "POST""#,
+        r#"46: numbers[2].number: the number is taken by numbers[0].number on line 35"#,
+        r#"57: numbers[4].bridge: trunk "carrier" has no uri"#,
+        r#"58: endpoints[0].password: is missing"#,
+        r#"62: speech.tts: "espaek" is not one of "espeak", "off"; did you mean "espeak"?"#,
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "found    {found}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named() {
+    let account = "[[accounts]]\nname = \"a\"\ntwilio = { account_sid = \"AC00000000000000000000000000000001\", auth_token = \"t\" }\n";
+    let number = |rest: &str| format!("{account}[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n{rest}");
+    let trunk = |rest: &str| format!("{account}[[trunks]]\nname = \"t\"\n{rest}");
+    let voice = "provider = \"twilio\"\nvoice_url = \"http://127.0.0.1/\"\n";
+    let table = [
+        ("sip.listen = []".to_owned(), "sip.listen: is empty"),
+        ("sip.listen = [\"tls://127.0.0.1:5061\"]".to_owned(), "tls:// is not available yet"),
+        ("sip.listen = [\"udp://0.0.0.0:5060\"]".to_owned(), "set sip.advertise"),
+        ("sip.listen = [\"udp://127.0.0.1:1\", \"udp://127.0.0.1:1\"]".to_owned(), "the address is taken by sip.listen[0]"),
+        ("sip.advertise = \"a b\"".to_owned(), "neither HOST nor HOST:PORT"),
+        ("sip.max_legs = 0".to_owned(), "at least 1"),
+        ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
+        ("media.listen = \"0.0.0.0\"".to_owned(), "set media.advertise"),
+        ("media.listen = \"localhost\"".to_owned(), "media.listen: invalid"),
+        ("media.ports = \"9-3\"".to_owned(), "media.ports"),
+        ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
+        ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),
+        ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),
+        ("http.public_url = \"example.com\"".to_owned(), "is not a base"),
+        ("database.url = \"mysql://x\"".to_owned(), "neither \"sqlite:PATH\""),
+        ("recordings.url = \"s3://bucket\"".to_owned(), "not available yet"),
+        ("webhooks.allow_networks = [\"10.0.0.0/33\"]".to_owned(), "\"10.0.0.0/33\" is not a network"),
+        ("drain_timeout = -1".to_owned(), "drain_timeout: invalid value"),
+        ("gatways = 1".to_owned(), "unknown key"),
+        (account.replace("AC00", "AC0"), "is not \"AC\" and 32 hex digits"),
+        (format!("{account}{account}"), "the name is taken by accounts[0].name on line 2"),
+        (format!("{account}telnyx = {{ api_key = \"k\", signing_seed = \"AAAA\" }}"), "base64 of 32 bytes"),
+        (trunk("uri = \"10.0.0.1\""), "is not \"sip:HOST:PORT\""),
+        (trunk("uri = \"sip:h;transport=tls\""), "transport=tls is not available yet"),
+        (trunk(""), "has neither uri"),
+        (trunk("uri = \"sip:h\"\nusername = \"u\""), "needs a password"),
+        (trunk("uri = \"sip:h\"\ncodecs = [\"g729\"]"), "not one of \"pcmu\", \"pcma\""),
+        (trunk("uri = \"sip:h\"\nmax_calls = 0"), "at least 1"),
+        (trunk("uri = \"sip:h\"\nprefixes = [\"+a\"]"), "is not how a number begins"),
+        (trunk("uri = \"sip:h\"\nregister = true"), "not available yet"),
+        (number(""), "nobody decides about its calls"),
+        (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
+        (number(&format!("{voice}twiml = \"<Response/>\"")), "stands beside voice_url"),
+        (number("provider = \"twilio\"\nvoice_url = \"ftp://127.0.0.1/\""), "not an http:// or https:// URL"),
+        (number("provider = \"twilio\"\nvoice_url = \"http://10.1.2.3/\""), "webhooks.allow_networks"),
+        (number("provider = \"telnyx\"\nvoice_url = \"http://127.0.0.1/\""), "has no telnyx ="),
+        (number("provider = \"twillio\"\nvoice_url = \"http://127.0.0.1/\""), "did you mean \"twilio\"?"),
+        (number("application = \"1\""), "there is no application \"1\"; there are no applications at all"),
+        (number("bridge = \"trunk:x\""), "there is no trunk \"x\""),
+        (number("bridge = \"h:5060\""), "is neither \"sip:{number}@HOST:PORT\" nor"),
+        (number(&format!("{voice}record = \"dual\"")), "goes with bridge"),
+        (number(&voice.replace("twilio", "signalwire")), "not available yet"),
+        ("[[numbers]]\nnumber = \"+0\"\naccount = \"a\"\ntwiml = \"\"".to_owned(), "is not a number"),
+        ("[[endpoints]]\naccount = \"a\"\nusername = \"u\"\npassword = \"\"".to_owned(), "there is no account \"a\""),
+        ("a = 1\na = 2".to_owned(), "duplicate key"),
+        ("[sip\nlisten".to_owned(), "1: "),
+    ];
+    for (text, expected) in table {
+        let found = faults(&text).join("\n");
+        assert!(found.contains(expected), "{text}\nfound    {found}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_every_kind_of_key() {
+    let config = read_with(
+        FULL,
+        &[
+            ("TANDEM_DATA_DIR", "/var/lib/tandem"),
+            ("TANDEM_DRAIN_TIMEOUT", "5"),
+            ("TANDEM_HTTP__LISTEN", "127.0.0.2:9090"),
+            ("TANDEM_SIP__LISTEN", "udp://127.0.0.2:5060, tcp://127.0.0.2:5060"),
+            ("TANDEM_WEBHOOKS__ALLOW_NETWORKS", "[\"127.0.0.0/8\", \"10.0.0.0/8\"]"),
+            ("TANDEM_NUMBERS__0__NUMBER", "15551230009"),
+            ("TANDEM_NUMBERS__5__NUMBER", "300"),
+            ("TANDEM_NUMBERS__5__ACCOUNT", "acme"),
+            ("TANDEM_NUMBERS__5__TWIML", "<Response/>"),
+            ("TANDEM_ACCOUNTS__0__TWILIO__AUTH_TOKEN", "12345"),
+            ("TANDEM_PORT", "tcp://10.0.0.1:80"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/tandem"));
+    assert_eq!(config.drain_timeout, Duration::from_secs(5));
+    assert_eq!(config.http.listen.to_string(), "127.0.0.2:9090");
+    assert_eq!(config.sip.listen, ["udp://127.0.0.2:5060", "tcp://127.0.0.2:5060"]);
+    assert_eq!(config.webhooks.allow_networks.len(), 2);
+    assert_eq!(config.numbers[0].number.to_string(), "15551230009");
+    assert_eq!(config.numbers[5].number.to_string(), "300");
+    assert_eq!(config.accounts[0].twilio.as_ref().unwrap().auth_token, "12345");
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named_instead_of_a_line() {
+    let faults = read_with(
+        FULL,
+        &[
+            ("TANDEM_HTTP__LISTN", "127.0.0.1:1"),
+            ("TANDEM_SIP__MAX_LEGS", "lots"),
+            ("TANDEM_NUMBERS__7__NUMBER", "1"),
+            ("TANDEM_WEBHOOKS__ALLOW_NETWORKS", "10.0.0.0/33"),
+        ],
+    )
+    .unwrap_err();
+    let text = Errors::new(None, faults).to_string();
+    for expected in [
+        "TANDEM_HTTP__LISTN: http.listn: unknown key; did you mean \"listen\"?",
+        "TANDEM_SIP__MAX_LEGS: sip.max_legs: invalid type: string \"lots\"",
+        "TANDEM_NUMBERS__7__NUMBER: numbers[7] leaves a gap: the next is 5",
+        "TANDEM_WEBHOOKS__ALLOW_NETWORKS: webhooks.allow_networks: \"10.0.0.0/33\" is not a network",
+    ] {
+        assert!(text.contains(expected), "{text}\nexpected {expected}");
+    }
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn the_database_and_the_recordings_move_with_the_data_directory() {
+    let config = read("data_dir = \"/srv/t\"").unwrap();
+    assert_eq!(config.database.url.expose(), "sqlite:/srv/t/tandem.db");
+    assert_eq!(&*config.recordings.url, "file:/srv/t/recordings");
+    let config = read("data_dir = \"/srv/t\"\ndatabase.url = \"sqlite:x.db\"").unwrap();
+    assert_eq!(config.database.url.expose(), "sqlite:x.db");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_error() {
+    let errors = Config::load(Some(Path::new("/nonexistent/tandem.toml")), []).unwrap_err();
+    assert!(errors.to_string().starts_with("/nonexistent/tandem.toml: cannot be read:"), "{errors}");
+}
+
+/// The example as it stands, and with every `#key = value` and `#[[table]]` in force.
+mod example {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../tandem.example.toml");
+
+    fn in_force() -> String {
+        let live = |line: &str| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') && !rest.starts_with('#') => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        EXAMPLE.lines().map(live).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn it_says_the_defaults() {
+        assert_eq!(format!("{:?}", read(EXAMPLE).unwrap()), format!("{:?}", Config::default()));
+        let (example, default) = (read(EXAMPLE).unwrap(), Config::default());
+        assert_eq!(example.database, default.database);
+    }
+
+    #[test]
+    fn what_is_commented_out_is_right_as_well() {
+        if let Err(faults) = read(&in_force()) {
+            panic!("{}", Errors::new(Some("tandem.example.toml".to_owned()), faults));
+        }
+    }
+
+    #[test]
+    fn it_shows_every_key() {
+        let table: toml::Table = in_force().parse().unwrap();
+        for name in known_keys("") {
+            let Some(section) = table.get(&name) else { panic!("{name} is not in the example") };
+            let (section, path) = match section {
+                toml::Value::Table(table) => (vec![table], name.clone()),
+                toml::Value::Array(tables) => (tables.iter().filter_map(|one| one.as_table()).collect(), format!("{name}[0]")),
+                _ => continue,
+            };
+            for key in known_keys(&path) {
+                assert!(section.iter().any(|table| table.contains_key(&key)), "{path}.{key} is not in the example");
+            }
+        }
+    }
+
+    /// What serde would have accepted at `path`: it says so when it is given a key that nobody has.
+    fn known_keys(path: &str) -> Vec<String> {
+        let text = match path {
+            "" => "zzzzzzzzzzzzzzzzzz = 1".to_owned(),
+            path => match path.strip_suffix("[0]") {
+                Some(array) => format!("[[{array}]]\nzzzzzzzzzzzzzzzzzz = 1"),
+                None => format!("[{path}]\nzzzzzzzzzzzzzzzzzz = 1"),
+            },
+        };
+        let faults = read(&text).unwrap_err();
+        let message = faults.iter().find_map(|fault| fault.message.strip_prefix("unknown key; this table has "));
+        message.unwrap().split(", ").map(str::to_owned).collect()
+    }
+}

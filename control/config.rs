@@ -1,0 +1,466 @@
+//! What an operator sets for control: the HTTP listener, the database, speech, and the resources that the file names.
+//!
+//! These types only say the shape; crate `tandem-config` reads them and checks that they make sense together.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+/// Providers as `provider = "..."` spells them.
+pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
+
+/// `[http]`: the one listener of every provider surface, gateway, console and health check.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address and port to bind. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `http://` or `https://` base that callers are told and that signatures sign; the bound address when `None`.
+    pub public_url: Option<Arc<str>>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None }
+    }
+}
+
+impl HttpConfig {
+    /// The base of every URL that we hand out, without a trailing slash. `bound` is the listener's real address.
+    pub fn base(&self, bound: SocketAddr) -> Arc<str> {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').into(),
+            None => format!("http://{bound}").into(),
+        }
+    }
+}
+
+/// `[database]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite:PATH` or `postgres://user:password@host/name`.
+    pub url: Secret,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: Secret::new("sqlite:data/tandem.db") }
+    }
+}
+
+/// `[recordings]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecordingsConfig {
+    /// `file:DIRECTORY`.
+    pub url: Arc<str>,
+}
+
+impl Default for RecordingsConfig {
+    fn default() -> Self {
+        Self { url: "file:data/recordings".into() }
+    }
+}
+
+/// `[webhooks]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// Networks that are not public and may all the same be the target of webhooks, media files and streams.
+    #[serde(deserialize_with = "networks")]
+    pub allow_networks: Vec<IpNet>,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self { allow_networks: network("127.0.0.0/8").into_iter().collect() }
+    }
+}
+
+/// `[speech]`: the engines for text to speech and speech to text.
+#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpeechConfig {
+    /// Text to speech.
+    pub tts: Tts,
+    /// Speech to text.
+    pub stt: Stt,
+}
+
+/// A text-to-speech engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tts {
+    /// `espeak-ng`, run as a program of its own.
+    #[default]
+    Espeak,
+    /// None: what is to be said is silence, and reported.
+    Off,
+}
+
+/// A speech-to-text engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stt {
+    /// None.
+    #[default]
+    Off,
+}
+
+/// `[[trunks]]`: a carrier or a PBX.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrunkConfig {
+    /// Its name, unique.
+    pub name: Arc<str>,
+    /// Whose outbound calls may use it and whose inbound calls arrive by it; every account's when `None`.
+    #[serde(default)]
+    pub account: Option<Arc<str>>,
+    /// `sip:HOST[:PORT][;transport=tcp]`, where outbound calls go; `None` for a trunk that only calls in.
+    #[serde(default)]
+    pub uri: Option<Arc<str>>,
+    /// Source networks that may send calls without a password.
+    #[serde(default, deserialize_with = "networks")]
+    pub inbound_from: Vec<IpNet>,
+    /// Beginnings of the destinations it takes (`+`, `+4930`, `0`); the longest match wins, then priority and weight.
+    #[serde(default)]
+    pub prefixes: Vec<Arc<str>>,
+    /// Among equally long prefixes the lowest goes first. 0 to 65535, default 0.
+    #[serde(default)]
+    pub priority: u16,
+    /// Share among equal priorities, 1 to 65535, default 1.
+    #[serde(default = "one")]
+    pub weight: u16,
+    /// Digest user name that answers the peer's challenges.
+    #[serde(default)]
+    pub username: Option<Arc<str>>,
+    /// Digest password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// Host of the From header; what `sip.advertise` says when `None`.
+    #[serde(default)]
+    pub from_domain: Option<Arc<str>>,
+    /// Codecs offered, best first; all that we have when empty.
+    #[serde(default)]
+    pub codecs: Vec<Arc<str>>,
+    /// Most calls at a time, both directions; no limit of its own when `None`.
+    #[serde(default)]
+    pub max_calls: Option<u32>,
+    /// Most new outbound calls per second; no limit of its own when `None`.
+    #[serde(default)]
+    pub max_cps: Option<u32>,
+    /// Whether to register with the peer (RFC 3261 §10).
+    #[serde(default)]
+    pub register: bool,
+    /// Encrypted media (RFC 3711, keys by RFC 4568).
+    #[serde(default)]
+    pub srtp: Srtp,
+    /// Seconds between OPTIONS pings; 0 for none.
+    #[serde(default)]
+    pub options_interval: u32,
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// Whether media is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Srtp {
+    /// Never.
+    #[default]
+    Off,
+    /// When the peer can.
+    Optional,
+    /// Calls without it are refused.
+    Required,
+}
+
+/// `[[numbers]]`: who decides about the calls to one number, or to all that begin with the same digits.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumberConfig {
+    /// What the request URI's user must be.
+    pub number: NumberPattern,
+    /// Whose it is.
+    pub account: Arc<str>,
+    /// Whose words its web application speaks, one of [`PROVIDERS`]; taken from `application` when that is set.
+    #[serde(default)]
+    pub provider: Option<Arc<str>>,
+    /// Document of an incoming call.
+    #[serde(default)]
+    pub voice_url: Option<Arc<str>>,
+    /// `GET` or `POST`.
+    #[serde(default)]
+    pub voice_method: HttpMethod,
+    /// Document when `voice_url` fails.
+    #[serde(default)]
+    pub fallback_url: Option<Arc<str>>,
+    /// `GET` or `POST`.
+    #[serde(default)]
+    pub fallback_method: HttpMethod,
+    /// Told when a call has ended.
+    #[serde(default)]
+    pub status_callback: Option<Arc<str>>,
+    /// `GET` or `POST`.
+    #[serde(default)]
+    pub status_callback_method: HttpMethod,
+    /// Instead of `voice_url`: the id of an application.
+    #[serde(default)]
+    pub application: Option<Arc<str>>,
+    /// Instead of `voice_url`: the document itself.
+    #[serde(default)]
+    pub twiml: Option<Arc<str>>,
+    /// Instead of `voice_url`: straight through to another peer.
+    #[serde(default)]
+    pub bridge: Option<Bridge>,
+    /// With `bridge`: what is recorded.
+    #[serde(default)]
+    pub record: RecordBridge,
+}
+
+/// HTTP methods as the file spells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HttpMethod {
+    /// Parameters in the query.
+    Get,
+    /// Parameters in the body.
+    #[default]
+    Post,
+}
+
+impl From<HttpMethod> for tandem_call::Method {
+    fn from(method: HttpMethod) -> Self {
+        match method {
+            HttpMethod::Get => Self::Get,
+            HttpMethod::Post => Self::Post,
+        }
+    }
+}
+
+/// What is recorded of a bridged call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordBridge {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Both parties mixed into one channel.
+    Mono,
+    /// The caller left, the called party right.
+    Dual,
+}
+
+/// Where a number without a web application goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Bridge {
+    /// A SIP URI in which `{number}` stands for the dialled number.
+    Uri(Arc<str>),
+    /// The dialled number, by a trunk's name.
+    Trunk(Arc<str>),
+}
+
+impl Bridge {
+    /// The SIP URI to call for `number`; `None` when a trunk's own URI decides.
+    pub fn uri(&self, number: &str) -> Option<String> {
+        match self {
+            Self::Uri(uri) => Some(uri.replace("{number}", number)),
+            Self::Trunk(_) => None,
+        }
+    }
+}
+
+impl TryFrom<String> for Bridge {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("trunk:").filter(|name| !name.is_empty()) {
+            return Ok(Self::Trunk(name.into()));
+        }
+        let host = text.strip_prefix("sip:").map(|rest| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
+        match host {
+            Some(host) if !host.is_empty() && !text.contains(char::is_whitespace) => Ok(Self::Uri(text.into())),
+            _ => Err(format!("{text:?} is neither \"sip:{{number}}@HOST:PORT\" nor \"trunk:NAME\"")),
+        }
+    }
+}
+
+/// A dialled number, or with a `*` at its end every number that begins so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NumberPattern {
+    text: Arc<str>,
+    prefix: bool,
+}
+
+impl NumberPattern {
+    /// How well `user` fits: the count of octets that had to match, one more for the whole number; `None` if it does not.
+    /// Of several patterns the highest wins.
+    pub fn fits(&self, user: &str) -> Option<usize> {
+        match self.prefix {
+            true => user.starts_with(&*self.text).then_some(self.text.len()),
+            false => (*self.text == *user).then_some(self.text.len() + 1),
+        }
+    }
+
+    /// The number; `None` for a prefix.
+    pub fn exact(&self) -> Option<&str> {
+        (!self.prefix).then_some(&self.text)
+    }
+}
+
+impl fmt::Display for NumberPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.prefix { "*" } else { "" })
+    }
+}
+
+impl FromStr for NumberPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (start, prefix) = text.strip_suffix('*').map_or((text, false), |start| (start, true));
+        let shortest = if prefix { 0 } else { 2 };
+        let fits = match start.strip_prefix('+') {
+            Some(digits) => {
+                (shortest..=15).contains(&digits.len())
+                    && digits.bytes().all(|octet| octet.is_ascii_digit())
+                    && !digits.starts_with('0')
+            }
+            None => {
+                (prefix || !start.is_empty())
+                    && start.len() <= 64
+                    && start.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"*#._-".contains(&octet))
+            }
+        };
+        if fits {
+            return Ok(Self { text: start.into(), prefix });
+        }
+        Err(format!(
+            "{text:?} is not a number: \"+\" and 2 to 15 digits (E.164), or an extension such as \"100\", or either's \
+             beginning and a \"*\""
+        ))
+    }
+}
+
+impl TryFrom<String> for NumberPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// `[[endpoints]]`: a SIP phone or browser that registers with us.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// Whose it is.
+    pub account: Arc<str>,
+    /// Its user name, for digest and to be called by.
+    pub username: Arc<str>,
+    /// Its digest password.
+    pub password: Secret,
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A network in CIDR notation, or one address.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| {
+            network(text).ok_or_else(|| {
+                serde::de::Error::custom(format!("{text:?} is not a network such as \"10.0.0.0/8\" or \"2001:db8::1\""))
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> NumberPattern {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_pattern_fits_best_and_the_whole_number_beats_its_prefix() {
+        let patterns = ["*", "+1*", "+1555*", "+15551230001", "+15551230001*", "100"].map(pattern);
+        let best = |user: &str| {
+            patterns.iter().filter_map(|p| Some((p.fits(user)?, p.to_string()))).max().map(|(_, text)| text).unwrap()
+        };
+        assert_eq!(best("+15551230001"), "+15551230001");
+        assert_eq!(best("+155512300012"), "+15551230001*");
+        assert_eq!(best("+15559"), "+1555*");
+        assert_eq!(best("+14"), "+1*");
+        assert_eq!(best("100"), "100");
+        assert_eq!(best("1000"), "*");
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_dial_are_refused() {
+        for text in ["", "+", "+0123", "+1234567890123456", "+1 555", "a b", "+15x"] {
+            assert!(text.parse::<NumberPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_is_a_sip_uri_or_a_trunk() {
+        let bridge = |text: &str| Bridge::try_from(text.to_owned());
+        assert_eq!(
+            bridge("sip:{number}@127.0.0.3:5080").unwrap().uri("+1555").as_deref(),
+            Some("sip:+1555@127.0.0.3:5080")
+        );
+        assert_eq!(bridge("trunk:carrier").unwrap(), Bridge::Trunk("carrier".into()));
+        for text in ["", "trunk:", "carrier", "sip:", "sip:a@", "http://x", "sip:a b@c"] {
+            assert!(bridge(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_may_be_one_address() {
+        assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+        assert!(network("10.0.0.0/33").is_none());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+}

@@ -1,0 +1,67 @@
+//! The commands, one file each: their arguments, and a `run` that returns when the command is done.
+
+pub(crate) mod ca;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod load;
+pub(crate) mod proxy;
+pub(crate) mod serve;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tandem_config::Config;
+
+/// Why a command failed; each has its exit code.
+pub(crate) enum Failure {
+    /// What the user gave us is wrong.
+    Input(anyhow::Error),
+    /// The machine or the network around us is not as needed.
+    Environment(anyhow::Error),
+}
+
+impl Failure {
+    /// Exit code of [`Failure::Input`].
+    pub(crate) const INPUT: u8 = 1;
+    /// Exit code of [`Failure::Environment`].
+    pub(crate) const ENVIRONMENT: u8 = 2;
+
+    /// A command that a later version will have.
+    fn not_yet(command: &str, what: &str) -> Self {
+        Self::Input(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
+    }
+
+    /// Prints it to standard error.
+    pub(crate) fn report(&self) -> ExitCode {
+        let (error, code) = match self {
+            Self::Input(error) => (error, Self::INPUT),
+            Self::Environment(error) => (error, Self::ENVIRONMENT),
+        };
+        eprintln!("{error:#}");
+        ExitCode::from(code)
+    }
+}
+
+/// The configuration of a command's `--config`, or the defaults, under this process's environment.
+fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
+    Config::load(path, std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        .map_err(|errors| Failure::Input(errors.into()))
+}
+
+/// Logs to standard error what `TANDEM_LOG` asks for, or `default`.
+fn log(default: &str) {
+    use std::io::IsTerminal;
+
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Another subscriber can only be there in a test of ours; then its wish stands.
+    drop(builder.with_ansi(std::io::stderr().is_terminal()).try_init());
+}
+
+/// Runs a future on all cores to its end.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.map_err(|error| Failure::Environment(error.into()))?.block_on(future))
+}

@@ -1,0 +1,24 @@
+//! `tandem serve`: the server, in the foreground.
+
+use std::path::PathBuf;
+
+use super::Failure;
+
+/// Run the server until SIGTERM or Ctrl-C
+///
+/// Without --config: SIP on udp and tcp 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data; at the first start one
+/// account is made and its credentials are printed once. SIGTERM ends it gently: no new calls, live calls go on for
+/// `drain_timeout`, webhooks are delivered, recordings closed. A second SIGTERM ends it at once.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Settings, TOML; tandem.example.toml shows all of them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs until the server has shut down.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("info");
+    let config = super::load_config(arguments.config.as_deref())?;
+    super::block_on(tandem::app::run(config))?.map_err(Failure::Environment)
+}

@@ -1,0 +1,3 @@
+//! Tandem as one piece: the composition root, for the binary and for tests that run the whole server.
+
+pub mod app;
