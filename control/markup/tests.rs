@@ -330,6 +330,21 @@ fn a_document_with_everything_in_it_is_read_without_a_warning() {
     assert_eq!(program.instructions.len(), 14);
 }
 
+#[test]
+fn documents_of_the_official_libraries_are_read_without_a_warning() {
+    let documents = [
+        (include_str!("../dialect/twilio/fixtures/menu.xml"), 2),
+        (include_str!("../dialect/twilio/fixtures/dial.xml"), 1),
+        (include_str!("../dialect/twilio/fixtures/media.xml"), 4),
+        (include_str!("../dialect/twilio/fixtures/flow.xml"), 8),
+    ];
+    for (text, instructions) in documents {
+        let program = fetched(text);
+        assert_eq!(program.warnings, [], "{text}");
+        assert_eq!(program.instructions.len(), instructions, "{text}");
+    }
+}
+
 /// Every element, and every attribute of those that are served, that the provider's own libraries can write.
 #[test]
 fn the_table_knows_whatever_the_official_libraries_write() {

@@ -96,8 +96,9 @@ impl Paging {
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
-        let (from, until) = moment(name, text)?;
-        (range.from, range.until) = (Some(from), Some(until));
+        let (_, day) = moment(name, text)?;
+        range.from = midnight(day);
+        range.until = day.tomorrow().ok().and_then(midnight);
     }
     if let Some(text) = parameters.get(&format!("{name}>")) {
         range.from = Some(moment(name, text)?.0);
@@ -108,20 +109,20 @@ pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiErr
     Ok(range)
 }
 
-/// `YYYY-MM-DD` (its start) or an RFC 3339 time, and the end of that UTC day.
-fn moment(name: &str, text: &str) -> Result<(Timestamp, Timestamp), ApiError> {
+/// `YYYY-MM-DD` (its start) or an RFC 3339 time, and the UTC day it is in.
+fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
-    let midnight = |date: Date| date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
     // A date is ten characters; the parser would also take the date out of a longer text.
-    let (start, day) = if text.len() == 10 {
+    if text.len() == 10 {
         let day: Date = text.parse().map_err(|_| bad())?;
-        (midnight(day).map_err(|_| bad())?, day)
-    } else {
-        let start: Timestamp = text.parse().map_err(|_| bad())?;
-        (start, start.to_zoned(TimeZone::UTC).date())
-    };
-    let end = day.tomorrow().and_then(midnight).map_err(|_| bad())?;
-    Ok((start, end))
+        return Ok((midnight(day).ok_or_else(bad)?, day));
+    }
+    let at: Timestamp = text.parse().map_err(|_| bad())?;
+    Ok((at, at.to_zoned(TimeZone::UTC).date()))
+}
+
+fn midnight(day: Date) -> Option<Timestamp> {
+    day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
@@ -186,6 +187,7 @@ mod tests {
         let at = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap());
         let on = range(&parameters("StartTime=2024-01-02"), "StartTime").unwrap();
         assert_eq!(on, Range { from: at("2024-01-02T00:00:00Z"), until: at("2024-01-03T00:00:00Z") });
+        assert_eq!(range(&parameters("StartTime=2024-01-02T15:00:00Z"), "StartTime").unwrap(), on);
         let between =
             range(&parameters("StartTime%3E=2024-01-02T03:04:05Z&StartTime%3C=2024-01-05"), "StartTime").unwrap();
         assert_eq!(between, Range { from: at("2024-01-02T03:04:05Z"), until: at("2024-01-05T00:00:00Z") });

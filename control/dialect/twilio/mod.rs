@@ -16,7 +16,7 @@ mod path;
 mod recording;
 mod reply;
 mod request;
-mod rest;
+pub mod rest;
 mod seal;
 pub mod sid;
 pub mod sign;
@@ -33,7 +33,6 @@ use tandem_call::stream::StreamSpec;
 use url::Url;
 
 pub use self::reply::inline_program;
-pub use self::rest::routes;
 use crate::account::Account;
 use crate::dialect::{Context, Dialect, Notice, SealInput, Sealed, StreamWire};
 
