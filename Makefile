@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing prepared but Rust, make, and Debian's apt as root or by sudo.
+
+SECONDS ?= 60
+FUZZ_TARGETS ?= sip sdp rtp markup
+
+.PHONY: demo test check bench run fuzz
+
+# One real call through everything, as a timeline.
+demo:
+	@scripts/packages.sh demo
+	@cargo build --release --quiet
+	@"$${CARGO_TARGET_DIR:-target}/release/tandem" demo
+
+# Every test, the providers' SDKs included.
+test:
+	@scripts/packages.sh test
+	cargo test --workspace
+	@scripts/test-sdk.sh
+	@echo "make test: all tests passed"
+
+# What CI holds against a change besides the tests.
+check:
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level warn check; \
+	 else echo "cargo-deny is not installed: licences and advisories not checked"; fi
+	@echo "make check: all fine"
+
+bench:
+	cargo bench --workspace --benches
+
+# The server in the foreground: make run ARGS="--config tandem.toml"
+run:
+	@scripts/packages.sh demo
+	cargo run --release -- serve $(ARGS)
+
+# Each parser against the fuzzer for SECONDS: make fuzz SECONDS=600 FUZZ_TARGETS=sip
+# cargo-fuzz wants a nightly compiler for one flag; RUSTC_BOOTSTRAP lets the stable one take it.
+fuzz:
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048; \
+	done
+	@echo "make fuzz: no findings"

@@ -1,0 +1,57 @@
+#!/bin/sh
+# The one list of system packages. Installs what is missing with Debian's apt (as root or by sudo); does nothing, without
+# asking apt, when all is there.
+#
+#   scripts/packages.sh demo     to build, to run, and to make the demo's call
+#   scripts/packages.sh test     all that the tests use besides
+set -eu
+
+purpose=${1:-test}
+missing=
+
+# need PACKAGES TEST...: the packages are missing when the test fails
+need() {
+    packages=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $packages"
+}
+
+has() { command -v "$1"; }
+c_compiler() { has cc && [ -e /usr/include/stdio.h ]; }
+postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }
+certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
+python() { has python3 && python3 -c 'import venv, ensurepip'; }
+
+need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc and LAME are C
+need make has make                          # LAME's own build
+need ca-certificates certificates           # to fetch crates
+need espeak-ng has espeak-ng                # the embedded voice
+if [ "$purpose" != demo ]; then
+    need sip-tester has sipp                # calls from outside
+    need baresip-core has baresip           # another SIP phone
+    need postgresql postgres                # the store's second database; the tests start their own server
+    need "python3 python3-venv" python      # providers' SDKs
+    need nodejs has node
+    need npm has npm
+fi
+
+[ -n "$missing" ] || exit 0
+echo "installing:$missing"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+if ! command -v apt-get >/dev/null; then
+    echo "no apt-get here; install these, or what your system calls them:$missing" >&2
+    exit 2
+fi
+case $missing in *postgresql*)
+    # Only the programs are wanted: no database cluster of the system's, no service.
+    as_root mkdir -p /etc/postgresql-common/createcluster.d
+    echo "create_main_cluster = false" | as_root tee /etc/postgresql-common/createcluster.d/tandem.conf >/dev/null
+    ;;
+esac
+export DEBIAN_FRONTEND=noninteractive
+as_root apt-get update -qq
+# shellcheck disable=SC2086 # one word a package
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

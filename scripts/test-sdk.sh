@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs tests/sdk: the providers' own client libraries against a server of ours. Does nothing where there are none.
+set -eu
+cd "$(dirname "$0")/.."
+[ -d tests/sdk ] || exit 0
+
+if [ -f tests/sdk/requirements.txt ]; then
+    # The stamp spares the network when the requirements have not changed.
+    if ! cmp -s tests/sdk/requirements.txt .venv/requirements.txt; then
+        python3 -m venv --clear .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/requirements.txt
+        cp tests/sdk/requirements.txt .venv/requirements.txt
+    fi
+fi
+if [ -f tests/sdk/package.json ]; then
+    lock=tests/sdk/package-lock.json
+    if ! cmp -s "$lock" tests/sdk/node_modules/.installed; then
+        npm ci --silent --no-audit --no-fund --prefix tests/sdk
+        cp "$lock" tests/sdk/node_modules/.installed
+    fi
+fi
+if [ -f tests/sdk/requirements.txt ]; then
+    cargo build
+    .venv/bin/python -m pytest tests/sdk
+fi
