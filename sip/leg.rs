@@ -75,7 +75,8 @@ impl fmt::Debug for Credentials {
 /// ignored: hang-ups cross on every busy system and are nobody's error.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Start an outgoing leg.
+    /// Start an outgoing leg. Once it rings the endpoint waits for as long as the peer lets it: how long is too long is the
+    /// application's to say, with [`Command::Hangup`] (RFC 3261 has Timer C for proxies only).
     Invite {
         /// The key the application chose.
         leg: LegKey,

@@ -405,12 +405,19 @@ impl Uri {
         self.inner.scheme().is_sip()
     }
 
-    /// The user (or telephone number), percent escapes decoded, without `;` parameters of the user part.
+    /// The user (or telephone number), percent escapes decoded. A telephone number loses its parameters (RFC 3261 §19.1.6,
+    /// `+15550001;npdi`); any other user keeps its semicolons.
     pub(crate) fn user(&self) -> String {
         if let Some(tel) = self.inner.tel_parts() {
             return lossy(tel.subscriber());
         }
-        self.inner.decoded_user().map(|user| lossy(&user)).unwrap_or_default()
+        let mut user = self.inner.decoded_user().map(|user| lossy(&user)).unwrap_or_default();
+        if user.starts_with(|c: char| c == '+' || c.is_ascii_digit())
+            && let Some(end) = user.find(';')
+        {
+            user.truncate(end);
+        }
+        user
     }
 
     /// RFC 3261 §19.1.1 `lr`.

@@ -43,3 +43,15 @@ fn an_unparsable_request_can_still_be_answered_and_an_unparsable_ack_is_not() {
     let Err(malformed) = parse(&Bytes::from(text.replace("INVITE  ", "ACK  ")), source()) else { panic!() };
     assert!(malformed.echo.is_none());
 }
+
+#[test]
+fn the_user_of_a_uri_is_decoded_and_a_number_loses_its_parameters() {
+    for (uri, user) in [
+        ("sip:+15550001;npdi;rn=+1555@h", "+15550001"),
+        ("sip:user;par=u%40example.net@h", "user;par=u@example.net"),
+        ("tel:+1-555-0001;phone-context=x", "+1-555-0001"),
+        ("sip:h", ""),
+    ] {
+        assert_eq!(Uri::parse(uri.as_bytes()).unwrap().user(), user, "{uri}");
+    }
+}

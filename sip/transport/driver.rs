@@ -152,6 +152,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
             Transport::Udp => {
                 let socket = bind_udp(address).map_err(failed)?;
                 let bound = socket.local_addr().map_err(failed)?;
+                // Until the reactor has said so once, `try_send_to` believes that there is no room.
+                socket.writable().await.map_err(failed)?;
                 sockets.push((socket, bound));
                 bound
             }

@@ -184,6 +184,7 @@ async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() 
         assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Bye, .. }));
         assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));
     }
+    assert_eq!((a.statistics().dropped, b.statistics().dropped), (0, 0));
     a.shutdown().await;
     b.shutdown().await;
     assert!(a.send(hangup(LegKey(1))).is_err());

@@ -219,6 +219,7 @@ fn refusals_are_those_of_the_rfc() {
     assert_eq!(refused(invite("i", "").replace("SIP/2.0\r\nVia", "SIP/3.0\r\nVia")), 505);
     assert_eq!(refused(invite("i", "").replace("INVITE sip:+1", &format!("INVITE sip:{}", "1".repeat(3000)))), 414);
     assert_eq!(refused(invite("i", "").replace("From: \"Ann\" <sip:ann@example.org>;tag=them\r\n", "")), 400);
+    assert_eq!(refused(invite("i", "").replace("Content-Length: 5", "Content-Length: 70000")), 413);
     assert_eq!(refused(request("BYE", "b", 2, "0123456789abcdef", "")), 481);
     assert_eq!(refused(request("BYE", "b", 2, "", "")), 481);
     assert_eq!(refused(invite("i", "").replace("127.0.0.1>", "127.0.0.1>;tag=gone")), 481);
