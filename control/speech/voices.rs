@@ -1,0 +1,226 @@
+//! From any provider's voice name to one of the engine's: the language is right whenever the engine has it, the gender
+//! whenever the name tells; the person is lost.
+
+use std::collections::HashSet;
+
+/// The engine's voice for a woman: its default voice is a man's, `+f3` changes that.
+const FEMALE: &str = "+f3";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gender {
+    Female,
+    Male,
+}
+
+use Gender::{Female, Male};
+
+/// Voices known by first name only: Amazon Polly's, with their language.
+const NAMES: &[(&str, Gender, &[&str])] = &[
+    ("ar", Female, &["zeina", "hala"]),
+    ("ar", Male, &["zayd"]),
+    ("ca", Female, &["arlet"]),
+    ("cmn", Female, &["zhiyu"]),
+    ("cs", Female, &["jitka"]),
+    ("cy", Female, &["gwyneth"]),
+    ("da", Female, &["naja", "sofie"]),
+    ("da", Male, &["mads"]),
+    ("de", Female, &["marlene", "vicki", "hannah", "sabrina"]),
+    ("de", Male, &["hans", "daniel"]),
+    ("en-au", Female, &["nicole", "olivia"]),
+    ("en-au", Male, &["russell"]),
+    ("en-gb", Female, &["amy", "emma", "niamh", "aria", "ayanda", "jasmine"]),
+    ("en-gb", Male, &["brian", "arthur", "geraint"]),
+    ("en-in", Female, &["aditi", "raveena", "kajal"]),
+    ("en-us", Female, &["joanna", "ivy", "kendra", "kimberly", "salli", "danielle", "ruth"]),
+    ("en-us", Male, &["matthew", "joey", "justin", "kevin", "gregory", "stephen", "patrick"]),
+    ("es", Female, &["conchita", "lucia", "alba"]),
+    ("es", Male, &["enrique", "sergio", "raul"]),
+    ("es-419", Female, &["mia", "lupe", "penelope"]),
+    ("es-419", Male, &["miguel", "andres", "pedro"]),
+    ("fi", Female, &["suvi"]),
+    ("fr-be", Female, &["isabelle"]),
+    ("fr-fr", Female, &["celine", "céline", "lea", "léa", "chantal", "gabrielle"]),
+    ("fr-fr", Male, &["mathieu", "remi", "rémi", "liam"]),
+    ("is", Female, &["dora", "dóra"]),
+    ("is", Male, &["karl"]),
+    ("it", Female, &["carla", "bianca"]),
+    ("it", Male, &["giorgio", "adriano"]),
+    ("ja", Female, &["mizuki", "kazuha", "tomoko"]),
+    ("ja", Male, &["takumi"]),
+    ("ko", Female, &["seoyeon", "jihye"]),
+    ("nb", Female, &["liv", "ida"]),
+    ("nl", Female, &["lotte", "laura", "lisa"]),
+    ("nl", Male, &["ruben"]),
+    ("pl", Female, &["ewa", "maja", "ola"]),
+    ("pl", Male, &["jacek", "jan"]),
+    ("pt", Female, &["ines", "inês"]),
+    ("pt", Male, &["cristiano"]),
+    ("pt-br", Female, &["camila", "vitoria", "vitória"]),
+    ("pt-br", Male, &["ricardo", "thiago"]),
+    ("ro", Female, &["carmen"]),
+    ("ru", Female, &["tatyana"]),
+    ("ru", Male, &["maxim"]),
+    ("sv", Female, &["astrid", "elin"]),
+    ("tr", Female, &["filiz", "burcu"]),
+    ("yue", Female, &["hiujin"]),
+];
+
+/// Languages that the engine calls otherwise.
+const ALIASES: &[(&str, &str)] = &[
+    ("arb", "ar"),
+    ("fil", "en-us"),
+    ("fr", "fr-fr"),
+    ("fr-ca", "fr-fr"),
+    ("iw", "he"),
+    ("no", "nb"),
+    ("zh", "cmn"),
+    ("zh-hk", "yue"),
+    ("zh-tw", "cmn"),
+    ("es-es", "es"),
+    ("en", "en-us"),
+    ("en-au", "en-gb"),
+    ("en-ie", "en-gb"),
+    ("en-in", "en-gb"),
+    ("en-nz", "en-gb"),
+    ("en-za", "en-gb"),
+];
+
+/// The Spanish of the Americas is one voice of the engine.
+const AMERICAS: [&str; 20] = [
+    "ar", "bo", "cl", "co", "cr", "cu", "do", "ec", "gt", "hn", "mx", "ni", "pa", "pe", "pr", "py", "sv", "us", "uy",
+    "ve",
+];
+
+/// The value of the engine's `-v`. `known` is what the engine has; only names out of it, or `en-us`, come out.
+pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet<String>) -> String {
+    let wanted = name.map(read).unwrap_or_default();
+    let language = language
+        .and_then(|language| known_language(language, known))
+        .or_else(|| wanted.language.and_then(|language| known_language(&language, known)))
+        .unwrap_or_else(|| "en-us".to_owned());
+    let gender = match (name, wanted.gender) {
+        (None, _) => Male,
+        (Some(_), gender) => gender.unwrap_or(Female),
+    };
+    if gender == Female { language + FEMALE } else { language }
+}
+
+#[derive(Default)]
+struct Wanted {
+    language: Option<String>,
+    gender: Option<Gender>,
+}
+
+/// What a name such as `Polly.Hans-Neural`, `Google.de-DE-Wavenet-B` or `woman` tells.
+fn read(name: &str) -> Wanted {
+    let mut wanted = Wanted::default();
+    for part in name.split(['.', '/', ' ']) {
+        let words: Vec<String> = part.split(['-', '_']).map(str::to_lowercase).collect();
+        if wanted.language.is_none() {
+            wanted.language = tag(part);
+        }
+        for word in &words {
+            let by_word = match word.as_str() {
+                "man" | "male" => Some((None, Male)),
+                "woman" | "female" | "alice" => Some((None, Female)),
+                word => NAMES
+                    .iter()
+                    .find(|(_, _, names)| names.contains(&word))
+                    .map(|(language, gender, _)| (Some(*language), *gender)),
+            };
+            if let Some((language, gender)) = by_word {
+                wanted.gender = wanted.gender.or(Some(gender));
+                wanted.language = wanted.language.or(language.map(str::to_owned));
+            }
+        }
+        // Google's voices are letters: in most languages B, D, I and J are men.
+        if let (true, Some(letter)) = (words.len() >= 4, words.last()) {
+            let gender = match letter.as_str() {
+                "b" | "d" | "i" | "j" => Some(Male),
+                letter if letter.len() == 1 => Some(Female),
+                _ => None,
+            };
+            wanted.gender = wanted.gender.or(gender);
+        }
+    }
+    wanted
+}
+
+/// The language at a name's beginning, as in `en-US-Standard-C`.
+fn tag(part: &str) -> Option<String> {
+    let mut words = part.split(['-', '_']);
+    let (language, region) = (words.next()?, words.next()?);
+    let fits = (2..=3).contains(&language.len())
+        && language.bytes().all(|octet| octet.is_ascii_lowercase())
+        && region.len() == 2
+        && region.bytes().all(|octet| octet.is_ascii_uppercase());
+    fits.then(|| format!("{language}-{region}").to_lowercase())
+}
+
+fn known_language(language: &str, known: &HashSet<String>) -> Option<String> {
+    let language = language.replace('_', "-").to_lowercase();
+    let (base, region) = language.split_once('-').unwrap_or((&language, ""));
+    let american = (base == "es" && AMERICAS.contains(&region)).then_some("es-419");
+    let alias = |name: &str| ALIASES.iter().find(|(from, _)| *from == name).map(|(_, to)| *to);
+    [american, alias(&language), Some(language.as_str()), Some(base), alias(base)]
+        .into_iter()
+        .flatten()
+        .find(|candidate| known.contains(*candidate))
+        .map(str::to_owned)
+}
+
+/// The second column of the engine's list, and the other languages in brackets at its end.
+pub(super) fn parse_list(text: &str) -> HashSet<String> {
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).map(str::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "\
+Pty Language       Age/Gender VoiceName          File                 Other Languages
+ 5  cmn             --/M      Chinese            sit/cmn              (zh-cmn 5)(zh 5)
+ 5  de              --/M      German             gmw/de
+ 2  en-gb           --/M      English            gmw/en               (en 2)
+ 2  en-us           --/M      English_(America)  gmw/en-US            (en 3)
+ 5  es              --/M      Spanish_(Spain)    roa/es
+ 5  es-419          --/M      Spanish_(America)  roa/es-419           (es-mx 6)(es 6)
+ 5  fr-fr           --/M      French_(France)    roa/fr               (fr 5)
+ 5  nb              --/M      Norwegian          gmq/nb               (no 5)
+ 5  pt-br           --/M      Portuguese_(Brazil) roa/pt-BR            (pt 6)
+";
+
+    #[test]
+    fn every_name_finds_a_voice() {
+        let known = parse_list(LIST);
+        let table = [
+            (None, None, "en-us"),
+            (Some("man"), None, "en-us"),
+            (Some("woman"), Some("de-DE"), "de+f3"),
+            (Some("alice"), Some("pt-BR"), "pt-br+f3"),
+            (Some("Polly.Joanna"), None, "en-us+f3"),
+            (Some("Polly.Matthew-Neural"), None, "en-us"),
+            (Some("Polly.Hans"), None, "de"),
+            (Some("Polly.Brian"), None, "en-gb"),
+            (Some("AWS.Polly.Danielle-Neural"), None, "en-us+f3"),
+            (Some("Google.de-DE-Wavenet-F"), None, "de+f3"),
+            (Some("Google.en-US-Standard-B"), None, "en-us"),
+            (Some("Azure.en-GB-RyanNeural"), None, "en-gb+f3"),
+            (Some("KokoroTTS.af"), None, "en-us+f3"),
+            (Some("male"), Some("en-AU"), "en-gb"),
+            (Some("female"), Some("es-MX"), "es-419+f3"),
+            (None, Some("es-ES"), "es"),
+            (None, Some("fr-CA"), "fr-fr"),
+            (None, Some("zh-CN"), "cmn"),
+            (None, Some("no"), "nb"),
+            (None, Some("xx-YY"), "en-us"),
+            (Some("Polly.Hans"), Some("xx"), "de"),
+            (Some("-v en+m1 --help"), Some("../../etc"), "en-us+f3"),
+            (Some(""), Some(""), "en-us+f3"),
+        ];
+        for (name, language, expected) in table {
+            assert_eq!(choose(name, language, &known), expected, "{name:?} {language:?}");
+        }
+    }
+}
