@@ -90,7 +90,8 @@ impl Document {
     /// Reads the variable at or above `path` in another way after `complaint`. When nothing is left to try, the
     /// complaint that tells most is the error.
     pub(crate) fn read_otherwise(&mut self, path: &str, complaint: String) -> Result<(), String> {
-        let at = self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
+        let at =
+            self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
         let Some((at, variable)) = at.and_then(|at| Some((at.clone(), self.variables.get_mut(&at)?))) else {
             return Err(complaint);
         };

@@ -94,10 +94,7 @@ impl Config {
     /// `environment` is all of the process's variables; those that are ours begin with `TANDEM_`, and `__` steps into a
     /// table or an array: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`, `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is
     /// TOML, or plain text where text is wanted, or text with commas where a list of text is.
-    pub fn load(
-        path: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Errors> {
+    pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Errors> {
         let file = path.map(|path| path.display().to_string());
         let text = match path {
             Some(path) => std::fs::read_to_string(path)

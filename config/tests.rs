@@ -99,7 +99,8 @@ fn nothing_at_all_gives_the_defaults() {
 #[test]
 fn secrets_are_printed_neither_by_debug_nor_by_errors() {
     assert!(!format!("{:?}", read(FULL).unwrap()).contains("hunter2"));
-    let broken = FULL.replace("\"hunter2\"", "[\"hunter2\"]").replace("\"sqlite:data/tandem.db\"", "\"mysql://u:hunter2@h\"");
+    let broken =
+        FULL.replace("\"hunter2\"", "[\"hunter2\"]").replace("\"sqlite:data/tandem.db\"", "\"mysql://u:hunter2@h\"");
     let faults = faults(&broken);
     assert_eq!(faults.len(), 3, "{faults:#?}");
     assert!(!faults.join("\n").contains("hunter2"), "{faults:#?}");
@@ -145,7 +146,10 @@ fn each_mistake_is_named() {
         ("sip.listen = []".to_owned(), "sip.listen: is empty"),
         ("sip.listen = [\"tls://127.0.0.1:5061\"]".to_owned(), "tls:// is not available yet"),
         ("sip.listen = [\"udp://0.0.0.0:5060\"]".to_owned(), "set sip.advertise"),
-        ("sip.listen = [\"udp://127.0.0.1:1\", \"udp://127.0.0.1:1\"]".to_owned(), "the address is taken by sip.listen[0]"),
+        (
+            "sip.listen = [\"udp://127.0.0.1:1\", \"udp://127.0.0.1:1\"]".to_owned(),
+            "the address is taken by sip.listen[0]",
+        ),
         ("sip.advertise = \"a b\"".to_owned(), "neither HOST nor HOST:PORT"),
         ("sip.max_legs = 0".to_owned(), "at least 1"),
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
@@ -299,7 +303,9 @@ mod example {
             let Some(section) = table.get(&name) else { panic!("{name} is not in the example") };
             let (section, path) = match section {
                 toml::Value::Table(table) => (vec![table], name.clone()),
-                toml::Value::Array(tables) => (tables.iter().filter_map(|one| one.as_table()).collect(), format!("{name}[0]")),
+                toml::Value::Array(tables) => {
+                    (tables.iter().filter_map(|one| one.as_table()).collect(), format!("{name}[0]"))
+                }
                 _ => continue,
             };
             for key in known_keys(&path) {

@@ -69,7 +69,9 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
     }
     let each = |key: fn(&Account) -> Option<&str>, name: &str| {
         let accounts = config.accounts.iter().enumerate();
-        accounts.filter_map(|(i, one)| Some((format!("accounts[{i}].{name}"), key(one)?.to_owned()))).collect::<Vec<_>>()
+        accounts
+            .filter_map(|(i, one)| Some((format!("accounts[{i}].{name}"), key(one)?.to_owned())))
+            .collect::<Vec<_>>()
     };
     report.unique("the name", each(|one| Some(&one.name), "name"));
     let sids = each(|one| one.twilio.as_ref().map(|keys| &*keys.account_sid), "twilio.account_sid");
@@ -101,7 +103,8 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     for (index, prefix) in trunk.prefixes.iter().enumerate() {
         let digits = prefix.strip_prefix('+').unwrap_or(prefix);
         if !digits.bytes().all(|octet| octet.is_ascii_digit() || octet == b'*' || octet == b'#') {
-            let message = format!("{prefix:?} is not how a number begins: \"+\", \"+4930\", \"0\", or \"\" for every number");
+            let message =
+                format!("{prefix:?} is not how a number begins: \"+\", \"+4930\", \"0\", or \"\" for every number");
             report.fault(format!("{path}.prefixes[{index}]"), message);
         }
     }
@@ -156,7 +159,9 @@ fn check_peer_uri(uri: &str) -> Result<(), String> {
     for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
             Some(("transport", "udp" | "tcp")) => {}
-            Some(("transport", other)) => return Err(format!("transport={other} is not available yet; use udp or tcp")),
+            Some(("transport", other)) => {
+                return Err(format!("transport={other} is not available yet; use udp or tcp"));
+            }
             _ => {}
         }
     }
@@ -168,7 +173,10 @@ fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
     let names = trunks().map(|(i, one)| (format!("trunks[{i}].name"), one.name.clone()));
     report.unique("the name", names.collect::<Vec<_>>());
     let networks = trunks().flat_map(|(i, one)| {
-        one.inbound_from.iter().enumerate().map(move |(n, network)| (format!("trunks[{i}].inbound_from[{n}]"), *network))
+        one.inbound_from
+            .iter()
+            .enumerate()
+            .map(move |(n, network)| (format!("trunks[{i}].inbound_from[{n}]"), *network))
     });
     report.unique("the network (the source address alone tells trunks apart)", networks.collect::<Vec<_>>());
 }
@@ -287,7 +295,10 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         name(&format!("{path}.username"), &endpoint.username, report);
         filled(&format!("{path}.password"), endpoint.password.expose(), report);
         if !seen.insert((&endpoint.account, &endpoint.username)) {
-            report.fault(format!("{path}.username"), format!("the account has an endpoint {:?} already", endpoint.username));
+            report.fault(
+                format!("{path}.username"),
+                format!("the account has an endpoint {:?} already", endpoint.username),
+            );
         }
     }
 }

@@ -42,10 +42,14 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         let (scheme, address) = text.split_once("://").unwrap_or(("", text));
         match (scheme, address.parse::<SocketAddr>()) {
             ("udp" | "tcp", Ok(address)) => listeners.push(Listener { path, udp: scheme == "udp", address }),
-            ("tls" | "ws" | "wss", _) => report.fault(path, format!("{scheme}:// is not available yet; use udp:// or tcp://")),
+            ("tls" | "ws" | "wss", _) => {
+                report.fault(path, format!("{scheme}:// is not available yet; use udp:// or tcp://"))
+            }
             _ => report.fault(
                 path,
-                format!("{text:?} is not \"udp://ADDRESS:PORT\" or \"tcp://ADDRESS:PORT\" (an IPv6 address in brackets)"),
+                format!(
+                    "{text:?} is not \"udp://ADDRESS:PORT\" or \"tcp://ADDRESS:PORT\" (an IPv6 address in brackets)"
+                ),
             ),
         }
     }
@@ -104,7 +108,8 @@ pub(super) fn is_host(text: &str) -> bool {
 fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     let media = &config.media;
     if media.listen.is_unspecified() && media.advertise.is_none() {
-        let message = format!("{} is every address and none: set media.advertise to what peers reach us by", media.listen);
+        let message =
+            format!("{} is every address and none: set media.advertise to what peers reach us by", media.listen);
         report.fault("media.listen", message);
     }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
@@ -135,11 +140,13 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
                     && url.username().is_empty()
             });
             if !fits {
-                report.fault("http.public_url", format!("{text:?} is not a base such as \"https://voice.example.com\""));
+                report
+                    .fault("http.public_url", format!("{text:?} is not a base such as \"https://voice.example.com\""));
             }
         }
         None if listen.ip().is_unspecified() => {
-            let message = format!("{} is every address and none: set http.public_url to what callers reach us by", listen.ip());
+            let message =
+                format!("{} is every address and none: set http.public_url to what callers reach us by", listen.ip());
             report.fault("http.listen", message);
         }
         None => {}

@@ -8,5 +8,8 @@ pub(crate) struct Arguments {}
 
 /// Says that it is not there yet.
 pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
-    Err(Failure::not_yet("doctor", "look at ports, addresses, NAT, limits, clocks, database and speech engines and say what to do"))
+    Err(Failure::not_yet(
+        "doctor",
+        "look at ports, addresses, NAT, limits, clocks, database and speech engines and say what to do",
+    ))
 }
