@@ -13,11 +13,12 @@ use crate::trunk::TrunkAcl;
 pub use crate::message::fuzz_message;
 
 /// Feeds the bytes, cut at each `0xFF`, to an endpoint with a call out and an application that answers everything; time
-/// passes in between. `now` is where the virtual clock starts.
+/// passes in between. `now` is where the virtual clock starts. Gives how many calls were answered, so that a corpus can be
+/// seen to reach that far.
 ///
 /// # Panics
 /// If the endpoint breaks its word: an event after the end of a leg, or a table that never empties.
-pub fn fuzz_endpoint(now: Instant, data: &[u8]) {
+pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     let everyone = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
     let networks = ipnet::IpNet::new(everyone.addr(), 0).into_iter().collect();
     let config = Config { trunks: vec![TrunkAcl { name: "fuzz".into(), networks }], ..Config::default() };
@@ -25,6 +26,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) {
     let mut endpoint = Endpoint::new(config, [0; 32]);
     let mut now = now;
     let mut ended = std::collections::HashSet::new();
+    let mut answered = 0;
     endpoint.handle_command(now, Command::Invite { leg: LegKey(1), invite: call() });
     let mut settle = |endpoint: &mut Endpoint, now: Instant| {
         while let Some(output) = endpoint.poll_output() {
@@ -36,6 +38,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) {
                 Event::Incoming { .. } => {
                     endpoint.handle_command(now, Command::Answer { leg, sdp, headers: Vec::new() })
                 }
+                Event::Answered { .. } => answered += 1,
                 Event::Offered { .. } => endpoint.handle_command(now, Command::AnswerOffer { leg, sdp }),
                 Event::Acknowledged { .. } => endpoint.handle_command(now, Command::Offer { leg, sdp }),
                 Event::Ended { .. } => {
@@ -67,6 +70,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) {
         settle(&mut endpoint, now);
     }
     assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "nothing is left behind");
+    answered
 }
 
 fn call() -> Box<Outgoing> {
@@ -95,40 +99,47 @@ mod tests {
         To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nContact: <sip:b@127.0.0.2>\r\nContent-Type: application/sdp\r\n\
         Content-Length: 5\r\n\r\nv=0\r\n";
 
-    /// The requests and responses a peer of that endpoint would send, learnt by listening to it.
-    fn conversation() -> Vec<u8> {
+    /// What a peer of that endpoint would send, learnt by listening to it: responses of these statuses to its INVITE, then
+    /// requests in that dialog, and a call of its own.
+    fn conversation(statuses: &[u16]) -> Vec<u8> {
         let mut endpoint = crate::testing::endpoint("127.0.0.1:5060", 0, |_| {});
         let now = instant();
-        let mut all = TALK.as_bytes().to_vec();
         endpoint.handle_command(now, Command::Invite { leg: LegKey(1), invite: call() });
-        while let Some(output) = endpoint.poll_output() {
-            let Output::Transmit { data, .. } = output else { continue };
-            let text = String::from_utf8_lossy(&data).into_owned();
-            for status in [180, 401, 200] {
-                all.push(0xff);
-                let response = text.replace("INVITE sip:x@127.0.0.2 SIP/2.0", &format!("SIP/2.0 {status} OK"));
-                let response = response.replace("<sip:x@127.0.0.2>", "<sip:x@127.0.0.2>;tag=z");
-                all.extend_from_slice(
-                    response
-                        .replace("User-Agent: ", "WWW-Authenticate: Digest realm=\"r\",nonce=\"n\"\r\nUser-Agent: ")
-                        .as_bytes(),
-                );
-            }
+        let Some(Output::Transmit { data, .. }) = endpoint.poll_output() else { panic!("an INVITE") };
+        let invite = String::from_utf8(data.to_vec()).unwrap();
+        let line = |name: &str| invite.split("\r\n").find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        let mut parts = Vec::new();
+        for status in statuses {
+            parts.push(
+                invite
+                    .replace("INVITE sip:x@127.0.0.2 SIP/2.0", &format!("SIP/2.0 {status} Status"))
+                    .replace("To: <sip:x@127.0.0.2>", "To: <sip:x@127.0.0.2>;tag=z")
+                    .replace("User-Agent: ", "WWW-Authenticate: Digest realm=\"r\",nonce=\"n\"\r\nUser-Agent: "),
+            );
         }
-        for method in ["BYE", "CANCEL", "INFO", "OPTIONS", "UPDATE", "REGISTER"] {
-            all.push(0xff);
-            all.extend_from_slice(TALK.replace("INVITE", method).as_bytes());
+        parts.push(TALK.to_owned());
+        for (number, method) in ["INFO", "UPDATE", "INVITE", "OPTIONS", "CANCEL", "BYE"].iter().enumerate() {
+            let inside = TALK
+                .replace("INVITE", method)
+                .replace("bKi", &format!("bKi{number}"))
+                .replace("CSeq: 1", &format!("CSeq: {}", number + 1))
+                .replace("From: <sip:b@c>;tag=t", "From: <sip:x@127.0.0.2>;tag=z")
+                .replace("To: <sip:a@b>", &format!("To: {}", line("From: ")))
+                .replace("Call-ID: 1", &format!("Call-ID: {}", line("Call-ID: ")));
+            parts.push(inside);
+            parts.push(TALK.replace("INVITE", method));
         }
-        all
+        let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+        parts.join(&0xff)
     }
 
     #[test]
     fn mutated_conversations_neither_panic_nor_leave_anything_behind() {
-        let good = conversation();
+        let good = [conversation(&[180, 200]), conversation(&[180, 401]), conversation(&[302])];
         let mut rng = StdRng::from_seed([3; 32]);
-        fuzz_endpoint(instant(), &good);
-        for _ in 0..400 {
-            let mut data = good.clone();
+        assert_eq!(fuzz_endpoint(instant(), &good[0]), 1, "the good one gets through");
+        for round in 0..400 {
+            let mut data = good[round % good.len()].clone();
             for _ in 0..1 + rng.next_u32() % 12 {
                 let at = usize::try_from(rng.next_u64()).unwrap_or(0) % data.len();
                 match rng.next_u32() % 4 {

@@ -111,6 +111,8 @@ impl Deadlines {
 pub(crate) struct ClientMachine {
     state: ClientState,
     reliable: bool,
+    /// See [`ClientMachine::abandon`].
+    abandoned: Option<Instant>,
     deadlines: Deadlines,
 }
 
@@ -138,7 +140,7 @@ impl ClientMachine {
             retransmit: (!reliable).then(|| (now + timers.t1, repeat)),
             expire: Some((now + timers.timeout(), end)),
         };
-        Self { state, reliable, deadlines }
+        Self { state, reliable, abandoned: None, deadlines }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -159,13 +161,21 @@ impl ClientMachine {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
 
+    /// Nobody waits for the answer any more: an INVITE that rings, which no timer of the figure ends, ends at `at`.
+    pub(crate) fn abandon(&mut self, at: Instant) {
+        self.abandoned = Some(at);
+        if self.state == ClientState::InviteProceeding {
+            self.deadlines.expire = Some((at, Timer::M));
+        }
+    }
+
     /// One row of the figures.
     pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
         use ClientInput as In;
         use ClientState as S;
         match (self.state, input) {
             (S::Calling { .. } | S::InviteProceeding, In::Response(100..=199)) => {
-                self.enter(S::InviteProceeding, None);
+                self.enter(S::InviteProceeding, self.abandoned.map(|at| (at, Timer::M)));
                 out.push(Action::Deliver);
             }
             (S::Calling { .. } | S::InviteProceeding, In::Response(200..=299)) => {
@@ -188,7 +198,7 @@ impl ClientMachine {
             }
             (S::InviteCompleted, In::Response(300..=699)) => out.push(Action::Acknowledge),
             (S::InviteCompleted, In::Timer(Timer::D))
-            | (S::Accepted, In::Timer(Timer::M))
+            | (S::Accepted | S::InviteProceeding, In::Timer(Timer::M))
             | (S::Completed, In::Timer(Timer::K)) => {
                 self.enter(S::Terminated, None);
                 out.push(Action::Terminate);

@@ -293,7 +293,7 @@ impl Endpoint {
             self.retry_offer(now, slot);
             return;
         }
-        let Some(Offering { sdp, retry_at }) = &mut leg.offering else { return };
+        let Some(Offering { sdp, retry_at, .. }) = &mut leg.offering else { return };
         *retry_at = None;
         let body = Some(("application/sdp".to_owned(), sdp.clone()));
         self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { body, ..Again::default() });
@@ -419,9 +419,9 @@ impl Endpoint {
     /// Sends BYE and waits for its answer before the leg is forgotten; the end is reported by then, or after 4*T1.
     pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, farewell: Farewell, end: End) {
         let report_by = now + self.config.timers.t1 * 4;
+        self.abandon_offer(now, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
-        leg.offering = None;
         leg.awaiting_ack = None;
         if !leg.reported && leg.report_by.is_none() {
             leg.report_by = Some(report_by);
@@ -432,6 +432,19 @@ impl Endpoint {
         let Farewell { lines, headers } = farewell;
         self.send_in_dialog(now, slot, Method::Bye, Purpose::Bye, Again { lines, headers, ..Again::default() });
         self.arm_leg(slot);
+    }
+
+    /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.
+    pub(super) fn abandon_offer(&mut self, now: Instant, slot: Slot) {
+        let at = now + self.config.timers.timeout();
+        let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
+        if let Some(slot) = offering.and_then(|offering| offering.client)
+            && let Some(client) = self.clients.get_mut(slot)
+        {
+            client.machine.abandon(at);
+            let next = client.machine.next_timeout();
+            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        }
     }
 
     /// Hangs up a dialog that no leg stands for: a second fork's.
@@ -461,6 +474,11 @@ impl Endpoint {
         let data = self.compose_in_dialog(&dialog, flow, branch, method.as_str(), dialog.local_cseq, &again, &lines);
         let invite = method == Method::Invite;
         let client = self.start_client(now, method, branch, flow, data, Some(slot), purpose);
+        if purpose == Purpose::Reinvite
+            && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
+        {
+            offering.client = Some(client);
+        }
         if let Some(client) = self.clients.get_mut(client) {
             client.again = authenticates.then(|| Box::new(again));
             client.acknowledge = invite.then(|| {

@@ -226,7 +226,7 @@ impl Endpoint {
             self.event(Event::OfferRejected { leg: key, status: 491 });
             return;
         }
-        leg.offering = Some(Offering { sdp, retry_at: None });
+        leg.offering = Some(Offering { sdp, client: None, retry_at: None });
         self.send_offer(now, slot);
     }
 }

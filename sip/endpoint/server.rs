@@ -315,6 +315,7 @@ impl Endpoint {
     fn handle_bye(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         self.respond(now, server, plain(200));
+        self.abandon_offer(now, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let waiting = match leg.state {
             State::Ringing { server, .. } => Some(server),
@@ -357,7 +358,6 @@ impl Endpoint {
             _ if leg.offered.is_some() => Some(500),
             State::Ringing { .. } if asks => Some(500),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
-            State::Calling(_) if asks => Some(491),
             _ if invite && leg.awaiting_ack.is_some() => Some(500),
             _ => None,
         };
@@ -442,6 +442,11 @@ impl Endpoint {
         {
             server.response = Some(data);
             server.status = status;
+            if status >= 200 {
+                // There is no second final response to write: for 32 s only its bytes are needed.
+                server.echo.lines = Vec::new();
+                server.record_routes = Vec::new();
+            }
             self.run_server(now, slot, ServerInput::Respond(status));
         }
     }
@@ -569,10 +574,12 @@ impl Endpoint {
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
+    /// The leg whose dialog the request names. A leg that still calls has none to name: what an early dialog may carry
+    /// (PRACK, UPDATE) takes RFC 3262, which we do not announce.
     fn dialog_of(&self, request: &Request) -> Option<Slot> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.legs_by_tag.get(&tag)?;
-        let leg = self.legs.get(slot)?;
+        let leg = self.legs.get(slot).filter(|leg| !matches!(leg.state, State::Calling(_)))?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         (leg.dialog.call_id == request.call_id && leg.dialog.remote_tag == remote).then_some(slot)
     }

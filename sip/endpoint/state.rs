@@ -101,6 +101,8 @@ pub(super) struct AwaitingAck {
 #[derive(Debug)]
 pub(super) struct Offering {
     pub(super) sdp: Bytes,
+    /// The re-INVITE's transaction, once it was sent.
+    pub(super) client: Option<Slot>,
     /// `None` while the re-INVITE is out.
     pub(super) retry_at: Option<Instant>,
 }

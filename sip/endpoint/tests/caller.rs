@@ -357,3 +357,32 @@ fn advertise_replaces_the_bound_host_and_ipv6_is_bracketed() {
         assert_eq!(field(&invite, "Contact"), contact);
     }
 }
+
+#[test]
+fn a_re_invite_that_rings_when_the_call_ends_is_not_waited_for_forever() {
+    for peer_hangs_up in [false, true] {
+        let (mut bench, invite) = Bench::called();
+        bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
+        let again = bench.expect("INVITE ");
+        bench.receive(response_to(&again, 100, "", ""));
+        if peer_hangs_up {
+            bench.receive(Bench::peer_request(&invite, "BYE", 1, ""));
+            bench.expect("SIP/2.0 200 ");
+        } else {
+            bench.command(hangup(LEG));
+            bench.expect("BYE ");
+        }
+        bench.receive(response_to(&again, 180, "", ""));
+        bench.empty();
+    }
+}
+
+#[test]
+fn a_tagless_bye_before_the_answer_ends_nothing() {
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    bench.receive(Bench::peer_request(&invite, "BYE", 1, "").replace(";tag=them", ""));
+    bench.expect("SIP/2.0 481 ");
+    assert_eq!(bench.endpoint.legs(), 1);
+}
