@@ -36,10 +36,12 @@ run:
 	cargo run --release -- serve $(ARGS)
 
 # Each parser against the fuzzer for SECONDS: make fuzz SECONDS=600 FUZZ_TARGETS=sip
-# cargo-fuzz wants a nightly compiler for one flag; RUSTC_BOOTSTRAP lets the stable one take it.
+# cargo-fuzz wants a nightly compiler for its flags; RUSTC_BOOTSTRAP lets the stable one take them. Needs g++.
 fuzz:
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	@set -e; for target in $(FUZZ_TARGETS); do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048; \
+	  mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1; \
 	done
 	@echo "make fuzz: no findings"
