@@ -1,0 +1,401 @@
+//! The rules about who may know what (ARCHITECTURE.md, "Invariants"), as far as Cargo does not enforce them: this scans the
+//! sources. A rule that bites is either right, or it is changed here together with its reason.
+
+#![allow(clippy::indexing_slicing, reason = "our own sources, at offsets that were just found in them")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Words that code at some paths must not contain.
+struct Rule {
+    /// What is broken when it fires.
+    says: &'static str,
+    /// Which files it is about; paths are relative to the workspace, with `/`.
+    about: fn(&str) -> bool,
+    /// The words; a whole identifier or path each, unless `anywhere`.
+    words: &'static [&'static str],
+    /// Match inside identifiers too, in any case.
+    anywhere: bool,
+    /// Files that may all the same, and why.
+    except: &'static [(&'static str, &'static str)],
+    /// Whether test code is held to it as well.
+    tests_too: bool,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        says: "sip and media never import each other, and know nothing of what is above them",
+        about: |path| below(path, "sip/") || below(path, "media/"),
+        words: &["tandem_call", "tandem_control", "tandem_config"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "sip carries SDP as bytes",
+        about: |path| below(path, "sip/"),
+        words: &["tandem_media"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "media knows no signalling",
+        about: |path| below(path, "media/"),
+        words: &["tandem_sip"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "nothing but the binary imports the configuration's crate",
+        about: |path| ["call/", "sip/", "media/", "control/"].iter().any(|area| below(path, area)),
+        words: &["tandem_config"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "the call model knows no shell",
+        about: |path| below(path, "call/"),
+        words: &["tandem_control"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "pure modules take time, entropy and octets as arguments",
+        about: |path| {
+            below(path, "call/")
+                || below(path, "sip/") && !below(path, "sip/transport/")
+                || below(path, "media/") && !MEDIA_SHELL.contains(&path)
+        },
+        words: &[
+            "tokio",
+            "axum",
+            "sqlx",
+            "reqwest",
+            "hyper",
+            "socket2",
+            "rustix",
+            "UdpSocket",
+            "TcpStream",
+            "TcpListener",
+            "Instant::now",
+            "SystemTime::now",
+            "Timestamp::now",
+            "rand::rng",
+            "thread_rng",
+            "OsRng",
+            "SysRng",
+            "std::fs",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "thread::spawn",
+            "thread::sleep",
+        ],
+        anywhere: false,
+        except: &[],
+        tests_too: false,
+    },
+    Rule {
+        says: "SQL is spoken in control/store only",
+        about: |path| !below(path, "control/store/"),
+        words: &["sqlx"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "the SIP parser crate is imported in sip/message.rs only",
+        about: |path| path != "sip/message.rs" && !below(path, "sip/message/"),
+        words: &["sipx_sip"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "a codec's crate is imported in its media/codec file only",
+        about: |path| !below(path, "media/codec/"),
+        words: &["opus", "audio_codec"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "providers are named in control/dialect, control/markup and control/gateway only",
+        about: |path| {
+            let own = ["control/dialect/", "control/markup/", "control/gateway/"];
+            let areas = ["call/", "sip/", "media/", "control/"];
+            areas.iter().any(|area| below(path, area)) && !own.iter().any(|area| below(path, area))
+        },
+        words: &["twilio", "telnyx", "signalwire", "texml"],
+        anywhere: true,
+        except: &[
+            ("control/account.rs", "each provider's credentials have its name in the configuration"),
+            ("control/config.rs", "the configuration's words for providers are listed there"),
+            ("control/lib.rs", "the features that switch dialects on bear their names"),
+            ("control/server.rs", "the one place that puts the dialects' routes together"),
+            ("control/notify.rs", "the one place that lists the dialects"),
+            ("control/routing.rs", "turns the configuration's word for a provider into a route"),
+        ],
+        tests_too: false,
+    },
+    Rule {
+        says: "a dialect translates, it never performs: no sockets, no SQL, no tasks",
+        about: |path| below(path, "control/dialect/"),
+        words: &["tokio::net", "tokio::spawn", "reqwest", "sqlx", "tokio_tungstenite", "crate::call_task"],
+        anywhere: false,
+        except: &[],
+        tests_too: false,
+    },
+    Rule {
+        says: "a translator imports call types and markup only; REST handlers alone reach the registry and the store",
+        about: |path| below(path, "control/dialect/") && TRANSLATORS.contains(&file_stem(path)),
+        words: &["crate::registry", "crate::store", "crate::app", "crate::http", "axum"],
+        anywhere: false,
+        except: &[],
+        tests_too: false,
+    },
+    Rule {
+        says: "no dialect imports another",
+        about: |path| below(path, "control/dialect/twilio/"),
+        words: &["dialect::telnyx", "dialect::signalwire", "super::super::telnyx"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "no dialect imports another",
+        about: |path| below(path, "control/dialect/telnyx/"),
+        words: &["dialect::twilio", "dialect::signalwire", "super::super::twilio"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+    Rule {
+        says: "no dialect imports another",
+        about: |path| below(path, "control/dialect/signalwire/"),
+        words: &["dialect::twilio", "dialect::telnyx"],
+        anywhere: false,
+        except: &[],
+        tests_too: true,
+    },
+];
+
+/// The media engine's shell: threads, sockets, files.
+const MEDIA_SHELL: [&str; 6] =
+    ["media/worker.rs", "media/ports.rs", "media/handle.rs", "media/writer.rs", "media/wav.rs", "media/mp3.rs"];
+
+/// Files of a dialect that turn bytes into our types or ours into bytes.
+const TRANSLATORS: [&str; 8] = ["webhook", "reply", "stream", "seal", "sign", "id", "sid", "format"];
+
+/// Arrows between crates, by manifest.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("call/Cargo.toml", &[]),
+    ("sip/Cargo.toml", &[]),
+    ("media/Cargo.toml", &[]),
+    ("control/Cargo.toml", &["tandem-call", "tandem-media", "tandem-sip"]),
+    ("config/Cargo.toml", &["tandem-control", "tandem-media", "tandem-sip"]),
+];
+
+/// A longer file is a question, never an error.
+const LONG_FILE: usize = 700;
+
+#[test]
+fn every_source_keeps_to_its_layer() {
+    let mut broken = Vec::new();
+    let sources = sources();
+    assert!(sources.len() > 50, "only {} sources found: is the scan still looking in the right place?", sources.len());
+    for (path, text) in &sources {
+        broken.extend(violations(path, text));
+        let lines = text.lines().count();
+        if lines > LONG_FILE {
+            println!("advice: {path} has {lines} lines; is it two ideas?");
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    let sources = sources();
+    for rule in RULES {
+        for (path, _) in rule.except {
+            let Some((_, text)) = sources.iter().find(|(source, _)| source == path) else { continue };
+            assert!(
+                !found(rule, path, text).is_empty(),
+                "{path} keeps to {:?} by now: take it off the list",
+                rule.says
+            );
+        }
+    }
+}
+
+#[test]
+fn manifests_have_no_other_arrows() {
+    for (manifest, allowed) in ARROWS {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        for line in text.lines().filter(|line| line.starts_with("tandem-")) {
+            let name = line.split([' ', '=', '.']).next().unwrap_or_default();
+            let own = name.strip_prefix("tandem-").is_some_and(|area| manifest.starts_with(area));
+            assert!(own || allowed.contains(&name), "{manifest} depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_rule_is_found() {
+    let broken = [
+        ("sip/dialog.rs", "use tandem_media::Plan;"),
+        ("media/rtp/mod.rs", "fn f() { tandem_sip::x() }"),
+        ("sip/transaction.rs", "let now = std::time::Instant::now();"),
+        ("media/engine.rs", "use tokio::sync::mpsc;"),
+        ("call/leg.rs", "let id = rand::rng().random();"),
+        ("call/leg.rs", "const NAME: &str = \"Twilio\";"),
+        ("control/call_task.rs", "fn is_telnyx() {}"),
+        ("control/registry.rs", "sqlx::query(\"SELECT 1\")"),
+        ("sip/endpoint.rs", "use sipx_sip::Message;"),
+        ("control/dialect/twilio/reply.rs", "use crate::dialect::telnyx::id;"),
+        ("control/dialect/telnyx/webhook.rs", "use crate::registry::Calls;"),
+        ("control/dialect/telnyx/rest/dial.rs", "tokio::spawn(async {});"),
+        ("control/speech.rs", "use tandem_config::Config;"),
+    ];
+    for (path, text) in broken {
+        assert!(!violations(path, text).is_empty(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn comments_tests_and_the_right_places_are_no_violation() {
+    let fine = [
+        ("call/leg.rs", "/// Twilio calls it a Call. // not telnyx\nlet url = \"http://x\";"),
+        ("call/leg.rs", "/* as Twilio\n does */ struct Leg;"),
+        ("sip/dialog.rs", "struct D;\n#[cfg(test)]\nmod tests {\n    fn f() { let now = Instant::now(); }\n}"),
+        ("sip/testing.rs", "let start = Instant::now();"),
+        ("sip/transport/udp.rs", "use tokio::net::UdpSocket;"),
+        ("media/worker.rs", "use rustix::event::epoll;"),
+        ("sip/message.rs", "use sipx_sip::Message;"),
+        ("control/store/calls.rs", "sqlx::query(\"SELECT 1\")"),
+        ("control/dialect/telnyx/rest/dial.rs", "use crate::registry::Calls;"),
+        ("control/account.rs", "struct TwilioCredentials;"),
+        ("call/call.rs", "fn my_tokio_like() {}"),
+    ];
+    for (path, text) in fine {
+        assert_eq!(violations(path, text), Vec::<String>::new(), "{path}");
+    }
+}
+
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let rules = RULES.iter().filter(|rule| rule.except.iter().all(|(exception, _)| *exception != path));
+    rules.flat_map(|rule| found(rule, path, text)).collect()
+}
+
+fn found(rule: &Rule, path: &str, text: &str) -> Vec<String> {
+    if !(rule.about)(path) || (!rule.tests_too && is_test_file(path)) {
+        return Vec::new();
+    }
+    let mut broken = Vec::new();
+    for (number, line) in code_lines(text, rule.tests_too) {
+        for word in rule.words {
+            let hit = if rule.anywhere { line.to_lowercase().contains(word) } else { contains_word(&line, word) };
+            if hit {
+                broken.push(format!("{path}:{number}: {word}: {}", rule.says));
+            }
+        }
+    }
+    broken
+}
+
+/// The lines with their numbers and without comments; without the test modules at the end unless `tests_too`.
+fn code_lines(text: &str, tests_too: bool) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut in_comment = false;
+    let mut after_cfg_test = false;
+    for (index, line) in text.lines().enumerate() {
+        let mut code = String::new();
+        let mut rest = line;
+        loop {
+            if in_comment {
+                let Some((_, after)) = rest.split_once("*/") else { break };
+                (in_comment, rest) = (false, after);
+            }
+            let (line_comment, block_comment) = (comment_start(rest), rest.find("/*"));
+            match (line_comment, block_comment) {
+                (Some(at), block) if block.is_none_or(|block| at < block) => {
+                    code.push_str(&rest[..at]);
+                    break;
+                }
+                (_, Some(at)) => {
+                    code.push_str(&rest[..at]);
+                    (in_comment, rest) = (true, &rest[at + 2..]);
+                }
+                _ => {
+                    code.push_str(rest);
+                    break;
+                }
+            }
+        }
+        if !tests_too && after_cfg_test && code.trim_start().starts_with("mod ") && code.contains('{') {
+            break;
+        }
+        after_cfg_test = code.trim() == "#[cfg(test)]";
+        lines.push((index + 1, code));
+    }
+    lines
+}
+
+/// Where `//` begins a comment: not behind a colon, as in a URL.
+fn comment_start(line: &str) -> Option<usize> {
+    line.match_indices("//").map(|(at, _)| at).find(|at| !line[..*at].ends_with(':'))
+}
+
+fn contains_word(line: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(part) && !line[at + word.len()..].starts_with(part))
+}
+
+fn is_test_file(path: &str) -> bool {
+    let stem = file_stem(path);
+    ["/tests/", "/examples/", "/benches/"].iter().any(|folder| path.contains(folder))
+        || ["tests", "testing", "fixture", "fuzz"].contains(&stem)
+        || stem.ends_with("_tests")
+}
+
+fn below(path: &str, folder: &str) -> bool {
+    path.starts_with(folder)
+}
+
+fn file_stem(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).unwrap_or_default()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust source of the workspace but this one.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for area in ["call", "sip", "media", "control", "config", "src", "tests", "examples", "benches"] {
+        collect(&root(), Path::new(area), &mut found);
+    }
+    found.retain(|(path, _)| path != "tests/layering.rs");
+    found
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
+    let Ok(entries) = fs::read_dir(root.join(folder)) else { return };
+    for entry in entries.flatten() {
+        let path = folder.join(entry.file_name());
+        if entry.path().is_dir() {
+            if path.file_name().is_none_or(|name| name != "node_modules" && name != "target") {
+                collect(root, &path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            found.push((path.to_string_lossy().replace('\\', "/"), text));
+        }
+    }
+}
