@@ -137,7 +137,6 @@ const RULES: &[Rule] = &[
             ("control/config.rs", "the configuration's words for providers are listed there"),
             ("control/lib.rs", "the features that switch dialects on bear their names"),
             ("control/server.rs", "the one place that puts the dialects' routes together"),
-            ("control/notify.rs", "the one place that lists the dialects"),
             ("control/routing.rs", "turns the configuration's word for a provider into a route"),
         ],
         tests_too: false,
