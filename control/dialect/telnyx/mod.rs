@@ -16,6 +16,8 @@ mod webhook;
 #[cfg(test)]
 mod fixture;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
@@ -25,7 +27,7 @@ use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
 use url::Url;
 
-use super::{Body, Context, Dialect, Notice, SealInput, Sealed, StreamWire};
+use super::{Body, Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::account::Account;
 
 /// Name of the dialect in configuration, calls and records.
@@ -62,6 +64,17 @@ impl Dialect for Telnyx {
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
         webhook::seal(account, notice)
+    }
+
+    /// Telnyx wants an answer within 2 s, and asks again after 408, 429, 5xx and silence, then at the failover URL. A redirect
+    /// is a failure.
+    fn patience(&self) -> Patience {
+        Patience {
+            connect: Duration::from_secs(2),
+            total: Duration::from_secs(2),
+            retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
+            statuses: vec![(408, 408), (429, 429), (500, 599)],
+        }
     }
 
     /// 10007, "unexpected error": Telnyx numbers no document failures.
