@@ -8,17 +8,20 @@ use crate::decode::nearest;
 use crate::document::Document;
 use crate::error::Fault;
 
-/// Adds everything that is wrong with `config` to `faults`. A key that has a fault already gets no second one.
-pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault>) {
-    let mut report = Report { document, faults };
+/// Adds everything that is wrong with `config` to `faults`; a key that has a fault already gets no second one. Answers with
+/// notes: what is right and has no effect yet.
+pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault>) -> Vec<Fault> {
+    let mut report = Report { document, faults, notes: Vec::new() };
     surfaces::check(config, &mut report);
     resources::check(config, &mut report);
+    report.notes
 }
 
 /// Collects faults at paths.
 struct Report<'a> {
     document: &'a Document,
     faults: &'a mut Vec<Fault>,
+    notes: Vec<Fault>,
 }
 
 impl Report<'_> {
@@ -27,6 +30,11 @@ impl Report<'_> {
         if !self.is_faulty(&path) {
             self.faults.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
         }
+    }
+
+    fn note(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let path = path.into();
+        self.notes.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
     }
 
     /// Whether the key, or what it is part of, has a fault.

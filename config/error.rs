@@ -24,22 +24,8 @@ impl Errors {
 impl fmt::Display for Errors {
     /// A line a fault: `tandem.toml:12: trunks[0].account: there is no account "acm"; did you mean "acme"?`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.as_deref().unwrap_or("the defaults");
-        for (index, fault) in self.faults.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            match &fault.origin {
-                Origin::Line(line) => write!(f, "{file}:{line}: ")?,
-                Origin::Variable(name) => write!(f, "{name}: ")?,
-                Origin::Whole => write!(f, "{file}: ")?,
-            }
-            if !fault.path.is_empty() {
-                write!(f, "{}: ", fault.path)?;
-            }
-            f.write_str(&fault.message)?;
-        }
-        Ok(())
+        let lines: Vec<String> = self.faults.iter().map(|fault| fault.line(self.file.as_deref())).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 
@@ -57,6 +43,18 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// One line: where, which key, what. `file` is what the configuration was read from.
+    pub(crate) fn line(&self, file: Option<&str>) -> String {
+        let file = file.unwrap_or("the defaults");
+        let place = match &self.origin {
+            Origin::Line(line) => format!("{file}:{line}: "),
+            Origin::Variable(name) => format!("{name}: "),
+            Origin::Whole => format!("{file}: "),
+        };
+        let key = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
+        format!("{place}{key}{}", self.message)
+    }
+
     pub(crate) fn unreadable(reason: &str) -> Self {
         Self { origin: Origin::Whole, path: String::new(), message: format!("cannot be read: {reason}") }
     }

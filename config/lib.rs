@@ -65,6 +65,9 @@ pub struct Config {
     pub numbers: Vec<NumberConfig>,
     /// `[[endpoints]]`.
     pub endpoints: Vec<EndpointConfig>,
+    /// What is right and has no effect yet, a line each, for the operator to read.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 impl Default for Config {
@@ -84,6 +87,7 @@ impl Default for Config {
             applications: Vec::new(),
             numbers: Vec::new(),
             endpoints: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -101,16 +105,26 @@ impl Config {
                 .map_err(|error| Errors::new(file.clone(), vec![Fault::unreadable(&error.to_string())]))?,
             None => String::new(),
         };
-        Self::read(&text, environment).map_err(|faults| Errors::new(file, faults))
+        match Self::read(&text, environment) {
+            Ok((mut config, notes)) => {
+                config.notes = notes.iter().map(|note| note.line(file.as_deref())).collect();
+                Ok(config)
+            }
+            Err(faults) => Err(Errors::new(file, faults)),
+        }
     }
 
-    fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Fault>> {
+    /// The configuration and its notes, or its faults.
+    fn read(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut document = Document::parse(text)?;
         let mut faults = document.overlay(environment);
         let mut config = decode::decode(&mut document, &mut faults);
         config.place_in_data_dir(&document);
-        check::check(&config, &document, &mut faults);
-        if faults.is_empty() { Ok(config) } else { Err(faults) }
+        let notes = check::check(&config, &document, &mut faults);
+        if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
     }
 
     /// The database and the recordings move with `data_dir` unless they were placed themselves.

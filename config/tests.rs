@@ -1,11 +1,12 @@
 use super::*;
 
 fn read(text: &str) -> Result<Config, Vec<Fault>> {
-    Config::read(text, [])
+    Config::read(text, []).map(|(config, _)| config)
 }
 
 fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Fault>> {
     Config::read(text, variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        .map(|(config, _)| config)
 }
 
 /// The faults as `line path: message`.
@@ -175,7 +176,7 @@ fn each_mistake_is_named() {
         (trunk("uri = \"sip:h\"\ncodecs = [\"g729\"]"), "not one of \"pcmu\", \"pcma\""),
         (trunk("uri = \"sip:h\"\nmax_calls = 0"), "at least 1"),
         (trunk("uri = \"sip:h\"\nprefixes = [\"+a\"]"), "is not how a number begins"),
-        (trunk("uri = \"sip:h\"\nregister = true"), "not available yet"),
+        (trunk("uri = \"sip:h\"\nsrtp = \"required\""), "not available yet"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number(&format!("{voice}twiml = \"<Response/>\"")), "stands beside voice_url"),
@@ -197,6 +198,15 @@ fn each_mistake_is_named() {
         let found = faults(&text).join("\n");
         assert!(found.contains(expected), "{text}\nfound    {found}\nexpected {expected}");
     }
+}
+
+#[test]
+fn what_has_no_effect_yet_is_noted_and_no_error() {
+    let text = FULL.replace("prefixes = [\"+\"]", "prefixes = [\"+\"]\nmax_calls = 3\ncodecs = [\"PCMU\"]");
+    let (_, notes) = Config::read(&text, []).unwrap();
+    let paths: Vec<&str> = notes.iter().map(|note| note.path.as_str()).collect();
+    assert_eq!(paths, ["accounts[0].signalwire", "trunks[0].codecs", "trunks[0].max_calls", "endpoints"]);
+    assert_eq!(notes[2].line(Some("f")), "f:29: trunks[0].max_calls: has no effect yet");
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub struct TrunkConfig {
     /// Among equally long prefixes the lowest goes first. 0 to 65535, default 0.
     #[serde(default)]
     pub priority: u16,
-    /// Share among equal priorities, 1 to 65535, default 1.
+    /// Among equal priorities the highest goes first. 1 to 65535, default 1.
     #[serde(default = "one")]
     pub weight: u16,
     /// Digest user name that answers the peer's challenges.

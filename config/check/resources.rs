@@ -16,6 +16,9 @@ use crate::Config;
 /// Codecs that trunks may name.
 const CODECS: [&str; 2] = ["pcmu", "pcma"];
 
+/// Providers whose dialect is there.
+const SERVED: [&str; 2] = ["twilio", "telnyx"];
+
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
         accounts: config.accounts.iter().map(|account| &*account.name).collect(),
@@ -60,6 +63,7 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             }
         }
         if let Some(signalwire) = &account.signalwire {
+            report.note(format!("{path}.signalwire"), "has no effect yet");
             if !is_uuid(&signalwire.project_id) {
                 report.fault(format!("{path}.signalwire.project_id"), "is not a UUID");
             }
@@ -117,7 +121,7 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         report.fault(format!("{path}.from_domain"), "is not a host name or an address");
     }
     for (index, codec) in trunk.codecs.iter().enumerate() {
-        if !CODECS.contains(&&**codec) {
+        if !CODECS.iter().any(|known| codec.eq_ignore_ascii_case(known)) {
             let message = format!("{codec:?} is not one of \"{}\"", CODECS.join("\", \""));
             report.fault(format!("{path}.codecs[{index}]"), message);
         }
@@ -130,13 +134,19 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     for (key, _) in zeros.into_iter().filter(|(_, zero)| *zero) {
         report.fault(format!("{path}.{key}"), "0 would never let a call through; at least 1");
     }
+    if trunk.srtp == Srtp::Required {
+        report.fault(format!("{path}.srtp"), "\"required\" is not available yet: calls would not be encrypted");
+    }
     let later = [
         ("register", trunk.register),
-        ("srtp", trunk.srtp != Srtp::Off),
+        ("srtp", trunk.srtp == Srtp::Optional),
         ("options_interval", trunk.options_interval != 0),
+        ("codecs", !trunk.codecs.is_empty()),
+        ("max_calls", trunk.max_calls.is_some()),
+        ("max_cps", trunk.max_cps.is_some()),
     ];
     for (key, _) in later.into_iter().filter(|(_, asked)| *asked) {
-        report.fault(format!("{path}.{key}"), "is not available yet; leave it out");
+        report.note(format!("{path}.{key}"), "has no effect yet");
     }
 }
 
@@ -209,8 +219,8 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
         report.exists(key, "provider", provider, &PROVIDERS);
         return;
     }
-    if provider == "signalwire" {
-        report.fault(key, "\"signalwire\" is not available yet");
+    if !SERVED.contains(&provider) {
+        report.fault(key, format!("{provider:?} is not available yet; \"{}\" are", SERVED.join("\" and \"")));
         return;
     }
     let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
@@ -252,13 +262,12 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         Some(provider) => {
             check_provider(config, provider, &number.account, path, report);
             if &**provider == "telnyx" && number.application.is_none() && number.bridge.is_none() {
-                let message = "its applications command instead of answering with documents: name an application, or say \
-                               \"texml\"";
+                let message = "its applications command instead of answering with documents: name an application";
                 report.fault(format!("{path}.provider"), message);
             }
         }
         None if number.voice_url.is_some() => {
-            let message = "is missing: whose words does voice_url speak? \"twilio\" or \"texml\"";
+            let message = "is missing: whose words does voice_url speak? \"twilio\"";
             report.fault(format!("{path}.provider"), message);
         }
         None => {}
@@ -289,6 +298,9 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
 
 fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     let mut seen = HashSet::new();
+    if !config.endpoints.is_empty() {
+        report.note("endpoints", "nobody can register yet");
+    }
     for (index, endpoint) in config.endpoints.iter().enumerate() {
         let path = format!("endpoints[{index}]");
         report.exists(format!("{path}.account"), "account", &endpoint.account, &names.accounts);

@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
 /// Prints the errors to standard error, or one line of what the file sets up.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::load_config(Some(&arguments.config))?;
+    for note in &config.notes {
+        println!("note: {note}");
+    }
     println!(
         "{}: fine. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
         arguments.config.display(),

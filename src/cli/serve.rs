@@ -20,5 +20,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("info");
     let config = super::load_config(arguments.config.as_deref())?;
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
     super::block_on(tandem::app::run(config))?.map_err(Failure::Environment)
 }
