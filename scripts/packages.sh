@@ -52,6 +52,6 @@ case $missing in *postgresql*)
     ;;
 esac
 export DEBIAN_FRONTEND=noninteractive
-as_root apt-get update -qq
+as_root apt-get update -qq || echo "apt-get update failed; going on with the package lists that are there" >&2
 # shellcheck disable=SC2086 # one word a package
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
