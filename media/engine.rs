@@ -276,3 +276,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! Two legs on a virtual clock, with a link that can lose and reorder: the whole engine but for sockets and threads.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::command::{Command, SessionKey};
+use crate::engine::{Core, Flow, Network};
+use crate::event::{Event, EventSink, Full};
+use crate::rtp::Header;
+use crate::sdp::{Local, Negotiation};
+use crate::session::MediaSession;
+use crate::writer::Writer;
+
+/// One packet that left the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// Since the pair began.
+    pub(crate) at: Duration,
+    pub(crate) flow: Flow,
+    pub(crate) to: SocketAddr,
+    pub(crate) packet: Vec<u8>,
+}
+
+impl Sent {
+    pub(crate) fn header(&self) -> Header {
+        Header::parse(&self.packet).unwrap()
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.packet[self.header().payload]
+    }
+}
+
+/// What a leg's peer sends with, and what its owner has heard.
+pub(crate) struct Party {
+    pub(crate) key: SessionKey,
+    pub(crate) slot: usize,
+    pub(crate) address: SocketAddr,
+    pub(crate) negotiation: Negotiation,
+    told: Arc<Mutex<Told>>,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) payload_type: u8,
+}
+
+#[derive(Default)]
+struct Told {
+    now: Duration,
+    events: Vec<(Duration, Event)>,
+    full: bool,
+}
+
+#[derive(Default)]
+struct Wire {
+    now: Duration,
+    sent: Vec<(usize, Sent)>,
+    released: Vec<usize>,
+}
+
+impl Network for Wire {
+    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
+        self.sent.push((slot, Sent { at: self.now, flow, to, packet: packet.to_vec() }));
+    }
+
+    fn release(&mut self, slot: usize) {
+        self.released.push(slot);
+    }
+}
+
+/// See the module.
+pub(crate) struct MediaPair {
+    pub(crate) core: Core,
+    writer: Writer,
+    origin: Instant,
+    now: Duration,
+    wire: Wire,
+    pub(crate) a: Party,
+    pub(crate) b: Party,
+    /// On the link towards the engine: when due, for which slot, from where.
+    link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
+    recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
+    pub(crate) over: Vec<SessionKey>,
+}
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    A,
+    B,
+}
+
+impl MediaPair {
+    /// Two legs that have offered PCMU (A, 127.0.0.2:4000) and PCMA (B, 127.0.0.3:4000) with telephone-event 101.
+    pub(crate) fn new() -> MediaPair {
+        MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n")
+    }
+
+    /// The same, with A's m-line given.
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    pub(crate) fn with(a_media: &str) -> MediaPair {
+        let origin = Instant::now();
+        let (writer, handle) = Writer::new();
+        let recorded = Arc::new(Mutex::new(Vec::new()));
+        let done = Arc::clone(&recorded);
+        let mut core =
+            Core::new(origin, 0x1234_5678_0000_0000, handle, Arc::new(move |key, event| done.lock().unwrap().push((key, event))));
+        let b_media = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
+        let a = Party::new(&mut core, 1, "127.0.0.2", a_media);
+        let b = Party::new(&mut core, 2, "127.0.0.3", b_media);
+        MediaPair { core, writer, origin, now: Duration::ZERO, wire: Wire::default(), a, b, link: Vec::new(), recorded, over: Vec::new() }
+    }
+
+    fn party(&mut self, who: Who) -> &mut Party {
+        match who {
+            Who::A => &mut self.a,
+            Who::B => &mut self.b,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// A new offer from the peer.
+    pub(crate) fn offer(&mut self, who: Who, media: &str) {
+        let party = self.party(who);
+        let body = offer(party.address, media);
+        party.negotiation.answer(body.as_bytes()).unwrap();
+        let (key, plan) = (party.key, party.negotiation.plan().unwrap().clone());
+        assert!(self.core.apply(key, plan));
+    }
+
+    pub(crate) fn command(&mut self, who: Who, command: Command) {
+        let key = self.party(who).key;
+        let outcome = self.core.handle_command(key, command);
+        assert!(matches!(outcome, crate::engine::Outcome::Done), "{outcome:?}");
+    }
+
+    pub(crate) fn bridge(&mut self) {
+        let with = self.b.key;
+        self.command(Who::A, Command::Bridge { with });
+    }
+
+    pub(crate) fn close(&mut self, who: Who) {
+        let key = self.party(who).key;
+        self.core.close(self.origin + self.now, key, &mut self.wire);
+    }
+
+    /// The peer sends the next 20 ms of audio, which takes `delay` on the link.
+    pub(crate) fn say(&mut self, who: Who, octet: u8, delay: Duration) {
+        let party = self.party(who);
+        let packet = party.next(party.payload_type, &[octet; 160]);
+        party.timestamp = party.timestamp.wrapping_add(160);
+        self.send(who, Flow::Rtp, packet, delay);
+    }
+
+    /// The peer's next packet is lost.
+    pub(crate) fn lose(&mut self, who: Who) {
+        let party = self.party(who);
+        party.sequence = party.sequence.wrapping_add(1);
+        party.timestamp = party.timestamp.wrapping_add(160);
+    }
+
+    /// Any datagram from the peer's own address.
+    pub(crate) fn send(&mut self, who: Who, flow: Flow, packet: Vec<u8>, delay: Duration) {
+        let address = self.party(who).address;
+        self.send_from(who, flow, address, packet, delay);
+    }
+
+    pub(crate) fn send_from(&mut self, who: Who, flow: Flow, from: SocketAddr, packet: Vec<u8>, delay: Duration) {
+        let slot = self.party(who).slot;
+        let due = self.now + delay;
+        self.link.push((due, slot, flow, from, packet));
+    }
+
+    /// Both peers talk for so many frames, each with its own octet.
+    pub(crate) fn talk(&mut self, frames: usize, a: u8, b: u8) {
+        for _ in 0..frames {
+            self.say(Who::A, a, Duration::ZERO);
+            self.say(Who::B, b, Duration::ZERO);
+            self.advance(20);
+        }
+    }
+
+    /// Moves the clock, a millisecond at a time.
+    pub(crate) fn advance(&mut self, milliseconds: u64) {
+        for _ in 0..milliseconds {
+            self.now += Duration::from_millis(1);
+            let instant = self.origin + self.now;
+            self.wire.now = self.now;
+            self.a.told.lock().unwrap().now = self.now;
+            self.b.told.lock().unwrap().now = self.now;
+            let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
+            self.link = later;
+            for (_, slot, flow, from, mut packet) in due {
+                if !self.wire.released.contains(&slot) {
+                    self.core.handle_packet(instant, slot, flow, from, &mut packet, &mut self.wire);
+                }
+            }
+            let over = &mut self.over;
+            self.core.handle_tick(instant, &mut self.wire, |key| over.push(key));
+            self.writer.step();
+            let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
+            for (key, event) in recorded {
+                self.core.handle_recorded(key, event);
+            }
+        }
+    }
+
+    /// RTP that left for the peer since the last call.
+    pub(crate) fn heard(&mut self, who: Who) -> Vec<Sent> {
+        self.took(who, Flow::Rtp)
+    }
+
+    pub(crate) fn reports(&mut self, who: Who) -> Vec<Sent> {
+        self.took(who, Flow::Rtcp)
+    }
+
+    fn took(&mut self, who: Who, flow: Flow) -> Vec<Sent> {
+        let slot = self.party(who).slot;
+        let (ours, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.wire.sent).into_iter().partition(|(to, sent)| *to == slot && sent.flow == flow);
+        self.wire.sent = rest;
+        ours.into_iter().map(|(_, sent)| sent).collect()
+    }
+
+    /// What the leg's owner was told since the last call, and when.
+    pub(crate) fn events(&mut self, who: Who) -> Vec<(Duration, Event)> {
+        std::mem::take(&mut self.party(who).told.lock().unwrap().events)
+    }
+
+    /// Makes the leg's sink refuse, or take again.
+    pub(crate) fn set_full(&mut self, who: Who, full: bool) {
+        self.party(who).told.lock().unwrap().full = full;
+    }
+}
+
+impl Party {
+    fn new(core: &mut Core, key: u128, address: &str, media: &str) -> Party {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let teller = Arc::clone(&told);
+        let sink: EventSink = Arc::new(move |_, event| {
+            let mut told = teller.lock().unwrap();
+            if told.full {
+                return Err(Full);
+            }
+            let now = told.now;
+            told.events.push((now, event));
+            Ok(())
+        });
+        let slot = core.insert(MediaSession::new(SessionKey(key), key as u64, sink, true));
+        let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
+        let mut negotiation = Negotiation::new(local);
+        let address = SocketAddr::new(address.parse().unwrap(), 4_000);
+        negotiation.answer(offer(address, media).as_bytes()).unwrap();
+        let plan = negotiation.plan().unwrap().clone();
+        let payload_type = plan.payload_type;
+        assert!(core.apply(SessionKey(key), plan));
+        Party { key: SessionKey(key), slot, address, negotiation, told, sequence: 65_500, timestamp: u32::MAX - 2_000, payload_type }
+    }
+
+    /// A packet at the peer's present sequence and timestamp.
+    pub(crate) fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+        let header = Header {
+            marker: false,
+            payload_type,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: 0xAA,
+            payload: 12..12 + payload.len(),
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut packet = vec![0; 12];
+        header.write(&mut packet);
+        packet.extend(payload);
+        packet
+    }
+}
+
+fn offer(address: SocketAddr, media: &str) -> String {
+    let ip = address.ip();
+    format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{media}")
+}
+
+/// A file of this test process, removed when dropped.
+pub(crate) struct TestFile(pub(crate) PathBuf);
+
+impl TestFile {
+    pub(crate) fn new(name: &str) -> TestFile {
+        TestFile(std::env::temp_dir().join(format!("tandem-media-{}-{name}.wav", std::process::id())))
+    }
+
+    pub(crate) fn samples(&self) -> Vec<i16> {
+        hound::WavReader::open(&self.0).unwrap().into_samples().map(Result::unwrap).collect()
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,689 @@
+//! The engine's behaviour, whole, on a virtual clock.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::command::{Channels, OpId, RecordSpec, Tracks};
+use crate::event::{FinishReason, RecordingReason};
+use crate::rtp::rtcp::{self, Said};
+use crate::testing::{MediaPair, Sent, TestFile, Who};
+use crate::{Audio, Codec, TapCodec, Tone, repair_wav, source, tap};
+
+const NOW: Duration = Duration::ZERO;
+
+fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn tone(frames: usize) -> Arc<Audio> {
+    Arc::new(Audio::new(vec![8_031; frames * 160]))
+}
+
+fn play(op: u64, frames: usize) -> Command {
+    Command::Play { op: OpId(op), audio: tone(frames), loops: NonZeroU32::new(1) }
+}
+
+fn spec(file: &TestFile, channels: Channels, track: Tracks) -> RecordSpec {
+    RecordSpec { path: file.0.clone(), channels, track, max_length: None, silence_timeout: None, trim: false }
+}
+
+fn is_loud(sent: &Sent) -> bool {
+    sent.payload().iter().any(|octet| *octet != 0xFF && *octet != 0xD5)
+}
+
+/// Sequence numbers without a gap, timestamps that never go back.
+fn assert_one_line(sent: &[Sent]) {
+    for pair in sent.windows(2) {
+        let (before, after) = (pair[0].header(), pair[1].header());
+        assert_eq!(after.sequence, before.sequence.wrapping_add(1));
+        assert_eq!(after.ssrc, before.ssrc);
+        assert!(after.timestamp.wrapping_sub(before.timestamp) < 0x8000_0000, "timestamps go back");
+    }
+}
+
+fn finished(op: u64, reason: FinishReason) -> Event {
+    Event::Finished { op: OpId(op), reason }
+}
+
+#[test]
+fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.advance(100);
+    pair.heard(Who::A);
+    pair.heard(Who::B);
+    pair.talk(50, 0x10, 0x20);
+    let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+    let (a_loud, b_loud): (Vec<&Sent>, Vec<&Sent>) =
+        (a.iter().filter(|sent| is_loud(sent)).collect(), b.iter().filter(|sent| is_loud(sent)).collect());
+    assert_eq!((a_loud.len(), b_loud.len()), (50, 50));
+    // Once the other side's packets flow, none of our silence is mixed in.
+    assert!(a.len() <= 51 && b.len() <= 51, "{} {}", a.len(), b.len());
+    assert_one_line(&a);
+    assert_one_line(&b);
+    assert!(a_loud.iter().all(|sent| sent.header().payload_type == 0 && sent.payload() == [crate::codec::g711::ALAW_TO_ULAW[0x20]; 160]));
+    assert!(b_loud.iter().all(|sent| sent.header().payload_type == 8 && sent.payload() == [crate::codec::g711::ULAW_TO_ALAW[0x10]; 160]));
+    assert!(b_loud[0].header().marker && !b_loud[1].header().marker);
+    assert_eq!(b_loud[0].to, pair.b.address);
+}
+
+#[test]
+fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.talk(2, 0x10, 0x20);
+    pair.heard(Who::B);
+    pair.lose(Who::A);
+    pair.say(Who::A, 0x11, milliseconds(30));
+    pair.say(Who::A, 0x12, NOW);
+    pair.advance(60);
+    let heard = pair.heard(Who::B);
+    let sequences: Vec<u16> = heard.iter().map(|sent| sent.header().sequence.wrapping_sub(heard[0].header().sequence)).collect();
+    assert_eq!(sequences, [0, u16::MAX]);
+    pair.close(Who::A);
+    pair.advance(40);
+    let events = pair.events(Who::A);
+    let Some((_, Event::Closed { stats })) = events.last() else { panic!("{events:?}") };
+    assert_eq!((stats.lost, stats.packets_in), (1, 4));
+}
+
+#[test]
+fn csrcs_extensions_and_padding_end_at_the_bridge() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    let mut packet = vec![0xB1, 0, 0, 7, 0, 0, 0, 160, 1, 2, 3, 4, 9, 9, 9, 9, 0xBE, 0xDE, 0, 1, 5, 5, 5, 5];
+    packet.extend([0x10; 160]);
+    packet.extend([0, 0, 0, 4]);
+    pair.send(Who::A, Flow::Rtp, packet, NOW);
+    pair.advance(4);
+    let heard: Vec<Sent> = pair.heard(Who::B).into_iter().filter(is_loud).collect();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0].packet.len(), 172);
+    assert_eq!(heard[0].packet[0], 0x80);
+}
+
+#[test]
+fn a_leg_hears_one_line_of_rtp_through_silence_and_prompts() {
+    let mut pair = MediaPair::new();
+    pair.advance(200);
+    pair.command(Who::A, play(1, 10));
+    pair.advance(400);
+    pair.command(Who::A, play(2, 5));
+    pair.advance(400);
+    let heard = pair.heard(Who::A);
+    assert_eq!(heard.len(), 50);
+    assert_one_line(&heard);
+    for place in heard.windows(2) {
+        assert_eq!(place[1].header().timestamp, place[0].header().timestamp.wrapping_add(160));
+        assert_eq!(place[1].at - place[0].at, milliseconds(20));
+    }
+    assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 15);
+    assert!(heard[0].header().marker);
+    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(events, [finished(1, FinishReason::Completed), finished(2, FinishReason::Completed)]);
+}
+
+#[test]
+fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
+    let mut pair = MediaPair::new();
+    pair.command(Who::A, play(1, 3));
+    pair.advance(200);
+    let last = pair.heard(Who::A).iter().filter(|sent| is_loud(sent)).last().unwrap().at;
+    let (at, event) = pair.events(Who::A).remove(0);
+    assert_eq!(event, finished(1, FinishReason::Completed));
+    assert_eq!(at, last + milliseconds(20));
+}
+
+#[test]
+fn a_new_prompt_replaces_the_old_and_stop_ends_it_within_a_frame() {
+    let mut pair = MediaPair::new();
+    let forever = Command::Play { op: OpId(1), audio: tone(1), loops: None };
+    pair.command(Who::A, forever);
+    pair.advance(1_000);
+    pair.command(Who::A, Command::Tone { op: OpId(2), tone: Tone::Ringback(crate::Country::Us) });
+    pair.advance(100);
+    pair.heard(Who::A);
+    pair.command(Who::A, Command::Stop { op: OpId(1) });
+    pair.command(Who::A, Command::Stop { op: OpId(2) });
+    pair.advance(100);
+    assert!(pair.heard(Who::A).iter().all(|sent| !is_loud(sent)));
+    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(events, [finished(1, FinishReason::Stopped), finished(2, FinishReason::Stopped)]);
+}
+
+#[test]
+fn a_peer_that_wants_40_ms_gets_packets_of_40_ms() {
+    let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\na=ptime:40\r\n");
+    pair.command(Who::A, play(1, 4));
+    pair.advance(400);
+    let heard = pair.heard(Who::A);
+    assert_eq!(heard.len(), 10);
+    assert!(heard.iter().all(|sent| sent.payload().len() == 320));
+    assert_one_line(&heard);
+    assert_eq!(heard[1].header().timestamp.wrapping_sub(heard[0].header().timestamp), 320);
+}
+
+#[test]
+fn on_hold_nothing_is_sent_and_the_prompt_goes_on_unheard() {
+    let mut pair = MediaPair::new();
+    pair.command(Who::A, play(1, 20));
+    pair.advance(100);
+    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");
+    pair.heard(Who::A);
+    pair.advance(200);
+    assert!(pair.heard(Who::A).is_empty());
+    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\n");
+    pair.advance(200);
+    let heard = pair.heard(Who::A);
+    assert_eq!(heard.len(), 10);
+    assert!(heard[0].header().marker);
+    assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 5);
+}
+
+#[test]
+fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despite_loss() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.talk(2, 0x10, 0x20);
+    pair.heard(Who::B);
+    for (press, event) in [1u8, 1, 11].into_iter().enumerate() {
+        for part in 0..8u16 {
+            let end = part >= 5;
+            let [high, low] = (160 * part.min(5) + 160).to_be_bytes();
+            let mut packet = pair.a.next(101, &[event, if end { 0x8A } else { 0x0A }, high, low]);
+            if part == 0 {
+                packet[1] |= 0x80;
+            }
+            // Of each press another part is lost, of the second all but the last end.
+            if part as usize != press && !(press == 1 && part < 7) {
+                pair.send(Who::A, Flow::Rtp, packet, NOW);
+            }
+            pair.advance(20);
+        }
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(1_600);
+    }
+    let keys: Vec<char> = pair
+        .events(Who::A)
+        .iter()
+        .filter_map(|(_, event)| if let Event::Dtmf { digit, .. } = event { Some(*digit) } else { None })
+        .collect();
+    assert_eq!(keys, ['1', '1', '#']);
+    let heard = pair.heard(Who::B);
+    assert_eq!(heard.len(), 7 + 1 + 7);
+    assert!(heard.iter().all(|sent| sent.header().payload_type == 96 && sent.payload().len() == 4));
+}
+
+#[test]
+fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
+    let mut pair = MediaPair::new();
+    pair.advance(100);
+    pair.heard(Who::A);
+    let digits = "19#".to_owned();
+    pair.command(Who::A, Command::SendDigits { op: OpId(1), digits, duration_ms: 100 });
+    pair.advance(1_000);
+    let heard = pair.heard(Who::A);
+    for pair in heard.windows(2) {
+        assert_eq!(pair[1].header().sequence, pair[0].header().sequence.wrapping_add(1));
+    }
+    let mut detector = crate::rtp::dtmf::Detector::default();
+    let events: Vec<&Sent> = heard.iter().filter(|sent| sent.header().payload_type == 101).collect();
+    let keys: Vec<char> =
+        events.iter().filter_map(|sent| detector.handle(&sent.header(), sent.payload())).map(|(key, _)| key).collect();
+    assert_eq!(keys, ['1', '9', '#']);
+    assert_eq!(events.iter().filter(|sent| sent.header().marker).count(), 3);
+    assert_eq!(events.iter().filter(|sent| sent.payload()[1] & 0x80 != 0).count(), 9);
+    assert_eq!(pair.events(Who::A).pop().unwrap().1, finished(1, FinishReason::Completed));
+    // Audio goes on where the clock is, marked as a new talkspurt.
+    let after = heard.iter().rev().take_while(|sent| sent.header().payload_type == 0).last().unwrap();
+    assert!(after.header().marker);
+}
+
+#[test]
+fn without_telephone_events_digits_are_tones() {
+    let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\n");
+    pair.command(Who::A, Command::SendDigits { op: OpId(1), digits: "5".to_owned(), duration_ms: 100 });
+    pair.advance(500);
+    let heard = pair.heard(Who::A);
+    assert!(heard.iter().all(|sent| sent.header().payload_type == 0));
+    assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 5);
+}
+
+#[test]
+fn echo_sends_the_peer_its_own_words() {
+    let mut pair = MediaPair::new();
+    pair.command(Who::A, Command::Echo(true));
+    pair.talk(10, 0x33, 0xD5);
+    let heard: Vec<Sent> = pair.heard(Who::A).into_iter().filter(is_loud).collect();
+    assert_eq!(heard.len(), 10);
+    assert!(heard.iter().all(|sent| sent.payload() == [0x33; 160]));
+}
+
+#[test]
+fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.command(Who::A, Command::Mute { inbound: true });
+    pair.talk(5, 0x10, 0x20);
+    let press = pair.a.next(101, &[5, 10, 0, 160]);
+    pair.send(Who::A, Flow::Rtp, press, NOW);
+    pair.advance(20);
+    assert!(pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
+    assert!(pair.events(Who::A).iter().any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20 }));
+}
+
+#[test]
+fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
+    let mut pair = MediaPair::new();
+    pair.command(Who::A, Command::Echo(true));
+    let nat: SocketAddr = "127.0.0.2:9999".parse().unwrap();
+    let stranger: SocketAddr = "127.0.0.66:4000".parse().unwrap();
+    let say = |pair: &mut MediaPair, from, octet| {
+        pair.heard(Who::A);
+        let packet = pair.a.next(0, &[octet; 160]);
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        pair.send_from(Who::A, Flow::Rtp, from, packet, NOW);
+        pair.advance(20);
+        pair.heard(Who::A).into_iter().filter(is_loud).map(|sent| sent.to).collect::<Vec<_>>()
+    };
+    assert_eq!(say(&mut pair, nat, 0x10), [nat]);
+    assert!(say(&mut pair, stranger, 0x11).is_empty());
+    assert_eq!(say(&mut pair, nat, 0x10), [nat]);
+    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n");
+    assert!(say(&mut pair, stranger, 0x11).is_empty(), "the same plan again opens nothing");
+    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\n");
+    assert_eq!(say(&mut pair, stranger, 0x11), [stranger]);
+    let counts = pair.core.counts;
+    assert_eq!(counts.dropped, 2);
+}
+
+#[test]
+fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    for packet in [vec![], vec![0x80], vec![0xFF; 200], vec![0; 12], [&[0x80, 18][..], &[0; 30]].concat(), vec![0x80, 200, 0, 90]] {
+        pair.send(Who::A, Flow::Rtp, packet.clone(), NOW);
+        pair.send(Who::A, Flow::Rtcp, packet, NOW);
+    }
+    pair.advance(20);
+    assert!(pair.core.counts.malformed >= 8, "{:?}", pair.core.counts);
+    assert_eq!(pair.core.counts.relayed, 0);
+    assert!(pair.events(Who::A).is_empty());
+    pair.talk(1, 0x10, 0x20);
+    assert_eq!(pair.core.counts.relayed, 2);
+}
+
+#[test]
+fn reports_go_out_every_five_seconds_and_tell_loss_and_round_trip() {
+    let mut pair = MediaPair::new();
+    pair.talk(100, 0x10, 0x20);
+    pair.lose(Who::A);
+    pair.talk(200, 0x10, 0x20);
+    let reports = pair.reports(Who::A);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
+    let mut said = Vec::new();
+    assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
+    let [Said::SenderReport { ssrc, ntp_middle }, Said::About(block)] = said[..] else { panic!("{said:?}") };
+    assert_eq!(block.cumulative_lost, 1);
+    // The peer answers a second later, having held it for 900 ms: a round trip of 100 ms.
+    let elapsed = pair.now() - reports[0].at;
+    pair.advance(1_000 - elapsed.as_millis() as u64);
+    let block = crate::rtp::receiver::ReportBlock {
+        ssrc,
+        fraction_lost: 0,
+        cumulative_lost: 5,
+        highest_sequence: 0,
+        jitter: 0,
+        last_sr: ntp_middle,
+        delay_since_sr: 65_536 * 9 / 10,
+    };
+    let mut packet = [0; rtcp::LONGEST];
+    let length = rtcp::write_report(0xAA, None, Some(block), false, &mut packet);
+    pair.send(Who::A, Flow::Rtcp, packet[..length].to_vec(), NOW);
+    pair.advance(1);
+    pair.close(Who::A);
+    pair.advance(40);
+    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+    assert!((stats.round_trip_ms.unwrap() - 100.0).abs() < 3.0, "{stats:?}");
+    assert_eq!((stats.lost, stats.lost_by_peer), (1, 5));
+    assert!(stats.mos.unwrap() > 4.0);
+}
+
+#[test]
+fn a_dual_recording_is_aligned_with_the_call_and_holes_are_silence() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("dual");
+    pair.talk(5, 0xFF, 0xD5);
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    let start = pair.now();
+    pair.talk(25, 0xFF, 0xD5);
+    // At 500 ms the peer speaks and hears; two packets are lost, two swap.
+    pair.command(Who::A, play(2, 10));
+    for frame in 0..10u64 {
+        match frame {
+            3 | 4 => pair.lose(Who::A),
+            6 => pair.say(Who::A, 0x10, milliseconds(25)),
+            _ => pair.say(Who::A, 0x10, NOW),
+        }
+        pair.advance(20);
+    }
+    pair.talk(15, 0xFF, 0xD5);
+    let length = pair.now() - start;
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let events = pair.events(Who::A);
+    let Some(Event::RecordingFinished { duration, reason, bytes, .. }) = events.iter().map(|(_, event)| event).find(|event| matches!(event, Event::RecordingFinished { .. })) else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*reason, RecordingReason::Stopped);
+    assert!(duration.abs_diff(length) <= milliseconds(20), "{duration:?} of {length:?}");
+    assert_eq!(std::fs::metadata(&file.0).unwrap().len(), *bytes);
+    let samples = file.samples();
+    let left: Vec<bool> = samples.chunks_exact(320).map(|frame| frame.iter().step_by(2).any(|sample| sample.abs() > 100)).collect();
+    let right: Vec<bool> = samples.chunks_exact(320).map(|frame| frame.iter().skip(1).step_by(2).any(|sample| sample.abs() > 100)).collect();
+    let first = left.iter().position(|loud| *loud).unwrap();
+    assert!((24..=26).contains(&first), "{first}");
+    let holes: Vec<bool> = left[first..first + 10].to_vec();
+    assert_eq!(holes, [true, true, true, false, false, true, true, true, true, true]);
+    let first = right.iter().position(|loud| *loud).unwrap();
+    assert!((24..=26).contains(&first), "{first}");
+    assert_eq!(right.iter().filter(|loud| **loud).count(), 10);
+}
+
+#[test]
+fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("mono");
+    pair.bridge();
+    pair.talk(5, 0xFF, 0xD5);
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Both) });
+    pair.talk(20, 0x10, 0x20 ^ 0x55);
+    pair.close(Who::A);
+    pair.advance(40);
+    let samples = file.samples();
+    assert!(samples.len().abs_diff(20 * 160) <= 160, "{}", samples.len());
+    let (a, b) = (crate::codec::g711::ULAW_TO_LINEAR[0x10], {
+        let ulaw = crate::codec::g711::ALAW_TO_ULAW[0x20 ^ 0x55];
+        crate::codec::g711::ULAW_TO_LINEAR[usize::from(ulaw)]
+    });
+    let mixed = a.saturating_add(b);
+    assert!(samples.iter().filter(|sample| **sample == mixed).count() >= 18 * 160, "{mixed}");
+    // The file is whole before the session says that it has ended.
+    let order: Vec<bool> = pair
+        .events(Who::A)
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::RecordingFinished { .. } | Event::Closed { .. }))
+        .map(|(_, event)| matches!(event, Event::Closed { .. }))
+        .collect();
+    assert_eq!(order, [false, true]);
+    assert_eq!(pair.over, [pair.a.key]);
+}
+
+fn recorded(pair: &mut MediaPair) -> (Duration, RecordingReason, Duration) {
+    let events = pair.events(Who::A);
+    events
+        .into_iter()
+        .find_map(|(at, event)| match event {
+            Event::RecordingFinished { reason, duration, .. } => Some((at, reason, duration)),
+            _ => None,
+        })
+        .expect("a finished recording")
+}
+
+#[test]
+fn a_recording_ends_at_its_length_to_the_frame() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("length");
+    let spec = RecordSpec { max_length: Some(milliseconds(500)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(50, 0x10, 0x20);
+    let (at, reason, duration) = recorded(&mut pair);
+    assert_eq!((reason, duration), (RecordingReason::MaxLength, milliseconds(500)));
+    assert!(at <= milliseconds(600), "{at:?}");
+    assert_eq!(file.samples().len(), 4_000);
+}
+
+#[test]
+fn silence_ends_a_recording_only_while_rtp_arrives() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("silence");
+    let spec = RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    // Two seconds without a packet: does not count.
+    pair.advance(2_000);
+    pair.talk(30, 0xFF, 0xD5);
+    pair.talk(1, 0x10, 0xD5);
+    let spoke = pair.now();
+    pair.talk(80, 0xFF, 0xD5);
+    let (at, reason, _) = recorded(&mut pair);
+    assert_eq!(reason, RecordingReason::Silence);
+    let after = at - spoke;
+    assert!((milliseconds(980)..milliseconds(1_120)).contains(&after), "{after:?}");
+}
+
+#[test]
+fn pauses_are_left_out_and_trimming_removes_silent_ends() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("trim");
+    let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(20, 0xFF, 0xD5);
+    pair.talk(10, 0x10, 0xD5);
+    pair.talk(10, 0xFF, 0xD5);
+    pair.command(Who::A, Command::PauseRecording { op: OpId(1) });
+    pair.talk(50, 0x10, 0xD5);
+    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.talk(10, 0x10, 0xD5);
+    pair.talk(20, 0xFF, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
+    let samples = file.samples();
+    assert!(samples[0].abs() > 100 && samples.last().unwrap().abs() > 100);
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_playable_and_repaired() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("cut");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.talk(100, 0x10, 0x20);
+    // As kill -9 leaves it, and half a sample more.
+    let cut = TestFile::new("cut-copy");
+    let mut octets = std::fs::read(&file.0).unwrap();
+    assert!(octets.len() as u64 >= 44 + (2_000 - 200) * 32, "{}", octets.len());
+    assert!(crate::read_wav(&octets).unwrap().duration() >= milliseconds(900));
+    octets.push(7);
+    std::fs::write(&cut.0, &octets).unwrap();
+    let duration = repair_wav(&cut.0).unwrap();
+    assert!(duration >= milliseconds(1_800), "{duration:?}");
+    assert_eq!(cut.samples().len() as u128, duration.as_millis() * 16);
+    std::fs::write(&cut.0, b"RIFF0000WAVEfmt something else that is no recording").unwrap();
+    assert!(repair_wav(&cut.0).is_err());
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_says_so() {
+    let mut pair = MediaPair::new();
+    let spec = RecordSpec { path: "/proc/nowhere/call.wav".into(), ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(5, 0x10, 0x20);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    assert!(matches!(recorded(&mut pair).1, RecordingReason::Error(_)));
+}
+
+#[test]
+fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
+    let mut pair = MediaPair::new();
+    let (sink, mut reader) = tap(1_000, TapCodec::Native);
+    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
+    pair.advance(100);
+    pair.talk(10, 0x10, 0xD5);
+    pair.advance(100);
+    let frames: Vec<_> = std::iter::from_fn(|| reader.pop()).collect();
+    let inbound: Vec<_> = frames.iter().filter(|frame| frame.track == crate::Track::Inbound).collect();
+    assert_eq!((frames.len(), inbound.len()), (40, 20));
+    for (place, frame) in inbound.iter().enumerate() {
+        assert_eq!((frame.timestamp_ms, frame.rtp_timestamp), (place as u64 * 20, place as u32 * 160));
+    }
+    let first = inbound.iter().position(|frame| frame.payload == [0x10; 160]).unwrap();
+    assert!((5..=7).contains(&first), "{first}");
+    assert_eq!(inbound.iter().filter(|frame| frame.payload == [0x10; 160]).count(), 10);
+    assert!(frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.payload == [0xFF; 160]));
+    pair.command(Who::A, Command::Untap { op: OpId(1) });
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(reader.poll_next(&mut context), std::task::Poll::Ready(None));
+}
+
+#[test]
+fn a_tap_that_is_not_read_drops_and_tells() {
+    let mut pair = MediaPair::new();
+    let (sink, reader) = tap(10, TapCodec::Pcmu);
+    pair.command(Who::A, Command::Tap { op: OpId(7), tracks: Tracks::Inbound, sink });
+    pair.advance(2_200);
+    assert_eq!(reader.dropped(), 100);
+    let told: Vec<u32> = pair
+        .events(Who::A)
+        .iter()
+        .filter_map(|(_, event)| if let Event::StreamOverflow { op: OpId(7), dropped_ms } = event { Some(*dropped_ms) } else { None })
+        .collect();
+    assert!(!told.is_empty() && told.len() <= 3, "{told:?}");
+}
+
+#[test]
+fn marks_come_back_when_their_audio_has_left_and_at_once_when_nothing_waits() {
+    let mut pair = MediaPair::new();
+    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    writer.mark("none".into());
+    pair.advance(20);
+    // 100 ms in odd pieces, then a mark, then 60 ms, then a mark.
+    for length in [7, 193, 400, 200] {
+        writer.audio(Bytes::from(vec![0x10; length])).unwrap();
+    }
+    writer.mark("first".into());
+    writer.audio(Bytes::from(vec![0x11; 480])).unwrap();
+    writer.mark("second".into());
+    assert_eq!(writer.queued(), milliseconds(160));
+    pair.advance(300);
+    let heard = pair.heard(Who::A);
+    let left = |octet: u8| heard.iter().filter(|sent| sent.payload()[0] == octet).map(|sent| sent.at).collect::<Vec<_>>();
+    assert_eq!((left(0x10).len(), left(0x11).len()), (5, 3));
+    let marks: Vec<(Duration, String)> = pair
+        .events(Who::A)
+        .into_iter()
+        .filter_map(|(at, event)| if let Event::MarkReached { op: OpId(3), name } = event { Some((at, name.to_string())) } else { None })
+        .collect();
+    assert!(marks[0].0 <= milliseconds(20));
+    assert_eq!(marks[0].1, "none");
+    assert_eq!(marks[1..], [(left(0x10)[4], "first".to_owned()), (left(0x11)[2], "second".to_owned())]);
+}
+
+#[test]
+fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
+    let mut pair = MediaPair::new();
+    let (source, writer) = source(Codec::Pcma, Duration::from_secs(10));
+    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    for name in ["one", "two", "three"] {
+        writer.audio(Bytes::from(vec![0x2A; 8_000])).unwrap();
+        writer.mark(name.into());
+    }
+    pair.advance(200);
+    pair.heard(Who::A);
+    let cleared = pair.now();
+    writer.clear();
+    writer.audio(Bytes::from(vec![0x33; 160])).unwrap();
+    writer.mark("after".into());
+    pair.advance(100);
+    let heard = pair.heard(Who::A);
+    let after = crate::codec::g711::ALAW_TO_ULAW[0x33];
+    assert!(is_loud(&heard[0]) && heard[0].payload()[0] == after && heard[0].at - cleared <= milliseconds(20));
+    assert!(heard[1..].iter().all(|sent| !is_loud(sent)));
+    let marks: Vec<String> = pair
+        .events(Who::A)
+        .into_iter()
+        .filter_map(|(_, event)| if let Event::MarkReached { name, .. } = event { Some(name.to_string()) } else { None })
+        .collect();
+    assert_eq!(marks, ["one", "two", "three", "after"]);
+    assert_eq!(writer.queued(), Duration::ZERO);
+}
+
+#[test]
+fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
+    let (_source, writer) = source(Codec::Pcmu, Duration::from_secs(1));
+    writer.audio(Bytes::from(vec![0; 8_000])).unwrap();
+    assert_eq!(writer.audio(Bytes::from_static(&[0])), Err(crate::Overflow));
+    let (_source, writer) = source(Codec::Pcmu, Duration::from_secs(1));
+    let taken = (0..100_000).take_while(|_| writer.audio(Bytes::from_static(&[0])).is_ok()).count();
+    assert!(taken < 1_000, "{taken}");
+    writer.mark("still".into());
+}
+
+#[test]
+fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
+    let mut pair = MediaPair::new();
+    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    writer.audio(Bytes::from(vec![0x11; 1_600])).unwrap();
+    pair.advance(100);
+    pair.command(Who::A, play(1, 5));
+    pair.advance(300);
+    let heard = pair.heard(Who::A);
+    let kinds: Vec<u8> = heard.iter().map(|sent| sent.payload()[0]).collect();
+    assert_eq!(kinds.iter().filter(|octet| **octet == 0x11).count(), 10);
+    assert_eq!(kinds[..5], [0x11; 5]);
+    assert!(kinds[5..10].iter().all(|octet| *octet != 0x11 && *octet != 0xFF));
+    assert_eq!(kinds[10..15], [0x11; 5]);
+}
+
+#[test]
+fn events_wait_for_a_full_sink_in_order_and_too_many_close_the_session() {
+    let mut pair = MediaPair::new();
+    pair.set_full(Who::A, true);
+    pair.command(Who::A, play(1, 1));
+    pair.advance(100);
+    pair.command(Who::A, play(2, 1));
+    pair.advance(100);
+    assert!(pair.events(Who::A).is_empty());
+    pair.set_full(Who::A, false);
+    pair.advance(40);
+    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(events, [finished(1, FinishReason::Completed), finished(2, FinishReason::Completed)]);
+
+    pair.set_full(Who::A, true);
+    for op in 0..300 {
+        pair.command(Who::A, play(op, 1));
+    }
+    pair.advance(40);
+    pair.heard(Who::A);
+    pair.advance(200);
+    assert!(pair.heard(Who::A).is_empty(), "closed");
+    pair.set_full(Who::A, false);
+    pair.advance(40);
+    assert!(matches!(pair.events(Who::A).last(), Some((_, Event::Closed { .. }))));
+    assert_eq!(pair.over, [pair.a.key]);
+}
+
+#[test]
+fn a_closed_leg_says_goodbye_frees_its_ports_and_leaves_the_other_hearing_silence() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.talk(10, 0x10, 0x20);
+    pair.close(Who::A);
+    let mut said = Vec::new();
+    let reports = pair.reports(Who::A);
+    assert!(rtcp::read(&reports.last().unwrap().packet, 0, |one| said.push(one)));
+    assert!(said.contains(&Said::Bye));
+    pair.heard(Who::B);
+    pair.advance(100);
+    let heard = pair.heard(Who::B);
+    assert_eq!(heard.len(), 5);
+    assert!(heard.iter().all(|sent| !is_loud(sent)));
+    assert!(!pair.core.has(pair.a.key) && pair.core.has(pair.b.key));
+}
