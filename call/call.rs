@@ -200,12 +200,12 @@ impl Call {
         }
     }
 
-    /// Whether [`Call::absorb`] would stay within the 64 legs of a call.
-    pub fn can_absorb(&self, other: &Self) -> bool {
-        self.parties.len().saturating_add(other.parties.len()) <= MOST_LEGS
+    /// How many legs it can still take, of at most 64.
+    pub fn room(&self) -> usize {
+        MOST_LEGS.saturating_sub(self.parties.len())
     }
 
-    /// Takes another call's legs over, so that they can be joined with ours. Ask [`Call::can_absorb`] first.
+    /// Takes another call's legs over, so that they can be joined with ours. Ask whether there is [`Call::room`] first.
     pub fn absorb(&mut self, now: Now, mut other: Self) {
         self.now = now;
         self.parties.append(&mut other.parties);
@@ -237,7 +237,7 @@ impl Call {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.parties.len() < MOST_LEGS
+        self.room() > 0
     }
 
     pub(crate) fn party(&self, leg: LegId) -> Option<&Party> {

@@ -89,7 +89,6 @@ impl Accounts {
     }
 }
 
-#[cfg(feature = "telnyx")]
 impl Accounts {
     /// By its Telnyx API key. Every key is compared, in constant time, so that answers tell nothing about near misses.
     pub fn by_telnyx_key(&self, key: &str) -> Option<&Arc<Account>> {

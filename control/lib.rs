@@ -4,7 +4,25 @@
 
 pub mod account;
 pub mod app;
+pub mod audio;
+pub mod call_task;
+pub mod clock;
+pub mod config;
+pub mod counters;
 pub mod dialect;
-#[cfg(feature = "twilio")]
+pub mod document;
+pub mod event_log;
+pub mod http;
+pub mod leg;
 pub mod markup;
+pub mod notify;
+pub mod records;
+pub mod recovery;
 pub mod registry;
+pub mod routing;
+pub mod server;
+pub mod speech;
+pub mod store;
+pub mod stream;
+mod tls;
+pub mod webhook;

@@ -6,10 +6,10 @@
 //!   stream frames ◄──StreamWire──► text messages                          REST bodies ──rest.rs──► Command
 //! ```
 
-#[cfg(feature = "telnyx")]
 pub mod telnyx;
-#[cfg(feature = "twilio")]
 pub mod twilio;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -44,6 +44,11 @@ pub trait Dialect: Send + Sync {
     /// its failover's.
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
 
+    /// How long a receiver of notices is waited for, and how often it is asked again.
+    fn patience(&self) -> Patience {
+        Patience::default()
+    }
+
     /// The provider's number for a failed fetch, for `ErrorCode` and the log.
     fn failure_code(&self, failure: &FetchFailure) -> u32;
 
@@ -56,6 +61,31 @@ pub trait Dialect: Send + Sync {
         spec: &StreamSpec,
         now: Timestamp,
     ) -> Box<dyn StreamWire>;
+}
+
+/// How patient a provider is with the receivers of its notices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// For one connection.
+    pub connect: Duration,
+    /// For one attempt.
+    pub total: Duration,
+    /// Pauses before the second, third, ... attempt.
+    pub retries: Vec<Duration>,
+    /// Answers that are asked again besides failed connections: first and last HTTP status.
+    pub statuses: Vec<(u16, u16)>,
+}
+
+impl Default for Patience {
+    /// 5 s to connect, tried twice; 15 s in all; whatever is answered is final.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            total: Duration::from_secs(15),
+            retries: vec![Duration::ZERO],
+            statuses: Vec::new(),
+        }
+    }
 }
 
 /// What a dialect needs to know of the server when it writes.

@@ -111,7 +111,6 @@ macro_rules! rules {
 }
 
 /// TwiML.
-#[cfg(feature = "twilio")]
 pub static TWIML: Flavour = Flavour {
     name: "TwiML",
     root: "Response",

@@ -94,6 +94,13 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRo
     row.as_ref().map(read).transpose()
 }
 
+/// The leg's record, whoever owns it: for the server's own use.
+pub async fn find(store: &Store, id: u128) -> Result<Option<CallRow>, StoreError> {
+    store.flush().await?;
+    let row = sqlx::query("SELECT * FROM calls WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
+    row.as_ref().map(read).transpose()
+}
+
 /// Removes the record; false when `account` has none with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;

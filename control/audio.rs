@@ -1,0 +1,89 @@
+//! Audio for playback, from wherever it comes: synthesised, fetched, inline, or a file of the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use moka::future::Cache;
+use tandem_call::program::instruction::AudioSource;
+use tandem_media::Audio;
+
+use crate::document;
+use crate::http::Client;
+use crate::speech::Voice;
+
+/// Largest audio file taken.
+const MAX_FILE: usize = 64 * 1024 * 1024;
+/// Decoded audio kept, octets.
+const CACHE: u64 = 256 * 1024 * 1024;
+/// How long fetched audio is used again without asking.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Makes audio of sources; what was made is shared while it is fresh. Cheap to clone.
+#[derive(Clone)]
+pub struct AudioRoom {
+    client: Client,
+    voice: Arc<Voice>,
+    cache: Cache<Key, Arc<Audio>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Url(String),
+    File(PathBuf, SystemTime),
+}
+
+impl AudioRoom {
+    /// With nothing in it yet.
+    pub fn new(client: Client, voice: Arc<Voice>) -> Self {
+        let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
+        Self { client, voice, cache: Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build() }
+    }
+
+    /// The audio of a source; the error is for the log. Tones are not asked here: the media engine makes them.
+    pub async fn get(&self, source: &AudioSource) -> Result<Arc<Audio>, String> {
+        match source {
+            AudioSource::Speech(speech) => {
+                let samples = self.voice.speak(speech).await.map_err(|error| error.to_string())?;
+                Ok(Arc::new(Audio::new(samples)))
+            }
+            AudioSource::Url(url) => match url.strip_prefix("file://") {
+                Some(path) => self.file(PathBuf::from(path)).await,
+                None => self.fetch(url).await,
+            },
+            AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
+            AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
+            AudioSource::Tone(_) => Err("a tone is not a file".to_owned()),
+        }
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Arc<Audio>, String> {
+        let get = async {
+            let (bytes, content_type) = document::file(&self.client, url, MAX_FILE).await?;
+            decode(bytes, content_type).await
+        };
+        self.cache.try_get_with(Key::Url(url.to_owned()), get).await.map_err(|error: Arc<String>| (*error).clone())
+    }
+
+    async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, String> {
+        let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
+        let metadata = tokio::fs::metadata(&path).await.map_err(unreadable)?;
+        if metadata.len() > MAX_FILE as u64 {
+            return Err(format!("{} is larger than {MAX_FILE} octets", path.display()));
+        }
+        let key = Key::File(path.clone(), metadata.modified().map_err(unreadable)?);
+        let get = async {
+            let bytes = tokio::fs::read(&path).await.map_err(unreadable)?;
+            decode(bytes.into(), None).await
+        };
+        self.cache.try_get_with(key, get).await.map_err(|error: Arc<String>| (*error).clone())
+    }
+}
+
+async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, String> {
+    tokio::task::spawn_blocking(move || tandem_media::decode(&bytes, content_type.as_deref()))
+        .await
+        .map_err(|error| error.to_string())?
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,132 @@
+//! Getting documents: sign, ask, follow redirects, read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_call::Method;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
+use tandem_call::program::instruction::Program;
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::account::Account;
+use crate::clock;
+use crate::dialect::{Context, Dialect, SealInput};
+use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts};
+
+/// Largest document.
+const MAX_DOCUMENT: usize = 64 * 1024;
+/// Largest body read at all: enough to see that a document is too large.
+const MAX_BODY: usize = MAX_DOCUMENT + 1;
+const CONNECT: Duration = Duration::from_secs(5);
+const TOTAL: Duration = Duration::from_secs(15);
+
+/// What one exchange looked like, for the call's log.
+pub struct Exchange {
+    /// `POST http://... 200 (12 ms)`, or why it failed.
+    pub line: String,
+    /// The document, or why there is none.
+    pub result: Result<Program, FetchFailure>,
+}
+
+/// Fetches one document. Cookies are kept for the call.
+pub async fn fetch(
+    client: &Client,
+    dialect: &Arc<dyn Dialect>,
+    account: &Account,
+    fetch: &Fetch,
+    context: &Context,
+    jar: &Mutex<CookieJar>,
+    id: u128,
+) -> Exchange {
+    let notice = dialect.fetch(account, fetch, context);
+    let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
+        let now = clock::now().time;
+        dialect.seal(account, &SealInput { url, method, body, id, attempt: 1, now })
+    };
+    let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
+    let method = http_method(notice.target.method);
+    let request = Request {
+        method: method.clone(),
+        url: sealed.url,
+        headers: sealed.headers,
+        body: sealed.body,
+        timeouts: Timeouts { connect: Some(CONNECT), total: TOTAL },
+        max_body: MAX_BODY,
+    };
+    let mut reseal = |request: &mut Request| {
+        // After a redirect the parameters are gone (a GET) or the same; either way the URL signed is the new one.
+        let (method, body) = if request.method == http::Method::GET {
+            (Method::Get, crate::dialect::Body::Form(Vec::new()))
+        } else {
+            (Method::Post, notice.body.clone())
+        };
+        let sealed = seal(&request.url, method, &body);
+        request.headers = sealed.headers;
+    };
+    let mut jar = jar.lock().await;
+    let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(&mut jar), Some(&mut reseal)).await;
+    drop(jar);
+    let url = &notice.target.url;
+    match outcome {
+        Ok(response) => {
+            let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
+            Exchange { line, result: read(dialect, &response) }
+        }
+        Err(error) => Exchange { line: format!("{method} {url} failed: {error}"), result: Err(failure(&error)) },
+    }
+}
+
+fn read(dialect: &Arc<dyn Dialect>, response: &Response) -> Result<Program, FetchFailure> {
+    if !(200..300).contains(&response.status) {
+        let detail = format!("{} answered {}", response.final_url, response.status);
+        return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
+    }
+    let base = Url::parse(&response.final_url).ok();
+    dialect.reply(base.as_ref(), response.header("content-type"), &response.body)
+}
+
+/// Gets a file (audio to be played): its bytes and content type.
+pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), String> {
+    let request = Request {
+        method: http::Method::GET,
+        url: url.to_owned(),
+        headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
+        body: Bytes::new(),
+        timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
+        max_body: max,
+    };
+    let response = client
+        .send_following(request, RedirectRules::PROVIDER, None, None)
+        .await
+        .map_err(|error| error.to_string())?;
+    if !(200..300).contains(&response.status) {
+        return Err(format!("{url} answered {}", response.status));
+    }
+    let content_type = response.header("content-type").map(str::to_owned);
+    Ok((response.body, content_type))
+}
+
+/// The method as the HTTP library has it.
+pub fn http_method(method: Method) -> http::Method {
+    match method {
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+    }
+}
+
+fn failure(error: &FetchError) -> FetchFailure {
+    let kind = match error {
+        FetchError::Url(_) | FetchError::Refused(_) => FailureKind::BadUrl,
+        FetchError::Dns(_) => FailureKind::BadHost,
+        FetchError::ConnectTimeout(_) => FailureKind::ConnectTimeout,
+        FetchError::ConnectRefused(_) => FailureKind::ConnectRefused,
+        FetchError::Tls(_) => FailureKind::Tls,
+        FetchError::Timeout(_) => FailureKind::Timeout,
+        FetchError::TooLarge { .. } => FailureKind::TooLarge,
+        FetchError::TooManyRedirects(_) => FailureKind::Redirects,
+        FetchError::Protocol(_) => FailureKind::Protocol,
+    };
+    FetchFailure { kind, detail: error.to_string() }
+}

@@ -1,0 +1,336 @@
+//! One leg's hands: its SIP dialog and its media session. What the call orders is done here, and what SIP and the engine
+//! say is put into the call's words. SDP never goes further up than this file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use tandem_call::event::PlaybackEnd;
+use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::output::{Invite, LegEvent, LegGone};
+use tandem_call::program::instruction::{RejectReason, Tone};
+use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec, Track};
+use tandem_media as media;
+use tandem_sip as sip;
+use tokio::task::AbortHandle;
+
+use crate::routing::Outbound;
+use crate::stream::StreamHandle;
+
+/// What one leg holds.
+pub struct LegIo {
+    key: sip::LegKey,
+    session: Option<media::Session>,
+    /// Our answer to the INVITE's offer, made once.
+    answer: Option<Bytes>,
+    /// The INVITE had no offer: our 200 carries it, the ACK the answer.
+    late_offer: bool,
+    /// The peer's answer is in.
+    negotiated: bool,
+    /// The SIP side is over.
+    gone: bool,
+    /// Audio being made, by operation.
+    pub renders: HashMap<OpId, AbortHandle>,
+    /// Streams, by id.
+    pub streams: HashMap<StreamId, StreamHandle>,
+    sip: sip::transport::Handle,
+}
+
+/// Why a leg could not be set up: its SIP status.
+pub struct Refusal(pub u16);
+
+impl LegIo {
+    /// A leg with neither dialog nor audio yet.
+    pub fn new(leg: LegId, sip: sip::transport::Handle) -> Self {
+        Self {
+            key: sip::LegKey(leg.0),
+            session: None,
+            answer: None,
+            late_offer: false,
+            negotiated: false,
+            gone: false,
+            renders: HashMap::new(),
+            streams: HashMap::new(),
+            sip,
+        }
+    }
+
+    /// Name of the agreed codec.
+    pub fn codec(&self) -> Option<&'static str> {
+        self.session.as_ref()?.codec().map(|codec| match codec {
+            media::Codec::Pcmu => "PCMU",
+            media::Codec::Pcma => "PCMA",
+        })
+    }
+
+    /// Takes an INVITE's offer and gets our answer ready.
+    pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
+        match offer {
+            Some(offer) => {
+                let answer = session.answer(offer).map_err(|error| Refusal(sdp_status(&error)))?;
+                self.answer = Some(answer);
+                self.negotiated = true;
+            }
+            None => self.late_offer = true,
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Sends an INVITE with our offer.
+    pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound) {
+        let sdp = session.offer();
+        self.session = Some(session);
+        let outgoing = sip::Outgoing {
+            request_uri: route.request_uri,
+            next_hop: route.next_hop,
+            from_user: invite.from.user().to_owned(),
+            from_display: invite.caller_name,
+            from_host: route.from_host,
+            to: None,
+            headers: headers(invite.headers),
+            credentials: invite
+                .credentials
+                .map(|own| sip::Credentials { username: own.username, password: own.password })
+                .or(route.credentials),
+            sdp,
+        };
+        self.send(sip::Command::Invite { leg: self.key, invite: Box::new(outgoing) });
+    }
+
+    /// 180, or 183 with our answer.
+    pub fn ring(&mut self, early_media: bool) {
+        let sdp = self.answer.clone().filter(|_| early_media);
+        let status = if sdp.is_some() { 183 } else { 180 };
+        self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
+    }
+
+    /// 200 with our answer (or our offer).
+    pub fn answer(&mut self) {
+        let sdp = match (&self.answer, &mut self.session) {
+            (Some(answer), _) => answer.clone(),
+            (None, Some(session)) => session.offer(),
+            (None, None) => return self.reject(RejectReason::Status(500)),
+        };
+        self.send(sip::Command::Answer { leg: self.key, sdp, headers: Vec::new() });
+    }
+
+    /// A final refusal.
+    pub fn reject(&mut self, reason: RejectReason) {
+        let status = match reason {
+            RejectReason::Rejected => 603,
+            RejectReason::Busy => 486,
+            RejectReason::Status(status) => status,
+        };
+        self.send(sip::Command::Reject { leg: self.key, status, reason: None, headers: Vec::new() });
+    }
+
+    /// CANCEL, BYE or 480.
+    pub fn hangup(&mut self) {
+        if !self.gone {
+            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason: None, headers: Vec::new() });
+        }
+    }
+
+    /// An order to the engine; without a session, or when the engine is overwhelmed, it is dropped and said.
+    pub fn command(&self, command: media::Command) -> bool {
+        match &self.session {
+            Some(session) => match session.command(command) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(leg = %LegId(self.key.0), ?error, "media engine takes no command");
+                    false
+                }
+            },
+            None => false,
+        }
+    }
+
+    /// Starts a recording into `path`.
+    pub fn record(&self, op: OpId, spec: &RecordingSpec, path: &Path) -> bool {
+        let spec = media::RecordSpec {
+            path: path.to_owned(),
+            channels: match spec.channels {
+                RecordingChannels::Mono => media::Channels::Mono,
+                RecordingChannels::Dual => media::Channels::Dual,
+            },
+            track: tracks(spec.track),
+            max_length: spec.max_length,
+            silence_timeout: spec.silence_timeout,
+            trim: spec.trim,
+        };
+        self.command(media::Command::Record { op: media::OpId(op.0), spec })
+    }
+
+    /// Frees what the leg holds. Whether the engine will say a last word.
+    pub fn release(&mut self) -> bool {
+        for (_, render) in self.renders.drain() {
+            render.abort();
+        }
+        for (_, stream) in self.streams.drain() {
+            stream.stop();
+        }
+        self.session.take().is_some()
+    }
+
+    /// What a SIP event means to the call, if anything.
+    pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
+        match event {
+            sip::Event::Provisional { sdp, .. } => {
+                let early_media = match (sdp, &mut self.session) {
+                    (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
+                    _ => false,
+                };
+                self.negotiated |= early_media;
+                Some(LegEvent::Ringing { early_media })
+            }
+            sip::Event::Answered { sdp, headers, .. } => {
+                let session = self.session.as_mut()?;
+                let accepted = match sdp {
+                    Some(sdp) => session.accept(&sdp).is_ok(),
+                    None => self.negotiated,
+                };
+                if !accepted {
+                    self.hangup();
+                    self.gone = true;
+                    return Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488) });
+                }
+                self.negotiated = true;
+                let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
+                Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
+            }
+            sip::Event::Acknowledged { sdp, .. } => {
+                if let (true, Some(sdp), Some(session)) = (self.late_offer, sdp, &mut self.session) {
+                    self.negotiated = session.accept(&sdp).is_ok();
+                }
+                None
+            }
+            sip::Event::Offered { sdp, .. } => {
+                let session = self.session.as_mut()?;
+                let answer = match sdp {
+                    Some(offer) => session.answer(&offer).map_err(|error| sdp_status(&error)),
+                    None => Ok(session.offer()),
+                };
+                match answer {
+                    Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
+                    Err(status) => self.send(sip::Command::RejectOffer { leg: self.key, status }),
+                }
+                None
+            }
+            sip::Event::OfferAnswered { sdp, .. } => {
+                if let Some(session) = &mut self.session {
+                    // A refusal here leaves the session as it was, which is what RFC 3261 §14.1 asks for.
+                    let _ = session.accept(&sdp);
+                }
+                None
+            }
+            sip::Event::Info { content_type, body, .. } => info_digit(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Ended { cause, status, .. } => {
+                self.gone = true;
+                let reason = match cause {
+                    sip::EndCause::LocalHangup => return None,
+                    sip::EndCause::Bye => LegGone::Bye,
+                    sip::EndCause::Cancelled => LegGone::Cancelled,
+                    sip::EndCause::Rejected => LegGone::Rejected,
+                    sip::EndCause::Timeout | sip::EndCause::AckTimeout => LegGone::Timeout,
+                    sip::EndCause::TransportError | sip::EndCause::Invalid => LegGone::Unreachable,
+                    sip::EndCause::Overload => LegGone::Failed,
+                };
+                Some(LegEvent::Ended { reason, sip_status: status })
+            }
+            sip::Event::Incoming { .. } | sip::Event::OfferRejected { .. } | sip::Event::Trace { .. } => None,
+        }
+    }
+
+    fn send(&self, command: sip::Command) {
+        if let Err(error) = self.sip.send(command) {
+            tracing::warn!(leg = %LegId(self.key.0), ?error, "SIP takes no command");
+        }
+    }
+}
+
+/// What an engine event means to the call, if anything.
+pub fn on_media(event: &media::Event) -> Option<LegEvent> {
+    match event {
+        media::Event::Dtmf { digit, .. } => Some(LegEvent::Dtmf(*digit)),
+        media::Event::Finished { op, reason } => {
+            let end = match reason {
+                media::FinishReason::Completed => PlaybackEnd::Completed,
+                media::FinishReason::Stopped => PlaybackEnd::Stopped,
+            };
+            Some(LegEvent::PlayFinished { op: OpId(op.0), end })
+        }
+        media::Event::RecordingFinished { op, reason, duration, .. } => {
+            let end = match reason {
+                media::RecordingReason::Stopped => RecordingEnd::Stopped,
+                media::RecordingReason::MaxLength => RecordingEnd::MaxLength,
+                media::RecordingReason::Silence => RecordingEnd::Silence,
+                media::RecordingReason::Error(why) => RecordingEnd::Failed(why.clone()),
+            };
+            Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration: *duration })
+        }
+        _ => None,
+    }
+}
+
+/// The engine's word for a tone.
+pub fn tone(tone: &Tone) -> media::Tone {
+    match tone {
+        Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
+        Tone::Beep => media::Tone::Beep { milliseconds: 300 },
+    }
+}
+
+/// The engine's word for a track.
+pub fn tracks(track: Track) -> media::Tracks {
+    match track {
+        Track::Inbound => media::Tracks::Inbound,
+        Track::Outbound => media::Tracks::Outbound,
+        Track::Both => media::Tracks::Both,
+    }
+}
+
+fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
+    pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
+}
+
+fn sdp_status(error: &media::SdpError) -> u16 {
+    match error {
+        media::SdpError::Malformed(_) => 400,
+        _ => 488,
+    }
+}
+
+/// A key press in an INFO body: `Signal=5` (application/dtmf-relay) or the bare digit (application/dtmf).
+fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
+    let text = std::str::from_utf8(body).ok()?;
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
+        text.lines().find_map(|line| line.trim().strip_prefix("Signal=").map(str::trim))?
+    } else if kind.eq_ignore_ascii_case("application/dtmf") {
+        text.trim()
+    } else {
+        return None;
+    };
+    let digit = match word {
+        "10" => '*',
+        "11" => '#',
+        word => word.chars().next()?.to_ascii_uppercase(),
+    };
+    "0123456789*#ABCD".contains(digit).then_some(digit)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_info_body_holds_one_key() {
+        assert_eq!(info_digit("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(info_digit("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
+        assert_eq!(info_digit("application/dtmf", b"11"), Some('#'));
+        assert_eq!(info_digit("text/plain", b"5"), None);
+        assert_eq!(info_digit("application/dtmf", b"\xff"), None);
+    }
+}

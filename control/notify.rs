@@ -1,0 +1,96 @@
+//! From a dialect's notice to the delivery queue and back to the dialect for signing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_call::Method;
+use tandem_call::id::CallId;
+
+use crate::account::Accounts;
+use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
+use crate::webhook::{Delivery, DeliveryBody, DeliveryMethod, Retry, RetryOn, Seal, Sealed, StatusRange};
+
+/// The dialects by name.
+#[derive(Clone, Default)]
+pub struct Dialects(HashMap<&'static str, Arc<dyn Dialect>>);
+
+impl Dialects {
+    /// From the dialects themselves.
+    pub fn new(dialects: impl IntoIterator<Item = Arc<dyn Dialect>>) -> Self {
+        Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
+    }
+
+    /// By name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Dialect>> {
+        self.0.get(name)
+    }
+}
+
+/// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
+pub fn delivery(notice: Notice, dialect: &dyn Dialect, account: &str, session: CallId, id: u128) -> Delivery {
+    let Patience { connect, total, retries, statuses } = dialect.patience();
+    let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let retry = Retry {
+        delays_ms: retries.into_iter().map(millis).collect(),
+        on: RetryOn {
+            connect: true,
+            response: !statuses.is_empty(),
+            statuses: statuses.into_iter().map(|(first, last)| StatusRange { first, last }).collect(),
+        },
+        total_ms: None,
+    };
+    Delivery {
+        id,
+        queue: session.to_string(),
+        session: session.0,
+        account: account.to_owned(),
+        dialect: dialect.name().to_owned(),
+        event: notice.event,
+        url: notice.target.url.to_string(),
+        failover_url: notice.failover.map(|target| target.url.to_string()),
+        method: match notice.target.method {
+            Method::Get => DeliveryMethod::Get,
+            Method::Post => DeliveryMethod::Post,
+        },
+        body: match notice.body {
+            Body::Form(pairs) => DeliveryBody::Form(pairs),
+            Body::Json(value) => DeliveryBody::Json(value),
+        },
+        timeout_ms: millis(total),
+        connect_timeout_ms: millis(connect),
+        retries: retry,
+        follow_redirects: false,
+        details: serde_json::Value::Null,
+    }
+}
+
+/// Signs deliveries in their dialect's way.
+pub struct Sealer {
+    /// Whose keys.
+    pub accounts: Arc<Accounts>,
+    /// Whose way.
+    pub dialects: Dialects,
+}
+
+impl Seal for Sealer {
+    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> Sealed {
+        let (Some(dialect), Some(account)) =
+            (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
+        else {
+            // An account taken out of the configuration: its last notices go out unsigned and will be refused.
+            return Sealed { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
+        };
+        let body = match &delivery.body {
+            DeliveryBody::Form(pairs) => Body::Form(pairs.clone()),
+            DeliveryBody::Json(value) => Body::Json(value.clone()),
+        };
+        let method = match delivery.method {
+            DeliveryMethod::Get => Method::Get,
+            DeliveryMethod::Post => Method::Post,
+        };
+        let input = SealInput { url, method, body: &body, id: delivery.id, attempt, now };
+        let sealed = dialect.seal(account, &input);
+        Sealed { url: sealed.url, headers: sealed.headers, body: sealed.body }
+    }
+}

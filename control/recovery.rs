@@ -1,0 +1,94 @@
+//! After a crash: what was alive is ended with the truth, recordings are made playable, and what applications should have
+//! heard is told.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::id::RecordingId;
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_call::recording::{Recording, RecordingStatus};
+
+use crate::clock;
+use crate::event_log::{self, Line};
+use crate::records;
+use crate::registry::Services;
+use crate::store::{self, StoreError};
+
+/// Ends what an earlier process left unfinished. Returns how many legs and recordings that were.
+pub async fn recover(services: &Arc<Services>) -> Result<(usize, usize), StoreError> {
+    let store = &services.store;
+    let last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
+    let mut recordings = 0;
+    for row in store::recordings::unfinished(store).await? {
+        let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
+        let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) else { continue };
+        recordings += 1;
+        finish_recording(services, recording, &Arc::new(leg)).await?;
+    }
+    let mut legs = 0;
+    for row in store::calls::unfinished(store).await? {
+        let Some(leg) = records::leg_of(&row) else { continue };
+        legs += 1;
+        finish_leg(services, leg, last_alive).await?;
+    }
+    store.flush().await?;
+    Ok((legs, recordings))
+}
+
+async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Timestamp) -> Result<(), StoreError> {
+    // It lived at least until its last sign of life, and the server at least until its last heartbeat.
+    let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
+    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None });
+    leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
+    let text = "ended by a crash of the server".to_owned();
+    event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".to_owned(), text });
+    let event = CallEvent { at: clock::now().time, leg: Arc::new(leg), kind: EventKind::Ended };
+    store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await?;
+    deliver(services, &event).await
+}
+
+async fn finish_recording(
+    services: &Arc<Services>,
+    mut recording: Recording,
+    leg: &Arc<LegInfo>,
+) -> Result<(), StoreError> {
+    let path = services.recording_path(recording.id);
+    let repaired = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || tandem_media::repair_wav(&path)).await
+    };
+    match repaired {
+        Ok(Ok(length)) => {
+            recording.ended_at = recording.started_at.checked_add(length).ok();
+            recording.duration = Some(length);
+            recording.status = if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed };
+        }
+        Ok(Err(error)) => recording.status = RecordingStatus::Failed(error.to_string()),
+        Err(error) => recording.status = RecordingStatus::Failed(error.to_string()),
+    }
+    warn_if_lost(recording.id, &recording.status);
+    store::recordings::upsert(&services.store, records::recording_row(&recording, leg, &path)).await?;
+    let event = CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind: EventKind::Recording(recording) };
+    deliver(services, &event).await
+}
+
+fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
+    if let RecordingStatus::Failed(why) = status {
+        tracing::warn!(recording = %id, %why, "recording could not be repaired");
+    }
+}
+
+async fn deliver(services: &Arc<Services>, event: &CallEvent) -> Result<(), StoreError> {
+    // The count of notices sent before is not kept: what was sent so far had lower numbers than any later one.
+    let before = sent_so_far(services, &event.leg).await?;
+    for (delivery, _) in services.notices(event, before) {
+        services.deliveries().enqueue(delivery).await?;
+    }
+    Ok(())
+}
+
+async fn sent_so_far(services: &Arc<Services>, leg: &LegInfo) -> Result<u32, StoreError> {
+    let sent = store::deliveries::list(&services.store, leg.session.0).await?;
+    Ok(u32::try_from(sent.len()).unwrap_or(u32::MAX))
+}

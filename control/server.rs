@@ -1,0 +1,65 @@
+//! The HTTP listener: every provider's surface, health, metrics, and a call's event log.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use tandem_call::id::CallId;
+
+use crate::app::App;
+use crate::counters::metric;
+use crate::dialect::{telnyx, twilio};
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .merge(twilio::rest::routes())
+        .merge(telnyx::rest::routes())
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/console/sessions/{session}/events", get(events))
+        .with_state(app)
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if !app.calls.accepts() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    match app.calls.services().store.flush().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::error!(%error, "not ready: database");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let services = app.calls.services();
+    let mut text = String::with_capacity(4096);
+    services.counters.render(&mut text);
+    let deliveries = services.deliveries().counts();
+    let dropped = services.store.writer().dropped();
+    for (name, help, kind, value) in [
+        ("tandem_live_inboxes", "Live legs and sessions", "gauge", app.calls.live() as u64),
+        ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
+        ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
+        ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),
+        ("tandem_event_lines_dropped_total", "Log lines dropped because the database was slow", "counter", dropped),
+    ] {
+        metric(&mut text, name, help, kind, value);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn events(State(app): State<App>, Path(session): Path<String>) -> Response {
+    let Ok(session) = u128::from_str_radix(&session.replace('-', ""), 16) else {
+        return (StatusCode::NOT_FOUND, "no such session\n").into_response();
+    };
+    match app.calls.log(CallId(session)).await {
+        Ok(lines) => Json(lines).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    }
+}

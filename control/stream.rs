@@ -1,0 +1,301 @@
+//! One stream to a WebSocket application: the socket, the tap that feeds it and the source that it feeds.
+//!
+//! A stream is a task of its own. It asks its call for the media ([`Ready`]), sends what the tap gives, takes what the
+//! application says, and tells the call how it ended. Audio to the application is dropped when the socket is slow (the
+//! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::stream::{Playout, StreamCodec, StreamSpec, StreamStatus};
+use tandem_media as media;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use url::Url;
+
+use crate::call_task::{Inbox, Message as CallMessage};
+use crate::clock;
+use crate::dialect::{MediaFrame, StreamMessage, StreamWire};
+use crate::http::Client;
+
+/// Longest that an application's audio may wait to be played.
+const MAX_BUFFER: Duration = Duration::from_secs(120);
+/// Audio to the application that may wait for a slow socket: two seconds of both directions.
+const TAP_FRAMES: usize = 200;
+/// Longest message of an application: 30 s of µ-law in base64, and then some.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(25);
+/// A socket that takes nothing for so long is given up.
+const STALLED: Duration = Duration::from_secs(20);
+/// Notes to a stream that may wait.
+const NOTES: usize = 1024;
+
+/// A running stream, from its call's side.
+pub struct StreamHandle {
+    notes: mpsc::Sender<Note>,
+    /// Its operation on the media.
+    pub op: OpId,
+    /// Whether the application may speak.
+    pub plays: bool,
+    /// Directions it hears.
+    pub tracks: media::Tracks,
+}
+
+/// What a call tells a stream.
+#[derive(Debug)]
+enum Note {
+    Mark(Arc<str>),
+    Dtmf(char),
+    Stop,
+}
+
+/// The media a stream needs, handed to its call once the socket is open.
+pub struct Ready {
+    /// Copies the leg's audio.
+    pub sink: media::TapSink,
+    /// Plays the application's audio.
+    pub source: Option<media::StreamSource>,
+}
+
+/// What a stream is made of.
+pub struct NewStream {
+    /// Its leg.
+    pub leg: LegId,
+    /// Its id.
+    pub id: StreamId,
+    /// Its operation on the media.
+    pub op: OpId,
+    /// As asked for.
+    pub spec: StreamSpec,
+    /// Its wire form.
+    pub wire: Box<dyn StreamWire>,
+    /// The leg's own codec.
+    pub leg_codec: media::Codec,
+}
+
+impl StreamHandle {
+    /// Starts a stream. It reports to `inbox`.
+    pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
+        let (notes, heard) = mpsc::channel(NOTES);
+        let handle = Self { notes, op: new.op, plays: new.spec.playout.is_some(), tracks: crate::leg::tracks(new.spec.track) };
+        tokio::spawn(async move {
+            let (leg, id) = (new.leg, new.id);
+            let status = match run(&client, &inbox, new, heard).await {
+                Ok(()) => StreamStatus::Stopped,
+                Err(why) => StreamStatus::Failed(why),
+            };
+            inbox.send(CallMessage::Stream { leg, id, status }).await;
+        });
+        handle
+    }
+
+    /// Its audio has been played up to this mark.
+    pub fn mark(&self, name: Arc<str>) {
+        self.note(Note::Mark(name));
+    }
+
+    /// A key was pressed.
+    pub fn dtmf(&self, digit: char) {
+        self.note(Note::Dtmf(digit));
+    }
+
+    /// Ends it.
+    pub fn stop(&self) {
+        self.note(Note::Stop);
+    }
+
+    fn note(&self, note: Note) {
+        // Full means that the socket has taken nothing for long: the stream is about to be given up anyway, and a handle
+        // that is dropped stops it too.
+        if let Err(error) = self.notes.try_send(note) {
+            tracing::debug!(%error, "stream takes no note");
+        }
+    }
+}
+
+async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Receiver<Note>) -> Result<(), String> {
+    let NewStream { leg, id, spec, mut wire, leg_codec, .. } = new;
+    let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
+    let mut socket = tokio::select! {
+        opened = open => opened.map_err(|_| format!("{}: no handshake in {} s", spec.url, HANDSHAKE.as_secs()))??,
+        () = stopped(&mut notes) => return Ok(()),
+    };
+    send(&mut socket, wire.connected()).await?;
+    let tap_codec = match spec.codec {
+        None => media::TapCodec::Native,
+        Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
+        Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
+    };
+    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec);
+    let play_codec = match spec.playout {
+        Some(Playout::Payload(StreamCodec::Pcma)) => media::Codec::Pcma,
+        Some(Playout::Payload(StreamCodec::Pcmu)) => media::Codec::Pcmu,
+        Some(Playout::Files) | None => leg_codec,
+    };
+    let (source, writer) = match spec.playout {
+        Some(_) => {
+            let (source, writer) = media::source(play_codec, MAX_BUFFER);
+            (Some(source), Some(writer))
+        }
+        None => (None, None),
+    };
+    send(&mut socket, wire.start()).await?;
+    inbox.send(CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) }).await;
+
+    let mut text = String::with_capacity(512);
+    let mut ping = tokio::time::interval(PING);
+    ping.tick().await;
+    let mut complained = false;
+    let outcome = loop {
+        tokio::select! {
+            frame = tap.next() => {
+                let Some(frame) = frame else { break Ok(()) };
+                let track = match frame.track {
+                    media::Track::Inbound => tandem_call::recording::Track::Inbound,
+                    media::Track::Outbound => tandem_call::recording::Track::Outbound,
+                };
+                let frame = MediaFrame {
+                    track,
+                    timestamp_ms: frame.timestamp_ms,
+                    rtp_timestamp: frame.rtp_timestamp,
+                    payload: frame.audio(),
+                };
+                text.clear();
+                wire.media(&frame, &mut text);
+                send(&mut socket, text.clone()).await?;
+            }
+            note = notes.recv() => match note {
+                Some(Note::Mark(name)) => send(&mut socket, wire.mark(&name)).await?,
+                Some(Note::Dtmf(digit)) => {
+                    if let Some(text) = wire.dtmf(digit, clock::now().time) {
+                        send(&mut socket, text).await?;
+                    }
+                }
+                Some(Note::Stop) | None => break Ok(()),
+            },
+            message = socket.next() => match message {
+                Some(Ok(Message::Text(words))) => {
+                    let decoded = wire.decode(&words);
+                    let problem = take(decoded, writer.as_ref(), spec.playout, play_codec).await;
+                    if let Some(answer) = problem.as_ref().and_then(|problem| problem.answer.clone()) {
+                        send(&mut socket, answer).await?;
+                    }
+                    if let (Some(problem), false) = (problem, complained) {
+                        complained = true;
+                        inbox.note(leg, format!("stream: {} {}", problem.code, problem.detail));
+                    }
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    let normal = frame.is_none_or(|frame| {
+                        matches!(frame.code, CloseCode::Normal | CloseCode::Away | CloseCode::Status)
+                    });
+                    return if normal { Ok(()) } else { Err("the application closed the stream abnormally".into()) };
+                }
+                Some(Ok(_)) => {}
+                Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => return Ok(()),
+                Some(Err(error)) => return Err(error.to_string()),
+            },
+            _ = ping.tick() => {
+                let pinged = tokio::time::timeout(STALLED, socket.send(Message::Ping(Vec::new().into()))).await;
+                if !matches!(pinged, Ok(Ok(()))) {
+                    return Err("the application's socket is stuck".into());
+                }
+            }
+        }
+    };
+    send(&mut socket, wire.stop()).await?;
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    // The stream is over either way.
+    let _ = tokio::time::timeout(Duration::from_secs(2), socket.close(Some(farewell))).await;
+    outcome
+}
+
+/// Does what the application says. The problem, if there was one.
+async fn take(
+    decoded: Result<StreamMessage, crate::dialect::StreamProblem>,
+    writer: Option<&media::StreamWriter>,
+    playout: Option<Playout>,
+    codec: media::Codec,
+) -> Option<crate::dialect::StreamProblem> {
+    let problem = |code, detail: &str| Some(crate::dialect::StreamProblem { code, detail: detail.to_owned(), answer: None });
+    match (decoded, writer) {
+        (Err(problem), _) => return Some(problem),
+        (Ok(StreamMessage::Media(bytes)), Some(writer)) => {
+            let octets = match playout {
+                Some(Playout::Files) => {
+                    let decoded = tokio::task::spawn_blocking(move || {
+                        let audio = media::decode(&bytes, None)?;
+                        let mut octets = vec![0; audio.samples().len()];
+                        codec.encode(audio.samples(), &mut octets);
+                        Ok::<_, media::AudioError>(octets)
+                    });
+                    match decoded.await {
+                        Ok(Ok(octets)) => octets.into(),
+                        Ok(Err(error)) => return problem(0, &error.to_string()),
+                        Err(_) => return problem(0, "the audio could not be decoded"),
+                    }
+                }
+                _ => bytes,
+            };
+            if writer.audio(octets).is_err() {
+                return problem(31930, "the application is too far ahead of playout: audio was dropped");
+            }
+        }
+        (Ok(StreamMessage::Mark(name)), Some(writer)) => writer.mark(name.into()),
+        (Ok(StreamMessage::Clear), Some(writer)) => writer.clear(),
+        (Ok(_), _) => {}
+    }
+    None
+}
+
+async fn stopped(notes: &mut mpsc::Receiver<Note>) {
+    loop {
+        if let Some(Note::Stop) | None = notes.recv().await {
+            return;
+        }
+    }
+}
+
+type Socket = WebSocketStream<crate::tls::MaybeTls>;
+
+async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Socket, String> {
+    let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+    let secure = match parsed.scheme() {
+        "ws" => false,
+        "wss" => true,
+        other => return Err(format!("{url}: {other:?} is neither ws nor wss")),
+    };
+    let host = parsed.host_str().ok_or_else(|| format!("{url}: no host"))?.to_owned();
+    let port = parsed.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
+    let tcp = client.connect(&host, port, Some(HANDSHAKE)).await.map_err(|error| error.to_string())?;
+    let stream = crate::tls::wrap(tcp, secure.then(|| client.tls()), &host).await.map_err(|error| format!("{url}: {error}"))?;
+    let mut request = url.into_client_request().map_err(|error| format!("{url}: {error}"))?;
+    for (name, value) in headers {
+        let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
+        let value = http::HeaderValue::try_from(value).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(name, value);
+    }
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+        .max_write_buffer_size(MAX_MESSAGE);
+    let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+        .await
+        .map_err(|error| format!("{url}: {error}"))?;
+    Ok(socket)
+}
+
+async fn send(socket: &mut Socket, text: String) -> Result<(), String> {
+    match tokio::time::timeout(STALLED, socket.send(Message::text(text))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the application's socket is stuck".to_owned()),
+    }
+}
