@@ -22,6 +22,7 @@ use tandem_call::stream::StreamStatus;
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::clock;
@@ -133,6 +134,7 @@ pub enum Message {
 /// All that a call owns, handed to another one.
 pub struct Estate {
     call: Call,
+    sessions: Vec<CallId>,
     legs: HashMap<LegId, LegIo>,
     ended: HashMap<LegId, Arc<LegInfo>>,
     sequences: HashMap<LegId, u32>,
@@ -203,6 +205,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, receiver: mpsc::Receiver<Me
     let span = tracing::info_span!("call", call = %id);
     let task = CallTask {
         call: Call::new(id, rand::random(), clock::now()),
+        sessions: vec![id],
         services: Arc::clone(calls.services()),
         calls,
         inbox,
@@ -218,6 +221,8 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, receiver: mpsc::Receiver<Me
 
 struct CallTask {
     call: Call,
+    /// Its own id and those of the calls that it absorbed.
+    sessions: Vec<CallId>,
     services: Arc<Services>,
     calls: Calls,
     inbox: Inbox,
@@ -228,7 +233,8 @@ struct CallTask {
     sequences: HashMap<LegId, u32>,
     log: EventLog,
     jar: Arc<Mutex<CookieJar>>,
-    notices: Option<mpsc::Sender<Delivery>>,
+    /// Writes this call's notices down, in order, beside it.
+    notices: Option<(mpsc::Sender<Delivery>, JoinHandle<()>)>,
 }
 
 enum Turn {
@@ -277,8 +283,15 @@ impl CallTask {
                 }
             }
         }
-        self.calls.forget(self.call.id().0);
-        self.log.write(&self.services.store, self.call.id(), clock::now().time);
+        if let Some((notices, notifier)) = self.notices.take() {
+            drop(notices);
+            // It ends by itself; were it to panic, there would be nothing left to write down.
+            let _ = notifier.await;
+        }
+        self.log.write(&self.services.store, &self.sessions, clock::now().time);
+        for session in &self.sessions {
+            self.calls.forget(session.0);
+        }
     }
 
     fn begin(&mut self, beginning: Beginning) {
@@ -371,7 +384,10 @@ impl CallTask {
                 for leg in estate.call.legs() {
                     self.calls.register(leg.id.0, self.inbox.clone());
                 }
-                self.calls.register(estate.call.id().0, self.inbox.clone());
+                for session in &estate.sessions {
+                    self.calls.register(session.0, self.inbox.clone());
+                }
+                self.sessions.extend(estate.sessions);
                 self.call.absorb(now, estate.call);
                 self.legs.extend(estate.legs);
                 self.ended.extend(estate.ended);
@@ -400,6 +416,7 @@ impl CallTask {
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
         let estate = Estate {
             call,
+            sessions: std::mem::take(&mut self.sessions),
             legs: std::mem::take(&mut self.legs),
             ended: std::mem::take(&mut self.ended),
             sequences: std::mem::take(&mut self.sequences),
@@ -410,6 +427,7 @@ impl CallTask {
             Err(estate) => {
                 // Nobody is there to take it: go on.
                 self.call = estate.call;
+                self.sessions = estate.sessions;
                 self.legs = estate.legs;
                 self.ended = estate.ended;
                 self.sequences = estate.sequences;
@@ -737,7 +755,7 @@ impl CallTask {
             if numbered {
                 *sequence += 1;
             }
-            let notices = self.notices.get_or_insert_with(|| notifier(&services));
+            let (notices, _) = self.notices.get_or_insert_with(|| notifier(&services));
             // The notifier ends only when this task does.
             let _ = notices.send(delivery).await;
         }
@@ -772,17 +790,17 @@ impl Inbox {
 }
 
 /// Writes a call's notices down, in order, beside the call.
-fn notifier(services: &Arc<Services>) -> mpsc::Sender<Delivery> {
+fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Delivery>, JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel::<Delivery>(NOTICES);
     let services = Arc::clone(services);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         while let Some(delivery) = receiver.recv().await {
             if let Err(error) = services.deliveries().enqueue(delivery).await {
                 tracing::error!(%error, "notice not written down");
             }
         }
     });
-    sender
+    (sender, task)
 }
 
 fn detach_stream(io: &LegIo, stream: &StreamHandle) {

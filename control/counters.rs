@@ -15,8 +15,6 @@ pub struct Counters {
     answered: AtomicU64,
     ended: AtomicU64,
     refused: AtomicU64,
-    packets_in: AtomicU64,
-    packets_out: AtomicU64,
     packets_lost: AtomicU64,
 }
 
@@ -40,8 +38,6 @@ impl Counters {
 
     /// Takes note of an ended session's figures.
     pub fn add_media(&self, stats: &media::Stats) {
-        self.packets_in.fetch_add(stats.packets_in, Ordering::Relaxed);
-        self.packets_out.fetch_add(stats.packets_out, Ordering::Relaxed);
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
     }
 
@@ -53,8 +49,6 @@ impl Counters {
             ("tandem_legs_answered_total", "Legs that were answered", &self.answered),
             ("tandem_legs_ended_total", "Legs that are over", &self.ended),
             ("tandem_calls_refused_total", "Calls to numbers that are nobody's", &self.refused),
-            ("tandem_rtp_packets_in_total", "RTP packets received, of ended legs", &self.packets_in),
-            ("tandem_rtp_packets_out_total", "RTP packets sent, of ended legs", &self.packets_out),
             ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
         ];
         for (name, help, counter) in lines {

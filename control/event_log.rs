@@ -55,8 +55,8 @@ impl EventLog {
         self.left_out += other.left_out;
     }
 
-    /// Writes the log of an ended call.
-    pub fn write(mut self, store: &Store, session: CallId, at: Timestamp) {
+    /// Writes the log of an ended call, under each of its sessions.
+    pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
             let text = format!("{} more lines were not kept", self.left_out);
             self.lines.push(Line { at, leg: None, kind: "call".to_owned(), text });
@@ -64,7 +64,17 @@ impl EventLog {
         let began = self.lines.first().map_or(at, |line| line.at);
         let data = serde_json::to_string(&self.lines).ok();
         let text = format!("{} lines", self.lines.len());
-        events::insert(store, EventRow { session: session.0, leg: None, at: began, kind: "log".to_owned(), text, data });
+        for session in sessions {
+            let row = EventRow {
+                session: session.0,
+                leg: None,
+                at: began,
+                kind: "log".to_owned(),
+                text: text.clone(),
+                data: data.clone(),
+            };
+            events::insert(store, row);
+        }
     }
 }
 

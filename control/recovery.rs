@@ -15,25 +15,56 @@ use crate::records;
 use crate::registry::Services;
 use crate::store::{self, StoreError};
 
-/// Ends what an earlier process left unfinished. Returns how many legs and recordings that were.
-pub async fn recover(services: &Arc<Services>) -> Result<(usize, usize), StoreError> {
+/// What was left unfinished by an earlier process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Legs that were alive.
+    pub legs: usize,
+    /// Recordings that ran.
+    pub recordings: usize,
+}
+
+/// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
+pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
     let last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
-    let mut recordings = 0;
-    for row in store::recordings::unfinished(store).await? {
-        let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
-        let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) else { continue };
-        recordings += 1;
-        finish_recording(services, recording, &Arc::new(leg)).await?;
+    let mut recovered = Recovered::default();
+    loop {
+        let rows = store::recordings::unfinished(store).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for mut row in rows {
+            recovered.recordings += 1;
+            let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
+            if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
+                finish_recording(services, recording, &Arc::new(leg)).await?;
+            } else {
+                // Nobody knows any more what it was of; it must not come again.
+                row.status = "failed".to_owned();
+                row.ended_at = Some(last_alive);
+                store::recordings::upsert(store, row).await?;
+            }
+        }
     }
-    let mut legs = 0;
-    for row in store::calls::unfinished(store).await? {
-        let Some(leg) = records::leg_of(&row) else { continue };
-        legs += 1;
-        finish_leg(services, leg, last_alive).await?;
+    loop {
+        let rows = store::calls::unfinished(store).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for mut row in rows {
+            recovered.legs += 1;
+            if let Some(leg) = records::leg_of(&row) {
+                finish_leg(services, leg, last_alive).await?;
+            } else {
+                row.status = records::status_word(Status::Failed).to_owned();
+                row.ended_at = Some(last_alive);
+                store::calls::upsert(store, row).await?;
+            }
+        }
     }
     store.flush().await?;
-    Ok((legs, recordings))
+    Ok(recovered)
 }
 
 async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Timestamp) -> Result<(), StoreError> {
@@ -58,6 +89,7 @@ async fn finish_recording(
         let path = path.clone();
         tokio::task::spawn_blocking(move || tandem_media::repair_wav(&path)).await
     };
+    recording.ended_at = Some(recording.started_at);
     match repaired {
         Ok(Ok(length)) => {
             recording.ended_at = recording.started_at.checked_add(length).ok();

@@ -20,7 +20,7 @@ use tandem_call::stream::StreamSpec;
 use tandem_call::{Callback, Target};
 use tandem_media as media;
 use tandem_sip as sip;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
@@ -85,16 +85,14 @@ pub struct Parts {
 }
 
 impl Services {
-    /// The SIP endpoint.
-    #[expect(clippy::expect_used, reason = "the composition root sets it before any call can begin")]
+    /// The SIP endpoint. What comes in while the server is still being put together waits here.
     pub fn sip(&self) -> &sip::transport::Handle {
-        self.sip.get().expect("SIP is started before calls are")
+        self.sip.wait()
     }
 
     /// The webhook queues.
-    #[expect(clippy::expect_used, reason = "the composition root sets it before any call can begin")]
     pub fn deliveries(&self) -> &Deliveries {
-        self.deliveries.get().expect("deliveries are started before calls are")
+        self.deliveries.wait()
     }
 
     /// The file of a recording.
@@ -112,6 +110,8 @@ struct Registry {
     /// The inbox of each live leg and session, by id. As many as there are live legs.
     inboxes: RwLock<HashMap<u128, Inbox>>,
     draining: AtomicBool,
+    /// Told when the last one is forgotten.
+    idle: Notify,
 }
 
 impl Calls {
@@ -136,14 +136,21 @@ impl Calls {
             services: Arc::new(services),
             inboxes: RwLock::default(),
             draining: AtomicBool::new(false),
+            idle: Notify::new(),
         };
         Self(Arc::new(registry))
     }
 
-    /// Gives them SIP and the webhook queues, which themselves report to the calls. Once, before the first call.
-    pub fn connect(&self, sip: sip::transport::Handle, deliveries: Deliveries) {
-        let set = self.0.services.sip.set(sip).is_ok() & self.0.services.deliveries.set(deliveries).is_ok();
-        debug_assert!(set, "connected twice");
+    /// Gives them the webhook queues, which report to the calls themselves. Once, before the first call.
+    pub fn connect_deliveries(&self, deliveries: Deliveries) {
+        let set = self.0.services.deliveries.set(deliveries);
+        debug_assert!(set.is_ok(), "connected twice");
+    }
+
+    /// Gives them SIP, which reports to the calls itself. Once.
+    pub fn connect_sip(&self, sip: sip::transport::Handle) {
+        let set = self.0.services.sip.set(sip);
+        debug_assert!(set.is_ok(), "connected twice");
     }
 
     /// What calls are made with.
@@ -334,9 +341,20 @@ impl Calls {
         !self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// Live legs and sessions.
-    pub fn live(&self) -> usize {
-        self.0.inboxes.read().len()
+    /// Legs that have a media session.
+    pub fn live_legs(&self) -> u64 {
+        self.services().media.load().sessions
+    }
+
+    /// Returns when no call is alive.
+    pub async fn idle(&self) {
+        loop {
+            let told = self.0.idle.notified();
+            if self.0.inboxes.read().is_empty() {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Hangs every call up.
@@ -352,7 +370,11 @@ impl Calls {
     }
 
     pub(crate) fn forget(&self, id: u128) {
-        self.0.inboxes.write().remove(&id);
+        let mut inboxes = self.0.inboxes.write();
+        inboxes.remove(&id);
+        if inboxes.is_empty() {
+            self.0.idle.notify_waiters();
+        }
     }
 
     fn inbox(&self, id: u128) -> Option<Inbox> {

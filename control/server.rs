@@ -41,9 +41,22 @@ async fn metrics(State(app): State<App>) -> Response {
     let mut text = String::with_capacity(4096);
     services.counters.render(&mut text);
     let deliveries = services.deliveries().counts();
+    let media = services.media.load();
+    let sip = services.sip().statistics();
     let dropped = services.store.writer().dropped();
     for (name, help, kind, value) in [
-        ("tandem_live_inboxes", "Live legs and sessions", "gauge", app.calls.live() as u64),
+        ("tandem_live_legs", "Legs with a media session", "gauge", media.sessions),
+        ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
+        ("tandem_rtp_packets_out_total", "RTP packets sent", "counter", media.packets_out),
+        ("tandem_rtp_packets_relayed_total", "RTP packets passed from one leg to another", "counter", media.relayed),
+        ("tandem_rtp_packets_dropped_total", "RTP packets from strangers or not agreed", "counter", media.dropped),
+        ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
+        ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
+        ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
+        ("tandem_sip_messages_dropped_total", "SIP messages that could not be sent", "counter", sip.dropped),
+        ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
+        ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
+        ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
         ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
         ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
         ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),

@@ -1,9 +1,304 @@
-//! The composition root: builds the server out of its areas and owns the order in which it shuts down.
+//! The composition root: builds the server out of its areas and owns the order in which it starts and shuts down.
+//!
+//! ```text
+//!  start:     lock data_dir ▸ HTTP port ▸ database ▸ media ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
+//!  shut down: no new calls ▸ live ones end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
+//! ```
 
+mod first_account;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
 use tandem_config::Config;
+use tandem_control::account::{Account, Accounts};
+use tandem_control::app::App;
+use tandem_control::audio::AudioRoom;
+use tandem_control::clock;
+use tandem_control::dialect::Dialect;
+use tandem_control::dialect::telnyx::{self, Telnyx};
+use tandem_control::dialect::twilio::{self, Twilio};
+use tandem_control::event_log::Line;
+use tandem_control::http::{Client, NetworkPolicy};
+use tandem_control::notify::{Dialects, Sealer};
+use tandem_control::registry::{Calls, Parts, Recordings};
+use tandem_control::routing::Routing;
+use tandem_control::speech::Voice;
+use tandem_control::store::{self, Store};
+use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
+use tandem_control::{recovery, server};
+use tandem_media as media;
+use tandem_sip as sip;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-/// Runs the server until it is told to stop.
+use first_account::FirstAccount;
+
+/// For a connection where nothing else says so.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Webhook attempts in flight at a time.
+const WEBHOOKS_AT_A_TIME: usize = 256;
+/// How often the database is told that we are alive: after a crash it is the end of the calls that were.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A running server.
+pub struct Server {
+    calls: Calls,
+    store: Store,
+    deliveries: Deliveries,
+    http_addr: SocketAddr,
+    public_url: Arc<str>,
+    accounts: Arc<Accounts>,
+    first_account: Option<FirstAccount>,
+    drain_timeout: Duration,
+    stop_http: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    heartbeat: JoinHandle<()>,
+    _lock: File,
+}
+
+/// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    drop(config);
-    anyhow::bail!("the server is not put together yet")
+    let mut signals = signals()?;
+    let server = Server::start(config).await?;
+    if let Some(account) = &server.first_account {
+        println!("{account}");
+    }
+    for (transport, address) in server.sip_addrs() {
+        tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
+    }
+    for account in server.accounts.iter() {
+        if let Some(Ok(key)) = account.telnyx.as_ref().map(telnyx::sign::public_key) {
+            tracing::info!(account = %account.name, "Telnyx public key: {key}");
+        }
+    }
+    tracing::info!("HTTP on {}; callers are told {}", server.http_addr, server.public_url);
+    signals.recv().await;
+    let live = server.calls.live_legs();
+    tracing::info!("draining: no new calls; waiting for {live} legs, {} s at most", server.drain_timeout.as_secs());
+    server.shutdown(signals).await;
+    tracing::info!("shut down");
+    Ok(())
+}
+
+impl Server {
+    /// Builds and starts everything. An error says what in the environment is at fault.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let lock = lock(&config.data_dir)?;
+        let first_account = match config.accounts.is_empty() {
+            true => Some(FirstAccount::load_or_make(&config.data_dir)?),
+            false => None,
+        };
+        let accounts = match &first_account {
+            Some(first) => Arc::new(Accounts::new([first.account.clone()])),
+            None => Arc::new(Accounts::new(config.accounts)),
+        };
+        let http = TcpListener::bind(config.http.listen)
+            .await
+            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
+        let http_addr = http.local_addr()?;
+        let public_url = config.http.base(http_addr);
+        let store = Store::open(config.database.url.expose()).await.context("database.url")?;
+        let recordings = config.recordings.url.strip_prefix("file:").unwrap_or(&config.recordings.url);
+        tokio::fs::create_dir_all(recordings).await.with_context(|| format!("recordings.url: {recordings}"))?;
+        let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
+        let client = Client::new(policy, CONNECT_TIMEOUT).context("TLS of outgoing connections")?;
+        let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech")));
+        let applications = Arc::new(config.applications);
+        let mut sip_config = config.sip;
+        sip_config.trunks = sources(&config.trunks);
+        let inline = |text: &str| twilio::inline_program(text, true).ok();
+        let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
+        let calls = Calls::new(Parts {
+            accounts: Arc::clone(&accounts),
+            dialects: dialects.clone(),
+            routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline),
+            media: media::Engine::start(config.media).context("media")?,
+            store: store.clone(),
+            client: client.clone(),
+            audio: AudioRoom::new(client.clone(), voice),
+            public_url: Arc::clone(&public_url),
+            recordings: recordings.into(),
+        });
+
+        let sealer = Arc::new(Sealer { accounts: Arc::clone(&accounts), dialects });
+        let noting = calls.clone();
+        let sink = Arc::new(move |delivery: &Delivery, report: &AttemptReport| note_attempt(&noting, delivery, report));
+        let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
+        calls.connect_deliveries(deliveries.clone());
+        let recovered = recovery::recover(calls.services()).await.context("recovery after a crash")?;
+        if recovered.legs + recovered.recordings > 0 {
+            tracing::warn!("after a crash: ended {} legs, repaired {} recordings", recovered.legs, recovered.recordings);
+        }
+        let heartbeat = tokio::spawn(heartbeat(store.clone()));
+
+        let incoming = calls.clone();
+        let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await?;
+        calls.connect_sip(sip);
+        let app = App {
+            accounts: Arc::clone(&accounts),
+            recordings: Recordings::new(Arc::clone(calls.services())),
+            calls: calls.clone(),
+            public_url: Arc::clone(&public_url),
+            applications,
+        };
+        let (stop_http, stopped) = watch::channel(false);
+        let http = tokio::spawn(serve(http, app, stopped));
+        Ok(Self {
+            calls,
+            store,
+            deliveries,
+            http_addr,
+            public_url,
+            accounts,
+            first_account,
+            drain_timeout: config.drain_timeout,
+            stop_http,
+            http,
+            heartbeat,
+            _lock: lock,
+        })
+    }
+
+    /// The HTTP listener's real address.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The SIP sockets' real addresses.
+    pub fn sip_addrs(&self) -> &[(sip::Transport, SocketAddr)] {
+        self.calls.services().sip().local_addrs()
+    }
+
+    /// Its calls.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Who may use it.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.iter()
+    }
+
+    /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
+    pub async fn shutdown(self, mut hurry: Signals) {
+        let Self { calls, store, deliveries, drain_timeout, stop_http, http, heartbeat, .. } = self;
+        calls.stop_accepting();
+        let mut limit = GOODBYE;
+        tokio::select! {
+            () = calls.idle() => {}
+            () = tokio::time::sleep(drain_timeout) => tracing::warn!("drain_timeout is over: hanging up"),
+            () = hurry.recv() => {
+                tracing::warn!("told twice: hanging up");
+                limit = Duration::from_secs(1);
+            }
+        }
+        calls.hangup_all();
+        if tokio::time::timeout(limit, calls.idle()).await.is_err() {
+            tracing::warn!("{} legs would not end", calls.live_legs());
+        }
+        if !deliveries.drain(limit).await {
+            tracing::warn!("webhooks are left; they are sent after the next start");
+        }
+        let services = Arc::clone(calls.services());
+        services.sip().shutdown().await;
+        // Blocks until the recordings are complete.
+        let closed = tokio::task::spawn_blocking(move || services.media.shutdown()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "media did not shut down");
+        }
+        // Whoever still listens has nothing to hear.
+        let _ = stop_http.send(true);
+        if tokio::time::timeout(Duration::from_secs(2), http).await.is_err() {
+            tracing::warn!("HTTP requests were cut off");
+        }
+        heartbeat.abort();
+        store.close().await;
+    }
+}
+
+/// SIGTERM and Ctrl-C, whichever comes.
+pub struct Signals(Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>);
+
+impl Signals {
+    /// None ever come: for servers within another program.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    async fn recv(&mut self) {
+        match &mut self.0 {
+            Some((terminate, interrupt)) => {
+                tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn signals() -> anyhow::Result<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(Signals(Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+}
+
+/// One server to a directory: a second one would take the first one's live calls for the remains of a crash.
+fn lock(data_dir: &std::path::Path) -> anyhow::Result<File> {
+    let shown = data_dir.display();
+    std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir: {shown}"))?;
+    let path = data_dir.join("tandem.lock");
+    let file = File::create(&path).with_context(|| format!("data_dir: {}", path.display()))?;
+    file.try_lock().map_err(|error| anyhow!("data_dir: {shown} is in use by another tandem ({error})"))?;
+    Ok(file)
+}
+
+/// Who may send calls. Without any trunk, everybody on this machine.
+fn sources(trunks: &[tandem_control::config::TrunkConfig]) -> Vec<sip::TrunkAcl> {
+    if trunks.is_empty() {
+        let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
+        return vec![sip::TrunkAcl { name: "loopback".into(), networks }];
+    }
+    let acl = |trunk: &tandem_control::config::TrunkConfig| sip::TrunkAcl {
+        name: Arc::clone(&trunk.name),
+        networks: trunk.inbound_from.clone(),
+    };
+    trunks.iter().map(acl).collect()
+}
+
+/// An attempt at a webhook, in the words of its call's log.
+fn note_attempt(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
+    let attempt = &report.attempt;
+    let outcome = match (attempt.status, &attempt.error) {
+        (Some(status), _) => format!("{status} ({} ms)", attempt.elapsed.as_millis()),
+        (None, Some(error)) => format!("failed: {error}"),
+        (None, None) => "failed".to_owned(),
+    };
+    let text = format!("{} {} {outcome}", delivery.event, attempt.url);
+    let at = clock::now().time;
+    calls.note(tandem_call::id::CallId(delivery.session), Line { at, leg: None, kind: "webhook".to_owned(), text });
+}
+
+async fn heartbeat(store: Store) {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        beat.tick().await;
+        if let Err(error) = store::server::heartbeat(&store, clock::now().time).await {
+            tracing::error!(%error, "the database does not take a heartbeat");
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, app: App, mut stopped: watch::Receiver<bool>) {
+    let stop = async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, server::router(app)).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "HTTP ended");
+    }
 }

@@ -1,0 +1,99 @@
+//! The account of a server that was given none: made at the first start, kept in the data directory, shown once.
+
+use std::fmt;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tandem_control::account::{Account, TwilioCredentials};
+use tandem_control::dialect::telnyx;
+
+/// What is shown of it.
+pub(super) struct FirstAccount {
+    /// It.
+    pub(super) account: Account,
+    /// Made by this start rather than an earlier one.
+    new: bool,
+    path: PathBuf,
+}
+
+impl FirstAccount {
+    /// The account of an earlier start, or a new one.
+    pub(super) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
+        let path = data_dir.join("account.toml");
+        let (text, new) = match std::fs::read_to_string(&path) {
+            Ok(text) => (text, false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let text = make();
+                write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+                (text, true)
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let account = toml::from_str(&text).with_context(|| format!("{} is not an account", path.display()))?;
+        Ok(Self { account, new, path })
+    }
+}
+
+/// Shows the credentials the first time, and later where they are.
+impl fmt::Display for FirstAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        if !self.new {
+            return write!(f, "The account of this server is in {path}.");
+        }
+        writeln!(f, "No account is configured, so one was made; it is kept in {path} and shown this once:")?;
+        if let Some(TwilioCredentials { account_sid, auth_token }) = &self.account.twilio {
+            writeln!(f, "  Twilio   account SID  {account_sid}")?;
+            writeln!(f, "           auth token   {auth_token}")?;
+        }
+        if let Some(credentials) = &self.account.telnyx {
+            writeln!(f, "  Telnyx   API key      {}", credentials.api_key)?;
+            if let Ok(key) = telnyx::sign::public_key(credentials) {
+                writeln!(f, "           public key   {key}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make() -> String {
+    let sid = hex(&rand::random::<[u8; 16]>());
+    let token = hex(&rand::random::<[u8; 16]>());
+    let key = hex(&rand::random::<[u8; 24]>());
+    let seed = BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
+    format!(
+        "# Made by `tandem serve` because the configuration names no account.\n\
+         name = \"default\"\n\n\
+         [twilio]\naccount_sid = \"AC{sid}\"\nauth_token = \"{token}\"\n\n\
+         [telnyx]\napi_key = \"KEY{key}\"\nsigning_seed = \"{seed}\"\n"
+    )
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_account_is_made_once_and_shown_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = FirstAccount::load_or_make(dir.path()).unwrap();
+        let again = FirstAccount::load_or_make(dir.path()).unwrap();
+        let token = |one: &FirstAccount| one.account.twilio.as_ref().unwrap().auth_token.clone();
+        assert_eq!(token(&first), token(&again));
+        assert!(first.to_string().contains(&token(&first)));
+        assert!(!again.to_string().contains(&token(&again)));
+        assert!(first.to_string().contains("public key"));
+    }
+}
