@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-mod resample;
 mod read;
+mod resample;
 
 pub use read::{AudioError, decode, read_wav};
 

@@ -41,7 +41,10 @@ pub enum Tracks {
 impl Tracks {
     /// Whether `track` is among them.
     pub fn has(self, track: Track) -> bool {
-        matches!((self, track), (Tracks::Both, _) | (Tracks::Inbound, Track::Inbound) | (Tracks::Outbound, Track::Outbound))
+        matches!(
+            (self, track),
+            (Tracks::Both, _) | (Tracks::Inbound, Track::Inbound) | (Tracks::Outbound, Track::Outbound)
+        )
     }
 }
 

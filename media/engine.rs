@@ -192,7 +192,8 @@ impl Core {
     }
 
     fn bridge(&mut self, a: SessionKey, b: SessionKey) {
-        let with = |key: SessionKey| self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|one| one.peer);
+        let with =
+            |key: SessionKey| self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|one| one.peer);
         if with(a) == Some(b) && with(b) == Some(a) {
             return;
         }

@@ -41,8 +41,9 @@ mod tests {
 
     #[test]
     fn a_second_of_tone_comes_back_through_the_decoder() {
-        let pcm: Vec<i16> =
-            (0..8_000).map(|at| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16).collect();
+        let pcm: Vec<i16> = (0..8_000)
+            .map(|at| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16)
+            .collect();
         for channels in [1, 2] {
             let encoded = encode_mp3(&pcm, channels);
             let audio = crate::decode(&encoded, None).unwrap();

@@ -72,7 +72,8 @@ impl Ports {
     }
 
     fn socket(&self, port: u16) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::for_address(SocketAddr::new(self.address, port)), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket =
+            Socket::new(Domain::for_address(SocketAddr::new(self.address, port)), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         // A smaller buffer than asked for only loses packets that a flood would lose anyway.
         let _ = socket.set_recv_buffer_size(BUFFER);

@@ -139,14 +139,17 @@ impl Recorder {
             self.silence_before += FRAME as u64;
             return;
         };
-        let heard = |track: Tracks, sample: i16| if self.track == Tracks::Both || self.track == track { sample } else { 0 };
+        let heard =
+            |track: Tracks, sample: i16| if self.track == Tracks::Both || self.track == track { sample } else { 0 };
         let pairs = inbound.iter().zip(outbound);
         match self.channels {
-            Channels::Mono => buffer.extend(
-                pairs.map(|(left, right)| heard(Tracks::Inbound, *left).saturating_add(heard(Tracks::Outbound, *right))),
+            Channels::Mono => buffer
+                .extend(pairs.map(|(left, right)| {
+                    heard(Tracks::Inbound, *left).saturating_add(heard(Tracks::Outbound, *right))
+                })),
+            Channels::Dual => buffer.extend(
+                pairs.flat_map(|(left, right)| [heard(Tracks::Inbound, *left), heard(Tracks::Outbound, *right)]),
             ),
-            Channels::Dual => buffer
-                .extend(pairs.flat_map(|(left, right)| [heard(Tracks::Inbound, *left), heard(Tracks::Outbound, *right)])),
         }
         if buffer.len() == buffer.capacity() || buffer.len() >= FRAMES * FRAME * (self.channels as usize + 1) {
             self.hand_over();

@@ -18,7 +18,7 @@ use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Sta
 use crate::latch::Latch;
 use crate::player::Playback;
 use crate::recorder::Recorder;
-use crate::rtp::dtmf::{DigitFrame, DigitSender, Detector};
+use crate::rtp::dtmf::{Detector, DigitFrame, DigitSender};
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::{self, Said, SenderInfo};
 use crate::rtp::sender::Sender;
@@ -93,7 +93,10 @@ pub(crate) struct MediaSession {
 enum State {
     Open,
     /// Its sockets are gone; it waits for its recordings and for its sink.
-    Closing { frames: u16, told: bool },
+    Closing {
+        frames: u16,
+        told: bool,
+    },
 }
 
 struct Digits {
@@ -175,7 +178,12 @@ impl MediaSession {
     // ---- packets ----
 
     /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
-    pub(crate) fn handle_rtp(&mut self, from: SocketAddr, packet: &mut [u8], around: &mut Surroundings<'_>) -> Option<(Header, Heard)> {
+    pub(crate) fn handle_rtp(
+        &mut self,
+        from: SocketAddr,
+        packet: &mut [u8],
+        around: &mut Surroundings<'_>,
+    ) -> Option<(Header, Heard)> {
         if is_rtcp(packet) {
             self.handle_rtcp(from, packet, around);
             return None;

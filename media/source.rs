@@ -21,11 +21,8 @@ pub fn source(codec: Codec, max_buffer: Duration) -> (StreamSource, StreamWriter
     let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 65_536) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
     let shared = Arc::new(Shared { queued: AtomicUsize::new(0), cleared: AtomicU64::new(0) });
-    let writer = StreamWriter {
-        queue: Mutex::new(Queue { producer, next: 1 }),
-        shared: Arc::clone(&shared),
-        max_octets,
-    };
+    let writer =
+        StreamWriter { queue: Mutex::new(Queue { producer, next: 1 }), shared: Arc::clone(&shared), max_octets };
     (StreamSource { consumer, shared, codec, head: None }, writer)
 }
 
@@ -147,7 +144,12 @@ impl SourcePlayer {
 
     /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets each
     /// mark whose audio has gone with this frame or was cleared.
-    pub(crate) fn next_frame(&mut self, to: Codec, frame: &mut [u8; FRAME], mut reached: impl FnMut(Arc<str>)) -> usize {
+    pub(crate) fn next_frame(
+        &mut self,
+        to: Codec,
+        frame: &mut [u8; FRAME],
+        mut reached: impl FnMut(Arc<str>),
+    ) -> usize {
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         let mut filled = 0;

@@ -15,7 +15,8 @@ use crate::rtp::FRAME;
 /// ring is full new frames are dropped, counted, and reported as [`crate::Event::StreamOverflow`].
 pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
     let (producer, consumer) = rtrb::RingBuffer::new(capacity_frames.max(2));
-    let shared = Arc::new(Shared { waker: AtomicWaker::new(), dropped: AtomicU64::new(0), ended: AtomicBool::new(false) });
+    let shared =
+        Arc::new(Shared { waker: AtomicWaker::new(), dropped: AtomicU64::new(0), ended: AtomicBool::new(false) });
     (TapSink { producer, shared: Arc::clone(&shared), codec }, TapReader { consumer, shared })
 }
 
@@ -145,7 +146,12 @@ impl Tap {
     }
 
     /// Copies one frame of each side. Returns the milliseconds dropped when that is due to be told.
-    pub(crate) fn handle_frame(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME], native: Codec) -> Option<u32> {
+    pub(crate) fn handle_frame(
+        &mut self,
+        inbound: &[i16; FRAME],
+        outbound: &[i16; FRAME],
+        native: Codec,
+    ) -> Option<u32> {
         let codec = match self.sink.codec {
             TapCodec::Pcmu => Codec::Pcmu,
             TapCodec::Pcma => Codec::Pcma,

@@ -104,12 +104,27 @@ impl MediaPair {
         let (writer, handle) = Writer::new();
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::clone(&recorded);
-        let mut core =
-            Core::new(origin, 0x1234_5678_0000_0000, handle, Arc::new(move |key, event| done.lock().unwrap().push((key, event))));
+        let mut core = Core::new(
+            origin,
+            0x1234_5678_0000_0000,
+            handle,
+            Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
+        );
         let b_media = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
         let a = Party::new(&mut core, 1, "127.0.0.2", a_media);
         let b = Party::new(&mut core, 2, "127.0.0.3", b_media);
-        MediaPair { core, writer, origin, now: Duration::ZERO, wire: Wire::default(), a, b, link: Vec::new(), recorded, over: Vec::new() }
+        MediaPair {
+            core,
+            writer,
+            origin,
+            now: Duration::ZERO,
+            wire: Wire::default(),
+            a,
+            b,
+            link: Vec::new(),
+            recorded,
+            over: Vec::new(),
+        }
     }
 
     fn party(&mut self, who: Who) -> &mut Party {
@@ -192,7 +207,8 @@ impl MediaPair {
             self.wire.now = self.now;
             self.a.told.lock().unwrap().now = self.now;
             self.b.told.lock().unwrap().now = self.now;
-            let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
+            let (due, later): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
             for (_, slot, flow, from, mut packet) in due {
                 if !self.wire.released.contains(&slot) {
@@ -258,7 +274,16 @@ impl Party {
         let plan = negotiation.plan().unwrap().clone();
         let payload_type = plan.payload_type;
         assert!(core.apply(SessionKey(key), plan));
-        Party { key: SessionKey(key), slot, address, negotiation, told, sequence: 65_500, timestamp: u32::MAX - 2_000, payload_type }
+        Party {
+            key: SessionKey(key),
+            slot,
+            address,
+            negotiation,
+            told,
+            sequence: 65_500,
+            timestamp: u32::MAX - 2_000,
+            payload_type,
+        }
     }
 
     /// A packet at the peer's present sequence and timestamp.

@@ -124,19 +124,45 @@ impl Inbox {
 
 /// What a worker is told.
 pub(crate) enum Message {
-    Open { session: Box<MediaSession>, sockets: Sockets },
-    Plan { key: SessionKey, plan: MediaPlan },
-    Command { key: SessionKey, command: Command },
-    Close { key: SessionKey },
-    Recorded { key: SessionKey, event: Event },
+    Open {
+        session: Box<MediaSession>,
+        sockets: Sockets,
+    },
+    Plan {
+        key: SessionKey,
+        plan: MediaPlan,
+    },
+    Command {
+        key: SessionKey,
+        command: Command,
+    },
+    Close {
+        key: SessionKey,
+    },
+    Recorded {
+        key: SessionKey,
+        event: Event,
+    },
     /// To a session's home: move it to worker `to` and bridge it there.
-    Bring { key: SessionKey, to: usize, with: SessionKey },
+    Bring {
+        key: SessionKey,
+        to: usize,
+        with: SessionKey,
+    },
     /// To where a session is: send it home, to be moved on.
-    Return { key: SessionKey },
+    Return {
+        key: SessionKey,
+    },
     /// A session that moves.
-    Arrive { session: Box<MediaSession>, sockets: Option<Sockets>, bridge: Option<SessionKey> },
+    Arrive {
+        session: Box<MediaSession>,
+        sockets: Option<Sockets>,
+        bridge: Option<SessionKey>,
+    },
     /// To a session's home: it has ended elsewhere.
-    Gone { key: SessionKey },
+    Gone {
+        key: SessionKey,
+    },
     Shutdown,
 }
 
@@ -176,7 +202,8 @@ impl Worker {
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
     pub(crate) fn run(mut self) {
-        let mut events = vec![epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1_024];
+        let mut events =
+            vec![epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1_024];
         let mut datagram = [0; DATAGRAM];
         loop {
             let woken = self.sleep(Instant::now());
@@ -198,8 +225,7 @@ impl Worker {
     /// Until the next tick or message; true for a message.
     fn sleep(&self, now: Instant) -> bool {
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
-        let left =
-            if self.core.is_empty() { IDLE } else { self.core.poll_timeout().saturating_duration_since(now) };
+        let left = if self.core.is_empty() { IDLE } else { self.core.poll_timeout().saturating_duration_since(now) };
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN)];
         matches!(rustix::event::poll(&mut wake, Some(&timeout)), Ok(1..))
@@ -267,7 +293,11 @@ impl Worker {
             | Message::Close { key }
             | Message::Recorded { key, .. }
             | Message::Bring { key, .. } => *key,
-            Message::Open { .. } | Message::Return { .. } | Message::Arrive { .. } | Message::Gone { .. } | Message::Shutdown => {
+            Message::Open { .. }
+            | Message::Return { .. }
+            | Message::Arrive { .. }
+            | Message::Gone { .. }
+            | Message::Shutdown => {
                 return self.handle_own(now, message);
             }
         };
@@ -354,7 +384,13 @@ impl Worker {
         }
     }
 
-    fn arrive(&mut self, now: Instant, session: Box<MediaSession>, sockets: Option<Sockets>, bridge: Option<SessionKey>) {
+    fn arrive(
+        &mut self,
+        now: Instant,
+        session: Box<MediaSession>,
+        sockets: Option<Sockets>,
+        bridge: Option<SessionKey>,
+    ) {
         let key = session.key;
         let (with, held) = match self.away.remove(&key) {
             // On its way through its home.

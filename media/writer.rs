@@ -200,7 +200,9 @@ impl Open {
     fn complete(mut self, reason: RecordingReason) {
         let result = match &self.file {
             Err(error) => Err(error.clone()),
-            Ok(file) => finish(file, self.channels, self.data, self.recording.spec.trim).map_err(|error| error.to_string()),
+            Ok(file) => {
+                finish(file, self.channels, self.data, self.recording.spec.trim).map_err(|error| error.to_string())
+            }
         };
         let reason = match result {
             Ok(data) => {

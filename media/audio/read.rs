@@ -46,7 +46,8 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
         [b'I', b'D', b'3', ..] => return read_mp3(octets),
         _ => {}
     }
-    let content_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let content_type =
+        content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let raw = match content_type.as_str() {
         "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" => Some(Codec::Pcmu),
         "audio/pcma" | "audio/x-alaw" | "audio/alaw" | "audio/x-alaw-basic" => Some(Codec::Pcma),
@@ -216,8 +217,9 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     let mut reader = MpaReader::try_new(stream, &FormatOptions::default()).map_err(damaged)?;
     let track = reader.default_track().ok_or_else(|| AudioError::Malformed("MP3 without a track".to_owned()))?;
     let (number, parameters) = (track.id, track.codec_params.clone());
-    let mut decoder = <MpaDecoder as symphonia::core::codecs::Decoder>::try_new(&parameters, &DecoderOptions::default())
-        .map_err(damaged)?;
+    let mut decoder =
+        <MpaDecoder as symphonia::core::codecs::Decoder>::try_new(&parameters, &DecoderOptions::default())
+            .map_err(damaged)?;
     let mut rate = parameters.sample_rate.unwrap_or(0);
     let mut mono = Mono::new(1, 0);
     let mut buffer: Option<SampleBuffer<i16>> = None;
@@ -339,9 +341,18 @@ mod tests {
         ] {
             assert!(decode(octets, None).is_err(), "{octets:?}");
         }
-        for (format, channels, rate, bits) in [(1, 0, 8_000, 16), (1, 1, 0, 16), (1, 1, 8_000, 0), (1, 65_535, 8_000, 16), (2, 1, 8_000, 4), (1, 1, u32::MAX, 16)]
-        {
-            assert!(read_wav(&wav(format, channels, rate, bits, &[0; 64], 64)).is_err(), "{format} {channels} {rate} {bits}");
+        for (format, channels, rate, bits) in [
+            (1, 0, 8_000, 16),
+            (1, 1, 0, 16),
+            (1, 1, 8_000, 0),
+            (1, 65_535, 8_000, 16),
+            (2, 1, 8_000, 4),
+            (1, 1, u32::MAX, 16),
+        ] {
+            assert!(
+                read_wav(&wav(format, channels, rate, bits, &[0; 64], 64)).is_err(),
+                "{format} {channels} {rate} {bits}"
+            );
         }
         assert_eq!(read_wav(&wav(7, 1, 1_000, 8, &vec![0; 4_000_000], 4_000_000)), Err(AudioError::TooLong));
     }

@@ -14,7 +14,8 @@ pub(super) fn to_8000(samples: &[i16], rate: u32) -> Vec<i16> {
     let cutoff = if rate > 8_000 { (1.0 / step as f32) * 0.94 } else { 0.94 };
     let reach = (LOBES / cutoff).ceil() as i64;
     // The filter at 256 places between two input samples is as good as exact at 16 bits.
-    let table: Vec<f32> = (0..=(reach as usize * 256)).map(|place| weight(place as f32 / 256.0, cutoff, reach as f32)).collect();
+    let table: Vec<f32> =
+        (0..=(reach as usize * 256)).map(|place| weight(place as f32 / 256.0, cutoff, reach as f32)).collect();
     let mut out = Vec::with_capacity(length);
     for index in 0..length {
         let centre = index as f64 * step;

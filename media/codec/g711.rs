@@ -58,11 +58,7 @@ const fn alaw_to_linear(octet: u8) -> i16 {
     let code = octet ^ 0x55;
     let segment = (code >> 4) & 7;
     let mantissa = (code & 0x0F) as i32;
-    let magnitude = if segment == 0 {
-        (mantissa << 4) | 8
-    } else {
-        ((mantissa << 4) | 0x108) << (segment - 1)
-    };
+    let magnitude = if segment == 0 { (mantissa << 4) | 8 } else { ((mantissa << 4) | 0x108) << (segment - 1) };
     if code & 0x80 != 0 { magnitude as i16 } else { -magnitude as i16 }
 }
 

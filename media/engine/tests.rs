@@ -65,8 +65,18 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
     assert!(a.len() <= 51 && b.len() <= 51, "{} {}", a.len(), b.len());
     assert_one_line(&a);
     assert_one_line(&b);
-    assert!(a_loud.iter().all(|sent| sent.header().payload_type == 0 && sent.payload() == [crate::codec::g711::ALAW_TO_ULAW[0x20]; 160]));
-    assert!(b_loud.iter().all(|sent| sent.header().payload_type == 8 && sent.payload() == [crate::codec::g711::ULAW_TO_ALAW[0x10]; 160]));
+    assert!(
+        a_loud
+            .iter()
+            .all(|sent| sent.header().payload_type == 0
+                && sent.payload() == [crate::codec::g711::ALAW_TO_ULAW[0x20]; 160])
+    );
+    assert!(
+        b_loud
+            .iter()
+            .all(|sent| sent.header().payload_type == 8
+                && sent.payload() == [crate::codec::g711::ULAW_TO_ALAW[0x10]; 160])
+    );
     assert!(b_loud[0].header().marker && !b_loud[1].header().marker);
     assert_eq!(b_loud[0].to, pair.b.address);
 }
@@ -82,7 +92,8 @@ fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
     pair.say(Who::A, 0x12, NOW);
     pair.advance(60);
     let heard = pair.heard(Who::B);
-    let sequences: Vec<u16> = heard.iter().map(|sent| sent.header().sequence.wrapping_sub(heard[0].header().sequence)).collect();
+    let sequences: Vec<u16> =
+        heard.iter().map(|sent| sent.header().sequence.wrapping_sub(heard[0].header().sequence)).collect();
     assert_eq!(sequences, [0, u16::MAX]);
     pair.close(Who::A);
     pair.advance(40);
@@ -292,7 +303,10 @@ fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
     assert_eq!(say(&mut pair, nat, 0x10), [nat]);
     assert!(say(&mut pair, stranger, 0x11).is_empty());
     assert_eq!(say(&mut pair, nat, 0x10), [nat]);
-    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n");
+    pair.offer(
+        Who::A,
+        "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n",
+    );
     assert!(say(&mut pair, stranger, 0x11).is_empty(), "the same plan again opens nothing");
     pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\n");
     assert_eq!(say(&mut pair, stranger, 0x11), [stranger]);
@@ -304,7 +318,9 @@ fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
 fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
     let mut pair = MediaPair::new();
     pair.bridge();
-    for packet in [vec![], vec![0x80], vec![0xFF; 200], vec![0; 12], [&[0x80, 18][..], &[0; 30]].concat(), vec![0x80, 200, 0, 90]] {
+    for packet in
+        [vec![], vec![0x80], vec![0xFF; 200], vec![0; 12], [&[0x80, 18][..], &[0; 30]].concat(), vec![0x80, 200, 0, 90]]
+    {
         pair.send(Who::A, Flow::Rtp, packet.clone(), NOW);
         pair.send(Who::A, Flow::Rtcp, packet, NOW);
     }
@@ -376,15 +392,21 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_silence() {
     pair.command(Who::A, Command::StopRecording { op: OpId(1) });
     pair.advance(5);
     let events = pair.events(Who::A);
-    let Some(Event::RecordingFinished { duration, reason, bytes, .. }) = events.iter().map(|(_, event)| event).find(|event| matches!(event, Event::RecordingFinished { .. })) else {
+    let Some(Event::RecordingFinished { duration, reason, bytes, .. }) =
+        events.iter().map(|(_, event)| event).find(|event| matches!(event, Event::RecordingFinished { .. }))
+    else {
         panic!("{events:?}")
     };
     assert_eq!(*reason, RecordingReason::Stopped);
     assert!(duration.abs_diff(length) <= milliseconds(20), "{duration:?} of {length:?}");
     assert_eq!(std::fs::metadata(&file.0).unwrap().len(), *bytes);
     let samples = file.samples();
-    let left: Vec<bool> = samples.chunks_exact(320).map(|frame| frame.iter().step_by(2).any(|sample| sample.abs() > 100)).collect();
-    let right: Vec<bool> = samples.chunks_exact(320).map(|frame| frame.iter().skip(1).step_by(2).any(|sample| sample.abs() > 100)).collect();
+    let left: Vec<bool> =
+        samples.chunks_exact(320).map(|frame| frame.iter().step_by(2).any(|sample| sample.abs() > 100)).collect();
+    let right: Vec<bool> = samples
+        .chunks_exact(320)
+        .map(|frame| frame.iter().skip(1).step_by(2).any(|sample| sample.abs() > 100))
+        .collect();
     let first = left.iter().position(|loud| *loud).unwrap();
     assert!((24..=26).contains(&first), "{first}");
     let holes: Vec<bool> = left[first..first + 10].to_vec();
@@ -451,7 +473,8 @@ fn a_recording_ends_at_its_length_to_the_frame() {
 fn silence_ends_a_recording_only_while_rtp_arrives() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("silence");
-    let spec = RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    let spec =
+        RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
     pair.command(Who::A, Command::Record { op: OpId(1), spec });
     // Two seconds without a packet: does not count.
     pair.advance(2_000);
@@ -510,7 +533,10 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
 #[test]
 fn a_recording_that_cannot_be_written_says_so() {
     let mut pair = MediaPair::new();
-    let spec = RecordSpec { path: "/proc/nowhere/call.wav".into(), ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both) };
+    let spec = RecordSpec {
+        path: "/proc/nowhere/call.wav".into(),
+        ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both)
+    };
     pair.command(Who::A, Command::Record { op: OpId(1), spec });
     pair.talk(5, 0x10, 0x20);
     pair.command(Who::A, Command::StopRecording { op: OpId(1) });
@@ -535,7 +561,9 @@ fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
     let first = inbound.iter().position(|frame| frame.payload == [0x10; 160]).unwrap();
     assert!((5..=7).contains(&first), "{first}");
     assert_eq!(inbound.iter().filter(|frame| frame.payload == [0x10; 160]).count(), 10);
-    assert!(frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.payload == [0xFF; 160]));
+    assert!(
+        frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.payload == [0xFF; 160])
+    );
     pair.command(Who::A, Command::Untap { op: OpId(1) });
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert_eq!(reader.poll_next(&mut context), std::task::Poll::Ready(None));
@@ -551,7 +579,9 @@ fn a_tap_that_is_not_read_drops_and_tells() {
     let told: Vec<u32> = pair
         .events(Who::A)
         .iter()
-        .filter_map(|(_, event)| if let Event::StreamOverflow { op: OpId(7), dropped_ms } = event { Some(*dropped_ms) } else { None })
+        .filter_map(|(_, event)| {
+            if let Event::StreamOverflow { op: OpId(7), dropped_ms } = event { Some(*dropped_ms) } else { None }
+        })
         .collect();
     assert!(!told.is_empty() && told.len() <= 3, "{told:?}");
 }
@@ -573,12 +603,15 @@ fn marks_come_back_when_their_audio_has_left_and_at_once_when_nothing_waits() {
     assert_eq!(writer.queued(), milliseconds(160));
     pair.advance(300);
     let heard = pair.heard(Who::A);
-    let left = |octet: u8| heard.iter().filter(|sent| sent.payload()[0] == octet).map(|sent| sent.at).collect::<Vec<_>>();
+    let left =
+        |octet: u8| heard.iter().filter(|sent| sent.payload()[0] == octet).map(|sent| sent.at).collect::<Vec<_>>();
     assert_eq!((left(0x10).len(), left(0x11).len()), (5, 3));
     let marks: Vec<(Duration, String)> = pair
         .events(Who::A)
         .into_iter()
-        .filter_map(|(at, event)| if let Event::MarkReached { op: OpId(3), name } = event { Some((at, name.to_string())) } else { None })
+        .filter_map(|(at, event)| {
+            if let Event::MarkReached { op: OpId(3), name } = event { Some((at, name.to_string())) } else { None }
+        })
         .collect();
     assert!(marks[0].0 <= milliseconds(20));
     assert_eq!(marks[0].1, "none");
@@ -608,7 +641,9 @@ fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
     let marks: Vec<String> = pair
         .events(Who::A)
         .into_iter()
-        .filter_map(|(_, event)| if let Event::MarkReached { name, .. } = event { Some(name.to_string()) } else { None })
+        .filter_map(
+            |(_, event)| if let Event::MarkReached { name, .. } = event { Some(name.to_string()) } else { None },
+        )
         .collect();
     assert_eq!(marks, ["one", "two", "three", "after"]);
     assert_eq!(writer.queued(), Duration::ZERO);

@@ -124,7 +124,12 @@ impl DigitSender {
                 let event = *event;
                 *frame += 1;
                 if *frame < self.frames {
-                    return DigitFrame::Event { event, end: false, duration: *frame * FRAME as u16 + FRAME as u16, first: false };
+                    return DigitFrame::Event {
+                        event,
+                        end: false,
+                        duration: *frame * FRAME as u16 + FRAME as u16,
+                        first: false,
+                    };
                 }
                 self.state = State::Ending { event, left: 2 };
                 DigitFrame::Event { event, end: true, duration: full, first: false }

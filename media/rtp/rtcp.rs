@@ -179,10 +179,7 @@ mod tests {
         assert_eq!(length % 4, 0);
         let mut heard = Vec::new();
         assert!(read(&out[..length], 77, |said| heard.push(said)));
-        assert_eq!(
-            heard,
-            [Said::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, Said::About(block), Said::Bye]
-        );
+        assert_eq!(heard, [Said::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, Said::About(block), Said::Bye]);
     }
 
     #[test]

@@ -97,7 +97,14 @@ impl Sender {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.wrapping_add(1);
         self.count(timestamp, octets);
-        Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: super::FIXED..super::FIXED + octets }
+        Header {
+            marker,
+            payload_type,
+            sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            payload: super::FIXED..super::FIXED + octets,
+        }
     }
 
     fn count(&mut self, timestamp: u32, octets: usize) {

@@ -58,8 +58,8 @@ impl Description {
             return Err(SdpError::Malformed("longer than 64 KiB".to_owned()));
         }
         let repaired = repair(body)?;
-        let session =
-            Session::parse(&repaired).map_err(|error| SdpError::Malformed(error.to_string().chars().take(200).collect()))?;
+        let session = Session::parse(&repaired)
+            .map_err(|error| SdpError::Malformed(error.to_string().chars().take(200).collect()))?;
         if session.medias.is_empty() {
             return Err(SdpError::Incompatible("no m-line"));
         }
@@ -201,7 +201,10 @@ fn address(connection: &Connection) -> Option<IpAddr> {
 }
 
 fn values<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
-    attributes.iter().filter(move |attribute| attribute.attribute == name).filter_map(|attribute| attribute.value.as_deref())
+    attributes
+        .iter()
+        .filter(move |attribute| attribute.attribute == name)
+        .filter_map(|attribute| attribute.value.as_deref())
 }
 
 /// Puts right what real gear sends and the parser does not take: bare LF or CR, NULs, blank lines and spaces at line
@@ -212,7 +215,11 @@ fn repair(body: &[u8]) -> Result<Vec<u8>, SdpError> {
     let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
     if !lines.iter().any(|line| line.starts_with("m=")) {
         let fault = if lines.iter().any(|line| is_line(line)) { "no m-line" } else { "no line of the form x=" };
-        return Err(if fault == "no m-line" { SdpError::Incompatible(fault) } else { SdpError::Malformed(fault.to_owned()) });
+        return Err(if fault == "no m-line" {
+            SdpError::Incompatible(fault)
+        } else {
+            SdpError::Malformed(fault.to_owned())
+        });
     }
     let first_media = lines.iter().position(|line| line.starts_with("m=")).unwrap_or(lines.len());
     let (head, medias) = lines.split_at(first_media);

@@ -38,7 +38,9 @@ fn leg(engine: &Engine, key: u128, payload_type: u8) -> (UdpSocket, Session) {
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut session = engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
     let port = socket.local_addr().unwrap().port();
-    let offer = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}\r\n");
+    let offer = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}\r\n"
+    );
     session.answer(offer.as_bytes()).unwrap();
     socket.connect(("127.0.0.1", session.port())).unwrap();
     (socket, session)

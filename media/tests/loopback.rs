@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, OpId, OpenError, RecordSpec, RecordingReason,
-    Session, SessionKey, TapCodec, Tone, Tracks,
+    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, OpId, OpenError, RecordSpec,
+    RecordingReason, Session, SessionKey, TapCodec, Tone, Tracks,
 };
 
 /// A peer's end: its socket and what the session told.
@@ -124,7 +124,9 @@ fn drain(phone: &Phone) -> Vec<Vec<u8>> {
 
 fn b_closed(events: &mpsc::Receiver<Event>) -> tandem_media::Stats {
     loop {
-        if let Event::Closed { stats } = events.recv_timeout(Duration::from_secs(5)).expect("Closed within five seconds") {
+        if let Event::Closed { stats } =
+            events.recv_timeout(Duration::from_secs(5)).expect("Closed within five seconds")
+        {
             return stats;
         }
     }
@@ -150,7 +152,8 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
 /// Bridges `a` with `b`, whichever key is larger, and then with `c`: the second time one of them is away from home.
 fn relay_200_short(engine: &Engine, round: u128) {
     let key = |place: u128| 1_000 * round + if round % 2 == 0 { place } else { 10 - place };
-    let mut phones: Vec<Phone> = (1..=3).map(|place| Phone::call(engine, key(place), key(place), Codec::Pcmu)).collect();
+    let mut phones: Vec<Phone> =
+        (1..=3).map(|place| Phone::call(engine, key(place), key(place), Codec::Pcmu)).collect();
     for (from, to) in [(0, 1), (2, 1), (0, 2), (1, 0)] {
         let with = phones[to].session.key();
         phones[from].session.command(Command::Bridge { with }).unwrap();
@@ -234,7 +237,9 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
         phone.hear();
     }
     engine.shutdown();
-    let Event::RecordingFinished { duration, .. } = phone.wait(|event| matches!(event, Event::RecordingFinished { .. })) else {
+    let Event::RecordingFinished { duration, .. } =
+        phone.wait(|event| matches!(event, Event::RecordingFinished { .. }))
+    else {
         unreachable!()
     };
     assert!(duration >= Duration::from_millis(340), "{duration:?}");
