@@ -4,20 +4,21 @@
 //! inbox. The inbox is bounded; when it is full, media events wait in the engine, SIP events are sent by a waiting task,
 //! and log notes are dropped.
 
+mod perform;
+mod tell;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::call::{Call, NewLeg};
-use tandem_call::command::{Accepted, Refused, Request};
-use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
-use tandem_call::fetch::{Fetch, FetchFailure};
-use tandem_call::id::{CallId, FetchId, LegId, OpId, StreamId};
+use tandem_call::command::{Command, Request};
+use tandem_call::event::PlaybackEnd;
+use tandem_call::id::{CallId, LegId, OpId, StreamId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Quality, Status};
-use tandem_call::output::{LegCommand, LegEvent, LegGone, Output};
-use tandem_call::program::instruction::{AudioSource, Play, Program};
-use tandem_call::recording::RecordingEnd;
-use tandem_call::route::Route;
+use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::program::instruction::{Play, RejectReason};
+use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_media as media;
 use tandem_sip as sip;
@@ -26,163 +27,27 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::clock;
-use crate::dialect::Context;
-use crate::document;
 use crate::event_log::{EventLog, Line};
 use crate::http::CookieJar;
+use crate::inbox::{Inbox, Message};
 use crate::leg::{self, LegIo};
-use crate::notify;
 use crate::records;
 use crate::registry::{Calls, Services};
-use crate::store;
 use crate::store::writer::Write;
-use crate::stream::{NewStream, Ready, StreamHandle};
+use crate::stream::Ready;
 use crate::webhook::Delivery;
 
-/// Messages that may wait for one call.
-const INBOX: usize = 1024;
-/// Notices of one call that may wait to be written down.
-const NOTICES: usize = 1024;
-/// How long an ended call waits for the engine's last word on its legs.
+/// How long an ended call waits for the last words on its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
-
-/// The way to a call. Cheap to clone.
-#[derive(Clone)]
-pub struct Inbox(mpsc::Sender<Message>);
-
-/// Something for a call.
-pub enum Message {
-    /// From its dialogs.
-    Sip(LegId, sip::Event),
-    /// From the engine.
-    Media(LegId, media::Event),
-    /// A document came.
-    Fetched {
-        /// For this leg.
-        leg: LegId,
-        /// The fetch.
-        id: FetchId,
-        /// For the log.
-        line: String,
-        /// It.
-        result: Result<Program, FetchFailure>,
-    },
-    /// Audio is ready.
-    Rendered {
-        /// For this leg.
-        leg: LegId,
-        /// The playback.
-        op: OpId,
-        /// How often.
-        play: Play,
-        /// It.
-        audio: Result<Arc<media::Audio>, String>,
-    },
-    /// A stream's socket is open.
-    StreamReady {
-        /// Its leg.
-        leg: LegId,
-        /// It.
-        id: StreamId,
-        /// The media it needs.
-        ready: Box<Ready>,
-    },
-    /// A stream is over.
-    Stream {
-        /// Its leg.
-        leg: LegId,
-        /// It.
-        id: StreamId,
-        /// How.
-        status: StreamStatus,
-    },
-    /// An application asks something.
-    Request {
-        /// Of this leg.
-        leg: LegId,
-        /// What.
-        request: Request,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Accepted, Refused>>,
-    },
-    /// An application wants another leg in this call.
-    NewLeg(Box<NewLeg>),
-    /// How many more legs this call can take.
-    Room(oneshot::Sender<usize>),
-    /// Give this call's legs to the one that asks; what comes afterwards goes to `heir`. Without an answer if there are
-    /// too many.
-    Surrender {
-        /// The inbox of the call that takes over.
-        heir: Inbox,
-        /// The most legs it can take.
-        room: usize,
-        /// Where the legs go.
-        reply: oneshot::Sender<Box<Estate>>,
-    },
-    /// Take these legs over.
-    Absorb(Box<Estate>),
-    /// Found out by a leg's own hands.
-    Own(LegId, LegEvent),
-    /// A line for the log.
-    Note(Line),
-    /// Show the log.
-    Log(oneshot::Sender<Vec<Line>>),
-    /// Hang everything up.
-    HangupAll,
-}
 
 /// All that a call owns, handed to another one.
 pub struct Estate {
     call: Call,
     sessions: Vec<CallId>,
     legs: HashMap<LegId, LegIo>,
-    ended: HashMap<LegId, Arc<LegInfo>>,
+    ended: HashMap<LegId, Farewell>,
     sequences: HashMap<LegId, u32>,
     log: EventLog,
-}
-
-impl Inbox {
-    /// A new inbox.
-    pub fn new() -> (Self, mpsc::Receiver<Message>) {
-        let (sender, receiver) = mpsc::channel(INBOX);
-        (Self(sender), receiver)
-    }
-
-    /// Waits for room. A call that is over takes nothing; that is no error.
-    pub async fn send(&self, message: Message) {
-        let _ = self.0.send(message).await;
-    }
-
-    /// Does not wait: what does not fit is sent by a task that does.
-    pub fn post(&self, message: Message) {
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.0.try_send(message) {
-            let inbox = self.clone();
-            tokio::spawn(async move { inbox.send(message).await });
-        }
-    }
-
-    /// A line for the call's log; dropped when there is no room.
-    pub fn note(&self, leg: LegId, text: String) {
-        let _ = self.0.try_send(Message::Note(line(Some(leg), "media", text)));
-    }
-
-    /// Puts a line in the log; dropped when there is no room.
-    pub fn log(&self, line: Line) {
-        let _ = self.0.try_send(Message::Note(line));
-    }
-
-    /// Whether both lead to the same call.
-    pub fn same(&self, other: &Self) -> bool {
-        self.0.same_channel(&other.0)
-    }
-
-    fn sink(&self) -> media::EventSink {
-        let inbox = self.clone();
-        Arc::new(move |key, event| match inbox.0.try_send(Message::Media(LegId(key.0), event)) {
-            Err(mpsc::error::TrySendError::Full(_)) => Err(media::Full),
-            _ => Ok(()),
-        })
-    }
 }
 
 /// How a call begins.
@@ -191,6 +56,8 @@ pub enum Beginning {
     Incoming {
         /// Who.
         info: Box<LegInfo>,
+        /// The INVITE, for the log.
+        line: String,
         /// What they offer.
         offer: Option<bytes::Bytes>,
         /// Where it goes.
@@ -227,14 +94,23 @@ struct CallTask {
     calls: Calls,
     inbox: Inbox,
     legs: HashMap<LegId, LegIo>,
-    /// Ended legs that the engine has not closed yet.
-    ended: HashMap<LegId, Arc<LegInfo>>,
+    /// Ended legs of which SIP or the engine has more to say.
+    ended: HashMap<LegId, Farewell>,
     /// Numbered notices sent, by leg.
     sequences: HashMap<LegId, u32>,
     log: EventLog,
     jar: Arc<Mutex<CookieJar>>,
     /// Writes this call's notices down, in order, beside it.
     notices: Option<(mpsc::Sender<Delivery>, JoinHandle<()>)>,
+}
+
+/// The last words awaited of a leg that the call is done with.
+struct Farewell {
+    info: Arc<LegInfo>,
+    /// The dialog is over.
+    dialog: bool,
+    /// The media session is closed.
+    media: bool,
 }
 
 enum Turn {
@@ -297,9 +173,10 @@ impl CallTask {
     fn begin(&mut self, beginning: Beginning) {
         match beginning {
             Beginning::Outgoing(new) => self.add_leg(*new),
-            Beginning::Incoming { mut info, offer, route } => {
+            Beginning::Incoming { mut info, line, offer, route } => {
                 let leg = info.id;
-                let mut io = LegIo::new(leg, self.services.sip().clone());
+                self.log.push(info.created_at, Some(leg), "sip", line);
+                let mut io = LegIo::incoming(leg, self.services.sip().clone());
                 match self.open(leg) {
                     Ok(session) => match io.accept_offer(session, offer.as_deref()) {
                         Ok(()) => {
@@ -307,9 +184,7 @@ impl CallTask {
                             self.legs.insert(leg, io);
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(leg::Refusal(status)) => {
-                            self.refuse(leg, io, *info, *route, status);
-                        }
+                        Err(leg::Refusal(status)) => self.refuse(leg, io, *info, *route, status),
                     },
                     Err(status) => self.refuse(leg, io, *info, *route, status),
                 }
@@ -320,8 +195,7 @@ impl CallTask {
     /// A call that cannot have audio: refused, and yet on record.
     fn refuse(&mut self, leg: LegId, io: LegIo, info: LegInfo, mut route: Route, status: u16) {
         self.legs.insert(leg, io);
-        let reason = tandem_call::program::instruction::RejectReason::Status(status);
-        route.decision = tandem_call::route::Decision::Reject(reason);
+        route.decision = Decision::Reject(RejectReason::Status(status));
         self.call.handle_incoming(clock::now(), info, route);
     }
 
@@ -365,7 +239,7 @@ impl CallTask {
                 if let Some(io) = self.legs.get_mut(&leg)
                     && let Some(stream) = io.streams.remove(&id)
                 {
-                    detach_stream(io, &stream);
+                    perform::detach_stream(io, &stream);
                 }
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
             }
@@ -402,7 +276,7 @@ impl CallTask {
             Message::HangupAll => {
                 let legs: Vec<_> = self.call.legs().map(|leg| leg.id).collect();
                 for leg in legs {
-                    let request = Request { client_state: None, command: tandem_call::command::Command::Hangup };
+                    let request = Request { client_state: None, command: Command::Hangup };
                     // Ended legs refuse, which is all right.
                     let _ = self.call.handle_request(now, leg, request);
                 }
@@ -443,6 +317,10 @@ impl CallTask {
             let arrow = if *sent { "->" } else { "<-" };
             self.log.push(now.time, Some(leg), "sip", format!("{arrow} {peer} {} {line}", transport.token()));
             return;
+        }
+        if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
+            farewell.dialog = true;
+            return self.part(leg);
         }
         let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
         if let Some(said) = said {
@@ -491,10 +369,12 @@ impl CallTask {
         );
         self.log.push(now.time, Some(leg), "media", text);
         self.services.counters.add_media(stats);
-        let Some(mut info) = self.ended.remove(&leg) else {
+        let Some(farewell) = self.ended.get_mut(&leg) else {
             // Closed while it lives: the engine gave it up.
             return self.call.handle_leg(now, leg, LegEvent::Ended { reason: LegGone::Failed, sip_status: None });
         };
+        farewell.media = true;
+        let mut info = Arc::clone(&farewell.info);
         Arc::make_mut(&mut info).sip.quality = Some(Quality {
             packets_in: stats.packets_in,
             packets_out: stats.packets_out,
@@ -504,6 +384,15 @@ impl CallTask {
             mos: stats.mos,
         });
         self.record(&info, now.time);
+        self.part(leg);
+    }
+
+    /// Forgets an ended leg once everything has been said.
+    fn part(&mut self, leg: LegId) {
+        if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
+            self.ended.remove(&leg);
+            self.calls.forget(leg.0);
+        }
     }
 
     fn take_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, String>) {
@@ -535,323 +424,11 @@ impl CallTask {
         }
         self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
-
-    /// Does everything the call wants done.
-    async fn perform(&mut self) {
-        while let Some(output) = self.call.poll_output() {
-            match output {
-                Output::Leg { leg, command } => self.command(leg, command),
-                Output::Fetch(fetch) => self.fetch(*fetch),
-                Output::Event(event) => self.tell(*event).await,
-            }
-        }
-    }
-
-    fn command(&mut self, leg: LegId, command: LegCommand) {
-        let inbox = self.inbox.clone();
-        let fail = |event: LegEvent| inbox.post_event(leg, event);
-        match command {
-            LegCommand::Invite(invite) => self.invite(leg, *invite),
-            LegCommand::Bridge { with } => {
-                self.with(leg, |io| io.command(media::Command::Bridge { with: media::SessionKey(with.0) }));
-            }
-            LegCommand::Unbridge => {
-                self.with(leg, |io| io.command(media::Command::Unbridge));
-            }
-            LegCommand::Play { op, play } => self.play(leg, op, play),
-            LegCommand::SendDigits { op, digits } => {
-                let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
-                let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
-                if !self.with(leg, |io| io.command(command)) {
-                    fail(LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
-                }
-            }
-            LegCommand::Stop { op } => {
-                self.with(leg, |io| match io.renders.remove(&op) {
-                    Some(render) => {
-                        render.abort();
-                        true
-                    }
-                    None => io.command(media::Command::Stop { op: media::OpId(op.0) }),
-                });
-            }
-            LegCommand::Record { op, id, spec } => {
-                let path = self.services.recording_path(id);
-                if !self.with(leg, |io| io.record(op, &spec, &path)) {
-                    let end = RecordingEnd::Failed("no audio path".into());
-                    fail(LegEvent::RecordingFinished { op, end, duration: Duration::ZERO });
-                }
-            }
-            LegCommand::PauseRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::PauseRecording { op: media::OpId(op.0) }));
-            }
-            LegCommand::ResumeRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::ResumeRecording { op: media::OpId(op.0) }));
-            }
-            LegCommand::StopRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::StopRecording { op: media::OpId(op.0) }));
-            }
-            LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
-            LegCommand::StopStream { id } => {
-                self.with(leg, |io| match io.streams.remove(&id) {
-                    Some(stream) => {
-                        stream.stop();
-                        detach_stream(io, &stream);
-                        true
-                    }
-                    None => false,
-                });
-            }
-            LegCommand::Echo(on) => {
-                self.with(leg, |io| io.command(media::Command::Echo(on)));
-            }
-            LegCommand::Ring { early_media } => {
-                self.with(leg, |io| {
-                    io.ring(early_media);
-                    true
-                });
-            }
-            LegCommand::Answer => {
-                self.with(leg, |io| {
-                    io.answer();
-                    true
-                });
-            }
-            LegCommand::Reject(reason) => {
-                self.with(leg, |io| {
-                    io.reject(reason);
-                    true
-                });
-            }
-            LegCommand::Hangup => {
-                self.with(leg, |io| {
-                    io.hangup();
-                    true
-                });
-            }
-            LegCommand::Release => self.release(leg),
-        }
-    }
-
-    fn with(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo) -> bool) -> bool {
-        self.legs.get_mut(&leg).is_some_and(act)
-    }
-
-    fn invite(&mut self, leg: LegId, invite: tandem_call::output::Invite) {
-        self.calls.register(leg.0, self.inbox.clone());
-        let mut io = LegIo::new(leg, self.services.sip().clone());
-        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
-        let refused = match self.services.routing.outbound(&account, &invite.to) {
-            None => {
-                let text = format!("no trunk and no endpoint takes {}", invite.to);
-                self.log.push(clock::now().time, Some(leg), "call", text);
-                Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: Some(404) })
-            }
-            Some(route) => match self.open(leg) {
-                Ok(session) => {
-                    io.invite(session, invite, route);
-                    None
-                }
-                Err(status) => Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(status) }),
-            },
-        };
-        self.legs.insert(leg, io);
-        if let Some(event) = refused {
-            self.inbox.post_event(leg, event);
-        }
-    }
-
-    fn play(&mut self, leg: LegId, op: OpId, play: Play) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        if let AudioSource::Tone(tone) = &play.source {
-            let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
-            if !io.command(command) {
-                let end = PlaybackEnd::Failed("no audio path".to_owned());
-                self.inbox.post_event(leg, LegEvent::PlayFinished { op, end });
-            }
-            return;
-        }
-        let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
-        let render = tokio::spawn(async move {
-            let audio = audio_room.get(&play.source).await;
-            inbox.send(Message::Rendered { leg, op, play, audio }).await;
-        });
-        io.renders.insert(op, render.abort_handle());
-    }
-
-    fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: tandem_call::stream::StreamSpec) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let services = &self.services;
-        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let Some((dialect, account)) = found else {
-            let status = StreamStatus::Failed("no dialect speaks for this call".to_owned());
-            return self.inbox.post_event(leg, LegEvent::Stream { id, status });
-        };
-        let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
-        let leg_codec =
-            if info.sip.codec.as_deref() == Some("PCMA") { media::Codec::Pcma } else { media::Codec::Pcmu };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let new = NewStream { leg, id, op, spec, wire, leg_codec };
-        let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
-        io.streams.insert(id, handle);
-    }
-
-    fn release(&mut self, leg: LegId) {
-        self.calls.forget(leg.0);
-        if let Some(mut io) = self.legs.remove(&leg) {
-            if !io.release() {
-                self.ended.remove(&leg);
-            }
-        }
-        self.sequences.remove(&leg);
-    }
-
-    fn fetch(&mut self, fetch: Fetch) {
-        let services = Arc::clone(&self.services);
-        let (inbox, jar) = (self.inbox.clone(), Arc::clone(&self.jar));
-        let context = Context { public_url: services.public_url.to_string(), sequence: 0 };
-        tokio::spawn(async move {
-            let (leg, id) = (fetch.leg.id, fetch.id);
-            let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
-            let Some((dialect, account)) = found else {
-                let failure = FetchFailure {
-                    kind: tandem_call::fetch::FailureKind::BadUrl,
-                    detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
-                };
-                let line = failure.detail.clone();
-                return inbox.send(Message::Fetched { leg, id, line, result: Err(failure) }).await;
-            };
-            let request_id = rand::random();
-            let done = document::fetch(&services.client, dialect, account, &fetch, &context, &jar, request_id).await;
-            inbox.send(Message::Fetched { leg, id, line: done.line, result: done.result }).await;
-        });
-    }
-
-    /// A fact: for the record, the log, and the application.
-    async fn tell(&mut self, event: CallEvent) {
-        let services = Arc::clone(&self.services);
-        self.log.push(event.at, Some(event.leg.id), "call", describe(&event.kind));
-        match &event.kind {
-            EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered | EventKind::Ended => {
-                services.counters.count(&event);
-                if matches!(event.kind, EventKind::Ended) {
-                    self.ended.insert(event.leg.id, Arc::clone(&event.leg));
-                }
-                let row = records::call_row(&event.leg, event.at);
-                if let Err(error) = store::calls::upsert(&services.store, row).await {
-                    tracing::error!(%error, "call record not written");
-                }
-            }
-            EventKind::Recording(recording) => {
-                let row = records::recording_row(recording, &event.leg, &services.recording_path(recording.id));
-                if let Err(error) = store::recordings::upsert(&services.store, row).await {
-                    tracing::error!(%error, "recording's record not written");
-                }
-            }
-            _ => {}
-        }
-        let sequence = self.sequences.entry(event.leg.id).or_default();
-        for (delivery, numbered) in services.notices(&event, *sequence) {
-            if numbered {
-                *sequence += 1;
-            }
-            let (notices, _) = self.notices.get_or_insert_with(|| notifier(&services));
-            // The notifier ends only when this task does.
-            let _ = notices.send(delivery).await;
-        }
-    }
-}
-
-impl Services {
-    /// What the event's dialect has to tell of it, as deliveries; `true` for numbered ones.
-    pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<(Delivery, bool)> {
-        let Some((dialect, account)) =
-            self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
-        else {
-            return Vec::new();
-        };
-        let context = Context { public_url: self.public_url.to_string(), sequence };
-        let notices = dialect.webhook(account, event, &context).into_iter();
-        notices
-            .map(|notice| {
-                let numbered = notice.numbered;
-                let session = event.leg.session;
-                (notify::delivery(notice, dialect.as_ref(), &event.leg.account, session, rand::random()), numbered)
-            })
-            .collect()
-    }
-}
-
-impl Inbox {
-    /// Something a leg's hands found out while obeying.
-    fn post_event(&self, leg: LegId, event: LegEvent) {
-        self.post(Message::Own(leg, event));
-    }
-}
-
-/// Writes a call's notices down, in order, beside the call.
-fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Delivery>, JoinHandle<()>) {
-    let (sender, mut receiver) = mpsc::channel::<Delivery>(NOTICES);
-    let services = Arc::clone(services);
-    let task = tokio::spawn(async move {
-        while let Some(delivery) = receiver.recv().await {
-            if let Err(error) = services.deliveries().enqueue(delivery).await {
-                tracing::error!(%error, "notice not written down");
-            }
-        }
-    });
-    (sender, task)
-}
-
-fn detach_stream(io: &LegIo, stream: &StreamHandle) {
-    io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
-    if stream.plays {
-        io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
-    }
-}
-
-fn line(leg: Option<LegId>, kind: &str, text: String) -> Line {
-    Line { at: clock::now().time, leg, kind: kind.to_owned(), text }
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// An event in a line's words. Digits pressed are not in it: they may be a PIN.
-fn describe(kind: &EventKind) -> String {
-    match kind {
-        EventKind::Initiated => "initiated".to_owned(),
-        EventKind::Ringing { early_media: true } => "ringing, with early media".to_owned(),
-        EventKind::Ringing { early_media: false } => "ringing".to_owned(),
-        EventKind::Answered => "answered".to_owned(),
-        EventKind::Ended => "ended".to_owned(),
-        EventKind::DtmfReceived { .. } => "key pressed".to_owned(),
-        EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),
-        EventKind::PlaybackEnded(_, end) => format!("playback ended: {end:?}"),
-        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end:?}", digits.len()),
-        EventKind::Bridged { with } => format!("bridged with {}", with.id),
-        EventKind::Unbridged => "no longer bridged".to_owned(),
-        EventKind::Recording(recording) => match recording.duration {
-            Some(length) => format!("recording {} {:?}, {} ms", recording.id, recording.status, length.as_millis()),
-            None => format!("recording {} {:?}", recording.id, recording.status),
-        },
-        EventKind::Stream(stream) => format!("stream {} {:?}", stream.id, stream.status),
-        EventKind::Dialed(result) => format!("dial {:?}, {} ms together", result.status, result.duration.as_millis()),
-        EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
-        EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
-    }
-}
-
-fn describe_source(source: &AudioSource) -> String {
-    match source {
-        AudioSource::Speech(speech) => format!("{} characters of speech", speech.text.chars().count()),
-        AudioSource::Url(url) => url.clone(),
-        AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
-        AudioSource::Tone(tone) => format!("{tone:?}"),
-        AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),
     }
 }

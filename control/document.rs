@@ -97,10 +97,8 @@ pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Opti
         timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
         max_body: max,
     };
-    let response = client
-        .send_following(request, RedirectRules::PROVIDER, None, None)
-        .await
-        .map_err(|error| error.to_string())?;
+    let response =
+        client.send_following(request, RedirectRules::PROVIDER, None, None).await.map_err(|error| error.to_string())?;
     if !(200..300).contains(&response.status) {
         return Err(format!("{url} answered {}", response.status));
     }

@@ -27,7 +27,7 @@ pub struct LegIo {
     late_offer: bool,
     /// The peer's answer is in.
     negotiated: bool,
-    /// The SIP side is over.
+    /// The dialog is over, or is none yet.
     gone: bool,
     /// Audio being made, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
@@ -40,15 +40,20 @@ pub struct LegIo {
 pub struct Refusal(pub u16);
 
 impl LegIo {
-    /// A leg with neither dialog nor audio yet.
-    pub fn new(leg: LegId, sip: sip::transport::Handle) -> Self {
+    /// A leg that called: it has a dialog, and no audio yet.
+    pub fn incoming(leg: LegId, sip: sip::transport::Handle) -> Self {
+        Self { gone: false, ..Self::outgoing(leg, sip) }
+    }
+
+    /// A leg to be called, with neither dialog nor audio yet.
+    pub fn outgoing(leg: LegId, sip: sip::transport::Handle) -> Self {
         Self {
             key: sip::LegKey(leg.0),
             session: None,
             answer: None,
             late_offer: false,
             negotiated: false,
-            gone: false,
+            gone: true,
             renders: HashMap::new(),
             streams: HashMap::new(),
             sip,
@@ -81,6 +86,7 @@ impl LegIo {
     pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound) {
         let sdp = session.offer();
         self.session = Some(session);
+        self.gone = false;
         let outgoing = sip::Outgoing {
             request_uri: route.request_uri,
             next_hop: route.next_hop,
@@ -160,6 +166,11 @@ impl LegIo {
             trim: spec.trim,
         };
         self.command(media::Command::Record { op: media::OpId(op.0), spec })
+    }
+
+    /// Whether its dialog is over, or never was.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Frees what the leg holds. Whether the engine will say a last word.
@@ -319,7 +330,6 @@ fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
     };
     "0123456789*#ABCD".contains(digit).then_some(digit)
 }
-
 
 #[cfg(test)]
 mod tests {

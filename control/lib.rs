@@ -13,6 +13,7 @@ pub mod dialect;
 pub mod document;
 pub mod event_log;
 pub mod http;
+pub mod inbox;
 pub mod leg;
 pub mod markup;
 pub mod notify;

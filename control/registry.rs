@@ -24,11 +24,12 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
-use crate::call_task::{self, Beginning, Inbox, Message};
+use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::counters::Counters;
 use crate::event_log::{self, Line};
 use crate::http::Client;
+use crate::inbox::{Inbox, Message};
 use crate::notify::Dialects;
 use crate::records;
 use crate::routing::Routing;
@@ -188,12 +189,12 @@ impl Calls {
             return refuse(404);
         };
         let session = CallId::random(&mut rand::rng());
-        let info = inbound_leg(leg, session, incoming);
-        let (info, offer) = info;
+        let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
+        let (info, offer) = inbound_leg(leg, session, incoming);
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
-        let beginning = Beginning::Incoming { info: Box::new(info), offer, route: Box::new(route) };
+        let beginning = Beginning::Incoming { info: Box::new(info), line, offer, route: Box::new(route) };
         call_task::spawn(self.clone(), session, inbox, receiver, beginning);
     }
 
@@ -294,10 +295,10 @@ impl Calls {
             answered: TimeRange::default(),
             ended: time_range(filter.ended),
         };
-        let rows = store::calls::list(store, account, &columns, &store_page(page, after)).await.map_err(store_failed)?;
-        let of_application = |leg: &LegInfo| {
-            filter.application.as_deref().is_none_or(|id| leg.application.as_deref() == Some(id))
-        };
+        let rows =
+            store::calls::list(store, account, &columns, &store_page(page, after)).await.map_err(store_failed)?;
+        let of_application =
+            |leg: &LegInfo| filter.application.as_deref().is_none_or(|id| leg.application.as_deref() == Some(id));
         Ok(rows.iter().filter_map(records::leg_of).filter(of_application).map(Arc::new).collect())
     }
 
@@ -407,7 +408,12 @@ impl Recordings {
     }
 
     /// Recordings of this account, newest first; at most `page.limit + 1`.
-    pub async fn list(&self, account: &str, filter: &RecordingFilter, page: Page) -> Result<Vec<Recording>, StoreFailed> {
+    pub async fn list(
+        &self,
+        account: &str,
+        filter: &RecordingFilter,
+        page: Page,
+    ) -> Result<Vec<Recording>, StoreFailed> {
         let store = &self.0.store;
         store.flush().await.map_err(store_failed)?;
         let after = match page.after {

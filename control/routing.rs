@@ -70,8 +70,7 @@ impl Routing {
             .filter_map(|number| Some((number.0.number.fits(user)?, number)))
             .max_by_key(|(fit, _)| *fit)
             .map(|(_, number)| number)?;
-        let application =
-            number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
+        let application = number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
         Some(match application {
             Some(application) => to_application(number, application),
             None => Route {
@@ -115,8 +114,8 @@ impl Routing {
                 let trunk = self.trunks.iter().find(|trunk| trunk.name == *name)?;
                 let uri = with_user(trunk.uri.as_deref()?, user);
                 let mut target = DialTarget::new(Address::Sip(uri.into()));
-                target.credentials = trunk_credentials(trunk)
-                    .map(|own| Credentials { username: own.username, password: own.password });
+                target.credentials =
+                    trunk_credentials(trunk).map(|own| Credentials { username: own.username, password: own.password });
                 Some(target)
             }
             Bridge::Uri(_) => Some(DialTarget::new(Address::Sip(bridge.uri(user)?.into()))),
@@ -186,14 +185,8 @@ fn to_application(number: &NumberConfig, application: &Application) -> Route {
 }
 
 /// Every moment there is.
-pub const ALL_MOMENTS: [Moment; 6] = [
-    Moment::Initiated,
-    Moment::Ringing,
-    Moment::Answered,
-    Moment::Completed,
-    Moment::InProgress,
-    Moment::Absent,
-];
+pub const ALL_MOMENTS: [Moment; 6] =
+    [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
 
 /// Straight through: the caller hears the called party's own progress, answer and refusal.
 fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
@@ -245,14 +238,16 @@ fn with_user(uri: &str, user: &str) -> String {
     format!("{scheme}:{user}@{host}")
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
-        assert_eq!(with_user("sip:10.0.0.1:5070;transport=tcp", "+15551230001"), "sip:+15551230001@10.0.0.1:5070;transport=tcp");
+        assert_eq!(
+            with_user("sip:10.0.0.1:5070;transport=tcp", "+15551230001"),
+            "sip:+15551230001@10.0.0.1:5070;transport=tcp"
+        );
         assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
     }
 }

@@ -19,10 +19,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use url::Url;
 
-use crate::call_task::{Inbox, Message as CallMessage};
 use crate::clock;
 use crate::dialect::{MediaFrame, StreamMessage, StreamWire};
 use crate::http::Client;
+use crate::inbox::{Inbox, Message as CallMessage};
 
 /// Longest that an application's audio may wait to be played.
 const MAX_BUFFER: Duration = Duration::from_secs(120);
@@ -84,7 +84,8 @@ impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
     pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
-        let handle = Self { notes, op: new.op, plays: new.spec.playout.is_some(), tracks: crate::leg::tracks(new.spec.track) };
+        let handle =
+            Self { notes, op: new.op, plays: new.spec.playout.is_some(), tracks: crate::leg::tracks(new.spec.track) };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
             let status = match run(&client, &inbox, new, heard).await {
@@ -224,7 +225,8 @@ async fn take(
     playout: Option<Playout>,
     codec: media::Codec,
 ) -> Option<crate::dialect::StreamProblem> {
-    let problem = |code, detail: &str| Some(crate::dialect::StreamProblem { code, detail: detail.to_owned(), answer: None });
+    let problem =
+        |code, detail: &str| Some(crate::dialect::StreamProblem { code, detail: detail.to_owned(), answer: None });
     match (decoded, writer) {
         (Err(problem), _) => return Some(problem),
         (Ok(StreamMessage::Media(bytes)), Some(writer)) => {
@@ -275,7 +277,8 @@ async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Res
     let host = parsed.host_str().ok_or_else(|| format!("{url}: no host"))?.to_owned();
     let port = parsed.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
     let tcp = client.connect(&host, port, Some(HANDSHAKE)).await.map_err(|error| error.to_string())?;
-    let stream = crate::tls::wrap(tcp, secure.then(|| client.tls()), &host).await.map_err(|error| format!("{url}: {error}"))?;
+    let stream =
+        crate::tls::wrap(tcp, secure.then(|| client.tls()), &host).await.map_err(|error| format!("{url}: {error}"))?;
     let mut request = url.into_client_request().map_err(|error| format!("{url}: {error}"))?;
     for (name, value) in headers {
         let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;

@@ -284,7 +284,8 @@ pub enum Event {
         /// Header fields of the message that ended it, as in [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// One message of the leg, for an event log. Only with [`crate::Config::trace`].
+    /// One message of the leg, for an event log. Only with [`crate::Config::trace`]. The INVITE that made an incoming leg
+    /// is told by [`Event::Incoming`] alone.
     Trace {
         /// Which leg.
         leg: LegKey,

@@ -192,7 +192,8 @@ impl Endpoint {
             report_by: None,
             wake: None,
         });
-        self.trace(Some(slot), false, flow, || request_line(&request));
+        // Before any trace: it is the leg's first event, and stands for the INVITE itself.
+        self.event(Event::Incoming { leg: leg_key, incoming });
         let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
         if let Some(server) = self.servers.get_mut(server) {
             server.merge_key = Some(merge_key.clone());
@@ -202,7 +203,6 @@ impl Endpoint {
             leg.state = State::Ringing { server, repeat: None };
         }
         self.respond(now, server, ResponseParts { status: 100, ..ResponseParts::default() });
-        self.event(Event::Incoming { leg: leg_key, incoming });
     }
 
     /// RFC 3261 §11: what we can do, without a dialog.

@@ -1,0 +1,222 @@
+//! Doing what a call orders: its legs, its documents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::event::PlaybackEnd;
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
+use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use tandem_call::program::instruction::{AudioSource, Play};
+use tandem_call::recording::RecordingEnd;
+use tandem_call::stream::{StreamSpec, StreamStatus};
+use tandem_media as media;
+
+use super::CallTask;
+use crate::clock;
+use crate::dialect::Context;
+use crate::document;
+use crate::inbox::Message;
+use crate::leg::{self, LegIo};
+use crate::stream::{NewStream, StreamHandle};
+
+impl CallTask {
+    /// Does everything the call wants done.
+    pub(super) async fn perform(&mut self) {
+        while let Some(output) = self.call.poll_output() {
+            match output {
+                Output::Leg { leg, command } => self.command(leg, command),
+                Output::Fetch(fetch) => self.fetch(*fetch),
+                Output::Event(event) => self.tell(*event).await,
+            }
+        }
+    }
+
+    fn command(&mut self, leg: LegId, command: LegCommand) {
+        let inbox = self.inbox.clone();
+        let fail = |event: LegEvent| inbox.post_event(leg, event);
+        match command {
+            LegCommand::Invite(invite) => self.invite(leg, *invite),
+            LegCommand::Bridge { with } => {
+                self.with(leg, |io| io.command(media::Command::Bridge { with: media::SessionKey(with.0) }));
+            }
+            LegCommand::Unbridge => {
+                self.with(leg, |io| io.command(media::Command::Unbridge));
+            }
+            LegCommand::Play { op, play } => self.play(leg, op, play),
+            LegCommand::SendDigits { op, digits } => {
+                let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+                let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
+                if !self.with(leg, |io| io.command(command)) {
+                    fail(LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
+                }
+            }
+            LegCommand::Stop { op } => {
+                self.with(leg, |io| match io.renders.remove(&op) {
+                    Some(render) => {
+                        render.abort();
+                        true
+                    }
+                    None => io.command(media::Command::Stop { op: media::OpId(op.0) }),
+                });
+            }
+            LegCommand::Record { op, id, spec } => {
+                let path = self.services.recording_path(id);
+                if !self.with(leg, |io| io.record(op, &spec, &path)) {
+                    let end = RecordingEnd::Failed("no audio path".into());
+                    fail(LegEvent::RecordingFinished { op, end, duration: Duration::ZERO });
+                }
+            }
+            LegCommand::PauseRecording { op } => {
+                self.with(leg, |io| io.command(media::Command::PauseRecording { op: media::OpId(op.0) }));
+            }
+            LegCommand::ResumeRecording { op } => {
+                self.with(leg, |io| io.command(media::Command::ResumeRecording { op: media::OpId(op.0) }));
+            }
+            LegCommand::StopRecording { op } => {
+                self.with(leg, |io| io.command(media::Command::StopRecording { op: media::OpId(op.0) }));
+            }
+            LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
+            LegCommand::StopStream { id } => {
+                self.with(leg, |io| match io.streams.remove(&id) {
+                    Some(stream) => {
+                        stream.stop();
+                        detach_stream(io, &stream);
+                        true
+                    }
+                    None => false,
+                });
+            }
+            LegCommand::Echo(on) => {
+                self.with(leg, |io| io.command(media::Command::Echo(on)));
+            }
+            LegCommand::Ring { early_media } => {
+                self.with(leg, |io| {
+                    io.ring(early_media);
+                    true
+                });
+            }
+            LegCommand::Answer => {
+                self.with(leg, |io| {
+                    io.answer();
+                    true
+                });
+            }
+            LegCommand::Reject(reason) => {
+                self.with(leg, |io| {
+                    io.reject(reason);
+                    true
+                });
+            }
+            LegCommand::Hangup => {
+                self.with(leg, |io| {
+                    io.hangup();
+                    true
+                });
+            }
+            LegCommand::Release => self.release(leg),
+        }
+    }
+
+    fn with(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo) -> bool) -> bool {
+        self.legs.get_mut(&leg).is_some_and(act)
+    }
+
+    fn invite(&mut self, leg: LegId, invite: Invite) {
+        self.calls.register(leg.0, self.inbox.clone());
+        let mut io = LegIo::outgoing(leg, self.services.sip().clone());
+        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let refused = match self.services.routing.outbound(&account, &invite.to) {
+            None => {
+                let text = format!("no trunk and no endpoint takes {}", invite.to);
+                self.log.push(clock::now().time, Some(leg), "call", text);
+                Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: Some(404) })
+            }
+            Some(route) => match self.open(leg) {
+                Ok(session) => {
+                    io.invite(session, invite, route);
+                    None
+                }
+                Err(status) => Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(status) }),
+            },
+        };
+        self.legs.insert(leg, io);
+        if let Some(event) = refused {
+            self.inbox.post_event(leg, event);
+        }
+    }
+
+    fn play(&mut self, leg: LegId, op: OpId, play: Play) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        if let AudioSource::Tone(tone) = &play.source {
+            let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
+            if !io.command(command) {
+                let end = PlaybackEnd::Failed("no audio path".to_owned());
+                self.inbox.post_event(leg, LegEvent::PlayFinished { op, end });
+            }
+            return;
+        }
+        let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
+        let render = tokio::spawn(async move {
+            let audio = audio_room.get(&play.source).await;
+            inbox.send(Message::Rendered { leg, op, play, audio }).await;
+        });
+        io.renders.insert(op, render.abort_handle());
+    }
+
+    fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let Some((dialect, account)) = found else {
+            let status = StreamStatus::Failed("no dialect speaks for this call".to_owned());
+            return self.inbox.post_event(leg, LegEvent::Stream { id, status });
+        };
+        let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
+        let leg_codec = if info.sip.codec.as_deref() == Some("PCMA") { media::Codec::Pcma } else { media::Codec::Pcmu };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let new = NewStream { leg, id, op, spec, wire, leg_codec };
+        let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
+        io.streams.insert(id, handle);
+    }
+
+    fn release(&mut self, leg: LegId) {
+        self.sequences.remove(&leg);
+        let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
+            self.ended.remove(&leg);
+            return self.calls.forget(leg.0);
+        };
+        farewell.dialog |= io.is_gone();
+        farewell.media |= !io.release();
+        self.part(leg);
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        let services = Arc::clone(&self.services);
+        let (inbox, jar) = (self.inbox.clone(), Arc::clone(&self.jar));
+        let context = Context { public_url: services.public_url.to_string(), sequence: 0 };
+        tokio::spawn(async move {
+            let (leg, id) = (fetch.leg.id, fetch.id);
+            let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
+            let Some((dialect, account)) = found else {
+                let failure = FetchFailure {
+                    kind: FailureKind::BadUrl,
+                    detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
+                };
+                let line = failure.detail.clone();
+                return inbox.send(Message::Fetched { leg, id, line, result: Err(failure) }).await;
+            };
+            let request_id = rand::random();
+            let done = document::fetch(&services.client, dialect, account, &fetch, &context, &jar, request_id).await;
+            inbox.send(Message::Fetched { leg, id, line: done.line, result: done.result }).await;
+        });
+    }
+}
+
+/// Parts a stream from its leg's audio.
+pub(super) fn detach_stream(io: &LegIo, stream: &StreamHandle) {
+    io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+    if stream.plays {
+        io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+    }
+}

@@ -1,0 +1,125 @@
+//! Telling the facts of a call: to its record, its log and its application.
+
+use std::sync::Arc;
+
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::program::instruction::AudioSource;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{CallTask, Farewell};
+use crate::dialect::Context;
+use crate::notify;
+use crate::records;
+use crate::registry::Services;
+use crate::store;
+use crate::webhook::Delivery;
+
+/// Notices of one call that may wait to be written down.
+const NOTICES: usize = 1024;
+
+impl CallTask {
+    /// A fact: for the record, the log, and the application.
+    pub(super) async fn tell(&mut self, event: CallEvent) {
+        let services = Arc::clone(&self.services);
+        self.log.push(event.at, Some(event.leg.id), "call", describe(&event.kind));
+        match &event.kind {
+            EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered | EventKind::Ended => {
+                services.counters.count(&event);
+                if matches!(event.kind, EventKind::Ended) {
+                    let info = Arc::clone(&event.leg);
+                    self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
+                }
+                let row = records::call_row(&event.leg, event.at);
+                if let Err(error) = store::calls::upsert(&services.store, row).await {
+                    tracing::error!(%error, "call record not written");
+                }
+            }
+            EventKind::Recording(recording) => {
+                let row = records::recording_row(recording, &event.leg, &services.recording_path(recording.id));
+                if let Err(error) = store::recordings::upsert(&services.store, row).await {
+                    tracing::error!(%error, "recording's record not written");
+                }
+            }
+            _ => {}
+        }
+        let sequence = self.sequences.entry(event.leg.id).or_default();
+        for (delivery, numbered) in services.notices(&event, *sequence) {
+            if numbered {
+                *sequence += 1;
+            }
+            let (notices, _) = self.notices.get_or_insert_with(|| notifier(&services));
+            // The notifier ends only when this task does.
+            let _ = notices.send(delivery).await;
+        }
+    }
+}
+
+impl Services {
+    /// What the event's dialect has to tell of it, as deliveries; `true` for numbered ones.
+    pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<(Delivery, bool)> {
+        let Some((dialect, account)) =
+            self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
+        else {
+            return Vec::new();
+        };
+        let context = Context { public_url: self.public_url.to_string(), sequence };
+        let notices = dialect.webhook(account, event, &context).into_iter();
+        notices
+            .map(|notice| {
+                let numbered = notice.numbered;
+                let session = event.leg.session;
+                (notify::delivery(notice, dialect.as_ref(), &event.leg.account, session, rand::random()), numbered)
+            })
+            .collect()
+    }
+}
+
+/// Writes a call's notices down, in order, beside the call.
+fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Delivery>, JoinHandle<()>) {
+    let (sender, mut receiver) = mpsc::channel::<Delivery>(NOTICES);
+    let services = Arc::clone(services);
+    let task = tokio::spawn(async move {
+        while let Some(delivery) = receiver.recv().await {
+            if let Err(error) = services.deliveries().enqueue(delivery).await {
+                tracing::error!(%error, "notice not written down");
+            }
+        }
+    });
+    (sender, task)
+}
+
+/// An event in a line's words. Digits pressed are not in it: they may be a PIN.
+fn describe(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Initiated => "initiated".to_owned(),
+        EventKind::Ringing { early_media: true } => "ringing, with early media".to_owned(),
+        EventKind::Ringing { early_media: false } => "ringing".to_owned(),
+        EventKind::Answered => "answered".to_owned(),
+        EventKind::Ended => "ended".to_owned(),
+        EventKind::DtmfReceived { .. } => "key pressed".to_owned(),
+        EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),
+        EventKind::PlaybackEnded(_, end) => format!("playback ended: {end:?}"),
+        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end:?}", digits.len()),
+        EventKind::Bridged { with } => format!("bridged with {}", with.id),
+        EventKind::Unbridged => "no longer bridged".to_owned(),
+        EventKind::Recording(recording) => match recording.duration {
+            Some(length) => format!("recording {} {:?}, {} ms", recording.id, recording.status, length.as_millis()),
+            None => format!("recording {} {:?}", recording.id, recording.status),
+        },
+        EventKind::Stream(stream) => format!("stream {} {:?}", stream.id, stream.status),
+        EventKind::Dialed(result) => format!("dial {:?}, {} ms together", result.status, result.duration.as_millis()),
+        EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
+        EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
+    }
+}
+
+fn describe_source(source: &AudioSource) -> String {
+    match source {
+        AudioSource::Speech(speech) => format!("{} characters of speech", speech.text.chars().count()),
+        AudioSource::Url(url) => url.clone(),
+        AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
+        AudioSource::Tone(tone) => format!("{tone:?}"),
+        AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),
+    }
+}
