@@ -244,7 +244,7 @@ impl CallTask {
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
             }
             Message::Request { leg, request, reply } => {
-                let answer = self.call.handle_request(now, leg, request);
+                let answer = self.call.handle_request(now, leg, *request);
                 // Who asked may have gone; the request is done all the same.
                 let _ = reply.send(answer);
             }

@@ -76,7 +76,7 @@ pub enum Message {
         /// Of this leg.
         leg: LegId,
         /// What.
-        request: Request,
+        request: Box<Request>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },

@@ -247,7 +247,7 @@ impl Calls {
             self.unite(&inbox, *with).await?;
         }
         let (reply, answer) = oneshot::channel();
-        inbox.send(Message::Request { leg, request, reply }).await;
+        inbox.send(Message::Request { leg, request: Box::new(request), reply }).await;
         answer.await.unwrap_or(Err(Refused::Ended))
     }
 

@@ -82,7 +82,7 @@ pub(crate) fn trim(file: &File, channels: u16, data: u64) -> io::Result<u64> {
     let mut at = 0;
     while at + block <= data {
         file.read_exact_at(&mut buffer, HEADER + at)?;
-        let samples: Vec<i16> = buffer.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+        let samples: Vec<i16> = buffer.as_chunks().0.iter().copied().map(i16::from_le_bytes).collect();
         // Each channel by itself: one silent side must not hide the other.
         let silent = samples.chunks_exact(160 * usize::from(channels)).all(|frame| {
             (0..usize::from(channels)).all(|channel| {

@@ -134,7 +134,11 @@ impl Server {
         calls.connect_deliveries(deliveries.clone());
         let recovered = recovery::recover(calls.services()).await.context("recovery after a crash")?;
         if recovered.legs + recovered.recordings > 0 {
-            tracing::warn!("after a crash: ended {} legs, repaired {} recordings", recovered.legs, recovered.recordings);
+            tracing::warn!(
+                "after a crash: ended {} legs, repaired {} recordings",
+                recovered.legs,
+                recovered.recordings
+            );
         }
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
 

@@ -143,7 +143,7 @@ fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
     let mut pair = MediaPair::new();
     pair.command(Who::A, play(1, 3));
     pair.advance(200);
-    let last = pair.heard(Who::A).iter().filter(|sent| is_loud(sent)).last().unwrap().at;
+    let last = pair.heard(Who::A).iter().rfind(|sent| is_loud(sent)).unwrap().at;
     let (at, event) = pair.events(Who::A).remove(0);
     assert_eq!(event, finished(1, FinishReason::Completed));
     assert_eq!(at, last + milliseconds(20));

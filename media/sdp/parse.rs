@@ -214,7 +214,7 @@ fn repair(body: &[u8]) -> Result<Vec<u8>, SdpError> {
     let lines: Vec<&str> = text.split(['\r', '\n']).map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
     if !lines.iter().any(|line| line.starts_with("m=")) {
-        let fault = if lines.iter().any(|line| is_line(line)) { "no m-line" } else { "no line of the form x=" };
+        let fault = if lines.iter().any(is_line) { "no m-line" } else { "no line of the form x=" };
         return Err(if fault == "no m-line" {
             SdpError::Incompatible(fault)
         } else {

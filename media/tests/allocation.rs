@@ -1,6 +1,14 @@
 //! Relaying, and relaying while recording, allocate nothing per packet: not in the worker, not in the writer, not
 //! anywhere in this process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and this one runs on the real clock"
+)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::UdpSocket;
 use std::sync::Arc;

@@ -444,7 +444,7 @@ fn every_message_of_a_leg_after_its_invite_is_traced_and_repetitions_are_flagged
     let mut bench = Bench::with(|config| config.trace = true);
     bench.receive(invite("i", ""));
     bench.receive(invite("i", ""));
-    assert!(matches!(bench.events.first(), Some(Event::Incoming { .. })));
+    assert!(matches!(bench.events.front(), Some(Event::Incoming { .. })));
     let lines: Vec<_> = bench
         .events
         .iter()
