@@ -1,0 +1,66 @@
+"""Fixtures: the server, phones, and a web application, each ended with the test."""
+
+import itertools
+
+import pytest
+
+from harness.phone import Phone
+from harness.server import Tandem, binary
+from harness.webapp import WebApp
+
+
+def pytest_sessionstart(session):
+    if not binary().exists():
+        pytest.exit(f"no {binary()}: run cargo build first", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def start_tandem(tmp_path_factory):
+    """Starts servers: start_tandem(resources="TOML"). Each is checked when it ends (see Tandem.stop)."""
+    running = []
+
+    def start(resources=""):
+        server = Tandem(tmp_path_factory.mktemp("tandem"), resources)
+        running.append(server)
+        return server
+
+    yield start
+    faults = []
+    for server in running:
+        try:
+            server.stop()
+        except AssertionError as fault:
+            faults.append(fault)
+    assert not faults, faults
+
+
+@pytest.fixture
+def phone(tmp_path):
+    """Starts SIPp: phone(scenario) waits for calls, phone(scenario, target=server.sip) calls."""
+    count = itertools.count()
+    running = []
+
+    def start(scenario, **options):
+        one = Phone(tmp_path / f"phone{next(count)}", scenario, **options)
+        running.append(one)
+        return one
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@pytest.fixture
+def webapp():
+    """A web application of the test's own."""
+    app = WebApp()
+    yield app
+    app.stop()
+
+
+@pytest.fixture(scope="module")
+def module_webapp():
+    """A web application for a file of tests: numbers in a server's configuration need its address."""
+    app = WebApp()
+    yield app
+    app.stop()

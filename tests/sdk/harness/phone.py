@@ -1,0 +1,221 @@
+"""SIP phones: SIPp with scenarios made of a few words."""
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+from .waiting import wait_for
+
+HOST = "127.0.0.1"
+
+_SDP = """v=0
+o=phone 1 1 IN IP4 [local_ip]
+s=-
+c=IN IP4 [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 0 101
+a=rtpmap:0 PCMU/8000
+a=rtpmap:101 telephone-event/8000
+a=fmtp:101 0-15
+a=ptime:20
+a=sendrecv
+"""
+
+
+def play(pcap):
+    """Sends the RTP of a pcap file (see audio.py) and goes on at once."""
+    return f'<nop><action><exec play_pcap_audio="{pcap}"/></action></nop>'
+
+
+def pause(milliseconds):
+    """Waits."""
+    return f'<pause milliseconds="{int(milliseconds)}"/>'
+
+
+def caller(number, steps="", ends="bye", extra_headers="", reject=None):
+    """Calls `number`, performs `steps`; then ends="bye": hangs up, ends="wait": waits for the other side to.
+    With reject=STATUS the call must be refused so."""
+    user = f"sip:{number}@[remote_ip]:[remote_port]"
+    head = (
+        "From: <sip:+15550009999@[local_ip]:[local_port]>;tag=[call_number]\n"
+        f"To: <{user}>[peer_tag_param]\nCall-ID: [call_id]\n"
+    )
+    invite = _message(f"INVITE {user} SIP/2.0", "[branch]", head, "1 INVITE", extra_headers, _SDP)
+    plain_head = head.replace("[peer_tag_param]", "")
+    if reject:
+        invite_alone = invite.replace("[peer_tag_param]", "")
+        ack = _message(f"ACK {user} SIP/2.0", "[branch]", head, "1 ACK")
+        return _scenario(
+            f'<send retrans="500">{_cdata(invite_alone)}</send>',
+            '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
+            f'<recv response="{reject}"/><send>{_cdata(ack)}</send>',
+        )
+    invite = _message(f"INVITE {user} SIP/2.0", "[branch]", plain_head, "1 INVITE", extra_headers, _SDP)
+    return _scenario(
+        f'<send retrans="500">{_cdata(invite)}</send>',
+        '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
+        '<recv response="183" optional="true"/><recv response="200" rrs="true"/>',
+        f"<send>{_cdata(_message('ACK [next_url] SIP/2.0', '[branch]', head, '1 ACK', '[routes]'))}</send>",
+        steps,
+        _ending(ends, _message("BYE [next_url] SIP/2.0", "[branch]", head, "2 BYE", "[routes]")),
+    )
+
+
+def callee(steps="", ends="wait", ring_ms=0, reject=None):
+    """Takes a call, performs `steps`, ends as a caller does; or refuses it with the reply reject="486 Busy Here"."""
+    same = "[last_Via:]\n[last_From:]\n{to}\n[last_Call-ID:]\n[last_CSeq:]\nContact: <sip:[local_ip]:[local_port]>\n"
+    tagged = same.format(to="[last_To:];tag=callee[call_number]")
+
+    def reply(status, body=""):
+        type_ = "Content-Type: application/sdp\n" if body else ""
+        return f"SIP/2.0 {status}\n[last_Record-route:]\n{tagged}{type_}Content-Length: [len]\n\n{body}"
+
+    # A BYE of ours: the parties swap places.
+    bye = (
+        "BYE [next_url] SIP/2.0\nVia: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
+        "From: [$3];tag=callee[call_number]\nTo: [$2]\nCall-ID: [call_id]\nCSeq: 1 BYE\nMax-Forwards: 70\n"
+        "[routes]\nContent-Length: 0\n\n"
+    )
+    remember = (
+        '<action><ereg regexp=".*" search_in="hdr" header="From:" assign_to="2"/>'
+        '<ereg regexp=".*" search_in="hdr" header="To:" assign_to="3"/></action>'
+    )
+    reference = '<Reference variables="2,3"/>'
+    start = f'<recv request="INVITE" rrs="true">{remember}</recv>'
+    if reject:
+        return _scenario(start, f'<send>{_cdata(reply(reject))}</send>', '<recv request="ACK"/>', reference)
+    return _scenario(
+        start,
+        f"<send>{_cdata(reply('180 Ringing'))}</send>",
+        pause(ring_ms) if ring_ms else "",
+        f'<send retrans="500">{_cdata(reply("200 OK", _SDP))}</send>',
+        '<recv request="ACK"/>',
+        steps,
+        _ending(ends, bye),
+        reference,
+    )
+
+
+def ringing_callee(ring_ms=60_000):
+    """Rings and never answers: waits for CANCEL."""
+    head = "[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]\nContent-Length: 0\n\n"
+    tagged, plain = head.format(tag=";tag=callee[call_number]"), head.format(tag="")
+    refused = (
+        "SIP/2.0 487 Request Terminated\nVia: [$4]\n[last_From:]\n[last_To:];tag=callee[call_number]\n"
+        "[last_Call-ID:]\nCSeq: 1 INVITE\nContent-Length: 0\n\n"
+    )
+    via = '<action><ereg regexp=".*" search_in="hdr" header="Via:" assign_to="4"/></action>'
+    return _scenario(
+        f'<recv request="INVITE">{via}</recv>',
+        f"<send>{_cdata('SIP/2.0 180 Ringing' + chr(10) + tagged)}</send>",
+        f'<recv request="CANCEL" timeout="{ring_ms}"/>',
+        f"<send>{_cdata('SIP/2.0 200 OK' + chr(10) + plain)}</send>",
+        f'<send retrans="500">{_cdata(refused)}</send>',
+        '<recv request="ACK"/>',
+    )
+
+
+class Phone:
+    """A SIPp process. As a callee `uri` is where it is called."""
+
+    def __init__(self, directory, scenario, target=None, calls=1, seconds=40):
+        """With a target ("HOST:PORT") it calls, one call after the other; without one it waits for calls."""
+        self.port, media = _free_port(), _free_port()
+        self.uri = f"sip:phone@{HOST}:{self.port}"
+        self._directory = Path(directory)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        file = self._directory / "scenario.xml"
+        file.write_text(scenario)
+        command = ["sipp"] + ([target] if target else []) + ["-sf", str(file), "-i", HOST, "-p", str(self.port)]
+        command += ["-mi", HOST, "-mp", str(media), "-m", str(calls), "-l", str(calls) if not target else "1"]
+        command += ["-nostdin", "-timeout", str(seconds), "-timeout_error", "-trace_err", "-trace_msg"]
+        command += ["-error_file", "errors.log", "-message_file", "messages.log", "-nd"]
+        # Playing a capture takes a raw socket.
+        command = command if os.geteuid() == 0 else ["sudo", "-n", *command]
+        self._out = (self._directory / "out.log").open("wb")
+        self.process = subprocess.Popen(
+            command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._out
+        )
+        if not target:
+            wait_for("the phone's socket", lambda: self.process.poll() is not None or _is_bound(self.port))
+
+    def messages(self):
+        """The SIP messages of its calls."""
+        file = self._directory / "messages.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def finish(self, seconds=40):
+        """Waits for the end of its calls, each of which must have gone as the scenario says."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = "none: still running"
+        if code != 0:
+            self.stop()
+            errors = self._directory / "errors.log"
+            shown = errors.read_text(errors="replace") if errors.exists() else ""
+            raise AssertionError(f"SIPp ended with {code}\n{shown}\n{self.messages()[-6000:]}")
+
+    def stop(self):
+        """Ends it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._out.close()
+
+
+def _message(start, branch, head, cseq, extra="", body=""):
+    extra = extra.strip() + "\n" if extra.strip() else ""
+    type_ = "Content-Type: application/sdp\n" if body else ""
+    return (
+        f"{start}\nVia: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}\n{head}CSeq: {cseq}\n"
+        f"Contact: <sip:phone@[local_ip]:[local_port]>\nMax-Forwards: 70\n{extra}{type_}Content-Length: [len]\n\n{body}"
+    )
+
+
+def _ending(ends, bye):
+    if ends == "bye":
+        return f'<send retrans="500">{_cdata(bye)}</send><recv response="200"/>'
+    assert ends == "wait"
+    ok = (
+        "SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
+        "Contact: <sip:[local_ip]:[local_port]>\nContent-Length: 0\n\n"
+    )
+    return f'<recv request="BYE"/><send>{_cdata(ok)}</send>'
+
+
+def _cdata(message):
+    lines = "\n".join(line for line in re.split(r"\r?\n", message))
+    return f"<![CDATA[\n{lines}\n]]>"
+
+
+def _scenario(*steps):
+    return '<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="phone">\n' + '\n'.join(steps) + '\n</scenario>\n'
+
+
+def _free_port():
+    """An even UDP port of which the next one is free too (RTCP)."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM
+        ) as two:
+            one.bind((HOST, 0))
+            port = one.getsockname()[1]
+            try:
+                two.bind((HOST, port + 1))
+            except (OSError, OverflowError):
+                continue
+            if port % 2 == 0:
+                return port
+
+
+def _is_bound(port):
+    """Whether a UDP socket of this machine has the port."""
+    wanted = f":{port:04X} "
+    return any(wanted in line.split(" 00000000:0000")[0] + " " for line in Path("/proc/net/udp").read_text().splitlines())

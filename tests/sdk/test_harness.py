@@ -1,0 +1,29 @@
+"""The harness itself: a call comes in, a document answers it, and everybody ends well."""
+
+from harness.phone import callee, caller, pause
+
+
+def test_a_phone_calls_and_the_web_application_answers(start_tandem, webapp, phone):
+    webapp.on("/voice", ("<Response><Hangup/></Response>", {"Content-Type": "text/xml"}))
+    server = start_tandem(f"""
+[[numbers]]
+number = "600"
+account = "acme"
+provider = "twilio"
+voice_url = "{webapp.url}/voice"
+""")
+    phone(caller("600", ends="wait"), target=server.sip).finish()
+    (request,) = webapp.to("/voice")
+    assert request["To"] and request["CallSid"].startswith("CA")
+
+
+def test_a_call_is_bridged_from_phone_to_phone(start_tandem, phone):
+    called = phone(callee(pause(300), ends="bye"))
+    server = start_tandem(f"""
+[[numbers]]
+number = "1*"
+account = "acme"
+bridge = "{called.uri}"
+""")
+    phone(caller("1000", ends="wait"), target=server.sip).finish()
+    called.finish()
