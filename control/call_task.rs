@@ -338,6 +338,7 @@ impl CallTask {
                 }
             }
             media::Event::MarkReached { op, name } => {
+                self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
                 if let Some(io) = self.legs.get(&leg)
                     && let Some(stream) = io.streams.values().find(|stream| stream.op.0 == op.0)
                 {

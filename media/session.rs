@@ -671,7 +671,7 @@ impl MediaSession {
         self.reported_packets = self.sender.packets;
         let info = sending.then(|| SenderInfo {
             ntp,
-            timestamp: self.sender.now(),
+            timestamp: self.sender.clock(),
             packets: self.sender.packets as u32,
             octets: self.sender.octets as u32,
         });

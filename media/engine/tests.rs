@@ -82,6 +82,19 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
 }
 
 #[test]
+fn timestamps_go_on_evenly_across_reports() {
+    let mut pair = MediaPair::new();
+    pair.advance(100);
+    pair.heard(Who::A);
+    pair.command(Who::A, play(1, 600));
+    pair.advance(11_000);
+    assert!(!pair.reports(Who::A).is_empty());
+    for (frame, two) in pair.heard(Who::A).windows(2).enumerate() {
+        assert_eq!(two[1].header().timestamp.wrapping_sub(two[0].header().timestamp), 160, "after frame {frame}");
+    }
+}
+
+#[test]
 fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
     let mut pair = MediaPair::new();
     pair.bridge();

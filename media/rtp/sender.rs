@@ -63,6 +63,11 @@ impl Sender {
         self.clock = self.clock.wrapping_add(FRAME as u32);
     }
 
+    /// The media clock, for a report; it does not step past what this frame has sent.
+    pub(crate) fn clock(&self) -> u32 {
+        self.clock
+    }
+
     /// What a sample that leaves now is stamped: never before one that has left.
     pub(crate) fn now(&mut self) -> u32 {
         if is_newer(self.end, self.clock) {

@@ -1,12 +1,204 @@
 //! `tandem demo`: one call through everything.
 
+mod phone;
+mod report;
+mod webapp;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tandem::app::{Server, Signals};
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::program::instruction::Speech;
+use tandem_config::Config;
+use tandem_control::config::SpeechConfig;
+use tandem_control::registry::{LegFilter, Page, RecordingFilter};
+use tandem_control::speech::Voice;
+use tandem_media::Audio;
+
 use super::Failure;
+use phone::Phone;
+use report::Checks;
+use webapp::{Seen, WebApp};
+
+const ACCOUNT: &str = "demo";
+const NUMBER: &str = "+15551230001";
+const CODE: &str = "2468";
+const MESSAGE: &str = "This is a message for the recorder, spoken by a caller over real RTP packets.";
+const TO_STREAM: &str = "Is there an echo in here?";
+const TO_DESK: &str = "Hello desk, this is the caller. Can you hear me well?";
+const TO_CALLER: &str = "Good day, the desk is speaking. Yes, I can hear you.";
+/// Longest that the whole may take.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Make one real call through everything and print its timeline
+///
+/// Starts a server on loopback, a web application and two SIP phones. One phone calls in with recorded speech; the
+/// application answers with TwiML, gathers digits, records the speech, echoes it through a media stream and has the call
+/// bridged to the second phone. Then the call's timeline and the measured audio are shown. Exits well only if all of it
+/// happened. Takes about 30 seconds.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Where its configuration, database and recordings are kept
+    #[arg(long, value_name = "DIRECTORY", default_value = "data/demo")]
+    data: PathBuf,
+}
 
 /// Exits well only if all of it happened.
-pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
-    Err(Failure::not_yet("demo", "make one real call through everything and print its timeline"))
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("warn");
+    let demo = async {
+        match tokio::time::timeout(PATIENCE, demo(&arguments.data)).await {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("the demo was not done within {} s", PATIENCE.as_secs()),
+        }
+    };
+    super::block_on(demo)?.map_err(Failure::Environment)
+}
+
+async fn demo(data: &Path) -> anyhow::Result<()> {
+    let began = tokio::time::Instant::now();
+    let mut desk = Phone::start("desk", "41000-41999").await?;
+    let mut app = WebApp::start(&desk.uri()).await?;
+    let config = write_config(data, &app)?;
+    let server = Server::start(load(&config)?).await?;
+    let sip = server.sip_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
+    println!("Tandem demo: SIP on {sip}, HTTP on {}, a web application on {}", server.http_addr(), app.address);
+    println!("configuration {}\n", config.display());
+
+    let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"));
+    let message = spoken(&voice, MESSAGE).await?;
+    let to_stream = spoken(&voice, TO_STREAM).await?;
+    let (to_desk, to_caller) = (spoken(&voice, TO_DESK).await?, spoken(&voice, TO_CALLER).await?);
+    let mut caller = Phone::start("caller", "42000-42999").await?;
+    let mut checks = Checks::default();
+
+    caller.call(&format!("sip:{NUMBER}@{sip}"), "+15557654321").await?;
+    checks.add(format!("a phone called {NUMBER}; the application's TwiML answered"), true);
+
+    caller.press(CODE).await?;
+    let gathered = match app.next().await? {
+        Seen::Digits(digits) => digits,
+        other => bail!("the application expected digits and saw {other:?}"),
+    };
+    checks.add(format!("<Gather> heard {gathered} through its own prompt"), gathered == CODE);
+
+    expect(&mut app, "the recording to run", |seen| matches!(seen, Seen::Recording)).await?;
+    caller.say(&message).await?;
+    caller.press("#").await?;
+    expect(&mut app, "the recording", |seen| matches!(seen, Seen::Recorded)).await?;
+    checks.add("<Record> ended with the # key", true);
+
+    expect(&mut app, "the stream", |seen| matches!(seen, Seen::Streaming)).await?;
+    caller.say(&to_stream).await?;
+    let Seen::Echoed { messages, whole, marked } = app.next().await? else { bail!("the stream was not echoed") };
+    checks.add(format!("<Stream> echoed {messages} messages of 160 octets through a WebSocket"), messages > 0 && whole);
+    checks.add("the mark came back once the echo had been played", marked);
+
+    desk.answer().await?;
+    let (desk_heard, caller_heard) = (data.join("desk-heard.wav"), data.join("caller-heard.wav"));
+    desk.record(&desk_heard)?;
+    caller.record(&caller_heard)?;
+    let (one, other) = tokio::join!(caller.say(&to_desk), desk.say(&to_caller));
+    one.and(other)?;
+    let desk_stats = desk.end(true).await?;
+    let Seen::Dialed(status) = app.next().await? else { bail!("the application was not told of the dialed call") };
+    checks.add(format!("<Dial> reached the second phone: {status}"), status == "completed");
+    let caller_stats = caller.end(false).await?;
+    expect(&mut app, "the final status callback", |seen| matches!(seen, Seen::Completed)).await?;
+    checks.add("the status callback told the end", true);
+    tokio::time::timeout(Duration::from_secs(10), server.calls().idle()).await.context("the call did not end")?;
+
+    let page = Page { limit: 10, after: None, offset: 0 };
+    let newest = server.calls().list(ACCOUNT, &LegFilter::default(), page).await?;
+    let inbound = newest.iter().find(|leg| leg.direction == Direction::Inbound).context("no call record")?;
+    let legs: Vec<&LegInfo> = newest.iter().filter(|leg| leg.session == inbound.session).map(AsRef::as_ref).collect();
+    let lines = server.calls().log(inbound.session).await?;
+    let services = server.calls().services();
+    let recordings = tandem_control::registry::Recordings::new(Arc::clone(services));
+    let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };
+    let recording = recordings.list(ACCOUNT, &filter, page).await?.into_iter().next().context("no recording")?;
+    let path = recordings.path(recording.id);
+
+    let likeness = report::likeness(&path, &message)?;
+    checks.add(format!("the recording holds what was said (correlation {likeness:.3})"), likeness > 0.9);
+    let (there, back) = (report::likeness(&desk_heard, &to_desk)?, report::likeness(&caller_heard, &to_caller)?);
+    checks
+        .add(format!("the phones heard each other (correlation {there:.3} and {back:.3})"), there > 0.9 && back > 0.9);
+    let lost = legs.iter().filter_map(|leg| leg.sip.quality.as_ref()).map(|quality| quality.lost).sum::<u64>();
+    let lost = lost + caller_stats.lost + desk_stats.lost;
+    checks.add(format!("{lost} packets were lost"), lost == 0);
+    let webhooks: Vec<_> = lines.iter().filter(|line| line.kind == "webhook").collect();
+    let refused = webhooks.iter().filter(|line| !line.text.contains(" 200 ")).count();
+    checks.add(format!("{} webhooks were sent, {refused} refused", webhooks.len()), refused == 0);
+
+    report::timeline(&lines, &legs);
+    report::audio(&legs, &[("caller", caller_stats), ("desk", desk_stats)]);
+    let length = recording.duration.unwrap_or_default().as_secs_f64();
+    println!("\nRecording: {} ({length:.2} s)", path.display());
+
+    caller.stop().await;
+    desk.stop().await;
+    server.shutdown(Signals::none()).await;
+    let failed = checks.failed();
+    if !failed.is_empty() {
+        bail!("the demo failed: {}", failed.join("; "));
+    }
+    println!("\nAll of it happened, in {:.0} s.", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn expect(app: &mut WebApp, what: &str, wanted: impl Fn(&Seen) -> bool) -> anyhow::Result<()> {
+    let seen = app.next().await.with_context(|| format!("waiting for {what}"))?;
+    if wanted(&seen) { Ok(()) } else { bail!("waiting for {what}, the application saw {seen:?}") }
+}
+
+async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {
+    let speech = Speech { text: text.to_owned(), ssml: false, voice: None, language: None };
+    Ok(Arc::new(Audio::new(voice.speak(&speech).await?)))
+}
+
+/// A configuration like any user's, for `tandem serve --config` as well.
+fn write_config(data: &Path, app: &WebApp) -> anyhow::Result<PathBuf> {
+    let directory = data.display();
+    std::fs::create_dir_all(data).with_context(|| format!("--data {directory}"))?;
+    let path = data.join("tandem.toml");
+    let app = app.address;
+    let text = format!(
+        r#"# Written by `tandem demo`.
+data_dir = "{directory}"
+
+[sip]
+listen = ["udp://127.0.0.1:0"]
+
+[media]
+ports = "40000-40999"
+
+[http]
+listen = "127.0.0.1:0"
+
+[[accounts]]
+name = "{ACCOUNT}"
+twilio = {{ account_sid = "AC00000000000000000000000000000001", auth_token = "demo" }}
+
+[[trunks]]
+name = "phones"
+inbound_from = ["127.0.0.0/8"]
+
+[[numbers]]
+number = "{NUMBER}"
+account = "{ACCOUNT}"
+provider = "twilio"
+voice_url = "http://{app}/voice"
+status_callback = "http://{app}/status"
+"#
+    );
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn load(path: &Path) -> anyhow::Result<Config> {
+    Ok(Config::load(Some(path), [])?)
 }

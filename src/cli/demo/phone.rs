@@ -1,0 +1,193 @@
+//! A SIP phone for one call at a time, made of the same SIP and media engines as the server.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use tandem_media as media;
+use tandem_sip as sip;
+use tokio::sync::mpsc;
+
+/// Longest that anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A phone with its own SIP socket and RTP ports.
+pub(super) struct Phone {
+    name: &'static str,
+    sip: sip::transport::Handle,
+    media: media::Engine,
+    key: u128,
+    session: Option<media::Session>,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    said: mpsc::UnboundedSender<Heard>,
+    next_op: u64,
+}
+
+enum Heard {
+    Sip(sip::Event),
+    Media(media::Event),
+}
+
+impl Phone {
+    /// Switches it on, on loopback and free ports.
+    pub(super) async fn start(name: &'static str, ports: &str) -> anyhow::Result<Self> {
+        let (said, heard) = mpsc::unbounded_channel();
+        let anyone = ["127.0.0.0/8"].iter().filter_map(|network| network.parse().ok()).collect();
+        let config = sip::Config {
+            listen: vec!["udp://127.0.0.1:0".to_owned()],
+            trunks: vec![sip::TrunkAcl { name: "anyone".into(), networks: anyone }],
+            user_agent: format!("Tandem demo phone ({name})"),
+            trace: false,
+            ..sip::Config::default()
+        };
+        let events = said.clone();
+        let sip = sip::transport::start(config, move |event| drop(events.send(Heard::Sip(event)))).await?;
+        let ports = ports.parse().map_err(|error: String| anyhow!(error))?;
+        let media = media::Engine::start(media::Config { ports, workers: 1, ..media::Config::default() })?;
+        Ok(Self { name, sip, media, key: rand::random(), session: None, heard, said, next_op: 0 })
+    }
+
+    /// Where it can be called.
+    pub(super) fn uri(&self) -> String {
+        let address = self.sip.local_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
+        format!("sip:{}@{address}", self.name)
+    }
+
+    /// Calls `uri` as `from` and waits for the answer.
+    pub(super) async fn call(&mut self, uri: &str, from: &str) -> anyhow::Result<()> {
+        let mut session = self.open()?;
+        let invite = sip::Outgoing {
+            request_uri: uri.to_owned(),
+            next_hop: None,
+            from_user: from.to_owned(),
+            from_display: None,
+            from_host: None,
+            to: None,
+            headers: Vec::new(),
+            credentials: None,
+            sdp: session.offer(),
+        };
+        self.sip.send(sip::Command::Invite { leg: sip::LegKey(self.key), invite: Box::new(invite) })?;
+        let answer = self
+            .until("answer", |heard| match heard {
+                Heard::Sip(sip::Event::Answered { sdp, .. }) => Some(Ok(sdp.clone())),
+                Heard::Sip(sip::Event::Ended { status, .. }) => Some(Err(*status)),
+                _ => None,
+            })
+            .await?;
+        let answer = answer.map_err(|status| anyhow!("the call was refused with {status:?}"))?;
+        session.accept(&answer.context("an answer without SDP")?)?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Waits for a call and answers it.
+    pub(super) async fn answer(&mut self) -> anyhow::Result<()> {
+        let (leg, offer) = self
+            .until("call", |heard| match heard {
+                Heard::Sip(sip::Event::Incoming { leg, incoming }) => Some((*leg, incoming.offer.clone())),
+                _ => None,
+            })
+            .await?;
+        self.key = leg.0;
+        let mut session = self.open()?;
+        let sdp = session.answer(&offer.context("a call without an offer")?)?;
+        self.session = Some(session);
+        self.sip.send(sip::Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() })?;
+        self.sip.send(sip::Command::Answer { leg, sdp, headers: Vec::new() })?;
+        Ok(())
+    }
+
+    /// Says this, to its end.
+    pub(super) async fn say(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<()> {
+        let op = self.op();
+        self.command(media::Command::Play { op, audio: Arc::clone(audio), loops: std::num::NonZeroU32::new(1) })?;
+        self.until_finished(op).await
+    }
+
+    /// Presses these keys (RFC 4733).
+    pub(super) async fn press(&mut self, digits: &str) -> anyhow::Result<()> {
+        let op = self.op();
+        self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: 100 })?;
+        self.until_finished(op).await
+    }
+
+    /// Writes down what it hears from now on.
+    pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
+        let spec = media::RecordSpec {
+            path: path.to_owned(),
+            channels: media::Channels::Mono,
+            track: media::Tracks::Inbound,
+            max_length: None,
+            silence_timeout: None,
+            trim: false,
+        };
+        let op = self.op();
+        self.command(media::Command::Record { op, spec })
+    }
+
+    /// Waits for the other side to hang up, or hangs up itself; then its figures.
+    pub(super) async fn end(&mut self, hangup: bool) -> anyhow::Result<media::Stats> {
+        let leg = sip::LegKey(self.key);
+        if hangup {
+            self.sip.send(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() })?;
+        }
+        self.until("end", |heard| matches!(heard, Heard::Sip(sip::Event::Ended { .. })).then_some(())).await?;
+        self.session = None;
+        self.until("last figures", |heard| match heard {
+            Heard::Media(media::Event::Closed { stats }) => Some(*stats),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Switches it off.
+    pub(super) async fn stop(self) {
+        self.sip.shutdown().await;
+        let media = self.media;
+        // Its recordings are complete already.
+        drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
+    }
+
+    fn open(&self) -> anyhow::Result<media::Session> {
+        let said = self.said.clone();
+        let sink: media::EventSink = Arc::new(move |_, event| {
+            drop(said.send(Heard::Media(event)));
+            Ok(())
+        });
+        Ok(self.media.open(media::SessionKey(self.key), 0, sink)?)
+    }
+
+    fn op(&mut self) -> media::OpId {
+        self.next_op += 1;
+        media::OpId(self.next_op)
+    }
+
+    fn command(&self, command: media::Command) -> anyhow::Result<()> {
+        match &self.session {
+            Some(session) => Ok(session.command(command)?),
+            None => bail!("{}: no call", self.name),
+        }
+    }
+
+    async fn until_finished(&mut self, op: media::OpId) -> anyhow::Result<()> {
+        let finished = |heard: &Heard| {
+            matches!(heard, Heard::Media(media::Event::Finished { op: done, .. }) if *done == op).then_some(())
+        };
+        self.until("end of its audio", finished).await
+    }
+
+    async fn until<T>(&mut self, what: &str, mut pick: impl FnMut(&Heard) -> Option<T>) -> anyhow::Result<T> {
+        let wait = async {
+            while let Some(heard) = self.heard.recv().await {
+                if let Some(found) = pick(&heard) {
+                    return Some(found);
+                }
+            }
+            None
+        };
+        let found = tokio::time::timeout(PATIENCE, wait).await;
+        found.ok().flatten().with_context(|| format!("{}: no {what} within {} s", self.name, PATIENCE.as_secs()))
+    }
+}

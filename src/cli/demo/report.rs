@@ -1,0 +1,96 @@
+//! What the demo shows: the timeline of the call, the measured audio, and what was to happen and did or did not.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_control::event_log::Line;
+use tandem_media as media;
+
+/// One claim, and whether it came true.
+pub(super) struct Check {
+    what: String,
+    holds: bool,
+}
+
+/// All claims so far.
+#[derive(Default)]
+pub(super) struct Checks(Vec<Check>);
+
+impl Checks {
+    /// Adds one and shows it.
+    pub(super) fn add(&mut self, what: impl Into<String>, holds: bool) {
+        let check = Check { what: what.into(), holds };
+        println!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what);
+        self.0.push(check);
+    }
+
+    /// What did not come true.
+    pub(super) fn failed(&self) -> Vec<&str> {
+        self.0.iter().filter(|check| !check.holds).map(|check| check.what.as_str()).collect()
+    }
+}
+
+/// The log, with times since its first line.
+pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
+    println!("\nTimeline (seconds since the INVITE)\n");
+    let Some(start) = lines.first().map(|line| line.at) else { return };
+    for line in lines {
+        let at = line.at.duration_since(start).as_secs_f64();
+        let leg = line.leg.and_then(|id| legs.iter().find(|leg| leg.id == id)).map_or("", |leg| who(leg));
+        println!("  {at:7.3}  {leg:<6}  {:<7}  {}", line.kind, line.text);
+    }
+}
+
+/// Both ends' figures for each leg.
+pub(super) fn audio(legs: &[&LegInfo], phones: &[(&str, media::Stats)]) {
+    println!("\nAudio            packets in      out     lost   jitter     MOS\n");
+    for leg in legs {
+        if let Some(quality) = &leg.sip.quality {
+            let mos = quality.mos.map_or("-".to_owned(), |mos| format!("{mos:.2}"));
+            println!(
+                "  server, {:<8} {:>8} {:>8} {:>8} {:>5.1} ms {mos:>7}",
+                who(leg),
+                quality.packets_in,
+                quality.packets_out,
+                quality.lost,
+                quality.jitter_ms
+            );
+        }
+    }
+    for (name, stats) in phones {
+        let mos = stats.mos.map_or("-".to_owned(), |mos| format!("{mos:.2}"));
+        println!(
+            "  phone, {name:<9} {:>8} {:>8} {:>8} {:>5.1} ms {mos:>7}",
+            stats.packets_in, stats.packets_out, stats.lost, stats.jitter_ms
+        );
+    }
+}
+
+fn who(leg: &LegInfo) -> &'static str {
+    match leg.direction {
+        Direction::Inbound => "caller",
+        _ => "desk",
+    }
+}
+
+/// How much the recording at `path` holds of `said`: the highest normalised cross-correlation of its middle second, 0 to 1.
+pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> {
+    let octets = std::fs::read(path).with_context(|| format!("no recording at {}", path.display()))?;
+    let heard = media::read_wav(&octets)?;
+    let middle = said.samples().len() / 2;
+    let needle = said.samples().get(middle.saturating_sub(4_000)..).unwrap_or_default();
+    let needle: Vec<f32> = needle.iter().take(8_000).map(|sample| f32::from(*sample)).collect();
+    let heard: Vec<f32> = heard.samples().iter().map(|sample| f32::from(*sample)).collect();
+    let energy = |part: &[f32]| part.iter().map(|sample| f64::from(sample * sample)).sum::<f64>();
+    let own = energy(&needle);
+    let mut best = 0.0_f64;
+    for window in heard.windows(needle.len().max(1)) {
+        let product: f32 = window.iter().zip(&needle).map(|(heard, said)| heard * said).sum();
+        // The window's energy is only worth computing where the product can win.
+        if f64::from(product) > best.max(0.3) * own * 0.2 {
+            best = best.max(f64::from(product) / (own * energy(window)).sqrt().max(1.0));
+        }
+    }
+    Ok(best)
+}

@@ -1,0 +1,185 @@
+//! The web application that the demo's call runs: TwiML documents and a media-stream WebSocket, as a user would write them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Form, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// Messages that are echoed: a second and a half.
+const ECHOED: usize = 75;
+/// Longest that anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the application saw.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// Digits were gathered.
+    Digits(String),
+    /// The recording runs: the caller may speak.
+    Recording,
+    /// The recording is there.
+    Recorded,
+    /// The stream is open: the caller may speak.
+    Streaming,
+    /// So many media messages, all of 160 octets or not, and whether the mark came back.
+    Echoed { messages: usize, whole: bool, marked: bool },
+    /// The second phone's leg is over.
+    Dialed(String),
+    /// The call is over.
+    Completed,
+}
+
+/// The running application.
+pub(super) struct WebApp {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    seen: mpsc::UnboundedReceiver<Seen>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    desk: Arc<str>,
+    address: SocketAddr,
+    seen: mpsc::UnboundedSender<Seen>,
+}
+
+type Parameters = Form<Vec<(String, String)>>;
+
+impl WebApp {
+    /// Starts it on a free port; it dials `desk` at the end.
+    pub(super) async fn start(desk: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (sender, seen) = mpsc::unbounded_channel();
+        let router = Router::new()
+            .route("/voice", post(voice))
+            .route("/digits", post(digits))
+            .route("/recording", post(recording))
+            .route("/recorded", post(recorded))
+            .route("/stream", any(stream))
+            .route("/dialed", post(dialed))
+            .route("/status", post(status))
+            .with_state(Shared { desk: desk.into(), address, seen: sender });
+        // Ends with the process.
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, seen })
+    }
+
+    /// What it sees next.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
+        let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
+        seen.ok().flatten().with_context(|| format!("the web application was not asked for {} s", PATIENCE.as_secs()))
+    }
+}
+
+fn twiml(verbs: &str) -> Response {
+    let document = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{verbs}</Response>");
+    ([(header::CONTENT_TYPE, "text/xml")], document).into_response()
+}
+
+fn parameter<'a>(form: &'a [(String, String)], name: &str) -> &'a str {
+    form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+}
+
+async fn voice() -> Response {
+    twiml(
+        "<Gather numDigits=\"4\" action=\"/digits\" timeout=\"10\">\
+         <Say>Welcome to Tandem. Please enter your four digit code.</Say></Gather>",
+    )
+}
+
+async fn digits(State(shared): State<Shared>, Form(form): Parameters) -> Response {
+    shared.tell(Seen::Digits(parameter(&form, "Digits").to_owned()));
+    twiml(
+        "<Say>Thank you. Leave a message after the tone.</Say>\
+         <Record action=\"/recorded\" maxLength=\"20\" timeout=\"5\" finishOnKey=\"#\" \
+         recordingStatusCallback=\"/recording\" recordingStatusCallbackEvent=\"in-progress completed\"/>",
+    )
+}
+
+async fn recording(State(shared): State<Shared>, Form(form): Parameters) {
+    if parameter(&form, "RecordingStatus") == "in-progress" {
+        shared.tell(Seen::Recording);
+    }
+}
+
+async fn recorded(State(shared): State<Shared>) -> Response {
+    shared.tell(Seen::Recorded);
+    let Shared { address, desk, .. } = shared;
+    twiml(&format!(
+        "<Connect><Stream url=\"ws://{address}/stream\"/></Connect>\
+         <Dial answerOnBridge=\"true\" action=\"/dialed\"><Sip>{desk}</Sip></Dial>"
+    ))
+}
+
+async fn dialed(State(shared): State<Shared>, Form(form): Parameters) -> Response {
+    shared.tell(Seen::Dialed(parameter(&form, "DialCallStatus").to_owned()));
+    twiml("<Say>Goodbye.</Say><Hangup/>")
+}
+
+async fn status(State(shared): State<Shared>, Form(form): Parameters) {
+    if parameter(&form, "CallStatus") == "completed" {
+        shared.tell(Seen::Completed);
+    }
+}
+
+async fn stream(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(|socket| async move {
+        if let Some(seen) = echo(socket, &shared).await {
+            shared.tell(seen);
+        }
+    })
+}
+
+/// Sends the first messages back, then a mark; closes once the mark is back.
+async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
+    let (mut messages, mut whole, mut marked, mut sid) = (0, true, false, Value::Null);
+    while let Some(Ok(message)) = socket.recv().await {
+        let Message::Text(text) = message else { continue };
+        let message: Value = serde_json::from_str(&text).ok()?;
+        match message.get("event").and_then(Value::as_str) {
+            Some("start") => {
+                sid = message.get("streamSid").cloned()?;
+                shared.tell(Seen::Streaming);
+            }
+            Some("media") if messages < ECHOED => {
+                let payload = message.pointer("/media/payload").and_then(Value::as_str)?;
+                messages += 1;
+                whole &= BASE64_STANDARD.decode(payload).is_ok_and(|octets| octets.len() == 160);
+                let echo = json!({"event": "media", "streamSid": sid, "media": {"payload": payload}});
+                socket.send(Message::text(echo.to_string())).await.ok()?;
+                if messages == ECHOED {
+                    let mark = json!({"event": "mark", "streamSid": sid, "mark": {"name": "echoed"}});
+                    socket.send(Message::text(mark.to_string())).await.ok()?;
+                }
+            }
+            Some("mark") => {
+                marked = true;
+                // A socket that is closed already is closed.
+                drop(socket.send(Message::Close(None)).await);
+                break;
+            }
+            _ => {}
+        }
+    }
+    Some(Seen::Echoed { messages, whole, marked })
+}
+
+impl Shared {
+    fn tell(&self, seen: Seen) {
+        // The demo may have given up.
+        drop(self.seen.send(seen));
+    }
+}
