@@ -52,7 +52,7 @@ pub struct NewLeg {
     /// DTMF sent first once answered.
     pub send_digits: Option<crate::program::instruction::SendDigits>,
     /// Recorded from the answer.
-    pub record: Option<crate::recording::RecordingSpec>,
+    pub record: Option<crate::recording::NewRecording>,
     /// Streamed from the answer.
     pub stream: Option<crate::stream::StreamSpec>,
     /// Joined to this leg when answered.
@@ -180,6 +180,10 @@ impl Call {
             LegEvent::Dtmf(digit) => {
                 self.emit(leg, EventKind::DtmfReceived { digit });
                 self.signal(leg, Signal::Dtmf(digit));
+            }
+            LegEvent::PlayFinished { op, .. } if party.sending_digits == Some(op) => {
+                self.proceed(leg);
+                self.tell_parent(leg, ChildEvent::Ready);
             }
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
@@ -311,8 +315,9 @@ impl Call {
         let info = Arc::make_mut(&mut party.info);
         info.answered_at = Some(time);
         info.status = Status::InProgress;
+        let stream = party.stream_on_answer.clone().map(Box::new);
         self.order(leg, LegCommand::Answer);
-        self.emit(leg, EventKind::Answered);
+        self.emit(leg, EventKind::Answered { stream });
         self.start_time_limit(leg);
         true
     }
@@ -399,6 +404,11 @@ impl Call {
     /// Delivers a signal to whatever runs on the leg.
     pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
         let Some(party) = self.party_mut(leg) else { return };
+        if let Some(transfer) = party.transfer.take() {
+            let step = transfer.handle(self, leg, &signal);
+            self.step_transfer(leg, step);
+        }
+        let Some(party) = self.party_mut(leg) else { return };
         if let Some(side) = party.side.take() {
             let kept = side.handle(self, leg, &signal);
             if let Some(party) = self.party_mut(leg) {
@@ -421,9 +431,15 @@ impl Call {
         self.step(leg, step);
     }
 
+    /// Cuts short what the leg runs and whatever was to follow: something else happens instead.
     pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
+        party.sending_digits = None;
         party.lane.queue.clear();
+        if let Some(transfer) = party.transfer.take() {
+            transfer.abort(self, leg, why);
+        }
+        let Some(party) = self.party_mut(leg) else { return };
         if let Some(running) = party.lane.running.take() {
             running.abort(self, leg, why);
         }
@@ -531,24 +547,38 @@ impl Call {
         info.sip.codec = codec;
         info.sip.headers = headers;
         let ring_timer = party.ring_timer.take();
-        let then = party.on_answer.take();
         let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
-        let (digits, bridge_to) = (party.send_digits.take(), party.bridge_on_answer.take());
+        let digits = party.send_digits.take();
         if let Some(op) = ring_timer {
             self.timers.cancel(leg, op);
         }
-        self.emit(leg, EventKind::Answered);
+        self.emit(leg, EventKind::Answered { stream: stream.clone().map(Box::new) });
         self.start_time_limit(leg);
-        if let Some(spec) = record {
-            self.start_recording(leg, spec);
+        if let Some(new) = record {
+            self.begin_recording(leg, new);
         }
         if let Some(spec) = stream {
             self.start_stream(leg, spec);
         }
-        if let Some(digits) = digits {
-            let op = self.new_op();
-            self.order(leg, LegCommand::SendDigits { op, digits });
+        match digits {
+            // A door or an extension behind a switchboard opens to them: nobody is to talk before.
+            Some(digits) => {
+                let op = self.new_op();
+                self.order(leg, LegCommand::SendDigits { op, digits });
+                if let Some(party) = self.party_mut(leg) {
+                    party.sending_digits = Some(op);
+                }
+            }
+            None => self.proceed(leg),
         }
+        self.tell_parent(leg, ChildEvent::Answered);
+    }
+
+    /// What was to follow an outbound leg's answer, now that its digits are sent.
+    fn proceed(&mut self, leg: LegId) {
+        let Some(party) = self.party_mut(leg) else { return };
+        party.sending_digits = None;
+        let (then, bridge_to) = (party.on_answer.take(), party.bridge_on_answer.take());
         match then {
             Some(OnAnswer::Document(target)) => {
                 self.set_mode(leg, Mode::Document);
@@ -563,7 +593,6 @@ impl Call {
         if let Some(BridgeOnAnswer { with, after }) = bridge_to {
             self.join(leg, with, after);
         }
-        self.tell_parent(leg, ChildEvent::Answered);
     }
 
     fn start_time_limit(&mut self, leg: LegId) {

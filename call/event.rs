@@ -10,7 +10,7 @@ use crate::id::{LegId, OpId};
 use crate::leg::LegInfo;
 use crate::program::instruction::{AudioSource, Warning};
 use crate::recording::Recording;
-use crate::stream::StreamFacts;
+use crate::stream::{StreamFacts, StreamSpec};
 
 /// One fact.
 #[derive(Clone, PartialEq, Debug)]
@@ -34,7 +34,10 @@ pub enum EventKind {
         early_media: bool,
     },
     /// It was answered.
-    Answered,
+    Answered {
+        /// The stream that begins with the answer.
+        stream: Option<Box<StreamSpec>>,
+    },
     /// It is over; always the leg's last status fact. `LegInfo::end` says how.
     Ended,
     /// A key was pressed.
@@ -99,7 +102,9 @@ pub enum PlaybackEnd {
     Stopped,
     /// The leg ended.
     Hangup,
-    /// The audio could not be had (404, unreadable, no voice).
+    /// There is no such audio (404).
+    Missing(String),
+    /// The audio could not be had (unreachable, unreadable, no voice).
     Failed(String),
 }
 

@@ -9,9 +9,10 @@ use crate::call::OnAnswer;
 use crate::id::{LegId, OpId, StreamId};
 use crate::leg::LegInfo;
 use crate::program::Running;
+use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, SendDigits};
-use crate::recording::{ActiveRecording, RecordingSpec};
+use crate::recording::{ActiveRecording, NewRecording};
 use crate::stream::StreamSpec;
 
 /// Legs of one call; a dial skips the targets beyond, requests are refused.
@@ -30,6 +31,8 @@ pub(crate) struct Party {
     pub(crate) lane: Lane,
     /// Digits being collected beside what the lane plays (only by command).
     pub(crate) side: Option<Gathering>,
+    /// A transfer beside what the lane plays (only by command).
+    pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
@@ -37,7 +40,9 @@ pub(crate) struct Party {
     pub(crate) hasty_documents: u32,
     pub(crate) on_answer: Option<OnAnswer>,
     pub(crate) send_digits: Option<SendDigits>,
-    pub(crate) record_on_answer: Option<RecordingSpec>,
+    /// The digits being sent since the answer: what was to follow it waits for them.
+    pub(crate) sending_digits: Option<OpId>,
+    pub(crate) record_on_answer: Option<NewRecording>,
     pub(crate) stream_on_answer: Option<StreamSpec>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
     /// Its own document before it is joined (only a dial's child).
@@ -55,12 +60,14 @@ impl Party {
             mode: Mode::Commands,
             lane: Lane::default(),
             side: None,
+            transfer: None,
             bridge: None,
             recordings: Vec::new(),
             streams: Vec::new(),
             hasty_documents: 0,
             on_answer: None,
             send_digits: None,
+            sending_digits: None,
             record_on_answer: None,
             stream_on_answer: None,
             bridge_on_answer: None,

@@ -31,6 +31,15 @@ pub struct RecordingSpec {
     pub callback: Option<Callback>,
 }
 
+/// A recording to be made, under the id that its application has been told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewRecording {
+    /// Its id.
+    pub id: RecordingId,
+    /// How.
+    pub spec: RecordingSpec,
+}
+
 /// Who asked for a recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {

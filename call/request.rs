@@ -5,11 +5,13 @@ use std::sync::Arc;
 use crate::Now;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
+use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
 use crate::leg::{Direction, EndCause, EndedBy};
 use crate::output::LegCommand;
 use crate::party::{MOST_QUEUED, Mode, Party};
+use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{Instruction, Play};
 use crate::program::{ChildEvent, Running};
@@ -48,6 +50,13 @@ impl Call {
         let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
             Command::Answer { record, stream } => {
+                let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
+                if party.info.answered_at.is_some() {
+                    return Err(Refused::AlreadyAnswered);
+                }
+                if party.info.direction == Direction::Inbound {
+                    party.stream_on_answer = stream.clone();
+                }
                 if !self.ensure_answered(leg) {
                     return Err(Refused::NotAnswered);
                 }
@@ -114,7 +123,8 @@ impl Call {
                     return Err(Refused::TooMany);
                 }
                 self.abort_lane(leg, Abort::Replaced);
-                self.enqueue(leg, Instruction::Dial(*dial))?;
+                let step = Dialing::begin(self, leg, *dial);
+                self.step_transfer(leg, step);
             }
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
             Command::SetClientState => {}
@@ -138,7 +148,8 @@ impl Call {
     }
 
     fn runs_dial(&self, leg: LegId) -> bool {
-        self.party(leg).is_some_and(|party| matches!(party.lane.running, Some(Running::Dial(_))))
+        let dials = |party: &Party| party.transfer.is_some() || matches!(party.lane.running, Some(Running::Dial(_)));
+        self.party(leg).is_some_and(dials)
     }
 
     fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
@@ -182,9 +193,18 @@ impl Call {
         self.advance(leg);
     }
 
+    /// Ends what collects digits, and what waits to.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         let side = party.side.take();
+        let mut waiting = Vec::new();
+        party.lane.queue.retain(|instruction| match instruction {
+            Instruction::Gather(gather) => {
+                waiting.push(gather.id.clone());
+                false
+            }
+            _ => true,
+        });
         let in_lane = match party.lane.running {
             Some(Running::Gather(_)) => party.lane.running.take(),
             _ => None,
@@ -192,8 +212,15 @@ impl Call {
         if let Some(side) = side {
             side.abort(self, leg, Abort::Stopped);
         }
+        let advances = in_lane.is_some();
         if let Some(running) = in_lane {
             running.abort(self, leg, Abort::Stopped);
+        }
+        for id in waiting {
+            let digits = String::new();
+            self.emit(leg, EventKind::GatherEnded { digits, end: GatherEnd::Stopped, terminator: None, id });
+        }
+        if advances {
             self.advance(leg);
         }
     }

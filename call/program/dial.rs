@@ -133,7 +133,7 @@ impl Dialing {
         match event {
             ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
             ChildEvent::Answered => self.child_answered(call, leg, child),
-            ChildEvent::Ready => self.join(call, leg, child),
+            ChildEvent::Ready => self.greet(call, leg, child),
             ChildEvent::Taken => {
                 self.note(call, child);
                 self.ringing.retain(|ringing| *ringing != child);
@@ -190,6 +190,13 @@ impl Dialing {
             call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
         }
         self.waiting.clear();
+        if call.party(child).is_some_and(|party| party.sending_digits.is_none()) {
+            self.greet(call, leg, child);
+        }
+    }
+
+    /// The child is reached: its own document first, if it has one left to hear.
+    fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
             Some(target) => {
@@ -342,7 +349,8 @@ impl Dialing {
         if let (None, None, Some(record)) = (self.recording, &self.last.recording, &self.dial.record)
             && call.party(leg).is_some_and(|party| party.info.answered_at.is_some())
         {
-            self.recording = call.begin_recording(leg, record.spec.clone()).map(|(op, _)| op);
+            let new = call.new_recording(record.spec.clone());
+            self.recording = call.begin_recording(leg, new);
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) enum ChildEvent {
         early_media: bool,
     },
     Answered,
-    /// Its own document is through: it may be joined.
+    /// What it was to hear or to be sent first is through: it may be joined.
     Ready,
     /// It was taken away by a request.
     Taken,
@@ -136,6 +136,20 @@ impl Call {
             Step::Hangup => self.clear(leg, EndedBy::Application),
             Step::Run(program) => self.run(leg, program),
             Step::Fetch(target, reason) => self.fetch(leg, target, reason),
+        }
+    }
+
+    /// Does what a transfer says next: what the lane plays goes on beside it, unless the leg itself is over.
+    pub(crate) fn step_transfer(&mut self, leg: LegId, step: Step) {
+        let Some(party) = self.party_mut(leg) else { return };
+        let ended = party.info.status.is_final();
+        match step {
+            Step::Stay(Running::Dial(dialing)) if !ended && party.transfer.is_none() => party.transfer = Some(dialing),
+            Step::Stay(running) => running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced }),
+            Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::Run(program) => self.run(leg, program),
+            Step::Fetch(target, reason) => self.fetch(leg, target, reason),
+            Step::Next => {}
         }
     }
 

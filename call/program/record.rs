@@ -10,7 +10,7 @@ use crate::output::LegCommand;
 use crate::party::MOST_RECORDINGS;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
-use crate::recording::{ActiveRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::recording::{ActiveRecording, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
 /// The record instruction under way.
 pub(crate) struct RecordVerb {
@@ -33,8 +33,9 @@ impl RecordVerb {
     }
 
     fn start(call: &mut Call, leg: LegId, record: Record) -> Step {
-        match call.begin_recording(leg, record.spec.clone()) {
-            Some((op, _)) => Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } })),
+        let new = call.new_recording(record.spec.clone());
+        match call.begin_recording(leg, new) {
+            Some(op) => Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } })),
             None => Step::Next,
         }
     }
@@ -93,12 +94,19 @@ impl Call {
         if spec.beep && room {
             beep(self, leg);
         }
-        self.begin_recording(leg, spec).map(|(_, id)| id)
+        let new = self.new_recording(spec);
+        let id = new.id;
+        self.begin_recording(leg, new).map(|_| id)
+    }
+
+    /// A recording under an id of its own.
+    pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
+        NewRecording { id: RecordingId::random(&mut self.rng), spec }
     }
 
     /// Starts a recording without a tone; `None` if the leg has as many as it may.
-    pub(crate) fn begin_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<(OpId, RecordingId)> {
-        let (op, id) = (self.new_op(), RecordingId::random(&mut self.rng));
+    pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
+        let (op, NewRecording { id, spec }) = (self.new_op(), new);
         let facts = Recording {
             id,
             leg,
@@ -112,7 +120,7 @@ impl Call {
         party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
         self.order(leg, LegCommand::Record { op, id, spec });
         self.emit(leg, EventKind::Recording(facts));
-        Some((op, id))
+        Some(op)
     }
 
     /// Asks the recording of this operation to end, once.

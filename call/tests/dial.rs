@@ -69,6 +69,29 @@ fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
 }
 
 #[test]
+fn a_called_party_gets_its_digits_and_then_its_own_document_before_it_is_joined() {
+    for whisper in [None, Some(target("whisper"))] {
+        let reached = DialTarget {
+            send_digits: Some("1w2".to_owned()),
+            whisper: whisper.clone(),
+            ..DialTarget::new(Address::from("+15550003"))
+        };
+        let other = DialTarget::new(Address::from("+15550004"));
+        let mut script = run(Dial { targets: vec![reached, other], ..one() });
+        let (child, slower) = (script.legs[1], script.legs[2]);
+        script.answers(child);
+        assert_eq!(status_of(&script, slower), Status::Canceled, "the first who answers is chosen");
+        assert_eq!((bridged(&script), script.asked().count()), (0, 0));
+        script.play_ends(child);
+        if whisper.is_some() {
+            assert_eq!(bridged(&script), 0);
+            script.fetched(Vec::new());
+        }
+        assert_eq!(bridged(&script), 2);
+    }
+}
+
+#[test]
 fn a_dial_without_an_action_goes_on_with_the_next_instruction_or_hangs_up_as_it_says() {
     for after in [AfterBridge::Continue, AfterBridge::Hangup] {
         let mut script = run(Dial { after, ..dial(&["+15550003"]) });

@@ -151,6 +151,47 @@ fn a_transfer_joins_the_leg_to_whoever_answers() {
 }
 
 #[test]
+fn audio_asked_for_during_a_transfer_plays_at_once_and_leaves_the_transfer_alone() {
+    let mut script = CallScript::commanded();
+    let leg = script.leg();
+    script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
+    script.request(play("please hold", Interrupt::None)).unwrap();
+    assert_eq!(script.plays.len(), 1);
+    let child = script.newest();
+    script.answers(child);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Bridge { with: child }));
+    script.request(play("two of you", Interrupt::All)).unwrap();
+    script.play_ends(leg);
+    script.hangs_up(leg);
+    assert!(script.ended.contains_key(&child));
+    script.assert_settled();
+}
+
+#[test]
+fn a_second_transfer_replaces_the_first() {
+    let mut script = CallScript::commanded();
+    script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
+    let first = script.newest();
+    script.request(Command::Transfer(Box::new(dial(&["+15550004"])))).unwrap();
+    assert_eq!(end_of(&script, first), Some((Status::Canceled, EndCause::OriginatorCancel)));
+    let second = script.newest();
+    script.answers(second);
+    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Bridge { with: second }));
+}
+
+#[test]
+fn stopping_to_gather_ends_the_gathers_that_wait_behind_audio_too() {
+    let mut script = CallScript::commanded();
+    script.request(play("news", Interrupt::None)).unwrap();
+    let asked = Gather { prompts: vec![file("which?")], id: Some("g".into()), ..gather() };
+    script.request(Command::Gather(Box::new(asked))).unwrap();
+    script.request(Command::StopGather).unwrap();
+    assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
+    script.play_ends(script.leg());
+    assert!(script.plays.is_empty());
+}
+
+#[test]
 fn a_transfer_that_fails_leaves_the_leg_alive() {
     let mut script = CallScript::commanded();
     script.request(Command::Transfer(Box::new(Dial { after: AfterBridge::Hangup, ..dial(&["+15550003"]) }))).unwrap();
@@ -361,7 +402,7 @@ fn what_is_accepted_when() {
     let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup };
     // A command; then on an inbound leg that rings, on an outbound one that rings, on an answered one.
     let table = [
-        (answer(), Ok(()), Err(NotAnswered), Ok(())),
+        (answer(), Ok(()), Err(NotAnswered), Err(AlreadyAnswered)),
         (Command::Reject(RejectReason::Busy), Ok(()), Err(AlreadyAnswered), Err(AlreadyAnswered)),
         (Command::Hangup, Ok(()), Ok(()), Ok(())),
         (Command::Cancel, Ok(()), Ok(()), Ok(())),

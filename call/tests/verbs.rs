@@ -11,9 +11,11 @@ use std::time::Duration;
 use tandem_call::call::OnAnswer;
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
+use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, Status};
 use tandem_call::output::{LegCommand, LegEvent, LegGone};
 use tandem_call::program::instruction::*;
+use tandem_call::recording::NewRecording;
 use tandem_call::recording::RecordingEnd;
 use tandem_call::route::Decision;
 use tandem_call::stream::StreamStatus;
@@ -389,7 +391,7 @@ fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_docume
     let mut script = CallScript::new(1);
     script.dial_out(tandem_call::id::LegId(1), |leg| {
         leg.then = OnAnswer::Document(target("start"));
-        leg.record = Some(recording());
+        leg.record = Some(NewRecording { id: RecordingId(9), spec: recording() });
         leg.stream = Some(stream("s"));
         leg.send_digits = Some(SendDigits { digits: "1".to_owned(), tone: SECOND });
         leg.time_limit = Some(60 * SECOND);
@@ -397,6 +399,9 @@ fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_docume
     let leg = script.leg();
     script.answers(leg);
     assert_eq!((script.recordings.len(), script.streams.len(), script.plays.len()), (1, 1, 1));
+    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Record { id: RecordingId(9), .. })));
+    assert_eq!(script.asked().count(), 0, "the document waits for the digits");
+    script.play_ends(leg);
     assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Start);
     script.fetched(vec![Instruction::Echo]);
     script.passes(60 * SECOND);
