@@ -33,6 +33,17 @@ enum Key {
     File(PathBuf, SystemTime),
 }
 
+/// Why there is no audio, in words for the log.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AudioError {
+    /// The file does not exist.
+    #[error("{0}")]
+    Missing(String),
+    /// It cannot be reached, read or made.
+    #[error("{0}")]
+    Unusable(String),
+}
+
 impl AudioRoom {
     /// With nothing in it yet.
     pub fn new(client: Client, voice: Arc<Voice>) -> Self {
@@ -40,11 +51,12 @@ impl AudioRoom {
         Self { client, voice, cache: Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build() }
     }
 
-    /// The audio of a source; the error is for the log. Tones are not asked here: the media engine makes them.
-    pub async fn get(&self, source: &AudioSource) -> Result<Arc<Audio>, String> {
+    /// The audio of a source. Tones are not asked here: the media engine makes them.
+    pub async fn get(&self, source: &AudioSource) -> Result<Arc<Audio>, AudioError> {
         match source {
             AudioSource::Speech(speech) => {
-                let samples = self.voice.speak(speech).await.map_err(|error| error.to_string())?;
+                let samples =
+                    self.voice.speak(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
                 Ok(Arc::new(Audio::new(samples)))
             }
             AudioSource::Url(url) => match url.strip_prefix("file://") {
@@ -53,37 +65,44 @@ impl AudioRoom {
             },
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
-            AudioSource::Tone(_) => Err("a tone is not a file".to_owned()),
+            AudioSource::Tone(_) => Err(AudioError::Unusable("a tone is not a file".to_owned())),
         }
     }
 
-    async fn fetch(&self, url: &str) -> Result<Arc<Audio>, String> {
+    async fn fetch(&self, url: &str) -> Result<Arc<Audio>, AudioError> {
         let get = async {
             let (bytes, content_type) = document::file(&self.client, url, MAX_FILE).await?;
             decode(bytes, content_type).await
         };
-        self.cache.try_get_with(Key::Url(url.to_owned()), get).await.map_err(|error: Arc<String>| (*error).clone())
+        self.cache.try_get_with(Key::Url(url.to_owned()), get).await.map_err(|error: Arc<AudioError>| (*error).clone())
     }
 
-    async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, String> {
-        let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
+    async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {
+        let unreadable = |error: std::io::Error| {
+            let what = format!("{}: {error}", path.display());
+            if error.kind() == std::io::ErrorKind::NotFound {
+                AudioError::Missing(what)
+            } else {
+                AudioError::Unusable(what)
+            }
+        };
         let metadata = tokio::fs::metadata(&path).await.map_err(unreadable)?;
         if metadata.len() > MAX_FILE as u64 {
-            return Err(format!("{} is larger than {MAX_FILE} octets", path.display()));
+            return Err(AudioError::Unusable(format!("{} is larger than {MAX_FILE} octets", path.display())));
         }
         let key = Key::File(path.clone(), metadata.modified().map_err(unreadable)?);
         let get = async {
             let bytes = tokio::fs::read(&path).await.map_err(unreadable)?;
             decode(bytes.into(), None).await
         };
-        self.cache.try_get_with(key, get).await.map_err(|error: Arc<String>| (*error).clone())
+        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
     }
 }
 
-async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, String> {
+async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, AudioError> {
     tokio::task::spawn_blocking(move || tandem_media::decode(&bytes, content_type.as_deref()))
         .await
-        .map_err(|error| error.to_string())?
+        .map_err(|error| AudioError::Unusable(error.to_string()))?
         .map(Arc::new)
-        .map_err(|error| error.to_string())
+        .map_err(|error| AudioError::Unusable(error.to_string()))
 }

@@ -26,6 +26,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
+use crate::audio::AudioError;
 use crate::clock;
 use crate::event_log::{EventLog, Line};
 use crate::http::CookieJar;
@@ -396,7 +397,7 @@ impl CallTask {
         }
     }
 
-    fn take_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, String>) {
+    fn take_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, AudioError>) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         if io.renders.remove(&op).is_none() {
             return;
@@ -404,14 +405,18 @@ impl CallTask {
         let failed = match audio {
             Ok(audio) => {
                 let command = media::Command::Play { op: media::OpId(op.0), audio, loops: play.loops };
-                (!io.command(command)).then(|| "no audio path".to_owned())
+                (!io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
             }
             Err(why) => Some(why),
         };
         if let Some(why) = failed {
             let now = clock::now();
             self.log.push(now.time, Some(leg), "media", format!("cannot play: {why}"));
-            self.call.handle_leg(now, leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed(why) });
+            let end = match why {
+                AudioError::Missing(what) => PlaybackEnd::Missing(what),
+                AudioError::Unusable(what) => PlaybackEnd::Failed(what),
+            };
+            self.call.handle_leg(now, leg, LegEvent::PlayFinished { op, end });
         }
     }
 

@@ -24,7 +24,7 @@ impl Counters {
         let counter = match (&event.kind, event.leg.direction) {
             (EventKind::Initiated, Direction::Inbound) => &self.inbound,
             (EventKind::Initiated, _) => &self.outbound,
-            (EventKind::Answered, _) => &self.answered,
+            (EventKind::Answered { .. }, _) => &self.answered,
             (EventKind::Ended, _) => &self.ended,
             _ => return,
         };

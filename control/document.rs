@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::account::Account;
+use crate::audio::AudioError;
 use crate::clock;
 use crate::dialect::{Context, Dialect, SealInput};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts};
@@ -88,7 +89,7 @@ fn read(dialect: &Arc<dyn Dialect>, response: &Response) -> Result<Program, Fetc
 }
 
 /// Gets a file (audio to be played): its bytes and content type.
-pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), String> {
+pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
     let request = Request {
         method: http::Method::GET,
         url: url.to_owned(),
@@ -97,10 +98,14 @@ pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Opti
         timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
         max_body: max,
     };
-    let response =
-        client.send_following(request, RedirectRules::PROVIDER, None, None).await.map_err(|error| error.to_string())?;
-    if !(200..300).contains(&response.status) {
-        return Err(format!("{url} answered {}", response.status));
+    let response = client
+        .send_following(request, RedirectRules::PROVIDER, None, None)
+        .await
+        .map_err(|error| AudioError::Unusable(error.to_string()))?;
+    match response.status {
+        200..300 => {}
+        404 | 410 => return Err(AudioError::Missing(format!("{url} answered {}", response.status))),
+        status => return Err(AudioError::Unusable(format!("{url} answered {status}"))),
     }
     let content_type = response.header("content-type").map(str::to_owned);
     Ok((response.body, content_type))

@@ -13,6 +13,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audio::AudioError;
 use crate::call_task::Estate;
 use crate::clock;
 use crate::event_log::Line;
@@ -51,7 +52,7 @@ pub enum Message {
         /// How often.
         play: Play,
         /// It.
-        audio: Result<Arc<media::Audio>, String>,
+        audio: Result<Arc<media::Audio>, AudioError>,
     },
     /// A stream's socket is open.
     StreamReady {

@@ -104,7 +104,8 @@ fn track_word(track: Track) -> &'static str {
     }
 }
 
-fn recording_status_word(status: &RecordingStatus) -> &'static str {
+/// The word that the state of a recording has in the database.
+pub fn recording_status_word(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",
         RecordingStatus::Paused => "paused",

@@ -15,7 +15,7 @@ use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::{Credentials, Program, SendDigits};
-use tandem_call::recording::{Recording, RecordingSpec};
+use tandem_call::recording::{NewRecording, Recording, RecordingSpec, RecordingStatus};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Callback, Target};
 use tandem_media as media;
@@ -199,7 +199,7 @@ impl Calls {
     }
 
     /// Makes an outbound call. Returns at once: its progress is told by events.
-    pub async fn create(&self, call: NewCall) -> Result<Arc<LegInfo>, CreateError> {
+    pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(CreateError::Full);
         }
@@ -217,6 +217,7 @@ impl Calls {
         };
         let leg = outbound_leg(session, call, clock::now().time);
         let info = Arc::new(leg.info.clone());
+        let recording = leg.record.as_ref().map(|new| new.id);
         let row = records::call_row(&info, info.created_at);
         store::calls::upsert(&services.store, row).await.map_err(store_failed)?;
         match linked {
@@ -231,7 +232,7 @@ impl Calls {
                 call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(Box::new(leg)));
             }
         }
-        Ok(info)
+        Ok(Created { leg: info, recording })
     }
 
     async fn live_session(&self, leg: LegId) -> Option<CallId> {
@@ -420,16 +421,16 @@ impl Recordings {
             Some(id) => store::recordings::get(store, account, id).await.map_err(store_failed)?.map(|row| row.cursor()),
             None => None,
         };
-        let columns = store::recordings::RecordingFilter {
-            leg: filter.leg.map(|id| id.0),
-            session: filter.session.map(|id| id.0),
-            dialect: None,
-            status: Vec::new(),
-            created: time_range(filter.started),
-        };
+        let columns = recording_columns(filter);
         let rows =
             store::recordings::list(store, account, &columns, &store_page(page, after)).await.map_err(store_failed)?;
         Ok(rows.iter().filter_map(records::recording_of).collect())
+    }
+
+    /// How many recordings of this account there are.
+    pub async fn count(&self, account: &str, filter: &RecordingFilter) -> Result<usize, StoreFailed> {
+        let counted = store::recordings::count(&self.0.store, account, &recording_columns(filter)).await;
+        counted.map(|count| usize::try_from(count).unwrap_or(usize::MAX)).map_err(store_failed)
     }
 
     /// Forgets a recording and its audio. `false` if there is none.
@@ -555,7 +556,7 @@ fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> NewLeg {
         time_limit: call.time_limit,
         then,
         send_digits: call.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
-        record: call.record,
+        record: call.record.map(|spec| NewRecording { id: RecordingId::random(&mut rand::rng()), spec }),
         stream: call.stream,
         bridge_to: call.link_to.filter(|_| call.bridge_on_answer),
     }
@@ -564,6 +565,19 @@ fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> NewLeg {
 fn store_page(page: Page, after: Option<store::Cursor>) -> store::Page {
     let limit = u32::try_from(page.limit.min(1_000) + 1).unwrap_or(1_001);
     store::Page { limit, after, before: None, offset: page.offset as u64 }
+}
+
+fn recording_columns(filter: &RecordingFilter) -> store::recordings::RecordingFilter {
+    let completed = || records::recording_status_word(&RecordingStatus::Completed).to_owned();
+    store::recordings::RecordingFilter {
+        leg: filter.leg.map(|id| id.0),
+        session: filter.session.map(|id| id.0),
+        from: filter.from.clone(),
+        to: filter.to.clone(),
+        dialect: None,
+        status: filter.completed.then(completed).into_iter().collect(),
+        created: time_range(filter.started),
+    }
 }
 
 fn time_range(range: Range) -> TimeRange {
@@ -615,6 +629,15 @@ pub struct NewCall {
     pub link_to: Option<LegId>,
     /// Joined to `link_to` when answered.
     pub bridge_on_answer: bool,
+}
+
+/// A call that has been made: what its application is told at once.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The new leg.
+    pub leg: Arc<LegInfo>,
+    /// The recording that begins with the answer.
+    pub recording: Option<RecordingId>,
 }
 
 /// What a new call does once answered.
@@ -685,6 +708,12 @@ pub struct RecordingFilter {
     pub leg: Option<LegId>,
     /// Of this session.
     pub session: Option<CallId>,
+    /// Of a leg with exactly this calling party.
+    pub from: Option<String>,
+    /// Of a leg with exactly this called party.
+    pub to: Option<String>,
+    /// Only those that are on disk, whole.
+    pub completed: bool,
     /// Started at or after / before.
     pub started: Range,
 }

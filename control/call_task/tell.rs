@@ -24,7 +24,7 @@ impl CallTask {
         let services = Arc::clone(&self.services);
         self.log.push(event.at, Some(event.leg.id), "call", describe(&event.kind));
         match &event.kind {
-            EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered | EventKind::Ended => {
+            EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 services.counters.count(&event);
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Arc::clone(&event.leg);
@@ -95,7 +95,7 @@ fn describe(kind: &EventKind) -> String {
         EventKind::Initiated => "initiated".to_owned(),
         EventKind::Ringing { early_media: true } => "ringing, with early media".to_owned(),
         EventKind::Ringing { early_media: false } => "ringing".to_owned(),
-        EventKind::Answered => "answered".to_owned(),
+        EventKind::Answered { .. } => "answered".to_owned(),
         EventKind::Ended => "ended".to_owned(),
         EventKind::DtmfReceived { .. } => "key pressed".to_owned(),
         EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),

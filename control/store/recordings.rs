@@ -60,6 +60,10 @@ pub struct RecordingFilter {
     pub leg: Option<u128>,
     /// Of this session.
     pub session: Option<u128>,
+    /// Of a leg whose caller is this.
+    pub from: Option<String>,
+    /// Of a leg whose called party is this.
+    pub to: Option<String>,
     /// Of this dialect.
     pub dialect: Option<String>,
     /// One of these.
@@ -164,6 +168,8 @@ fn conditions(account: &str, filter: &RecordingFilter) -> Conditions {
     let mut conditions = Conditions::account(account);
     conditions.equal_id("leg", filter.leg);
     conditions.equal_id("session", filter.session);
+    conditions.equal_in_call("leg", "from_address", filter.from.as_deref());
+    conditions.equal_in_call("leg", "to_address", filter.to.as_deref());
     conditions.equal("dialect", filter.dialect.as_deref());
     conditions.one_of("status", &filter.status);
     conditions.within("started_at", filter.created);

@@ -79,6 +79,16 @@ impl Conditions {
         }
     }
 
+    /// The leg that `leg_column` names has this in a column of `calls`.
+    pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            let placeholder = self.bind(Argument::Text(value.to_owned()));
+            // $1 is the account, see `Conditions::account`.
+            let legs = format!("SELECT id FROM calls WHERE account = $1 AND {column} = {placeholder}");
+            self.and(&format!("{leg_column} IN ({legs})"));
+        }
+    }
+
     /// Any value when `values` is empty.
     pub(super) fn one_of(&mut self, column: &'static str, values: &[String]) {
         if values.is_empty() {

@@ -11,7 +11,7 @@ use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd}
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
-use tandem_call::stream::{StreamFacts, StreamStatus};
+use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus};
 
 use super::{id, sign, time};
 use crate::account::Account;
@@ -85,7 +85,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
     let leg = &*event.leg;
     let (event_type, extra) = match &event.kind {
         EventKind::Initiated => ("call.initiated", initiated(leg)),
-        EventKind::Answered => ("call.answered", signalled(leg, "answered")),
+        EventKind::Answered { stream } => ("call.answered", answered(leg, stream.as_deref())),
         EventKind::Ended => ("call.hangup", hangup(leg)),
         EventKind::DtmfReceived { digit } => {
             ("call.dtmf.received", parties(leg, json!({ "digit": digit.to_string() })))
@@ -168,6 +168,20 @@ fn initiated(leg: &LegInfo) -> Value {
         "call_screening_result": null,
     });
     merged(signalled(leg, state), extra)
+}
+
+/// An answer that begins a stream names it.
+fn answered(leg: &LegInfo, stream: Option<&StreamSpec>) -> Value {
+    let stream = stream.map(|spec| json!({ "stream_url": spec.url, "stream_track": track(spec.track) }));
+    merged(signalled(leg, "answered"), stream.unwrap_or(Value::Null))
+}
+
+fn track(track: Track) -> &'static str {
+    match track {
+        Track::Inbound => "inbound_track",
+        Track::Outbound => "outbound_track",
+        Track::Both => "both_tracks",
+    }
 }
 
 fn hangup(leg: &LegInfo) -> Value {
@@ -262,10 +276,8 @@ fn playback_ended(end: &PlaybackEnd) -> Value {
         PlaybackEnd::Completed => json!({ "status": "completed", "status_detail": "" }),
         PlaybackEnd::Stopped => json!({ "status": "cancelled", "status_detail": "" }),
         PlaybackEnd::Hangup => json!({ "status": "call_hangup", "status_detail": "" }),
-        PlaybackEnd::Failed(detail) => {
-            let status = if detail.contains("404") { "file_not_found" } else { "failed" };
-            json!({ "status": status, "status_detail": detail })
-        }
+        PlaybackEnd::Missing(detail) => json!({ "status": "file_not_found", "status_detail": detail }),
+        PlaybackEnd::Failed(detail) => json!({ "status": "failed", "status_detail": detail }),
     }
 }
 
@@ -275,7 +287,9 @@ fn speak_ended(end: &PlaybackEnd) -> Value {
     match end {
         PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
         PlaybackEnd::Hangup => json!({ "status": "call_hangup" }),
-        PlaybackEnd::Failed(detail) => json!({ "status": "failed", "status_detail": detail }),
+        PlaybackEnd::Missing(detail) | PlaybackEnd::Failed(detail) => {
+            json!({ "status": "failed", "status_detail": detail })
+        }
     }
 }
 
@@ -309,15 +323,10 @@ fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
         StreamStatus::Stopped => ("streaming.stopped", json!({ "stream_url": facts.spec.url })),
         StreamStatus::Failed(detail) => {
             tracing::debug!(%detail, "stream failed");
-            let track = match facts.spec.track {
-                Track::Inbound => "inbound_track",
-                Track::Outbound => "outbound_track",
-                Track::Both => "both_tracks",
-            };
             let extra = json!({
                 "failure_reason": "connection_failed",
                 "stream_id": id::uuid(facts.id.0),
-                "stream_params": { "stream_url": facts.spec.url, "track": track },
+                "stream_params": { "stream_url": facts.spec.url, "track": track(facts.spec.track) },
                 "stream_type": "websocket",
             });
             ("streaming.failed", extra)

@@ -188,8 +188,8 @@ impl Exchange<'_> {
 
     async fn create_call(&self, login: &Login<'_>) -> Answer {
         let new = request::new_call(&self.parameters, &login.account.name, &self.app.applications)?;
-        let leg = self.app.calls.create(new).await?;
-        let body = call::created(&login.credentials.account_sid, &leg);
+        let created = self.app.calls.create(new).await?;
+        let body = call::created(&login.credentials.account_sid, &created.leg);
         Ok((StatusCode::CREATED, Json(body)).into_response())
     }
 
@@ -284,7 +284,8 @@ impl Exchange<'_> {
     async fn list_recordings(&self, login: &Login<'_>, leg: Option<LegId>) -> Answer {
         let paging = Paging::parse(&self.parameters, "RE")?;
         let account_sid = &login.credentials.account_sid;
-        let mut filter = RecordingFilter { leg, session: None, started: list::range(&self.parameters, "DateCreated")? };
+        let started = list::range(&self.parameters, "DateCreated")?;
+        let mut filter = RecordingFilter { leg, started, ..RecordingFilter::default() };
         let name = match leg {
             Some(id) => {
                 self.leg(login, id).await?;

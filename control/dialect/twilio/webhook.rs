@@ -68,7 +68,7 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
     let notice = match &event.kind {
         EventKind::Initiated => progress(account_sid, event, Moment::Initiated, "initiated", context),
         EventKind::Ringing { .. } => progress(account_sid, event, Moment::Ringing, "ringing", context),
-        EventKind::Answered => progress(account_sid, event, Moment::Answered, "in-progress", context),
+        EventKind::Answered { .. } => progress(account_sid, event, Moment::Answered, "in-progress", context),
         EventKind::Ended => progress(account_sid, event, Moment::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(account_sid, facts, context),
         EventKind::Stream(facts) => stream(account_sid, leg, facts, event.at),

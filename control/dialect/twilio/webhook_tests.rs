@@ -210,7 +210,7 @@ fn progress_is_told_in_callbacks_words_and_numbered() {
     let (_, ringing) = told(leg(), EventKind::Ringing { early_media: true }, 1).unwrap();
     assert_eq!(get(&ringing, "CallStatus"), Some("ringing"));
     let answered = LegInfo { status: Status::InProgress, ..leg() };
-    let (_, answered) = told(answered, EventKind::Answered, 2).unwrap();
+    let (_, answered) = told(answered, EventKind::Answered { stream: None }, 2).unwrap();
     assert_eq!((get(&answered, "CallStatus"), get(&answered, "SequenceNumber")), (Some("in-progress"), Some("2")));
 }
 

@@ -249,8 +249,9 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         sequential: false,
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),
+        // Not the name of the leg's own caller: that is not who calls now.
+        caller_name: Some(outbound.caller_name.unwrap_or_else(|| caller_id.user().to_owned())),
         caller_id: Some(caller_id),
-        caller_name: outbound.caller_name,
         answer_on_bridge: true,
         ring_tone: early_media.then(|| "us".into()),
         hangup_on_star: false,

@@ -36,6 +36,7 @@ use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 use crate::account::Account;
 use crate::app::App;
+use crate::registry::Created;
 
 /// `playback_content` carries whole audio files; everything else is small.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
@@ -146,8 +147,8 @@ async fn dial(
         if let Some(other) = call.link_to {
             known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call("link_to"))?;
         }
-        let leg = app.calls.create(call).await?;
-        Ok(json!({ "data": dialled(&leg) }))
+        let created = app.calls.create(call).await?;
+        Ok(json!({ "data": dialled(&created) }))
     };
     once(&repeats, &account.name, parameters, execute).await
 }
@@ -213,7 +214,7 @@ async fn once(
 }
 
 async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> Result<Value, ApiError> {
-    let mut client_state = plan.client_state;
+    let (mut client_state, mut given) = (plan.client_state.clone(), plan.client_state);
     let mut result = json!({ "result": "ok" });
     for command in plan.commands {
         let request = Request { client_state: client_state.take(), command };
@@ -221,7 +222,12 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
             Ok(accepted) => add_recording(&mut result, action, accepted),
             Err(refused) => match ApiError::refusal(action, refused) {
                 Some(error) => return Err(error),
-                None => break,
+                None => {
+                    // Nothing was to be done, but the state that came with it counts.
+                    let request = Request { client_state: given.take(), command: Command::SetClientState };
+                    let _ = app.calls.request(leg, request).await;
+                    break;
+                }
             },
         }
     }
@@ -248,12 +254,15 @@ async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<Le
 
 /// A call that has just been asked for: Telnyx says it is not alive yet. `status` and `direction` are no members of Telnyx's
 /// answer; backends in the field copy them from it.
-fn dialled(leg: &LegInfo) -> Value {
-    let mut data = identified(leg);
+fn dialled(created: &Created) -> Value {
+    let mut data = identified(&created.leg);
     if let Some(data) = data.as_object_mut() {
         data.insert("is_alive".into(), false.into());
         data.insert("status".into(), "initiated".into());
         data.insert("direction".into(), "outbound-dial".into());
+        if let Some(recording) = created.recording {
+            data.insert("recording_id".into(), id::uuid(recording.0).into());
+        }
     }
     data
 }

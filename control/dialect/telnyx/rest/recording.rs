@@ -26,8 +26,8 @@ use crate::registry::{Page, RecordingFilter};
 
 const LARGEST_PAGE: usize = 250;
 const USUAL_PAGE: usize = 20;
-/// Most rows that one look at the database gives; totals beyond a page are exact up to so many.
-const WINDOW: usize = 1_000;
+/// Most recordings that one request deletes.
+const MOST_DELETED: usize = 1_000;
 
 /// `GET /v2/recordings`.
 pub(super) async fn list(
@@ -37,16 +37,17 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
     let offset = query.page.saturating_sub(1).saturating_mul(query.size);
-    let rows = match query.filter {
+    let (rows, total) = match query.filter {
         Some(filter) => {
-            app.recordings.list(&account.name, &filter, Page { limit: WINDOW, after: None, offset }).await?
+            let page = Page { limit: query.size, after: None, offset };
+            let rows = app.recordings.list(&account.name, &filter, page).await?;
+            (rows, app.recordings.count(&account.name, &filter).await?)
         }
-        None => Vec::new(),
+        None => (Vec::new(), 0),
     };
-    let total = offset.saturating_mul(usize::from(!rows.is_empty())) + rows.len();
     let mut legs: HashMap<LegId, Option<Arc<LegInfo>>> = HashMap::new();
     let mut data = Vec::new();
-    for recording in rows.iter().take(query.size).filter(|recording| recording.status == RecordingStatus::Completed) {
+    for recording in rows.iter().take(query.size) {
         let leg = match legs.get(&recording.leg) {
             Some(leg) => leg.clone(),
             None => {
@@ -101,7 +102,7 @@ pub(super) async fn delete_several(
     let body = object(&body)?;
     let ids = Parameters(&body).get("ids").ok_or_else(|| ApiError::missing("ids"))?;
     let ids = ids.as_array().ok_or_else(|| ApiError::wrong_type("ids", "array"))?;
-    if ids.len() > WINDOW {
+    if ids.len() > MOST_DELETED {
         return Err(ApiError::out_of_range("ids", 1, 1_000));
     }
     for recording in ids {
@@ -204,7 +205,7 @@ struct Query {
 
 impl Query {
     fn parse(query: &str) -> Result<Self, ApiError> {
-        let mut filter = RecordingFilter::default();
+        let mut filter = RecordingFilter { completed: true, ..RecordingFilter::default() };
         let (mut page, mut size, mut possible) = (1, USUAL_PAGE, true);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let name = &*name;
@@ -223,6 +224,8 @@ impl Query {
                     Some(session) => filter.session = Some(CallId(session)),
                     None => possible = false,
                 },
+                "filter[from]" => filter.from = Some(value.into_owned()),
+                "filter[to]" => filter.to = Some(value.into_owned()),
                 "filter[created_at][gte]" => filter.started.from = Some(moment(name, &value)?),
                 "filter[created_at][gt]" => filter.started.from = Some(just_after(moment(name, &value)?)),
                 "filter[created_at][lt]" => filter.started.until = Some(moment(name, &value)?),
@@ -310,7 +313,11 @@ mod tests {
     #[test]
     fn a_list_is_asked_for_by_filters_and_pages() {
         let all = Query::parse("").unwrap();
-        assert_eq!(all, Query { filter: Some(RecordingFilter::default()), page: 1, size: 20 });
+        let completed = RecordingFilter { completed: true, ..RecordingFilter::default() };
+        assert_eq!(all, Query { filter: Some(completed.clone()), page: 1, size: 20 });
+        let parties = Query::parse("filter[from]=%2B1555&filter[to]=alice").unwrap();
+        let filter = RecordingFilter { from: Some("+1555".into()), to: Some("alice".into()), ..completed };
+        assert_eq!(parties.filter, Some(filter));
         let query = format!(
             "page%5Bnumber%5D=2&page[size]=250&filter[call_control_id]={}&filter[created_at][gte]=2026-11-21\
              &filter[created_at][lte]=2026-11-21T03:00:00Z&unknown=1",
@@ -327,7 +334,7 @@ mod tests {
             ("page[number]=0", 10033),
             ("page[number]=x", 10033),
             ("filter[created_at][gte]=x", 10026),
-            ("filter[from]=1", 10038),
+            ("filter[connection_id]=1", 10038),
         ] {
             assert_eq!(Query::parse(query).unwrap_err().code, code, "{query}");
         }

@@ -446,8 +446,11 @@ fn a_call_is_shown_as_published() {
         "call_session_id": id::uuid(SESSION.0), "client_state": null, "is_alive": false, "status": "initiated",
         "direction": "outbound-dial",
     });
-    let data = dialled(&fixture::leg());
+    let created = |recording| Created { leg: fixture::leg().into(), recording };
+    let data = dialled(&created(None));
     assert_eq!(data, expected);
+    let data = dialled(&created(Some(tandem_call::id::RecordingId(LEG.0))));
+    assert_eq!(data["recording_id"], id::uuid(LEG.0));
     known(&data, "CallWithRecordingId");
     let now = "2026-11-21T02:01:00Z".parse().unwrap();
     let mut leg = fixture::leg();

@@ -129,7 +129,7 @@ fn call_initiated_of_an_outbound_leg_is_outgoing_and_bridging() {
 
 #[test]
 fn call_answered_and_bridged() {
-    let (event, extra) = golden(leg(), EventKind::Answered);
+    let (event, extra) = golden(leg(), EventKind::Answered { stream: None });
     assert_eq!(event, "call.answered");
     let expected = json!({
         "from": "+15551230001", "to": "+15551230002", "state": "answered", "start_time": "2026-11-21T02:00:00.000001Z",
@@ -137,6 +137,12 @@ fn call_answered_and_bridged() {
         "sip_headers": [{"name": "User-to-User", "value": "1234"}], "tags": [],
     });
     assert_eq!(extra, expected);
+    let stream = Some(Box::new(stream(StreamStatus::Started).spec));
+    let (_, extra) = golden(leg(), EventKind::Answered { stream });
+    assert_eq!(
+        (&extra["stream_url"], &extra["stream_track"]),
+        (&json!("ws://127.0.0.1:9000/audio"), &json!("both_tracks"))
+    );
     let bridged = golden(leg(), EventKind::Bridged { with: shared(leg()) });
     assert_eq!(bridged, ("call.bridged".into(), json!({"from": "+15551230001", "to": "+15551230002"})));
 }
@@ -230,7 +236,7 @@ fn files_and_speech_have_events_of_their_own() {
         (PlaybackEnd::Completed, "completed", ""),
         (PlaybackEnd::Stopped, "cancelled", ""),
         (PlaybackEnd::Hangup, "call_hangup", ""),
-        (PlaybackEnd::Failed("HTTP 404".into()), "file_not_found", "HTTP 404"),
+        (PlaybackEnd::Missing("HTTP 404".into()), "file_not_found", "HTTP 404"),
         (PlaybackEnd::Failed("not audio".into()), "failed", "not audio"),
     ];
     for (end, status, detail) in rows {
@@ -309,13 +315,14 @@ fn what_telnyx_does_not_tell_is_not_told() {
 
 #[test]
 fn the_client_state_is_echoed() {
-    let data = told(LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() }, EventKind::Answered).unwrap();
+    let data =
+        told(LegInfo { client_state: Some("c3RhdGU=".into()), ..leg() }, EventKind::Answered { stream: None }).unwrap();
     assert_eq!(data["payload"]["client_state"], "c3RhdGU=");
 }
 
 #[test]
 fn an_attempt_is_the_signed_envelope() {
-    let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg()), kind: EventKind::Answered };
+    let event = CallEvent { at: AT.parse().unwrap(), leg: shared(leg()), kind: EventKind::Answered { stream: None } };
     let notice = notice(&event, &context()).unwrap();
     assert_eq!(&*notice.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*notice.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
@@ -370,7 +377,7 @@ fn members_are_those_of_the_published_description() {
     let Some(document) = fixture::published() else { return };
     let rows: [(&str, LegInfo, EventKind, &[&str]); 14] = [
         ("callInitiated", leg(), EventKind::Initiated, &[]),
-        ("callAnswered", leg(), EventKind::Answered, &[]),
+        ("callAnswered", leg(), EventKind::Answered { stream: None }, &[]),
         ("callHangup", ended(end(EndCause::Busy, EndedBy::Peer, Some(486))), EventKind::Ended, &["duration_seconds"]),
         ("callDtmfReceived", leg(), EventKind::DtmfReceived { digit: '1' }, &[]),
         ("callBridged", leg(), EventKind::Bridged { with: shared(leg()) }, &[]),
