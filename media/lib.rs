@@ -15,6 +15,7 @@ mod command;
 mod config;
 mod engine;
 mod event;
+mod fuzz;
 mod handle;
 mod latch;
 #[cfg(feature = "mp3")]
@@ -40,6 +41,7 @@ pub use codec::{Codec, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
 pub use config::{Config, PortRange};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
+pub use fuzz::{fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
@@ -48,13 +50,3 @@ pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use tone::{Country, Tone};
 pub use wav::repair_wav;
-
-/// Feeds arbitrary octets to the SDP reader as an offer and as an answer. For fuzzing: must never panic or hang.
-pub fn fuzz_sdp(octets: &[u8]) {
-    sdp::fuzz(octets);
-}
-
-/// Feeds arbitrary octets to the RTP, RTCP and telephone-event readers. For fuzzing: must never panic or hang.
-pub fn fuzz_rtp(octets: &[u8]) {
-    rtp::fuzz(octets);
-}

@@ -1,3 +1,8 @@
-//! Any datagrams on a media port.
+//! Any datagrams on the media ports of two bridged sessions.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tandem_media::fuzz_rtp(data));
+
+use std::time::Instant;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tandem_media::fuzz_rtp(Instant::now(), data);
+});

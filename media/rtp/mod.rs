@@ -84,22 +84,6 @@ pub(crate) fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }
 
-/// Feeds arbitrary octets to every RTP, RTCP and telephone-event reader. For fuzzing: must never panic or loop.
-pub(crate) fn fuzz(octets: &[u8]) {
-    if let Some(header) = Header::parse(octets)
-        && let Some(payload) = octets.get(header.payload.clone())
-    {
-        let mut detector = dtmf::Detector::default();
-        let _ = detector.handle(&header, payload);
-        let mut receiver = receiver::Receiver::default();
-        receiver.handle(&header, 0);
-        let _ = receiver.report_block(0);
-        let mut copy = octets.to_vec();
-        header.write(&mut copy);
-    }
-    rtcp::read(octets, 1, |_| {});
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
