@@ -104,6 +104,6 @@ mod tests {
             }
             sent += fuzz_rtp(Instant::now(), &octets);
         }
-        assert!(sent > 10_000, "{sent}");
+        assert!(sent > 4_000, "{sent}");
     }
 }
