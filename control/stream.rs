@@ -197,6 +197,8 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
                     let normal = frame.is_none_or(|frame| {
                         matches!(frame.code, CloseCode::Normal | CloseCode::Away | CloseCode::Status)
                     });
+                    // Our half of the closing handshake (RFC 6455 §5.5.1), which reading has queued.
+                    let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
                     return if normal { Ok(()) } else { Err("the application closed the stream abnormally".into()) };
                 }
                 Some(Ok(_)) => {}

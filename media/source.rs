@@ -62,7 +62,8 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Fires [`crate::Event::MarkReached`] when all audio before it has been sent: within 20 ms when nothing waits.
+    /// Fires [`crate::Event::MarkReached`] when all audio before it has been played, 20 ms after its last frame was sent;
+    /// within 20 ms when nothing waits.
     /// A mark is lost only when 256 of them wait behind a full ring.
     pub fn mark(&self, name: Arc<str>) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
@@ -135,27 +136,31 @@ enum What {
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
     source: StreamSource,
+    /// Marks right behind audio of the frame that was sent last: it is being played.
+    sounding: Vec<Arc<str>>,
 }
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, source }
+        SourcePlayer { op, source, sounding: Vec::new() }
     }
 
     /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets each
-    /// mark whose audio has gone with this frame or was cleared.
+    /// mark whose audio ended with an earlier frame or was cleared.
     pub(crate) fn next_frame(
         &mut self,
         to: Codec,
         frame: &mut [u8; FRAME],
         mut reached: impl FnMut(Arc<str>),
     ) -> usize {
+        self.sounding.drain(..).for_each(&mut reached);
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         let mut filled = 0;
         loop {
             let Some(mut item) = source.head.take().or_else(|| source.consumer.pop().ok()) else { break };
             match &mut item.what {
+                What::Mark(name) if filled > 0 => self.sounding.push(Arc::clone(name)),
                 What::Mark(name) => reached(Arc::clone(name)),
                 What::Audio(octets) if item.number < cleared => {
                     source.shared.queued.fetch_sub(octets.len(), Ordering::AcqRel);
@@ -185,6 +190,7 @@ impl SourcePlayer {
 
     /// While something else is being played: audio waits, cleared items go and their marks fire.
     pub(crate) fn hold(&mut self, mut reached: impl FnMut(Arc<str>)) {
+        self.sounding.drain(..).for_each(&mut reached);
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         while let Some(item) = source.head.take().or_else(|| source.consumer.pop().ok()) {

@@ -346,6 +346,18 @@ fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
 }
 
 #[test]
+fn a_report_leaves_the_timestamps_as_they_are() {
+    let mut pair = MediaPair::new();
+    pair.advance(11_000);
+    assert_eq!(pair.reports(Who::A).len(), 2);
+    let heard = pair.heard(Who::A);
+    assert_eq!(heard.len(), 550);
+    for place in heard.windows(2) {
+        assert_eq!(place[1].header().timestamp, place[0].header().timestamp.wrapping_add(160));
+    }
+}
+
+#[test]
 fn reports_go_out_every_five_seconds_and_tell_loss_and_round_trip() {
     let mut pair = MediaPair::new();
     pair.talk(100, 0x10, 0x20);
@@ -600,7 +612,7 @@ fn a_tap_that_is_not_read_drops_and_tells() {
 }
 
 #[test]
-fn marks_come_back_when_their_audio_has_left_and_at_once_when_nothing_waits() {
+fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_waits() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
     pair.command(Who::A, Command::Source { op: OpId(3), source });
@@ -628,7 +640,8 @@ fn marks_come_back_when_their_audio_has_left_and_at_once_when_nothing_waits() {
         .collect();
     assert!(marks[0].0 <= milliseconds(20));
     assert_eq!(marks[0].1, "none");
-    assert_eq!(marks[1..], [(left(0x10)[4], "first".to_owned()), (left(0x11)[2], "second".to_owned())]);
+    let played = |octet: u8| *left(octet).last().unwrap() + milliseconds(20);
+    assert_eq!(marks[1..], [(played(0x10), "first".to_owned()), (played(0x11), "second".to_owned())]);
 }
 
 #[test]
