@@ -127,6 +127,11 @@ impl Inbox {
         }
     }
 
+    /// Does not wait: what does not fit is dropped. For what only the log wants to know.
+    pub fn offer(&self, message: Message) {
+        let _ = self.0.try_send(message);
+    }
+
     /// A line for the call's log; dropped when there is no room.
     pub fn note(&self, leg: LegId, text: String) {
         self.log(Line { at: clock::now().time, leg: Some(leg), kind: "media".to_owned(), text });
@@ -134,7 +139,7 @@ impl Inbox {
 
     /// Puts a line in the log; dropped when there is no room.
     pub fn log(&self, line: Line) {
-        let _ = self.0.try_send(Message::Note(line));
+        self.offer(Message::Note(line));
     }
 
     /// Whether both lead to the same call.

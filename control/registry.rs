@@ -164,9 +164,11 @@ impl Calls {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
             event => {
-                let leg = event.leg();
-                if let Some(inbox) = self.inbox(leg.0) {
-                    inbox.post(Message::Sip(LegId(leg.0), event));
+                let leg = LegId(event.leg().0);
+                let Some(inbox) = self.inbox(leg.0) else { return };
+                match event {
+                    sip::Event::Trace { .. } => inbox.offer(Message::Sip(leg, event)),
+                    event => inbox.post(Message::Sip(leg, event)),
                 }
             }
         }

@@ -135,7 +135,6 @@ const RULES: &[Rule] = &[
         except: &[
             ("control/account.rs", "each provider's credentials have its name in the configuration"),
             ("control/config.rs", "the configuration's words for providers are listed there"),
-            ("control/lib.rs", "the features that switch dialects on bear their names"),
             ("control/server.rs", "the one place that puts the dialects' routes together"),
             ("control/routing.rs", "turns the configuration's word for a provider into a route"),
         ],
