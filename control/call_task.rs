@@ -177,6 +177,7 @@ impl CallTask {
             Beginning::Incoming { mut info, line, offer, route } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
+                info.sip.offered_codecs = offer.as_deref().map_or_else(Vec::new, media::offered_codecs);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
                 match self.open(leg) {
                     Ok(session) => match io.accept_offer(session, offer.as_deref()) {

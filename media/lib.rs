@@ -45,7 +45,7 @@ pub use fuzz::{fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
-pub use sdp::SdpError;
+pub use sdp::{SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use tone::{Country, Tone};

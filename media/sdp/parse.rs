@@ -25,6 +25,8 @@ pub(super) struct Line {
     pub(super) media: String,
     pub(super) proto: String,
     pub(super) formats: String,
+    /// Names of the formats that are codecs, as they are registered (`PCMU`, `opus`), those we cannot speak included.
+    pub(super) encodings: Vec<String>,
     /// Not set when it cannot be ours: other media, other transport, port 0, no known codec, no usable address.
     pub(super) audio: Option<Audio>,
 }
@@ -77,6 +79,7 @@ impl Line {
             media: media.media.clone(),
             proto: media.proto.clone(),
             formats: media.fmt.clone(),
+            encodings: encodings(media),
             audio: Audio::read(media, session),
         }
     }
@@ -126,8 +129,25 @@ enum Name {
     Events,
 }
 
-/// The codec of a payload type: its `a=rtpmap`, else RFC 3551 §6's static meaning. Other clock rates are not ours.
+/// The codec of a payload type; other clock rates are not ours.
 fn name_of(payload_type: u8, attributes: &[Attribute]) -> Option<Name> {
+    let (name, rate, channels) = encoding_of(payload_type, attributes)?;
+    if (rate, channels) != ("8000", "1") {
+        return None;
+    }
+    if name.eq_ignore_ascii_case("PCMU") {
+        Some(Name::Audio(Codec::Pcmu))
+    } else if name.eq_ignore_ascii_case("PCMA") {
+        Some(Name::Audio(Codec::Pcma))
+    } else if name.eq_ignore_ascii_case("telephone-event") {
+        Some(Name::Events)
+    } else {
+        None
+    }
+}
+
+/// Name, clock rate and channels of a payload type: its `a=rtpmap`, else RFC 3551 §6's static meaning.
+fn encoding_of(payload_type: u8, attributes: &[Attribute]) -> Option<(&str, &str, &str)> {
     for value in values(attributes, "rtpmap") {
         let Some((number, encoding)) = value.trim().split_once([' ', '\t']) else { continue };
         if number.parse() != Ok(payload_type) {
@@ -135,25 +155,25 @@ fn name_of(payload_type: u8, attributes: &[Attribute]) -> Option<Name> {
         }
         let mut parts = encoding.trim().split('/');
         let name = parts.next().unwrap_or_default();
-        let rate_and_channels = (parts.next().unwrap_or("8000"), parts.next().unwrap_or("1"));
-        if rate_and_channels != ("8000", "1") {
-            return None;
-        }
-        return if name.eq_ignore_ascii_case("PCMU") {
-            Some(Name::Audio(Codec::Pcmu))
-        } else if name.eq_ignore_ascii_case("PCMA") {
-            Some(Name::Audio(Codec::Pcma))
-        } else if name.eq_ignore_ascii_case("telephone-event") {
-            Some(Name::Events)
-        } else {
-            None
-        };
+        return Some((name, parts.next().unwrap_or("8000"), parts.next().unwrap_or("1")));
     }
-    match payload_type {
-        0 => Some(Name::Audio(Codec::Pcmu)),
-        8 => Some(Name::Audio(Codec::Pcma)),
-        _ => None,
-    }
+    let name = match payload_type {
+        0 => "PCMU",
+        3 => "GSM",
+        4 => "G723",
+        8 => "PCMA",
+        9 => "G722",
+        18 => "G729",
+        _ => return None,
+    };
+    Some((name, "8000", "1"))
+}
+
+fn encodings(media: &Media) -> Vec<String> {
+    let formats = media.fmt.split_ascii_whitespace().take(64).filter_map(|format| format.parse().ok());
+    let names = formats.filter_map(|payload_type| encoding_of(payload_type, &media.attributes));
+    let signals = |name: &str| ["telephone-event", "CN", "red"].iter().any(|no| no.eq_ignore_ascii_case(name));
+    names.map(|(name, ..)| name).filter(|name| !signals(name)).map(|name| name.chars().take(32).collect()).collect()
 }
 
 fn frames(attributes: &[Attribute]) -> u8 {

@@ -178,6 +178,14 @@ fn what_carriers_break_is_put_right() {
 }
 
 #[test]
+fn everything_that_was_offered_is_named_but_signals_and_noise() {
+    let media = "m=audio 4000 RTP/AVP 111 9 0 8 18 13 101\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\na=rtpmap:13 CN/8000\r\n";
+    assert_eq!(offered_codecs(offer(media).as_bytes()), ["opus", "G722", "PCMU", "PCMA", "G729"]);
+    assert_eq!(offered_codecs(offer("m=video 4000 RTP/AVP 31\r\n").as_bytes()), [""; 0]);
+    assert_eq!(offered_codecs(b"hello"), [""; 0]);
+}
+
+#[test]
 fn what_is_not_sdp_is_malformed_and_sdp_without_our_audio_is_incompatible() {
     let mut negotiation = Negotiation::new(local());
     for body in ["", "hello", "<xml/>", "m=audio\r\n", "v=0\r\nm=audio 99999 RTP/AVP 0\r\n"] {

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from harness.phone import Phone
+from harness.rtp import Rtp
 from harness.server import Tandem, binary
 from harness.webapp import WebApp
 
@@ -48,6 +49,20 @@ def phone(tmp_path):
     yield start
     for one in running:
         one.stop()
+
+
+@pytest.fixture
+def rtp():
+    """Opens RTP sockets: one = rtp(); phone(..., media=one)."""
+    opened = []
+
+    def start():
+        opened.append(Rtp())
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ use super::{id, sign, time};
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
 
+/// What this server speaks, in the order of its offers.
+const OUR_CODECS: &str = "PCMU,PCMA";
+
 /// The webhook for an event; `None` where Telnyx tells nothing, or nobody wants to know.
 pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     let callback = event.leg.status_callback.as_ref()?;
@@ -157,12 +160,16 @@ fn initiated(leg: &LegInfo) -> Value {
         Direction::Inbound => ("incoming", "parked"),
         Direction::OutboundApi | Direction::OutboundDial => ("outgoing", "bridging"),
     };
+    let offered = match leg.direction {
+        Direction::Inbound => leg.sip.offered_codecs.join(",").to_uppercase(),
+        Direction::OutboundApi | Direction::OutboundDial => OUR_CODECS.to_owned(),
+    };
     let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned());
     let extra = json!({
         "direction": direction,
         "caller_id_name": caller_name,
-        "offered_codecs": leg.sip.offered_codecs.join(","),
-        "connection_codecs": "PCMU,PCMA",
+        "offered_codecs": offered,
+        "connection_codecs": OUR_CODECS,
         "shaken_stir_attestation": null,
         "shaken_stir_validated": false,
         "call_screening_result": null,

@@ -120,8 +120,11 @@ def ringing_callee(ring_ms=60_000):
 class Phone:
     """A SIPp process. As a callee `uri` is where it is called."""
 
-    def __init__(self, directory, scenario, target=None, calls=1, seconds=40):
-        """With a target ("HOST:PORT") it calls, one call after the other; without one it waits for calls."""
+    def __init__(self, directory, scenario, target=None, calls=1, seconds=40, media=None):
+        """With a target ("HOST:PORT") it calls, one call after the other; without one it waits for calls. Its SDP names
+        `media` (an Rtp) for audio, or else SIPp's own sockets."""
+        if media:
+            scenario = scenario.replace("[media_ip]", media.address).replace("[media_port]", str(media.port))
         self.port, media = _free_port(), _free_port()
         self.uri = f"sip:phone@{HOST}:{self.port}"
         self._directory = Path(directory)

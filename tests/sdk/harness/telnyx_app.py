@@ -1,0 +1,70 @@
+"""A call-control application: the SDK's client and the webhooks that came, every one of them verified by the SDK."""
+
+import base64
+import threading
+
+import flask
+import telnyx
+
+from .webapp import WebApp
+
+
+def state(text):
+    """A client_state."""
+    return base64.b64encode(text.encode()).decode()
+
+
+class TelnyxApp:
+    """Takes webhooks at `url`. `actions` is the SDK's client.calls.actions."""
+
+    PATH = "/telnyx"
+
+    def __init__(self, webapp: WebApp):
+        self.url = webapp.url + self.PATH
+        self.client = None
+        self._changed = threading.Condition()
+        self._events = []
+        self.refused = []  # webhooks that the SDK did not accept, and why
+        webapp.on(self.PATH, self._take)
+
+    def connect(self):
+        """Once the environment says where the server is, and its key: nothing else is told to the SDK."""
+        self.client = telnyx.Telnyx(max_retries=0)
+        self.actions = self.client.calls.actions
+
+    def wait(self, event_type, leg=None, seconds=10, count=1, **payload):
+        """Waits for the first (or `count`th) such event, of this leg, with these members; returns its payload."""
+
+        def found():
+            events = [event for event in self._events if event["event_type"] == event_type]
+            events = [event["payload"] for event in events if leg in (None, event["payload"]["call_control_id"])]
+            events = [event for event in events if payload.items() <= event.items()]
+            return events[count - 1] if len(events) >= count else None
+
+        with self._changed:
+            if not self._changed.wait_for(found, seconds):
+                raise AssertionError(f"waited {seconds:g} s for {event_type} {payload}; came: {self.told(leg)}")
+            return found()
+
+    def told(self, leg=None):
+        """The types of the events of a leg, in order."""
+        return [event["event_type"] for event in self.events(leg)]
+
+    def events(self, leg=None):
+        """The events of a leg (`data` of the webhooks), in order."""
+        with self._changed:
+            return [event for event in self._events if leg in (None, event["payload"]["call_control_id"])]
+
+    def _take(self):
+        request = flask.request
+        body = request.get_data(cache=True).decode()
+        try:
+            self.client.webhooks.unwrap(body, headers=dict(request.headers))
+        except Exception as error:  # whatever it is, the test is to see it
+            self.refused.append((error, dict(request.headers), body))
+        else:
+            with self._changed:
+                # As it came, not as the SDK's types would have it.
+                self._events.append(request.get_json()["data"])
+                self._changed.notify_all()
+        return "", 200
