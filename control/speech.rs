@@ -63,13 +63,13 @@ pub enum SpeechError {
     /// The engine's program is not there.
     #[error("{PROGRAM} is not installed: `apt install {PROGRAM}`, or set speech.tts = \"off\"")]
     NoEngine,
-    /// Over [`LONGEST_TEXT`].
+    /// Longer than we speak at once (`LONGEST_TEXT`).
     #[error("the text has {0} octets; at most {LONGEST_TEXT} can be spoken at a time")]
     TooLong(usize),
     /// Too many texts wait already.
     #[error("{WAITING} texts wait to be spoken already")]
     Busy,
-    /// Not done in [`TIME`].
+    /// Not done in time (`TIME`).
     #[error("not spoken within {} s", TIME.as_secs())]
     Timeout,
     /// The engine failed.

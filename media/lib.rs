@@ -7,7 +7,7 @@
 //!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
 //! ```
 //!
-//! SHELL: [`handle`], `worker`, `ports`, `writer`. All else is pure: packets, commands and times go in.
+//! SHELL: `handle`, `worker`, `ports`, `writer`. All else is pure: packets, commands and times go in.
 
 mod audio;
 mod codec;
