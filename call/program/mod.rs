@@ -1,7 +1,7 @@
 //! Programs and the verbs that run them: one file a verb.
 //!
-//! A leg's lane runs one instruction at a time. An instruction that takes time becomes a [`Running`]; it sees every
-//! [`Signal`] of its leg and answers with a [`Step`]. What happens next is decided in one place, [`Call::step`].
+//! A leg's lane runs one instruction at a time. An instruction that takes time becomes a `Running`; it sees every
+//! `Signal` of its leg and answers with a `Step`. What happens next is decided in one place, `Call::step`.
 
 pub(crate) mod connect;
 pub(crate) mod dial;
