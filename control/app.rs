@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::account::Accounts;
-use crate::registry::{Calls, Recordings};
+use crate::recordings::Recordings;
+use crate::registry::Calls;
 
 /// Shared state of the HTTP surfaces. Cheap to clone.
 #[derive(Clone)]

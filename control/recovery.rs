@@ -12,7 +12,7 @@ use tandem_call::recording::{Recording, RecordingStatus};
 use crate::clock;
 use crate::event_log::{self, Line};
 use crate::records;
-use crate::registry::Services;
+use crate::services::Services;
 use crate::store::{self, StoreError};
 
 /// What was left unfinished by an earlier process.

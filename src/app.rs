@@ -24,8 +24,10 @@ use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::event_log::Line;
 use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::notify::{Dialects, Sealer};
-use tandem_control::registry::{Calls, Parts, Recordings};
+use tandem_control::recordings::Recordings;
+use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
+use tandem_control::services::{Parts, Services};
 use tandem_control::speech::Voice;
 use tandem_control::store::{self, Store};
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
@@ -115,7 +117,7 @@ impl Server {
         sip_config.trunks = sources(&config.trunks);
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
-        let calls = Calls::new(Parts {
+        let calls = Calls::new(Services::new(Parts {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
             routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline),
@@ -125,13 +127,13 @@ impl Server {
             audio: AudioRoom::new(client.clone(), voice),
             public_url: Arc::clone(&public_url),
             recordings: recordings.into(),
-        });
+        }));
 
         let sealer = Arc::new(Sealer { accounts: Arc::clone(&accounts), dialects });
         let noting = calls.clone();
         let sink = Arc::new(move |delivery: &Delivery, report: &AttemptReport| note_attempt(&noting, delivery, report));
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
-        calls.connect_deliveries(deliveries.clone());
+        calls.services().connect_deliveries(deliveries.clone());
         let recovered = recovery::recover(calls.services()).await.context("recovery after a crash")?;
         if recovered.legs + recovered.recordings > 0 {
             tracing::warn!(
@@ -144,7 +146,7 @@ impl Server {
 
         let incoming = calls.clone();
         let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await?;
-        calls.connect_sip(sip);
+        calls.services().connect_sip(sip);
         let app = App {
             accounts: Arc::clone(&accounts),
             recordings: Recordings::new(Arc::clone(calls.services())),

@@ -11,7 +11,7 @@ use super::{CallTask, Farewell};
 use crate::dialect::Context;
 use crate::notify;
 use crate::records;
-use crate::registry::Services;
+use crate::services::Services;
 use crate::store;
 use crate::webhook::Delivery;
 

@@ -14,7 +14,7 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
 use tandem_control::config::SpeechConfig;
-use tandem_control::registry::{LegFilter, Page, RecordingFilter};
+use tandem_control::query::{LegFilter, Page, RecordingFilter};
 use tandem_control::speech::Voice;
 use tandem_media::Audio;
 
@@ -117,7 +117,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let legs: Vec<&LegInfo> = newest.iter().filter(|leg| leg.session == inbound.session).map(AsRef::as_ref).collect();
     let lines = server.calls().log(inbound.session).await?;
     let services = server.calls().services();
-    let recordings = tandem_control::registry::Recordings::new(Arc::clone(services));
+    let recordings = tandem_control::recordings::Recordings::new(Arc::clone(services));
     let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };
     let recording = recordings.list(ACCOUNT, &filter, page).await?.into_iter().next().context("no recording")?;
     let path = recordings.path(recording.id);

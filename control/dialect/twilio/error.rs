@@ -88,8 +88,8 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<crate::registry::StoreFailed> for ApiError {
-    fn from(_: crate::registry::StoreFailed) -> Self {
+impl From<crate::query::StoreFailed> for ApiError {
+    fn from(_: crate::query::StoreFailed) -> Self {
         Self::internal()
     }
 }

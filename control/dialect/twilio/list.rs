@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::error::ApiError;
 use super::form::Parameters;
 use super::sid;
-use crate::registry::{Page, Range};
+use crate::query::{Page, Range};
 
 /// Part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

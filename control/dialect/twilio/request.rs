@@ -17,7 +17,7 @@ use super::form::Parameters;
 use super::{NAME, inline_program};
 use crate::app::Application;
 use crate::markup::party;
-use crate::registry::{First, NewCall};
+use crate::new_call::{First, NewCall};
 
 /// Longest inline document, characters.
 const MAX_TWIML: usize = 4000;

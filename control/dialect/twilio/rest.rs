@@ -27,7 +27,8 @@ use super::request::{self, Change, RecordingUpdate};
 use super::{account, call, format, media, recording, sid};
 use crate::account::{Account, TwilioCredentials};
 use crate::app::App;
-use crate::registry::{CreateError, LegFilter, Page, RecordingFilter};
+use crate::new_call::CreateError;
+use crate::query::{LegFilter, Page, RecordingFilter};
 
 /// Longest request body, octets.
 const MAX_BODY: usize = 256 * 1024;

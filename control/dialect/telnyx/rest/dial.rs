@@ -13,7 +13,7 @@ use super::media;
 use super::parameters::{EVERY_MOMENT, Parameters};
 use crate::app::Application;
 use crate::dialect::telnyx::NAME;
-use crate::registry::{First, NewCall};
+use crate::new_call::{First, NewCall};
 
 const RINGS_FOR: Duration = Duration::from_secs(30);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tandem_call::command::Refused;
 
 use super::action::Action;
-use crate::registry::{CreateError, StoreFailed};
+use crate::new_call::CreateError;
+use crate::query::StoreFailed;
 
 /// One error, as it is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -36,7 +36,7 @@ use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 use crate::account::Account;
 use crate::app::App;
-use crate::registry::Created;
+use crate::new_call::Created;
 
 /// `playback_content` carries whole audio files; everything else is small.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;

@@ -22,7 +22,7 @@ use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, object};
 use crate::app::App;
 use crate::dialect::telnyx::{id, time, webhook};
-use crate::registry::{Page, RecordingFilter};
+use crate::query::{Page, RecordingFilter};
 
 const LARGEST_PAGE: usize = 250;
 const USUAL_PAGE: usize = 20;

@@ -12,7 +12,7 @@ use tandem_call::stream::{Playout, StreamCodec};
 use super::*;
 use crate::app::Application;
 use crate::dialect::telnyx::fixture::{self, LEG, SESSION};
-use crate::registry::{First, NewCall};
+use crate::new_call::{First, NewCall};
 
 fn members(value: Value) -> Map<String, Value> {
     match value {

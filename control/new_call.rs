@@ -1,0 +1,196 @@
+//! Legs that begin: what an application says of a new call, and what an INVITE does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tandem_call::address::Address;
+use tandem_call::call::{NewLeg, OnAnswer};
+use tandem_call::id::{CallId, LegId, RecordingId};
+use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::output::Invite;
+use tandem_call::program::instruction::{Credentials, Program, SendDigits};
+use tandem_call::recording::{NewRecording, RecordingSpec};
+use tandem_call::stream::StreamSpec;
+use tandem_call::{Callback, Target};
+use tandem_sip as sip;
+
+use crate::clock;
+use crate::query::StoreFailed;
+
+/// A call to be made.
+#[derive(Clone, Debug)]
+pub struct NewCall {
+    /// Whose.
+    pub account: Arc<str>,
+    /// The dialect that speaks for it.
+    pub dialect: &'static str,
+    /// The application it belongs to.
+    pub application: Option<Arc<str>>,
+    /// Who is called.
+    pub to: Address,
+    /// Who calls.
+    pub from: Address,
+    /// Name shown with it.
+    pub caller_name: Option<String>,
+    /// Extra SIP headers.
+    pub headers: Vec<(String, String)>,
+    /// For a peer that challenges.
+    pub credentials: Option<Credentials>,
+    /// How long it may ring.
+    pub timeout: Duration,
+    /// How long it may last from the answer.
+    pub time_limit: Option<Duration>,
+    /// What it does once answered.
+    pub first: First,
+    /// DTMF sent first.
+    pub send_digits: Option<String>,
+    /// Recorded from the answer.
+    pub record: Option<RecordingSpec>,
+    /// Streamed from the answer.
+    pub stream: Option<StreamSpec>,
+    /// Told of its progress.
+    pub status: Option<Callback>,
+    /// Opaque word of the application.
+    pub client_state: Option<String>,
+    /// Made within that leg's session.
+    pub link_to: Option<LegId>,
+    /// Joined to `link_to` when answered.
+    pub bridge_on_answer: bool,
+}
+
+/// A call that has been made: what its application is told at once.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The new leg.
+    pub leg: Arc<LegInfo>,
+    /// The recording that begins with the answer.
+    pub recording: Option<RecordingId>,
+}
+
+/// What a new call does once answered.
+#[derive(Clone, PartialEq, Debug)]
+pub enum First {
+    /// Fetch this.
+    Document {
+        /// The document.
+        target: Target,
+        /// When it fails.
+        fallback: Option<Target>,
+    },
+    /// Run this.
+    Program(Program),
+    /// Wait for commands.
+    Commands,
+}
+
+/// Why a call cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// No trunk takes the number.
+    #[error("no trunk takes {0}")]
+    NoRoute(String),
+    /// `link_to` is not a live leg.
+    #[error("no such leg to link to")]
+    NoSuchLeg,
+    /// Too many calls.
+    #[error("the server takes no more calls")]
+    Full,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// The leg of an INVITE, and the offer in it.
+pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) -> (LegInfo, Option<bytes::Bytes>) {
+    let header = |name: &str| {
+        let found = incoming.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| header.value.clone())
+    };
+    let party = |user: &str, uri: &str| match user.parse() {
+        Ok(number) => Address::Phone(number),
+        Err(_) => Address::from(uri),
+    };
+    let info = LegInfo {
+        id: leg,
+        session,
+        parent: None,
+        account: "".into(),
+        dialect: "".into(),
+        application: None,
+        direction: Direction::Inbound,
+        from: party(&incoming.from_user, &incoming.from_uri),
+        to: party(&incoming.to_user, &incoming.request_uri),
+        caller_name: incoming.from_display.clone(),
+        forwarded_from: header("Diversion").map(|value| diverting_user(&value)),
+        status: Status::Initiated,
+        created_at: clock::now().time,
+        answered_at: None,
+        end: None,
+        client_state: None,
+        status_callback: None,
+        fallback: None,
+        sip: SipFacts {
+            call_id: Some(incoming.sip_call_id),
+            source_ip: Some(incoming.source.ip()),
+            trunk: incoming.trunk,
+            headers: incoming.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            ..SipFacts::default()
+        },
+    };
+    (info, incoming.offer)
+}
+
+/// The user of a Diversion header's URI (RFC 5806).
+fn diverting_user(value: &str) -> String {
+    let uri = value.split(['<', '>']).nth(1).unwrap_or(value);
+    Address::from(uri).user().to_owned()
+}
+
+/// The leg of a call to be made.
+pub(crate) fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> NewLeg {
+    let (then, fallback) = match call.first {
+        First::Document { target, fallback } => (OnAnswer::Document(target), fallback),
+        First::Program(program) => (OnAnswer::Program(program), None),
+        First::Commands => (OnAnswer::Wait, None),
+    };
+    let info = LegInfo {
+        id: LegId::random(&mut rand::rng()),
+        session,
+        parent: None,
+        account: call.account,
+        dialect: call.dialect.into(),
+        application: call.application,
+        direction: Direction::OutboundApi,
+        from: call.from.clone(),
+        to: call.to.clone(),
+        caller_name: call.caller_name.clone(),
+        forwarded_from: None,
+        status: Status::Queued,
+        created_at: now,
+        answered_at: None,
+        end: None,
+        client_state: call.client_state,
+        status_callback: call.status,
+        fallback,
+        sip: SipFacts::default(),
+    };
+    let invite = Invite {
+        to: call.to,
+        from: call.from,
+        caller_name: call.caller_name,
+        headers: call.headers,
+        credentials: call.credentials,
+    };
+    NewLeg {
+        info,
+        invite,
+        timeout: call.timeout,
+        time_limit: call.time_limit,
+        then,
+        send_digits: call.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
+        record: call.record.map(|spec| NewRecording { id: RecordingId::random(&mut rand::rng()), spec }),
+        stream: call.stream,
+        bridge_to: call.link_to.filter(|_| call.bridge_on_answer),
+    }
+}

@@ -1,0 +1,113 @@
+//! What calls are made with: everything of which the server has one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use tandem_call::id::RecordingId;
+use tandem_media as media;
+use tandem_sip as sip;
+
+use crate::account::Accounts;
+use crate::audio::AudioRoom;
+use crate::counters::Counters;
+use crate::http::Client;
+use crate::notify::Dialects;
+use crate::routing::Routing;
+use crate::store::Store;
+use crate::webhook::Deliveries;
+
+/// What calls are made with. One for the server.
+pub struct Services {
+    /// Accounts of the configuration.
+    pub accounts: Arc<Accounts>,
+    /// Dialects by name.
+    pub dialects: Dialects,
+    /// Numbers and trunks.
+    pub routing: Routing,
+    /// The media engine.
+    pub media: media::Engine,
+    /// The database.
+    pub store: Store,
+    /// For documents, files and streams.
+    pub client: Client,
+    /// Audio for playback.
+    pub audio: AudioRoom,
+    /// What callers are told; no trailing slash.
+    pub public_url: Arc<str>,
+    /// Where recordings are.
+    pub recordings: PathBuf,
+    /// For `/metrics`.
+    pub counters: Counters,
+    sip: OnceLock<sip::transport::Handle>,
+    deliveries: OnceLock<Deliveries>,
+}
+
+/// What [`Services`] is made of, but for what needs the calls themselves.
+pub struct Parts {
+    /// Accounts of the configuration.
+    pub accounts: Arc<Accounts>,
+    /// Dialects by name.
+    pub dialects: Dialects,
+    /// Numbers and trunks.
+    pub routing: Routing,
+    /// The media engine.
+    pub media: media::Engine,
+    /// The database.
+    pub store: Store,
+    /// For documents, files and streams.
+    pub client: Client,
+    /// Audio for playback.
+    pub audio: AudioRoom,
+    /// What callers are told; no trailing slash.
+    pub public_url: Arc<str>,
+    /// Where recordings are.
+    pub recordings: PathBuf,
+}
+
+impl Services {
+    /// Without webhook queues and SIP, which need the calls themselves.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { accounts, dialects, routing, media, store, client, audio, public_url, recordings } = parts;
+        Self {
+            accounts,
+            dialects,
+            routing,
+            media,
+            store,
+            client,
+            audio,
+            public_url,
+            recordings,
+            counters: Counters::default(),
+            sip: OnceLock::new(),
+            deliveries: OnceLock::new(),
+        }
+    }
+
+    /// Adds the webhook queues, which report to the calls themselves. Once, before the first call.
+    pub fn connect_deliveries(&self, deliveries: Deliveries) {
+        let set = self.deliveries.set(deliveries);
+        debug_assert!(set.is_ok(), "connected twice");
+    }
+
+    /// Adds SIP, which reports to the calls itself. Once.
+    pub fn connect_sip(&self, sip: sip::transport::Handle) {
+        let set = self.sip.set(sip);
+        debug_assert!(set.is_ok(), "connected twice");
+    }
+
+    /// The SIP endpoint. What comes in while the server is still being put together waits here.
+    pub fn sip(&self) -> &sip::transport::Handle {
+        self.sip.wait()
+    }
+
+    /// The webhook queues.
+    pub fn deliveries(&self) -> &Deliveries {
+        self.deliveries.wait()
+    }
+
+    /// The file of a recording.
+    pub fn recording_path(&self, id: RecordingId) -> PathBuf {
+        self.recordings.join(format!("{id}.wav"))
+    }
+}
