@@ -78,7 +78,8 @@ pub struct CallFilter {
     pub ended: TimeRange,
 }
 
-/// Submits the row: replaces the one with its id, or adds it. Waits only when the writer's queue is full.
+/// Submits the row: adds it, or brings the one with its id up to date. Whose the leg is, who calls whom and when it came
+/// to be stay as they were first written. Waits only when the writer's queue is full.
 pub async fn upsert(store: &Store, row: CallRow) -> Result<(), StoreError> {
     store.writer.submit(Write::Call(Box::new(row))).await
 }
@@ -133,17 +134,15 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// Stores the row within the writer's transaction.
+/// Stores the row within the writer's transaction. A column that is set has its indexes rewritten, even to what it was.
 pub(super) async fn write(connection: &mut AnyConnection, row: &CallRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
          created_at, answered_at, ended_at, updated_at, sip_status, cause, details) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-         ON CONFLICT (id) DO UPDATE SET session = excluded.session, parent = excluded.parent, \
-         account = excluded.account, dialect = excluded.dialect, direction = excluded.direction, \
-         from_address = excluded.from_address, to_address = excluded.to_address, status = excluded.status, \
-         answered_at = excluded.answered_at, ended_at = excluded.ended_at, updated_at = excluded.updated_at, \
-         sip_status = excluded.sip_status, cause = excluded.cause, details = excluded.details",
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, answered_at = excluded.answered_at, \
+         ended_at = excluded.ended_at, updated_at = excluded.updated_at, sip_status = excluded.sip_status, \
+         cause = excluded.cause, details = excluded.details",
     )
     .bind(hex(row.id))
     .bind(hex(row.session))
