@@ -118,7 +118,8 @@ struct Farewell {
 enum Turn {
     On,
     Over,
-    Surrendered(Inbox),
+    /// To the call behind this inbox, which is given the estate.
+    Surrender(Inbox, oneshot::Sender<Box<Estate>>),
 }
 
 impl CallTask {
@@ -153,22 +154,34 @@ impl CallTask {
             match turn {
                 Turn::On => {}
                 Turn::Over => break,
-                Turn::Surrendered(heir) => {
-                    while let Some(message) = receiver.recv().await {
-                        heir.send(message).await;
+                Turn::Surrender(heir, reply) => {
+                    // The heir's notices come after ours.
+                    self.finish_notices().await;
+                    if self.surrender(reply) {
+                        // The inbox stays open for as long as anyone else has its address.
+                        drop(self);
+                        while let Some(message) = receiver.recv().await {
+                            heir.send(message).await;
+                        }
+                        return;
                     }
-                    return;
                 }
             }
         }
+        self.finish_notices().await;
+        self.log.write(&self.services.store, &self.sessions, clock::now().time);
+        // Legs too, whose last word did not come in time.
+        let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
+        for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
+            self.calls.forget(id);
+        }
+    }
+
+    async fn finish_notices(&mut self) {
         if let Some((notices, notifier)) = self.notices.take() {
             drop(notices);
             // It ends by itself; were it to panic, there would be nothing left to write down.
             let _ = notifier.await;
-        }
-        self.log.write(&self.services.store, &self.sessions, clock::now().time);
-        for session in &self.sessions {
-            self.calls.forget(session.0);
         }
     }
 
@@ -256,7 +269,7 @@ impl CallTask {
                 let _ = reply.send(self.call.room());
             }
             Message::Surrender { room, .. } if room < self.call.legs().count() => {}
-            Message::Surrender { heir, reply, .. } => return self.surrender(heir, reply),
+            Message::Surrender { heir, reply, .. } => return Turn::Surrender(heir, reply),
             Message::Absorb(estate) => {
                 for leg in estate.call.legs() {
                     self.calls.register(leg.id.0, self.inbox.clone());
@@ -288,7 +301,8 @@ impl CallTask {
         Turn::On
     }
 
-    fn surrender(&mut self, heir: Inbox, reply: oneshot::Sender<Box<Estate>>) -> Turn {
+    /// Gives everything away. `false` if nobody is there to take it: then this call goes on.
+    fn surrender(&mut self, reply: oneshot::Sender<Box<Estate>>) -> bool {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
         let estate = Estate {
@@ -299,19 +313,14 @@ impl CallTask {
             sequences: std::mem::take(&mut self.sequences),
             log: std::mem::take(&mut self.log),
         };
-        match reply.send(Box::new(estate)) {
-            Ok(()) => Turn::Surrendered(heir),
-            Err(estate) => {
-                // Nobody is there to take it: go on.
-                self.call = estate.call;
-                self.sessions = estate.sessions;
-                self.legs = estate.legs;
-                self.ended = estate.ended;
-                self.sequences = estate.sequences;
-                self.log = estate.log;
-                Turn::On
-            }
-        }
+        let Err(estate) = reply.send(Box::new(estate)) else { return true };
+        self.call = estate.call;
+        self.sessions = estate.sessions;
+        self.legs = estate.legs;
+        self.ended = estate.ended;
+        self.sequences = estate.sequences;
+        self.log = estate.log;
+        false
     }
 
     fn take_sip(&mut self, leg: LegId, event: sip::Event) {
