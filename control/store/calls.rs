@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
+use super::insert::Insert;
 use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
@@ -134,34 +135,41 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// Stores the row within the writer's transaction. A column that is set has its indexes rewritten, even to what it was.
-pub(super) async fn write(connection: &mut AnyConnection, row: &CallRow) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
-         created_at, answered_at, ended_at, updated_at, sip_status, cause, details) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-         ON CONFLICT (id) DO UPDATE SET status = excluded.status, answered_at = excluded.answered_at, \
-         ended_at = excluded.ended_at, updated_at = excluded.updated_at, sip_status = excluded.sip_status, \
-         cause = excluded.cause, details = excluded.details",
-    )
-    .bind(hex(row.id))
-    .bind(hex(row.session))
-    .bind(row.parent.map(hex))
-    .bind(row.account.clone())
-    .bind(row.dialect.clone())
-    .bind(row.direction.clone())
-    .bind(row.from.clone())
-    .bind(row.to.clone())
-    .bind(row.status.clone())
-    .bind(microseconds(row.created_at))
-    .bind(row.answered_at.map(microseconds))
-    .bind(row.ended_at.map(microseconds))
-    .bind(microseconds(row.updated_at))
-    .bind(row.sip_status)
-    .bind(row.cause.clone())
-    .bind(row.details.clone())
-    .execute(connection)
-    .await?;
+/// A column that is set has its indexes rewritten, even to what it was: what never changes is left out.
+static INSERT: Insert = Insert::new(
+    "INSERT INTO calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
+     created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",
+    16,
+    "ON CONFLICT (id) DO UPDATE SET status = excluded.status, answered_at = excluded.answered_at, \
+     ended_at = excluded.ended_at, updated_at = excluded.updated_at, sip_status = excluded.sip_status, \
+     cause = excluded.cause, details = excluded.details",
+);
+
+/// Stores rows of different legs within the writer's transaction.
+pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> Result<(), sqlx::Error> {
+    for (sql, rows) in INSERT.pieces(rows) {
+        let mut query = sqlx::query(sql);
+        for row in rows {
+            query = query
+                .bind(hex(row.id))
+                .bind(hex(row.session))
+                .bind(row.parent.map(hex))
+                .bind(row.account.clone())
+                .bind(row.dialect.clone())
+                .bind(row.direction.clone())
+                .bind(row.from.clone())
+                .bind(row.to.clone())
+                .bind(row.status.clone())
+                .bind(microseconds(row.created_at))
+                .bind(row.answered_at.map(microseconds))
+                .bind(row.ended_at.map(microseconds))
+                .bind(microseconds(row.updated_at))
+                .bind(row.sip_status)
+                .bind(row.cause.clone())
+                .bind(row.details.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
+use super::insert::Insert;
 use super::writer::Write;
 use super::{Store, StoreError};
 
@@ -47,18 +48,28 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreEr
         .collect()
 }
 
-/// Stores the line within the writer's transaction.
-pub(super) async fn write(connection: &mut AnyConnection, row: &EventRow, sequence: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO events (session, seq, leg, at, kind, text, data) VALUES ($1, $2, $3, $4, $5, $6, $7)")
-        .bind(hex(row.session))
-        .bind(sequence)
-        .bind(row.leg.map(hex))
-        .bind(microseconds(row.at))
-        .bind(row.kind.clone())
-        .bind(row.text.clone())
-        .bind(row.data.clone())
-        .execute(connection)
-        .await?;
+static INSERT: Insert = Insert::new("INSERT INTO events (session, seq, leg, at, kind, text, data)", 7, "");
+
+/// Stores lines within the writer's transaction, in order, each with the `next` number.
+pub(super) async fn write(
+    connection: &mut AnyConnection,
+    lines: &[&EventRow],
+    mut next: impl FnMut() -> i64,
+) -> Result<(), sqlx::Error> {
+    for (sql, lines) in INSERT.pieces(lines) {
+        let mut query = sqlx::query(sql);
+        for line in lines {
+            query = query
+                .bind(hex(line.session))
+                .bind(next())
+                .bind(line.leg.map(hex))
+                .bind(microseconds(line.at))
+                .bind(line.kind.clone())
+                .bind(line.text.clone())
+                .bind(line.data.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub mod calls;
 mod column;
 pub mod deliveries;
 pub mod events;
+mod insert;
 pub mod recordings;
 mod select;
 pub mod server;

@@ -1,8 +1,8 @@
 //! The one task that writes: it takes what has queued up and stores it in one transaction.
 //!
 //! A batch ends when 256 writes are taken, when somebody waits for one of them, or after 25 ms: under load one commit
-//! pays for many rows, and a row written twice in a batch is stored once. The task keeps a connection to itself, whose
-//! page cache then stays valid.
+//! and one statement pay for many rows, and a row written twice in a batch is stored once. The task keeps a connection
+//! to itself, whose page cache then stays valid.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Connection};
+use sqlx::{Any, AnyPool, Connection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -257,25 +257,22 @@ impl WriterTask {
             None => self.pool.acquire().await?,
         };
         let mut transaction = connection.begin().await?;
+        let (mut calls, mut events) = (Vec::new(), Vec::new());
         for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
-            self.perform(&mut transaction, write).await?;
+            match write {
+                Write::Call(row) => calls.push(&**row),
+                Write::Event(row) => events.push(&**row),
+                Write::Recording(row) => recordings::write(&mut transaction, row).await?,
+                Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
+                Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
+            }
         }
+        calls::write(&mut transaction, &calls).await?;
+        let sequence = &self.sequence;
+        events::write(&mut transaction, &events, || sequence.fetch_add(1, Ordering::Relaxed) + 1).await?;
         transaction.commit().await?;
         self.connection = Some(connection);
         Ok(())
-    }
-
-    async fn perform(&mut self, connection: &mut AnyConnection, write: &Write) -> Result<(), sqlx::Error> {
-        match write {
-            Write::Call(row) => calls::write(connection, row).await,
-            Write::Recording(row) => recordings::write(connection, row).await,
-            Write::Event(row) => {
-                let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-                events::write(connection, row, sequence).await
-            }
-            Write::Delivery(row) => deliveries::write(connection, row).await,
-            Write::DeliveryProgress(progress) => deliveries::write_progress(connection, progress).await,
-        }
     }
 
     fn lose(&self, batch: Vec<Pending>, error: &sqlx::Error) {
