@@ -179,6 +179,7 @@ fn each_mistake_is_named() {
         (trunk("uri = \"sip:h\"\nsrtp = \"required\""), "not available yet"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
+        (number("twiml = \"<Response><Say>\""), "Say"),
         (number(&format!("{voice}twiml = \"<Response/>\"")), "stands beside voice_url"),
         (number("provider = \"twilio\"\nvoice_url = \"ftp://127.0.0.1/\""), "not an http:// or https:// URL"),
         (number("provider = \"twilio\"\nvoice_url = \"http://10.1.2.3/\""), "webhooks.allow_networks"),

@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::Account;
 use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, Srtp, TrunkConfig};
+use tandem_control::dialect::twilio::inline_program;
+use tandem_control::http::NetworkPolicy;
 use url::{Host, Url};
 
 use super::Report;
@@ -272,6 +274,14 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         }
         None => {}
     }
+    if let Some(document) = &number.twiml {
+        match inline_program(document, true) {
+            Ok(program) => {
+                program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message))
+            }
+            Err(failure) => report.fault(format!("{path}.twiml"), failure.detail),
+        }
+    }
     let urls = [
         ("voice_url", &number.voice_url),
         ("fallback_url", &number.fallback_url),
@@ -328,23 +338,9 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
         Some(Host::Domain("localhost")) => IpAddr::from([127, 0, 0, 1]),
         _ => return,
     };
-    if is_private(address) && !config.webhooks.allow_networks.iter().any(|network| network.contains(&address)) {
+    let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() };
+    if policy.check(address).is_err() {
         report.fault(path, format!("{address} is not public: name its network in webhooks.allow_networks to allow it"));
-    }
-}
-
-/// The kinds that people write into files; the policy itself refuses more (`tandem_control::http`).
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            address.is_loopback() || address.is_private() || address.is_link_local() || address.is_unspecified()
-        }
-        IpAddr::V6(address) => {
-            address.is_loopback()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                || address.is_unspecified()
-        }
     }
 }
 
