@@ -200,7 +200,10 @@ impl CallTask {
                             self.legs.insert(leg, io);
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(leg::Refusal(status)) => self.refuse(leg, io, *info, *route, status),
+                        Err(leg::Refusal { status, why }) => {
+                            self.log.push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
+                            self.refuse(leg, io, *info, *route, status);
+                        }
                     },
                     Err(status) => self.refuse(leg, io, *info, *route, status),
                 }

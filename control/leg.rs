@@ -36,8 +36,13 @@ pub struct LegIo {
     sip: sip::transport::Handle,
 }
 
-/// Why a leg could not be set up: its SIP status.
-pub struct Refusal(pub u16);
+/// Why a leg could not be set up.
+pub struct Refusal {
+    /// SIP status.
+    pub status: u16,
+    /// In words, for the log.
+    pub why: String,
+}
 
 impl LegIo {
     /// A leg that called: it has a dialog, and no audio yet.
@@ -72,7 +77,9 @@ impl LegIo {
     pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
         match offer {
             Some(offer) => {
-                let answer = session.answer(offer).map_err(|error| Refusal(sdp_status(&error)))?;
+                let answer = session
+                    .answer(offer)
+                    .map_err(|error| Refusal { status: sdp_status(&error), why: error.to_string() })?;
                 self.answer = Some(answer);
                 self.negotiated = true;
             }
