@@ -59,6 +59,11 @@ impl LegInfo {
         let end = self.end.as_ref().map_or(now, |end| end.at);
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
     }
+
+    /// The final SIP response to the INVITE: the 200 that answered it, or the one that ended it.
+    pub fn final_response(&self) -> Option<u16> {
+        if self.answered_at.is_some() { Some(200) } else { self.end.as_ref().and_then(|end| end.sip_status) }
+    }
 }
 
 /// Who called whom.

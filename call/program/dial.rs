@@ -331,7 +331,7 @@ impl Dialing {
         let Some(party) = call.party(child) else { return };
         self.last.child = Some(child);
         self.last.sip_call_id = party.info.sip.call_id.clone();
-        self.last.sip_status = party.info.end.as_ref().and_then(|end| end.sip_status);
+        self.last.sip_status = party.info.final_response();
         if let Some(from) = self.joined_at {
             let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);
             self.last.duration = Duration::try_from(until.duration_since(from)).unwrap_or_default();

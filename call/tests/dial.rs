@@ -63,7 +63,7 @@ fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
     script.hangs_up(child);
     let result = result(&script).unwrap();
     assert_eq!((result.status, result.child, result.bridged), (DialStatus::Completed, Some(child), true));
-    assert_eq!(result.duration, 7 * SECOND);
+    assert_eq!((result.sip_status, result.duration), (Some(200), 7 * SECOND));
     assert!(matches!(script.asked().next_back().unwrap().reason, FetchReason::Dialed(_)));
     assert!(!script.ended.contains_key(&leg));
 }

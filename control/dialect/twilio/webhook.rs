@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind};
 use tandem_call::fetch::{Fetch, FetchReason};
-use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment};
@@ -189,19 +189,12 @@ fn progress(
         let duration = format::seconds(leg.duration(event.at));
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
-        if let Some(response) = sip_response(leg) {
+        // Of our own INVITE only.
+        if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
         }
     }
     Some(form(status, callback, parameters, true))
-}
-
-/// The final response to our INVITE: the one that ended the leg, or the 200 that answered it.
-fn sip_response(leg: &LegInfo) -> Option<u16> {
-    if leg.direction == Direction::Inbound {
-        return None;
-    }
-    if leg.status == Status::Completed { Some(200) } else { leg.end.as_ref().and_then(|end| end.sip_status) }
 }
 
 fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<Notice> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd, SipFacts};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, SipFacts, Status};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};

@@ -41,12 +41,14 @@ class _Quiet(WSGIRequestHandler):
 
 
 class WebApp:
-    """`app` is a Flask application: routes may be added while it runs. `url` is its base."""
+    """`app` is a Flask application; what its paths answer may change while it runs. `url` is its base."""
 
     def __init__(self):
         self.app = flask.Flask("webapp")
         self.app.secret_key = "for session cookies"
         self.app.before_request(self._remember)
+        self.app.add_url_rule("/<path:path>", view_func=self._answer, methods=["GET", "POST"])
+        self._answers = {}
         self.received = []
         self._changed = threading.Condition()
         self._server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet)
@@ -56,8 +58,7 @@ class WebApp:
 
     def on(self, path, answer=("", 204)):
         """Answers GET and POST of `path` with `answer`, or with what it returns when called."""
-        view = answer if callable(answer) else lambda: answer
-        self.app.add_url_rule(path, endpoint=path, view_func=view, methods=["GET", "POST"])
+        self._answers[path] = answer
 
     def to(self, *paths):
         """What came for these paths (all without any), in order."""
@@ -83,6 +84,10 @@ class WebApp:
         self._server.shutdown()
         self._thread.join(5)
         self._server.server_close()
+
+    def _answer(self, path):
+        answer = self._answers.get("/" + path, ("no such page", 404))
+        return answer() if callable(answer) else answer
 
     def _remember(self):
         request = flask.request

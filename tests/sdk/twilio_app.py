@@ -1,0 +1,54 @@
+"""What the Twilio tests share: the client pointed at a server of ours, and the check of every request it sent."""
+
+from twilio.http.http_client import TwilioHttpClient
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+from werkzeug.datastructures import MultiDict
+
+
+class Elsewhere(TwilioHttpClient):
+    """The SDK's own HTTP client, with another origin."""
+
+    def __init__(self, origin):
+        super().__init__(timeout=10)
+        self.origin = origin
+
+    def request(self, method, url, *args, **kwargs):
+        assert url.startswith("https://api.twilio.com/")
+        return super().request(method, url.replace("https://api.twilio.com", self.origin, 1), *args, **kwargs)
+
+
+def client(server):
+    """The SDK's client, unmodified but for where it sends its requests."""
+    return Client(server.account_sid, server.auth_token, http_client=Elsewhere(server.http))
+
+
+def assert_genuine(server, webapp):
+    """The SDK's validator accepts every request that has come, and none without its signature."""
+    validator = RequestValidator(server.auth_token)
+    received = webapp.to()
+    assert received
+    for request in received:
+        parameters = MultiDict(request.form) if request.method == "POST" else {}
+        signature = request.headers.get("x-twilio-signature", "")
+        assert validator.validate(request.url, parameters, signature), f"not genuine: {request}"
+        assert not validator.validate(request.url + "x", parameters, signature)
+        assert request["AccountSid"] == server.account_sid
+    return received
+
+
+def twiml(response):
+    """A VoiceResponse, or text, as a view's answer."""
+    return str(response), {"Content-Type": "text/xml"}
+
+
+def number(name, webapp, path, more=""):
+    """[[numbers]] of which `path` is the voice URL."""
+    return f"""
+[[numbers]]
+number = "{name}"
+account = "acme"
+provider = "twilio"
+voice_url = "{webapp.url}{path}"
+{more}
+"""
