@@ -230,7 +230,7 @@ impl CallTask {
         }
     }
 
-    /// Writes a leg down again after its end; the last word of several.
+    /// Writes a leg down beside its events: how it is now.
     fn record(&self, info: &LegInfo, at: jiff::Timestamp) {
         self.services.store.writer().try_submit(Write::Call(Box::new(records::call_row(info, at))));
     }
@@ -263,7 +263,12 @@ impl CallTask {
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
             }
             Message::Request { leg, request, reply } => {
+                let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
+                // No event may come of it, and yet whoever asks for the call is to see its new state.
+                if let (true, Some(info)) = (says_state, self.call.leg(leg)) {
+                    self.record(info, now.time);
+                }
                 // Who asked may have gone; the request is done all the same.
                 let _ = reply.send(answer);
             }

@@ -1,14 +1,18 @@
 """Calls driven by commands of telnyx-python, unmodified but for TELNYX_BASE_URL; every webhook is verified by the SDK."""
 
+import base64
 import io
+import json
 import re
 import threading
+import urllib.error
 import urllib.request
 import wave
 
 import numpy
 import pytest
 import telnyx
+import websockets.sync.server
 
 from harness.phone import callee, caller, pause, ringing_callee
 from harness.rtp import share, tone
@@ -234,3 +238,443 @@ def test_the_payloads_have_the_documented_members(app, calls_in, answers):
     assert (answered["state"], answered["client_state"]) == ("answered", state("one"))
     assert (last["state"], last["client_state"]) == ("hangup", state("one"))
     assert (last["hangup_cause"], last["hangup_source"], last["sip_hangup_cause"]) == ("normal_clearing", "callee", "200")
+
+
+# ----- audio ------------------------------------------------------------------------------------------------------------
+
+
+def test_speech_and_files_wait_for_each_other_and_can_be_cut(app, calls_in, module_webapp):
+    module_webapp.on("/short.wav", wav_file(tone(700, 0.4)))
+    module_webapp.on("/long.wav", wav_file(tone(1100, 20)))
+    url = module_webapp.url
+    actions = app.actions
+    a = calls_in()
+    actions.speak(a.leg, payload="One.", voice="AWS.Polly.Joanna-Neural")
+    actions.start_playback(a.leg, audio_url=f"{url}/short.wav", loop=2)
+    actions.start_playback(a.leg, audio_url=f"{url}/long.wav")
+    actions.start_playback(a.leg, audio_url=f"{url}/nowhere.wav")
+    a.rtp.wait_for_sound()
+    a.rtp.wait_for_tone(700)
+    a.rtp.wait_for_tone(1100)
+    actions.stop_playback(a.leg, stop="current")
+    failed = app.wait("call.playback.ended", a.leg, media_url=f"{url}/nowhere.wav")
+    assert failed["status"] == "file_not_found"
+    actions.start_playback(a.leg, audio_url=f"{url}/long.wav", client_state=state("again"))
+    actions.speak(a.leg, payload="Never heard.", voice="female")
+    app.wait("call.playback.started", a.leg, client_state=state("again"))
+    actions.stop_playback(a.leg)
+    app.wait("call.playback.ended", a.leg, client_state=state("again"))
+    actions.speak(a.leg, payload="This will be cut by the end of the call, because it is rather long.", voice="male")
+    app.wait("call.speak.started", a.leg, count=2)
+    hang_up(app, a)
+
+    told = [(event["event_type"], event["payload"]) for event in app.events(a.leg)[2:-1]]
+    assert [(kind, payload.get("media_url", "")[len(url) :], payload.get("status")) for kind, payload in told] == [
+        ("call.speak.started", "", None),
+        ("call.speak.ended", "", "completed"),
+        ("call.playback.started", "/short.wav", None),
+        ("call.playback.ended", "/short.wav", "completed"),
+        ("call.playback.started", "/long.wav", None),
+        ("call.playback.ended", "/long.wav", "cancelled"),
+        ("call.playback.started", "/nowhere.wav", None),
+        ("call.playback.ended", "/nowhere.wav", "file_not_found"),
+        ("call.playback.started", "/long.wav", None),
+        ("call.playback.ended", "/long.wav", "cancelled"),
+        ("call.speak.started", "", None),
+        ("call.speak.ended", "", "call_hangup"),
+    ]
+    common = {"call_control_id", "call_leg_id", "call_session_id", "client_state", "connection_id"}
+    for kind, payload in told:
+        file = {"media_url", "overlay"} | ({"status", "status_detail"} if kind.endswith("ended") else set())
+        speech = {"status"} if kind.endswith("ended") else set()
+        assert payload.keys() == common | (speech if "speak" in kind else file)
+
+
+def test_an_answer_that_records_and_streams(app, calls_in):
+    frames, connected = [], threading.Event()
+
+    def talk(socket):
+        connected.set()
+        headers = socket.request.headers
+        frames.append({"user_agent": headers["User-Agent"], "token": headers["x-telnyx-streaming-auth-token"]})
+        for message in socket:
+            frames.append(json.loads(message))
+
+    with websockets.sync.server.serve(talk, "127.0.0.1", 0) as streams:
+        serving = threading.Thread(target=streams.serve_forever)
+        serving.start()
+        url = f"ws://127.0.0.1:{streams.socket.getsockname()[1]}/audio?of=call"
+        a = calls_in(answered=False)
+        answer = app.actions.answer(
+            a.leg,
+            record="record-from-answer",
+            record_channels="single",
+            record_format="wav",
+            stream_url=url,
+            stream_track="both_tracks",
+            client_state=state("stream"),
+            extra_body={"stream_auth_token": "secret"},  # the SDK does not know that an answer takes it
+        )
+        started = app.wait("streaming.started", a.leg)
+        a.rtp.play(tone(600, 0.5))
+        app.actions.send_dtmf(a.leg, digits="7")
+        a.rtp.press("5")
+        app.wait("call.dtmf.received", a.leg, digit="5")
+        app.actions.stop_streaming(a.leg)
+        app.wait("streaming.stopped", a.leg)
+        hang_up(app, a)
+        saved = app.wait("call.recording.saved", a.leg)
+        streams.shutdown()
+        serving.join()
+
+    told = app.told(a.leg)
+    assert told[:3] == ["call.initiated", "call.answered", "streaming.started"]
+    assert told[-3:] == ["streaming.stopped", "call.hangup", "call.recording.saved"]
+    answered = app.wait("call.answered", a.leg)
+    assert (answered["stream_url"], answered["stream_track"]) == (url, "both_tracks")
+    assert started["stream_url"] == url and started["client_state"] == state("stream")
+    assert saved["recording_id"] == answer.data.recording_id
+    (mono,) = wav(saved["public_recording_urls"]["wav"])
+    assert saved["channels"] == "single" and max(share(mono[at : at + 1600], 600) for at in range(0, 8000, 400)) > 0.9
+
+    opened, first, second, *rest = frames
+    assert "telnyx" in opened["user_agent"].lower() and opened["token"] == "secret"
+    assert first["event"] == "connected" and second["event"] == "start"
+    start = second["start"]
+    assert (start["call_control_id"], start["client_state"]) == (a.leg, state("stream"))
+    assert start["media_format"] == {"encoding": "PCMU", "sample_rate": 8000, "channels": 1}
+    media = [frame["media"] for frame in rest if frame["event"] == "media"]
+    assert {one["track"] for one in media} == {"inbound", "outbound"}
+    assert {len(base64.b64decode(one["payload"])) for one in media} == {160}
+    assert [frame["dtmf"]["digit"] for frame in rest if frame["event"] == "dtmf"] == ["5"]
+    numbers = [int(frame["sequence_number"]) for frame in frames if "sequence_number" in frame]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert rest[-1]["event"] == "stop"
+
+
+def test_a_stream_that_cannot_be_opened_fails_and_the_call_goes_on(app, calls_in):
+    a = calls_in()
+    app.actions.start_streaming(a.leg, stream_url="ws://127.0.0.1:9/nobody")
+    failed = app.wait("streaming.failed", a.leg)
+    assert failed["failure_reason"] == "connection_failed" and failed["stream_type"] == "websocket"
+    assert failed["stream_params"] == {"stream_url": "ws://127.0.0.1:9/nobody", "track": "inbound_track"}
+    app.actions.speak(a.leg, payload="Hello.", voice="female")
+    app.wait("call.speak.ended", a.leg, status="completed")
+    hang_up(app, a)
+
+
+# ----- digits -----------------------------------------------------------------------------------------------------------
+
+
+def test_digits_are_gathered_beside_audio_and_until_they_are_right(app, calls_in, module_webapp):
+    module_webapp.on("/which.wav", wav_file(tone(900, 5)))
+    module_webapp.on("/wrong.wav", wav_file(tone(500, 5)))
+    actions = app.actions
+    a = calls_in()
+    actions.gather(a.leg, maximum_digits=2, gather_id="menu")
+    a.rtp.press("45")
+    ended = app.wait("call.gather.ended", a.leg)
+    assert (ended["digits"], ended["status"], ended["gather_id"]) == ("45", "valid", "menu")
+
+    actions.gather_using_audio(
+        a.leg,
+        audio_url=f"{module_webapp.url}/which.wav",
+        invalid_audio_url=f"{module_webapp.url}/wrong.wav",
+        valid_digits="12",
+        maximum_digits=1,
+        maximum_tries=2,
+        client_state=state("which"),
+    )
+    a.rtp.wait_for_tone(900)
+    a.rtp.press("9")
+    a.rtp.wait_for_tone(500)
+    a.rtp.press("2")
+    ended = app.wait("call.gather.ended", a.leg, count=2)
+    assert (ended["digits"], ended["status"], ended["client_state"]) == ("2", "valid", state("which"))
+
+    actions.gather(a.leg, initial_timeout_millis=100)
+    assert app.wait("call.gather.ended", a.leg, count=3)["status"] == "timeout"
+    actions.gather_using_speak(a.leg, payload="A question nobody answers.", voice="female")
+    actions.stop_gather(a.leg)
+    assert app.wait("call.gather.ended", a.leg, count=4)["status"] == "cancelled"
+    actions.gather(a.leg)
+    hang_up(app, a)
+    assert app.wait("call.gather.ended", a.leg, count=5)["status"] == "call_hangup"
+
+    assert app.told(a.leg)[2:] == [
+        *["call.dtmf.received"] * 2,
+        "call.gather.ended",
+        "call.playback.started",
+        "call.dtmf.received",
+        "call.playback.ended",
+        "call.playback.started",
+        "call.dtmf.received",
+        "call.playback.ended",
+        *["call.gather.ended"] * 4,
+        "call.hangup",
+    ]
+
+
+def test_digits_are_sent_to_either_side(app, calls_in, answers):
+    a, b = calls_in(), answers()
+    b.leg = dial(app, b.uri, send_digits_on_answer="1w2").call_control_id
+    app.wait("call.answered", b.leg)
+    b.rtp.wait("the digits on answer", lambda: b.rtp.keys == "12")
+    app.actions.bridge(a.leg, call_control_id_to_bridge_with=b.leg)
+    app.wait("call.bridged", b.leg)
+    app.actions.send_dtmf(b.leg, digits="34*#", duration_millis=100)
+    app.actions.send_dtmf(a.leg, digits="AD")
+    b.rtp.wait("the digits", lambda: b.rtp.keys == "1234*#")
+    a.rtp.wait("the digits", lambda: a.rtp.keys == "AD")
+    # While they are being sent nothing else passes: they are over when the caller is heard again.
+    a.rtp.play(tone(440, 0.6))
+    b.rtp.wait_for_tone(440)
+    a.rtp.press("8")
+    app.wait("call.dtmf.received", a.leg, digit="8")
+    b.rtp.wait("the pressed key", lambda: b.rtp.keys == "1234*#8")
+    hang_up(app, a)
+    app.wait("call.hangup", b.leg)
+    b.phone.finish()
+
+
+# ----- legs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_transfer_joins_whoever_answers(app, calls_in, answers):
+    a, b = calls_in(), answers(ring_ms=1500)
+    app.actions.transfer(a.leg, to=b.uri, target_leg_client_state=state("target"), client_state=state("caller"))
+    b.leg = app.wait("call.initiated", client_state=state("target"))["call_control_id"]
+    app.actions.speak(a.leg, payload="Please hold.", voice="female")
+    app.wait("call.speak.ended", a.leg)
+    assert "call.answered" not in app.told(b.leg), "what is said while it rings does not wait for the answer"
+    for leg in (a.leg, b.leg):
+        app.wait("call.bridged", leg)
+    a.rtp.play(tone(440, 0.4))
+    b.rtp.wait_for_tone(440)
+    hang_up(app, a)
+    b.phone.finish()
+    app.wait("call.hangup", b.leg)
+
+    assert app.told(b.leg) == ["call.initiated", "call.answered", "call.bridged", "call.hangup"]
+    tail = ["call.speak.started", "call.speak.ended", "call.bridged", "call.hangup"]
+    assert app.told(a.leg) == ["call.initiated", "call.answered", *tail]
+    initiated = app.events(b.leg)[0]["payload"]
+    assert (initiated["direction"], initiated["state"], initiated["from"]) == ("outgoing", "bridging", NUMBER)
+    assert (initiated["caller_id_name"], initiated["offered_codecs"]) == (NUMBER, "PCMU,PCMA")
+    assert initiated["call_session_id"] == a.initiated["call_session_id"]
+
+
+def test_a_leg_outlives_a_transfer_that_fails_or_ends_if_it_is_to_be_parked(app, calls_in, answers):
+    a = calls_in()
+    busy = answers(reject="486 Busy Here")
+    app.actions.transfer(a.leg, to=busy.uri, target_leg_client_state=state("busy"))
+    hangup = app.wait("call.hangup", client_state=state("busy"))
+    assert (hangup["hangup_cause"], hangup["sip_hangup_cause"], hangup["hangup_source"]) == ("user_busy", "486", "callee")
+    busy.phone.finish()
+
+    b = answers(steps=pause(300), ends="bye")
+    app.actions.transfer(
+        a.leg, to=b.uri, target_leg_client_state=state("parked"), extra_body={"park_after_unbridge": "self"}
+    )
+    hangup = app.wait("call.hangup", client_state=state("parked"))
+    assert (hangup["hangup_cause"], hangup["hangup_source"]) == ("normal_clearing", "callee")
+    b.phone.finish()
+    app.actions.speak(a.leg, payload="Still here.", voice="female")
+    app.wait("call.speak.ended", a.leg, status="completed")
+    hang_up(app, a)
+
+
+def test_a_dialled_call_says_how_it_ended(app, answers, phone, rtp):
+    def outcome(callee, **parameters):
+        leg = dial(app, callee.uri, **parameters).call_control_id
+        hangup = app.wait("call.hangup", leg)
+        callee.phone.finish()
+        return hangup["hangup_cause"], hangup["hangup_source"], hangup["sip_hangup_cause"]
+
+    assert outcome(answers(ends="bye")) == ("normal_clearing", "callee", "200")
+    assert outcome(answers(reject="486 Busy Here")) == ("user_busy", "callee", "486")
+    assert outcome(answers(reject="603 Decline")) == ("call_rejected", "callee", "603")
+    assert outcome(answers(reject="404 Not Found")) == ("not_found", "callee", "404")
+    assert outcome(answers(reject="480 Temporarily Unavailable")) == ("no_answer", "callee", "480")
+
+    given_up = Callee(phone, rtp, ringing_callee())
+    leg = dial(app, given_up.uri).call_control_id
+    wait_for("the call to ring", lambda: app.client.calls.retrieve_status(leg).data.to_dict()["status"] == "ringing")
+    assert refused(app.actions.speak, leg, payload="Hello.", voice="female")[1]["code"] == "90034"
+    app.actions.hangup(leg)
+    hangup = app.wait("call.hangup", leg)
+    assert (hangup["hangup_cause"], hangup["hangup_source"]) == ("originator_cancel", "caller")
+    given_up.phone.finish()
+    ended = app.client.calls.retrieve_status(leg).data
+    assert not ended.is_alive and ended.end_time
+
+
+def test_a_dialled_call_is_recorded_from_its_answer_under_the_id_that_was_told(app, answers):
+    b = answers(steps=pause(400), ends="bye")
+    headers = [{"name": "X-Order", "value": "42"}]
+    dialled = dial(app, b.uri, record="record-from-answer", custom_headers=headers, from_display_name="Shop")
+    saved = app.wait("call.recording.saved", dialled.call_control_id)
+    assert saved["recording_id"] == dialled.recording_id
+    assert list(saved["recording_urls"]) == ["mp3"]
+    with urllib.request.urlopen(saved["recording_urls"]["mp3"], timeout=10) as answer:
+        assert answer.headers["content-type"] == "audio/mpeg" and len(answer.read()) > 1000
+    b.phone.finish()
+    invite = b.phone.messages()
+    assert "X-Order: 42" in invite and '"Shop" <sip:+15551230001@' in invite
+
+
+def test_a_leg_dialled_for_another_is_joined_when_it_answers(app, calls_in, answers):
+    a, b = calls_in(), answers()
+    b.leg = dial(app, b.uri, link_to=a.leg, bridge_intent=True, bridge_on_answer=True).call_control_id
+    for leg in (a.leg, b.leg):
+        app.wait("call.bridged", leg)
+    app.actions.hangup(b.leg)
+    for one in (a, b):
+        app.wait("call.hangup", one.leg)
+        one.phone.finish()
+
+
+def test_a_call_is_refused_by_command_and_given_up_by_its_caller(app, calls_in):
+    for cause, status, said in [("USER_BUSY", "486", "user_busy"), ("CALL_REJECTED", "603", "call_rejected")]:
+        a = calls_in(answered=False, scenario=caller(NUMBER, reject=status))
+        app.actions.reject(a.leg, cause=cause)
+        hangup = app.wait("call.hangup", a.leg)
+        assert (hangup["hangup_cause"], hangup["sip_hangup_cause"], hangup["hangup_source"]) == (said, status, "callee")
+        a.phone.finish()
+    a = calls_in(scenario=caller(NUMBER, steps=pause(100), ends="bye"))
+    hangup = app.wait("call.hangup", a.leg)
+    assert (hangup["hangup_cause"], hangup["hangup_source"]) == ("normal_clearing", "caller")
+    a.phone.finish()
+
+
+# ----- the API's manners --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_command_id_is_done_once(app, calls_in, answers):
+    a, b = calls_in(), answers(steps=pause(100), ends="bye")
+    for _ in range(2):
+        assert app.actions.speak(a.leg, payload="Once.", voice="female", command_id="speak-1").data.result == "ok"
+    app.actions.speak(a.leg, payload="Twice.", voice="female", command_id="speak-2")
+    app.wait("call.speak.ended", a.leg, count=2)
+    first, second = (dial(app, b.uri, command_id="dial-1") for _ in range(2))
+    assert first.to_dict() == second.to_dict()
+    app.wait("call.hangup", first.call_control_id)
+    b.phone.finish()
+    assert b.phone.messages().count("\nINVITE sip:") == 1
+    hang_up(app, a)
+    assert app.told(a.leg).count("call.speak.started") == 2
+
+
+def test_every_command_may_set_the_client_state_of_its_leg(app, calls_in):
+    actions = app.actions
+    a = calls_in(answered=False)
+    actions.update_client_state(a.leg, client_state=state("1"))
+    actions.answer(a.leg)
+    app.wait("call.answered", a.leg, client_state=state("1"))
+    actions.speak(a.leg, payload="Two.", voice="female", client_state=state("2"))
+    app.wait("call.speak.ended", a.leg, client_state=state("2"))
+    actions.stop_recording(a.leg, client_state=state("3"))  # there is none: nothing to do, and yet
+    assert app.client.calls.retrieve_status(a.leg).data.client_state == state("3")
+    assert refused(actions.speak, a.leg, payload="", voice="female", client_state=state("4"))[1]["code"] == "10004"
+    assert app.client.calls.retrieve_status(a.leg).data.client_state == state("3")
+    actions.hangup(a.leg, client_state=state("5"))
+    app.wait("call.hangup", a.leg, client_state=state("5"))
+    a.phone.finish()
+
+
+def test_webhooks_of_a_call_can_go_elsewhere(app, calls_in, module_webapp):
+    module_webapp.on("/elsewhere")
+    a = calls_in(answered=False)
+    app.actions.answer(a.leg, webhook_url=module_webapp.url + "/elsewhere", webhook_url_method="POST")
+    answered, *_ = module_webapp.wait("/elsewhere")
+    app.actions.hangup(a.leg)
+    _, hangup = module_webapp.wait("/elsewhere", count=2)
+    a.phone.finish()
+    for request, name in [(answered, "call.answered"), (hangup, "call.hangup")]:
+        event = app.client.webhooks.unwrap(request.body.decode(), headers=request.headers)
+        assert event.data.event_type == name
+        meta = json.loads(request.body)["meta"]
+        assert meta == {"attempt": 1, "delivered_to": module_webapp.url + "/elsewhere"}
+    with pytest.raises(ValueError, match="signature"):
+        app.client.webhooks.unwrap(hangup.body.decode() + " ", headers=hangup.headers)
+    assert app.told(a.leg) == ["call.initiated"]
+
+
+def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, calls_in):
+    client, actions = app.client, app.actions
+    a = calls_in(answered=False)
+    unknown = "v3:" + "A" * 54
+    rows = [
+        (lambda: actions.speak(a.leg, payload="Hello.", voice="female"), 422, "90034", None),
+        (lambda: actions.start_recording(a.leg, format="wav", channels="dual"), 422, "90020", None),
+        (lambda: actions.start_streaming(a.leg, stream_url="ws://127.0.0.1/"), 422, "90034", None),
+        (lambda: actions.hangup(unknown), 422, "90015", "/call_control_id"),
+        (lambda: client.calls.retrieve_status("nonsense"), 422, "90015", "/call_control_id"),
+        (lambda: actions.bridge(a.leg, call_control_id_to_bridge_with=unknown), 422, "90015", "/call_control_id"),
+        (lambda: dial(app, "5551"), 422, "10016", "/to"),
+        (lambda: dial(app, ""), 422, "10004", "/to"),
+        (lambda: dial(app, "+15557770001"), 422, "10002", "/to"),  # no trunk
+        (lambda: dial(app, "sip:x@127.0.0.1", link_to=unknown), 422, "90015", "/link_to"),
+        (lambda: dial(app, "sip:x@127.0.0.1", timeout_secs=1), 422, "90028", "/timeout_secs"),
+        (lambda: client.calls.dial(connection_id="17", to="+1555", from_=NUMBER), 422, "10015", "/connection_id"),
+        (lambda: client.calls.dial(connection_id=CONNECTION, to="+15557770001", from_=""), 422, "10004", "/from"),
+        (lambda: actions.reject(a.leg, cause="BORED"), 422, "10032", "/cause"),
+        (lambda: actions.answer(a.leg, client_state="***"), 422, "90017", "/client_state"),
+        (lambda: actions.speak(a.leg, payload="", voice="female"), 422, "10004", "/payload"),
+        (lambda: actions.speak(a.leg, payload="x", voice=""), 422, "10004", "/voice"),
+        (lambda: actions.send_dtmf(a.leg, digits="12x"), 422, "90014", "/digits"),
+        (lambda: actions.gather(a.leg, maximum_digits=0), 422, "90023", "/maximum_digits"),
+        (lambda: actions.start_playback(a.leg, audio_url="nowhere"), 422, "10003", "/audio_url"),
+        (lambda: client.recordings.retrieve("00000000-0000-4000-8000-000000000000"), 404, "10005", "/recording_id"),
+    ]
+    for number, (call, status, code, pointer) in enumerate(rows):
+        got, error = refused(call)
+        assert (got, error["code"], error.get("source", {}).get("pointer")) == (status, code, pointer), (number, error)
+        assert error["title"] and error["detail"]
+        assert error["meta"]["url"] == f"https://developers.telnyx.com/docs/overview/errors/{code}"
+
+    actions.answer(a.leg)
+    assert actions.answer(a.leg).data.result == "ok"
+    assert refused(actions.reject, a.leg, cause="USER_BUSY")[1]["code"] == "10027"
+    hang_up(app, a)
+    for late in (
+        lambda: actions.hangup(a.leg),
+        lambda: actions.speak(a.leg, payload="Hello.", voice="female"),
+        lambda: actions.stop_recording(a.leg),
+    ):
+        assert (refused(late)[0], refused(late)[1]["code"]) == (422, "90018")
+    assert app.told(a.leg) == ["call.initiated", "call.answered", "call.hangup"]
+
+    stranger = client.with_options(api_key="KEYstranger")
+    status, error = refused(stranger.calls.retrieve_status, a.leg)
+    assert (status, error["code"]) == (401, "10009")
+    raw = urllib.request.Request(
+        server.http + "/v2/calls", b"{", {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as malformed:
+        urllib.request.urlopen(raw, timeout=10)
+    assert (malformed.value.code, json.load(malformed.value)["errors"][0]["code"]) == (400, "10023")
+
+
+def test_recordings_are_listed_by_page_and_filter_and_deleted(app, calls_in):
+    a = calls_in()
+    for number in range(3):
+        app.actions.start_recording(a.leg, format="wav", channels="single")
+        a.rtp.play(tone(300, 0.1))
+        app.actions.stop_recording(a.leg)
+        app.wait("call.recording.saved", a.leg, count=number + 1)
+    app.actions.start_recording(a.leg, format="wav", channels="single")  # still running: not listed
+    recordings = app.client.recordings
+    of_call = {"call_leg_id": a.initiated["call_leg_id"]}
+    page = recordings.list(filter=of_call, page_size=2)
+    assert (page.meta.total_results, page.meta.total_pages, len(page.data)) == (3, 2, 2)
+    saved = [event["payload"] for event in app.events(a.leg) if event["event_type"] == "call.recording.saved"]
+    assert [one.id for one in page] == [one["recording_id"] for one in reversed(saved)], "newest first, over all pages"
+    assert {one.from_ for one in page.data} == {CALLER} and {one.to for one in page.data} == {NUMBER}
+    assert len(recordings.list(filter=of_call | {"from": CALLER, "to": NUMBER}).data) == 3
+    assert recordings.list(filter=of_call | {"to": "+19"}).data == []
+    first = saved[0]["recording_id"]
+    assert recordings.delete(first).data.id == first
+    assert refused(recordings.retrieve, first)[1]["code"] == "10005"
+    assert recordings.list(filter=of_call).meta.total_results == 2
+    hang_up(app, a)
