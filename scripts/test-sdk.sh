@@ -15,7 +15,7 @@ fi
 if [ -f tests/sdk/package.json ]; then
     lock=tests/sdk/package-lock.json
     if ! cmp -s "$lock" tests/sdk/node_modules/.installed; then
-        npm ci --silent --no-audit --no-fund --prefix tests/sdk
+        npm ci --loglevel=error --no-audit --no-fund --prefix tests/sdk
         cp "$lock" tests/sdk/node_modules/.installed
     fi
 fi
