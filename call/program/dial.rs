@@ -355,7 +355,9 @@ impl Dialing {
     }
 
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
-        if let (None, Some(country)) = (self.ringback, &self.dial.ring_tone) {
+        // What the application lets the leg hear beside its transfer is worth more than a tone.
+        let silent = call.party(leg).is_some_and(|party| party.lane.running.is_none());
+        if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
             call.order(leg, LegCommand::Play { op, play: Play { source, loops: None::<NonZeroU32> } });

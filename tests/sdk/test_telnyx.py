@@ -15,7 +15,7 @@ import telnyx
 import websockets.sync.server
 
 from harness.phone import callee, caller, pause, ringing_callee
-from harness.rtp import share, tone
+from harness.rtp import is_tone, share, tone
 from harness.server import API_KEY
 from harness.telnyx_app import TelnyxApp, state
 from harness.waiting import wait_for
@@ -175,7 +175,7 @@ def test_a_call_is_answered_asked_for_digits_joined_with_another_recorded_and_hu
     speaking.start()
     b.rtp.play(tone(1000, 1.0))
     speaking.join()
-    assert share(a.rtp.heard(4000), 1000) > 0.95 and share(b.rtp.heard(4000), 440) > 0.95
+    assert is_tone(a.rtp.heard(4000), 1000) and is_tone(b.rtp.heard(4000), 440)
     actions.stop_recording(a.leg)
     saved = app.wait("call.recording.saved", a.leg)
 
@@ -196,7 +196,7 @@ def test_a_call_is_answered_asked_for_digits_joined_with_another_recorded_and_hu
 
     left, right = wav(saved["recording_urls"]["wav"])
     assert saved["channels"] == "dual" and saved["format"] == "wav"
-    assert share(left[2400:6400], 440) > 0.95 and share(right[2400:6400], 1000) > 0.95
+    assert is_tone(left[2400:6400], 440) and is_tone(right[2400:6400], 1000)
     recording = app.client.recordings.retrieve(saved["recording_id"]).data
     assert recording.duration_millis == len(left) // 8
     assert recording.call_control_id == a.leg and recording.download_urls.wav == saved["recording_urls"]["wav"]
@@ -497,6 +497,9 @@ def test_a_dialled_call_says_how_it_ended(app, answers, phone, rtp):
     assert outcome(answers(reject="404 Not Found")) == ("not_found", "callee", "404")
     assert outcome(answers(reject="480 Temporarily Unavailable")) == ("no_answer", "callee", "480")
 
+    unanswered = Callee(phone, rtp, ringing_callee())
+    assert outcome(unanswered, timeout_secs=5)[:2] == ("timeout", "unknown")
+
     given_up = Callee(phone, rtp, ringing_callee())
     leg = dial(app, given_up.uri).call_control_id
     wait_for("the call to ring", lambda: app.client.calls.retrieve_status(leg).data.to_dict()["status"] == "ringing")
@@ -580,6 +583,40 @@ def test_every_command_may_set_the_client_state_of_its_leg(app, calls_in):
     actions.hangup(a.leg, client_state=state("5"))
     app.wait("call.hangup", a.leg, client_state=state("5"))
     a.phone.finish()
+
+
+def test_the_end_of_a_call_ends_first_what_runs_on_it(app, calls_in):
+    with websockets.sync.server.serve(lambda socket: [*socket], "127.0.0.1", 0) as streams:
+        serving = threading.Thread(target=streams.serve_forever)
+        serving.start()
+        a = calls_in(scenario=caller(NUMBER, steps=pause(1500), ends="bye"))
+        app.actions.start_recording(a.leg, format="mp3", channels="dual")
+        app.actions.start_streaming(a.leg, stream_url=f"ws://127.0.0.1:{streams.socket.getsockname()[1]}/")
+        app.wait("streaming.started", a.leg)
+        app.actions.speak(a.leg, payload="The caller hangs up. " * 20, voice="female")
+        app.actions.gather(a.leg)
+        app.wait("call.recording.saved", a.leg)
+        a.phone.finish()
+        streams.shutdown()
+        serving.join()
+    ends = ["call.gather.ended", "call.speak.ended", "streaming.stopped", "call.hangup", "call.recording.saved"]
+    told = [(event["event_type"], event["payload"].get("status")) for event in app.events(a.leg)]
+    assert [kind for kind, _ in told][-5:] == ends
+    assert [status for _, status in told][-5:-3] == ["call_hangup", "call_hangup"]
+
+
+def test_a_webhook_that_is_not_taken_is_sent_again_and_the_next_one_waits(app, calls_in, module_webapp):
+    answers = iter([("", 500), ("", 204), ("", 204)])
+    module_webapp.on("/later", lambda: next(answers))
+    a = calls_in(answered=False)
+    app.actions.answer(a.leg, webhook_url=module_webapp.url + "/later")
+    app.actions.hangup(a.leg)
+    first, again, hangup = module_webapp.wait("/later", count=3)
+    a.phone.finish()
+    seen = [app.client.webhooks.unwrap(one.body.decode(), headers=one.headers).data for one in (first, again, hangup)]
+    assert [one.event_type for one in seen] == ["call.answered", "call.answered", "call.hangup"]
+    assert seen[0].id == seen[1].id != seen[2].id
+    assert [json.loads(one.body)["meta"]["attempt"] for one in (first, again, hangup)] == [1, 2, 1]
 
 
 def test_webhooks_of_a_call_can_go_elsewhere(app, calls_in, module_webapp):

@@ -45,6 +45,12 @@ def share(samples, hertz):
     return 2 * abs(samples @ wave) ** 2 / (len(samples) * total) if total else 0.0
 
 
+def is_tone(samples, hertz):
+    """Whether at least half of the samples, taken by 50 ms, are this tone: this machine may be too busy to send in time."""
+    parts = [samples[at : at + 400] for at in range(0, len(samples) - 399, 400)]
+    return numpy.median([share(part, hertz) for part in parts]) > 0.95
+
+
 class Rtp:
     """An RTP socket for a `Phone(media=...)`. Sends to whoever sent to it first, as a phone behind a NAT would be found."""
 
