@@ -82,6 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!("HTTP on {}; callers are told {}", server.http_addr, server.public_url);
     signals.recv().await;
+    server.calls.stop_accepting();
     let live = server.calls.live_legs();
     tracing::info!("draining: no new calls; waiting for {live} legs, {} s at most", server.drain_timeout.as_secs());
     server.shutdown(signals).await;
