@@ -1,0 +1,133 @@
+//! Rubbish on every port does not harm a live call.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::audio::{FRAME, encode, noise};
+use crate::bridge::{arrived, through};
+use crate::house::{House, inline};
+use crate::log::PATIENCE;
+use crate::phone::{Heard, Message, Phone};
+
+const RUBBISH: [&[u8]; 8] = [
+    b"",
+    b"\0",
+    b"\r\n\r\n\r\n\r\n",
+    b"INVITE sip:700@127.0.0.1 SIP/2.0\r\n\r\n",
+    b"INVITE sip:700@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKrubbish\r\nContent-Length: -1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    b"SIP/2.0 999 \xff\xfe\r\nCSeq: 4294967296 INVITE\r\n\r\n",
+    &[0xFF; 1_400],
+];
+
+/// One OPTIONS by UDP and one by TCP, and their answers.
+async fn assert_answers(house: &House) {
+    let options = |via: &str, from: SocketAddr| {
+        format!(
+            "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/{via} {from};branch=z9hG4bK{branch:x};rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@{from}>;tag=1\r\nTo: <sip:{to}>\r\nCall-ID: {branch:x}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
+            to = house.udp,
+            branch = rand::random::<u64>()
+        )
+    };
+    let exchange = async {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        udp.send_to(options("UDP", udp.local_addr().unwrap()).as_bytes(), house.udp).await.unwrap();
+        let mut answer = [0; 4_096];
+        let length = udp.recv(&mut answer).await.unwrap();
+        assert_eq!(Message::parse(&answer[..length]).and_then(|message| message.status()), Some(200));
+        let mut tcp = TcpStream::connect(house.tcp).await.unwrap();
+        tcp.write_all(options("TCP", tcp.local_addr().unwrap()).as_bytes()).await.unwrap();
+        let length = tcp.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"SIP/2.0 200"), "{:?}", String::from_utf8_lossy(&answer[..length]));
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("an answer to OPTIONS");
+}
+
+/// Says it and hears what comes back, until the server closes or says nothing for a while.
+async fn tell(to: SocketAddr, octets: &[u8]) {
+    let Ok(mut stream) = TcpStream::connect(to).await else { panic!("{to} takes no connection") };
+    if stream.write_all(octets).await.is_ok() && stream.shutdown().await.is_ok() {
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.read_to_end(&mut answer)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_on_every_port_does_not_harm_a_live_call() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let house = House::start(&through("700", &called, "off")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    caller.audio.heard().reach(10, "RTP to the caller").await;
+    called.audio.heard().reach(10, "RTP to the called").await;
+
+    let said = noise(3_000, 31);
+    caller.audio.say(&said);
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for rubbish in RUBBISH {
+        stranger.send_to(rubbish, house.udp).await.unwrap();
+        // From a stranger, and from the caller's own port; to RTP and to RTCP.
+        let rtp = caller.audio.remote();
+        stranger.send_to(rubbish, rtp).await.unwrap();
+        stranger.send_to(rubbish, SocketAddr::new(rtp.ip(), rtp.port() + 1)).await.unwrap();
+        caller.audio.throw(rubbish);
+        tell(house.tcp, rubbish).await;
+        tell(house.api.0, rubbish).await;
+    }
+    // Well-formed RTP from a stranger: another's voice in our call.
+    let mut forged = vec![0x80, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9];
+    forged.extend([0x55; FRAME]);
+    stranger.send_to(&forged, caller.audio.remote()).await.unwrap();
+
+    let last = encode(&said)[said.len() - FRAME..].to_vec();
+    called.audio.heard().find("the last word", |packet| packet.payload == last).await;
+    let heard = called.audio.heard().all();
+    assert_eq!(arrived(&said, &heard), (0..150).collect::<Vec<_>>());
+    assert!(heard.iter().all(|packet| packet.payload != [0x55; FRAME]));
+    assert_answers(&house).await;
+    assert_eq!(house.api.get("/healthz").await.status, 200);
+    caller.hangup().await;
+    called.until(Heard::Bye).await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_torture_messages_at_the_live_ports_leave_the_server_answering() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/rfc4475");
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        println!("skipped: ../shared/corpora/rfc4475 is not here");
+        return;
+    };
+    let house = House::start(&inline("600", "<Response><Hangup/></Response>")).await;
+    let mut sent = 0;
+    for file in files {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "dat") {
+            continue;
+        }
+        let message = std::fs::read(&path).unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        udp.send_to(&message, house.udp).await.unwrap();
+        // The next message finds the server whether or not this one was answered.
+        let mut tcp = TcpStream::connect(house.tcp).await.unwrap();
+        tcp.write_all(&message).await.unwrap();
+        sent += 1;
+        if sent % 10 == 0 {
+            assert_answers(&house).await;
+        }
+    }
+    assert!(sent > 40, "{sent} messages");
+    assert_answers(&house).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "600").await;
+    phone.until(Heard::Bye).await;
+    house.end().await;
+}

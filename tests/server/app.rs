@@ -1,0 +1,264 @@
+//! A provider's customer: a web application that answers requests, and WebSockets for streams.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tandem_control::dialect::twilio::sign;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::audio::encode;
+use crate::house::AUTH_TOKEN;
+use crate::log::{Log, PATIENCE};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Asked {
+    /// The form's fields.
+    pub(crate) fn form(&self) -> BTreeMap<String, String> {
+        form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
+    }
+
+    /// A form's field; empty when it is not there.
+    pub(crate) fn field(&self, name: &str) -> String {
+        self.form().remove(name).unwrap_or_default()
+    }
+
+    /// The JSON body; null if it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether a Twilio validator would take it.
+    pub(crate) fn is_signed(&self) -> bool {
+        let url = format!("http://{}{}", self.header("host"), self.path);
+        let form = self.form();
+        let pairs = form.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.header("x-twilio-signature") == sign::signature(AUTH_TOKEN, &url, pairs)
+    }
+}
+
+type Answer = dyn Fn(&Asked) -> String + Send + Sync;
+
+/// The application; it ends when dropped.
+pub(crate) struct App {
+    pub(crate) address: SocketAddr,
+    /// Every request.
+    pub(crate) asked: Arc<Log<Asked>>,
+    streams: mpsc::UnboundedReceiver<Stream>,
+    task: AbortHandle,
+}
+
+#[derive(Clone)]
+struct Shared {
+    answer: Arc<Answer>,
+    asked: Arc<Log<Asked>>,
+    streams: mpsc::UnboundedSender<Stream>,
+}
+
+impl App {
+    /// Answers requests by `answer`; WebSockets at /stream.
+    pub(crate) async fn start(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Log::default());
+        let (sender, streams) = mpsc::unbounded_channel();
+        let shared = Shared { answer: Arc::new(answer), asked: Arc::clone(&asked), streams: sender };
+        let router = Router::new().route("/stream", get(upgrade)).fallback(any(respond)).with_state(shared);
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
+        Self { address, asked, streams, task }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn stream_url(&self) -> String {
+        format!("ws://{}/stream", self.address)
+    }
+
+    /// The first request at this path.
+    pub(crate) async fn request(&self, path: &str) -> Asked {
+        self.asked.find(path, |asked| asked.path == path).await
+    }
+
+    /// The first webhook of this name.
+    pub(crate) async fn event(&self, name: &str) -> Value {
+        let is = |asked: &Asked| asked.json()["data"]["event_type"] == name;
+        self.asked.find(name, is).await.json()["data"]["payload"].take()
+    }
+
+    /// How many requests came to this path.
+    pub(crate) fn count(&self, path: &str) -> usize {
+        self.asked.all().iter().filter(|asked| asked.path == path).count()
+    }
+
+    /// The next stream that the server opens.
+    pub(crate) async fn stream(&mut self) -> Stream {
+        tokio::time::timeout(PATIENCE, self.streams.recv()).await.expect("no stream comes").unwrap()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn respond(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: String) -> Response {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let asked = Asked { path, headers, body };
+    let answer = (shared.answer)(&asked);
+    shared.asked.push(asked);
+    ([(header::CONTENT_TYPE, "text/xml")], answer).into_response()
+}
+
+async fn upgrade(State(shared): State<Shared>, headers: HeaderMap, socket: WebSocketUpgrade) -> Response {
+    socket.on_upgrade(move |socket| async move {
+        let (says, orders) = mpsc::unbounded_channel();
+        let frames = Arc::new(Log::default());
+        let echoes = Arc::new(AtomicBool::new(false));
+        let stream = Stream { headers, frames: Arc::clone(&frames), says, echoes: Arc::clone(&echoes) };
+        if shared.streams.send(stream).is_ok() {
+            pump(socket, orders, &frames, &echoes).await;
+        }
+    })
+}
+
+/// A message of a stream, when it came; `Null` for a close by the server.
+pub(crate) type Frame = (Instant, Value);
+
+enum Order {
+    Say(String),
+    Close,
+}
+
+/// A stream, from the application's side.
+pub(crate) struct Stream {
+    /// Of the handshake.
+    pub(crate) headers: HeaderMap,
+    /// What came.
+    pub(crate) frames: Arc<Log<Frame>>,
+    says: mpsc::UnboundedSender<Order>,
+    echoes: Arc<AtomicBool>,
+}
+
+impl Stream {
+    /// Whether every media message goes back at once.
+    pub(crate) fn echo(&self, on: bool) {
+        self.echoes.store(on, Ordering::SeqCst);
+    }
+
+    /// Plays this after what waits.
+    pub(crate) fn play(&self, samples: &[i16]) {
+        self.say(json!({ "event": "media", "media": { "payload": STANDARD.encode(encode(samples)) } }));
+    }
+
+    pub(crate) fn mark(&self, name: &str) {
+        self.say(json!({ "event": "mark", "mark": { "name": name } }));
+    }
+
+    pub(crate) fn clear(&self) {
+        self.say(json!({ "event": "clear" }));
+    }
+
+    pub(crate) fn say(&self, message: Value) {
+        self.says.send(Order::Say(message.to_string())).unwrap();
+    }
+
+    /// Closes it, as an application does that has nothing more to say.
+    pub(crate) fn close(&self) {
+        self.says.send(Order::Close).unwrap();
+    }
+
+    /// The first message of this name.
+    pub(crate) async fn event(&self, name: &str) -> Frame {
+        self.frames.find(name, |(_, frame)| frame["event"] == name).await
+    }
+
+    /// All messages of this name.
+    pub(crate) fn events(&self, name: &str) -> Vec<Frame> {
+        self.frames.all().into_iter().filter(|(_, frame)| frame["event"] == name).collect()
+    }
+
+    /// When that mark came back.
+    pub(crate) async fn marked(&self, name: &str) -> Instant {
+        self.frames.find(name, |(_, frame)| frame["event"] == "mark" && frame["mark"]["name"] == name).await.0
+    }
+
+    /// Waits until this much more audio came: time, as the stream tells it.
+    pub(crate) async fn listen(&self, milliseconds: usize) {
+        let mut place = self.frames.len();
+        for _ in 0..milliseconds / 20 {
+            place = self.frames.find_after(place, "media", |(_, frame)| frame["event"] == "media").await.1;
+        }
+    }
+
+    /// Waits until the server has closed it.
+    pub(crate) async fn closed(&self) {
+        self.frames.find("the close", |(_, frame)| frame.is_null()).await;
+    }
+}
+
+async fn pump(
+    mut socket: WebSocket,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    frames: &Log<Frame>,
+    echoes: &AtomicBool,
+) {
+    loop {
+        let out = tokio::select! {
+            message = socket.recv() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    let back = (frame["event"] == "media" && echoes.load(Ordering::SeqCst)).then(|| {
+                        json!({ "event": "media", "media": { "payload": frame["media"]["payload"] } }).to_string()
+                    });
+                    frames.push((Instant::now(), frame));
+                    match back {
+                        Some(back) => Message::text(back),
+                        None => continue,
+                    }
+                }
+                Some(Ok(Message::Close(Some(CloseFrame { code: 1000, .. })))) => {
+                    frames.push((Instant::now(), Value::Null));
+                    continue;
+                }
+                Some(Ok(_)) => continue,
+                // Whoever waits for the close does so in vain if none came.
+                Some(Err(_)) | None => return,
+            },
+            order = orders.recv() => match order {
+                Some(Order::Say(text)) => Message::text(text),
+                Some(Order::Close) => Message::Close(Some(CloseFrame { code: 1000, reason: "".into() })),
+                None => return,
+            },
+        };
+        if socket.send(out).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Straight through from one phone to another.
+
+use crate::audio::{FRAME, Packet, encode, holds, noise, read_wav};
+use crate::house::House;
+use crate::phone::{Heard, Phone};
+
+/// A number that goes straight to this phone.
+pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
+    format!(
+        "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nbridge = \"{}\"\nrecord = \"{record}\"\n",
+        to.uri()
+    )
+}
+
+/// Which of the frames of `said` arrived, in order of arrival.
+pub(crate) fn arrived(said: &[i16], heard: &[Packet]) -> Vec<usize> {
+    let frames: std::collections::HashMap<Vec<u8>, usize> =
+        encode(said).chunks(FRAME).enumerate().map(|(place, frame)| (frame.to_vec(), place)).collect();
+    heard.iter().filter_map(|packet| frames.get(&packet.payload).copied()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channels() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let house = House::start(&through("700", &called, "dual")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.ring().await;
+    caller.until(Heard::Status(180)).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    // Each knows the other once it hears from it.
+    let (left, right) = (noise(3_000, 21), noise(3_000, 22));
+    caller.audio.heard().reach(10, "RTP to the caller").await;
+    called.audio.heard().reach(10, "RTP to the called").await;
+    caller.audio.say(&left);
+    called.audio.say(&right);
+    let last = |said: &[i16]| encode(said)[said.len() - FRAME..].to_vec();
+    let (last_left, last_right) = (last(&left), last(&right));
+    called.audio.heard().find("the caller's last word", |packet| packet.payload == last_left).await;
+    caller.audio.heard().find("the called's last word", |packet| packet.payload == last_right).await;
+    // Past the recorder's own delay.
+    let more = caller.audio.heard().len() + 10;
+    caller.audio.heard().reach(more, "some more RTP").await;
+    caller.hangup().await;
+    called.until(Heard::Bye).await;
+    house.quiet().await;
+
+    let whole: Vec<usize> = (0..150).collect();
+    assert_eq!(arrived(&left, &called.audio.heard().all()), whole);
+    assert_eq!(arrived(&right, &caller.audio.heard().all()), whole);
+
+    let calls = house.api.calls().await;
+    assert_eq!(calls.len(), 2);
+    assert!(calls.iter().all(|call| call["status"] == "completed" && call["end_time"].is_string()), "{calls:?}");
+    let recordings = house.api.recordings().await;
+    assert_eq!(
+        (recordings.len(), &recordings[0]["status"], &recordings[0]["channels"]),
+        (1, &"completed".into(), &2.into())
+    );
+    let channels = read_wav(&house.api.wav(recordings[0]["sid"].as_str().unwrap()).await);
+    for (channel, said) in channels.iter().zip([&left, &right]) {
+        assert!(holds(said, channel));
+    }
+    house.end().await;
+}

@@ -1,0 +1,99 @@
+//! The process is killed in the middle of a recorded call: what it knew is put right by the next one.
+
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
+use jiff::{Timestamp, ToSpan};
+use tempfile::TempDir;
+
+use crate::app::{App, Asked};
+use crate::audio::{holds, noise, parts, read_wav};
+use crate::house::{asks, inline, settings};
+use crate::phone::{Heard, Phone};
+use crate::program::Program;
+
+fn timestamp(value: &serde_json::Value) -> Timestamp {
+    rfc2822::parse(value.as_str().unwrap()).unwrap().timestamp()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once() {
+    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\" \
+                     recordingStatusCallback=\"/recording\"/></Response>"
+            .to_owned(),
+        _ => String::new(),
+    })
+    .await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(
+        &file,
+        settings(folder.path(), &(asks("100", app.address) + &inline("101", "<Response><Hangup/></Response>"))),
+    )
+    .unwrap();
+
+    let program = Program::start(&file).await;
+    let mut phone = Phone::new().await;
+    phone.call(program.udp, "100").await;
+    let call_sid = app.request("/voice").await.field("CallSid");
+    let said = noise(10_000, 11);
+    phone.audio.say(&said);
+    // 4 s of speech, told by the packets that the server sends meanwhile.
+    phone.audio.heard().reach(200, "4 s of RTP").await;
+    let (killed, spoken) = (Timestamp::now(), phone.audio.spoken());
+    program.kill().await;
+    assert!(spoken >= 150, "{spoken} frames were spoken");
+    // The time without a server, so that its end can be told from its return.
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    let restarted = Timestamp::now();
+    let program = Program::start(&file).await;
+
+    let told = app.request("/recording").await;
+    let ended = app.request("/status").await;
+    assert!(told.is_signed() && ended.is_signed());
+    assert_eq!((told.field("CallSid"), told.field("RecordingStatus")), (call_sid.clone(), "completed".to_owned()));
+    assert_eq!((ended.field("CallSid"), ended.field("CallStatus")), (call_sid.clone(), "completed".to_owned()));
+
+    let recording = program.api.recordings().await.remove(0);
+    assert_eq!(
+        (recording["status"].as_str(), recording["sid"].as_str()),
+        (Some("completed"), Some(&*told.field("RecordingSid")))
+    );
+    let mut channels = read_wav(&program.api.wav(recording["sid"].as_str().unwrap()).await);
+    let recorded = channels.remove(0);
+    let seconds = recorded.len() as f64 / 8_000.0;
+    let length: f64 = told.field("RecordingDuration").parse().unwrap();
+    assert!((seconds - length).abs() <= 1.0, "{seconds} s in the file, {length} s told");
+    assert_eq!(recording["duration"].as_str(), Some(&*told.field("RecordingDuration")));
+    // What was said until a second before the kill is there, its last bit included.
+    let until = 160 * (spoken - 50);
+    assert!(holds(&said[..until], &recorded), "{} samples recorded", recorded.len());
+    assert!(parts(&said[until - 4_800..until], &recorded).contains(&true), "{} samples recorded", recorded.len());
+
+    let call = program.api.calls().await.into_iter().find(|call| call["sid"] == call_sid.as_str()).unwrap();
+    assert_eq!(call["status"], "completed");
+    let end = timestamp(&call["end_time"]);
+    assert!(
+        end >= killed - 3.seconds() && end <= killed + 1.second(),
+        "ended {end}, killed {killed}, back {restarted}"
+    );
+    let length = (end - timestamp(&call["start_time"])).total(jiff::Unit::Second).unwrap();
+    let duration: f64 = call["duration"].as_str().unwrap().parse().unwrap();
+    assert!((duration - length).abs() <= 1.0, "{duration} s told, {length} s between its times");
+
+    // The server lives; and what it told, it told once.
+    let mut phone = Phone::new().await;
+    phone.call(program.udp, "100").await;
+    phone.hangup().await;
+    app.asked.find("the next call's end", |asked| asked.path == "/status" && asked.field("CallSid") != call_sid).await;
+    let of_call = |path: &str| {
+        app.asked.all().iter().filter(|asked| asked.path == path && asked.field("CallSid") == call_sid).count()
+    };
+    assert_eq!((of_call("/status"), of_call("/recording")), (1, 1));
+    let mut phone = Phone::new().await;
+    phone.call(program.udp, "101").await;
+    phone.until(Heard::Bye).await;
+    program.terminate();
+    assert!(program.ended().await.success());
+}

@@ -1,0 +1,61 @@
+//! Calls that documents lead, and callers that are not let in.
+
+use crate::app::{App, Asked};
+use crate::house::{House, asks, inline};
+use crate::phone::{Heard, Phone};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inline_document_answers_speaks_and_hangs_up() {
+    let house = House::start(&inline("600", "<Response><Say>Hello, this is a test.</Say><Hangup/></Response>")).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "600").await;
+    phone.until(Heard::Bye).await;
+    let loud = phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count() * 20;
+    assert!((500..5_000).contains(&loud), "{loud} ms of speech");
+    house.quiet().await;
+    let calls = house.api.calls().await;
+    assert_eq!((calls.len(), &calls[0]["status"], &calls[0]["to"]), (1, &"completed".into(), &"600".into()));
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_gathers_keys_by_signed_requests() {
+    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => "<Response><Gather numDigits=\"4\" timeout=\"10\" action=\"/digits\">\
+                     <Say>Please type your number, and take all the time that you need for it.</Say></Gather></Response>"
+            .to_owned(),
+        "/digits" => "<Response><Hangup/></Response>".to_owned(),
+        _ => String::new(),
+    })
+    .await;
+    let house = House::start(&asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let first = app.request("/voice").await;
+    assert_eq!((first.field("CallStatus").as_str(), first.field("To").as_str()), ("ringing", "100"));
+    phone.audio.heard().find("the prompt", |packet| packet.is_loud()).await;
+    phone.audio.press("1234");
+    phone.until(Heard::Bye).await;
+    let gathered = app.request("/digits").await;
+    assert_eq!(gathered.field("Digits"), "1234");
+    assert_eq!(gathered.field("CallSid"), first.field("CallSid"));
+    assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
+    assert!(app.asked.all().iter().all(Asked::is_signed));
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_no_trunk_is_refused_and_leaves_no_trace() {
+    let house = House::start(&inline("600", "<Response><Say>Hello</Say></Response>")).await;
+    let mut stranger = Phone::at("127.0.0.2").await;
+    stranger.invite(house.udp, "600").await;
+    assert_eq!(stranger.outcome().await, 403);
+    assert_eq!(house.live_legs(), 0);
+    assert!(house.api.calls().await.is_empty());
+    let mut unknown = Phone::new().await;
+    unknown.invite(house.udp, "601").await;
+    assert_eq!(unknown.outcome().await, 404);
+    house.quiet().await;
+    house.end().await;
+}

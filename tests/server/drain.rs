@@ -1,0 +1,42 @@
+//! SIGTERM: no new calls, live ones go on, and what is owed is delivered.
+
+use tempfile::TempDir;
+
+use crate::app::{App, Asked};
+use crate::house::{asks, settings};
+use crate::phone::Phone;
+use crate::program::Program;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end() {
+    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>".to_owned(),
+        _ => String::new(),
+    })
+    .await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), &asks("100", app.address))).unwrap();
+    let program = Program::start(&file).await;
+    let mut phone = Phone::new().await;
+    phone.call(program.udp, "100").await;
+    assert_eq!(program.api.get("/readyz").await.status, 200);
+
+    program.terminate();
+    program.says("draining").await;
+    let mut late = Phone::new().await;
+    late.invite(program.udp, "100").await;
+    assert_eq!(late.outcome().await, 503);
+    assert_eq!((program.api.get("/healthz").await.status, program.api.get("/readyz").await.status), (200, 503));
+    let heard = phone.audio.heard().len();
+    phone.audio.heard().reach(heard + 25, "half a second of RTP after SIGTERM").await;
+    assert_eq!(app.count("/status"), 0);
+
+    phone.hangup().await;
+    let status = program.ended().await;
+    assert_eq!(status.code(), Some(0));
+    // Before it exited, not soon after.
+    let ends: Vec<Asked> = app.asked.all().into_iter().filter(|asked| asked.path == "/status").collect();
+    assert_eq!(ends.len(), 1);
+    assert_eq!((ends[0].field("CallStatus").as_str(), ends[0].is_signed()), ("completed", true));
+}

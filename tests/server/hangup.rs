@@ -1,0 +1,57 @@
+//! The caller hangs up, whatever goes on: nothing is left behind, and all of it is on record.
+
+use serde_json::Value;
+
+use crate::bridge::through;
+use crate::house::{House, inline};
+use crate::phone::{Heard, Phone};
+
+async fn assert_over(house: &House, statuses: &[&str]) {
+    house.quiet().await;
+    let calls = house.api.calls().await;
+    let mut found: Vec<&str> = calls.iter().filter_map(|call| call["status"].as_str()).collect();
+    found.sort_unstable();
+    assert_eq!(found, statuses);
+    assert!(calls.iter().all(|call| call["end_time"] != Value::Null), "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_rings_the_called_phone_stops_ringing() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let house = House::start(&through("700", &called, "off")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.ring().await;
+    caller.until(Heard::Status(180)).await;
+    caller.cancel().await;
+    called.until(Heard::Cancelled).await;
+    assert_over(&house, &["canceled", "canceled"]).await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn during_a_prompt_the_prompt_ends() {
+    let house = House::start(&inline("600", "<Response><Say loop=\"0\">This never ends.</Say></Response>")).await;
+    let mut caller = Phone::new().await;
+    caller.call(house.udp, "600").await;
+    caller.audio.heard().find("the prompt", |packet| packet.is_loud()).await;
+    caller.hangup().await;
+    assert_over(&house, &["completed"]).await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn within_a_bridge_the_other_is_hung_up_as_well() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let dial = format!("<Response><Dial><Sip>{}</Sip></Dial></Response>", called.uri());
+    let house = House::start(&inline("600", &dial)).await;
+    caller.call(house.udp, "600").await;
+    called.until(Heard::Invited).await;
+    called.pick_up().await;
+    called.audio.heard().reach(5, "RTP to the called").await;
+    assert_eq!(house.live_legs(), 2);
+    caller.hangup().await;
+    called.until(Heard::Bye).await;
+    assert_over(&house, &["completed", "completed"]).await;
+    house.end().await;
+}

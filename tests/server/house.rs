@@ -1,0 +1,201 @@
+//! The server under test, in this process, and a plain HTTP client for its APIs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tandem::app::{Server, Signals};
+use tandem_config::Config;
+use tandem_sip::Transport;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::log::PATIENCE;
+
+pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
+pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
+const API_KEY: &str = "KEYtests";
+
+/// Each server its own RTP ports, so that they do not try each other's.
+static PORTS: AtomicU16 = AtomicU16::new(0);
+
+/// A configuration file's text: all ports given by the system, one account, one trunk from 127.0.0.1, and `more`.
+pub(crate) fn settings(folder: &Path, more: &str) -> String {
+    let first = 21_000 + (std::process::id() % 64) as u16 * 512 + PORTS.fetch_add(32, Ordering::SeqCst) % 512;
+    format!(
+        r#"
+data_dir = "{}"
+drain_timeout = 20
+[sip]
+listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
+[media]
+ports = "{first}-{}"
+[http]
+listen = "127.0.0.1:0"
+[[accounts]]
+name = "acme"
+twilio = {{ account_sid = "{ACCOUNT_SID}", auth_token = "{AUTH_TOKEN}" }}
+telnyx = {{ api_key = "{API_KEY}", signing_seed = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=" }}
+[[trunks]]
+name = "here"
+account = "acme"
+uri = "sip:127.0.0.1:9"
+inbound_from = ["127.0.0.1/32"]
+{more}
+"#,
+        folder.join("data").display(),
+        first + 63,
+    )
+}
+
+/// A number with an inline document.
+pub(crate) fn inline(number: &str, document: &str) -> String {
+    format!("[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\ntwiml = '{document}'\n")
+}
+
+/// A number that asks an application.
+pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
+    format!(
+        "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nprovider = \"twilio\"\nvoice_url = \"http://{app}/voice\"\n\
+         status_callback = \"http://{app}/status\"\n"
+    )
+}
+
+/// A running server.
+pub(crate) struct House {
+    server: Server,
+    pub(crate) udp: SocketAddr,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) api: Api,
+    _folder: TempDir,
+}
+
+impl House {
+    /// Starts one with `more` in its configuration.
+    pub(crate) async fn start(more: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("tandem.toml");
+        std::fs::write(&file, settings(folder.path(), more)).unwrap();
+        let config = Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+        let server = Server::start(config).await.unwrap();
+        let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
+        let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
+        let api = Api(server.http_addr());
+        Self { server, udp, tcp, api, _folder: folder }
+    }
+
+    /// Waits until no call and no media session is left.
+    pub(crate) async fn quiet(&self) {
+        let gone = async {
+            self.server.calls().idle().await;
+            // The engine publishes its totals every 5 ms.
+            while self.server.calls().live_legs() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{} legs live on", self.server.calls().live_legs());
+    }
+
+    /// Legs that have a media session.
+    pub(crate) fn live_legs(&self) -> u64 {
+        self.server.calls().live_legs()
+    }
+
+    /// Shuts it down.
+    pub(crate) async fn end(self) {
+        self.server.shutdown(Signals::none()).await;
+    }
+}
+
+/// The server's HTTP listener.
+#[derive(Clone, Copy)]
+pub(crate) struct Api(pub(crate) SocketAddr);
+
+/// An HTTP response.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+impl Api {
+    /// The account's calls, newest first.
+    pub(crate) async fn calls(self) -> Vec<Value> {
+        let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json");
+        let reply = self.get(&path).await;
+        assert_eq!(reply.status, 200);
+        reply.json()["calls"].as_array().unwrap().clone()
+    }
+
+    /// The account's recordings, newest first.
+    pub(crate) async fn recordings(self) -> Vec<Value> {
+        let reply = self.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings.json")).await;
+        assert_eq!(reply.status, 200);
+        reply.json()["recordings"].as_array().unwrap().clone()
+    }
+
+    /// A recording's WAV file.
+    pub(crate) async fn wav(self, sid: &str) -> Vec<u8> {
+        let reply = self.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.wav")).await;
+        assert_eq!(reply.status, 200);
+        reply.body
+    }
+
+    /// GET as Twilio's client.
+    pub(crate) async fn get(self, path: &str) -> Reply {
+        let basic = STANDARD.encode(format!("{ACCOUNT_SID}:{AUTH_TOKEN}"));
+        self.request("GET", path, &format!("Basic {basic}"), "application/json", "").await
+    }
+
+    /// A Telnyx command to a leg.
+    pub(crate) async fn command(self, call_control_id: &str, action: &str, body: &Value) {
+        let path = format!("/v2/calls/{}/actions/{action}", call_control_id.replace(':', "%3A"));
+        let key = format!("Bearer {API_KEY}");
+        let reply = self.request("POST", &path, &key, "application/json", &body.to_string()).await;
+        assert_eq!(reply.status, 200, "{action}: {}", String::from_utf8_lossy(&reply.body));
+    }
+
+    async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {authorization}\r\n\
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.0,
+            body.len()
+        );
+        let exchange = async {
+            let mut stream = TcpStream::connect(self.0).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an HTTP answer in time");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an HTTP head") + 4;
+        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer[end..].to_vec();
+        Reply { status, body: if head.contains("transfer-encoding: chunked") { unchunked(&body) } else { body } }
+    }
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(line) = body.windows(2).position(|two| two == b"\r\n") {
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..line]).unwrap().trim(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        whole.extend(&body[line + 2..line + 2 + length]);
+        body = &body[line + 4 + length..];
+    }
+    whole
+}

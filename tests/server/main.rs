@@ -1,0 +1,29 @@
+//! The whole server, driven from outside: SIP phones with real RTP, web applications and WebSocket applications, all on
+//! loopback and on ports that the system gives.
+//!
+//! ```text
+//!   Phone (SIP + RTP) ──► House: a server in this process, or Program: the binary ──► App (webhooks, streams)
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests run on the real clock and fail by panicking"
+)]
+
+mod app;
+mod audio;
+mod house;
+mod log;
+mod phone;
+mod program;
+
+mod abuse;
+mod bridge;
+mod crash;
+mod documents;
+mod drain;
+mod hangup;
+mod streams;

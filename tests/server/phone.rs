@@ -1,0 +1,354 @@
+//! A SIP phone over UDP, written by hand so that the server is not tested against its own SIP. One call at a time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::audio::Audio;
+use crate::log::PATIENCE;
+
+/// A SIP message.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) first: String,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Message {
+    pub(crate) fn parse(octets: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(octets).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.split("\r\n");
+        let first = lines.next()?.to_owned();
+        let header = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+        Some(Self { first, headers: lines.filter_map(header).collect(), body: body.to_owned() })
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    }
+
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.first.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
+    }
+
+    fn method(&self) -> &str {
+        match self.status() {
+            Some(_) => self.get("CSeq").split_whitespace().nth(1).unwrap_or(""),
+            None => self.first.split(' ').next().unwrap_or(""),
+        }
+    }
+
+    fn contact(&self) -> String {
+        let contact = self.get("Contact");
+        contact.split(['<', '>']).nth(1).unwrap_or(contact).to_owned()
+    }
+
+    /// Where the body wants RTP.
+    fn media(&self) -> Option<SocketAddr> {
+        let field = |key: &str| self.body.lines().find_map(|line| line.strip_prefix(key));
+        let host: IpAddr = field("c=IN IP4 ")?.trim().parse().ok()?;
+        Some(SocketAddr::new(host, field("m=audio ")?.split(' ').next()?.parse().ok()?))
+    }
+}
+
+/// What a phone notices.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Heard {
+    /// A response to our INVITE.
+    Status(u16),
+    /// A response to our BYE.
+    Parted(u16),
+    /// We are called.
+    Invited,
+    /// Our answer is acknowledged.
+    Acknowledged,
+    /// They gave up before we answered.
+    Cancelled,
+    /// They hung up.
+    Bye,
+}
+
+/// A phone.
+pub(crate) struct Phone {
+    pub(crate) address: SocketAddr,
+    pub(crate) audio: Arc<Audio>,
+    line: Arc<Line>,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    task: AbortHandle,
+}
+
+struct Line {
+    socket: UdpSocket,
+    address: SocketAddr,
+    audio: Arc<Audio>,
+    dialog: Mutex<Dialog>,
+}
+
+#[derive(Clone, Default)]
+struct Dialog {
+    server: Option<SocketAddr>,
+    call_id: String,
+    /// Our From value, with its tag.
+    local: String,
+    /// The other's, with its tag once known.
+    remote: String,
+    target: String,
+    branch: String,
+    cseq: u32,
+    invited: Option<Message>,
+    answered: bool,
+}
+
+impl Phone {
+    /// A phone on 127.0.0.1.
+    pub(crate) async fn new() -> Self {
+        Self::at("127.0.0.1").await
+    }
+
+    /// A phone on this address.
+    pub(crate) async fn at(address: &str) -> Self {
+        let ip: IpAddr = address.parse().unwrap();
+        let socket = UdpSocket::bind((ip, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let audio = Arc::new(Audio::open(ip));
+        let line = Arc::new(Line { socket, address, audio: Arc::clone(&audio), dialog: Mutex::default() });
+        let (says, heard) = mpsc::unbounded_channel();
+        let task = tokio::spawn(Arc::clone(&line).run(says)).abort_handle();
+        Self { address, audio, line, heard, task }
+    }
+
+    /// Its SIP URI.
+    pub(crate) fn uri(&self) -> String {
+        format!("sip:phone@{}", self.address)
+    }
+
+    /// Calls a number at the server; what comes of it is heard.
+    pub(crate) async fn invite(&self, server: SocketAddr, number: &str) {
+        let tag: u64 = rand::random();
+        let target = format!("sip:{number}@{server}");
+        let dialog = Dialog {
+            server: Some(server),
+            call_id: format!("{tag:x}@{}", self.address),
+            local: format!("<sip:+15550001111@{}>;tag={tag:x}", self.address.ip()),
+            remote: format!("<{target}>"),
+            target,
+            branch: format!("z9hG4bK{tag:x}"),
+            cseq: 1,
+            ..Dialog::default()
+        };
+        *self.line.dialog.lock().unwrap() = dialog.clone();
+        self.line.request(&dialog, "INVITE", 1, &dialog.branch, Some(self.line.sdp())).await;
+    }
+
+    /// Calls and is answered.
+    pub(crate) async fn call(&mut self, server: SocketAddr, number: &str) {
+        self.invite(server, number).await;
+        assert_eq!(self.outcome().await, 200);
+    }
+
+    /// The final response to our INVITE.
+    pub(crate) async fn outcome(&mut self) -> u16 {
+        loop {
+            if let Heard::Status(status @ 200..) = self.hear().await {
+                return status;
+            }
+        }
+    }
+
+    /// The next thing it notices.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing is heard").unwrap()
+    }
+
+    /// Waits for this.
+    pub(crate) async fn until(&mut self, what: Heard) {
+        while self.hear().await != what {}
+    }
+
+    /// Gives up before the answer.
+    pub(crate) async fn cancel(&mut self) {
+        let dialog = self.line.dialog();
+        self.line.request(&dialog, "CANCEL", 1, &dialog.branch, None).await;
+        assert_eq!(self.outcome().await, 487);
+    }
+
+    /// Hangs up.
+    pub(crate) async fn hangup(&mut self) {
+        let dialog = {
+            let mut dialog = self.line.dialog.lock().unwrap();
+            dialog.cseq += 1;
+            dialog.clone()
+        };
+        self.line.request(&dialog, "BYE", dialog.cseq, &branch(), None).await;
+        self.until(Heard::Parted(200)).await;
+    }
+
+    /// Rings.
+    pub(crate) async fn ring(&self) {
+        self.line.respond(180, None).await;
+    }
+
+    /// Takes the call that rings.
+    pub(crate) async fn pick_up(&mut self) {
+        let sdp = self.line.sdp();
+        self.line.dialog.lock().unwrap().answered = true;
+        self.line.respond(200, Some(sdp)).await;
+        self.until(Heard::Acknowledged).await;
+    }
+}
+
+impl Drop for Phone {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn branch() -> String {
+    format!("z9hG4bK{:x}", rand::random::<u64>())
+}
+
+impl Line {
+    fn dialog(&self) -> Dialog {
+        self.dialog.lock().unwrap().clone()
+    }
+
+    fn sdp(&self) -> String {
+        let (ip, port) = (self.audio.address.ip(), self.audio.address.port());
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
+             a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
+        )
+    }
+
+    async fn request(&self, dialog: &Dialog, method: &str, cseq: u32, branch: &str, sdp: Option<String>) {
+        let body = sdp.unwrap_or_default();
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={branch};rport\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\n\
+             Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: <sip:phone@{}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            dialog.target,
+            self.address,
+            dialog.local,
+            dialog.remote,
+            dialog.call_id,
+            self.address,
+            body.len(),
+        );
+        self.socket.send_to(text.as_bytes(), dialog.server.unwrap()).await.unwrap();
+    }
+
+    async fn answer(&self, request: &Message, from: SocketAddr, status: u16, to: &str, sdp: Option<String>) {
+        let body = sdp.unwrap_or_default();
+        let mut text = format!("SIP/2.0 {status} Status\r\n");
+        for (name, value) in &request.headers {
+            if ["via", "from", "call-id", "cseq", "record-route"].contains(&name.to_lowercase().as_str()) {
+                text.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        text.push_str(&format!(
+            "To: {to}\r\nContact: <sip:phone@{}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        ));
+        self.socket.send_to(text.as_bytes(), from).await.unwrap();
+    }
+
+    /// Answers the INVITE that we got.
+    async fn respond(&self, status: u16, sdp: Option<String>) {
+        let dialog = self.dialog();
+        let invite = dialog.invited.as_ref().expect("a call rings");
+        self.answer(invite, dialog.server.unwrap(), status, &dialog.local, sdp).await;
+    }
+
+    async fn run(self: Arc<Self>, says: mpsc::UnboundedSender<Heard>) {
+        let mut datagram = vec![0; 65_536];
+        loop {
+            let Ok((length, from)) = self.socket.recv_from(&mut datagram).await else { continue };
+            let Some(message) = Message::parse(&datagram[..length]) else { continue };
+            let heard = match message.status() {
+                Some(status) => self.on_response(&message, status).await,
+                None => self.on_request(message, from).await,
+            };
+            if let Some(heard) = heard
+                && says.send(heard).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn on_response(&self, message: &Message, status: u16) -> Option<Heard> {
+        match message.method() {
+            "INVITE" if status >= 200 => {
+                let dialog = {
+                    let mut dialog = self.dialog.lock().unwrap();
+                    dialog.remote = message.get("To").to_owned();
+                    if status < 300 {
+                        dialog.target = message.contact();
+                    }
+                    dialog.clone()
+                };
+                // A refusal is acknowledged in the INVITE's transaction, an answer in one of its own.
+                let branch = if status < 300 { branch() } else { dialog.branch.clone() };
+                self.request(&dialog, "ACK", 1, &branch, None).await;
+                if let (200, Some(remote)) = (status, message.media()) {
+                    self.audio.connect(remote);
+                }
+                Some(Heard::Status(status))
+            }
+            "INVITE" => Some(Heard::Status(status)),
+            "BYE" => Some(Heard::Parted(status)),
+            _ => None,
+        }
+    }
+
+    async fn on_request(&self, message: Message, from: SocketAddr) -> Option<Heard> {
+        let to = message.get("To").to_owned();
+        match message.method() {
+            "INVITE" => {
+                let repeated = {
+                    let mut dialog = self.dialog.lock().unwrap();
+                    let repeated = dialog.call_id == message.get("Call-ID");
+                    if !repeated {
+                        *dialog = Dialog {
+                            server: Some(from),
+                            call_id: message.get("Call-ID").to_owned(),
+                            local: format!("{to};tag={:x}", rand::random::<u64>()),
+                            remote: message.get("From").to_owned(),
+                            target: message.contact(),
+                            invited: Some(message.clone()),
+                            ..Dialog::default()
+                        };
+                    }
+                    repeated
+                };
+                if let Some(remote) = message.media()
+                    && !repeated
+                {
+                    self.audio.connect(remote);
+                }
+                (!repeated).then_some(Heard::Invited)
+            }
+            "ACK" => self.dialog().answered.then_some(Heard::Acknowledged),
+            "CANCEL" => {
+                self.answer(&message, from, 200, &to, None).await;
+                self.respond(487, None).await;
+                Some(Heard::Cancelled)
+            }
+            "BYE" => {
+                self.answer(&message, from, 200, &to, None).await;
+                Some(Heard::Bye)
+            }
+            _ => {
+                self.answer(&message, from, 200, &to, None).await;
+                None
+            }
+        }
+    }
+}

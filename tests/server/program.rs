@@ -1,0 +1,72 @@
+//! The real binary, for what only a process can show: signals and its death.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::house::Api;
+use crate::log::{Log, PATIENCE};
+
+/// A running `tandem serve`; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) udp: SocketAddr,
+    pub(crate) api: Api,
+    said: Arc<Log<String>>,
+}
+
+impl Program {
+    /// Starts it and waits until it serves.
+    pub(crate) async fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("TANDEM_LOG", "info")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Log::default());
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::clone(&said);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.push(line);
+            }
+        });
+        let address = async |after: &str| -> SocketAddr {
+            let line = said.find(after, |line| line.contains(after)).await;
+            let rest = &line[line.find(after).unwrap() + after.len()..];
+            rest.split([';', ' ']).next().unwrap().parse().unwrap()
+        };
+        let udp = address("SIP on udp:").await;
+        let api = Api(address("HTTP on ").await);
+        Self { child, udp, api, said }
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) async fn says(&self, words: &str) {
+        self.said.find(words, |line| line.contains(words)).await;
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// SIGKILL: it cannot do anything about it.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
+    }
+}

@@ -1,0 +1,289 @@
+//! Audio to and from a WebSocket application, in both dialects, at the caller's ear.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::app::{App, Asked, Frame, Stream};
+use crate::audio::{decode, holds, noise, tone};
+use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks};
+use crate::phone::{Heard, Phone};
+
+/// What differs between the dialects' messages.
+struct Wire {
+    sequence: &'static str,
+    /// Of `timestamp`, from one message to the next.
+    step: u64,
+}
+
+const TWILIO: Wire = Wire { sequence: "sequenceNumber", step: 20 };
+const TELNYX: Wire = Wire { sequence: "sequence_number", step: 160 };
+
+/// Best of so many: a busy machine is late now and then, a wrong one always.
+const TRIES: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it() {
+    let mut app = App::start(|asked: &Asked| {
+        let stream = format!("ws://{}/stream", asked.headers["host"].to_str().unwrap());
+        match asked.path.as_str() {
+            "/voice" => format!(
+                "<Response><Connect action=\"/after\"><Stream url=\"{stream}\">\
+                 <Parameter name=\"who\" value=\"me\"/></Stream></Connect></Response>"
+            ),
+            "/after" => "<Response><Hangup/></Response>".to_owned(),
+            _ => String::new(),
+        }
+    })
+    .await;
+    let house = House::start(&asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let stream = app.stream().await;
+    let signature = tandem_control::dialect::twilio::sign::signature(AUTH_TOKEN, &app.stream_url(), []);
+    assert_eq!(stream.headers["x-twilio-signature"], signature.as_str());
+    assert!(!stream.headers.contains_key("origin"));
+
+    let call_sid = app.request("/voice").await.field("CallSid");
+    let (_, start) = stream.event("start").await;
+    let stream_sid = start["streamSid"].as_str().unwrap();
+    assert!(stream_sid.starts_with("MZ") && stream_sid.len() == 34);
+    assert_eq!(stream.frames.all()[0].1, json!({ "event": "connected", "protocol": "Call", "version": "1.0.0" }));
+    let expected = json!({
+        "event": "start",
+        "sequenceNumber": "1",
+        "streamSid": stream_sid,
+        "start": {
+            "accountSid": ACCOUNT_SID,
+            "callSid": call_sid,
+            "streamSid": stream_sid,
+            "tracks": ["inbound"],
+            "mediaFormat": { "encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1 },
+            "customParameters": { "who": "me" },
+        },
+    });
+    assert_eq!(start, expected);
+
+    converse(&stream, &phone, &TWILIO).await;
+    let keys: Vec<Value> = stream.events("dtmf").into_iter().map(|(_, mut frame)| frame["dtmf"].take()).collect();
+    let key = |digit: &str| json!({ "track": "inbound_track", "digit": digit });
+    assert_eq!(keys, [key("7"), key("#")]);
+
+    // The application has had enough: the document goes on.
+    stream.close();
+    phone.until(Heard::Bye).await;
+    stream.closed().await;
+    let after = app.request("/after").await;
+    assert_eq!((after.field("StreamSid").as_str(), after.is_signed()), (stream_sid, true));
+    assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_started_by_command_hears_and_speaks_until_the_caller_hangs_up() {
+    let mut app = App::start(|_| String::new()).await;
+    let application = format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
+         [[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
+        app.url("/telnyx")
+    );
+    let house = House::start(&application).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "200").await;
+    let leg = app.event("call.initiated").await;
+    let control = leg["call_control_id"].as_str().unwrap();
+    house.api.command(control, "answer", &json!({})).await;
+    assert_eq!(phone.outcome().await, 200);
+    app.event("call.answered").await;
+    let order = json!({
+        "stream_url": app.stream_url(),
+        "stream_track": "inbound_track",
+        "stream_bidirectional_mode": "rtp",
+        "stream_bidirectional_codec": "PCMU",
+        "client_state": "YWJj",
+    });
+    house.api.command(control, "streaming_start", &order).await;
+    let stream = app.stream().await;
+    assert!(stream.headers["user-agent"].to_str().unwrap().to_lowercase().contains("telnyx"));
+    app.event("streaming.started").await;
+
+    let (_, start) = stream.event("start").await;
+    assert_eq!(stream.frames.all()[0].1, json!({ "event": "connected", "version": "1.0.0" }));
+    let user = start["start"]["user_id"].clone();
+    let expected = json!({
+        "event": "start",
+        "sequence_number": "1",
+        "stream_id": start["stream_id"],
+        "start": {
+            "user_id": user,
+            "call_control_id": control,
+            "call_session_id": leg["call_session_id"],
+            "from": "+15550001111",
+            "to": "200",
+            "tags": [],
+            "client_state": "YWJj",
+            "custom_parameters": {},
+            "media_format": { "encoding": "PCMU", "sample_rate": 8000, "channels": 1 },
+        },
+    });
+    assert_eq!(start, expected);
+    assert!(user.is_string() && start["stream_id"].is_string());
+
+    converse(&stream, &phone, &TELNYX).await;
+    let keys: Vec<Value> =
+        stream.events("dtmf").into_iter().map(|(_, mut frame)| frame["dtmf"]["digit"].take()).collect();
+    assert_eq!(keys, ["7", "#"]);
+
+    phone.hangup().await;
+    let (_, stop) = stream.event("stop").await;
+    stream.closed().await;
+    assert_eq!(stop["stop"], json!({ "user_id": user, "call_control_id": control }));
+    assert_counted(&stream, &TELNYX);
+    app.event("streaming.stopped").await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
+    let mut app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => format!(
+            "<Response><Start><Stream name=\"fork\" track=\"both_tracks\" url=\"ws://{}/stream\"/></Start>\
+             <Say>One two three four five six seven</Say><Stop><Stream name=\"fork\"/></Stop><Hangup/></Response>",
+            asked.headers["host"].to_str().unwrap()
+        ),
+        _ => String::new(),
+    })
+    .await;
+    let house = House::start(&asks("101", app.address)).await;
+    let mut phone = Phone::new().await;
+    let said = noise(1_000, 3);
+    phone.audio.say(&said);
+    phone.call(house.udp, "101").await;
+    let stream = app.stream().await;
+    let (_, stop) = stream.event("stop").await;
+    stream.closed().await;
+    phone.until(Heard::Bye).await;
+
+    assert_eq!(stream.event("start").await.1["start"]["tracks"], json!(["inbound", "outbound"]));
+    let call_sid = app.request("/voice").await.field("CallSid");
+    assert_eq!(stop["stop"], json!({ "accountSid": ACCOUNT_SID, "callSid": call_sid }));
+    assert_counted(&stream, &TWILIO);
+    // Its beginning may have been said before the socket was open.
+    assert!(holds(&said[4_000..], &track(&stream, "inbound")));
+    let spoken = track(&stream, "outbound");
+    let heard = phone.audio.samples();
+    // The same speech that the caller heard, from where it gets loud.
+    let begin = spoken.iter().position(|sample| sample.unsigned_abs() > 2_000).expect("speech");
+    assert!(holds(&spoken[begin..begin + 8_000], &heard));
+    house.quiet().await;
+    house.end().await;
+}
+
+/// What holds for every stream that speaks: its pace, the caller's own audio back, marks, clearing, and keys.
+async fn converse(stream: &Stream, phone: &Phone, wire: &Wire) {
+    stream.echo(true);
+    stream.listen(200).await;
+    let said = noise(2_000, 7);
+    let frames = stream.frames.len();
+    phone.audio.say(&said);
+    stream.listen(2_400).await;
+    stream.echo(false);
+    let media: Vec<Frame> =
+        stream.frames.all()[frames..].iter().filter(|(_, frame)| frame["event"] == "media").cloned().collect();
+    let seconds = (media[media.len() - 1].0 - media[0].0).as_secs_f64();
+    let pace = (media.len() - 1) as f64 / seconds;
+    assert!((48.0..52.0).contains(&pace), "{pace} messages a second");
+    // The caller hears itself.
+    assert!(holds(&said, &phone.audio.samples()));
+    stream.listen(200).await;
+
+    marks_come_back_when_their_audio_was_played(stream).await;
+    clear_cuts(stream, phone).await;
+    phone.audio.press("7#");
+    stream.frames.find("the second key", |(_, frame)| frame["event"] == "dtmf" && frame["dtmf"]["digit"] == "#").await;
+    assert_counted(stream, wire);
+}
+
+async fn marks_come_back_when_their_audio_was_played(stream: &Stream) {
+    let mut late = Vec::new();
+    for turn in 0..TRIES {
+        let (short, long) = (format!("short {turn}"), format!("long {turn}"));
+        let began = Instant::now();
+        stream.play(&tone(150));
+        stream.mark(&short);
+        stream.play(&tone(250));
+        stream.mark(&long);
+        let (first, second) = (stream.marked(&short).await - began, stream.marked(&long).await - began);
+        assert!(first >= Duration::from_millis(150), "back after {first:?}, before 150 ms were played");
+        assert!(second >= Duration::from_millis(400), "back after {second:?}, before 400 ms were played");
+        late.push((first - Duration::from_millis(150)).max(second - Duration::from_millis(400)));
+    }
+    assert!(late.iter().min() < Some(&Duration::from_millis(60)), "late by {late:?}");
+    let mut waited = Vec::new();
+    for turn in 0..TRIES {
+        let name = format!("idle {turn}");
+        let began = Instant::now();
+        stream.mark(&name);
+        waited.push(stream.marked(&name).await - began);
+    }
+    assert!(waited.iter().min() < Some(&Duration::from_millis(40)), "with nothing to play, back after {waited:?}");
+}
+
+async fn clear_cuts(stream: &Stream, phone: &Phone) {
+    let mut rests = Vec::new();
+    for turn in 0..TRIES {
+        let (from, marked) = (phone.audio.heard().len(), stream.events("mark").len());
+        for _ in 0..4 {
+            stream.play(&tone(1_000));
+        }
+        let names = [format!("one {turn}"), format!("two {turn}")];
+        names.iter().for_each(|name| stream.mark(name));
+        phone.audio.heard().find_after(from, "the tone", |packet| packet.is_loud()).await;
+        stream.listen(200).await;
+        assert_eq!(stream.events("mark").len(), marked, "marks before their audio");
+        let cleared = Instant::now();
+        stream.clear();
+        stream.marked(&names[1]).await;
+        stream.listen(300).await;
+        let back: Vec<Value> =
+            stream.events("mark")[marked..].iter().map(|(_, frame)| frame["mark"]["name"].clone()).collect();
+        assert_eq!(back, names);
+        let packets = phone.audio.heard().all();
+        assert!(packets[from..].iter().filter(|packet| packet.is_loud()).count() >= 8, "the tone was not played");
+        rests.push(packets[from..].iter().filter(|packet| packet.at > cleared && packet.is_loud()).count() * 20);
+    }
+    assert!(rests.iter().min() <= Some(&40), "milliseconds of audio after clear: {rests:?}");
+    assert!(rests.iter().all(|rest| *rest < 300), "milliseconds of audio after clear: {rests:?}");
+}
+
+/// Every message counted from the start message, every media message 20 ms, counted and on the clock.
+fn assert_counted(stream: &Stream, wire: &Wire) {
+    let text = |value: &Value| value.as_str().map(|text| text.parse::<u64>().unwrap());
+    let frames: Vec<Value> =
+        stream.frames.all().into_iter().map(|(_, frame)| frame).filter(|frame| !frame.is_null()).collect();
+    let numbers: Vec<u64> = frames.iter().filter_map(|frame| text(&frame[wire.sequence])).collect();
+    assert_eq!(numbers, (1..frames.len() as u64).collect::<Vec<_>>());
+    for track in ["inbound", "outbound"] {
+        let media: Vec<&Value> =
+            frames.iter().map(|frame| &frame["media"]).filter(|media| media["track"] == track).collect();
+        for (place, pair) in media.windows(2).enumerate() {
+            assert_eq!(text(&pair[0]["chunk"]), Some(place as u64 + 1));
+            assert_eq!(text(&pair[1]["timestamp"]).unwrap() - text(&pair[0]["timestamp"]).unwrap(), wire.step);
+        }
+        assert!(media.iter().all(|media| STANDARD.decode(media["payload"].as_str().unwrap()).unwrap().len() == 160));
+    }
+}
+
+/// A track's audio.
+fn track(stream: &Stream, name: &str) -> Vec<i16> {
+    let frames = stream.frames.all();
+    let payloads = frames.iter().map(|(_, frame)| &frame["media"]).filter(|media| media["track"] == name);
+    decode(
+        &payloads.flat_map(|media| STANDARD.decode(media["payload"].as_str().unwrap()).unwrap()).collect::<Vec<u8>>(),
+    )
+}
