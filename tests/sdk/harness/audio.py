@@ -31,6 +31,13 @@ def read_wav(path):
         return samples.reshape(-1, file.getnchannels()), file.getframerate()
 
 
+def write_wav(path, samples):
+    """One channel of 16 bit at 8 kHz."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, len(samples), "NONE", ""))
+        file.writeframes(np.asarray(samples, dtype="<i2").tobytes())
+
+
 def write_capture(path, *parts):
     """A capture file for SIPp to play: one RTP stream of speech (arrays) and keys (text; a space is a tenth of a second
     of silence). Returns its length in milliseconds."""

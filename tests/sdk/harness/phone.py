@@ -35,8 +35,8 @@ def pause(milliseconds):
 
 
 def caller(number, steps="", ends="bye", extra_headers="", reject=None):
-    """Calls `number`, performs `steps`; then ends="bye": hangs up, ends="wait": waits for the other side to.
-    With reject=STATUS the call must be refused so."""
+    """Calls `number`, performs `steps`; then ends="bye": hangs up, ends="wait": waits for the other side to,
+    ends="cancel": gives up as soon as it rings (and performs no steps). With reject=STATUS the call must be refused so."""
     user = f"sip:{number}@[remote_ip]:[remote_port]"
     head = (
         "From: <sip:+15550009999@[local_ip]:[local_port]>;tag=[call_number]\n"
@@ -46,13 +46,24 @@ def caller(number, steps="", ends="bye", extra_headers="", reject=None):
     plain_head = head.replace("[peer_tag_param]", "")
     if reject:
         invite_alone = invite.replace("[peer_tag_param]", "")
-        ack = _message(f"ACK {user} SIP/2.0", "[branch]", head, "1 ACK")
+        # [branch-N] is the branch of N steps before: the ACK of a refusal has the INVITE's.
+        ack = _message(f"ACK {user} SIP/2.0", "[branch-4]", head, "1 ACK")
         return _scenario(
             f'<send retrans="500">{_cdata(invite_alone)}</send>',
             '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
             f'<recv response="{reject}"/><send>{_cdata(ack)}</send>',
         )
     invite = _message(f"INVITE {user} SIP/2.0", "[branch]", plain_head, "1 INVITE", extra_headers, _SDP)
+    if ends == "cancel":
+        cancel = _message(f"CANCEL {user} SIP/2.0", "[branch-4]", plain_head, "1 CANCEL")
+        ack = _message(f"ACK {user} SIP/2.0", "[branch-7]", head, "1 ACK")
+        return _scenario(
+            f'<send retrans="500">{_cdata(invite)}</send>',
+            '<recv response="100" optional="true"/><recv response="180"/>',
+            pause(300),
+            f'<send retrans="500">{_cdata(cancel)}</send><recv response="200"/>',
+            f'<recv response="487"/><send>{_cdata(ack)}</send>',
+        )
     return _scenario(
         f'<send retrans="500">{_cdata(invite)}</send>',
         '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
@@ -120,12 +131,12 @@ def ringing_callee(ring_ms=60_000):
 class Phone:
     """A SIPp process. As a callee `uri` is where it is called."""
 
-    def __init__(self, directory, scenario, target=None, calls=1, seconds=40, media=None):
+    def __init__(self, directory, scenario, target=None, calls=1, seconds=40, media=None, transport="udp", port=None):
         """With a target ("HOST:PORT") it calls, one call after the other; without one it waits for calls. Its SDP names
         `media` (an Rtp) for audio, or else SIPp's own sockets."""
         if media:
             scenario = scenario.replace("[media_ip]", media.address).replace("[media_port]", str(media.port))
-        self.port, media = _free_port(), _free_port()
+        self.port, media = port or free_port(), free_port()
         self.uri = f"sip:phone@{HOST}:{self.port}"
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -134,6 +145,7 @@ class Phone:
         command = ["sipp"] + ([target] if target else []) + ["-sf", str(file), "-i", HOST, "-p", str(self.port)]
         command += ["-mi", HOST, "-mp", str(media), "-m", str(calls), "-l", str(calls) if not target else "1"]
         command += ["-nostdin", "-timeout", str(seconds), "-timeout_error", "-trace_err", "-trace_msg"]
+        command += ["-t", {"udp": "u1", "tcp": "t1"}[transport]]
         command += ["-error_file", "errors.log", "-message_file", "messages.log", "-nd"]
         # Playing a capture takes a raw socket.
         command = command if os.geteuid() == 0 else ["sudo", "-n", *command]
@@ -142,7 +154,8 @@ class Phone:
             command, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._out
         )
         if not target:
-            wait_for("the phone's socket", lambda: self.process.poll() is not None or _is_bound(self.port))
+            bound = f"/proc/net/{transport}"
+            wait_for("the phone's socket", lambda: self.process.poll() is not None or _is_bound(bound, self.port))
 
     def messages(self):
         """The SIP messages of its calls."""
@@ -202,7 +215,7 @@ def _scenario(*steps):
     return '<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="phone">\n' + '\n'.join(steps) + '\n</scenario>\n'
 
 
-def _free_port():
+def free_port():
     """An even UDP port of which the next one is free too (RTCP)."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(
@@ -218,7 +231,7 @@ def _free_port():
                 return port
 
 
-def _is_bound(port):
-    """Whether a UDP socket of this machine has the port."""
-    wanted = f":{port:04X} "
-    return any(wanted in line.split(" 00000000:0000")[0] + " " for line in Path("/proc/net/udp").read_text().splitlines())
+def _is_bound(table, port):
+    """Whether a socket of this machine has the port: its line's second column ends with it."""
+    rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") for row in rows)

@@ -47,7 +47,7 @@ def binary():
 
 
 class Tandem:
-    """A running server. `http` is its base URL, `sip` its HOST:PORT."""
+    """A running server. `http` is its base URL, `sip` and `sip_tcp` its HOST:PORT."""
 
     def __init__(self, directory, resources=""):
         """`resources`: TOML behind the basic settings, such as [[numbers]], [[trunks]], [[applications]]."""
@@ -66,6 +66,7 @@ class Tandem:
         try:
             wait_for("the server's addresses", lambda: not self._alive() or "HTTP on " in self.log(), 20)
             self.sip = self._logged(r"SIP on udp:(\S+)")
+            self.sip_tcp = self._logged(r"SIP on tcp:(\S+)")
             self.http = "http://" + self._logged(r"HTTP on ([^;\s]+)")
             wait_for("/readyz", self.is_ready)
         except BaseException:

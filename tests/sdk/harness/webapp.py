@@ -60,6 +60,12 @@ class WebApp:
         """Answers GET and POST of `path` with `answer`, or with what it returns when called."""
         self._answers[path] = answer
 
+    def forget(self):
+        """Forgets what has come and what it was to answer."""
+        with self._changed:
+            self.received.clear()
+            self._answers.clear()
+
     def to(self, *paths):
         """What came for these paths (all without any), in order."""
         with self._changed:
