@@ -59,7 +59,12 @@ pub enum Command {
     /// Go on with it.
     ResumeRecording(Option<RecordingId>),
     /// Start a stream.
-    StartStream(StreamSpec),
+    StartStream {
+        /// It.
+        spec: StreamSpec,
+        /// Only if none runs.
+        alone: bool,
+    },
     /// Stop one, or all.
     StopStream(Option<StreamId>),
     /// Join this leg to another one, which by now is in the same call.

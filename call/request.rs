@@ -108,7 +108,10 @@ impl Call {
             Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
             Command::PauseRecording(which) => return done(self.pause_recording(leg, which, true)),
             Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, false)),
-            Command::StartStream(spec) => {
+            Command::StartStream { spec, alone } => {
+                if alone && self.party(leg).is_some_and(|party| !party.streams.is_empty()) {
+                    return Err(Refused::AlreadyRunning);
+                }
                 accepted.stream = Some(self.start_stream(leg, spec).ok_or(Refused::TooMany)?);
             }
             Command::StopStream(Some(id)) => return done(self.stop_stream(leg, id)),
@@ -237,7 +240,7 @@ fn needs_answer(command: &Command) -> bool {
             | Command::StopGather
             | Command::SendDigits(_)
             | Command::StartRecording(_)
-            | Command::StartStream(_)
+            | Command::StartStream { .. }
             | Command::Enqueue(_)
     )
 }

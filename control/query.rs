@@ -52,6 +52,8 @@ pub struct RecordingFilter {
     pub completed: bool,
     /// Started at or after / before.
     pub started: Range,
+    /// Ended at or after / before.
+    pub ended: Range,
 }
 
 /// A half-open span of time.
@@ -109,6 +111,7 @@ impl RecordingFilter {
             dialect: None,
             status: self.completed.then(completed).into_iter().collect(),
             created: self.started.into(),
+            ended: self.ended.into(),
         }
     }
 }

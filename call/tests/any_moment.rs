@@ -192,7 +192,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         16 => Command::StopRecording(None),
         17 => Command::PauseRecording(None),
         18 => Command::ResumeRecording(None),
-        19 => Command::StartStream(stream("s")),
+        19 => Command::StartStream { spec: stream("s"), alone: rng.random() },
         20 => Command::StopStream(None),
         21..=23 => Command::Bridge { with, after },
         24 => Command::Transfer(Box::new(dial(&["+15550009"]))),

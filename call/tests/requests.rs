@@ -401,9 +401,10 @@ fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run
     }
     assert_eq!(script.request(Command::StartRecording(recording())), Err(Refused::TooMany));
     for _ in 0..4 {
-        script.request(Command::StartStream(stream("a"))).unwrap();
+        script.request(Command::StartStream { spec: stream("a"), alone: false }).unwrap();
     }
-    assert_eq!(script.request(Command::StartStream(stream("a"))), Err(Refused::TooMany));
+    assert_eq!(script.request(Command::StartStream { spec: stream("a"), alone: false }), Err(Refused::TooMany));
+    assert_eq!(script.request(Command::StartStream { spec: stream("a"), alone: true }), Err(Refused::AlreadyRunning));
 }
 
 #[test]
@@ -427,7 +428,7 @@ fn what_is_accepted_when() {
         (Command::SendDigits(digits()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StartRecording(recording()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopRecording(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
-        (Command::StartStream(stream("a")), Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StartStream { spec: stream("a"), alone: false }, Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopStream(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
         (bridge(LegId(1)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),
         (bridge(LegId(77)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),

@@ -70,6 +70,8 @@ pub struct RecordingFilter {
     pub status: Vec<String>,
     /// By `started_at`.
     pub created: TimeRange,
+    /// By `ended_at`.
+    pub ended: TimeRange,
 }
 
 /// Submits the row: replaces the one with its id, or adds it. Waits only when the writer's queue is full.
@@ -173,6 +175,7 @@ fn conditions(account: &str, filter: &RecordingFilter) -> Conditions {
     conditions.equal("dialect", filter.dialect.as_deref());
     conditions.one_of("status", &filter.status);
     conditions.within("started_at", filter.created);
+    conditions.within("ended_at", filter.ended);
     conditions
 }
 

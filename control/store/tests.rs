@@ -232,13 +232,14 @@ async fn recordings_are_read_back_filtered_and_deleted(store: Store) {
     calls::upsert(&store, CallRow { from: "+1".into(), to: "+2".into(), ..call(50) }).await.unwrap();
     calls::upsert(&store, CallRow { account: "other".into(), from: "+1".into(), ..call(51) }).await.unwrap();
     recordings::upsert(&store, RecordingRow { leg: 51, account: "other".into(), ..recording(4) }).await.unwrap();
-    let filters: [(RecordingFilter, &[u128]); 9] = [
+    let filters: [(RecordingFilter, &[u128]); 10] = [
         (none(), &[3, 2, 1]),
         (RecordingFilter { leg: Some(50), ..none() }, &[2]),
         (RecordingFilter { session: Some(60), ..none() }, &[3]),
         (RecordingFilter { from: Some("+1".into()), ..none() }, &[2]),
         (RecordingFilter { from: Some("+1".into()), to: Some("+2".into()), ..none() }, &[2]),
         (RecordingFilter { to: Some("+3".into()), ..none() }, &[]),
+        (RecordingFilter { ended: TimeRange { since: Some(time(9)), before: None }, ..none() }, &[1]),
         (RecordingFilter { status: vec!["absent".into()], ..none() }, &[3]),
         (RecordingFilter { created: TimeRange { since: Some(time(2)), before: None }, ..none() }, &[3, 2]),
         (RecordingFilter { dialect: Some("no such".into()), ..none() }, &[]),

@@ -316,6 +316,7 @@ def test_an_answer_that_records_and_streams(app, calls_in):
             extra_body={"stream_auth_token": "secret"},  # the SDK does not know that an answer takes it
         )
         started = app.wait("streaming.started", a.leg)
+        assert refused(app.actions.start_streaming, a.leg, stream_url=url)[1]["code"] == "90045"
         a.rtp.play(tone(600, 0.5))
         app.actions.send_dtmf(a.leg, digits="7")
         a.rtp.press("5")
@@ -537,6 +538,32 @@ def test_a_leg_dialled_for_another_is_joined_when_it_answers(app, calls_in, answ
         one.phone.finish()
 
 
+def test_two_callers_are_joined_parted_and_joined_with_others(app, calls_in):
+    a, b, c = calls_in(), calls_in(), calls_in()
+    park = {"park_after_unbridge": "self"}
+    app.actions.bridge(a.leg, call_control_id_to_bridge_with=b.leg, **park)
+    for one in (a, b):
+        app.wait("call.bridged", one.leg)
+    hang_up(app, b)
+    app.actions.speak(a.leg, payload="Alone.", voice="female")
+    app.wait("call.speak.ended", a.leg, status="completed")
+    app.actions.bridge(c.leg, call_control_id_to_bridge_with=a.leg)
+    app.wait("call.bridged", a.leg, count=2)
+    c.rtp.play(tone(800, 0.3))
+    a.rtp.wait_for_tone(800)
+    hang_up(app, a)
+    app.wait("call.hangup", c.leg)
+    c.phone.finish()
+    assert len({one.initiated["call_session_id"] for one in (a, b, c)}) == 3
+    assert app.told(a.leg)[2:] == [
+        "call.bridged",
+        "call.speak.started",
+        "call.speak.ended",
+        "call.bridged",
+        "call.hangup",
+    ]
+
+
 def test_a_call_is_refused_by_command_and_given_up_by_its_caller(app, calls_in):
     for cause, status, said in [("USER_BUSY", "486", "user_busy"), ("CALL_REJECTED", "603", "call_rejected")]:
         a = calls_in(answered=False, scenario=caller(NUMBER, reject=status))
@@ -710,6 +737,7 @@ def test_recordings_are_listed_by_page_and_filter_and_deleted(app, calls_in):
     assert {one.from_ for one in page.data} == {CALLER} and {one.to for one in page.data} == {NUMBER}
     assert len(recordings.list(filter=of_call | {"from": CALLER, "to": NUMBER}).data) == 3
     assert recordings.list(filter=of_call | {"to": "+19"}).data == []
+    assert recordings.list(filter=of_call | {"end_time": {"lte": saved[1]["recording_ended_at"]}}).meta.total_results == 2
     first = saved[0]["recording_id"]
     assert recordings.delete(first).data.id == first
     assert refused(recordings.retrieve, first)[1]["code"] == "10005"

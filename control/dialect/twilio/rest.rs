@@ -351,7 +351,10 @@ impl Exchange<'_> {
         self.leg(login, id).await?;
         let spec = request::stream(&self.parameters)?;
         let name = spec.name.clone();
-        let accepted = self.request(id, Command::StartStream(spec)).await.map_err(|refused| self.refused(refused))?;
+        let accepted = self
+            .request(id, Command::StartStream { spec, alone: false })
+            .await
+            .map_err(|refused| self.refused(refused))?;
         let stream = accepted.stream.ok_or_else(ApiError::internal)?;
         let account_sid = &login.credentials.account_sid;
         Ok(ok(recording::stream(account_sid, id, stream, name.as_deref(), "in-progress", Timestamp::now())))

@@ -191,8 +191,8 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
         Action::StreamingStart => {
             parameters.refuse(&["enable_dialogflow", "dialogflow_config"])?;
-            let stream = media::stream(parameters)?.ok_or_else(|| ApiError::missing("stream_url"))?;
-            commands.push(Command::StartStream(stream));
+            let spec = media::stream(parameters)?.ok_or_else(|| ApiError::missing("stream_url"))?;
+            commands.push(Command::StartStream { spec, alone: true });
         }
         Action::StreamingStop => commands.push(Command::StopStream(parameters.uuid("stream_id")?.map(StreamId))),
         Action::ClientStateUpdate => {

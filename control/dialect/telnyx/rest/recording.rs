@@ -226,18 +226,33 @@ impl Query {
                 },
                 "filter[from]" => filter.from = Some(value.into_owned()),
                 "filter[to]" => filter.to = Some(value.into_owned()),
-                "filter[created_at][gte]" => filter.started.from = Some(moment(name, &value)?),
-                "filter[created_at][gt]" => filter.started.from = Some(just_after(moment(name, &value)?)),
-                "filter[created_at][lt]" => filter.started.until = Some(moment(name, &value)?),
-                "filter[created_at][lte]" => filter.started.until = Some(just_after(moment(name, &value)?)),
                 // No conference is recorded here.
                 "filter[conference_id]" => possible = false,
-                name if name.starts_with("filter[") => return Err(ApiError::not_permitted(name).in_query(name)),
+                name if name.starts_with("filter[") => by_time(&mut filter, name, &value)?,
                 _ => {}
             }
         }
         Ok(Self { filter: possible.then_some(filter), page, size })
     }
+}
+
+/// A filter by time. A recording is created when it starts.
+fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), ApiError> {
+    let unknown = || ApiError::not_permitted(name).in_query(name);
+    let (field, bound) = name.strip_prefix("filter[").and_then(|rest| rest.split_once(']')).ok_or_else(unknown)?;
+    let range = match field {
+        "created_at" | "start_time" => &mut filter.started,
+        "end_time" => &mut filter.ended,
+        _ => return Err(unknown()),
+    };
+    match bound {
+        "[gte]" => range.from = Some(moment(name, value)?),
+        "[gt]" => range.from = Some(just_after(moment(name, value)?)),
+        "[lt]" => range.until = Some(moment(name, value)?),
+        "[lte]" => range.until = Some(just_after(moment(name, value)?)),
+        _ => return Err(unknown()),
+    }
+    Ok(())
 }
 
 fn number(name: &str, value: &str, most: usize) -> Result<usize, ApiError> {
@@ -328,6 +343,10 @@ mod tests {
         assert_eq!((query.page, query.size, filter.leg), (2, 250, Some(LEG)));
         assert_eq!(filter.started.from, Some("2026-11-21T00:00:00Z".parse().unwrap()));
         assert_eq!(filter.started.until, Some("2026-11-21T03:00:00.000001Z".parse().unwrap()));
+        let times = Query::parse("filter[end_time][gte]=2026-11-21&filter[start_time][lt]=2026-11-22").unwrap();
+        let RecordingFilter { started, ended, .. } = times.filter.unwrap();
+        assert_eq!(ended.from, Some("2026-11-21T00:00:00Z".parse().unwrap()));
+        assert_eq!(started.until, Some("2026-11-22T00:00:00Z".parse().unwrap()));
         assert_eq!(Query::parse("filter[call_leg_id]=nothing").unwrap().filter, None);
         for (query, code) in [
             ("page[size]=251", 10033),
@@ -335,6 +354,7 @@ mod tests {
             ("page[number]=x", 10033),
             ("filter[created_at][gte]=x", 10026),
             ("filter[connection_id]=1", 10038),
+            ("filter[end_time][eq]=2026-11-21", 10038),
         ] {
             assert_eq!(Query::parse(query).unwrap_err().code, code, "{query}");
         }

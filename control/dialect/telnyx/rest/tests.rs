@@ -334,7 +334,7 @@ fn recordings_and_streams_are_started_as_asked() {
     );
     assert_eq!((spec.max_length, spec.silence_timeout), (Some(Duration::from_secs(60)), Some(Duration::from_secs(5))));
     let body = json!({"stream_url": "ws://127.0.0.1/", "custom_parameters": [{"name": "bot", "value": "7"}]});
-    let Command::StartStream(spec) = command("streaming_start", body) else { panic!() };
+    let Command::StartStream { spec, alone: true } = command("streaming_start", body) else { panic!() };
     assert_eq!(spec.parameters, [("bot".to_owned(), "7".to_owned())]);
 }
 
