@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::call::{Call, NewLeg};
-use tandem_call::command::{Command, Request};
-use tandem_call::event::PlaybackEnd;
+use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::id::{CallId, LegId, OpId, StreamId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Quality, Status};
 use tandem_call::output::{LegEvent, LegGone};
@@ -22,7 +22,7 @@ use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_media as media;
 use tandem_sip as sip;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -30,14 +30,14 @@ use crate::audio::AudioError;
 use crate::clock;
 use crate::event_log::{EventLog, Line};
 use crate::http::CookieJar;
-use crate::inbox::{Inbox, Message};
+use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
 use crate::records;
 use crate::registry::Calls;
 use crate::services::Services;
 use crate::store::writer::Write;
 use crate::stream::Ready;
-use crate::webhook::Delivery;
+use crate::webhook::Submitted;
 
 /// How long an ended call waits for the last words on its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub enum Beginning {
 }
 
 /// Starts the task of a call.
-pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, receiver: mpsc::Receiver<Message>, beginning: Beginning) {
+pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
     let span = tracing::info_span!("call", call = %id);
     let task = CallTask {
         call: Call::new(id, rand::random(), clock::now()),
@@ -82,10 +82,13 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, receiver: mpsc::Receiver<Me
         ended: HashMap::new(),
         sequences: HashMap::new(),
         log: EventLog::default(),
-        jar: Arc::new(Mutex::new(CookieJar::new())),
+        jar: CookieJar::new(),
         notices: None,
+        answers: Vec::new(),
+        refused: Vec::new(),
+        expected: None,
     };
-    tokio::spawn(task.run(receiver, beginning).instrument(span));
+    tokio::spawn(task.run(messages, beginning).instrument(span));
 }
 
 struct CallTask {
@@ -101,9 +104,15 @@ struct CallTask {
     /// Numbered notices sent, by leg.
     sequences: HashMap<LegId, u32>,
     log: EventLog,
-    jar: Arc<Mutex<CookieJar>>,
-    /// Writes this call's notices down, in order, beside it.
-    notices: Option<(mpsc::Sender<Delivery>, JoinHandle<()>)>,
+    jar: CookieJar,
+    /// Has this call's notices sent, in order, beside it.
+    notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
+    /// To those who asked something, once what came of it has been done.
+    answers: Vec<(oneshot::Sender<Result<Accepted, Refused>>, Result<Accepted, Refused>)>,
+    /// New legs that the call would not take, and why.
+    refused: Vec<(LegInfo, String)>,
+    /// Another call's legs may come: until this says otherwise, the call does not end.
+    expected: Option<oneshot::Receiver<()>>,
 }
 
 /// The last words awaited of a leg that the call is done with.
@@ -119,16 +128,16 @@ enum Turn {
     On,
     Over,
     /// To the call behind this inbox, which is given the estate.
-    Surrender(Inbox, oneshot::Sender<Box<Estate>>),
+    Surrender(Inbox, oneshot::Sender<()>),
 }
 
 impl CallTask {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Message>, beginning: Beginning) {
+    async fn run(mut self, mut messages: Messages, beginning: Beginning) {
         self.begin(beginning);
         self.perform().await;
         let mut farewell = None;
         loop {
-            if self.call.is_finished() {
+            if self.call.is_finished() && self.expected.is_none() {
                 if self.ended.is_empty() {
                     break;
                 }
@@ -141,7 +150,7 @@ impl CallTask {
                 (None, farewell) => farewell,
             };
             let turn = tokio::select! {
-                message = receiver.recv() => match message {
+                message = messages.next() => match message {
                     Some(message) => self.take(message),
                     None => Turn::Over,
                 },
@@ -149,23 +158,28 @@ impl CallTask {
                     self.call.handle_timeout(clock::now());
                     if farewell.is_some_and(|at| at <= tokio::time::Instant::now()) { Turn::Over } else { Turn::On }
                 }
+                () = settled(&mut self.expected), if self.expected.is_some() => Turn::On,
             };
             self.perform().await;
             match turn {
                 Turn::On => {}
                 Turn::Over => break,
-                Turn::Surrender(heir, reply) => {
+                Turn::Surrender(heir, done) => {
                     // The heir's notices come after ours.
                     self.finish_notices().await;
-                    if self.surrender(reply) {
+                    match self.surrender(&heir, done) {
                         // The inbox stays open for as long as anyone else has its address.
-                        drop(self);
-                        while let Some(message) = receiver.recv().await {
-                            heir.send(message).await;
-                        }
-                        return;
+                        Ok(()) => return forward(messages, &heir).await,
+                        Err(still_here) => self = *still_here,
                     }
                 }
+            }
+        }
+        messages.close();
+        while let Some(message) = messages.ready() {
+            // What was asked for too late is refused; what is heard of too late changes nothing.
+            if let Message::NewLeg(leg) = message {
+                self.refuse_leg(leg.info, "the call is over").await;
             }
         }
         self.finish_notices().await;
@@ -219,20 +233,26 @@ impl CallTask {
     }
 
     fn add_leg(&mut self, new: NewLeg) {
-        let now = clock::now();
-        let mut info = new.info.clone();
-        if let Err(refused) = self.call.handle_new_leg(now, new) {
-            self.calls.forget(info.id.0);
-            self.log.push(now.time, Some(info.id), "call", format!("no further leg: {refused:?}"));
-            info.status = Status::Failed;
-            info.end = Some(LegEnd { at: now.time, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None });
-            self.record(&info, now.time);
+        let info = new.info.clone();
+        if let Err(refused) = self.call.handle_new_leg(clock::now(), new) {
+            self.refused.push((info, format!("{refused:?}")));
         }
     }
 
-    /// Writes a leg down beside its events: how it is now.
+    /// A leg that was promised and cannot be: its end is told like any other's.
+    async fn refuse_leg(&mut self, mut info: LegInfo, why: &str) {
+        let now = clock::now();
+        self.log.push(now.time, Some(info.id), "call", format!("no further leg: {why}"));
+        info.status = Status::Failed;
+        info.end = Some(LegEnd { at: now.time, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None });
+        let leg = info.id;
+        self.tell(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended }).await;
+        self.release(leg);
+    }
+
+    /// Writes down how a leg is now, beside its events.
     fn record(&self, info: &LegInfo, at: jiff::Timestamp) {
-        self.services.store.writer().try_submit(Write::Call(Box::new(records::call_row(info, at))));
+        self.services.store.writer().try_submit(Write::CallDetails(Box::new(records::call_details(info, at))));
     }
 
     fn open(&self, leg: LegId) -> Result<media::Session, u16> {
@@ -269,28 +289,22 @@ impl CallTask {
                 if let (true, Some(info)) = (says_state, self.call.leg(leg)) {
                     self.record(info, now.time);
                 }
-                // Who asked may have gone; the request is done all the same.
-                let _ = reply.send(answer);
+                self.answers.push((reply, answer));
             }
             Message::NewLeg(new) => self.add_leg(*new),
-            Message::Room(reply) => {
-                let _ = reply.send(self.call.room());
+            Message::Expect { room, settled } => {
+                self.expected = Some(settled);
+                // Who asked may have given up.
+                let _ = room.send(self.call.room());
             }
-            Message::Surrender { room, .. } if room < self.call.legs().count() => {}
-            Message::Surrender { heir, reply, .. } => return Turn::Surrender(heir, reply),
-            Message::Absorb(estate) => {
-                for leg in estate.call.legs() {
-                    self.calls.register(leg.id.0, self.inbox.clone());
+            Message::Surrender { heir, room, done } => {
+                if room >= self.call.legs().count() && !heir.same(&self.inbox) {
+                    return Turn::Surrender(heir, done);
                 }
-                for session in &estate.sessions {
-                    self.calls.register(session.0, self.inbox.clone());
-                }
-                self.sessions.extend(estate.sessions);
-                self.call.absorb(now, estate.call);
-                self.legs.extend(estate.legs);
-                self.ended.extend(estate.ended);
-                self.sequences.extend(estate.sequences);
-                self.log.append(estate.log);
+            }
+            Message::Absorb { estate, done } => {
+                self.absorb(*estate);
+                let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
             Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, &kind, text),
@@ -309,8 +323,8 @@ impl CallTask {
         Turn::On
     }
 
-    /// Gives everything away. `false` if nobody is there to take it: then this call goes on.
-    fn surrender(&mut self, reply: oneshot::Sender<Box<Estate>>) -> bool {
+    /// Gives everything away. If the heir is no more, this call goes on as it was.
+    fn surrender(mut self, heir: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
         let estate = Estate {
@@ -321,14 +335,29 @@ impl CallTask {
             sequences: std::mem::take(&mut self.sequences),
             log: std::mem::take(&mut self.log),
         };
-        let Err(estate) = reply.send(Box::new(estate)) else { return true };
-        self.call = estate.call;
-        self.sessions = estate.sessions;
-        self.legs = estate.legs;
-        self.ended = estate.ended;
-        self.sequences = estate.sequences;
-        self.log = estate.log;
-        false
+        match heir.post(Message::Absorb { estate: Box::new(estate), done }) {
+            Err(Message::Absorb { estate, .. }) => {
+                let Estate { call, sessions, legs, ended, sequences, log } = *estate;
+                (self.call, self.sessions, self.legs) = (call, sessions, legs);
+                (self.ended, self.sequences, self.log) = (ended, sequences, log);
+                Err(Box::new(self))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn absorb(&mut self, estate: Estate) {
+        let Estate { call, sessions, legs, ended, sequences, log } = estate;
+        let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0));
+        for id in ids.chain(sessions.iter().map(|session| session.0)) {
+            self.calls.register(id, self.inbox.clone());
+        }
+        self.call.absorb(clock::now(), call);
+        self.sessions.extend(sessions);
+        self.legs.extend(legs);
+        self.ended.extend(ended);
+        self.sequences.extend(sequences);
+        self.log.append(log);
     }
 
     fn take_sip(&mut self, leg: LegId, event: sip::Event) {
@@ -391,7 +420,10 @@ impl CallTask {
         self.log.push(now.time, Some(leg), "media", text);
         self.services.counters.add_media(stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
-            // Closed while it lives: the engine gave it up.
+            // Closed while it lives: the engine gave it up, and without audio there is no call.
+            if let Some(io) = self.legs.get_mut(&leg) {
+                io.lose_media();
+            }
             return self.call.handle_leg(now, leg, LegEvent::Ended { reason: LegGone::Failed, sip_status: None });
         };
         farewell.media = true;
@@ -449,6 +481,23 @@ impl CallTask {
         }
         self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
+}
+
+/// What still comes to a call that was given away.
+async fn forward(mut messages: Messages, heir: &Inbox) {
+    while let Some(message) = messages.next().await {
+        // The heir may be over by now, and so is what it inherited.
+        let _ = heir.post(message);
+    }
+}
+
+/// Returns once nothing is expected any more.
+async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(settled) = expected {
+        // Said or dropped is the same.
+        let _ = settled.await;
+    }
+    *expected = None;
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -7,14 +7,13 @@ use bytes::Bytes;
 use tandem_call::Method;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
-use tokio::sync::Mutex;
 use url::Url;
 
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::dialect::{Context, Dialect, SealInput};
-use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts};
+use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
 /// Largest document.
 const MAX_DOCUMENT: usize = 64 * 1024;
@@ -38,7 +37,7 @@ pub async fn fetch(
     account: &Account,
     fetch: &Fetch,
     context: &Context,
-    jar: &Mutex<CookieJar>,
+    jar: &CookieJar,
     id: u128,
 ) -> Exchange {
     let notice = dialect.fetch(account, fetch, context);
@@ -66,10 +65,8 @@ pub async fn fetch(
         let sealed = seal(&request.url, method, &body);
         request.headers = sealed.headers;
     };
-    let mut jar = jar.lock().await;
-    let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(&mut jar), Some(&mut reseal)).await;
-    drop(jar);
-    let url = &notice.target.url;
+    let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
+    let url = without_credentials(&notice.target.url);
     match outcome {
         Ok(response) => {
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
@@ -81,7 +78,7 @@ pub async fn fetch(
 
 fn read(dialect: &Arc<dyn Dialect>, response: &Response) -> Result<Program, FetchFailure> {
     if !(200..300).contains(&response.status) {
-        let detail = format!("{} answered {}", response.final_url, response.status);
+        let detail = format!("{} answered {}", without_credentials(&response.final_url), response.status);
         return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
     let base = Url::parse(&response.final_url).ok();

@@ -12,6 +12,8 @@ use crate::store::{Store, StoreError};
 
 /// Lines kept of one live call; later ones are counted only.
 const MOST_LINES: usize = 2_000;
+/// Characters kept of a line.
+const LONGEST_LINE: usize = 512;
 
 /// One line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -35,8 +37,11 @@ pub struct EventLog {
 
 impl EventLog {
     /// Adds a line.
-    pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: &str, text: String) {
+    pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: &str, mut text: String) {
         if self.lines.len() < MOST_LINES {
+            if let Some((end, _)) = text.char_indices().nth(LONGEST_LINE) {
+                text.truncate(end);
+            }
             self.lines.push(Line { at, leg, kind: kind.to_owned(), text });
         } else {
             self.left_out += 1;
@@ -52,7 +57,8 @@ impl EventLog {
     pub fn append(&mut self, mut other: Self) {
         self.lines.append(&mut other.lines);
         self.lines.sort_by_key(|line| line.at);
-        self.left_out += other.left_out;
+        self.left_out += other.left_out + self.lines.len().saturating_sub(MOST_LINES);
+        self.lines.truncate(MOST_LINES);
     }
 
     /// Writes the log of an ended call, under each of its sessions.

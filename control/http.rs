@@ -174,7 +174,7 @@ impl Client {
         &self,
         mut request: Request,
         rules: RedirectRules,
-        mut jar: Option<&mut CookieJar>,
+        jar: Option<&CookieJar>,
         mut reseal: Option<Reseal<'_>>,
     ) -> Result<Response, FetchError> {
         let began = Instant::now();
@@ -184,11 +184,11 @@ impl Client {
             let mut hop = request.clone();
             hop.timeouts.total = total.saturating_sub(began.elapsed());
             let url = parse(&hop.url)?;
-            if let Some(cookie) = jar.as_ref().and_then(|jar| jar.header(&url)) {
+            if let Some(cookie) = jar.and_then(|jar| jar.header(&url)) {
                 hop.headers.push(("Cookie".into(), cookie));
             }
             let mut response = self.send(&hop).await?;
-            if let Some(jar) = &mut jar {
+            if let Some(jar) = jar {
                 jar.store(&url, &response.headers);
             }
             let Some(target) = redirect_target(&url, &response)? else {

@@ -1,6 +1,7 @@
 //! The way to a call, and all that may come by it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
@@ -19,12 +20,32 @@ use crate::clock;
 use crate::event_log::Line;
 use crate::stream::Ready;
 
-/// Messages that may wait for one call.
-const INBOX: usize = 1024;
+/// Messages that wait for one call before those that it can do without are turned away: requests of applications, INFO,
+/// ringing, lines for the log; media events wait in the engine. What it cannot do without is let in beyond that, and is
+/// bounded by what the call itself has asked for and by its legs.
+const FULL: usize = 1024;
 
-/// The way to a call. Cheap to clone.
+/// The way to a call. Cheap to clone. Nothing here waits, and what came first is taken first.
 #[derive(Clone)]
-pub struct Inbox(mpsc::Sender<Message>);
+pub struct Inbox {
+    sender: mpsc::UnboundedSender<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The call's own end of its inbox.
+pub struct Messages {
+    receiver: mpsc::UnboundedReceiver<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// It was not taken: the call is over, or has too much to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotTaken {
+    /// The call is over.
+    Over,
+    /// It has too much to do.
+    Full,
+}
 
 /// Something for a call.
 pub enum Message {
@@ -83,20 +104,29 @@ pub enum Message {
     },
     /// An application wants another leg in this call.
     NewLeg(Box<NewLeg>),
-    /// How many more legs this call can take.
-    Room(oneshot::Sender<usize>),
-    /// Give this call's legs to the one that asks; what comes afterwards goes to `heir`. Without an answer if there are
-    /// too many.
+    /// Another call's legs may come: how many can be taken?
+    Expect {
+        /// Where the answer goes.
+        room: oneshot::Sender<usize>,
+        /// Until this is dropped the call does not end.
+        settled: oneshot::Receiver<()>,
+    },
+    /// Give this call's legs to another one; what comes afterwards goes there too.
     Surrender {
         /// The inbox of the call that takes over.
         heir: Inbox,
-        /// The most legs it can take.
+        /// The most legs it can take; a call with more keeps them.
         room: usize,
-        /// Where the legs go.
-        reply: oneshot::Sender<Box<Estate>>,
+        /// Told when it is done, dropped when it is not.
+        done: oneshot::Sender<()>,
     },
     /// Take these legs over.
-    Absorb(Box<Estate>),
+    Absorb {
+        /// All of it.
+        estate: Box<Estate>,
+        /// Told when they can be found here.
+        done: oneshot::Sender<()>,
+    },
     /// Found out by a leg's own hands.
     Own(LegId, LegEvent),
     /// A line for the log.
@@ -109,55 +139,80 @@ pub enum Message {
 
 impl Inbox {
     /// A new inbox.
-    pub fn new() -> (Self, mpsc::Receiver<Message>) {
-        let (sender, receiver) = mpsc::channel(INBOX);
-        (Self(sender), receiver)
+    pub fn new() -> (Self, Messages) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        (Self { sender, waiting: Arc::clone(&waiting) }, Messages { receiver, waiting })
     }
 
-    /// Waits for room. A call that is over takes nothing; that is no error.
-    pub async fn send(&self, message: Message) {
-        let _ = self.0.send(message).await;
+    /// Puts in what the call cannot do without. A call that is over takes nothing: the message comes back.
+    pub fn post(&self, message: Message) -> Result<(), Message> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.sender.send(message).map_err(|refused| refused.0)
     }
 
-    /// Does not wait: what does not fit is sent by a task that does.
-    pub fn post(&self, message: Message) {
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.0.try_send(message) {
-            let inbox = self.clone();
-            tokio::spawn(async move { inbox.send(message).await });
+    /// Puts in what may be turned away.
+    pub fn offer(&self, message: Message) -> Result<(), NotTaken> {
+        if self.waiting.load(Ordering::Relaxed) >= FULL {
+            return Err(NotTaken::Full);
         }
+        self.post(message).map_err(|_| NotTaken::Over)
     }
 
-    /// Does not wait: what does not fit is dropped. For what only the log wants to know.
-    pub fn offer(&self, message: Message) {
-        let _ = self.0.try_send(message);
+    /// Puts a line in the log, if there is room.
+    pub fn log(&self, line: Line) {
+        let _ = self.offer(Message::Note(line));
     }
 
-    /// A line for the call's log; dropped when there is no room.
+    /// A line about a leg's media, if there is room.
     pub fn note(&self, leg: LegId, text: String) {
         self.log(Line { at: clock::now().time, leg: Some(leg), kind: "media".to_owned(), text });
     }
 
-    /// Puts a line in the log; dropped when there is no room.
-    pub fn log(&self, line: Line) {
-        self.offer(Message::Note(line));
+    /// What SIP says, in order.
+    pub fn sip(&self, leg: LegId, event: sip::Event) {
+        let spare =
+            matches!(event, sip::Event::Trace { .. } | sip::Event::Info { .. } | sip::Event::Provisional { .. });
+        let message = Message::Sip(leg, event);
+        if spare {
+            let _ = self.offer(message);
+        } else {
+            let _ = self.post(message);
+        }
     }
 
     /// Whether both lead to the same call.
     pub fn same(&self, other: &Self) -> bool {
-        self.0.same_channel(&other.0)
+        self.sender.same_channel(&other.sender)
     }
 
     /// Where the engine's events go.
     pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
-        Arc::new(move |key, event| match inbox.0.try_send(Message::Media(LegId(key.0), event)) {
-            Err(mpsc::error::TrySendError::Full(_)) => Err(media::Full),
+        Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), event)) {
+            Err(NotTaken::Full) => Err(media::Full),
             _ => Ok(()),
         })
     }
+}
 
-    /// Something a leg's hands found out while obeying.
-    pub(crate) fn post_event(&self, leg: LegId, event: LegEvent) {
-        self.post(Message::Own(leg, event));
+impl Messages {
+    /// The next one; `None` when nobody has the address any more.
+    pub async fn next(&mut self) -> Option<Message> {
+        let message = self.receiver.recv().await?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// The next one that is there already.
+    pub fn ready(&mut self) -> Option<Message> {
+        let message = self.receiver.try_recv().ok()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// Takes nothing more; what is there stays.
+    pub fn close(&mut self) {
+        self.receiver.close();
     }
 }

@@ -23,7 +23,7 @@ pub struct LegIo {
     session: Option<media::Session>,
     /// Our answer to the INVITE's offer, made once.
     answer: Option<Bytes>,
-    /// The INVITE had no offer: our 200 carries it, the ACK the answer.
+    /// The INVITE, or the last re-INVITE, had no offer: our 200 carries it, the ACK the answer.
     late_offer: bool,
     /// The peer's answer is in.
     negotiated: bool,
@@ -180,6 +180,12 @@ impl LegIo {
         self.gone
     }
 
+    /// The engine has closed its session: it cannot go on.
+    pub fn lose_media(&mut self) {
+        self.session = None;
+        self.hangup();
+    }
+
     /// Frees what the leg holds. Whether the engine will say a last word.
     pub fn release(&mut self) -> bool {
         for (_, render) in self.renders.drain() {
@@ -210,7 +216,6 @@ impl LegIo {
                 };
                 if !accepted {
                     self.hangup();
-                    self.gone = true;
                     return Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488) });
                 }
                 self.negotiated = true;
@@ -218,16 +223,28 @@ impl LegIo {
                 Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
             }
             sip::Event::Acknowledged { sdp, .. } => {
-                if let (true, Some(sdp), Some(session)) = (self.late_offer, sdp, &mut self.session) {
-                    self.negotiated = session.accept(&sdp).is_ok();
+                if !std::mem::take(&mut self.late_offer) {
+                    return None;
                 }
-                None
+                let accepted = match (sdp, &mut self.session) {
+                    (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
+                    _ => false,
+                };
+                self.negotiated |= accepted;
+                if self.negotiated {
+                    return None;
+                }
+                self.hangup();
+                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488) })
             }
             sip::Event::Offered { sdp, .. } => {
                 let session = self.session.as_mut()?;
                 let answer = match sdp {
                     Some(offer) => session.answer(&offer).map_err(|error| sdp_status(&error)),
-                    None => Ok(session.offer()),
+                    None => {
+                        self.late_offer = true;
+                        Ok(session.offer())
+                    }
                 };
                 match answer {
                     Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
@@ -261,9 +278,7 @@ impl LegIo {
     }
 
     fn send(&self, command: sip::Command) {
-        if let Err(error) = self.sip.send(command) {
-            tracing::warn!(leg = %LegId(self.key.0), ?error, "SIP takes no command");
-        }
+        self.sip.post(command);
     }
 }
 

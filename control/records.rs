@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingStatus, Track};
 
-use crate::store::calls::CallRow;
+use crate::store::calls::{CallDetails, CallRow};
 use crate::store::recordings::RecordingRow;
 
 /// The row of a leg.
@@ -27,6 +27,11 @@ pub fn call_row(leg: &LegInfo, now: Timestamp) -> CallRow {
         cause: leg.end.as_ref().map(|end| format!("{:?}", end.cause)),
         details: serde_json::to_string(leg).unwrap_or_default(),
     }
+}
+
+/// What [`call_row`] says beyond its columns.
+pub fn call_details(leg: &LegInfo, now: Timestamp) -> CallDetails {
+    CallDetails { id: leg.id.0, details: serde_json::to_string(leg).unwrap_or_default(), updated_at: now }
 }
 
 /// The leg of a row. `None` if the row was written by a version that knew it otherwise.

@@ -75,8 +75,8 @@ async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Time
     let text = "ended by a crash of the server".to_owned();
     event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".to_owned(), text });
     let event = CallEvent { at: clock::now().time, leg: Arc::new(leg), kind: EventKind::Ended };
-    store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await?;
-    deliver(services, &event).await
+    deliver(services, &event).await?;
+    store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await
 }
 
 async fn finish_recording(
@@ -100,9 +100,10 @@ async fn finish_recording(
         Err(error) => recording.status = RecordingStatus::Failed(error.to_string()),
     }
     warn_if_lost(recording.id, &recording.status);
-    store::recordings::upsert(&services.store, records::recording_row(&recording, leg, &path)).await?;
+    let row = records::recording_row(&recording, leg, &path);
     let event = CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind: EventKind::Recording(recording) };
-    deliver(services, &event).await
+    deliver(services, &event).await?;
+    store::recordings::upsert(&services.store, row).await
 }
 
 fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {

@@ -9,12 +9,12 @@ use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_sip as sip;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Line};
-use crate::inbox::{Inbox, Message};
+use crate::inbox::{Inbox, Message, NotTaken};
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_leg};
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
@@ -32,6 +32,8 @@ struct Registry {
     draining: AtomicBool,
     /// Told when the last one is forgotten.
     idle: Notify,
+    /// Held while two calls become one.
+    uniting: Mutex<()>,
 }
 
 impl Calls {
@@ -42,6 +44,7 @@ impl Calls {
             inboxes: RwLock::default(),
             draining: AtomicBool::new(false),
             idle: Notify::new(),
+            uniting: Mutex::new(()),
         };
         Self(Arc::new(registry))
     }
@@ -57,10 +60,8 @@ impl Calls {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
             event => {
                 let leg = LegId(event.leg().0);
-                let Some(inbox) = self.inbox(leg.0) else { return };
-                match event {
-                    sip::Event::Trace { .. } => inbox.offer(Message::Sip(leg, event)),
-                    event => inbox.post(Message::Sip(leg, event)),
+                if let Some(inbox) = self.inbox(leg.0) {
+                    inbox.sip(leg, event);
                 }
             }
         }
@@ -117,7 +118,15 @@ impl Calls {
         match linked {
             Some((inbox, _)) => {
                 self.register(info.id.0, inbox.clone());
-                inbox.send(Message::NewLeg(Box::new(leg))).await;
+                if let Err(not_taken) = inbox.offer(Message::NewLeg(Box::new(leg))) {
+                    // Nobody has been told of it yet.
+                    self.forget(info.id.0);
+                    store::calls::delete(&services.store, &info.account, info.id.0).await.map_err(StoreFailed::from)?;
+                    return Err(match not_taken {
+                        NotTaken::Over => CreateError::NoSuchLeg,
+                        NotTaken::Full => CreateError::Full,
+                    });
+                }
             }
             None => {
                 let (inbox, receiver) = Inbox::new();
@@ -135,31 +144,38 @@ impl Calls {
         Some(CallId(row.session))
     }
 
-    /// Asks something of a live leg.
+    /// Asks something of a live leg. It is done even if nobody waits for the answer any more.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
-        let inbox = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         if let Command::Bridge { with, .. } = &request.command {
-            self.unite(&inbox, *with).await?;
+            let (calls, with) = (self.clone(), *with);
+            let united = tokio::spawn(async move { calls.unite(leg, with).await });
+            united.await.unwrap_or(Err(Refused::CannotBridge))?;
         }
+        let inbox = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         let (reply, answer) = oneshot::channel();
-        inbox.send(Message::Request { leg, request: Box::new(request), reply }).await;
-        answer.await.unwrap_or(Err(Refused::Ended))
+        match inbox.offer(Message::Request { leg, request: Box::new(request), reply }) {
+            Ok(()) => answer.await.unwrap_or(Err(Refused::Ended)),
+            Err(NotTaken::Over) => Err(Refused::Ended),
+            Err(NotTaken::Full) => Err(Refused::TooMany),
+        }
     }
 
-    /// Brings the call of another leg into the call behind `inbox`. Neither call waits for the other: this task does.
-    async fn unite(&self, inbox: &Inbox, with: LegId) -> Result<(), Refused> {
+    /// Brings two legs into one call. Neither call waits for the other, this does; one at a time, for the calls that are
+    /// found at its beginning must still be those of the legs at its end.
+    async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
+        let _one_at_a_time = self.0.uniting.lock().await;
+        let heir = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         let other = self.inbox(with.0).ok_or(Refused::CannotBridge)?;
-        if other.same(inbox) {
+        if other.same(&heir) {
             return Ok(());
         }
         let (reply, room) = oneshot::channel();
-        inbox.send(Message::Room(reply)).await;
+        let (_unsettled, settled) = oneshot::channel();
+        heir.post(Message::Expect { room: reply, settled }).map_err(|_| Refused::Ended)?;
         let room = room.await.map_err(|_| Refused::Ended)?;
-        let (reply, estate) = oneshot::channel();
-        other.send(Message::Surrender { heir: inbox.clone(), room, reply }).await;
-        let estate = estate.await.map_err(|_| Refused::CannotBridge)?;
-        inbox.send(Message::Absorb(estate)).await;
-        Ok(())
+        let (done, united) = oneshot::channel();
+        other.post(Message::Surrender { heir, room, done }).map_err(|_| Refused::CannotBridge)?;
+        united.await.map_err(|_| Refused::CannotBridge)
     }
 
     /// A leg of this account, live or ended.
@@ -195,8 +211,9 @@ impl Calls {
         let mut lines = Vec::new();
         if let Some(inbox) = self.inbox(session.0) {
             let (reply, answer) = oneshot::channel();
-            inbox.send(Message::Log(reply)).await;
-            lines = answer.await.unwrap_or_default();
+            if inbox.offer(Message::Log(reply)).is_ok() {
+                lines = answer.await.unwrap_or_default();
+            }
         }
         let store = &self.services().store;
         store.flush().await?;
@@ -243,7 +260,8 @@ impl Calls {
     pub fn hangup_all(&self) {
         let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
         for inbox in inboxes {
-            inbox.post(Message::HangupAll);
+            // One that is over needs no hang-up.
+            let _ = inbox.post(Message::HangupAll);
         }
     }
 

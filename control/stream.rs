@@ -92,7 +92,8 @@ impl StreamHandle {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
-            inbox.send(CallMessage::Stream { leg, id, status }).await;
+            // Its call may be over.
+            let _ = inbox.post(CallMessage::Stream { leg, id, status });
         });
         handle
     }
@@ -148,7 +149,8 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
         None => (None, None),
     };
     send(&mut socket, wire.start()).await?;
-    inbox.send(CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) }).await;
+    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
+    inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
 
     let mut text = String::with_capacity(512);
     let mut ping = tokio::time::interval(PING);

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 
 use crate::http::Client;
 use crate::store::deliveries::{self, DeliveryRow, DeliveryState};
+use crate::store::writer::Begun;
 use crate::store::{Store, StoreError};
 
 pub use delivery::{
@@ -65,6 +66,12 @@ pub struct DeliveryCounts {
     pub retried: u64,
     /// Queues with work now.
     pub queues: usize,
+}
+
+/// A delivery on its way into the database.
+pub struct Submitted {
+    begun: Begun,
+    queue: String,
 }
 
 /// Owns the tasks; they hold only [`Shared`].
@@ -143,6 +150,20 @@ impl Deliveries {
     /// Puts the delivery at the end of its queue and returns once it is stored; it will then be sent, now or after a
     /// restart. Enqueues awaited one after the other keep that order. An id that was used before is refused.
     pub async fn enqueue(&self, delivery: Delivery) -> Result<(), StoreError> {
+        let submitted = self.submit(delivery).await?;
+        self.stored(submitted).await
+    }
+
+    /// Waits until a submitted delivery is stored, and has it sent.
+    pub async fn stored(&self, submitted: Submitted) -> Result<(), StoreError> {
+        submitted.begun.committed().await?;
+        self.owner.wake(submitted.queue, None);
+        Ok(())
+    }
+
+    /// Puts the delivery at the end of its queue, to be stored before anything that is written later. It is sent once
+    /// somebody has waited for it with [`Deliveries::stored`].
+    pub async fn submit(&self, delivery: Delivery) -> Result<Submitted, StoreError> {
         if delivery.queue.is_empty() {
             return Err(StoreError::NotWritten("a delivery needs a queue".into()));
         }
@@ -165,9 +186,8 @@ impl Deliveries {
             last_status: None,
             last_error: None,
         };
-        deliveries::insert(&self.owner.shared.store, row).await?;
-        self.owner.wake(queue, None);
-        Ok(())
+        let begun = deliveries::insert(&self.owner.shared.store, row).await?;
+        Ok(Submitted { begun, queue })
     }
 
     /// For shutdown, when no more is enqueued: sends what can be sent within `limit`, without waiting for retries that are

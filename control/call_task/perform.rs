@@ -30,11 +30,18 @@ impl CallTask {
                 Output::Event(event) => self.tell(*event).await,
             }
         }
+        for (info, why) in std::mem::take(&mut self.refused) {
+            self.refuse_leg(info, &why).await;
+        }
+        for (reply, answer) in self.answers.drain(..) {
+            // Who asked may have gone; what was asked is done all the same.
+            let _ = reply.send(answer);
+        }
     }
 
     fn command(&mut self, leg: LegId, command: LegCommand) {
         let inbox = self.inbox.clone();
-        let fail = |event: LegEvent| inbox.post_event(leg, event);
+        let fail = |event: LegEvent| drop(inbox.post(Message::Own(leg, event)));
         match command {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
             LegCommand::Bridge { with } => {
@@ -118,6 +125,12 @@ impl CallTask {
         }
     }
 
+    /// Something that a leg's hands found out while obeying: an event like any other, in its turn.
+    fn found_out(&self, leg: LegId, event: LegEvent) {
+        // Our own inbox is open.
+        let _ = self.inbox.post(Message::Own(leg, event));
+    }
+
     fn with(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo) -> bool) -> bool {
         self.legs.get_mut(&leg).is_some_and(act)
     }
@@ -142,7 +155,7 @@ impl CallTask {
         };
         self.legs.insert(leg, io);
         if let Some(event) = refused {
-            self.inbox.post_event(leg, event);
+            self.found_out(leg, event);
         }
     }
 
@@ -152,14 +165,15 @@ impl CallTask {
             let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
             if !io.command(command) {
                 let end = PlaybackEnd::Failed("no audio path".to_owned());
-                self.inbox.post_event(leg, LegEvent::PlayFinished { op, end });
+                self.found_out(leg, LegEvent::PlayFinished { op, end });
             }
             return;
         }
         let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
             let audio = audio_room.get(&play.source).await;
-            inbox.send(Message::Rendered { leg, op, play, audio }).await;
+            // The call may be over.
+            let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
         io.renders.insert(op, render.abort_handle());
     }
@@ -170,7 +184,7 @@ impl CallTask {
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let Some((dialect, account)) = found else {
             let status = StreamStatus::Failed("no dialect speaks for this call".to_owned());
-            return self.inbox.post_event(leg, LegEvent::Stream { id, status });
+            return self.found_out(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
         let leg_codec = if info.sip.codec.as_deref() == Some("PCMA") { media::Codec::Pcma } else { media::Codec::Pcmu };
@@ -180,7 +194,7 @@ impl CallTask {
         io.streams.insert(id, handle);
     }
 
-    fn release(&mut self, leg: LegId) {
+    pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
@@ -193,8 +207,8 @@ impl CallTask {
 
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
-        let (inbox, jar) = (self.inbox.clone(), Arc::clone(&self.jar));
-        let context = Context { public_url: services.public_url.to_string(), sequence: 0 };
+        let (inbox, jar) = (self.inbox.clone(), self.jar.clone());
+        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0 };
         tokio::spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
@@ -204,11 +218,12 @@ impl CallTask {
                     detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
                 };
                 let line = failure.detail.clone();
-                return inbox.send(Message::Fetched { leg, id, line, result: Err(failure) }).await;
+                return drop(inbox.post(Message::Fetched { leg, id, line, result: Err(failure) }));
             };
             let request_id = rand::random();
             let done = document::fetch(&services.client, dialect, account, &fetch, &context, &jar, request_id).await;
-            inbox.send(Message::Fetched { leg, id, line: done.line, result: done.result }).await;
+            // The call may be over: then the request was its last word.
+            let _ = inbox.post(Message::Fetched { leg, id, line: done.line, result: done.result });
         });
     }
 }

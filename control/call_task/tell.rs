@@ -9,48 +9,55 @@ use tokio::task::JoinHandle;
 
 use super::{CallTask, Farewell};
 use crate::dialect::Context;
+use crate::http::without_credentials;
 use crate::notify;
 use crate::records;
 use crate::services::Services;
 use crate::store;
-use crate::webhook::Delivery;
+use crate::webhook::{Delivery, Submitted};
 
-/// Notices of one call that may wait to be written down.
+/// Notices of one call that may wait to be stored.
 const NOTICES: usize = 1024;
 
 impl CallTask {
     /// A fact: for the record, the log, and the application.
     pub(super) async fn tell(&mut self, event: CallEvent) {
-        let services = Arc::clone(&self.services);
         self.log.push(event.at, Some(event.leg.id), "call", describe(&event.kind));
-        match &event.kind {
+        // The notices are stored before the record: after a crash an ended record means that its end will be told.
+        self.notify(&event).await;
+        let store = &self.services.store;
+        let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
-                services.counters.count(&event);
+                self.services.counters.count(&event);
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Arc::clone(&event.leg);
                     self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
                 }
-                let row = records::call_row(&event.leg, event.at);
-                if let Err(error) = store::calls::upsert(&services.store, row).await {
-                    tracing::error!(%error, "call record not written");
-                }
+                store::calls::upsert(store, records::call_row(&event.leg, event.at)).await
             }
             EventKind::Recording(recording) => {
-                let row = records::recording_row(recording, &event.leg, &services.recording_path(recording.id));
-                if let Err(error) = store::recordings::upsert(&services.store, row).await {
-                    tracing::error!(%error, "recording's record not written");
-                }
+                let path = self.services.recording_path(recording.id);
+                store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await
             }
-            _ => {}
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, "record not written");
         }
+    }
+
+    async fn notify(&mut self, event: &CallEvent) {
         let sequence = self.sequences.entry(event.leg.id).or_default();
-        for (delivery, numbered) in services.notices(&event, *sequence) {
-            if numbered {
-                *sequence += 1;
+        for (delivery, numbered) in self.services.notices(event, *sequence) {
+            *sequence += u32::from(numbered);
+            match self.services.deliveries().submit(delivery).await {
+                Ok(submitted) => {
+                    let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
+                    // The notifier ends only when this task does.
+                    let _ = notices.send(submitted).await;
+                }
+                Err(error) => tracing::error!(%error, "notice not written down"),
             }
-            let (notices, _) = self.notices.get_or_insert_with(|| notifier(&services));
-            // The notifier ends only when this task does.
-            let _ = notices.send(delivery).await;
         }
     }
 }
@@ -63,7 +70,7 @@ impl Services {
         else {
             return Vec::new();
         };
-        let context = Context { public_url: self.public_url.to_string(), sequence };
+        let context = Context { public_url: Arc::clone(&self.public_url), sequence };
         let notices = dialect.webhook(account, event, &context).into_iter();
         notices
             .map(|notice| {
@@ -75,13 +82,13 @@ impl Services {
     }
 }
 
-/// Writes a call's notices down, in order, beside the call.
-fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Delivery>, JoinHandle<()>) {
-    let (sender, mut receiver) = mpsc::channel::<Delivery>(NOTICES);
+/// Has a call's notices sent once they are stored, in order, beside the call.
+fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()>) {
+    let (sender, mut receiver) = mpsc::channel(NOTICES);
     let services = Arc::clone(services);
     let task = tokio::spawn(async move {
-        while let Some(delivery) = receiver.recv().await {
-            if let Err(error) = services.deliveries().enqueue(delivery).await {
+        while let Some(submitted) = receiver.recv().await {
+            if let Err(error) = services.deliveries().stored(submitted).await {
                 tracing::error!(%error, "notice not written down");
             }
         }
@@ -117,7 +124,7 @@ fn describe(kind: &EventKind) -> String {
 fn describe_source(source: &AudioSource) -> String {
     match source {
         AudioSource::Speech(speech) => format!("{} characters of speech", speech.text.chars().count()),
-        AudioSource::Url(url) => url.clone(),
+        AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
         AudioSource::Tone(tone) => format!("{tone:?}"),
         AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),

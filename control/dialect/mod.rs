@@ -9,6 +9,7 @@
 pub mod telnyx;
 pub mod twilio;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,7 +93,7 @@ impl Default for Patience {
 #[derive(Clone, Debug)]
 pub struct Context {
     /// What callers are told: no trailing slash.
-    pub public_url: String,
+    pub public_url: Arc<str>,
     /// How many notices of this leg's progress were sent before this one.
     pub sequence: u32,
 }

@@ -1,7 +1,10 @@
 //! The cookies of one call (RFC 6265): applications keep a call's state in them.
 
+use std::sync::Arc;
+
 use ::http::{HeaderMap, header};
 use cookie_store::CookieStore;
+use parking_lot::Mutex;
 use url::Url;
 
 /// Cookies of a jar at most. When full, new ones are ignored; those it has may still change.
@@ -10,10 +13,10 @@ const MAXIMUM_COOKIES: usize = 50;
 /// Octets of one `Set-Cookie` at most (RFC 6265 §6.1 asks for 4096 at least); longer ones are ignored.
 const MAXIMUM_LENGTH: usize = 4096;
 
-/// One call's cookies. They are forgotten with the call.
+/// One call's cookies. They are forgotten with the call. Clones share it; it is locked for moments only.
 #[derive(Debug, Clone, Default)]
 pub struct CookieJar {
-    store: CookieStore,
+    store: Arc<Mutex<CookieStore>>,
 }
 
 impl CookieJar {
@@ -25,18 +28,19 @@ impl CookieJar {
     /// The `Cookie` header for a request to `url`; `None` when no cookie is for it.
     pub fn header(&self, url: &Url) -> Option<String> {
         let pairs: Vec<String> =
-            self.store.get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+            self.store.lock().get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     /// Takes the `Set-Cookie` headers of an answer from `url`; what is malformed or for another host is ignored.
-    pub fn store(&mut self, url: &Url, headers: &HeaderMap) {
+    pub fn store(&self, url: &Url, headers: &HeaderMap) {
+        let mut store = self.store.lock();
         for value in headers.get_all(header::SET_COOKIE) {
             let Some(text) = value.to_str().ok().filter(|text| text.len() <= MAXIMUM_LENGTH) else { continue };
-            let before = self.store.clone();
-            let _ = self.store.parse(text, url);
-            if self.store.iter_any().count() > MAXIMUM_COOKIES {
-                self.store = before;
+            let before = store.clone();
+            let _ = store.parse(text, url);
+            if store.iter_any().count() > MAXIMUM_COOKIES {
+                *store = before;
             }
         }
     }
@@ -46,7 +50,7 @@ impl CookieJar {
 mod tests {
     use super::*;
 
-    fn set(jar: &mut CookieJar, url: &str, cookies: &[&str]) {
+    fn set(jar: &CookieJar, url: &str, cookies: &[&str]) {
         let mut headers = HeaderMap::new();
         for cookie in cookies {
             headers.append(header::SET_COOKIE, cookie.parse().unwrap());
@@ -63,8 +67,8 @@ mod tests {
 
     #[test]
     fn cookies_go_back_to_their_host_and_path_only() {
-        let mut jar = CookieJar::new();
-        set(&mut jar, "http://app.example/voice", &["session=a=b; Path=/; HttpOnly", "deep=1; Path=/voice"]);
+        let jar = CookieJar::new();
+        set(&jar, "http://app.example/voice", &["session=a=b; Path=/; HttpOnly", "deep=1; Path=/voice"]);
         assert_eq!(get(&jar, "http://app.example/voice/next?x=1"), ["deep=1", "session=a=b"]);
         assert_eq!(get(&jar, "http://app.example/other"), ["session=a=b"]);
         assert_eq!(jar.header(&Url::parse("http://other.example/voice").unwrap()), None);
@@ -72,27 +76,27 @@ mod tests {
 
     #[test]
     fn a_cookie_is_replaced_and_expires() {
-        let mut jar = CookieJar::new();
-        set(&mut jar, "http://127.0.0.1:9/", &["a=1", "b=2"]);
-        set(&mut jar, "http://127.0.0.1:9/", &["a=3", "b=; Max-Age=0"]);
+        let jar = CookieJar::new();
+        set(&jar, "http://127.0.0.1:9/", &["a=1", "b=2"]);
+        set(&jar, "http://127.0.0.1:9/", &["a=3", "b=; Max-Age=0"]);
         assert_eq!(get(&jar, "http://127.0.0.1:9/"), ["a=3"]);
     }
 
     #[test]
     fn a_cookie_for_another_domain_or_from_plain_text_as_secure_is_not_sent() {
-        let mut jar = CookieJar::new();
-        set(&mut jar, "http://app.example/", &["a=1; Domain=bank.example", "b=2; Secure", "=", ""]);
+        let jar = CookieJar::new();
+        set(&jar, "http://app.example/", &["a=1; Domain=bank.example", "b=2; Secure", "=", ""]);
         assert_eq!(jar.header(&Url::parse("http://bank.example/").unwrap()), None);
         assert_eq!(jar.header(&Url::parse("http://app.example/").unwrap()), None);
     }
 
     #[test]
     fn a_full_jar_ignores_new_cookies_and_keeps_changing_old_ones() {
-        let mut jar = CookieJar::new();
+        let jar = CookieJar::new();
         for number in 0..200 {
-            set(&mut jar, "http://app.example/", &[&format!("name{number}=1")]);
+            set(&jar, "http://app.example/", &[&format!("name{number}=1")]);
         }
-        set(&mut jar, "http://app.example/", &["name0=2", &format!("long={}", "x".repeat(5000))]);
+        set(&jar, "http://app.example/", &["name0=2", &format!("long={}", "x".repeat(5000))]);
         let pairs = get(&jar, "http://app.example/");
         assert_eq!(pairs.len(), MAXIMUM_COOKIES);
         assert!(pairs.contains(&"name0=2".to_owned()));

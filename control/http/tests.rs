@@ -190,9 +190,9 @@ async fn a_jar_carries_cookies_over_redirects_and_requests() {
         _ => Answer::status(200).with("Set-Cookie", "state=2; Path=/"),
     })
     .await;
-    let mut jar = CookieJar::new();
+    let jar = CookieJar::new();
     for path in ["/login", "/next"] {
-        client().send_following(get(server.url(path)), RedirectRules::PROVIDER, Some(&mut jar), None).await.unwrap();
+        client().send_following(get(server.url(path)), RedirectRules::PROVIDER, Some(&jar), None).await.unwrap();
     }
     let cookies: Vec<Vec<String>> = server
         .rest()

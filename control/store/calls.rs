@@ -47,6 +47,17 @@ pub struct CallRow {
     pub details: String,
 }
 
+/// What changes of a leg's record without its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallDetails {
+    /// Of which leg.
+    pub id: u128,
+    /// As [`CallRow::details`].
+    pub details: String,
+    /// As [`CallRow::updated_at`].
+    pub updated_at: Timestamp,
+}
+
 impl CallRow {
     /// Its place in [`list`].
     pub fn cursor(&self) -> Cursor {
@@ -170,6 +181,17 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> 
         }
         query.execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+/// Changes a row that is there; a record that was deleted does not come back.
+pub(super) async fn write_details(connection: &mut AnyConnection, details: &CallDetails) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE calls SET details = $2, updated_at = $3 WHERE id = $1")
+        .bind(hex(details.id))
+        .bind(details.details.clone())
+        .bind(microseconds(details.updated_at))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::writer::Write;
+use super::writer::{Begun, Write};
 use super::{Store, StoreError};
 
 /// A delivery's record.
@@ -74,12 +74,13 @@ pub struct DeliveryProgress {
     pub last_error: Option<String>,
 }
 
-/// Adds the row at the end of its queue and returns once it is stored.
+/// Adds the row at the end of its queue; the answer tells when it is stored. An id that was used before
+/// is refused.
 ///
 /// `seq` is set here: two inserts awaited one after the other keep that order.
-pub async fn insert(store: &Store, mut row: DeliveryRow) -> Result<(), StoreError> {
+pub async fn insert(store: &Store, mut row: DeliveryRow) -> Result<Begun, StoreError> {
     row.seq = store.next_sequence();
-    store.writer.write(Write::Delivery(Box::new(row))).await
+    store.writer.begin(Write::Delivery(Box::new(row))).await
 }
 
 /// Notes an attempt and returns once that is stored.

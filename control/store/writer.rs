@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::StoreError;
-use super::calls::{self, CallRow};
+use super::calls::{self, CallDetails, CallRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
 use super::recordings::{self, RecordingRow};
@@ -30,7 +30,8 @@ const GATHER: Duration = Duration::from_millis(25);
 /// Writes that may wait. When full, `submit` and `write` wait and `try_submit` drops.
 const QUEUE: usize = 8192;
 
-/// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer.
+/// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer, and so
+/// are deliveries: who waits for those has nobody else to turn to.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pauses between retries while the database is away.
@@ -42,6 +43,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub enum Write {
     /// Add or replace a call row.
     Call(Box<CallRow>),
+    /// Replace what a call row says in its details, if it is there still.
+    CallDetails(Box<CallDetails>),
     /// Add or replace a recording row.
     Recording(Box<RecordingRow>),
     /// Add a line to a call's log.
@@ -58,6 +61,16 @@ pub struct Writer {
     sender: mpsc::Sender<Message>,
     shared: Arc<Shared>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// A write in the queue.
+pub struct Begun(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Begun {
+    /// Returns once it is committed.
+    pub async fn committed(self) -> Result<(), StoreError> {
+        self.0.await.unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 type Acknowledgement = oneshot::Sender<Result<(), StoreError>>;
@@ -113,9 +126,14 @@ impl Writer {
 
     /// Queues a write and returns once it is committed, or after about five seconds without a database.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
+        self.begin(write).await?.committed().await
+    }
+
+    /// Queues a write behind those before it. The answer tells when it is committed.
+    pub async fn begin(&self, write: Write) -> Result<Begun, StoreError> {
         let (sender, receiver) = oneshot::channel();
         self.send(write, Some(sender)).await?;
-        receiver.await.unwrap_or(Err(StoreError::Closed))
+        Ok(Begun(receiver))
     }
 
     /// Returns once everything submitted before is committed (or was refused by the database, and logged).
@@ -217,6 +235,7 @@ impl WriterTask {
     async fn store(&mut self, batch: Vec<Pending>, flushes: &mut Vec<Acknowledgement>) {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
+        let mut away = false;
         let mut work = VecDeque::from([batch]);
         while let Some(mut batch) = work.pop_front() {
             if batch.is_empty() {
@@ -232,7 +251,11 @@ impl WriterTask {
                         work.push_front(vec![pending]);
                     }
                 } else {
-                    self.lose(batch, &error);
+                    // A commit whose answer was lost: the row is there.
+                    let stored_before = away
+                        && is_duplicate(&error)
+                        && matches!(batch.first(), Some(Pending { write: Some(Write::Delivery(_)), .. }));
+                    if stored_before { acknowledge(batch) } else { self.lose(batch, &error) }
                 }
                 continue;
             }
@@ -243,6 +266,7 @@ impl WriterTask {
                     continue;
                 }
             }
+            away = true;
             tracing::warn!(%error, writes = batch.len(), "database away, retrying");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -257,10 +281,11 @@ impl WriterTask {
             None => self.pool.acquire().await?,
         };
         let mut transaction = connection.begin().await?;
-        let (mut calls, mut events) = (Vec::new(), Vec::new());
+        let (mut calls, mut later, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
             match write {
                 Write::Call(row) => calls.push(&**row),
+                Write::CallDetails(details) => later.push(&**details),
                 Write::Event(row) => events.push(&**row),
                 Write::Recording(row) => recordings::write(&mut transaction, row).await?,
                 Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
@@ -268,6 +293,9 @@ impl WriterTask {
             }
         }
         calls::write(&mut transaction, &calls).await?;
+        for details in later {
+            calls::write_details(&mut transaction, details).await?;
+        }
         let sequence = &self.sequence;
         events::write(&mut transaction, &events, || sequence.fetch_add(1, Ordering::Relaxed) + 1).await?;
         transaction.commit().await?;
@@ -286,7 +314,8 @@ impl WriterTask {
     }
 }
 
-/// Blanks every write whose row a later write of the batch replaces as a whole.
+/// Blanks every write whose row a later write of the batch replaces as a whole. Details that follow their call become
+/// part of it.
 fn supersede(batch: &mut [Pending]) {
     #[derive(PartialEq, Eq, Hash)]
     enum Key {
@@ -294,16 +323,27 @@ fn supersede(batch: &mut [Pending]) {
         Recording(u128),
         Delivery(u128),
     }
-    let mut seen: HashMap<Key, ()> = HashMap::new();
-    for pending in batch.iter_mut().rev() {
+    let mut seen: HashMap<Key, usize> = HashMap::new();
+    for index in 0..batch.len() {
+        let (before, after) = batch.split_at_mut(index);
+        let Some(pending) = after.first_mut() else { return };
         let key = match &pending.write {
             Some(Write::Call(row)) => Key::Call(row.id),
+            Some(Write::CallDetails(details)) => {
+                let call = seen.get(&Key::Call(details.id)).and_then(|index| before.get_mut(*index));
+                if let Some(Pending { write: Some(Write::Call(row)), .. }) = call
+                    && let Some(Write::CallDetails(details)) = pending.write.take()
+                {
+                    (row.details, row.updated_at) = (details.details, details.updated_at);
+                }
+                continue;
+            }
             Some(Write::Recording(row)) => Key::Recording(row.id),
             Some(Write::DeliveryProgress(progress)) => Key::Delivery(progress.id),
             _ => continue,
         };
-        if seen.insert(key, ()).is_some() {
-            pending.write = None;
+        if let Some(older) = seen.insert(key, index).and_then(|index| before.get_mut(index)) {
+            older.write = None;
         }
     }
 }
@@ -320,13 +360,20 @@ fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, 
     for flush in flushes.drain(..) {
         let _ = flush.send(refusal());
     }
-    for pending in batch.iter_mut().filter(|pending| pending.acknowledgement.is_some()) {
+    let waits = |pending: &&mut Pending| {
+        pending.acknowledgement.is_some() && !matches!(pending.write, Some(Write::Delivery(_)))
+    };
+    for pending in batch.iter_mut().filter(waits) {
         pending.write = None;
         if let Some(acknowledgement) = pending.acknowledgement.take() {
             let _ = acknowledgement.send(refusal());
         }
     }
     batch.retain(|pending| pending.write.is_some());
+}
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }
 
 /// Whether the same statement may succeed later: the connection failed, not the row.

@@ -107,6 +107,15 @@ impl Handle {
         self.commands.try_send(command).map_err(|_| Busy)
     }
 
+    /// Queues a command that must not be lost: when the queue is full, a task waits for room. Must be called on a tokio
+    /// runtime. A driver that has stopped takes nothing.
+    pub fn post(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.send(command).await });
+        }
+    }
+
     /// The addresses bound, in the order of `sip.listen`.
     #[must_use]
     pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
