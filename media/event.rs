@@ -120,6 +120,8 @@ pub struct Stats {
     pub dropped_payload_type: u64,
     /// Dropped: not RTP or RTCP.
     pub dropped_malformed: u64,
+    /// Key presses dropped: more than 16 at once and then one in 40 ms.
+    pub dropped_presses: u64,
     /// Not relayed: the other leg was held, busy with a prompt, or has no telephone-events.
     pub not_relayed: u64,
 }

@@ -18,7 +18,7 @@ use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Sta
 use crate::latch::Latch;
 use crate::player::Playback;
 use crate::recorder::Recorder;
-use crate::rtp::dtmf::{Detector, DigitFrame, DigitSender};
+use crate::rtp::dtmf::{Allowance, Detector, DigitFrame, DigitSender};
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::{self, Said, SenderInfo};
 use crate::rtp::sender::Sender;
@@ -32,6 +32,8 @@ use crate::writer::{Done, NewRecording, WriterHandle};
 
 /// Recorders and taps that a session takes, each.
 const SINKS: usize = 8;
+/// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
+const MARKS: usize = 32;
 /// Frames between RTCP reports: 5 s (RFC 3550 §6.2).
 const REPORT_EVERY: u16 = 250;
 /// Frames without RTP after which the peer no longer counts as sending: 200 ms.
@@ -66,6 +68,7 @@ pub(crate) struct MediaSession {
     receiver: Receiver,
     sender: Sender,
     detector: Detector,
+    presses: Allowance,
     playback: Option<Playback>,
     digits: Option<Digits>,
     source: Option<SourcePlayer>,
@@ -131,6 +134,7 @@ impl MediaSession {
             receiver: Receiver::default(),
             sender: Sender::new(seed),
             detector: Detector::default(),
+            presses: Allowance::default(),
             playback: None,
             digits: None,
             source: None,
@@ -218,7 +222,11 @@ impl MediaSession {
         match heard {
             Heard::Events => {
                 if let Some((digit, duration_ms)) = self.detector.handle(&header, payload) {
-                    self.emit(Event::Dtmf { digit, duration_ms });
+                    if self.presses.take() {
+                        self.emit(Event::Dtmf { digit, duration_ms });
+                    } else {
+                        self.stats.dropped_presses += 1;
+                    }
                 }
                 // A muted leg's keys are reported but not passed on.
                 (!self.muted).then_some((header, heard))
@@ -464,6 +472,7 @@ impl MediaSession {
             return true;
         }
         self.sender.tick();
+        self.presses.tick();
         self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
         self.speak(around);
         if self.timelines.is_some() {
@@ -504,7 +513,8 @@ impl MediaSession {
         }
         if let Some(mut source) = self.source.take() {
             let op = source.op;
-            let filled = source.next_frame(codec, &mut octets, |name| self.emit(Event::MarkReached { op, name }));
+            let most = self.most_marks();
+            let filled = source.next_frame(codec, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
             if filled > 0 {
                 self.send_frame(&octets, around);
@@ -528,9 +538,14 @@ impl MediaSession {
     fn hold_source(&mut self) {
         if let Some(mut source) = self.source.take() {
             let op = source.op;
-            source.hold(|name| self.emit(Event::MarkReached { op, name }));
+            source.hold(self.most_marks(), |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
         }
+    }
+
+    /// How many marks may be told in this frame: none while the sink is full.
+    fn most_marks(&self) -> usize {
+        if self.backlog.is_empty() { MARKS } else { 0 }
     }
 
     /// True when the frame is taken by a key press.

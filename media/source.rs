@@ -1,5 +1,6 @@
 //! Audio from elsewhere, such as a WebSocket, played to a session at the media clock.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::rtp::FRAME;
 
 /// Places of the ring that only marks may take, so that a writer of tiny pieces still gets its marks through.
 const FOR_MARKS: usize = 256;
+/// Marks whose audio has passed and that may wait to be told; while more come, what is behind them waits.
+const PASSED: usize = 4_096;
 
 /// Makes a source. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at most
 /// that long.
@@ -63,13 +66,13 @@ impl StreamWriter {
     }
 
     /// Fires [`crate::Event::MarkReached`] when all audio before it has been played, 20 ms after its last frame was sent;
-    /// within 20 ms when nothing waits.
+    /// within 20 ms when nothing waits. At most 32 fire in a frame.
     /// A mark is lost only when 256 of them wait behind a full ring.
     pub fn mark(&self, name: Arc<str>) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
     }
 
-    /// Cuts what waits, at the next 20 ms frame; marks among it fire then, in order.
+    /// Cuts what waits, at the next 20 ms frame; marks among it fire from then on, in order, 32 in each frame.
     pub fn clear(&self) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.cleared.store(queue.next, Ordering::Release);
@@ -97,6 +100,13 @@ pub struct StreamSource {
 impl std::fmt::Debug for StreamSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("StreamSource").field("codec", &self.codec).finish_non_exhaustive()
+    }
+}
+
+impl StreamSource {
+    /// The next item: the one that was put back, or the ring's.
+    fn take(&mut self) -> Option<Item> {
+        self.head.take().or_else(|| self.consumer.pop().ok())
     }
 }
 
@@ -136,32 +146,41 @@ enum What {
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
     source: StreamSource,
-    /// Marks right behind audio of the frame that was sent last: it is being played.
-    sounding: Vec<Arc<str>>,
+    /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
+    passed: VecDeque<Arc<str>>,
 }
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, source, sounding: Vec::new() }
+        SourcePlayer { op, source, passed: VecDeque::new() }
     }
 
-    /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets each
-    /// mark whose audio ended with an earlier frame or was cleared.
+    /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets marks
+    /// whose audio ended with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
     pub(crate) fn next_frame(
         &mut self,
         to: Codec,
         frame: &mut [u8; FRAME],
-        mut reached: impl FnMut(Arc<str>),
+        most: usize,
+        reached: impl FnMut(Arc<str>),
     ) -> usize {
-        self.sounding.drain(..).for_each(&mut reached);
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
+        // Marks right behind audio of this frame are not among them: it is being played.
+        let mut due = self.passed.len();
         let mut filled = 0;
-        loop {
-            let Some(mut item) = source.head.take().or_else(|| source.consumer.pop().ok()) else { break };
+        while let Some(mut item) = source.take() {
             match &mut item.what {
-                What::Mark(name) if filled > 0 => self.sounding.push(Arc::clone(name)),
-                What::Mark(name) => reached(Arc::clone(name)),
+                What::Mark(_) if self.passed.len() >= PASSED => {
+                    source.head = Some(item);
+                    break;
+                }
+                What::Mark(name) => {
+                    self.passed.push_back(Arc::clone(name));
+                    if filled == 0 {
+                        due = self.passed.len();
+                    }
+                }
                 What::Audio(octets) if item.number < cleared => {
                     source.shared.queued.fetch_sub(octets.len(), Ordering::AcqRel);
                 }
@@ -185,25 +204,102 @@ impl SourcePlayer {
             source.codec.transcode(to, audio);
             rest.fill(to.silence());
         }
+        self.passed.drain(..due.min(most)).for_each(reached);
         filled
     }
 
-    /// While something else is being played: audio waits, cleared items go and their marks fire.
-    pub(crate) fn hold(&mut self, mut reached: impl FnMut(Arc<str>)) {
-        self.sounding.drain(..).for_each(&mut reached);
+    /// While something else is being played: audio waits, cleared items go and their marks fire, `most` at a time.
+    pub(crate) fn hold(&mut self, most: usize, reached: impl FnMut(Arc<str>)) {
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
-        while let Some(item) = source.head.take().or_else(|| source.consumer.pop().ok()) {
-            if item.number >= cleared {
-                source.head = Some(item);
-                return;
-            }
+        while let Some(item) = source.take() {
             match item.what {
-                What::Mark(name) => reached(name),
-                What::Audio(octets) => {
+                What::Mark(name) if item.number < cleared && self.passed.len() < PASSED => self.passed.push_back(name),
+                What::Audio(octets) if item.number < cleared => {
                     source.shared.queued.fetch_sub(octets.len(), Ordering::AcqRel);
+                }
+                _ => {
+                    source.head = Some(item);
+                    break;
                 }
             }
         }
+        let due = self.passed.len().min(most);
+        self.passed.drain(..due).for_each(reached);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn player() -> (SourcePlayer, StreamWriter) {
+        let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+        (SourcePlayer::new(OpId(1), source), writer)
+    }
+
+    /// What one frame brings: octets of audio and the marks told.
+    fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
+        let mut told = Vec::new();
+        let filled = player.next_frame(Codec::Pcmu, &mut [0; FRAME], most, |name| told.push(name.to_string()));
+        (filled, told)
+    }
+
+    fn names(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn cleared_marks_come_back_a_few_in_each_frame_and_before_those_of_later_audio() {
+        let (mut player, writer) = player();
+        for name in names(0..100) {
+            writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+            writer.mark(name.as_str().into());
+        }
+        assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
+        writer.clear();
+        writer.audio(Bytes::from_static(&[2; FRAME])).unwrap();
+        writer.mark("later".into());
+        // The later audio does not wait for them.
+        assert_eq!(frame(&mut player, 32), (FRAME, names(0..32)));
+        assert_eq!(writer.queued(), Duration::ZERO);
+        assert_eq!(frame(&mut player, 32), (0, names(32..64)));
+        assert_eq!(frame(&mut player, 0), (0, vec![]), "nobody takes them now");
+        assert_eq!(frame(&mut player, 32), (0, names(64..96)));
+        let rest: Vec<String> = names(96..100).into_iter().chain(["later".to_owned()]).collect();
+        assert_eq!(frame(&mut player, 32), (0, rest));
+        assert_eq!(frame(&mut player, 32), (0, vec![]));
+    }
+
+    #[test]
+    fn cleared_marks_come_back_a_few_in_each_frame_while_a_prompt_plays() {
+        let (mut player, writer) = player();
+        for name in names(0..40) {
+            writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+            writer.mark(name.as_str().into());
+        }
+        writer.clear();
+        writer.audio(Bytes::from_static(&[2; FRAME])).unwrap();
+        writer.mark("later".into());
+        let mut told = Vec::new();
+        for wanted in [32, 40, 40] {
+            player.hold(32, |name| told.push(name.to_string()));
+            assert_eq!(told, names(0..wanted));
+        }
+        assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
+        assert_eq!(frame(&mut player, 32), (0, vec!["later".to_owned()]));
+    }
+
+    #[test]
+    fn marks_that_nobody_takes_hold_up_the_audio_behind_them() {
+        let (mut player, writer) = player();
+        for name in 0..PASSED + 1 {
+            writer.mark(name.to_string().into());
+            frame(&mut player, 0);
+        }
+        writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+        assert_eq!(frame(&mut player, 0), (0, vec![]));
+        assert_eq!(frame(&mut player, 1), (0, names(0..1)));
+        assert_eq!(frame(&mut player, 0), (FRAME, vec![]));
     }
 }

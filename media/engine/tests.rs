@@ -277,6 +277,23 @@ fn without_telephone_events_digits_are_tones() {
 }
 
 #[test]
+fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
+    let mut pair = MediaPair::new();
+    for _ in 0..1_000 {
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        let press = pair.a.next(101, &[5, 0x8A, 0, 160]);
+        pair.send(Who::A, Flow::Rtp, press, NOW);
+    }
+    pair.advance(20);
+    pair.close(Who::A);
+    pair.advance(40);
+    let events = pair.events(Who::A);
+    let told = events.iter().filter(|(_, event)| matches!(event, Event::Dtmf { digit: '5', .. })).count();
+    assert_eq!(told, 16);
+    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_presses == 984));
+}
+
+#[test]
 fn echo_sends_the_peer_its_own_words() {
     let mut pair = MediaPair::new();
     pair.command(Who::A, Command::Echo(true));
@@ -673,6 +690,27 @@ fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
         .collect();
     assert_eq!(marks, ["one", "two", "three", "after"]);
     assert_eq!(writer.queued(), Duration::ZERO);
+}
+
+#[test]
+fn a_thousand_cleared_marks_and_a_full_sink_do_not_end_the_session() {
+    let mut pair = MediaPair::new();
+    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(100));
+    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    for name in 0..1_000 {
+        writer.audio(Bytes::from(vec![0x2A; 160])).unwrap();
+        writer.mark(name.to_string().into());
+    }
+    pair.set_full(Who::A, true);
+    writer.clear();
+    pair.advance(1_000);
+    assert!(pair.events(Who::A).is_empty());
+    pair.set_full(Who::A, false);
+    pair.advance(20);
+    assert!(pair.events(Who::A).len() <= 64);
+    pair.advance(1_000);
+    let last = pair.events(Who::A).pop().unwrap().1;
+    assert_eq!(last, Event::MarkReached { op: OpId(3), name: "999".into() });
 }
 
 #[test]

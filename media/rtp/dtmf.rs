@@ -71,6 +71,37 @@ impl Detector {
     }
 }
 
+/// How many presses a peer may make: people and their devices stay far below it, while packets with ever new timestamps
+/// would be presses by the thousand. A bucket on the media clock: 16 at once, and one more for every 40 ms.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    /// In frames, of which a press takes two.
+    frames: u8,
+}
+
+impl Default for Allowance {
+    fn default() -> Allowance {
+        Allowance { frames: Allowance::FULL }
+    }
+}
+
+impl Allowance {
+    const PRESS: u8 = 2;
+    const FULL: u8 = 16 * Allowance::PRESS;
+
+    /// Moves on by one 20 ms frame.
+    pub(crate) fn tick(&mut self) {
+        self.frames = (self.frames + 1).min(Allowance::FULL);
+    }
+
+    /// Whether one more press may be told.
+    pub(crate) fn take(&mut self) -> bool {
+        let left = self.frames.checked_sub(Allowance::PRESS);
+        self.frames = left.unwrap_or(self.frames);
+        left.is_some()
+    }
+}
+
 /// What a [`DigitSender`] wants sent in this 20 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DigitFrame {
@@ -209,6 +240,19 @@ mod tests {
         assert!(detector.handle(&packet(1, 0, true), &payload(1, false, 160)).is_some());
         assert!(detector.handle(&packet(2, 0, false), &payload(1, false, u16::MAX)).is_none());
         assert!(detector.handle(&packet(3, 65_535, false), &payload(1, false, 160)).is_none());
+    }
+
+    #[test]
+    fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
+        let mut allowance = Allowance::default();
+        assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
+        let second = (0..50).filter(|_| {
+            allowance.tick();
+            allowance.take()
+        });
+        assert_eq!(second.count(), 25);
+        (0..1_000).for_each(|_| allowance.tick());
+        assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
     }
 
     #[test]
