@@ -91,6 +91,8 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
     tokio::spawn(task.run(messages, beginning).instrument(span));
 }
 
+type Answer = Result<Accepted, Refused>;
+
 struct CallTask {
     call: Call,
     /// Its own id and those of the calls that it absorbed.
@@ -108,7 +110,7 @@ struct CallTask {
     /// Has this call's notices sent, in order, beside it.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
     /// To those who asked something, once what came of it has been done.
-    answers: Vec<(oneshot::Sender<Result<Accepted, Refused>>, Result<Accepted, Refused>)>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// New legs that the call would not take, and why.
     refused: Vec<(LegInfo, String)>,
     /// Another call's legs may come: until this says otherwise, the call does not end.
@@ -335,15 +337,11 @@ impl CallTask {
             sequences: std::mem::take(&mut self.sequences),
             log: std::mem::take(&mut self.log),
         };
-        match heir.post(Message::Absorb { estate: Box::new(estate), done }) {
-            Err(Message::Absorb { estate, .. }) => {
-                let Estate { call, sessions, legs, ended, sequences, log } = *estate;
-                (self.call, self.sessions, self.legs) = (call, sessions, legs);
-                (self.ended, self.sequences, self.log) = (ended, sequences, log);
-                Err(Box::new(self))
-            }
-            _ => Ok(()),
-        }
+        let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
+        let Estate { call, sessions, legs, ended, sequences, log } = *estate;
+        (self.call, self.sessions, self.legs) = (call, sessions, legs);
+        (self.ended, self.sequences, self.log) = (ended, sequences, log);
+        Err(Box::new(self))
     }
 
     fn absorb(&mut self, estate: Estate) {

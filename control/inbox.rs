@@ -145,10 +145,19 @@ impl Inbox {
         (Self { sender, waiting: Arc::clone(&waiting) }, Messages { receiver, waiting })
     }
 
-    /// Puts in what the call cannot do without. A call that is over takes nothing: the message comes back.
-    pub fn post(&self, message: Message) -> Result<(), Message> {
+    /// Puts in what the call cannot do without.
+    pub fn post(&self, message: Message) -> Result<(), NotTaken> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sender.send(message).map_err(|refused| refused.0)
+        self.sender.send(message).map_err(|_| NotTaken::Over)
+    }
+
+    /// Hands a call's estate over; it comes back when this call is over.
+    pub(crate) fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        match self.sender.send(Message::Absorb { estate, done }) {
+            Err(mpsc::error::SendError(Message::Absorb { estate, .. })) => Err(estate),
+            _ => Ok(()),
+        }
     }
 
     /// Puts in what may be turned away.
@@ -156,7 +165,7 @@ impl Inbox {
         if self.waiting.load(Ordering::Relaxed) >= FULL {
             return Err(NotTaken::Full);
         }
-        self.post(message).map_err(|_| NotTaken::Over)
+        self.post(message)
     }
 
     /// Puts a line in the log, if there is room.

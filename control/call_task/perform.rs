@@ -41,7 +41,10 @@ impl CallTask {
 
     fn command(&mut self, leg: LegId, command: LegCommand) {
         let inbox = self.inbox.clone();
-        let fail = |event: LegEvent| drop(inbox.post(Message::Own(leg, event)));
+        let fail = |event: LegEvent| {
+            // Our own inbox is open.
+            let _ = inbox.post(Message::Own(leg, event));
+        };
         match command {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
             LegCommand::Bridge { with } => {
@@ -218,7 +221,8 @@ impl CallTask {
                     detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
                 };
                 let line = failure.detail.clone();
-                return drop(inbox.post(Message::Fetched { leg, id, line, result: Err(failure) }));
+                let _ = inbox.post(Message::Fetched { leg, id, line, result: Err(failure) });
+                return;
             };
             let request_id = rand::random();
             let done = document::fetch(&services.client, dialect, account, &fetch, &context, &jar, request_id).await;
