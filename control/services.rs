@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use tandem_call::id::RecordingId;
 use tandem_media as media;
 use tandem_sip as sip;
+use tokio_util::task::TaskTracker;
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
@@ -38,6 +39,8 @@ pub struct Services {
     pub recordings: PathBuf,
     /// For `/metrics`.
     pub counters: Counters,
+    /// Requests for documents under way: a shutdown waits for them.
+    pub fetches: TaskTracker,
     sip: OnceLock<sip::transport::Handle>,
     deliveries: OnceLock<Deliveries>,
 }
@@ -79,6 +82,7 @@ impl Services {
             public_url,
             recordings,
             counters: Counters::default(),
+            fetches: TaskTracker::new(),
             sip: OnceLock::new(),
             deliveries: OnceLock::new(),
         }

@@ -210,6 +210,10 @@ impl Server {
         if tokio::time::timeout(limit, calls.idle()).await.is_err() {
             tracing::warn!("{} legs would not end", calls.live_legs());
         }
+        calls.services().fetches.close();
+        if tokio::time::timeout(limit, calls.services().fetches.wait()).await.is_err() {
+            tracing::warn!("applications were not heard out");
+        }
         if !deliveries.drain(limit).await {
             tracing::warn!("webhooks are left; they are sent after the next start");
         }

@@ -212,7 +212,7 @@ impl CallTask {
         let services = Arc::clone(&self.services);
         let (inbox, jar) = (self.inbox.clone(), self.jar.clone());
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0 };
-        tokio::spawn(async move {
+        self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
             let Some((dialect, account)) = found else {
