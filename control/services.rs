@@ -41,73 +41,38 @@ pub struct Services {
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.
     pub fetches: TaskTracker,
+    /// SIP and the webhook queues.
+    pub late: Late,
+}
+
+/// What needs the calls themselves and so is there only after them.
+#[derive(Default)]
+pub struct Late {
     sip: OnceLock<sip::transport::Handle>,
     deliveries: OnceLock<Deliveries>,
 }
 
-/// What [`Services`] is made of, but for what needs the calls themselves.
-pub struct Parts {
-    /// Accounts of the configuration.
-    pub accounts: Arc<Accounts>,
-    /// Dialects by name.
-    pub dialects: Dialects,
-    /// Numbers and trunks.
-    pub routing: Routing,
-    /// The media engine.
-    pub media: media::Engine,
-    /// The database.
-    pub store: Store,
-    /// For documents, files and streams.
-    pub client: Client,
-    /// Audio for playback.
-    pub audio: AudioRoom,
-    /// What callers are told; no trailing slash.
-    pub public_url: Arc<str>,
-    /// Where recordings are.
-    pub recordings: PathBuf,
-}
-
 impl Services {
-    /// Without webhook queues and SIP, which need the calls themselves.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { accounts, dialects, routing, media, store, client, audio, public_url, recordings } = parts;
-        Self {
-            accounts,
-            dialects,
-            routing,
-            media,
-            store,
-            client,
-            audio,
-            public_url,
-            recordings,
-            counters: Counters::default(),
-            fetches: TaskTracker::new(),
-            sip: OnceLock::new(),
-            deliveries: OnceLock::new(),
-        }
-    }
-
     /// Adds the webhook queues, which report to the calls themselves. Once, before the first call.
     pub fn connect_deliveries(&self, deliveries: Deliveries) {
-        let set = self.deliveries.set(deliveries);
+        let set = self.late.deliveries.set(deliveries);
         debug_assert!(set.is_ok(), "connected twice");
     }
 
     /// Adds SIP, which reports to the calls itself. Once.
     pub fn connect_sip(&self, sip: sip::transport::Handle) {
-        let set = self.sip.set(sip);
+        let set = self.late.sip.set(sip);
         debug_assert!(set.is_ok(), "connected twice");
     }
 
     /// The SIP endpoint. What comes in while the server is still being put together waits here.
     pub fn sip(&self) -> &sip::transport::Handle {
-        self.sip.wait()
+        self.late.sip.wait()
     }
 
     /// The webhook queues.
     pub fn deliveries(&self) -> &Deliveries {
-        self.deliveries.wait()
+        self.late.deliveries.wait()
     }
 
     /// The file of a recording.

@@ -18,6 +18,7 @@ use tandem_control::account::{Account, Accounts};
 use tandem_control::app::App;
 use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
+use tandem_control::counters::Counters;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
@@ -27,7 +28,7 @@ use tandem_control::notify::{Dialects, Sealer};
 use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
-use tandem_control::services::{Parts, Services};
+use tandem_control::services::{Late, Services};
 use tandem_control::speech::Voice;
 use tandem_control::store::{self, Store};
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
@@ -37,6 +38,7 @@ use tandem_sip as sip;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use first_account::FirstAccount;
 
@@ -118,7 +120,7 @@ impl Server {
         sip_config.trunks = sources(&config.trunks);
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
-        let calls = Calls::new(Services::new(Parts {
+        let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
             routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline),
@@ -128,7 +130,10 @@ impl Server {
             audio: AudioRoom::new(client.clone(), voice),
             public_url: Arc::clone(&public_url),
             recordings: recordings.into(),
-        }));
+            counters: Counters::default(),
+            fetches: TaskTracker::new(),
+            late: Late::default(),
+        });
 
         let sealer = Arc::new(Sealer { accounts: Arc::clone(&accounts), dialects });
         let noting = calls.clone();
