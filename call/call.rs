@@ -591,7 +591,11 @@ impl Call {
             Some(OnAnswer::Wait) | None => {}
         }
         if let Some(BridgeOnAnswer { with, after }) = bridge_to {
-            self.join(leg, with, after);
+            let gone = self.party(with).is_none_or(|party| party.info.status.is_final());
+            match after.0 {
+                AfterBridge::Hangup if gone => self.hangup(leg, EndCause::NormalClearing, EndedBy::OtherLeg),
+                _ => self.join(leg, with, after),
+            }
         }
     }
 

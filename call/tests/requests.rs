@@ -294,6 +294,22 @@ fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_aft
 }
 
 #[test]
+fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
+    for (after, ended) in [(AfterBridge::Hangup, true), (AfterBridge::Continue, false)] {
+        let mut script = CallScript::commanded();
+        let (a, b) = (script.leg(), LegId(2));
+        script.dial_out(b, |_| {});
+        let bridge = Request { client_state: None, command: Command::Bridge { with: a, after } };
+        script.call.handle_request(script.now, b, bridge).unwrap();
+        script.drain();
+        script.hangs_up(a);
+        assert!(!script.ended.contains_key(&b));
+        script.answers(b);
+        assert_eq!(script.ended.contains_key(&b), ended);
+    }
+}
+
+#[test]
 fn a_recording_is_held_goes_on_and_is_stopped_once() {
     let mut script = CallScript::commanded();
     let id = script.request(Command::StartRecording(recording())).unwrap().recording;

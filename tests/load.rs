@@ -1,0 +1,356 @@
+//! Many calls at once over a network that loses and repeats datagrams: none fails, and nothing is left of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken expectation ends the test"
+)]
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tandem::app::{Server, Signals};
+use tandem_call::address::Address;
+use tandem_call::command::{Command, Request};
+use tandem_call::id::LegId;
+use tandem_call::leg::{LegInfo, Status};
+use tandem_call::program::instruction::AfterBridge;
+use tandem_config::Config;
+use tandem_control::new_call::{First, NewCall};
+use tandem_control::query::{LegFilter, Page};
+use tandem_sip as sip;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Nothing here may take longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Tasks that the server may have begun meanwhile; far fewer than there were calls.
+const OTHERS: usize = 5;
+/// A fifth of RFC 3261's, so that the last timer of a call is over after 6.4 s.
+const TIMERS: sip::Timers =
+    sip::Timers { t1: Duration::from_millis(100), t2: Duration::from_millis(800), t4: Duration::from_secs(1) };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
+    const CALLS: u128 = 300;
+    let network = Network::new().await;
+    let [mut caller, mut callee] = [Phone::start(network.front(0)).await, Phone::start(network.front(1)).await];
+    let (server, _directory) = server(network.front(1), Some(network.front(2))).await;
+    network.connect([caller.address, callee.address, server.sip_addrs()[0].1]);
+    let before = tasks();
+
+    // Of every three, one is answered by a document and two are bridged; of those the caller ends one, the callee one.
+    let begin = Instant::now();
+    let target = network.front(2);
+    let dial = caller.handle.clone();
+    let pace = tokio::spawn(async move {
+        for call in 0..CALLS {
+            tokio::time::sleep_until(begin + Duration::from_millis(20) * u32::try_from(call).unwrap()).await;
+            let number = if call % 3 == 0 { format!("5{call}") } else { format!("1{call}") };
+            dial.send(invite(sip::LegKey(call), format!("sip:{number}@{target}"))).unwrap();
+        }
+    });
+    let answering = tokio::spawn(async move {
+        let (mut numbers, mut ended) = (HashMap::new(), 0);
+        while ended < CALLS - CALLS.div_ceil(3) {
+            match callee.next().await {
+                sip::Event::Incoming { leg, incoming } => {
+                    let call: u128 = incoming.to_user[1..].parse().unwrap();
+                    assert!(numbers.insert(leg, call).is_none());
+                    callee.answer(leg);
+                }
+                sip::Event::Acknowledged { leg, .. } if numbers[&leg] % 3 == 2 => callee.hang_up(leg),
+                sip::Event::Ended { leg, cause, .. } => {
+                    let wanted = if numbers[&leg] % 3 == 2 { sip::EndCause::LocalHangup } else { sip::EndCause::Bye };
+                    assert_eq!(cause, wanted, "callee of {}", numbers[&leg]);
+                    ended += 1;
+                }
+                _ => {}
+            }
+        }
+        let mut calls: Vec<u128> = numbers.into_values().collect();
+        calls.sort_unstable();
+        calls
+    });
+    let (mut answered, mut ended) = (0, 0);
+    while ended < CALLS {
+        match caller.next().await {
+            sip::Event::Answered { leg, .. } => {
+                answered += 1;
+                if leg.0 % 3 != 2 {
+                    caller.hang_up(leg);
+                }
+            }
+            sip::Event::Ended { leg, cause, .. } => {
+                let wanted = if leg.0 % 3 == 2 { sip::EndCause::Bye } else { sip::EndCause::LocalHangup };
+                assert_eq!(cause, wanted, "caller of {}", leg.0);
+                ended += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(answered, CALLS);
+    let called = timeout(DEADLINE, answering).await.unwrap().unwrap();
+    assert_eq!(called, (0..CALLS).filter(|call| call % 3 != 0).collect::<Vec<_>>(), "each once");
+    pace.await.unwrap();
+
+    timeout(DEADLINE, server.calls().idle()).await.expect("every call is over");
+    let legs = legs(&server).await;
+    assert_eq!(legs.len() as u128, CALLS + CALLS - CALLS.div_ceil(3));
+    for leg in legs {
+        assert!(leg.end.is_some() && leg.status == Status::Completed, "{leg:?}");
+    }
+    eventually("no SIP leg or transaction is left", || {
+        let sip = server.calls().services().sip().statistics();
+        (sip.legs, sip.transactions) == (0, 0)
+    })
+    .await;
+    eventually("no media session is left", || server.calls().live_legs() == 0).await;
+    eventually("no call's task is left", || tasks() < before + OTHERS).await;
+    server.shutdown(Signals::none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_were_joined_leave_nothing_behind() {
+    let mut callee = Phone::start(SocketAddr::from(([127, 0, 0, 1], 0))).await;
+    let (server, _directory) = server(callee.address, None).await;
+    let before = tasks();
+    for _ in 0..10 {
+        let mut joined = Vec::new();
+        for _ in 0..2 {
+            joined.push(server.calls().create(new_call(callee.address)).await.unwrap().leg.id);
+            let sip::Event::Incoming { leg, .. } = callee.next().await else { panic!("no call") };
+            callee.answer(leg);
+            callee.until(|event| matches!(event, sip::Event::Acknowledged { .. })).await;
+        }
+        let bridge = Command::Bridge { with: joined[1], after: AfterBridge::Hangup };
+        command(&server, joined[0], bridge).await;
+        command(&server, joined[0], Command::Hangup).await;
+        for _ in 0..2 {
+            callee.until(|event| matches!(event, sip::Event::Ended { .. })).await;
+        }
+    }
+    timeout(DEADLINE, server.calls().idle()).await.expect("every call is over");
+    assert!(legs(&server).await.iter().all(|leg| leg.end.is_some()));
+    eventually("no call's task is left", || tasks() < before + OTHERS).await;
+    server.shutdown(Signals::none()).await;
+}
+
+async fn server(callee: SocketAddr, front: Option<SocketAddr>) -> (Server, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().display();
+    let advertise = front.map(|front| format!("advertise = \"{front}\"")).unwrap_or_default();
+    let text = format!(
+        r#"
+        data_dir = "{data}"
+        [sip]
+        listen = ["udp://127.0.0.1:0"]
+        {advertise}
+        [http]
+        listen = "127.0.0.1:0"
+        [database]
+        url = "sqlite:{data}/tandem.db"
+        [recordings]
+        url = "file:{data}/recordings"
+        [[accounts]]
+        name = "acme"
+        twilio = {{ account_sid = "AC00000000000000000000000000000001", auth_token = "secret" }}
+        [[trunks]]
+        name = "here"
+        account = "acme"
+        uri = "sip:{callee}"
+        inbound_from = ["127.0.0.0/8"]
+        [[numbers]]
+        number = "1*"
+        account = "acme"
+        bridge = "sip:{{number}}@{callee}"
+        [[numbers]]
+        number = "5*"
+        account = "acme"
+        twiml = "<Response><Echo/></Response>"
+        "#
+    );
+    let file = directory.path().join("tandem.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut config = Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+    config.sip.timers = TIMERS;
+    (Server::start(config).await.unwrap(), directory)
+}
+
+async fn legs(server: &Server) -> Vec<Arc<LegInfo>> {
+    let page = Page { limit: 1_000, after: None, offset: 0 };
+    server.calls().list("acme", &LegFilter::default(), page).await.unwrap()
+}
+
+async fn command(server: &Server, leg: LegId, command: Command) {
+    let request = Request { client_state: None, command };
+    timeout(DEADLINE, server.calls().request(leg, request)).await.unwrap().unwrap();
+}
+
+fn new_call(callee: SocketAddr) -> NewCall {
+    NewCall {
+        account: "acme".into(),
+        dialect: "twilio",
+        application: None,
+        to: Address::from(format!("sip:somebody@{callee}").as_str()),
+        from: Address::from("sip:us@127.0.0.1"),
+        caller_name: None,
+        headers: Vec::new(),
+        credentials: None,
+        timeout: DEADLINE,
+        time_limit: None,
+        first: First::Commands,
+        send_digits: None,
+        record: None,
+        stream: None,
+        status: None,
+        client_state: None,
+        link_to: None,
+        bridge_on_answer: false,
+    }
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A SIP user agent that sends no audio.
+struct Phone {
+    handle: sip::transport::Handle,
+    events: mpsc::UnboundedReceiver<sip::Event>,
+    address: SocketAddr,
+}
+
+impl Phone {
+    /// One that tells others to reach it at `advertise`.
+    async fn start(advertise: SocketAddr) -> Self {
+        let everybody = sip::TrunkAcl { name: "everybody".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] };
+        let config = sip::Config {
+            listen: vec!["udp://127.0.0.1:0".to_owned()],
+            advertise: (advertise.port() != 0).then(|| advertise.to_string()),
+            trunks: vec![everybody],
+            timers: TIMERS,
+            trace: false,
+            ..sip::Config::default()
+        };
+        let (sender, events) = mpsc::unbounded_channel();
+        // A test that is over hears no more.
+        let handle = sip::transport::start(config, move |event| drop(sender.send(event))).await.unwrap();
+        let address = handle.local_addrs()[0].1;
+        Self { handle, events, address }
+    }
+
+    async fn next(&mut self) -> sip::Event {
+        timeout(DEADLINE, self.events.recv()).await.expect("something happens").unwrap()
+    }
+
+    async fn until(&mut self, mut wanted: impl FnMut(&sip::Event) -> bool) {
+        while !wanted(&self.next().await) {}
+    }
+
+    fn answer(&self, leg: sip::LegKey) {
+        self.handle.send(sip::Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() }).unwrap();
+        self.handle.send(sip::Command::Answer { leg, sdp: sdp().into(), headers: Vec::new() }).unwrap();
+    }
+
+    fn hang_up(&self, leg: sip::LegKey) {
+        self.handle.send(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() }).unwrap();
+    }
+}
+
+fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
+    let outgoing = sip::Outgoing {
+        request_uri,
+        next_hop: None,
+        from_user: "15550001111".to_owned(),
+        from_display: None,
+        from_host: None,
+        to: None,
+        headers: Vec::new(),
+        credentials: None,
+        sdp: sdp().into(),
+    };
+    sip::Command::Invite { leg, invite: Box::new(outgoing) }
+}
+
+/// Port 9 is discard's: nobody listens there.
+fn sdp() -> String {
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+     m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
+        .to_owned()
+}
+
+/// A network between three hosts of this machine. Each is known to the others by the address of its front; what comes to
+/// a front is passed to its host, from the sender's front. One datagram in ten is lost, though none more than twice, and
+/// one in twenty comes twice.
+struct Network {
+    fronts: Vec<Arc<UdpSocket>>,
+}
+
+impl Network {
+    async fn new() -> Self {
+        let mut fronts = Vec::new();
+        for _ in 0..3 {
+            fronts.push(Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap()));
+        }
+        Self { fronts }
+    }
+
+    fn front(&self, host: usize) -> SocketAddr {
+        self.fronts[host].local_addr().unwrap()
+    }
+
+    fn connect(&self, hosts: [SocketAddr; 3]) {
+        let luck = Arc::new(Mutex::new(Luck { state: 1, lost: HashMap::new() }));
+        for (front, host) in self.fronts.iter().cloned().zip(hosts) {
+            let (fronts, luck) = (self.fronts.clone(), Arc::clone(&luck));
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                loop {
+                    // An error is an ICMP message about a host that has gone.
+                    let Ok((length, from)) = front.recv_from(&mut buffer).await else { continue };
+                    let Some(sender) = hosts.iter().position(|host| *host == from) else { continue };
+                    let copies = luck.lock().unwrap().copies(&buffer[..length]);
+                    for _ in 0..copies {
+                        let _ = fronts[sender].send_to(&buffer[..length], host).await;
+                    }
+                }
+            });
+        }
+    }
+}
+
+struct Luck {
+    state: u64,
+    /// How often each datagram was lost.
+    lost: HashMap<u64, u8>,
+}
+
+impl Luck {
+    fn copies(&mut self, datagram: &[u8]) -> usize {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut hasher = DefaultHasher::new();
+        datagram.hash(&mut hasher);
+        match (self.state >> 33) % 20 {
+            0 | 1 => {
+                let lost = self.lost.entry(hasher.finish()).or_default();
+                *lost += 1;
+                usize::from(*lost > 2)
+            }
+            2 => 2,
+            _ => 1,
+        }
+    }
+}
