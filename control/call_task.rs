@@ -287,8 +287,11 @@ impl CallTask {
             Message::Request { leg, request, reply } => {
                 let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
-                // No event may come of it, and yet whoever asks for the call is to see its new state.
-                if let (true, Some(info)) = (says_state, self.call.leg(leg)) {
+                // No event may come of it, and yet whoever asks for the call is to see its new state. The end is written
+                // down by its event, behind its notices.
+                if let (true, Some(info)) = (says_state, self.call.leg(leg))
+                    && !info.status.is_final()
+                {
                     self.record(info, now.time);
                 }
                 self.answers.push((reply, answer));
