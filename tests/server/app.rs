@@ -152,8 +152,8 @@ async fn upgrade(State(shared): State<Shared>, headers: HeaderMap, socket: WebSo
 pub(crate) type Frame = (Instant, Value);
 
 enum Order {
-    Say(String),
-    Close,
+    Say(Message),
+    Vanish,
 }
 
 /// A stream, from the application's side.
@@ -186,12 +186,22 @@ impl Stream {
     }
 
     pub(crate) fn say(&self, message: Value) {
-        self.says.send(Order::Say(message.to_string())).unwrap();
+        self.send(Message::text(message.to_string()));
+    }
+
+    /// Sends this, be it right or wrong.
+    pub(crate) fn send(&self, message: Message) {
+        self.says.send(Order::Say(message)).unwrap();
     }
 
     /// Closes it, as an application does that has nothing more to say.
     pub(crate) fn close(&self) {
-        self.says.send(Order::Close).unwrap();
+        self.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() })));
+    }
+
+    /// Goes without a word, as an application does that crashed.
+    pub(crate) fn vanish(&self) {
+        self.says.send(Order::Vanish).unwrap();
     }
 
     /// The first message of this name.
@@ -252,9 +262,8 @@ async fn pump(
                 Some(Err(_)) | None => return,
             },
             order = orders.recv() => match order {
-                Some(Order::Say(text)) => Message::text(text),
-                Some(Order::Close) => Message::Close(Some(CloseFrame { code: 1000, reason: "".into() })),
-                None => return,
+                Some(Order::Say(message)) => message,
+                Some(Order::Vanish) | None => return,
             },
         };
         if socket.send(out).await.is_err() {

@@ -27,3 +27,4 @@ mod documents;
 mod drain;
 mod hangup;
 mod streams;
+mod unruly;

@@ -1,0 +1,108 @@
+//! Applications at the other end of a stream that are wrong, away, or die.
+
+use axum::extract::ws::Message;
+use serde_json::{Value, json};
+
+use crate::app::{App, Asked};
+use crate::audio::tone;
+use crate::house::{House, asks};
+use crate::phone::{Heard, Phone};
+
+/// An application whose document connects a stream to itself, and then hangs up.
+async fn connecting() -> App {
+    App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => format!(
+            "<Response><Connect action=\"/after\"><Stream url=\"ws://{}/stream\" statusCallback=\"http://{0}/stream-told\"/>\
+             </Connect></Response>",
+            asked.headers["host"].to_str().unwrap()
+        ),
+        "/after" => "<Response><Hangup/></Response>".to_owned(),
+        _ => String::new(),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_wrong_harms_neither_the_stream_nor_the_call() {
+    let mut app = connecting().await;
+    let house = House::start(&asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let stream = app.stream().await;
+    stream.event("start").await;
+    for wrong in ["", "{", "null", "[1]", "{\"event\":7}", "{\"event\":\"dance\"}", "\u{0}"] {
+        stream.send(Message::text(wrong));
+    }
+    for wrong in [
+        json!({ "event": "media" }),
+        json!({ "event": "media", "media": { "payload": "no base64!" } }),
+        json!({ "event": "media", "media": { "payload": "" } }),
+        json!({ "event": "media", "streamSid": "MZ00000000000000000000000000000000", "media": { "payload": "AAAA" } }),
+        json!({ "event": "mark" }),
+        json!({ "event": "clear", "clear": [[[[]]]] }),
+        json!({ "event": "x".repeat(100_000) }),
+    ] {
+        stream.say(wrong);
+    }
+    stream.send(Message::binary(vec![0xFF; 1_000]));
+    stream.send(Message::Ping(vec![1; 100].into()));
+    // More than may wait: it is dropped, what fits is kept.
+    for _ in 0..5 {
+        stream.play(&vec![0; 8_000 * 30]);
+    }
+    stream.clear();
+    let heard = phone.audio.heard().len();
+    stream.play(&tone(100));
+    stream.mark("well");
+    stream.marked("well").await;
+    phone.audio.heard().find_after(heard, "the tone", |packet| packet.is_loud()).await;
+    phone.hangup().await;
+    stream.event("stop").await;
+    stream.closed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_connected_application_dies_the_document_goes_on() {
+    let mut app = connecting().await;
+    let house = House::start(&asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let stream = app.stream().await;
+    stream.listen(100).await;
+    stream.vanish();
+    phone.until(Heard::Bye).await;
+    assert!(!app.request("/after").await.field("StreamError").is_empty());
+    let told = |asked: &Asked| asked.path == "/stream-told" && asked.field("StreamEvent") == "stream-error";
+    assert!(app.asked.find("stream-error", told).await.is_signed());
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_nobody_takes_leaves_the_call_to_its_application() {
+    let app = App::start(|_| String::new()).await;
+    let house = House::start(&format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
+         [[numbers]]\nnumber = \"200\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
+        app.url("/telnyx")
+    ))
+    .await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "200").await;
+    let leg = app.event("call.initiated").await;
+    let control = leg["call_control_id"].as_str().unwrap();
+    house.api.command(control, "answer", &json!({})).await;
+    assert_eq!(phone.outcome().await, 200);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    house.api.command(control, "streaming_start", &json!({ "stream_url": format!("ws://{nobody}/") })).await;
+    let failed = app.event("streaming.failed").await;
+    assert_ne!(failed["failure_reason"], Value::Null);
+    assert_eq!(house.live_legs(), 1);
+    house.api.command(control, "hangup", &json!({})).await;
+    phone.until(Heard::Bye).await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    house.end().await;
+}
