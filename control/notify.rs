@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::Method;
-use tandem_call::id::CallId;
+use tandem_call::leg::LegInfo;
 
 use crate::account::Accounts;
 use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
@@ -28,7 +28,7 @@ impl Dialects {
 }
 
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
-pub fn delivery(notice: Notice, dialect: &dyn Dialect, account: &str, session: CallId, id: u128) -> Delivery {
+pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let Patience { connect, total, retries, statuses } = dialect.patience();
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let retry = Retry {
@@ -42,9 +42,9 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, account: &str, session: C
     };
     Delivery {
         id,
-        queue: session.to_string(),
-        session: session.0,
-        account: account.to_owned(),
+        queue: leg.session.to_string(),
+        session: leg.session.0,
+        account: leg.account.to_string(),
         dialect: dialect.name().to_owned(),
         event: notice.event,
         url: notice.target.url.to_string(),
@@ -61,7 +61,7 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, account: &str, session: C
         connect_timeout_ms: millis(connect),
         retries: retry,
         follow_redirects: false,
-        details: serde_json::Value::Null,
+        numbered: notice.numbered.then(|| leg.id.to_string()),
     }
 }
 

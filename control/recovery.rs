@@ -13,7 +13,9 @@ use crate::clock;
 use crate::event_log::{self, Line};
 use crate::records;
 use crate::services::Services;
+use crate::store::deliveries::DeliveryRow;
 use crate::store::{self, StoreError};
+use crate::webhook::Delivery;
 
 /// What was left unfinished by an earlier process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,7 +29,7 @@ pub struct Recovered {
 /// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
-    let last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
+    let mut last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
     let mut recovered = Recovered::default();
     loop {
         let rows = store::recordings::unfinished(store).await?;
@@ -38,7 +40,8 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             recovered.recordings += 1;
             let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
             if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
-                finish_recording(services, recording, &Arc::new(leg)).await?;
+                // What was recorded was alive.
+                last_alive = last_alive.max(finish_recording(services, recording, &Arc::new(leg)).await?);
             } else {
                 // Nobody knows any more what it was of; it must not come again.
                 row.status = "failed".to_owned();
@@ -83,27 +86,29 @@ async fn finish_recording(
     services: &Arc<Services>,
     mut recording: Recording,
     leg: &Arc<LegInfo>,
-) -> Result<(), StoreError> {
+) -> Result<Timestamp, StoreError> {
     let path = services.recording_path(recording.id);
     let repaired = {
         let path = path.clone();
         tokio::task::spawn_blocking(move || tandem_media::repair_wav(&path)).await
     };
-    recording.ended_at = Some(recording.started_at);
+    let mut ended_at = recording.started_at;
     match repaired {
         Ok(Ok(length)) => {
-            recording.ended_at = recording.started_at.checked_add(length).ok();
+            ended_at = ended_at.checked_add(length).unwrap_or(ended_at);
             recording.duration = Some(length);
             recording.status = if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed };
         }
         Ok(Err(error)) => recording.status = RecordingStatus::Failed(error.to_string()),
         Err(error) => recording.status = RecordingStatus::Failed(error.to_string()),
     }
+    recording.ended_at = Some(ended_at);
     warn_if_lost(recording.id, &recording.status);
     let row = records::recording_row(&recording, leg, &path);
     let event = CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind: EventKind::Recording(recording) };
     deliver(services, &event).await?;
-    store::recordings::upsert(&services.store, row).await
+    store::recordings::upsert(&services.store, row).await?;
+    Ok(ended_at)
 }
 
 fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
@@ -113,15 +118,20 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
 }
 
 async fn deliver(services: &Arc<Services>, event: &CallEvent) -> Result<(), StoreError> {
-    // The count of notices sent before is not kept: what was sent so far had lower numbers than any later one.
-    let before = sent_so_far(services, &event.leg).await?;
-    for (delivery, _) in services.notices(event, before) {
-        services.deliveries().enqueue(delivery).await?;
+    let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
+    for delivery in services.notices(event, numbered(&written, &event.leg)) {
+        // Else the earlier process told it, and was killed before it wrote the record.
+        if written.iter().all(|row| row.id != delivery.id) {
+            services.deliveries().enqueue(delivery).await?;
+        }
     }
     Ok(())
 }
 
-async fn sent_so_far(services: &Arc<Services>, leg: &LegInfo) -> Result<u32, StoreError> {
-    let sent = store::deliveries::list(&services.store, leg.session.0).await?;
-    Ok(u32::try_from(sent.len()).unwrap_or(u32::MAX))
+/// How many of the leg's numbered notices the earlier process had written down.
+fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
+    let id = leg.id.to_string();
+    let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
+    let count = deliveries.filter(|delivery| delivery.numbered.as_ref() == Some(&id)).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -48,8 +48,8 @@ impl CallTask {
 
     async fn notify(&mut self, event: &CallEvent) {
         let sequence = self.sequences.entry(event.leg.id).or_default();
-        for (delivery, numbered) in self.services.notices(event, *sequence) {
-            *sequence += u32::from(numbered);
+        for delivery in self.services.notices(event, *sequence) {
+            *sequence += u32::from(delivery.numbered.is_some());
             match self.services.deliveries().submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
@@ -63,23 +63,30 @@ impl CallTask {
 }
 
 impl Services {
-    /// What the event's dialect has to tell of it, as deliveries; `true` for numbered ones.
-    pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<(Delivery, bool)> {
+    /// What the event's dialect has to tell of it, as deliveries.
+    pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<Delivery> {
         let Some((dialect, account)) =
             self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
         else {
             return Vec::new();
         };
         let context = Context { public_url: Arc::clone(&self.public_url), sequence };
-        let notices = dialect.webhook(account, event, &context).into_iter();
+        let notices = dialect.webhook(account, event, &context).into_iter().enumerate();
         notices
-            .map(|notice| {
-                let numbered = notice.numbered;
-                let session = event.leg.session;
-                (notify::delivery(notice, dialect.as_ref(), &event.leg.account, session, rand::random()), numbered)
-            })
+            .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
             .collect()
     }
+}
+
+/// The id of the delivery of an event's notice. An end has the same whenever it is told, so that an end which was told right
+/// before a crash is not told again after it.
+fn delivery_id(event: &CallEvent, place: usize) -> u128 {
+    let ended = match &event.kind {
+        EventKind::Ended => event.leg.id.0,
+        EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
+        _ => return rand::random(),
+    };
+    ended.rotate_left(64).wrapping_add(place as u128)
 }
 
 /// Has a call's notices sent once they are stored, in order, beside the call.

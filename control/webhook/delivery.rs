@@ -44,9 +44,9 @@ pub struct Delivery {
     /// Whether an answer 3xx is followed (each hop is sealed anew) or is a failure.
     #[serde(default)]
     pub follow_redirects: bool,
-    /// Whatever the dialect needs to seal it.
+    /// The leg whose numbered notices it is one of.
     #[serde(default)]
-    pub details: serde_json::Value,
+    pub numbered: Option<String>,
 }
 
 /// How the body travels.

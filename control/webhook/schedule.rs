@@ -157,7 +157,7 @@ mod tests {
                 total_ms: None,
             },
             follow_redirects: false,
-            details: serde_json::Value::Null,
+            numbered: None,
         }
     }
 

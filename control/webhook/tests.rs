@@ -346,7 +346,7 @@ fn delivery(id: u128, queue: &str, url: &str) -> Delivery {
         connect_timeout_ms: 5_000,
         retries: Retry::default(),
         follow_redirects: false,
-        details: serde_json::Value::Null,
+        numbered: None,
     }
 }
 

@@ -55,6 +55,8 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     assert_eq!((told.field("CallSid"), told.field("RecordingStatus")), (call_sid.clone(), "completed".to_owned()));
     assert_eq!((ended.field("CallSid"), ended.field("CallStatus")), (call_sid.clone(), "completed".to_owned()));
 
+    assert_eq!(ended.field("SequenceNumber"), "0");
+
     let recording = program.api.recordings().await.remove(0);
     assert_eq!(
         (recording["status"].as_str(), recording["sid"].as_str()),
