@@ -3,7 +3,7 @@
 use crate::Target;
 use crate::id::{LegId, RecordingId, StreamId};
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
-use crate::recording::RecordingSpec;
+use crate::recording::{Gap, RecordingSpec};
 use crate::stream::StreamSpec;
 
 /// A request to a leg.
@@ -54,8 +54,13 @@ pub enum Command {
     StartRecording(RecordingSpec),
     /// Stop one, or all.
     StopRecording(Option<RecordingId>),
-    /// Hold one, or all; the gap stays as silence unless `skip`.
-    PauseRecording(Option<RecordingId>),
+    /// Hold one, or all.
+    PauseRecording {
+        /// Which; all if `None`.
+        which: Option<RecordingId>,
+        /// What becomes of the time until it goes on.
+        gap: Gap,
+    },
     /// Go on with it.
     ResumeRecording(Option<RecordingId>),
     /// Start a stream.

@@ -7,7 +7,7 @@ use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
-use crate::recording::{RecordingEnd, RecordingSpec};
+use crate::recording::{Gap, RecordingEnd, RecordingSpec};
 use crate::stream::{StreamSpec, StreamStatus};
 
 /// One thing to do.
@@ -75,6 +75,8 @@ pub enum LegCommand {
     PauseRecording {
         /// Which.
         op: OpId,
+        /// What becomes of the time until it goes on.
+        gap: Gap,
     },
     /// Go on with it.
     ResumeRecording {

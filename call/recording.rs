@@ -57,6 +57,15 @@ pub enum RecordingSource {
     Trunk,
 }
 
+/// What becomes of the time for which a recording is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gap {
+    /// It stays, as silence.
+    Silence,
+    /// It is left out.
+    Skip,
+}
+
 /// One channel or one per direction (left: from the leg, right: to the leg).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingChannels {

@@ -106,8 +106,8 @@ impl Call {
                 accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
             }
             Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
-            Command::PauseRecording(which) => return done(self.pause_recording(leg, which, true)),
-            Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, false)),
+            Command::PauseRecording { which, gap } => return done(self.pause_recording(leg, which, Some(gap))),
+            Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, None)),
             Command::StartStream { spec, alone } => {
                 if alone && self.party(leg).is_some_and(|party| !party.streams.is_empty()) {
                     return Err(Refused::AlreadyRunning);

@@ -114,10 +114,12 @@ pub enum Command {
         /// What and where.
         spec: RecordSpec,
     },
-    /// Leaves out what comes now.
+    /// Holds a recording: what comes now is left out.
     PauseRecording {
         /// Of the recording.
         op: OpId,
+        /// Its time is kept, as silence.
+        silence: bool,
     },
     /// Goes on.
     ResumeRecording {

@@ -30,6 +30,14 @@ pub(crate) struct Feed {
     pub(crate) empty: rtrb::Producer<Vec<i16>>,
 }
 
+/// Whether a recording is held, and what becomes of the time until it goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pause {
+    No,
+    Silence,
+    Skip,
+}
+
 /// A recording at work on its session.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -42,7 +50,7 @@ pub(crate) struct Recorder {
     silence_before: u64,
     /// Ticks until the wire of the moment it started reaches us.
     lag: u8,
-    paused: bool,
+    pause: Pause,
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
@@ -67,7 +75,7 @@ impl Recorder {
             current: None,
             silence_before: 0,
             lag: RECORDER_LAG,
-            paused: false,
+            pause: Pause::No,
             frames_left: spec.max_length.map(frames),
             silence_limit: spec.silence_timeout.map(frames),
             silent_frames: 0,
@@ -75,8 +83,8 @@ impl Recorder {
         (recorder, Feed { pieces: taken, empty: give })
     }
 
-    pub(crate) fn pause(&mut self, paused: bool) {
-        self.paused = paused;
+    pub(crate) fn pause(&mut self, pause: Pause) {
+        self.pause = pause;
     }
 
     /// Takes one frame of each side. `alive`: RTP arrives. Returns why it is over, when it is.
@@ -90,17 +98,19 @@ impl Recorder {
             self.lag -= 1;
             return None;
         }
-        if self.paused {
-            return None;
+        const NOTHING: [i16; FRAME] = [0; FRAME];
+        match self.pause {
+            Pause::No => self.write(inbound, outbound),
+            Pause::Silence => self.write(&NOTHING, &NOTHING),
+            Pause::Skip => return None,
         }
-        self.write(inbound, outbound);
         if let Some(left) = &mut self.frames_left {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 return Some(RecordingReason::MaxLength);
             }
         }
-        let limit = self.silence_limit?;
+        let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
         if !is_silent(listened) {
             self.silent_frames = 0;
@@ -113,7 +123,7 @@ impl Recorder {
     /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given.
     pub(crate) fn finish(mut self, reason: RecordingReason, drain: Option<(&Timeline, &Timeline)>) {
         if let Some((inbound, outbound)) = drain
-            && !self.paused
+            && self.pause == Pause::No
         {
             let (mut left, mut right) = ([0; FRAME], [0; FRAME]);
             // When it was stopped before its lag had passed, that many fewer frames are ours.

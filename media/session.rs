@@ -17,7 +17,7 @@ use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
 use crate::player::Playback;
-use crate::recorder::Recorder;
+use crate::recorder::{Pause, Recorder};
 use crate::rtp::dtmf::{Allowance, Detector, DigitFrame, DigitSender};
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::{self, Said, SenderInfo};
@@ -342,8 +342,10 @@ impl MediaSession {
                 }
             }
             Command::Record { op, spec } => self.record(op, spec, writer, done),
-            Command::PauseRecording { op } => self.pause_recording(op, true),
-            Command::ResumeRecording { op } => self.pause_recording(op, false),
+            Command::PauseRecording { op, silence } => {
+                self.pause_recording(op, if silence { Pause::Silence } else { Pause::Skip });
+            }
+            Command::ResumeRecording { op } => self.pause_recording(op, Pause::No),
             Command::StopRecording { op } => {
                 if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
                     let recorder = self.recorders.swap_remove(index);
@@ -412,9 +414,9 @@ impl MediaSession {
         self.need_timelines();
     }
 
-    fn pause_recording(&mut self, op: OpId, paused: bool) {
+    fn pause_recording(&mut self, op: OpId, pause: Pause) {
         for recorder in self.recorders.iter_mut().filter(|recorder| recorder.op == op) {
-            recorder.pause(paused);
+            recorder.pause(pause);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::output::LegCommand;
 use crate::party::MOST_RECORDINGS;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
-use crate::recording::{ActiveRecording, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
+use crate::recording::{ActiveRecording, Gap, NewRecording, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
 /// The record instruction under way.
 pub(crate) struct RecordVerb {
@@ -158,11 +158,11 @@ impl Call {
         any
     }
 
-    /// Holds one recording, or all, or lets them go on. `false` if there is none.
-    pub(crate) fn pause_recording(&mut self, leg: LegId, which: Option<RecordingId>, pause: bool) -> bool {
-        let (from, to) = match pause {
-            true => (RecordingStatus::InProgress, RecordingStatus::Paused),
-            false => (RecordingStatus::Paused, RecordingStatus::InProgress),
+    /// Holds one recording, or all, or lets them go on (no gap). `false` if there is none.
+    pub(crate) fn pause_recording(&mut self, leg: LegId, which: Option<RecordingId>, gap: Option<Gap>) -> bool {
+        let (from, to) = match gap {
+            Some(_) => (RecordingStatus::InProgress, RecordingStatus::Paused),
+            None => (RecordingStatus::Paused, RecordingStatus::InProgress),
         };
         let Some(party) = self.party_mut(leg) else { return false };
         let mut changed = Vec::new();
@@ -174,8 +174,13 @@ impl Call {
         }
         let any = !changed.is_empty();
         for (op, facts) in changed {
-            let command = if pause { LegCommand::PauseRecording { op } } else { LegCommand::ResumeRecording { op } };
-            self.order(leg, command);
+            self.order(
+                leg,
+                match gap {
+                    Some(gap) => LegCommand::PauseRecording { op, gap },
+                    None => LegCommand::ResumeRecording { op },
+                },
+            );
             self.emit(leg, EventKind::Recording(facts));
         }
         any

@@ -17,7 +17,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
-use tandem_call::recording::RecordingEnd;
+use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::route::Decision;
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
@@ -190,7 +190,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         14 => Command::SendDigits(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) }),
         15 => Command::StartRecording(recording()),
         16 => Command::StopRecording(None),
-        17 => Command::PauseRecording(None),
+        17 => Command::PauseRecording { which: None, gap: Gap::Skip },
         18 => Command::ResumeRecording(None),
         19 => Command::StartStream { spec: stream("s"), alone: rng.random() },
         20 => Command::StopStream(None),

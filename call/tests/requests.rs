@@ -15,7 +15,7 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, Status};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
-use tandem_call::recording::RecordingStatus;
+use tandem_call::recording::{Gap, RecordingStatus};
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
@@ -313,11 +313,11 @@ fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
 fn a_recording_is_held_goes_on_and_is_stopped_once() {
     let mut script = CallScript::commanded();
     let id = script.request(Command::StartRecording(recording())).unwrap().recording;
-    script.request(Command::PauseRecording(id)).unwrap();
-    assert_eq!(script.request(Command::PauseRecording(id)), Err(Refused::NotRunning));
+    script.request(Command::PauseRecording { which: id, gap: Gap::Silence }).unwrap();
+    assert_eq!(script.request(Command::PauseRecording { which: id, gap: Gap::Silence }), Err(Refused::NotRunning));
     script.request(Command::ResumeRecording(None)).unwrap();
     script.request(Command::StopRecording(None)).unwrap();
-    assert_eq!(script.request(Command::PauseRecording(id)), Err(Refused::NotRunning));
+    assert_eq!(script.request(Command::PauseRecording { which: id, gap: Gap::Silence }), Err(Refused::NotRunning));
     script.close_recordings();
     assert_eq!(script.request(Command::StopRecording(id)), Err(Refused::NotRunning));
     let told: Vec<_> = script

@@ -8,7 +8,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play};
-use tandem_call::recording::RecordingEnd;
+use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::stream::{StreamSpec, StreamStatus};
 use tandem_media as media;
 
@@ -77,8 +77,9 @@ impl CallTask {
                     fail(LegEvent::RecordingFinished { op, end, duration: Duration::ZERO });
                 }
             }
-            LegCommand::PauseRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::PauseRecording { op: media::OpId(op.0) }));
+            LegCommand::PauseRecording { op, gap } => {
+                let silence = gap == Gap::Silence;
+                self.with(leg, |io| io.command(media::Command::PauseRecording { op: media::OpId(op.0), silence }));
             }
             LegCommand::ResumeRecording { op } => {
                 self.with(leg, |io| io.command(media::Command::ResumeRecording { op: media::OpId(op.0) }));

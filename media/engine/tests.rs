@@ -539,7 +539,7 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
     pair.talk(20, 0xFF, 0xD5);
     pair.talk(10, 0x10, 0xD5);
     pair.talk(10, 0xFF, 0xD5);
-    pair.command(Who::A, Command::PauseRecording { op: OpId(1) });
+    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: false });
     pair.talk(50, 0x10, 0xD5);
     pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
     pair.talk(10, 0x10, 0xD5);
@@ -550,6 +550,24 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
     assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
     let samples = file.samples();
     assert!(samples[0].abs() > 100 && samples.last().unwrap().abs() > 100);
+}
+
+#[test]
+fn a_pause_that_keeps_its_time_is_silence() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("silence");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: true });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert!(duration.abs_diff(milliseconds(1_200)) <= milliseconds(60), "{duration:?}");
+    let silent = file.samples().iter().filter(|sample| **sample == 0).count();
+    assert!((18 * 160..22 * 160).contains(&silent), "{silent}");
 }
 
 #[test]

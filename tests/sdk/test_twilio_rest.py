@@ -252,26 +252,37 @@ def test_the_phone_hangs_up_while_something_is_said(twilio, app, phone):
     assert ended(twilio, call.sid).duration == "1"
 
 
-def test_a_live_call_is_recorded_paused_and_stopped_by_request(twilio, app, phone):
+@pytest.mark.parametrize(("behavior", "milliseconds"), [(None, 1500), ("silence", 1500), ("skip", 750)])
+def test_a_live_call_is_recorded_paused_and_stopped_by_request(twilio, app, phone, tmp_path, behavior, milliseconds):
     called = phone(callee())
     app.on("/recorded")
     app.on("/voice", lambda: twiml("<Response><Pause length='60'/></Response>"))
     call = twilio.calls.create(to=called.uri, from_=FROM, url=f"{app.url}/voice")
     app.wait("/voice")
+    began = time.monotonic()
     begun = call.recordings.create(
         recording_status_callback=f"{app.url}/recorded", recording_status_callback_event=["completed"]
     )
     assert begun.status == "in-progress" and begun.source == "StartCallRecordingAPI" and begun.channels == 1
-    time.sleep(0.5)
-    assert call.recordings("Twilio.CURRENT").update(status="paused").status == "paused"
-    assert call.recordings(begun.sid).update(status="in-progress").status == "in-progress"
+
+    def until(seconds):
+        wait_for("its time", lambda: time.monotonic() >= began + seconds)
+
+    until(0.375)
+    pausing = {"pause_behavior": behavior} if behavior else {}
+    assert call.recordings("Twilio.CURRENT").update(status="paused", **pausing).status == "paused"
     with pytest.raises(TwilioRestException) as running:
         twilio.recordings(begun.sid).delete()
     assert running.value.status == 400
+    until(1.125)
+    assert call.recordings(begun.sid).update(status="in-progress").status == "in-progress"
+    until(1.5)
     assert call.recordings(begun.sid).update(status="stopped").status in ("stopped", "completed")
     (kept,) = app.wait("/recorded")
     assert kept["RecordingSid"] == begun.sid and kept["RecordingSource"] == "StartCallRecordingAPI"
     assert call.recordings(begun.sid).fetch().status == "completed"
+    (tmp_path / "call.wav").write_bytes(requests.get(kept["RecordingUrl"], timeout=5).content)
+    assert abs(len(read_wav(tmp_path / "call.wav")[0]) / RATE * 1000 - milliseconds) < 150
     call.update(status="completed")
     called.finish()
     assert call.recordings(begun.sid).delete()

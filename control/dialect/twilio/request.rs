@@ -8,7 +8,7 @@ use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{Credentials, Program};
-use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
 use url::Url;
 
@@ -129,7 +129,7 @@ pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, A
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RecordingUpdate {
     /// `Status=paused`.
-    Pause,
+    Pause(Gap),
     /// `Status=in-progress`.
     Resume,
     /// `Status=stopped`.
@@ -138,9 +138,10 @@ pub(super) enum RecordingUpdate {
 
 /// Reads it.
 pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdate, ApiError> {
-    parameters.word("PauseBehavior", &[("silence", ()), ("skip", ())], (), 20001)?;
+    let gaps = [("silence", Gap::Silence), ("skip", Gap::Skip)];
+    let gap = parameters.word("PauseBehavior", &gaps, Gap::Silence, 20001)?;
     let words = [
-        ("paused", Some(RecordingUpdate::Pause)),
+        ("paused", Some(RecordingUpdate::Pause(gap))),
         ("in-progress", Some(RecordingUpdate::Resume)),
         ("stopped", Some(RecordingUpdate::Stop)),
     ];

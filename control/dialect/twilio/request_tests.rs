@@ -163,7 +163,9 @@ fn recordings_and_streams_of_a_live_call_are_read() {
     let spec = call_recording(&parameters("")).unwrap();
     assert_eq!((spec.trim, spec.channels, spec.track), (false, RecordingChannels::Mono, Track::Both));
     assert_eq!(spec.source, RecordingSource::Request);
-    assert_eq!(recording_update(&parameters("Status=paused&PauseBehavior=skip")).unwrap(), RecordingUpdate::Pause);
+    for (form, gap) in [("Status=paused&PauseBehavior=skip", Gap::Skip), ("Status=paused", Gap::Silence)] {
+        assert_eq!(recording_update(&parameters(form)).unwrap(), RecordingUpdate::Pause(gap));
+    }
     assert_eq!(recording_update(&parameters("Status=in-progress")).unwrap(), RecordingUpdate::Resume);
     assert_eq!(recording_update(&parameters("Status=stopped")).unwrap(), RecordingUpdate::Stop);
     assert_eq!(recording_update(&parameters("")).unwrap_err().code, 20001);

@@ -268,7 +268,7 @@ impl Exchange<'_> {
             return Err(ApiError::bad(21220, "The recording is not in progress."));
         }
         let (command, status) = match update {
-            RecordingUpdate::Pause => (Command::PauseRecording(Some(before.id)), "paused"),
+            RecordingUpdate::Pause(gap) => (Command::PauseRecording { which: Some(before.id), gap }, "paused"),
             RecordingUpdate::Resume => (Command::ResumeRecording(Some(before.id)), "in-progress"),
             RecordingUpdate::Stop => (Command::StopRecording(Some(before.id)), "stopped"),
         };

@@ -8,7 +8,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{
     AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Play, RejectReason, SendDigits, Speech,
 };
-use tandem_call::recording::RecordingSource;
+use tandem_call::recording::{Gap, RecordingSource};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -187,7 +187,9 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         }
         Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
         Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
-        Action::RecordPause => commands.push(Command::PauseRecording(recording(parameters)?)),
+        Action::RecordPause => {
+            commands.push(Command::PauseRecording { which: recording(parameters)?, gap: Gap::Skip });
+        }
         Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
         Action::StreamingStart => {
             parameters.refuse(&["enable_dialogflow", "dialogflow_config"])?;

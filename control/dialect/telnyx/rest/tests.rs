@@ -210,7 +210,10 @@ fn every_action_becomes_its_command() {
     let recording = json!({"recording_id": id::uuid(LEG.0)});
     assert_eq!(
         command("record_pause", recording.clone()),
-        Command::PauseRecording(Some(tandem_call::id::RecordingId(LEG.0)))
+        Command::PauseRecording {
+            which: Some(tandem_call::id::RecordingId(LEG.0)),
+            gap: tandem_call::recording::Gap::Skip
+        }
     );
     assert_eq!(
         command("record_resume", recording),
