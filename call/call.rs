@@ -21,6 +21,9 @@ use crate::route::{Decision, Route};
 use crate::timer::Timers;
 use crate::{Callback, Target};
 
+/// How long an inbound leg may last from its answer unless a request says otherwise, as outbound ones do: the leg of a
+/// caller who has vanished without a word must end some time.
+const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
 /// How long an ended leg may wait for its recordings to be closed.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -114,6 +117,7 @@ impl Call {
         let documents = matches!(route.decision, Decision::Document { .. } | Decision::Program(_));
         if let Some(party) = self.party_mut(leg) {
             party.mode = if documents { Mode::Document } else { Mode::Commands };
+            party.time_limit = Some(INBOUND_TIME_LIMIT);
             let info = Arc::make_mut(&mut party.info);
             info.account = route.account;
             info.dialect = route.dialect;

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::clock;
 use crate::dialect::{MediaFrame, StreamMessage, StreamWire};
-use crate::http::Client;
+use crate::http::{Client, without_credentials};
 use crate::inbox::{Inbox, Message as CallMessage};
 
 /// Longest that an application's audio may wait to be played.
@@ -126,7 +126,9 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
     let NewStream { leg, id, spec, mut wire, leg_codec, .. } = new;
     let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
     let mut socket = tokio::select! {
-        opened = open => opened.map_err(|_| format!("{}: no handshake in {} s", spec.url, HANDSHAKE.as_secs()))??,
+        opened = open => opened.map_err(|_| {
+            format!("{}: no handshake in {} s", without_credentials(&spec.url), HANDSHAKE.as_secs())
+        })??,
         () = stopped(&mut notes) => return Ok(()),
     };
     send(&mut socket, wire.connected()).await?;
@@ -152,7 +154,6 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
     let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
     inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
 
-    let mut text = String::with_capacity(512);
     let mut ping = tokio::time::interval(PING);
     ping.tick().await;
     let mut complained = false;
@@ -170,9 +171,9 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
                     rtp_timestamp: frame.rtp_timestamp,
                     payload: frame.audio(),
                 };
-                text.clear();
+                let mut text = String::with_capacity(512);
                 wire.media(&frame, &mut text);
-                send(&mut socket, text.clone()).await?;
+                send(&mut socket, text).await?;
             }
             note = notes.recv() => match note {
                 Some(Note::Mark(name)) => send(&mut socket, wire.mark(&name)).await?,
@@ -272,18 +273,21 @@ async fn stopped(notes: &mut mpsc::Receiver<Note>) {
 type Socket = WebSocketStream<crate::tls::MaybeTls>;
 
 async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Socket, String> {
-    let parsed = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+    // What cannot be parsed may hold a password anywhere: it is not shown.
+    let parsed = Url::parse(url).map_err(|error| format!("the stream's URL: {error}"))?;
+    let shown = without_credentials(url);
     let secure = match parsed.scheme() {
         "ws" => false,
         "wss" => true,
-        other => return Err(format!("{url}: {other:?} is neither ws nor wss")),
+        other => return Err(format!("{shown}: {other:?} is neither ws nor wss")),
     };
-    let host = parsed.host_str().ok_or_else(|| format!("{url}: no host"))?.to_owned();
+    let host = parsed.host_str().ok_or_else(|| format!("{shown}: no host"))?.to_owned();
     let port = parsed.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
     let tcp = client.connect(&host, port, Some(HANDSHAKE)).await.map_err(|error| error.to_string())?;
-    let stream =
-        crate::tls::wrap(tcp, secure.then(|| client.tls()), &host).await.map_err(|error| format!("{url}: {error}"))?;
-    let mut request = url.into_client_request().map_err(|error| format!("{url}: {error}"))?;
+    let stream = crate::tls::wrap(tcp, secure.then(|| client.tls()), &host)
+        .await
+        .map_err(|error| format!("{shown}: {error}"))?;
+    let mut request = url.into_client_request().map_err(|error| format!("{shown}: {error}"))?;
     for (name, value) in headers {
         let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
         let value = http::HeaderValue::try_from(value).map_err(|error| error.to_string())?;
@@ -295,7 +299,7 @@ async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Res
         .max_write_buffer_size(MAX_MESSAGE);
     let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
         .await
-        .map_err(|error| format!("{url}: {error}"))?;
+        .map_err(|error| format!("{shown}: {error}"))?;
     Ok(socket)
 }
 
@@ -304,5 +308,26 @@ async fn send(socket: &mut Socket, text: String) -> Result<(), String> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the application's socket is stuck".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::NetworkPolicy;
+    use crate::http::testing::{Answer, WebServer};
+
+    #[tokio::test]
+    async fn why_a_stream_failed_is_told_without_the_password_of_its_url() {
+        let server = WebServer::start(|_| Answer::status(404)).await;
+        let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
+        let client = Client::new(policy, Duration::from_secs(5)).unwrap();
+        let place = server.url("/stream").replace("http://", "");
+        for url in [format!("ws://me:hunter2@{place}"), "ws://me:hunter2@127.0.0.1:99999/".to_owned()] {
+            let why = open(&client, &url, Vec::new()).await.unwrap_err();
+            assert!(!why.contains("hunter2") && !why.is_empty(), "{why}");
+        }
+        let why = open(&client, &format!("ws://{place}"), Vec::new()).await.unwrap_err();
+        assert!(why.contains(&place) && why.contains("404"), "{why}");
     }
 }

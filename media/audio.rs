@@ -8,10 +8,12 @@ mod resample;
 
 pub use read::{AudioError, decode, read_wav};
 
-/// 16-bit samples at 8,000 Hz, one channel. Cheap to clone.
+/// 16-bit samples at 8,000 Hz, one channel. Cheap to clone; silence of any length takes no room.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Audio {
     samples: Arc<[i16]>,
+    /// Samples of silence behind those.
+    silence: u64,
 }
 
 impl std::fmt::Debug for Audio {
@@ -23,22 +25,63 @@ impl std::fmt::Debug for Audio {
 impl Audio {
     /// From samples at 8,000 Hz.
     pub fn new(samples: impl Into<Arc<[i16]>>) -> Audio {
-        Audio { samples: samples.into() }
+        Audio { samples: samples.into(), silence: 0 }
     }
 
-    /// Silence.
+    /// Nothing but silence.
     pub fn silence(duration: Duration) -> Audio {
-        let samples = usize::try_from(duration.as_millis()).unwrap_or(usize::MAX).saturating_mul(8).min(8_000 * 3_600);
-        Audio::new(vec![0; samples])
+        let silence = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).saturating_mul(8);
+        Audio { samples: Arc::default(), silence }
     }
 
-    /// The samples.
+    /// The samples; none of what [`Audio::silence`] made.
     pub fn samples(&self) -> &[i16] {
         &self.samples
     }
 
     /// How long it plays.
     pub fn duration(&self) -> Duration {
-        Duration::from_micros(self.samples.len() as u64 * 125)
+        let samples = self.length();
+        Duration::from_secs(samples / 8_000) + Duration::from_micros(samples % 8_000 * 125)
+    }
+
+    /// How many samples it plays.
+    pub(crate) fn length(&self) -> u64 {
+        (self.samples.len() as u64).saturating_add(self.silence)
+    }
+
+    /// Copies samples from `position` on; returns how many, fewer than asked for only at the end.
+    pub(crate) fn copy(&self, position: u64, to: &mut [i16]) -> usize {
+        let left = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
+        let to = to.get_mut(..left.min(to.len())).unwrap_or_default();
+        let sounding = usize::try_from(position).ok().and_then(|position| self.samples.get(position..));
+        let sounding = sounding.unwrap_or_default().iter().copied();
+        to.iter_mut().zip(sounding.chain(std::iter::repeat(0))).for_each(|(to, from)| *to = from);
+        to.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_takes_no_room_however_long_it_is() {
+        let audio = Audio::silence(Duration::from_secs(100 * 3_600));
+        assert_eq!((audio.samples().len(), audio.duration()), (0, Duration::from_secs(100 * 3_600)));
+        let mut samples = [1; 160];
+        assert_eq!((audio.copy(0, &mut samples), samples), (160, [0; 160]));
+        assert_eq!(audio.copy(audio.length() - 100, &mut samples), 100);
+        assert_eq!(audio.copy(audio.length(), &mut samples), 0);
+        assert_eq!(Audio::silence(Duration::MAX).length(), u64::MAX);
+    }
+
+    #[test]
+    fn samples_are_copied_from_where_playout_stands() {
+        let audio = Audio::new([1, 2, 3]);
+        let mut samples = [9; 2];
+        assert_eq!((audio.copy(0, &mut samples), samples), (2, [1, 2]));
+        assert_eq!((audio.copy(2, &mut samples), samples), (1, [3, 2]));
+        assert_eq!(audio.copy(3, &mut samples), 0);
     }
 }

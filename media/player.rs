@@ -17,7 +17,7 @@ pub(crate) struct Playback {
 
 #[derive(Debug)]
 enum What {
-    Audio { audio: Arc<Audio>, position: usize, loops_left: Option<u32> },
+    Audio { audio: Arc<Audio>, position: u64, loops_left: Option<u32> },
     Tone(ToneGenerator),
 }
 
@@ -36,18 +36,16 @@ impl Playback {
             What::Tone(tone) => tone.next_frame(frame),
             What::Audio { audio, position, loops_left } => {
                 frame.fill(0);
-                let samples = audio.samples();
                 let mut filled = 0;
                 // Audio shorter than a frame may loop several times within it; empty audio ends at once.
-                while filled < FRAME && !samples.is_empty() && *loops_left != Some(0) {
-                    let rest = samples.get(*position..).unwrap_or_default();
-                    let take = rest.len().min(FRAME - filled);
-                    if let (Some(to), Some(from)) = (frame.get_mut(filled..filled + take), rest.get(..take)) {
-                        to.copy_from_slice(from);
+                while *loops_left != Some(0) {
+                    let copied = audio.copy(*position, frame.get_mut(filled..).unwrap_or_default());
+                    if copied == 0 {
+                        break;
                     }
-                    filled += take;
-                    *position += take;
-                    if *position >= samples.len() {
+                    filled += copied;
+                    *position += copied as u64;
+                    if *position >= audio.length() {
                         *position = 0;
                         if let Some(left) = loops_left {
                             *left -= 1;

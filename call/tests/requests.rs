@@ -373,6 +373,20 @@ fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
 }
 
 #[test]
+fn an_inbound_leg_ends_four_hours_after_its_answer_and_so_does_the_one_it_was_joined_with() {
+    let mut script = CallScript::runs(vec![Instruction::Dial(Dial { answer_on_bridge: true, ..dial(&["100"]) })]);
+    let (caller, called) = (script.leg(), script.legs[1]);
+    script.passes(10 * SECOND);
+    script.answers(called);
+    script.passes(14_399 * SECOND);
+    assert!(script.ended.is_empty());
+    script.passes(SECOND);
+    assert_eq!(end_of(&script, caller), Some((Status::Completed, EndCause::TimeLimit)));
+    assert_eq!(end_of(&script, called).unwrap().0, Status::Completed);
+    script.assert_settled();
+}
+
+#[test]
 fn a_leg_may_be_redirected_as_often_as_somebody_asks_for_it() {
     let mut script = CallScript::commanded();
     for _ in 0..200 {
