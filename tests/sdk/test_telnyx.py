@@ -14,7 +14,7 @@ import pytest
 import telnyx
 import websockets.sync.server
 
-from harness.phone import callee, caller, pause, ringing_callee
+from harness.phone import callee, caller, pause, ringing_callee, until_told
 from harness.rtp import is_tone, share, tone
 from harness.server import API_KEY
 from harness.telnyx_app import TelnyxApp, state
@@ -616,12 +616,14 @@ def test_the_end_of_a_call_ends_first_what_runs_on_it(app, calls_in):
     with websockets.sync.server.serve(lambda socket: [*socket], "127.0.0.1", 0) as streams:
         serving = threading.Thread(target=streams.serve_forever)
         serving.start()
-        a = calls_in(scenario=caller(NUMBER, steps=pause(1500), ends="bye"))
+        a = calls_in(scenario=caller(NUMBER, steps=until_told(), ends="bye"))
         app.actions.start_recording(a.leg, format="mp3", channels="dual")
         app.actions.start_streaming(a.leg, stream_url=f"ws://127.0.0.1:{streams.socket.getsockname()[1]}/")
         app.wait("streaming.started", a.leg)
         app.actions.speak(a.leg, payload="The caller hangs up. " * 20, voice="female")
+        app.wait("call.speak.started", a.leg)
         app.actions.gather(a.leg)
+        a.phone.tell()
         app.wait("call.recording.saved", a.leg)
         a.phone.finish()
         streams.shutdown()

@@ -34,6 +34,11 @@ def pause(milliseconds):
     return f'<pause milliseconds="{int(milliseconds)}"/>'
 
 
+def until_told():
+    """Waits for Phone.tell()."""
+    return '<recv request="INFO"/>'
+
+
 def caller(number, steps="", ends="bye", extra_headers="", reject=None):
     """Calls `number`, performs `steps`; then ends="bye": hangs up, ends="wait": waits for the other side to,
     ends="cancel": gives up as soon as it rings (and performs no steps). With reject=STATUS the call must be refused so."""
@@ -161,6 +166,16 @@ class Phone:
         """The SIP messages of its calls."""
         file = self._directory / "messages.log"
         return file.read_text(errors="replace") if file.exists() else ""
+
+    def tell(self):
+        """Lets its call go on after until_told(): an INFO that nobody but the phone sees."""
+        (call_id,) = wait_for("the phone's call", lambda: set(re.findall(r"\nCall-ID: (\S+)", self.messages())))
+        info = (
+            f"INFO sip:phone@{HOST} SIP/2.0\r\nVia: SIP/2.0/UDP {HOST}:9;branch=z9hG4bKtell\r\nFrom: <sip:test@{HOST}>;tag=1"
+            f"\r\nTo: <sip:phone@{HOST}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INFO\r\nContent-Length: 0\r\n\r\n"
+        )
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(info.encode(), (HOST, self.port))
 
     def finish(self, seconds=40):
         """Waits for the end of its calls, each of which must have gone as the scenario says."""
