@@ -162,6 +162,7 @@ fn each_mistake_is_named() {
         ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),
         ("http.public_url = \"example.com\"".to_owned(), "is not a base"),
         ("database.url = \"mysql://x\"".to_owned(), "neither \"sqlite:PATH\""),
+        ("database.retention_days = -1".to_owned(), "database.retention_days: invalid value"),
         ("recordings.url = \"s3://bucket\"".to_owned(), "not available yet"),
         ("webhooks.allow_networks = [\"10.0.0.0/33\"]".to_owned(), "\"10.0.0.0/33\" is not a network"),
         ("drain_timeout = -1".to_owned(), "drain_timeout: invalid value"),
@@ -269,6 +270,8 @@ fn the_database_and_the_recordings_move_with_the_data_directory() {
     let config = read("data_dir = \"/srv/t\"").unwrap();
     assert_eq!(config.database.url.expose(), "sqlite:/srv/t/tandem.db");
     assert_eq!(&*config.recordings.url, "file:/srv/t/recordings");
+    let config = read("data_dir = \"/srv/t\"\ndatabase.retention_days = 0").unwrap();
+    assert_eq!((config.database.url.expose(), config.database.retention_days), ("sqlite:/srv/t/tandem.db", 0));
     let config = read("data_dir = \"/srv/t\"\ndatabase.url = \"sqlite:x.db\"").unwrap();
     assert_eq!(config.database.url.expose(), "sqlite:x.db");
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 
 /// Providers as `provider = "..."` spells them.
@@ -45,11 +46,22 @@ impl HttpConfig {
 pub struct DatabaseConfig {
     /// `sqlite:PATH` or `postgres://user:password@host/name`.
     pub url: Secret,
+    /// Days that event logs and webhooks which are done are kept; 0 for ever. Calls, recordings and webhooks still to be
+    /// sent are always kept.
+    pub retention_days: u16,
 }
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: Secret::new("sqlite:data/tandem.db") }
+        Self { url: Secret::new("sqlite:data/tandem.db"), retention_days: 30 }
+    }
+}
+
+impl DatabaseConfig {
+    /// What is older may go; `None`: nothing may.
+    pub fn kept_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let age = SignedDuration::from_hours(24 * i64::from(self.retention_days));
+        (self.retention_days > 0).then(|| now.checked_sub(age).unwrap_or(Timestamp::MIN))
     }
 }
 
@@ -457,6 +469,17 @@ mod tests {
         assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
         assert_eq!(network("::1").unwrap().to_string(), "::1/128");
         assert!(network("10.0.0.0/33").is_none());
+    }
+
+    #[test]
+    fn history_is_kept_for_its_days_or_for_ever() {
+        let kept_since = |retention_days| {
+            let config = DatabaseConfig { retention_days, ..DatabaseConfig::default() };
+            config.kept_since("2026-11-21T08:00:00Z".parse().unwrap()).map(|since| since.to_string())
+        };
+        assert_eq!(kept_since(30).as_deref(), Some("2026-10-22T08:00:00Z"));
+        assert_eq!(kept_since(0), None);
+        assert_eq!(kept_since(u16::MAX).as_deref(), Some("1847-06-18T08:00:00Z"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tandem_control::account::{Account, Accounts};
 use tandem_control::app::App;
 use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
+use tandem_control::config::DatabaseConfig;
 use tandem_control::counters::Counters;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
@@ -48,6 +49,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WEBHOOKS_AT_A_TIME: usize = 256;
 /// How often the database is told that we are alive: after a crash it is the end of the calls that were.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often old history is removed.
+const PRUNING: Duration = Duration::from_secs(3_600);
 /// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -64,6 +67,7 @@ pub struct Server {
     stop_http: watch::Sender<bool>,
     http: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
+    pruning: JoinHandle<()>,
     _lock: File,
 }
 
@@ -149,6 +153,7 @@ impl Server {
             );
         }
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
+        let pruning = tokio::spawn(prune(store.clone(), config.database));
 
         let incoming = calls.clone();
         let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await?;
@@ -174,6 +179,7 @@ impl Server {
             stop_http,
             http,
             heartbeat,
+            pruning,
             _lock: lock,
         })
     }
@@ -200,7 +206,7 @@ impl Server {
 
     /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
     pub async fn shutdown(self, mut hurry: Signals) {
-        let Self { calls, store, deliveries, drain_timeout, stop_http, http, heartbeat, .. } = self;
+        let Self { calls, store, deliveries, drain_timeout, stop_http, http, heartbeat, pruning, .. } = self;
         calls.stop_accepting();
         let mut limit = GOODBYE;
         tokio::select! {
@@ -235,6 +241,7 @@ impl Server {
             tracing::warn!("HTTP requests were cut off");
         }
         heartbeat.abort();
+        pruning.abort();
         store.close().await;
     }
 }
@@ -306,6 +313,21 @@ async fn heartbeat(store: Store) {
         beat.tick().await;
         if let Err(error) = store::server::heartbeat(&store, clock::now().time).await {
             tracing::error!(%error, "the database does not take a heartbeat");
+        }
+    }
+}
+
+/// Removes history that is older than the operator wants it, now and every hour.
+async fn prune(store: Store, config: DatabaseConfig) {
+    let mut hour = tokio::time::interval(PRUNING);
+    hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        hour.tick().await;
+        let Some(since) = config.kept_since(clock::now().time) else { return };
+        match store::server::prune(&store, since).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, %since, "old history removed"),
+            Err(error) => tracing::error!(%error, "old history could not be removed"),
         }
     }
 }

@@ -1,9 +1,15 @@
 //! Facts about the server process itself, and its housekeeping.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::column::microseconds;
 use super::{Store, StoreError};
+
+/// Rows that [`prune`] removes at once, and its pause before the next: meanwhile SQLite lets nobody else write.
+const PIECE: i64 = 1_000;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Notes that the server is alive at `now`. After a crash it tells when the calls that were live must have ended.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
@@ -28,13 +34,24 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
         .transpose()
 }
 
-/// Removes event lines and finished deliveries older than `before`, and says how many; calls and recordings stay, for
-/// they are the user's to delete.
+/// Removes the event log of calls that began before `before`, and webhook deliveries that were accepted or given up before
+/// it; says how many rows that were. Call records, recordings with their files, and deliveries still to be sent stay: the
+/// first two are the user's to delete.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
     store.flush().await?;
     let mut removed = 0;
-    for statement in ["DELETE FROM events WHERE at < $1", "DELETE FROM deliveries WHERE done_at < $1"] {
-        removed += sqlx::query(statement).bind(microseconds(before)).execute(&store.pool).await?.rows_affected();
+    for statement in [
+        "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
+        "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
+    ] {
+        loop {
+            let done = sqlx::query(statement).bind(microseconds(before)).bind(PIECE).execute(&store.pool).await?;
+            removed += done.rows_affected();
+            if done.rows_affected() < PIECE as u64 {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
     Ok(removed)
 }

@@ -44,6 +44,7 @@ scenarios!(
     one_refused_write_does_not_take_others_with_it,
     heartbeat_is_remembered,
     old_history_is_pruned_and_what_is_pending_stays,
+    much_old_history_is_pruned_as_well_and_calls_and_recordings_stay,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,6 +362,19 @@ async fn old_history_is_pruned_and_what_is_pending_stays(store: Store) {
     assert_eq!(events::list(&store, 5).await.unwrap()[0].text, "new");
     let left: Vec<u128> = deliveries::list(&store, 40).await.unwrap().iter().map(|row| row.id).collect();
     assert_eq!(left, [2, 3]);
+}
+
+async fn much_old_history_is_pruned_as_well_and_calls_and_recordings_stay(store: Store) {
+    calls::upsert(&store, CallRow { ended_at: Some(time(9)), ..call(1) }).await.unwrap();
+    recordings::upsert(&store, RecordingRow { ended_at: Some(time(9)), ..recording(1) }).await.unwrap();
+    for number in 0..2_500 {
+        let (kind, text) = ("sip".to_owned(), String::new());
+        events::insert(&store, EventRow { session: number % 7, leg: None, at: time(10), kind, text, data: None });
+    }
+    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 2_500);
+    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 0);
+    assert!(calls::get(&store, "acme", 1).await.unwrap().is_some());
+    assert!(recordings::get(&store, "acme", 1).await.unwrap().is_some());
 }
 
 fn time(seconds: i64) -> Timestamp {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tandem::app::{Server, Signals};
 use tandem_config::Config;
+use tandem_control::registry::Calls;
 use tandem_sip::Transport;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -98,6 +99,11 @@ impl House {
             }
         };
         assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{} legs live on", self.server.calls().live_legs());
+    }
+
+    /// Its calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        self.server.calls()
     }
 
     /// Legs that have a media session.

@@ -26,5 +26,6 @@ mod crash;
 mod documents;
 mod drain;
 mod hangup;
+mod housekeeping;
 mod streams;
 mod unruly;

@@ -1,0 +1,51 @@
+//! What the server does by the clock: old history goes, as the operator set it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tandem_call::id::CallId;
+use tandem_control::store::Store;
+use tandem_control::store::events::{self, EventRow};
+use tempfile::TempDir;
+
+use crate::house::House;
+use crate::log::PATIENCE;
+
+const OLD: CallId = CallId(1);
+const NEW: CallId = CallId(2);
+
+/// A database as an earlier process left it: the log of a call of 31 days ago, and of one of yesterday.
+async fn history(url: &str) {
+    let store = Store::open(url).await.unwrap();
+    for (session, days) in [(OLD, 31), (NEW, 1)] {
+        let at = Timestamp::now() - SignedDuration::from_hours(24 * days);
+        let (kind, text) = ("sip".to_owned(), "a line".to_owned());
+        events::insert(&store, EventRow { session: session.0, leg: None, at, kind, text, data: None });
+    }
+    store.close().await;
+}
+
+async fn lines(house: &House, session: CallId) -> usize {
+    house.calls().log(session).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_logs_older_than_the_retention_are_gone_soon_after_a_start() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite:{}/tandem.db", folder.path().display());
+    history(&url).await;
+
+    let house = House::start(&format!("[database]\nurl = \"{url}\"\nretention_days = 0\n")).await;
+    assert_eq!((lines(&house, OLD).await, lines(&house, NEW).await), (1, 1));
+    house.end().await;
+
+    let house = House::start(&format!("[database]\nurl = \"{url}\"\n")).await;
+    let gone = async {
+        while lines(&house, OLD).await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("old lines are removed");
+    assert_eq!(lines(&house, NEW).await, 1);
+    house.end().await;
+}
