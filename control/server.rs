@@ -2,14 +2,17 @@
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Json, Response};
 use axum::routing::get;
 use tandem_call::id::CallId;
 
+use crate::account::Account;
 use crate::app::App;
 use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
+use crate::event_log::Line;
+use crate::query::{LegFilter, Page, StoreFailed};
 
 /// All routes.
 pub fn router(app: App) -> Router {
@@ -67,12 +70,29 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-async fn events(State(app): State<App>, Path(session): Path<String>) -> Response {
-    let Ok(session) = u128::from_str_radix(&session.replace('-', ""), 16) else {
-        return (StatusCode::NOT_FOUND, "no such session\n").into_response();
+/// A session's event log, for the account that has a leg in it, by its credentials in any dialect.
+async fn events(State(app): State<App>, headers: HeaderMap, Path(session): Path<String>) -> Response {
+    let accounts = &app.accounts;
+    let caller = twilio::rest::caller(accounts, &headers).or_else(|| telnyx::rest::caller(accounts, &headers));
+    let Some(account) = caller else {
+        let challenges = ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+        return (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), "an account's credentials, please\n")
+            .into_response();
     };
-    match app.calls.log(CallId(session)).await {
-        Ok(lines) => Json(lines).into_response(),
+    match log(&app, account, &session).await {
+        Ok(Some(lines)) => Json(lines).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "no such session\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
     }
+}
+
+/// `None` if the account has no such session.
+async fn log(app: &App, account: &Account, session: &str) -> Result<Option<Vec<Line>>, StoreFailed> {
+    let Ok(session) = u128::from_str_radix(&session.replace('-', ""), 16).map(CallId) else { return Ok(None) };
+    let born_in_it = LegFilter { session: Some(session), ..LegFilter::default() };
+    let one = Page { limit: 1, after: None, offset: 0 };
+    if app.calls.list(&account.name, &born_in_it, one).await?.is_empty() {
+        return Ok(None);
+    }
+    app.calls.log(session).await.map(Some)
 }

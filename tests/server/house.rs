@@ -19,7 +19,7 @@ use crate::log::PATIENCE;
 
 pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
-const API_KEY: &str = "KEYtests";
+pub(crate) const API_KEY: &str = "KEYtests";
 
 /// Each server its own RTP ports, so that they do not try each other's.
 static PORTS: AtomicU16 = AtomicU16::new(0);
@@ -158,8 +158,12 @@ impl Api {
 
     /// GET as Twilio's client.
     pub(crate) async fn get(self, path: &str) -> Reply {
-        let basic = STANDARD.encode(format!("{ACCOUNT_SID}:{AUTH_TOKEN}"));
-        self.request("GET", path, &format!("Basic {basic}"), "application/json", "").await
+        self.get_as(&basic(ACCOUNT_SID, AUTH_TOKEN), path).await
+    }
+
+    /// GET with this in the header `Authorization`.
+    pub(crate) async fn get_as(self, authorization: &str, path: &str) -> Reply {
+        self.request("GET", path, authorization, "application/json", "").await
     }
 
     /// A Telnyx command to a leg.
@@ -191,6 +195,11 @@ impl Api {
         let body = answer[end..].to_vec();
         Reply { status, body: if head.contains("transfer-encoding: chunked") { unchunked(&body) } else { body } }
     }
+}
+
+/// Basic authentication, as the header says it.
+pub(crate) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 fn unchunked(mut body: &[u8]) -> Vec<u8> {

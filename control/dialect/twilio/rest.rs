@@ -25,7 +25,7 @@ use super::list::{self, Paging};
 use super::path::{self, Audio, CallRecording, Resource};
 use super::request::{self, Change, RecordingUpdate};
 use super::{account, call, format, media, recording, sid};
-use crate::account::{Account, TwilioCredentials};
+use crate::account::{Account, Accounts, TwilioCredentials};
 use crate::app::App;
 use crate::new_call::CreateError;
 use crate::query::{LegFilter, Page, RecordingFilter};
@@ -36,6 +36,14 @@ const MAX_BODY: usize = 256 * 1024;
 /// Every path of the API.
 pub fn routes() -> Router<App> {
     Router::new().route("/2010-04-01", any(serve)).route("/2010-04-01/{*path}", any(serve))
+}
+
+/// Whose credentials a request shows: HTTP Basic with account SID and auth token, compared in constant time.
+pub fn caller<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Option<&'a Arc<Account>> {
+    let (username, password) = basic(headers)?;
+    let account = accounts.by_twilio_sid(&username)?;
+    let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
+    bool::from(password.as_bytes().ct_eq(auth_token)).then_some(account)
 }
 
 async fn serve(State(app): State<App>, request: Request<Body>) -> Response {
@@ -133,16 +141,10 @@ impl Exchange<'_> {
         }
     }
 
-    /// HTTP Basic: account SID and auth token, compared in constant time.
     fn login(&self) -> Result<Login<'_>, ApiError> {
-        let (username, password) = basic(self.headers).ok_or_else(ApiError::unauthenticated)?;
-        let account = self.app.accounts.by_twilio_sid(&username).ok_or_else(ApiError::unauthenticated)?;
+        let account = caller(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)?;
         let credentials = account.twilio.as_ref().ok_or_else(ApiError::unauthenticated)?;
-        if bool::from(password.as_bytes().ct_eq(credentials.auth_token.as_bytes())) {
-            Ok(Login { account, credentials })
-        } else {
-            Err(ApiError::unauthenticated())
-        }
+        Ok(Login { account, credentials })
     }
 
     fn not_found(&self) -> ApiError {

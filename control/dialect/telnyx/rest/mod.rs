@@ -18,7 +18,7 @@ use std::sync::Arc;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, FromRequest, FromRequestParts, Path, Request as HttpRequest, State};
 use axum::http::request::Parts;
-use axum::http::{Method, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use self::error::ApiError;
 use self::parameters::Parameters;
 use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
-use crate::account::Account;
+use crate::account::{Account, Accounts};
 use crate::app::App;
 use crate::new_call::Created;
 
@@ -68,10 +68,14 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = header.and_then(bearer).ok_or_else(ApiError::unauthenticated)?;
-        app.accounts.by_telnyx_key(key).cloned().map(Self).ok_or_else(ApiError::unauthenticated)
+        caller(&app.accounts, &parts.headers).cloned().map(Self).ok_or_else(ApiError::unauthenticated)
     }
+}
+
+/// Whose API key a request shows.
+pub fn caller<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Option<&'a Arc<Account>> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    accounts.by_telnyx_key(bearer(header)?)
 }
 
 /// The token of `Bearer ...`; the scheme's case does not matter (RFC 9110 §11.1).

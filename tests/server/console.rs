@@ -1,0 +1,51 @@
+//! What the server's own paths tell, and to whom.
+
+use tandem_control::query::{LegFilter, Page};
+
+use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, basic, inline};
+use crate::phone::Phone;
+
+const OTHER_SID: &str = "AC00000000000000000000000000000002";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_log_is_shown_to_the_account_whose_call_it_is_and_to_nobody_else() {
+    let other = format!(
+        "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
+    );
+    let house = House::start(&(other + &inline("100", "<Response><Echo/></Response>"))).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let page = Page { limit: 1, after: None, offset: 0 };
+    let session = house.calls().list("acme", &LegFilter::default(), page).await.unwrap().remove(0).session;
+    let path = format!("/console/sessions/{session}/events");
+    let nobody = "/console/sessions/00000000000010008000000000000001/events";
+    let (ours, theirs) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
+
+    let live = house.api.get_as(&ours, &path).await;
+    assert_eq!(live.status, 200);
+    assert!(live.json().as_array().unwrap().iter().any(|line| line["kind"] == "sip"), "{}", live.json());
+    phone.hangup().await;
+    house.quiet().await;
+
+    let wrong = [
+        basic(ACCOUNT_SID, "theirs"),
+        basic(ACCOUNT_SID, ""),
+        "Bearer KEYwrong".into(),
+        "Bearer ".into(),
+        String::new(),
+    ];
+    for wrong in wrong {
+        assert_eq!(house.api.get_as(&wrong, &path).await.status, 401, "{wrong}");
+        assert_eq!(house.api.get_as(&wrong, nobody).await.status, 401, "{wrong}");
+    }
+    assert_eq!(house.api.get_as(&theirs, &path).await.status, 404);
+    for nothing in [nobody, "/console/sessions/x/events"] {
+        assert_eq!(house.api.get_as(&ours, nothing).await.status, 404, "{nothing}");
+    }
+    for right in [ours, format!("Bearer {API_KEY}")] {
+        let over = house.api.get_as(&right, &path).await;
+        assert_eq!(over.status, 200);
+        assert!(over.json().as_array().unwrap().len() >= live.json().as_array().unwrap().len());
+    }
+    house.end().await;
+}
