@@ -63,6 +63,7 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
         ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
         ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),
+        ("tandem_mp3s_made_total", "Recordings made into MP3s", "counter", app.recordings.mp3s_made()),
         ("tandem_event_lines_dropped_total", "Log lines dropped because the database was slow", "counter", dropped),
     ] {
         metric(&mut text, name, help, kind, value);

@@ -1,56 +1,140 @@
 //! Recordings as MP3, by LAME.
 
-use mp3lame_encoder::{Bitrate, Builder, DualPcm, FlushNoGap, Mode, MonoPcm, Quality};
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
 
-/// Encodes 8,000 Hz samples (interleaved when `channels` is 2) as MP3, 32 kbit/s a channel. Empty when LAME refuses,
-/// which it does for other numbers of channels.
-pub fn encode_mp3(pcm: &[i16], channels: u16) -> Vec<u8> {
-    encode(pcm, channels).unwrap_or_default()
+use mp3lame_encoder::{Bitrate, Builder, DualPcm, Encoder, FlushNoGap, Mode, MonoPcm, Quality};
+
+use crate::wav;
+
+/// Encodes a WAV file that we wrote as MP3, 32 kbit/s a channel: a second at a time, so that memory does not grow with its
+/// length. Blocks, and takes a core meanwhile. A file that is not one of our recordings is an error.
+pub fn encode_mp3(mut recording: impl Read, mut out: impl Write) -> io::Result<()> {
+    let mut header = [0; wav::HEADER as usize];
+    recording.read_exact(&mut header)?;
+    let channels = wav::channels(&header)?;
+    let mut encoder = encoder(channels).ok_or_else(|| io::Error::other("LAME cannot be set up"))?;
+    let mut second = vec![0; wav::RATE as usize * usize::from(channels) * 2];
+    let mut encoded = Vec::with_capacity(mp3lame_encoder::max_required_buffer_size(second.len() / 2));
+    loop {
+        let read = fill(&mut recording, &mut second)?;
+        let samples: Vec<i16> =
+            second.get(..read).unwrap_or_default().as_chunks().0.iter().copied().map(i16::from_le_bytes).collect();
+        if channels == 2 {
+            let (left, right): (Vec<i16>, Vec<i16>) =
+                samples.as_chunks().0.iter().map(|&[left, right]| (left, right)).unzip();
+            encoder.encode_to_vec(DualPcm { left: &left, right: &right }, &mut encoded).map_err(refused)?;
+        } else {
+            encoder.encode_to_vec(MonoPcm(&samples), &mut encoded).map_err(refused)?;
+        }
+        out.write_all(&encoded)?;
+        encoded.clear();
+        if read < second.len() {
+            break;
+        }
+    }
+    encoder.flush_to_vec::<FlushNoGap>(&mut encoded).map_err(refused)?;
+    out.write_all(&encoded)
 }
 
-fn encode(pcm: &[i16], channels: u16) -> Option<Vec<u8>> {
-    let two = match channels {
-        1 => false,
-        2 => true,
-        _ => return None,
-    };
-    let builder = Builder::new()?.with_num_channels(channels as u8).ok()?.with_sample_rate(8_000).ok()?;
+fn encoder(channels: u16) -> Option<Encoder> {
+    let two = channels == 2;
+    let builder = Builder::new()?.with_num_channels(channels as u8).ok()?.with_sample_rate(wav::RATE).ok()?;
     let builder = builder.with_brate(if two { Bitrate::Kbps64 } else { Bitrate::Kbps32 }).ok()?;
     // Left and right are different people: never joint.
     let builder = builder.with_mode(if two { Mode::Stereo } else { Mode::Mono }).ok()?;
-    let mut encoder = builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()?;
-    let mut out = Vec::new();
-    for part in pcm.chunks(8_000 * usize::from(channels)) {
-        out.reserve(mp3lame_encoder::max_required_buffer_size(part.len()));
-        if two {
-            let (left, right): (Vec<i16>, Vec<i16>) =
-                part.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).unzip();
-            encoder.encode_to_vec(DualPcm { left: &left, right: &right }, &mut out).ok()?;
-        } else {
-            encoder.encode_to_vec(MonoPcm(part), &mut out).ok()?;
+    builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()
+}
+
+/// Fills the block as far as there is something left.
+fn fill(from: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    out.reserve(mp3lame_encoder::max_required_buffer_size(8_000));
-    encoder.flush_to_vec::<FlushNoGap>(&mut out).ok()?;
-    Some(out)
+    Ok(filled)
+}
+
+fn refused(error: impl Debug) -> io::Error {
+    io::Error::other(format!("LAME: {error:?}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A tone, on each channel the same.
+    fn recording(channels: u16, seconds: usize) -> Vec<u8> {
+        let tone = |at: usize| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16;
+        let frames = 8_000 * seconds;
+        let mut file = wav::header(channels, frames as u64 * 2 * u64::from(channels)).to_vec();
+        for at in 0..frames {
+            (0..channels).for_each(|_| file.extend(tone(at).to_le_bytes()));
+        }
+        file
+    }
+
     #[test]
-    fn a_second_of_tone_comes_back_through_the_decoder() {
-        let pcm: Vec<i16> = (0..8_000)
-            .map(|at| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16)
-            .collect();
-        for channels in [1, 2] {
-            let encoded = encode_mp3(&pcm, channels);
+    fn a_tone_comes_back_through_the_decoder() {
+        for (channels, seconds) in [(1, 1), (2, 1), (1, 5), (2, 5)] {
+            let mut encoded = Vec::new();
+            encode_mp3(&*recording(channels, seconds), &mut encoded).unwrap();
             let audio = crate::decode(&encoded, None).unwrap();
-            let wanted = 8_000 / usize::from(channels);
-            assert!(audio.samples().len().abs_diff(wanted) < 2_400, "{channels}: {}", audio.samples().len());
+            let length = audio.samples().len();
+            assert!(length.abs_diff(8_000 * seconds) < 2_400, "{channels}: {length}");
             assert!(audio.samples().iter().any(|sample| *sample > 5_000));
         }
-        assert!(encode_mp3(&pcm, 3).is_empty());
+    }
+
+    #[test]
+    fn what_was_cut_off_within_a_sample_is_encoded_to_there() {
+        let whole = recording(2, 1);
+        for left in [whole.len() - 1, whole.len() - 3] {
+            encode_mp3(&whole[..left], io::sink()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_recording_is_refused() {
+        let mut three = recording(1, 1);
+        three[22] = 3;
+        for bad in [&b""[..], b"RIFF", &[0; 100], &three] {
+            let error = encode_mp3(bad, io::sink()).unwrap_err();
+            assert!(matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof), "{error}");
+        }
+    }
+
+    /// Sees to it that neither side is ever asked for more than two seconds at once.
+    struct Narrow<T>(T);
+
+    impl<T: Read> Read for Narrow<T> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(buffer.len() <= 64_000, "{} octets at once", buffer.len());
+            self.0.read(buffer)
+        }
+    }
+
+    impl<T: Write> Write for Narrow<T> {
+        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+            assert!(buffer.len() <= 64_000, "{} octets at once", buffer.len());
+            self.0.write(buffer)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    #[test]
+    fn a_long_recording_goes_through_in_small_pieces() {
+        let mut encoded = Vec::new();
+        encode_mp3(Narrow(&*recording(2, 60)), Narrow(&mut encoded)).unwrap();
+        let at_64_kbit = 60 * 8_000;
+        assert!(encoded.len().abs_diff(at_64_kbit) < 2_000, "{}", encoded.len());
     }
 }

@@ -48,24 +48,22 @@ pub fn repair_wav(path: &Path) -> io::Result<Duration> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut found = [0; HEADER as usize];
     file.read_exact(&mut found)?;
-    let channels = match found {
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => u16::from_le_bytes([found[22], found[23]]),
-        _ => return Err(not_ours()),
-    };
-    if !(1..=2).contains(&channels) {
-        return Err(not_ours());
-    }
-    let ours = header(channels, 0);
-    let same = |range: std::ops::Range<usize>| ours.get(range.clone()) == found.get(range);
-    if !same(8..40) {
-        return Err(not_ours());
-    }
+    let channels = channels(&found)?;
     let data = file.metadata()?.len().saturating_sub(HEADER);
     let whole = data - data % (u64::from(channels) * 2);
     file.set_len(HEADER + whole)?;
     file.write_all_at(&header(channels, whole), 0)?;
     file.sync_all()?;
     Ok(duration(whole, channels))
+}
+
+/// How many channels a recording has, by its header. One that we did not write is an `InvalidData` error.
+pub(crate) fn channels(found: &[u8; HEADER as usize]) -> io::Result<u16> {
+    let channels = u16::from_le_bytes([found[22], found[23]]);
+    // All but the two sizes, which are wrong in a file that was cut off.
+    let ours = header(channels.clamp(1, 2), 0);
+    let same = |range: std::ops::Range<usize>| ours.get(range.clone()) == found.get(range);
+    if same(0..4) && same(8..40) { Ok(channels) } else { Err(not_ours()) }
 }
 
 /// Of `data` octets of samples.

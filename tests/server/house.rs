@@ -174,6 +174,11 @@ impl Api {
         assert_eq!(reply.status, 200, "{action}: {}", String::from_utf8_lossy(&reply.body));
     }
 
+    /// DELETE as Twilio's client.
+    pub(crate) async fn delete(self, path: &str) -> Reply {
+        self.request("DELETE", path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/json", "").await
+    }
+
     async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
         let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {authorization}\r\n\

@@ -28,5 +28,6 @@ mod documents;
 mod drain;
 mod hangup;
 mod housekeeping;
+mod recordings;
 mod streams;
 mod unruly;

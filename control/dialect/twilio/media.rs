@@ -206,16 +206,6 @@ impl Wav {
     }
 }
 
-/// Serves octets in memory.
-pub(super) fn bytes(audio: &Bytes, content_type: &'static str, head: bool, request: &HeaderMap) -> Response {
-    let length = audio.len() as u64;
-    let part = Part::parse(range_of(request), length);
-    let (start, count) = part.span(length);
-    let (start, end) = (usize::try_from(start).unwrap_or_default(), usize::try_from(start + count).unwrap_or_default());
-    let body = if head || count == 0 { Body::empty() } else { Body::from(audio.slice(start..end.min(audio.len()))) };
-    respond(part, length, content_type, body)
-}
-
 fn range_of(request: &HeaderMap) -> Option<&str> {
     request.get(header::RANGE).and_then(|value| value.to_str().ok())
 }
@@ -266,11 +256,14 @@ mod tests {
         assert_eq!(Part::parse(Some("bytes=-5"), 0), Part::Unsatisfiable);
     }
 
-    #[test]
-    fn a_part_of_memory_is_served_with_its_place() {
+    #[tokio::test]
+    async fn a_part_of_a_file_is_served_with_its_place() {
+        let path = std::env::temp_dir().join(format!("tandem-media-{}-place.mp3", std::process::id()));
+        tokio::fs::write(&path, b"0123456789").await.unwrap();
         let mut request = HeaderMap::new();
         request.insert(header::RANGE, HeaderValue::from_static("bytes=2-4"));
-        let response = bytes(&Bytes::from_static(b"0123456789"), "audio/mpeg", false, &request);
+        let response = file(&path, "audio/mpeg", false, &request).await;
+        tokio::fs::remove_file(&path).await.unwrap();
         assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
         assert_eq!(response.headers()[header::CONTENT_RANGE], "bytes 2-4/10");
         assert_eq!(response.headers()[header::CONTENT_LENGTH], "3");

@@ -392,11 +392,11 @@ impl Exchange<'_> {
             return Err(ApiError::bad(16113, "The recording has one channel only"));
         }
         if form == Audio::Mp3 {
-            let audio = self.app.recordings.mp3(id).await.map_err(|error| {
+            let path = self.app.recordings.mp3(&recording).await.map_err(|error| {
                 tracing::error!(%error, recording = %id, "a recording cannot be given as MP3");
                 ApiError::internal()
             })?;
-            return Ok(media::bytes(&audio, "audio/mpeg", head, self.headers));
+            return Ok(media::file(&path, "audio/mpeg", head, self.headers).await);
         }
         let path = self.app.recordings.path(id);
         Ok(if channels == Some(1) {

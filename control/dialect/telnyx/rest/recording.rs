@@ -121,25 +121,20 @@ pub(super) async fn download(
 ) -> Result<Response, ApiError> {
     let recording = parse(&recording)?;
     let known = app.recordings.get_public(recording).await?;
-    known.filter(|known| known.status == RecordingStatus::Completed).ok_or_else(ApiError::no_recording)?;
+    let known = known.filter(|known| known.status == RecordingStatus::Completed).ok_or_else(ApiError::no_recording)?;
     let lost = |error: std::io::Error| {
         tracing::error!(%recording, %error, "a recording's audio cannot be read");
         ApiError::no_recording()
     };
-    match file.as_str() {
-        "download.mp3" => {
-            let audio = app.recordings.mp3(recording).await.map_err(lost)?;
-            Ok(([(header::CONTENT_TYPE, "audio/mpeg")], audio).into_response())
-        }
-        "download.wav" => {
-            let file = tokio::fs::File::open(app.recordings.path(recording)).await.map_err(lost)?;
-            let length = file.metadata().await.map_err(lost)?.len();
-            let headers =
-                [(header::CONTENT_TYPE, "audio/wav".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
-            Ok((headers, Body::from_stream(chunks(file.take(length)))).into_response())
-        }
-        _ => Err(ApiError::no_resource()),
-    }
+    let (path, kind) = match file.as_str() {
+        "download.mp3" => (app.recordings.mp3(&known).await.map_err(lost)?, "audio/mpeg"),
+        "download.wav" => (app.recordings.path(recording), "audio/wav"),
+        _ => return Err(ApiError::no_resource()),
+    };
+    let file = tokio::fs::File::open(path).await.map_err(lost)?;
+    let length = file.metadata().await.map_err(lost)?.len();
+    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+    Ok((headers, Body::from_stream(chunks(file.take(length)))).into_response())
 }
 
 /// A file in pieces: an hour of two channels has 115 MB.

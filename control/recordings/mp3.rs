@@ -1,0 +1,196 @@
+//! Recordings as MP3: made when somebody first asks, then kept beside the WAV.
+//!
+//! ```text
+//!  request ──► there? ──yes──────────────────────────────► {id}.mp3
+//!                └─no─► wait for the lane ──► encode to {id}.mp3.part ──► rename
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tandem_call::id::RecordingId;
+use tokio::sync::Mutex;
+
+/// The encoder of every recording. Each lane encodes one at a time; a recording always takes the same lane, so that it is
+/// never encoded twice at once. Who waits is an HTTP request; a request that is given up leaves the queue, and what is being
+/// encoded for it is finished and kept.
+#[derive(Default)]
+pub(super) struct Mp3s {
+    lanes: [Arc<Mutex<()>>; 2],
+    made: Arc<AtomicU64>,
+}
+
+impl Mp3s {
+    /// The MP3 beside a finished recording's `wav`, made if it is not there yet.
+    pub(super) async fn of(&self, id: RecordingId, wav: &Path) -> io::Result<PathBuf> {
+        let mp3 = wav.with_extension("mp3");
+        if tokio::fs::try_exists(&mp3).await? {
+            return Ok(mp3);
+        }
+        let [even, odd] = &self.lanes;
+        let lane = Arc::clone(if id.0.is_multiple_of(2) { even } else { odd }).lock_owned().await;
+        let (wav, made) = (wav.to_owned(), Arc::clone(&self.made));
+        let make = move || {
+            let _lane = lane;
+            // Else whoever was before us in the lane made it.
+            if !mp3.try_exists()? {
+                make(&wav, &mp3)?;
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(mp3)
+        };
+        tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?
+    }
+
+    /// How many were made.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Removes what was made of this recording, after its WAV: one that is just being made then removes itself.
+    pub(super) async fn remove(wav: &Path) -> io::Result<()> {
+        match tokio::fs::remove_file(wav.with_extension("mp3")).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn make(wav: &Path, mp3: &Path) -> io::Result<()> {
+    let unfinished = mp3.with_extension("mp3.part");
+    let made = encode(wav, &unfinished).and_then(|()| fs::rename(&unfinished, mp3));
+    if made.is_err() {
+        // It may never have been there.
+        let _ = fs::remove_file(&unfinished);
+        return made;
+    }
+    if !wav.try_exists()? {
+        // Deleted meanwhile. Whoever deletes removes the WAV first, so one of us two sees the MP3.
+        let _ = fs::remove_file(mp3);
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(())
+}
+
+fn encode(wav: &Path, to: &Path) -> io::Result<()> {
+    let recording = File::open(wav)?;
+    let out = File::create(to)?;
+    tandem_media::encode_mp3(recording, &out)?;
+    // What has its name is whole, also after a power cut.
+    out.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use tempfile::TempDir;
+
+    const ID: RecordingId = RecordingId(0x1af5_aabe);
+
+    /// A recording of one channel with this many seconds of a sawtooth.
+    fn recording(seconds: u32) -> Vec<u8> {
+        let data = seconds * 16_000;
+        let mut file = b"RIFF".to_vec();
+        file.extend((data + 36).to_le_bytes());
+        file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        file.extend(8_000_u32.to_le_bytes());
+        file.extend(16_000_u32.to_le_bytes());
+        file.extend(b"\x02\0\x10\0data");
+        file.extend(data.to_le_bytes());
+        file.extend((0..data / 2).flat_map(|at| (((at % 40) as i16 - 20) * 500).to_le_bytes()));
+        file
+    }
+
+    fn names(folder: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_recording_is_encoded_once_however_many_ask_for_it() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join(format!("{ID}.wav"));
+        fs::write(&wav, recording(20)).unwrap();
+        let mp3s = Arc::new(Mp3s::default());
+        let ask = || {
+            let (mp3s, wav) = (Arc::clone(&mp3s), wav.clone());
+            tokio::spawn(async move { mp3s.of(ID, &wav).await.unwrap() })
+        };
+        let mp3 = wav.with_extension("mp3");
+        for request in (0..16).map(|_| ask()).collect::<Vec<_>>() {
+            assert_eq!(request.await.unwrap(), mp3);
+        }
+        assert_eq!(mp3s.made(), 1);
+        assert_eq!(names(&folder), [format!("{ID}.mp3"), format!("{ID}.wav")]);
+        assert!(tandem_media::decode(&fs::read(&mp3).unwrap(), None).unwrap().samples().len() > 19 * 8_000);
+        // A server that was restarted finds it.
+        let restarted = Mp3s::default();
+        assert_eq!((restarted.of(ID, &wav).await.unwrap(), restarted.made()), (mp3, 0));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_did_not_finish_is_made_anew() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        fs::write(&wav, recording(1)).unwrap();
+        fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
+        let mp3 = Mp3s::default().of(ID, &wav).await.unwrap();
+        assert_eq!(names(&folder), ["1.mp3", "1.wav"]);
+        assert!(fs::metadata(mp3).unwrap().len() < 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_encoded_leaves_nothing_behind() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        let mp3s = Mp3s::default();
+        assert_eq!(mp3s.of(ID, &wav).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&wav, [0; 1_000]).unwrap();
+        assert_eq!(mp3s.of(ID, &wav).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
+    }
+
+    /// The recording is a pipe here, so that the test says when its end is read.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        assert!(std::process::Command::new("mkfifo").arg(&wav).status().unwrap().success());
+        let encoding = tokio::spawn({
+            let wav = wav.clone();
+            async move { Mp3s::default().of(ID, &wav).await }
+        });
+        let deleting = tokio::task::spawn_blocking({
+            let wav = wav.clone();
+            // Opening returns when the encoder has opened it too.
+            move || {
+                let mut pipe = fs::OpenOptions::new().write(true).open(&wav).unwrap();
+                fs::remove_file(&wav).unwrap();
+                pipe.write_all(&recording(1)).unwrap();
+            }
+        });
+        let both = async { (encoding.await.unwrap(), deleting.await.unwrap()) };
+        let deadline = std::time::Duration::from_secs(20);
+        let (encoded, ()) = tokio::time::timeout(deadline, both).await.expect("the encoder ends");
+        assert_eq!(encoded.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(names(&folder), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_does_not_hold_up_the_next() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        fs::write(&wav, recording(60)).unwrap();
+        let mp3s = Mp3s::default();
+        let at_once = std::time::Duration::from_millis(1);
+        drop(tokio::time::timeout(at_once, mp3s.of(ID, &wav)).await);
+        mp3s.of(ID, &wav).await.unwrap();
+        assert_eq!(mp3s.made(), 1);
+    }
+}
