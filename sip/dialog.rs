@@ -49,7 +49,7 @@ impl Dialog {
             remote: request.from.text.clone(),
             remote_tag: request.from.tag.clone().unwrap_or_default(),
             target,
-            routes: request.record_routes(),
+            routes: request.content.record_routes(),
             local_cseq: 0,
             remote_cseq: Some(request.cseq),
             flow,
@@ -58,14 +58,14 @@ impl Dialog {
 
     /// The UAC side (RFC 3261 §12.1.2), from a response that creates a dialog. `fallback` stands in for a missing Contact.
     pub(crate) fn from_response(response: &Response, fallback: &Uri, flow: Flow) -> Self {
-        let mut routes = response.record_routes();
+        let mut routes = response.content.record_routes();
         routes.reverse();
         Self {
             call_id: response.call_id.clone(),
             local: response.from.text.clone(),
             remote: response.to.text.clone(),
             remote_tag: response.to.tag.clone().unwrap_or_default(),
-            target: response.contact().unwrap_or_else(|| fallback.clone()),
+            target: response.content.contact().unwrap_or_else(|| fallback.clone()),
             routes,
             local_cseq: response.cseq,
             remote_cseq: None,

@@ -77,8 +77,7 @@ pub(crate) struct Request {
     pub(crate) call_id: Bytes,
     pub(crate) cseq: u32,
     pub(crate) max_forwards: Option<u8>,
-    pub(crate) body: Bytes,
-    headers: Headers,
+    pub(crate) content: Content,
 }
 
 /// A response with the fields a client transaction needs.
@@ -93,8 +92,14 @@ pub(crate) struct Response {
     pub(crate) call_id: Bytes,
     pub(crate) cseq: u32,
     pub(crate) method: Method,
-    pub(crate) body: Bytes,
+    pub(crate) content: Content,
+}
+
+/// What requests and responses carry alike.
+#[derive(Debug)]
+pub(crate) struct Content {
     headers: Headers,
+    pub(crate) body: Bytes,
 }
 
 /// From or To: its text as received (unfolded) and what we need of it.
@@ -164,12 +169,18 @@ pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     match parse(&Bytes::copy_from_slice(data), source) {
         Ok(Message::Request(request)) => {
-            let _ = (request.echo(source), request.application_headers(), request.contact(), request.record_routes());
-            let _ = (request.uri.destination(), request.unsupported(&[]), request.has_sdp());
+            let _ = (
+                request.content.echo(source),
+                request.content.application_headers(),
+                request.content.contact(),
+                request.content.record_routes(),
+            );
+            let _ = (request.uri.destination(), request.content.unsupported(&[]), request.content.has_sdp());
         }
         Ok(Message::Response(response)) => {
-            let _ = (response.application_headers(), response.contact(), response.record_routes());
-            let _ = response.values("WWW-Authenticate");
+            let _ =
+                (response.content.application_headers(), response.content.contact(), response.content.record_routes());
+            let _ = response.content.values("WWW-Authenticate");
         }
         Err(_) => {}
     }
@@ -236,66 +247,8 @@ impl Request {
             call_id,
             cseq: cseq.sequence,
             max_forwards,
-            body: request.body().clone(),
-            headers: request.headers,
+            content: Content { body: request.body().clone(), headers: request.headers },
         })
-    }
-
-    /// The lines for responses to this request.
-    pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
-        echo_of_headers(&self.headers, source)
-    }
-
-    /// First Contact URI.
-    pub(crate) fn contact(&self) -> Option<Uri> {
-        contact(&self.headers)
-    }
-
-    /// Record-Route values, top first.
-    pub(crate) fn record_routes(&self) -> Vec<Bytes> {
-        list(&self.headers, &HeaderName::RecordRoute)
-    }
-
-    /// What the application sees of the header.
-    pub(crate) fn application_headers(&self) -> Vec<Header> {
-        application_headers(&self.headers)
-    }
-
-    /// First value of a header field by name.
-    pub(crate) fn value(&self, name: &str) -> Option<String> {
-        value(&self.headers, name)
-    }
-
-    /// The option tags of Require that are not in `supported`.
-    pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
-        list(&self.headers, &HeaderName::Require)
-            .iter()
-            .map(|tag| lossy(tag))
-            .filter(|tag| !supported.iter().any(|known| known.eq_ignore_ascii_case(tag)))
-            .collect()
-    }
-
-    /// Content-Type, parameters included; empty if absent.
-    pub(crate) fn content_type(&self) -> String {
-        value(&self.headers, "Content-Type").unwrap_or_default()
-    }
-
-    /// Whether there is a body and it is SDP. A body without Content-Type counts: old gateways forget it.
-    pub(crate) fn has_sdp(&self) -> bool {
-        has_sdp(&self.headers, &self.body)
-    }
-
-    /// The SDP body.
-    pub(crate) fn sdp(&self) -> Option<Bytes> {
-        self.has_sdp().then(|| self.body.clone())
-    }
-
-    /// A Content-Encoding other than identity, which we cannot undo.
-    pub(crate) fn encoded(&self) -> bool {
-        !self.body.is_empty()
-            && list(&self.headers, &HeaderName::ContentEncoding)
-                .iter()
-                .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 }
 
@@ -326,14 +279,22 @@ impl Response {
             call_id,
             cseq: cseq.sequence,
             method: Method::of(&cseq.method),
-            body: response.body().clone(),
-            headers: response.headers,
+            content: Content { body: response.body().clone(), headers: response.headers },
         })
+    }
+}
+
+impl Content {
+    /// The lines for responses to this request.
+    pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
+        echo_of_headers(&self.headers, source)
     }
 
     /// First Contact URI.
     pub(crate) fn contact(&self) -> Option<Uri> {
-        contact(&self.headers)
+        let value = self.headers.value(&HeaderName::Contact)?;
+        let first = Address::parse_list(&value, "Contact").ok()?.into_iter().next()?;
+        Some(Uri { inner: first.uri })
     }
 
     /// Record-Route values, top first.
@@ -343,12 +304,19 @@ impl Response {
 
     /// What the application sees of the header.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
-        application_headers(&self.headers)
+        self.headers
+            .iter()
+            .filter_map(|header| {
+                let name = String::from_utf8_lossy(header.name().canonical());
+                (!header::is_core(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
+            })
+            .collect()
     }
 
     /// First value of a header field by name.
     pub(crate) fn value(&self, name: &str) -> Option<String> {
-        value(&self.headers, name)
+        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+        self.headers.value(&name).map(|value| lossy(&value))
     }
 
     /// All values of a header field by name, one a line, not split at commas.
@@ -357,9 +325,43 @@ impl Response {
         self.headers.get_all(&name).map(|header| lossy(&header.value())).collect()
     }
 
+    /// The option tags of Require that are not in `supported`.
+    pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
+        list(&self.headers, &HeaderName::Require)
+            .iter()
+            .map(|tag| lossy(tag))
+            .filter(|tag| !supported.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+            .collect()
+    }
+
+    /// Content-Type, parameters included; empty if absent.
+    pub(crate) fn content_type(&self) -> String {
+        self.value("Content-Type").unwrap_or_default()
+    }
+
+    /// Whether there is a body and it is SDP. A body without Content-Type counts: old gateways forget it.
+    pub(crate) fn has_sdp(&self) -> bool {
+        if self.body.is_empty() {
+            return false;
+        }
+        match self.headers.typed::<ContentType>() {
+            Some(Ok(content_type)) => content_type.is("application", "sdp"),
+            Some(Err(_)) => false,
+            None => self.body.starts_with(b"v="),
+        }
+    }
+
     /// The SDP body.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
-        has_sdp(&self.headers, &self.body).then(|| self.body.clone())
+        self.has_sdp().then(|| self.body.clone())
+    }
+
+    /// A Content-Encoding other than identity, which we cannot undo.
+    pub(crate) fn encoded(&self) -> bool {
+        !self.body.is_empty()
+            && list(&self.headers, &HeaderName::ContentEncoding)
+                .iter()
+                .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 }
 
@@ -467,11 +469,6 @@ fn text(headers: &Headers, name: &HeaderName) -> Option<Bytes> {
     })
 }
 
-fn value(headers: &Headers, name: &str) -> Option<String> {
-    let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
-    headers.value(&name).map(|value| lossy(&value))
-}
-
 fn name_addr(headers: &Headers, name: &HeaderName) -> Option<NameAddr> {
     let text = text(headers, name)?;
     let address = Address::parse(&text, "From").ok()?;
@@ -482,12 +479,6 @@ fn name_addr(headers: &Headers, name: &HeaderName) -> Option<NameAddr> {
         tag,
         text,
     })
-}
-
-fn contact(headers: &Headers) -> Option<Uri> {
-    let value = headers.value(&HeaderName::Contact)?;
-    let first = Address::parse_list(&value, "Contact").ok()?.into_iter().next()?;
-    Some(Uri { inner: first.uri })
 }
 
 /// The values of a comma-separated header over all its lines.
@@ -507,27 +498,6 @@ fn list(headers: &Headers, name: &HeaderName) -> Vec<Bytes> {
         }
     }
     out
-}
-
-fn has_sdp(headers: &Headers, body: &Bytes) -> bool {
-    if body.is_empty() {
-        return false;
-    }
-    match headers.typed::<ContentType>() {
-        Some(Ok(content_type)) => content_type.is("application", "sdp"),
-        Some(Err(_)) => false,
-        None => body.starts_with(b"v="),
-    }
-}
-
-fn application_headers(headers: &Headers) -> Vec<Header> {
-    headers
-        .iter()
-        .filter_map(|header| {
-            let name = String::from_utf8_lossy(header.name().canonical());
-            (!header::is_core(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
-        })
-        .collect()
 }
 
 fn echo_of_headers(headers: &Headers, source: SocketAddr) -> Option<Echo> {

@@ -161,14 +161,17 @@ impl Endpoint {
                     leg: key,
                     status: response.status,
                     reason: response.reason.clone(),
-                    sdp: response.sdp(),
-                    headers: response.application_headers(),
+                    sdp: response.content.sdp(),
+                    headers: response.content.application_headers(),
                 });
             }
             return;
         }
         if calling.hangup.is_some() {
-            let end = End { reason: response.value("Reason"), ..End::of(EndCause::LocalHangup, Some(response.status)) };
+            let end = End {
+                reason: response.content.value("Reason"),
+                ..End::of(EndCause::LocalHangup, Some(response.status))
+            };
             self.finish(leg_slot, end);
             return;
         }
@@ -217,8 +220,8 @@ impl Endpoint {
                 } else if !reported {
                     self.event(Event::Answered {
                         leg: key,
-                        sdp: response.sdp(),
-                        headers: response.application_headers(),
+                        sdp: response.content.sdp(),
+                        headers: response.content.application_headers(),
                     });
                 }
             }
@@ -243,7 +246,7 @@ impl Endpoint {
             // The route set stays as the dialog's first transaction made it; only the target may move (§12.2.1.2).
             let mut dialog = Dialog::from_response(response, &fallback, flow);
             if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
-                if let Some(target) = response.contact() {
+                if let Some(target) = response.content.contact() {
                     leg.dialog.target = target;
                 }
                 dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
@@ -262,7 +265,7 @@ impl Endpoint {
         match response.status {
             200..=299 => {
                 leg.offering = None;
-                self.event(Event::OfferAnswered { leg: key, sdp: response.sdp().unwrap_or_default() });
+                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             491 => self.retry_offer(now, leg_slot),
             408 | 481 => {
@@ -637,16 +640,18 @@ impl Endpoint {
 }
 
 fn challenges(response: &Response) -> Vec<digest::Challenge> {
-    let of =
-        |name, proxy| response.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy));
+    let of = |name, proxy| {
+        response.content.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy))
+    };
     of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
 }
 
 fn refusal(response: &Response) -> End {
-    let mut headers = response.application_headers();
+    let mut headers = response.content.application_headers();
     if (300..400).contains(&response.status) {
         headers.extend(
             response
+                .content
                 .values("Contact")
                 .into_iter()
                 .map(|value| crate::leg::Header { name: "Contact".to_owned(), value }),
@@ -655,7 +660,7 @@ fn refusal(response: &Response) -> End {
     End {
         cause: EndCause::Rejected,
         status: Some(response.status),
-        reason: response.value("Reason").or_else(|| Some(response.reason.clone())),
+        reason: response.content.value("Reason").or_else(|| Some(response.reason.clone())),
         headers,
     }
 }

@@ -54,7 +54,7 @@ impl Endpoint {
             }
             return;
         }
-        let Some(echo) = request.echo(arrival.source) else { return };
+        let Some(echo) = request.content.echo(arrival.source) else { return };
         if leg.is_none() && self.is_unknown(arrival.source.ip()) {
             if self.config.unknown_sources == UnknownSources::Reject {
                 self.refuse(arrival, &echo, 403, "");
@@ -161,7 +161,7 @@ impl Endpoint {
         let mut local = echo.to.to_vec();
         local.extend_from_slice(b";tag=");
         local.extend_from_slice(tag_text(tag).as_bytes());
-        let target = request.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
+        let target = request.content.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
         let Some(target) = target else { return };
         let incoming = Box::new(Incoming {
             request_uri: lossy(&request.uri.text()),
@@ -174,8 +174,8 @@ impl Endpoint {
             source: arrival.source,
             transport: arrival.transport,
             trunk: trunk::matching(&self.config.trunks, arrival.source.ip()).cloned(),
-            headers: request.application_headers(),
-            offer: request.sdp(),
+            headers: request.content.application_headers(),
+            offer: request.content.sdp(),
         });
         let dialog = Dialog::from_request(&request, Bytes::from(local), target, flow);
         let slot = self.insert_leg(Leg {
@@ -241,8 +241,8 @@ impl Endpoint {
             let end = End {
                 cause: EndCause::Cancelled,
                 status: Some(487),
-                reason: request.value("Reason"),
-                headers: request.application_headers(),
+                reason: request.content.value("Reason"),
+                headers: request.content.application_headers(),
             };
             self.finish(leg_slot, end);
         } else if leg.offered == Some(slot) {
@@ -261,7 +261,7 @@ impl Endpoint {
         let (key, reported) = (leg.key, leg.reported);
         match bye {
             Some((farewell, end)) => self.send_bye(now, slot, farewell, end),
-            None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.sdp() }),
+            None if !reported => self.event(Event::Acknowledged { leg: key, sdp: request.content.sdp() }),
             None => {}
         }
     }
@@ -303,7 +303,11 @@ impl Endpoint {
                 self.respond(now, server, plain(200));
                 if let Some(leg) = self.legs.get(slot) {
                     let leg = leg.key;
-                    self.event(Event::Info { leg, content_type: request.content_type(), body: request.body.clone() });
+                    self.event(Event::Info {
+                        leg,
+                        content_type: request.content.content_type(),
+                        body: request.content.body.clone(),
+                    });
                 }
             }
             Method::Options => self.respond(now, server, ResponseParts { lines: OPTIONS_LINES, ..plain(200) }),
@@ -329,8 +333,8 @@ impl Endpoint {
                 None => End {
                     cause: EndCause::Bye,
                     status: None,
-                    reason: request.value("Reason"),
-                    headers: request.application_headers(),
+                    reason: request.content.value("Reason"),
+                    headers: request.content.application_headers(),
                 },
             },
         };
@@ -353,7 +357,7 @@ impl Endpoint {
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        let asks = invite || request.has_sdp();
+        let asks = invite || request.content.has_sdp();
         let status = match leg.state {
             _ if leg.offered.is_some() => Some(500),
             State::Ringing { .. } if asks => Some(500),
@@ -367,7 +371,7 @@ impl Endpoint {
             return;
         }
         // Both are target refresh requests (RFC 3261 §12.2.2).
-        if let Some(target) = request.contact() {
+        if let Some(target) = request.content.contact() {
             leg.dialog.target = target;
         }
         if !asks {
@@ -381,7 +385,7 @@ impl Endpoint {
         if invite {
             self.respond(now, server, plain(100));
         }
-        self.event(Event::Offered { leg, sdp: request.sdp() });
+        self.event(Event::Offered { leg, sdp: request.content.sdp() });
     }
 
     /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
@@ -529,7 +533,7 @@ impl Endpoint {
             leg,
             flow,
             echo,
-            record_routes: if invite { request.record_routes() } else { Vec::new() },
+            record_routes: if invite { request.content.record_routes() } else { Vec::new() },
             tag,
             cseq: request.cseq,
             response: None,
@@ -603,7 +607,7 @@ const OPTIONS_LINES: &str =
 
 /// RFC 3261 §8.2.2.3.
 fn unsupported(request: &Request) -> Option<String> {
-    let tags = request.unsupported(SUPPORTED);
+    let tags = request.content.unsupported(SUPPORTED);
     if tags.is_empty() {
         return None;
     }
@@ -614,15 +618,16 @@ fn unsupported(request: &Request) -> Option<String> {
 
 /// RFC 3261 §8.2.3.
 fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
-    if request.encoded() {
+    if request.content.encoded() {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
     }
-    (!request.body.is_empty() && !request.has_sdp()).then(|| (415, "Accept: application/sdp\r\n".to_owned()))
+    (!request.content.body.is_empty() && !request.content.has_sdp())
+        .then(|| (415, "Accept: application/sdp\r\n".to_owned()))
 }
 
 /// Whether Accept, if present, leaves room for our SDP.
 fn accepts_sdp(request: &Request) -> bool {
-    request.value("Accept").is_none_or(|accept| {
+    request.content.value("Accept").is_none_or(|accept| {
         let accept = accept.to_ascii_lowercase();
         accept.is_empty()
             || accept.contains("application/sdp")
