@@ -6,6 +6,8 @@
 //!   digits > playback > source > relay | echo > silence -> sender -> RTP out -> timeline
 //! ```
 
+mod speaking;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Sta
 use crate::latch::Latch;
 use crate::player::Playback;
 use crate::recorder::{Pause, Recorder};
-use crate::rtp::dtmf::{Allowance, Detector, DigitFrame, DigitSender};
+use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::{self, Said, SenderInfo};
 use crate::rtp::sender::Sender;
@@ -27,7 +29,7 @@ use crate::sdp::MediaPlan;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
 use crate::timeline::Timeline;
-use crate::tone::{Tone, ToneGenerator};
+use crate::tone::ToneGenerator;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
 /// Recorders and taps that a session takes, each.
@@ -486,153 +488,6 @@ impl MediaSession {
             self.send_report(false, around);
         }
         self.backlog.len() <= BACKLOG
-    }
-
-    /// Sends this frame's audio, from whatever comes first.
-    fn speak(&mut self, around: &mut Surroundings<'_>) {
-        let Some(plan) = &self.plan else { return };
-        let codec = plan.codec;
-        // Until it is known where to, a prompt waits; on hold it goes on unheard.
-        if plan.remote.is_none() && self.latch.target().is_none() && plan.sends {
-            return;
-        }
-        let mut octets = [0; FRAME];
-        if self.digits.is_some() && self.speak_digit(codec, around) {
-            self.hold_source();
-            return;
-        }
-        if let Some(playback) = &mut self.playback {
-            let mut samples = [0; FRAME];
-            if playback.next_frame(&mut samples) {
-                codec.encode(&samples, &mut octets);
-                self.send_frame(&octets, around);
-                self.hold_source();
-                return;
-            }
-            let op = playback.op;
-            self.playback = None;
-            self.emit(Event::Finished { op, reason: FinishReason::Completed });
-        }
-        if let Some(mut source) = self.source.take() {
-            let op = source.op;
-            let most = self.most_marks();
-            let filled = source.next_frame(codec, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
-            self.source = Some(source);
-            if filled > 0 {
-                self.send_frame(&octets, around);
-                return;
-            }
-        }
-        let passes = self.relayed_any && (self.peer.is_some() || self.echo);
-        if self.send_silence && !passes {
-            octets.fill(codec.silence());
-            self.send_frame(&octets, around);
-        } else {
-            if self.packing.frames > 0 {
-                self.flush_packing(around);
-            }
-            if !passes {
-                self.sender.pause();
-            }
-        }
-    }
-
-    fn hold_source(&mut self) {
-        if let Some(mut source) = self.source.take() {
-            let op = source.op;
-            source.hold(self.most_marks(), |name| self.emit(Event::MarkReached { op, name }));
-            self.source = Some(source);
-        }
-    }
-
-    /// How many marks may be told in this frame: none while the sink is full.
-    fn most_marks(&self) -> usize {
-        if self.backlog.is_empty() { MARKS } else { 0 }
-    }
-
-    /// True when the frame is taken by a key press.
-    fn speak_digit(&mut self, codec: Codec, around: &mut Surroundings<'_>) -> bool {
-        let Some(digits) = &mut self.digits else { return false };
-        let frame = digits.sender.next_frame();
-        let (event, end, duration, first) = match frame {
-            DigitFrame::Gap => return false,
-            DigitFrame::Done => {
-                let op = digits.op;
-                self.digits = None;
-                self.emit(Event::Finished { op, reason: FinishReason::Completed });
-                return false;
-            }
-            DigitFrame::Event { event, end, duration, first } => (event, end, duration, first),
-        };
-        if self.packing.frames > 0 {
-            self.flush_packing(around);
-        }
-        let (Some(plan), Some(digits)) = (&self.plan, &mut self.digits) else { return false };
-        let Some(payload_type) = plan.events else {
-            // In the audio itself; the retransmitted ends are the gap.
-            if first {
-                let key = crate::rtp::dtmf::key(event).unwrap_or('0');
-                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds: u16::MAX }));
-            }
-            let mut samples = [0; FRAME];
-            if let Some(tone) = digits.tone.as_mut().filter(|_| !end) {
-                tone.next_frame(&mut samples);
-            }
-            let mut octets = [0; FRAME];
-            codec.encode(&samples, &mut octets);
-            self.send_frame(&octets, around);
-            return true;
-        };
-        if first {
-            digits.timestamp = self.sender.now();
-        }
-        let (Some(target), true) = (self.latch.target(), plan.sends) else { return true };
-        let header = self.sender.event(payload_type, digits.timestamp, first);
-        let mut packet = [0; FIXED + 4];
-        header.write(&mut packet);
-        if let Some(payload) = packet.last_chunk_mut::<4>() {
-            let [high, low] = duration.to_be_bytes();
-            // Volume 10: -10 dBm0, as phones send.
-            *payload = [event, if end { 0x8A } else { 0x0A }, high, low];
-        }
-        around.network.send(around.slot, Flow::Rtp, target, &packet);
-        around.counts.packets_out += 1;
-        true
-    }
-
-    /// Sends one frame of the negotiated codec, or packs it with others.
-    fn send_frame(&mut self, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
-        let Some(plan) = &self.plan else { return };
-        let (frames, sends, codec) = (usize::from(plan.frames), plan.sends, plan.codec);
-        if self.packing.frames == 0 {
-            self.packing.timestamp = self.sender.now();
-        }
-        let timestamp = self.packing.timestamp.wrapping_add((self.packing.frames * FRAME) as u32);
-        if let Some(timelines) = &mut self.timelines {
-            timelines.outbound.write(timestamp, codec, octets);
-        }
-        if !sends {
-            self.sender.pause();
-            return;
-        }
-        let start = FIXED + self.packing.frames * FRAME;
-        if let Some(place) = self.packing.packet.get_mut(start..start + FRAME) {
-            place.copy_from_slice(octets);
-            self.packing.frames += 1;
-        }
-        if self.packing.frames >= frames {
-            self.flush_packing(around);
-        }
-    }
-
-    fn flush_packing(&mut self, around: &mut Surroundings<'_>) {
-        let samples = std::mem::take(&mut self.packing.frames) * FRAME;
-        let (Some(plan), Some(target)) = (&self.plan, self.latch.target()) else { return };
-        let header = self.sender.audio(plan.payload_type, self.packing.timestamp, samples);
-        let Some(packet) = self.packing.packet.get_mut(..FIXED + samples) else { return };
-        header.write(packet);
-        around.network.send(around.slot, Flow::Rtp, target, packet);
-        around.counts.packets_out += 1;
     }
 
     /// Gives this frame of both tracks to recorders and taps.

@@ -1,0 +1,196 @@
+//! What recorders get.
+
+use super::*;
+
+#[test]
+fn a_dual_recording_is_aligned_with_the_call_and_holes_are_silence() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("dual");
+    pair.talk(5, 0xFF, 0xD5);
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    let start = pair.now();
+    pair.talk(25, 0xFF, 0xD5);
+    // At 500 ms the peer speaks and hears; two packets are lost, two swap.
+    pair.command(Who::A, play(2, 10));
+    for frame in 0..10u64 {
+        match frame {
+            3 | 4 => pair.lose(Who::A),
+            6 => pair.say(Who::A, 0x10, milliseconds(25)),
+            _ => pair.say(Who::A, 0x10, NOW),
+        }
+        pair.advance(20);
+    }
+    pair.talk(15, 0xFF, 0xD5);
+    let length = pair.now() - start;
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let events = pair.events(Who::A);
+    let Some(Event::RecordingFinished { duration, reason, bytes, .. }) =
+        events.iter().map(|(_, event)| event).find(|event| matches!(event, Event::RecordingFinished { .. }))
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*reason, RecordingReason::Stopped);
+    assert!(duration.abs_diff(length) <= milliseconds(20), "{duration:?} of {length:?}");
+    assert_eq!(std::fs::metadata(&file.0).unwrap().len(), *bytes);
+    let samples = file.samples();
+    let left: Vec<bool> =
+        samples.chunks_exact(320).map(|frame| frame.iter().step_by(2).any(|sample| sample.abs() > 100)).collect();
+    let right: Vec<bool> = samples
+        .chunks_exact(320)
+        .map(|frame| frame.iter().skip(1).step_by(2).any(|sample| sample.abs() > 100))
+        .collect();
+    let first = left.iter().position(|loud| *loud).unwrap();
+    assert!((24..=26).contains(&first), "{first}");
+    let holes: Vec<bool> = left[first..first + 10].to_vec();
+    assert_eq!(holes, [true, true, true, false, false, true, true, true, true, true]);
+    let first = right.iter().position(|loud| *loud).unwrap();
+    assert!((24..=26).contains(&first), "{first}");
+    assert_eq!(right.iter().filter(|loud| **loud).count(), 10);
+}
+
+#[test]
+fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("mono");
+    pair.bridge();
+    pair.talk(5, 0xFF, 0xD5);
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Both) });
+    pair.talk(20, 0x10, 0x20 ^ 0x55);
+    pair.close(Who::A);
+    pair.advance(40);
+    let samples = file.samples();
+    assert!(samples.len().abs_diff(20 * 160) <= 160, "{}", samples.len());
+    let (a, b) = (crate::codec::g711::ULAW_TO_LINEAR[0x10], {
+        let ulaw = crate::codec::g711::ALAW_TO_ULAW[0x20 ^ 0x55];
+        crate::codec::g711::ULAW_TO_LINEAR[usize::from(ulaw)]
+    });
+    let mixed = a.saturating_add(b);
+    assert!(samples.iter().filter(|sample| **sample == mixed).count() >= 18 * 160, "{mixed}");
+    // The file is whole before the session says that it has ended.
+    let order: Vec<bool> = pair
+        .events(Who::A)
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::RecordingFinished { .. } | Event::Closed { .. }))
+        .map(|(_, event)| matches!(event, Event::Closed { .. }))
+        .collect();
+    assert_eq!(order, [false, true]);
+    assert_eq!(pair.over, [pair.a.key]);
+}
+
+fn recorded(pair: &mut MediaPair) -> (Duration, RecordingReason, Duration) {
+    let events = pair.events(Who::A);
+    events
+        .into_iter()
+        .find_map(|(at, event)| match event {
+            Event::RecordingFinished { reason, duration, .. } => Some((at, reason, duration)),
+            _ => None,
+        })
+        .expect("a finished recording")
+}
+
+#[test]
+fn a_recording_ends_at_its_length_to_the_frame() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("length");
+    let spec = RecordSpec { max_length: Some(milliseconds(500)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(50, 0x10, 0x20);
+    let (at, reason, duration) = recorded(&mut pair);
+    assert_eq!((reason, duration), (RecordingReason::MaxLength, milliseconds(500)));
+    assert!(at <= milliseconds(600), "{at:?}");
+    assert_eq!(file.samples().len(), 4_000);
+}
+
+#[test]
+fn silence_ends_a_recording_only_while_rtp_arrives() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("silence");
+    let spec =
+        RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    // Two seconds without a packet: does not count.
+    pair.advance(2_000);
+    pair.talk(30, 0xFF, 0xD5);
+    pair.talk(1, 0x10, 0xD5);
+    let spoke = pair.now();
+    pair.talk(80, 0xFF, 0xD5);
+    let (at, reason, _) = recorded(&mut pair);
+    assert_eq!(reason, RecordingReason::Silence);
+    let after = at - spoke;
+    assert!((milliseconds(980)..milliseconds(1_120)).contains(&after), "{after:?}");
+}
+
+#[test]
+fn pauses_are_left_out_and_trimming_removes_silent_ends() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("trim");
+    let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(20, 0xFF, 0xD5);
+    pair.talk(10, 0x10, 0xD5);
+    pair.talk(10, 0xFF, 0xD5);
+    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: false });
+    pair.talk(50, 0x10, 0xD5);
+    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.talk(10, 0x10, 0xD5);
+    pair.talk(20, 0xFF, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
+    let samples = file.samples();
+    assert!(samples[0].abs() > 100 && samples.last().unwrap().abs() > 100);
+}
+
+#[test]
+fn a_pause_that_keeps_its_time_is_silence() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("silence");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: true });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.talk(20, 0x10, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert!(duration.abs_diff(milliseconds(1_200)) <= milliseconds(60), "{duration:?}");
+    let silent = file.samples().iter().filter(|sample| **sample == 0).count();
+    assert!((18 * 160..22 * 160).contains(&silent), "{silent}");
+}
+
+#[test]
+fn a_recording_that_was_cut_off_is_playable_and_repaired() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("cut");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.talk(100, 0x10, 0x20);
+    // As kill -9 leaves it, and half a sample more.
+    let cut = TestFile::new("cut-copy");
+    let mut octets = std::fs::read(&file.0).unwrap();
+    assert!(octets.len() as u64 >= 44 + (2_000 - 200) * 32, "{}", octets.len());
+    assert!(crate::read_wav(&octets).unwrap().duration() >= milliseconds(900));
+    octets.push(7);
+    std::fs::write(&cut.0, &octets).unwrap();
+    let duration = repair_wav(&cut.0).unwrap();
+    assert!(duration >= milliseconds(1_800), "{duration:?}");
+    assert_eq!(cut.samples().len() as u128, duration.as_millis() * 16);
+    std::fs::write(&cut.0, b"RIFF0000WAVEfmt something else that is no recording").unwrap();
+    assert!(repair_wav(&cut.0).is_err());
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_says_so() {
+    let mut pair = MediaPair::new();
+    let spec = RecordSpec {
+        path: "/proc/nowhere/call.wav".into(),
+        ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both)
+    };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(5, 0x10, 0x20);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    assert!(matches!(recorded(&mut pair).1, RecordingReason::Error(_)));
+}
