@@ -268,7 +268,10 @@ impl LegIo {
                     sip::EndCause::Cancelled => LegGone::Cancelled,
                     sip::EndCause::Rejected => LegGone::Rejected,
                     sip::EndCause::Timeout | sip::EndCause::AckTimeout => LegGone::Timeout,
-                    sip::EndCause::TransportError | sip::EndCause::Invalid => LegGone::Unreachable,
+                    sip::EndCause::Unresolved
+                    | sip::EndCause::NoSocket
+                    | sip::EndCause::Unconnected(_)
+                    | sip::EndCause::Invalid => LegGone::Unreachable,
                     sip::EndCause::Overload => LegGone::Failed,
                 };
                 Some(LegEvent::Ended { reason, sip_status: status })

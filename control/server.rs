@@ -58,6 +58,7 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),
         ("tandem_sip_messages_dropped_total", "SIP messages that could not be sent", "counter", sip.dropped),
         ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
+        ("tandem_sip_strangers_total", "SIP requests from addresses in no trunk's networks", "counter", sip.strangers),
         ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
         ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
         ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),

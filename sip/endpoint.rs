@@ -18,6 +18,7 @@ mod state;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -30,8 +31,9 @@ use crate::config::Config;
 use crate::dialog::Flow;
 use crate::leg::{EndCause, Event, LegKey, Transport};
 use crate::message::{self, Message};
+use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
-use crate::transaction::Action;
+use crate::transaction::{Action, ClientInput};
 use state::{Client, End, Farewell, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
@@ -96,6 +98,8 @@ pub struct Endpoint {
     /// Keys the tags of stateless responses.
     secret: u64,
     shed: u64,
+    strangers: u64,
+    stranger_lines: Throttle,
 }
 
 /// A local socket and what we call ourselves on it.
@@ -131,6 +135,8 @@ impl Endpoint {
             actions: Vec::new(),
             secret: 0,
             shed: 0,
+            strangers: 0,
+            stranger_lines: Throttle::default(),
         };
         endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
@@ -185,6 +191,12 @@ impl Endpoint {
         self.shed
     }
 
+    /// Requests from addresses that are in no trunk's networks, since the start.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
     /// One framed message from the network, however malformed.
     pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival) {
         // Keep-alives (RFC 5626 §4.4.1, and the NULs some phones send).
@@ -199,14 +211,14 @@ impl Endpoint {
     }
 
     /// The shell could not connect to `peer`, or a connection to it broke: requests that heard nothing yet fail.
-    pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr) {
+    pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr, why: ErrorKind) {
         if !transport.is_reliable() {
             return;
         }
         let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {
             if self.clients.get(slot).is_some_and(|client| client.machine.is_unanswered()) {
-                self.run_client(now, slot, crate::transaction::ClientInput::TransportError, None);
+                self.run_client(now, slot, ClientInput::TransportError(why), None);
             }
         }
     }
@@ -380,8 +392,7 @@ impl Endpoint {
         if let Some(ack) = &mut leg.awaiting_ack {
             if ack.deadline <= now {
                 let bye = leg.awaiting_ack.take().and_then(|ack| ack.bye);
-                let (farewell, end) =
-                    bye.unwrap_or_else(|| (Farewell::default(), End::of(EndCause::AckTimeout, Some(408))));
+                let (farewell, end) = bye.unwrap_or_else(|| (Farewell::default(), End::of(EndCause::AckTimeout, None)));
                 self.send_bye(now, slot, farewell, end);
             } else if ack.retransmit <= now {
                 ack.interval = (ack.interval * 2).min(t2);

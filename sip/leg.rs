@@ -1,6 +1,7 @@
 //! What the application says and hears about a leg: [`Command`]s in, [`Event`]s out. Plain data, no behaviour.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -277,7 +278,7 @@ pub enum Event {
         leg: LegKey,
         /// Who or what ended it.
         cause: EndCause,
-        /// The SIP status that went with it, if one did.
+        /// The SIP status that went with it, if one did: the peer's, or ours to an unanswered call.
         status: Option<u16>,
         /// The Reason header's value (RFC 3326) if the peer sent one, else the reason phrase.
         reason: Option<String>,
@@ -332,14 +333,36 @@ pub enum EndCause {
     Rejected,
     /// No answer to our request (Timers B, F).
     Timeout,
-    /// The message could not be delivered, or the host name not resolved.
-    TransportError,
+    /// The host name of the destination has no address.
+    Unresolved,
+    /// No socket of ours has the destination's transport and address family.
+    NoSocket,
+    /// No connection could be made, or it broke before an answer.
+    Unconnected(io::ErrorKind),
     /// Our 200 was never acknowledged.
     AckTimeout,
     /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
     /// The command could not be turned into a request: a URI in it is malformed.
     Invalid,
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bye => "hung up",
+            Self::LocalHangup => "hung up by us",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "refused",
+            Self::Timeout => "no answer of any kind (RFC 3261 Timer B)",
+            Self::Unresolved => "name not resolved",
+            Self::NoSocket => "sip.listen has no socket of its transport and address family",
+            Self::Unconnected(why) => return why.fmt(f),
+            Self::AckTimeout => "our answer was never acknowledged",
+            Self::Overload => "too many legs or transactions",
+            Self::Invalid => "not a URI that can be called",
+        })
+    }
 }
 
 /// An incoming call.

@@ -273,10 +273,7 @@ mod tests {
         let mut pair = SipPair::new(Link { loss: 100, ..Link::default() }, 9);
         pair.command(Side::A, Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
         pair.drive(Duration::from_secs(40), |_, _| vec![]);
-        assert!(matches!(
-            pair.events[..],
-            [(Side::A, Event::Ended { cause: EndCause::Timeout, status: Some(408), .. })]
-        ));
+        assert!(matches!(pair.events[..], [(Side::A, Event::Ended { cause: EndCause::Timeout, status: None, .. })]));
         assert_eq!(pair.a.transactions(), 0);
     }
 }

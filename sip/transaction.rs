@@ -16,6 +16,7 @@
 //! We keep our own machines rather than drive the parser crate's: these hold no message and allocate nothing, because the
 //! endpoint retransmits the bytes it already sent; and their timers are plain deadlines that one heap can serve.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::config::Timers;
@@ -51,7 +52,7 @@ pub(crate) enum Action {
     /// Tell the user that Timer B, F or H fired.
     TimedOut,
     /// Tell the user that the transport failed.
-    TransportFailed,
+    TransportFailed(ErrorKind),
     /// Forget the transaction.
     Terminate,
 }
@@ -61,7 +62,7 @@ pub(crate) enum Action {
 pub(crate) enum ClientInput {
     Response(u16),
     Timer(Timer),
-    TransportError,
+    TransportError(ErrorKind),
 }
 
 /// What a server machine hears. Not a transport error (§17.2.4): a response that cannot be sent is repeated or runs into
@@ -222,12 +223,15 @@ impl ClientMachine {
                 self.deadlines.retransmit = Some((now + timers.t2, Timer::E));
                 out.push(Action::Retransmit);
             }
-            (S::Calling { .. } | S::InviteProceeding | S::Trying { .. } | S::Proceeding, In::TransportError) => {
+            (S::Calling { .. } | S::InviteProceeding | S::Trying { .. } | S::Proceeding, In::TransportError(why)) => {
                 self.enter(S::Terminated, None);
-                out.extend([Action::TransportFailed, Action::Terminate]);
+                out.extend([Action::TransportFailed(why), Action::Terminate]);
             }
             // Late or repeated responses, clocks of a state left behind, failures after the outcome is known.
-            (S::InviteCompleted | S::Accepted | S::Completed | S::Terminated, In::Response(_) | In::TransportError)
+            (
+                S::InviteCompleted | S::Accepted | S::Completed | S::Terminated,
+                In::Response(_) | In::TransportError(_),
+            )
             | (
                 S::Calling { .. }
                 | S::InviteProceeding

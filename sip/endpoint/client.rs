@@ -71,7 +71,7 @@ impl Endpoint {
                     }
                 }
                 Action::TimedOut => self.request_failed(now, slot, EndCause::Timeout),
-                Action::TransportFailed => self.request_failed(now, slot, EndCause::TransportError),
+                Action::TransportFailed(why) => self.request_failed(now, slot, EndCause::Unconnected(why)),
                 Action::Terminate => self.remove_client(slot),
             }
         }
@@ -314,9 +314,8 @@ impl Endpoint {
                 if calling.client != slot {
                     return;
                 }
-                let status = (cause == EndCause::Timeout).then_some(408);
                 let cause = if calling.hangup.is_some() { EndCause::LocalHangup } else { cause };
-                self.finish(leg_slot, End::of(cause, status));
+                self.finish(leg_slot, End::of(cause, None));
             }
             Purpose::Bye => self.finish_ending(leg_slot),
             Purpose::Reinvite => {
@@ -324,7 +323,7 @@ impl Endpoint {
                 if matches!(leg.state, State::Established) && !leg.reported {
                     self.event(Event::OfferRejected { leg: key, status: 408 });
                     // RFC 3261 §14.1: no answer counts as 408, and 408 ends the dialog.
-                    self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, Some(408)));
+                    self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, None));
                 }
             }
             Purpose::Cancel | Purpose::Info => {}

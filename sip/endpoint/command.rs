@@ -73,11 +73,11 @@ impl Endpoint {
         };
         let transport = destination.transport.unwrap_or(Transport::Udp);
         let Host::Ip(ip) = destination.host else {
-            self.event(end(EndCause::TransportError));
+            self.event(end(EndCause::Unresolved));
             return;
         };
         let Some(local_index) = self.local_for(transport, ip) else {
-            self.event(end(EndCause::TransportError));
+            self.event(end(EndCause::NoSocket));
             return;
         };
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));

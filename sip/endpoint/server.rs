@@ -56,6 +56,7 @@ impl Endpoint {
         }
         let Some(echo) = request.content.echo(arrival.source) else { return };
         if leg.is_none() && self.is_unknown(arrival.source.ip()) {
+            self.note_stranger(now, arrival, &request.method);
             if self.config.unknown_sources == UnknownSources::Reject {
                 self.refuse(arrival, &echo, 403, "");
             }
@@ -507,7 +508,7 @@ impl Endpoint {
                 Action::Deliver => delivered = Delivered::Yes,
                 Action::Terminate => self.remove_server(slot),
                 // A final response that nobody acknowledged or that cannot be sent changes nothing: its leg is over.
-                Action::Acknowledge | Action::TimedOut | Action::TransportFailed => {}
+                Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
             }
         }
         self.actions = actions;
@@ -586,6 +587,22 @@ impl Endpoint {
         let leg = self.legs.get(slot).filter(|leg| !matches!(leg.state, State::Calling(_)))?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         (leg.dialog.call_id == request.call_id && leg.dialog.remote_tag == remote).then_some(slot)
+    }
+
+    /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
+    /// other requests do not.
+    fn note_stranger(&mut self, now: Instant, arrival: &Arrival, method: &Method) {
+        self.strangers += 1;
+        if *method == Method::Invite
+            && let Some(held_back) = self.stranger_lines.pass(now)
+        {
+            let what = match self.config.unknown_sources {
+                UnknownSources::Reject => "refused with 403",
+                UnknownSources::Silent => "ignored",
+            };
+            let (peer, transport) = (arrival.source, arrival.transport.token());
+            tracing::warn!(held_back, "INVITE from {peer} {transport} {what}: in no trunk's inbound_from");
+        }
     }
 
     fn is_unknown(&self, source: IpAddr) -> bool {

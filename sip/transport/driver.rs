@@ -69,6 +69,8 @@ pub struct Statistics {
     pub dropped: u64,
     /// Requests refused with 503.
     pub shed: u64,
+    /// Requests from addresses that are in no trunk's networks.
+    pub strangers: u64,
     /// Legs now.
     pub legs: usize,
     /// Transactions now.
@@ -83,6 +85,7 @@ struct Counters {
     sent: AtomicU64,
     dropped: AtomicU64,
     shed: AtomicU64,
+    strangers: AtomicU64,
     legs: AtomicUsize,
     transactions: AtomicUsize,
     connections: AtomicUsize,
@@ -131,6 +134,7 @@ impl Handle {
             sent: counters.sent.load(Ordering::Relaxed),
             dropped: counters.dropped.load(Ordering::Relaxed),
             shed: counters.shed.load(Ordering::Relaxed),
+            strangers: counters.strangers.load(Ordering::Relaxed),
             legs: counters.legs.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
             connections: counters.connections.load(Ordering::Relaxed),
@@ -404,11 +408,11 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn resolved(&mut self, resolved: Resolved) {
         match (self.resolving.remove(&resolved.leg), resolved.command) {
-            (Some(false), Some(command)) => {
+            (Some(false), Ok(command)) => {
                 self.endpoint.handle_command(instant(), command);
                 self.flush();
             }
-            (Some(false), None) => self.end(resolved.leg, EndCause::TransportError),
+            (Some(false), Err(why)) => self.end(resolved.leg, why),
             _ => {}
         }
     }
@@ -430,9 +434,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 self.connections_by_peer.insert(peer, id);
             }
             StreamEvent::Message(arrival) => self.arrival(arrival),
-            StreamEvent::Closed { id, peer } => {
+            StreamEvent::Closed { id, peer, why } => {
                 self.forget(id);
-                self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer);
+                self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer, why);
                 self.flush();
             }
         }
@@ -490,7 +494,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             Some(id) => id,
             None if self.connections.len() >= self.max_connections => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.endpoint.handle_transport_error(instant(), Transport::Tcp, destination);
+                self.endpoint.handle_transport_error(
+                    instant(),
+                    Transport::Tcp,
+                    destination,
+                    io::ErrorKind::QuotaExceeded,
+                );
                 return;
             }
             None => {
@@ -511,7 +520,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             connection.abort();
             let peer = connection.peer;
             self.forget(id);
-            self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer);
+            self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer, io::ErrorKind::BrokenPipe);
         }
     }
 
@@ -520,6 +529,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         self.counters.transactions.store(self.endpoint.transactions(), Ordering::Relaxed);
         self.counters.connections.store(self.connections.len(), Ordering::Relaxed);
         self.counters.shed.store(self.endpoint.shed(), Ordering::Relaxed);
+        self.counters.strangers.store(self.endpoint.strangers(), Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use crate::leg::{Command, LegKey, Outgoing, Transport};
+use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport};
 use crate::message::{Host, Uri};
 
 /// Most lookups at a time; a call beyond them fails.
@@ -22,7 +22,8 @@ pub(super) struct Lookup {
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) leg: LegKey,
-    pub(super) command: Option<Command>,
+    /// The call with its address, or why it has none.
+    pub(super) command: Result<Command, EndCause>,
 }
 
 /// Whether the call's destination is a host name.
@@ -51,12 +52,12 @@ pub(super) async fn resolve(
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((lookup.host.as_str(), lookup.port)).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
-            tracing::warn!(host = lookup.host, %error, "cannot resolve");
-            Vec::new()
+            tracing::debug!(host = lookup.host, %error, "cannot resolve");
+            return Resolved { leg, command: Err(EndCause::Unresolved) };
         }
     };
     let address = addresses.iter().find(|address| usable(address));
-    let command = address.map(|address| {
+    let command = address.ok_or(EndCause::NoSocket).map(|address| {
         let transport = match lookup.transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",

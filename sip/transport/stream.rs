@@ -33,6 +33,7 @@ pub(super) enum StreamEvent {
     Closed {
         id: ConnectionId,
         peer: SocketAddr,
+        why: io::ErrorKind,
     },
 }
 
@@ -75,11 +76,12 @@ impl Connection {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let pongs = queue.downgrade();
         let task = tokio::spawn(async move {
-            match timeout(CONNECT_TIMEOUT, connect(peer, from)).await {
-                Ok(Ok(stream)) => run(id, stream, peer, idle, events, queued, pongs).await,
-                result => {
-                    tracing::debug!(%peer, ?result, "cannot connect");
-                    let _ = events.send(StreamEvent::Closed { id, peer }).await;
+            let connected = timeout(CONNECT_TIMEOUT, connect(peer, from)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => run(id, stream, peer, idle, events, queued, pongs).await,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "cannot connect");
+                    let _ = events.send(StreamEvent::Closed { id, peer, why: error.kind() }).await;
                 }
             }
         });
@@ -136,7 +138,8 @@ async fn run(
         // The peer does not take our bytes.
         _ = &mut writing => false,
     };
-    let _ = events.send(StreamEvent::Closed { id, peer }).await;
+    let why = if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
+    let _ = events.send(StreamEvent::Closed { id, peer, why }).await;
     if reads {
         // What the driver still has to say, until it lets go of the queue.
         let _ = writing.await;

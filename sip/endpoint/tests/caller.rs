@@ -1,5 +1,7 @@
 //! Calls that go out.
 
+use std::io::ErrorKind;
+
 use super::*;
 use crate::leg::Credentials;
 
@@ -305,9 +307,14 @@ fn a_stream_that_breaks_fails_the_calls_that_heard_nothing() {
         let invite = bench.expect("INVITE ");
         (bench, invite)
     };
-    bench.endpoint.handle_transport_error(bench.now, Transport::Tcp, "127.0.0.2:5060".parse().unwrap());
+    bench.endpoint.handle_transport_error(
+        bench.now,
+        Transport::Tcp,
+        "127.0.0.2:5060".parse().unwrap(),
+        ErrorKind::TimedOut,
+    );
     bench.collect();
-    assert_eq!(bench.ended().0, EndCause::TransportError);
+    assert_eq!(bench.ended().0, EndCause::Unconnected(ErrorKind::TimedOut));
     bench.empty();
 }
 
@@ -317,8 +324,8 @@ fn calls_that_cannot_be_placed_end_at_once() {
         ("not a uri", EndCause::Invalid),
         ("tel:+1", EndCause::Invalid),
         ("sips:x@127.0.0.2", EndCause::Invalid),
-        ("sip:x@host.invalid", EndCause::TransportError),
-        ("sip:x@[::1]", EndCause::TransportError),
+        ("sip:x@host.invalid", EndCause::Unresolved),
+        ("sip:x@[::1]", EndCause::NoSocket),
     ] {
         let mut bench = Bench::new();
         bench.command(Command::Invite { leg: LEG, invite: outgoing(uri) });

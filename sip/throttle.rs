@@ -1,0 +1,45 @@
+//! How often strangers may make us write a line.
+
+use std::time::{Duration, Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Lines of one second; the others are counted.
+const LINES: u32 = 3;
+
+/// Lets a few lines a second through and counts the rest, for lines that anyone on the network can cause.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    since: Option<Instant>,
+    passed: u32,
+    held_back: u64,
+}
+
+impl Throttle {
+    /// Whether a line may be written now: then how many were held back since the last one.
+    pub fn pass(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
+            (self.since, self.passed) = (Some(now), 0);
+        }
+        if self.passed == LINES {
+            self.held_back += 1;
+            return None;
+        }
+        self.passed += 1;
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
+    fn a_flood_becomes_a_few_lines_and_a_count() {
+        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        let passed: Vec<_> = (0..1_000).filter_map(|_| throttle.pass(start)).collect();
+        assert_eq!(passed, [0, 0, 0]);
+        assert_eq!(throttle.pass(start + SECOND), Some(997));
+        assert_eq!(throttle.pass(start + SECOND), Some(0));
+    }
+}
