@@ -1,7 +1,9 @@
 //! From the untyped document to a [`Config`], collecting every error on the way.
 //!
-//! serde stops at the first error. So the value it stumbled over is noted, taken out (or a missing one filled in), and the
-//! whole is read again until it passes; a configuration is small and mistakes are few.
+//! serde stops at the first error. So the value it stumbled over is noted, taken out (or a stand-in put where one is
+//! required), and the whole is read again until it passes; a configuration is small and mistakes are few.
+
+use std::collections::HashMap;
 
 use serde_path_to_error::Segment;
 use toml::Value;
@@ -16,34 +18,41 @@ const SECRETS: [&str; 7] = ["auth_token", "api_key", "signing_seed", "api_token"
 /// After so many faults the rest would hardly be read.
 const MOST_FAULTS: usize = 500;
 
-/// The configuration with every faulty key at its default; what the faults were is added to `faults`.
+/// What a required key may hold in place of a value that is missing or wrong: text, or a number that can be called.
+const STAND_INS: [&str; 2] = ["", "0"];
+
+/// The configuration with every faulty key at its default; what the faults were is added to `faults`, one to a key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
+    let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
     loop {
         let error = match serde_path_to_error::deserialize::<_, Config>(Value::Table(document.table.clone())) {
             Ok(config) => return config,
             Err(error) => error,
         };
-        let path = path_of(error.path());
-        let message = error.inner().message().to_owned();
-        if let Some(key) = missing_field(&message) {
-            let whole = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-            // A faulty value was taken out before it is missed: one fault is enough.
-            if faults.iter().all(|fault| fault.path != whole) {
-                faults.push(Fault { origin: document.origin(&path), path: whole, message: "is missing".to_owned() });
-            }
-            if document.fill(&path, key) || document.remove(&path) {
-                continue;
-            }
-            return Config::default();
+        let at = path_of(error.path());
+        let message = error.inner().message();
+        let (path, message, missing) = match missing_field(message) {
+            Some(key) if at.is_empty() => (key.to_owned(), "is missing".to_owned(), true),
+            Some(key) => (format!("{at}.{key}"), "is missing".to_owned(), true),
+            None => match document.read_otherwise(&at, message.to_owned()) {
+                Ok(()) => continue,
+                Err(message) => (at.clone(), explain(&at, &message, document.text(&at)), false),
+            },
+        };
+        // What is found wrong again, or is missed now, is what we put there or took out ourselves.
+        let again = faults.iter().any(|fault| fault.path == path);
+        if !again {
+            faults.push(Fault { origin: document.origin(&path), path: path.clone(), message });
         }
-        match document.read_otherwise(&path, message) {
-            Ok(()) => continue,
-            Err(message) => {
-                let message = explain(&path, &message);
-                faults.push(Fault { origin: document.origin(&path), path: path.clone(), message });
+        let repaired = if missing || again {
+            match stand_ins.entry(path.clone()).or_insert_with(|| STAND_INS.iter()).next() {
+                Some(text) => document.put(&path, text),
+                None => document.remove(path.rsplit_once('.').map_or("", |(table, _)| table)),
             }
-        }
-        if !document.remove(&path) || faults.len() >= MOST_FAULTS {
+        } else {
+            document.remove(&path)
+        };
+        if !repaired || faults.len() >= MOST_FAULTS {
             return Config::default();
         }
     }
@@ -70,8 +79,8 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// The message with what would be right, and without the value of a secret.
-fn explain(path: &str, message: &str) -> String {
+/// The message with what would be right, and without the value of a secret. `given` is what was written, if it was text.
+fn explain(path: &str, message: &str, given: Option<String>) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
     if message.starts_with("unknown field") {
         let known = quoted(message).skip(1).collect::<Vec<_>>();
@@ -86,11 +95,54 @@ fn explain(path: &str, message: &str) -> String {
         let near = nearest(given, &known).map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
         return format!("{given:?} is not one of \"{}\"{near}", known.join("\", \""));
     }
+    let expected = message.rsplit_once(", expected ").map(|(_, expected)| in_words(expected));
     if SECRETS.contains(&key) {
-        let expected = message.rsplit_once(", expected ").map_or("other text", |(_, expected)| expected);
-        return format!("the value (not shown) is wrong: expected {expected}");
+        return format!("the value (not shown) is wrong: expected {}", expected.as_deref().unwrap_or("other text"));
     }
-    message.to_owned()
+    match (expected, given) {
+        (Some(expected), Some(text)) if is_literal(&text) => format!("expected {expected}, without quotes: {text}"),
+        (Some(expected), Some(text)) => format!("expected {expected}, not {text:?}"),
+        (Some(expected), None) => format!("expected {expected}, not {}", written(message)),
+        (None, Some(text)) if message == "invalid socket address syntax" => {
+            format!("{text:?} is not \"ADDRESS:PORT\", such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
+        }
+        (None, Some(text)) if message == "invalid IP address syntax" => {
+            format!("{text:?} is not an IP address, such as \"127.0.0.1\" or \"::1\"")
+        }
+        (None, _) => message.to_owned(),
+    }
+}
+
+/// What serde expects, in words that do not need Rust.
+fn in_words(expected: &str) -> String {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "a boolean" => "true or false",
+        "a string" | "string" => "text in quotes",
+        "a sequence" => "a list in [ ]",
+        "a map" => "a table",
+        _ if expected.starts_with("struct ") => "a table",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// What a message says that it found instead of text.
+fn written(message: &str) -> &str {
+    match quoted(message).next() {
+        Some(value) => value,
+        None if message.contains(": sequence,") => "a list",
+        None if message.contains(": map,") => "a table",
+        None => "this",
+    }
+}
+
+/// Whether the text would be a number or a boolean if the quotes were not there.
+fn is_literal(text: &str) -> bool {
+    text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }
 
 /// What stands between backquotes, in order.

@@ -123,15 +123,26 @@ impl Document {
         }
     }
 
-    /// Puts text where a required key is missing. `false` if the table is not there.
-    pub(crate) fn fill(&mut self, table: &str, key: &str) -> bool {
-        let filling = Value::String(String::new());
-        match table {
-            "" => self.table.insert(key.to_owned(), filling).is_none(),
-            table => match self.value_mut(table) {
-                Some(Value::Table(table)) => table.insert(key.to_owned(), filling).is_none(),
-                _ => false,
-            },
+    /// Puts text at a key. `false` if the table around it is not there.
+    pub(crate) fn put(&mut self, path: &str, text: &str) -> bool {
+        let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let table = match parent {
+            "" => Some(&mut self.table),
+            parent => self.value_mut(parent).and_then(Value::as_table_mut),
+        };
+        table.map(|table| table.insert(key.to_owned(), Value::String(text.to_owned()))).is_some()
+    }
+
+    /// The text at a key, as it was written; `None` where something else is.
+    pub(crate) fn text(&mut self, path: &str) -> Option<String> {
+        let from_variable = self.variables.contains_key(path);
+        match self.value_mut(path)? {
+            Value::String(text) => Some(text.clone()),
+            // The last reading of a variable is a list.
+            Value::Array(list) if from_variable => {
+                Some(list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join(", "))
+            }
+            _ => None,
         }
     }
 

@@ -121,7 +121,7 @@ fn every_error_comes_at_once_with_its_line_and_what_would_be_right() {
     let found = faults(&text);
     let expected = [
         r#"3: sip.listen[0]: "udp//127.0.0.1:5060" is not "udp://ADDRESS:PORT""#,
-        r#"8: media.workers: invalid type: string "many", expected usize"#,
+        r#"8: media.workers: expected a whole number, 0 or more, not "many""#,
         r#"9: media.worker: unknown key; did you mean "workers"?"#,
         r#"26: trunks[0].account: there is no account "acm"; did you mean "acme"?"#,
         r#"28: trunks[0].prefixes: need a uri"#,
@@ -155,17 +155,23 @@ fn each_mistake_is_named() {
         ("sip.max_legs = 0".to_owned(), "at least 1"),
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
         ("media.listen = \"0.0.0.0\"".to_owned(), "set media.advertise"),
-        ("media.listen = \"localhost\"".to_owned(), "media.listen: invalid"),
+        ("media.listen = \"localhost\"".to_owned(), "media.listen: \"localhost\" is not an IP address, such as"),
+        ("http.listen = \"localhost:8080\"".to_owned(), "\"localhost:8080\" is not \"ADDRESS:PORT\", such as"),
+        ("drain_timeout = \"60\"".to_owned(), "a whole number from 0 to 4294967295, without quotes: 60"),
+        ("sip.trace = 1".to_owned(), "sip.trace: expected true or false, not 1"),
         ("media.ports = \"9-3\"".to_owned(), "media.ports"),
         ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
         ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),
         ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),
         ("http.public_url = \"example.com\"".to_owned(), "is not a base"),
         ("database.url = \"mysql://x\"".to_owned(), "neither \"sqlite:PATH\""),
-        ("database.retention_days = -1".to_owned(), "database.retention_days: invalid value"),
+        (
+            "database.retention_days = -1".to_owned(),
+            "database.retention_days: expected a whole number from 0 to 65535, not -1",
+        ),
         ("recordings.url = \"s3://bucket\"".to_owned(), "not available yet"),
         ("webhooks.allow_networks = [\"10.0.0.0/33\"]".to_owned(), "\"10.0.0.0/33\" is not a network"),
-        ("drain_timeout = -1".to_owned(), "drain_timeout: invalid value"),
+        ("drain_timeout = -1".to_owned(), "drain_timeout: expected a whole number from 0 to 4294967295, not -1"),
         ("gatways = 1".to_owned(), "unknown key"),
         (account.replace("AC00", "AC0"), "is not \"AC\" and 32 hex digits"),
         (format!("{account}{account}"), "the name is taken by accounts[0].name on line 2"),
@@ -199,6 +205,90 @@ fn each_mistake_is_named() {
     for (text, expected) in table {
         let found = faults(&text).join("\n");
         assert!(found.contains(expected), "{text}\nfound    {found}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_named_once_and_hides_no_other_error() {
+    let found = faults(
+        r#"drain_timeout = "60"
+[[accounts]]
+nme = "acme"
+twilio = { account_sid = "AC00000000000000000000000000000001" }
+[[numbers]]
+numbr = "+1555"
+account = "acme"
+[[numbers]]
+number = "+1555 123"
+account = "acm"
+twiml = "<Response/>"
+[[numbers]]
+number = 600
+account = "acme"
+twiml = "<Response/>"
+[[trunks]]
+name = "c"
+uri = "sip:10.0.0.1"
+[[trunks]]
+name = "c"
+[[endpoints]]
+account = ["acme"]
+"#,
+    );
+    let expected = [
+        "1: drain_timeout: expected a whole number from 0 to 4294967295, without quotes: 60",
+        "2: accounts[0].name: is missing",
+        "3: accounts[0].nme: unknown key",
+        "4: accounts[0].twilio.auth_token: is missing",
+        "5: numbers[0]: nobody decides about its calls",
+        "5: numbers[0].number: is missing",
+        "6: numbers[0].numbr: unknown key; did you mean \"number\"?",
+        "9: numbers[1].number: \"+1555 123\" is not a number",
+        "13: numbers[2].number: expected text in quotes, not 600",
+        "19: trunks[1]: has neither uri",
+        "20: trunks[1].name: the name is taken by trunks[0].name on line 17",
+        "21: endpoints[0].password: is missing",
+        "21: endpoints[0].username: is missing",
+        "22: endpoints[0].account: expected text in quotes, not a list",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "found    {found}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn suggested_names_are_right_and_named_once() {
+    let trunk = |name: &str| format!("[[trunks]]\nname = \"{name}\"\nuri = \"sip:10.0.0.1\"\n");
+    let account = "[[accounts]]\nname = \"ac me\"\n";
+    let number = "[[numbers]]\nnumber = \"1\"\naccount = \"acme\"\nbridge = \"trunk:zzzz\"\n";
+    let found = faults(&format!("{account}{}{}{number}", trunk("c"), trunk("c"))).join("\n");
+    assert!(found.contains("there is no account \"acme\"; there are no accounts at all"), "{found}");
+    assert!(found.contains("there is no trunk \"zzzz\"; there are \"c\""), "{found}");
+    assert!(!found.contains("\"c\", \"c\""), "{found}");
+}
+
+#[test]
+fn the_account_that_is_made_at_the_first_start_can_have_numbers_and_trunks() {
+    let number = |account: &str| {
+        format!("[[numbers]]\nnumber = \"600\"\naccount = \"{account}\"\ntwiml = \"<Response><Hangup/></Response>\"\n")
+    };
+    assert_eq!(&*read(&number("default")).unwrap().numbers[0].account, "default");
+    let found = faults(&number("acme")).join("\n");
+    assert!(found.contains("add [[accounts]] as in tandem.example.toml, or name \"default\""), "{found}");
+    let other = "[[accounts]]\nname = \"acme\"\n";
+    assert!(faults(&format!("{other}{}", number("default"))).join("\n").contains("there are \"acme\""));
+}
+
+#[test]
+fn published_credentials_are_noted_here_and_refused_where_others_reach_us() {
+    let account = "[[accounts]]\nname = \"a\"\ntelnyx = { api_key = \"KEYchange-me\", signing_seed = \"Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=\" }\n";
+    let (_, notes) = Config::read(account, []).unwrap();
+    assert_eq!(notes.len(), 2, "{notes:#?}");
+    for reachable in ["listen = \"192.0.2.1:8080\"", "public_url = \"https://voice.example.com\""] {
+        let found = faults(&format!("[http]\n{reachable}\n{account}"));
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found.iter().all(|fault| fault.contains("is the example's")), "{found:#?}");
     }
 }
 
@@ -256,7 +346,7 @@ fn a_variable_that_is_wrong_is_named_instead_of_a_line() {
     let text = Errors::new(None, faults).to_string();
     for expected in [
         "TANDEM_HTTP__LISTN: http.listn: unknown key; did you mean \"listen\"?",
-        "TANDEM_SIP__MAX_LEGS: sip.max_legs: invalid type: string \"lots\"",
+        "TANDEM_SIP__MAX_LEGS: sip.max_legs: expected a whole number, 0 or more, not \"lots\"",
         "TANDEM_NUMBERS__7__NUMBER: numbers[7] leaves a gap: the next is 5",
         "TANDEM_WEBHOOKS__ALLOW_NETWORKS: webhooks.allow_networks: \"10.0.0.0/33\" is not a network",
     ] {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+/// The account that a server makes for itself when none is configured.
+pub const DEFAULT_ACCOUNT: &str = "default";
+
 /// One account, with its credentials in each dialect it speaks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

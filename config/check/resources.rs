@@ -5,25 +5,32 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tandem_control::account::Account;
+use tandem_control::account::{Account, DEFAULT_ACCOUNT};
 use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, Srtp, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
 use url::{Host, Url};
 
-use super::Report;
 use super::surfaces::is_host;
+use super::{Report, is_name};
 use crate::Config;
 
 /// Codecs that trunks may name.
 const CODECS: [&str; 2] = ["pcmu", "pcma"];
+
+/// Credentials that tandem.example.toml shows: everybody knows them.
+const PUBLISHED: [&str; 5] =
+    ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
 /// Providers whose dialect is there.
 const SERVED: [&str; 2] = ["twilio", "telnyx"];
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
-        accounts: config.accounts.iter().map(|account| &*account.name).collect(),
+        accounts: match config.accounts.is_empty() {
+            true => vec![DEFAULT_ACCOUNT],
+            false => config.accounts.iter().map(|account| &*account.name).collect(),
+        },
         trunks: config.trunks.iter().map(|trunk| &*trunk.name).collect(),
     };
     check_accounts(config, report);
@@ -55,10 +62,11 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
                 let message = "is not \"AC\" and 32 hex digits in lower case";
                 report.fault(format!("{path}.twilio.account_sid"), message);
             }
-            filled(&format!("{path}.twilio.auth_token"), &twilio.auth_token, report);
+            secret(config, &format!("{path}.twilio.auth_token"), &twilio.auth_token, report);
         }
         if let Some(telnyx) = &account.telnyx {
-            filled(&format!("{path}.telnyx.api_key"), &telnyx.api_key, report);
+            secret(config, &format!("{path}.telnyx.api_key"), &telnyx.api_key, report);
+            secret(config, &format!("{path}.telnyx.signing_seed"), &telnyx.signing_seed, report);
             if BASE64_STANDARD.decode(&telnyx.signing_seed).map_or(0, |seed| seed.len()) != 32 {
                 let message = "is not the base64 of 32 bytes; `head -c 32 /dev/urandom | base64` makes one";
                 report.fault(format!("{path}.telnyx.signing_seed"), message);
@@ -69,8 +77,8 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             if !is_uuid(&signalwire.project_id) {
                 report.fault(format!("{path}.signalwire.project_id"), "is not a UUID");
             }
-            filled(&format!("{path}.signalwire.api_token"), &signalwire.api_token, report);
-            filled(&format!("{path}.signalwire.signing_key"), &signalwire.signing_key, report);
+            secret(config, &format!("{path}.signalwire.api_token"), &signalwire.api_token, report);
+            secret(config, &format!("{path}.signalwire.signing_key"), &signalwire.signing_key, report);
         }
     }
     let each = |key: fn(&Account) -> Option<&str>, name: &str| {
@@ -345,11 +353,32 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
 }
 
 fn name(path: &str, text: &str, report: &mut Report<'_>) {
-    let fits = (1..=64).contains(&text.len())
-        && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-    if !fits {
+    if !is_name(text) {
         report.fault(path, format!("{text:?} is not a name: 1 to 64 of a-z A-Z 0-9 - _ ."));
     }
+}
+
+/// A credential of the HTTP surface: there, and not a published one once others can reach us.
+fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
+    filled(path, text, report);
+    if PUBLISHED.contains(&text) {
+        match is_local(config) {
+            true => report.note(path, "is the example's: anybody knows it; make your own before others can reach us"),
+            false => report.fault(path, "is the example's: anybody could use it; make your own"),
+        }
+    }
+}
+
+/// Whether only this machine reaches the HTTP surface.
+fn is_local(config: &Config) -> bool {
+    let told = config.http.public_url.as_deref().map(Url::parse);
+    let told_local = match told.as_ref().map(|url| url.as_ref().map(Url::host)) {
+        None | Some(Err(_) | Ok(None)) => true,
+        Some(Ok(Some(Host::Ipv4(address)))) => address.is_loopback(),
+        Some(Ok(Some(Host::Ipv6(address)))) => address.is_loopback(),
+        Some(Ok(Some(Host::Domain(name)))) => name == "localhost",
+    };
+    told_local && config.http.listen.ip().is_loopback()
 }
 
 fn filled(path: &str, text: &str, report: &mut Report<'_>) {

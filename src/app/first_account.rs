@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tandem_control::account::{Account, TwilioCredentials};
+use tandem_control::account::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
 use tandem_control::dialect::telnyx;
 
 /// What is shown of it.
@@ -67,7 +67,7 @@ fn make() -> String {
     let seed = BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
     format!(
         "# Made by `tandem serve` because the configuration names no account.\n\
-         name = \"default\"\n\n\
+         name = \"{DEFAULT_ACCOUNT}\"\n\n\
          [twilio]\naccount_sid = \"AC{sid}\"\nauth_token = \"{token}\"\n\n\
          [telnyx]\napi_key = \"KEY{key}\"\nsigning_seed = \"{seed}\"\n"
     )
