@@ -314,6 +314,17 @@ impl Endpoint {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
 
+    /// A key that no leg has. Whoever called us did not say how to call the leg, and those who do show theirs as UUIDs: the
+    /// bits of version 1 (RFC 9562 §5.1) let this one be shown so too.
+    fn fresh_leg_key(&mut self) -> LegKey {
+        loop {
+            let key = LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62));
+            if !self.legs_by_key.contains_key(&key) {
+                return key;
+            }
+        }
+    }
+
     fn has_room(&self) -> bool {
         self.transactions() < self.config.max_transactions
     }

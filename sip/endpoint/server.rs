@@ -11,7 +11,7 @@ use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
-use crate::leg::{EndCause, Event, Header, Incoming, LegKey};
+use crate::leg::{EndCause, Event, Header, Incoming};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
@@ -154,10 +154,7 @@ impl Endpoint {
         echo: Echo,
     ) {
         let flow = self.arrival_flow(arrival);
-        let mut leg_key = LegKey(self.random_u128());
-        while self.legs_by_key.contains_key(&leg_key) {
-            leg_key = LegKey(self.random_u128());
-        }
+        let leg_key = self.fresh_leg_key();
         let tag = self.fresh_tag();
         let mut local = echo.to.to_vec();
         local.extend_from_slice(b";tag=");

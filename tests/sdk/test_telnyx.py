@@ -7,6 +7,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+import uuid
 import wave
 
 import numpy
@@ -232,6 +233,8 @@ def test_the_payloads_have_the_documented_members(app, calls_in, answers):
         assert payload["custom_headers"] == [{"name": "X-Colour", "value": "green"}]
         assert payload["sip_headers"] == [{"name": "User-to-User", "value": "3132;encoding=hex"}]
         assert re.fullmatch(r"v3:[A-Za-z0-9_-]{54}", payload["call_control_id"])
+        for id in ("call_leg_id", "call_session_id"):
+            assert uuid.UUID(payload[id]).version == 1, (id, payload[id])
     first, answered, last = (event["payload"] for event in data)
     assert (first["direction"], first["state"], first["client_state"]) == ("incoming", "parked", None)
     assert first["offered_codecs"] == "PCMU"

@@ -60,6 +60,14 @@ impl Bench {
 }
 
 #[test]
+fn the_key_of_a_call_that_comes_in_reads_as_a_version_1_uuid() {
+    for _ in 0..50 {
+        let LegKey(key) = Bench::ringing().1;
+        assert_eq!(((key >> 76) & 0xf, (key >> 62) & 0x3), (1, 2), "{key:032x}");
+    }
+}
+
+#[test]
 fn an_invite_is_tried_reported_answered_and_hung_up_by_the_peer() {
     let mut bench = Bench::new();
     bench.receive(invite("i", "X-Account: 42\r\nP-Asserted-Identity: <sip:ann@example.org>\r\n"));
