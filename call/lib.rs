@@ -71,12 +71,20 @@ pub struct Callback {
     pub failover: Option<Target>,
     /// What of; other moments are not told.
     pub moments: Vec<Moment>,
+    /// Single events that are told elsewhere, by their dialect's names for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<(Arc<str>, Target)>,
 }
 
 impl Callback {
     /// Whether this moment is to be told.
     pub fn wants(&self, moment: Moment) -> bool {
         self.moments.contains(&moment)
+    }
+
+    /// Where this event is told, by its dialect's name for it.
+    pub fn target_of(&self, event: &str) -> &Target {
+        self.elsewhere.iter().find(|(name, _)| **name == *event).map_or(&self.target, |(_, target)| target)
     }
 }
 

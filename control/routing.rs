@@ -81,6 +81,7 @@ impl Routing {
                     target: Target { url: Arc::clone(url), method: number.status_callback_method.into() },
                     failover: None,
                     moments: vec![Moment::Completed],
+                    elsewhere: Vec::new(),
                 }),
                 decision: self.decision(number, program.as_ref(), user),
             },
@@ -167,12 +168,18 @@ fn to_application(number: &NumberConfig, application: &Application) -> Route {
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
     let commands = &*application.provider == "telnyx";
     let status = if commands {
-        Some(Callback { target: target.clone(), failover: failover.clone(), moments: ALL_MOMENTS.to_vec() })
+        Some(Callback {
+            target: target.clone(),
+            failover: failover.clone(),
+            moments: ALL_MOMENTS.to_vec(),
+            elsewhere: Vec::new(),
+        })
     } else {
         application.status_callback.as_ref().map(|url| Callback {
             target: Target { url: Arc::clone(url), method: Method::Post },
             failover: None,
             moments: vec![Moment::Completed],
+            elsewhere: Vec::new(),
         })
     };
     Route {

@@ -129,7 +129,7 @@ impl Reader<'_> {
         if wanted.is_empty() {
             wanted.extend_from_slice(default);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted }))
+        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new() }))
     }
 
     /// Name and value of every `Parameter` inside.

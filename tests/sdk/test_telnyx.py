@@ -669,6 +669,21 @@ def test_webhooks_of_a_call_can_go_elsewhere(app, calls_in, module_webapp):
     assert app.told(a.leg) == ["call.initiated"]
 
 
+def test_single_webhooks_of_a_call_can_go_elsewhere(app, answers, module_webapp):
+    module_webapp.on("/ends")
+    b = answers()
+    urls = {"call.hangup": module_webapp.url + "/ends"}
+    leg = dial(app, b.uri, webhook_urls=urls, webhook_urls_method="POST").call_control_id
+    app.wait("call.answered", leg)
+    app.actions.hangup(leg)
+    (hangup,) = module_webapp.wait("/ends")
+    b.phone.finish()
+    event = app.client.webhooks.unwrap(hangup.body.decode(), headers=hangup.headers)
+    assert (event.data.event_type, event.data.payload.call_control_id) == ("call.hangup", leg)
+    assert json.loads(hangup.body)["meta"] == {"attempt": 1, "delivered_to": urls["call.hangup"]}
+    assert app.told(leg) == ["call.initiated", "call.answered"]
+
+
 def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, calls_in):
     client, actions = app.client, app.actions
     a = calls_in(answered=False)

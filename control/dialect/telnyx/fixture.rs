@@ -25,6 +25,7 @@ pub(super) fn callback() -> Callback {
         target: target("http://127.0.0.1:9000/telnyx"),
         failover: Some(target("http://127.0.0.1:9001/telnyx")),
         moments: vec![Moment::Initiated],
+        elsewhere: Vec::new(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     });
     Some(Notice {
         event: event_type.into(),
-        target: callback.target.clone(),
+        target: callback.target_of(event_type).clone(),
         failover: callback.failover.clone(),
         body: Body::Json(data),
         numbered: false,

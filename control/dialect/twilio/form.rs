@@ -96,7 +96,7 @@ impl Parameters {
         if wanted.is_empty() {
             wanted.push(Moment::Completed);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted }))
+        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new() }))
     }
 }
 

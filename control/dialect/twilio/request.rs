@@ -235,6 +235,7 @@ fn first(parameters: &Parameters, account: &Arc<str>, applications: &[Applicatio
             target: target(url, Default::default()),
             failover: None,
             moments: vec![Moment::Completed],
+            elsewhere: Vec::new(),
         });
         return Ok((document, status, Some(Arc::clone(&application.id))));
     }

@@ -44,6 +44,7 @@ fn leg() -> LegInfo {
             target: target("http://app/status"),
             failover: None,
             moments: vec![Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed],
+            elsewhere: Vec::new(),
         }),
         fallback: None,
         sip: SipFacts::default(),
@@ -103,6 +104,7 @@ fn recording(status: RecordingStatus) -> Recording {
                 target: target("http://app/rec"),
                 failover: None,
                 moments: vec![Moment::Completed],
+                elsewhere: Vec::new(),
             }),
         },
         started_at: at("2018-03-25T09:53:20Z"),
@@ -265,7 +267,12 @@ fn a_streams_life_is_told_to_its_own_callback() {
         codec: None,
         playout: None,
         parameters: Vec::new(),
-        callback: Some(Callback { target: target("http://app/stream"), failover: None, moments: Vec::new() }),
+        callback: Some(Callback {
+            target: target("http://app/stream"),
+            failover: None,
+            moments: Vec::new(),
+            elsewhere: Vec::new(),
+        }),
         auth_token: None,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };

@@ -121,8 +121,9 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             if !parameters.headers()?.is_empty() {
                 tracing::debug!("headers on the answer are not sent");
             }
-            let failover = leg.status_callback.as_ref().and_then(|callback| callback.failover.clone());
-            commands.extend(parameters.webhook(failover)?.map(|callback| Command::SetCallback(Some(callback))));
+            commands.extend(
+                parameters.webhook(leg.status_callback.as_ref())?.map(|callback| Command::SetCallback(Some(callback))),
+            );
             let record = media::record(parameters, RecordingSource::Request)?;
             commands.push(Command::Answer { record, stream: media::stream(parameters)? });
         }
@@ -236,12 +237,11 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
     let caller_id = parameters.caller("from")?.unwrap_or_else(|| leg.to.clone());
     let early_media = parameters.get("early_media").is_none() || parameters.flag("early_media")?;
     let outbound = dial::outbound(parameters)?;
-    let failover = leg.status_callback.as_ref().and_then(|callback| callback.failover.clone());
     let target = DialTarget {
         headers: outbound.headers,
         credentials: outbound.credentials,
         send_digits: outbound.send_digits,
-        status: parameters.webhook(failover)?.or_else(|| leg.status_callback.clone()),
+        status: parameters.webhook(leg.status_callback.as_ref())?.or_else(|| leg.status_callback.clone()),
         client_state: parameters.client_state("target_leg_client_state")?,
         ..DialTarget::new(to)
     };

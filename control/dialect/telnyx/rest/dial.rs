@@ -109,7 +109,7 @@ pub(super) fn new_call(
         return Err(ApiError::missing("link_to"));
     }
     let own = callback(application);
-    let status = parameters.webhook(own.failover.clone())?.unwrap_or(own);
+    let status = parameters.webhook(Some(&own))?.unwrap_or(own);
     Ok(NewCall {
         account: account.clone(),
         dialect: NAME,
@@ -141,5 +141,6 @@ fn callback(application: &Application) -> Callback {
         target: target(&application.webhook_url),
         failover: application.webhook_failover_url.as_ref().map(target),
         moments: EVERY_MOMENT.to_vec(),
+        elsewhere: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -51,6 +52,12 @@ const OWN_HEADERS: &[&str] = &[
 ];
 const MOST_HEADERS: usize = 64;
 const LONGEST_URL: usize = 2_000;
+const WEB: &[&str] = &["http", "https"];
+const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
+/// What the names of events begin with.
+const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
+/// More than there are events.
+const MOST_WEBHOOK_URLS: usize = 100;
 
 /// Every moment of a leg: Telnyx tells all of them.
 pub(super) const EVERY_MOMENT: [Moment; 6] =
@@ -166,9 +173,7 @@ impl<'a> Parameters<'a> {
 
     pub(super) fn url(self, name: &str, schemes: &[&str]) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let fits = text.len() <= LONGEST_URL
-            && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some());
-        if fits { Ok(Some(text.to_owned())) } else { Err(ApiError::bad_url(name)) }
+        if is_url(text, schemes) { Ok(Some(text.to_owned())) } else { Err(ApiError::bad_url(name)) }
     }
 
     /// A call's control id.
@@ -294,14 +299,39 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `webhook_url` and `webhook_url_method`: where a call's webhooks go instead. Retry policies are checked and left out:
-    /// the server's own apply.
-    pub(super) fn webhook(self, failover: Option<Target>) -> Result<Option<Callback>, ApiError> {
-        let method = self.word("webhook_url_method", &[("POST", Method::Post), ("GET", Method::Get)])?;
-        self.refuse(&["webhook_urls"])?;
-        let Some(url) = self.url("webhook_url", &["http", "https"])? else { return Ok(None) };
-        let target = Target { url: url.into(), method: method.unwrap_or_default() };
-        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec() }))
+    /// `webhook_url`, `webhook_urls` and their methods: where a call's webhooks go instead of where they went. Retry policies
+    /// are left out: the server's own apply.
+    pub(super) fn webhook(self, before: Option<&Callback>) -> Result<Option<Callback>, ApiError> {
+        let method = self.word("webhook_url_method", METHODS)?.unwrap_or_default();
+        let elsewhere = self.webhook_urls()?;
+        let target = match self.url("webhook_url", WEB)? {
+            Some(url) => Target { url: url.into(), method },
+            None if elsewhere.is_empty() => return Ok(None),
+            None => before.map(|callback| callback.target.clone()).ok_or_else(|| ApiError::missing("webhook_url"))?,
+        };
+        let failover = before.and_then(|callback| callback.failover.clone());
+        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere }))
+    }
+
+    /// `webhook_urls` and `webhook_urls_method`: URLs of single events. An event that this server never tells may be among
+    /// them, one that cannot be any of Telnyx's may not.
+    fn webhook_urls(self) -> Result<Vec<(Arc<str>, Target)>, ApiError> {
+        const NAME: &str = "webhook_urls";
+        let method = self.word("webhook_urls_method", METHODS)?.unwrap_or_default();
+        let Some(value) = self.get(NAME) else { return Ok(Vec::new()) };
+        let events = value.as_object().ok_or_else(|| ApiError::wrong_type(NAME, "object"))?;
+        if events.len() > MOST_WEBHOOK_URLS {
+            return Err(ApiError::bad_value(NAME, format!("At most {MOST_WEBHOOK_URLS} events may be given.")));
+        }
+        let target = |(event, url): (&String, &Value)| {
+            let family = event.split_once('.').filter(|(_, kind)| !kind.is_empty()).map(|(family, _)| family);
+            if !family.is_some_and(|family| EVENT_FAMILIES.contains(&family)) {
+                return Err(ApiError::bad_value(NAME, format!("'{event}' is not the name of an event.")));
+            }
+            let url = url.as_str().filter(|url| is_url(url, WEB)).ok_or_else(|| ApiError::bad_url(NAME))?;
+            Ok((event.as_str().into(), Target { url: url.into(), method }))
+        };
+        events.iter().map(target).collect()
     }
 
     /// `loop`: 1 to 100, or `infinity`/`infinite`; `Some(1)` if absent.
@@ -328,6 +358,11 @@ impl<'a> Parameters<'a> {
             Some(_) => Err(ApiError::not_permitted("target_legs")),
         }
     }
+}
+
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    text.len() <= LONGEST_URL
+        && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
 /// A SIP URI that can stand in a request line and in angle brackets.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use rand::{Rng, SeedableRng};
+use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd};
@@ -124,6 +125,21 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
 }
 
 #[test]
+fn single_events_can_be_told_elsewhere() {
+    let urls = json!({"call.hangup": "http://127.0.0.1:9003/end", "call.bridge": "http://127.0.0.1:9003/"});
+    let status = new_call(json!({"webhook_urls": urls, "webhook_urls_method": "GET"})).unwrap().status.unwrap();
+    let end = Target { url: "http://127.0.0.1:9003/end".into(), method: tandem_call::Method::Get };
+    assert_eq!(status.target_of("call.hangup"), &end);
+    assert_eq!(&*status.target_of("call.answered").url, "http://127.0.0.1:9000/telnyx");
+    assert_eq!(&*status.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
+    let all_else = json!({"webhook_url": "http://127.0.0.1:9002/", "webhook_urls": {"call.hangup": &*end.url}});
+    let plan = planned("answer", all_else).unwrap();
+    let Command::SetCallback(Some(callback)) = &plan.commands[0] else { panic!("{plan:?}") };
+    assert_eq!(&*callback.target_of("call.answered").url, "http://127.0.0.1:9002/");
+    assert_eq!(callback.target_of("call.hangup").url, end.url);
+}
+
+#[test]
 fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
     let rows = [
         (json!({"connection_id": null}), 10004, "/connection_id"),
@@ -162,7 +178,11 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
         (json!({"webhook_url": "ftp://a/b"}), 10003, "/webhook_url"),
         (json!({"webhook_url": format!("http://a/{}", "x".repeat(2_000))}), 10003, "/webhook_url"),
         (json!({"webhook_url_method": "PUT"}), 10032, "/webhook_url_method"),
-        (json!({"webhook_urls": {"call.hangup": "http://a"}}), 10038, "/webhook_urls"),
+        (json!({"webhook_urls": "http://a"}), 10026, "/webhook_urls"),
+        (json!({"webhook_urls": {"call.hangup": "ftp://a"}}), 10003, "/webhook_urls"),
+        (json!({"webhook_urls": {"call.hangup": 1}}), 10003, "/webhook_urls"),
+        (json!({"webhook_urls": {"hangup": "http://a"}}), 90057, "/webhook_urls"),
+        (json!({"webhook_urls_method": "PUT"}), 10032, "/webhook_urls_method"),
         (json!({"custom_headers": {}}), 10026, "/custom_headers"),
         (json!({"custom_headers": [{"name": "X"}]}), 10015, "/custom_headers"),
         (json!({"custom_headers": [{"name": "Via", "value": "x"}]}), 10015, "/custom_headers"),
