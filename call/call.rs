@@ -653,8 +653,8 @@ fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool) -> EndCaus
         LegGone::Cancelled => EndCause::OriginatorCancel,
         LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
         LegGone::Timeout if answered => EndCause::Unspecified,
-        LegGone::Timeout => EndCause::NoAnswer,
-        LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
+        // Not even a provisional response: whoever rings has been reached, and does not answer in another way.
+        LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
     }
 }
 

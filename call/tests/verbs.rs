@@ -381,9 +381,12 @@ fn refusals_of_an_outbound_leg_have_their_status() {
         assert_eq!(script.events().next_back().unwrap().leg.status, status, "{code}");
         script.assert_settled();
     }
-    let mut script = CallScript::outbound(OnAnswer::Wait);
-    script.feed(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None });
-    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed);
+    // Nobody is there: no route, no connection, no reply of any kind.
+    for reason in [LegGone::Unreachable, LegGone::Timeout] {
+        let mut script = CallScript::outbound(OnAnswer::Wait);
+        script.feed(LegEvent::Ended { reason, sip_status: None });
+        assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed, "{reason:?}");
+    }
 }
 
 #[test]
