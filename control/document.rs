@@ -63,7 +63,7 @@ pub async fn fetch(
             (Method::Post, notice.body.clone())
         };
         let sealed = seal(&request.url, method, &body);
-        request.headers = sealed.headers;
+        (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
     };
     let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
     let url = without_credentials(&notice.target.url);

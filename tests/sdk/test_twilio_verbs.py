@@ -41,7 +41,7 @@ def app(server, module_webapp):
     module_webapp.forget()
     module_webapp.on("/status")
     yield module_webapp
-    assert_genuine(server, module_webapp, files=["/music.wav"])
+    assert_genuine(server, module_webapp, files=["/music.wav"], bare=["/bare", "/bare/again"])
 
 
 def answering(app, path, make):
@@ -293,6 +293,18 @@ def test_a_document_that_is_no_document_is_answered_by_the_fallback(server, app,
         app.on("/voice", lambda answer=answer: (answer, {"Content-Type": "text/xml"}))
         phone(caller("500", ends="wait"), target=server.sip).finish()
     assert codes == ["12100", "12102", "11770"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_every_hop_of_a_redirect_is_signed_for_the_url_that_it_asks_for(server, app, phone, status):
+    # The validator judges each of them when the test ends.
+    app.on("/voice", lambda: ("", status, {"Location": "/bare"}))
+    app.on("/bare", lambda: ("", status, {"Location": "/bare/again?a=b%20c&d="}))
+    answering(app, "/bare/again", lambda document: document.hangup())
+    phone(caller("500", ends="wait"), target=server.sip).finish()
+    (voice,), (bare,), (again,) = app.to("/voice"), app.to("/bare"), app.to("/bare/again")
+    assert (voice.method, bare.method, again.method) == ("POST", "GET", "GET")
+    assert bare.url == f"{app.url}/bare" and again.url == f"{app.url}/bare/again?a=b%20c&d="
 
 
 def test_a_redirected_application_is_followed_and_its_relative_urls_are_its_own(server, app, phone):

@@ -54,6 +54,9 @@ fn encoded(parameters: &[(String, String)]) -> String {
 }
 
 fn with_query(url: &str, parameters: &[(String, String)]) -> String {
+    if parameters.is_empty() {
+        return url.into();
+    }
     let separator = match url.split_once('?') {
         None => "?",
         Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
@@ -117,6 +120,15 @@ mod tests {
         assert_eq!(sealed.url, "http://h/voice?x=1&To=%2B1+5&Empty=");
         assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(sign::signature("12345", &sealed.url, []).as_str()));
         assert!(sealed.body.is_empty() && header(&sealed, "Content-Type").is_none());
+    }
+
+    #[test]
+    fn a_get_without_parameters_asks_for_the_very_url_and_signs_it() {
+        for url in ["http://h/voice", "http://h/voice?", "http://h/voice?x=1"] {
+            let sealed = sealed(url, Method::Get, &Body::Form(Vec::new()));
+            assert_eq!(sealed.url, url);
+            assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(sign::signature("12345", url, []).as_str()));
+        }
     }
 
     #[test]
