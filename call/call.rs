@@ -455,6 +455,12 @@ impl Call {
         }
     }
 
+    pub(crate) fn set_fallback(&mut self, leg: LegId, fallback: Option<Target>) {
+        if let Some(party) = self.party_mut(leg) {
+            Arc::make_mut(&mut party.info).fallback = fallback;
+        }
+    }
+
     /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
     pub(crate) fn end_leg(&mut self, leg: LegId, cause: EndCause, by: EndedBy, sip_status: Option<u16>) {
         let at = self.now.time;

@@ -87,6 +87,8 @@ pub enum Command {
     SetClientState,
     /// Replace the status callback.
     SetCallback(Option<crate::Callback>),
+    /// Replace the document that is asked for when another one fails.
+    SetFallback(Option<Target>),
     /// End the leg this many seconds after its answer.
     TimeLimit(std::time::Duration),
 }

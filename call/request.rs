@@ -132,6 +132,7 @@ impl Call {
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
             Command::SetClientState => {}
             Command::SetCallback(callback) => self.set_status_callback(leg, callback),
+            Command::SetFallback(fallback) => self.set_fallback(leg, fallback),
             Command::TimeLimit(limit) => self.limit(leg, limit),
         }
         Ok(accepted)

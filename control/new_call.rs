@@ -43,6 +43,8 @@ pub struct NewCall {
     pub time_limit: Option<Duration>,
     /// What it does once answered.
     pub first: First,
+    /// Asked for when that document, or a later one, fails.
+    pub fallback: Option<Target>,
     /// DTMF sent first.
     pub send_digits: Option<String>,
     /// Recorded from the answer.
@@ -72,12 +74,7 @@ pub struct Created {
 #[derive(Clone, PartialEq, Debug)]
 pub enum First {
     /// Fetch this.
-    Document {
-        /// The document.
-        target: Target,
-        /// When it fails.
-        fallback: Option<Target>,
-    },
+    Document(Target),
     /// Run this.
     Program(Program),
     /// Wait for commands.
@@ -149,10 +146,10 @@ fn diverting_user(value: &str) -> String {
 
 /// The leg of a call to be made.
 pub(crate) fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> NewLeg {
-    let (then, fallback) = match call.first {
-        First::Document { target, fallback } => (OnAnswer::Document(target), fallback),
-        First::Program(program) => (OnAnswer::Program(program), None),
-        First::Commands => (OnAnswer::Wait, None),
+    let then = match call.first {
+        First::Document(target) => OnAnswer::Document(target),
+        First::Program(program) => OnAnswer::Program(program),
+        First::Commands => OnAnswer::Wait,
     };
     let info = LegInfo {
         id: LegId::random(&mut rand::rng()),
@@ -172,7 +169,7 @@ pub(crate) fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> Ne
         end: None,
         client_state: call.client_state,
         status_callback: call.status,
-        fallback,
+        fallback: call.fallback,
         sip: SipFacts::default(),
     };
     let invite = Invite {

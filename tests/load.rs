@@ -204,6 +204,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         timeout: DEADLINE,
         time_limit: None,
         first: First::Commands,
+        fallback: None,
         send_digits: None,
         record: None,
         stream: None,

@@ -176,7 +176,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let interrupt = [Interrupt::None, Interrupt::Current, Interrupt::All][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
-    match rng.random_range(0..27) {
+    match rng.random_range(0..28) {
         0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")) },
         2 => Command::Reject(RejectReason::Busy),
         3 => Command::Hangup,
@@ -200,6 +200,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
             let all = every_instruction();
             Command::Enqueue(Box::new(all[rng.random_range(0..all.len())].clone()))
         }
+        26 => Command::SetFallback(rng.random::<bool>().then(|| target("fallback"))),
         _ => Command::TimeLimit(Duration::from_secs(rng.random_range(0..100))),
     }
 }

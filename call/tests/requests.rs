@@ -60,6 +60,20 @@ fn pair() -> (CallScript, LegId, LegId) {
 }
 
 #[test]
+fn a_fallback_given_by_request_is_asked_when_the_next_document_fails() {
+    let mut script = CallScript::outbound(OnAnswer::Wait);
+    script.answers(script.leg());
+    script.request(Command::SetFallback(Some(target("fallback")))).unwrap();
+    script.request(Command::Redirect(target("broken"))).unwrap();
+    script.fetch_fails();
+    assert_eq!(script.last_url(), Some(&*target("fallback").url));
+    script.request(Command::SetFallback(None)).unwrap();
+    script.request(Command::Redirect(target("broken"))).unwrap();
+    script.fetch_fails();
+    assert_eq!(script.last_url(), Some(&*target("broken").url));
+}
+
+#[test]
 fn audio_by_request_is_played_one_after_the_other() {
     let mut script = CallScript::commanded();
     for name in ["a", "b", "c"] {

@@ -288,6 +288,28 @@ def test_a_live_call_is_recorded_paused_and_stopped_by_request(twilio, app, phon
     assert call.recordings(begun.sid).delete()
 
 
+def test_the_fallback_given_with_a_call_or_a_change_to_it_is_asked_when_a_document_fails(twilio, app, phone):
+    called = phone(callee())
+    app.on("/e500", ("", 500))
+    app.on("/first", lambda: twiml("<Response><Pause length='60'/></Response>"))
+    app.on("/second", lambda: twiml("<Response><Hangup/></Response>"))
+    call = twilio.calls.create(
+        to=called.uri,
+        from_=FROM,
+        twiml=f"<Response><Redirect>{app.url}/e500</Redirect></Response>",
+        fallback_url=f"{app.url}/first",
+        fallback_method="GET",
+        status_callback=f"{app.url}/status",
+    )
+    (first,) = app.wait("/first")
+    assert first.method == "GET" and (first["ErrorCode"], first["ErrorUrl"]) == ("11200", f"{app.url}/e500")
+    call.update(url=f"{app.url}/e500", fallback_url=f"{app.url}/second")
+    called.finish()
+    (second,) = app.wait("/second")
+    assert second.method == "POST" and second["ErrorCode"] == "11200" and second["CallSid"] == call.sid
+    assert progress(app, 1) == ["completed"]
+
+
 def test_mistakes_are_answered_with_the_codes_of_the_api(server, twilio):
     def code(call):
         with pytest.raises(TwilioRestException) as refused:

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_call::Moment;
 use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
+use tandem_call::{Callback, Moment, Target};
 use url::Url;
 
 use super::error::{self, ApiError};
@@ -47,7 +47,7 @@ pub(super) fn new_call(
     machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
     let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
-    let (first, status, application) = first(parameters, account, applications)?;
+    let Start { first, fallback, status, application } = start(parameters, account, applications)?;
     let record = parameters.flag("Record", false)?;
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
     Ok(NewCall {
@@ -62,6 +62,7 @@ pub(super) fn new_call(
         timeout: Duration::from_secs(timeout),
         time_limit: Some(Duration::from_secs(time_limit)),
         first,
+        fallback,
         send_digits: send_digits(parameters)?,
         record: record.then_some(spec),
         stream: None,
@@ -95,7 +96,6 @@ pub(super) enum Change {
 /// Reads it.
 pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiError> {
     let document = parameters.target("Url", "Method", 21205)?;
-    parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
     let twiml = parameters.get("Twiml");
     if document.is_some() && twiml.is_some() {
         return Err(ApiError::bad(20001, "Url and Twiml are mutually exclusive"));
@@ -113,6 +113,9 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
     let mut settings = Vec::new();
     if let Some(callback) = parameters.callback("StatusCallback", &MOMENTS)? {
         settings.push(Command::SetCallback(Some(callback)));
+    }
+    if let Some(fallback) = parameters.target("FallbackUrl", "FallbackMethod", 21205)? {
+        settings.push(Command::SetFallback(Some(fallback)));
     }
     if let Some(seconds) = parameters.number("TimeLimit", 1..=86_400, 20001)? {
         settings.push(Command::TimeLimit(Duration::from_secs(seconds)));
@@ -216,38 +219,45 @@ fn is_word(text: &str) -> bool {
     (1..=256).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"@".contains(c))
 }
 
-type Start = (First, Option<tandem_call::Callback>, Option<Arc<str>>);
+/// What decides over a new call.
+struct Start {
+    first: First,
+    fallback: Option<Target>,
+    status: Option<Callback>,
+    application: Option<Arc<str>>,
+}
 
-/// Which document runs, who is told of progress, and the application, which decides both if there is one.
-fn first(parameters: &Parameters, account: &Arc<str>, applications: &[Application]) -> Result<Start, ApiError> {
+/// Which document runs and which when that fails, who is told of progress, and the application, which decides all of it if
+/// there is one.
+fn start(parameters: &Parameters, account: &Arc<str>, applications: &[Application]) -> Result<Start, ApiError> {
     if let Some(sid) = parameters.get("ApplicationSid") {
         let mut known = applications.iter().filter(|app| app.account == *account && &*app.provider == NAME);
         let application = known
             .find(|app| &*app.id == sid)
             .ok_or_else(|| ApiError::bad(21218, format!("ApplicationSid {sid} is not valid")))?;
         let method = application.webhook_method.as_deref().and_then(super::format::parse_method).unwrap_or_default();
-        let target = |url: &Arc<str>, method| tandem_call::Target { url: Arc::clone(url), method };
-        let document = First::Document {
-            target: target(&application.webhook_url, method),
+        let target = |url: &Arc<str>, method| Target { url: Arc::clone(url), method };
+        return Ok(Start {
+            first: First::Document(target(&application.webhook_url, method)),
             fallback: application.webhook_failover_url.as_ref().map(|url| target(url, Default::default())),
-        };
-        let status = application.status_callback.as_ref().map(|url| tandem_call::Callback {
-            target: target(url, Default::default()),
-            failover: None,
-            moments: vec![Moment::Completed],
-            elsewhere: Vec::new(),
+            status: application.status_callback.as_ref().map(|url| Callback {
+                target: target(url, Default::default()),
+                failover: None,
+                moments: vec![Moment::Completed],
+                elsewhere: Vec::new(),
+            }),
+            application: Some(Arc::clone(&application.id)),
         });
-        return Ok((document, status, Some(Arc::clone(&application.id))));
     }
     let status = parameters.callback("StatusCallback", &MOMENTS)?;
     let fallback = parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
     let first = match (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml")) {
         // Given both, the URL wins (warning 32019 in the original).
-        (Some(target), _) => First::Document { target, fallback },
+        (Some(target), _) => First::Document(target),
         (None, Some(twiml)) => First::Program(inline(twiml)?),
         (None, None) => return Err(ApiError::bad(21205, "Url parameter is required.")),
     };
-    Ok((first, status, None))
+    Ok(Start { first, fallback, status, application: None })
 }
 
 fn inline(twiml: &str) -> Result<Program, ApiError> {

@@ -38,9 +38,9 @@ fn a_plain_call_has_the_documented_defaults() {
     assert_eq!((call.to.to_string(), call.from.to_string()), ("+15550002222".into(), "+15550001111".into()));
     assert_eq!((call.timeout.as_secs(), call.time_limit.unwrap().as_secs()), (60, 14_400));
     assert!(call.status.is_none() && call.record.is_none() && call.send_digits.is_none() && call.credentials.is_none());
-    let First::Document { target, fallback } = call.first else { panic!() };
+    let First::Document(target) = call.first else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://127.0.0.1:9000/voice", Method::Post));
-    assert!(fallback.is_none());
+    assert!(call.fallback.is_none());
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn every_parameter_is_carried_over() {
     assert_eq!(record.source, RecordingSource::Outbound);
     assert_eq!(record.callback.unwrap().moments, [Moment::InProgress, Moment::Completed]);
     assert_eq!(call.credentials.unwrap().username, "u");
-    let First::Document { target, fallback } = call.first else { panic!() };
-    assert_eq!((target.method, fallback.unwrap().method), (Method::Get, Method::Get));
+    let First::Document(target) = call.first else { panic!() };
+    assert_eq!((target.method, call.fallback.unwrap().method), (Method::Get, Method::Get));
 }
 
 #[test]
@@ -122,15 +122,17 @@ fn parties_may_be_numbers_sip_uris_and_clients() {
 #[test]
 fn a_url_beats_twiml_and_an_application_beats_both() {
     let both = create(&format!("{BASE}&Twiml=<Response/>")).unwrap();
-    assert!(matches!(both.first, First::Document { .. }));
+    assert!(matches!(both.first, First::Document(_)));
     let twiml = create("To=1&From=2&Twiml=<Response><Hangup/></Response>").unwrap();
     assert!(matches!(twiml.first, First::Program(program) if program.instructions == [Instruction::Hangup]));
+    let guarded = create("To=1&From=2&Twiml=<Response/>&FallbackUrl=http://x/f").unwrap();
+    assert_eq!(guarded.fallback.unwrap().url.as_ref(), "http://x/f");
     let application = create(&format!("{BASE}&ApplicationSid=AP1&StatusCallback=http://x/mine")).unwrap();
     assert_eq!(application.application.as_deref(), Some("AP1"));
     assert_eq!(application.status.unwrap().target.url.as_ref(), "http://app/status");
-    let First::Document { target, fallback } = application.first else { panic!() };
+    let First::Document(target) = application.first else { panic!() };
     assert_eq!((target.url.as_ref(), target.method), ("http://app/voice", Method::Get));
-    assert_eq!(fallback.unwrap().url.as_ref(), "http://app/fallback");
+    assert_eq!(application.fallback.unwrap().url.as_ref(), "http://app/fallback");
 }
 
 #[test]
@@ -145,10 +147,16 @@ fn an_update_ends_redirects_or_sets() {
     assert!(matches!(run, Some(Change::Redirect(command)) if matches!(*command, Command::Run(_))));
     let settings = update("StatusCallback=http://x/&TimeLimit=10").unwrap();
     assert_eq!((settings.change, settings.settings.len()), (None, 2));
+    let [Command::SetFallback(Some(fallback))] = &update("Url=http://x/&FallbackUrl=http://x/f").unwrap().settings[..]
+    else {
+        panic!()
+    };
+    assert_eq!(fallback.url.as_ref(), "http://x/f");
     for (form, code) in [
         ("Status=ringing", 20001),
         ("Url=x", 21205),
         ("Url=http://x/&Method=PUT", 21209),
+        ("Url=http://x/&FallbackUrl=x", 21205),
         ("Url=http://x/&Twiml=<Response/>", 20001),
         ("Twiml=x", 12100),
         ("Twiml=<Response><Play>a.wav</Play></Response>", 15004),

@@ -122,6 +122,7 @@ pub(super) fn new_call(
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),
         first: First::Commands,
+        fallback: None,
         send_digits: outbound.send_digits,
         record: media::record(parameters, RecordingSource::Outbound)?,
         stream: media::stream(parameters)?,
