@@ -29,7 +29,7 @@ impl Dialects {
 
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
-    let Patience { connect, total, retries, statuses } = dialect.patience();
+    let Patience { connect, total, retries, statuses, redirects } = dialect.patience();
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let retry = Retry {
         delays_ms: retries.into_iter().map(millis).collect(),
@@ -60,7 +60,7 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) 
         timeout_ms: millis(total),
         connect_timeout_ms: millis(connect),
         retries: retry,
-        follow_redirects: false,
+        follow_redirects: redirects,
         numbered: notice.numbered.then(|| leg.id.to_string()),
     }
 }

@@ -75,16 +75,19 @@ pub struct Patience {
     pub retries: Vec<Duration>,
     /// Answers that are asked again besides failed connections: first and last HTTP status.
     pub statuses: Vec<(u16, u16)>,
+    /// Whether they may send it elsewhere.
+    pub redirects: bool,
 }
 
 impl Default for Patience {
-    /// 5 s to connect, tried twice; 15 s in all; whatever is answered is final.
+    /// 5 s to connect, tried twice; 15 s in all; redirects are followed, whatever else is answered is final.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
             total: Duration::from_secs(15),
             retries: vec![Duration::ZERO],
             statuses: Vec::new(),
+            redirects: true,
         }
     }
 }

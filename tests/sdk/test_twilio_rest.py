@@ -34,7 +34,7 @@ def app(server, webapp):
     webapp.on("/status")
     yield webapp
     if webapp.to():
-        assert_genuine(server, webapp)
+        assert_genuine(server, webapp, bare=["/bare"])
 
 
 def progress(app, count, path="/status"):
@@ -308,6 +308,19 @@ def test_the_fallback_given_with_a_call_or_a_change_to_it_is_asked_when_a_docume
     (second,) = app.wait("/second")
     assert second.method == "POST" and second["ErrorCode"] == "11200" and second["CallSid"] == call.sid
     assert progress(app, 1) == ["completed"]
+
+
+def test_status_callbacks_follow_redirects_with_their_parameters_where_the_status_keeps_them(twilio, app, phone):
+    called = phone(callee())
+    app.on("/status", lambda: ("", 307, {"Location": "/kept"}))
+    app.on("/kept", lambda: ("", 302, {"Location": "/bare?a=b"}))
+    app.on("/bare")
+    hangup = "<Response><Hangup/></Response>"
+    call = twilio.calls.create(to=called.uri, from_=FROM, twiml=hangup, status_callback=f"{app.url}/status")
+    called.finish()
+    (bare,), (kept,) = app.wait("/bare"), app.to("/kept")
+    assert kept.method == "POST" and kept["CallSid"] == call.sid and kept["CallStatus"] == "completed"
+    assert bare.method == "GET" and bare.args == {"a": ["b"]}
 
 
 def test_mistakes_are_answered_with_the_codes_of_the_api(server, twilio):

@@ -74,6 +74,7 @@ impl Dialect for Telnyx {
             total: Duration::from_secs(2),
             retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
             statuses: vec![(408, 408), (429, 429), (500, 599)],
+            redirects: false,
         }
     }
 
