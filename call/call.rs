@@ -172,14 +172,15 @@ impl Call {
             _ if ended => {}
             LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
             LegEvent::Answered { codec, headers } => self.peer_answered(leg, codec, headers),
-            LegEvent::Ended { reason, sip_status } => {
-                let cause = cause_of(reason, sip_status, party.info.answered_at.is_some());
-                let by = if matches!(reason, LegGone::Failed | LegGone::Unreachable) {
-                    EndedBy::Server
-                } else {
-                    EndedBy::Peer
+            LegEvent::Ended { reason, sip_status, detail } => {
+                let answered = party.info.answered_at.is_some();
+                let cause = cause_of(reason, sip_status, answered);
+                let by = match reason {
+                    LegGone::Failed | LegGone::Unreachable => EndedBy::Server,
+                    LegGone::Timeout if !answered => EndedBy::Server,
+                    _ => EndedBy::Peer,
                 };
-                self.end_leg(leg, cause, by, sip_status);
+                self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail });
             }
             LegEvent::Dtmf(digit) => {
                 self.emit(leg, EventKind::DtmfReceived { digit });
@@ -353,7 +354,7 @@ impl Call {
             return;
         }
         self.order(leg, LegCommand::Hangup);
-        self.end_leg(leg, cause, by, None);
+        self.end_leg(leg, LegEnd { at: self.now.time, cause, by, sip_status: None, detail: None });
     }
 
     /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
@@ -376,7 +377,7 @@ impl Call {
             RejectReason::Status(status) => (cause_of_status(status), status),
         };
         self.order(leg, LegCommand::Reject(reason));
-        self.end_leg(leg, cause, by, Some(status));
+        self.end_leg(leg, LegEnd { at: self.now.time, cause, by, sip_status: Some(status), detail: None });
     }
 
     /// Lets a leg run a program instead of whatever it runs.
@@ -449,6 +450,13 @@ impl Call {
         }
     }
 
+    /// Which trunk an outbound leg is sent to.
+    pub fn set_trunk(&mut self, leg: LegId, trunk: Arc<str>) {
+        if let Some(party) = self.party_mut(leg) {
+            Arc::make_mut(&mut party.info).sip.trunk = Some(trunk);
+        }
+    }
+
     pub(crate) fn set_status_callback(&mut self, leg: LegId, callback: Option<Callback>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).status_callback = callback;
@@ -462,16 +470,18 @@ impl Call {
     }
 
     /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
-    pub(crate) fn end_leg(&mut self, leg: LegId, cause: EndCause, by: EndedBy, sip_status: Option<u16>) {
-        let at = self.now.time;
+    pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
         let Some(party) = self.party_mut(leg) else { return };
         if party.info.status.is_final() {
             return;
         }
         let answered = party.info.answered_at.is_some();
         let info = Arc::make_mut(&mut party.info);
-        info.end = Some(LegEnd { at, cause, by, sip_status });
-        info.status = final_status(cause, answered);
+        if end.cause == EndCause::Timeout && info.status == Status::Initiated {
+            end.detail = Some(format!("{}, and it never rang", end.cause));
+        }
+        info.status = final_status(end.cause, answered);
+        info.end = Some(end);
         self.timers.cancel_all(leg);
         if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
             side.abort(self, leg, Abort::Hangup);

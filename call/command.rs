@@ -1,5 +1,7 @@
 //! What an application may ask of a live leg by request, at any moment.
 
+use std::fmt;
+
 use crate::Target;
 use crate::id::{LegId, RecordingId, StreamId};
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
@@ -132,4 +134,19 @@ pub enum Refused {
     CannotBridge,
     /// As many wait, run or live already as one leg or call may have.
     TooMany,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchLeg => "no such leg",
+            Self::Ended => "the leg is over",
+            Self::NotAnswered => "it is not answered yet",
+            Self::AlreadyAnswered => "it is answered already",
+            Self::NotRunning => "nothing like it runs",
+            Self::AlreadyRunning => "one runs already",
+            Self::CannotBridge => "it cannot be joined to that leg",
+            Self::TooMany => "there are too many already",
+        })
+    }
 }

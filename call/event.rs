@@ -1,5 +1,6 @@
 //! Facts about a call, in the order they happened: for webhooks, the call's record and its log.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::fetch::FetchFailure;
 use crate::id::{LegId, OpId};
 use crate::leg::LegInfo;
 use crate::program::instruction::{AudioSource, Warning};
-use crate::recording::Recording;
-use crate::stream::{StreamFacts, StreamSpec};
+use crate::recording::{Recording, RecordingStatus};
+use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 
 /// One fact.
 #[derive(Clone, PartialEq, Debug)]
@@ -82,6 +83,19 @@ pub enum EventKind {
     Warned(Warning),
 }
 
+impl EventKind {
+    /// Whether an operator is to hear of it: something could not be had, read or kept.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Self::FetchFailed { .. } | Self::Warned(_) => true,
+            Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
+            Self::Recording(recording) => matches!(recording.status, RecordingStatus::Failed(_)),
+            Self::Stream(stream) => matches!(stream.status, StreamStatus::Failed(_)),
+            _ => false,
+        }
+    }
+}
+
 /// A piece of audio to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Playback {
@@ -108,6 +122,17 @@ pub enum PlaybackEnd {
     Failed(String),
 }
 
+impl fmt::Display for PlaybackEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("completed"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Hangup => f.write_str("ended with the leg"),
+            Self::Missing(why) | Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
+}
+
 /// Why collecting digits ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GatherEnd {
@@ -121,6 +146,18 @@ pub enum GatherEnd {
     Stopped,
     /// The leg ended.
     Hangup,
+}
+
+impl fmt::Display for GatherEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Valid => "complete",
+            Self::Invalid => "not valid",
+            Self::Timeout => "the time was up",
+            Self::Stopped => "stopped",
+            Self::Hangup => "the leg ended",
+        })
+    }
 }
 
 /// How a dial came out.
@@ -155,4 +192,16 @@ pub enum DialStatus {
     Failed,
     /// Given up.
     Canceled,
+}
+
+impl fmt::Display for DialStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no answer",
+            Self::Failed => "failed",
+            Self::Canceled => "given up",
+        })
+    }
 }

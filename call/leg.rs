@@ -1,5 +1,6 @@
 //! One party's side of a call, as everyone outside may see it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,19 @@ pub struct LegEnd {
     pub by: EndedBy,
     /// The SIP response that ended it, if one did.
     pub sip_status: Option<u16>,
+    /// In words, where the rest does not say it: what the peer or the network had to say.
+    #[serde(default)]
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for LegEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.detail, self.sip_status) {
+            (Some(detail), _) => f.write_str(detail),
+            (None, Some(status)) => write!(f, "{}, {status} ({})", self.cause, self.by),
+            (None, None) => write!(f, "{} ({})", self.cause, self.by),
+        }
+    }
 }
 
 /// Why a leg ended.
@@ -139,10 +153,27 @@ pub enum EndCause {
     NotFound,
     /// Its time was up.
     TimeLimit,
-    /// Something of ours failed (no route, no port, a restart).
+    /// It could not be reached, or something of ours failed (no route, no port, a restart).
     Failed,
     /// Anything else.
     Unspecified,
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NormalClearing => "hung up",
+            Self::OriginatorCancel => "given up",
+            Self::Rejected => "refused",
+            Self::Busy => "busy",
+            Self::Timeout => "nobody answered in the time given",
+            Self::NoAnswer => "no answer",
+            Self::NotFound => "no such number",
+            Self::TimeLimit => "its time was up",
+            Self::Failed => "failed",
+            Self::Unspecified => "unspecified",
+        })
+    }
 }
 
 /// Whose doing an end was.
@@ -156,6 +187,17 @@ pub enum EndedBy {
     OtherLeg,
     /// This server.
     Server,
+}
+
+impl fmt::Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer => "the far end",
+            Self::Application => "the application",
+            Self::OtherLeg => "the other leg",
+            Self::Server => "this server",
+        })
+    }
 }
 
 /// What SIP knew of a leg. Empty where unknown.

@@ -151,6 +151,8 @@ pub enum LegEvent {
         reason: LegGone,
         /// The SIP response behind it.
         sip_status: Option<u16>,
+        /// More of it, in words.
+        detail: Option<String>,
     },
     /// A key.
     Dtmf(char),
@@ -188,7 +190,7 @@ pub enum LegGone {
     Cancelled,
     /// A final response of 300 or more.
     Rejected,
-    /// No answer to our request.
+    /// No answer of any kind to our request.
     Timeout,
     /// It could not be sent: no route, no port, no connection.
     Unreachable,

@@ -1,5 +1,6 @@
 //! What is recorded, and what became of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -127,6 +128,18 @@ pub enum RecordingStatus {
     Absent,
     /// Could not be written.
     Failed(String),
+}
+
+impl fmt::Display for RecordingStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InProgress => f.write_str("runs"),
+            Self::Paused => f.write_str("paused"),
+            Self::Completed => f.write_str("completed"),
+            Self::Absent => f.write_str("absent: no audio came"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }
 
 /// Why a recording ended.

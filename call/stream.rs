@@ -1,5 +1,7 @@
 //! Audio to and from a WebSocket application.
 
+use std::fmt;
+
 use crate::Callback;
 use crate::id::StreamId;
 use crate::recording::Track;
@@ -63,4 +65,14 @@ pub enum StreamStatus {
     Stopped,
     /// The application could not be reached or broke off.
     Failed(String),
+}
+
+impl fmt::Display for StreamStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }

@@ -166,12 +166,12 @@ impl CallScript {
 
     /// The far end refuses.
     pub fn refuses(&mut self, leg: LegId, status: u16) {
-        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(status) });
+        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(status), detail: None });
     }
 
     /// The far end hangs up.
     pub fn hangs_up(&mut self, leg: LegId) {
-        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None });
+        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None });
     }
 
     /// The caller presses keys.

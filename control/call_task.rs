@@ -217,6 +217,7 @@ impl CallTask {
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(leg::Refusal { status, why }) => {
+                            tracing::warn!(%leg, "offer refused: {why}");
                             self.log.push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
                             self.refuse(leg, io, *info, *route, status);
                         }
@@ -237,16 +238,17 @@ impl CallTask {
     fn add_leg(&mut self, new: NewLeg) {
         let info = new.info.clone();
         if let Err(refused) = self.call.handle_new_leg(clock::now(), new) {
-            self.refused.push((info, format!("{refused:?}")));
+            self.refused.push((info, refused.to_string()));
         }
     }
 
     /// A leg that was promised and cannot be: its end is told like any other's.
     async fn refuse_leg(&mut self, mut info: LegInfo, why: &str) {
         let now = clock::now();
-        self.log.push(now.time, Some(info.id), "call", format!("no further leg: {why}"));
         info.status = Status::Failed;
-        info.end = Some(LegEnd { at: now.time, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None });
+        let detail = Some(format!("no further leg: {why}"));
+        let (cause, by) = (EndCause::Failed, EndedBy::Server);
+        info.end = Some(LegEnd { at: now.time, cause, by, sip_status: None, detail });
         let leg = info.id;
         self.tell(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended }).await;
         self.release(leg);
@@ -363,11 +365,6 @@ impl CallTask {
 
     fn take_sip(&mut self, leg: LegId, event: sip::Event) {
         let now = clock::now();
-        if let sip::Event::Trace { sent, peer, transport, line, .. } = &event {
-            let arrow = if *sent { "->" } else { "<-" };
-            self.log.push(now.time, Some(leg), "sip", format!("{arrow} {peer} {} {line}", transport.token()));
-            return;
-        }
         if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
             farewell.dialog = true;
             return self.part(leg);
@@ -425,7 +422,9 @@ impl CallTask {
             if let Some(io) = self.legs.get_mut(&leg) {
                 io.lose_media();
             }
-            return self.call.handle_leg(now, leg, LegEvent::Ended { reason: LegGone::Failed, sip_status: None });
+            let detail = Some("the media engine gave it up".to_owned());
+            let gone = LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail };
+            return self.call.handle_leg(now, leg, gone);
         };
         farewell.media = true;
         let mut info = Arc::clone(&farewell.info);
@@ -462,13 +461,11 @@ impl CallTask {
             Err(why) => Some(why),
         };
         if let Some(why) = failed {
-            let now = clock::now();
-            self.log.push(now.time, Some(leg), "media", format!("cannot play: {why}"));
             let end = match why {
                 AudioError::Missing(what) => PlaybackEnd::Missing(what),
                 AudioError::Unusable(what) => PlaybackEnd::Failed(what),
             };
-            self.call.handle_leg(now, leg, LegEvent::PlayFinished { op, end });
+            self.call.handle_leg(clock::now(), leg, LegEvent::PlayFinished { op, end });
         }
     }
 

@@ -180,8 +180,12 @@ impl Inbox {
 
     /// What SIP says, in order.
     pub fn sip(&self, leg: LegId, event: sip::Event) {
-        let spare =
-            matches!(event, sip::Event::Trace { .. } | sip::Event::Info { .. } | sip::Event::Provisional { .. });
+        if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
+            let arrow = if sent { "->" } else { "<-" };
+            let text = format!("{arrow} {peer} {} {line}", transport.token());
+            return self.log(Line { at: clock::now().time, leg: Some(leg), kind: "sip".to_owned(), text });
+        }
+        let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
         let message = Message::Sip(leg, event);
         if spare {
             let _ = self.offer(message);

@@ -27,6 +27,8 @@ pub struct LegIo {
     late_offer: bool,
     /// The peer's answer is in.
     negotiated: bool,
+    /// Whom we called, for the log.
+    callee: Option<Callee>,
     /// The dialog is over, or is none yet.
     gone: bool,
     /// Audio being made, by operation.
@@ -34,6 +36,14 @@ pub struct LegIo {
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     sip: sip::transport::Handle,
+}
+
+/// Whom a leg called.
+struct Callee {
+    /// `trunk "name" (uri)`, or the URI alone.
+    name: String,
+    /// A challenge can be answered.
+    authenticates: bool,
 }
 
 /// Why a leg could not be set up.
@@ -58,6 +68,7 @@ impl LegIo {
             answer: None,
             late_offer: false,
             negotiated: false,
+            callee: None,
             gone: true,
             renders: HashMap::new(),
             streams: HashMap::new(),
@@ -94,6 +105,13 @@ impl LegIo {
         let sdp = session.offer();
         self.session = Some(session);
         self.gone = false;
+        let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
+        let name = match &route.trunk {
+            Some(trunk) => format!("trunk \"{trunk}\" ({uri})"),
+            None => uri.clone(),
+        };
+        let authenticates = invite.credentials.is_some() || route.credentials.is_some();
+        self.callee = Some(Callee { name, authenticates });
         let outgoing = sip::Outgoing {
             request_uri: route.request_uri,
             next_hop: route.next_hop,
@@ -215,8 +233,7 @@ impl LegIo {
                     None => self.negotiated,
                 };
                 if !accepted {
-                    self.hangup();
-                    return Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488) });
+                    return Some(self.hangup_without_audio());
                 }
                 self.negotiated = true;
                 let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
@@ -234,8 +251,7 @@ impl LegIo {
                 if self.negotiated {
                     return None;
                 }
-                self.hangup();
-                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488) })
+                Some(self.hangup_without_audio())
             }
             sip::Event::Offered { sdp, .. } => {
                 let session = self.session.as_mut()?;
@@ -260,8 +276,9 @@ impl LegIo {
                 None
             }
             sip::Event::Info { content_type, body, .. } => info_digit(&content_type, &body).map(LegEvent::Dtmf),
-            sip::Event::Ended { cause, status, .. } => {
+            sip::Event::Ended { cause, status, reason: words, .. } => {
                 self.gone = true;
+                let detail = self.why(cause, status, words);
                 let reason = match cause {
                     sip::EndCause::LocalHangup => return None,
                     sip::EndCause::Bye => LegGone::Bye,
@@ -274,9 +291,32 @@ impl LegIo {
                     | sip::EndCause::Invalid => LegGone::Unreachable,
                     sip::EndCause::Overload => LegGone::Failed,
                 };
-                Some(LegEvent::Ended { reason, sip_status: status })
+                Some(LegEvent::Ended { reason, sip_status: status, detail })
             }
             sip::Event::Incoming { .. } | sip::Event::OfferRejected { .. } | sip::Event::Trace { .. } => None,
+        }
+    }
+
+    fn hangup_without_audio(&mut self) -> LegEvent {
+        self.hangup();
+        let detail = Some("its SDP answer has no audio for us".to_owned());
+        LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
+    }
+
+    /// An end in words, where there are any: the peer's own, or what kept us from it.
+    fn why(&self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<String> {
+        match (cause, status, words, &self.callee) {
+            (sip::EndCause::Bye | sip::EndCause::Cancelled, _, words, _) => {
+                words.map(|words| format!("{cause} by the far end ({words})"))
+            }
+            (sip::EndCause::Rejected, Some(status @ (401 | 407)), _, Some(callee)) if !callee.authenticates => {
+                Some(format!("{status}, and {} was called without credentials", callee.name))
+            }
+            (sip::EndCause::Rejected, Some(status), words, _) => {
+                Some(format!("{status} {}", words.unwrap_or_default()))
+            }
+            (_, _, _, Some(callee)) => Some(format!("{}: {cause}", callee.name)),
+            _ => Some(cause.to_string()),
         }
     }
 

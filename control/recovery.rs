@@ -73,9 +73,10 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
 async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Timestamp) -> Result<(), StoreError> {
     // It lived at least until its last sign of life, and the server at least until its last heartbeat.
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
-    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None });
-    leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
     let text = "ended by a crash of the server".to_owned();
+    let detail = Some(text.clone());
+    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
+    leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
     event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".to_owned(), text });
     let event = CallEvent { at: clock::now().time, leg: Arc::new(leg), kind: EventKind::Ended };
     deliver(services, &event).await?;

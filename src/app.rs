@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tandem_call::id::CallId;
 use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
 use tandem_control::app::App;
@@ -31,6 +32,7 @@ use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
 use tandem_control::services::{Late, Services};
 use tandem_control::speech::Voice;
+use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
 use tandem_control::{recovery, server};
@@ -295,15 +297,11 @@ fn sources(trunks: &[tandem_control::config::TrunkConfig]) -> Vec<sip::TrunkAcl>
 
 /// An attempt at a webhook, in the words of its call's log.
 fn note_attempt(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
-    let attempt = &report.attempt;
-    let outcome = match (attempt.status, &attempt.error) {
-        (Some(status), _) => format!("{status} ({} ms)", attempt.elapsed.as_millis()),
-        (None, Some(error)) => format!("failed: {error}"),
-        (None, None) => "failed".to_owned(),
-    };
-    let text = format!("{} {} {outcome}", delivery.event, attempt.url);
-    let at = clock::now().time;
-    calls.note(tandem_call::id::CallId(delivery.session), Line { at, leg: None, kind: "webhook".to_owned(), text });
+    let (call, text, at) = (CallId(delivery.session), format!("{} {report}", delivery.event), clock::now().time);
+    if report.state == DeliveryState::Failed {
+        tracing::warn!(%call, "webhook {text}");
+    }
+    calls.note(call, Line { at, leg: None, kind: "webhook".to_owned(), text });
 }
 
 async fn heartbeat(store: Store) {

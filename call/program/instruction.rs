@@ -2,6 +2,7 @@
 //!
 //! URLs are absolute here: a dialect resolves them against the document they came from.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -105,6 +106,15 @@ pub enum Tone {
     Ringback(String),
     /// The tone before a recording.
     Beep,
+}
+
+impl fmt::Display for Tone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ringback(country) => write!(f, "ringback ({country})"),
+            Self::Beep => f.write_str("beep"),
+        }
+    }
 }
 
 /// Text to be spoken.

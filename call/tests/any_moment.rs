@@ -98,9 +98,9 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
 /// Ways to cut a leg off.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None }),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Timeout, sip_status: None }),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Failed, sip_status: None }),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Timeout, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: None }),
     |script| {
         let _ = script.request(Command::Hangup);
     },
@@ -214,8 +214,8 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
     match rng.random_range(0..24) {
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new() },
-        7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None },
-        8 => LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(rng.random_range(300..700)) },
+        7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None },
+        8 => LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None },
         9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),
         14..=17 => LegEvent::PlayFinished { op: op_of(&script.plays), end: PlaybackEnd::Completed },
         18..=20 => LegEvent::RecordingFinished {

@@ -384,7 +384,7 @@ fn refusals_of_an_outbound_leg_have_their_status() {
     // Nobody is there: no route, no connection, no reply of any kind.
     for reason in [LegGone::Unreachable, LegGone::Timeout] {
         let mut script = CallScript::outbound(OnAnswer::Wait);
-        script.feed(LegEvent::Ended { reason, sip_status: None });
+        script.feed(LegEvent::Ended { reason, sip_status: None, detail: None });
         assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed, "{reason:?}");
     }
 }

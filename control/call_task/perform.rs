@@ -145,16 +145,21 @@ impl CallTask {
         let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let refused = match self.services.routing.outbound(&account, &invite.to) {
             None => {
-                let text = format!("no trunk and no endpoint takes {}", invite.to);
-                self.log.push(clock::now().time, Some(leg), "call", text);
-                Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: Some(404) })
+                let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
+                Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
             }
             Some(route) => match self.open(leg) {
                 Ok(session) => {
+                    if let Some(trunk) = &route.trunk {
+                        self.call.set_trunk(leg, Arc::clone(trunk));
+                    }
                     io.invite(session, invite, route);
                     None
                 }
-                Err(status) => Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(status) }),
+                Err(_) => {
+                    let detail = Some("no media session".to_owned());
+                    Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+                }
             },
         };
         self.legs.insert(leg, io);

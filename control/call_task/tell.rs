@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -22,13 +23,13 @@ const NOTICES: usize = 1024;
 impl CallTask {
     /// A fact: for the record, the log, and the application.
     pub(super) async fn tell(&mut self, event: CallEvent) {
-        self.log.push(event.at, Some(event.leg.id), "call", describe(&event.kind));
+        self.note(&event);
+        self.services.counters.count(&event);
         // The notices are stored before the record: after a crash an ended record means that its end will be told.
         self.notify(&event).await;
         let store = &self.services.store;
         let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
-                self.services.counters.count(&event);
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Arc::clone(&event.leg);
                     self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
@@ -44,6 +45,28 @@ impl CallTask {
         if let Err(error) = written {
             tracing::error!(%error, "record not written");
         }
+    }
+
+    /// Into the call's log, and what an operator acts on or looks for into the server's.
+    fn note(&mut self, event: &CallEvent) {
+        let (leg, text) = (&event.leg, describe(event));
+        match &leg.end {
+            _ if event.kind.is_trouble() => tracing::warn!(leg = %self.services.call_id(leg), "{text}"),
+            Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
+                leg = %self.services.call_id(leg),
+                account = %leg.account,
+                from = %leg.from,
+                to = %leg.to,
+                trunk = leg.sip.trunk.as_deref(),
+                seconds = leg.duration(event.at).as_secs_f64(),
+                cause = %end.cause,
+                sip_status = leg.final_response(),
+                "{} call {text}",
+                if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
+            ),
+            _ => {}
+        }
+        self.log.push(event.at, Some(leg.id), "call", text);
     }
 
     async fn notify(&mut self, event: &CallEvent) {
@@ -63,6 +86,11 @@ impl CallTask {
 }
 
 impl Services {
+    /// A leg's id as its application knows it.
+    pub fn call_id(&self, leg: &LegInfo) -> String {
+        self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
+    }
+
     /// What the event's dialect has to tell of it, as deliveries.
     pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<Delivery> {
         let Some((dialect, account)) =
@@ -104,25 +132,25 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
 }
 
 /// An event in a line's words. Digits pressed are not in it: they may be a PIN.
-fn describe(kind: &EventKind) -> String {
-    match kind {
+fn describe(event: &CallEvent) -> String {
+    match &event.kind {
         EventKind::Initiated => "initiated".to_owned(),
         EventKind::Ringing { early_media: true } => "ringing, with early media".to_owned(),
         EventKind::Ringing { early_media: false } => "ringing".to_owned(),
         EventKind::Answered { .. } => "answered".to_owned(),
-        EventKind::Ended => "ended".to_owned(),
+        EventKind::Ended => event.leg.end.as_ref().map_or("ended".to_owned(), |end| format!("ended: {end}")),
         EventKind::DtmfReceived { .. } => "key pressed".to_owned(),
         EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),
-        EventKind::PlaybackEnded(_, end) => format!("playback ended: {end:?}"),
-        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end:?}", digits.len()),
+        EventKind::PlaybackEnded(_, end) => format!("playback {end}"),
+        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()),
         EventKind::Bridged { with } => format!("bridged with {}", with.id),
         EventKind::Unbridged => "no longer bridged".to_owned(),
         EventKind::Recording(recording) => match recording.duration {
-            Some(length) => format!("recording {} {:?}, {} ms", recording.id, recording.status, length.as_millis()),
-            None => format!("recording {} {:?}", recording.id, recording.status),
+            Some(length) => format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()),
+            None => format!("recording {} {}", recording.id, recording.status),
         },
-        EventKind::Stream(stream) => format!("stream {} {:?}", stream.id, stream.status),
-        EventKind::Dialed(result) => format!("dial {:?}, {} ms together", result.status, result.duration.as_millis()),
+        EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
+        EventKind::Dialed(result) => format!("dial {}, {} ms together", result.status, result.duration.as_millis()),
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
     }
@@ -133,7 +161,7 @@ fn describe_source(source: &AudioSource) -> String {
         AudioSource::Speech(speech) => format!("{} characters of speech", speech.text.chars().count()),
         AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
-        AudioSource::Tone(tone) => format!("{tone:?}"),
+        AudioSource::Tone(tone) => tone.to_string(),
         AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure};
-use tandem_call::id::StreamId;
+use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::Track;
@@ -30,6 +30,12 @@ use crate::account::Account;
 pub trait Dialect: Send + Sync {
     /// Its name in configuration and records: `twilio`, `telnyx`.
     fn name(&self) -> &'static str;
+
+    /// A leg's id as applications know it.
+    fn call_id(&self, leg: LegId) -> String;
+
+    /// The leg behind any of its spellings.
+    fn parse_call_id(&self, text: &str) -> Option<LegId>;
 
     /// What is sent to ask for a document. Never called for a dialect whose applications only command.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;

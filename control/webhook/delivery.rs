@@ -1,5 +1,6 @@
 //! What is delivered, how it is signed, and what is told about it.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,6 +142,26 @@ pub struct AttemptReport {
     pub state: DeliveryState,
     /// What follows.
     pub next: Next,
+}
+
+/// `URL 503 (12 ms); again in 4 s`.
+impl fmt::Display for AttemptReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Attempt { number, url, elapsed, status, error, .. } = &self.attempt;
+        match (status, error) {
+            (Some(status), _) => write!(f, "{url} {status} ({} ms)", elapsed.as_millis())?,
+            (None, Some(error)) => write!(f, "{url} failed: {error}")?,
+            (None, None) => write!(f, "{url} failed")?,
+        }
+        match (self.next, self.state) {
+            (Next::Retry { after }, _) if after < Duration::from_secs(1) => write!(f, "; again at once"),
+            (Next::Retry { after }, _) => write!(f, "; again in {} s", after.as_secs()),
+            (Next::Failover, _) => write!(f, "; now the failover URL"),
+            (Next::Done, DeliveryState::Failed) if *number == 1 => write!(f, "; given up"),
+            (Next::Done, DeliveryState::Failed) => write!(f, "; given up after {number} attempts"),
+            (Next::Done, _) => Ok(()),
+        }
+    }
 }
 
 /// One attempt.

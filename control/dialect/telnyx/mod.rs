@@ -21,7 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
-use tandem_call::id::StreamId;
+use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
@@ -40,6 +40,14 @@ pub struct Telnyx;
 impl Dialect for Telnyx {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn call_id(&self, leg: LegId) -> String {
+        id::call_control_id(leg)
+    }
+
+    fn parse_call_id(&self, text: &str) -> Option<LegId> {
+        id::parse_call_control_id(text).or_else(|| id::parse_uuid(text).map(LegId))
     }
 
     /// Never called: applications command. What is built does no harm.

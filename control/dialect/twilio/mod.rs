@@ -26,7 +26,7 @@ mod webhook;
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure};
-use tandem_call::id::StreamId;
+use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
@@ -46,6 +46,14 @@ pub const NAME: &str = "twilio";
 impl Dialect for Twilio {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn call_id(&self, leg: LegId) -> String {
+        sid::call(leg)
+    }
+
+    fn parse_call_id(&self, text: &str) -> Option<LegId> {
+        sid::parse_call(text)
     }
 
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {

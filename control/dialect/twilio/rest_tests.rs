@@ -13,8 +13,13 @@ const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 fn leg(status: Status) -> LegInfo {
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
-    let end =
-        LegEnd { at: at("2010-08-31T20:36:44Z"), cause: EndCause::NormalClearing, by: EndedBy::Peer, sip_status: None };
+    let end = LegEnd {
+        at: at("2010-08-31T20:36:44Z"),
+        cause: EndCause::NormalClearing,
+        by: EndedBy::Peer,
+        sip_status: None,
+        detail: None,
+    };
     LegInfo {
         id: LegId(1),
         session: CallId(2),
