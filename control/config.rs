@@ -22,11 +22,13 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// `http://` or `https://` base that callers are told and that signatures sign; the bound address when `None`.
     pub public_url: Option<Arc<str>>,
+    /// Connections at a time, half of them from one source at most; more wait, or are closed.
+    pub max_connections: usize,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None, max_connections: 1024 }
     }
 }
 

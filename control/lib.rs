@@ -15,6 +15,7 @@ pub mod event_log;
 pub mod http;
 pub mod inbox;
 pub mod leg;
+pub mod listener;
 pub mod markup;
 pub mod new_call;
 pub mod notify;

@@ -1,10 +1,11 @@
 //! The composition root: builds the server out of its areas and owns the order in which it starts and shuts down.
 //!
 //! ```text
-//!  start:     lock data_dir ▸ HTTP port ▸ database ▸ media ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
+//!  start:     lock data_dir ▸ open files ▸ HTTP port ▸ database ▸ media ▸ webhooks ▸ recovery ▸ SIP ▸ HTTP
 //!  shut down: no new calls ▸ live ones end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
 //! ```
 
+mod descriptors;
 mod first_account;
 
 use std::fs::File;
@@ -35,7 +36,7 @@ use tandem_control::speech::Voice;
 use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
-use tandem_control::{recovery, server};
+use tandem_control::{listener, recovery, server};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::net::TcpListener;
@@ -102,6 +103,11 @@ impl Server {
     /// Builds and starts everything. An error says what in the environment is at fault.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let lock = lock(&config.data_dir)?;
+        let open_files = descriptors::raise();
+        if let Some(shortage) = descriptors::shortage(&config, open_files) {
+            tracing::warn!("{shortage}");
+        }
+        let http_connections = descriptors::http_connections(config.http.max_connections, open_files);
         let first_account = match config.accounts.is_empty() {
             true => Some(FirstAccount::load_or_make(&config.data_dir)?),
             false => None,
@@ -168,7 +174,7 @@ impl Server {
             applications,
         };
         let (stop_http, stopped) = watch::channel(false);
-        let http = tokio::spawn(serve(http, app, stopped));
+        let http = tokio::spawn(serve(http, app, http_connections, stopped));
         Ok(Self {
             calls,
             store,
@@ -330,11 +336,9 @@ async fn prune(store: Store, config: DatabaseConfig) {
     }
 }
 
-async fn serve(listener: TcpListener, app: App, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, app: App, connections: usize, mut stopped: watch::Receiver<bool>) {
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, server::router(app)).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "HTTP ended");
-    }
+    listener::serve(listener, server::router(app), connections, stop).await;
 }

@@ -75,6 +75,7 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         ("sip.max_legs", config.sip.max_legs),
         ("sip.max_transactions", config.sip.max_transactions),
         ("sip.max_connections", config.sip.max_connections),
+        ("http.max_connections", config.http.max_connections),
     ];
     for (path, limit) in limits {
         if limit == 0 {

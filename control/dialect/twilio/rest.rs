@@ -49,9 +49,13 @@ pub fn caller<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Option<&'a Arc
 async fn serve(State(app): State<App>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let encoded = if parts.method == Method::POST {
+        // Strangers are not listened to.
+        if caller(&app.accounts, &parts.headers).is_none() {
+            return identified(ApiError::unauthenticated().into_response());
+        }
         match axum::body::to_bytes(body, MAX_BODY).await {
             Ok(body) => body,
-            Err(_) => return ApiError::bad(20001, "The request body cannot be read").into_response(),
+            Err(_) => return identified(ApiError::bad(20001, "The request body cannot be read").into_response()),
         }
     } else {
         parts.uri.query().unwrap_or_default().to_owned().into()
@@ -63,7 +67,10 @@ async fn serve(State(app): State<App>, request: Request<Body>) -> Response {
         headers: &parts.headers,
         parameters: Parameters::parse(&encoded),
     };
-    let mut response = exchange.answer().await.unwrap_or_else(IntoResponse::into_response);
+    identified(exchange.answer().await.unwrap_or_else(IntoResponse::into_response))
+}
+
+fn identified(mut response: Response) -> Response {
     let id = format!("RQ{:032x}", rand::random::<u128>());
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("Twilio-Request-Id", id);

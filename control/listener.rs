@@ -1,0 +1,184 @@
+//! The HTTP listener's patience: what a peer may hold of us without having shown who it is.
+//!
+//! ```text
+//!  accept ──► place? (all, per source) ──► head (HEAD) ──► handler ◄── body (BODY) ──► response (no limit while it moves)
+//!     ▲         no: closed at once            ▲                                             │
+//!     └─ waits while all are taken            └──────────── kept alive (HEAD) ◄─────────────┘
+//! ```
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use futures_util::stream::{self, StreamExt};
+use http::header;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// How long a request's head may take, and how long a connection may wait for its next request.
+const HEAD: Duration = Duration::from_secs(15);
+/// How long a request's body may take.
+const BODY: Duration = Duration::from_secs(30);
+/// Largest head, octets.
+const MAX_HEAD: usize = 64 * 1024;
+/// What is read of a body that nobody wanted, octets: a connection that closes with unread octets is reset, and the peer
+/// may lose the response.
+const MAX_UNWANTED: usize = 256 * 1024;
+/// How long a peer may take nothing at all of what it is sent. However slowly it takes something, it goes on.
+const STALL: Duration = Duration::from_secs(60);
+/// After the system refused a connection, for want of descriptors most likely.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Serves `router` on at most `most` connections, half of them to one source, until `stop`; then requests that have
+/// begun are answered.
+pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
+    let places = Places::new(most);
+    let router = router.layer(middleware::from_fn(bounded_body));
+    let connections = GracefulShutdown::new();
+    let accept = async {
+        loop {
+            let Some(permit) = places.free().await else { return };
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "HTTP: cannot accept");
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            };
+            let Some(place) = places.take(permit, peer.ip()) else {
+                tracing::debug!(%peer, "HTTP: too many connections from there");
+                continue;
+            };
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL.as_millis() as u32);
+            let _ = stream.set_nodelay(true);
+            let (router, watcher) = (router.clone(), connections.watcher());
+            tokio::spawn(async move {
+                connection(stream, router, watcher).await;
+                drop(place);
+            });
+        }
+    };
+    tokio::select! { () = accept => {} () = stop => {} }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "HTTP connection");
+    }
+}
+
+/// Gives a request's body one deadline, and reads on when the handler did not: it may refuse by the head alone.
+async fn bounded_body(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let deadline = Instant::now() + BODY;
+    // Who waits for "100 Continue" sends nothing that was not asked for.
+    let sends_anyway = !parts.headers.contains_key(header::EXPECT);
+    let octets = Arc::new(tokio::sync::Mutex::new(body.into_data_stream()));
+    let body = stream::unfold(Arc::clone(&octets), move |octets| async move {
+        let next = timeout_at(deadline, async { octets.lock().await.next().await }).await;
+        let next: Result<Bytes, Box<dyn Error + Send + Sync>> = match next {
+            Ok(next) => next?.map_err(Into::into),
+            Err(late) => Err(late.into()),
+        };
+        Some((next, octets))
+    });
+    let response = next.run(Request::from_parts(parts, Body::from_stream(body))).await;
+    if sends_anyway {
+        let _ = timeout_at(deadline, async {
+            let mut room = MAX_UNWANTED;
+            while let Some(Ok(unwanted)) = octets.lock().await.next().await {
+                let Some(rest) = room.checked_sub(unwanted.len()) else { break };
+                room = rest;
+            }
+        })
+        .await;
+    }
+    response
+}
+
+/// How many connections there are, and whose. Never more sources than connections.
+struct Places {
+    all: Arc<Semaphore>,
+    per_source: usize,
+    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection's; dropping it makes room.
+struct Place {
+    source: IpAddr,
+    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let all = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { all, per_source: most.div_ceil(2).max(1), sources: Arc::default() }
+    }
+
+    /// Waits until there is one at all.
+    async fn free(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.all).acquire_owned().await.ok()
+    }
+
+    /// `None`: this source has its share.
+    fn take(&self, permit: OwnedSemaphorePermit, source: IpAddr) -> Option<Place> {
+        let source = network(source);
+        let mut sources = self.sources.lock();
+        let taken = sources.entry(source).or_default();
+        if *taken >= self.per_source {
+            return None;
+        }
+        *taken += 1;
+        Some(Place { source, sources: Arc::clone(&self.sources), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut sources = self.sources.lock();
+        if let Some(taken) = sources.get_mut(&self.source) {
+            *taken -= 1;
+            if *taken == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that an IPv6 host is given.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        ipv4 => ipv4,
+    }
+}
+
+#[cfg(test)]
+mod tests;

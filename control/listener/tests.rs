@@ -1,0 +1,173 @@
+use std::net::SocketAddr;
+
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// Real time; whatever the tests wait for happens at once.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection of its own, without a socket: the clock of these tests stands still but for timers.
+fn connected() -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(1_024);
+    let slowly = || {
+        let parts = stream::unfold(0, |sent| async move {
+            tokio::time::sleep(STALL).await;
+            (sent < 20).then(|| (Ok::<_, Box<dyn Error + Send + Sync>>("part "), sent + 1))
+        });
+        async { Body::from_stream(parts) }
+    };
+    let refuse = || async { "refused" };
+    let read = |body: Result<Bytes, axum::extract::rejection::BytesRejection>| async move {
+        body.map_or_else(|_| "late".to_owned(), |body| format!("{} octets", body.len()))
+    };
+    let router = Router::new().route("/slow", get(slowly)).route("/refuse", post(refuse)).route("/read", post(read));
+    let router = router.layer(middleware::from_fn(bounded_body));
+    let connections = GracefulShutdown::new();
+    let watcher = connections.watcher();
+    tokio::spawn(async move {
+        connection(theirs, router, watcher).await;
+        drop(connections);
+    });
+    ours
+}
+
+async fn everything(mut stream: impl AsyncRead + Unpin) -> String {
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard).await;
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_not_waited_for() {
+    for said in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET /none HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let begun = Instant::now();
+        let mut stream = connected();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        everything(stream).await;
+        assert_eq!(begun.elapsed().as_secs(), HEAD.as_secs(), "{said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dripping_head_or_body_has_one_deadline() {
+    for (head, limit) in [("GET / HTTP/1.1\r\n", HEAD), ("POST /read HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", BODY)] {
+        let begun = Instant::now();
+        let (read, mut write) = tokio::io::split(connected());
+        write.write_all(head.as_bytes()).await.unwrap();
+        let drip = async {
+            while write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let heard = tokio::select! { heard = everything(read) => heard, () = drip => String::new() };
+        assert!(begun.elapsed() <= limit + Duration::from_secs(2), "{head:?} {:?}", begun.elapsed());
+        assert!(limit == HEAD || heard.contains("late"), "{heard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_download_is_not_cut() {
+    let mut stream = connected();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(everything(stream).await.matches("part ").count(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_by_his_head_may_finish_his_body_and_hears_the_response() {
+    for (length, path) in [(5, "/refuse"), (100_000, "/refuse"), (100_000, "/read")] {
+        let (read, mut write) = tokio::io::split(connected());
+        let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let say = async {
+            write.write_all(head.as_bytes()).await.unwrap();
+            write.write_all(&vec![b'x'; length]).await.expect("all of it is taken");
+        };
+        let (heard, ()) = tokio::join!(everything(read), say);
+        let expected = if path == "/refuse" { "refused".to_owned() } else { format!("{length} octets") };
+        assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with(&expected), "{heard}");
+    }
+}
+
+struct Listening {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn listening(most: usize) -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = Router::new().route("/", get(|| async { "here" }));
+    let task = tokio::spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        serve(listener, router, most, stop).await;
+    });
+    Listening { address, stop, task }
+}
+
+async fn connect(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Whether a request on it is answered.
+async fn is_served(stream: &mut TcpStream) -> bool {
+    let exchange = async {
+        let mut heard = [0; 1_024];
+        let sent = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        sent.is_ok() && stream.read(&mut heard).await.is_ok_and(|length| heard[..length].ends_with(b"here"))
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("an answer or the end")
+}
+
+#[tokio::test]
+async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
+    let server = listening(4).await;
+    let mut first = connect("127.0.0.1", server.address).await;
+    let mut second = connect("127.0.0.1", server.address).await;
+    assert!(is_served(&mut first).await && is_served(&mut second).await);
+    assert!(!is_served(&mut connect("127.0.0.1", server.address).await).await);
+    assert!(is_served(&mut connect("127.0.0.2", server.address).await).await);
+    // Ends, which makes room; that takes a moment that nobody can see.
+    drop(first);
+    let room = async { while !is_served(&mut connect("127.0.0.1", server.address).await).await {} };
+    tokio::time::timeout(PATIENCE, room).await.expect("room again");
+}
+
+#[tokio::test]
+async fn waiting_connections_are_served_when_there_is_room() {
+    let server = listening(2).await;
+    let mut first = connect("127.0.0.1", server.address).await;
+    let mut second = connect("127.0.0.2", server.address).await;
+    assert!(is_served(&mut first).await && is_served(&mut second).await);
+    let mut third = connect("127.0.0.3", server.address).await;
+    drop(first);
+    assert!(is_served(&mut third).await);
+}
+
+#[tokio::test]
+async fn stopping_closes_connections_that_wait() {
+    let server = listening(4).await;
+    let mut kept = connect("127.0.0.1", server.address).await;
+    let silent = connect("127.0.0.1", server.address).await;
+    assert!(is_served(&mut kept).await);
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, server.task).await.expect("the end").unwrap();
+    assert_eq!(everything(kept).await, "");
+    drop(silent);
+}
+
+#[test]
+fn a_network_of_ipv6_counts_as_one_source() {
+    let of = |text: &str| network(text.parse().unwrap());
+    assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+    assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+}

@@ -1,0 +1,65 @@
+//! File descriptors: nearly everything here is a socket.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tandem_config::Config;
+
+/// Of RTP and RTCP.
+const PER_LEG: u64 = 2;
+/// Database, logs, recordings being written, webhooks and audio being fetched.
+const OTHERS: u64 = 1_024;
+
+/// Raises the limit as far as we may, and says what it is now.
+pub(super) fn raise() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::debug!(%error, "the limit of open files stays");
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// What is left of a configured number of HTTP connections under this limit: calls come first.
+pub(super) fn http_connections(configured: usize, limit: u64) -> usize {
+    configured.min(usize::try_from(limit / 4).unwrap_or(usize::MAX)).max(1)
+}
+
+/// What to tell the operator whose configuration takes more than the limit.
+pub(super) fn shortage(config: &Config, limit: u64) -> Option<String> {
+    let legs = config.sip.max_legs.min(config.media.ports.pairs().count()) as u64;
+    let connections = config.sip.max_connections as u64 + config.http.max_connections as u64;
+    let needed = legs.saturating_mul(PER_LEG).saturating_add(connections).saturating_add(OTHERS);
+    (needed > limit).then(|| {
+        let fit = limit.saturating_sub(OTHERS).saturating_sub(connections) / PER_LEG;
+        format!(
+            "{legs} legs (sip.max_legs, media.ports) and {connections} connections take up to {needed} open files, but \
+             the limit is {limit}, which does for {fit} legs: raise it (ulimit -n, LimitNOFILE=), or lower the former"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_told_when_the_limit_does_not_do_for_his_legs() {
+        let mut config = Config::default();
+        config.sip.max_legs = 100;
+        let (connections, others) = (4_096 + 1_024, 1_024);
+        assert_eq!(shortage(&config, 200 + connections + others), None);
+        let told = shortage(&config, 199 + connections + others).expect("a warning");
+        assert!(told.contains("does for 99 legs"), "{told}");
+        // Legs without a port have no socket.
+        config.sip.max_legs = usize::MAX;
+        assert_eq!(shortage(&config, 2 * 10_000 + connections + others), None);
+    }
+
+    #[test]
+    fn http_takes_a_quarter_of_few_descriptors() {
+        assert_eq!(http_connections(1_024, 160), 40);
+        assert_eq!(http_connections(1_024, u64::MAX), 1_024);
+        assert_eq!(http_connections(1_024, 0), 1);
+    }
+}
