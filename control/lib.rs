@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod dialect;
+pub mod directory;
 pub mod document;
 pub mod event_log;
 pub mod http;

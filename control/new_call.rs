@@ -90,6 +90,9 @@ pub enum CreateError {
     /// `link_to` is not a live leg.
     #[error("no such leg to link to")]
     NoSuchLeg,
+    /// Told to end: no new calls.
+    #[error("the server is shutting down")]
+    Draining,
     /// Too many calls.
     #[error("the server takes no more calls")]
     Full,

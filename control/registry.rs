@@ -96,7 +96,7 @@ impl Calls {
     /// Makes an outbound call. Returns at once: its progress is told by events.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
-            return Err(CreateError::Full);
+            return Err(CreateError::Draining);
         }
         let services = self.services();
         if services.routing.outbound(&call.account, &call.to).is_none() {

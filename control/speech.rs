@@ -77,6 +77,13 @@ pub enum SpeechError {
     Failed(String),
 }
 
+/// Whether the configured engine is missing on this machine, and what to do about it.
+pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let there = || std::env::split_paths(&directories).any(|directory| directory.join(PROGRAM).is_file());
+    (config.tts == Tts::Espeak && !there()).then_some(SpeechError::NoEngine)
+}
+
 impl Voice {
     /// Starts nothing yet. `cache_dir` is made when there is something to keep; without it, or when it cannot be
     /// written, everything still works, only slower.

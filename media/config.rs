@@ -20,6 +20,11 @@ pub struct Config {
     pub send_silence: bool,
 }
 
+impl Config {
+    /// The most media threads there can be.
+    pub const MOST_WORKERS: usize = 256;
+}
+
 impl Default for Config {
     fn default() -> Config {
         Config {

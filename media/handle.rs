@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::command::{Command, SessionKey};
-use crate::config::Config;
+use crate::config::{Config, PortRange};
 use crate::event::EventSink;
 use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation, SdpError};
@@ -52,6 +52,19 @@ pub enum StartError {
         /// As configured.
         advertise: IpAddr,
     },
+    /// Not an address of this machine, or not ours to use.
+    #[error("media.listen: cannot bind UDP ports {ports} of {listen}: {error}")]
+    Bind {
+        /// As configured.
+        listen: IpAddr,
+        /// As configured.
+        ports: PortRange,
+        /// Why.
+        error: io::Error,
+    },
+    /// Other programs have the ports.
+    #[error("media.ports: of {0} no pair is free")]
+    NoPorts(PortRange),
     /// A thread, eventfd or epoll could not be made.
     #[error("the media engine cannot start: {0}")]
     System(#[from] io::Error),
@@ -70,7 +83,7 @@ pub enum OpenError {
     #[error("the media engine is shutting down")]
     ShuttingDown,
     /// A socket could not be made or bound.
-    #[error("RTP sockets: {0}")]
+    #[error("RTP sockets of media.listen: {0}")]
     Socket(#[from] io::Error),
 }
 
@@ -106,8 +119,15 @@ impl Engine {
         if advertise.is_ipv4() != config.listen.is_ipv4() {
             return Err(StartError::Families { listen: config.listen, advertise });
         }
+        // A pair on trial: otherwise the first call would be the one to find out.
+        match Arc::new(Ports::new(config.listen, config.ports)).bind() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(StartError::NoPorts(config.ports)),
+            Err(error) => return Err(StartError::Bind { listen: config.listen, ports: config.ports, error }),
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.workers == 0 { cores.saturating_sub(1).max(1) } else { config.workers.min(256) };
+        let count =
+            if config.workers == 0 { cores.saturating_sub(1).max(1) } else { config.workers.min(Config::MOST_WORKERS) };
         let shared = Arc::new(Shared {
             inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             homes: Mutex::default(),

@@ -8,7 +8,8 @@
 mod descriptors;
 mod first_account;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tandem_control::counters::Counters;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
+use tandem_control::directory;
 use tandem_control::event_log::Line;
 use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::notify::{Dialects, Sealer};
@@ -32,7 +34,7 @@ use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
 use tandem_control::services::{Late, Services};
-use tandem_control::speech::Voice;
+use tandem_control::speech::{self, Voice};
 use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
@@ -93,7 +95,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     signals.recv().await;
     server.calls.stop_accepting();
     let live = server.calls.live_legs();
-    tracing::info!("draining: no new calls; waiting for {live} legs, {} s at most", server.drain_timeout.as_secs());
+    tracing::info!(
+        "draining: no new calls; waiting for {live} legs, {} s at most (again: hang up now)",
+        server.drain_timeout.as_secs()
+    );
     server.shutdown(signals).await;
     tracing::info!("shut down");
     Ok(())
@@ -109,23 +114,27 @@ impl Server {
         }
         let http_connections = descriptors::http_connections(config.http.max_connections, open_files);
         let first_account = match config.accounts.is_empty() {
-            true => Some(FirstAccount::load_or_make(&config.data_dir)?),
+            true => Some(FirstAccount::load_or_draw(&config.data_dir)?),
             false => None,
         };
         let accounts = match &first_account {
             Some(first) => Arc::new(Accounts::new([first.account.clone()])),
             None => Arc::new(Accounts::new(config.accounts)),
         };
-        let http = TcpListener::bind(config.http.listen)
-            .await
-            .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
+        let http = TcpListener::bind(config.http.listen).await.map_err(|error| {
+            let advice = advice(&error, "HTTP__LISTEN=127.0.0.1:8090");
+            anyhow!("http.listen: cannot listen on {}: {error}{advice}", config.http.listen)
+        })?;
         let http_addr = http.local_addr()?;
         let public_url = config.http.base(http_addr);
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
         let recordings = config.recordings.url.strip_prefix("file:").unwrap_or(&config.recordings.url);
-        tokio::fs::create_dir_all(recordings).await.with_context(|| format!("recordings.url: {recordings}"))?;
+        directory::make(recordings.as_ref()).with_context(|| format!("recordings.url: {recordings}"))?;
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
         let client = Client::new(policy, CONNECT_TIMEOUT).context("TLS of outgoing connections")?;
+        if let Some(missing) = speech::missing(&config.speech) {
+            tracing::warn!("{missing}; until then <Say> and speak are silence");
+        }
         let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech")));
         let applications = Arc::new(config.applications);
         let mut sip_config = config.sip;
@@ -136,7 +145,7 @@ impl Server {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
             routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline),
-            media: media::Engine::start(config.media).context("media")?,
+            media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
             audio: AudioRoom::new(client.clone(), voice),
@@ -164,7 +173,20 @@ impl Server {
         let pruning = tokio::spawn(prune(store.clone(), config.database));
 
         let incoming = calls.clone();
-        let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await?;
+        let sip =
+            sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await.map_err(
+                |error| match &error {
+                    sip::transport::StartError::Bind { error: cause, .. } => {
+                        let listen = "SIP__LISTEN=udp://127.0.0.1:5062,tcp://127.0.0.1:5062";
+                        anyhow!("{error}{}", advice(cause, listen))
+                    }
+                    _ => error.into(),
+                },
+            )?;
+        // Only what has started shows what it kept: a later start would not show it again.
+        if let Some(first) = &first_account {
+            first.keep()?;
+        }
         calls.services().connect_sip(sip);
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -281,11 +303,25 @@ fn signals() -> anyhow::Result<Signals> {
 /// One server to a directory: a second one would take the first one's live calls for the remains of a crash.
 fn lock(data_dir: &std::path::Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
-    std::fs::create_dir_all(data_dir).with_context(|| format!("data_dir: {shown}"))?;
+    directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
+    if directory::is_open(data_dir) {
+        tracing::warn!("everybody on this machine can read data_dir: chmod 700 {shown}");
+    }
     let path = data_dir.join("tandem.lock");
     let file = File::create(&path).with_context(|| format!("data_dir: {}", path.display()))?;
-    file.try_lock().map_err(|error| anyhow!("data_dir: {shown} is in use by another tandem ({error})"))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => anyhow!("data_dir: {shown} is in use by another tandem"),
+        TryLockError::Error(error) => anyhow!("data_dir: cannot lock {}: {error}", path.display()),
+    })?;
     Ok(file)
+}
+
+/// What to do when a port is not to be had. `variable` is one that would move us.
+fn advice(error: &std::io::Error, variable: &str) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("; stop what listens there, or listen elsewhere: TANDEM_{variable}"),
+        _ => String::new(),
+    }
 }
 
 /// Who may send calls. Without any trunk, everybody on this machine.

@@ -113,6 +113,10 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
             format!("{} is every address and none: set media.advertise to what peers reach us by", media.listen);
         report.fault("media.listen", message);
     }
+    if media.workers > tandem_media::Config::MOST_WORKERS {
+        let message = format!("{} threads are too many; at most {}", media.workers, tandem_media::Config::MOST_WORKERS);
+        report.fault("media.workers", message);
+    }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is no address that anybody could send to");
     }

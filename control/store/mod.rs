@@ -31,10 +31,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions, Executor, SqlSafeStr};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
 
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
+
+use crate::directory;
 
 /// Every migration in order: version, description, SQL. Never edit one that was released; add the next.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(
@@ -45,6 +47,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[(
 
 /// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
 const POOL_CONNECTIONS: u32 = 8;
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pool and the writer. Clones share both.
 #[derive(Clone)]
@@ -67,10 +72,18 @@ pub enum StoreError {
     },
     /// The schema could not be brought up to date.
     #[error("database migration: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(sqlx::migrate::MigrateError),
+    /// The first connection could not be made.
+    #[error("{target}: {reason}")]
+    Unreachable {
+        /// Which database: its path, or its host and port. Never the password.
+        target: String,
+        /// Why.
+        reason: String,
+    },
     /// The database refused or did not answer.
     #[error("database: {0}")]
-    Unavailable(#[from] sqlx::Error),
+    Unavailable(sqlx::Error),
     /// A submitted write was not stored.
     #[error("write not stored: {0}")]
     NotWritten(String),
@@ -87,6 +100,19 @@ pub enum StoreError {
     Closed,
 }
 
+// Not by `#[from]`: the text says the source already, and who prints the chain would say it twice.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(error)
+    }
+}
+
 impl Store {
     /// Opens `sqlite:PATH` (made with its parent directory when missing) or `postgres://...`, and migrates it.
     ///
@@ -101,9 +127,12 @@ impl Store {
                 reason: "must begin with sqlite: or postgres://".into(),
             });
         }
+        // Every statement in the log would cost more than the statement.
+        let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
+        reach(&options, &target).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(POOL_CONNECTIONS)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(PATIENCE)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
@@ -117,8 +146,7 @@ impl Store {
                     Ok(())
                 })
             })
-            // Every statement in the log would cost more than the statement.
-            .connect_with(target.parse::<AnyConnectOptions>()?.disable_statement_logging())
+            .connect_with(options)
             .await?;
         migrator().run(&pool).await?;
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
@@ -150,6 +178,31 @@ impl Store {
     }
 }
 
+/// Connects once, for the reason when it fails: the pool tries again until its time is over, and then says only that.
+async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
+    let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
+    match tokio::time::timeout(PATIENCE, AnyConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => Ok(connection.close().await?),
+        Ok(Err(sqlx::Error::Io(error))) => Err(unreachable(error.to_string())),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// Which database a URL means, for people.
+fn shown(url: &str) -> String {
+    if let Some(file) = url.strip_prefix("sqlite:") {
+        return format!("sqlite at {}", file.split('?').next().unwrap_or(file));
+    }
+    match url::Url::parse(url) {
+        Ok(url) => match url.host_str() {
+            Some(host) => format!("postgres at {host}:{}", url.port().unwrap_or(5432)),
+            None => "postgres at its local socket".to_owned(),
+        },
+        Err(_) => "postgres".to_owned(),
+    }
+}
+
 fn migrator() -> Migrator {
     let migrations = MIGRATIONS
         .iter()
@@ -170,8 +223,7 @@ fn sqlite_target(url: &str) -> Result<String, StoreError> {
         return Err(invalid("must name a file, for example sqlite:data/tandem.db".into()));
     }
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
+        directory::make(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
     }
     let separator = if options.is_empty() { "" } else { "&" };
     let mode = if options.contains("mode=") { "" } else { "mode=rwc" };

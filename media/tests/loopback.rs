@@ -31,6 +31,20 @@ fn engine(ports: &str, workers: usize) -> Engine {
     Engine::start(config).unwrap()
 }
 
+#[test]
+fn an_address_or_ports_that_cannot_be_had_are_told_at_the_start_and_not_to_the_first_caller() {
+    let start = |listen: &str, ports: &str| {
+        let config = Config { listen: listen.parse().unwrap(), ports: ports.parse().unwrap(), ..Config::default() };
+        Engine::start(config).err().map(|error| error.to_string())
+    };
+    let elsewhere = start("203.0.113.9", "20000-20001").unwrap();
+    assert!(elsewhere.starts_with("media.listen: cannot bind UDP ports 20000-20001 of 203.0.113.9: "), "{elsewhere}");
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let even = taken.local_addr().unwrap().port() & !1;
+    let ports = format!("{even}-{}", even + 1);
+    assert_eq!(start("127.0.0.1", &ports), Some(format!("media.ports: of {ports} no pair is free")));
+}
+
 impl Phone {
     fn call(engine: &Engine, key: u128, affinity: u128, codec: Codec) -> Phone {
         let (sender, events) = mpsc::channel();

@@ -46,8 +46,10 @@ pub enum StartError {
     #[error("sip.listen is empty")]
     Nothing,
     /// The operating system refused.
-    #[error("cannot listen on {listen}: {error}")]
+    #[error("sip.listen[{index}]: cannot listen on {listen}: {error}")]
     Bind {
+        /// Its place in `sip.listen`, from 0.
+        index: usize,
         /// The entry of `sip.listen`.
         listen: String,
         /// Why.
@@ -158,9 +160,9 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
-    for listen in &config.listen {
+    for (index, listen) in config.listen.iter().enumerate() {
         let (transport, address) = parse_listen(listen).ok_or_else(|| StartError::Listen(listen.clone()))?;
-        let failed = |error| StartError::Bind { listen: listen.clone(), error };
+        let failed = |error| StartError::Bind { index, listen: listen.clone(), error };
         let bound = match transport {
             Transport::Udp => {
                 let socket = bind_udp(address).map_err(failed)?;

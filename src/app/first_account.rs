@@ -1,4 +1,5 @@
-//! The account of a server that was given none: made at the first start, kept in the data directory, shown once.
+//! The account of a server that was given none: made at the first start that succeeds, kept in the data directory, shown
+//! once.
 
 use std::fmt;
 use std::io::Write;
@@ -18,23 +19,28 @@ pub(super) struct FirstAccount {
     /// Made by this start rather than an earlier one.
     new: bool,
     path: PathBuf,
+    text: String,
 }
 
 impl FirstAccount {
-    /// The account of an earlier start, or a new one.
-    pub(super) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
+    /// The account of an earlier start, or a new one that nobody knows until [`Self::keep`].
+    pub(super) fn load_or_draw(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("account.toml");
         let (text, new) = match std::fs::read_to_string(&path) {
             Ok(text) => (text, false),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text = make();
-                write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-                (text, true)
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (draw(), true),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         let account = toml::from_str(&text).with_context(|| format!("{} is not an account", path.display()))?;
-        Ok(Self { account, new, path })
+        Ok(Self { account, new, path, text })
+    }
+
+    /// Keeps a new one for the next start.
+    pub(super) fn keep(&self) -> anyhow::Result<()> {
+        if self.new {
+            write_private(&self.path, &self.text).with_context(|| format!("cannot write {}", self.path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -60,7 +66,7 @@ impl fmt::Display for FirstAccount {
     }
 }
 
-fn make() -> String {
+fn draw() -> String {
     let sid = hex(&rand::random::<[u8; 16]>());
     let token = hex(&rand::random::<[u8; 16]>());
     let key = hex(&rand::random::<[u8; 24]>());
@@ -88,9 +94,14 @@ mod tests {
     #[test]
     fn the_first_account_is_made_once_and_shown_once() {
         let dir = tempfile::tempdir().unwrap();
-        let first = FirstAccount::load_or_make(dir.path()).unwrap();
-        let again = FirstAccount::load_or_make(dir.path()).unwrap();
         let token = |one: &FirstAccount| one.account.twilio.as_ref().unwrap().auth_token.clone();
+        // This start came to nothing.
+        let lost = FirstAccount::load_or_draw(dir.path()).unwrap();
+        let first = FirstAccount::load_or_draw(dir.path()).unwrap();
+        first.keep().unwrap();
+        let again = FirstAccount::load_or_draw(dir.path()).unwrap();
+        again.keep().unwrap();
+        assert_ne!(token(&lost), token(&first));
         assert_eq!(token(&first), token(&again));
         assert!(first.to_string().contains(&token(&first)));
         assert!(!again.to_string().contains(&token(&again)));

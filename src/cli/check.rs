@@ -20,6 +20,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     for note in &config.notes {
         println!("note: {note}");
     }
+    if let Some(missing) = tandem_control::speech::missing(&config.speech) {
+        println!("note: speech.tts: {missing}; until then <Say> and speak are silence");
+    }
     println!(
         "{}: fine. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",
         arguments.config.display(),

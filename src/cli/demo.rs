@@ -14,6 +14,7 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
 use tandem_control::config::SpeechConfig;
+use tandem_control::directory;
 use tandem_control::query::{LegFilter, Page, RecordingFilter};
 use tandem_control::speech::Voice;
 use tandem_media::Audio;
@@ -163,7 +164,7 @@ async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {
 /// A configuration like any user's, for `tandem serve --config` as well.
 fn write_config(data: &Path, app: &WebApp) -> anyhow::Result<PathBuf> {
     let directory = data.display();
-    std::fs::create_dir_all(data).with_context(|| format!("--data {directory}"))?;
+    directory::make(data).with_context(|| format!("--data {directory}"))?;
     let path = data.join("tandem.toml");
     let app = app.address;
     let text = format!(

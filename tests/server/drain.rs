@@ -28,6 +28,9 @@ async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end(
     late.invite(program.udp, "100").await;
     assert_eq!(late.outcome().await, 503);
     assert_eq!((program.api.get("/healthz").await.status, program.api.get("/readyz").await.status), (200, 503));
+    let dial = "To=sip%3A100%40127.0.0.1%3A5070&From=100&Twiml=%3CResponse%2F%3E";
+    let refused = program.api.post("/Calls.json", dial).await;
+    assert_eq!((refused.status, refused.json()["code"].as_u64()), (503, Some(20503)));
     let heard = phone.audio.heard().len();
     phone.audio.heard().reach(heard + 25, "half a second of RTP after SIGTERM").await;
     assert_eq!(app.count("/status"), 0);

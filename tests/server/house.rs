@@ -179,6 +179,12 @@ impl Api {
         self.request("DELETE", path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/json", "").await
     }
 
+    /// POST of a form under the account, as Twilio's client.
+    pub(crate) async fn post(self, path: &str, form: &str) -> Reply {
+        let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}");
+        self.request("POST", &path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/x-www-form-urlencoded", form).await
+    }
+
     async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
         let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {authorization}\r\n\

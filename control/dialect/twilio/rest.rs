@@ -421,6 +421,10 @@ impl From<CreateError> for ApiError {
                 Self::bad(21214, format!("'To' number {to} cannot be reached: no trunk takes it"))
             }
             CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
+            CreateError::Draining => {
+                let message = "Service unavailable: the server is shutting down".into();
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+            }
             CreateError::Full => {
                 let message = "Call concurrency limit exceeded".into();
                 Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }

@@ -247,6 +247,10 @@ impl From<CreateError> for ApiError {
         match error {
             CreateError::NoRoute(_) => Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("to"),
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
+            CreateError::Draining => {
+                let detail = "The server is shutting down.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
+            }
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Store(failed) => failed.into(),
         }
