@@ -22,9 +22,10 @@ pub struct Config {
     pub max_legs: usize,
     /// Most transactions at a time; beyond them requests get 503 and commands fail.
     pub max_transactions: usize,
-    /// Most stream connections at a time; beyond them a new connection is closed at once.
+    /// Most stream connections at a time, a quarter of them from sources outside every trunk; beyond them a new connection
+    /// is closed at once.
     pub max_connections: usize,
-    /// Seconds without traffic after which a stream connection is closed.
+    /// Seconds without traffic after which a stream connection is closed; 30 at most for sources outside every trunk.
     pub connection_idle_seconds: u64,
     /// Emit [`crate::Event::Trace`].
     pub trace: bool,

@@ -602,7 +602,8 @@ impl Endpoint {
         }
     }
 
-    fn is_unknown(&self, source: IpAddr) -> bool {
+    /// Whether the source is in no trunk's networks.
+    pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
         trunk::matching(&self.config.trunks, source).is_none()
     }
 

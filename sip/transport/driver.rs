@@ -426,12 +426,14 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     fn stream_event(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Accepted(stream, peer) => {
-                if self.connections.len() >= self.max_connections {
-                    tracing::debug!(%peer, "too many connections");
+                let stranger = self.endpoint.is_unknown(peer.ip());
+                if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
+                    tracing::debug!(%peer, stranger, "too many connections");
                     return;
                 }
                 let id = self.connection_id();
-                let connection = Connection::accepted(id, stream, peer, self.idle, self.stream_sender.clone());
+                let events = self.stream_sender.clone();
+                let connection = Connection::accepted(id, stream, peer, stranger, self.idle, events);
                 self.connections.insert(id, connection);
                 self.connections_by_peer.insert(peer, id);
             }
@@ -442,6 +444,18 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 self.flush();
             }
         }
+    }
+
+    /// A quarter of the connections is for sources outside every trunk, and a quarter of that for each: who calls us from
+    /// there is refused anyway, but peers that we called may be among them.
+    fn has_strangers_enough(&self, source: IpAddr) -> bool {
+        let all = self.max_connections.div_ceil(4);
+        let (mut strangers, mut its_own) = (0, 0);
+        for connection in self.connections.values().filter(|connection| connection.stranger) {
+            strangers += 1;
+            its_own += usize::from(connection.peer.ip() == source);
+        }
+        strangers >= all || its_own >= all.div_ceil(4)
     }
 
     fn connection_id(&mut self) -> ConnectionId {

@@ -6,12 +6,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::framing::{Frame, Framer};
 use crate::endpoint::{Arrival, ConnectionId};
@@ -21,8 +21,11 @@ use crate::leg::Transport;
 const WRITE_QUEUE: usize = 128;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may take to accept bytes, and to finish a message it began.
+/// How long a peer may take to accept bytes, and to finish a message it began, however it drips.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection from outside every trunk may be idle.
+const STRANGER_IDLE: Duration = Duration::from_secs(30);
 
 /// What the tasks tell the driver. The queue is bounded: when it is full they wait, and so does their peer.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub(super) enum StreamEvent {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
+    /// It came from outside every trunk.
+    pub(super) stranger: bool,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
 }
@@ -51,18 +56,20 @@ impl Connection {
         self.queue.try_send(data).is_ok()
     }
 
-    /// Takes over an accepted stream.
+    /// Takes over an accepted stream. A stranger's may not wait for long.
     pub(super) fn accepted(
         id: ConnectionId,
         stream: TcpStream,
         peer: SocketAddr,
+        stranger: bool,
         idle: Duration,
         events: mpsc::Sender<StreamEvent>,
     ) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let pongs = queue.downgrade();
+        let idle = if stranger { idle.min(STRANGER_IDLE) } else { idle };
         let task = tokio::spawn(async move { run(id, stream, peer, idle, events, queued, pongs).await });
-        Self { peer, queue, task: task.abort_handle() }
+        Self { peer, stranger, queue, task: task.abort_handle() }
     }
 
     /// Opens a stream; messages may be queued at once. `from` is the local address to come from.
@@ -85,7 +92,7 @@ impl Connection {
                 }
             }
         });
-        Self { peer, queue, task: task.abort_handle() }
+        Self { peer, stranger: false, queue, task: task.abort_handle() }
     }
 
     /// Closes at once, whatever is queued.
@@ -155,7 +162,7 @@ async fn writer(mut write: OwnedWriteHalf, mut queued: mpsc::Receiver<Bytes>) ->
 
 async fn reader(
     id: ConnectionId,
-    mut read: OwnedReadHalf,
+    mut read: impl AsyncRead + Unpin,
     peer: SocketAddr,
     local: SocketAddr,
     idle: Duration,
@@ -164,10 +171,16 @@ async fn reader(
 ) {
     let arrival = |data| Arrival { source: peer, local, transport: Transport::Tcp, connection: Some(id), data };
     let mut framer = Framer::default();
+    // Of the message that is not complete yet.
+    let mut whole_by = None;
     loop {
         framer.buffer.reserve(4096);
-        let patience = if framer.is_inside() { STALL_TIMEOUT.min(idle) } else { idle };
-        match timeout(patience, read.read_buf(&mut framer.buffer)).await {
+        let now = Instant::now();
+        let deadline = match framer.is_inside() {
+            true => *whole_by.get_or_insert(now + STALL_TIMEOUT.min(idle)),
+            false => now + idle,
+        };
+        match timeout_at(deadline, read.read_buf(&mut framer.buffer)).await {
             Ok(Ok(length)) if length > 0 => {}
             _ => return,
         }
@@ -189,9 +202,68 @@ async fn reader(
                     return;
                 }
             };
+            whole_by = None;
             if events.send(StreamEvent::Message(arrival(data))).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets `write` write to a reader, and says what the reader found until it gave up, and when that was.
+    async fn read_from<F: Future>(idle: u64, write: impl FnOnce(tokio::io::DuplexStream) -> F) -> (usize, u64) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (events, mut found) = mpsc::channel(1_000);
+        let (_queue, queued) = mpsc::channel::<Bytes>(1);
+        drop(queued);
+        let begun = Instant::now();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let pongs = _queue.downgrade();
+        let reading = reader(ConnectionId(1), theirs, peer, peer, Duration::from_secs(idle), &events, &pongs);
+        tokio::select! { () = reading => {} _ = write(ours) => panic!("it reads on") }
+        let mut messages = 0;
+        while found.try_recv().is_ok() {
+            messages += 1;
+        }
+        (messages, begun.elapsed().as_secs())
+    }
+
+    async fn drip(mut stream: tokio::io::DuplexStream, piece: &[u8]) {
+        while stream.write_all(piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dripped_message_has_one_deadline() {
+        assert_eq!(read_from(3_600, |stream| drip(stream, b"a: b\r\n")).await, (0, STALL_TIMEOUT.as_secs()));
+        assert_eq!(read_from(5, |stream| drip(stream, b"a: b\r\n")).await, (0, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_message_has_its_own_deadline() {
+        // The end of one and the beginning of the next, a hundred times, and then no end.
+        let never_between = |mut stream: tokio::io::DuplexStream| async move {
+            stream.write_all(b"OPTIONS").await.unwrap();
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                stream.write_all(b" sip:a SIP/2.0\r\nl: 0\r\n\r\nOPTIONS").await.unwrap();
+            }
+            std::future::pending::<()>().await
+        };
+        assert_eq!(read_from(3_600, never_between).await, (100, 2_000 + STALL_TIMEOUT.as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_between_messages_may_be_idle() {
+        let keep_alive = |stream| drip(stream, b"\r\n\r\n");
+        let reading = tokio::time::timeout(Duration::from_secs(10_000), read_from(2, keep_alive));
+        assert!(reading.await.is_err(), "keep-alives were not heard");
+        assert_eq!(read_from(77, |stream| async move { (std::future::pending::<()>().await, stream) }).await, (0, 77));
     }
 }

@@ -163,6 +163,37 @@ async fn connections_beyond_the_limit_are_closed_and_idle_ones_too() {
 }
 
 #[tokio::test]
+async fn strangers_leave_the_connections_to_the_trunks() {
+    let (handle, _events) = driver(|config| {
+        config.max_connections = 5;
+        for trunk in &mut config.trunks {
+            trunk.networks = vec!["127.0.0.1/32".parse().unwrap()];
+        }
+    })
+    .await;
+    let tcp = address(&handle, Transport::Tcp);
+    let connect = async |from: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        socket.connect(tcp).await.unwrap()
+    };
+    let is_closed = async |stream: &mut TcpStream| {
+        timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time").unwrap_or(0) == 0
+    };
+    let mut held = vec![connect("127.0.0.2").await];
+    assert!(is_closed(&mut connect("127.0.0.2").await).await);
+    held.push(connect("127.0.0.3").await);
+    assert!(is_closed(&mut connect("127.0.0.4").await).await);
+    for number in 0..3 {
+        let mut trunk = connect("127.0.0.1").await;
+        trunk.write_all(options("TCP", &format!("trunk{number}")).as_bytes()).await.unwrap();
+        assert!(read_until(&mut trunk, "z9hG4bKtrunk").await.starts_with("SIP/2.0 200 "));
+        held.push(trunk);
+    }
+    handle.shutdown().await;
+}
+
+#[tokio::test]
 async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() {
     let everywhere = |config: &mut Config| {
         config.listen =
