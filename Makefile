@@ -27,8 +27,9 @@ check:
 	 else echo "cargo-deny is not installed: licences and advisories not checked"; fi
 	@echo "make check: all fine"
 
+# What a frame of audio costs.
 bench:
-	cargo bench --workspace --benches
+	cargo bench --package tandem-media --bench codec
 
 # The server in the foreground: make run ARGS="--config tandem.toml"
 run:

@@ -14,11 +14,19 @@ use crate::dialect::{telnyx, twilio};
 use crate::event_log::Line;
 use crate::query::{LegFilter, Page, StoreFailed};
 
+/// What a browser is told that was pointed at the server.
+const PLACES: &str = "\
+Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
+How it is: /healthz, /readyz, /metrics
+A call's log: /console/sessions/{session}/events
+";
+
 /// All routes.
 pub fn router(app: App) -> Router {
     Router::new()
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
+        .route("/", get(|| async { PLACES }))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -21,9 +21,13 @@ enum Command {
     Serve(cli::serve::Arguments),
     Check(cli::check::Arguments),
     Demo(cli::demo::Arguments),
+    #[command(hide = true)]
     Doctor(cli::doctor::Arguments),
+    #[command(hide = true)]
     Load(cli::load::Arguments),
+    #[command(hide = true)]
     Ca(cli::ca::Arguments),
+    #[command(hide = true)]
     Proxy(cli::proxy::Arguments),
 }
 
@@ -39,7 +43,10 @@ Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
   TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)
 
-Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down).";
+Not yet: doctor, load, ca, proxy.
+
+Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down);
+3 the command is not there yet.";
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

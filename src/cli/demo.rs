@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Starts a server on loopback, a web application and two SIP phones. One phone calls in with recorded speech; the
 /// application answers with TwiML, gathers digits, records the speech, echoes it through a media stream and has the call
 /// bridged to the second phone. Then the call's timeline and the measured audio are shown. Exits well only if all of it
-/// happened. Takes about 30 seconds.
+/// happened. Takes 15 to 30 seconds.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Where its configuration, database and recordings are kept

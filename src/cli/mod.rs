@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     Input(anyhow::Error),
     /// The machine or the network around us is not as needed.
     Environment(anyhow::Error),
+    /// A later version will have the command.
+    NotYet(anyhow::Error),
 }
 
 impl Failure {
@@ -26,10 +28,12 @@ impl Failure {
     pub(crate) const INPUT: u8 = 1;
     /// Exit code of [`Failure::Environment`].
     pub(crate) const ENVIRONMENT: u8 = 2;
+    /// Exit code of [`Failure::NotYet`].
+    pub(crate) const NOT_YET: u8 = 3;
 
     /// A command that a later version will have.
     fn not_yet(command: &str, what: &str) -> Self {
-        Self::Input(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
+        Self::NotYet(anyhow::anyhow!("`tandem {command}` is not there yet; it will {what}"))
     }
 
     /// Prints it to standard error.
@@ -37,6 +41,7 @@ impl Failure {
         let (error, code) = match self {
             Self::Input(error) => (error, Self::INPUT),
             Self::Environment(error) => (error, Self::ENVIRONMENT),
+            Self::NotYet(error) => (error, Self::NOT_YET),
         };
         eprintln!("{error:#}");
         ExitCode::from(code)

@@ -8,6 +8,16 @@ use crate::phone::Phone;
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_says_where_the_rest_is() {
+    let house = House::start("").await;
+    let root = house.api.get_as("", "/").await;
+    let text = String::from_utf8(root.body).unwrap();
+    assert_eq!((root.status, text.lines().count()), (200, 3), "{text}");
+    assert!(text.contains("/2010-04-01/") && text.contains("/readyz"), "{text}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_log_is_shown_to_the_account_whose_call_it_is_and_to_nobody_else() {
     let other = format!(
         "[[accounts]]\nname = \"other\"\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n"
