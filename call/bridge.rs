@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
-use crate::party::{Bridge, BridgeOnAnswer};
+use crate::party::{Bridge, BridgeOnAnswer, Party};
 use crate::program::ChildEvent;
 use crate::program::instruction::AfterBridge;
 
@@ -16,8 +16,12 @@ impl Call {
         leg: LegId,
         with: LegId,
         after: AfterBridge,
+        if_free: bool,
     ) -> Result<Accepted, Refused> {
         if leg == with || self.party(with).is_none_or(|party| party.info.status.is_final()) {
+            return Err(Refused::CannotBridge);
+        }
+        if if_free && self.is_joined_to_another(with, leg) {
             return Err(Refused::CannotBridge);
         }
         self.join(leg, with, (after, AfterBridge::Hangup));
@@ -30,7 +34,7 @@ impl Call {
         for (one, other, after) in [(leg, with, after), (with, leg, (after.1, after.0))] {
             if !self.ensure_answered(one) {
                 if let Some(party) = self.party_mut(one) {
-                    party.bridge_on_answer = Some(BridgeOnAnswer { with: other, after });
+                    party.bridge_on_answer = Some(BridgeOnAnswer { with: other, after, if_free: false });
                 }
                 return;
             }
@@ -102,6 +106,26 @@ impl Call {
             AfterBridge::Continue if self.party(gone).is_some_and(|party| party.info.parent == Some(other)) => {}
             AfterBridge::Continue => self.advance(other),
         }
+    }
+
+    /// Joins an answered leg as was promised before its answer, if it was.
+    pub(crate) fn join_as_promised(&mut self, leg: LegId) {
+        let ready = |party: &&mut Party| party.info.answered_at.is_some() && party.sending_digits.is_none();
+        let promise = self.party_mut(leg).filter(ready);
+        let Some(BridgeOnAnswer { with, after, if_free }) = promise.and_then(|party| party.bridge_on_answer.take())
+        else {
+            return;
+        };
+        let gone = self.party(with).is_none_or(|party| party.info.status.is_final());
+        if if_free && self.is_joined_to_another(with, leg) || gone && after.0 == AfterBridge::Hangup {
+            self.hangup(leg, EndCause::NormalClearing, EndedBy::OtherLeg);
+        } else {
+            self.join(leg, with, after);
+        }
+    }
+
+    fn is_joined_to_another(&self, leg: LegId, than: LegId) -> bool {
+        self.party(leg).and_then(|party| party.bridge).is_some_and(|bridge| bridge.told && bridge.with != than)
     }
 
     fn are_joined(&self, a: LegId, b: LegId) -> bool {

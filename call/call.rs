@@ -15,7 +15,7 @@ use crate::id::{CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
-use crate::program::instruction::{AfterBridge, Program, RejectReason};
+use crate::program::instruction::{AfterBridge, Instruction, Play, Program, RejectReason};
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::route::{Decision, Route};
 use crate::timer::Timers;
@@ -24,6 +24,8 @@ use crate::{Callback, Target};
 /// How long an inbound leg may last from its answer unless a request says otherwise, as outbound ones do: the leg of a
 /// caller who has vanished without a word must end some time.
 const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
+/// How a caller is refused whose leg ends without a reason of its own: Temporarily Unavailable (RFC 3261 §21.4.18).
+const UNAVAILABLE: u16 = 480;
 /// How long an ended leg may wait for its recordings to be closed.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,6 +62,12 @@ pub struct NewLeg {
     pub stream: Option<crate::stream::StreamSpec>,
     /// Joined to this leg when answered.
     pub bridge_to: Option<LegId>,
+    /// Hung up instead if that one is joined to a third one by then.
+    pub if_free: bool,
+    /// What its end is called if nobody answers in time.
+    pub unanswered: EndCause,
+    /// Legs of one race ring together: the first that is answered ends the others. It is named after one of them.
+    pub race: Option<LegId>,
 }
 
 /// What a leg does once answered.
@@ -69,6 +77,8 @@ pub enum OnAnswer {
     Document(Target),
     /// Run this.
     Program(Program),
+    /// Play this, be joined if that was promised, and wait for commands.
+    Play(Play),
     /// Wait for commands, or for the dial that made it.
     Wait,
 }
@@ -335,8 +345,10 @@ impl Call {
         party.send_digits = new.send_digits;
         party.record_on_answer = new.record;
         party.stream_on_answer = new.stream;
-        party.bridge_on_answer =
-            new.bridge_to.map(|with| BridgeOnAnswer { with, after: (AfterBridge::Hangup, AfterBridge::Hangup) });
+        let after = (AfterBridge::Hangup, AfterBridge::Hangup);
+        party.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
+        party.unanswered = new.unanswered;
+        party.race = new.race;
         Arc::make_mut(&mut party.info).status = Status::Initiated;
         self.parties.push(party);
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
@@ -353,8 +365,11 @@ impl Call {
         if party.info.status.is_final() {
             return;
         }
-        self.order(leg, LegCommand::Hangup);
-        self.end_leg(leg, LegEnd { at: self.now.time, cause, by, sip_status: None, detail: None });
+        // A caller who was never answered gets a final response.
+        let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
+        let status = refused.then_some(UNAVAILABLE);
+        self.order(leg, status.map_or(LegCommand::Hangup, |status| LegCommand::Reject(RejectReason::Status(status))));
+        self.end_leg(leg, LegEnd { at: self.now.time, cause, by, sip_status: status, detail: None });
     }
 
     /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
@@ -529,7 +544,8 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         if party.ring_timer == Some(op) {
             party.ring_timer = None;
-            self.hangup(leg, EndCause::Timeout, EndedBy::Server);
+            let cause = party.unanswered;
+            self.hangup(leg, cause, EndedBy::Server);
         } else if party.limit_timer == Some(op) {
             self.hangup(leg, EndCause::TimeLimit, EndedBy::Server);
         } else if party.release_timer == Some(op) {
@@ -568,12 +584,18 @@ impl Call {
         info.sip.headers = headers;
         let ring_timer = party.ring_timer.take();
         let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
-        let digits = party.send_digits.take();
+        let (digits, race) = (party.send_digits.take(), party.race.take());
         if let Some(op) = ring_timer {
             self.timers.cancel(leg, op);
         }
         self.emit(leg, EventKind::Answered { stream: stream.clone().map(Box::new) });
         self.start_time_limit(leg);
+        if race.is_some() {
+            let others = self.parties.iter().filter(|party| party.race == race).map(|party| party.info.id);
+            for other in others.collect::<Vec<_>>() {
+                self.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
+            }
+        }
         if let Some(new) = record {
             self.begin_recording(leg, new);
         }
@@ -598,8 +620,7 @@ impl Call {
     fn proceed(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
-        let (then, bridge_to) = (party.on_answer.take(), party.bridge_on_answer.take());
-        match then {
+        match party.on_answer.take() {
             Some(OnAnswer::Document(target)) => {
                 self.set_mode(leg, Mode::Document);
                 self.fetch(leg, target, FetchReason::Start);
@@ -608,15 +629,15 @@ impl Call {
                 self.set_mode(leg, Mode::Document);
                 self.run(leg, program);
             }
+            // The join waits until it has been heard.
+            Some(OnAnswer::Play(play)) => {
+                if self.enqueue(leg, Instruction::Play(play)).is_ok() {
+                    return;
+                }
+            }
             Some(OnAnswer::Wait) | None => {}
         }
-        if let Some(BridgeOnAnswer { with, after }) = bridge_to {
-            let gone = self.party(with).is_none_or(|party| party.info.status.is_final());
-            match after.0 {
-                AfterBridge::Hangup if gone => self.hangup(leg, EndCause::NormalClearing, EndedBy::OtherLeg),
-                _ => self.join(leg, with, after),
-            }
-        }
+        self.join_as_promised(leg);
     }
 
     fn start_time_limit(&mut self, leg: LegId) {

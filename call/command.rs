@@ -26,11 +26,16 @@ pub enum Command {
         record: Option<RecordingSpec>,
         /// Started with the answer.
         stream: Option<StreamSpec>,
+        /// Extra SIP headers of the answer.
+        headers: Vec<(String, String)>,
     },
     /// Refuse an inbound leg.
     Reject(RejectReason),
     /// End the leg whatever its state.
-    Hangup,
+    Hangup {
+        /// Extra SIP headers of what ends it.
+        headers: Vec<(String, String)>,
+    },
     /// End it only if it is not answered yet; otherwise nothing happens.
     Cancel,
     /// Abort what runs and run this document (only while in progress).
@@ -80,7 +85,11 @@ pub enum Command {
         with: LegId,
         /// What becomes of this leg when the other goes.
         after: crate::program::instruction::AfterBridge,
+        /// Only if the other is not joined to a third one.
+        if_free: bool,
     },
+    /// Let nobody hear this leg's far end, or let them again.
+    Mute(bool),
     /// Call somebody and join.
     Transfer(Box<Dial>),
     /// Run one instruction after what is queued.

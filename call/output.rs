@@ -37,6 +37,8 @@ pub enum LegCommand {
         /// The peer is to hear audio before the answer.
         early_media: bool,
     },
+    /// Extra headers of the next message that answers, refuses or ends.
+    Headers(Vec<(String, String)>),
     /// 200.
     Answer,
     /// A final refusal.
@@ -111,6 +113,8 @@ pub enum LegCommand {
     Unbridge,
     /// Send the leg its own audio back.
     Echo(bool),
+    /// Let nobody hear what the leg's far end says.
+    Mute(bool),
     /// Nothing more will be asked of this leg: free its ports.
     Release,
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::Target;
 use crate::call::OnAnswer;
 use crate::id::{LegId, OpId, StreamId};
-use crate::leg::LegInfo;
+use crate::leg::{EndCause, LegInfo};
 use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
-use crate::program::instruction::{AfterBridge, Instruction, SendDigits};
+use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::recording::{ActiveRecording, NewRecording};
 use crate::stream::StreamSpec;
 
@@ -45,8 +45,14 @@ pub(crate) struct Party {
     pub(crate) record_on_answer: Option<NewRecording>,
     pub(crate) stream_on_answer: Option<StreamSpec>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
+    /// What its end is called if nobody answers in time.
+    pub(crate) unanswered: EndCause,
+    /// The others of this race end when it is answered.
+    pub(crate) race: Option<LegId>,
     /// Its own document before it is joined (only a dial's child).
     pub(crate) whisper: Option<Target>,
+    /// Audio for it alone before it is joined (only a dial's child).
+    pub(crate) greeting: Option<Play>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
     pub(crate) limit_timer: Option<OpId>,
@@ -71,7 +77,10 @@ impl Party {
             record_on_answer: None,
             stream_on_answer: None,
             bridge_on_answer: None,
+            unanswered: EndCause::Timeout,
+            race: None,
             whisper: None,
+            greeting: None,
             time_limit: None,
             ring_timer: None,
             limit_timer: None,
@@ -104,6 +113,8 @@ pub(crate) struct BridgeOnAnswer {
     pub(crate) with: LegId,
     /// What becomes of this leg, and of the other, when its partner goes.
     pub(crate) after: (AfterBridge, AfterBridge),
+    /// Not if the other is joined to a third one by then.
+    pub(crate) if_free: bool,
 }
 
 /// A join with another leg.

@@ -49,13 +49,14 @@ impl Call {
         let mut accepted = Accepted::default();
         let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
-            Command::Answer { record, stream } => {
+            Command::Answer { record, stream, headers } => {
                 let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
                 if party.info.answered_at.is_some() {
                     return Err(Refused::AlreadyAnswered);
                 }
                 if party.info.direction == Direction::Inbound {
                     party.stream_on_answer = stream.clone();
+                    self.add_headers(leg, headers);
                 }
                 if !self.ensure_answered(leg) {
                     return Err(Refused::NotAnswered);
@@ -70,7 +71,10 @@ impl Call {
                 }
                 self.reject(leg, reason, EndedBy::Application);
             }
-            Command::Hangup => self.clear(leg, EndedBy::Application),
+            Command::Hangup { headers } => {
+                self.add_headers(leg, headers);
+                self.clear(leg, EndedBy::Application);
+            }
             Command::Cancel => {
                 if self.party(leg).is_some_and(|party| party.info.answered_at.is_none()) {
                     self.hangup(leg, EndCause::OriginatorCancel, EndedBy::Application);
@@ -120,7 +124,8 @@ impl Call {
                 self.stop_streams(leg);
                 return done(any);
             }
-            Command::Bridge { with, after } => return self.bridge_by_request(leg, with, after),
+            Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
+            Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
             Command::Transfer(dial) => {
                 if !self.has_room() {
                     return Err(Refused::TooMany);
@@ -156,7 +161,13 @@ impl Call {
         self.party(leg).is_some_and(dials)
     }
 
-    fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
+    fn add_headers(&mut self, leg: LegId, headers: Vec<(String, String)>) {
+        if !headers.is_empty() {
+            self.order(leg, LegCommand::Headers(headers));
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
         let party = self.party_with_room(leg)?;
         party.lane.queue.push_back(instruction);
         self.advance(leg);

@@ -15,7 +15,7 @@ use crate::command::{Accepted, Command, Refused, Request};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, FetchId, LegId, OpId, StreamId};
-use crate::leg::{Direction, LegInfo, SipFacts, Status};
+use crate::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Gather, Instruction, Play, Program, Tone,
@@ -86,7 +86,9 @@ impl CallScript {
     /// Somebody calls, an application drives by commands and has answered.
     pub fn commanded() -> Self {
         let mut script = Self::inbound(Decision::Commands);
-        script.request(Command::Answer { record: None, stream: None }).expect("answer is accepted");
+        script
+            .request(Command::Answer { record: None, stream: None, headers: Vec::new() })
+            .expect("answer is accepted");
         script
     }
 
@@ -124,6 +126,9 @@ impl CallScript {
             record: None,
             stream: None,
             bridge_to: None,
+            if_free: false,
+            unanswered: EndCause::Timeout,
+            race: None,
         };
         change(&mut new);
         self.call.handle_new_leg(self.now, new).expect("there is room");

@@ -66,7 +66,7 @@ pub enum Beginning {
         route: Box<Route>,
     },
     /// An application calls.
-    Outgoing(Box<NewLeg>),
+    Outgoing(Vec<NewLeg>),
 }
 
 /// Starts the task of a call.
@@ -180,8 +180,10 @@ impl CallTask {
         messages.close();
         while let Some(message) = messages.ready() {
             // What was asked for too late is refused; what is heard of too late changes nothing.
-            if let Message::NewLeg(leg) = message {
-                self.refuse_leg(leg.info, "the call is over").await;
+            if let Message::NewLegs(legs) = message {
+                for leg in legs {
+                    self.refuse_leg(leg.info, "the call is over").await;
+                }
             }
         }
         self.finish_notices().await;
@@ -203,7 +205,7 @@ impl CallTask {
 
     fn begin(&mut self, beginning: Beginning) {
         match beginning {
-            Beginning::Outgoing(new) => self.add_leg(*new),
+            Beginning::Outgoing(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
             Beginning::Incoming { mut info, line, offer, route } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
@@ -298,7 +300,7 @@ impl CallTask {
                 }
                 self.answers.push((reply, answer));
             }
-            Message::NewLeg(new) => self.add_leg(*new),
+            Message::NewLegs(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
             Message::Expect { room, settled } => {
                 self.expected = Some(settled);
                 // Who asked may have given up.
@@ -321,7 +323,7 @@ impl CallTask {
             Message::HangupAll => {
                 let legs: Vec<_> = self.call.legs().map(|leg| leg.id).collect();
                 for leg in legs {
-                    let request = Request { client_state: None, command: Command::Hangup };
+                    let request = Request { client_state: None, command: Command::Hangup { headers: Vec::new() } };
                     // Ended legs refuse, which is all right.
                     let _ = self.call.handle_request(now, leg, request);
                 }

@@ -102,8 +102,8 @@ pub enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
-    /// An application wants another leg in this call.
-    NewLeg(Box<NewLeg>),
+    /// An application wants further legs in this call.
+    NewLegs(Vec<NewLeg>),
     /// Another call's legs may come: how many can be taken?
     Expect {
         /// Where the answer goes.

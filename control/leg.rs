@@ -33,6 +33,8 @@ pub struct LegIo {
     gone: bool,
     /// Audio being made, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
+    /// Of the next message that answers, refuses or ends.
+    pub headers: Vec<(String, String)>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     sip: sip::transport::Handle,
@@ -71,6 +73,7 @@ impl LegIo {
             callee: None,
             gone: true,
             renders: HashMap::new(),
+            headers: Vec::new(),
             streams: HashMap::new(),
             sip,
         }
@@ -143,7 +146,8 @@ impl LegIo {
             (None, Some(session)) => session.offer(),
             (None, None) => return self.reject(RejectReason::Status(500)),
         };
-        self.send(sip::Command::Answer { leg: self.key, sdp, headers: Vec::new() });
+        let headers = headers(std::mem::take(&mut self.headers));
+        self.send(sip::Command::Answer { leg: self.key, sdp, headers });
     }
 
     /// A final refusal.
@@ -153,13 +157,15 @@ impl LegIo {
             RejectReason::Busy => 486,
             RejectReason::Status(status) => status,
         };
-        self.send(sip::Command::Reject { leg: self.key, status, reason: None, headers: Vec::new() });
+        let headers = headers(std::mem::take(&mut self.headers));
+        self.send(sip::Command::Reject { leg: self.key, status, reason: None, headers });
     }
 
     /// CANCEL, BYE or 480.
     pub fn hangup(&mut self) {
         if !self.gone {
-            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason: None, headers: Vec::new() });
+            let headers = headers(std::mem::take(&mut self.headers));
+            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason: None, headers });
         }
     }
 

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::call::{NewLeg, OnAnswer};
 use tandem_call::id::{CallId, LegId, RecordingId};
-use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
+use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
-use tandem_call::program::instruction::{Credentials, Program, SendDigits};
+use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Callback, Target};
@@ -29,6 +29,8 @@ pub struct NewCall {
     pub application: Option<Arc<str>>,
     /// Who is called.
     pub to: Address,
+    /// Others who are called at the same time; the first of all who answers has the call.
+    pub also: Vec<Address>,
     /// Who calls.
     pub from: Address,
     /// Name shown with it.
@@ -39,6 +41,8 @@ pub struct NewCall {
     pub credentials: Option<Credentials>,
     /// How long it may ring.
     pub timeout: Duration,
+    /// What its end is called if nobody answers in that time.
+    pub unanswered: EndCause,
     /// How long it may last from the answer.
     pub time_limit: Option<Duration>,
     /// What it does once answered.
@@ -59,6 +63,8 @@ pub struct NewCall {
     pub link_to: Option<LegId>,
     /// Joined to `link_to` when answered.
     pub bridge_on_answer: bool,
+    /// Hung up instead if `link_to` is joined to a third leg by then.
+    pub if_free: bool,
 }
 
 /// A call that has been made: what its application is told at once.
@@ -77,6 +83,8 @@ pub enum First {
     Document(Target),
     /// Run this.
     Program(Program),
+    /// Play this, then wait for commands.
+    Play(Play),
     /// Wait for commands.
     Commands,
 }
@@ -147,15 +155,32 @@ fn diverting_user(value: &str) -> String {
     Address::from(uri).user().to_owned()
 }
 
-/// The leg of a call to be made.
-pub(crate) fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> NewLeg {
+/// The legs of a call to be made: one for each who is called. The first is the one that its application is told of at once.
+pub(crate) fn outbound_legs(session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
+    let also = std::mem::take(&mut call.also);
+    let id = LegId::random(&mut rand::rng());
+    let race = (!also.is_empty()).then_some(id);
+    let first = outbound_leg(id, session, call, race, now);
+    let another = |to: Address| {
+        let mut leg = first.clone();
+        leg.info.id = LegId::random(&mut rand::rng());
+        leg.info.to = to.clone();
+        leg.invite.to = to;
+        leg
+    };
+    let others = also.into_iter().map(another).collect();
+    (first, others)
+}
+
+fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, now: Timestamp) -> NewLeg {
     let then = match call.first {
         First::Document(target) => OnAnswer::Document(target),
         First::Program(program) => OnAnswer::Program(program),
+        First::Play(play) => OnAnswer::Play(play),
         First::Commands => OnAnswer::Wait,
     };
     let info = LegInfo {
-        id: LegId::random(&mut rand::rng()),
+        id,
         session,
         parent: None,
         account: call.account,
@@ -192,5 +217,8 @@ pub(crate) fn outbound_leg(session: CallId, call: NewCall, now: Timestamp) -> Ne
         record: call.record.map(|spec| NewRecording { id: RecordingId::random(&mut rand::rng()), spec }),
         stream: call.stream,
         bridge_to: call.link_to.filter(|_| call.bridge_on_answer),
+        if_free: call.if_free,
+        unanswered: call.unanswered,
+        race,
     }
 }

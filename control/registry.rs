@@ -1,6 +1,7 @@
 //! Live calls by leg, and the ended ones behind them.
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +16,7 @@ use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Line};
 use crate::inbox::{Inbox, Message, NotTaken};
-use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_leg};
+use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
 use crate::services::Services;
@@ -99,8 +100,10 @@ impl Calls {
             return Err(CreateError::Draining);
         }
         let services = self.services();
-        if services.routing.outbound(&call.account, &call.to).is_none() {
-            return Err(CreateError::NoRoute(call.to.to_string()));
+        for to in iter::once(&call.to).chain(&call.also) {
+            if services.routing.outbound(&call.account, to).is_none() {
+                return Err(CreateError::NoRoute(to.to_string()));
+            }
         }
         let linked = match call.link_to {
             Some(leg) => Some((self.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?, self.live_session(leg).await)),
@@ -110,18 +113,24 @@ impl Calls {
             Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
             None => CallId::random(&mut rand::rng()),
         };
-        let leg = outbound_leg(session, call, clock::now().time);
+        let (leg, others) = outbound_legs(session, call, clock::now().time);
         let info = Arc::new(leg.info.clone());
         let recording = leg.record.as_ref().map(|new| new.id);
-        let row = records::call_row(&info, info.created_at);
-        store::calls::upsert(&services.store, row).await.map_err(StoreFailed::from)?;
+        let legs: Vec<_> = iter::once(leg).chain(others).collect();
+        let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
+        for leg in &legs {
+            let row = records::call_row(&leg.info, info.created_at);
+            store::calls::upsert(&services.store, row).await.map_err(StoreFailed::from)?;
+        }
         match linked {
             Some((inbox, _)) => {
-                self.register(info.id.0, inbox.clone());
-                if let Err(not_taken) = inbox.offer(Message::NewLeg(Box::new(leg))) {
-                    // Nobody has been told of it yet.
-                    self.forget(info.id.0);
-                    store::calls::delete(&services.store, &info.account, info.id.0).await.map_err(StoreFailed::from)?;
+                ids.iter().for_each(|id| self.register(*id, inbox.clone()));
+                if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
+                    // Nobody has been told of them yet.
+                    for id in ids {
+                        self.forget(id);
+                        store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
+                    }
                     return Err(match not_taken {
                         NotTaken::Over => CreateError::NoSuchLeg,
                         NotTaken::Full => CreateError::Full,
@@ -130,9 +139,9 @@ impl Calls {
             }
             None => {
                 let (inbox, receiver) = Inbox::new();
-                self.register(info.id.0, inbox.clone());
+                ids.iter().for_each(|id| self.register(*id, inbox.clone()));
                 self.register(session.0, inbox.clone());
-                call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(Box::new(leg)));
+                call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(legs));
             }
         }
         Ok(Created { leg: info, recording })

@@ -16,7 +16,7 @@ use tandem::app::{Server, Signals};
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Request};
 use tandem_call::id::LegId;
-use tandem_call::leg::{LegInfo, Status};
+use tandem_call::leg::{EndCause, LegInfo, Status};
 use tandem_call::program::instruction::AfterBridge;
 use tandem_config::Config;
 use tandem_control::new_call::{First, NewCall};
@@ -127,9 +127,9 @@ async fn calls_that_were_joined_leave_nothing_behind() {
             callee.answer(leg);
             callee.until(|event| matches!(event, sip::Event::Acknowledged { .. })).await;
         }
-        let bridge = Command::Bridge { with: joined[1], after: AfterBridge::Hangup };
+        let bridge = Command::Bridge { with: joined[1], after: AfterBridge::Hangup, if_free: false };
         command(&server, joined[0], bridge).await;
-        command(&server, joined[0], Command::Hangup).await;
+        command(&server, joined[0], Command::Hangup { headers: Vec::new() }).await;
         for _ in 0..2 {
             callee.until(|event| matches!(event, sip::Event::Ended { .. })).await;
         }
@@ -197,11 +197,13 @@ fn new_call(callee: SocketAddr) -> NewCall {
         dialect: "twilio",
         application: None,
         to: Address::from(format!("sip:somebody@{callee}").as_str()),
+        also: Vec::new(),
         from: Address::from("sip:us@127.0.0.1"),
         caller_name: None,
         headers: Vec::new(),
         credentials: None,
         timeout: DEADLINE,
+        unanswered: EndCause::Timeout,
         time_limit: None,
         first: First::Commands,
         fallback: None,
@@ -212,6 +214,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         client_state: None,
         link_to: None,
         bridge_on_answer: false,
+        if_free: false,
     }
 }
 

@@ -14,7 +14,9 @@ use crate::id::{LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand};
 use crate::party::Mode;
-use crate::program::instruction::{AfterBridge, AudioSource, Dial, DialTarget, Play, RejectReason, SendDigits, Tone};
+use crate::program::instruction::{
+    AfterBridge, AudioSource, Dial, DialTarget, Instruction, Play, Program, RejectReason, SendDigits, Tone,
+};
 use crate::program::{ChildEvent, Running, Signal, Step};
 use crate::recording::Recording;
 
@@ -197,6 +199,13 @@ impl Dialing {
 
     /// The child is reached: its own document first, if it has one left to hear.
     fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
+        let greeting = call.party_mut(child).and_then(|party| party.greeting.take());
+        if let Some(play) = greeting {
+            // When it has been heard the child is ready: then this is asked again.
+            call.unbridge(leg);
+            call.set_mode(child, Mode::Whisper);
+            return call.run(child, Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() });
+        }
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
             Some(target) => {
@@ -315,9 +324,13 @@ impl Dialing {
             record: None,
             stream: None,
             bridge_to: None,
+            if_free: false,
+            unanswered: EndCause::Timeout,
+            race: None,
         });
         if let Some(party) = call.party_mut(id) {
             party.whisper = target.whisper;
+            party.greeting = target.greeting;
         }
         self.ringing.push(id);
     }

@@ -247,6 +247,8 @@ pub struct DialTarget {
     pub send_digits: Option<String>,
     /// A document that runs on the target's leg before the join.
     pub whisper: Option<Target>,
+    /// Audio for it alone before the join.
+    pub greeting: Option<Play>,
     /// Progress of the target's leg.
     pub status: Option<Callback>,
     /// Opaque word of the application for the target's leg.
@@ -262,6 +264,7 @@ impl DialTarget {
             credentials: None,
             send_digits: None,
             whisper: None,
+            greeting: None,
             status: None,
             client_state: None,
         }

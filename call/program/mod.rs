@@ -180,7 +180,8 @@ impl Call {
                 self.set_mode(leg, Mode::Commands);
                 self.tell_parent(leg, ChildEvent::Ready);
             }
-            Some(Mode::Commands) | None => {}
+            Some(Mode::Commands) => self.join_as_promised(leg),
+            None => {}
         }
     }
 

@@ -102,7 +102,7 @@ const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.feed(LegEvent::Ended { reason: LegGone::Timeout, sip_status: None, detail: None }),
     |script| script.feed(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: None }),
     |script| {
-        let _ = script.request(Command::Hangup);
+        let _ = script.request(Command::Hangup { headers: Vec::new() });
     },
     |script| {
         if script.request(Command::Redirect(target("elsewhere"))).is_err() {
@@ -177,9 +177,9 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
     match rng.random_range(0..28) {
-        0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")) },
+        0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: Vec::new() },
         2 => Command::Reject(RejectReason::Busy),
-        3 => Command::Hangup,
+        3 => Command::Hangup { headers: Vec::new() },
         4 => Command::Cancel,
         5 | 6 => Command::Run(program(random_instructions(rng))),
         7 => Command::Redirect(target("redirected")),
@@ -194,7 +194,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         18 => Command::ResumeRecording(None),
         19 => Command::StartStream { spec: stream("s"), alone: rng.random() },
         20 => Command::StopStream(None),
-        21..=23 => Command::Bridge { with, after },
+        21..=23 => Command::Bridge { with, after, if_free: false },
         24 => Command::Transfer(Box::new(dial(&["+15550009"]))),
         25 => {
             let all = every_instruction();

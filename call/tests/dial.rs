@@ -351,7 +351,7 @@ fn a_called_party_that_is_joined_elsewhere_leaves_the_dial() {
     script.answers(child);
     script.dial_out(LegId(5), |_| {});
     script.answers(LegId(5));
-    script.request_to(child, Command::Bridge { with: LegId(5), after: AfterBridge::Hangup }).unwrap();
+    script.request_to(child, Command::Bridge { with: LegId(5), after: AfterBridge::Hangup, if_free: false }).unwrap();
     assert_eq!(status(&script), Some(DialStatus::Completed));
     script.hangs_up(LegId(5));
     assert!(script.ended.contains_key(&child) && !script.ended.contains_key(&script.leg()));

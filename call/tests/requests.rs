@@ -231,7 +231,7 @@ fn a_transfer_that_fails_leaves_the_leg_alive() {
 #[test]
 fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
     let (mut script, a, b) = pair();
-    script.request(Command::Bridge { with: b, after: AfterBridge::Continue }).unwrap();
+    script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
     script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
     let child = script.newest();
     script.answers(child);
@@ -243,7 +243,7 @@ fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
 fn joined_legs_end_together_unless_one_is_to_stay() {
     for after in [AfterBridge::Hangup, AfterBridge::Continue] {
         let (mut script, a, b) = pair();
-        script.request(Command::Bridge { with: b, after }).unwrap();
+        script.request(Command::Bridge { with: b, after, if_free: false }).unwrap();
         script.hangs_up(b);
         assert_eq!(script.ended.contains_key(&a), after == AfterBridge::Hangup);
         let unbridged = script.events().filter(|event| event.kind == EventKind::Unbridged).count();
@@ -255,7 +255,7 @@ fn joined_legs_end_together_unless_one_is_to_stay() {
 fn joining_two_joined_legs_again_changes_nothing() {
     let (mut script, a, b) = pair();
     for _ in 0..2 {
-        script.request(Command::Bridge { with: b, after: AfterBridge::Hangup }).unwrap();
+        script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
     }
     assert!(script.ended.is_empty());
     assert_eq!(script.orders(a).filter(|order| matches!(order, LegCommand::Bridge { .. })).count(), 1);
@@ -275,7 +275,7 @@ fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
     };
     let b = LegId(9);
     other.handle_incoming(script.now, info(b, tandem_call::leg::Direction::Inbound), route);
-    let with = Command::Bridge { with: b, after: AfterBridge::Hangup };
+    let with = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
     assert_eq!(script.request(with.clone()), Err(Refused::CannotBridge));
     assert!(other.legs().count() <= script.call.room());
     script.call.absorb(script.now, other);
@@ -291,7 +291,7 @@ fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_aft
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |_| {});
-    script.request(Command::Bridge { with: b, after: AfterBridge::Continue }).unwrap();
+    script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
     assert!(!script.ordered(b, |order| matches!(order, LegCommand::Bridge { .. })));
     script.answers(b);
     assert!(script.ordered(b, |order| *order == LegCommand::Bridge { with: a }));
@@ -313,7 +313,7 @@ fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
         let mut script = CallScript::commanded();
         let (a, b) = (script.leg(), LegId(2));
         script.dial_out(b, |_| {});
-        let bridge = Request { client_state: None, command: Command::Bridge { with: a, after } };
+        let bridge = Request { client_state: None, command: Command::Bridge { with: a, after, if_free: false } };
         script.call.handle_request(script.now, b, bridge).unwrap();
         script.drain();
         script.hangs_up(a);
@@ -420,14 +420,14 @@ fn a_cancel_ends_only_what_is_not_answered_and_a_hangup_ends_all() {
     let mut script = CallScript::commanded();
     script.request(Command::Cancel).unwrap();
     assert!(script.ended.is_empty());
-    script.request(Command::Hangup).unwrap();
+    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
     script.assert_settled();
 }
 
 #[test]
 fn an_inbound_leg_hung_up_before_its_answer_was_given_up_not_broken() {
     let mut script = CallScript::inbound(Decision::Commands);
-    script.request(Command::Hangup).unwrap();
+    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
     assert_eq!(end_of(&script, LegId(1)), Some((Status::Canceled, EndCause::NormalClearing)));
     script.assert_settled();
 }
@@ -454,15 +454,15 @@ fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run
 #[test]
 fn what_is_accepted_when() {
     use Refused::{AlreadyAnswered, CannotBridge, Ended, NotAnswered, NotRunning};
-    let answer = || Command::Answer { record: None, stream: None };
+    let answer = || Command::Answer { record: None, stream: None, headers: Vec::new() };
     let digits = || SendDigits { digits: "1".to_owned(), tone: SECOND };
     let program = || program(vec![Instruction::Echo]);
-    let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup };
+    let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup, if_free: false };
     // A command; then on an inbound leg that rings, on an outbound one that rings, on an answered one.
     let table = [
         (answer(), Ok(()), Err(NotAnswered), Err(AlreadyAnswered)),
         (Command::Reject(RejectReason::Busy), Ok(()), Err(AlreadyAnswered), Err(AlreadyAnswered)),
-        (Command::Hangup, Ok(()), Ok(()), Ok(())),
+        (Command::Hangup { headers: Vec::new() }, Ok(()), Ok(()), Ok(())),
         (Command::Cancel, Ok(()), Ok(()), Ok(())),
         (Command::Run(program()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::Redirect(target("x")), Err(NotAnswered), Err(NotAnswered), Ok(())),
@@ -493,4 +493,93 @@ fn what_is_accepted_when() {
         gone.hangs_up(LegId(1));
         assert_eq!(on(gone), Err(Refused::NoSuchLeg), "{command:?} released");
     }
+}
+
+#[test]
+fn the_first_of_a_race_to_answer_ends_the_others() {
+    let mut script = CallScript::new(7);
+    let (first, second, third, stranger) = (LegId(1), LegId(2), LegId(3), LegId(4));
+    for leg in [first, second, third] {
+        script.dial_out(leg, |new| new.race = Some(first));
+    }
+    script.dial_out(stranger, |_| {});
+    script.refuses(third, 486);
+    assert_eq!(end_of(&script, first), None);
+    script.answers(second);
+    assert_eq!(end_of(&script, first), Some((Status::Canceled, EndCause::OriginatorCancel)));
+    assert_eq!(end_of(&script, third), Some((Status::Busy, EndCause::Busy)));
+    assert_eq!((end_of(&script, second), end_of(&script, stranger)), (None, None));
+    script.answers(first);
+    assert!(!script.ended.contains_key(&second), "an answer that came too late changes nothing");
+    script.hangs_up(second);
+    script.hangs_up(stranger);
+    script.assert_settled();
+}
+
+#[test]
+fn what_an_unanswered_end_is_called_is_said_beforehand() {
+    for cause in [EndCause::Timeout, EndCause::NoAnswer] {
+        let mut script = CallScript::new(7);
+        script.dial_out(LegId(1), |new| new.unanswered = cause);
+        script.passes(31 * SECOND);
+        assert_eq!(end_of(&script, LegId(1)), Some((Status::NoAnswer, cause)));
+    }
+}
+
+#[test]
+fn a_leg_can_insist_that_the_one_it_is_joined_to_is_free() {
+    let (mut script, a, b) = pair();
+    script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: true }).unwrap();
+    let third = LegId(3);
+    script.dial_out(third, |new| (new.bridge_to, new.if_free) = (Some(a), true));
+    script.answers(third);
+    assert_eq!(end_of(&script, third), Some((Status::Completed, EndCause::NormalClearing)));
+    let fourth = LegId(4);
+    script.dial_out(fourth, |_| {});
+    script.answers(fourth);
+    let with_a = |if_free| Command::Bridge { with: a, after: AfterBridge::Hangup, if_free };
+    assert_eq!(script.request_to(fourth, with_a(true)), Err(Refused::CannotBridge));
+    assert!(!script.ended.contains_key(&b));
+    script.request_to(fourth, with_a(false)).unwrap();
+    assert!(script.ended.contains_key(&b));
+}
+
+#[test]
+fn a_caller_who_was_never_answered_is_refused_at_the_end() {
+    let mut script = CallScript::inbound(Decision::Commands);
+    let headers = vec![("X-Why".to_owned(), "closed".to_owned())];
+    script.request(Command::Hangup { headers: headers.clone() }).unwrap();
+    let orders: Vec<_> = script.orders(script.leg()).rev().take(3).cloned().collect();
+    let refusal = LegCommand::Reject(RejectReason::Status(480));
+    assert_eq!(orders, [LegCommand::Release, refusal, LegCommand::Headers(headers)]);
+    let end = script.events().last().unwrap().leg.end.clone().unwrap();
+    assert_eq!((end.cause, end.sip_status), (EndCause::NormalClearing, Some(480)));
+}
+
+#[test]
+fn audio_on_answer_is_heard_before_the_join_that_was_promised() {
+    let mut script = CallScript::commanded();
+    let (a, b) = (script.leg(), LegId(2));
+    script.dial_out(b, |new| (new.then, new.bridge_to) = (OnAnswer::Play(file("hello")), Some(a)));
+    script.answers(b);
+    assert!(!script.ordered(b, |order| matches!(order, LegCommand::Bridge { .. })));
+    script.play_ends(b);
+    assert!(script.ordered(b, |order| *order == LegCommand::Bridge { with: a }));
+    script.hangs_up(a);
+    assert!(script.ended.contains_key(&b));
+    script.assert_settled();
+}
+
+#[test]
+fn a_transfers_target_hears_its_greeting_alone() {
+    let mut script = CallScript::commanded();
+    let mut transfer = dial(&["+15551230003"]);
+    transfer.targets[0].greeting = Some(file("hello"));
+    script.request(Command::Transfer(Box::new(transfer))).unwrap();
+    let (a, b) = (script.leg(), script.newest());
+    script.answers(b);
+    let joins = |script: &CallScript| script.ordered(a, |order| matches!(order, LegCommand::Bridge { .. }));
+    assert!(!joins(&script) && script.ordered(b, |order| matches!(order, LegCommand::Play { .. })));
+    script.play_ends(b);
+    assert!(joins(&script));
 }

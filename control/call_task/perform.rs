@@ -107,6 +107,15 @@ impl CallTask {
                     true
                 });
             }
+            LegCommand::Mute(on) => {
+                self.with(leg, |io| io.command(media::Command::Mute { inbound: on }));
+            }
+            LegCommand::Headers(headers) => {
+                self.with(leg, |io| {
+                    io.headers = headers;
+                    true
+                });
+            }
             LegCommand::Answer => {
                 self.with(leg, |io| {
                     io.answer();

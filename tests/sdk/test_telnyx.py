@@ -102,6 +102,12 @@ def answers(phone, rtp):
     return lambda **how: Callee(phone, rtp, callee(**how))
 
 
+@pytest.fixture
+def rings(phone, rtp):
+    """A phone that rings and never answers."""
+    return lambda: Callee(phone, rtp, ringing_callee())
+
+
 def dial(app, to, **parameters):
     return app.client.calls.dial(connection_id=CONNECTION, to=to, from_=NUMBER, **parameters).data
 
@@ -682,6 +688,83 @@ def test_single_webhooks_of_a_call_can_go_elsewhere(app, answers, module_webapp)
     assert (event.data.event_type, event.data.payload.call_control_id) == ("call.hangup", leg)
     assert json.loads(hangup.body)["meta"] == {"attempt": 1, "delivered_to": urls["call.hangup"]}
     assert app.told(leg) == ["call.initiated", "call.answered"]
+
+
+def test_several_are_rung_at_once_and_the_first_to_answer_has_the_call(app, answers, rings):
+    waiting = [rings(), rings()]
+    b = answers(ring_ms=300)
+    named = dial(app, [waiting[0].uri, b.uri, waiting[1].uri], client_state=state("race"))
+    answered = app.wait("call.answered", client_state=state("race"))
+    assert (answered["to"], answered["call_session_id"]) == (b.uri, named.call_session_id)
+    for one in waiting:
+        end = app.wait("call.hangup", to=one.uri)
+        assert (end["hangup_cause"], end["sip_hangup_cause"]) == ("originator_cancel", "487")
+        one.phone.finish()
+    assert named.call_control_id == app.wait("call.initiated", to=waiting[0].uri)["call_control_id"]
+    app.actions.hangup(answered["call_control_id"])
+    app.wait("call.hangup", answered["call_control_id"])
+    b.phone.finish()
+
+
+def test_audio_is_heard_when_a_dialled_or_transferred_leg_answers(app, calls_in, answers, module_webapp):
+    module_webapp.on("/hello.wav", wav_file(tone(700, 0.5)))
+    hello = module_webapp.url + "/hello.wav"
+    b = answers()
+    b.leg = dial(app, b.uri, audio_url=hello).call_control_id
+    b.rtp.wait_for_tone(700)
+    app.wait("call.playback.ended", b.leg, status="completed")
+    hang_up(app, b)
+    a, c = calls_in(), answers()
+    app.actions.transfer(a.leg, to=c.uri, audio_url=hello)
+    c.rtp.wait_for_tone(700)
+    app.wait("call.bridged", a.leg)
+    assert not is_tone(a.rtp.heard(8000), 700)
+    hang_up(app, a)
+    c.phone.finish()
+
+
+def test_nobody_hears_a_leg_that_is_muted(app, calls_in, answers):
+    a, b = calls_in(), answers()
+    b.leg = dial(app, b.uri, link_to=a.leg, bridge_on_answer=True, bridge_intent=True).call_control_id
+    app.wait("call.bridged", b.leg)
+    a.rtp.play(tone(440, 0.6))
+    assert is_tone(b.rtp.heard(3200), 440)
+    action = f"/calls/{a.leg}/actions/"
+    for name, hears in [("mute", False), ("unmute", True)]:
+        answer = app.client.post(action + name, body={"command_id": name}, cast_to=object)
+        assert answer == {"data": {"result": "ok"}}
+        a.rtp.play(tone(440, 0.6))
+        assert bool(is_tone(b.rtp.heard(3200), 440)) is hears, name
+    hang_up(app, a)
+    b.phone.finish()
+
+
+def test_headers_travel_with_the_answer_and_with_the_end(app, calls_in):
+    a = calls_in(answered=False)
+    app.actions.answer(a.leg, custom_headers=[{"name": "X-Desk", "value": "7"}])
+    app.wait("call.answered", a.leg)
+    app.actions.hangup(a.leg, custom_headers=[{"name": "X-Why", "value": "lunch"}])
+    app.wait("call.hangup", a.leg)
+    a.phone.finish()
+    messages = a.phone.messages()
+    assert re.search(r"SIP/2.0 200 OK\r?\n(?:.+\r?\n)*X-Desk: 7", messages)
+    assert re.search(r"BYE sip:\S+ SIP/2.0\r?\n(?:.+\r?\n)*X-Why: lunch", messages)
+
+
+def test_a_parked_call_that_is_hung_up_says_the_status_that_was_sent(app, calls_in):
+    a = calls_in(answered=False, scenario=caller(NUMBER, reject=480))
+    app.actions.hangup(a.leg)
+    end = app.wait("call.hangup", a.leg)
+    a.phone.finish()
+    assert (end["hangup_cause"], end["sip_hangup_cause"]) == ("normal_clearing", "480")
+
+
+def test_a_dial_that_is_not_to_be_retried_ends_with_no_answer(app, rings):
+    for retries, cause in [(True, "timeout"), (False, "no_answer")]:
+        b = rings()
+        leg = dial(app, b.uri, timeout_secs=5, retry_on_timeout=retries).call_control_id
+        assert app.wait("call.hangup", leg)["hangup_cause"] == cause
+        b.phone.finish()
 
 
 def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, calls_in):

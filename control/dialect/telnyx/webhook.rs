@@ -196,7 +196,7 @@ fn hangup(leg: &LegInfo) -> Value {
     let extra = json!({
         "hangup_cause": end.map_or("unspecified", |end| hangup_cause(end.cause)),
         "hangup_source": end.map_or("unknown", |end| hangup_source(leg.direction, end.by)),
-        "sip_hangup_cause": end.map_or_else(|| "unspecified".into(), sip_hangup_cause),
+        "sip_hangup_cause": end.map_or_else(|| "unspecified".into(), |end| sip_hangup_cause(end, leg.answered_at.is_some())),
         "call_quality_stats": leg.sip.quality.as_ref().map(quality),
         "duration_seconds": end.map_or(0, |end| leg.duration(end.at).as_secs()),
     });
@@ -230,12 +230,12 @@ fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
 }
 
 /// The SIP status, in digits. A call that was answered ended with no status of its own: clients see the answer's 200, and
-/// the 487 of a call that was given up (RFC 3261 §9.2).
-fn sip_hangup_cause(end: &LegEnd) -> String {
+/// the 487 of a call that was given up before (RFC 3261 §9.2).
+fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     match (end.sip_status, end.cause) {
         (Some(status), _) => status.to_string(),
-        (None, EndCause::NormalClearing) => "200".into(),
-        (None, EndCause::OriginatorCancel) => "487".into(),
+        (None, EndCause::NormalClearing) if answered => "200".into(),
+        (None, EndCause::NormalClearing | EndCause::OriginatorCancel) => "487".into(),
         (None, _) => "unspecified".into(),
     }
 }

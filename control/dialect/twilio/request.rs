@@ -6,6 +6,7 @@ use std::time::Duration;
 use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::leg::EndCause;
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
@@ -55,11 +56,13 @@ pub(super) fn new_call(
         dialect: NAME,
         application,
         to,
+        also: Vec::new(),
         from,
         caller_name: None,
         headers,
         credentials: credentials(parameters)?,
         timeout: Duration::from_secs(timeout),
+        unanswered: EndCause::Timeout,
         time_limit: Some(Duration::from_secs(time_limit)),
         first,
         fallback,
@@ -70,6 +73,7 @@ pub(super) fn new_call(
         client_state: None,
         link_to: None,
         bridge_on_answer: false,
+        if_free: false,
     })
 }
 

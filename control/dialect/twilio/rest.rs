@@ -219,7 +219,9 @@ impl Exchange<'_> {
                 None => Ok(Accepted::default()),
                 // Answered or ended meanwhile: no effect, as documented.
                 Some(Change::Cancel) => self.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
-                Some(Change::Complete) => self.request(id, Command::Hangup).await.map_err(|r| self.refused(r)),
+                Some(Change::Complete) => {
+                    self.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| self.refused(r))
+                }
                 Some(Change::Redirect(command)) => self.request(id, *command).await.map_err(|_| cannot_redirect()),
             };
             done?;

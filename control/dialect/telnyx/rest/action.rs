@@ -37,6 +37,8 @@ pub(super) enum Action {
     StreamingStart,
     StreamingStop,
     ClientStateUpdate,
+    Mute,
+    Unmute,
     SuppressionStart,
     SuppressionStop,
 }
@@ -62,11 +64,14 @@ const ACTIONS: &[(&str, Action)] = &[
     ("streaming_start", Action::StreamingStart),
     ("streaming_stop", Action::StreamingStop),
     ("client_state_update", Action::ClientStateUpdate),
+    // Telnyx has no such actions on calls; an application in the field asks for them.
+    ("mute", Action::Mute),
+    ("unmute", Action::Unmute),
     ("suppression_start", Action::SuppressionStart),
     ("suppression_stop", Action::SuppressionStop),
 ];
 
-/// Actions that Telnyx (or, for `mute` and `unmute`, an application in the field) knows and this server does not have.
+/// Actions that Telnyx knows and this server does not have.
 const NOT_PERMITTED: &[&str] = &[
     "ai_assistant_add_messages",
     "ai_assistant_join",
@@ -79,7 +84,6 @@ const NOT_PERMITTED: &[&str] = &[
     "fork_stop",
     "gather_using_ai",
     "leave_queue",
-    "mute",
     "pay",
     "refer",
     "send_sip_info",
@@ -88,7 +92,6 @@ const NOT_PERMITTED: &[&str] = &[
     "switch_supervisor_role",
     "transcription_start",
     "transcription_stop",
-    "unmute",
 ];
 
 impl Action {
@@ -118,14 +121,12 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
     match action {
         Action::Answer => {
             parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
-            if !parameters.headers()?.is_empty() {
-                tracing::debug!("headers on the answer are not sent");
-            }
             commands.extend(
                 parameters.webhook(leg.status_callback.as_ref())?.map(|callback| Command::SetCallback(Some(callback))),
             );
             let record = media::record(parameters, RecordingSource::Request)?;
-            commands.push(Command::Answer { record, stream: media::stream(parameters)? });
+            let (stream, headers) = (media::stream(parameters)?, parameters.headers()?);
+            commands.push(Command::Answer { record, stream, headers });
         }
         Action::Reject => {
             parameters.required("cause")?;
@@ -133,8 +134,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             commands.extend(parameters.word("cause", &causes)?.map(Command::Reject));
         }
         Action::Hangup => {
-            parameters.headers()?;
-            commands.push(Command::Hangup);
+            commands.push(Command::Hangup { headers: parameters.headers()? });
         }
         Action::Bridge => commands.extend(bridge(parameters)?),
         Action::Transfer => commands.push(transfer(parameters, leg)?),
@@ -202,6 +202,8 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             parameters.required("client_state")?;
             commands.push(Command::SetClientState);
         }
+        Action::Mute => commands.push(Command::Mute(true)),
+        Action::Unmute => commands.push(Command::Mute(false)),
         // Noise is not suppressed yet; applications that ask for it are better served with the call as it is than with none.
         Action::SuppressionStart => {
             parameters.check("direction", &["inbound", "outbound", "both"])?;
@@ -220,12 +222,11 @@ const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
 fn bridge(parameters: Parameters<'_>) -> Result<Vec<Command>, ApiError> {
     parameters.refuse(&["queue", "video_room_id", "hold_after_unbridge"])?;
     mute_dtmf(parameters)?;
-    for flag in ["play_ringtone", "prevent_double_bridge"] {
-        parameters.flag(flag)?;
-    }
+    parameters.flag("play_ringtone")?;
+    let if_free = parameters.flag("prevent_double_bridge")?;
     parameters.required("call_control_id")?;
     let with = parameters.leg("call_control_id")?.ok_or_else(|| ApiError::missing("call_control_id"))?;
-    let mut commands = vec![Command::Bridge { with, after: after_unbridge(parameters)? }];
+    let mut commands = vec![Command::Bridge { with, after: after_unbridge(parameters)?, if_free }];
     commands.extend(media::record(parameters, RecordingSource::Request)?.map(Command::StartRecording));
     Ok(commands)
 }
@@ -233,21 +234,24 @@ fn bridge(parameters: Parameters<'_>) -> Result<Vec<Command>, ApiError> {
 /// The leg hears ringing, or stays unanswered, until the other one answers; if nobody does, it lives on.
 fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiError> {
     mute_dtmf(parameters)?;
-    let to = dial::callee(parameters)?;
+    let callees = dial::callees(parameters)?;
     let caller_id = parameters.caller("from")?.unwrap_or_else(|| leg.to.clone());
     let early_media = parameters.get("early_media").is_none() || parameters.flag("early_media")?;
     let outbound = dial::outbound(parameters)?;
-    let target = DialTarget {
-        headers: outbound.headers,
-        credentials: outbound.credentials,
-        send_digits: outbound.send_digits,
-        status: parameters.webhook(leg.status_callback.as_ref())?.or_else(|| leg.status_callback.clone()),
-        client_state: parameters.client_state("target_leg_client_state")?,
+    let status = parameters.webhook(leg.status_callback.as_ref())?.or_else(|| leg.status_callback.clone());
+    let client_state = parameters.client_state("target_leg_client_state")?;
+    let target = |to| DialTarget {
+        headers: outbound.headers.clone(),
+        credentials: outbound.credentials.clone(),
+        send_digits: outbound.send_digits.clone(),
+        status: status.clone(),
+        client_state: client_state.clone(),
+        greeting: outbound.audio.clone(),
         ..DialTarget::new(to)
     };
     let record = media::record(parameters, RecordingSource::Dial)?;
     Ok(Command::Transfer(Box::new(Dial {
-        targets: vec![target],
+        targets: callees.into_iter().map(target).collect(),
         sequential: false,
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),

@@ -1,16 +1,18 @@
 //! `POST /v2/calls`: from JSON to a call to be made.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::program::instruction::Credentials;
+use tandem_call::leg::EndCause;
+use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
 use tandem_call::{Callback, Method, Target};
 
 use super::error::ApiError;
 use super::media;
-use super::parameters::{EVERY_MOMENT, Parameters};
+use super::parameters::{EVERY_MOMENT, Parameters, WEB};
 use crate::app::Application;
 use crate::dialect::telnyx::NAME;
 use crate::new_call::{First, NewCall};
@@ -26,10 +28,12 @@ pub(super) struct Outbound {
     pub(super) timeout: Duration,
     pub(super) time_limit: Duration,
     pub(super) send_digits: Option<String>,
+    /// For the called party alone, once it has answered.
+    pub(super) audio: Option<Play>,
 }
 
 /// Checks everything about the new leg's signalling. What the far end cannot notice (regions, codec preferences) is
-/// accepted and has no effect; what it would (encryption, answering machine detection, audio on answer) is refused.
+/// accepted and has no effect; what it would (encryption, answering machine detection) is refused.
 pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
     let detection = ["premium", "detect", "detect_beep", "detect_words", "greeting_end", "disabled"];
     if parameters.check("answering_machine_detection", &detection)?.is_some_and(|mode| mode != "disabled") {
@@ -38,7 +42,9 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
     }
-    parameters.refuse(&["audio_url", "media_name"])?;
+    // There is no media storage to name files of.
+    parameters.refuse(&["media_name"])?;
+    let audio = parameters.url("audio_url", WEB)?.map(AudioSource::Url);
     parameters.check("sip_region", &["US", "Europe", "Canada", "Australia", "Middle East"])?;
     let codecs = ["G722", "PCMU", "PCMA", "G729", "OPUS", "VP8", "H264", "AMR-WB"];
     if let Some(preferred) = parameters.text("preferred_codecs")?
@@ -48,19 +54,20 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     }
     Ok(Outbound {
         caller_name: parameters.display_name()?,
-        headers: parameters.headers()?,
+        headers: parameters.invite_headers()?,
         credentials: parameters.credentials()?,
         timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGS_FOR),
         time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
         send_digits: parameters.digits("send_digits_on_answer")?,
+        audio: audio.map(|source| Play { source, loops: Some(NonZeroU32::MIN) }),
     })
 }
 
 /// Who is called, over which transport.
-pub(super) fn callee(parameters: Parameters<'_>) -> Result<Address, ApiError> {
-    let to = parameters.callee("to")?;
+pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiError> {
+    let several = parameters.callees("to")?;
     let transport = parameters.check("sip_transport_protocol", &["UDP", "TCP", "TLS"])?;
-    Ok(match (to, transport) {
+    let over = |to| match (to, transport) {
         // RFC 3261 §19.1.1: the URI's own parameter wins.
         (Address::Sip(uri), Some(transport @ ("TCP" | "TLS")))
             if !uri.to_ascii_lowercase().contains(";transport=") && !uri.contains('?') =>
@@ -68,7 +75,8 @@ pub(super) fn callee(parameters: Parameters<'_>) -> Result<Address, ApiError> {
             Address::Sip(format!("{uri};transport={}", transport.to_ascii_lowercase()).into())
         }
         (to, _) => to,
-    })
+    };
+    Ok(several.into_iter().map(over).collect())
 }
 
 /// The call that this request asks for.
@@ -84,7 +92,8 @@ pub(super) fn new_call(
             &*application.id == connection && &*application.provider == NAME && application.account == *account
         })
         .ok_or_else(ApiError::no_such_connection)?;
-    let to = callee(parameters)?;
+    let mut callees = callees(parameters)?.into_iter();
+    let to = callees.next().ok_or_else(|| ApiError::missing("to"))?;
     parameters.required("from")?;
     let from = parameters.caller("from")?.ok_or_else(|| ApiError::missing("from"))?;
     parameters.refuse(&[
@@ -98,9 +107,9 @@ pub(super) fn new_call(
         "supervisor_role",
         "transcription",
     ])?;
-    for flag in ["retry_on_timeout", "prevent_double_bridge", "send_silence_when_idle"] {
-        parameters.flag(flag)?;
-    }
+    parameters.flag("send_silence_when_idle")?;
+    // There is one route: trying others changes only what the end is called.
+    let retries = parameters.get("retry_on_timeout").is_none() || parameters.flag("retry_on_timeout")?;
     let outbound = outbound(parameters)?;
     let link_to = parameters.leg("link_to")?;
     let (bridge_intent, bridge_on_answer) = (parameters.flag("bridge_intent")?, parameters.flag("bridge_on_answer")?);
@@ -115,13 +124,15 @@ pub(super) fn new_call(
         dialect: NAME,
         application: Some(application.id.clone()),
         to,
+        also: callees.collect(),
         from,
         caller_name: outbound.caller_name,
         headers: outbound.headers,
         credentials: outbound.credentials,
         timeout: outbound.timeout,
+        unanswered: if retries { EndCause::Timeout } else { EndCause::NoAnswer },
         time_limit: Some(outbound.time_limit),
-        first: First::Commands,
+        first: outbound.audio.map_or(First::Commands, First::Play),
         fallback: None,
         send_digits: outbound.send_digits,
         record: media::record(parameters, RecordingSource::Outbound)?,
@@ -130,6 +141,7 @@ pub(super) fn new_call(
         client_state: parameters.client_state("client_state")?,
         link_to,
         bridge_on_answer,
+        if_free: parameters.flag("prevent_double_bridge")?,
     })
 }
 

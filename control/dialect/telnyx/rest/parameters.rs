@@ -51,8 +51,10 @@ const OWN_HEADERS: &[&str] = &[
     "v",
 ];
 const MOST_HEADERS: usize = 64;
+/// Legs of one call that may ring at the same time.
+const MOST_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
-const WEB: &[&str] = &["http", "https"];
+pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
 /// What the names of events begin with.
 const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
@@ -188,31 +190,17 @@ impl<'a> Parameters<'a> {
         id::parse_uuid(text).map(Some).ok_or_else(|| ApiError::bad_id(name))
     }
 
-    /// Who is called: a number in international form, or a SIP URI.
-    pub(super) fn callee(self, name: &str) -> Result<Address, ApiError> {
-        let text = match self.get(name) {
-            Some(Value::Array(several)) => match several.as_slice() {
-                [] => return Err(ApiError::missing(name)),
-                [Value::String(one)] => one.as_str(),
-                [_] => return Err(ApiError::wrong_type(name, "string")),
-                // Ringing several at once is not built; calling only the first would be a lie.
-                _ => return Err(ApiError::not_permitted(name)),
-            },
-            _ => self.required(name)?,
-        };
-        let address = Address::from(text.trim());
-        match &address {
-            Address::Phone(number) if number.is_e164() => Ok(address),
-            Address::Sip(uri) if is_clean_uri(uri) => {
-                // `;secure=` asks for SRTP or DTLS (RFC 3711, RFC 5763) on this target.
-                if uri.to_ascii_lowercase().contains(";secure=") {
-                    Err(ApiError::not_permitted(name))
-                } else {
-                    Ok(address)
-                }
-            }
-            _ => Err(ApiError::not_e164(name)),
+    /// Who is called: one, or several at once.
+    pub(super) fn callees(self, name: &str) -> Result<Vec<Address>, ApiError> {
+        let Some(Value::Array(several)) = self.get(name) else { return Ok(vec![callee(name, self.required(name)?)?]) };
+        if several.is_empty() {
+            return Err(ApiError::missing(name));
         }
+        if several.len() > MOST_CALLEES {
+            return Err(ApiError::bad_value(name, format!("At most {MOST_CALLEES} can be called at once.")));
+        }
+        let text = |one: &'a Value| one.as_str().ok_or_else(|| ApiError::wrong_type(name, "string"));
+        several.iter().map(|one| callee(name, text(one)?)).collect()
     }
 
     /// Who calls: a number, a SIP URI or a SIP user.
@@ -242,7 +230,17 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `custom_headers`, `sip_headers` and `privacy`, as headers of the INVITE.
+    /// `custom_headers`, `sip_headers` and `privacy`, as headers of an INVITE.
+    pub(super) fn invite_headers(self) -> Result<Vec<(String, String)>, ApiError> {
+        let mut headers = self.headers()?;
+        if self.check("privacy", &["id", "none"])? == Some("id") {
+            // RFC 3323 §4.2: the next hop is to hide who calls.
+            headers.push(("Privacy".into(), "id".into()));
+        }
+        Ok(headers)
+    }
+
+    /// `custom_headers` and `sip_headers`.
     pub(super) fn headers(self) -> Result<Vec<(String, String)>, ApiError> {
         let mut headers = self.pairs("custom_headers")?;
         headers.extend(self.pairs("sip_headers")?);
@@ -256,10 +254,6 @@ impl<'a> Parameters<'a> {
                     "A header cannot be set, or has invalid characters.",
                 ));
             }
-        }
-        if self.check("privacy", &["id", "none"])? == Some("id") {
-            // RFC 3323 §4.2: the next hop is to hide who calls.
-            headers.push(("Privacy".into(), "id".into()));
         }
         Ok(headers)
     }
@@ -357,6 +351,20 @@ impl<'a> Parameters<'a> {
             None | Some("self") => Ok(()),
             Some(_) => Err(ApiError::not_permitted("target_legs")),
         }
+    }
+}
+
+/// A number in international form, or a SIP URI.
+fn callee(name: &str, text: &str) -> Result<Address, ApiError> {
+    let address = Address::from(text.trim());
+    match &address {
+        Address::Phone(number) if number.is_e164() => Ok(address),
+        // `;secure=` asks for SRTP or DTLS (RFC 3711, RFC 5763) on this target.
+        Address::Sip(uri) if is_clean_uri(uri) && uri.to_ascii_lowercase().contains(";secure=") => {
+            Err(ApiError::not_permitted(name))
+        }
+        Address::Sip(uri) if is_clean_uri(uri) => Ok(address),
+        _ => Err(ApiError::not_e164(name)),
     }
 }
 

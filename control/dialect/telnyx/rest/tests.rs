@@ -125,6 +125,37 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
 }
 
 #[test]
+fn several_can_be_called_at_once() {
+    let call = new_call(json!({"to": ["+15551230002", "sip:b@c"], "sip_transport_protocol": "TCP"})).unwrap();
+    assert_eq!((call.to.to_string(), call.also), ("+15551230002".into(), vec!["sip:b@c;transport=tcp".into()]));
+    let transfer = json!({"to": ["+15551230003", "+15551230004"], "audio_url": "http://127.0.0.1/hello.wav"});
+    let Command::Transfer(dial) = command("transfer", transfer) else { panic!() };
+    assert_eq!((dial.targets.len(), dial.sequential), (2, false));
+    assert!(dial.targets.iter().all(|target| target.greeting.is_some()));
+}
+
+#[test]
+fn what_a_dial_says_of_its_end_and_of_its_answer() {
+    let call = new_call(json!({})).unwrap();
+    assert_eq!((call.unanswered, call.if_free), (EndCause::Timeout, false));
+    let more = json!({"retry_on_timeout": false, "prevent_double_bridge": true, "audio_url": "http://127.0.0.1/a.wav"});
+    let call = new_call(more).unwrap();
+    assert_eq!((call.unanswered, call.if_free), (EndCause::NoAnswer, true));
+    assert!(
+        matches!(call.first, First::Play(play) if play.source == AudioSource::Url("http://127.0.0.1/a.wav".into()))
+    );
+}
+
+#[test]
+fn headers_go_with_the_answer_and_with_the_end() {
+    let body = json!({"custom_headers": [{"name": "X-A", "value": "1"}], "sip_headers": [{"name": "User-to-User", "value": "2"}]});
+    let given = [("X-A", "1"), ("User-to-User", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let Command::Answer { headers, .. } = command("answer", body.clone()) else { panic!() };
+    assert_eq!(headers, given);
+    assert_eq!(command("hangup", body), Command::Hangup { headers: given.to_vec() });
+}
+
+#[test]
 fn single_events_can_be_told_elsewhere() {
     let urls = json!({"call.hangup": "http://127.0.0.1:9003/end", "call.bridge": "http://127.0.0.1:9003/"});
     let status = new_call(json!({"webhook_urls": urls, "webhook_urls_method": "GET"})).unwrap().status.unwrap();
@@ -155,7 +186,9 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
         (json!({"to": "+0"}), 10016, "/to"),
         (json!({"to": "sip:a b@c"}), 10016, "/to"),
         (json!({"to": "sip:a@b\r\nX: y"}), 10016, "/to"),
-        (json!({"to": ["+15551230002", "+15551230003"]}), 10038, "/to"),
+        (json!({"to": ["+15551230002", 5]}), 10026, "/to"),
+        (json!({"to": ["+15551230002", "5551230003"]}), 10016, "/to"),
+        (json!({"to": vec!["+15551230002"; 33]}), 10015, "/to"),
         (json!({"to": "sip:a@b;secure=srtp"}), 10038, "/to"),
         (json!({"from": null}), 10004, "/from"),
         (json!({"from": "a\"b"}), 10016, "/from"),
@@ -167,7 +200,8 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
         (json!({"time_limit_secs": 14_401}), 90029, "/time_limit_secs"),
         (json!({"answering_machine_detection": "x"}), 10032, "/answering_machine_detection"),
         (json!({"answering_machine_detection": "premium"}), 10038, "/answering_machine_detection"),
-        (json!({"audio_url": "http://a/b.wav"}), 10038, "/audio_url"),
+        (json!({"audio_url": "nowhere"}), 10003, "/audio_url"),
+        (json!({"media_name": "hello"}), 10038, "/media_name"),
         (json!({"client_state": "***"}), 90017, "/client_state"),
         (json!({"client_state": 1}), 90017, "/client_state"),
         (json!({"link_to": "v3:x"}), 90015, "/link_to"),
@@ -219,10 +253,12 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
 
 #[test]
 fn every_action_becomes_its_command() {
-    assert_eq!(command("answer", json!({})), Command::Answer { record: None, stream: None });
+    assert_eq!(command("answer", json!({})), Command::Answer { record: None, stream: None, headers: Vec::new() });
     assert_eq!(command("reject", json!({"cause": "USER_BUSY"})), Command::Reject(RejectReason::Busy));
     assert_eq!(command("reject", json!({"cause": "CALL_REJECTED"})), Command::Reject(RejectReason::Rejected));
-    assert_eq!(command("hangup", json!({})), Command::Hangup);
+    assert_eq!(command("hangup", json!({})), Command::Hangup { headers: Vec::new() });
+    assert_eq!(command("mute", json!({"command_id": "1"})), Command::Mute(true));
+    assert_eq!(command("unmute", json!({})), Command::Mute(false));
     assert_eq!(command("playback_stop", json!({})), Command::StopPlayback(Interrupt::All));
     assert_eq!(command("playback_stop", json!({"stop": "current"})), Command::StopPlayback(Interrupt::Current));
     assert_eq!(command("gather_stop", json!({})), Command::StopGather);
@@ -256,7 +292,7 @@ fn an_answer_may_record_stream_and_move_the_webhooks() {
         json!({"record": "record-from-answer", "stream_url": "ws://127.0.0.1/", "webhook_url": "http://127.0.0.1/w"}),
     )
     .unwrap();
-    let [Command::SetCallback(Some(callback)), Command::Answer { record: Some(record), stream: Some(_) }] =
+    let [Command::SetCallback(Some(callback)), Command::Answer { record: Some(record), stream: Some(_), .. }] =
         plan.commands.as_slice()
     else {
         panic!("{plan:?}")
@@ -335,7 +371,7 @@ fn a_bridge_names_the_other_leg() {
     let other = id::call_control_id(LegId(9));
     assert_eq!(
         command("bridge", json!({"call_control_id": other})),
-        Command::Bridge { with: LegId(9), after: AfterBridge::Hangup }
+        Command::Bridge { with: LegId(9), after: AfterBridge::Hangup, if_free: false }
     );
     let body = json!({"call_control_id": other, "park_after_unbridge": "self", "record": "record-from-answer"});
     let plan = planned("bridge", body).unwrap();
@@ -432,11 +468,9 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
 
 #[test]
 fn unknown_actions_are_not_found_and_missing_ones_not_permitted() {
-    for (action, code, status) in [
-        ("fly", 10005, StatusCode::NOT_FOUND),
-        ("mute", 10038, StatusCode::UNPROCESSABLE_ENTITY),
-        ("refer", 10038, StatusCode::UNPROCESSABLE_ENTITY),
-    ] {
+    for (action, code, status) in
+        [("fly", 10005, StatusCode::NOT_FOUND), ("refer", 10038, StatusCode::UNPROCESSABLE_ENTITY)]
+    {
         let error = Action::parse(action).unwrap_err();
         assert_eq!((error.code, error.status), (code, status), "{action}");
     }

@@ -183,6 +183,7 @@ fn hangup_cause_and_source_follow_from_the_end_and_the_direction() {
     let rows = [
         (Inbound, EndCause::OriginatorCancel, EndedBy::Peer, None, "originator_cancel", "caller", "487"),
         (Inbound, EndCause::NormalClearing, EndedBy::Application, None, "normal_clearing", "callee", "200"),
+        (Inbound, EndCause::NormalClearing, EndedBy::Application, Some(480), "normal_clearing", "callee", "480"),
         (Inbound, EndCause::Rejected, EndedBy::Application, Some(603), "call_rejected", "callee", "603"),
         (OutboundApi, EndCause::Busy, EndedBy::Peer, Some(486), "user_busy", "callee", "486"),
         (OutboundApi, EndCause::NoAnswer, EndedBy::Peer, Some(480), "no_answer", "callee", "480"),
