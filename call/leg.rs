@@ -159,6 +159,22 @@ pub enum EndCause {
     Unspecified,
 }
 
+impl EndCause {
+    /// Every cause, in the order of its declaration.
+    pub const ALL: [Self; 10] = [
+        Self::NormalClearing,
+        Self::OriginatorCancel,
+        Self::Rejected,
+        Self::Busy,
+        Self::Timeout,
+        Self::NoAnswer,
+        Self::NotFound,
+        Self::TimeLimit,
+        Self::Failed,
+        Self::Unspecified,
+    ];
+}
+
 impl fmt::Display for EndCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

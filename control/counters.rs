@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::leg::Direction;
+use tandem_call::leg::{Direction, EndCause};
 use tandem_media as media;
+use tandem_sip::Throttle;
 
 /// Counters since the start.
 #[derive(Default, Debug)]
@@ -13,19 +16,33 @@ pub struct Counters {
     inbound: AtomicU64,
     outbound: AtomicU64,
     answered: AtomicU64,
-    ended: AtomicU64,
+    ended: [AtomicU64; EndCause::ALL.len()],
     refused: AtomicU64,
+    unauthorized: AtomicU64,
+    unauthorized_lines: Mutex<Throttle>,
+    documents_failed: AtomicU64,
+    playbacks_failed: AtomicU64,
+    recordings_failed: AtomicU64,
+    streams_failed: AtomicU64,
     packets_lost: AtomicU64,
 }
 
 impl Counters {
-    /// Takes note of a leg's progress.
+    /// Takes note of a leg's progress, and of what failed on it.
     pub fn count(&self, event: &CallEvent) {
         let counter = match (&event.kind, event.leg.direction) {
             (EventKind::Initiated, Direction::Inbound) => &self.inbound,
             (EventKind::Initiated, _) => &self.outbound,
             (EventKind::Answered { .. }, _) => &self.answered,
-            (EventKind::Ended, _) => &self.ended,
+            (EventKind::Ended, _) => {
+                let cause = event.leg.end.as_ref().map_or(EndCause::Unspecified, |end| end.cause);
+                let Some(counter) = self.ended.get(cause as usize) else { return };
+                counter
+            }
+            (EventKind::FetchFailed { .. }, _) => &self.documents_failed,
+            (EventKind::PlaybackEnded(..), _) if event.kind.is_trouble() => &self.playbacks_failed,
+            (EventKind::Recording(_), _) if event.kind.is_trouble() => &self.recordings_failed,
+            (EventKind::Stream(_), _) if event.kind.is_trouble() => &self.streams_failed,
             _ => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -34,6 +51,12 @@ impl Counters {
     /// A call to a number that is nobody's.
     pub fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request with wrong credentials, or none. Whether it may leave a line: then how many did not before it.
+    pub fn unauthorized(&self, now: Instant) -> Option<u64> {
+        self.unauthorized.fetch_add(1, Ordering::Relaxed);
+        self.unauthorized_lines.lock().pass(now)
     }
 
     /// Takes note of an ended session's figures.
@@ -47,12 +70,22 @@ impl Counters {
             ("tandem_legs_inbound_total", "Legs that called in", &self.inbound),
             ("tandem_legs_outbound_total", "Legs that were called", &self.outbound),
             ("tandem_legs_answered_total", "Legs that were answered", &self.answered),
-            ("tandem_legs_ended_total", "Legs that are over", &self.ended),
             ("tandem_calls_refused_total", "Calls to numbers that are nobody's", &self.refused),
+            ("tandem_http_unauthorized_total", "HTTP requests with wrong credentials or none", &self.unauthorized),
+            ("tandem_documents_failed_total", "Documents that could not be had or read", &self.documents_failed),
+            ("tandem_playbacks_failed_total", "Audio that could not be had or played", &self.playbacks_failed),
+            ("tandem_recordings_failed_total", "Recordings that could not be written", &self.recordings_failed),
+            ("tandem_streams_failed_total", "Streams that could not be opened or broke off", &self.streams_failed),
             ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
+        }
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(out, "# HELP tandem_legs_ended_total Legs that are over\n# TYPE tandem_legs_ended_total counter");
+        for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
+            let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
     }
 }

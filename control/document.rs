@@ -67,18 +67,20 @@ pub async fn fetch(
     };
     let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
     let url = without_credentials(&notice.target.url);
-    match outcome {
+    let (line, result) = match outcome {
         Ok(response) => {
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
-            Exchange { line, result: read(dialect, &response) }
+            (line, read(dialect, &response))
         }
-        Err(error) => Exchange { line: format!("{method} {url} failed: {error}"), result: Err(failure(&error)) },
-    }
+        Err(error) => (format!("{method} {url} failed: {error}"), Err(failure(&error))),
+    };
+    let told = |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
+    Exchange { line, result: result.map_err(told) }
 }
 
 fn read(dialect: &Arc<dyn Dialect>, response: &Response) -> Result<Program, FetchFailure> {
     if !(200..300).contains(&response.status) {
-        let detail = format!("{} answered {}", without_credentials(&response.final_url), response.status);
+        let detail = format!("answered {}", response.status);
         return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
     let base = Url::parse(&response.final_url).ok();

@@ -3,6 +3,8 @@
 //! A live call keeps its lines in memory (bounded) and writes them as one row when it is over, so that a short call costs
 //! one insert and not thirty. What is heard of a call after its end (a callback that was retried) is a row of its own.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::id::{CallId, LegId};
@@ -82,6 +84,19 @@ impl EventLog {
             events::insert(store, row);
         }
     }
+}
+
+/// The lines as people read them: seconds since the first, who, what kind, what.
+pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
+    let mut text = String::new();
+    let Some(start) = lines.first().map(|line| line.at) else { return text };
+    for Line { at, leg, kind, text: what } in lines {
+        let at = at.duration_since(start).as_secs_f64();
+        let leg = leg.and_then(&name).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {at:7.3}  {leg:<8}  {kind:<7}  {what}");
+    }
+    text
 }
 
 /// A line about a call that is over.

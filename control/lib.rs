@@ -8,6 +8,7 @@ pub mod audio;
 pub mod call_task;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod counters;
 pub mod dialect;
 pub mod directory;

@@ -9,18 +9,20 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use futures_util::stream::{self, StreamExt};
 use http::header;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -69,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: imp
             let _ = stream.set_nodelay(true);
             let (router, watcher) = (router.clone(), connections.watcher());
             tokio::spawn(async move {
-                connection(stream, router, watcher).await;
+                connection(stream, peer, router, watcher).await;
                 drop(place);
             });
         }
@@ -79,12 +81,22 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: imp
     connections.shutdown().await;
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router, watcher: Watcher) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    peer: SocketAddr,
+    router: Router,
+    watcher: Watcher,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "HTTP connection");
     }

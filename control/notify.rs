@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::Method;
+use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 
 use crate::account::Accounts;
@@ -19,6 +20,11 @@ impl Dialects {
     /// From the dialects themselves.
     pub fn new(dialects: impl IntoIterator<Item = Arc<dyn Dialect>>) -> Self {
         Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
+    }
+
+    /// The leg behind any dialect's spelling of its id.
+    pub fn parse_call_id(&self, text: &str) -> Option<LegId> {
+        self.0.values().find_map(|dialect| dialect.parse_call_id(text))
     }
 
     /// By name.

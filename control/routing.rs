@@ -37,7 +37,7 @@ pub struct Outbound {
     pub from_host: Option<String>,
     /// The trunk's own credentials.
     pub credentials: Option<sip::Credentials>,
-    /// Name of the trunk.
+    /// Name of the trunk, also where it was called by its own URI.
     pub trunk: Option<Arc<str>>,
 }
 
@@ -151,7 +151,12 @@ impl Routing {
             Address::Sip(uri) => {
                 // What follows `?` are headers to be added, not part of the Request-URI (RFC 3261 §19.1.5).
                 let request_uri = uri.split('?').next().unwrap_or(uri).to_owned();
-                Some(Outbound { request_uri, next_hop: None, from_host: None, credentials: None, trunk: None })
+                let trunk = self
+                    .trunks
+                    .iter()
+                    .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
+                let trunk = trunk.map(|trunk| Arc::clone(&trunk.name));
+                Some(Outbound { request_uri, next_hop: None, from_host: None, credentials: None, trunk })
             }
             // Registered endpoints come with the registrar.
             Address::Client(_) | Address::Name(_) => None,

@@ -1,18 +1,19 @@
 //! The HTTP listener: every provider's surface, health, metrics, and a call's event log.
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{AppendHeaders, IntoResponse, Json, Response};
-use axum::routing::get;
-use tandem_call::id::CallId;
+use std::net::SocketAddr;
 
-use crate::account::Account;
+use axum::Router;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::routing::get;
+
 use crate::app::App;
+use crate::clock;
+use crate::console::CallLog;
 use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
-use crate::event_log::Line;
-use crate::query::{LegFilter, Page, StoreFailed};
 
 /// What a browser is told that was pointed at the server.
 const PLACES: &str = "\
@@ -30,7 +31,8 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/console/sessions/{session}/events", get(events))
+        .route("/console/sessions/{id}/events", get(events))
+        .layer(middleware::from_fn_with_state(app.clone(), note_unauthorized))
         .with_state(app)
 }
 
@@ -80,8 +82,14 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-/// A session's event log, for the account that has a leg in it, by its credentials in any dialect.
-async fn events(State(app): State<App>, headers: HeaderMap, Path(session): Path<String>) -> Response {
+/// The event log of a session, which is named by its id or a leg's, for the account that has a leg in it, by its credentials
+/// in any dialect.
+async fn events(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Response {
     let accounts = &app.accounts;
     let caller = twilio::rest::caller(accounts, &headers).or_else(|| telnyx::rest::caller(accounts, &headers));
     let Some(account) = caller else {
@@ -89,20 +97,38 @@ async fn events(State(app): State<App>, headers: HeaderMap, Path(session): Path<
         return (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), "an account's credentials, please\n")
             .into_response();
     };
-    match log(&app, account, &session).await {
-        Ok(Some(lines)) => Json(lines).into_response(),
-        Ok(None) => (StatusCode::NOT_FOUND, "no such session\n").into_response(),
+    match CallLog::find(&app, account, &id).await {
+        Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
+        Ok(Some(log)) => {
+            let lines = serde_json::to_string(&log.lines).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], lines + "\n").into_response()
+        }
+        Ok(None) => (StatusCode::NOT_FOUND, "no such call\n").into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
     }
 }
 
-/// `None` if the account has no such session.
-async fn log(app: &App, account: &Account, session: &str) -> Result<Option<Vec<Line>>, StoreFailed> {
-    let Ok(session) = u128::from_str_radix(&session.replace('-', ""), 16).map(CallId) else { return Ok(None) };
-    let born_in_it = LegFilter { session: Some(session), ..LegFilter::default() };
-    let one = Page { limit: 1, after: None, offset: 0 };
-    if app.calls.list(&account.name, &born_in_it, one).await?.is_empty() {
-        return Ok(None);
+/// How a log is wished for.
+#[derive(serde::Deserialize)]
+struct Wish {
+    /// `text`, or else JSON.
+    format: Option<String>,
+}
+
+/// Wrong credentials are counted, and leave a line unless there is a flood of them.
+async fn note_unauthorized(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let response = next.run(request).await;
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant)
+    {
+        let (path, held_back) = (uri.path(), (held_back > 0).then_some(held_back));
+        tracing::warn!(
+            held_back,
+            peer = peer.map(tracing::field::display),
+            "401: wrong credentials for {method} {path}"
+        );
     }
-    app.calls.log(session).await.map(Some)
+    response
 }

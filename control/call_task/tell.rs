@@ -58,7 +58,7 @@ impl CallTask {
                 from = %leg.from,
                 to = %leg.to,
                 trunk = leg.sip.trunk.as_deref(),
-                seconds = leg.duration(event.at).as_secs_f64(),
+                seconds = format_args!("{:.3}", leg.duration(event.at).as_secs_f64()),
                 cause = %end.cause,
                 sip_status = leg.final_response(),
                 "{} call {text}",

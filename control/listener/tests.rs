@@ -29,7 +29,7 @@ fn connected() -> DuplexStream {
     let connections = GracefulShutdown::new();
     let watcher = connections.watcher();
     tokio::spawn(async move {
-        connection(theirs, router, watcher).await;
+        connection(theirs, ([127, 0, 0, 1], 1).into(), router, watcher).await;
         drop(connections);
     });
     ours

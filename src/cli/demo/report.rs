@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_control::event_log::Line;
+use tandem_control::event_log::{self, Line};
 use tandem_media as media;
 
 /// One claim, and whether it came true.
@@ -34,12 +34,7 @@ impl Checks {
 /// The log, with times since its first line.
 pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
     println!("\nTimeline (seconds since the INVITE)\n");
-    let Some(start) = lines.first().map(|line| line.at) else { return };
-    for line in lines {
-        let at = line.at.duration_since(start).as_secs_f64();
-        let leg = line.leg.and_then(|id| legs.iter().find(|leg| leg.id == id)).map_or("", |leg| who(leg));
-        println!("  {at:7.3}  {leg:<6}  {:<7}  {}", line.kind, line.text);
-    }
+    print!("{}", event_log::timeline(lines, |id| legs.iter().find(|leg| leg.id == id).map(|leg| who(leg))));
 }
 
 /// Both ends' figures for each leg.

@@ -1,0 +1,77 @@
+//! What became of a call, for people: its legs and its event log.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::{Direction, LegInfo};
+
+use crate::account::Account;
+use crate::app::App;
+use crate::event_log::{Line, timeline};
+use crate::query::{LegFilter, Page, StoreFailed};
+use crate::records;
+
+/// Legs of a session that are shown by name.
+const MOST_LEGS: usize = 100;
+
+/// A session's legs, oldest first, each with its application's id for it, and its event log.
+pub struct CallLog {
+    legs: Vec<(String, Arc<LegInfo>)>,
+    /// Its event log.
+    pub lines: Vec<Line>,
+}
+
+impl CallLog {
+    /// The session that is named by its id, or by any of its legs in any dialect's spelling. `None` if the account has none.
+    pub async fn find(app: &App, account: &Account, id: &str) -> Result<Option<Self>, StoreFailed> {
+        let services = app.calls.services();
+        let number = u128::from_str_radix(&id.replace('-', ""), 16).ok();
+        let leg = match services.dialects.parse_call_id(id).or(number.map(LegId)) {
+            Some(leg) => app.calls.get(&account.name, leg).await?,
+            None => None,
+        };
+        let Some(session) = leg.map(|leg| leg.session).or(number.map(CallId)) else { return Ok(None) };
+        let filter = LegFilter { session: Some(session), ..LegFilter::default() };
+        let page = Page { limit: MOST_LEGS, after: None, offset: 0 };
+        let newest = app.calls.list(&account.name, &filter, page).await?;
+        if newest.is_empty() {
+            return Ok(None);
+        }
+        let legs = newest.into_iter().rev().map(|leg| (services.call_id(&leg), leg)).collect();
+        Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
+    }
+}
+
+impl fmt::Display for CallLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = names(self.legs.iter().map(|(_, leg)| &**leg));
+        for (id, leg) in &self.legs {
+            let name = names.get(&leg.id).map_or("", String::as_str);
+            write!(f, "{name}: {id}, {} {} -> {}", records::direction_word(leg.direction), leg.from, leg.to)?;
+            if let Some(trunk) = &leg.sip.trunk {
+                write!(f, ", trunk {trunk}")?;
+            }
+            match &leg.end {
+                Some(end) => writeln!(f, ", {}: {end}", records::status_word(leg.status))?,
+                None => writeln!(f, ", {}", records::status_word(leg.status))?,
+            }
+        }
+        if let Some(first) = self.lines.first() {
+            writeln!(f, "\nseconds since {:.3}\n", first.at)?;
+        }
+        f.write_str(&timeline(&self.lines, |leg| names.get(&leg).map(String::as_str)))
+    }
+}
+
+/// `caller`, `callee`, `callee 2`, ...
+fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, String> {
+    let mut seen = HashMap::new();
+    legs.map(|leg| {
+        let role = if leg.direction == Direction::Inbound { "caller" } else { "callee" };
+        let count = seen.entry(role).and_modify(|count| *count += 1).or_insert(1);
+        (leg.id, if *count == 1 { role.to_owned() } else { format!("{role} {count}") })
+    })
+    .collect()
+}
