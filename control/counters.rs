@@ -24,6 +24,7 @@ pub struct Counters {
     playbacks_failed: AtomicU64,
     recordings_failed: AtomicU64,
     streams_failed: AtomicU64,
+    bodies_refused: AtomicU64,
     packets_lost: AtomicU64,
 }
 
@@ -59,6 +60,11 @@ impl Counters {
         self.unauthorized_lines.lock().pass(now)
     }
 
+    /// The body of an API request that could not be read as what it should be.
+    pub fn body_refused(&self) {
+        self.bodies_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes note of an ended session's figures.
     pub fn add_media(&self, stats: &media::Stats) {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
@@ -76,6 +82,7 @@ impl Counters {
             ("tandem_playbacks_failed_total", "Audio that could not be had or played", &self.playbacks_failed),
             ("tandem_recordings_failed_total", "Recordings that could not be written", &self.recordings_failed),
             ("tandem_streams_failed_total", "Streams that could not be opened or broke off", &self.streams_failed),
+            ("tandem_api_bodies_refused_total", "Bodies of API requests that could not be read", &self.bodies_refused),
             ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
         ];
         for (name, help, counter) in lines {

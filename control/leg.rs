@@ -27,6 +27,8 @@ pub struct LegIo {
     late_offer: bool,
     /// The peer's answer is in.
     negotiated: bool,
+    /// Why the INVITE's offer was not taken.
+    refusal: Option<Refusal>,
     /// Whom we called, for the log.
     callee: Option<Callee>,
     /// The dialog is over, or is none yet.
@@ -49,11 +51,30 @@ struct Callee {
 }
 
 /// Why a leg could not be set up.
+#[derive(Clone, Debug)]
 pub struct Refusal {
     /// SIP status.
     pub status: u16,
     /// In words, for the log.
     pub why: String,
+}
+
+impl Refusal {
+    fn of(error: &media::SdpError) -> Self {
+        let status = match error {
+            media::SdpError::Malformed(_) => 400,
+            media::SdpError::Incompatible(_) => 488,
+        };
+        Self { status, why: error.to_string() }
+    }
+
+    /// For the peer: the reason phrase of a 400 (RFC 3261 §21.4.1), and a Warning (§20.43).
+    fn told(self) -> (Option<String>, Vec<sip::Header>) {
+        let code = if self.status == 488 { 305 } else { 399 };
+        let text: String = self.why.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).take(128).collect();
+        let warning = sip::Header { name: "Warning".to_owned(), value: format!("{code} tandem \"{text}\"") };
+        ((self.status == 400).then_some(text), vec![warning])
+    }
 }
 
 impl LegIo {
@@ -70,6 +91,7 @@ impl LegIo {
             answer: None,
             late_offer: false,
             negotiated: false,
+            refusal: None,
             callee: None,
             gone: true,
             renders: HashMap::new(),
@@ -91,9 +113,11 @@ impl LegIo {
     pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
         match offer {
             Some(offer) => {
-                let answer = session
-                    .answer(offer)
-                    .map_err(|error| Refusal { status: sdp_status(&error), why: error.to_string() })?;
+                let answer = session.answer(offer).map_err(|error| {
+                    let refusal = Refusal::of(&error);
+                    self.refusal = Some(refusal.clone());
+                    refusal
+                })?;
                 self.answer = Some(answer);
                 self.negotiated = true;
             }
@@ -157,8 +181,11 @@ impl LegIo {
             RejectReason::Busy => 486,
             RejectReason::Status(status) => status,
         };
-        let headers = headers(std::mem::take(&mut self.headers));
-        self.send(sip::Command::Reject { leg: self.key, status, reason: None, headers });
+        let refusal = self.refusal.take().filter(|refusal| refusal.status == status);
+        let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
+        let mut headers = headers(std::mem::take(&mut self.headers));
+        headers.extend(warning);
+        self.send(sip::Command::Reject { leg: self.key, status, reason, headers });
     }
 
     /// CANCEL, BYE or 480.
@@ -262,7 +289,7 @@ impl LegIo {
             sip::Event::Offered { sdp, .. } => {
                 let session = self.session.as_mut()?;
                 let answer = match sdp {
-                    Some(offer) => session.answer(&offer).map_err(|error| sdp_status(&error)),
+                    Some(offer) => session.answer(&offer).map_err(|error| Refusal::of(&error)),
                     None => {
                         self.late_offer = true;
                         Ok(session.offer())
@@ -270,7 +297,11 @@ impl LegIo {
                 };
                 match answer {
                     Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
-                    Err(status) => self.send(sip::Command::RejectOffer { leg: self.key, status }),
+                    Err(refusal) => {
+                        let status = refusal.status;
+                        let (reason, headers) = refusal.told();
+                        self.send(sip::Command::RejectOffer { leg: self.key, status, reason, headers });
+                    }
                 }
                 None
             }
@@ -376,13 +407,6 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
 }
 
-fn sdp_status(error: &media::SdpError) -> u16 {
-    match error {
-        media::SdpError::Malformed(_) => 400,
-        _ => 488,
-    }
-}
-
 /// A key press in an INFO body: `Signal=5` (application/dtmf-relay) or the bare digit (application/dtmf).
 fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
@@ -405,6 +429,15 @@ fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_tells_the_peer_why() {
+        let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"")).told();
+        assert_eq!((phrase, headers[0].value.as_str()), (None, "305 tandem \"incompatible SDP: no audio\""));
+        let (phrase, headers) = Refusal::of(&media::SdpError::Malformed("é\r\nx".repeat(200))).told();
+        assert!(phrase.is_some_and(|phrase| phrase.starts_with("malformed SDP: éxéx")));
+        assert_eq!((headers[0].name.as_str(), headers[0].value.len() < 300), ("Warning", true));
+    }
 
     #[test]
     fn an_info_body_holds_one_key() {

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -107,6 +107,8 @@ pub struct Load {
     pub dropped: u64,
     /// Not RTP or RTCP.
     pub malformed: u64,
+    /// Offers and answers that were no SDP, or had no audio for us.
+    pub sdp_refused: u64,
 }
 
 impl Engine {
@@ -132,6 +134,7 @@ impl Engine {
             inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             homes: Mutex::default(),
             published: (0..count).map(|_| Published::default()).collect(),
+            sdp_refused: AtomicU64::new(0),
         });
         let (writer, handle) = Writer::new();
         let writer = std::thread::Builder::new().name("media-writer".to_owned()).spawn(move || writer.run())?;
@@ -190,7 +193,8 @@ impl Engine {
 
     /// Totals for metrics.
     pub fn load(&self) -> Load {
-        let mut load = Load::default();
+        let sdp_refused = self.inner.shared.sdp_refused.load(Ordering::Relaxed);
+        let mut load = Load { sdp_refused, ..Load::default() };
         for published in &self.inner.shared.published {
             load.sessions += published.sessions.load(Ordering::Relaxed);
             load.packets_in += published.packets_in.load(Ordering::Relaxed);
@@ -250,14 +254,14 @@ impl Session {
 
     /// Our answer to the peer's offer (RFC 3264), hold included. On an error what was agreed before stands.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
-        let answer = self.negotiation.answer(offer)?;
+        let answer = self.negotiation.answer(offer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(answer)
     }
 
     /// Takes the peer's answer to our offer; early media's (183) and the final one may both come.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
-        self.negotiation.accept(answer)?;
+        self.negotiation.accept(answer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(())
     }

@@ -40,9 +40,15 @@ pub(crate) struct Shared {
     /// The home of each session that has not ended. Bounded by the ports.
     pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
     pub(crate) published: Vec<Published>,
+    /// Offers and answers that were no SDP, or had no audio for us.
+    pub(crate) sdp_refused: AtomicU64,
 }
 
 impl Shared {
+    pub(crate) fn note_refused_sdp(&self) {
+        self.sdp_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn home(&self, key: SessionKey) -> Option<usize> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
     }

@@ -99,6 +99,7 @@ pub struct Endpoint {
     secret: u64,
     shed: u64,
     strangers: u64,
+    malformed: u64,
     stranger_lines: Throttle,
 }
 
@@ -136,6 +137,7 @@ impl Endpoint {
             secret: 0,
             shed: 0,
             strangers: 0,
+            malformed: 0,
             stranger_lines: Throttle::default(),
         };
         endpoint.secret = endpoint.rng.next_u64();
@@ -195,6 +197,12 @@ impl Endpoint {
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.strangers
+    }
+
+    /// Messages that could not be understood, since the start.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     /// One framed message from the network, however malformed.

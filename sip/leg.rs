@@ -140,6 +140,10 @@ pub enum Command {
         leg: LegKey,
         /// 400 to 699, usually 488.
         status: u16,
+        /// Reason phrase; the RFC's phrase when `None`.
+        reason: Option<String>,
+        /// Extra header fields (`Warning`, ...).
+        headers: Vec<Header>,
     },
     /// Send a re-INVITE. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]; glare (491) is retried
     /// as RFC 3261 §14.1 says. Only one may be outstanding: a second one is rejected with status 491.

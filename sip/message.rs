@@ -4,6 +4,8 @@
 //! present. Anything less becomes [`Malformed`], which still knows how to be answered when the request's own Via, From,
 //! To, Call-ID and CSeq lines can be found in the bytes.
 
+mod multipart;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -339,21 +341,26 @@ impl Content {
         self.value("Content-Type").unwrap_or_default()
     }
 
-    /// Whether there is a body and it is SDP. A body without Content-Type counts: old gateways forget it.
+    /// Whether there is SDP in the body.
     pub(crate) fn has_sdp(&self) -> bool {
+        self.sdp().is_some()
+    }
+
+    /// The SDP: the body, or a part of it. A body without Content-Type counts: old gateways forget it.
+    pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {
-            return false;
+            return None;
         }
-        match self.headers.typed::<ContentType>() {
+        let is_sdp = match self.headers.typed::<ContentType>() {
             Some(Ok(content_type)) => content_type.is("application", "sdp"),
             Some(Err(_)) => false,
             None => self.body.starts_with(b"v="),
+        };
+        if is_sdp {
+            return Some(self.body.clone());
         }
-    }
-
-    /// The SDP body.
-    pub(crate) fn sdp(&self) -> Option<Bytes> {
-        self.has_sdp().then(|| self.body.clone())
+        let content_type = self.content_type();
+        multipart::is_multipart(&content_type).then(|| multipart::sdp(&content_type, &self.body))?
     }
 
     /// A Content-Encoding other than identity, which we cannot undo.

@@ -38,10 +38,11 @@ impl Endpoint {
             }
             Command::Hangup { status, reason, headers, .. } => self.hangup(now, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(now, slot, &sdp),
-            Command::RejectOffer { status, .. } => {
+            Command::RejectOffer { status, reason, headers, .. } => {
                 if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
                     let status = if (400..700).contains(&status) { status } else { 488 };
-                    self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
+                    let (reason, headers) = (reason.as_deref(), headers.as_slice());
+                    self.respond(now, server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
                 }
             }
             Command::Offer { sdp, .. } => self.offer(now, slot, key, sdp),

@@ -31,6 +31,7 @@ enum Delivered {
 
 impl Endpoint {
     pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
+        self.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
         let Some(echo) = &malformed.echo else { return };
         if self.is_unknown(arrival.source.ip()) && self.config.unknown_sources == UnknownSources::Silent {
@@ -619,7 +620,7 @@ impl Endpoint {
 }
 
 const OPTIONS_LINES: &str =
-    "Accept: application/sdp\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
+    "Accept: application/sdp, multipart/mixed\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
 
 /// RFC 3261 §8.2.2.3.
 fn unsupported(request: &Request) -> Option<String> {
@@ -638,7 +639,7 @@ fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
     }
     (!request.content.body.is_empty() && !request.content.has_sdp())
-        .then(|| (415, "Accept: application/sdp\r\n".to_owned()))
+        .then(|| (415, "Accept: application/sdp, multipart/mixed\r\n".to_owned()))
 }
 
 /// Whether Accept, if present, leaves room for our SDP.

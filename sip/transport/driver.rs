@@ -73,6 +73,8 @@ pub struct Statistics {
     pub shed: u64,
     /// Requests from addresses that are in no trunk's networks.
     pub strangers: u64,
+    /// Messages that could not be understood.
+    pub malformed: u64,
     /// Legs now.
     pub legs: usize,
     /// Transactions now.
@@ -88,6 +90,7 @@ struct Counters {
     dropped: AtomicU64,
     shed: AtomicU64,
     strangers: AtomicU64,
+    malformed: AtomicU64,
     legs: AtomicUsize,
     transactions: AtomicUsize,
     connections: AtomicUsize,
@@ -137,6 +140,7 @@ impl Handle {
             dropped: counters.dropped.load(Ordering::Relaxed),
             shed: counters.shed.load(Ordering::Relaxed),
             strangers: counters.strangers.load(Ordering::Relaxed),
+            malformed: counters.malformed.load(Ordering::Relaxed),
             legs: counters.legs.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
             connections: counters.connections.load(Ordering::Relaxed),
@@ -546,6 +550,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         self.counters.connections.store(self.connections.len(), Ordering::Relaxed);
         self.counters.shed.store(self.endpoint.shed(), Ordering::Relaxed);
         self.counters.strangers.store(self.endpoint.strangers(), Ordering::Relaxed);
+        self.counters.malformed.store(self.endpoint.malformed(), Ordering::Relaxed);
     }
 }
 

@@ -245,7 +245,9 @@ async fn a_port_in_use_and_a_bad_address_are_told_apart() {
         let config = Config { listen: vec![listen], ..Config::default() };
         start(config, |_| {}).await.err().map(|error| error.to_string()).unwrap_or_default()
     };
-    assert!(message(format!("udp://{used}")).await.starts_with(&format!("cannot listen on udp://{used}: ")));
+    assert!(
+        message(format!("udp://{used}")).await.starts_with(&format!("sip.listen[0]: cannot listen on udp://{used}: "))
+    );
     assert!(message("127.0.0.1:5060".into()).await.contains("is not udp://ADDRESS:PORT"));
     assert_eq!(message(format!("udp://{taken}")).await, "");
 }

@@ -55,7 +55,10 @@ async fn serve(State(app): State<App>, request: Request<Body>) -> Response {
         }
         match axum::body::to_bytes(body, MAX_BODY).await {
             Ok(body) => body,
-            Err(_) => return identified(ApiError::bad(20001, "The request body cannot be read").into_response()),
+            Err(_) => {
+                app.calls.services().counters.body_refused();
+                return identified(ApiError::bad(20001, "The request body cannot be read").into_response());
+            }
         }
     } else {
         parts.uri.query().unwrap_or_default().to_owned().into()

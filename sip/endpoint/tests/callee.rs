@@ -216,6 +216,29 @@ fn byes_that_cross_are_both_answered_and_end_the_leg_once() {
 }
 
 #[test]
+fn the_offer_may_be_one_of_several_parts() {
+    let parts = "Content-Type: multipart/mixed;boundary=x\r\n\r\n\
+                 --x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\r\n--x--";
+    let mut bench = Bench::new();
+    bench.receive(request("INVITE", "i", 1, "", parts));
+    bench.expect("SIP/2.0 100 ");
+    match bench.event() {
+        Event::Incoming { incoming, .. } => assert_eq!(incoming.offer.as_deref(), Some(b"v=0\r\n".as_slice())),
+        other => panic!("not a call: {other:?}"),
+    }
+    let without = parts.replace("application/sdp", "application/xyz");
+    assert_eq!(Bench::new().status_of(request("INVITE", "i", 1, "", &without)), 415);
+}
+
+#[test]
+fn what_is_not_understood_is_counted() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.status_of(invite("i", "").replace("INVITE sip:", "INVITE  sip:")), 400);
+    bench.receive("rubbish".to_owned());
+    assert_eq!(bench.endpoint.malformed(), 2);
+}
+
+#[test]
 fn refusals_are_those_of_the_rfc() {
     let refused = |message: String| Bench::new().status_of(message);
     assert_eq!(refused(invite("i", "").replace("Max-Forwards: 70", "Max-Forwards: 0")), 483);
@@ -260,7 +283,7 @@ fn options_say_what_we_can_do() {
     bench.receive(request("OPTIONS", "o", 1, "", ""));
     let ok = bench.expect("SIP/2.0 200 ");
     assert_eq!(field(&ok, "Allow"), compose::ALLOW);
-    assert_eq!(field(&ok, "Accept"), "application/sdp");
+    assert_eq!(field(&ok, "Accept"), "application/sdp, multipart/mixed");
     assert!(!ok.contains("100rel"));
     let tag = parameter(field(&ok, "To"), "tag").to_owned();
     bench.receive(request("OPTIONS", "o", 1, "", ""));
@@ -377,8 +400,10 @@ fn a_refused_re_invite_leaves_the_call_alone() {
     bench.receive(request("INVITE", "r", 2, &tag, WITH_SDP));
     bench.expect("SIP/2.0 100 ");
     bench.event();
-    bench.command(Command::RejectOffer { leg, status: 488 });
-    bench.expect("SIP/2.0 488 ");
+    let warning = Header { name: "Warning".into(), value: "305 here \"why\"".into() };
+    bench.command(Command::RejectOffer { leg, status: 488, reason: Some("Not This".into()), headers: vec![warning] });
+    let refusal = bench.expect("SIP/2.0 488 Not This\r\n");
+    assert_eq!(field(&refusal, "Warning"), "305 here \"why\"");
     bench.receive(request("ACK", "r", 2, &tag, ""));
     assert!(bench.events.is_empty());
     assert_eq!(bench.endpoint.legs(), 1);

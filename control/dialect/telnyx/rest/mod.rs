@@ -84,15 +84,17 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
 }
 
-/// A request's body.
-struct Payload(Bytes);
+/// A request's body, an object.
+struct Payload(Map<String, Value>);
 
 impl FromRequest<App> for Payload {
     type Rejection = ApiError;
 
     async fn from_request(request: HttpRequest, app: &App) -> Result<Self, ApiError> {
         let unreadable = |rejection: BytesRejection| ApiError::unreadable_body(rejection.status());
-        Bytes::from_request(request, app).await.map(Self).map_err(unreadable)
+        let body = Bytes::from_request(request, app).await.map_err(unreadable);
+        let refused = |_: &ApiError| app.calls.services().counters.body_refused();
+        body.and_then(|body| object(&body)).map(Self).inspect_err(refused)
     }
 }
 
@@ -144,7 +146,6 @@ async fn dial(
     Caller(account): Caller,
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
-    let body = object(&body)?;
     let parameters = Parameters(&body);
     let execute = async {
         let call = dial::new_call(parameters, &account.name, &app.applications)?;
@@ -183,7 +184,6 @@ async fn command(
     if method == Method::PUT && action != Action::ClientStateUpdate {
         return Err(ApiError::method_not_allowed());
     }
-    let body = object(&body)?;
     let parameters = Parameters(&body);
     let execute = async {
         let leg = leg(&app, &account, &call).await?;

@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{Caller, Payload, Segments, object};
+use super::{Caller, Payload, Segments};
 use crate::app::App;
 use crate::dialect::telnyx::{id, time, webhook};
 use crate::query::{Page, RecordingFilter};
@@ -99,7 +99,6 @@ pub(super) async fn delete_several(
     Caller(account): Caller,
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
-    let body = object(&body)?;
     let ids = Parameters(&body).get("ids").ok_or_else(|| ApiError::missing("ids"))?;
     let ids = ids.as_array().ok_or_else(|| ApiError::wrong_type("ids", "array"))?;
     if ids.len() > MOST_DELETED {
