@@ -24,6 +24,9 @@ use crate::{Callback, Target};
 /// How long an inbound leg may last from its answer unless a request says otherwise, as outbound ones do: the leg of a
 /// caller who has vanished without a word must end some time.
 const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
+/// How long an inbound leg may go unanswered: a caller who has vanished cannot be told from one who is patient, as long as
+/// all we do is repeat that it rings (RFC 3261 §13.3.1.1). Long enough for two dials of 600 s, one after the other.
+const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How a caller is refused whose leg ends without a reason of its own: Temporarily Unavailable (RFC 3261 §21.4.18).
 const UNAVAILABLE: u16 = 480;
 /// How long an ended leg may wait for its recordings to be closed.
@@ -137,6 +140,10 @@ impl Call {
             if let Decision::Document { fallback, .. } = &route.decision {
                 info.fallback = fallback.clone();
             }
+        }
+        let ring_timer = self.timer(leg, UNANSWERED_LIMIT);
+        if let Some(party) = self.party_mut(leg) {
+            party.ring_timer = Some(ring_timer);
         }
         match route.decision {
             Decision::Reject(reason) => {
@@ -331,6 +338,9 @@ impl Call {
         info.answered_at = Some(time);
         info.status = Status::InProgress;
         let stream = party.stream_on_answer.clone().map(Box::new);
+        if let Some(op) = party.ring_timer.take() {
+            self.timers.cancel(leg, op);
+        }
         self.order(leg, LegCommand::Answer);
         self.emit(leg, EventKind::Answered { stream });
         self.start_time_limit(leg);

@@ -387,6 +387,26 @@ fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
 }
 
 #[test]
+fn an_inbound_leg_that_nobody_answers_ends_after_half_an_hour() {
+    let mut script = CallScript::inbound(Decision::Commands);
+    let leg = script.leg();
+    script.passes(1_799 * SECOND);
+    assert!(script.ended.is_empty());
+    script.passes(SECOND);
+    assert_eq!(end_of(&script, leg), Some((Status::NoAnswer, EndCause::Timeout)));
+    script.assert_settled();
+}
+
+#[test]
+fn an_inbound_leg_that_was_answered_late_has_its_whole_time() {
+    let mut script = CallScript::inbound(Decision::Commands);
+    script.passes(1_799 * SECOND);
+    script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.passes(14_399 * SECOND);
+    assert!(script.ended.is_empty());
+}
+
+#[test]
 fn an_inbound_leg_ends_four_hours_after_its_answer_and_so_does_the_one_it_was_joined_with() {
     let mut script = CallScript::runs(vec![Instruction::Dial(Dial { answer_on_bridge: true, ..dial(&["100"]) })]);
     let (caller, called) = (script.leg(), script.legs[1]);
