@@ -262,4 +262,14 @@ mod tests {
         );
         assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
     }
+
+    #[test]
+    fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
+        let trunk = serde_json::json!({ "name": "pbx", "uri": "sip:10.0.0.1:5070" });
+        let trunks = vec![serde_json::from_value(trunk).unwrap()];
+        let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
+        let trunk = |uri: &str| routing.outbound("acme", &Address::Sip(uri.into())).unwrap().trunk;
+        assert_eq!(trunk("sip:100@10.0.0.1:5070").as_deref(), Some("pbx"));
+        assert_eq!(trunk("sip:100@10.0.0.2:5070"), None);
+    }
 }

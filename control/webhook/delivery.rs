@@ -210,3 +210,29 @@ mod hexadecimal {
         u128::from_str_radix(&text, 16).map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_follows_the_attempt() {
+        let told = |number, status, error: Option<&str>, state, next| {
+            let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
+            let elapsed = Duration::from_millis(12);
+            let attempt = Attempt { number, url, failover: false, at: Timestamp::UNIX_EPOCH, elapsed, status, error };
+            AttemptReport { attempt, state, next }.to_string()
+        };
+        let again = |millis| Next::Retry { after: Duration::from_millis(millis) };
+        let (pending, failed) = (DeliveryState::Pending, DeliveryState::Failed);
+        assert_eq!(told(1, Some(200), None, DeliveryState::Delivered, Next::Done), "http://a/b 200 (12 ms)");
+        assert_eq!(told(1, Some(503), None, pending, again(4_000)), "http://a/b 503 (12 ms); again in 4 s");
+        assert_eq!(told(1, None, Some("refused"), pending, again(0)), "http://a/b failed: refused; again at once");
+        assert_eq!(
+            told(2, None, Some("late"), pending, Next::Failover),
+            "http://a/b failed: late; now the failover URL"
+        );
+        assert_eq!(told(1, Some(404), None, failed, Next::Done), "http://a/b 404 (12 ms); given up");
+        assert_eq!(told(3, Some(500), None, failed, Next::Done), "http://a/b 500 (12 ms); given up after 3 attempts");
+    }
+}
