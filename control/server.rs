@@ -19,7 +19,7 @@ use crate::dialect::{telnyx, twilio};
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
 How it is: /healthz, /readyz, /metrics
-A call's log: /console/sessions/{session}/events
+A call's log: /console/sessions/{any id of the call}/events?format=text
 ";
 
 /// All routes.
