@@ -294,6 +294,21 @@ fn published_credentials_are_noted_here_and_refused_where_others_reach_us() {
 }
 
 #[test]
+fn sip_of_a_family_that_media_does_not_speak_is_noted() {
+    let notes = |text: &str| {
+        let text = format!("{text}\n[[accounts]]\nname = \"a\"\n");
+        let (_, notes) = Config::read(&text, []).unwrap();
+        notes.iter().map(|note| note.line(None)).filter(|line| line.contains("sip.listen")).collect::<Vec<_>>()
+    };
+    let both = "sip.listen = [\"udp://127.0.0.1:5060\", \"udp://[::1]:5060\", \"tcp://[::1]:5060\"]";
+    let told = notes(both);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("sip.listen[1]") && told[0].contains("media.listen speaks IPv4 only"), "{told:?}");
+    assert!(notes(&format!("{both}\nmedia.listen = \"::1\""))[0].contains("sip.listen[0]"));
+    assert_eq!(notes("sip.listen = [\"udp://127.0.0.1:5060\"]"), Vec::<String>::new());
+}
+
+#[test]
 fn what_has_no_effect_yet_is_noted_and_no_error() {
     let text = FULL.replace("prefixes = [\"+\"]", "prefixes = [\"+\"]\nmax_calls = 3\ncodecs = [\"PCMU\"]");
     let (_, notes) = Config::read(&text, []).unwrap();

@@ -120,6 +120,12 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is no address that anybody could send to");
     }
+    if let Some(other) = sip.iter().find(|listener| listener.address.is_ipv4() != media.listen.is_ipv4()) {
+        let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };
+        let (sip, media) = (family(other.address.is_ipv4()), family(media.listen.is_ipv4()));
+        let message = format!("callers by {sip} who offer {sip} audio get 488: media.listen speaks {media} only");
+        report.note(other.path.clone(), message);
+    }
     for listener in sip.iter().filter(|listener| listener.udp && meet(listener.address.ip(), media.listen)) {
         let port = listener.address.port();
         if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
