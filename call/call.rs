@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::Now;
 use crate::command::Refused;
@@ -185,7 +185,9 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         let ended = party.info.status.is_final();
         match event {
-            LegEvent::RecordingFinished { op, end, duration } => self.recording_finished(leg, op, end, duration),
+            LegEvent::RecordingFinished { op, end, duration, recorded } => {
+                self.recording_finished(leg, op, end, duration, recorded);
+            }
             _ if ended => {}
             LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
             LegEvent::Answered { codec, headers } => self.peer_answered(leg, codec, headers),
@@ -303,7 +305,8 @@ impl Call {
     pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
         let id = FetchId(self.new_op().0);
         if let Some(party) = self.party(leg) {
-            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason };
+            let whisper = party.mode == Mode::Whisper;
+            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason, whisper };
             self.outputs.push_back(Output::Fetch(Box::new(fetch)));
         }
         id
@@ -359,7 +362,9 @@ impl Call {
         party.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
         party.unanswered = new.unanswered;
         party.race = new.race;
-        Arc::make_mut(&mut party.info).status = Status::Initiated;
+        let info = Arc::make_mut(&mut party.info);
+        info.status = Status::Initiated;
+        info.sip.call_id = Some(format!("{:032x}", self.rng.random::<u128>()));
         self.parties.push(party);
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
         let ring_timer = self.timer(leg, new.timeout);

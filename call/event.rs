@@ -175,6 +175,8 @@ pub struct DialResult {
     pub sip_status: Option<u16>,
     /// The child's SIP Call-ID.
     pub sip_call_id: Option<String>,
+    /// Headers of its answer.
+    pub sip_headers: Vec<(String, String)>,
     /// The recording of it, whole, if there is one.
     pub recording: Option<Recording>,
 }

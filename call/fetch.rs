@@ -1,6 +1,7 @@
 //! Asking an application what to do next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Target;
 use crate::event::DialResult;
@@ -20,6 +21,8 @@ pub struct Fetch {
     pub target: Target,
     /// Why, with what the application is told besides the leg itself.
     pub reason: FetchReason,
+    /// Whether it is for a called party who is yet to be joined: few instructions are in place there.
+    pub whisper: bool,
 }
 
 /// Why a document is asked for.
@@ -40,6 +43,8 @@ pub enum FetchReason {
     Recorded {
         /// It.
         recording: Recording,
+        /// Its length before its silent ends were cut away.
+        recorded: Duration,
         /// The key that ended it.
         key: Option<char>,
         /// The caller hung up; the answer will be ignored.

@@ -175,6 +175,8 @@ pub enum LegEvent {
         end: RecordingEnd,
         /// Length of the audio.
         duration: Duration,
+        /// Before its silent ends were cut away.
+        recorded: Duration,
     },
     /// A stream's life.
     Stream {

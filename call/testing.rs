@@ -192,10 +192,11 @@ impl CallScript {
         self.feed_to(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed });
     }
 
-    /// The newest recording of a leg is whole on disk.
+    /// The newest recording of a leg is whole on disk: four seconds, of which one was cut away.
     pub fn recording_ends(&mut self, leg: LegId, end: RecordingEnd) {
         let op = self.recordings.iter().rev().find(|(of, _)| *of == leg).expect("something is recorded").1;
-        self.feed_to(leg, LegEvent::RecordingFinished { op, end, duration: Duration::from_secs(3) });
+        let (duration, recorded) = (Duration::from_secs(3), Duration::from_secs(4));
+        self.feed_to(leg, LegEvent::RecordingFinished { op, end, duration, recorded });
     }
 
     /// A stream of a leg changes.
@@ -304,9 +305,8 @@ impl CallScript {
     pub fn close_recordings(&mut self) {
         for (leg, op) in std::mem::take(&mut self.stopping) {
             if self.recordings.contains(&(leg, op)) {
-                let event =
-                    LegEvent::RecordingFinished { op, end: RecordingEnd::Stopped, duration: Duration::from_secs(1) };
-                self.feed_to(leg, event);
+                let (end, second) = (RecordingEnd::Stopped, Duration::from_secs(1));
+                self.feed_to(leg, LegEvent::RecordingFinished { op, end, duration: second, recorded: second });
             }
         }
     }

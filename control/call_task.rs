@@ -18,6 +18,7 @@ use tandem_call::id::{CallId, LegId, OpId, StreamId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Quality, Status};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::{Play, RejectReason};
+use tandem_call::recording::Recording;
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_media as media;
@@ -49,6 +50,7 @@ pub struct Estate {
     legs: HashMap<LegId, LegIo>,
     ended: HashMap<LegId, Farewell>,
     sequences: HashMap<LegId, u32>,
+    own_recordings: HashMap<LegId, OwnRecording>,
     log: EventLog,
 }
 
@@ -81,6 +83,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         legs: HashMap::new(),
         ended: HashMap::new(),
         sequences: HashMap::new(),
+        own_recordings: HashMap::new(),
         log: EventLog::default(),
         jar: CookieJar::new(),
         notices: None,
@@ -105,6 +108,8 @@ struct CallTask {
     ended: HashMap<LegId, Farewell>,
     /// Numbered notices sent, by leg.
     sequences: HashMap<LegId, u32>,
+    /// The recordings asked for with a leg, by leg.
+    own_recordings: HashMap<LegId, OwnRecording>,
     log: EventLog,
     jar: CookieJar,
     /// Has this call's notices sent, in order, beside it.
@@ -115,6 +120,13 @@ struct CallTask {
     refused: Vec<(LegInfo, String)>,
     /// Another call's legs may come: until this says otherwise, the call does not end.
     expected: Option<oneshot::Receiver<()>>,
+}
+
+/// A recording that was asked for with its leg.
+struct OwnRecording {
+    facts: Recording,
+    /// The end of the leg, which is not told before the recording is whole.
+    end: Option<CallEvent>,
 }
 
 /// The last words awaited of a leg that the call is done with.
@@ -342,17 +354,19 @@ impl CallTask {
             legs: std::mem::take(&mut self.legs),
             ended: std::mem::take(&mut self.ended),
             sequences: std::mem::take(&mut self.sequences),
+            own_recordings: std::mem::take(&mut self.own_recordings),
             log: std::mem::take(&mut self.log),
         };
         let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
-        let Estate { call, sessions, legs, ended, sequences, log } = *estate;
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, log } = *estate;
+        self.own_recordings = own_recordings;
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences, self.log) = (ended, sequences, log);
         Err(Box::new(self))
     }
 
     fn absorb(&mut self, estate: Estate) {
-        let Estate { call, sessions, legs, ended, sequences, log } = estate;
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, log } = estate;
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0));
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
             self.calls.register(id, self.inbox.clone());
@@ -362,6 +376,7 @@ impl CallTask {
         self.legs.extend(legs);
         self.ended.extend(ended);
         self.sequences.extend(sequences);
+        self.own_recordings.extend(own_recordings);
         self.log.append(log);
     }
 

@@ -70,7 +70,7 @@ pub async fn fetch(
     let (line, result) = match outcome {
         Ok(response) => {
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
-            (line, read(dialect, &response))
+            (line, read(dialect, fetch, &response))
         }
         Err(error) => (format!("{method} {url} failed: {error}"), Err(failure(&error))),
     };
@@ -78,13 +78,13 @@ pub async fn fetch(
     Exchange { line, result: result.map_err(told) }
 }
 
-fn read(dialect: &Arc<dyn Dialect>, response: &Response) -> Result<Program, FetchFailure> {
+fn read(dialect: &Arc<dyn Dialect>, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {
     if !(200..300).contains(&response.status) {
         let detail = format!("answered {}", response.status);
         return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
     let base = Url::parse(&response.final_url).ok();
-    dialect.reply(base.as_ref(), response.header("content-type"), &response.body)
+    dialect.reply(fetch, base.as_ref(), response.header("content-type"), &response.body)
 }
 
 /// Gets a file (audio to be played): its bytes and content type.

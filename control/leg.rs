@@ -127,8 +127,8 @@ impl LegIo {
         Ok(())
     }
 
-    /// Sends an INVITE with our offer.
-    pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound) {
+    /// Sends an INVITE with our offer, under this Call-ID.
+    pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound, call_id: Option<String>) {
         let sdp = session.offer();
         self.session = Some(session);
         self.gone = false;
@@ -146,6 +146,7 @@ impl LegIo {
             from_display: invite.caller_name,
             from_host: route.from_host,
             to: None,
+            call_id,
             headers: headers(invite.headers),
             credentials: invite
                 .credentials
@@ -373,14 +374,15 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
             };
             Some(LegEvent::PlayFinished { op: OpId(op.0), end })
         }
-        media::Event::RecordingFinished { op, reason, duration, .. } => {
+        media::Event::RecordingFinished { op, reason, duration, recorded, .. } => {
             let end = match reason {
                 media::RecordingReason::Stopped => RecordingEnd::Stopped,
                 media::RecordingReason::MaxLength => RecordingEnd::MaxLength,
                 media::RecordingReason::Silence => RecordingEnd::Silence,
                 media::RecordingReason::Error(why) => RecordingEnd::Failed(why.clone()),
             };
-            Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration: *duration })
+            let (duration, recorded) = (*duration, *recorded);
+            Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
         }
         _ => None,
     }

@@ -1,13 +1,14 @@
 //! After a crash: what was alive is ended with the truth, recordings are made playable, and what applications should have
 //! heard is told.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
-use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 
 use crate::clock;
 use crate::event_log::{self, Line};
@@ -31,6 +32,8 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
     let store = &services.store;
     let mut last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
     let mut recovered = Recovered::default();
+    // Those asked for with their leg, whose end tells of them.
+    let mut own = HashMap::new();
     loop {
         let rows = store::recordings::unfinished(store).await?;
         if rows.is_empty() {
@@ -40,8 +43,13 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             recovered.recordings += 1;
             let leg = store::calls::find(store, row.leg).await?.as_ref().and_then(records::leg_of);
             if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
+                let leg = Arc::new(leg);
+                let recording = finish_recording(services, recording, &leg).await?;
                 // What was recorded was alive.
-                last_alive = last_alive.max(finish_recording(services, recording, &Arc::new(leg)).await?);
+                last_alive = last_alive.max(recording.ended_at.unwrap_or(recording.started_at));
+                if recording.spec.source == RecordingSource::Outbound {
+                    own.insert(leg.id, recording);
+                }
             } else {
                 // Nobody knows any more what it was of; it must not come again.
                 row.status = "failed".to_owned();
@@ -58,7 +66,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
         for mut row in rows {
             recovered.legs += 1;
             if let Some(leg) = records::leg_of(&row) {
-                finish_leg(services, leg, last_alive).await?;
+                finish_leg(services, own.get(&leg.id), leg, last_alive).await?;
             } else {
                 row.status = records::status_word(Status::Failed).to_owned();
                 row.ended_at = Some(last_alive);
@@ -70,7 +78,12 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
     Ok(recovered)
 }
 
-async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Timestamp) -> Result<(), StoreError> {
+async fn finish_leg(
+    services: &Arc<Services>,
+    own: Option<&Recording>,
+    mut leg: LegInfo,
+    last_alive: Timestamp,
+) -> Result<(), StoreError> {
     // It lived at least until its last sign of life, and the server at least until its last heartbeat.
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
     let text = "ended by a crash of the server".to_owned();
@@ -79,7 +92,7 @@ async fn finish_leg(services: &Arc<Services>, mut leg: LegInfo, last_alive: Time
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
     event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".to_owned(), text });
     let event = CallEvent { at: clock::now().time, leg: Arc::new(leg), kind: EventKind::Ended };
-    deliver(services, &event).await?;
+    deliver(services, &event, own).await?;
     store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await
 }
 
@@ -87,7 +100,7 @@ async fn finish_recording(
     services: &Arc<Services>,
     mut recording: Recording,
     leg: &Arc<LegInfo>,
-) -> Result<Timestamp, StoreError> {
+) -> Result<Recording, StoreError> {
     let path = services.recording_path(recording.id);
     let repaired = {
         let path = path.clone();
@@ -106,10 +119,17 @@ async fn finish_recording(
     recording.ended_at = Some(ended_at);
     warn_if_lost(recording.id, &recording.status);
     let row = records::recording_row(&recording, leg, &path);
-    let event = CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind: EventKind::Recording(recording) };
-    deliver(services, &event).await?;
+    let kind = EventKind::Recording(recording.clone());
+    deliver(services, &CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind }, None).await?;
+    if recording.spec.source == RecordingSource::Outbound
+        && let Some(end) = &leg.end
+    {
+        // Its leg had ended, which was to be told when the recording would be whole.
+        let event = CallEvent { at: end.at, leg: Arc::clone(leg), kind: EventKind::Ended };
+        deliver(services, &event, Some(&recording)).await?;
+    }
     store::recordings::upsert(&services.store, row).await?;
-    Ok(ended_at)
+    Ok(recording)
 }
 
 fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
@@ -118,9 +138,9 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
     }
 }
 
-async fn deliver(services: &Arc<Services>, event: &CallEvent) -> Result<(), StoreError> {
+async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
     let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
-    for delivery in services.notices(event, numbered(&written, &event.leg)) {
+    for delivery in services.notices(event, numbered(&written, &event.leg), own) {
         // Else the earlier process told it, and was killed before it wrote the record.
         if written.iter().all(|row| row.id != delivery.id) {
             services.deliveries().enqueue(delivery).await?;

@@ -45,6 +45,8 @@ pub enum Event {
         reason: RecordingReason,
         /// Of the audio in the file, after trimming.
         duration: Duration,
+        /// Of what was recorded, before it.
+        recorded: Duration,
         /// The file.
         path: PathBuf,
         /// Its size, header included.

@@ -398,6 +398,7 @@ impl MediaSession {
             op,
             reason: RecordingReason::Error(why.to_owned()),
             duration: std::time::Duration::ZERO,
+            recorded: std::time::Duration::ZERO,
             path: spec.path,
             bytes: 0,
         };

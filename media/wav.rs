@@ -71,7 +71,7 @@ pub(crate) fn duration(data: u64, channels: u16) -> Duration {
     Duration::from_micros(data / (u64::from(channels.max(1)) * 2) * 125)
 }
 
-/// Cuts leading and trailing silence out of a finished recording; all silence leaves no samples. Works in place, a
+/// Cuts leading and trailing silence out of a finished recording; one of nothing but silence stays whole. Works in place, a
 /// block at a time. Returns the octets of samples left.
 pub(crate) fn trim(file: &File, channels: u16, data: u64) -> io::Result<u64> {
     let block = u64::from(channels) * 2 * 160;
@@ -93,10 +93,7 @@ pub(crate) fn trim(file: &File, channels: u16, data: u64) -> io::Result<u64> {
         }
         at += block;
     }
-    let Some((first, end)) = loud else {
-        file.set_len(HEADER)?;
-        return Ok(0);
-    };
+    let Some((first, end)) = loud else { return Ok(data) };
     let mut from = first;
     while from < end && first > 0 {
         file.read_exact_at(&mut buffer, HEADER + from)?;

@@ -198,6 +198,7 @@ impl Open {
     }
 
     fn complete(mut self, reason: RecordingReason) {
+        let recorded = wav::duration(self.data, self.channels);
         let result = match &self.file {
             Err(error) => Err(error.clone()),
             Ok(file) => {
@@ -221,7 +222,7 @@ impl Open {
         let NewRecording { key, op, spec, done, .. } = self.recording;
         let bytes = std::fs::metadata(&spec.path).map_or(0, |metadata| metadata.len());
         let duration = wav::duration(self.data, self.channels);
-        done(key, Event::RecordingFinished { op, reason, duration, path: spec.path, bytes });
+        done(key, Event::RecordingFinished { op, reason, duration, recorded, path: spec.path, bytes });
     }
 }
 

@@ -81,6 +81,7 @@ fn call() -> Box<Outgoing> {
         from_display: None,
         from_host: None,
         to: None,
+        call_id: None,
         headers: Vec::new(),
         credentials: Some(Credentials { username: "u".to_owned(), password: "p".to_owned() }),
         sdp: Bytes::from_static(b"v=0\r\n"),

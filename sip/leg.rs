@@ -198,6 +198,8 @@ pub struct Outgoing {
     pub from_host: Option<String>,
     /// To URI, when it is not the Request-URI.
     pub to: Option<String>,
+    /// Call-ID, unlike any other (RFC 3261 §8.1.1.4); the endpoint draws one when `None`.
+    pub call_id: Option<String>,
     /// Extra header fields. Fields the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
     pub headers: Vec<Header>,
     /// Answers for 401 and 407.

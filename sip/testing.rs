@@ -170,6 +170,7 @@ pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
         from_display: None,
         from_host: None,
         to: None,
+        call_id: None,
         headers: vec![Header { name: "X-Test".to_owned(), value: "1".to_owned() }],
         credentials: None,
         sdp: Bytes::from_static(SDP),

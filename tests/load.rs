@@ -282,6 +282,7 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
         from_display: None,
         from_host: None,
         to: None,
+        call_id: None,
         headers: Vec::new(),
         credentials: None,
         sdp: sdp().into(),

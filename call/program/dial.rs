@@ -51,6 +51,7 @@ impl Dialing {
             bridged: false,
             sip_status: None,
             sip_call_id: None,
+            sip_headers: Vec::new(),
             recording: None,
         };
         let mut this = Self {
@@ -97,7 +98,7 @@ impl Dialing {
                 return self.all_gone(call, leg, DialStatus::Completed);
             }
             Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
-            Signal::Recorded { op, recording } if self.recording == Some(*op) => {
+            Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
                 self.last.recording = Some(Recording::clone(recording));
                 self.recording = None;
                 if self.finishing {
@@ -344,6 +345,7 @@ impl Dialing {
         let Some(party) = call.party(child) else { return };
         self.last.child = Some(child);
         self.last.sip_call_id = party.info.sip.call_id.clone();
+        self.last.sip_headers = party.info.sip.headers.clone();
         self.last.sip_status = party.info.final_response();
         if let Some(from) = self.joined_at {
             let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);

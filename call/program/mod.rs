@@ -11,6 +11,8 @@ pub mod instruction;
 pub(crate) mod play;
 pub(crate) mod record;
 
+use std::time::Duration;
+
 use crate::Target;
 use crate::call::{Abort, Call};
 use crate::event::PlaybackEnd;
@@ -28,7 +30,7 @@ use crate::stream::StreamStatus;
 pub(crate) enum Signal {
     Dtmf(char),
     Played { op: OpId, end: PlaybackEnd },
-    Recorded { op: OpId, recording: Box<Recording> },
+    Recorded { op: OpId, recording: Box<Recording>, recorded: Duration },
     Timer(OpId),
     Stream { id: StreamId, status: StreamStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },

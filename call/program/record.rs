@@ -50,11 +50,12 @@ impl RecordVerb {
                 call.end_recording(leg, *op);
                 Step::Stay(Running::Record(self))
             }
-            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording }) if *op == done => {
+            (Phase::Recording { op, key }, Signal::Recorded { op: done, recording, recorded }) if *op == done => {
                 let key = *key;
                 match self.record.action {
                     Some(action) => {
-                        Step::Fetch(action, FetchReason::Recorded { recording: *recording, key, hangup: false })
+                        let recording = *recording;
+                        Step::Fetch(action, FetchReason::Recorded { recording, recorded, key, hangup: false })
                     }
                     None => Step::Next,
                 }
@@ -66,7 +67,12 @@ impl RecordVerb {
     /// A caller who hangs up has still left a message: the action is asked once the file is whole, its answer ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self.phase {
-            Phase::Beeping(op) => call.order(leg, LegCommand::Stop { op }),
+            Phase::Beeping(op) => {
+                call.order(leg, LegCommand::Stop { op });
+                if why == Abort::Hangup {
+                    call.recorded_nothing(leg, self.record);
+                }
+            }
             Phase::Recording { op, .. } => {
                 if why == Abort::Hangup
                     && let Some(active) = call.active_recording(leg, op)
@@ -106,21 +112,36 @@ impl Call {
 
     /// Starts a recording without a tone; `None` if the leg has as many as it may.
     pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
-        let (op, NewRecording { id, spec }) = (self.new_op(), new);
-        let facts = Recording {
-            id,
-            leg,
-            spec: spec.clone(),
-            started_at: self.now().time,
-            ended_at: None,
-            duration: None,
-            status: RecordingStatus::InProgress,
-        };
+        let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
+        let NewRecording { id, spec } = new;
         let party = self.party_mut(leg).filter(|party| party.recordings.len() < MOST_RECORDINGS)?;
         party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
         self.order(leg, LegCommand::Record { op, id, spec });
         self.emit(leg, EventKind::Recording(facts));
         Some(op)
+    }
+
+    fn begun(&self, leg: LegId, NewRecording { id, spec }: NewRecording) -> Recording {
+        let (started_at, status) = (self.now().time, RecordingStatus::InProgress);
+        Recording { id, leg, spec, started_at, ended_at: None, duration: None, status }
+    }
+
+    /// A caller who hung up before the recording began: the application hears of an empty one.
+    fn recorded_nothing(&mut self, leg: LegId, record: Record) {
+        let new = self.new_recording(record.spec);
+        let begun = self.begun(leg, new);
+        let nothing = Duration::ZERO;
+        let recording = Recording {
+            ended_at: Some(begun.started_at),
+            duration: Some(nothing),
+            status: RecordingStatus::Absent,
+            ..begun
+        };
+        self.emit(leg, EventKind::Recording(recording.clone()));
+        if let Some(action) = record.action {
+            let reason = FetchReason::Recorded { recording, recorded: nothing, key: None, hangup: true };
+            self.request_fetch(leg, action, reason);
+        }
     }
 
     /// Asks the recording of this operation to end, once.
@@ -186,7 +207,14 @@ impl Call {
         any
     }
 
-    pub(crate) fn recording_finished(&mut self, leg: LegId, op: OpId, end: RecordingEnd, duration: Duration) {
+    pub(crate) fn recording_finished(
+        &mut self,
+        leg: LegId,
+        op: OpId,
+        end: RecordingEnd,
+        duration: Duration,
+        recorded: Duration,
+    ) {
         let at = self.now().time;
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.recordings.iter().position(|active| active.op == op) else { return };
@@ -200,13 +228,10 @@ impl Call {
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
         if let Some(action) = report_hangup {
-            self.request_fetch(
-                leg,
-                action,
-                FetchReason::Recorded { recording: facts.clone(), key: None, hangup: true },
-            );
+            let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
+            self.request_fetch(leg, action, reason);
         }
-        self.signal(leg, Signal::Recorded { op, recording: Box::new(facts) });
+        self.signal(leg, Signal::Recorded { op, recording: Box::new(facts), recorded });
         self.release_if_idle(leg);
     }
 
@@ -215,7 +240,8 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return };
         let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();
         for op in ops {
-            self.recording_finished(leg, op, RecordingEnd::Failed("never closed".to_owned()), Duration::ZERO);
+            let (end, unknown) = (RecordingEnd::Failed("never closed".to_owned()), Duration::ZERO);
+            self.recording_finished(leg, op, end, unknown, unknown);
         }
     }
 }

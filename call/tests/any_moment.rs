@@ -222,6 +222,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
             op: op_of(&script.recordings),
             end: RecordingEnd::Silence,
             duration: Duration::from_secs(rng.random_range(0..3)),
+            recorded: Duration::from_secs(3),
         },
         21 => match stream {
             Some(id) => LegEvent::Stream { id, status: StreamStatus::Failed("gone".to_owned()) },

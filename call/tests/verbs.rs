@@ -16,7 +16,7 @@ use tandem_call::leg::{EndCause, Status};
 use tandem_call::output::{LegCommand, LegEvent, LegGone};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
-use tandem_call::recording::RecordingEnd;
+use tandem_call::recording::{RecordingEnd, RecordingStatus};
 use tandem_call::route::Decision;
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
@@ -247,6 +247,30 @@ fn a_caller_who_hangs_up_has_left_a_message_all_the_same() {
     assert_eq!(fetch.leg.status, Status::Completed);
     script.fetched(vec![Instruction::Play(file("ignored"))]);
     script.assert_settled();
+}
+
+#[test]
+fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
+    let mut script = CallScript::runs(vec![Instruction::Record(record())]);
+    script.hangs_up(script.leg());
+    assert!(
+        script.told(|event| matches!(event, EventKind::Recording(facts) if facts.status == RecordingStatus::Absent))
+    );
+    let fetch = script.asked().next_back().unwrap();
+    let FetchReason::Recorded { recorded, hangup: true, .. } = &fetch.reason else { panic!("{:?}", fetch.reason) };
+    assert_eq!((*recorded, fetch.leg.status), (Duration::ZERO, Status::Completed));
+    script.fetched(vec![Instruction::Play(file("ignored"))]);
+    script.assert_settled();
+    script.assert_silent();
+}
+
+#[test]
+fn the_action_of_a_recording_hears_how_long_it_was_before_its_silent_ends_were_cut_away() {
+    let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
+    script.recording_ends(script.leg(), RecordingEnd::Silence);
+    let fetch = script.asked().next_back().unwrap();
+    let FetchReason::Recorded { recording, recorded, .. } = &fetch.reason else { panic!("{:?}", fetch.reason) };
+    assert_eq!((recording.duration, *recorded), (Some(3 * SECOND), 4 * SECOND));
 }
 
 fn connect() -> Instruction {

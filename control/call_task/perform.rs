@@ -74,7 +74,8 @@ impl CallTask {
                 let path = self.services.recording_path(id);
                 if !self.with(leg, |io| io.record(op, &spec, &path)) {
                     let end = RecordingEnd::Failed("no audio path".into());
-                    fail(LegEvent::RecordingFinished { op, end, duration: Duration::ZERO });
+                    let nothing = Duration::ZERO;
+                    fail(LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
                 }
             }
             LegCommand::PauseRecording { op, gap } => {
@@ -151,7 +152,9 @@ impl CallTask {
     fn invite(&mut self, leg: LegId, invite: Invite) {
         self.calls.register(leg.0, self.inbox.clone());
         let mut io = LegIo::outgoing(leg, self.services.sip().clone());
-        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let info = self.call.leg(leg);
+        let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let call_id = info.and_then(|info| info.sip.call_id.clone());
         let refused = match self.services.routing.outbound(&account, &invite.to) {
             None => {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
@@ -162,7 +165,7 @@ impl CallTask {
                     if let Some(trunk) = &route.trunk {
                         self.call.set_trunk(leg, Arc::clone(trunk));
                     }
-                    io.invite(session, invite, route);
+                    io.invite(session, invite, route, call_id);
                     None
                 }
                 Err(_) => {
@@ -214,6 +217,7 @@ impl CallTask {
 
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
+        self.own_recordings.remove(&leg);
         let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
             return self.calls.forget(leg.0);
@@ -226,7 +230,7 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
         let (inbox, jar) = (self.inbox.clone(), self.jar.clone());
-        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0 };
+        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None };
         self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));

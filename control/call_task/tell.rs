@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
+use tandem_call::recording::{Recording, RecordingSource};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{CallTask, Farewell};
+use super::{CallTask, Farewell, OwnRecording};
 use crate::dialect::Context;
 use crate::http::without_credentials;
 use crate::notify;
@@ -26,7 +27,12 @@ impl CallTask {
         self.note(&event);
         self.services.counters.count(&event);
         // The notices are stored before the record: after a crash an ended record means that its end will be told.
-        self.notify(&event).await;
+        if !self.holds_back(&event) {
+            self.notify(&event).await;
+        }
+        if let Some(end) = self.held_back(&event) {
+            self.notify(&end).await;
+        }
         let store = &self.services.store;
         let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
@@ -69,9 +75,36 @@ impl CallTask {
         self.log.push(event.at, Some(leg.id), "call", text);
     }
 
+    /// Whether the end of a leg is not to be told before the recording asked for with it is whole. That comes soon, or the
+    /// call gives it up.
+    fn holds_back(&mut self, event: &CallEvent) -> bool {
+        let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
+        let dialect = self.services.dialects.get(&event.leg.dialect);
+        let holds = matches!(event.kind, EventKind::Ended)
+            && own.facts.ended_at.is_none()
+            && dialect.is_some_and(|dialect| dialect.ends_with_recording());
+        if holds {
+            own.end = Some(event.clone());
+        }
+        holds
+    }
+
+    /// The end that was held back, once the recording asked for with its leg is whole.
+    fn held_back(&mut self, event: &CallEvent) -> Option<CallEvent> {
+        let EventKind::Recording(facts) = &event.kind else { return None };
+        if facts.spec.source != RecordingSource::Outbound {
+            return None;
+        }
+        let own = self.own_recordings.entry(event.leg.id);
+        let own = own.or_insert_with(|| OwnRecording { facts: facts.clone(), end: None });
+        own.facts = facts.clone();
+        own.end.take_if(|_| facts.ended_at.is_some())
+    }
+
     async fn notify(&mut self, event: &CallEvent) {
+        let recording = self.own_recordings.get(&event.leg.id).map(|own| &own.facts);
         let sequence = self.sequences.entry(event.leg.id).or_default();
-        for delivery in self.services.notices(event, *sequence) {
+        for delivery in self.services.notices(event, *sequence, recording) {
             *sequence += u32::from(delivery.numbered.is_some());
             match self.services.deliveries().submit(delivery).await {
                 Ok(submitted) => {
@@ -91,14 +124,14 @@ impl Services {
         self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
     }
 
-    /// What the event's dialect has to tell of it, as deliveries.
-    pub fn notices(&self, event: &CallEvent, sequence: u32) -> Vec<Delivery> {
+    /// What the event's dialect has to tell of it, as deliveries. `recording`: the one asked for with the leg.
+    pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
         let Some((dialect, account)) =
             self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
         else {
             return Vec::new();
         };
-        let context = Context { public_url: Arc::clone(&self.public_url), sequence };
+        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned() };
         let notices = dialect.webhook(account, event, &context).into_iter().enumerate();
         notices
             .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))

@@ -19,7 +19,7 @@ use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
-use tandem_call::recording::Track;
+use tandem_call::recording::{Recording, Track};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
 use url::Url;
@@ -40,12 +40,23 @@ pub trait Dialect: Send + Sync {
     /// What is sent to ask for a document. Never called for a dialect whose applications only command.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
 
-    /// The document that came back. `base` is the URL it came from after redirects; `None` for one given inline.
-    /// Errors are fatal ones only; what can be passed over becomes a warning in the program.
-    fn reply(&self, base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure>;
+    /// The document that came back. `base` is the URL it came from after redirects. Errors are fatal ones only; what can be
+    /// passed over, or is out of place in a whisper, becomes a warning in the program.
+    fn reply(
+        &self,
+        fetch: &Fetch,
+        base: Option<&Url>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Program, FetchFailure>;
 
     /// What this provider tells of an event, and where; empty if it tells nothing here.
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
+
+    /// Whether the end of a leg is told only when the recording asked for with it is whole, for it is told of there.
+    fn ends_with_recording(&self) -> bool {
+        false
+    }
 
     /// The HTTP request for one attempt (1-based) at a notice, signed for this moment. `url` is the notice's target or
     /// its failover's.
@@ -105,6 +116,8 @@ pub struct Context {
     pub public_url: Arc<str>,
     /// How many notices of this leg's progress were sent before this one.
     pub sequence: u32,
+    /// The recording that was asked for with the leg, as far as it is.
+    pub recording: Option<Recording>,
 }
 
 /// A request to an application, before it is signed.

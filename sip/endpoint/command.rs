@@ -96,7 +96,7 @@ impl Endpoint {
             return;
         }
         let from = format!("{};tag={}", compose::name_addr(outgoing.from_display.as_deref(), &from_uri), tag_text(tag));
-        let call_id = format!("{:032x}", self.random_u128());
+        let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.random_u128()));
         let cseq = u32::from(rand::Rng::next_u32(&mut self.rng) as u16) + 1;
         let dialog = Dialog {
             call_id: Bytes::from(call_id),

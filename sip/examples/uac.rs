@@ -24,6 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             from_display: None,
             from_host: None,
             to: None,
+            call_id: None,
             headers: Vec::new(),
             credentials: None,
             sdp: Bytes::from_static(SDP.as_bytes()),

@@ -19,7 +19,7 @@ from harness.phone import callee, caller, pause, play
 from harness.waiting import wait_for
 from twilio_app import assert_genuine, client, number, twiml
 
-NUMBERS = ["menu", "message", "exact", "broken", "apology", "cookies", "odd", "unknown", "dial", "busy", "get"]
+NUMBERS = ["menu", "message", "exact", "broken", "apology", "cookies", "odd", "unknown", "dial", "busy", "get", "whisper", "silent", "beep"]
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +187,35 @@ def test_an_untrimmed_recording_is_as_long_as_the_caller_spoke_until_hanging_up(
     assert abs(len(heard) - len(spoken)) <= 0.040 * RATE
 
 
+def test_a_silent_message_is_kept_and_its_length_told(server, pages, phone, tmp_path):
+    pages.on(
+        "/silent/voice",
+        lambda: twiml(_recording(play_beep=False, timeout=2, action="recorded", recording_status_callback="kept")),
+    )
+    pages.on("/silent/recorded", lambda: twiml(VoiceResponse()))
+    pages.on("/silent/kept")
+    pages.on("/silent/status")
+    pcap = tmp_path / "nothing.pcap"
+    write_capture(pcap, " " * 40)
+    phone(caller("silent", play(pcap), ends="wait"), target=server.sip).finish()
+    (recorded,), (kept,) = pages.wait("/silent/recorded"), pages.wait("/silent/kept")
+    assert recorded["RecordingDuration"] == "2" and recorded["Digits"] == ""
+    assert kept["RecordingStatus"] == "completed" and kept["RecordingDuration"] == "2"
+    assert requests.get(recorded["RecordingUrl"], timeout=5).status_code == 200
+
+
+def test_a_caller_who_hangs_up_before_the_message_begins_is_reported(server, pages, phone):
+    more = {"recording_status_callback": "kept", "recording_status_callback_event": "absent"}
+    pages.on("/beep/voice", lambda: twiml(_recording(action="recorded", **more)))
+    pages.on("/beep/recorded", lambda: twiml(VoiceResponse()))
+    pages.on("/beep/kept")
+    pages.on("/beep/status")
+    phone(caller("beep", ends="bye"), target=server.sip).finish()
+    (recorded,), (kept,) = pages.wait("/beep/recorded"), pages.wait("/beep/kept")
+    assert recorded["RecordingDuration"] == "0" and recorded["Digits"] == "hangup"
+    assert recorded["CallStatus"] == "completed" and kept["RecordingStatus"] == "absent"
+
+
 def _recording(**attributes):
     response = VoiceResponse()
     response.record(**attributes)
@@ -279,7 +308,7 @@ def test_an_unknown_verb_is_warned_of_and_skipped(server, pages, phone, tmp_path
 
 
 def test_dial_reaches_a_phone_tells_its_progress_and_asks_the_action_url(server, pages, phone):
-    called = phone(callee(pause(1200), ends="bye"))
+    called = phone(callee(pause(1200), ends="bye", answer_headers="X-Agent: 7"))
 
     def voice():
         response = VoiceResponse()
@@ -303,13 +332,15 @@ def test_dial_reaches_a_phone_tells_its_progress_and_asks_the_action_url(server,
     assert after["DialCallStatus"] == "completed" and after["DialBridged"] == "true"
     assert after["DialCallDuration"] == "1" and after["DialSipResponseCode"] == "200"
     assert after["RecordingUrl"].endswith(after["RecordingSid"])
+    assert f"Call-ID: {after['DialSipCallId']}" in called.messages() and after["DialSipHeader_X-Agent"] == "7"
     progress = pages.wait("/dial/progress", 4)
     assert [one["CallStatus"] for one in progress] == ["initiated", "ringing", "in-progress", "completed"]
     assert [one["SequenceNumber"] for one in progress] == ["0", "1", "2", "3"]
     for one in progress:
         assert one["CallSid"] == after["DialCallSid"] and one["ParentCallSid"] == first["CallSid"]
         assert one["Direction"] == "outbound-dial" and one.args == {"leg": ["b"]}
-        assert one["From"] == "+15550001111"
+        assert one["From"] == "+15550001111" and one["SipCallId"] == after["DialSipCallId"]
+    assert "SipHeader_X-Agent" not in progress[0].form and progress[2]["SipHeader_X-Agent"] == "7"
     assert progress[3]["CallDuration"] == "1" and progress[3]["SipResponseCode"] == "200"
     assert "X-Ticket: 4711" in called.messages()
     assert pages.wait("/dial/status")[0]["CallStatus"] == "completed"
@@ -317,6 +348,22 @@ def test_dial_reaches_a_phone_tells_its_progress_and_asks_the_action_url(server,
     assert [call.sid for call in twilio.calls.list(parent_call_sid=first["CallSid"])] == [after["DialCallSid"]]
     (recording,) = twilio.calls(first["CallSid"]).recordings.list()
     assert recording.source == "DialVerb" and recording.channels == 2
+
+
+def test_a_dial_before_the_join_is_warned_of_and_passed_over(server, pages, phone):
+    called = phone(callee(pause(1000), ends="bye"))
+    inner = "<Dial action='/whisper/never'>+15557654321</Dial><Play digits='1'/>"
+    pages.on("/whisper/voice", f"<Response><Dial action='/whisper/after'><Sip url='/whisper/first'>{called.uri}</Sip></Dial></Response>")
+    pages.on("/whisper/first", f"<Response>{inner}</Response>")
+    pages.on("/whisper/after", lambda: twiml(VoiceResponse()))
+    pages.on("/whisper/status")
+    phone(caller("whisper", ends="wait"), target=server.sip).finish()
+    called.finish()
+    (voice,), (after,) = pages.to("/whisper/voice"), pages.wait("/whisper/after")
+    assert after["DialCallStatus"] == "completed" and after["DialBridged"] == "true"
+    assert not pages.to("/whisper/never")
+    log = log_of(server, voice["CallSid"])
+    assert any(line.startswith("warning 13201") for line in log), log
 
 
 def test_a_busy_phone_is_reported_and_the_document_goes_on(server, pages, phone):

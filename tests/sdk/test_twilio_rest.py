@@ -113,6 +113,8 @@ def test_a_call_is_made_fetched_redirected_hung_up_its_recording_downloaded_and_
 
     begun, kept = app.wait("/recorded", 2)
     assert [begun["RecordingStatus"], kept["RecordingStatus"]] == ["in-progress", "completed"]
+    for name in ("RecordingUrl", "RecordingSid", "RecordingDuration"):
+        assert last[name] == kept[name]
     assert kept["RecordingSource"] == "OutboundAPI" and kept["RecordingChannels"] == "2"
     (recording,) = twilio.calls(created.sid).recordings.list()
     assert recording.sid == kept["RecordingSid"] and recording.status == "completed" and recording.channels == 2
@@ -239,6 +241,28 @@ def test_a_call_to_nowhere_fails(twilio, app):
     call = twilio.calls.create(to=nowhere, from_=FROM, url=f"{app.url}/voice", status_callback=f"{app.url}/status")
     assert progress(app, 1) == ["failed"]
     assert ended(twilio, call.sid).status == "failed"
+
+
+@pytest.mark.parametrize("who", ["phone", "application"])
+def test_the_recording_can_be_fetched_as_soon_as_the_end_of_its_call_is_told(twilio, app, phone, who):
+    found = []
+
+    def status():
+        found.append(requests.get(app.to("/status")[-1]["RecordingUrl"], timeout=5).status_code)
+        return "", 204
+
+    called = phone(callee(pause(1200), ends="bye") if who == "phone" else callee())
+    app.on("/status", status)
+    document = "<Response><Say>And now.</Say></Response>" if who == "application" else "<Response><Pause length='60'/></Response>"
+    app.on("/voice", lambda: twiml(document))
+    call = twilio.calls.create(
+        to=called.uri, from_=FROM, url=f"{app.url}/voice", record=True, status_callback=f"{app.url}/status"
+    )
+    called.finish()
+    (last,) = app.wait("/status")
+    wait_for("the answer", lambda: found)
+    assert found == [200] and last["RecordingSid"] == twilio.calls(call.sid).recordings.list()[0].sid
+    assert ended(twilio, call.sid).status == "completed"
 
 
 def test_the_phone_hangs_up_while_something_is_said(twilio, app, phone):

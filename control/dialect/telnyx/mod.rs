@@ -62,7 +62,13 @@ impl Dialect for Telnyx {
     }
 
     /// Never called: applications command.
-    fn reply(&self, _base: Option<&Url>, _content_type: Option<&str>, _body: &[u8]) -> Result<Program, FetchFailure> {
+    fn reply(
+        &self,
+        _fetch: &Fetch,
+        _base: Option<&Url>,
+        _content_type: Option<&str>,
+        _body: &[u8],
+    ) -> Result<Program, FetchFailure> {
         Err(FetchFailure { kind: FailureKind::ContentType, detail: "Telnyx call control has no documents".into() })
     }
 

@@ -60,12 +60,23 @@ impl Dialect for Twilio {
         webhook::fetch(account_sid(account), fetch, context)
     }
 
-    fn reply(&self, base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
-        reply::reply(base, content_type, body)
+    fn reply(
+        &self,
+        fetch: &Fetch,
+        base: Option<&Url>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Program, FetchFailure> {
+        let program = reply::reply(base, content_type, body)?;
+        Ok(if fetch.whisper { reply::whispered(program) } else { program })
     }
 
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
         webhook::webhook(account_sid(account), event, context)
+    }
+
+    fn ends_with_recording(&self) -> bool {
+        true
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {

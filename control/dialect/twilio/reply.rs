@@ -1,15 +1,44 @@
 //! What applications answer: TwiML, words or audio.
 
 use tandem_call::fetch::FetchFailure;
-use tandem_call::program::instruction::Program;
+use tandem_call::program::instruction::{Instruction, Program, Warning};
 use url::Url;
 
+use crate::markup::code::SCHEMA;
 use crate::markup::flavour::TWIML;
 use crate::markup::{self, Origin};
+
+/// A dial in a whisper document.
+const DIAL_IN_WHISPER: u32 = 13201;
 
 /// An application's answer.
 pub(super) fn reply(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
     markup::answer(&TWIML, Origin { base, local_files: false }, content_type, body)
+}
+
+/// What a called party may be told or asked before the join: all else is passed over, as it would lead somewhere else.
+pub(super) fn whispered(mut program: Program) -> Program {
+    let Program { instructions, warnings } = &mut program;
+    instructions.retain(|instruction| {
+        let (code, verb) = match instruction {
+            Instruction::Play(_)
+            | Instruction::SendDigits(_)
+            | Instruction::Gather(_)
+            | Instruction::Pause(_)
+            | Instruction::Hangup
+            | Instruction::Redirect(_) => return true,
+            Instruction::Dial(_) => (DIAL_IN_WHISPER, "<Dial>"),
+            Instruction::Record(_) => (SCHEMA, "<Record>"),
+            Instruction::Connect(_) => (SCHEMA, "<Connect>"),
+            Instruction::StartStream(_) | Instruction::StartRecording(_) => (SCHEMA, "<Start>"),
+            Instruction::StopStream(_) => (SCHEMA, "<Stop>"),
+            Instruction::Reject(_) => (SCHEMA, "<Reject>"),
+            Instruction::Echo => (SCHEMA, "<Echo>"),
+        };
+        warnings.push(Warning { code, message: format!("{verb} before the join was passed over") });
+        false
+    });
+    program
 }
 
 /// A document given inline: by the `Twiml` parameter, or by the configuration, whose own documents may also play
@@ -19,4 +48,28 @@ pub(super) fn reply(base: Option<&Url>, content_type: Option<&str>, body: &[u8])
 /// As [`markup::document`]; every URL in it must be absolute.
 pub fn inline_program(twiml: &str, local_files: bool) -> Result<Program, FetchFailure> {
     markup::document(&TWIML, Origin { base: None, local_files }, twiml.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {
+        let text = "<Response><Say>a</Say><Dial>+15550001</Dial><Play digits='1'/><Record/><Pause/><Gather/>\
+                    <Start><Stream url='wss://x/'/></Start><Redirect>http://x/</Redirect></Response>";
+        let program = whispered(inline_program(text, false).unwrap());
+        let [
+            Instruction::Play(_),
+            Instruction::SendDigits(_),
+            Instruction::Pause(_),
+            Instruction::Gather(_),
+            Instruction::Redirect(_),
+        ] = &program.instructions[..]
+        else {
+            panic!("{:?}", program.instructions)
+        };
+        let codes: Vec<_> = program.warnings.iter().map(|warning| warning.code).collect();
+        assert_eq!(codes, [13201, SCHEMA, SCHEMA]);
+    }
 }

@@ -1,5 +1,7 @@
 //! What is told of calls, recordings and streams: document requests and callbacks.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind};
@@ -32,11 +34,8 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("Digits", digits.clone());
             push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
         }
-        FetchReason::Recorded { recording, key, hangup } => {
-            let sid = sid::recording(recording.id);
-            push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
-            push("RecordingSid", sid);
-            push("RecordingDuration", format::recording_seconds(recording).to_string());
+        FetchReason::Recorded { recording, recorded, key, hangup } => {
+            self::recorded(account_sid, recording, *recorded, context, &mut push);
             let key = key.map(String::from).unwrap_or_default();
             push("Digits", if *hangup { "hangup".into() } else { key });
         }
@@ -131,13 +130,16 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     if let Some(source) = leg.sip.source_ip {
         push("SipSourceIp".into(), source.to_string());
     }
-    for (name, value) in &leg.sip.headers {
-        let kept = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"))
-            || name.eq_ignore_ascii_case("User-to-User");
-        if kept {
-            push(format!("SipHeader_{name}"), value.clone());
-        }
+    for (name, value) in passed_on(&leg.sip.headers) {
+        push(format!("SipHeader_{name}"), value.clone());
     }
+}
+
+/// Those headers that applications are told.
+fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+    headers.iter().filter(|(name, _)| {
+        name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) || name.eq_ignore_ascii_case("User-to-User")
+    })
 }
 
 fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut impl FnMut(&str, String)) {
@@ -163,12 +165,25 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     if let Some(status) = result.sip_status {
         push("DialSipResponseCode", status.to_string());
     }
-    if let Some(recording) = &result.recording {
-        let sid = sid::recording(recording.id);
-        push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
-        push("RecordingSid", sid);
-        push("RecordingDuration", format::recording_seconds(recording).to_string());
+    for (name, value) in passed_on(&result.sip_headers) {
+        push(&format!("DialSipHeader_{name}"), value.clone());
     }
+    if let Some(recording) = &result.recording {
+        recorded(account_sid, recording, recording.duration.unwrap_or_default(), context, push);
+    }
+}
+
+fn recorded(
+    account_sid: &str,
+    recording: &Recording,
+    length: Duration,
+    context: &Context,
+    push: &mut impl FnMut(&str, String),
+) {
+    let sid = sid::recording(recording.id);
+    push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
+    push("RecordingSid", sid);
+    push("RecordingDuration", format::seconds(length).to_string());
 }
 
 fn progress(
@@ -192,6 +207,9 @@ fn progress(
         // Of our own INVITE only.
         if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
+        }
+        if let Some(facts) = context.recording.as_ref().filter(|facts| facts.status == RecordingStatus::Completed) {
+            recorded(account_sid, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
     Some(form(status, callback, parameters, true))

@@ -62,7 +62,7 @@ fn ended(status: Status, answered: Option<&str>, sip_status: Option<u16>) -> Leg
 }
 
 fn context(sequence: u32) -> Context {
-    Context { public_url: "http://127.0.0.1:8080".into(), sequence }
+    Context { public_url: "http://127.0.0.1:8080".into(), sequence, recording: None }
 }
 
 fn told(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
@@ -82,7 +82,8 @@ fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 }
 
 fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
-    let fetch = Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason };
+    let fetch =
+        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, whisper: false };
     let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context(0)).body else { panic!() };
     parameters
 }
@@ -160,13 +161,16 @@ fn verbs_add_what_they_found_out() {
     assert_eq!(get(&gathered, "FinishedOnKey"), Some("#"));
 
     let done = recording(RecordingStatus::Completed);
-    let recorded = requested(leg(), FetchReason::Recorded { recording: done.clone(), key: Some('*'), hangup: false });
+    let recorded = Duration::from_secs(7);
+    let hung_up =
+        requested(leg(), FetchReason::Recorded { recording: done.clone(), recorded, key: None, hangup: true });
+    let recorded =
+        requested(leg(), FetchReason::Recorded { recording: done.clone(), recorded, key: Some('*'), hangup: false });
     let url =
         format!("http://127.0.0.1:8080/2010-04-01/Accounts/{ACCOUNT}/Recordings/RE0000000000000000000000000000000b");
     assert_eq!(get(&recorded, "RecordingUrl"), Some(url.as_str()));
-    assert_eq!(get(&recorded, "RecordingDuration"), Some("5"));
+    assert_eq!(get(&recorded, "RecordingDuration"), Some("7"));
     assert_eq!(get(&recorded, "Digits"), Some("*"));
-    let hung_up = requested(leg(), FetchReason::Recorded { recording: done.clone(), key: None, hangup: true });
     assert_eq!((get(&hung_up, "Digits"), get(&hung_up, "CallStatus")), (Some("hangup"), Some("completed")));
 
     let result = DialResult {
@@ -176,6 +180,7 @@ fn verbs_add_what_they_found_out() {
         bridged: true,
         sip_status: Some(200),
         sip_call_id: Some("x".into()),
+        sip_headers: vec![("X-Agent".into(), "7".into()), ("Server".into(), "phone".into())],
         recording: Some(done),
     };
     let dialed = requested(leg(), FetchReason::Dialed(result));
@@ -185,10 +190,13 @@ fn verbs_add_what_they_found_out() {
         ("DialCallDuration", "12"),
         ("DialBridged", "true"),
         ("DialSipResponseCode", "200"),
+        ("DialSipCallId", "x"),
+        ("DialSipHeader_X-Agent", "7"),
         ("RecordingUrl", url.as_str()),
     ] {
         assert_eq!(get(&dialed, name), Some(value), "{name}");
     }
+    assert_eq!(get(&dialed, "DialSipHeader_Server"), None);
 }
 
 #[test]
@@ -226,6 +234,25 @@ fn the_end_is_told_with_seconds_and_begun_minutes() {
     let (_, busy) = told(ended(Status::Busy, None, Some(486)), EventKind::Ended, 2).unwrap();
     assert_eq!((get(&busy, "CallDuration"), get(&busy, "Duration")), (Some("0"), Some("0")));
     assert_eq!((get(&busy, "CallStatus"), get(&busy, "SipResponseCode")), (Some("busy"), Some("486")));
+}
+
+#[test]
+fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
+    let event = CallEvent {
+        at: "2018-03-25T09:54:31Z".parse().unwrap(),
+        leg: Arc::new(ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None)),
+        kind: EventKind::Ended,
+    };
+    let told = |status| {
+        let context = Context { recording: Some(recording(status)), ..context(3) };
+        let [notice] = &webhook(ACCOUNT, &event, &context)[..] else { panic!() };
+        let Body::Form(parameters) = &notice.body else { panic!() };
+        let get = |name| get(parameters, name).map(str::to_owned);
+        [get("RecordingSid"), get("RecordingUrl").map(|url| url[url.len() - 34..].to_owned()), get("RecordingDuration")]
+    };
+    let sid = Some("RE0000000000000000000000000000000b".to_owned());
+    assert_eq!(told(RecordingStatus::Completed), [sid.clone(), sid, Some("5".to_owned())]);
+    assert_eq!(told(RecordingStatus::Absent), [None, None, None]);
 }
 
 #[test]

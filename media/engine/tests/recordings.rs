@@ -144,6 +144,20 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
 }
 
 #[test]
+fn a_recording_of_nothing_but_silence_stays_whole() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("nothing");
+    let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(50, 0xFF, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert!(duration.abs_diff(milliseconds(1_000)) <= milliseconds(60), "{duration:?}");
+    assert!(file.samples().iter().all(|sample| sample.abs() < 10));
+}
+
+#[test]
 fn a_pause_that_keeps_its_time_is_silence() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("silence");

@@ -64,6 +64,7 @@ impl Phone {
             from_display: None,
             from_host: None,
             to: None,
+            call_id: None,
             headers: Vec::new(),
             credentials: None,
             sdp: session.offer(),

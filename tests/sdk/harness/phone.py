@@ -79,13 +79,14 @@ def caller(number, steps="", ends="bye", extra_headers="", reject=None):
     )
 
 
-def callee(steps="", ends="wait", ring_ms=0, reject=None):
+def callee(steps="", ends="wait", ring_ms=0, reject=None, answer_headers=""):
     """Takes a call, performs `steps`, ends as a caller does; or refuses it with the reply reject="486 Busy Here"."""
+    answer_headers = answer_headers.strip() + "\n" if answer_headers.strip() else ""
     same = "[last_Via:]\n[last_From:]\n{to}\n[last_Call-ID:]\n[last_CSeq:]\nContact: <sip:[local_ip]:[local_port]>\n"
     tagged = same.format(to="[last_To:];tag=callee[call_number]")
 
     def reply(status, body=""):
-        type_ = "Content-Type: application/sdp\n" if body else ""
+        type_ = answer_headers + "Content-Type: application/sdp\n" if body else ""
         return f"SIP/2.0 {status}\n[last_Record-route:]\n{tagged}{type_}Content-Length: [len]\n\n{body}"
 
     # A BYE of ours: the parties swap places.

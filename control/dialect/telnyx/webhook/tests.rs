@@ -17,7 +17,7 @@ use crate::dialect::telnyx::fixture::{self, LEG, account, leg, shared};
 const AT: &str = "2026-11-21T02:00:05.5Z";
 
 fn context() -> Context {
-    Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0 }
+    Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0, recording: None }
 }
 
 fn told(leg: LegInfo, kind: EventKind) -> Option<Value> {
@@ -292,6 +292,7 @@ fn what_telnyx_does_not_tell_is_not_told() {
         duration: Duration::ZERO,
         bridged: false,
         sip_status: None,
+        sip_headers: Vec::new(),
         sip_call_id: None,
         recording: None,
     };
