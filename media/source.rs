@@ -1,7 +1,7 @@
 //! Audio from elsewhere, such as a WebSocket, played to a session at the media clock.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ pub fn source(codec: Codec, max_buffer: Duration) -> (StreamSource, StreamWriter
     // Pieces are usually 20 ms; twice as many may wait.
     let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 65_536) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
-    let shared = Arc::new(Shared { queued: AtomicUsize::new(0), cleared: AtomicU64::new(0) });
-    let writer =
-        StreamWriter { queue: Mutex::new(Queue { producer, next: 1 }), shared: Arc::clone(&shared), max_octets };
+    let shared = Arc::new(Shared { gone: AtomicU64::new(0), cleared: AtomicU64::new(0) });
+    let queue = Queue { producer, next: 1, written: 0, cleared: 0 };
+    let writer = StreamWriter { queue: Mutex::new(queue), shared: Arc::clone(&shared), max_octets: max_octets as u64 };
     (StreamSource { consumer, shared, codec, head: None }, writer)
 }
 
@@ -39,7 +39,7 @@ pub struct StreamWriter {
     // Only writers contend for it; the worker reads the other end of the ring without a lock.
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
-    max_octets: usize,
+    max_octets: u64,
 }
 
 impl std::fmt::Debug for StreamWriter {
@@ -55,12 +55,16 @@ impl StreamWriter {
             return Ok(());
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = octets.len();
-        let queued = self.shared.queued.load(Ordering::Acquire);
-        if queued.saturating_add(length) > self.max_octets || queue.producer.slots() <= FOR_MARKS {
+        let written = queue.written + octets.len() as u64;
+        let gone = self.shared.gone.load(Ordering::Acquire);
+        // What was cleared makes room at once, but once only: the worker has until the next frame to let go of it.
+        if written - gone.max(queue.cleared) > self.max_octets
+            || written - gone > 2 * self.max_octets
+            || queue.producer.slots() <= FOR_MARKS
+        {
             return Err(Overflow);
         }
-        self.shared.queued.fetch_add(length, Ordering::AcqRel);
+        queue.written = written;
         queue.push(What::Audio(octets));
         Ok(())
     }
@@ -72,15 +76,18 @@ impl StreamWriter {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
     }
 
-    /// Cuts what waits, at the next 20 ms frame; marks among it fire from then on, in order, 32 in each frame.
+    /// Cuts what waits, at the next 20 ms frame; marks among it fire from then on, in order, 32 in each frame. Audio may
+    /// follow at once.
     pub fn clear(&self) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.cleared = queue.written;
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
     /// How much audio waits to be played.
     pub fn queued(&self) -> Duration {
-        Duration::from_micros(self.shared.queued.load(Ordering::Acquire) as u64 * 125)
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_micros((queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared)) * 125)
     }
 
     /// Whether the session has closed or detached the source.
@@ -113,6 +120,10 @@ impl StreamSource {
 struct Queue {
     producer: rtrb::Producer<Item>,
     next: u64,
+    /// Octets of audio that were ever taken.
+    written: u64,
+    /// How many of those a clear has cut.
+    cleared: u64,
 }
 
 impl Queue {
@@ -125,8 +136,8 @@ impl Queue {
 }
 
 struct Shared {
-    /// Octets of audio that wait.
-    queued: AtomicUsize,
+    /// Octets of audio that the worker has played or thrown away; what a clear cut among them.
+    gone: AtomicU64,
     /// Items numbered below are cleared.
     cleared: AtomicU64,
 }
@@ -182,7 +193,7 @@ impl SourcePlayer {
                     }
                 }
                 What::Audio(octets) if item.number < cleared => {
-                    source.shared.queued.fetch_sub(octets.len(), Ordering::AcqRel);
+                    source.shared.gone.fetch_add(octets.len() as u64, Ordering::AcqRel);
                 }
                 What::Audio(octets) => {
                     let Some(room) = frame.get_mut(filled..).filter(|room| !room.is_empty()) else {
@@ -192,7 +203,7 @@ impl SourcePlayer {
                     let take = octets.len().min(room.len());
                     octets.copy_to_slice(room.get_mut(..take).unwrap_or_default());
                     filled += take;
-                    source.shared.queued.fetch_sub(take, Ordering::AcqRel);
+                    source.shared.gone.fetch_add(take as u64, Ordering::AcqRel);
                     if !octets.is_empty() {
                         source.head = Some(item);
                         break;
@@ -216,7 +227,7 @@ impl SourcePlayer {
             match item.what {
                 What::Mark(name) if item.number < cleared && self.passed.len() < PASSED => self.passed.push_back(name),
                 What::Audio(octets) if item.number < cleared => {
-                    source.shared.queued.fetch_sub(octets.len(), Ordering::AcqRel);
+                    source.shared.gone.fetch_add(octets.len() as u64, Ordering::AcqRel);
                 }
                 _ => {
                     source.head = Some(item);
@@ -288,6 +299,24 @@ mod tests {
         }
         assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
         assert_eq!(frame(&mut player, 32), (0, vec!["later".to_owned()]));
+    }
+
+    #[test]
+    fn audio_may_follow_a_clear_at_once_however_much_waited_but_not_without_bound() {
+        let (mut player, writer) = player();
+        let all = Bytes::from_static(&[1; 80_000]);
+        writer.audio(all.clone()).unwrap();
+        assert_eq!(writer.audio(all.slice(..1)), Err(Overflow));
+        writer.clear();
+        assert_eq!(writer.queued(), Duration::ZERO);
+        writer.audio(all.clone()).unwrap();
+        assert_eq!(writer.queued(), Duration::from_secs(10));
+        writer.clear();
+        assert_eq!(writer.audio(all.slice(..1)), Err(Overflow), "the worker has not let go of anything yet");
+        assert_eq!(frame(&mut player, 32), (0, vec![]));
+        writer.audio(all).unwrap();
+        assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
+        assert_eq!(writer.queued(), Duration::from_millis(9_980));
     }
 
     #[test]
