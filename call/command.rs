@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::Target;
 use crate::id::{LegId, RecordingId, StreamId};
+use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingSpec};
 use crate::stream::StreamSpec;
@@ -48,6 +49,8 @@ pub enum Command {
         play: Play,
         /// What becomes of what plays.
         interrupt: Interrupt,
+        /// For whom; it is played and told as if each of them had been asked.
+        to: Hearers,
     },
     /// Stop audio.
     StopPlayback(Interrupt),
@@ -141,6 +144,8 @@ pub enum Refused {
     AlreadyRunning,
     /// It cannot be joined to that leg.
     CannotBridge,
+    /// It is not joined to any.
+    NotJoined,
     /// As many wait, run or live already as one leg or call may have.
     TooMany,
 }
@@ -155,6 +160,7 @@ impl fmt::Display for Refused {
             Self::NotRunning => "nothing like it runs",
             Self::AlreadyRunning => "one runs already",
             Self::CannotBridge => "it cannot be joined to that leg",
+            Self::NotJoined => "it is joined to no other leg",
             Self::TooMany => "there are too many already",
         })
     }

@@ -78,6 +78,18 @@ pub enum Direction {
     OutboundDial,
 }
 
+/// For whom of two joined legs something is, seen from one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Hearers {
+    /// The leg itself.
+    #[default]
+    Own,
+    /// The one it is joined to.
+    Peer,
+    /// Both.
+    Both,
+}
+
 /// How far a leg is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {

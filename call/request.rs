@@ -1,5 +1,6 @@
 //! Requests of applications to live legs.
 
+use std::iter;
 use std::sync::Arc;
 
 use crate::Now;
@@ -8,7 +9,7 @@ use crate::command::{Accepted, Command, Interrupt, Refused, Request};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
-use crate::leg::{Direction, EndCause, EndedBy};
+use crate::leg::{Direction, EndCause, EndedBy, Hearers};
 use crate::output::LegCommand;
 use crate::party::{MOST_QUEUED, Mode, Party};
 use crate::program::dial::Dialing;
@@ -88,7 +89,11 @@ impl Call {
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
             }
-            Command::Play { play, interrupt } => self.play(leg, play, interrupt)?,
+            Command::Play { play, interrupt, to } => {
+                for hearer in self.hearers(leg, to)? {
+                    self.play(hearer, play.clone(), interrupt)?;
+                }
+            }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
             Command::Gather(gather) => {
                 self.stop_gathers(leg);
@@ -177,6 +182,16 @@ impl Call {
     fn party_with_room(&mut self, leg: LegId) -> Result<&mut Party, Refused> {
         let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
         if party.lane.queue.len() < MOST_QUEUED { Ok(party) } else { Err(Refused::TooMany) }
+    }
+
+    fn hearers(&self, leg: LegId, to: Hearers) -> Result<Vec<LegId>, Refused> {
+        let peer =
+            self.party(leg).and_then(|party| party.bridge).filter(|bridge| bridge.told).map(|bridge| bridge.with);
+        match to {
+            Hearers::Own => Ok(vec![leg]),
+            Hearers::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),
+            Hearers::Both => Ok(iter::once(leg).chain(peer).collect()),
+        }
     }
 
     fn play(&mut self, leg: LegId, play: Play, interrupt: Interrupt) -> Result<(), Refused> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::Callback;
 use crate::id::StreamId;
+use crate::leg::Hearers;
 use crate::recording::Track;
 
 /// A stream as asked for.
@@ -23,6 +24,8 @@ pub struct StreamSpec {
     pub parameters: Vec<(String, String)>,
     /// Told of its progress.
     pub callback: Option<Callback>,
+    /// Who hears the application; the leg itself for as long as it is joined to none.
+    pub hearers: Hearers,
     /// Shown to the application in the handshake.
     pub auth_token: Option<String>,
 }

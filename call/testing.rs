@@ -15,7 +15,7 @@ use crate::command::{Accepted, Command, Refused, Request};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, FetchId, LegId, OpId, StreamId};
-use crate::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
+use crate::leg::{Direction, EndCause, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Gather, Instruction, Play, Program, Tone,
@@ -453,6 +453,7 @@ pub fn stream(name: &str) -> StreamSpec {
         playout: None,
         parameters: Vec::new(),
         callback: None,
+        hearers: Hearers::Own,
         auth_token: None,
     }
 }

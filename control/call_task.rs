@@ -293,11 +293,8 @@ impl CallTask {
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::Stream { leg, id, status } => {
-                if let Some(io) = self.legs.get_mut(&leg)
-                    && let Some(stream) = io.streams.remove(&id)
-                {
-                    perform::detach_stream(io, &stream);
-                }
+                // It is over already.
+                let _ = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
             }
             Message::Request { leg, request, reply } => {
@@ -403,9 +400,14 @@ impl CallTask {
             }
             media::Event::MarkReached { op, name } => {
                 self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
-                if let Some(io) = self.legs.get(&leg)
-                    && let Some(stream) = io.streams.values().find(|stream| stream.op.0 == op.0)
-                {
+                let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
+                // A stream may be heard by the leg that its own is, or was, joined to.
+                let others = self.legs.values().flat_map(|io| io.streams.values());
+                let reached = own
+                    .filter(|stream| stream.op.0 == op.0)
+                    .chain(others.filter(|stream| stream.peer_op().0 == op.0))
+                    .next();
+                if let Some(stream) = reached {
                     stream.mark(Arc::clone(name));
                 }
             }
@@ -487,13 +489,15 @@ impl CallTask {
     }
 
     fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
-        let Some(io) = self.legs.get(&leg) else { return };
-        let Some(stream) = io.streams.get(&id) else { return };
-        let op = media::OpId(stream.op.0);
-        io.command(media::Command::Tap { op, tracks: stream.tracks, sink: ready.sink });
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(stream) = io.streams.get_mut(&id) else { return };
+        stream.attached = true;
+        let (op, tracks) = (media::OpId(stream.op.0), stream.tracks);
+        io.command(media::Command::Tap { op, tracks, sink: ready.sink });
         if let Some(source) = ready.source {
             io.command(media::Command::Source { op, source });
         }
+        self.join_streams(leg);
         self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
 }

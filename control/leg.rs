@@ -37,6 +37,8 @@ pub struct LegIo {
     pub renders: HashMap<OpId, AbortHandle>,
     /// Of the next message that answers, refuses or ends.
     pub headers: Vec<(String, String)>,
+    /// Whom it is joined to.
+    pub peer: Option<LegId>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     sip: sip::transport::Handle,
@@ -96,6 +98,7 @@ impl LegIo {
             gone: true,
             renders: HashMap::new(),
             headers: Vec::new(),
+            peer: None,
             streams: HashMap::new(),
             sip,
         }

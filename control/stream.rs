@@ -5,10 +5,12 @@
 //! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::leg::Hearers;
 use tandem_call::stream::{Playout, StreamCodec, StreamSpec, StreamStatus};
 use tandem_media as media;
 use tokio::sync::mpsc;
@@ -20,12 +22,16 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use url::Url;
 
 use crate::clock;
-use crate::dialect::{MediaFrame, StreamMessage, StreamWire};
+use crate::dialect::{MediaFrame, StreamMessage, StreamWire, Unplayable};
 use crate::http::{Client, without_credentials};
 use crate::inbox::{Inbox, Message as CallMessage};
 
 /// Longest that an application's audio may wait to be played.
 const MAX_BUFFER: Duration = Duration::from_secs(120);
+/// Least time between two audio files of an application: one may come in a second, and networks are not punctual.
+const BETWEEN_FILES: Duration = Duration::from_millis(800);
+/// Set in the operation of a stream's source on the leg that its own is joined to, for that one counts its own ones.
+const AT_PEER: u64 = 1 << 63;
 /// Audio to the application that may wait for a slow socket: two seconds of both directions.
 const TAP_FRAMES: usize = 200;
 /// Longest message of an application: 30 s of µ-law in base64, and then some.
@@ -46,6 +52,10 @@ pub struct StreamHandle {
     pub plays: bool,
     /// Directions it hears.
     pub tracks: media::Tracks,
+    /// Its socket is open and its leg's audio flows.
+    pub attached: bool,
+    hearers: Hearers,
+    codec: media::Codec,
 }
 
 /// What a call tells a stream.
@@ -53,6 +63,8 @@ pub struct StreamHandle {
 enum Note {
     Mark(Arc<str>),
     Dtmf(char),
+    /// Plays to the leg that its own has just been joined to; none if it is alone again.
+    Peer(Option<media::StreamWriter>),
     Stop,
 }
 
@@ -84,11 +96,23 @@ impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
     pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
-        let handle =
-            Self { notes, op: new.op, plays: new.spec.playout.is_some(), tracks: crate::leg::tracks(new.spec.track) };
+        let codec = match new.spec.playout {
+            Some(Playout::Payload(StreamCodec::Pcma)) => media::Codec::Pcma,
+            Some(Playout::Payload(StreamCodec::Pcmu)) => media::Codec::Pcmu,
+            Some(Playout::Files) | None => new.leg_codec,
+        };
+        let handle = Self {
+            notes,
+            op: new.op,
+            plays: new.spec.playout.is_some(),
+            tracks: crate::leg::tracks(new.spec.track),
+            attached: false,
+            hearers: new.spec.hearers,
+            codec,
+        };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, heard).await {
+            let status = match run(&client, &inbox, new, codec, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -108,6 +132,28 @@ impl StreamHandle {
         self.note(Note::Dtmf(digit));
     }
 
+    /// Its leg has been joined to another one: what plays to that one, if the application is to be heard there.
+    pub fn join(&self) -> Option<media::StreamSource> {
+        if !self.plays || self.hearers == Hearers::Own {
+            return None;
+        }
+        let (source, writer) = media::source(self.codec, MAX_BUFFER);
+        self.note(Note::Peer(Some(writer)));
+        Some(source)
+    }
+
+    /// Its leg is alone again.
+    pub fn part(&self) {
+        if self.plays && self.hearers != Hearers::Own {
+            self.note(Note::Peer(None));
+        }
+    }
+
+    /// Its operation on the media of the leg that its own is joined to.
+    pub fn peer_op(&self) -> OpId {
+        OpId(self.op.0 | AT_PEER)
+    }
+
     /// Ends it.
     pub fn stop(&self) {
         self.note(Note::Stop);
@@ -122,8 +168,14 @@ impl StreamHandle {
     }
 }
 
-async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Receiver<Note>) -> Result<(), String> {
-    let NewStream { leg, id, spec, mut wire, leg_codec, .. } = new;
+async fn run(
+    client: &Client,
+    inbox: &Inbox,
+    new: NewStream,
+    play_codec: media::Codec,
+    mut notes: mpsc::Receiver<Note>,
+) -> Result<(), String> {
+    let NewStream { leg, id, spec, mut wire, .. } = new;
     let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
     let mut socket = tokio::select! {
         opened = open => opened.map_err(|_| {
@@ -138,18 +190,9 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
         Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
     };
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec);
-    let play_codec = match spec.playout {
-        Some(Playout::Payload(StreamCodec::Pcma)) => media::Codec::Pcma,
-        Some(Playout::Payload(StreamCodec::Pcmu)) => media::Codec::Pcmu,
-        Some(Playout::Files) | None => leg_codec,
-    };
-    let (source, writer) = match spec.playout {
-        Some(_) => {
-            let (source, writer) = media::source(play_codec, MAX_BUFFER);
-            (Some(source), Some(writer))
-        }
-        None => (None, None),
-    };
+    let (source, own) = spec.playout.map(|_| media::source(play_codec, MAX_BUFFER)).unzip();
+    let files = spec.playout == Some(Playout::Files);
+    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, codec: play_codec, last_file: None };
     send(&mut socket, wire.start()).await?;
     let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
     inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
@@ -159,62 +202,68 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
     let mut complained = false;
     let outcome = loop {
         tokio::select! {
-            frame = tap.next() => {
-                let Some(frame) = frame else { break Ok(()) };
-                let track = match frame.track {
-                    media::Track::Inbound => tandem_call::recording::Track::Inbound,
-                    media::Track::Outbound => tandem_call::recording::Track::Outbound,
-                };
-                let frame = MediaFrame {
-                    track,
-                    timestamp_ms: frame.timestamp_ms,
-                    rtp_timestamp: frame.rtp_timestamp,
-                    payload: frame.audio(),
-                };
-                let mut text = String::with_capacity(512);
-                wire.media(&frame, &mut text);
-                send(&mut socket, text).await?;
-            }
-            note = notes.recv() => match note {
-                Some(Note::Mark(name)) => send(&mut socket, wire.mark(&name)).await?,
-                Some(Note::Dtmf(digit)) => {
-                    if let Some(text) = wire.dtmf(digit, clock::now().time) {
-                        send(&mut socket, text).await?;
-                    }
-                }
-                Some(Note::Stop) | None => break Ok(()),
-            },
-            message = socket.next() => match message {
-                Some(Ok(Message::Text(words))) => {
-                    let decoded = wire.decode(&words);
-                    let problem = take(decoded, writer.as_ref(), spec.playout, play_codec).await;
-                    if let Some(answer) = problem.as_ref().and_then(|problem| problem.answer.clone()) {
-                        send(&mut socket, answer).await?;
-                    }
-                    if let (Some(problem), false) = (problem, complained) {
-                        complained = true;
-                        inbox.note(leg, format!("stream: {} {}", problem.code, problem.detail));
-                    }
-                }
-                Some(Ok(Message::Close(frame))) => {
-                    let normal = frame.is_none_or(|frame| {
-                        matches!(frame.code, CloseCode::Normal | CloseCode::Away | CloseCode::Status)
-                    });
-                    // Our half of the closing handshake (RFC 6455 §5.5.1), which reading has queued.
-                    let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
-                    return if normal { Ok(()) } else { Err("the application closed the stream abnormally".into()) };
-                }
-                Some(Ok(_)) => {}
-                Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => return Ok(()),
-                Some(Err(error)) => return Err(error.to_string()),
-            },
-            _ = ping.tick() => {
-                let pinged = tokio::time::timeout(STALLED, socket.send(Message::Ping(Vec::new().into()))).await;
-                if !matches!(pinged, Ok(Ok(()))) {
-                    return Err("the application's socket is stuck".into());
-                }
-            }
+                   frame = tap.next() => {
+                       let Some(frame) = frame else { break Ok(()) };
+                       let track = match frame.track {
+                           media::Track::Inbound => tandem_call::recording::Track::Inbound,
+                           media::Track::Outbound => tandem_call::recording::Track::Outbound,
+                       };
+                       let frame = MediaFrame {
+                           track,
+                           timestamp_ms: frame.timestamp_ms,
+                           rtp_timestamp: frame.rtp_timestamp,
+                           payload: frame.audio(),
+                       };
+                       let mut text = String::with_capacity(512);
+                       wire.media(&frame, &mut text);
+                       send(&mut socket, text).await?;
+                   }
+                   note = notes.recv() => match note {
+                       Some(Note::Mark(name)) => send(&mut socket, wire.mark(&name)).await?,
+                       Some(Note::Dtmf(digit)) => {
+                           if let Some(text) = wire.dtmf(digit, clock::now().time) {
+                               send(&mut socket, text).await?;
+                           }
+                       }
+                       Some(Note::Peer(writer)) => speech.join(writer),
+                       Some(Note::Stop) | None => break Ok(()),
+                   },
+                   message = socket.next() => match message {
+                       Some(Ok(Message::Text(words))) => {
+                           let problem = match wire.decode(&words) {
+                               Ok(message) => {
+        let taken = speech.take(message, clock::now().instant).await;
+        taken.err().map(|why| wire.unplayable(why))
         }
+                               Err(problem) => Some(problem),
+                           };
+                           if let Some(answer) = problem.as_ref().and_then(|problem| problem.answer.clone()) {
+                               send(&mut socket, answer).await?;
+                           }
+                           if let (Some(problem), false) = (problem, complained) {
+                               complained = true;
+                               inbox.note(leg, format!("stream: {} {}", problem.code, problem.detail));
+                           }
+                       }
+                       Some(Ok(Message::Close(frame))) => {
+                           let normal = frame.is_none_or(|frame| {
+                               matches!(frame.code, CloseCode::Normal | CloseCode::Away | CloseCode::Status)
+                           });
+                           // Our half of the closing handshake (RFC 6455 §5.5.1), which reading has queued.
+                           let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
+                           return if normal { Ok(()) } else { Err("the application closed the stream abnormally".into()) };
+                       }
+                       Some(Ok(_)) => {}
+                       Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => return Ok(()),
+                       Some(Err(error)) => return Err(error.to_string()),
+                   },
+                   _ = ping.tick() => {
+                       let pinged = tokio::time::timeout(STALLED, socket.send(Message::Ping(Vec::new().into()))).await;
+                       if !matches!(pinged, Ok(Ok(()))) {
+                           return Err("the application's socket is stuck".into());
+                       }
+                   }
+               }
     };
     send(&mut socket, wire.stop()).await?;
     let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -223,43 +272,78 @@ async fn run(client: &Client, inbox: &Inbox, new: NewStream, mut notes: mpsc::Re
     outcome
 }
 
-/// Does what the application says. The problem, if there was one.
-async fn take(
-    decoded: Result<StreamMessage, crate::dialect::StreamProblem>,
-    writer: Option<&media::StreamWriter>,
-    playout: Option<Playout>,
+/// The application's side of a stream: how it speaks, and to whom.
+struct Speech {
+    /// Plays to the leg itself; none if the application may not speak.
+    own: Option<media::StreamWriter>,
+    /// Plays to the leg that it is joined to.
+    peer: Option<media::StreamWriter>,
+    hearers: Hearers,
+    /// Whole files instead of payload.
+    files: bool,
     codec: media::Codec,
-) -> Option<crate::dialect::StreamProblem> {
-    let problem =
-        |code, detail: &str| Some(crate::dialect::StreamProblem { code, detail: detail.to_owned(), answer: None });
-    match (decoded, writer) {
-        (Err(problem), _) => return Some(problem),
-        (Ok(StreamMessage::Media(bytes)), Some(writer)) => {
-            let octets = match playout {
-                Some(Playout::Files) => {
-                    let decoded = tokio::task::spawn_blocking(move || {
-                        let audio = media::decode(&bytes, None)?;
-                        let mut octets = vec![0; audio.samples().len()];
-                        codec.encode(audio.samples(), &mut octets);
-                        Ok::<_, media::AudioError>(octets)
-                    });
-                    match decoded.await {
-                        Ok(Ok(octets)) => octets.into(),
-                        Ok(Err(error)) => return problem(0, &error.to_string()),
-                        Err(_) => return problem(0, "the audio could not be decoded"),
-                    }
-                }
-                _ => bytes,
-            };
-            if writer.audio(octets).is_err() {
-                return problem(31930, "the application is too far ahead of playout: audio was dropped");
-            }
-        }
-        (Ok(StreamMessage::Mark(name)), Some(writer)) => writer.mark(name.into()),
-        (Ok(StreamMessage::Clear), Some(writer)) => writer.clear(),
-        (Ok(_), _) => {}
+    /// When the last file was taken.
+    last_file: Option<Instant>,
+}
+
+impl Speech {
+    /// Where audio goes now: without a peer always to the leg itself.
+    fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
+        let (own, peer) = match (self.hearers, &self.peer) {
+            (Hearers::Own, _) | (_, None) => (true, false),
+            (Hearers::Peer, Some(_)) => (false, true),
+            (Hearers::Both, Some(_)) => (true, true),
+        };
+        self.own.iter().filter(move |_| own).chain(self.peer.iter().filter(move |_| peer))
     }
-    None
+
+    /// The leg has been joined to one that hears through this writer, or is alone again: what waits is for others.
+    fn join(&mut self, peer: Option<media::StreamWriter>) {
+        if self.hearers == Hearers::Peer {
+            self.writers().for_each(media::StreamWriter::clear);
+        }
+        self.peer = peer;
+    }
+
+    /// Does what the application says.
+    async fn take(&mut self, message: StreamMessage, now: Instant) -> Result<(), Unplayable> {
+        match message {
+            StreamMessage::Media(bytes) if self.own.is_some() => {
+                let octets = if self.files { self.file(bytes, now).await? } else { bytes };
+                let mut refused = false;
+                for writer in self.writers() {
+                    refused |= writer.audio(octets.clone()).is_err();
+                }
+                if refused {
+                    return Err(Unplayable::TooFarAhead);
+                }
+            }
+            // Reached once, whoever hears it.
+            StreamMessage::Mark(name) => self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into())),
+            StreamMessage::Clear => self.writers().for_each(media::StreamWriter::clear),
+            StreamMessage::Media(_) | StreamMessage::Ignored => {}
+        }
+        Ok(())
+    }
+
+    async fn file(&mut self, bytes: Bytes, now: Instant) -> Result<Bytes, Unplayable> {
+        if self.last_file.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_FILES) {
+            return Err(Unplayable::TooSoon);
+        }
+        self.last_file = Some(now);
+        let codec = self.codec;
+        let decoded = tokio::task::spawn_blocking(move || {
+            let audio = media::decode(&bytes, None)?;
+            let mut octets = vec![0; audio.samples().len()];
+            codec.encode(audio.samples(), &mut octets);
+            Ok::<_, media::AudioError>(octets)
+        });
+        match decoded.await {
+            Ok(Ok(octets)) => Ok(octets.into()),
+            Ok(Err(error)) => Err(Unplayable::Undecodable(error.to_string())),
+            Err(_) => Err(Unplayable::Undecodable("the audio could not be decoded".to_owned())),
+        }
+    }
 }
 
 async fn stopped(notes: &mut mpsc::Receiver<Note>) {

@@ -278,7 +278,8 @@ impl MediaSession {
 
     /// Sends another session's packet (or, for echo, its own) to this session's peer, patched in place.
     pub(crate) fn relay(&mut self, from: &Header, heard: Heard, packet: &mut [u8], around: &mut Surroundings<'_>) {
-        let busy = self.playback.is_some() || self.digits.is_some();
+        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
+        let busy = self.playback.is_some() || self.digits.is_some() || source_speaks;
         let target = self.latch.target();
         let (Some(plan), Some(target), false) = (&self.plan, target, busy) else {
             return self.not_relayed(around);

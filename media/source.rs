@@ -156,6 +156,8 @@ enum What {
 #[derive(Debug)]
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
+    /// It had audio for the last frame.
+    pub(crate) speaks: bool,
     source: StreamSource,
     /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
     passed: VecDeque<Arc<str>>,
@@ -163,7 +165,7 @@ pub(crate) struct SourcePlayer {
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, source, passed: VecDeque::new() }
+        SourcePlayer { op, speaks: false, source, passed: VecDeque::new() }
     }
 
     /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets marks
@@ -216,6 +218,7 @@ impl SourcePlayer {
             rest.fill(to.silence());
         }
         self.passed.drain(..due.min(most)).for_each(reached);
+        self.speaks = filled > 0;
         filled
     }
 

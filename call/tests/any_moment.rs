@@ -15,6 +15,7 @@ use tandem_call::command::{Command, Interrupt};
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId};
+use tandem_call::leg::Hearers;
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::{Gap, RecordingEnd};
@@ -174,6 +175,7 @@ fn random_instructions(rng: &mut StdRng) -> Vec<Instruction> {
 fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let with = legs[rng.random_range(0..legs.len())];
     let interrupt = [Interrupt::None, Interrupt::Current, Interrupt::All][rng.random_range(0..3)];
+    let to = [Hearers::Own, Hearers::Peer, Hearers::Both][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
     match rng.random_range(0..28) {
@@ -183,7 +185,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         4 => Command::Cancel,
         5 | 6 => Command::Run(program(random_instructions(rng))),
         7 => Command::Redirect(target("redirected")),
-        8 | 9 => Command::Play { play: file("x"), interrupt },
+        8 | 9 => Command::Play { play: file("x"), interrupt, to },
         10 => Command::StopPlayback(interrupt),
         11 | 12 => Command::Gather(Box::new(Gather { prompts, ..gather() })),
         13 => Command::StopGather,

@@ -12,7 +12,7 @@ use tandem_call::call::{Call, OnAnswer};
 use tandem_call::command::{Command, Interrupt, Refused, Request};
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::id::{CallId, LegId};
-use tandem_call::leg::{EndCause, Status};
+use tandem_call::leg::{EndCause, Hearers, Status};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::{Gap, RecordingStatus};
@@ -23,7 +23,7 @@ use tandem_call::testing::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn play(name: &str, interrupt: Interrupt) -> Command {
-    Command::Play { play: file(name), interrupt }
+    Command::Play { play: file(name), interrupt, to: Hearers::Own }
 }
 
 /// Names of the files played so far.
@@ -602,4 +602,20 @@ fn a_transfers_target_hears_its_greeting_alone() {
     assert!(!joins(&script) && script.ordered(b, |order| matches!(order, LegCommand::Play { .. })));
     script.play_ends(b);
     assert!(joins(&script));
+}
+
+#[test]
+fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
+    let (mut script, a, b) = pair();
+    let play = |to| Command::Play { play: file("x"), interrupt: Interrupt::None, to };
+    assert_eq!(script.request(play(Hearers::Peer)), Err(Refused::NotJoined));
+    script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
+    let plays = |script: &CallScript| {
+        [a, b].map(|leg| script.orders(leg).filter(|order| matches!(order, LegCommand::Play { .. })).count())
+    };
+    script.request(play(Hearers::Peer)).unwrap();
+    assert_eq!(plays(&script), [0, 1]);
+    script.play_ends(b);
+    script.request(play(Hearers::Both)).unwrap();
+    assert_eq!(plays(&script), [1, 2]);
 }

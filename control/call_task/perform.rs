@@ -49,9 +49,22 @@ impl CallTask {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
             LegCommand::Bridge { with } => {
                 self.with(leg, |io| io.command(media::Command::Bridge { with: media::SessionKey(with.0) }));
+                for (one, other) in [(leg, with), (with, leg)] {
+                    if let Some(io) = self.legs.get_mut(&one) {
+                        io.peer = Some(other);
+                    }
+                    self.join_streams(one);
+                }
             }
             LegCommand::Unbridge => {
                 self.with(leg, |io| io.command(media::Command::Unbridge));
+                let peer = self.legs.get_mut(&leg).and_then(|io| io.peer.take());
+                for one in [Some(leg), peer].into_iter().flatten() {
+                    if let Some(io) = self.legs.get_mut(&one) {
+                        io.peer = None;
+                        io.streams.values().for_each(StreamHandle::part);
+                    }
+                }
             }
             LegCommand::Play { op, play } => self.play(leg, op, play),
             LegCommand::SendDigits { op, digits } => {
@@ -90,14 +103,9 @@ impl CallTask {
             }
             LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
             LegCommand::StopStream { id } => {
-                self.with(leg, |io| match io.streams.remove(&id) {
-                    Some(stream) => {
-                        stream.stop();
-                        detach_stream(io, &stream);
-                        true
-                    }
-                    None => false,
-                });
+                if let Some(stream) = self.detach_stream(leg, id) {
+                    stream.stop();
+                }
             }
             LegCommand::Echo(on) => {
                 self.with(leg, |io| io.command(media::Command::Echo(on)));
@@ -215,6 +223,32 @@ impl CallTask {
         io.streams.insert(id, handle);
     }
 
+    /// Lets the leg that this one is joined to hear the applications of this one's streams, as far as they are for it.
+    pub(super) fn join_streams(&self, leg: LegId) {
+        let Some(io) = self.legs.get(&leg) else { return };
+        let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) else { return };
+        for stream in io.streams.values().filter(|stream| stream.attached) {
+            if let Some(source) = stream.join() {
+                peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
+            }
+        }
+    }
+
+    /// Takes a stream away and parts it from the audio of its leg, and of the one that this is joined to.
+    pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
+        let io = self.legs.get_mut(&leg)?;
+        let stream = io.streams.remove(&id)?;
+        io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+        if stream.plays {
+            io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+            let peer = io.peer.and_then(|peer| self.legs.get(&peer));
+            if let Some(peer) = peer {
+                peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
+            }
+        }
+        Some(stream)
+    }
+
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         self.own_recordings.remove(&leg);
@@ -248,13 +282,5 @@ impl CallTask {
             // The call may be over: then the request was its last word.
             let _ = inbox.post(Message::Fetched { leg, id, line: done.line, result: done.result });
         });
-    }
-}
-
-/// Parts a stream from its leg's audio.
-pub(super) fn detach_stream(io: &LegIo, stream: &StreamHandle) {
-    io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
-    if stream.plays {
-        io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
     }
 }

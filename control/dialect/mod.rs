@@ -9,6 +9,7 @@
 pub mod telnyx;
 pub mod twilio;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,6 +191,29 @@ pub trait StreamWire: Send {
     fn stop(&mut self) -> String;
     /// Understands one message of the application.
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem>;
+    /// What is said about audio that will not be played.
+    fn unplayable(&self, why: Unplayable) -> StreamProblem;
+}
+
+/// Why audio of a stream's application will not be played.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unplayable {
+    /// A file is no audio that can be read; why.
+    Undecodable(String),
+    /// A file came too soon after the one before.
+    TooSoon,
+    /// As much waits to be played as may.
+    TooFarAhead,
+}
+
+impl fmt::Display for Unplayable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecodable(why) => f.write_str(why),
+            Self::TooSoon => f.write_str("at most one file may be sent in a second"),
+            Self::TooFarAhead => f.write_str("the application is too far ahead of playout: audio was dropped"),
+        }
+    }
 }
 
 /// Audio to the application.

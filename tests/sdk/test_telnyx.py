@@ -1,8 +1,10 @@
 """Calls driven by commands of telnyx-python, unmodified but for TELNYX_BASE_URL; every webhook is verified by the SDK."""
 
 import base64
+import contextlib
 import io
 import json
+import queue
 import re
 import threading
 import urllib.error
@@ -16,7 +18,7 @@ import telnyx
 import websockets.sync.server
 
 from harness.phone import callee, caller, pause, ringing_callee, until_told
-from harness.rtp import is_tone, share, tone
+from harness.rtp import is_tone, pcmu, share, tone
 from harness.server import API_KEY
 from harness.telnyx_app import TelnyxApp, state
 from harness.waiting import wait_for
@@ -100,6 +102,61 @@ class Callee:
 def answers(phone, rtp):
     """A phone that answers."""
     return lambda **how: Callee(phone, rtp, callee(**how))
+
+
+class Bot:
+    """An application behind a WebSocket, at `url`, that speaks when it is told to."""
+
+    def __init__(self, server):
+        self.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/bot"
+        self.sockets, self.frames = queue.Queue(), queue.Queue()
+
+    def serve(self, socket):
+        self.sockets.put(socket)
+        for message in socket:
+            self.frames.put(json.loads(message))
+        self.frames.put({"event": "over"})
+
+    def connected(self):
+        """Its only connection."""
+        self.socket = self.sockets.get(timeout=10)
+
+    def say(self, payload):
+        self.socket.send(json.dumps({"event": "media", "media": {"payload": base64.b64encode(payload).decode()}}))
+
+    def mark(self, name):
+        self.socket.send(json.dumps({"event": "mark", "mark": {"name": name}}))
+
+    def told(self, event):
+        """The next frame of this event."""
+        return next(frame for frame in iter(lambda: self.frames.get(timeout=10), None) if frame["event"] == event)
+
+
+@contextlib.contextmanager
+def listening_bot():
+    with websockets.sync.server.serve(lambda socket: bot.serve(socket), "127.0.0.1", 0) as server:
+        bot = Bot(server)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield bot
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.fixture
+def bridged(app, calls_in, answers):
+    """Somebody who has called and somebody who was called, joined."""
+
+    def start(a=None):
+        a, b = a or calls_in(), answers()
+        b.leg = dial(app, b.uri, link_to=a.leg, bridge_intent=True, bridge_on_answer=True).call_control_id
+        for leg in (a.leg, b.leg):
+            app.wait("call.bridged", leg)
+        return a, b
+
+    return start
 
 
 @pytest.fixture
@@ -723,10 +780,8 @@ def test_audio_is_heard_when_a_dialled_or_transferred_leg_answers(app, calls_in,
     c.phone.finish()
 
 
-def test_nobody_hears_a_leg_that_is_muted(app, calls_in, answers):
-    a, b = calls_in(), answers()
-    b.leg = dial(app, b.uri, link_to=a.leg, bridge_on_answer=True, bridge_intent=True).call_control_id
-    app.wait("call.bridged", b.leg)
+def test_nobody_hears_a_leg_that_is_muted(app, bridged):
+    a, b = bridged()
     a.rtp.play(tone(440, 0.6))
     assert is_tone(b.rtp.heard(3200), 440)
     action = f"/calls/{a.leg}/actions/"
@@ -765,6 +820,57 @@ def test_a_dial_that_is_not_to_be_retried_ends_with_no_answer(app, rings):
         leg = dial(app, b.uri, timeout_secs=5, retry_on_timeout=retries).call_control_id
         assert app.wait("call.hangup", leg)["hangup_cause"] == cause
         b.phone.finish()
+
+
+def test_audio_can_be_for_the_opposite_leg(app, bridged, module_webapp):
+    module_webapp.on("/aside.wav", wav_file(tone(700, 1.0)))
+    a, b = bridged()
+    app.actions.start_playback(a.leg, audio_url=module_webapp.url + "/aside.wav", target_legs="opposite")
+    b.rtp.wait_for_tone(700)
+    app.wait("call.playback.ended", b.leg, status="completed")
+    assert not is_tone(a.rtp.heard(8000), 700)
+    hang_up(app, a)
+    b.phone.finish()
+
+
+def test_a_bot_speaks_to_its_own_leg_until_that_is_bridged_and_then_to_the_opposite_one(app, calls_in, bridged):
+    a = calls_in()
+    with listening_bot() as bot:
+        app.actions.start_streaming(a.leg, stream_url=bot.url, stream_bidirectional_mode="rtp")
+        app.wait("streaming.started", a.leg)
+        bot.connected()
+        bot.say(pcmu(tone(700, 0.5)))
+        a.rtp.wait_for_tone(700)
+        a, b = bridged(a)
+        speaking = threading.Thread(target=a.rtp.play, args=(tone(440, 1.5),))
+        speaking.start()
+        b.rtp.wait_for_tone(440)
+        bot.say(pcmu(tone(900, 0.5)))  # before what the caller says
+        bot.mark("said")
+        b.rtp.wait_for_tone(900)
+        assert bot.told("mark")["mark"]["name"] == "said"
+        speaking.join()
+        assert not is_tone(a.rtp.heard(8000), 900)
+        app.actions.stop_streaming(a.leg)
+        app.wait("streaming.stopped", a.leg)
+        bot.told("over")
+    hang_up(app, a)
+    b.phone.finish()
+
+
+def test_a_bot_is_told_what_is_wrong_with_its_files(app, calls_in):
+    a = calls_in()
+    with listening_bot() as bot:
+        app.actions.start_streaming(a.leg, stream_url=bot.url, stream_bidirectional_mode="mp3")
+        app.wait("streaming.started", a.leg)
+        bot.connected()
+        for _ in range(5):
+            bot.say(b"no audio at all")
+        first, second = bot.told("error"), bot.told("error")
+        assert (first["payload"]["code"], first["payload"]["title"]) == (100004, "invalid_media")
+        assert (second["payload"]["code"], second["payload"]["title"]) == (100005, "rate_limit_reached")
+        hang_up(app, a)
+        bot.told("over")
 
 
 def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, calls_in):

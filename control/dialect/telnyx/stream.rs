@@ -20,7 +20,7 @@ use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
 
 use super::{id, time};
 use crate::account::Account;
-use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire};
+use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 
 /// `User-Agent` of the handshake. Servers look for "telnyx" in it, in any case, and turn others away.
 const USER_AGENT: &str = "Telnyx/Tandem";
@@ -171,6 +171,16 @@ impl StreamWire for Wire {
         let sequence_number = self.sequence_number();
         let stop = Stop { user_id: &self.start.user_id, call_control_id: &self.start.call_control_id };
         text(&StopFrame { event: "stop", sequence_number, stream_id: &self.stream_id, stop })
+    }
+
+    fn unplayable(&self, why: Unplayable) -> StreamProblem {
+        let detail = why.to_string();
+        match why {
+            Unplayable::Undecodable(_) => self.problem(100_004, "invalid_media", &detail),
+            Unplayable::TooSoon => self.problem(100_005, "rate_limit_reached", &detail),
+            // Telnyx has neither a limit nor a number for it.
+            Unplayable::TooFarAhead => StreamProblem { code: 100_002, detail, answer: None },
+        }
     }
 
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::leg::EndCause;
+use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
@@ -175,6 +175,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         playout: None,
         parameters: (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect(),
         callback: parameters.callback("StatusCallback", &[])?,
+        hearers: Hearers::Own,
         auth_token: None,
     })
 }

@@ -250,7 +250,7 @@ impl Exchange<'_> {
         match refused {
             Refused::NoSuchLeg | Refused::NotRunning => self.not_found(),
             Refused::Ended | Refused::NotAnswered => ApiError::bad(21220, "Call is not in-progress."),
-            Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge => {
+            Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge | Refused::NotJoined => {
                 ApiError::bad(21220, "The call's state does not allow this.")
             }
             Refused::TooMany => ApiError {

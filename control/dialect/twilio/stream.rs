@@ -15,7 +15,7 @@ use tandem_call::recording::Track;
 use tandem_call::stream::StreamSpec;
 
 use super::{sid, sign};
-use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire};
+use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 
 /// Applications pad their base64 or do not.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -142,6 +142,11 @@ impl StreamWire for Wire {
         json!({ "event": "stop", "sequenceNumber": sequence, "stop": stop, "streamSid": self.stream_sid }).to_string()
     }
 
+    fn unplayable(&self, why: Unplayable) -> StreamProblem {
+        let code = if why == Unplayable::TooFarAhead { 31930 } else { 0 };
+        StreamProblem { code, detail: why.to_string(), answer: None }
+    }
+
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {
         let message: Incoming<'_> =
             serde_json::from_str(text).map_err(|error| problem(MALFORMED, error.to_string()))?;
@@ -213,6 +218,7 @@ mod tests {
             playout: bidirectional.then_some(Playout::Payload(StreamCodec::Pcmu)),
             parameters: vec![("k".into(), "v\"".into())],
             callback: None,
+            hearers: tandem_call::leg::Hearers::Own,
             auth_token: None,
         }
     }

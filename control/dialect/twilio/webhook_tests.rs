@@ -300,6 +300,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
             moments: Vec::new(),
             elsewhere: Vec::new(),
         }),
+        hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };

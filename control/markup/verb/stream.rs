@@ -2,6 +2,7 @@
 
 use tandem_call::Moment;
 use tandem_call::fetch::FetchFailure;
+use tandem_call::leg::Hearers;
 use tandem_call::program::instruction::{Connect, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
@@ -118,6 +119,7 @@ fn stream(
         playout,
         parameters,
         callback,
+        hearers: Hearers::Own,
         auth_token: None,
     }))
 }

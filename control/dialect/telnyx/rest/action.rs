@@ -139,13 +139,13 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         Action::Bridge => commands.extend(bridge(parameters)?),
         Action::Transfer => commands.push(transfer(parameters, leg)?),
         Action::Speak => {
-            parameters.target_legs()?;
+            let to = parameters.hearers("target_legs")?.unwrap_or_default();
             let play = Play { source: speech(parameters, "payload")?, loops: parameters.loops()? };
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
-            commands.push(Command::Play { play, interrupt });
+            commands.push(Command::Play { play, interrupt, to });
         }
         Action::PlaybackStart => {
-            parameters.target_legs()?;
+            let to = parameters.hearers("target_legs")?.unwrap_or_default();
             parameters.refuse(&["overlay"])?;
             parameters.check("audio_type", &["mp3", "wav"])?;
             parameters.flag("cache_audio")?;
@@ -153,7 +153,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             let play =
                 Play { source: source.ok_or_else(|| ApiError::missing("audio_url"))?, loops: parameters.loops()? };
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
-            commands.push(Command::Play { play, interrupt });
+            commands.push(Command::Play { play, interrupt, to });
         }
         Action::PlaybackStop => {
             parameters.refuse(&["overlay"])?;

@@ -224,6 +224,7 @@ impl ApiError {
                 Some(Self::unprocessable(90045, "Media Streaming is used", detail))
             }
             (Refused::AlreadyRunning, _) => Some(unable("This is already in progress on the call.")),
+            (Refused::NotJoined, _) => Some(unable("This call is not bridged with another one.").at("target_legs")),
             (Refused::TooMany, _) => Some(unable("The call already holds as many requests as it can.")),
             (Refused::CannotBridge, _) => {
                 Some(unable("The call can't be bridged with the given one.").at("call_control_id"))

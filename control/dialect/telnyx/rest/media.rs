@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tandem_call::leg::Hearers;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
 
@@ -67,7 +68,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     {
         return Err(ApiError::not_one_of("stream_bidirectional_sampling_rate", &["8000"]));
     }
-    parameters.check("stream_bidirectional_target_legs", &["opposite", "self", "both"])?;
+    let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(Hearers::Peer);
     parameters.flag("stream_establish_before_call_originate")?;
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
     if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
@@ -84,6 +85,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         playout: Some(playout),
         parameters: custom,
         callback: None,
+        hearers,
         auth_token: auth_token.map(Into::into),
     }))
 }

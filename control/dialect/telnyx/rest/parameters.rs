@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tandem_call::address::Address;
 use tandem_call::command::Interrupt;
 use tandem_call::id::LegId;
+use tandem_call::leg::Hearers;
 use tandem_call::program::instruction::Credentials;
 use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
@@ -345,12 +346,9 @@ impl<'a> Parameters<'a> {
         self.word("stop", &[("current", Interrupt::Current), ("all", Interrupt::All)])
     }
 
-    /// Audio goes to the commanded leg only.
-    pub(super) fn target_legs(self) -> Result<(), ApiError> {
-        match self.check("target_legs", &["self", "opposite", "both"])? {
-            None | Some("self") => Ok(()),
-            Some(_) => Err(ApiError::not_permitted("target_legs")),
-        }
+    /// For whom of two bridged legs: `self`, `opposite` or `both`.
+    pub(super) fn hearers(self, name: &str) -> Result<Option<Hearers>, ApiError> {
+        self.word(name, &[("self", Hearers::Own), ("opposite", Hearers::Peer), ("both", Hearers::Both)])
     }
 }
 

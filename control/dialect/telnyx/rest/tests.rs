@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd};
+use tandem_call::leg::{EndCause, EndedBy, Hearers, LegEnd};
 use tandem_call::program::instruction::{AfterBridge, AudioSource, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{Playout, StreamCodec};
@@ -305,20 +305,22 @@ fn an_answer_may_record_stream_and_move_the_webhooks() {
 fn speech_and_files_are_played() {
     let body = json!({"payload": "<speak>Hi</speak>", "payload_type": "ssml", "voice": "Polly.Joanna", "language": "en-US",
         "loop": "infinity", "stop": "current"});
-    let Command::Play { play, interrupt } = command("speak", body) else { panic!() };
+    let Command::Play { play, interrupt, .. } = command("speak", body) else { panic!() };
     let AudioSource::Speech(speech) = play.source else { panic!() };
     assert_eq!(
         (speech.ssml, speech.voice.as_deref(), speech.language.as_deref()),
         (true, Some("Polly.Joanna"), Some("en-US"))
     );
     assert_eq!((play.loops, interrupt), (None, Interrupt::Current));
-    let Command::Play { play, interrupt } =
+    let Command::Play { play, interrupt, .. } =
         command("playback_start", json!({"audio_url": "http://127.0.0.1/a.wav", "loop": 3}))
     else {
         panic!()
     };
     assert_eq!(play.source, AudioSource::Url("http://127.0.0.1/a.wav".into()));
     assert_eq!((play.loops.map(Into::into), interrupt), (Some(3u32), Interrupt::None));
+    let opposite = json!({"payload": "Hi", "voice": "female", "target_legs": "opposite"});
+    assert!(matches!(command("speak", opposite), Command::Play { to: Hearers::Peer, .. }));
     let Command::Play { play, .. } = command("playback_start", json!({"playback_content": "AQI="})) else { panic!() };
     assert_eq!(play.source, AudioSource::Inline(Bytes::from_static(&[1, 2])));
 }
@@ -419,7 +421,6 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
         ("speak", speak(json!({"loop": "often"})), 90009, "/loop"),
         ("speak", speak(json!({"stop": "now"})), 90016, "/stop"),
         ("speak", speak(json!({"target_legs": "everyone"})), 10032, "/target_legs"),
-        ("speak", speak(json!({"target_legs": "both"})), 10038, "/target_legs"),
         ("playback_start", json!({}), 10004, "/audio_url"),
         ("playback_start", json!({"audio_url": "a.wav"}), 10003, "/audio_url"),
         ("playback_start", json!({"media_name": "a"}), 10038, "/media_name"),

@@ -15,6 +15,7 @@ fn spec() -> StreamSpec {
         playout: Some(Playout::Payload(StreamCodec::Pcmu)),
         parameters: Vec::new(),
         callback: None,
+        hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
     }
 }
@@ -199,5 +200,20 @@ fn arbitrary_messages_never_panic() {
         }
         bytes.truncate(rng.random_range(0..=bytes.len()));
         let _ = wire.decode(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+#[test]
+fn a_file_that_will_not_be_played_is_answered_with_an_error_frame() {
+    let files = wire(&StreamSpec { playout: Some(Playout::Files), ..spec() });
+    let rows = [
+        (Unplayable::Undecodable("so it is".into()), 100_004, "invalid_media"),
+        (Unplayable::TooSoon, 100_005, "rate_limit_reached"),
+    ];
+    for (why, code, title) in rows {
+        let problem = files.unplayable(why.clone());
+        let payload = json!({"code": code, "title": title, "detail": why.to_string()});
+        let expected = json!({"event": "error", "stream_id": STREAM, "payload": payload});
+        assert_eq!((problem.code, parsed(&problem.answer.unwrap())), (code, expected));
     }
 }

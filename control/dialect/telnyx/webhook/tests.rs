@@ -85,6 +85,7 @@ fn stream(status: StreamStatus) -> StreamFacts {
         playout: None,
         parameters: Vec::new(),
         callback: None,
+        hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
     };
     StreamFacts { id: StreamId(LEG.0 + 2), spec, status }
