@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import itertools
 import json
 import queue
 import re
@@ -62,16 +63,15 @@ def app(server):
 class Caller:
     """Somebody who has called: `leg` is the call_control_id."""
 
+    _numbers = itertools.count(1)
+
     def __init__(self, app, phone, rtp, server, scenario):
-        before = {event["payload"]["call_control_id"] for event in app.events()}
+        # Its name tells its call from a late one of a test before.
+        name = f"caller {next(self._numbers)}"
+        scenario = scenario.replace("From: <sip:", f'From: "{name}" <sip:')
         self.rtp = rtp()
         self.phone = phone(scenario, target=server.sip, media=self.rtp)
-
-        def new():
-            legs = [event for event in app.events() if event["event_type"] == "call.initiated"]
-            return next((leg for leg in legs if leg["payload"]["call_control_id"] not in before), None)
-
-        self.initiated = wait_for("the call", new)["payload"]
+        self.initiated = app.wait("call.initiated", caller_id_name=name)
         self.leg = self.initiated["call_control_id"]
 
 

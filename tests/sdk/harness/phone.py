@@ -1,6 +1,8 @@
 """SIP phones: SIPp with scenarios made of a few words."""
 
+import contextlib
 import os
+import random
 import re
 import socket
 import subprocess
@@ -232,19 +234,17 @@ def _scenario(*steps):
 
 
 def free_port():
-    """An even UDP port of which the next one is free too (RTCP)."""
+    """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. They are below
+    those that systems give away by themselves and that the server uses, so that nobody else takes them meanwhile."""
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket(
-            socket.AF_INET, socket.SOCK_DGRAM
-        ) as two:
-            one.bind((HOST, 0))
-            port = one.getsockname()[1]
+        port = random.randrange(10_000, 19_996, 4)
+        with contextlib.ExitStack() as bound:
             try:
-                two.bind((HOST, port + 1))
-            except (OSError, OverflowError):
+                for one in range(port, port + 4):
+                    bound.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind((HOST, one))
+            except OSError:
                 continue
-            if port % 2 == 0:
-                return port
+        return port
 
 
 def _is_bound(table, port):
