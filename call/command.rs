@@ -82,6 +82,8 @@ pub enum Command {
     },
     /// Stop one, or all.
     StopStream(Option<StreamId>),
+    /// Stop the oldest one of this name.
+    StopNamedStream(String),
     /// Join this leg to another one, which by now is in the same call.
     Bridge {
         /// The other.
@@ -123,7 +125,7 @@ pub enum Interrupt {
 pub struct Accepted {
     /// The recording it started, if it started one.
     pub recording: Option<RecordingId>,
-    /// The stream it started, if it started one.
+    /// The stream it started, if it started one, or stopped by its name.
     pub stream: Option<StreamId>,
 }
 

@@ -123,6 +123,11 @@ impl Call {
                 }
                 accepted.stream = Some(self.start_stream(leg, spec).ok_or(Refused::TooMany)?);
             }
+            Command::StopNamedStream(name) => {
+                let id = self.named_stream(leg, &name).ok_or(Refused::NotRunning)?;
+                self.stop_stream(leg, id);
+                accepted.stream = Some(id);
+            }
             Command::StopStream(Some(id)) => return done(self.stop_stream(leg, id)),
             Command::StopStream(None) => {
                 let any = self.party(leg).is_some_and(|party| !party.streams.is_empty());

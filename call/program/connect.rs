@@ -72,6 +72,12 @@ impl Call {
         }
     }
 
+    /// The oldest stream of this name.
+    pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
+        let streams = &self.party(leg)?.streams;
+        streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
+    }
+
     pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self

@@ -178,7 +178,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let to = [Hearers::Own, Hearers::Peer, Hearers::Both][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
-    match rng.random_range(0..28) {
+    match rng.random_range(0..29) {
         0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: Vec::new() },
         2 => Command::Reject(RejectReason::Busy),
         3 => Command::Hangup { headers: Vec::new() },
@@ -202,6 +202,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
             let all = every_instruction();
             Command::Enqueue(Box::new(all[rng.random_range(0..all.len())].clone()))
         }
+        27 => Command::StopNamedStream("s".to_owned()),
         26 => Command::SetFallback(rng.random::<bool>().then(|| target("fallback"))),
         _ => Command::TimeLimit(Duration::from_secs(rng.random_range(0..100))),
     }

@@ -60,6 +60,19 @@ fn pair() -> (CallScript, LegId, LegId) {
 }
 
 #[test]
+fn a_stream_is_stopped_by_its_name_and_its_id_is_told() {
+    let mut script = CallScript::commanded();
+    let start = |name| Command::StartStream { spec: stream(name), alone: false };
+    let first = script.request(start("first")).unwrap().stream;
+    let second = script.request(start("second")).unwrap().stream;
+    let stop = |name: &str| Command::StopNamedStream(name.to_owned());
+    assert_eq!(script.request(stop("third")), Err(Refused::NotRunning));
+    assert_eq!(script.request(stop("second")).unwrap().stream, second);
+    assert_eq!(script.request(stop("second")), Err(Refused::NotRunning));
+    assert_eq!(script.streams.iter().map(|(_, id)| Some(*id)).collect::<Vec<_>>(), [first]);
+}
+
+#[test]
 fn a_fallback_given_by_request_is_asked_when_the_next_document_fails() {
     let mut script = CallScript::outbound(OnAnswer::Wait);
     script.answers(script.leg());

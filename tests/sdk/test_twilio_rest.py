@@ -1,5 +1,6 @@
 """Calls made, watched, changed and removed by twilio-python's REST client, to SIPp phones."""
 
+import socket
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -345,6 +346,26 @@ def test_status_callbacks_follow_redirects_with_their_parameters_where_the_statu
     (bare,), (kept,) = app.wait("/bare"), app.to("/kept")
     assert kept.method == "POST" and kept["CallSid"] == call.sid and kept["CallStatus"] == "completed"
     assert bare.method == "GET" and bare.args == {"a": ["b"]}
+
+
+def test_a_stream_is_stopped_by_the_name_that_it_was_started_with(twilio, app, phone):
+    called = phone(callee())
+    app.on("/voice", lambda: twiml("<Response><Pause length='60'/></Response>"))
+    app.on("/stream")
+    call = twilio.calls.create(to=called.uri, from_=FROM, url=f"{app.url}/voice")
+    app.wait("/voice")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # Whoever is listening there never answers, so that the stream neither begins nor fails by itself.
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        begun = call.streams.create(url=url, name="my stream", status_callback=f"{app.url}/stream")
+        with pytest.raises(TwilioRestException) as unknown:
+            call.streams("another").update(status="stopped")
+        assert (unknown.value.status, unknown.value.code) == (404, 20404)
+        stopped = call.streams("my stream").update(status="stopped")
+    assert (stopped.sid, stopped.name, stopped.status) == (begun.sid, "my stream", "stopped")
+    assert app.wait("/stream", where=lambda one: one["StreamEvent"] == "stream-stopped")[0]["StreamSid"] == begun.sid
+    call.update(status="completed")
+    called.finish()
 
 
 def test_mistakes_are_answered_with_the_codes_of_the_api(server, twilio):

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
@@ -379,10 +380,15 @@ impl Exchange<'_> {
         if self.parameters.get("Status") != Some("stopped") {
             return Err(ApiError::bad(20001, "Status is required and must be stopped"));
         }
-        let stream = sid::parse_stream(name).ok_or_else(|| self.not_found())?;
-        self.request(id, Command::StopStream(Some(stream))).await.map_err(|refused| self.refused(refused))?;
-        let account_sid = &login.credentials.account_sid;
-        Ok(ok(recording::stream(account_sid, id, stream, None, "stopped", Timestamp::now())))
+        let (known, name) = (sid::parse_stream(name), percent_decode_str(name).decode_utf8_lossy());
+        let command = match known {
+            Some(stream) => Command::StopStream(Some(stream)),
+            None => Command::StopNamedStream(name.to_string()),
+        };
+        let accepted = self.request(id, command).await.map_err(|refused| self.refused(refused))?;
+        let stream = known.or(accepted.stream).ok_or_else(ApiError::internal)?;
+        let (account_sid, name) = (&login.credentials.account_sid, known.is_none().then_some(&*name));
+        Ok(ok(recording::stream(account_sid, id, stream, name, "stopped", Timestamp::now())))
     }
 
     /// The audio itself: anonymous, its URL being the secret; but credentials that are shown must be right.
