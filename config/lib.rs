@@ -24,8 +24,8 @@ use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
-    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, SpeechConfig, TrunkConfig,
-    WebhooksConfig,
+    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, SpeechConfig, StreamsConfig,
+    TrunkConfig, WebhooksConfig,
 };
 
 pub use error::{Errors, Fault, Origin};
@@ -53,6 +53,8 @@ pub struct Config {
     pub recordings: RecordingsConfig,
     /// `[webhooks]`.
     pub webhooks: WebhooksConfig,
+    /// `[streams]`.
+    pub streams: StreamsConfig,
     /// `[speech]`.
     pub speech: SpeechConfig,
     /// `[[accounts]]`.
@@ -81,6 +83,7 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),
+            streams: StreamsConfig::default(),
             speech: SpeechConfig::default(),
             accounts: Vec::new(),
             trunks: Vec::new(),

@@ -96,6 +96,20 @@ impl Default for WebhooksConfig {
     }
 }
 
+/// `[streams]`: audio to and from WebSocket applications.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamsConfig {
+    /// Seconds of an application's audio that may wait to be played; what it sends beyond them is refused.
+    pub buffer_seconds: u16,
+}
+
+impl Default for StreamsConfig {
+    fn default() -> Self {
+        Self { buffer_seconds: 600 }
+    }
+}
+
 /// `[speech]`: the engines for text to speech and speech to text.
 #[derive(Clone, Debug, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tandem_call::id::RecordingId;
 use tandem_media as media;
@@ -33,6 +34,8 @@ pub struct Services {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioRoom,
+    /// How much audio of a stream's application may wait to be played.
+    pub stream_buffer: Duration,
     /// What callers are told; no trailing slash.
     pub public_url: Arc<str>,
     /// Where recordings are.

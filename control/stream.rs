@@ -26,8 +26,6 @@ use crate::dialect::{MediaFrame, StreamMessage, StreamWire, Unplayable};
 use crate::http::{Client, without_credentials};
 use crate::inbox::{Inbox, Message as CallMessage};
 
-/// Longest that an application's audio may wait to be played.
-const MAX_BUFFER: Duration = Duration::from_secs(120);
 /// Least time between two audio files of an application: one may come in a second, and networks are not punctual.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// Set in the operation of a stream's source on the leg that its own is joined to, for that one counts its own ones.
@@ -56,6 +54,7 @@ pub struct StreamHandle {
     pub attached: bool,
     hearers: Hearers,
     codec: media::Codec,
+    buffer: Duration,
 }
 
 /// What a call tells a stream.
@@ -90,6 +89,8 @@ pub struct NewStream {
     pub wire: Box<dyn StreamWire>,
     /// The leg's own codec.
     pub leg_codec: media::Codec,
+    /// Longest that its application's audio may wait to be played.
+    pub buffer: Duration,
 }
 
 impl StreamHandle {
@@ -109,6 +110,7 @@ impl StreamHandle {
             attached: false,
             hearers: new.spec.hearers,
             codec,
+            buffer: new.buffer,
         };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
@@ -137,7 +139,7 @@ impl StreamHandle {
         if !self.plays || self.hearers == Hearers::Own {
             return None;
         }
-        let (source, writer) = media::source(self.codec, MAX_BUFFER);
+        let (source, writer) = media::source(self.codec, self.buffer);
         self.note(Note::Peer(Some(writer)));
         Some(source)
     }
@@ -175,7 +177,7 @@ async fn run(
     play_codec: media::Codec,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), String> {
-    let NewStream { leg, id, spec, mut wire, .. } = new;
+    let NewStream { leg, id, spec, mut wire, buffer, .. } = new;
     let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
     let mut socket = tokio::select! {
         opened = open => opened.map_err(|_| {
@@ -190,7 +192,7 @@ async fn run(
         Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
     };
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec);
-    let (source, own) = spec.playout.map(|_| media::source(play_codec, MAX_BUFFER)).unzip();
+    let (source, own) = spec.playout.map(|_| media::source(play_codec, buffer)).unzip();
     let files = spec.playout == Some(Playout::Files);
     let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, codec: play_codec, last_file: None };
     send(&mut socket, wire.start()).await?;

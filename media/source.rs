@@ -20,8 +20,8 @@ const PASSED: usize = 4_096;
 /// that long.
 pub fn source(codec: Codec, max_buffer: Duration) -> (StreamSource, StreamWriter) {
     let max_octets = usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(8).max(FRAME);
-    // Pieces are usually 20 ms; twice as many may wait.
-    let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 65_536) + FOR_MARKS;
+    // Pieces are usually 20 ms or longer; their places take memory (40 octets each), so there are ten minutes' at most.
+    let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
     let shared = Arc::new(Shared { gone: AtomicU64::new(0), cleared: AtomicU64::new(0) });
     let queue = Queue { producer, next: 1, written: 0, cleared: 0 };

@@ -149,6 +149,7 @@ impl Server {
             store: store.clone(),
             client: client.clone(),
             audio: AudioRoom::new(client.clone(), voice),
+            stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             public_url: Arc::clone(&public_url),
             recordings: recordings.into(),
             counters: Counters::default(),

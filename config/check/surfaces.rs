@@ -11,6 +11,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let sip = check_sip(config, report);
     check_media(config, &sip, report);
     check_http(config, &sip, report);
+    if !(1..=3_600).contains(&config.streams.buffer_seconds) {
+        report.fault("streams.buffer_seconds", format!("{} is not 1 to 3600", config.streams.buffer_seconds));
+    }
     let database = config.database.url.expose();
     if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
         report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");

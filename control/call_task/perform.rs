@@ -218,7 +218,7 @@ impl CallTask {
         let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
         let leg_codec = if info.sip.codec.as_deref() == Some("PCMA") { media::Codec::Pcma } else { media::Codec::Pcmu };
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        let new = NewStream { leg, id, op, spec, wire, leg_codec };
+        let new = NewStream { leg, id, op, spec, wire, leg_codec, buffer: services.stream_buffer };
         let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
         io.streams.insert(id, handle);
     }
