@@ -7,12 +7,13 @@ use bytes::Bytes;
 use tandem_call::Method;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::program::instruction::Program;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
-use crate::dialect::{Context, Dialect, SealInput};
+use crate::dialect::{Context, Dialect, Patience, SealInput};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
 /// Largest document.
@@ -47,12 +48,13 @@ pub async fn fetch(
     };
     let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
     let method = http_method(notice.target.method);
+    let patience = dialect.patience(&notice.target.url);
     let request = Request {
         method: method.clone(),
         url: sealed.url,
         headers: sealed.headers,
         body: sealed.body,
-        timeouts: Timeouts { connect: Some(CONNECT), total: TOTAL },
+        timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
         max_body: MAX_BODY,
     };
     let mut reseal = |request: &mut Request| {
@@ -65,7 +67,19 @@ pub async fn fetch(
         let sealed = seal(&request.url, method, &body);
         (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
     };
-    let outcome = client.send_following(request, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
+    let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
+    let mut pauses = patience.retries.iter();
+    let outcome = loop {
+        let mut attempt = request.clone();
+        attempt.timeouts.total = patience.total.min(overall.saturating_sub(began.elapsed()));
+        let outcome = client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
+        match pauses.next() {
+            Some(pause) if repeats(&patience, &outcome) && began.elapsed() + *pause < overall => {
+                tokio::time::sleep(*pause).await;
+            }
+            _ => break outcome,
+        }
+    };
     let url = without_credentials(&notice.target.url);
     let (line, result) = match outcome {
         Ok(response) => {
@@ -76,6 +90,18 @@ pub async fn fetch(
     };
     let told = |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
     Exchange { line, result: result.map_err(told) }
+}
+
+/// Whether an attempt that came out so is made again.
+fn repeats(patience: &Patience, outcome: &Result<Response, FetchError>) -> bool {
+    match outcome {
+        Ok(response) => patience.statuses.iter().any(|(first, last)| (*first..=*last).contains(&response.status)),
+        Err(
+            FetchError::Dns(_) | FetchError::ConnectTimeout(_) | FetchError::ConnectRefused(_) | FetchError::Tls(_),
+        ) => patience.connection,
+        Err(FetchError::Timeout(_) | FetchError::Protocol(_)) => patience.response,
+        Err(_) => false,
+    }
 }
 
 fn read(dialect: &Arc<dyn Dialect>, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {

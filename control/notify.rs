@@ -35,16 +35,17 @@ impl Dialects {
 
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
-    let Patience { connect, total, retries, statuses, redirects } = dialect.patience();
+    let Patience { connect, total, retries, overall, connection, response, statuses, redirects } =
+        dialect.patience(&notice.target.url);
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let retry = Retry {
         delays_ms: retries.into_iter().map(millis).collect(),
         on: RetryOn {
-            connect: true,
-            response: !statuses.is_empty(),
+            connect: connection,
+            response,
             statuses: statuses.into_iter().map(|(first, last)| StatusRange { first, last }).collect(),
         },
-        total_ms: None,
+        total_ms: overall.map(millis),
     };
     Delivery {
         id,

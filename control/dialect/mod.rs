@@ -63,8 +63,8 @@ pub trait Dialect: Send + Sync {
     /// its failover's.
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
 
-    /// How long a receiver of notices is waited for, and how often it is asked again.
-    fn patience(&self) -> Patience {
+    /// How long an application at this URL is waited for, and how often it is asked again.
+    fn patience(&self, _url: &str) -> Patience {
         Patience::default()
     }
 
@@ -82,7 +82,7 @@ pub trait Dialect: Send + Sync {
     ) -> Box<dyn StreamWire>;
 }
 
-/// How patient a provider is with the receivers of its notices.
+/// How patient a provider is with an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Patience {
     /// For one connection.
@@ -91,7 +91,13 @@ pub struct Patience {
     pub total: Duration,
     /// Pauses before the second, third, ... attempt.
     pub retries: Vec<Duration>,
-    /// Answers that are asked again besides failed connections: first and last HTTP status.
+    /// For all attempts together, if they are limited.
+    pub overall: Option<Duration>,
+    /// A connection that fails is tried again.
+    pub connection: bool,
+    /// So is an answer that does not come, or not whole.
+    pub response: bool,
+    /// So are these answers: first and last HTTP status.
     pub statuses: Vec<(u16, u16)>,
     /// Whether they may send it elsewhere.
     pub redirects: bool,
@@ -104,6 +110,9 @@ impl Default for Patience {
             connect: Duration::from_secs(5),
             total: Duration::from_secs(15),
             retries: vec![Duration::ZERO],
+            overall: None,
+            connection: true,
+            response: false,
             statuses: Vec::new(),
             redirects: true,
         }

@@ -307,6 +307,15 @@ def test_every_hop_of_a_redirect_is_signed_for_the_url_that_it_asks_for(server, 
     assert bare.url == f"{app.url}/bare" and again.url == f"{app.url}/bare/again?a=b%20c&d="
 
 
+def test_a_document_is_asked_for_again_as_often_as_its_url_says(server, app, phone):
+    answers = iter([("", 503), ("", 503), twiml("<Response><Hangup/></Response>")])
+    app.on("/again", lambda: next(answers))
+    answering(app, "/voice", lambda document: document.redirect("/again#rc=2&rp=5xx"))
+    phone(caller("500", ends="wait"), target=server.sip).finish()
+    tokens = [request.headers["i-twilio-idempotency-token"] for request in app.to("/again")]
+    assert len(tokens) == 3 and len(set(tokens)) == 1 and not app.to("/fallback")
+
+
 def test_a_redirected_application_is_followed_and_its_relative_urls_are_its_own(server, app, phone):
     app.on("/voice", lambda: ("", 307, {"Location": "/moved/here"}))
     answering(app, "/moved/here", lambda document: document.redirect("next", method="GET"))

@@ -82,11 +82,14 @@ impl Dialect for Telnyx {
 
     /// Telnyx wants an answer within 2 s, and asks again after 408, 429, 5xx and silence, then at the failover URL. A redirect
     /// is a failure.
-    fn patience(&self) -> Patience {
+    fn patience(&self, _url: &str) -> Patience {
         Patience {
             connect: Duration::from_secs(2),
             total: Duration::from_secs(2),
             retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
+            overall: None,
+            connection: true,
+            response: true,
             statuses: vec![(408, 408), (429, 429), (500, 599)],
             redirects: false,
         }

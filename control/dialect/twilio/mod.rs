@@ -12,6 +12,7 @@ mod form;
 mod format;
 mod list;
 mod media;
+mod overrides;
 mod path;
 mod recording;
 mod reply;
@@ -34,7 +35,7 @@ use url::Url;
 
 pub use self::reply::inline_program;
 use crate::account::Account;
-use crate::dialect::{Context, Dialect, Notice, SealInput, Sealed, StreamWire};
+use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 
 /// Twilio's spelling.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +78,10 @@ impl Dialect for Twilio {
 
     fn ends_with_recording(&self) -> bool {
         true
+    }
+
+    fn patience(&self, url: &str) -> Patience {
+        overrides::patience(url)
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {

@@ -1,0 +1,73 @@
+//! Connection overrides: what the fragment of an application's URL says of time limits and repetitions.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::dialect::Patience;
+
+const TIME: RangeInclusive<u64> = 100..=15_000;
+
+/// The patience with the application at `url`. What is out of range counts as not said.
+pub(super) fn patience(url: &str) -> Patience {
+    let mut patience = Patience::default();
+    let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
+    for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
+        let number = |range: RangeInclusive<u64>| value.parse().ok().filter(|number| range.contains(number));
+        let time = |range| number(range).map(Duration::from_millis);
+        match key {
+            "ct" => patience.connect = time(100..=10_000).unwrap_or(patience.connect),
+            "rt" => patience.total = time(TIME).unwrap_or(patience.total),
+            "tt" => patience.overall = time(TIME),
+            "rc" => {
+                if let Some(count) = number(0..=5).and_then(|count| usize::try_from(count).ok()) {
+                    patience.retries = vec![Duration::ZERO; count];
+                }
+            }
+            "rp" => repeat_on(&mut patience, value),
+            _ => {}
+        }
+    }
+    patience
+}
+
+fn repeat_on(patience: &mut Patience, words: &str) {
+    let known = ["4xx", "5xx", "ct", "rt", "all"];
+    let words: Vec<_> = words.split(',').collect();
+    if words.iter().any(|word| !known.contains(word)) {
+        return;
+    }
+    let named = |word| words.contains(&"all") || words.contains(&word);
+    patience.connection = named("ct");
+    patience.response = named("rt");
+    let statuses = [("4xx", (400, 499)), ("5xx", (500, 599))];
+    patience.statuses = statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_overrides_is_given_the_usual_patience() {
+        for url in ["http://h/", "http://h/#", "http://h/#part", "http://h/#e=ashburn&sni=y"] {
+            assert_eq!(patience(url), Patience::default(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_sets_limits_and_repetitions() {
+        let patience = patience("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
+        let milliseconds = Duration::from_millis;
+        assert_eq!((patience.connect, patience.total), (milliseconds(200), milliseconds(3000)));
+        assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(9000)), 2));
+        assert!(patience.response && !patience.connection);
+        assert_eq!(patience.statuses, [(500, 599)]);
+        assert_eq!(super::patience("http://h/#rp=all").statuses, [(400, 499), (500, 599)]);
+        assert!(super::patience("http://h/#rc=0").retries.is_empty());
+    }
+
+    #[test]
+    fn what_is_out_of_range_counts_as_not_said() {
+        assert_eq!(patience("http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx"), Patience::default());
+    }
+}
