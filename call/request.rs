@@ -97,6 +97,10 @@ impl Call {
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
             Command::Gather(gather) => {
                 self.stop_gathers(leg);
+                // A document goes on then, to its end maybe.
+                if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
+                    return Err(Refused::Ended);
+                }
                 if gather.prompts.is_empty() {
                     let gathering = Gathering::begin(self, leg, *gather);
                     if let Some(party) = self.party_mut(leg) {
