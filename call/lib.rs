@@ -13,6 +13,7 @@ pub mod address;
 mod bridge;
 pub mod call;
 pub mod command;
+mod ending;
 pub mod event;
 pub mod fetch;
 pub mod id;

@@ -1,0 +1,164 @@
+//! How legs end: by whom, why, and what is let go then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::{Abort, Call};
+use crate::event::EventKind;
+use crate::id::LegId;
+use crate::leg::{Direction, EndCause, EndedBy, LegEnd, Status};
+use crate::output::{LegCommand, LegGone};
+use crate::program::ChildEvent;
+use crate::program::instruction::RejectReason;
+
+/// How a caller is refused whose leg ends without a reason of its own: Temporarily Unavailable (RFC 3261 §21.4.18).
+const UNAVAILABLE: u16 = 480;
+/// How long an ended leg may wait for its recordings to be closed.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Call {
+    /// Hangs a leg up, whatever its state.
+    pub(crate) fn hangup(&mut self, leg: LegId, cause: EndCause, by: EndedBy) {
+        let Some(party) = self.party(leg) else { return };
+        if party.info.status.is_final() {
+            return;
+        }
+        // A caller who was never answered gets a final response.
+        let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
+        let status = refused.then_some(UNAVAILABLE);
+        self.order(leg, status.map_or(LegCommand::Hangup, |status| LegCommand::Reject(RejectReason::Status(status))));
+        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail: None });
+    }
+
+    /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
+    pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
+        let unanswered = self
+            .party(leg)
+            .is_some_and(|party| party.info.answered_at.is_none() && party.info.direction != Direction::Inbound);
+        let cause = if unanswered { EndCause::OriginatorCancel } else { EndCause::NormalClearing };
+        self.hangup(leg, cause, by);
+    }
+
+    pub(crate) fn reject(&mut self, leg: LegId, reason: RejectReason, by: EndedBy) {
+        let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        if answered {
+            return self.hangup(leg, EndCause::NormalClearing, by);
+        }
+        let (cause, status) = match reason {
+            RejectReason::Busy => (EndCause::Busy, 486),
+            RejectReason::Rejected => (EndCause::Rejected, 603),
+            RejectReason::Status(status) => (cause_of_status(status), status),
+        };
+        self.order(leg, LegCommand::Reject(reason));
+        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail: None });
+    }
+
+    /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
+    pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
+        let Some(party) = self.party_mut(leg) else { return };
+        if party.info.status.is_final() {
+            return;
+        }
+        let answered = party.info.answered_at.is_some();
+        let info = Arc::make_mut(&mut party.info);
+        if end.cause == EndCause::Timeout && info.status == Status::Initiated {
+            end.detail = Some(format!("{}, and it never rang", end.cause));
+        }
+        info.status = final_status(end.cause, answered);
+        info.end = Some(end);
+        self.timers.cancel_all(leg);
+        if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
+            side.abort(self, leg, Abort::Hangup);
+        }
+        self.abort_lane(leg, Abort::Hangup);
+        self.stop_streams(leg);
+        let parted = self.unbridge(leg);
+        self.emit(leg, EventKind::Ended);
+        self.stop_recordings(leg);
+        if let Some((other, after)) = parted {
+            self.left_alone(leg, other, after);
+        }
+        self.tell_parent(leg, ChildEvent::Ended);
+        let patience = self.timer(leg, RELEASE_PATIENCE);
+        if let Some(party) = self.party_mut(leg) {
+            party.release_timer = Some(patience);
+        }
+        self.release_if_idle(leg);
+    }
+
+    /// Frees an ended leg once nothing is being closed on it.
+    pub(crate) fn release_if_idle(&mut self, leg: LegId) {
+        let Some(party) = self.party(leg) else { return };
+        if party.info.status.is_final() && party.recordings.is_empty() && party.lane.running.is_none() {
+            self.release(leg);
+        }
+    }
+
+    pub(crate) fn release(&mut self, leg: LegId) {
+        if self.party(leg).is_none() {
+            return;
+        }
+        self.timers.cancel_all(leg);
+        self.order(leg, LegCommand::Release);
+        self.parties.retain(|party| party.info.id != leg);
+    }
+
+    pub(crate) fn start_time_limit(&mut self, leg: LegId) {
+        let Some(limit) = self.party(leg).and_then(|party| party.time_limit) else { return };
+        let op = self.timer(leg, limit);
+        if let Some(party) = self.party_mut(leg) {
+            party.limit_timer = Some(op);
+        }
+    }
+
+    pub(crate) fn limit(&mut self, leg: LegId, limit: Duration) {
+        let (time, answered) = (self.now().time, self.party(leg).and_then(|party| party.info.answered_at));
+        if let Some(op) = self.party_mut(leg).and_then(|party| party.limit_timer.take()) {
+            self.timers.cancel(leg, op);
+        }
+        let Some(answered) = answered else {
+            if let Some(party) = self.party_mut(leg) {
+                party.time_limit = Some(limit);
+            }
+            return;
+        };
+        let gone = Duration::try_from(time.duration_since(answered)).unwrap_or_default();
+        let op = self.timer(leg, limit.saturating_sub(gone));
+        if let Some(party) = self.party_mut(leg) {
+            party.limit_timer = Some(op);
+        }
+    }
+}
+
+pub(crate) fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool) -> EndCause {
+    match reason {
+        LegGone::Bye => EndCause::NormalClearing,
+        LegGone::Cancelled => EndCause::OriginatorCancel,
+        LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
+        LegGone::Timeout if answered => EndCause::Unspecified,
+        // Not even a provisional response: whoever rings has been reached, and does not answer in another way.
+        LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
+    }
+}
+
+fn cause_of_status(status: u16) -> EndCause {
+    match status {
+        486 | 600 => EndCause::Busy,
+        408 | 480 => EndCause::NoAnswer,
+        404 | 410 | 484 | 604 => EndCause::NotFound,
+        487 => EndCause::OriginatorCancel,
+        401 | 403 | 407 | 603 | 607 | 608 => EndCause::Rejected,
+        500..=599 => EndCause::Failed,
+        _ => EndCause::Unspecified,
+    }
+}
+
+fn final_status(cause: EndCause, answered: bool) -> Status {
+    match cause {
+        _ if answered => Status::Completed,
+        EndCause::Busy => Status::Busy,
+        EndCause::Timeout | EndCause::NoAnswer => Status::NoAnswer,
+        EndCause::OriginatorCancel | EndCause::NormalClearing => Status::Canceled,
+        _ => Status::Failed,
+    }
+}
