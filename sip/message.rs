@@ -182,7 +182,7 @@ pub fn fuzz_message(data: &[u8]) {
         Ok(Message::Response(response)) => {
             let _ =
                 (response.content.application_headers(), response.content.contact(), response.content.record_routes());
-            let _ = response.content.values("WWW-Authenticate");
+            let _ = (response.content.values("WWW-Authenticate"), response.content.has_sdp());
         }
         Err(_) => {}
     }
