@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tandem_call::id::RecordingId;
 use tokio::sync::Mutex;
 
+/// What an MP3 is called until it is whole; a process that was killed leaves one.
+const UNFINISHED: &str = "mp3.part";
+
 /// The encoder of every recording. Each lane encodes one at a time; a recording always takes the same lane, so that it is
 /// never encoded twice at once. Who waits is an HTTP request; a request that is given up leaves the queue, and what is being
 /// encoded for it is finished and kept.
@@ -52,15 +55,18 @@ impl Mp3s {
 
     /// Removes what was made of this recording, after its WAV: one that is just being made then removes itself.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
-        match tokio::fs::remove_file(wav.with_extension("mp3")).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for extension in [UNFINISHED, "mp3"] {
+            match tokio::fs::remove_file(wav.with_extension(extension)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
 fn make(wav: &Path, mp3: &Path) -> io::Result<()> {
-    let unfinished = mp3.with_extension("mp3.part");
+    let unfinished = mp3.with_extension(UNFINISHED);
     let made = encode(wav, &unfinished).and_then(|()| fs::rename(&unfinished, mp3));
     if made.is_err() {
         // It may never have been there.
@@ -143,6 +149,10 @@ mod tests {
         let mp3 = Mp3s::default().of(ID, &wav).await.unwrap();
         assert_eq!(names(&folder), ["1.mp3", "1.wav"]);
         assert!(fs::metadata(mp3).unwrap().len() < 10_000);
+        fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
+        fs::remove_file(&wav).unwrap();
+        Mp3s::remove(&wav).await.unwrap();
+        assert_eq!(names(&folder), Vec::<String>::new());
     }
 
     #[tokio::test]
