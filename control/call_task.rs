@@ -1,8 +1,7 @@
 //! One task per call: it drives the pure [`Call`], performs its outputs and feeds it what comes back.
 //!
 //! Nothing here waits for an application, a disk or another call: what takes time is a task of its own that reports to the
-//! inbox. The inbox is bounded; when it is full, media events wait in the engine, SIP events are sent by a waiting task,
-//! and log notes are dropped.
+//! [inbox](crate::inbox), which says what happens when it is full.
 
 mod perform;
 mod tell;

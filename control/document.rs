@@ -13,7 +13,7 @@ use url::Url;
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
-use crate::dialect::{Context, Dialect, Patience, SealInput};
+use crate::dialect::{Context, Dialect, SealInput};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
 /// Largest document.
@@ -67,6 +67,9 @@ pub async fn fetch(
         let sealed = seal(&request.url, method, &body);
         (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
     };
+    let repeats = |outcome: &Result<Response, FetchError>| {
+        patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
+    };
     let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
     let mut pauses = patience.retries.iter();
     let outcome = loop {
@@ -74,7 +77,7 @@ pub async fn fetch(
         attempt.timeouts.total = patience.total.min(overall.saturating_sub(began.elapsed()));
         let outcome = client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut reseal)).await;
         match pauses.next() {
-            Some(pause) if repeats(&patience, &outcome) && began.elapsed() + *pause < overall => {
+            Some(pause) if repeats(&outcome) && began.elapsed() + *pause < overall => {
                 tokio::time::sleep(*pause).await;
             }
             _ => break outcome,
@@ -90,18 +93,6 @@ pub async fn fetch(
     };
     let told = |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
     Exchange { line, result: result.map_err(told) }
-}
-
-/// Whether an attempt that came out so is made again.
-fn repeats(patience: &Patience, outcome: &Result<Response, FetchError>) -> bool {
-    match outcome {
-        Ok(response) => patience.statuses.iter().any(|(first, last)| (*first..=*last).contains(&response.status)),
-        Err(
-            FetchError::Dns(_) | FetchError::ConnectTimeout(_) | FetchError::ConnectRefused(_) | FetchError::Tls(_),
-        ) => patience.connection,
-        Err(FetchError::Timeout(_) | FetchError::Protocol(_)) => patience.response,
-        Err(_) => false,
-    }
 }
 
 fn read(dialect: &Arc<dyn Dialect>, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {

@@ -10,7 +10,7 @@ use tandem_call::leg::LegInfo;
 
 use crate::account::Accounts;
 use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
-use crate::webhook::{Delivery, DeliveryBody, DeliveryMethod, Retry, RetryOn, Seal, Sealed, StatusRange};
+use crate::webhook::{Delivery, DeliveryBody, DeliveryMethod, Retry, Seal, Sealed};
 
 /// The dialects by name.
 #[derive(Clone, Default)]
@@ -35,18 +35,9 @@ impl Dialects {
 
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
-    let Patience { connect, total, retries, overall, connection, response, statuses, redirects } =
-        dialect.patience(&notice.target.url);
+    let Patience { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let retry = Retry {
-        delays_ms: retries.into_iter().map(millis).collect(),
-        on: RetryOn {
-            connect: connection,
-            response,
-            statuses: statuses.into_iter().map(|(first, last)| StatusRange { first, last }).collect(),
-        },
-        total_ms: overall.map(millis),
-    };
+    let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
         queue: leg.session.to_string(),

@@ -26,6 +26,7 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use crate::account::Account;
+use crate::webhook::RetryOn;
 
 /// One provider's spelling.
 pub trait Dialect: Send + Sync {
@@ -93,12 +94,8 @@ pub struct Patience {
     pub retries: Vec<Duration>,
     /// For all attempts together, if they are limited.
     pub overall: Option<Duration>,
-    /// A connection that fails is tried again.
-    pub connection: bool,
-    /// So is an answer that does not come, or not whole.
-    pub response: bool,
-    /// So are these answers: first and last HTTP status.
-    pub statuses: Vec<(u16, u16)>,
+    /// Which failures are tried again.
+    pub on: RetryOn,
     /// Whether they may send it elsewhere.
     pub redirects: bool,
 }
@@ -111,9 +108,7 @@ impl Default for Patience {
             total: Duration::from_secs(15),
             retries: vec![Duration::ZERO],
             overall: None,
-            connection: true,
-            response: false,
-            statuses: Vec::new(),
+            on: RetryOn { connect: true, response: false, statuses: Vec::new() },
             redirects: true,
         }
     }

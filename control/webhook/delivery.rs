@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::http::FetchError;
 use crate::store::deliveries::DeliveryState;
 
 /// What to send where, in neutral words. Stored as JSON before the first attempt; it holds no secrets, for signing happens
@@ -106,6 +107,27 @@ pub struct RetryOn {
     pub statuses: Vec<StatusRange>,
 }
 
+impl RetryOn {
+    /// Whether an attempt with this answer, or this failure, is one of them.
+    pub fn covers(&self, status: Option<u16>, error: Option<&FetchError>) -> bool {
+        match (status, error) {
+            (Some(status), _) => self.statuses.iter().any(|range| (range.first..=range.last).contains(&status)),
+            (None, Some(error)) => match error {
+                FetchError::Dns(_)
+                | FetchError::ConnectTimeout(_)
+                | FetchError::ConnectRefused(_)
+                | FetchError::Tls(_) => self.connect,
+                FetchError::Timeout(_) | FetchError::Protocol(_) => self.response,
+                FetchError::Url(_)
+                | FetchError::Refused(_)
+                | FetchError::TooLarge { .. }
+                | FetchError::TooManyRedirects(_) => false,
+            },
+            (None, None) => false,
+        }
+    }
+}
+
 /// HTTP statuses from `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange {
@@ -113,6 +135,12 @@ pub struct StatusRange {
     pub first: u16,
     /// 100 to 999.
     pub last: u16,
+}
+
+impl From<(u16, u16)> for StatusRange {
+    fn from((first, last): (u16, u16)) -> Self {
+        Self { first, last }
+    }
 }
 
 /// Spells and signs. Pure: the time is an argument.

@@ -107,21 +107,11 @@ impl<'d> Schedule<'d> {
     }
 
     fn verdict(&self, status: Option<u16>, error: Option<&FetchError>) -> Verdict {
-        let on = &self.delivery.retries.on;
-        let repeat = match (status, error) {
-            (Some(status), _) => on.statuses.iter().any(|range| (range.first..=range.last).contains(&status)),
-            (None, Some(error)) => match error {
-                FetchError::Url(_) | FetchError::Refused(_) => return Verdict::UselessHere,
-                FetchError::Dns(_)
-                | FetchError::ConnectTimeout(_)
-                | FetchError::ConnectRefused(_)
-                | FetchError::Tls(_) => on.connect,
-                FetchError::Timeout(_) | FetchError::Protocol(_) => on.response,
-                FetchError::TooLarge { .. } | FetchError::TooManyRedirects(_) => false,
-            },
-            (None, None) => false,
-        };
-        if repeat { Verdict::Repeat } else { Verdict::Final }
+        match (status, error) {
+            (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => Verdict::UselessHere,
+            _ if self.delivery.retries.on.covers(status, error) => Verdict::Repeat,
+            _ => Verdict::Final,
+        }
     }
 }
 

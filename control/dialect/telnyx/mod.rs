@@ -29,6 +29,7 @@ use url::Url;
 
 use super::{Body, Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::account::Account;
+use crate::webhook::{RetryOn, StatusRange};
 
 /// Name of the dialect in configuration, calls and records.
 pub const NAME: &str = "telnyx";
@@ -88,9 +89,11 @@ impl Dialect for Telnyx {
             total: Duration::from_secs(2),
             retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
             overall: None,
-            connection: true,
-            response: true,
-            statuses: vec![(408, 408), (429, 429), (500, 599)],
+            on: RetryOn {
+                connect: true,
+                response: true,
+                statuses: [(408, 408), (429, 429), (500, 599)].map(StatusRange::from).into(),
+            },
             redirects: false,
         }
     }

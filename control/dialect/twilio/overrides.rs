@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::dialect::Patience;
+use crate::webhook::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
 
@@ -37,15 +38,18 @@ fn repeat_on(patience: &mut Patience, words: &str) {
         return;
     }
     let named = |word| words.contains(&"all") || words.contains(&word);
-    patience.connection = named("ct");
-    patience.response = named("rt");
     let statuses = [("4xx", (400, 499)), ("5xx", (500, 599))];
-    patience.statuses = statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range).collect();
+    patience.on = RetryOn {
+        connect: named("ct"),
+        response: named("rt"),
+        statuses: statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range.into()).collect(),
+    };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::webhook::StatusRange;
 
     #[test]
     fn a_url_without_overrides_is_given_the_usual_patience() {
@@ -60,9 +64,10 @@ mod tests {
         let milliseconds = Duration::from_millis;
         assert_eq!((patience.connect, patience.total), (milliseconds(200), milliseconds(3000)));
         assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(9000)), 2));
-        assert!(patience.response && !patience.connection);
-        assert_eq!(patience.statuses, [(500, 599)]);
-        assert_eq!(super::patience("http://h/#rp=all").statuses, [(400, 499), (500, 599)]);
+        assert!(patience.on.response && !patience.on.connect);
+        assert_eq!(patience.on.statuses, [StatusRange { first: 500, last: 599 }]);
+        let all = [(400, 499), (500, 599)].map(StatusRange::from);
+        assert_eq!(super::patience("http://h/#rp=all").on.statuses, all);
         assert!(super::patience("http://h/#rc=0").retries.is_empty());
     }
 
