@@ -1,6 +1,6 @@
 """The harness itself: a call comes in, a document answers it, and everybody ends well."""
 
-from harness.phone import callee, caller, pause
+from harness.phone import callee, caller, free_port, pause
 
 
 def test_a_phone_calls_and_the_web_application_answers(start_tandem, webapp, phone):
@@ -27,3 +27,8 @@ bridge = "{called.uri}"
 """)
     phone(caller("1000", ends="wait"), target=server.sip).finish()
     called.finish()
+
+
+def test_no_port_is_given_away_twice_before_it_is_bound():
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == 500

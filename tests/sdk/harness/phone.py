@@ -1,6 +1,7 @@
 """SIP phones: SIPp with scenarios made of a few words."""
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -233,11 +234,15 @@ def _scenario(*steps):
     return '<?xml version="1.0" encoding="UTF-8"?>\n<scenario name="phone">\n' + '\n'.join(steps) + '\n</scenario>\n'
 
 
+# Each is given away once before any is given away again: a phone takes its ports a while after it was told them, and one
+# of them twice (for SIP and for RTP, say) would be a port already in use.
+_PORTS = itertools.cycle(random.sample(range(10_000, 19_996, 4), 2_499))
+
+
 def free_port():
     """The first of four free UDP ports, an even one: SIPp takes them for RTP and RTCP of audio and of video. They are below
     those that systems give away by themselves and that the server uses, so that nobody else takes them meanwhile."""
-    while True:
-        port = random.randrange(10_000, 19_996, 4)
+    for port in itertools.islice(_PORTS, 2_499):
         with contextlib.ExitStack() as bound:
             try:
                 for one in range(port, port + 4):
@@ -245,6 +250,7 @@ def free_port():
             except OSError:
                 continue
         return port
+    raise AssertionError("no four free ports from 10000 to 19995")
 
 
 def _is_bound(table, port):
