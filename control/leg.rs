@@ -106,10 +106,7 @@ impl LegIo {
 
     /// Name of the agreed codec.
     pub fn codec(&self) -> Option<&'static str> {
-        self.session.as_ref()?.codec().map(|codec| match codec {
-            media::Codec::Pcmu => "PCMU",
-            media::Codec::Pcma => "PCMA",
-        })
+        self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
     /// Takes an INVITE's offer and gets our answer ready.

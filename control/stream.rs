@@ -53,7 +53,7 @@ pub struct StreamHandle {
     /// Its socket is open and its leg's audio flows.
     pub attached: bool,
     hearers: Hearers,
-    codec: media::Codec,
+    law: media::g711::Law,
     buffer: Duration,
 }
 
@@ -87,8 +87,8 @@ pub struct NewStream {
     pub spec: StreamSpec,
     /// Its wire form.
     pub wire: Box<dyn StreamWire>,
-    /// The leg's own codec.
-    pub leg_codec: media::Codec,
+    /// Of the leg itself.
+    pub law: media::g711::Law,
     /// Longest that its application's audio may wait to be played.
     pub buffer: Duration,
 }
@@ -97,10 +97,10 @@ impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
     pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
-        let codec = match new.spec.playout {
-            Some(Playout::Payload(StreamCodec::Pcma)) => media::Codec::Pcma,
-            Some(Playout::Payload(StreamCodec::Pcmu)) => media::Codec::Pcmu,
-            Some(Playout::Files) | None => new.leg_codec,
+        let law = match new.spec.playout {
+            Some(Playout::Payload(StreamCodec::Pcma)) => media::g711::Law::A,
+            Some(Playout::Payload(StreamCodec::Pcmu)) => media::g711::Law::Mu,
+            Some(Playout::Files) | None => new.law,
         };
         let handle = Self {
             notes,
@@ -109,12 +109,12 @@ impl StreamHandle {
             tracks: crate::leg::tracks(new.spec.track),
             attached: false,
             hearers: new.spec.hearers,
-            codec,
+            law,
             buffer: new.buffer,
         };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, codec, heard).await {
+            let status = match run(&client, &inbox, new, law, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -139,7 +139,7 @@ impl StreamHandle {
         if !self.plays || self.hearers == Hearers::Own {
             return None;
         }
-        let (source, writer) = media::source(self.codec, self.buffer);
+        let (source, writer) = media::source(self.law, self.buffer);
         self.note(Note::Peer(Some(writer)));
         Some(source)
     }
@@ -174,7 +174,7 @@ async fn run(
     client: &Client,
     inbox: &Inbox,
     new: NewStream,
-    play_codec: media::Codec,
+    play_law: media::g711::Law,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), String> {
     let NewStream { leg, id, spec, mut wire, buffer, .. } = new;
@@ -192,9 +192,9 @@ async fn run(
         Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
     };
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec);
-    let (source, own) = spec.playout.map(|_| media::source(play_codec, buffer)).unzip();
+    let (source, own) = spec.playout.map(|_| media::source(play_law, buffer)).unzip();
     let files = spec.playout == Some(Playout::Files);
-    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, codec: play_codec, last_file: None };
+    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, law: play_law, last_file: None };
     send(&mut socket, wire.start()).await?;
     let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
     inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
@@ -283,7 +283,7 @@ struct Speech {
     hearers: Hearers,
     /// Whole files instead of payload.
     files: bool,
-    codec: media::Codec,
+    law: media::g711::Law,
     /// When the last file was taken.
     last_file: Option<Instant>,
 }
@@ -333,11 +333,11 @@ impl Speech {
             return Err(Unplayable::TooSoon);
         }
         self.last_file = Some(now);
-        let codec = self.codec;
+        let law = self.law;
         let decoded = tokio::task::spawn_blocking(move || {
             let audio = media::decode(&bytes, None)?;
             let mut octets = vec![0; audio.samples().len()];
-            codec.encode(audio.samples(), &mut octets);
+            law.encode(audio.samples(), &mut octets);
             Ok::<_, media::AudioError>(octets)
         });
         match decoded.await {

@@ -37,7 +37,7 @@ mod worker;
 mod writer;
 
 pub use audio::{Audio, AudioError, decode, read_wav};
-pub use codec::{Codec, g711};
+pub use codec::{Codec, LONGEST_FRAME, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
 pub use config::{Config, PortRange};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::Codec;
+use crate::codec::g711::Law;
 use crate::command::{Command, OpId, SessionKey};
 use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
@@ -46,7 +47,7 @@ const CLOSING: u16 = 500;
 /// What a received packet is, for whoever it is relayed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Audio(Codec),
+    Audio(Law),
     Events,
 }
 
@@ -199,8 +200,8 @@ impl MediaSession {
             around.counts.malformed += 1;
             return None;
         };
-        let heard = match plan.codec_of(header.payload_type) {
-            Some(codec) => Heard::Audio(codec),
+        let heard = match plan.codec_of(header.payload_type).and_then(Codec::law) {
+            Some(law) => Heard::Audio(law),
             None if plan.events == Some(header.payload_type) => Heard::Events,
             None => {
                 self.stats.dropped_payload_type += 1;
@@ -233,11 +234,11 @@ impl MediaSession {
                 // A muted leg's keys are reported but not passed on.
                 (!self.muted).then_some((header, heard))
             }
-            Heard::Audio(codec) => {
+            Heard::Audio(law) => {
                 if self.muted {
-                    payload.fill(codec.silence());
+                    payload.fill(law.silence());
                 } else if let Some(timelines) = &mut self.timelines {
-                    timelines.inbound.write(header.timestamp, codec, payload);
+                    timelines.inbound.write(header.timestamp, law, payload);
                 }
                 Some((header, heard))
             }
@@ -298,10 +299,10 @@ impl MediaSession {
             return self.not_relayed(around);
         };
         let Some(payload) = packet.get_mut(header.payload.clone()) else { return };
-        if let Heard::Audio(codec) = heard {
-            codec.transcode(plan.codec, payload);
+        if let Heard::Audio(law) = heard {
+            law.transcode(plan.law(), payload);
             if let Some(timelines) = &mut self.timelines {
-                timelines.outbound.write(header.timestamp, plan.codec, payload);
+                timelines.outbound.write(header.timestamp, plan.law(), payload);
             }
         }
         // CSRCs, extensions and padding end here: the plain header goes right before the payload.
@@ -495,7 +496,7 @@ impl MediaSession {
     /// Gives this frame of both tracks to recorders and taps.
     fn listen(&mut self, writer: &WriterHandle) {
         let Some(mut timelines) = self.timelines.take() else { return };
-        let native = self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec);
+        let native = self.plan.as_ref().map_or(Law::Mu, MediaPlan::law);
         let alive = self.frames_since_rtp < ALIVE;
         let (mut inbound, mut outbound) = ([0; FRAME], [0; FRAME]);
         if !self.taps.is_empty() {

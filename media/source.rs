@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use crate::codec::Codec;
+use crate::codec::g711::Law;
 use crate::command::OpId;
 use crate::rtp::FRAME;
 
@@ -16,9 +16,9 @@ const FOR_MARKS: usize = 256;
 /// Marks whose audio has passed and that may wait to be told; while more come, what is behind them waits.
 const PASSED: usize = 4_096;
 
-/// Makes a source. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at most
+/// Makes a source of G.711 octets. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at most
 /// that long.
-pub fn source(codec: Codec, max_buffer: Duration) -> (StreamSource, StreamWriter) {
+pub fn source(law: Law, max_buffer: Duration) -> (StreamSource, StreamWriter) {
     let max_octets = usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(8).max(FRAME);
     // Pieces are usually 20 ms or longer; their places take memory (40 octets each), so there are ten minutes' at most.
     let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
@@ -26,7 +26,7 @@ pub fn source(codec: Codec, max_buffer: Duration) -> (StreamSource, StreamWriter
     let shared = Arc::new(Shared { gone: AtomicU64::new(0), cleared: AtomicU64::new(0) });
     let queue = Queue { producer, next: 1, written: 0, cleared: 0 };
     let writer = StreamWriter { queue: Mutex::new(queue), shared: Arc::clone(&shared), max_octets: max_octets as u64 };
-    (StreamSource { consumer, shared, codec, head: None }, writer)
+    (StreamSource { consumer, shared, law, head: None }, writer)
 }
 
 /// The writer is too far ahead of playout: this piece was refused.
@@ -49,7 +49,7 @@ impl std::fmt::Debug for StreamWriter {
 }
 
 impl StreamWriter {
-    /// Appends audio of any length in the source's codec.
+    /// Appends audio of any length in the source's law.
     pub fn audio(&self, octets: Bytes) -> Result<(), Overflow> {
         if octets.is_empty() {
             return Ok(());
@@ -100,13 +100,13 @@ impl StreamWriter {
 pub struct StreamSource {
     consumer: rtrb::Consumer<Item>,
     shared: Arc<Shared>,
-    codec: Codec,
+    law: Law,
     head: Option<Item>,
 }
 
 impl std::fmt::Debug for StreamSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("StreamSource").field("codec", &self.codec).finish_non_exhaustive()
+        formatter.debug_struct("StreamSource").field("law", &self.law).finish_non_exhaustive()
     }
 }
 
@@ -172,7 +172,7 @@ impl SourcePlayer {
     /// whose audio ended with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
     pub(crate) fn next_frame(
         &mut self,
-        to: Codec,
+        to: Law,
         frame: &mut [u8; FRAME],
         most: usize,
         reached: impl FnMut(Arc<str>),
@@ -214,7 +214,7 @@ impl SourcePlayer {
             }
         }
         if let Some((audio, rest)) = frame.split_at_mut_checked(filled) {
-            source.codec.transcode(to, audio);
+            source.law.transcode(to, audio);
             rest.fill(to.silence());
         }
         self.passed.drain(..due.min(most)).for_each(reached);
@@ -248,14 +248,14 @@ mod tests {
     use super::*;
 
     fn player() -> (SourcePlayer, StreamWriter) {
-        let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+        let (source, writer) = source(Law::Mu, Duration::from_secs(10));
         (SourcePlayer::new(OpId(1), source), writer)
     }
 
     /// What one frame brings: octets of audio and the marks told.
     fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
         let mut told = Vec::new();
-        let filled = player.next_frame(Codec::Pcmu, &mut [0; FRAME], most, |name| told.push(name.to_string()));
+        let filled = player.next_frame(Law::Mu, &mut [0; FRAME], most, |name| told.push(name.to_string()));
         (filled, told)
     }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use atomic_waker::AtomicWaker;
 
 use crate::codec::Codec;
+use crate::codec::g711::Law;
 use crate::command::{OpId, Track, Tracks};
 use crate::rtp::FRAME;
 
@@ -146,15 +147,10 @@ impl Tap {
     }
 
     /// Copies one frame of each side. Returns the milliseconds dropped when that is due to be told.
-    pub(crate) fn handle_frame(
-        &mut self,
-        inbound: &[i16; FRAME],
-        outbound: &[i16; FRAME],
-        native: Codec,
-    ) -> Option<u32> {
-        let codec = match self.sink.codec {
-            TapCodec::Pcmu => Codec::Pcmu,
-            TapCodec::Pcma => Codec::Pcma,
+    pub(crate) fn handle_frame(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME], native: Law) -> Option<u32> {
+        let law = match self.sink.codec {
+            TapCodec::Pcmu => Law::Mu,
+            TapCodec::Pcma => Law::A,
             TapCodec::Native => native,
         };
         for (track, samples) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
@@ -162,10 +158,10 @@ impl Tap {
                 continue;
             }
             let mut payload = [0; FRAME];
-            codec.encode(samples, &mut payload);
+            law.encode(samples, &mut payload);
             let frame = TapFrame {
                 track,
-                codec,
+                codec: law.into(),
                 timestamp_ms: self.frames * 20,
                 rtp_timestamp: (self.frames * FRAME as u64) as u32,
                 payload,

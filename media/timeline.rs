@@ -8,7 +8,7 @@
 //!
 //! A tap is 20 to 40 ms behind the wire; a recorder 40 ms more, so that packets up to 60 ms late still find their place.
 
-use crate::codec::Codec;
+use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 
 /// Samples held: 512 ms. A power of two.
@@ -39,7 +39,7 @@ impl Timeline {
     }
 
     /// Places a packet's audio.
-    pub(crate) fn write(&mut self, timestamp: u32, codec: Codec, octets: &[u8]) {
+    pub(crate) fn write(&mut self, timestamp: u32, law: Law, octets: &[u8]) {
         let now = self.head + AHEAD;
         let (anchor, at) = *self.anchor.get_or_insert((timestamp, now));
         let oldest = self.head - RECORDER;
@@ -65,7 +65,7 @@ impl Timeline {
         self.anchor = Some((timestamp, place));
         let mut samples = [0; FRAME];
         for (index, part) in octets.chunks(FRAME).enumerate() {
-            codec.decode(part, &mut samples);
+            law.decode(part, &mut samples);
             let start = place + (index * FRAME) as u64;
             for (offset, sample) in samples.iter().take(part.len()).enumerate() {
                 let position = start + offset as u64;
@@ -132,7 +132,7 @@ mod tests {
         // In each 20 ms, the packets that come.
         for arrivals in [&[1u8][..], &[4], &[], &[2], &[5, 6], &[7], &[], &[]] {
             for number in arrivals {
-                timeline.write(u32::from(*number) * 160, Codec::Pcmu, &octets(*number));
+                timeline.write(u32::from(*number) * 160, Law::Mu, &octets(*number));
             }
             out.push(heard(&mut timeline));
         }
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn a_new_timestamp_origin_is_followed_at_once_when_ahead_and_after_two_packets_when_behind() {
         let mut timeline = Timeline::new();
-        timeline.write(0, Codec::Pcmu, &octets(1));
+        timeline.write(0, Law::Mu, &octets(1));
         timeline.tick();
-        timeline.write(4_000_000_000, Codec::Pcmu, &octets(2));
+        timeline.write(4_000_000_000, Law::Mu, &octets(2));
         timeline.tick();
-        timeline.write(4_000_000_160, Codec::Pcmu, &octets(3));
+        timeline.write(4_000_000_160, Law::Mu, &octets(3));
         timeline.tick();
-        timeline.write(4_000_000_320, Codec::Pcmu, &octets(4));
+        timeline.write(4_000_000_320, Law::Mu, &octets(4));
         let out: Vec<u8> = (0..6).map(|_| heard(&mut timeline)).collect();
         assert!(out.contains(&4), "{out:?}");
     }
@@ -164,7 +164,7 @@ mod tests {
         for tick in 0..30u32 {
             // Two packets of 30 ms in three frames.
             if tick < 15 && tick % 3 != 2 {
-                timeline.write((tick / 3 * 2 + tick % 3) * 240, Codec::Pcmu, &[0x90; 240]);
+                timeline.write((tick / 3 * 2 + tick % 3) * 240, Law::Mu, &[0x90; 240]);
             }
             let mut frame = [0; FRAME];
             timeline.read_recorder(0, &mut frame);

@@ -216,9 +216,9 @@ impl CallTask {
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
-        let leg_codec = if info.sip.codec.as_deref() == Some("PCMA") { media::Codec::Pcma } else { media::Codec::Pcmu };
+        let law = if info.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu };
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        let new = NewStream { leg, id, op, spec, wire, leg_codec, buffer: services.stream_buffer };
+        let new = NewStream { leg, id, op, spec, wire, law, buffer: services.stream_buffer };
         let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
         io.streams.insert(id, handle);
     }

@@ -11,7 +11,7 @@ use symphonia::default::codecs::MpaDecoder;
 use symphonia::default::formats::MpaReader;
 
 use super::{Audio, resample};
-use crate::codec::Codec;
+use crate::codec::g711::Law;
 
 /// Largest file, octets.
 const LARGEST: usize = 64 * 1024 * 1024;
@@ -49,17 +49,17 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
     let content_type =
         content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let raw = match content_type.as_str() {
-        "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" => Some(Codec::Pcmu),
-        "audio/pcma" | "audio/x-alaw" | "audio/alaw" | "audio/x-alaw-basic" => Some(Codec::Pcma),
+        "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" => Some(Law::Mu),
+        "audio/pcma" | "audio/x-alaw" | "audio/alaw" | "audio/x-alaw-basic" => Some(Law::A),
         _ => None,
     };
-    if let Some(codec) = raw {
+    if let Some(law) = raw {
         // Sun's .au may come under the same name: its header gives where the samples begin.
         let start = match octets {
             [b'.', b's', b'n', b'd', a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
             _ => 0,
         };
-        return g711(octets.get(start..).unwrap_or_default(), codec, 8_000, 1);
+        return g711(octets.get(start..).unwrap_or_default(), law, 8_000, 1);
     }
     match octets {
         [0xFF, second, ..] if second & 0xE0 == 0xE0 => read_mp3(octets),
@@ -74,8 +74,8 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     }
     let layout = Layout::find(octets)?;
     match layout.format {
-        6 => return g711(layout.data, Codec::Pcma, layout.rate, layout.channels),
-        7 => return g711(layout.data, Codec::Pcmu, layout.rate, layout.channels),
+        6 => return g711(layout.data, Law::A, layout.rate, layout.channels),
+        7 => return g711(layout.data, Law::Mu, layout.rate, layout.channels),
         _ => {}
     }
     // Rewritten with lengths that are true: the reader below then meets nothing that is not there.
@@ -195,13 +195,13 @@ impl Mono {
     }
 }
 
-fn g711(octets: &[u8], codec: Codec, rate: u32, channels: u16) -> Result<Audio, AudioError> {
+fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<Audio, AudioError> {
     let frames = octets.len() / usize::from(channels.max(1));
     bound(frames, rate)?;
     let mut mono = Mono::new(channels, frames);
     let mut samples = [0; 160];
     for part in octets.chunks(160) {
-        codec.decode(part, &mut samples);
+        law.decode(part, &mut samples);
         for sample in samples.iter().take(part.len()) {
             mono.push((*sample).into());
         }

@@ -3,6 +3,56 @@
 //! Linear samples are 16-bit; the encoders take 14 (mu-law) or 13 (A-law) of those bits, rounding as the
 //! ITU-T G.191 reference does (it drops the low bits before it looks for the segment).
 
+/// Which of the two: an octet is a sample at 8,000 Hz.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Law {
+    /// mu-law, PCMU.
+    Mu,
+    /// A-law, PCMA.
+    A,
+}
+
+impl Law {
+    /// The octet that decodes to (nearly) no sound.
+    pub const fn silence(self) -> u8 {
+        match self {
+            Law::Mu => 0xFF,
+            Law::A => 0xD5,
+        }
+    }
+
+    /// Decodes as many octets as both slices hold; one sample an octet.
+    pub fn decode(self, octets: &[u8], samples: &mut [i16]) {
+        match self {
+            Law::Mu => decode(&ULAW_TO_LINEAR, octets, samples),
+            Law::A => decode(&ALAW_TO_LINEAR, octets, samples),
+        }
+    }
+
+    /// Encodes as many samples as both slices hold; one octet a sample.
+    pub fn encode(self, samples: &[i16], octets: &mut [u8]) {
+        let pairs = octets.iter_mut().zip(samples);
+        match self {
+            Law::Mu => pairs.for_each(|(octet, sample)| *octet = linear_to_ulaw(*sample)),
+            Law::A => pairs.for_each(|(octet, sample)| *octet = linear_to_alaw(*sample)),
+        }
+    }
+
+    /// Turns octets of this law into octets of `to`, in place, by one table look-up each.
+    pub fn transcode(self, to: Law, octets: &mut [u8]) {
+        let table = match (self, to) {
+            (Law::Mu, Law::A) => &ULAW_TO_ALAW,
+            (Law::A, Law::Mu) => &ALAW_TO_ULAW,
+            _ => return,
+        };
+        for octet in octets {
+            if let Some(other) = table.get(usize::from(*octet)) {
+                *octet = *other;
+            }
+        }
+    }
+}
+
 /// Linear value of each mu-law octet.
 pub static ULAW_TO_LINEAR: [i16; 256] = table_i16(true);
 /// Linear value of each A-law octet.

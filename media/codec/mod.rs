@@ -2,75 +2,109 @@
 
 pub mod g711;
 
-/// A codec that a session can negotiate. Both are G.711 at 8,000 samples a second, one octet a sample.
+use g711::Law;
+
+/// How many PCM samples a second is worked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SampleRate {
+    /// Narrowband: 8,000 Hz.
+    Hz8000,
+    /// Wideband: 16,000 Hz.
+    Hz16000,
+    /// Fullband: 48,000 Hz.
+    Hz48000,
+}
+
+impl SampleRate {
+    /// Samples a second.
+    pub const fn hertz(self) -> u32 {
+        match self {
+            SampleRate::Hz8000 => 8_000,
+            SampleRate::Hz16000 => 16_000,
+            SampleRate::Hz48000 => 48_000,
+        }
+    }
+
+    /// Samples of 20 ms: 160, 320 or 960.
+    pub const fn frame(self) -> usize {
+        self.hertz() as usize / 50
+    }
+}
+
+/// Samples of the longest frame, 20 ms at 48,000 Hz.
+pub const LONGEST_FRAME: usize = SampleRate::Hz48000.frame();
+
+/// A codec that a session can negotiate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// G.711 mu-law, static payload type 0 (RFC 3551 §6).
     Pcmu,
     /// G.711 A-law, static payload type 8 (RFC 3551 §6).
     Pcma,
+    /// G.722 at 64 kbit/s, static payload type 9. Its RTP clock runs at half its sample rate (RFC 3551 §4.5.2).
+    G722,
+    /// Opus (RFC 7587), mono.
+    Opus,
+    /// Linear 16-bit samples in network byte order, mono (RFC 3551 §4.5.11).
+    L16(SampleRate),
 }
 
 impl Codec {
-    /// The encoding name of RFC 3551 §6, as `a=rtpmap` spells it.
+    /// The encoding name of RFC 3551 §6 and RFC 7587, as `a=rtpmap` spells it.
     pub const fn name(self) -> &'static str {
         match self {
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
+            Codec::G722 => "G722",
+            Codec::Opus => "opus",
+            Codec::L16(_) => "L16",
         }
     }
 
     /// The static payload type of RFC 3551 §6.
-    pub const fn static_payload_type(self) -> u8 {
+    pub const fn static_payload_type(self) -> Option<u8> {
         match self {
-            Codec::Pcmu => 0,
-            Codec::Pcma => 8,
+            Codec::Pcmu => Some(0),
+            Codec::Pcma => Some(8),
+            Codec::G722 => Some(9),
+            Codec::Opus | Codec::L16(_) => None,
         }
     }
 
-    /// The octet that decodes to (nearly) no sound.
-    pub const fn silence(self) -> u8 {
+    /// Units of the RTP timestamp a second.
+    pub const fn clock_rate(self) -> u32 {
         match self {
-            Codec::Pcmu => 0xFF,
-            Codec::Pcma => 0xD5,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8_000,
+            Codec::Opus => 48_000,
+            Codec::L16(rate) => rate.hertz(),
         }
     }
 
-    /// Decodes as many octets as both slices hold; one sample an octet.
-    pub fn decode(self, octets: &[u8], samples: &mut [i16]) {
+    /// The rate of the PCM that it is decoded to and encoded from. Opus works at any; this is what a bridge or a tap has
+    /// of it.
+    pub const fn sample_rate(self) -> SampleRate {
         match self {
-            Codec::Pcmu => g711::decode(&g711::ULAW_TO_LINEAR, octets, samples),
-            Codec::Pcma => g711::decode(&g711::ALAW_TO_LINEAR, octets, samples),
+            Codec::Pcmu | Codec::Pcma => SampleRate::Hz8000,
+            Codec::G722 | Codec::Opus => SampleRate::Hz16000,
+            Codec::L16(rate) => rate,
         }
     }
 
-    /// Encodes as many samples as both slices hold; one octet a sample.
-    pub fn encode(self, samples: &[i16], octets: &mut [u8]) {
+    /// The companding law of a G.711 codec: its octets are samples, which can be relayed, mapped and decoded one by one.
+    pub const fn law(self) -> Option<Law> {
         match self {
-            Codec::Pcmu => {
-                for (octet, sample) in octets.iter_mut().zip(samples) {
-                    *octet = g711::linear_to_ulaw(*sample);
-                }
-            }
-            Codec::Pcma => {
-                for (octet, sample) in octets.iter_mut().zip(samples) {
-                    *octet = g711::linear_to_alaw(*sample);
-                }
-            }
+            Codec::Pcmu => Some(Law::Mu),
+            Codec::Pcma => Some(Law::A),
+            Codec::G722 | Codec::Opus | Codec::L16(_) => None,
         }
     }
+}
 
-    /// Turns octets of this codec into octets of `to`, in place, by one table look-up each.
-    pub fn transcode(self, to: Codec, octets: &mut [u8]) {
-        let table = match (self, to) {
-            (Codec::Pcmu, Codec::Pcma) => &g711::ULAW_TO_ALAW,
-            (Codec::Pcma, Codec::Pcmu) => &g711::ALAW_TO_ULAW,
-            _ => return,
-        };
-        for octet in octets {
-            if let Some(other) = table.get(usize::from(*octet)) {
-                *octet = *other;
-            }
+impl From<Law> for Codec {
+    fn from(law: Law) -> Codec {
+        match law {
+            Law::Mu => Codec::Pcmu,
+            Law::A => Codec::Pcma,
         }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) use negotiate::{Local, Negotiation};
 use std::net::SocketAddr;
 
 use crate::codec::Codec;
+use crate::codec::g711::Law;
 
 /// What an offer and its answer agreed about one leg's audio, as its worker needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,11 @@ pub(crate) struct MediaPlan {
 }
 
 impl MediaPlan {
+    /// The law of what we send.
+    pub(crate) fn law(&self) -> Law {
+        self.codec.law().unwrap_or(Law::Mu)
+    }
+
     /// The codec of a received payload type.
     pub(crate) fn codec_of(&self, payload_type: u8) -> Option<Codec> {
         if self.pcmu == Some(payload_type) {

@@ -78,9 +78,9 @@ impl Negotiation {
             let taken = |number| self.codecs.iter().any(|(_, payload_type)| *payload_type == number);
             self.events = (EVENTS..=127).chain(96..EVENTS).find(|number| !taken(*number));
         }
-        for codec in [Codec::Pcmu, Codec::Pcma] {
+        for (codec, number) in [(Codec::Pcmu, 0), (Codec::Pcma, 8)] {
             if !self.codecs.iter().any(|(known, _)| *known == codec) {
-                self.codecs.push((codec, codec.static_payload_type()));
+                self.codecs.push((codec, number));
             }
         }
         let body = self.describe(&self.codecs, self.events, "sendrecv", "RTP/AVP");

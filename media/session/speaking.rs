@@ -1,7 +1,7 @@
 //! What a leg is sent in a frame: `digits > playback > source > relay | echo > silence`, packed as the peer wants it.
 
 use super::{MARKS, MediaSession, Surroundings};
-use crate::codec::Codec;
+use crate::codec::g711::Law;
 use crate::engine::Flow;
 use crate::event::{Event, FinishReason};
 use crate::rtp::dtmf::{self, DigitFrame};
@@ -12,20 +12,20 @@ impl MediaSession {
     /// Sends this frame's audio, from whatever comes first.
     pub(super) fn speak(&mut self, around: &mut Surroundings<'_>) {
         let Some(plan) = &self.plan else { return };
-        let codec = plan.codec;
+        let law = plan.law();
         // Until it is known where to, a prompt waits; on hold it goes on unheard.
         if plan.remote.is_none() && self.latch.target().is_none() && plan.sends {
             return;
         }
         let mut octets = [0; FRAME];
-        if self.digits.is_some() && self.speak_digit(codec, around) {
+        if self.digits.is_some() && self.speak_digit(law, around) {
             self.hold_source();
             return;
         }
         if let Some(playback) = &mut self.playback {
             let mut samples = [0; FRAME];
             if playback.next_frame(&mut samples) {
-                codec.encode(&samples, &mut octets);
+                law.encode(&samples, &mut octets);
                 self.send_frame(&octets, around);
                 self.hold_source();
                 return;
@@ -37,7 +37,7 @@ impl MediaSession {
         if let Some(mut source) = self.source.take() {
             let op = source.op;
             let most = self.most_marks();
-            let filled = source.next_frame(codec, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
+            let filled = source.next_frame(law, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
             if filled > 0 {
                 self.send_frame(&octets, around);
@@ -46,7 +46,7 @@ impl MediaSession {
         }
         let passes = self.relayed_any && (self.peer.is_some() || self.echo);
         if self.send_silence && !passes {
-            octets.fill(codec.silence());
+            octets.fill(law.silence());
             self.send_frame(&octets, around);
         } else {
             if self.packing.frames > 0 {
@@ -72,7 +72,7 @@ impl MediaSession {
     }
 
     /// True when the frame is taken by a key press.
-    fn speak_digit(&mut self, codec: Codec, around: &mut Surroundings<'_>) -> bool {
+    fn speak_digit(&mut self, law: Law, around: &mut Surroundings<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
         let frame = digits.sender.next_frame();
         let (event, end, duration, first) = match frame {
@@ -100,7 +100,7 @@ impl MediaSession {
                 tone.next_frame(&mut samples);
             }
             let mut octets = [0; FRAME];
-            codec.encode(&samples, &mut octets);
+            law.encode(&samples, &mut octets);
             self.send_frame(&octets, around);
             return true;
         };
@@ -124,13 +124,13 @@ impl MediaSession {
     /// Sends one frame of the negotiated codec, or packs it with others.
     fn send_frame(&mut self, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
         let Some(plan) = &self.plan else { return };
-        let (frames, sends, codec) = (usize::from(plan.frames), plan.sends, plan.codec);
+        let (frames, sends, law) = (usize::from(plan.frames), plan.sends, plan.law());
         if self.packing.frames == 0 {
             self.packing.timestamp = self.sender.now();
         }
         let timestamp = self.packing.timestamp.wrapping_add((self.packing.frames * FRAME) as u32);
         if let Some(timelines) = &mut self.timelines {
-            timelines.outbound.write(timestamp, codec, octets);
+            timelines.outbound.write(timestamp, law, octets);
         }
         if !sends {
             self.sender.pause();

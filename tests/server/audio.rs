@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tandem_media::Codec;
+use tandem_media::g711::Law;
 
 use crate::log::Log;
 
@@ -222,13 +222,13 @@ pub(crate) fn tone(milliseconds: usize) -> Vec<i16> {
 
 pub(crate) fn encode(samples: &[i16]) -> Vec<u8> {
     let mut octets = vec![0; samples.len()];
-    Codec::Pcmu.encode(samples, &mut octets);
+    Law::Mu.encode(samples, &mut octets);
     octets
 }
 
 pub(crate) fn decode(octets: &[u8]) -> Vec<i16> {
     let mut samples = vec![0; octets.len()];
-    Codec::Pcmu.decode(octets, &mut samples);
+    Law::Mu.decode(octets, &mut samples);
     samples
 }
 

@@ -47,7 +47,7 @@ fn a_tap_that_is_not_read_drops_and_tells() {
 #[test]
 fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_waits() {
     let mut pair = MediaPair::new();
-    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+    let (source, writer) = source(Law::Mu, Duration::from_secs(10));
     pair.command(Who::A, Command::Source { op: OpId(3), source });
     writer.mark("none".into());
     pair.advance(20);
@@ -80,7 +80,7 @@ fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_wai
 #[test]
 fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
     let mut pair = MediaPair::new();
-    let (source, writer) = source(Codec::Pcma, Duration::from_secs(10));
+    let (source, writer) = source(Law::A, Duration::from_secs(10));
     pair.command(Who::A, Command::Source { op: OpId(3), source });
     for name in ["one", "two", "three"] {
         writer.audio(Bytes::from(vec![0x2A; 8_000])).unwrap();
@@ -111,7 +111,7 @@ fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
 #[test]
 fn a_thousand_cleared_marks_and_a_full_sink_do_not_end_the_session() {
     let mut pair = MediaPair::new();
-    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(100));
+    let (source, writer) = source(Law::Mu, Duration::from_secs(100));
     pair.command(Who::A, Command::Source { op: OpId(3), source });
     for name in 0..1_000 {
         writer.audio(Bytes::from(vec![0x2A; 160])).unwrap();
@@ -131,10 +131,10 @@ fn a_thousand_cleared_marks_and_a_full_sink_do_not_end_the_session() {
 
 #[test]
 fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
-    let (_source, writer) = source(Codec::Pcmu, Duration::from_secs(1));
+    let (_source, writer) = source(Law::Mu, Duration::from_secs(1));
     writer.audio(Bytes::from(vec![0; 8_000])).unwrap();
     assert_eq!(writer.audio(Bytes::from_static(&[0])), Err(crate::Overflow));
-    let (_source, writer) = source(Codec::Pcmu, Duration::from_secs(1));
+    let (_source, writer) = source(Law::Mu, Duration::from_secs(1));
     let taken = (0..100_000).take_while(|_| writer.audio(Bytes::from_static(&[0])).is_ok()).count();
     assert!(taken < 1_000, "{taken}");
     writer.mark("still".into());
@@ -143,7 +143,7 @@ fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
 #[test]
 fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
     let mut pair = MediaPair::new();
-    let (source, writer) = source(Codec::Pcmu, Duration::from_secs(10));
+    let (source, writer) = source(Law::Mu, Duration::from_secs(10));
     pair.command(Who::A, Command::Source { op: OpId(3), source });
     writer.audio(Bytes::from(vec![0x11; 1_600])).unwrap();
     pair.advance(100);
