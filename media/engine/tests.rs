@@ -11,7 +11,7 @@ use crate::command::{Channels, OpId, RecordSpec, Tracks};
 use crate::event::{FinishReason, RecordingReason};
 use crate::rtp::rtcp::{self, Said};
 use crate::testing::{MediaPair, Sent, TestFile, Who};
-use crate::{Audio, Codec, TapCodec, Tone, repair_wav, source, tap};
+use crate::{Audio, TapCodec, Tone, repair_wav, source, tap};
 
 mod recordings;
 mod streams;

@@ -57,7 +57,7 @@ impl Phone {
         socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
         let mut session = engine.open(SessionKey(key), affinity, sink).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let number = codec.static_payload_type();
+        let number = codec.static_payload_type().unwrap();
         let offer = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {number} 101\r\na=rtpmap:101 telephone-event/8000\r\n"
         );

@@ -1,6 +1,7 @@
 //! What taps get and sources play.
 
 use super::*;
+use crate::codec::g711::Law;
 
 #[test]
 fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
