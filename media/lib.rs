@@ -23,6 +23,7 @@ mod mp3;
 mod player;
 mod ports;
 mod recorder;
+mod resample;
 mod rtp;
 mod sdp;
 mod session;
@@ -45,6 +46,7 @@ pub use fuzz::{fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
+pub use resample::Resampler;
 pub use sdp::{SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};

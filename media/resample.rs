@@ -1,0 +1,339 @@
+//! Between 8, 16 and 48 kHz, frame by frame: a linear-phase polyphase filter of 40 taps a phase.
+//!
+//! With `r` the lower of the two rates, what lies below 0.45 `r` passes (ripple below 0.02 dB), and images and aliases
+//! beyond 0.55 `r` are at least 60 dB down. The filter is a Nyquist one: coming up, every sample that went in comes out
+//! again, late but as it was.
+
+use std::array;
+use std::f64::consts::PI;
+use std::sync::LazyLock;
+
+use crate::codec::SampleRate;
+
+/// Taps of one phase. The delay is half of it, in samples of the lower rate.
+const TAPS: usize = 40;
+/// The highest ratio: 8 to 48 kHz.
+const HIGHEST: usize = 6;
+/// The most samples worked on at a time: 10 ms at 48 kHz.
+const BLOCK: usize = 480;
+/// The filter's window. 6.2 gives 65 dB, see Kaiser's formula: 0.1102 (A - 8.7).
+const KAISER: f64 = 6.2;
+/// Partial sums of a dot product, so that the compiler may work on several at once.
+const LANES: usize = 8;
+
+/// Resamples one stream. Its state is inline, 0.5 KB; nothing is allocated.
+#[derive(Debug, Clone)]
+pub struct Resampler {
+    way: Way,
+    /// The last samples of the input so far; the newest is the last. What is before the first counts as silence.
+    history: [i16; TAPS * HIGHEST],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Same,
+    Up(&'static Filter),
+    Down(&'static Filter),
+}
+
+impl Resampler {
+    /// Makes one for a stream that starts now.
+    pub fn new(from: SampleRate, to: SampleRate) -> Resampler {
+        let (low, high) = (from.min(to), from.max(to));
+        let filter: Option<&'static Filter> = match (low, high) {
+            (SampleRate::Hz8000, SampleRate::Hz16000) => Some(&TWO),
+            (SampleRate::Hz16000, SampleRate::Hz48000) => Some(&THREE),
+            (SampleRate::Hz8000, SampleRate::Hz48000) => Some(&SIX),
+            _ => None,
+        };
+        let way = match filter {
+            None => Way::Same,
+            Some(filter) if from < to => Way::Up(filter),
+            Some(filter) => Way::Down(filter),
+        };
+        Resampler { way, history: [0; TAPS * HIGHEST] }
+    }
+
+    /// By how many samples of the output it is late: 20 of the lower rate, which is 2.5 ms between 8 kHz and another,
+    /// 1.25 ms between 16 and 48 kHz. 0 when the rates are the same.
+    pub fn delay(&self) -> usize {
+        match self.way {
+            Way::Same => 0,
+            Way::Up(filter) => TAPS / 2 * filter.ratio,
+            Way::Down(_) => TAPS / 2,
+        }
+    }
+
+    /// Forgets what it heard, as if made anew.
+    pub fn reset(&mut self) {
+        self.history.fill(0);
+    }
+
+    /// Resamples a frame of any length that is whole at both rates; `output` has place for all of it. Otherwise what
+    /// does not fit is left out.
+    pub fn process(&mut self, input: &[i16], output: &mut [i16]) {
+        match self.way {
+            Way::Same => output.iter_mut().zip(input).for_each(|(to, from)| *to = *from),
+            Way::Up(filter) => {
+                const STEP: usize = BLOCK / HIGHEST;
+                for (input, output) in input.chunks(STEP).zip(output.chunks_mut(STEP * filter.ratio)) {
+                    self.block::<{ TAPS + STEP }>(TAPS, input, |line| filter.up(line, output));
+                }
+            }
+            Way::Down(filter) => {
+                // The history of a lower ratio is shorter; its block is longer instead.
+                const LINE: usize = TAPS * HIGHEST + BLOCK;
+                for (input, output) in input.chunks(BLOCK).zip(output.chunks_mut(BLOCK / filter.ratio)) {
+                    self.block::<LINE>(TAPS * filter.ratio, input, |line| filter.down(line, output));
+                }
+            }
+        }
+    }
+
+    /// Lays the last `past` samples and a block behind each other for `work`.
+    fn block<const LINE: usize>(&mut self, past: usize, input: &[i16], work: impl FnOnce(&[f32])) {
+        let mut line = [0.0; LINE];
+        let before = self.history.len() - past;
+        let history = self.history.get(before..).unwrap_or_default();
+        let samples = history.iter().chain(input);
+        line.iter_mut().zip(samples).for_each(|(to, from)| *to = f32::from(*from));
+        work(line.get(..past + input.len()).unwrap_or_default());
+        let newest = input.get(input.len().saturating_sub(self.history.len())..).unwrap_or_default();
+        self.history.copy_within(newest.len().., 0);
+        let kept = self.history.len() - newest.len();
+        if let Some(end) = self.history.get_mut(kept..) {
+            end.copy_from_slice(newest);
+        }
+    }
+}
+
+/// The filter for one ratio; the same serves both ways.
+#[derive(Debug)]
+struct Filter {
+    ratio: usize,
+    /// Coming up: the taps for each of the output samples between two input samples, oldest input sample first.
+    phases: Vec<[f32; TAPS]>,
+    /// Coming down: all taps, oldest sample first.
+    whole: Vec<f32>,
+}
+
+static TWO: LazyLock<Filter> = LazyLock::new(|| Filter::new(2));
+static THREE: LazyLock<Filter> = LazyLock::new(|| Filter::new(3));
+static SIX: LazyLock<Filter> = LazyLock::new(|| Filter::new(6));
+
+impl Filter {
+    fn new(ratio: usize) -> Filter {
+        let length = TAPS * ratio;
+        // Tap `n` of the impulse response, `length` / 2 its middle; tap 0 is a zero of the sinc.
+        let taps: Vec<f64> = (0..length)
+            .map(|n| {
+                let place = n as f64 - length as f64 / 2.0;
+                sinc(place / ratio as f64) * kaiser(place / (length as f64 / 2.0))
+            })
+            .collect();
+        let tap = |n: usize| taps.get(n).copied().unwrap_or_default();
+        // Each is scaled so that a constant stays what it is.
+        let phases = (1..ratio)
+            .map(|phase| {
+                let sum: f64 = (0..TAPS).map(|k| tap(phase + k * ratio)).sum();
+                array::from_fn(|k| (tap(phase + (TAPS - 1 - k) * ratio) / sum) as f32)
+            })
+            .collect();
+        let sum: f64 = taps.iter().sum();
+        let whole = taps.iter().rev().map(|tap| (tap / sum) as f32).collect();
+        Filter { ratio, phases, whole }
+    }
+
+    /// `line`: [`TAPS`] samples of the past, then those that are new.
+    fn up(&self, line: &[f32], output: &mut [i16]) {
+        let windows = line.windows(TAPS).skip(1);
+        for (window, output) in windows.zip(output.chunks_exact_mut(self.ratio)) {
+            // The first phase is the sample itself.
+            let Some((same, between)) = output.split_first_mut() else { continue };
+            *same = to_sample(window.get(TAPS / 2 - 1).copied().unwrap_or_default());
+            for (taps, output) in self.phases.iter().zip(between) {
+                *output = to_sample(dot(window, taps));
+            }
+        }
+    }
+
+    /// `line`: [`TAPS`] times the ratio of the past, then those that are new.
+    fn down(&self, line: &[f32], output: &mut [i16]) {
+        let windows = line.windows(self.whole.len()).skip(1).step_by(self.ratio);
+        for (window, output) in windows.zip(output) {
+            *output = to_sample(dot(window, &self.whole));
+        }
+    }
+}
+
+/// Both are as long, a multiple of [`LANES`].
+fn dot(samples: &[f32], taps: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (samples, _) = samples.as_chunks::<LANES>();
+    let (taps, _) = taps.as_chunks::<LANES>();
+    for (samples, taps) in samples.iter().zip(taps) {
+        for ((sum, sample), tap) in sums.iter_mut().zip(samples).zip(taps) {
+            *sum += sample * tap;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// Rounds, and saturates.
+fn to_sample(value: f32) -> i16 {
+    // A float to integer cast saturates, and cuts towards zero.
+    (value + 0.5_f32.copysign(value)) as i16
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
+}
+
+/// The window at `place`, -1 to 1.
+fn kaiser(place: f64) -> f64 {
+    bessel(KAISER * (1.0 - place * place).max(0.0).sqrt()) / bessel(KAISER)
+}
+
+/// The modified Bessel function I0, by its series.
+fn bessel(x: f64) -> f64 {
+    let (mut sum, mut term, mut n) = (1.0, 1.0, 1.0);
+    while term > sum * 1e-12 {
+        term *= (x / (2.0 * n)) * (x / (2.0 * n));
+        sum += term;
+        n += 1.0;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SampleRate::{Hz8000, Hz16000, Hz48000};
+
+    const PAIRS: [(SampleRate, SampleRate); 6] = [
+        (Hz8000, Hz16000),
+        (Hz8000, Hz48000),
+        (Hz16000, Hz48000),
+        (Hz16000, Hz8000),
+        (Hz48000, Hz8000),
+        (Hz48000, Hz16000),
+    ];
+    const LOUD: f64 = 16_000.0;
+
+    /// A second of a sine.
+    fn sine(hertz: f64, rate: SampleRate) -> Vec<i16> {
+        let step = 2.0 * PI * hertz / f64::from(rate.hertz());
+        (0..rate.hertz()).map(|n| ((f64::from(n) * step).sin() * LOUD).round() as i16).collect()
+    }
+
+    fn resampled(samples: &[i16], from: SampleRate, to: SampleRate) -> Vec<i16> {
+        let mut resampler = Resampler::new(from, to);
+        let mut all = Vec::new();
+        for frame in samples.chunks(from.frame()) {
+            let mut output = vec![0; to.frame()];
+            resampler.process(frame, &mut output);
+            all.extend(output);
+        }
+        all
+    }
+
+    /// How loud `hertz` is in samples past their first 100 ms, of a full sine of [`LOUD`], and how loud all else is; dB.
+    fn levels(samples: &[i16], hertz: f64, rate: SampleRate) -> (f64, f64) {
+        let start = rate.hertz() as usize / 10;
+        let step = 2.0 * PI * hertz / f64::from(rate.hertz());
+        let (mut sine, mut cosine, mut power) = (0.0, 0.0, 0.0);
+        for (n, sample) in samples.iter().enumerate().skip(start) {
+            let (s, c) = (n as f64 * step).sin_cos();
+            sine += f64::from(*sample) * s;
+            cosine += f64::from(*sample) * c;
+            power += f64::from(*sample).powi(2);
+        }
+        let count = (samples.len() - start) as f64;
+        let tone = (sine * sine + cosine * cosine) * 2.0 / count;
+        let full = LOUD * LOUD / 2.0 * count;
+        (10.0 * (tone / full).log10(), 10.0 * ((power - tone).max(1e-3) / full).log10())
+    }
+
+    #[test]
+    fn tones_of_the_pass_band_pass_within_a_fiftieth_of_a_decibel_and_their_images_are_60_db_down() {
+        for (from, to) in PAIRS {
+            let low = f64::from(from.min(to).hertz());
+            for part in [0.01, 0.05, 0.1, 0.2, 0.3, 0.35, 0.4, 0.425, 0.45] {
+                // Whole periods in what is measured.
+                let hertz = (low * part / 10.0).round() * 10.0;
+                let (tone, rest) = levels(&resampled(&sine(hertz, from), from, to), hertz, to);
+                assert!(tone.abs() < 0.02, "{from:?} to {to:?}, {hertz} Hz: {tone} dB");
+                assert!(rest < -60.0, "{from:?} to {to:?}, {hertz} Hz: {rest} dB of images");
+            }
+        }
+    }
+
+    #[test]
+    fn tones_that_the_lower_rate_cannot_hold_are_60_db_down() {
+        for (from, to) in PAIRS.into_iter().filter(|(from, to)| from > to) {
+            let low = f64::from(to.hertz());
+            let mut hertz = low * 0.55;
+            while hertz < f64::from(from.hertz()) / 2.0 {
+                let (_, all) = levels(&resampled(&sine(hertz, from), from, to), 0.0, to);
+                assert!(all < -60.0, "{from:?} to {to:?}, {hertz} Hz: {all} dB");
+                hertz += low * 0.05;
+            }
+        }
+    }
+
+    #[test]
+    fn frames_join_without_a_seam_whatever_their_length() {
+        for (from, to) in PAIRS {
+            let input = sine(1_001.0, from);
+            let whole = resampled(&input, from, to);
+            let mut resampler = Resampler::new(from, to);
+            let (mut read, mut written, mut turn) = (0, 0, 0);
+            let mut all = vec![0; whole.len()];
+            while read < input.len() {
+                // 1 to 20 ms.
+                let milliseconds = [1, 20, 3, 10, 7, 2][turn % 6];
+                let take = (milliseconds * from.hertz() as usize / 1_000).min(input.len() - read);
+                let give = take * to.hertz() as usize / from.hertz() as usize;
+                resampler.process(&input[read..read + take], &mut all[written..written + give]);
+                (read, written, turn) = (read + take, written + give, turn + 1);
+            }
+            assert_eq!(all, whole, "{from:?} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn the_delay_is_what_it_says_and_coming_up_every_sample_comes_out_again() {
+        for (from, to) in PAIRS {
+            let mut click = vec![0; from.frame() * 4];
+            click[480] = 20_000;
+            let out = resampled(&click, from, to);
+            let loudest = (0..out.len()).max_by_key(|n| out[*n]).unwrap();
+            let at = 480 * to.hertz() as usize / from.hertz() as usize;
+            assert_eq!(loudest - at, Resampler::new(from, to).delay(), "{from:?} to {to:?}");
+        }
+        let input = sine(333.0, Hz8000);
+        let out = resampled(&input, Hz8000, Hz48000);
+        for (n, sample) in input.iter().enumerate().take(7_000) {
+            assert_eq!(out[n * 6 + Resampler::new(Hz8000, Hz48000).delay()], *sample);
+        }
+    }
+
+    #[test]
+    fn full_scale_saturates_instead_of_wrapping() {
+        let square: Vec<i16> = (0..8_000).map(|n| if n / 8 % 2 == 0 { i16::MAX } else { i16::MIN }).collect();
+        let out = resampled(&square, Hz8000, Hz48000);
+        // Each sample that went in comes out with its sign, and so do those between two of the same sign.
+        for (n, pair) in square.windows(2).enumerate().take(7_000).filter(|(_, pair)| pair[0] == pair[1]) {
+            let between = &out[n * 6 + 120..=n * 6 + 126];
+            assert!(between.iter().all(|sample| (*sample > 0) == (pair[0] > 0)), "{n}: {between:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_rate_is_a_copy_without_delay() {
+        let input = sine(1_000.0, Hz16000);
+        assert_eq!(resampled(&input, Hz16000, Hz16000), input);
+        assert_eq!(Resampler::new(Hz16000, Hz16000).delay(), 0);
+    }
+}
