@@ -33,6 +33,8 @@ mod tap;
 mod testing;
 mod timeline;
 mod tone;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
+mod vad;
 mod wav;
 mod worker;
 mod writer;

@@ -1,5 +1,7 @@
 //! Two legs on a virtual clock, with a link that can lose and reorder: the whole engine but for sockets and threads.
 
+pub(crate) mod voice;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,112 @@
+use super::*;
+use crate::testing::voice::{Voice, tone};
+
+fn heard(samples: &[i16], rate: SampleRate) -> Vec<Activity> {
+    let mut detector = VoiceActivity::new(rate);
+    samples.chunks_exact(rate.frame()).map(|frame| detector.handle_frame(frame)).collect()
+}
+
+/// How many of 100.
+fn share(frames: &[Activity], of: impl Fn(&Activity) -> bool) -> usize {
+    frames.iter().filter(|frame| of(frame)).count() * 100 / frames.len()
+}
+
+#[test]
+fn words_are_active_and_pauses_are_not_with_noise_behind_both() {
+    for level in [-90.0, -60.0, -45.0] {
+        for seed in 1..6 {
+            let mut voice = Voice::new(seed);
+            let mut samples = voice.silence(500, level);
+            let noise = voice.silence(20_000, level);
+            let (mut words, mut pauses) = (Vec::new(), Vec::from([2..25usize]));
+            for _ in 0..6 {
+                let from = samples.len() / 160;
+                samples.extend(voice.say(800));
+                words.push(from..samples.len() / 160);
+                samples.extend(vec![0; 600 * 8]);
+                // The first 100 ms are what is left of the word.
+                pauses.push(words.last().unwrap().end + 5..samples.len() / 160);
+            }
+            samples.iter_mut().skip(4_000).zip(&noise).for_each(|(to, noise)| *to = to.saturating_add(*noise));
+            let frames = heard(&samples, SampleRate::Hz8000);
+            let all = |ranges: &[std::ops::Range<usize>]| -> Vec<Activity> {
+                ranges.iter().flat_map(|range| frames[range.clone()].iter().copied()).collect()
+            };
+            let (words, pauses) =
+                (share(&all(&words), |frame| frame.active), share(&all(&pauses), |frame| frame.active));
+            assert!(
+                words >= 85 && pauses <= 5,
+                "noise {level}, voice {seed}: {words} % of words, {pauses} % of pauses"
+            );
+        }
+    }
+}
+
+#[test]
+fn silence_noise_hum_and_tones_are_not_speech() {
+    let mut voice = Voice::new(1);
+    let sounds = [
+        ("digital silence", vec![0; 80_000]),
+        ("quiet noise", voice.silence(10_000, -60.0)),
+        ("loud noise", voice.silence(10_000, -35.0)),
+        ("hum", tone(50.0, 10_000, -30.0)),
+        ("a tone", tone(1_000.0, 10_000, -15.0)),
+    ];
+    for (name, samples) in sounds {
+        let frames = heard(&samples, SampleRate::Hz8000);
+        let speech = share(&frames, |frame| frame.active);
+        assert!(speech <= 3, "{name}: {speech} %");
+    }
+}
+
+#[test]
+fn speech_goes_on_for_200_ms_after_its_last_active_frame() {
+    let mut samples = Voice::new(2).say(1_000);
+    samples.resize(samples.len() + 8_000, 0);
+    let frames = heard(&samples, SampleRate::Hz8000);
+    let last = |of: fn(&Activity) -> bool| frames.iter().rposition(of).unwrap();
+    assert_eq!(last(|frame| frame.speech) - last(|frame| frame.active), 9);
+}
+
+#[test]
+fn the_level_is_that_of_the_frame_in_dbov() {
+    let square = [16_384, -16_384].repeat(80);
+    assert!((heard(&square, SampleRate::Hz8000)[0].level + 6.02).abs() < 0.01);
+    assert_eq!(heard(&[0; 160], SampleRate::Hz8000)[0].level, -127.0);
+    assert!((heard(&[i16::MIN; 160], SampleRate::Hz8000)[0].level).abs() < 0.01);
+}
+
+#[test]
+fn frames_of_a_wrong_length_do_no_harm() {
+    let mut detector = VoiceActivity::new(SampleRate::Hz16000);
+    for length in [0, 1, 160, 319, 321, 2_000] {
+        for _ in 0..30 {
+            detector.handle_frame(&vec![20_000; length]);
+        }
+    }
+}
+
+/// What is speech is taken from the clean recording's own level; what lies between is not judged.
+#[test]
+fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
+    let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
+    let (Some(clean), Some(noisy), Some(noise)) =
+        (read("clean_freesound_33711.wav"), read("noisy_snr0.wav"), read("noise_freesound_573577.wav"))
+    else {
+        println!("skipped: ../shared/corpora/audio is not here");
+        return;
+    };
+    let truth: Vec<f32> = clean.samples().chunks_exact(160).map(level).collect();
+    for (name, audio, least, most) in [("clean", &clean, 90, 3), ("at 0 dB", &noisy, 80, 6)] {
+        let frames = heard(audio.samples(), SampleRate::Hz8000);
+        let judged = |of: fn(f32) -> bool| -> Vec<Activity> {
+            frames.iter().zip(&truth).filter(|(_, level)| of(**level)).map(|(frame, _)| *frame).collect()
+        };
+        let hit = share(&judged(|level| level > -50.0), |frame| frame.active);
+        let wrong = share(&judged(|level| level < -60.0), |frame| frame.active);
+        println!("{name}: {hit} % of speech, {wrong} % of the rest");
+        assert!(hit >= least && wrong <= most, "{name}: {hit} % of speech, {wrong} % of the rest");
+    }
+    assert_eq!(share(&heard(noise.samples(), SampleRate::Hz8000), |frame| frame.active), 0);
+}
