@@ -22,8 +22,9 @@ postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 python() { has python3 && python3 -c 'import venv, ensurepip'; }
 
-need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc and LAME are C
-need make has make                          # LAME's own build
+need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc, LAME and libopus are C
+need make has make                          # LAME's own build, and libopus's
+need cmake has cmake                        # libopus's own build
 need ca-certificates certificates           # to fetch crates
 need espeak-ng has espeak-ng                # the embedded voice
 if [ "$purpose" != demo ]; then
