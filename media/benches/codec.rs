@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use tandem_media::g711::{self, ALAW_TO_LINEAR, ULAW_TO_ALAW, ULAW_TO_LINEAR};
+use tandem_media::g711::{self, ALAW_TO_LINEAR, Law, ULAW_TO_ALAW, ULAW_TO_LINEAR};
 
 /// Samples, and octets, of a frame at 8,000 Hz.
 const FRAME: usize = 160;
@@ -19,19 +19,13 @@ fn main() {
     let mut encoded = [0u8; FRAME];
     measure("PCMU decode", || g711::decode(&ULAW_TO_LINEAR, black_box(&octets), black_box(&mut samples)));
     measure("PCMA decode", || g711::decode(&ALAW_TO_LINEAR, black_box(&octets), black_box(&mut samples)));
-    measure("PCMU encode", || encode(g711::linear_to_ulaw, black_box(&speech), black_box(&mut encoded)));
-    measure("PCMA encode", || encode(g711::linear_to_alaw, black_box(&speech), black_box(&mut encoded)));
+    measure("PCMU encode", || Law::Mu.encode(black_box(&speech), black_box(&mut encoded)));
+    measure("PCMA encode", || Law::A.encode(black_box(&speech), black_box(&mut encoded)));
     measure("PCMU to PCMA", || {
         for (to, from) in black_box(&mut encoded).iter_mut().zip(black_box(&octets)) {
             *to = ULAW_TO_ALAW.get(usize::from(*from)).copied().unwrap_or_default();
         }
     });
-}
-
-fn encode(code: impl Fn(i16) -> u8, samples: &[i16], octets: &mut [u8]) {
-    for (octet, sample) in octets.iter_mut().zip(samples) {
-        *octet = code(*sample);
-    }
 }
 
 fn measure(what: &str, mut work: impl FnMut()) {
