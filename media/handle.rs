@@ -15,7 +15,7 @@ use crate::command::{Command, SessionKey};
 use crate::config::{Config, PortRange};
 use crate::event::EventSink;
 use crate::ports::Ports;
-use crate::sdp::{Local, Negotiation, SdpError};
+use crate::sdp::{Local, Negotiation, Preference, SdpError};
 use crate::session::MediaSession;
 use crate::worker::{Inbox, Message, Published, Shared, Worker};
 use crate::writer::Writer;
@@ -244,17 +244,36 @@ impl Session {
         self.port
     }
 
-    /// An SDP offer: PCMU, PCMA, telephone-event, 20 ms, sendrecv; for a re-offer, what is agreed comes first.
-    /// `o=`'s version rises only when the description changes.
+    /// What it speaks, best first, instead of what the configuration says: before its first offer or answer. None at all
+    /// is no change.
+    pub fn set_codecs(&mut self, codecs: &[Codec]) {
+        self.negotiation.set_codecs(codecs);
+    }
+
+    /// An SDP offer: its codecs, telephone-events at their clock rates, 20 ms, sendrecv; for a re-offer, what is agreed
+    /// comes first. `o=`'s version rises only when the description changes.
     pub fn offer(&mut self) -> Bytes {
-        let offer = self.negotiation.offer();
+        self.offer_preferring(&Preference::default())
+    }
+
+    /// An offer with the codecs first that another leg would like, of those that this one speaks.
+    pub fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
+        let offer = self.negotiation.offer_preferring(preferred);
         self.send_plan();
         offer
     }
 
     /// Our answer to the peer's offer (RFC 3264), hold included. On an error what was agreed before stands.
+    /// Of the codecs that it speaks the peer's first is taken.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
-        let answer = self.negotiation.answer(offer).inspect_err(|_| self.shared.note_refused_sdp())?;
+        self.answer_preferring(offer, &Preference::default())
+    }
+
+    /// An answer with the codec that another leg would like, if it is offered and this one speaks it. While no answer has
+    /// been sent, the same offer may be answered again.
+    pub fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
+        let answer =
+            self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(answer)
     }
@@ -264,6 +283,12 @@ impl Session {
         self.negotiation.accept(answer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(())
+    }
+
+    /// What another leg should speak to be relayed to this one: what it has agreed first, then what its peer named besides
+    /// and it speaks. Nothing until the peer has spoken.
+    pub fn preference(&self) -> Preference {
+        self.negotiation.preference()
     }
 
     /// What we send, once the peer has spoken.

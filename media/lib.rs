@@ -49,7 +49,7 @@ pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
 pub use resample::Resampler;
-pub use sdp::{SdpError, offered_codecs};
+pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use tone::{Country, Tone};

@@ -202,7 +202,7 @@ impl MediaSession {
         };
         let heard = match plan.codec_of(header.payload_type).and_then(Codec::law) {
             Some(law) => Heard::Audio(law),
-            None if plan.events == Some(header.payload_type) => Heard::Events,
+            None if plan.events_of(header.payload_type).is_some() => Heard::Events,
             None => {
                 self.stats.dropped_payload_type += 1;
                 around.counts.dropped += 1;
@@ -287,7 +287,7 @@ impl MediaSession {
         };
         let payload_type = match heard {
             Heard::Audio(_) => Some(plan.payload_type),
-            Heard::Events => plan.events,
+            Heard::Events => plan.events.map(|events| events.payload_type),
         };
         let (Some(payload_type), true) = (payload_type, plan.sends) else { return self.not_relayed(around) };
         if self.packing.frames > 0 {

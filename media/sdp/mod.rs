@@ -1,4 +1,4 @@
-//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream of G.711 and telephone-events. Pure.
+//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream: its codecs, telephone-events and comfort noise. Pure.
 //!
 //! ```text
 //!  bytes -> parse (tolerant) -> Negotiation -> MediaPlan for the worker
@@ -15,8 +15,23 @@ pub(crate) use negotiate::{Local, Negotiation};
 
 use std::net::SocketAddr;
 
-use crate::codec::Codec;
 use crate::codec::g711::Law;
+use crate::codec::{Codec, SampleRate};
+
+/// All that we can speak, L16 at two rates.
+pub(crate) const CODECS: [Codec; 6] = [
+    Codec::Pcmu,
+    Codec::Pcma,
+    Codec::G722,
+    Codec::Opus,
+    Codec::L16(SampleRate::Hz16000),
+    Codec::L16(SampleRate::Hz8000),
+];
+
+/// Most payload types that a plan takes as audio.
+const MOST_TAKEN: usize = 8;
+/// Most payload types that a plan takes as telephone-events.
+const MOST_EVENTS: usize = 6;
 
 /// What an offer and its answer agreed about one leg's audio, as its worker needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +42,30 @@ pub(crate) struct MediaPlan {
     pub(crate) remote_rtcp: Option<SocketAddr>,
     /// What we send.
     pub(crate) codec: Codec,
+    /// The number we send it under, which is the peer's; it may send it to us under another, which is ours.
     pub(crate) payload_type: u8,
-    /// Payload types that we take besides.
-    pub(crate) pcmu: Option<u8>,
-    pub(crate) pcma: Option<u8>,
-    /// Telephone-events both ways (RFC 4733).
-    pub(crate) events: Option<u8>,
-    /// 20 ms frames in a packet that we send: 1 to 3.
+    /// What we take, by payload type.
+    pub(crate) taken: [Option<(u8, Codec)>; MOST_TAKEN],
+    /// The telephone-events that we send (RFC 4733): at the clock of `codec` if the peer has them so.
+    pub(crate) events: Option<Events>,
+    /// Those that we take.
+    pub(crate) events_taken: [Option<Events>; MOST_EVENTS],
+    /// Comfort noise (RFC 3389) at 8,000 Hz, both ways.
+    pub(crate) comfort_noise: Option<u8>,
+    /// Whether the peer has a use for Opus' in-band error correction (RFC 7587 §6.1, `useinbandfec`).
+    pub(crate) opus_fec: bool,
+    /// 20 ms frames in a packet that we send: 1 to 3. 1 for Opus, whose frames do not go together by being strung together.
     pub(crate) frames: u8,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
+}
+
+/// A payload type of telephone-events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Events {
+    pub(crate) payload_type: u8,
+    /// Units a second of their durations, and of their timestamps: the clock of the audio beside them (RFC 4733 §2.1).
+    pub(crate) clock_rate: u32,
 }
 
 impl MediaPlan {
@@ -47,14 +76,22 @@ impl MediaPlan {
 
     /// The codec of a received payload type.
     pub(crate) fn codec_of(&self, payload_type: u8) -> Option<Codec> {
-        if self.pcmu == Some(payload_type) {
-            Some(Codec::Pcmu)
-        } else if self.pcma == Some(payload_type) {
-            Some(Codec::Pcma)
-        } else {
-            None
-        }
+        self.taken.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
     }
+
+    /// Clock rate of a received payload type that is telephone-events.
+    pub(crate) fn events_of(&self, payload_type: u8) -> Option<u32> {
+        self.events_taken.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
+    }
+}
+
+/// What one leg would like another to speak, so that nothing need be transcoded between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preference {
+    /// Best first.
+    pub codecs: Vec<Codec>,
+    /// Whether comfort noise (RFC 3389) may come from it.
+    pub comfort_noise: bool,
 }
 
 /// Why an offer or answer cannot be used.
@@ -78,16 +115,24 @@ pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
 /// Feeds arbitrary octets to the negotiation, as an offer and as an answer. For fuzzing: must never panic or hang.
 pub(crate) fn fuzz(octets: &[u8]) {
     let local = Local { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 20_000, id: 1 };
-    let mut callee = Negotiation::new(local);
+    let speaker = || {
+        let mut negotiation = Negotiation::new(local);
+        negotiation.set_codecs(&CODECS);
+        negotiation
+    };
+    let mut callee = speaker();
     if let Ok(answer) = callee.answer(octets) {
-        let mut caller = Negotiation::new(local);
-        let _ = caller.offer();
+        let mut caller = speaker();
+        let _ = caller.offer_preferring(&callee.preference());
         let _ = caller.accept(&answer);
-        let _ = callee.offer();
+        let _ = callee.offer_preferring(&caller.preference());
+        let _ = callee.answer_preferring(octets, &caller.preference());
     }
-    let mut caller = Negotiation::new(local);
+    let mut caller = speaker();
     let _ = caller.offer();
-    let _ = caller.accept(octets);
+    if caller.accept(octets).is_ok() {
+        let _ = caller.offer();
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::parse::{Audio, Description, Direction, Line};
-use super::{MediaPlan, SdpError};
-use crate::codec::Codec;
-
-/// Our payload type for telephone-events when we offer first.
-const EVENTS: u8 = 101;
+use super::parse::{Audio, Description, Direction, Format, Line, Meaning};
+use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, SdpError};
+use crate::codec::{Codec, SampleRate};
 
 /// Our own end of the stream.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +30,14 @@ pub(crate) struct Negotiation {
     /// The m-lines of the session, once known; later descriptions keep their number and order (RFC 3264 §8).
     lines: Vec<RefusedLine>,
     ours: usize,
-    codecs: Vec<(Codec, u8)>,
-    events: Option<u8>,
+    /// What we speak, best first; never empty.
+    wanted: Vec<Codec>,
+    /// Our numbers of all that was ever named in this session: they do not change in it (RFC 3264 §8.3.2).
+    numbers: Vec<Format>,
+    /// What our last offer named.
+    offered: Vec<Format>,
+    /// The codecs that the peer named last and we speak, in its order.
+    common: Vec<Codec>,
     plan: Option<MediaPlan>,
     agreed: bool,
 }
@@ -48,6 +51,7 @@ struct RefusedLine {
 }
 
 impl Negotiation {
+    /// It speaks G.711 until [`Negotiation::set_codecs`] says otherwise.
     pub(crate) fn new(local: Local) -> Negotiation {
         Negotiation {
             local,
@@ -55,10 +59,20 @@ impl Negotiation {
             said: String::new(),
             lines: Vec::new(),
             ours: 0,
-            codecs: vec![(Codec::Pcmu, 0), (Codec::Pcma, 8)],
-            events: Some(EVENTS),
+            wanted: vec![Codec::Pcmu, Codec::Pcma],
+            numbers: Vec::new(),
+            offered: Vec::new(),
+            common: Vec::new(),
             plan: None,
             agreed: false,
+        }
+    }
+
+    /// What we speak from now on, best first; none is no change.
+    pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
+        if !codecs.is_empty() {
+            self.wanted.clear();
+            add(&mut self.wanted, codecs);
         }
     }
 
@@ -72,40 +86,62 @@ impl Negotiation {
         self.plan.as_ref()
     }
 
+    /// What another leg should speak to be relayed to this one: what is agreed here, then what else could have been.
+    pub(crate) fn preference(&self) -> Preference {
+        let agreed = self.plan.as_ref().filter(|_| self.agreed);
+        let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
+        add(&mut codecs, &self.common);
+        Preference { codecs, comfort_noise: agreed.is_some_and(|plan| plan.comfort_noise.is_some()) }
+    }
+
     /// Our offer, also for a re-offer: what is agreed comes first.
     pub(crate) fn offer(&mut self) -> Bytes {
-        if self.events.is_none() {
-            let taken = |number| self.codecs.iter().any(|(_, payload_type)| *payload_type == number);
-            self.events = (EVENTS..=127).chain(96..EVENTS).find(|number| !taken(*number));
+        self.offer_preferring(&Preference::default())
+    }
+
+    /// Like [`Negotiation::offer`], with what another leg would like.
+    pub(crate) fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
+        let agreed = self.plan.as_ref().filter(|_| self.agreed);
+        let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
+        let noise = preferred.comfort_noise || agreed.is_some_and(|plan| plan.comfort_noise.is_some());
+        add(&mut codecs, &preferred.codecs);
+        codecs.retain(|codec| self.wanted.contains(codec));
+        add(&mut codecs, &self.wanted);
+
+        let mut meanings: Vec<Meaning> = codecs.iter().copied().map(Meaning::Audio).collect();
+        // Narrowband noise beside a wideband codec is none that this could fall into.
+        if noise && codecs.iter().any(|codec| codec.law().is_some()) {
+            meanings.push(Meaning::Noise);
         }
-        for (codec, number) in [(Codec::Pcmu, 0), (Codec::Pcma, 8)] {
-            if !self.codecs.iter().any(|(known, _)| *known == codec) {
-                self.codecs.push((codec, number));
+        for codec in codecs {
+            let events = Meaning::Events(codec.clock_rate());
+            if !meanings.contains(&events) {
+                meanings.push(events);
             }
         }
-        let body = self.describe(&self.codecs, self.events, "sendrecv", "RTP/AVP");
-        if self.plan.is_none() {
-            self.plan = Some(MediaPlan {
-                remote: None,
-                remote_rtcp: None,
-                codec: Codec::Pcmu,
-                payload_type: 0,
-                pcmu: Some(0),
-                pcma: Some(8),
-                events: self.events,
-                frames: 1,
-                sends: true,
-                receives: true,
-            });
+        self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
+        let body = self.describe(&self.offered, "sendrecv", "RTP/AVP");
+        if !self.agreed {
+            self.plan = early(&self.offered);
         }
         self.say(body)
     }
 
-    /// Our answer to the peer's offer (RFC 3264 §6). What we had agreed before stands when this fails.
+    /// Our answer to the peer's offer (RFC 3264 §6): the first of its codecs that we speak. What we had agreed before
+    /// stands when this fails.
     pub(crate) fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
+        self.answer_preferring(offer, &Preference::default())
+    }
+
+    /// Like [`Negotiation::answer`], but for what another leg would like, if that is offered and we speak it.
+    pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let description = Description::parse(offer)?;
-        let (ours, line, audio) = usable(&description, self.local.address)
-            .ok_or(SdpError::Incompatible("no audio stream of PCMU or PCMA over plain RTP that we can reach"))?;
+        let (ours, line, audio) = usable(&description, self.local.address, &self.wanted).ok_or(
+            SdpError::Incompatible("no audio stream over plain RTP that we can reach, of a codec that we speak"),
+        )?;
+        let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
+        let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
+        let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that we speak")) };
         let proto = line.proto.clone();
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
@@ -115,49 +151,91 @@ impl Negotiation {
             (_, Direction::SendOnly) | (false, Direction::SendRecv) => "recvonly",
             (_, Direction::Inactive) | (false, Direction::RecvOnly) => "inactive",
         };
-        self.agree(audio);
-        // One codec in the answer: a peer that may switch within a call is a surprise nobody needs.
-        let chosen = self.codecs.first().copied().map_or_else(Vec::new, |codec| vec![codec]);
-        let body = self.describe(&chosen, self.events, direction, &proto);
+        // The peer's numbers are ours then, both ways.
+        for format in &audio.formats {
+            self.numbers.retain(|known| known.meaning != format.meaning && known.number != format.number);
+        }
+        self.numbers.extend(&audio.formats);
+        let mut plan = plan_of(audio, codec);
+        // One codec in the answer: a peer that may switch within a call is a surprise nobody needs. If it does so all the
+        // same, what needs no decoder's memory is heard.
+        let answered = |format: &&Format| format.meaning == Meaning::Audio(codec);
+        let besides = |format: &&Format| {
+            format
+                .meaning
+                .codec()
+                .is_some_and(|other| other != codec && other.law().is_some() && common.contains(&other))
+        };
+        let taken = audio.formats.iter().filter(answered).chain(audio.formats.iter().filter(besides));
+        plan.taken = gather(taken.filter_map(|format| Some((format.number, format.meaning.codec()?))));
+        plan.events_taken = gather(audio.formats.iter().filter_map(events));
+        let mut chosen: Vec<Format> = audio.formats.iter().filter(answered).copied().collect();
+        let noise = plan.comfort_noise.map(|number| Format { number, meaning: Meaning::Noise });
+        let events =
+            plan.events.map(|one| Format { number: one.payload_type, meaning: Meaning::Events(one.clock_rate) });
+        chosen.extend(noise.into_iter().chain(events));
+        self.common = common;
+        self.plan = Some(plan);
+        self.agreed = true;
+        let body = self.describe(&chosen, direction, &proto);
         Ok(self.say(body))
     }
 
     /// Takes the peer's answer to our offer. The same answer again (183, then 200) changes nothing.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
+        let refused = SdpError::Incompatible("the answer refuses audio, or has no codec of our offer");
         let description = Description::parse(answer)?;
         let local = self.local.address;
         // Answerers keep our line's place; a few send only the audio line.
         let line = description.lines.get(self.ours).or_else(|| description.lines.first());
-        let audio = line
-            .and_then(|line| line.audio.as_ref())
-            .filter(|audio| reachable(audio, local))
-            .ok_or(SdpError::Incompatible("the answer refuses audio, or has no codec of our offer"))?;
-        self.agree(audio);
+        let audio = line.and_then(|line| line.audio.as_ref()).filter(|audio| reachable(audio, local));
+        let Some(audio) = audio else { return Err(refused) };
+        let ours = |meaning: Meaning| self.offered.iter().find(|format| format.meaning == meaning).copied();
+        let common: Vec<Codec> = codecs(audio).filter(|codec| ours(Meaning::Audio(*codec)).is_some()).collect();
+        let Some(codec) = common.first().copied() else { return Err(refused) };
+        let mut plan = plan_of(audio, codec);
+        // What it sends bears our numbers; but there are those that use their own, which does no harm while they are free.
+        let agreed = audio.formats.iter().filter_map(|format| ours(format.meaning));
+        let theirs = audio.formats.iter().filter(|format| {
+            ours(format.meaning).is_some() && !self.offered.iter().any(|offered| offered.number == format.number)
+        });
+        let both: Vec<Format> = agreed.chain(theirs.copied()).collect();
+        plan.taken = gather(both.iter().filter_map(|format| Some((format.number, format.meaning.codec()?))));
+        plan.events_taken = gather(both.iter().filter_map(events));
+        if ours(Meaning::Noise).is_none() {
+            plan.comfort_noise = None;
+        }
+        self.common = common;
+        self.plan = Some(plan);
+        self.agreed = true;
         Ok(())
     }
 
-    fn agree(&mut self, audio: &Audio) {
-        let Some((codec, payload_type)) = audio.codecs.first().copied() else { return };
-        let number_of = |wanted| audio.codecs.iter().find(|(codec, _)| *codec == wanted).map(|(_, number)| *number);
-        self.codecs.clone_from(&audio.codecs);
-        self.events = audio.events;
-        self.agreed = true;
-        self.plan = Some(MediaPlan {
-            remote: audio.remote,
-            remote_rtcp: audio.remote_rtcp,
-            codec,
-            payload_type,
-            pcmu: number_of(Codec::Pcmu),
-            pcma: number_of(Codec::Pcma),
-            events: audio.events,
-            frames: audio.frames,
-            sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
-            receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
-        });
+    /// Our number of something, drawn when it is named for the first time.
+    fn number(&mut self, meaning: Meaning) -> Format {
+        if let Some(known) = self.numbers.iter().find(|format| format.meaning == meaning) {
+            return *known;
+        }
+        let usual = match meaning {
+            Meaning::Audio(codec) => codec.static_payload_type().unwrap_or(match codec {
+                Codec::Opus => 111,
+                Codec::L16(SampleRate::Hz8000) => 119,
+                _ => 118,
+            }),
+            Meaning::Noise => 13,
+            Meaning::Events(8_000) => 101,
+            Meaning::Events(48_000) => 110,
+            Meaning::Events(_) => 102,
+        };
+        let free = |number: &u8| !self.numbers.iter().any(|format| format.number == *number);
+        let number = std::iter::once(usual).chain(101..=127).chain(96..101).find(free).unwrap_or(usual);
+        let format = Format { number, meaning };
+        self.numbers.push(format);
+        format
     }
 
     /// The session's lines after `o=`.
-    fn describe(&self, codecs: &[(Codec, u8)], events: Option<u8>, direction: &str, proto: &str) -> String {
+    fn describe(&self, formats: &[Format], direction: &str, proto: &str) -> String {
         let mut body = String::with_capacity(400);
         let family = family(self.local.address);
         // Writing to a String cannot fail.
@@ -171,18 +249,24 @@ impl Negotiation {
                 continue;
             }
             let _ = write!(body, "m=audio {} {proto}", self.local.port);
-            for (_, number) in codecs {
-                let _ = write!(body, " {number}");
-            }
-            if let Some(number) = events {
-                let _ = write!(body, " {number}");
+            for format in formats {
+                let _ = write!(body, " {}", format.number);
             }
             body.push_str("\r\n");
-            for (codec, number) in codecs {
-                let _ = write!(body, "a=rtpmap:{number} {}/8000\r\n", codec.name());
-            }
-            if let Some(number) = events {
-                let _ = write!(body, "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n");
+            for Format { number, meaning } in formats {
+                let _ = match meaning {
+                    // RFC 7587 §7: two channels, always.
+                    Meaning::Audio(Codec::Opus) => {
+                        write!(body, "a=rtpmap:{number} opus/48000/2\r\na=fmtp:{number} useinbandfec=1\r\n")
+                    }
+                    Meaning::Audio(codec) => {
+                        write!(body, "a=rtpmap:{number} {}/{}\r\n", codec.name(), codec.clock_rate())
+                    }
+                    Meaning::Noise => write!(body, "a=rtpmap:{number} CN/8000\r\n"),
+                    Meaning::Events(rate) => {
+                        write!(body, "a=rtpmap:{number} telephone-event/{rate}\r\na=fmtp:{number} 0-16\r\n")
+                    }
+                };
             }
             let _ = write!(body, "a=ptime:20\r\na={direction}\r\n");
         }
@@ -201,10 +285,92 @@ impl Negotiation {
     }
 }
 
-fn usable(description: &Description, local: IpAddr) -> Option<(usize, &Line, &Audio)> {
+/// What may already come in answer to an offer, before the answer does.
+fn early(offered: &[Format]) -> Option<MediaPlan> {
+    let (payload_type, codec) = offered.iter().find_map(|format| Some((format.number, format.meaning.codec()?)))?;
+    let noise = offered.iter().find(|format| format.meaning == Meaning::Noise);
+    Some(MediaPlan {
+        remote: None,
+        remote_rtcp: None,
+        codec,
+        payload_type,
+        taken: gather(offered.iter().filter_map(|format| Some((format.number, format.meaning.codec()?)))),
+        events: beside(codec, offered),
+        events_taken: gather(offered.iter().filter_map(events)),
+        comfort_noise: noise.map(|format| format.number),
+        opus_fec: false,
+        frames: 1,
+        sends: true,
+        receives: true,
+    })
+}
+
+/// What we send a peer that described itself so. What we take from it depends on who spoke first.
+fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
+    let number = |meaning| audio.formats.iter().find(|format| format.meaning == meaning).map(|format| format.number);
+    let most_frames = match codec {
+        Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16(SampleRate::Hz8000) => 3,
+        // 60 ms would be more than an Ethernet frame has room for.
+        Codec::L16(SampleRate::Hz16000) => 2,
+        Codec::Opus | Codec::L16(SampleRate::Hz48000) => 1,
+    };
+    MediaPlan {
+        remote: audio.remote,
+        remote_rtcp: audio.remote_rtcp,
+        codec,
+        payload_type: number(Meaning::Audio(codec)).unwrap_or_default(),
+        taken: [None; MOST_TAKEN],
+        events: beside(codec, &audio.formats),
+        events_taken: [None; MOST_EVENTS],
+        comfort_noise: number(Meaning::Noise),
+        opus_fec: audio.opus_fec,
+        frames: audio.frames.min(most_frames),
+        sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
+        receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
+    }
+}
+
+/// The telephone-events that go with a codec: those at its clock; else those at 8,000 Hz, which many have beside Opus and
+/// nothing else (against RFC 4733 §2.1, but better than none).
+fn beside(codec: Codec, formats: &[Format]) -> Option<Events> {
+    let at = |rate| formats.iter().filter_map(events).find(|one| one.clock_rate == rate);
+    at(codec.clock_rate()).or_else(|| at(8_000))
+}
+
+fn events(format: &Format) -> Option<Events> {
+    match format.meaning {
+        Meaning::Events(clock_rate) => Some(Events { payload_type: format.number, clock_rate }),
+        Meaning::Audio(_) | Meaning::Noise => None,
+    }
+}
+
+fn codecs(audio: &Audio) -> impl Iterator<Item = Codec> {
+    audio.formats.iter().filter_map(|format| format.meaning.codec())
+}
+
+/// The first so many.
+fn gather<T: Copy, const N: usize>(found: impl Iterator<Item = T>) -> [Option<T>; N] {
+    let mut all = [None; N];
+    for (place, one) in all.iter_mut().zip(found) {
+        *place = Some(one);
+    }
+    all
+}
+
+/// Adds those that are missing.
+fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
+    for codec in more {
+        if !codecs.contains(codec) {
+            codecs.push(*codec);
+        }
+    }
+}
+
+fn usable<'a>(description: &'a Description, local: IpAddr, wanted: &[Codec]) -> Option<(usize, &'a Line, &'a Audio)> {
     description.lines.iter().enumerate().find_map(|(index, line)| {
         let audio = line.audio.as_ref()?;
-        reachable(audio, local).then_some((index, line, audio))
+        let speaks = codecs(audio).any(|codec| wanted.contains(&codec));
+        (speaks && reachable(audio, local)).then_some((index, line, audio))
     })
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use sdp_types::{Attribute, Connection, Media, Session};
 
 use super::SdpError;
-use crate::codec::Codec;
+use crate::codec::{Codec, SampleRate};
 
 /// Longest body that is looked at, in octets.
 const LONGEST: usize = 64 * 1024;
@@ -37,12 +37,38 @@ pub(super) struct Audio {
     /// `None`: on hold the old way, `c=` 0.0.0.0.
     pub(super) remote: Option<SocketAddr>,
     pub(super) remote_rtcp: Option<SocketAddr>,
-    /// In the peer's order of preference, each codec once.
-    pub(super) codecs: Vec<(Codec, u8)>,
-    pub(super) events: Option<u8>,
+    /// In the peer's order of preference, each meaning once; at least one is audio.
+    pub(super) formats: Vec<Format>,
+    /// It says `useinbandfec=1` of Opus.
+    pub(super) opus_fec: bool,
     /// 20 ms frames in a packet.
     pub(super) frames: u8,
     pub(super) direction: Direction,
+}
+
+/// A payload type and what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Format {
+    pub(super) number: u8,
+    pub(super) meaning: Meaning,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    Audio(Codec),
+    /// Telephone-events, at this clock rate.
+    Events(u32),
+    /// Comfort noise.
+    Noise,
+}
+
+impl Meaning {
+    pub(super) fn codec(self) -> Option<Codec> {
+        match self {
+            Meaning::Audio(codec) => Some(codec),
+            Meaning::Events(_) | Meaning::Noise => None,
+        }
+    }
 }
 
 /// RFC 3264 §5.1, from the describer's own view.
@@ -96,26 +122,21 @@ impl Audio {
         let remote = (!ip.is_unspecified()).then(|| SocketAddr::new(ip, media.port));
         let remote_rtcp = remote.map(|remote| rtcp_address(media, remote));
 
-        let mut codecs: Vec<(Codec, u8)> = Vec::new();
-        let mut events = None;
+        let mut formats: Vec<Format> = Vec::new();
         for format in media.fmt.split_ascii_whitespace().take(64) {
-            let Ok(payload_type @ 0..=127) = format.parse::<u8>() else { continue };
-            match name_of(payload_type, &media.attributes) {
-                Some(Name::Audio(codec)) if !codecs.iter().any(|(known, _)| *known == codec) => {
-                    codecs.push((codec, payload_type));
-                }
-                Some(Name::Events) if events.is_none() => events = Some(payload_type),
-                _ => {}
+            let Ok(number @ 0..=127) = format.parse::<u8>() else { continue };
+            let Some(meaning) = meaning_of(number, &media.attributes) else { continue };
+            if !formats.iter().any(|known| known.number == number || known.meaning == meaning) {
+                formats.push(Format { number, meaning });
             }
         }
-        if codecs.is_empty() {
-            return None;
-        }
+        formats.iter().find_map(|format| format.meaning.codec())?;
+        let opus = formats.iter().find(|format| format.meaning == Meaning::Audio(Codec::Opus));
         Some(Audio {
             remote,
             remote_rtcp,
-            codecs,
-            events,
+            opus_fec: opus.is_some_and(|opus| has_parameter(opus.number, "useinbandfec", "1", &media.attributes)),
+            formats,
             frames: frames(&media.attributes),
             direction: direction(&media.attributes)
                 .or_else(|| direction(&session.attributes))
@@ -124,26 +145,36 @@ impl Audio {
     }
 }
 
-enum Name {
-    Audio(Codec),
-    Events,
+/// What a payload type stands for; `None`: nothing of ours.
+fn meaning_of(payload_type: u8, attributes: &[Attribute]) -> Option<Meaning> {
+    let (name, rate, channels) = encoding_of(payload_type, attributes)?;
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    let mono = channels == "1";
+    Some(match rate {
+        "8000" if is("PCMU") && mono => Meaning::Audio(Codec::Pcmu),
+        "8000" if is("PCMA") && mono => Meaning::Audio(Codec::Pcma),
+        // 8000 by RFC 3551 §4.5.2, whatever it samples at; some say so.
+        "8000" | "16000" if is("G722") && mono => Meaning::Audio(Codec::G722),
+        // Always /2 by RFC 7587 §7, whatever is sent; some leave it out.
+        "48000" if is("opus") => Meaning::Audio(Codec::Opus),
+        "16000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz16000)),
+        "8000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz8000)),
+        "8000" if is("CN") && mono => Meaning::Noise,
+        "8000" if is("telephone-event") => Meaning::Events(8_000),
+        "16000" if is("telephone-event") => Meaning::Events(16_000),
+        "48000" if is("telephone-event") => Meaning::Events(48_000),
+        _ => return None,
+    })
 }
 
-/// The codec of a payload type; other clock rates are not ours.
-fn name_of(payload_type: u8, attributes: &[Attribute]) -> Option<Name> {
-    let (name, rate, channels) = encoding_of(payload_type, attributes)?;
-    if (rate, channels) != ("8000", "1") {
-        return None;
-    }
-    if name.eq_ignore_ascii_case("PCMU") {
-        Some(Name::Audio(Codec::Pcmu))
-    } else if name.eq_ignore_ascii_case("PCMA") {
-        Some(Name::Audio(Codec::Pcma))
-    } else if name.eq_ignore_ascii_case("telephone-event") {
-        Some(Name::Events)
-    } else {
-        None
-    }
+/// Whether `a=fmtp` of a payload type has `name=value`.
+fn has_parameter(payload_type: u8, name: &str, value: &str, attributes: &[Attribute]) -> bool {
+    values(attributes, "fmtp")
+        .filter_map(|line| line.trim().split_once([' ', '\t']))
+        .filter(|(number, _)| number.parse() == Ok(payload_type))
+        .flat_map(|(_, parameters)| parameters.split(';'))
+        .filter_map(|parameter| parameter.split_once('='))
+        .any(|(key, given)| key.trim().eq_ignore_ascii_case(name) && given.trim() == value)
 }
 
 /// Name, clock rate and channels of a payload type: its `a=rtpmap`, else RFC 3551 §6's static meaning.
@@ -163,6 +194,7 @@ fn encoding_of(payload_type: u8, attributes: &[Attribute]) -> Option<(&str, &str
         4 => "G723",
         8 => "PCMA",
         9 => "G722",
+        13 => "CN",
         18 => "G729",
         _ => return None,
     };

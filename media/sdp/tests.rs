@@ -4,6 +4,40 @@ fn local() -> Local {
     Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 7 }
 }
 
+fn events(payload_type: u8, clock_rate: u32) -> Option<Events> {
+    Some(Events { payload_type, clock_rate })
+}
+
+/// One end that speaks everything, in the order of [`CODECS`].
+fn polyglot() -> Negotiation {
+    let mut negotiation = Negotiation::new(local());
+    negotiation.set_codecs(&CODECS);
+    negotiation
+}
+
+/// The answer of one that speaks everything.
+fn answered_by_all(media: &str) -> (MediaPlan, String) {
+    let mut negotiation = polyglot();
+    let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
+    (negotiation.plan().unwrap().clone(), text(&answer))
+}
+
+/// What comes of our offer of everything, answered so.
+fn accepted(media: &str) -> MediaPlan {
+    let mut negotiation = polyglot();
+    let _ = negotiation.offer();
+    negotiation.accept(offer(media).as_bytes()).unwrap();
+    negotiation.plan().unwrap().clone()
+}
+
+fn prefer(codecs: &[Codec]) -> Preference {
+    Preference { codecs: codecs.to_vec(), comfort_noise: false }
+}
+
+fn audio_line(body: &[u8]) -> String {
+    text(body).lines().find(|line| line.starts_with("m=audio")).unwrap().to_owned()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -23,7 +57,7 @@ fn the_peers_first_known_codec_and_its_event_number_are_taken() {
     let (plan, answer) = answered(
         "m=audio 4000 RTP/AVP 9 8 0 96\r\na=rtpmap:9 G722/8000\r\na=rtpmap:96 telephone-event/8000\r\na=ptime:20\r\n",
     );
-    assert_eq!((plan.codec, plan.payload_type, plan.events), (Codec::Pcma, 8, Some(96)));
+    assert_eq!((plan.codec, plan.payload_type, plan.events), (Codec::Pcma, 8, events(96, 8_000)));
     assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()));
     assert_eq!(plan.remote_rtcp, Some("127.0.0.2:4001".parse().unwrap()));
     assert!(answer.contains("m=audio 20000 RTP/AVP 8 96\r\n"), "{answer}");
@@ -34,7 +68,10 @@ fn the_peers_first_known_codec_and_its_event_number_are_taken() {
 #[test]
 fn a_dynamic_number_for_pcmu_is_used_as_given() {
     let (plan, answer) = answered("m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 pcmu/8000/1\r\n");
-    assert_eq!((plan.codec, plan.payload_type, plan.pcmu, plan.events), (Codec::Pcmu, 97, Some(97), None));
+    assert_eq!(
+        (plan.codec, plan.payload_type, plan.codec_of(97), plan.events),
+        (Codec::Pcmu, 97, Some(Codec::Pcmu), None)
+    );
     assert!(!answer.contains("telephone-event"), "{answer}");
 }
 
@@ -197,4 +234,198 @@ fn what_is_not_sdp_is_malformed_and_sdp_without_our_audio_is_incompatible() {
         assert!(matches!(result, Err(SdpError::Incompatible(_))), "{media}: {result:?}");
     }
     assert!(matches!(negotiation.answer(&vec![b'a'; 100_000]), Err(SdpError::Malformed(_))));
+}
+
+const L16: Codec = Codec::L16(SampleRate::Hz16000);
+
+#[test]
+fn an_offer_of_everything_names_each_codec_with_events_at_each_clock_rate() {
+    let ours = text(&polyglot().offer());
+    assert!(ours.contains("m=audio 20000 RTP/AVP 0 8 9 111 118 119 101 110 102\r\n"), "{ours}");
+    for line in [
+        "a=rtpmap:9 G722/8000",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 useinbandfec=1",
+        "a=rtpmap:118 L16/16000",
+        "a=rtpmap:119 L16/8000",
+        "a=rtpmap:101 telephone-event/8000",
+        "a=rtpmap:110 telephone-event/48000",
+        "a=rtpmap:102 telephone-event/16000",
+    ] {
+        assert!(ours.lines().any(|one| one == line), "{line}: {ours}");
+    }
+    assert!(!ours.contains(" CN/"), "{ours}");
+}
+
+#[test]
+fn every_codec_is_taken_as_it_is_offered_with_the_events_of_its_clock() {
+    for (formats, maps, codec, payload_type, event) in [
+        ("9 101", "a=rtpmap:101 telephone-event/8000\r\n", Codec::G722, 9, events(101, 8_000)),
+        ("9", "a=rtpmap:9 G722/16000\r\n", Codec::G722, 9, None),
+        (
+            "96 97 98",
+            "a=rtpmap:96 OPUS/48000/2\r\na=rtpmap:97 telephone-event/8000\r\na=rtpmap:98 telephone-event/48000\r\n",
+            Codec::Opus,
+            96,
+            events(98, 48_000),
+        ),
+        ("96 97", "a=rtpmap:96 opus/48000\r\na=rtpmap:97 telephone-event/8000\r\n", Codec::Opus, 96, events(97, 8_000)),
+        (
+            "120 121",
+            "a=rtpmap:120 L16/16000/1\r\na=rtpmap:121 telephone-event/16000\r\n",
+            L16,
+            120,
+            events(121, 16_000),
+        ),
+        ("120", "a=rtpmap:120 L16/8000\r\n", Codec::L16(SampleRate::Hz8000), 120, None),
+    ] {
+        let (plan, answer) = answered_by_all(&format!("m=audio 4000 RTP/AVP {formats}\r\n{maps}"));
+        assert_eq!((plan.codec, plan.payload_type, plan.events), (codec, payload_type, event), "{formats}");
+        assert_eq!(plan.codec_of(payload_type), Some(codec));
+        let events = event.map_or(String::new(), |event| format!(" {}", event.payload_type));
+        assert!(answer.contains(&format!("m=audio 20000 RTP/AVP {payload_type}{events}\r\n")), "{answer}");
+    }
+    for unknown in ["L16/44100/2", "L16/16000/2", "opus/16000/2", "G722/32000", "PCMU/16000"] {
+        let media = format!("m=audio 4000 RTP/AVP 120\r\na=rtpmap:120 {unknown}\r\n");
+        assert!(polyglot().answer(offer(&media).as_bytes()).is_err(), "{unknown}");
+    }
+}
+
+#[test]
+fn what_we_were_told_not_to_speak_is_neither_offered_nor_taken() {
+    let mut negotiation = Negotiation::new(local());
+    negotiation.set_codecs(&[Codec::Pcma, Codec::G722, Codec::Pcma]);
+    assert_eq!(audio_line(&negotiation.offer()), "m=audio 20000 RTP/AVP 8 9 101");
+    assert!(negotiation.accept(offer("m=audio 4000 RTP/AVP 0\r\n").as_bytes()).is_err());
+    let answer = negotiation.answer(offer("m=audio 4000 RTP/AVP 0 9 8\r\n").as_bytes()).unwrap();
+    assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 9");
+    let plan = negotiation.plan().unwrap();
+    assert_eq!((plan.codec_of(0), plan.codec_of(8)), (None, Some(Codec::Pcma)));
+    negotiation.set_codecs(&[]);
+    assert!(negotiation.answer(offer("m=audio 4000 RTP/AVP 0\r\n").as_bytes()).is_err());
+}
+
+#[test]
+fn the_other_legs_codec_comes_first_in_an_offer_and_decides_an_answer() {
+    let mut negotiation = polyglot();
+    let offered = negotiation.offer_preferring(&prefer(&[Codec::Opus, Codec::Pcma]));
+    assert_eq!(audio_line(&offered), "m=audio 20000 RTP/AVP 111 8 0 9 118 119 110 101 102");
+    let media = "m=audio 4000 RTP/AVP 0 8 9\r\n";
+    let answer = polyglot().answer_preferring(offer(media).as_bytes(), &prefer(&[Codec::Opus, Codec::G722])).unwrap();
+    assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 9");
+    let answer = polyglot().answer_preferring(offer(media).as_bytes(), &prefer(&[Codec::Opus])).unwrap();
+    assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 0");
+
+    let mut narrow = Negotiation::new(local());
+    let offered = narrow.offer_preferring(&prefer(&[Codec::Opus, Codec::Pcma]));
+    assert_eq!(audio_line(&offered), "m=audio 20000 RTP/AVP 8 0 101");
+}
+
+#[test]
+fn an_offer_is_answered_anew_when_the_other_leg_turns_out_to_speak_otherwise() {
+    let (mut caller, mut called) = (polyglot(), polyglot());
+    let theirs = offer("m=audio 4000 RTP/AVP 0 9 96\r\na=rtpmap:96 telephone-event/8000\r\n");
+    assert_eq!(audio_line(&caller.answer(theirs.as_bytes()).unwrap()), "m=audio 20000 RTP/AVP 0 96");
+    assert_eq!(caller.preference().codecs, [Codec::Pcmu, Codec::G722]);
+    let offered = called.offer_preferring(&caller.preference());
+    assert!(audio_line(&offered).starts_with("m=audio 20000 RTP/AVP 0 9 8 "));
+    called.accept(offer("m=audio 5000 RTP/AVP 9\r\n").as_bytes()).unwrap();
+    let answer = caller.answer_preferring(theirs.as_bytes(), &called.preference()).unwrap();
+    assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 9 96");
+    assert_eq!(caller.plan().unwrap().codec, called.plan().unwrap().codec);
+}
+
+#[test]
+fn of_several_codecs_in_an_answer_the_first_is_sent_and_all_are_taken() {
+    let plan = accepted("m=audio 4000 RTP/AVP 9 0 18\r\n");
+    assert_eq!((plan.codec, plan.payload_type), (Codec::G722, 9));
+    assert_eq!([0, 8, 9, 18].map(|number| plan.codec_of(number)), [Some(Codec::Pcmu), None, Some(Codec::G722), None]);
+}
+
+#[test]
+fn each_direction_has_its_own_numbers() {
+    let plan =
+        accepted("m=audio 4000 RTP/AVP 96 97\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/48000\r\n");
+    assert_eq!((plan.codec, plan.payload_type, plan.events), (Codec::Opus, 96, events(97, 48_000)));
+    assert_eq!([111, 96].map(|number| plan.codec_of(number)), [Some(Codec::Opus); 2], "ours, and its own all the same");
+    assert_eq!([110, 97, 101].map(|number| plan.events_of(number)), [Some(48_000), Some(48_000), None]);
+
+    // Its number for Opus is ours for events: what comes under it is what we said it to be.
+    let plan = accepted("m=audio 4000 RTP/AVP 101\r\na=rtpmap:101 opus/48000/2\r\n");
+    assert_eq!((plan.payload_type, plan.codec_of(101), plan.codec_of(111)), (101, None, Some(Codec::Opus)));
+}
+
+#[test]
+fn numbers_do_not_change_within_a_session() {
+    let mut negotiation = polyglot();
+    let theirs = "m=audio 4000 RTP/AVP 111 101\r\na=rtpmap:111 L16/16000\r\na=rtpmap:101 opus/48000/2\r\n";
+    negotiation.answer(offer(theirs).as_bytes()).unwrap();
+    let again = negotiation.offer();
+    assert_eq!(audio_line(&again), "m=audio 20000 RTP/AVP 111 0 8 9 101 119 102 103 110", "{}", text(&again));
+    assert!(text(&again).contains("a=rtpmap:103 telephone-event/8000\r\n"));
+    assert_eq!(audio_line(&negotiation.offer()), audio_line(&again));
+}
+
+#[test]
+fn comfort_noise_is_taken_if_it_is_offered_and_offered_if_the_other_leg_has_it() {
+    for media in ["m=audio 4000 RTP/AVP 0 13\r\n", "m=audio 4000 RTP/AVP 0 13\r\na=rtpmap:13 cn/8000\r\n"] {
+        let mut negotiation = polyglot();
+        let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
+        assert_eq!(audio_line(&answer), "m=audio 20000 RTP/AVP 0 13");
+        assert_eq!(negotiation.plan().unwrap().comfort_noise, Some(13));
+        let mut other = Negotiation::new(local());
+        assert_eq!(audio_line(&other.offer_preferring(&negotiation.preference())), "m=audio 20000 RTP/AVP 0 8 13 101");
+        other.accept(offer(media).as_bytes()).unwrap();
+        assert_eq!(other.plan().unwrap().comfort_noise, Some(13));
+    }
+    assert_eq!(accepted("m=audio 4000 RTP/AVP 0 13\r\n").comfort_noise, None, "not offered by us");
+    assert_eq!(answered("m=audio 4000 RTP/AVP 0\r\n").0.comfort_noise, None);
+}
+
+#[test]
+fn packet_times_fit_the_codec() {
+    for (media, frames) in [
+        ("9\r\n", 3),
+        ("96\r\na=rtpmap:96 opus/48000/2\r\n", 1),
+        ("96\r\na=rtpmap:96 L16/16000\r\n", 2),
+        ("96\r\na=rtpmap:96 L16/8000\r\n", 3),
+    ] {
+        let (plan, _) = answered_by_all(&format!("m=audio 4000 RTP/AVP {media}a=ptime:60\r\n"));
+        assert_eq!(plan.frames, frames, "{media}");
+    }
+}
+
+#[test]
+fn parameters_of_opus_are_read_or_left_alone() {
+    for (parameters, fec) in [
+        ("useinbandfec=1", true),
+        ("minptime=10;useinbandfec=1; stereo=1; sprop-stereo=1;maxaveragebitrate=999999999999", true),
+        ("stereo=0; USEINBANDFEC = 1 ;", true),
+        ("useinbandfec=0", false),
+        ("maxaveragebitrate=;;=;useinbandfec", false),
+        ("", false),
+    ] {
+        let fmtp = format!("a=rtpmap:96 opus/48000/2\r\na=fmtp:96 {parameters}\r\na=fmtp:97 useinbandfec=1\r\n");
+        let (plan, answer) = answered_by_all(&format!("m=audio 4000 RTP/AVP 96 97\r\n{fmtp}"));
+        assert_eq!((plan.codec, plan.opus_fec), (Codec::Opus, fec), "{parameters}");
+        assert!(answer.contains("a=fmtp:96 useinbandfec=1\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn rtcp_beside_rtp_is_declined_without_a_word() {
+    let (plan, answer) = answered("m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\na=rtcp:4000\r\n");
+    assert!(!answer.contains("rtcp"), "{answer}");
+    assert_eq!(plan.remote_rtcp, Some("127.0.0.2:4000".parse().unwrap()));
+}
+
+#[test]
+fn more_formats_than_a_plan_has_room_for_are_not_heard() {
+    let formats: Vec<String> = (0..=127).map(|number: u8| number.to_string()).collect();
+    let maps: String = (96..=127).map(|number| format!("a=rtpmap:{number} PCMU/8000\r\n")).collect();
+    let (plan, _) = answered_by_all(&format!("m=audio 4000 RTP/AVP {}\r\n{maps}", formats.join(" ")));
+    assert_eq!(
+        [0, 8, 9, 13, 96, 127].map(|number| plan.codec_of(number).is_some()),
+        [true, true, false, false, false, false]
+    );
 }

@@ -89,7 +89,7 @@ impl MediaSession {
             self.flush_packing(around);
         }
         let (Some(plan), Some(digits)) = (&self.plan, &mut self.digits) else { return false };
-        let Some(payload_type) = plan.events else {
+        let Some(payload_type) = plan.events.map(|events| events.payload_type) else {
             // In the audio itself; the retransmitted ends are the gap.
             if first {
                 let key = dtmf::key(event).unwrap_or('0');
