@@ -9,6 +9,8 @@
 //!
 //! SHELL: `handle`, `worker`, `ports`, `writer`. All else is pure: packets, commands and times go in.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
+mod answering;
 mod audio;
 mod codec;
 mod command;
@@ -39,6 +41,7 @@ mod wav;
 mod worker;
 mod writer;
 
+pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, LONGEST_FRAME, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};

@@ -18,7 +18,7 @@ fn words_are_active_and_pauses_are_not_with_noise_behind_both() {
             let mut voice = Voice::new(seed);
             let mut samples = voice.silence(500, level);
             let noise = voice.silence(20_000, level);
-            let (mut words, mut pauses) = (Vec::new(), Vec::from([2..25usize]));
+            let (mut words, mut pauses) = (Vec::new(), Vec::from_iter(Some(2..25)));
             for _ in 0..6 {
                 let from = samples.len() / 160;
                 samples.extend(voice.say(800));

@@ -1,0 +1,343 @@
+use std::process::Command;
+
+use super::*;
+use crate::g711::Law;
+use crate::testing::voice::{Voice, tone};
+use crate::vad::VoiceActivity;
+use crate::{Country, Tone};
+
+/// What a detection says of `samples` (8 kHz), and when, in ms. Silence follows them for a minute.
+fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, MachineVerdict)> {
+    let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
+    let mut activity = VoiceActivity::new(SampleRate::Hz8000);
+    let mut told = Vec::new();
+    let silence = [0; 160];
+    for frame in samples.chunks_exact(160).chain(std::iter::repeat_n(&silence[..], 3_000)) {
+        let verdict = detection.handle_frame(frame, activity.handle_frame(frame));
+        told.extend(verdict.map(|verdict| (detection.elapsed().as_millis() as u64, verdict)));
+        if detection.is_over() {
+            break;
+        }
+    }
+    assert!(detection.is_over());
+    told
+}
+
+fn verdicts(spec: &MachineDetection, samples: &[i16]) -> Vec<MachineVerdict> {
+    detect(spec, samples).into_iter().map(|(_, verdict)| verdict).collect()
+}
+
+fn until(until: Until) -> MachineDetection {
+    MachineDetection { until, ..MachineDetection::default() }
+}
+
+const ENDED_BY_BEEP: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Beep };
+const ENDED_BY_SILENCE: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Silence };
+const ENDED_BY_TIME: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Other };
+
+/// Drives the figures alone: for each of `parts`, whether somebody speaks and for how many ms.
+fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineVerdict)> {
+    let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
+    let mut told = Vec::new();
+    for (active, milliseconds) in parts.iter().copied().chain([(false, 60_000)]) {
+        for _ in 0..milliseconds / 20 {
+            let level = if active { -20.0 } else { -80.0 };
+            let verdict = detection.handle_frame(&[0; 160], Activity { speech: active, active, level });
+            told.extend(verdict.map(|verdict| (detection.elapsed().as_millis() as u64, verdict)));
+        }
+    }
+    told
+}
+
+#[test]
+fn few_words_and_silence_are_a_person() {
+    assert_eq!(figures(&until(Until::GreetingEnd), &[(false, 600), (true, 400)]), [(2_200, MachineVerdict::Human)]);
+    // Who is not answered says it again.
+    let twice = [(false, 600), (true, 400), (false, 1_000), (true, 600)];
+    assert_eq!(figures(&until(Until::Beep), &twice), [(3_800, MachineVerdict::Human)]);
+}
+
+#[test]
+fn much_speech_is_a_machine_and_its_end_is_silence() {
+    let greeting = [(false, 600), (true, 1_500), (false, 400), (true, 4_000)];
+    let told = figures(&until(Until::GreetingEnd), &greeting);
+    assert_eq!(told, [(3_420, MachineVerdict::Machine), (7_700, ENDED_BY_SILENCE)]);
+    assert_eq!(figures(&until(Until::Verdict), &greeting), [(3_420, MachineVerdict::Machine)]);
+    let told = figures(&until(Until::Beep), &greeting);
+    assert_eq!(told, [(3_420, MachineVerdict::Machine), (30_000, ENDED_BY_TIME)], "silence is not its end");
+}
+
+#[test]
+fn many_words_or_one_long_one_are_a_machine() {
+    let spec = MachineDetection { words: Some(3), word: Some(Duration::from_secs(2)), ..until(Until::Verdict) };
+    let word = [(true, 200), (false, 60)];
+    assert_eq!(figures(&spec, &word.repeat(3)), [(1_920, MachineVerdict::Human)]);
+    assert_eq!(figures(&spec, &word.repeat(4)), [(880, MachineVerdict::Machine)]);
+    // A gap that is too short does not end a word, and a click is none.
+    let run = [(true, 200), (false, 40)];
+    assert_eq!(figures(&spec, &run.repeat(5)), [(2_360, MachineVerdict::Human)]);
+    let clicks = [(true, 60), (false, 60)];
+    assert_eq!(figures(&spec, &clicks.repeat(10)), [(5_000, MachineVerdict::Silence)]);
+    assert_eq!(figures(&spec, &[(true, 2_100)]), [(2_020, MachineVerdict::Machine)]);
+}
+
+#[test]
+fn silence_is_what_the_spec_takes_it_for() {
+    let mut spec = until(Until::GreetingEnd);
+    assert_eq!(figures(&spec, &[]), [(5_000, MachineVerdict::Silence)]);
+    spec.silence_is_machine = true;
+    assert_eq!(figures(&spec, &[]), [(5_000, MachineVerdict::Machine), (6_200, ENDED_BY_SILENCE)]);
+    spec.initial_silence = Duration::from_secs(100);
+    assert_eq!(figures(&spec, &[]), [(30_000, MachineVerdict::NotSure)]);
+}
+
+#[test]
+fn time_decides_when_nothing_else_does() {
+    let spec = MachineDetection {
+        verdict_within: Duration::from_millis(3_500),
+        greeting: Duration::from_millis(3_500),
+        greeting_end_within: Duration::from_secs(5),
+        ..until(Until::GreetingEnd)
+    };
+    // It talks on: a machine. It has just stopped: nobody knows.
+    let told = figures(&spec, &[(false, 600), (true, 60_000)]);
+    assert_eq!(told, [(3_500, MachineVerdict::Machine), (8_500, ENDED_BY_TIME)]);
+    assert_eq!(figures(&spec, &[(false, 600), (true, 2_000)]), [(3_500, MachineVerdict::NotSure)]);
+    let whole = MachineDetection { whole: Duration::from_secs(6), ..spec };
+    let told = figures(&whole, &[(false, 600), (true, 60_000)]);
+    assert_eq!(told, [(3_500, MachineVerdict::Machine), (6_000, ENDED_BY_TIME)]);
+}
+
+#[test]
+fn frames_below_the_threshold_are_silence() {
+    let spec = MachineDetection { silence_threshold: 5_000, ..MachineDetection::default() };
+    assert_eq!(figures(&spec, &[(true, 4_000)]), [(5_000, MachineVerdict::Silence)]);
+}
+
+// ---- tones ----
+
+/// A greeting of 4 s, a pause, and `end`.
+fn greeting_and(seed: u32, end: &[i16]) -> Vec<i16> {
+    let mut voice = Voice::new(seed);
+    [voice.silence(400, -60.0), voice.say(4_000), voice.silence(500, -60.0), end.to_vec()].concat()
+}
+
+#[test]
+fn beeps_of_any_frequency_and_length_end_a_greeting() {
+    for (seed, hertz) in [440.0, 620.0, 850.0, 1_000.0, 1_400.0, 2_040.0, 2_450.0].into_iter().enumerate() {
+        for milliseconds in [100, 170, 300, 500, 1_200, 3_000] {
+            if hertz < 490.0 && milliseconds > 300 {
+                continue;
+            }
+            for level in [-12.0, -27.0] {
+                let samples = greeting_and(seed as u32, &tone(hertz, milliseconds, level));
+                let told = detect(&until(Until::GreetingEnd), &samples);
+                let end = samples.len() as u64 / 8;
+                assert_eq!(told.len(), 2, "{hertz} Hz, {milliseconds} ms, {level} dBov: {told:?}");
+                assert_eq!(told[1].1, ENDED_BY_BEEP, "{hertz} Hz, {milliseconds} ms, {level} dBov");
+                let late = if hertz < 490.0 { 620 } else { 100 };
+                assert!((end + late - 20..=end + late + 60).contains(&told[1].0), "{} of {end}", told[1].0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_beep_after_few_words_makes_them_a_machines() {
+    let mut voice = Voice::new(3);
+    let samples =
+        [voice.silence(400, -60.0), voice.say(900), voice.silence(800, -60.0), tone(1_000.0, 800, -15.0)].concat();
+    assert_eq!(verdicts(&until(Until::Beep), &samples), [MachineVerdict::Machine, ENDED_BY_BEEP]);
+    assert_eq!(verdicts(&until(Until::Verdict), &samples), [MachineVerdict::Machine]);
+}
+
+#[test]
+fn a_beep_is_found_in_noise() {
+    for seed in 0..10 {
+        let mut samples = greeting_and(seed, &tone(1_000.0, 400, -20.0));
+        let noise = Voice::new(seed + 100).silence(samples.len() / 8, -34.0);
+        samples.iter_mut().zip(noise).for_each(|(to, noise)| *to += noise);
+        samples.extend(Voice::new(seed + 200).silence(2_000, -34.0));
+        assert_eq!(verdicts(&until(Until::Beep), &samples), [MachineVerdict::Machine, ENDED_BY_BEEP], "{seed}");
+    }
+}
+
+#[test]
+fn ringing_busy_keys_and_melodies_are_no_beeps() {
+    let generate = |tone: Tone, milliseconds: usize| {
+        let mut generator = crate::tone::ToneGenerator::new(tone);
+        let mut samples = Vec::new();
+        let mut frame = [0; 160];
+        for _ in 0..milliseconds / 20 {
+            generator.next_frame(&mut frame);
+            samples.extend(frame);
+        }
+        samples
+    };
+    let melody: Vec<i16> = [523.0, 587.0, 659.0, 698.0, 784.0, 880.0, 988.0, 1_046.0]
+        .iter()
+        .cycle()
+        .take(120)
+        .flat_map(|hertz| tone(*hertz, 260, -15.0))
+        .collect();
+    let sounds = [
+        ("ringing in the US", generate(Tone::Ringback(Country::Us), 12_000)),
+        ("ringing in Germany", generate(Tone::Ringback(Country::De), 12_000)),
+        ("ringing in the UK", generate(Tone::Ringback(Country::Uk), 12_000)),
+        ("ringing in France", generate(Tone::Ringback(Country::Fr), 12_000)),
+        ("busy in the US", generate(Tone::Busy(Country::Us), 5_000)),
+        ("busy in Germany", generate(Tone::Busy(Country::De), 4_800)),
+        ("busy in Spain", generate(Tone::Busy(Country::Es), 4_800)),
+        ("a key", generate(Tone::Key { key: '5', milliseconds: 300 }, 300)),
+        ("a melody", melody),
+    ];
+    for (name, sound) in sounds {
+        let told = verdicts(&until(Until::Beep), &greeting_and(7, &sound));
+        assert_eq!(told, [MachineVerdict::Machine, ENDED_BY_TIME], "{name}");
+    }
+}
+
+#[test]
+fn fax_machines_are_known_by_their_calls() {
+    let calling = [tone(1_100.0, 500, -15.0), vec![0; 24_000]].concat().repeat(3);
+    // As V.8 has it: the phase turns every 450 ms.
+    let mut called = vec![0; 4_000];
+    for part in 0..7 {
+        let sign = if part % 2 == 0 { 1 } else { -1 };
+        let wave = (0..3_600).map(|at| (at as f32 * 2_100.0 * std::f32::consts::TAU / 8_000.0).sin() * 6_000.0);
+        called.extend(wave.map(|sample| sample as i16 * sign));
+    }
+    assert_eq!(verdicts(&until(Until::Beep), &calling), [MachineVerdict::Fax]);
+    assert_eq!(verdicts(&until(Until::Beep), &called), [MachineVerdict::Fax]);
+    let told = verdicts(&until(Until::Beep), &greeting_and(4, &called));
+    assert_eq!(told, [MachineVerdict::Machine, MachineVerdict::Fax], "a machine that says it is a fax");
+    let told = verdicts(&until(Until::Beep), &greeting_and(4, &tone(1_100.0, 500, -15.0)));
+    assert_eq!(told, [MachineVerdict::Machine, ENDED_BY_BEEP]);
+}
+
+#[test]
+fn the_speech_files_hold_no_beep() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
+    let Ok(files) = std::fs::read_dir(folder) else {
+        println!("skipped: ../shared/corpora/audio is not here");
+        return;
+    };
+    for file in files.flatten() {
+        let Ok(audio) = crate::read_wav(&std::fs::read(file.path()).unwrap()) else { continue };
+        let mut tones = ToneDetector::new(SampleRate::Hz8000);
+        for frame in audio.samples().chunks_exact(160) {
+            let level = VoiceActivity::new(SampleRate::Hz8000).handle_frame(frame).level;
+            let sound = tones.handle_frame(frame, level);
+            assert!(!matches!(sound, Sound::Ended(run) if is_beep(&run)), "{:?}: {sound:?}", file.path());
+        }
+    }
+}
+
+// ---- synthetic speakers ----
+
+const PEOPLE: [&str; 10] = [
+    "Hello?",
+    "Yes?",
+    "Hello, who is this?",
+    "Hi, this is John.",
+    "Good morning, Smith speaking.",
+    "Hello. Hello?",
+    "Mary Miller.",
+    "Yeah, hi.",
+    "Acme Limited, how can I help you?",
+    "Speaking.",
+];
+
+const MACHINES: [&str; 10] = [
+    "Hi, this is John. I'm not here right now. Please leave a message after the beep.",
+    "You have reached the voice mailbox of five five five, zero one two three. Please leave a message after the tone.",
+    "Hello, you've reached Mary Miller. I can't take your call right now, but leave your name and number.",
+    "Your call has been forwarded to an automatic voice message system. At the tone, please record your message.",
+    "The person you are calling is not available. Please leave a message after the tone.",
+    "Thank you for calling Acme Limited. Our office is closed. Our opening hours are nine to five, Monday to Friday.",
+    "Hey, it's Bob, you know what to do. Leave a message and I will get back to you as soon as I can.",
+    "We are sorry, no one is available to take your call. Please record your message after the beep.",
+    "Welcome to the voice mail of the Miller family. We are out at the moment. Please leave your message.",
+    "Hi! Sorry I missed you. Please leave your name, your number and a short message, and have a great day.",
+];
+
+const VOICES: [&str; 10] = [
+    "en-us",
+    "en-gb",
+    "en-us+f2",
+    "en-gb+f3",
+    "en-us+m3",
+    "en-gb-scotland",
+    "en-gb-x-rp+m7",
+    "en-us+f4",
+    "en-029",
+    "en-us+m1",
+];
+
+/// What espeak-ng makes of it, at 8 kHz, or `None` where it is not installed.
+fn espeak(text: &str, voice: &str, words_a_minute: u32) -> Option<Vec<i16>> {
+    let speed = words_a_minute.to_string();
+    let made = Command::new("espeak-ng").args(["--stdout", "-v", voice, "-s", &speed, text]).output().ok()?;
+    Some(crate::read_wav(&made.stdout).unwrap().samples().to_vec())
+}
+
+/// A call: silence, speech at a level, what follows, noise over all, through a telephone codec.
+fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
+    let loudest = speech.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(1);
+    // Peaks at -4 to -16 dB.
+    let gain = 32_768.0 * 10.0f32.powf(-(4.0 + 12.0 * random.chance()) / 20.0) / f32::from(loudest);
+    let speech = speech.iter().map(|sample| (f32::from(*sample) * gain) as i16);
+    let mut samples = vec![0; (random.chance() * 1_200.0) as usize * 8];
+    samples.extend(speech.chain(after));
+    samples.resize(samples.len() + 40_000, 0);
+    let level = -65.0 + 20.0 * random.chance();
+    let noise = random.silence(samples.len() / 8 + 1, level);
+    samples.iter_mut().zip(noise).for_each(|(to, noise)| *to = to.saturating_add(noise));
+    let (mut octets, law) = (vec![0; samples.len()], Law::Mu);
+    law.encode(&samples, &mut octets);
+    law.decode(&octets, &mut samples);
+    samples
+}
+
+#[test]
+fn synthetic_people_and_machines_are_told_apart() {
+    let mut random = Voice::new(99);
+    let (mut people, mut machines, mut beeps) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, (text, machine)) in
+        PEOPLE.iter().map(|text| (text, false)).chain(MACHINES.iter().map(|text| (text, true))).enumerate()
+    {
+        let (mut speaker, mut speech) = ("", Vec::new());
+        for turn in 0..10 {
+            // Starting espeak-ng is most of the time this takes.
+            if turn % 5 == 0 {
+                let voice = VOICES[(number + turn) % VOICES.len()];
+                let Some(said) = espeak(text, voice, 140 + 10 * (number % 10) as u32) else {
+                    println!("skipped: espeak-ng is not installed");
+                    return;
+                };
+                (speaker, speech) = (voice, said);
+            }
+            let beep = if machine {
+                let (hertz, length) = (600.0 + 1_400.0 * random.chance(), 150 + (random.chance() * 800.0) as usize);
+                [vec![0; (200 + (random.chance() * 800.0) as usize) * 8], tone(hertz, length, -14.0)].concat()
+            } else {
+                Vec::new()
+            };
+            let samples = call(&mut random, speech.clone(), beep);
+            let told = verdicts(&until(Until::Beep), &samples);
+            let note = format!("{speaker}: {text}: {told:?}");
+            if machine {
+                machines.push((told.first() == Some(&MachineVerdict::Machine), note.clone()));
+                beeps.push((told.last() == Some(&ENDED_BY_BEEP), note));
+            } else {
+                people.push((told == [MachineVerdict::Human], note));
+            }
+        }
+    }
+    for (name, results) in [("people", people), ("machines", machines), ("beeps", beeps)] {
+        let right = results.iter().filter(|(right, _)| *right).count();
+        println!("{name}: {right} of {}", results.len());
+        results.iter().filter(|(right, _)| !right).for_each(|(_, note)| println!("  {note}"));
+        assert!(right >= 95, "{name}: {right}");
+    }
+}
