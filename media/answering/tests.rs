@@ -306,17 +306,12 @@ fn synthetic_people_and_machines_are_told_apart() {
     for (number, (text, machine)) in
         PEOPLE.iter().map(|text| (text, false)).chain(MACHINES.iter().map(|text| (text, true))).enumerate()
     {
-        let (mut speaker, mut speech) = ("", Vec::new());
-        for turn in 0..10 {
-            // Starting espeak-ng is most of the time this takes.
-            if turn % 5 == 0 {
-                let voice = VOICES[(number + turn) % VOICES.len()];
-                let Some(said) = espeak(text, voice, 140 + 10 * (number % 10) as u32) else {
-                    println!("skipped: espeak-ng is not installed");
-                    return;
-                };
-                (speaker, speech) = (voice, said);
-            }
+        let voice = VOICES[(number * 3) % VOICES.len()];
+        let Some(speech) = espeak(text, voice, 140 + 10 * (number % 10) as u32) else {
+            println!("skipped: espeak-ng is not installed");
+            return;
+        };
+        for _ in 0..5 {
             let beep = if machine {
                 let (hertz, length) = (600.0 + 1_400.0 * random.chance(), 150 + (random.chance() * 800.0) as usize);
                 [vec![0; (200 + (random.chance() * 800.0) as usize) * 8], tone(hertz, length, -14.0)].concat()
@@ -325,7 +320,7 @@ fn synthetic_people_and_machines_are_told_apart() {
             };
             let samples = call(&mut random, speech.clone(), beep);
             let told = verdicts(&until(Until::Beep), &samples);
-            let note = format!("{speaker}: {text}: {told:?}");
+            let note = format!("{voice}: {text}: {told:?}");
             if machine {
                 machines.push((told.first() == Some(&MachineVerdict::Machine), note.clone()));
                 beeps.push((told.last() == Some(&ENDED_BY_BEEP), note));
@@ -338,6 +333,6 @@ fn synthetic_people_and_machines_are_told_apart() {
         let right = results.iter().filter(|(right, _)| *right).count();
         println!("{name}: {right} of {}", results.len());
         results.iter().filter(|(right, _)| !right).for_each(|(_, note)| println!("  {note}"));
-        assert!(right >= 95, "{name}: {right}");
+        assert!(right >= 49, "{name}: {right}");
     }
 }
