@@ -43,7 +43,9 @@ mod writer;
 
 pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
-pub use codec::{Codec, LONGEST_FRAME, SampleRate, g711};
+pub use codec::{
+    Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711,
+};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
 pub use config::{Config, PortRange};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};

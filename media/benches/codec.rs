@@ -4,36 +4,82 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use tandem_media::g711::{self, ALAW_TO_LINEAR, Law, ULAW_TO_ALAW, ULAW_TO_LINEAR};
+use tandem_media::g711::Law;
+use tandem_media::{Codec, Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
 
-/// Samples, and octets, of a frame at 8,000 Hz.
-const FRAME: usize = 160;
-/// Frames of one run.
-const FRAMES: u32 = 20_000;
+/// Time of one run.
+const RUN: Duration = Duration::from_millis(20);
 const RUNS: usize = 15;
 
 fn main() {
-    let speech: Vec<i16> = (0..FRAME as i32).map(|n| (n * 7919 % 65_536 - 32_768) as i16).collect();
-    let octets: Vec<u8> = speech.iter().map(|sample| g711::linear_to_ulaw(*sample)).collect();
-    let mut samples = [0i16; FRAME];
-    let mut encoded = [0u8; FRAME];
-    measure("PCMU decode", || g711::decode(&ULAW_TO_LINEAR, black_box(&octets), black_box(&mut samples)));
-    measure("PCMA decode", || g711::decode(&ALAW_TO_LINEAR, black_box(&octets), black_box(&mut samples)));
-    measure("PCMU encode", || Law::Mu.encode(black_box(&speech), black_box(&mut encoded)));
-    measure("PCMA encode", || Law::A.encode(black_box(&speech), black_box(&mut encoded)));
-    measure("PCMU to PCMA", || {
-        for (to, from) in black_box(&mut encoded).iter_mut().zip(black_box(&octets)) {
-            *to = ULAW_TO_ALAW.get(usize::from(*from)).copied().unwrap_or_default();
+    let l16 = Codec::L16(SampleRate::Hz16000);
+    let opus = [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000].map(|rate| (Codec::Opus, rate));
+    let others = [Codec::Pcmu, Codec::Pcma, Codec::G722, l16].map(|codec| (codec, codec.sample_rate()));
+    for (codec, rate) in others.into_iter().chain(opus) {
+        both_ways(codec, rate);
+    }
+    let from: Vec<u8> = (0..160).collect();
+    let mut octets = from.clone();
+    measure("PCMU to PCMA", || Law::Mu.transcode(Law::A, black_box(&mut octets)));
+}
+
+/// Encodes and decodes a second of something like a voice over and over.
+fn both_ways(codec: Codec, rate: SampleRate) {
+    let voice = voice(rate);
+    let name = format!("{} {:>2} kHz", codec.name(), rate.hertz() / 1_000);
+    let mut payload = [0; LONGEST_PAYLOAD];
+    let mut encoder = Encoder::new(codec, rate);
+    let mut frames = voice.chunks_exact(rate.frame()).cycle();
+    measure(&format!("{name} encode"), || {
+        if let Some(frame) = frames.next() {
+            encoder.encode(black_box(frame), black_box(&mut payload));
+        }
+    });
+
+    let mut encoder = Encoder::new(codec, rate);
+    let mut encoded = |frame: &[i16]| {
+        let written = encoder.encode(frame, &mut payload);
+        payload.get(..written).unwrap_or_default().to_vec()
+    };
+    let payloads: Vec<Vec<u8>> = voice.chunks_exact(rate.frame()).map(&mut encoded).collect();
+    let mut samples = [0; LONGEST_PACKET];
+    let mut decoder = Decoder::new(codec, rate);
+    let mut payloads = payloads.iter().cycle();
+    measure(&format!("{name} decode"), || {
+        if let Some(payload) = payloads.next() {
+            let _ = black_box(decoder.decode(black_box(payload), black_box(&mut samples)));
         }
     });
 }
 
+/// Overtones of 150 Hz, and noise.
+fn voice(rate: SampleRate) -> Vec<i16> {
+    let mut noise = 1u32;
+    (0..rate.hertz())
+        .map(|n| {
+            let seconds = f64::from(n) / f64::from(rate.hertz());
+            let overtone = |overtone: u32| {
+                let overtone = f64::from(overtone);
+                (std::f64::consts::TAU * 150.0 * overtone * seconds).sin() * 4_000.0 / overtone
+            };
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((1..20).map(overtone).sum::<f64>() + f64::from(noise >> 24)) as i16
+        })
+        .collect()
+}
+
 fn measure(what: &str, mut work: impl FnMut()) {
+    let began = Instant::now();
+    let mut frames = 0u32;
+    while began.elapsed() < RUN {
+        (0..10).for_each(|_| work());
+        frames += 10;
+    }
     let mut best = Duration::MAX;
     for _ in 0..RUNS {
         let began = Instant::now();
-        (0..FRAMES).for_each(|_| work());
+        (0..frames).for_each(|_| work());
         best = best.min(began.elapsed());
     }
-    println!("{what:<14} {:>7.1} ns a frame", best.as_secs_f64() * 1e9 / f64::from(FRAMES));
+    println!("{what:<20} {:>9.1} ns a frame", best.as_secs_f64() * 1e9 / f64::from(frames));
 }

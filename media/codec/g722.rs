@@ -11,11 +11,12 @@
 //! Equal to the ITU-T test sequences bit for bit.
 
 /// Samples made from, and into, one octet.
-pub const SAMPLES_PER_OCTET: usize = 2;
+pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
 /// How many bits of an octet are audio (G.722 §1.1); RTP always carries the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+#[cfg_attr(not(test), expect(dead_code, reason = "RTP carries mode 1 alone; the ITU's sequences are decoded in all"))]
+pub(super) enum Mode {
     /// 64 kbit/s: all eight.
     One,
     /// 56 kbit/s: the lowest bit is data.
@@ -26,7 +27,7 @@ pub enum Mode {
 
 /// The encoder's state.
 #[derive(Debug, Clone)]
-pub struct Encoder {
+pub(super) struct Encoder {
     low: Band,
     high: Band,
     /// The samples before those to come, oldest first.
@@ -41,7 +42,7 @@ impl Default for Encoder {
 
 impl Encoder {
     /// Encodes pairs of samples at 16,000 Hz into an octet each, as many as both slices hold; returns the octets written.
-    pub fn encode(&mut self, samples: &[i16], octets: &mut [u8]) -> usize {
+    pub(super) fn encode(&mut self, samples: &[i16], octets: &mut [u8]) -> usize {
         let mut written = 0;
         let mut window = [0; HISTORY + BLOCK * 2];
         for (samples, octets) in samples.chunks(BLOCK * 2).zip(octets.chunks_mut(BLOCK)) {
@@ -67,7 +68,7 @@ impl Encoder {
 
 /// The decoder's state.
 #[derive(Debug, Clone)]
-pub struct Decoder {
+pub(super) struct Decoder {
     low: Band,
     high: Band,
     /// What the low band's code means to the ear, which hears more of its bits than the adaptation does.
@@ -84,7 +85,7 @@ impl Default for Decoder {
 
 impl Decoder {
     /// At rest.
-    pub fn new(mode: Mode) -> Decoder {
+    pub(super) fn new(mode: Mode) -> Decoder {
         let fine = match mode {
             Mode::One => &FINE_6,
             Mode::Two => &FINE_5,
@@ -94,7 +95,7 @@ impl Decoder {
     }
 
     /// Decodes each octet into two samples at 16,000 Hz, as many as both slices hold; returns the samples written.
-    pub fn decode(&mut self, octets: &[u8], samples: &mut [i16]) -> usize {
+    pub(super) fn decode(&mut self, octets: &[u8], samples: &mut [i16]) -> usize {
         let mut written = 0;
         let mut windows = [[0; HISTORY / 2 + BLOCK]; 2];
         for (octets, samples) in octets.chunks(BLOCK).zip(samples.chunks_mut(BLOCK * 2)) {
@@ -134,7 +135,7 @@ const HISTORY: usize = TAPS - 2;
 /// The filter's even taps; the odd ones are the same backwards.
 const QMF_EVEN: [i16; TAPS / 2] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 const QMF_ODD: [i16; TAPS / 2] = reversed(QMF_EVEN);
-/// All taps, and all with the even ones negated: the low band is the one's product with the samples, the high band the other's.
+/// All taps, and all with the even ones negated: the products with the samples are the low band and the high band.
 const QMF_LOW: [i16; TAPS] = interleaved(1);
 const QMF_HIGH: [i16; TAPS] = interleaved(-1);
 
@@ -310,6 +311,7 @@ const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
 
 /// Decision limits of the low band's quantiser, times 16 so that the upper half of a 32-bit product is what is compared.
 /// The three zeros, which every magnitude reaches, fill the vector.
+#[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_LIMITS: [u16; 32] = {
     const LIMITS: [u16; 32] = [
         0, 0, 0, 35, 72, 110, 150, 190, 233, 276, 323, 370, 422, 473, 530, 587, 650, 714, 786, 858, 940, 1023, 1121,
@@ -325,6 +327,7 @@ static LOW_LIMITS: [u16; 32] = {
 };
 
 /// The low band's six bits by sign (of weight 32, negative if set) and interval.
+#[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_CODE: [i16; 64] = {
     let mut codes = [0; 64];
     let mut interval = 1;
@@ -346,14 +349,13 @@ static FINE_5: [i16; 64] = spread([
     23352, 17560, 14120, 11664, 9752, 8184, 6864, 5712, 4696, 3784, 2960, 2208, 1520, 880, 280, -280,
 ]);
 static FINE_6: [i16; 64] = [
-    -136, -136, -136, -136, -24808, -21904, -19008, -16704, -14984, -13512, -12280, -11192, -10232, -9360, -8576, -7856,
-    -7192, -6576, -6000, -5456, -4944, -4464, -4008, -3576, -3168, -2776, -2400, -2032, -1688, -1360, -1040, -728,
-    24808, 21904, 19008, 16704, 14984, 13512, 12280, 11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456, 4944, 4464,
-    4008, 3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
+    -136, -136, -136, -136, -24808, -21904, -19008, -16704, -14984, -13512, -12280, -11192, -10232, -9360, -8576,
+    -7856, -7192, -6576, -6000, -5456, -4944, -4464, -4008, -3576, -3168, -2776, -2400, -2032, -1688, -1360, -1040,
+    -728, 24808, 21904, 19008, 16704, 14984, 13512, 12280, 11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456,
+    4944, 4464, 4008, 3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
 ];
 /// How a code's upper four bits change the low band's scale.
-static LOW_GROWTH: [i16; 16] =
-    [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
+static LOW_GROWTH: [i16; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
 /// Output level and change of scale of the high band by its code.
 static HIGH_LEVEL: [i16; 4] = [-7408, -1616, 7408, 1616];
 static HIGH_GROWTH: [i16; 4] = [798, -214, 798, -214];
@@ -378,8 +380,8 @@ const fn spread<const N: usize>(table: [i16; N]) -> [i16; 64] {
 const fn steps(shift: usize) -> [i16; 512] {
     // 2048 times the powers of two by 1/32 of an octave, cut off.
     const OCTAVE: [i16; 32] = [
-        2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960, 3025,
-        3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
+        2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960,
+        3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
     ];
     let mut steps = [0; 512];
     let mut place = 0;

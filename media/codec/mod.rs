@@ -1,7 +1,12 @@
 //! The audio codecs a leg can speak. One file a codec; each is pure and works on whole frames.
 
+mod coder;
 pub mod g711;
+mod g722;
+mod l16;
+mod opus;
 
+pub use coder::{Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed};
 use g711::Law;
 
 /// How many PCM samples a second is worked with.
@@ -108,3 +113,6 @@ impl From<Law> for Codec {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,138 @@
+//! Opus (RFC 6716) for telephony: mono, by libopus, which works at any of our sample rates by itself.
+
+use opus::{Application, Bitrate, Channels};
+
+use super::SampleRate;
+
+/// libopus's effort, 0 to 10.
+const COMPLEXITY: i32 = 5;
+/// The loss, in percent, that an encoder reckons with until it is told: enough to make it spend bits on redundancy.
+const EXPECTED_LOSS: i32 = 10;
+
+/// The encoder's state.
+pub(super) struct Encoder(opus::Encoder);
+
+impl Encoder {
+    /// For speech at `rate`, with in-band redundancy (FEC) and without DTX. Allocates some 30 KiB.
+    pub(super) fn new(rate: SampleRate) -> Encoder {
+        // The least at which libopus gives up no bandwidth for redundancy when told of 3 to 20 percent of loss. Speech
+        // with its pauses takes an eighth less.
+        let bitrate = match rate {
+            SampleRate::Hz8000 => 20_000,
+            SampleRate::Hz16000 => 28_000,
+            SampleRate::Hz48000 => 36_000,
+        };
+        let made = opus::Encoder::new(rate.hertz(), Channels::Mono, Application::Voip).and_then(|mut encoder| {
+            encoder.set_bitrate(Bitrate::Bits(bitrate))?;
+            encoder.set_complexity(COMPLEXITY)?;
+            encoder.set_inband_fec(true)?;
+            encoder.set_packet_loss_perc(EXPECTED_LOSS)?;
+            encoder.set_dtx(false)?;
+            Ok(encoder)
+        });
+        #[expect(clippy::expect_used, reason = "libopus refuses only rates and settings that are not among these")]
+        Encoder(made.expect("libopus has the memory for an encoder"))
+    }
+
+    /// Tells the loss that the far end reports, 0 to 100 percent: the more, the more bits go into redundancy.
+    pub(super) fn expect_loss(&mut self, percent: u8) {
+        // Refused only out of range.
+        let _ = self.0.set_packet_loss_perc(i32::from(percent.min(100)));
+    }
+
+    /// Encodes one frame (2.5 to 60 ms); returns the octets written, none if the frame has another length or `octets`
+    /// is too short for any packet. A packet never has more than 1,275 octets a frame of 20 ms, and never more than fit.
+    pub(super) fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
+        self.0.encode(frame, octets).unwrap_or(0)
+    }
+}
+
+/// The decoder's state. Stereo is heard as mono.
+pub(super) struct Decoder {
+    decoder: opus::Decoder,
+    rate: SampleRate,
+}
+
+impl Decoder {
+    /// To PCM at `rate`. Allocates some 20 KiB.
+    pub(super) fn new(rate: SampleRate) -> Decoder {
+        let made = opus::Decoder::new(rate.hertz(), Channels::Mono);
+        #[expect(clippy::expect_used, reason = "libopus refuses only rates that are not among these")]
+        Decoder { decoder: made.expect("libopus has the memory for a decoder"), rate }
+    }
+
+    /// Decodes a packet of 2.5 to 120 ms; returns the samples written, or nothing if it is malformed or does not fit.
+    pub(super) fn decode(&mut self, packet: &[u8], samples: &mut [i16]) -> Option<usize> {
+        // libopus takes an empty packet for a lost one.
+        if packet.is_empty() || self.decoder.get_nb_samples(packet).ok()? > samples.len() {
+            return None;
+        }
+        self.decoder.decode(packet, samples, false).ok()
+    }
+
+    /// Makes up what a lost packet would have sounded like. `samples` is as long as that was: a multiple of 2.5 ms, at
+    /// most 120 ms. False, and nothing made, for other lengths.
+    pub(super) fn conceal(&mut self, samples: &mut [i16]) -> bool {
+        self.is_duration(samples.len()) && self.decoder.decode(&[], samples, false).is_ok()
+    }
+
+    /// Decodes a lost packet from the redundancy in the one after it, before that is decoded itself. False, and the state
+    /// as it was, if there is none; `samples` as for [`Decoder::conceal`].
+    pub(super) fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
+        self.is_duration(samples.len())
+            && carries_redundancy(next)
+            && self.decoder.decode(next, samples, true).is_ok_and(|written| written == samples.len())
+    }
+
+    fn is_duration(&self, samples: usize) -> bool {
+        let shortest = self.rate.frame() / 8;
+        samples > 0 && samples.is_multiple_of(shortest) && samples <= self.rate.frame() * 6
+    }
+}
+
+/// Whether a packet's first frame carries the one before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4): the flags are the
+/// first bits of the range coder's data, each of even odds, and can be read as they stand.
+fn carries_redundancy(packet: &[u8]) -> bool {
+    let Some((toc, rest)) = packet.split_first() else { return false };
+    let configuration = toc >> 3;
+    if configuration >= 16 {
+        return false; // CELT only
+    }
+    // SILK frames in one Opus frame: one up to 20 ms, then one each 20 ms. Hybrid frames have one.
+    let silk_frames = match configuration {
+        0..12 => (configuration & 3).max(1),
+        _ => 1,
+    };
+    let Some(first) = first_frame(toc & 3, rest).and_then(|frame| frame.first()) else { return false };
+    let stereo = toc & 4 != 0;
+    // Per channel: a voice flag for each SILK frame, then the flag of redundancy.
+    let middle = first >> (7 - silk_frames) & 1 != 0;
+    let side = stereo && first >> (6 - 2 * silk_frames) & 1 != 0;
+    middle || side
+}
+
+/// A packet from its first frame on, behind the lengths (RFC 6716 §3.2); nothing if there are no such lengths.
+fn first_frame(code: u8, rest: &[u8]) -> Option<&[u8]> {
+    let skip_length = |rest: &[u8]| if *rest.first()? < 252 { Some(1) } else { Some(2) };
+    match code {
+        0 | 1 => Some(rest),
+        2 => rest.get(skip_length(rest)?..),
+        _ => {
+            let (count, mut rest) = rest.split_first()?;
+            if count & 0x40 != 0 {
+                // Padding's length: 255 says that there is another octet of it.
+                let octets = rest.iter().position(|octet| *octet != 255)? + 1;
+                rest = rest.get(octets..)?;
+            }
+            if count & 0x80 != 0 {
+                for _ in 1..count & 0x3F {
+                    rest = rest.get(skip_length(rest)?..)?;
+                }
+            }
+            Some(rest)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

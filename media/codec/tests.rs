@@ -1,0 +1,78 @@
+//! What the codecs' tests share: signals, files that lie beside the repository, and a measure.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+/// A file of the ITU's vectors or of recorded speech; nothing, and a word about it, where there are none.
+pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
+    let octets = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name)).ok();
+    if octets.is_none() {
+        println!("skipped: ../shared/corpora/{name} is not here");
+    }
+    octets
+}
+
+/// Little-endian samples.
+pub(crate) fn samples(octets: &[u8]) -> Vec<i16> {
+    octets.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
+/// Samples of a recorded voice at 16,000 Hz, where it is there.
+pub(crate) fn recorded_voice() -> Option<Vec<i16>> {
+    Some(samples(&shared("audio/short_wb_voice.wav")?[44..]))
+}
+
+/// Numbers without a pattern, the same in each run.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    pub(crate) fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn octets(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Two seconds of something like a voice: a gliding pitch of 120 to 180 Hz with overtones to 3.4 kHz that are strongest
+/// about two formants, in syllables, and breath.
+pub(crate) fn voice(hertz: u32) -> Vec<i16> {
+    let mut noise = Noise(1);
+    let mut phase = 0.0;
+    (0..hertz * 2)
+        .map(|n| {
+            let seconds = f64::from(n) / f64::from(hertz);
+            let pitch = 150.0 + 30.0 * (seconds * 2.0).sin();
+            phase += pitch / f64::from(hertz);
+            let voiced: f64 = (1..=18)
+                .map(|overtone| {
+                    let frequency = f64::from(overtone) * pitch;
+                    let formant = |at: f64| 1.0 / (1.0 + ((frequency - at) / 150.0).powi(2));
+                    (TAU * phase * f64::from(overtone)).sin() * (formant(500.0) + 0.5 * formant(1_500.0) + 0.02)
+                })
+                .sum();
+            let syllable = (TAU * 2.0 * seconds).sin().max(0.0);
+            let breath = f64::from(noise.next()) / f64::from(u32::MAX) - 0.5;
+            (5_000.0 * syllable * voiced + 60.0 * breath) as i16
+        })
+        .collect()
+}
+
+/// By how many decibels `heard` stands above its difference from `said`, and how many samples it lags, at the lag within
+/// `most` that fits best.
+pub(crate) fn fidelity(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
+    (0..=most)
+        .map(|lag| {
+            let pairs = said.iter().zip(&heard[lag..]);
+            let (mut signal, mut difference) = (0.0, 0.0);
+            for (said, heard) in pairs {
+                signal += f64::from(*said).powi(2);
+                difference += (f64::from(*said) - f64::from(*heard)).powi(2);
+            }
+            (10.0 * (signal / f64::max(difference, 1.0)).log10(), lag)
+        })
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .unwrap()
+}
