@@ -10,7 +10,7 @@ use slab::Slab;
 use crate::command::{Command, SessionKey};
 use crate::event::Event;
 use crate::sdp::MediaPlan;
-use crate::session::{MediaSession, Surroundings};
+use crate::session::{Heard, MediaSession, Peer, Surroundings};
 use crate::writer::{Done, WriterHandle};
 
 /// Sessions are served in four groups, one every tick, so that the load is even.
@@ -29,6 +29,8 @@ pub(crate) enum Flow {
 /// Where packets leave, by the session's slot.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
+    /// The session's RTP comes from there and from nowhere else, until it says otherwise (`None`).
+    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>);
     /// The session sends and takes nothing any more.
     fn release(&mut self, slot: usize);
 }
@@ -56,9 +58,11 @@ impl MediaClock {
         MediaClock { origin, ntp }
     }
 
-    /// Samples at 8,000 Hz since the origin, wrapped.
-    pub(crate) fn samples(&self, now: Instant) -> u32 {
-        (now.saturating_duration_since(self.origin).as_micros() / 125) as u32
+    /// Units of a clock of `rate` Hz since the origin, wrapped.
+    pub(crate) fn units(&self, now: Instant, rate: u32) -> u32 {
+        let since = now.saturating_duration_since(self.origin);
+        let fraction = u64::from(since.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
+        (since.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
     }
 
     /// NTP time, 32.32.
@@ -83,6 +87,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Core {
     sessions: Slab<MediaSession>,
     slots: HashMap<SessionKey, usize>,
+    /// The slots that each tick serves.
+    groups: [Vec<usize>; GROUPS],
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
@@ -96,6 +102,7 @@ impl Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::new(),
+            groups: Default::default(),
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
@@ -116,7 +123,9 @@ impl Core {
     /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
     pub(crate) fn insert(&mut self, session: MediaSession) -> usize {
         let key = session.key;
+        let group = self.groups.iter_mut().min_by_key(|group| group.len());
         let slot = self.sessions.insert(session);
+        group.into_iter().for_each(|group| group.push(slot));
         self.slots.insert(key, slot);
         slot
     }
@@ -125,7 +134,16 @@ impl Core {
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<(usize, MediaSession)> {
         self.unbridge(key);
         let slot = self.slots.remove(&key)?;
+        self.leave_group(slot);
         Some((slot, self.sessions.try_remove(slot)?))
+    }
+
+    fn leave_group(&mut self, slot: usize) {
+        for group in &mut self.groups {
+            if let Some(place) = group.iter().position(|other| *other == slot) {
+                group.swap_remove(place);
+            }
+        }
     }
 
     pub(crate) fn has(&self, key: SessionKey) -> bool {
@@ -133,12 +151,17 @@ impl Core {
     }
 
     /// Sets what offer and answer agreed. False: no such session.
-    pub(crate) fn apply(&mut self, key: SessionKey, plan: MediaPlan) -> bool {
-        let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
-        session.map(|session| session.apply(plan)).is_some()
+    pub(crate) fn apply(&mut self, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
+        let Some(slot) = self.slots.get(&key) else { return false };
+        let Some(session) = self.sessions.get_mut(*slot) else { return false };
+        if session.apply(plan) {
+            network.pin(*slot, None);
+        }
+        true
     }
 
-    /// One datagram that came to a session's socket; it may be sent on from the same buffer.
+    /// One datagram that came to a session's socket; it may be sent on from the same buffer. True when another may well
+    /// wait behind it: it came late, or it is no audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -147,24 +170,27 @@ impl Core {
         from: SocketAddr,
         packet: &mut [u8],
         network: &mut dyn Network,
-    ) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(slot) else { return false };
         let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
         if session.is_closing() {
-            return;
+            return false;
         }
         if flow == Flow::Rtcp {
-            return session.handle_rtcp(from, packet, &mut around);
+            session.handle_rtcp(from, packet, &mut around);
+            return true;
         }
-        let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return };
+        let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return true };
+        let more = heard == Heard::Events || session.is_late();
         if session.echo {
-            return session.relay(&header, heard, packet, &mut around);
+            session.relay(&header, heard, packet, &mut around);
+        } else if let Some(peer) = session.peer {
+            around.slot = peer.slot;
+            if let Some(peer) = self.sessions.get_mut(peer.slot) {
+                peer.relay(&header, heard, packet, &mut around);
+            }
         }
-        let Some(peer) = session.peer.and_then(|peer| self.slots.get(&peer)) else { return };
-        around.slot = *peer;
-        if let Some(peer) = self.sessions.get_mut(*peer) {
-            peer.relay(&header, heard, packet, &mut around);
-        }
+        more
     }
 
     pub(crate) fn handle_command(&mut self, key: SessionKey, command: Command) -> Outcome {
@@ -192,9 +218,7 @@ impl Core {
     }
 
     fn bridge(&mut self, a: SessionKey, b: SessionKey) {
-        let with =
-            |key: SessionKey| self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|one| one.peer);
-        if with(a) == Some(b) && with(b) == Some(a) {
+        if self.peer_of(a).is_some_and(|peer| peer.key == b) {
             return;
         }
         self.unbridge(a);
@@ -204,14 +228,18 @@ impl Core {
     }
 
     fn unbridge(&mut self, key: SessionKey) {
-        let peer = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.peer);
-        if let Some(peer) = peer {
+        if let Some(peer) = self.peer_of(key) {
             self.set_peer(key, None);
-            self.set_peer(peer, None);
+            self.set_peer(peer.key, None);
         }
     }
 
+    fn peer_of(&self, key: SessionKey) -> Option<Peer> {
+        self.slots.get(&key).and_then(|slot| self.sessions.get(*slot)).and_then(|session| session.peer)
+    }
+
     fn set_peer(&mut self, key: SessionKey, peer: Option<SessionKey>) {
+        let peer = peer.and_then(|key| self.slots.get(&key).map(|slot| Peer { key, slot: *slot }));
         if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
             session.set_peer(peer);
         }
@@ -241,9 +269,19 @@ impl Core {
         session.map(|session| session.handle_recorded(event)).is_some()
     }
 
-    /// When [`Core::handle_tick`] wants to be called.
-    pub(crate) fn poll_timeout(&self) -> Instant {
+    /// When the next tick is, whether or not it serves anybody.
+    pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
+    }
+
+    /// When [`Core::handle_tick`] has somebody to serve.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        let ticks = (1..=GROUPS).find(|ahead| self.group(self.group + ahead).is_some_and(|group| !group.is_empty()));
+        self.next_tick + TICK * (ticks.unwrap_or(GROUPS) as u32 - 1)
+    }
+
+    fn group(&self, number: usize) -> Option<&Vec<usize>> {
+        self.groups.get(number % GROUPS)
     }
 
     /// Serves every tick that is due. `over` gets each session that has gone for good.
@@ -260,15 +298,17 @@ impl Core {
     }
 
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
-        // Slots are dense: the slab reuses them.
-        let end = self.sessions.iter().next_back().map_or(0, |(slot, _)| slot + 1);
-        for slot in (self.group..end).step_by(GROUPS) {
+        // Backwards, as those that have gone are replaced by the last.
+        let count = self.group(self.group).map_or(0, Vec::len);
+        for index in (0..count).rev() {
+            let Some(slot) = self.group(self.group).and_then(|group| group.get(index)).copied() else { continue };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
             let well = session.handle_tick(&self.writer, &mut around);
             let key = session.key;
             if session.is_over() {
                 self.slots.remove(&key);
+                self.leave_group(slot);
                 self.sessions.remove(slot);
                 over(key);
             } else if !well {

@@ -36,7 +36,7 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
         if negotiation.answer(offer.as_bytes()).is_ok()
             && let Some(plan) = negotiation.plan()
         {
-            core.apply(SessionKey(key), plan.clone());
+            core.apply(SessionKey(key), plan.clone(), &mut wire);
         }
         let (sink, reader) = tap(16, TapCodec::Native);
         readers.push(reader);
@@ -67,6 +67,8 @@ impl Network for Wire {
     fn send(&mut self, _: usize, _: Flow, _: SocketAddr, _: &[u8]) {
         self.sent += 1;
     }
+
+    fn pin(&mut self, _: usize, _: Option<SocketAddr>) {}
 
     fn release(&mut self, _: usize) {}
 }

@@ -50,6 +50,13 @@ impl Latch {
         self.learnt.map(|(learnt, _)| learnt).or(self.before).or(self.signalled)
     }
 
+    /// Whether no other source can take the learnt one's place any more.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.learnt.is_some_and(|(learnt, since)| {
+            self.signalled == Some(learnt) || now.saturating_duration_since(since) >= LEARNING
+        })
+    }
+
     /// Whether the target came from a packet rather than from SDP.
     pub(crate) fn learnt(&self) -> Option<SocketAddr> {
         self.learnt.map(|(learnt, _)| learnt)

@@ -28,6 +28,8 @@ pub(crate) struct Sockets {
     pub(crate) rtp: UdpSocket,
     pub(crate) rtcp: UdpSocket,
     pub(crate) port: u16,
+    /// Where the RTP socket is connected to.
+    pub(crate) pinned: Option<SocketAddr>,
     _lease: Lease,
 }
 
@@ -57,7 +59,7 @@ impl Ports {
             match both {
                 Ok((rtp, rtcp)) => {
                     let lease = Lease { port, ports: Arc::clone(self) };
-                    return Ok(Some(Sockets { rtp, rtcp, port, _lease: lease }));
+                    return Ok(Some(Sockets { rtp, rtcp, port, pinned: None, _lease: lease }));
                 }
                 Err(error) => {
                     self.give_back(port);

@@ -60,6 +60,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) slot: usize,
 }
 
+/// The session that another is bridged with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) key: SessionKey,
+    /// Its place on this worker.
+    pub(crate) slot: usize,
+}
+
 /// One leg's media.
 pub(crate) struct MediaSession {
     pub(crate) key: SessionKey,
@@ -67,6 +75,8 @@ pub(crate) struct MediaSession {
     backlog: VecDeque<Event>,
     plan: Option<MediaPlan>,
     latch: Latch,
+    /// The network takes packets from the latched source only.
+    pinned: bool,
     rtcp_learnt: Option<SocketAddr>,
     receiver: Receiver,
     sender: Sender,
@@ -81,7 +91,7 @@ pub(crate) struct MediaSession {
     taps: Vec<Tap>,
     timelines: Option<Box<Timelines>>,
     /// Whom it is bridged with.
-    pub(crate) peer: Option<SessionKey>,
+    pub(crate) peer: Option<Peer>,
     pub(crate) echo: bool,
     muted: bool,
     relayed_any: bool,
@@ -133,6 +143,7 @@ impl MediaSession {
             backlog: VecDeque::new(),
             plan: None,
             latch: Latch::default(),
+            pinned: false,
             rtcp_learnt: None,
             receiver: Receiver::default(),
             sender: Sender::new(seed),
@@ -159,15 +170,17 @@ impl MediaSession {
         }
     }
 
-    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch.
-    pub(crate) fn apply(&mut self, plan: MediaPlan) {
+    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch (true).
+    pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
-            return;
+            return false;
         }
         self.latch.reopen(plan.remote);
         self.rtcp_learnt = None;
         self.packing.frames = 0;
+        self.pinned = false;
         self.plan = Some(plan);
+        true
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -215,7 +228,11 @@ impl MediaSession {
             return None;
         }
         let first = self.receiver.packets == 0;
-        self.receiver.handle(&header, around.clock.samples(around.now));
+        if !self.pinned && self.latch.is_settled(around.now) {
+            self.pinned = true;
+            around.network.pin(around.slot, Some(from));
+        }
+        self.receiver.handle(&header, around.clock.units(around.now, 8_000));
         self.frames_since_rtp = 0;
         around.counts.packets_in += 1;
         if first {
@@ -243,6 +260,11 @@ impl MediaSession {
                 Some((header, heard))
             }
         }
+    }
+
+    /// Whether the newest packet came so late that the one after it may be here as well.
+    pub(crate) fn is_late(&self) -> bool {
+        self.receiver.is_late()
     }
 
     /// Takes one datagram of the RTCP port.
@@ -383,7 +405,7 @@ impl MediaSession {
     }
 
     /// The bridge begins, or ends.
-    pub(crate) fn set_peer(&mut self, peer: Option<SessionKey>) {
+    pub(crate) fn set_peer(&mut self, peer: Option<Peer>) {
         self.peer = peer;
         self.relayed_any = false;
         self.sender.pause();

@@ -66,6 +66,8 @@ impl Network for Wire {
         self.sent.push((slot, Sent { at: self.now, flow, to, packet: packet.to_vec() }));
     }
 
+    fn pin(&mut self, _: usize, _: Option<SocketAddr>) {}
+
     fn release(&mut self, slot: usize) {
         self.released.push(slot);
     }
@@ -146,7 +148,7 @@ impl MediaPair {
         let body = offer(party.address, media);
         party.negotiation.answer(body.as_bytes()).unwrap();
         let (key, plan) = (party.key, party.negotiation.plan().unwrap().clone());
-        assert!(self.core.apply(key, plan));
+        assert!(self.core.apply(key, plan, &mut self.wire));
     }
 
     pub(crate) fn command(&mut self, who: Who, command: Command) {
@@ -275,7 +277,7 @@ impl Party {
         negotiation.answer(offer(address, media).as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
         let payload_type = plan.payload_type;
-        assert!(core.apply(SessionKey(key), plan));
+        assert!(core.apply(SessionKey(key), plan, &mut Wire::default()));
         Party {
             key: SessionKey(key),
             slot,

@@ -1,4 +1,9 @@
-//! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`].
+//! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`]. With a
+//! handful of sessions it wakes for each packet instead, which then costs no more and delays nothing.
+//!
+//! Most of a relayed packet's cost is the kernel's: so sockets are connected once their peer is known (no route look-up,
+//! and strangers end in the kernel), epoll is edge-triggered (no second look at a socket that has been read), and a tick's
+//! packets are first all received and then all sent (each path stays in the caches).
 //!
 //! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
 //! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
@@ -30,6 +35,12 @@ const HELD: usize = 256;
 const ROUNDS: usize = 16;
 /// Largest datagram; longer ones are cut off and then refused or relayed short.
 const DATAGRAM: usize = 2_048;
+/// Packets received before any of them is worked on.
+const BATCH: usize = 64;
+/// From one packet's buffer to the next: not a power of two, which would put all of them in the same cache sets.
+const STRIDE: usize = DATAGRAM + 64;
+/// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
+const EAGER: usize = 16;
 /// How long a worker without sessions sleeps.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -208,14 +219,12 @@ impl Worker {
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
     pub(crate) fn run(mut self) {
-        let mut events =
-            vec![epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 1_024];
-        let mut datagram = [0; DATAGRAM];
+        let mut inlet = Inlet::new();
         loop {
             let woken = self.sleep(Instant::now());
             let now = Instant::now();
-            if now >= self.core.poll_timeout() {
-                self.drain_sockets(now, &mut events, &mut datagram);
+            if self.is_eager() || now >= self.core.next_tick() {
+                self.drain_sockets(now, &mut inlet);
                 self.tick(now);
             }
             if woken {
@@ -228,37 +237,67 @@ impl Worker {
         }
     }
 
-    /// Until the next tick or message; true for a message.
-    fn sleep(&self, now: Instant) -> bool {
-        let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
-        let left = if self.core.is_empty() { IDLE } else { self.core.poll_timeout().saturating_duration_since(now) };
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut wake, Some(&timeout)), Ok(1..))
+    fn is_eager(&self) -> bool {
+        (1..=EAGER).contains(&self.core.len())
     }
 
-    fn drain_sockets(&mut self, now: Instant, events: &mut [epoll::Event], datagram: &mut [u8; DATAGRAM]) {
+    /// Until the next tick, message or, when eager, packet; true for a message.
+    fn sleep(&self, now: Instant) -> bool {
+        let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
+        let eager = self.is_eager();
+        let due = if eager { self.core.poll_timeout() } else { self.core.next_tick() };
+        let left = if self.core.is_empty() { IDLE } else { due.saturating_duration_since(now) };
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
+        let wake = if eager { &mut wake[..] } else { &mut wake[..1] };
+        let _ = rustix::event::poll(wake, Some(&timeout));
+        wake.first().is_some_and(|inbox| !inbox.revents().is_empty())
+    }
+
+    /// Takes in what the sockets hold, a packet of each a round.
+    fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
         if self.core.is_empty() {
             return;
         }
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         for _ in 0..ROUNDS {
-            let Ok(count) = epoll::wait(&self.sockets.epoll, &mut *events, Some(&none)) else { return };
-            for event in events.iter().take(count) {
-                let data = event.data.u64();
-                let slot = (data >> 1) as usize;
-                let flow = if data & 1 == 0 { Flow::Rtp } else { Flow::Rtcp };
-                let Some(socket) = self.sockets.socket(slot, flow) else { continue };
-                // An ICMP error of an earlier packet comes out here; reading it clears it.
-                if let Ok((length, from)) = socket.recv_from(datagram) {
-                    let Some(packet) = datagram.get_mut(..length) else { continue };
-                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    self.core.handle_packet(now, slot, flow, from, packet, &mut self.sockets);
-                }
+            if let Ok(count) = epoll::wait(&self.sockets.epoll, &mut *inlet.events, Some(&none)) {
+                let ready = inlet.events.iter().take(count).map(|event| event.data.u64());
+                inlet.ready.extend(ready);
             }
-            if count == 0 {
+            if inlet.ready.is_empty() {
                 return;
             }
+            std::mem::swap(&mut inlet.ready, &mut inlet.reading);
+            for sockets in inlet.reading.chunks(BATCH) {
+                inlet.packets.clear();
+                for (socket, buffer) in sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)) {
+                    let (slot, flow) = (socket >> 1, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp });
+                    let Some(from) = self.sockets.socket(slot as usize, flow) else { continue };
+                    let Some(buffer) = buffer.get_mut(..DATAGRAM) else { continue };
+                    match from.recv_from(buffer) {
+                        Ok((length, from)) => inlet.packets.push(Some((length, from))),
+                        Err(error) => {
+                            inlet.packets.push(None);
+                            // An ICMP error of an earlier packet comes out here, before what else there is.
+                            if error.kind() != io::ErrorKind::WouldBlock {
+                                inlet.ready.push(*socket);
+                            }
+                        }
+                    }
+                }
+                let received = sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)).zip(&inlet.packets);
+                for ((socket, buffer), packet) in received {
+                    let Some((length, from)) = *packet else { continue };
+                    let (slot, flow) = (socket >> 1, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp });
+                    let Some(packet) = buffer.get_mut(..length) else { continue };
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    if self.core.handle_packet(now, slot as usize, flow, from, packet, &mut self.sockets) {
+                        inlet.ready.push(*socket);
+                    }
+                }
+            }
+            inlet.reading.clear();
         }
     }
 
@@ -341,7 +380,7 @@ impl Worker {
     fn handle_here(&mut self, now: Instant, message: Message) {
         match message {
             Message::Plan { key, plan } => {
-                self.core.apply(key, plan);
+                self.core.apply(key, plan, &mut self.sockets);
             }
             Message::Command { key, command } => match self.core.handle_command(key, command) {
                 Outcome::Done | Outcome::Unknown => {}
@@ -439,6 +478,30 @@ impl Worker {
     }
 }
 
+/// Where packets are taken in. What it holds is bounded by the sockets.
+struct Inlet {
+    events: Vec<epoll::Event>,
+    /// Sockets to be read, as [`Table::put`] numbers them: those with news, and those that may hold more.
+    ready: Vec<u64>,
+    reading: Vec<u64>,
+    buffers: Vec<u8>,
+    /// What the buffers hold.
+    packets: Vec<Option<(usize, SocketAddr)>>,
+}
+
+impl Inlet {
+    fn new() -> Inlet {
+        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        Inlet {
+            events: vec![nothing; 1_024],
+            ready: Vec::with_capacity(2_048),
+            reading: Vec::with_capacity(2_048),
+            buffers: vec![0; BATCH * STRIDE],
+            packets: Vec::with_capacity(BATCH),
+        }
+    }
+}
+
 /// The sockets of this worker's sessions, by slot.
 struct Table {
     epoll: OwnedFd,
@@ -449,7 +512,7 @@ impl Table {
     fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
         for (socket, flow) in [(&sockets.rtp, 0), (&sockets.rtcp, 1)] {
             let data = epoll::EventData::new_u64((slot as u64) << 1 | flow);
-            epoll::add(&self.epoll, socket.as_fd(), data, epoll::EventFlags::IN)?;
+            epoll::add(&self.epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         }
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
@@ -479,10 +542,30 @@ impl Table {
 
 impl Network for Table {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
-        if let Some(socket) = self.socket(slot, flow) {
-            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
-            let _ = socket.send_to(packet, to);
+        let Some(Some(sockets)) = self.slots.get(slot) else { return };
+        // A packet that the kernel does not take is a lost packet; the peer's reports count it.
+        let _ = match flow {
+            // The error is an earlier packet's, told by ICMP; this one has not been sent.
+            Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
+                other => other,
+            },
+            Flow::Rtp => sockets.rtp.send_to(packet, to),
+            Flow::Rtcp => sockets.rtcp.send_to(packet, to),
+        };
+    }
+
+    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>) {
+        let Some(Some(sockets)) = self.slots.get_mut(slot) else { return };
+        if sockets.pinned == peer {
+            return;
         }
+        let done = match peer {
+            Some(peer) => sockets.rtp.connect(peer).is_ok(),
+            None => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
+        };
+        // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
+        sockets.pinned = peer.filter(|_| done);
     }
 
     fn release(&mut self, slot: usize) {

@@ -29,6 +29,8 @@ pub(crate) struct Receiver {
     prior_expected: u32,
     prior_received: u32,
     transit: Option<i32>,
+    /// The least transit of late; it rises by a unit a packet, so that a peer's slower clock does not leave it behind.
+    least_transit: i32,
     /// Scaled by 16, as RFC 3550 appendix A.8 keeps it.
     jitter: u32,
     pub(crate) packets: u64,
@@ -63,7 +65,12 @@ impl Receiver {
         }
         self.received = self.received.wrapping_add(1);
         let transit = arrival.wrapping_sub(header.timestamp).cast_signed();
-        if let Some(before) = self.transit.replace(transit) {
+        let before = self.transit.replace(transit);
+        // A jump of seconds is a new timestamp origin.
+        let risen = self.least_transit.wrapping_add(1);
+        let known = before.is_some() && transit.wrapping_sub(risen).unsigned_abs() < 8_000 * 5;
+        self.least_transit = if known && transit.wrapping_sub(risen) > 0 { risen } else { transit };
+        if let Some(before) = before {
             let difference = transit.wrapping_sub(before).unsigned_abs();
             // A jump of seconds is a new timestamp origin, not jitter.
             if difference < 8_000 * 5 {
@@ -71,6 +78,11 @@ impl Receiver {
             }
         }
         new
+    }
+
+    /// Whether the newest packet was 10 ms or more behind the quickest of late.
+    pub(crate) fn is_late(&self) -> bool {
+        self.transit.is_some_and(|transit| transit.wrapping_sub(self.least_transit) >= 80)
     }
 
     /// Notes a sender report: the middle of its NTP time, and when it came in 1/65,536 s.
