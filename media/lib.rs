@@ -15,6 +15,7 @@ mod audio;
 mod codec;
 mod command;
 mod config;
+mod dtmf;
 mod engine;
 mod event;
 mod fuzz;
@@ -48,6 +49,7 @@ pub use codec::{
 };
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
 pub use config::{Config, PortRange};
+pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};

@@ -1,5 +1,6 @@
 //! Call progress tones (ITU-T E.180 and its supplement 2), a beep, and keys as tones (ITU-T Q.23).
 
+use crate::dtmf;
 use crate::rtp::FRAME;
 
 /// A generated sound.
@@ -108,7 +109,7 @@ impl ToneGenerator {
             Tone::Ringback(country) => (country.ringback(), None),
             Tone::Busy(country) => (country.busy(), None),
             Tone::Beep { milliseconds } => once([1_000, 0], milliseconds),
-            Tone::Key { key, milliseconds } => once(key_hertz(key), milliseconds),
+            Tone::Key { key, milliseconds } => once(dtmf::frequencies(key).unwrap_or_default(), milliseconds),
         };
         ToneGenerator { pattern, left, position: 0 }
     }
@@ -153,16 +154,6 @@ impl ToneGenerator {
         let turns = (u64::from(self.position) * u64::from(hertz) % 8_000) as f32 / 8_000.0;
         (turns * std::f32::consts::TAU).sin()
     }
-}
-
-fn key_hertz(key: char) -> [u16; 2] {
-    let rows = ["123A", "456B", "789C", "*0#D"];
-    for (row, keys) in [697, 770, 852, 941].into_iter().zip(rows) {
-        if let Some(column) = keys.find(key.to_ascii_uppercase()) {
-            return [row, [1_209, 1_336, 1_477, 1_633].get(column).copied().unwrap_or(0)];
-        }
-    }
-    [0, 0]
 }
 
 #[cfg(test)]

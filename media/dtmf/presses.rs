@@ -1,0 +1,155 @@
+//! Tells each press once, though some gateways send it in two forms: as an event and in the audio, or in an INFO too.
+
+use std::time::{Duration, Instant};
+
+/// How a press came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A telephone-event (RFC 4733).
+    Event,
+    /// Tones in the audio.
+    Tone,
+    /// A SIP INFO (application/dtmf-relay, application/dtmf).
+    Info,
+}
+
+/// Presses remembered, for a hand that is faster than the slower form.
+const REMEMBERED: usize = 4;
+/// Tones are found late: 40 ms, what the jitter buffer holds, and what the gateway took. So long after its event (or its
+/// last packet) a tone is the same press.
+const TONE_AFTER: Duration = Duration::from_millis(300);
+/// A gateway lets some of the tone through before it knows it: so long after its tone an event is the same press.
+const EVENT_AFTER: Duration = Duration::from_millis(200);
+/// An INFO comes when the key is up, by another way.
+const INFO_APART: Duration = Duration::from_millis(500);
+
+/// The latest presses of one leg.
+#[derive(Debug, Default)]
+pub struct Presses {
+    latest: [Option<Press>; REMEMBERED],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Press {
+    key: char,
+    /// The weightiest in which it came.
+    form: Form,
+    at: Instant,
+    /// An INFO has come for it: another is another press.
+    info: bool,
+}
+
+impl Presses {
+    /// Takes a press; false when it is one that was told in another form. An event outweighs tones: as long as it lasts,
+    /// and shortly after, they are the same press however often they are found.
+    pub fn handle(&mut self, now: Instant, key: char, form: Form) -> bool {
+        let same = self.latest.iter_mut().flatten().find(|before| {
+            let window = match (before.form, form) {
+                (Form::Event, Form::Tone) => TONE_AFTER,
+                (Form::Tone, Form::Event) => EVENT_AFTER,
+                (Form::Info, Form::Event | Form::Tone) => INFO_APART,
+                (Form::Event | Form::Tone, Form::Info) if !before.info => INFO_APART,
+                _ => return false,
+            };
+            before.key == key && now.saturating_duration_since(before.at) <= window
+        });
+        if let Some(before) = same {
+            if form == Form::Info || before.form == Form::Info {
+                before.info = true;
+            }
+            if before.form == Form::Info || form == Form::Event {
+                // From here on it is the new form that lasts.
+                (before.form, before.at) = (form, now);
+            }
+            return false;
+        }
+        self.latest.rotate_right(1);
+        if let Some(first) = self.latest.first_mut() {
+            *first = Some(Press { key, form, at: now, info: false });
+        }
+        true
+    }
+
+    /// The latest event goes on: another of its packets came.
+    pub fn handle_event_packet(&mut self, now: Instant) {
+        let event = self.latest.iter_mut().flatten().find(|press| press.form == Form::Event);
+        if let Some(event) = event {
+            event.at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        presses: Presses,
+        origin: Instant,
+    }
+
+    impl Bench {
+        #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+        fn new() -> Bench {
+            Bench { presses: Presses::default(), origin: Instant::now() }
+        }
+
+        fn at(&mut self, milliseconds: u64, key: char, form: Form) -> bool {
+            self.presses.handle(self.origin + Duration::from_millis(milliseconds), key, form)
+        }
+    }
+
+    #[test]
+    fn a_tone_that_accompanies_an_event_is_told_once_whichever_is_first() {
+        let mut bench = Bench::new();
+        assert!(bench.at(0, '5', Form::Event));
+        assert!(!bench.at(120, '5', Form::Tone));
+        assert!(bench.at(1_000, '6', Form::Tone));
+        assert!(!bench.at(1_060, '6', Form::Event));
+        assert!(!bench.at(1_200, '6', Form::Tone));
+    }
+
+    #[test]
+    fn a_key_pressed_twice_in_one_form_is_two_presses() {
+        for form in [Form::Event, Form::Tone, Form::Info] {
+            let mut bench = Bench::new();
+            assert!((0..10).all(|press| bench.at(press * 80, '5', form)), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_pressed_twice_in_both_forms_is_two_presses() {
+        let mut bench = Bench::new();
+        let told = [(0, Form::Event), (110, Form::Tone), (120, Form::Event), (230, Form::Tone)];
+        assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, true, false]);
+        let told = [(2_000, Form::Tone), (2_050, Form::Event), (2_150, Form::Tone), (2_180, Form::Event)];
+        // The second tone comes within the first event's shadow, so it is the second event that is told.
+        assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, false, true]);
+    }
+
+    #[test]
+    fn tones_found_again_while_the_event_lasts_are_the_same_press() {
+        let mut bench = Bench::new();
+        assert!(bench.at(0, '5', Form::Event));
+        for packet in 0..100 {
+            bench.presses.handle_event_packet(bench.origin + Duration::from_millis(packet * 20));
+        }
+        assert!(!bench.at(2_100, '5', Form::Tone));
+        assert!(bench.at(2_700, '5', Form::Tone));
+    }
+
+    #[test]
+    fn other_keys_are_other_presses() {
+        let mut bench = Bench::new();
+        assert!(bench.at(0, '1', Form::Event));
+        assert!(bench.at(50, '2', Form::Tone));
+        assert!(bench.at(60, '3', Form::Info));
+    }
+
+    #[test]
+    fn an_info_for_each_event_adds_nothing_even_when_keys_are_repeated() {
+        let mut bench = Bench::new();
+        let told = [(0, Form::Event), (150, Form::Event), (210, Form::Info), (330, Form::Info), (400, Form::Event)];
+        assert_eq!(told.map(|(at, form)| bench.at(at, '0', form)), [true, true, false, false, true]);
+    }
+}
