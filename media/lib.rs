@@ -21,12 +21,15 @@ mod event;
 mod fuzz;
 mod handle;
 mod latch;
+mod mixer;
 #[cfg(feature = "mp3")]
 mod mp3;
 mod player;
 mod ports;
 mod recorder;
 mod resample;
+#[expect(dead_code, reason = "wired in by the engine")]
+mod room;
 mod rtp;
 mod sdp;
 mod session;
@@ -36,7 +39,6 @@ mod tap;
 mod testing;
 mod timeline;
 mod tone;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod vad;
 mod wav;
 mod worker;
@@ -53,9 +55,11 @@ pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
+pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
 pub use resample::Resampler;
+pub use room::{Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec};
 pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};

@@ -1,0 +1,583 @@
+//! A conference's sound: each hears all others (N-1), and what a room plays besides. Pure; a frame is 20 ms.
+//!
+//! ```text
+//!   hear: gate -> gain -----------------> sum --+            for each: own frame taken out, coaches and
+//!   announcements, tones of coming/going -------+-> whole ->           announcements to it alone put in
+//!   music ----------------------------------------> those who wait or are held
+//! ```
+//!
+//! Who is silent is not added and hears the whole mix, the very samples that all other silent ones hear: 250 listeners
+//! of one speaker cost one mix and one frame to encode. What is said below the knee of [`sum::KNEE`] adds up exactly.
+
+mod sound;
+mod sum;
+mod voice;
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::audio::Audio;
+use crate::codec::SampleRate;
+use crate::command::{OpId, SessionKey};
+use crate::event::FinishReason;
+use crate::room::{Hold, Participation, Role};
+use crate::vad::VoiceActivity;
+use sound::{Hearers, Looped, Sound, Sounding};
+use voice::{Lead, Voice};
+
+/// Participants that a room takes at most.
+pub(crate) const MOST: usize = 250;
+/// How many of those who are loud enough to speak are listened to for speech in a frame, at 10 us each; the others are
+/// taken to speak.
+const LISTENED: usize = 16;
+/// Announcements at a time; each may be for many.
+const SOUNDS: usize = 256;
+
+/// What a participant is sent this frame, at the room's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix<'a> {
+    /// No sound.
+    Silence,
+    /// The whole room, the same for all who get this.
+    Whole(&'a [i16]),
+    /// The room's music, the same for all who get this.
+    Music(&'a [i16]),
+    /// This participant's own.
+    Own(&'a [i16]),
+}
+
+/// What happened in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// An announcement is over.
+    Finished { op: OpId, reason: FinishReason },
+    /// Who leads, of those who speak. At most every 300 ms.
+    Leads(Option<SessionKey>),
+    /// Somebody began to speak, or has not spoken for 600 ms.
+    Speaks { who: SessionKey, speaks: bool },
+}
+
+/// See the module. Each frame: [`Mixer::hear`] for those who sent something, [`Mixer::mix`], [`Mixer::mix_for`] each.
+#[derive(Debug)]
+pub struct Mixer {
+    rate: SampleRate,
+    participants: Slab<Participant>,
+    started: bool,
+    /// What was said since the last mix.
+    sum: Vec<i32>,
+    /// The ends of what broke off since the last mix.
+    tails: Vec<i32>,
+    broke_off: bool,
+    /// The last mix, unlimited and limited.
+    whole: Vec<i32>,
+    shared: Vec<i16>,
+    /// How many are in it.
+    speakers: usize,
+    /// How many are listened to for speech in a frame, and how many may still be in this one.
+    most_listened: usize,
+    listens: usize,
+    /// Something else is in it.
+    plays: bool,
+    sounds: Vec<Sound>,
+    music: Option<Looped>,
+    music_frame: Vec<i16>,
+    chimes: [Arc<Audio>; 2],
+    lead: Lead,
+    told: VecDeque<Told>,
+    /// Room to work in.
+    scratch: Vec<i32>,
+    own: Vec<i16>,
+    earlier: Vec<i16>,
+}
+
+#[derive(Debug)]
+struct Participant {
+    key: SessionKey,
+    /// What counts, and what will once what it says has faded out.
+    present: Participation,
+    wanted: Option<Participation>,
+    voice: Voice,
+    detector: VoiceActivity,
+    speaks: bool,
+    /// Factor that its last frame ended with.
+    gain: f32,
+    /// What it says in this frame; empty of meaning unless `sounds`.
+    frame: Vec<i16>,
+    heard: bool,
+    sounds: bool,
+    /// It is in the whole mix.
+    mixed: bool,
+    /// Slots of those who coach it.
+    coaches: Vec<usize>,
+    /// Something is played to it alone.
+    announced: bool,
+    hears: Hears,
+    heard_before: Hears,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hears {
+    Nothing,
+    Music,
+    Room,
+}
+
+/// The names of the tones of coming and going among operations.
+const CHIMES: [OpId; 2] = [OpId(u64::MAX), OpId(u64::MAX - 1)];
+
+impl Mixer {
+    /// An empty room that has not started: all who come hear music.
+    pub fn new(rate: SampleRate) -> Mixer {
+        let frame = rate.frame();
+        Mixer {
+            rate,
+            participants: Slab::new(),
+            started: false,
+            sum: vec![0; frame],
+            tails: vec![0; frame],
+            broke_off: false,
+            whole: vec![0; frame],
+            shared: vec![0; frame],
+            speakers: 0,
+            most_listened: LISTENED,
+            listens: 0,
+            plays: false,
+            sounds: Vec::new(),
+            music: None,
+            music_frame: vec![0; frame],
+            chimes: [sound::chime(true), sound::chime(false)],
+            lead: Lead::default(),
+            told: VecDeque::new(),
+            scratch: vec![0; frame],
+            own: vec![0; frame],
+            earlier: vec![0; frame],
+        }
+    }
+
+    /// Of all frames in and out.
+    pub fn rate(&self) -> SampleRate {
+        self.rate
+    }
+
+    /// All who do not wait speak and hear from the next frame on.
+    pub fn start(&mut self) {
+        self.started = true;
+    }
+
+    /// What is heard by those who wait and those who are held with music; `None`: nothing.
+    pub fn set_music(&mut self, music: Option<Arc<Audio>>) {
+        self.music = music.map(|audio| Looped::new(audio, None, self.rate));
+        self.music_frame.fill(0);
+    }
+
+    // ---- who is there ----
+
+    /// Takes somebody in; the slot names it. Who comes as the 251st is not taken.
+    pub fn join(&mut self, key: SessionKey, participation: Participation) -> Option<usize> {
+        if self.participants.len() >= MOST {
+            return None;
+        }
+        let hears = Hears::of(&participation, self.started);
+        let slot = self.participants.insert(Participant {
+            key,
+            present: participation,
+            wanted: None,
+            voice: Voice::new(),
+            detector: VoiceActivity::new(self.rate),
+            speaks: false,
+            gain: 0.0,
+            frame: vec![0; self.rate.frame()],
+            heard: false,
+            sounds: false,
+            mixed: false,
+            coaches: Vec::new(),
+            announced: false,
+            hears,
+            heard_before: hears,
+        });
+        self.find_coaches();
+        Some(slot)
+    }
+
+    /// Somebody takes part differently. What is being said fades out first: 20 ms.
+    pub fn change(&mut self, slot: usize, participation: Participation) {
+        let Some(participant) = self.participants.get_mut(slot) else { return };
+        let rerouted = participant.present.role != participation.role;
+        if rerouted && participant.gain > 0.0 {
+            participant.present.muted |= participation.muted;
+            participant.wanted = Some(participation);
+        } else {
+            participant.wanted = None;
+            participant.present = participation;
+            if rerouted {
+                self.find_coaches();
+            }
+        }
+    }
+
+    /// How somebody takes part, what has yet to fade out left aside.
+    pub fn participation(&self, slot: usize) -> Option<&Participation> {
+        self.participants.get(slot).map(|one| one.wanted.as_ref().unwrap_or(&one.present))
+    }
+
+    /// Somebody goes. What it was saying fades out within 5 ms.
+    pub fn leave(&mut self, slot: usize) {
+        let Some(participant) = self.participants.try_remove(slot) else { return };
+        if participant.is_heard_by_room() && participant.sounds {
+            if participant.heard {
+                sum::subtract(&mut self.sum, &participant.frame);
+            }
+            if participant.gain > 0.0 {
+                sum::add_tail(&mut self.tails, &participant.frame, self.rate.frame() / 4);
+                self.broke_off = true;
+            }
+        }
+        self.lead.forget(slot);
+        for sound in &mut self.sounds {
+            if let Hearers::These(slots) = &mut sound.hearers {
+                slots.retain(|hearer| *hearer != slot);
+                if slots.is_empty() {
+                    sound.stop();
+                }
+            }
+        }
+        self.find_coaches();
+    }
+
+    /// Those who speak now.
+    pub fn speaking(&self) -> impl Iterator<Item = SessionKey> {
+        self.participants.iter().filter(|(_, one)| one.speaks).map(|(_, one)| one.key)
+    }
+
+    /// The one who leads of them.
+    pub fn leader(&self) -> Option<SessionKey> {
+        self.participants.get(self.lead.leader()?).map(|one| one.key)
+    }
+
+    fn find_coaches(&mut self) {
+        let coaches: Vec<(usize, Vec<SessionKey>)> = self
+            .participants
+            .iter()
+            .filter_map(|(slot, one)| match &one.present.role {
+                Role::Coach(whom) => Some((slot, whom.iter().take(MOST).copied().collect())),
+                Role::Speaker | Role::Monitor => None,
+            })
+            .collect();
+        for (_, participant) in &mut self.participants {
+            participant.coaches.clear();
+            let own = coaches.iter().filter(|(_, whom)| whom.contains(&participant.key));
+            participant.coaches.extend(own.map(|(coach, _)| *coach));
+        }
+    }
+
+    // ---- what is played ----
+
+    /// Plays audio to all who hear the room, or to some, over what they hear. False: too much is played already.
+    pub fn play(&mut self, op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>, to: Option<Vec<usize>>) -> bool {
+        if self.sounds.len() >= SOUNDS {
+            return false;
+        }
+        let there = |slot: &usize| self.participants.contains(*slot);
+        let hearers = match to {
+            None => Hearers::Room,
+            Some(slots) => Hearers::These(slots.into_iter().filter(there).collect()),
+        };
+        let mut sound = Sound::new(op, audio, loops, hearers, self.rate);
+        if sound.hearers == Hearers::These(Vec::new()) {
+            sound.stop();
+        }
+        self.sounds.push(sound);
+        true
+    }
+
+    /// Ends what was played; it fades out within a frame.
+    pub fn stop(&mut self, op: OpId) {
+        self.sounds.iter_mut().filter(|sound| sound.op == op).for_each(Sound::stop);
+    }
+
+    /// Ends all that is played, at once.
+    pub(crate) fn stop_all(&mut self) {
+        for sound in self.sounds.drain(..).filter(|sound| !CHIMES.contains(&sound.op)) {
+            self.told.push_back(Told::Finished { op: sound.op, reason: FinishReason::Stopped });
+        }
+    }
+
+    /// Sounds the tone of somebody's coming or going. One that sounds already is enough.
+    pub fn chime(&mut self, enters: bool) {
+        let [enter, exit] = &self.chimes;
+        let (op, audio) = if enters { (CHIMES[0], enter) } else { (CHIMES[1], exit) };
+        if self.sounds.iter().all(|sound| sound.op != op) {
+            self.play(op, Arc::clone(audio), NonZeroU32::new(1), None);
+        }
+    }
+
+    // ---- a frame ----
+
+    /// Takes what somebody says in this frame, at the room's rate. A second time in a frame counts for nothing.
+    pub fn hear(&mut self, slot: usize, frame: &[i16]) {
+        let started = self.started;
+        let opening = self.rate.frame() / 8;
+        let Some(participant) = self.participants.get_mut(slot) else { return };
+        if participant.heard {
+            return;
+        }
+        participant.heard = true;
+        participant.sounds = false;
+        let adopted = participant.adopt();
+        let may = started && participant.may_speak();
+        if may {
+            let (detector, listens) = (&mut participant.detector, &mut self.listens);
+            participant.voice.handle(sum::level(frame), || {
+                let listened = *listens > 0;
+                *listens = listens.saturating_sub(1);
+                !listened || detector.handle_frame(frame).speech
+            });
+        } else {
+            participant.voice.silence();
+        }
+        let heard = may && participant.voice.is_open() && participant.wanted.is_none();
+        let gain = if heard { factor(participant.present.gain_db) } else { 0.0 };
+        let before = std::mem::replace(&mut participant.gain, gain);
+        if before == 0.0 && gain == 0.0 {
+            if adopted {
+                self.find_coaches();
+            }
+            return;
+        }
+        let length = frame.len().min(participant.frame.len());
+        if let (Some(to), Some(from)) = (participant.frame.get_mut(..length), frame.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        participant.frame.get_mut(length..).unwrap_or_default().fill(0);
+        if before != 1.0 || gain != 1.0 {
+            let over = if before == 0.0 { opening } else { length };
+            sum::scale(&mut participant.frame, before, gain, over);
+        }
+        participant.sounds = true;
+        if participant.is_heard_by_room() {
+            sum::add(&mut self.sum, &participant.frame);
+        }
+        if adopted {
+            self.find_coaches();
+        }
+    }
+
+    /// Mixes what was heard since the last time.
+    pub fn mix(&mut self) {
+        self.gather();
+        std::mem::swap(&mut self.sum, &mut self.whole);
+        self.sum.fill(0);
+        self.plays = std::mem::take(&mut self.broke_off);
+        if self.plays {
+            self.whole.iter_mut().zip(&mut self.tails).for_each(|(sum, tail)| *sum += std::mem::take(tail));
+        }
+        self.play_sounds();
+        if self.plays || self.speakers > 0 {
+            sum::limit(&self.whole, &mut self.shared);
+        } else {
+            self.shared.fill(0);
+        }
+        self.follow();
+    }
+
+    /// Who is in the mix, and who hears what.
+    fn gather(&mut self) {
+        let (mut adopted, mut music) = (false, false);
+        self.speakers = 0;
+        self.listens = self.most_listened;
+        for (_, participant) in &mut self.participants {
+            if !std::mem::take(&mut participant.heard) {
+                if participant.sounds && participant.gain > 0.0 && participant.is_heard_by_room() {
+                    sum::add_tail(&mut self.tails, &participant.frame, self.rate.frame() / 4);
+                    self.broke_off = true;
+                }
+                participant.sounds = false;
+                participant.gain = 0.0;
+                participant.voice.handle_nothing();
+                adopted |= participant.adopt();
+            }
+            participant.mixed = participant.sounds && participant.is_heard_by_room();
+            self.speakers += usize::from(participant.mixed);
+            participant.heard_before = participant.hears;
+            participant.hears = Hears::of(&participant.present, self.started);
+            music |= participant.hears == Hears::Music || participant.heard_before == Hears::Music;
+        }
+        if adopted {
+            self.find_coaches();
+        }
+        if let Some(looped) = self.music.as_mut().filter(|_| music) {
+            looped.next_frame(&mut self.music_frame);
+        }
+    }
+
+    fn play_sounds(&mut self) {
+        let (participants, told, whole, plays) =
+            (&mut self.participants, &mut self.told, &mut self.whole, &mut self.plays);
+        if self.sounds.is_empty() {
+            return;
+        }
+        for (_, participant) in participants.iter_mut() {
+            participant.announced = false;
+        }
+        self.sounds.retain_mut(|sound| {
+            let reason = match sound.step() {
+                Sounding::On => {
+                    match &sound.hearers {
+                        Hearers::Room => {
+                            sum::add(whole, &sound.frame);
+                            *plays = true;
+                        }
+                        Hearers::These(slots) => slots.iter().for_each(|slot| {
+                            if let Some(participant) = participants.get_mut(*slot) {
+                                participant.announced = true;
+                            }
+                        }),
+                    }
+                    return true;
+                }
+                Sounding::Completed => FinishReason::Completed,
+                Sounding::Stopped => FinishReason::Stopped,
+            };
+            if !CHIMES.contains(&sound.op) {
+                told.push_back(Told::Finished { op: sound.op, reason });
+            }
+            false
+        });
+    }
+
+    /// Who speaks and who leads.
+    fn follow(&mut self) {
+        let told = &mut self.told;
+        for (_, participant) in &mut self.participants {
+            let speaks = participant.voice.speaks() && participant.is_heard_by_room();
+            if speaks != participant.speaks {
+                participant.speaks = speaks;
+                told.push_back(Told::Speaks { who: participant.key, speaks });
+            }
+        }
+        let speaking = self.participants.iter().filter(|(_, one)| one.speaks);
+        let speaking = speaking.map(|(slot, one)| (slot, one.voice.level() * factor(one.present.gain_db)));
+        if self.lead.handle(speaking) {
+            let leader = self.leader();
+            self.told.push_back(Told::Leads(leader));
+        }
+    }
+
+    /// What somebody hears of the last mix.
+    pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
+        let Some(participant) = self.participants.get(slot) else { return Mix::Silence };
+        let coached =
+            participant.coaches.iter().any(|coach| self.participants.get(*coach).is_some_and(|one| one.sounds));
+        if participant.hears != participant.heard_before {
+            let (scratch, earlier, own) = (&mut self.scratch, &mut self.earlier, &mut self.own);
+            let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
+            part.hear(participant.heard_before, &self.whole, &self.music_frame, scratch, earlier);
+            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
+            sum::crossfade(earlier, own);
+            return Mix::Own(own);
+        }
+        let plain = !participant.announced && (!coached || participant.hears != Hears::Room);
+        match participant.hears {
+            Hears::Nothing if plain => Mix::Silence,
+            Hears::Music if plain && self.music.is_none() => Mix::Silence,
+            Hears::Music if plain => Mix::Music(&self.music_frame),
+            Hears::Room if plain && !self.plays && self.speakers == usize::from(participant.mixed) => Mix::Silence,
+            Hears::Room if plain && !participant.mixed => Mix::Whole(&self.shared),
+            Hears::Room if plain => {
+                sum::limit_without(&self.whole, &participant.frame, &mut self.own);
+                Mix::Own(&self.own)
+            }
+            hears => {
+                let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
+                part.hear(hears, &self.whole, &self.music_frame, &mut self.scratch, &mut self.own);
+                Mix::Own(&self.own)
+            }
+        }
+    }
+
+    /// The last whole mix, as a recording of the room hears it: all who speak for all, and all that is played to all.
+    pub fn whole(&self) -> &[i16] {
+        &self.shared
+    }
+
+    /// What happened; empty it each frame.
+    pub(crate) fn poll(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+}
+
+impl Participant {
+    /// Takes part as it is wanted to, once what it says has faded out.
+    fn adopt(&mut self) -> bool {
+        let wanted = if self.gain == 0.0 { self.wanted.take() } else { None };
+        wanted.map(|wanted| self.present = wanted).is_some()
+    }
+
+    /// Whether anybody may hear it.
+    fn may_speak(&self) -> bool {
+        let Participation { role, muted, hold, .. } = &self.present;
+        !muted && *hold == Hold::No && *role != Role::Monitor
+    }
+
+    fn is_heard_by_room(&self) -> bool {
+        self.present.role == Role::Speaker
+    }
+}
+
+impl Hears {
+    fn of(participation: &Participation, started: bool) -> Hears {
+        match participation.hold {
+            Hold::Silence => Hears::Nothing,
+            Hold::Music => Hears::Music,
+            Hold::No if started => Hears::Room,
+            Hold::No => Hears::Music,
+        }
+    }
+}
+
+/// One participant's mix, put together piece by piece.
+struct Part<'a> {
+    participants: &'a Slab<Participant>,
+    sounds: &'a [Sound],
+    slot: usize,
+    participant: &'a Participant,
+}
+
+impl Part<'_> {
+    fn hear(&self, hears: Hears, whole: &[i32], music: &[i16], scratch: &mut [i32], to: &mut [i16]) {
+        match hears {
+            Hears::Nothing => scratch.fill(0),
+            Hears::Music => scratch.iter_mut().zip(music).for_each(|(sum, sample)| *sum = i32::from(*sample)),
+            Hears::Room => {
+                scratch.copy_from_slice(whole);
+                if self.participant.mixed {
+                    sum::subtract(scratch, &self.participant.frame);
+                }
+                let coaches = self.participant.coaches.iter().filter_map(|coach| self.participants.get(*coach));
+                coaches.filter(|coach| coach.sounds).for_each(|coach| sum::add(scratch, &coach.frame));
+            }
+        }
+        if self.participant.announced {
+            let own = self.sounds.iter().filter(|sound| match &sound.hearers {
+                Hearers::Room => false,
+                Hearers::These(slots) => slots.contains(&self.slot),
+            });
+            own.for_each(|sound| sum::add(scratch, &sound.frame));
+        }
+        sum::limit(scratch, to);
+    }
+}
+
+/// A gain as a factor.
+fn factor(gain_db: i8) -> f32 {
+    match gain_db {
+        0 => 1.0,
+        gain => 10f32.powf(f32::from(gain.clamp(-20, 20)) / 20.0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

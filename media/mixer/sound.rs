@@ -1,0 +1,150 @@
+//! What a room plays by itself: announcements, music and the tones of coming and going, at the room's rate.
+
+use std::f64::consts::PI;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use crate::audio::Audio;
+use crate::codec::SampleRate;
+use crate::command::OpId;
+use crate::resample::Resampler;
+
+/// Samples of 20 ms of [`Audio`].
+const FRAME: usize = SampleRate::Hz8000.frame();
+
+/// Who hears it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Hearers {
+    /// All who hear the room.
+    Room,
+    /// These slots, whatever else they hear.
+    These(Vec<usize>),
+}
+
+/// One audio at work. Its frame is the room's present one.
+#[derive(Debug)]
+pub(super) struct Sound {
+    pub(super) op: OpId,
+    pub(super) hearers: Hearers,
+    pub(super) frame: Vec<i16>,
+    looped: Looped,
+    /// It was stopped: this frame fades out and is the last.
+    stopped: bool,
+}
+
+/// How a sound goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sounding {
+    On,
+    Completed,
+    Stopped,
+}
+
+impl Sound {
+    pub(super) fn new(
+        op: OpId,
+        audio: Arc<Audio>,
+        loops: Option<NonZeroU32>,
+        hearers: Hearers,
+        rate: SampleRate,
+    ) -> Sound {
+        let looped = Looped::new(audio, loops.map(NonZeroU32::get), rate);
+        Sound { op, hearers, frame: vec![0; rate.frame()], looped, stopped: false }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Makes the next frame; there is one only while it is [`Sounding::On`].
+    pub(super) fn step(&mut self) -> Sounding {
+        if self.stopped && self.looped.is_over() {
+            return Sounding::Stopped;
+        }
+        if !self.looped.next_frame(&mut self.frame) {
+            return if self.stopped { Sounding::Stopped } else { Sounding::Completed };
+        }
+        if self.stopped {
+            let length = self.frame.len();
+            super::sum::scale(&mut self.frame, 1.0, 0.0, length);
+            self.looped.end();
+        }
+        Sounding::On
+    }
+}
+
+/// Audio that repeats, resampled as it goes.
+#[derive(Debug)]
+pub(super) struct Looped {
+    audio: Arc<Audio>,
+    position: u64,
+    /// `None`: for ever.
+    left: Option<u32>,
+    resampler: Resampler,
+    /// The resampler holds back the last of it.
+    held_back: bool,
+}
+
+impl Looped {
+    pub(super) fn new(audio: Arc<Audio>, loops: Option<u32>, rate: SampleRate) -> Looped {
+        let resampler = Resampler::new(SampleRate::Hz8000, rate);
+        Looped { audio, position: 0, left: loops, held_back: false, resampler }
+    }
+
+    /// False when nothing was left; the frame is then silent.
+    pub(super) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
+        let mut samples = [0; FRAME];
+        let mut filled = 0;
+        // Audio shorter than a frame may repeat several times within it; empty audio ends at once.
+        while self.left != Some(0) {
+            let copied = self.audio.copy(self.position, samples.get_mut(filled..).unwrap_or_default());
+            if copied == 0 {
+                break;
+            }
+            filled += copied;
+            self.position += copied as u64;
+            if self.position >= self.audio.length() {
+                self.position = 0;
+                self.left = self.left.map(|left| left - 1);
+            }
+        }
+        let sounds = filled > 0 || std::mem::take(&mut self.held_back);
+        if sounds {
+            self.resampler.process(&samples, frame);
+            self.held_back = filled == FRAME && self.resampler.delay() > 0;
+        } else {
+            frame.fill(0);
+        }
+        sounds
+    }
+
+    fn end(&mut self) {
+        (self.left, self.held_back) = (Some(0), false);
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == Some(0) && !self.held_back
+    }
+}
+
+/// Of a tone of coming or going: -20 dBFS.
+const LOUD: f64 = 3_277.0;
+/// Samples of each of its two notes: 120 ms; and of their edges: 10 ms.
+const NOTE: usize = 960;
+const EDGE: usize = 80;
+
+/// Two notes: rising when somebody comes, falling when somebody goes.
+pub(super) fn chime(enters: bool) -> Arc<Audio> {
+    let notes = if enters { [660.0, 880.0] } else { [880.0, 660.0] };
+    let samples: Vec<i16> = notes
+        .iter()
+        .flat_map(|hertz| {
+            (0..NOTE).map(move |n| {
+                let edge = n.min(NOTE - 1 - n).min(EDGE) as f64 / EDGE as f64;
+                let envelope = 0.5 - 0.5 * (PI * edge).cos();
+                (LOUD * envelope * (2.0 * PI * hertz * n as f64 / 8_000.0).sin()) as i16
+            })
+        })
+        .collect();
+    Arc::new(Audio::new(samples))
+}

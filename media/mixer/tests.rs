@@ -1,0 +1,486 @@
+use super::*;
+
+const RATE: SampleRate = SampleRate::Hz8000;
+const FRAME: usize = RATE.frame();
+
+fn key(number: usize) -> SessionKey {
+    SessionKey(number as u128)
+}
+
+/// So many who do nothing special, in a room that has started. Slots are numbers.
+fn room(participants: usize) -> Mixer {
+    with(&vec![Participation::default(); participants])
+}
+
+fn with(participants: &[Participation]) -> Mixer {
+    let mut mixer = Mixer::new(RATE);
+    mixer.start();
+    for (number, participation) in participants.iter().enumerate() {
+        assert_eq!(mixer.join(key(number), participation.clone()), Some(number));
+    }
+    mixer
+}
+
+/// The same, where all that is loud enough counts as speech: voices made of a sine are none to the detector.
+fn by_level(participants: usize) -> Mixer {
+    let mut mixer = room(participants);
+    mixer.most_listened = 0;
+    mixer
+}
+
+/// A voice that can be told from others and has no two samples alike for long.
+fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
+    (0..FRAME)
+        .map(|n| {
+            let time = (frame * FRAME + n) as f32 / 8_000.0;
+            let hertz = 200.0 + 37.0 * number as f32;
+            (loudness * (time * hertz * std::f32::consts::TAU).sin()) as i16
+        })
+        .collect()
+}
+
+/// What everybody hears of the last mix.
+fn heard(mixer: &mut Mixer, participants: usize) -> Vec<Vec<i16>> {
+    (0..participants).map(|slot| samples(mixer.mix_for(slot))).collect()
+}
+
+fn samples(mix: Mix<'_>) -> Vec<i16> {
+    match mix {
+        Mix::Silence => vec![0; FRAME],
+        Mix::Whole(frame) | Mix::Music(frame) | Mix::Own(frame) => frame.to_vec(),
+    }
+}
+
+/// Runs frames in which each speaks with a level of its own that never changes; the last frame of what each hears.
+/// Levels are constant samples, so that sums can be read.
+fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
+    for _ in 0..frames {
+        for (slot, level) in levels.iter().enumerate().filter(|(_, level)| **level != 0) {
+            mixer.hear(slot, &[*level; FRAME]);
+        }
+        mixer.mix();
+    }
+    heard(mixer, levels.len())
+}
+
+/// The last sample of each.
+fn last(frames: &[Vec<i16>]) -> Vec<i16> {
+    frames.iter().map(|frame| frame[FRAME - 1]).collect()
+}
+
+#[test]
+fn each_hears_exactly_the_sum_of_all_others() {
+    let mut mixer = room(12);
+    for frame in 0..20 {
+        let voices: Vec<Vec<i16>> = (0..12).map(|one| voice(one, frame, 1_500.0)).collect();
+        voices.iter().enumerate().for_each(|(slot, voice)| mixer.hear(slot, voice));
+        mixer.mix();
+        if frame == 0 {
+            continue; // The gates open.
+        }
+        for (slot, heard) in heard(&mut mixer, 12).iter().enumerate() {
+            for n in 0..FRAME {
+                let others: i16 = (0..12).filter(|other| *other != slot).map(|other| voices[other][n]).sum();
+                assert_eq!(heard[n], others, "frame {frame}, sample {n} of {slot}");
+            }
+        }
+    }
+}
+
+#[test]
+fn those_who_are_silent_share_the_whole_and_who_speaks_alone_hears_nothing() {
+    let mut mixer = room(250);
+    for frame in 0..5 {
+        mixer.hear(7, &voice(7, frame, 8_000.0));
+        for slot in (0..250).filter(|slot| *slot != 7) {
+            mixer.hear(slot, &[3; FRAME]);
+        }
+        mixer.mix();
+    }
+    assert_eq!(mixer.mix_for(7), Mix::Silence);
+    let expected = voice(7, 4, 8_000.0);
+    for slot in (0..250).filter(|slot| *slot != 7) {
+        assert_eq!(mixer.mix_for(slot), Mix::Whole(&expected));
+    }
+    assert_eq!(mixer.join(key(250), Participation::default()), None);
+}
+
+#[test]
+fn an_empty_frame_is_silence_for_all() {
+    let mut mixer = room(3);
+    mixer.mix();
+    assert!((0..3).all(|slot| mixer.mix_for(slot) == Mix::Silence));
+    assert_eq!(mixer.mix_for(99), Mix::Silence);
+    assert!(mixer.whole().iter().all(|sample| *sample == 0));
+}
+
+#[test]
+fn a_shouting_crowd_is_bent_and_neither_wraps_nor_flattens() {
+    let mut mixer = room(10);
+    let mut most = 0;
+    for frame in 0..50 {
+        (0..10).for_each(|slot| mixer.hear(slot, &voice(slot, frame, 16_000.0)));
+        mixer.mix();
+        let whole: Vec<i32> =
+            (0..FRAME).map(|n| (0..10).map(|slot| i32::from(voice(slot, frame, 16_000.0)[n])).sum()).collect();
+        if frame > 0 {
+            for (sum, sample) in whole.iter().zip(mixer.whole()) {
+                assert!(*sum == 0 || (sum.signum() == i32::from(sample.signum())), "{sum} became {sample}");
+                most = most.max(sample.abs());
+            }
+        }
+    }
+    assert!((31_000..i16::MAX).contains(&most), "{most}");
+}
+
+#[test]
+fn muted_held_coaching_and_monitoring_decide_who_hears_whom() {
+    let coach = |whom: &[usize]| Participation {
+        role: Role::Coach(whom.iter().map(|one| key(*one)).collect()),
+        ..Participation::default()
+    };
+    let mut mixer = with(&[
+        Participation::default(),                                          // 0: agent
+        Participation::default(),                                          // 1: customer
+        coach(&[0]),                                                       // 2
+        Participation { role: Role::Monitor, ..Participation::default() }, // 3
+        Participation { muted: true, ..Participation::default() },         // 4
+        Participation { hold: Hold::Silence, ..Participation::default() }, // 5
+        Participation { muted: true, ..coach(&[0]) },                      // 6
+        Participation { hold: Hold::Music, ..Participation::default() },   // 7
+    ]);
+    mixer.set_music(Some(Arc::new(Audio::new(vec![5_000; 8_000]))));
+    let levels = [1_000, 200, 300, 4_000, 5_000, 6_000, 7_000, 8_000];
+    let heard = constant(&mut mixer, &levels, 3);
+    assert_eq!(last(&heard), [500, 1_000, 1_200, 1_200, 1_200, 0, 1_200, 5_000]);
+    assert_eq!(mixer.whole()[FRAME - 1], 1_200, "a coach is not recorded");
+}
+
+#[test]
+fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
+    let coach = Participation { role: Role::Coach(vec![key(1), key(2)]), ..Participation::default() };
+    let mut mixer = with(&[coach, Participation::default()]);
+    assert_eq!(last(&constant(&mut mixer, &[700, 0], 3)), [0, 700]);
+    mixer.join(key(2), Participation::default());
+    mixer.join(key(3), Participation::default());
+    assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 3)), [0, 700, 700, 0]);
+    // From coach to speaker: what it says fades out first, and in again for all.
+    mixer.change(0, Participation::default());
+    mixer.hear(0, &[700; FRAME]);
+    mixer.mix();
+    assert_eq!(mixer.mix_for(3), Mix::Silence);
+    assert_eq!(samples(mixer.mix_for(1))[FRAME - 1], 4);
+    assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 2)), [0, 700, 700, 700]);
+    assert_eq!(mixer.participation(0), Some(&Participation::default()));
+}
+
+#[test]
+fn a_gain_changes_what_others_hear_within_a_frame_and_without_a_step() {
+    let mut mixer = room(2);
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0], 2)), [0, 1_000]);
+    mixer.change(0, Participation { gain_db: 20, ..Participation::default() });
+    let frame = &constant(&mut mixer, &[1_000, 0], 1)[1];
+    assert!(frame.is_sorted() && frame[0] == 1_000 && frame.windows(2).all(|pair| pair[1] - pair[0] < 60));
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0], 1)), [0, 10_000]);
+    mixer.change(0, Participation { gain_db: -120, ..Participation::default() });
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0], 2)), [0, 100]);
+    mixer.change(0, Participation { muted: true, ..Participation::default() });
+    let frame = &constant(&mut mixer, &[1_000, 0], 1)[1];
+    assert!(frame.iter().rev().is_sorted() && frame[0] == 100);
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0], 1)), [0, 0]);
+    assert_eq!(mixer.mix_for(1), Mix::Silence);
+}
+
+/// The largest step between neighbouring samples, over frames.
+fn steepest(frames: &[Vec<i16>]) -> i32 {
+    let all: Vec<i32> = frames.iter().flatten().map(|sample| i32::from(*sample)).collect();
+    all.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max().unwrap()
+}
+
+#[test]
+fn who_leaves_is_held_or_falls_away_in_the_middle_of_a_word_makes_no_click() {
+    #[derive(Clone, Copy, Debug)]
+    enum How {
+        Leaves,
+        LeavesHeard,
+        FallsAway,
+        Held,
+        BecomesMonitor,
+    }
+    let steady: Vec<Vec<i16>> = (0..20).map(|frame| voice(0, frame, 9_000.0)).collect();
+    let usual = steepest(&steady);
+    for how in [How::Leaves, How::LeavesHeard, How::FallsAway, How::Held, How::BecomesMonitor] {
+        let mut mixer = room(3);
+        let mut listener = Vec::new();
+        for frame in 0..20 {
+            if frame == 10 {
+                match how {
+                    How::Leaves => mixer.leave(0),
+                    How::Held => mixer.change(0, Participation { hold: Hold::Silence, ..Participation::default() }),
+                    How::BecomesMonitor => {
+                        mixer.change(0, Participation { role: Role::Monitor, ..Participation::default() });
+                    }
+                    How::LeavesHeard | How::FallsAway => {}
+                }
+            }
+            if frame < 10 || matches!(how, How::Held | How::BecomesMonitor) {
+                mixer.hear(0, &voice(0, frame, 9_000.0));
+            }
+            if frame == 9 && matches!(how, How::LeavesHeard) {
+                mixer.leave(0);
+            }
+            mixer.mix();
+            listener.push(samples(mixer.mix_for(1)));
+        }
+        assert!(steepest(&listener) < usual * 5 / 4, "{how:?}: {} after {usual}", steepest(&listener));
+        assert!(listener[5] == steady[5] && listener[12].iter().all(|sample| *sample == 0), "{how:?}");
+    }
+}
+
+#[test]
+fn going_on_hold_and_coming_back_fades_between_the_room_and_the_music() {
+    let mut mixer = room(2);
+    mixer.set_music(Some(Arc::new(Audio::new(vec![-2_000; 80]))));
+    constant(&mut mixer, &[6_000, 0], 2);
+    for (hold, from, to) in [(Hold::Music, 6_000, -2_000), (Hold::Silence, -2_000, 0), (Hold::No, 0, 6_000)] {
+        mixer.change(1, Participation { hold, ..Participation::default() });
+        let frame = constant(&mut mixer, &[6_000, 0], 1).remove(1);
+        let expected: Vec<i16> = (0..FRAME as i32).map(|n| (from + (to - from) * n / FRAME as i32) as i16).collect();
+        assert_eq!(frame, expected);
+        assert_eq!(last(&constant(&mut mixer, &[6_000, 0], 1))[1], to as i16);
+    }
+}
+
+#[test]
+fn until_the_room_starts_all_hear_music_and_nobody_else() {
+    let mut mixer = Mixer::new(RATE);
+    mixer.set_music(Some(Arc::new(Audio::new((0..200).collect::<Vec<i16>>()))));
+    mixer.join(key(0), Participation::default());
+    mixer.join(key(1), Participation::default());
+    let mut music = Vec::new();
+    for _ in 0..5 {
+        mixer.hear(0, &[9_000; FRAME]);
+        mixer.mix();
+        let Mix::Music(first) = mixer.mix_for(0) else { panic!("no music") };
+        music.extend_from_slice(first);
+        let first = first.to_vec();
+        assert_eq!(mixer.mix_for(1), Mix::Music(&first));
+    }
+    assert!(music.iter().enumerate().all(|(n, sample)| *sample == (n % 200) as i16), "it loops without a gap");
+    mixer.start();
+    assert_eq!(last(&constant(&mut mixer, &[9_000, 0], 2)), [0, 9_000]);
+    // Without music there is silence.
+    let mut mixer = Mixer::new(RATE);
+    mixer.join(key(0), Participation::default());
+    mixer.mix();
+    assert_eq!(mixer.mix_for(0), Mix::Silence);
+}
+
+fn told(mixer: &mut Mixer) -> Vec<Told> {
+    std::iter::from_fn(|| mixer.poll()).collect()
+}
+
+#[test]
+fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
+    let mut mixer = with(&[
+        Participation::default(),
+        Participation::default(),
+        Participation { hold: Hold::Silence, ..Participation::default() },
+    ]);
+    let audio = |samples: usize| Arc::new(Audio::new(vec![100i16; samples]));
+    assert!(mixer.play(OpId(1), audio(FRAME * 2), NonZeroU32::new(2), None));
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 2)), [100, 1_100, 0]);
+    assert!(mixer.play(OpId(2), audio(FRAME), NonZeroU32::new(1), Some(vec![0, 2, 77])));
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [200, 1_100, 100]);
+    assert_eq!(mixer.whole()[FRAME - 1], 1_100);
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [100, 1_100, 0]);
+    let finished = |op, reason| Told::Finished { op: OpId(op), reason };
+    assert_eq!(told(&mut mixer), [finished(2, FinishReason::Completed)]);
+    assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [0, 1_000, 0]);
+    assert!(told(&mut mixer).contains(&finished(1, FinishReason::Completed)));
+    // One without an end, stopped: it fades out. One for nobody, and one whose hearer leaves, end too.
+    assert!(mixer.play(OpId(3), audio(7), None, None));
+    assert_eq!(last(&constant(&mut mixer, &[0, 0, 0], 40)), [100, 100, 0]);
+    mixer.stop(OpId(3));
+    let frame = constant(&mut mixer, &[0, 0, 0], 1).remove(1);
+    assert!(frame.iter().rev().is_sorted() && frame[0] == 100 && frame[FRAME - 1] == 1);
+    assert!(mixer.play(OpId(4), audio(7), None, Some(vec![])));
+    assert!(mixer.play(OpId(5), audio(7), None, Some(vec![2])));
+    mixer.leave(2);
+    told(&mut mixer);
+    constant(&mut mixer, &[0, 0], 2);
+    let stopped = |op| finished(op, FinishReason::Stopped);
+    assert_eq!(told(&mut mixer), [stopped(3), stopped(4), stopped(5)]);
+}
+
+#[test]
+fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
+    for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
+        let mut mixer = Mixer::new(rate);
+        mixer.start();
+        mixer.join(key(0), Participation::default());
+        let tone: Vec<i16> = (0..8_000).map(|n| (9_000.0 * (n as f32 * 0.3).sin()) as i16).collect();
+        mixer.play(OpId(1), Arc::new(Audio::new(tone)), NonZeroU32::new(1), None);
+        let (mut frames, mut energy) = (0, 0.0);
+        while told(&mut mixer).is_empty() {
+            mixer.mix();
+            let whole = mixer.whole();
+            assert_eq!(whole.len(), rate.frame());
+            energy += whole.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / whole.len() as f64;
+            frames += 1;
+        }
+        // The last mix finds nothing left; what the resampler holds back takes one frame more.
+        let expected = if rate == SampleRate::Hz8000 { 51 } else { 52 };
+        assert_eq!(frames, expected, "{rate:?}");
+        let level = (energy / 50.0).sqrt() / (9_000.0 / 2f64.sqrt());
+        assert!((0.99..1.01).contains(&level), "{rate:?}: {level}");
+    }
+}
+
+#[test]
+fn coming_and_going_are_told_apart_by_their_tones_and_a_crowd_sounds_but_once() {
+    let mut mixer = room(1);
+    let mut pitch = |enters: bool, times: usize| {
+        (0..times).for_each(|_| mixer.chime(enters));
+        let mut sound = Vec::new();
+        for _ in 0..15 {
+            mixer.mix();
+            sound.extend(samples(mixer.mix_for(0)));
+        }
+        let crossings = |part: &[i16]| part.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+        let peak = sound.iter().max().copied().unwrap();
+        (crossings(&sound[..960]), crossings(&sound[960..1_920]), peak, sound[1_920..].iter().all(|one| *one == 0))
+    };
+    let (first, second, peak, over) = pitch(true, 50);
+    assert!((77..=80).contains(&first) && (103..=106).contains(&second), "{first} {second}");
+    assert!((3_200..=3_277).contains(&peak) && over, "{peak}");
+    let (first, second, ..) = pitch(false, 1);
+    assert!(first > second);
+    assert!(told(&mut mixer).is_empty());
+}
+
+#[test]
+fn who_speaks_and_who_leads_is_told_when_it_changes() {
+    let mut mixer = by_level(3);
+    let mut run = |frames: usize, loudness: [f32; 3]| {
+        for frame in 0..frames {
+            for (slot, loudness) in loudness.iter().enumerate() {
+                mixer.hear(slot, &voice(slot, frame, *loudness));
+            }
+            mixer.mix();
+        }
+        told(&mut mixer)
+    };
+    let speaks = |who, speaks| Told::Speaks { who: key(who), speaks };
+    assert_eq!(run(50, [0.0, 5.0, 9.0]), []);
+    assert_eq!(run(50, [4_000.0, 5.0, 9.0]), [speaks(0, true), Told::Leads(Some(key(0)))]);
+    // Who interrupts a little is no leader, but speaks.
+    assert_eq!(run(20, [4_000.0, 4_500.0, 9.0]), [speaks(1, true)]);
+    assert_eq!(run(50, [5.0, 4_500.0, 9.0]), [Told::Leads(Some(key(1))), speaks(0, false)]);
+    assert_eq!(run(200, [5.0, 5.0, 9.0]), [speaks(1, false), Told::Leads(None)]);
+    assert_eq!(mixer.leader(), None);
+    assert_eq!(mixer.speaking().count(), 0);
+}
+
+#[test]
+fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
+    let mut mixer = by_level(4);
+    let (mut changes, mut previous) = (Vec::new(), None);
+    for frame in 0..1_000 {
+        // A different one shouts every 100 ms.
+        let loud = frame / 5 % 4;
+        (0..4).for_each(|slot| mixer.hear(slot, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));
+        mixer.mix();
+        told(&mut mixer);
+        if mixer.leader() != previous {
+            previous = mixer.leader();
+            changes.push(frame);
+        }
+    }
+    assert!(changes.windows(2).all(|pair| pair[1] - pair[0] >= 15), "{changes:?}");
+}
+
+#[test]
+fn a_room_keeps_its_wits_whatever_is_done_to_it() {
+    let mut state = 12_345u32;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let mut mixer = Mixer::new(RATE);
+    for step in 0..6_000 {
+        let slot = random(40);
+        match random(12) {
+            0 => drop(mixer.join(key(random(60)), Participation::default())),
+            1 => mixer.leave(slot),
+            2..=4 => {
+                let role = match random(3) {
+                    0 => Role::Speaker,
+                    1 => Role::Coach((0..random(5)).map(|_| key(random(60))).collect()),
+                    _ => Role::Monitor,
+                };
+                let hold = [Hold::No, Hold::No, Hold::Silence, Hold::Music][random(4)];
+                let muted = random(3) == 0;
+                mixer.change(
+                    slot,
+                    Participation { role, hold, muted, gain_db: random(60) as i8 - 30, ..Default::default() },
+                );
+            }
+            5 => drop(mixer.play(OpId(step), Arc::new(Audio::new(vec![900; random(500)])), None, Some(vec![slot, 3]))),
+            6 => mixer.stop(OpId(random(6_000) as u64)),
+            7 => mixer.chime(random(2) == 0),
+            8 => mixer.start(),
+            9 => mixer.set_music((random(2) == 0).then(|| Arc::new(Audio::new(vec![11; random(300)])))),
+            _ => {
+                for slot in 0..40 {
+                    if random(3) > 0 {
+                        mixer.hear(slot, &vec![(random(60_000) as i32 - 30_000) as i16; random(2 * FRAME)]);
+                    }
+                }
+                mixer.mix();
+                for slot in 0..42 {
+                    assert_eq!(samples(mixer.mix_for(slot)).len(), FRAME);
+                }
+                told(&mut mixer);
+            }
+        }
+    }
+}
+
+fn speech(name: &str) -> Option<Vec<i16>> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio").join(name);
+    let Ok(file) = std::fs::read(path) else {
+        println!("skipped: ../shared/corpora/audio/{name} is not here");
+        return None;
+    };
+    Some(crate::audio::decode(&file, None).unwrap().samples().to_vec())
+}
+
+#[test]
+fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another() {
+    let (Some(clean), Some(noise)) = (speech("clean_freesound_33711.wav"), speech("noise_freesound_573577.wav")) else {
+        return;
+    };
+    let mut mixer = room(3);
+    let (mut said, mut lost, mut open, mut speaks, mut leads) = (0.0, 0.0, 0, 0, 0);
+    let mut noise_speaks = 0;
+    let frames = (clean.len() / FRAME).min(noise.len() / FRAME);
+    for frame in 0..frames {
+        let speech = &clean[frame * FRAME..(frame + 1) * FRAME];
+        let noise: Vec<i16> = noise[frame * FRAME..(frame + 1) * FRAME].iter().map(|one| one / 8).collect();
+        mixer.hear(0, speech);
+        mixer.hear(1, &noise);
+        mixer.mix();
+        let to_noise = samples(mixer.mix_for(1));
+        said += speech.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>();
+        lost += speech.iter().zip(&to_noise).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+        open += usize::from(to_noise.iter().any(|one| *one != 0));
+        speaks += usize::from(mixer.speaking().any(|one| one == key(0)));
+        noise_speaks += usize::from(mixer.speaking().any(|one| one == key(1)));
+        leads += usize::from(mixer.leader() == Some(key(0)));
+    }
+    let ratio = 10.0 * (said / lost.max(1e-9)).log10();
+    println!(
+        "{frames} frames, open {open}, speaks {speaks}, noise speaks {noise_speaks}, leads {leads}, {ratio:.1} dB"
+    );
+}

@@ -1,0 +1,213 @@
+//! Who is heard, who speaks and who leads, by level; what is loud is then listened to for speech. Levels are mean magnitudes of a frame of 16-bit samples.
+
+/// A frame at this level is always mixed: about -52 dBFS.
+const HEARD: f32 = 80.0;
+/// A frame below it never opens the gate: about -69 dBFS, the idle noise of a G.711 line.
+const UNHEARD: f32 = 12.0;
+/// By how much something must exceed its background to open the gate: 8 dB.
+const ABOVE: f32 = 2.5;
+/// Frames for which the gate stays open: 300 ms, so that no end of a word is cut.
+const OPEN: u8 = 15;
+/// How fast the background may rise: 4.3 dB a second. Speech has a gap more often than it could rise to it.
+const RISE: f32 = 1.01;
+/// Speech exceeds its background by 9.5 dB, and lies above -52 dBFS; above -27 dBFS everything is.
+const SPEAKS: f32 = 3.0;
+const SPEECH: f32 = 1_500.0;
+/// Frames in a row that make it speech: 60 ms. A knock is shorter.
+const BEGINS: u8 = 3;
+/// Frames without that end it: 600 ms, the pause between two sentences.
+const ENDS: u8 = 30;
+/// Weight of the newest frame in the level that decides who leads: about 150 ms.
+const SMOOTH: f32 = 0.13;
+
+/// One participant's voice.
+#[derive(Debug)]
+pub(super) struct Voice {
+    background: f32,
+    level: f32,
+    open: u8,
+    begun: u8,
+    speaks: u8,
+    /// Frames for which it is still worth being listened to for speech.
+    loud: u8,
+}
+
+impl Voice {
+    pub(super) fn new() -> Voice {
+        Voice { background: HEARD, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
+    }
+
+    /// Takes the level of a frame. `detect` is asked for speech while it is loud enough, and a little longer.
+    pub(super) fn handle(&mut self, level: f32, detect: impl FnOnce() -> bool) {
+        self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH);
+        let heard = (self.background * ABOVE).clamp(UNHEARD, HEARD);
+        self.open = if level >= heard { OPEN } else { self.open.saturating_sub(1) };
+        let speech = (self.background * SPEAKS).clamp(HEARD, SPEECH);
+        self.loud = if level >= speech { OPEN } else { self.loud.saturating_sub(1) };
+        let speech = self.loud > 0 && detect() && level >= speech;
+        self.begun = if speech { self.begun.saturating_add(1) } else { 0 };
+        self.speaks = if self.begun >= BEGINS { ENDS } else { self.speaks.saturating_sub(1) };
+        self.level += SMOOTH * (level - self.level);
+    }
+
+    /// A frame in which it may not be heard, or did not come: what was open closes.
+    pub(super) fn handle_nothing(&mut self) {
+        self.open = 0;
+        self.begun = 0;
+        self.loud = 0;
+        self.speaks = self.speaks.saturating_sub(1);
+        self.level -= SMOOTH * self.level;
+    }
+
+    /// It may not be heard from here on: muted, held, gone.
+    pub(super) fn silence(&mut self) {
+        self.speaks = 0;
+        self.handle_nothing();
+    }
+
+    /// Whether it is worth mixing.
+    pub(super) fn is_open(&self) -> bool {
+        self.open > 0
+    }
+
+    pub(super) fn speaks(&self) -> bool {
+        self.speaks > 0
+    }
+
+    /// Smoothed.
+    pub(super) fn level(&self) -> f32 {
+        self.level
+    }
+}
+
+/// Frames between two changes of who leads: 300 ms.
+const CHANGE: u16 = 15;
+/// Frames for which another must be louder: 200 ms.
+const CHALLENGE: u8 = 10;
+/// By how much: 3.5 dB.
+const LOUDER: f32 = 1.5;
+/// Frames in which nobody speaks until nobody leads: 2 s.
+const NOBODY: u16 = 100;
+
+/// Who leads: the active speaker.
+#[derive(Debug, Default)]
+pub(super) struct Lead {
+    leader: Option<usize>,
+    /// Frames since that changed.
+    since: u16,
+    challenger: Option<usize>,
+    challenges: u8,
+    quiet: u16,
+}
+
+impl Lead {
+    /// Takes a frame: all who speak now with their levels. True when the leader changed.
+    pub(super) fn handle(&mut self, speaking: impl Iterator<Item = (usize, f32)>) -> bool {
+        self.since = self.since.saturating_add(1);
+        let (mut loudest, mut leading) = (None::<(usize, f32)>, None);
+        for (who, level) in speaking {
+            if Some(who) == self.leader {
+                leading = Some(level);
+            }
+            if loudest.is_none_or(|(_, most)| level > most) {
+                loudest = Some((who, level));
+            }
+        }
+        let Some((loudest, level)) = loudest else {
+            self.quiet = self.quiet.saturating_add(1);
+            self.challenges = 0;
+            return self.quiet >= NOBODY && self.leader.is_some() && self.change(None);
+        };
+        self.quiet = 0;
+        match leading {
+            // A leader who has fallen silent is followed at once.
+            None => self.since >= CHANGE && self.change(Some(loudest)),
+            Some(leading) if Some(loudest) == self.leader || level < leading * LOUDER => {
+                self.challenges = 0;
+                false
+            }
+            Some(_) => {
+                self.challenges = if self.challenger == Some(loudest) { self.challenges.saturating_add(1) } else { 1 };
+                self.challenger = Some(loudest);
+                self.challenges >= CHALLENGE && self.since >= CHANGE && self.change(Some(loudest))
+            }
+        }
+    }
+
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
+    /// The slot has a new owner, or none. True when the leader changed.
+    pub(super) fn forget(&mut self, who: usize) -> bool {
+        self.challenger.take_if(|challenger| *challenger == who);
+        self.leader.take_if(|leader| *leader == who).is_some()
+    }
+
+    fn change(&mut self, leader: Option<usize>) -> bool {
+        self.leader = leader;
+        (self.since, self.challenges, self.challenger) = (0, 0, None);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steady_noise_closes_the_gate_and_speech_above_it_opens_it_at_once() {
+        let mut voice = Voice::new();
+        for _ in 0..250 {
+            voice.handle(25.0, || true);
+        }
+        assert!(!voice.is_open() && !voice.speaks());
+        voice.handle(70.0, || true);
+        assert!(voice.is_open() && !voice.speaks());
+        for _ in 0..2 {
+            voice.handle(1_000.0, || true);
+        }
+        assert!(!voice.speaks(), "it is no word yet");
+        voice.handle(1_000.0, || true);
+        assert!(voice.speaks());
+        for _ in 0..14 {
+            voice.handle(25.0, || true);
+        }
+        assert!(voice.is_open(), "the end of a word is not cut");
+        voice.handle(25.0, || true);
+        assert!(!voice.is_open() && voice.speaks());
+        for _ in 0..15 {
+            voice.handle(25.0, || true);
+        }
+        assert!(!voice.speaks());
+    }
+
+    #[test]
+    fn what_is_loud_enough_stays_open_for_ever() {
+        let mut voice = Voice::new();
+        for _ in 0..50_000 {
+            voice.handle(HEARD, || true);
+            assert!(voice.is_open());
+        }
+    }
+
+    #[test]
+    fn the_lead_goes_to_who_is_clearly_louder_for_a_while_and_not_to_and_fro() {
+        let mut lead = Lead::default();
+        let mut frames = |count: usize, levels: &[(usize, f32)]| {
+            let changes = (0..count).filter(|_| lead.handle(levels.iter().copied())).count();
+            (changes, lead.leader())
+        };
+        assert_eq!(frames(20, &[]), (0, None));
+        assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
+        // As loud as that is not enough.
+        assert_eq!(frames(100, &[(3, 900.0), (4, 1_300.0)]), (0, Some(3)));
+        assert_eq!(frames(9, &[(3, 900.0), (4, 2_000.0)]), (0, Some(3)));
+        assert_eq!(frames(1, &[(3, 900.0), (4, 2_000.0)]), (1, Some(4)));
+        // Not before 300 ms have passed, even when the leader is silent.
+        assert_eq!(frames(14, &[(3, 900.0)]), (0, Some(4)));
+        assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
+        assert_eq!(frames(99, &[]), (0, Some(3)));
+        assert_eq!(frames(1, &[]), (1, None));
+    }
+}

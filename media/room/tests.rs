@@ -1,0 +1,150 @@
+use std::sync::Mutex;
+
+use super::*;
+
+const FRAME: usize = 160;
+
+struct Witness {
+    events: Mutex<Vec<RoomEvent>>,
+    full: Mutex<bool>,
+}
+
+impl Witness {
+    fn take(&self) -> Vec<RoomEvent> {
+        std::mem::take(&mut *self.events.lock().unwrap())
+    }
+}
+
+fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
+    let witness = Arc::new(Witness { events: Mutex::default(), full: Mutex::new(false) });
+    let told = Arc::clone(&witness);
+    let sink: RoomSink = Arc::new(move |key, event| {
+        assert_eq!(key, RoomKey(9));
+        if *told.full.lock().unwrap() {
+            return Err(Full);
+        }
+        told.events.lock().unwrap().push(event);
+        Ok(())
+    });
+    (Room::new(RoomKey(9), spec, sink), witness)
+}
+
+fn session(number: u128) -> SessionKey {
+    SessionKey(number)
+}
+
+fn waits() -> Participation {
+    Participation { waits: true, ..Participation::default() }
+}
+
+#[test]
+fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
+    let music = Some(Arc::new(Audio::new(vec![70; 160])));
+    let (mut room, witness) = open(RoomSpec { starts_with: 2, music, ..RoomSpec::default() });
+    let joined = |number| RoomEvent::Joined { session: session(number) };
+    let slot = room.join(session(1), waits()).unwrap();
+    room.join(session(2), waits()).unwrap();
+    room.handle_tick();
+    assert_eq!(room.mix_for(slot), Mix::Music(&[70; FRAME]));
+    assert_eq!(witness.take(), [joined(1), joined(2)]);
+    room.join(session(3), Participation::default()).unwrap();
+    assert_eq!(witness.take(), [joined(3), RoomEvent::Started]);
+    let (mut alone, witness) = open(RoomSpec { starts_with: 2, ..RoomSpec::default() });
+    alone.join(session(1), Participation::default()).unwrap();
+    assert_eq!(witness.take(), [joined(1)]);
+    alone.handle_command(RoomCommand::Start);
+    assert_eq!(witness.take(), [RoomEvent::Started]);
+    // Who ceases to wait starts it too.
+    let (mut room, witness) = open(RoomSpec::default());
+    room.join(session(1), waits()).unwrap();
+    assert!(room.participate(session(1), Participation::default()));
+    assert_eq!(witness.take(), [joined(1), RoomEvent::Started]);
+    assert!(!room.participate(session(2), Participation::default()));
+}
+
+#[test]
+fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
+    let (mut room, witness) = open(RoomSpec::default());
+    room.join(session(1), Participation { ends_room: true, ..Participation::default() }).unwrap();
+    room.join(session(2), Participation::default()).unwrap();
+    let audio = Arc::new(Audio::new(vec![1; 99_999]));
+    room.handle_command(RoomCommand::Play { op: OpId(4), audio, loops: None, to: None });
+    room.leave(session(2));
+    room.join(session(3), Participation::default()).unwrap();
+    witness.take();
+    room.leave(session(1));
+    assert_eq!(
+        witness.take(),
+        [
+            RoomEvent::Left { session: session(1) },
+            RoomEvent::Left { session: session(3) },
+            RoomEvent::Finished { op: OpId(4), reason: FinishReason::Stopped },
+            RoomEvent::Ended { reason: RoomEnd::Left(session(1)) },
+        ]
+    );
+    assert!(room.is_over());
+    assert_eq!(room.join(session(4), Participation::default()), Err(NotJoined::NoRoom));
+    room.leave(session(3));
+    room.handle_command(RoomCommand::End);
+    room.handle_tick();
+    assert_eq!(witness.take(), []);
+}
+
+#[test]
+fn a_full_room_takes_nobody_until_somebody_leaves() {
+    let (mut room, _) = open(RoomSpec { most: 2, ..RoomSpec::default() });
+    room.join(session(1), Participation::default()).unwrap();
+    room.join(session(2), Participation::default()).unwrap();
+    assert_eq!(room.join(session(3), Participation::default()), Err(NotJoined::Full));
+    room.join(session(2), Participation { muted: true, ..Participation::default() }).unwrap();
+    room.leave(session(2));
+    assert!(room.join(session(3), Participation::default()).is_ok());
+}
+
+#[test]
+fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
+    let loudest = |room: &mut Room, slot: usize| {
+        let mut most = 0;
+        for _ in 0..14 {
+            room.handle_tick();
+            if let Mix::Whole(frame) | Mix::Own(frame) = room.mix_for(slot) {
+                most = most.max(frame.iter().map(|sample| sample.abs()).max().unwrap());
+            }
+        }
+        most
+    };
+    for (beep, enters, exits) in
+        [(Beep::None, false, false), (Beep::Enter, true, false), (Beep::Exit, false, true), (Beep::Both, true, true)]
+    {
+        let (mut room, _) = open(RoomSpec::default());
+        let slot = room.join(session(1), Participation { waits: true, beep, ..Participation::default() }).unwrap();
+        assert_eq!(loudest(&mut room, slot), 0);
+        room.join(session(2), Participation { beep, ..Participation::default() }).unwrap();
+        assert_eq!(loudest(&mut room, slot) > 3_000, enters, "{beep:?}");
+        room.leave(session(2));
+        assert_eq!(loudest(&mut room, slot) > 3_000, exits, "{beep:?}");
+    }
+}
+
+#[test]
+fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_full() {
+    let (mut room, witness) = open(RoomSpec::default());
+    let slot = room.join(session(1), Participation::default()).unwrap();
+    witness.take();
+    *witness.full.lock().unwrap() = true;
+    room.join(session(2), Participation::default()).unwrap();
+    for _ in 0..10 {
+        room.hear(slot, &[9_000; FRAME]);
+        room.handle_tick();
+    }
+    *witness.full.lock().unwrap() = false;
+    room.handle_tick();
+    assert_eq!(witness.take(), [RoomEvent::Joined { session: session(2) }]);
+    *witness.full.lock().unwrap() = true;
+    for number in 0..1_000 {
+        room.join(session(3), Participation::default()).ok();
+        room.leave(session(3));
+        room.handle_tick();
+        assert!(number < 900 || room.is_over(), "{number}");
+    }
+}
