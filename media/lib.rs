@@ -46,9 +46,7 @@ mod writer;
 
 pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
-pub use codec::{
-    Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711,
-};
+pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
 pub use config::{Config, PortRange};
 pub use dtmf::{Form, InbandDetector, Presses};
@@ -59,7 +57,9 @@ pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
 pub use resample::Resampler;
-pub use room::{Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec};
+pub use room::{
+    Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
+};
 pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
