@@ -37,6 +37,7 @@ mod source;
 mod tap;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod timeline;
 mod tone;
 mod vad;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
-use crate::timeline::{RECORDER_LAG, Timeline};
+use crate::timeline::RECORDER_LAG;
 
 /// Frames of a buffer: 100 ms.
 const FRAMES: usize = 5;
@@ -37,6 +37,9 @@ pub(crate) enum Pause {
     Silence,
     Skip,
 }
+
+/// Gives the frames of each side that no tick has read yet, one after the other.
+pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut [i16; FRAME], &mut [i16; FRAME]);
 
 /// A recording at work on its session.
 #[derive(Debug)]
@@ -121,18 +124,20 @@ impl Recorder {
     }
 
     /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given.
-    pub(crate) fn finish(mut self, reason: RecordingReason, drain: Option<(&Timeline, &Timeline)>) {
-        if let Some((inbound, outbound)) = drain
+    pub(crate) fn finish(mut self, reason: RecordingReason, drain: Option<Drain<'_>>) {
+        if let Some(drain) = drain
             && self.pause == Pause::No
         {
             let (mut left, mut right) = ([0; FRAME], [0; FRAME]);
-            // When it was stopped before its lag had passed, that many fewer frames are ours.
-            for later in self.lag..RECORDER_LAG {
+            for later in 0..RECORDER_LAG {
+                drain(&mut left, &mut right);
+                // When it was stopped before its lag had passed, that many fewer frames are ours.
+                if later < self.lag {
+                    continue;
+                }
                 if self.frames_left == Some(0) {
                     break;
                 }
-                inbound.read_recorder(later, &mut left);
-                outbound.read_recorder(later, &mut right);
                 self.write(&left, &right);
                 self.frames_left = self.frames_left.map(|left| left.saturating_sub(1));
             }

@@ -20,7 +20,7 @@ use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
 use crate::player::Playback;
-use crate::recorder::{Pause, Recorder};
+use crate::recorder::{Drain, Pause, Recorder};
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::{self, Said, SenderInfo};
@@ -29,7 +29,7 @@ use crate::rtp::{FIXED, FRAME, Header, is_rtcp};
 use crate::sdp::MediaPlan;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
-use crate::timeline::Timeline;
+use crate::timeline::{self, Reader, Stamp, Timeline};
 use crate::tone::ToneGenerator;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
@@ -126,6 +126,33 @@ struct Digits {
 struct Timelines {
     inbound: Timeline,
     outbound: Timeline,
+    /// Of inbound and outbound.
+    live: [Reader; 2],
+    recorder: [Reader; 2],
+    /// The media clock at the last frame read.
+    now: u32,
+}
+
+impl Timelines {
+    fn new(law: Law) -> Timelines {
+        Timelines {
+            inbound: Timeline::octets(law),
+            outbound: Timeline::octets(law),
+            live: [Reader::adaptive(), Reader::adaptive()],
+            recorder: [timeline::recorder(), timeline::recorder()],
+            now: 0,
+        }
+    }
+
+    /// What a recorder that stops now still lacks, frame by frame.
+    fn drain(&mut self) -> impl FnMut(&mut [i16; FRAME], &mut [i16; FRAME]) {
+        let ([mut from_inbound, mut from_outbound], mut now) = (self.recorder.clone(), self.now);
+        move |inbound, outbound| {
+            now = now.wrapping_add(FRAME as u32);
+            self.inbound.read_samples(&mut from_inbound, now, inbound);
+            self.outbound.read_samples(&mut from_outbound, now, outbound);
+        }
+    }
 }
 
 /// Frames gathered for a packet of more than one.
@@ -232,7 +259,8 @@ impl MediaSession {
             self.pinned = true;
             around.network.pin(around.slot, Some(from));
         }
-        self.receiver.handle(&header, around.clock.units(around.now, 8_000));
+        let arrival = around.clock.units(around.now, 8_000);
+        let new = self.receiver.handle(&header, arrival);
         self.frames_since_rtp = 0;
         around.counts.packets_in += 1;
         if first {
@@ -254,8 +282,13 @@ impl MediaSession {
             Heard::Audio(law) => {
                 if self.muted {
                     payload.fill(law.silence());
-                } else if let Some(timelines) = &mut self.timelines {
-                    timelines.inbound.write(header.timestamp, law, payload);
+                }
+                if let Some(timelines) = &mut self.timelines {
+                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
+                    if new {
+                        timelines.inbound.restart();
+                    }
+                    timelines.inbound.write_octets(stamp, law, payload);
                 }
                 Some((header, heard))
             }
@@ -324,7 +357,9 @@ impl MediaSession {
         if let Heard::Audio(law) = heard {
             law.transcode(plan.law(), payload);
             if let Some(timelines) = &mut self.timelines {
-                timelines.outbound.write(header.timestamp, plan.law(), payload);
+                let arrival = around.clock.units(around.now, 8_000);
+                let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
+                timelines.outbound.write_octets(stamp, plan.law(), payload);
             }
         }
         // CSRCs, extensions and padding end here: the plain header goes right before the payload.
@@ -375,16 +410,22 @@ impl MediaSession {
             Command::StopRecording { op } => {
                 if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
                     let recorder = self.recorders.swap_remove(index);
-                    let drain = self.timelines.as_ref().map(|both| (&both.inbound, &both.outbound));
-                    recorder.finish(RecordingReason::Stopped, drain);
+                    let mut drain = self.timelines.as_mut().map(|both| both.drain());
+                    recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
+                    drop(drain);
                     writer.wake();
                     self.drop_unused_timelines();
                 }
             }
             Command::Tap { op, tracks, sink } => {
                 if self.taps.len() < SINKS {
-                    self.taps.push(Tap::new(op, tracks, sink));
                     self.need_timelines();
+                    if self.taps.is_empty()
+                        && let Some(timelines) = &mut self.timelines
+                    {
+                        timelines.live = [Reader::adaptive(), Reader::adaptive()];
+                    }
+                    self.taps.push(Tap::new(op, tracks, sink));
                 }
             }
             Command::Untap { op } => {
@@ -437,8 +478,13 @@ impl MediaSession {
             return;
         }
         self.unfinished += 1;
-        self.recorders.push(recorder);
         self.need_timelines();
+        if self.recorders.is_empty()
+            && let Some(timelines) = &mut self.timelines
+        {
+            timelines.recorder = [timeline::recorder(), timeline::recorder()];
+        }
+        self.recorders.push(recorder);
     }
 
     fn pause_recording(&mut self, op: OpId, pause: Pause) {
@@ -454,8 +500,8 @@ impl MediaSession {
     }
 
     fn need_timelines(&mut self) {
-        self.timelines
-            .get_or_insert_with(|| Box::new(Timelines { inbound: Timeline::new(), outbound: Timeline::new() }));
+        let law = self.plan.as_ref().map_or(Law::Mu, MediaPlan::law);
+        self.timelines.get_or_insert_with(|| Box::new(Timelines::new(law)));
     }
 
     fn drop_unused_timelines(&mut self) {
@@ -473,9 +519,9 @@ impl MediaSession {
             self.flush_packing(around);
         }
         self.send_report(true, around);
-        let drain = self.timelines.as_ref().map(|both| (&both.inbound, &both.outbound));
         for recorder in self.recorders.drain(..) {
-            recorder.finish(RecordingReason::Stopped, drain);
+            let mut drain = self.timelines.as_mut().map(|both| both.drain());
+            recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
         }
         writer.wake();
         self.timelines = None;
@@ -505,7 +551,7 @@ impl MediaSession {
         self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
         self.speak(around);
         if self.timelines.is_some() {
-            self.listen(writer);
+            self.listen(writer, around.clock.units(around.now, 8_000));
         }
         self.report_in -= 1;
         if self.report_in == 0 {
@@ -516,14 +562,17 @@ impl MediaSession {
     }
 
     /// Gives this frame of both tracks to recorders and taps.
-    fn listen(&mut self, writer: &WriterHandle) {
+    fn listen(&mut self, writer: &WriterHandle, now: u32) {
         let Some(mut timelines) = self.timelines.take() else { return };
+        let both = &mut *timelines;
+        both.now = now;
         let native = self.plan.as_ref().map_or(Law::Mu, MediaPlan::law);
         let alive = self.frames_since_rtp < ALIVE;
         let (mut inbound, mut outbound) = ([0; FRAME], [0; FRAME]);
         if !self.taps.is_empty() {
-            timelines.inbound.read_tap(&mut inbound);
-            timelines.outbound.read_tap(&mut outbound);
+            let [from_inbound, from_outbound] = &mut both.live;
+            both.inbound.read_samples(from_inbound, now, &mut inbound);
+            both.outbound.read_samples(from_outbound, now, &mut outbound);
             self.taps.retain(|tap| !tap.is_abandoned());
             let mut taps = std::mem::take(&mut self.taps);
             for tap in &mut taps {
@@ -534,8 +583,9 @@ impl MediaSession {
             self.taps = taps;
         }
         if !self.recorders.is_empty() {
-            timelines.inbound.read_recorder(0, &mut inbound);
-            timelines.outbound.read_recorder(0, &mut outbound);
+            let [from_inbound, from_outbound] = &mut both.recorder;
+            both.inbound.read_samples(from_inbound, now, &mut inbound);
+            both.outbound.read_samples(from_outbound, now, &mut outbound);
             let mut index = 0;
             while let Some(recorder) = self.recorders.get_mut(index) {
                 match recorder.handle_frame(&inbound, &outbound, alive) {
@@ -547,8 +597,6 @@ impl MediaSession {
                 }
             }
         }
-        timelines.inbound.tick();
-        timelines.outbound.tick();
         self.timelines = Some(timelines);
         self.drop_unused_timelines();
     }

@@ -6,6 +6,7 @@ use crate::engine::Flow;
 use crate::event::{Event, FinishReason};
 use crate::rtp::dtmf::{self, DigitFrame};
 use crate::rtp::{FIXED, FRAME};
+use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
 impl MediaSession {
@@ -54,6 +55,9 @@ impl MediaSession {
             }
             if !passes {
                 self.sender.pause();
+                if let Some(timelines) = &mut self.timelines {
+                    timelines.outbound.rest();
+                }
             }
         }
     }
@@ -130,7 +134,8 @@ impl MediaSession {
         }
         let timestamp = self.packing.timestamp.wrapping_add((self.packing.frames * FRAME) as u32);
         if let Some(timelines) = &mut self.timelines {
-            timelines.outbound.write(timestamp, law, octets);
+            let stamp = Stamp { timestamp, marker: false, arrival: around.clock.units(around.now, 8_000) };
+            timelines.outbound.write_octets(stamp, law, octets);
         }
         if !sends {
             self.sender.pause();

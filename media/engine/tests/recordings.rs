@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_dual_recording_is_aligned_with_the_call_and_holes_are_silence() {
+fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("dual");
     pair.talk(5, 0xFF, 0xD5);
@@ -42,11 +42,15 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_silence() {
         .collect();
     let first = left.iter().position(|loud| *loud).unwrap();
     assert!((24..=26).contains(&first), "{first}");
-    let holes: Vec<bool> = left[first..first + 10].to_vec();
-    assert_eq!(holes, [true, true, true, false, false, true, true, true, true, true]);
+    assert!((10..=11).contains(&left.iter().filter(|loud| **loud).count()));
+    // Of the 40 ms that are missing the last 30 fade.
+    let quietest =
+        samples.iter().step_by(2).filter(|sample| sample.abs() > 100).map(|sample| sample.abs()).min().unwrap();
+    let loudest = samples.iter().step_by(2).map(|sample| sample.abs()).max().unwrap();
+    assert!((0.39..0.5).contains(&(f32::from(quietest) / f32::from(loudest))), "{quietest} of {loudest}");
     let first = right.iter().position(|loud| *loud).unwrap();
     assert!((24..=26).contains(&first), "{first}");
-    assert_eq!(right.iter().filter(|loud| **loud).count(), 10);
+    assert!((10..=11).contains(&right.iter().filter(|loud| **loud).count()));
 }
 
 #[test]
@@ -98,7 +102,7 @@ fn a_recording_ends_at_its_length_to_the_frame() {
     pair.talk(50, 0x10, 0x20);
     let (at, reason, duration) = recorded(&mut pair);
     assert_eq!((reason, duration), (RecordingReason::MaxLength, milliseconds(500)));
-    assert!(at <= milliseconds(600), "{at:?}");
+    assert!(at <= milliseconds(680), "{at:?}");
     assert_eq!(file.samples().len(), 4_000);
 }
 
@@ -118,7 +122,7 @@ fn silence_ends_a_recording_only_while_rtp_arrives() {
     let (at, reason, _) = recorded(&mut pair);
     assert_eq!(reason, RecordingReason::Silence);
     let after = at - spoke;
-    assert!((milliseconds(980)..milliseconds(1_120)).contains(&after), "{after:?}");
+    assert!((milliseconds(980)..milliseconds(1_200)).contains(&after), "{after:?}");
 }
 
 #[test]
@@ -140,7 +144,8 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
     let samples = file.samples();
-    assert!(samples[0].abs() > 100 && samples.last().unwrap().abs() > 100);
+    assert!(samples[..160].iter().any(|sample| sample.abs() > 100));
+    assert!(samples.iter().rev().take(160).any(|sample| sample.abs() > 100));
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! Who reads a timeline, and how it keeps its distance: a sample more or less a frame for drift, a pitch wave for more,
+//! and whatever is needed where there is nothing to hear.
+
+use super::conceal::{Fade, mix, pitch};
+use super::ring::{Place, Ring};
+use crate::codec::LONGEST_FRAME;
+
+/// Milliseconds a reader may be off its distance before it moves.
+const DEAD_BAND_MS: f32 = 2.0;
+/// How much farther behind than need be a live reader stays.
+const SPARE_MS: i64 = 10;
+/// What is farther off is made good by whole pitch waves.
+const FAR_MS: i64 = 40;
+/// The same for a live reader that waits longer than need be while somebody talks.
+const LIVE_FAR_MS: i64 = 100;
+/// What is farther off still is jumped over.
+const JUMP_MS: i64 = 300;
+/// Length of the blend at a jump.
+const BLEND_MS: usize = 5;
+/// Mean level under which a frame can be left out: about -50 dBFS.
+const QUIET: u32 = 100;
+
+/// One that reads a timeline. It has its own place there; [`super::Timeline::read_samples`] moves it on.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    /// Milliseconds behind the wire, for one that does not adapt.
+    pub(super) fixed_ms: Option<u16>,
+    /// What it reads next; `None` before anything came.
+    pub(super) at: Option<Place>,
+    /// Making good: 1 goes ahead, -1 falls back.
+    correcting: i64,
+    /// What was made up and goes on under what came.
+    pub(super) fade: Option<Fade>,
+    /// The last sample given was made up, or silence in its stead.
+    pub(super) starved: bool,
+}
+
+/// How the next frame is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// As it is.
+    Exact,
+    /// So many samples more than a frame into a frame.
+    Stretch(i64),
+    /// From so many samples on, with a blend.
+    Jump(i64),
+}
+
+impl Reader {
+    /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
+    pub(crate) fn fixed(milliseconds: u16) -> Reader {
+        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, fade: None, starved: false }
+    }
+
+    /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
+    pub(crate) fn adaptive() -> Reader {
+        Reader { fixed_ms: None, ..Reader::fixed(0) }
+    }
+
+    /// Decides on the next frame of `count` samples, when it should be at `goal`. `ms`: samples of a millisecond.
+    #[inline]
+    pub(super) fn steer(&mut self, ring: &Ring, goal: Place, count: usize, ms: usize) -> Step {
+        let Some(at) = self.at else {
+            self.at = Some(goal);
+            return Step::Exact;
+        };
+        let off = goal - at;
+        if self.correcting == 0 && off.unsigned_abs() as f32 <= DEAD_BAND_MS * ms as f32 {
+            return Step::Exact;
+        }
+        self.correct(ring, at, goal, count, ms)
+    }
+
+    #[cold]
+    fn correct(&mut self, ring: &Ring, at: Place, goal: Place, count: usize, ms: usize) -> Step {
+        let (off, unit, live) = (goal - at, (ms / 8) as i64, self.fixed_ms.is_none());
+        let in_ms = off / ms as i64;
+        if self.correcting == 0 && live && (0..SPARE_MS).contains(&in_ms) {
+            return Step::Exact;
+        }
+        if off.signum() != self.correcting && self.correcting != 0 || off == 0 {
+            self.correcting = 0;
+            return Step::Exact;
+        }
+        if !ring.is_here(at, 1) {
+            // Nothing to hear here, so nothing is lost by being elsewhere.
+            self.correcting = 0;
+            self.at = Some(goal);
+            return Step::Exact;
+        }
+        self.correcting = off.signum();
+        if in_ms.abs() >= JUMP_MS {
+            self.correcting = 0;
+            return Step::Jump(off);
+        }
+        let far = if !live {
+            FAR_MS
+        } else if off > 0 {
+            LIVE_FAR_MS
+        } else {
+            SPARE_MS
+        };
+        if in_ms.abs() >= far
+            && let Some(wave) = wave(ring, at, ms)
+        {
+            return Step::Jump(wave * off.signum());
+        }
+        if live && off > 0 && is_quiet(ring, at, count) {
+            return Step::Jump(off.min(count as i64 / 2));
+        }
+        Step::Stretch(off.signum() * unit.min(off.abs()))
+    }
+}
+
+/// Reads a frame `more` samples longer than `out` into it. False, and nothing done, when not all of it is there.
+pub(super) fn stretch(ring: &Ring, at: Place, more: i64, out: &mut [i16]) -> bool {
+    let length = out.len() as i64 + more;
+    // One sample before and two after, which the curve through four points needs.
+    let count = (length + 3) as usize;
+    let mut from = [0i16; LONGEST_FRAME + LONGEST_FRAME / 80];
+    let Some(from) = from.get_mut(..count).filter(|_| ring.is_here(at - 1, count)) else { return false };
+    ring.read_samples(at - 1, from);
+    let step = length as f32 / out.len() as f32;
+    for (index, sample) in out.iter_mut().enumerate() {
+        let place = index as f32 * step;
+        let part = place.fract();
+        let Some([a, b, c, d]) = from.get(place as usize..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+        let [a, b, c, d] = [a, b, c, d].map(|sample| f32::from(*sample));
+        // Catmull-Rom: linear interpolation would dull what lies above 2 kHz.
+        let curve =
+            b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
+        *sample = curve.round() as i16;
+    }
+    true
+}
+
+/// Blends out of what would have been read at `at` into what was read elsewhere.
+pub(super) fn blend(ring: &Ring, at: Place, ms: usize, out: &mut [i16]) {
+    let length = BLEND_MS * ms;
+    let mut old = [0i16; BLEND_MS * 48];
+    let Some(old) = old.get_mut(..length) else { return };
+    ring.read_known(at, old);
+    for (index, (sample, old)) in out.iter_mut().zip(old).enumerate() {
+        *sample = mix(*old, *sample, index + 1, length + 1);
+    }
+}
+
+/// The length of a pitch wave at `at`, when there is enough to tell.
+fn wave(ring: &Ring, at: Place, ms: usize) -> Option<i64> {
+    let mut around = [0i16; 25 * 48];
+    let around = around.get_mut(..25 * ms)?;
+    let from = at - 15 * ms as i64;
+    if !ring.is_here(from, around.len()) {
+        return None;
+    }
+    ring.read_samples(from, around);
+    Some(pitch(around, 10 * ms, ms) as i64)
+}
+
+fn is_quiet(ring: &Ring, at: Place, count: usize) -> bool {
+    let mut frame = [0i16; LONGEST_FRAME];
+    let Some(frame) = frame.get_mut(..count) else { return false };
+    ring.read_known(at, frame);
+    let sum: u32 = frame.iter().map(|sample| u32::from(sample.unsigned_abs())).sum();
+    sum <= QUIET * count as u32
+}

@@ -1,0 +1,311 @@
+//! The ring: about a second of one stream, and which of its samples came, were made up, or are missing.
+
+use crate::codec::SampleRate;
+use crate::codec::g711::Law;
+
+/// A place in the stream, in samples.
+pub(super) type Place = i64;
+
+/// What is known of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It came.
+    Here,
+    /// It was made up for one that did not come (yet).
+    Made,
+    /// There is nothing.
+    Absent,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ring {
+    audio: Audio,
+    /// Length less one; the length is a power of two and at least 64.
+    mask: usize,
+    here: Box<[u64]>,
+    made: Box<[u64]>,
+    /// All before it, back to a ring's length, is valid; all from it on is absent.
+    high: Place,
+}
+
+/// G.711 stays as it came: octets are copied, and only decoded for who wants samples.
+#[derive(Debug)]
+enum Audio {
+    Octets(Law, Box<[u8]>),
+    Samples(Box<[i16]>),
+}
+
+impl Ring {
+    pub(super) fn octets(law: Law) -> Ring {
+        let length = SampleRate::Hz8000.hertz().next_power_of_two() as usize;
+        Ring::new(Audio::Octets(law, vec![law.silence(); length].into()), length)
+    }
+
+    pub(super) fn samples(rate: SampleRate) -> Ring {
+        let length = rate.hertz().next_power_of_two() as usize;
+        Ring::new(Audio::Samples(vec![0; length].into()), length)
+    }
+
+    fn new(audio: Audio, length: usize) -> Ring {
+        let words = || vec![0; length / 64].into();
+        Ring { audio, mask: length - 1, here: words(), made: words(), high: 0 }
+    }
+
+    /// Where the newest sample ends.
+    pub(super) fn high(&self) -> Place {
+        self.high
+    }
+
+    /// The oldest place that is still held.
+    pub(super) fn low(&self) -> Place {
+        self.high - self.mask as i64 - 1
+    }
+
+    /// Makes room up to `to`; what falls out is forgotten.
+    pub(super) fn reach(&mut self, to: Place) {
+        if to > self.high {
+            let from = self.high.max(to - self.mask as i64 - 1);
+            each_word(self.mask, from, to, |word, bits| {
+                for map in [&mut self.here, &mut self.made] {
+                    if let Some(word) = map.get_mut(word) {
+                        *word &= !bits;
+                    }
+                }
+            });
+            self.high = to;
+        }
+    }
+
+    /// Writes octets of `law` that have come. At most the ring's length.
+    pub(super) fn write_octets(&mut self, at: Place, law: Law, octets: &[u8]) {
+        self.reach(at + octets.len() as i64);
+        match &mut self.audio {
+            Audio::Octets(own, ring) => {
+                if *own == law {
+                    copy_in(ring, self.mask, at, octets);
+                } else {
+                    let own = *own;
+                    pieces(at, octets, |at, part, scratch: &mut [u8; PIECE]| {
+                        let Some(scratch) = scratch.get_mut(..part.len()) else { return };
+                        scratch.copy_from_slice(part);
+                        law.transcode(own, scratch);
+                        copy_in(ring, self.mask, at, scratch);
+                    });
+                }
+            }
+            Audio::Samples(ring) => pieces(at, octets, |at, part, scratch: &mut [i16; PIECE]| {
+                let Some(scratch) = scratch.get_mut(..part.len()) else { return };
+                law.decode(part, scratch);
+                copy_in(ring, self.mask, at, scratch);
+            }),
+        }
+        mark(&mut self.here, self.mask, at, octets.len());
+    }
+
+    /// Writes samples that have come.
+    pub(super) fn write_samples(&mut self, at: Place, samples: &[i16]) {
+        self.put(at, samples);
+        mark(&mut self.here, self.mask, at, samples.len());
+    }
+
+    /// Writes samples that are made up; only to where nothing came.
+    pub(super) fn make(&mut self, at: Place, samples: &[i16]) {
+        self.put(at, samples);
+        mark(&mut self.made, self.mask, at, samples.len());
+    }
+
+    fn put(&mut self, at: Place, samples: &[i16]) {
+        self.reach(at + samples.len() as i64);
+        match &mut self.audio {
+            Audio::Octets(law, ring) => pieces(at, samples, |at, part, scratch: &mut [u8; PIECE]| {
+                let Some(scratch) = scratch.get_mut(..part.len()) else { return };
+                law.encode(part, scratch);
+                copy_in(ring, self.mask, at, scratch);
+            }),
+            Audio::Samples(ring) => copy_in(ring, self.mask, at, samples),
+        }
+    }
+
+    /// Whether all of `count` samples came.
+    pub(super) fn is_here(&self, at: Place, count: usize) -> bool {
+        let end = at + count as i64;
+        at >= self.low() && end <= self.high && run(&self.here, self.mask, at, end, true) == end
+    }
+
+    /// What the sample at `at` is, and how far (at most to `end`) the same goes on.
+    pub(super) fn kind(&self, at: Place, end: Place) -> (Kind, Place) {
+        if at >= self.high {
+            return (Kind::Absent, end);
+        }
+        if at < self.low() {
+            return (Kind::Absent, end.min(self.low()));
+        }
+        let within = end.min(self.high);
+        let here = run(&self.here, self.mask, at, within, true);
+        if here > at {
+            return (Kind::Here, here);
+        }
+        // Made up is what has not come since.
+        let until = run(&self.here, self.mask, at, within, false);
+        let made = run(&self.made, self.mask, at, until, true);
+        if made > at {
+            return (Kind::Made, made);
+        }
+        let absent = run(&self.made, self.mask, at, until, false);
+        (Kind::Absent, if absent == self.high { end } else { absent })
+    }
+
+    /// Samples as they lie there, whatever they are.
+    pub(super) fn read_samples(&self, at: Place, out: &mut [i16]) {
+        match &self.audio {
+            Audio::Octets(law, ring) => {
+                let (first, rest) = slices(ring, self.mask, at, out.len());
+                let (begin, end) = out.split_at_mut(first.len());
+                law.decode(first, begin);
+                law.decode(rest, end);
+            }
+            Audio::Samples(ring) => {
+                let (first, rest) = slices(ring, self.mask, at, out.len());
+                let (begin, end) = out.split_at_mut(first.len());
+                begin.copy_from_slice(first);
+                end.copy_from_slice(rest);
+            }
+        }
+    }
+
+    /// The same as octets of `law`. False when they are not held as octets.
+    pub(super) fn read_octets(&self, at: Place, law: Law, out: &mut [u8]) -> bool {
+        let Audio::Octets(own, ring) = &self.audio else { return false };
+        let (first, rest) = slices(ring, self.mask, at, out.len());
+        let (begin, end) = out.split_at_mut(first.len());
+        begin.copy_from_slice(first);
+        end.copy_from_slice(rest);
+        own.transcode(law, out);
+        true
+    }
+
+    /// Samples with silence where there is nothing.
+    pub(super) fn read_known(&self, at: Place, out: &mut [i16]) {
+        let end = at + out.len() as i64;
+        let mut from = at;
+        while from < end {
+            let (kind, until) = self.kind(from, end);
+            if let Some(part) = out.get_mut((from - at) as usize..(until - at) as usize) {
+                if kind == Kind::Absent { part.fill(0) } else { self.read_samples(from, part) }
+            }
+            from = until;
+        }
+    }
+}
+
+/// Samples converted at a time.
+const PIECE: usize = 160;
+
+/// Hands out `from` in pieces, each with its place and room to convert it.
+fn pieces<T, S: Copy + Default>(at: Place, from: &[T], mut convert: impl FnMut(Place, &[T], &mut [S; PIECE])) {
+    let mut scratch = [S::default(); PIECE];
+    for (index, part) in from.chunks(PIECE).enumerate() {
+        convert(at + (index * PIECE) as i64, part, &mut scratch);
+    }
+}
+
+fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Place, from: &[T]) {
+    let start = at as usize & mask;
+    let (first, rest) = from.split_at(from.len().min(ring.len() - start));
+    if let Some(place) = ring.get_mut(start..start + first.len()) {
+        place.copy_from_slice(first);
+    }
+    if let Some(place) = ring.get_mut(..rest.len()) {
+        place.copy_from_slice(rest);
+    }
+}
+
+/// The two parts of `count` places, which may lie across the ring's end.
+fn slices<T>(ring: &[T], mask: usize, at: Place, count: usize) -> (&[T], &[T]) {
+    let start = at as usize & mask;
+    let first = count.min(ring.len() - start);
+    (ring.get(start..start + first).unwrap_or(&[]), ring.get(..count - first).unwrap_or(&[]))
+}
+
+fn mark(map: &mut [u64], mask: usize, at: Place, count: usize) {
+    each_word(mask, at, at + count as i64, |word, bits| {
+        if let Some(word) = map.get_mut(word) {
+            *word |= bits;
+        }
+    });
+}
+
+/// Visits the words that hold `from..to` with the bits meant.
+#[inline]
+fn each_word(mask: usize, from: Place, to: Place, mut visit: impl FnMut(usize, u64)) {
+    let mut at = from;
+    while at < to {
+        let index = at as usize & mask;
+        let bit = index & 63;
+        let count = (64 - bit).min((to - at) as usize);
+        visit(index >> 6, (u64::MAX >> (64 - count)) << bit);
+        at += count as i64;
+    }
+}
+
+/// Where the run of `set` bits that begins at `from` ends; at most `to`.
+#[inline]
+fn run(map: &[u64], mask: usize, from: Place, to: Place, set: bool) -> Place {
+    let mut at = from;
+    while at < to {
+        let index = at as usize & mask;
+        let bit = index & 63;
+        let word = map.get(index >> 6).copied().unwrap_or(0);
+        let other = if set { !word } else { word } >> bit;
+        let same = other.trailing_zeros().min(64 - bit as u32);
+        at += i64::from(same);
+        if (same as usize) < 64 - bit {
+            break;
+        }
+    }
+    at.min(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_what_came_was_made_and_is_missing_are_told_across_the_rings_end() {
+        let mut ring = Ring::samples(SampleRate::Hz8000);
+        let base = 8_192 - 100;
+        ring.write_samples(base, &[1; 90]);
+        ring.write_samples(base + 160, &[2; 100]);
+        ring.make(base + 90, &[3; 30]);
+        let mut told = Vec::new();
+        let (mut at, end) = (base, base + 300);
+        while at < end {
+            let (kind, until) = ring.kind(at, end);
+            told.push((kind, until - base));
+            at = until;
+        }
+        use Kind::{Absent, Here, Made};
+        assert_eq!(told, [(Here, 90), (Made, 120), (Absent, 160), (Here, 260), (Absent, 300)]);
+        assert!(ring.is_here(base + 160, 100) && !ring.is_here(base + 160, 101) && !ring.is_here(base + 89, 2));
+        let mut out = [9; 300];
+        ring.read_known(base, &mut out);
+        let expected: Vec<i16> = [[1; 90].as_slice(), &[3; 30], &[0; 40], &[2; 100], &[0; 40]].concat();
+        assert_eq!(out[..], expected[..]);
+    }
+
+    #[test]
+    fn what_comes_after_a_ring_has_passed_is_all_that_is_left() {
+        let mut ring = Ring::octets(Law::Mu);
+        ring.write_octets(1_000, Law::Mu, &[7; 160]);
+        ring.reach(1_000 + 8_192 + 100);
+        assert!(!ring.is_here(1_000, 1) && ring.is_here(1_100, 60));
+        ring.write_octets(1 << 40, Law::A, &[0xD5; 960]);
+        assert!(ring.is_here(1 << 40, 960) && !ring.is_here(1_100, 1));
+        let mut out = [0; 960];
+        assert!(ring.read_octets(1 << 40, Law::A, &mut out));
+        assert!(out.iter().all(|octet| *octet == 0xD5));
+        ring.read_octets(1 << 40, Law::Mu, &mut out);
+        assert!(out.iter().all(|octet| *octet == 0xFF || *octet == 0xFE), "{:x}", out[0]);
+    }
+}

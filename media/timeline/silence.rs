@@ -1,0 +1,108 @@
+//! What is meant by hearing nothing: that the talker rests, with comfort noise (RFC 3389) or without. It is not loss.
+
+use super::ring::{Place, Ring};
+
+/// Rests that are remembered, for readers that are behind.
+const RESTS: usize = 4;
+/// Samples made at a time.
+const PIECE: usize = 160;
+
+/// The rests of a stream.
+#[derive(Debug)]
+pub(super) struct Rests {
+    rests: [Rest; RESTS],
+    newest: usize,
+    /// The newest goes on until audio comes.
+    open: bool,
+    random: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Rest {
+    from: Place,
+    until: Place,
+    /// Peak of the noise; 0 for none.
+    peak: i32,
+}
+
+impl Rests {
+    pub(super) fn new() -> Rests {
+        Rests { rests: [Rest::default(); RESTS], newest: 0, open: false, random: 0x2545_F491 }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// From `at` on there is rest. `level`: of the noise in -dBov, if any.
+    pub(super) fn begin(&mut self, at: Place, level: Option<u8>) {
+        // The level is of power, to that of a full-scale square wave; three times that is the square of the peak when
+        // every value is as likely, and twice that when two are averaged.
+        let peak = level.map_or(0.0, |level| 32_768.0 * 10f32.powf(f32::from(level.min(127)) / -20.0) * 6.0f32.sqrt());
+        if self.open {
+            match self.rests.get_mut(self.newest) {
+                Some(rest) if at <= rest.from => return,
+                Some(rest) => rest.until = at,
+                None => {}
+            }
+        }
+        self.open = true;
+        self.newest = (self.newest + 1) % RESTS;
+        if let Some(rest) = self.rests.get_mut(self.newest) {
+            *rest = Rest { from: at, until: Place::MAX, peak: peak.min(32_767.0) as i32 };
+        }
+    }
+
+    /// Audio has come for `at`.
+    pub(super) fn end(&mut self, at: Place) {
+        if let Some(rest) = self.rests.get_mut(self.newest)
+            && at >= rest.from
+        {
+            rest.until = at;
+            self.open = false;
+        }
+    }
+
+    /// Whether `at` is rest, and how far (at most to `to`) the same goes on. Fills it with noise if there is any.
+    pub(super) fn fill(&mut self, ring: &mut Ring, at: Place, to: Place) -> (Option<Comfort>, Place) {
+        let Some(rest) = self.rests.iter().find(|rest| (rest.from..rest.until).contains(&at)).copied() else {
+            let next = self.rests.iter().map(|rest| rest.from).filter(|from| *from > at).min();
+            return (None, next.map_or(to, |next| next.min(to)));
+        };
+        let to = to.min(rest.until);
+        if rest.peak == 0 {
+            return (Some(Comfort::Silence), to);
+        }
+        let mut piece = [0; PIECE];
+        let mut from = at;
+        while from < to {
+            let count = PIECE.min((to - from) as usize);
+            let Some(piece) = piece.get_mut(..count) else { break };
+            let mut before = self.next(rest.peak);
+            for sample in &mut *piece {
+                // The mean of two neighbours is softer on the ear than white noise.
+                let now = self.next(rest.peak);
+                *sample = ((before + now) / 2) as i16;
+                before = now;
+            }
+            ring.make(from, piece);
+            from += count as i64;
+        }
+        (Some(Comfort::Noise), to)
+    }
+
+    /// Between -`peak` and `peak`.
+    fn next(&mut self, peak: i32) -> i32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        ((i64::from(self.random.cast_signed()) * i64::from(peak)) >> 31) as i32
+    }
+}
+
+/// What a rest sounds like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comfort {
+    Noise,
+    Silence,
+}
