@@ -120,6 +120,8 @@ pub struct Stats {
     pub dropped_stranger: u64,
     /// Dropped: a payload type that was not agreed.
     pub dropped_payload_type: u64,
+    /// Dropped: more than 200 packets at once and then 250 a second.
+    pub dropped_flood: u64,
     /// Dropped: not RTP or RTCP.
     pub dropped_malformed: u64,
     /// Key presses dropped: more than 16 at once and then one in 40 ms.

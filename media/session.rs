@@ -22,7 +22,7 @@ use crate::latch::Latch;
 use crate::player::Playback;
 use crate::recorder::{Drain, Pause, Recorder};
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
-use crate::rtp::receiver::Receiver;
+use crate::rtp::receiver::{Budget, Receiver};
 use crate::rtp::rtcp::{self, Said, SenderInfo};
 use crate::rtp::sender::Sender;
 use crate::rtp::{FIXED, FRAME, Header, is_rtcp};
@@ -79,6 +79,7 @@ pub(crate) struct MediaSession {
     pinned: bool,
     rtcp_learnt: Option<SocketAddr>,
     receiver: Receiver,
+    budget: Budget,
     sender: Sender,
     detector: Detector,
     presses: Allowance,
@@ -173,6 +174,7 @@ impl MediaSession {
             pinned: false,
             rtcp_learnt: None,
             receiver: Receiver::default(),
+            budget: Budget::default(),
             sender: Sender::new(seed),
             detector: Detector::default(),
             presses: Allowance::default(),
@@ -251,6 +253,11 @@ impl MediaSession {
         };
         if !self.latch.admits(from, around.now) {
             self.stats.dropped_stranger += 1;
+            around.counts.dropped += 1;
+            return None;
+        }
+        if !self.budget.take() {
+            self.stats.dropped_flood += 1;
             around.counts.dropped += 1;
             return None;
         }
@@ -548,6 +555,7 @@ impl MediaSession {
         }
         self.sender.tick();
         self.presses.tick();
+        self.budget.tick();
         self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
         self.speak(around);
         if self.timelines.is_some() {

@@ -13,6 +13,7 @@ use crate::rtp::rtcp::{self, Said};
 use crate::testing::{MediaPair, Sent, TestFile, Who};
 use crate::{Audio, TapCodec, Tone, repair_wav, source, tap};
 
+mod hostile;
 mod recordings;
 mod streams;
 
@@ -282,7 +283,7 @@ fn without_telephone_events_digits_are_tones() {
 #[test]
 fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
     let mut pair = MediaPair::new();
-    for _ in 0..1_000 {
+    for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
         let press = pair.a.next(101, &[5, 0x8A, 0, 160]);
         pair.send(Who::A, Flow::Rtp, press, NOW);
@@ -293,7 +294,7 @@ fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
     let events = pair.events(Who::A);
     let told = events.iter().filter(|(_, event)| matches!(event, Event::Dtmf { digit: '5', .. })).count();
     assert_eq!(told, 16);
-    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_presses == 984));
+    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_presses == 134));
 }
 
 #[test]

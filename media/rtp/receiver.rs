@@ -18,6 +18,37 @@ pub(crate) struct ReportBlock {
     pub(crate) delay_since_sr: u32,
 }
 
+/// How many packets a peer may send: five times what 50 a second are, and 200 at once, which is what a link that stood
+/// still for two seconds lets go of at the least packet time (10 ms). A flood from the peer's own address costs us no
+/// more than that, and the other side nothing.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    packets: u8,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { packets: Budget::FULL }
+    }
+}
+
+impl Budget {
+    const FULL: u8 = 200;
+    const EACH_FRAME: u8 = 5;
+
+    /// Moves on by one 20 ms frame.
+    pub(crate) fn tick(&mut self) {
+        self.packets = self.packets.saturating_add(Budget::EACH_FRAME).min(Budget::FULL);
+    }
+
+    /// Whether one more packet may pass.
+    pub(crate) fn take(&mut self) -> bool {
+        let left = self.packets.checked_sub(1);
+        self.packets = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 /// What arrived. A new SSRC starts a new count; what the old one lost stays in the total.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {

@@ -26,7 +26,16 @@ struct Relay {
     sequence_offset: u16,
     timestamp_offset: u32,
     first: u16,
+    last: u16,
     packets: u32,
+}
+
+impl Relay {
+    /// Whether `sequence` may follow: neither so far ahead nor so far behind that its sender must have begun anew
+    /// (RFC 3550 appendix A.1, MAX_DROPOUT and more than its MAX_MISORDER).
+    fn goes_on(&self, sequence: u16) -> bool {
+        (-1_000..3_000).contains(&sequence.wrapping_sub(self.last).cast_signed())
+    }
 }
 
 impl Sender {
@@ -126,7 +135,7 @@ impl Sender {
         let next_sequence = self.next_sequence;
         let mut marker = from.marker;
         let relay = match &mut self.relay {
-            Some(relay) if relay.ssrc == from.ssrc => relay,
+            Some(relay) if relay.ssrc == from.ssrc && relay.goes_on(from.sequence) => relay,
             other => {
                 marker = samples > 0 || marker;
                 other.insert(Relay {
@@ -134,6 +143,7 @@ impl Sender {
                     sequence_offset: next_sequence.wrapping_sub(from.sequence),
                     timestamp_offset: now.wrapping_sub(from.timestamp),
                     first: from.sequence,
+                    last: from.sequence,
                     packets: 0,
                 })
             }
@@ -144,6 +154,7 @@ impl Sender {
             return None;
         }
         relay.packets = relay.packets.saturating_add(1);
+        relay.last = from.sequence;
         let sequence = from.sequence.wrapping_add(relay.sequence_offset);
         let timestamp = from.timestamp.wrapping_add(relay.timestamp_offset);
         let after = sequence.wrapping_add(1);
