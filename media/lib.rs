@@ -34,6 +34,7 @@ mod rtp;
 mod sdp;
 mod session;
 mod source;
+mod suppress;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -63,6 +64,7 @@ pub use room::{
 };
 pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
+pub use suppress::Suppressor;
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use tone::{Country, Tone};
 pub use wav::repair_wav;

@@ -1,11 +1,11 @@
-//! What resampling costs: `cargo bench -p tandem-media --bench suppress`. The best of several runs, since others share
+//! What resampling and noise suppression cost: `cargo bench -p tandem-media --bench suppress`. The best of several runs, since others share
 //! the machine.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use tandem_media::{Resampler, SampleRate};
+use tandem_media::{Resampler, SampleRate, Suppressor};
 
 const RUNS: usize = 15;
 
@@ -24,6 +24,21 @@ fn main() {
         let mut resampler = Resampler::new(from, to);
         let what = format!("resample {} to {}", from.hertz(), to.hertz());
         measure(&what, 2_000, || resampler.process(black_box(&input), black_box(&mut output)));
+    }
+    for rate in [Hz8000, Hz16000, Hz48000] {
+        // Noise, and a tone that comes and goes in it.
+        let input: Vec<i16> = (0..rate.frame() * 50)
+            .map(|n| (n * 7919 % 1_000) as i16 + if n / rate.frame() % 8 < 4 { (n * 100 % 8_000) as i16 } else { 0 })
+            .collect();
+        let (mut suppressor, mut frames) = (Suppressor::new(rate), input.chunks_exact(rate.frame()).cycle());
+        let mut frame = vec![0; rate.frame()];
+        let mut serve = |suppressor: &mut Suppressor| {
+            frame.copy_from_slice(frames.next().unwrap_or_default());
+            suppressor.process(black_box(&mut frame));
+        };
+        measure(&format!("suppress at {}", rate.hertz()), 100, || serve(&mut suppressor));
+        suppressor.shed(true);
+        measure(&format!("shed at {}", rate.hertz()), 2_000, || serve(&mut suppressor));
     }
 }
 
