@@ -242,13 +242,17 @@ impl MediaSession {
             around.counts.malformed += 1;
             return None;
         };
+        let mut clock_rate = 8_000;
         let heard = match plan.codec_of(header.payload_type).and_then(Codec::law) {
             Some(law) => Heard::Audio(law),
-            None if plan.events_of(header.payload_type).is_some() => Heard::Events,
             None => {
-                self.stats.dropped_payload_type += 1;
-                around.counts.dropped += 1;
-                return None;
+                let Some(rate) = plan.events_of(header.payload_type) else {
+                    self.stats.dropped_payload_type += 1;
+                    around.counts.dropped += 1;
+                    return None;
+                };
+                clock_rate = rate;
+                Heard::Events
             }
         };
         if !self.latch.admits(from, around.now) {
@@ -276,7 +280,7 @@ impl MediaSession {
         let payload = packet.get_mut(header.payload.clone())?;
         match heard {
             Heard::Events => {
-                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload) {
+                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload, clock_rate) {
                     if self.presses.take() {
                         self.emit(Event::Dtmf { digit, duration_ms });
                     } else {

@@ -259,8 +259,11 @@ fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
     }
     let mut detector = crate::rtp::dtmf::Detector::default();
     let events: Vec<&Sent> = heard.iter().filter(|sent| sent.header().payload_type == 101).collect();
-    let keys: Vec<char> =
-        events.iter().filter_map(|sent| detector.handle(&sent.header(), sent.payload())).map(|(key, _)| key).collect();
+    let keys: Vec<char> = events
+        .iter()
+        .filter_map(|sent| detector.handle(&sent.header(), sent.payload(), 8_000))
+        .map(|(key, _)| key)
+        .collect();
     assert_eq!(keys, ['1', '9', '#']);
     assert_eq!(events.iter().filter(|sent| sent.header().marker).count(), 3);
     assert_eq!(events.iter().filter(|sent| sent.payload()[1] & 0x80 != 0).count(), 9);

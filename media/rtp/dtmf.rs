@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{FRAME, Header};
+use super::Header;
 
 const KEYS: &[u8; 16] = b"0123456789*#ABCD";
 
@@ -11,8 +11,18 @@ pub(crate) fn key(event: u8) -> Option<char> {
     KEYS.get(usize::from(event)).map(|key| char::from(*key))
 }
 
+/// Converts a telephone-event's duration between clock rates, in place, for a packet that is relayed. One too long for
+/// the new clock says the most that can be said.
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
+pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
+    let [_, _, high, low, ..] = payload else { return };
+    let duration = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to) / u64::from(from.max(1));
+    [*high, *low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
+}
+
 /// Finds each key press once, at its first packet that arrives, whichever that is: prompts stop when the key goes
-/// down. Lost starts, retransmitted ends and late packets of an earlier press change nothing.
+/// down. Lost starts, retransmitted ends and late packets of an earlier press change nothing. Only the first event of
+/// a packet counts: what follows it is padding more often than another event.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
     last: Option<Press>,
@@ -28,9 +38,13 @@ struct Press {
     ended: bool,
 }
 
+/// Packets of a press that may be lost in a row without it becoming two.
+const LOST: u16 = 16;
+
 impl Detector {
-    /// Takes one telephone-event packet. Returns the key and its duration so far (ms) when this press is new.
-    pub(crate) fn handle(&mut self, header: &Header, payload: &[u8]) -> Option<(char, u32)> {
+    /// Takes one telephone-event packet, its clock rate in Hz. Returns the key and its duration so far (ms) when this
+    /// press is new. Events other than keys (16: flash) are none.
+    pub(crate) fn handle(&mut self, header: &Header, payload: &[u8], clock_rate: u32) -> Option<(char, u32)> {
         let [event, flags, high, low, ..] = *payload else { return None };
         let key = key(event)?;
         let press = Press {
@@ -43,31 +57,59 @@ impl Detector {
         };
         if let Some(last) = &mut self.last
             && last.ssrc == press.ssrc
+            && !last.is_before(&press, header.marker, clock_rate)
         {
-            let age = press.timestamp.wrapping_sub(last.timestamp).cast_signed();
-            if age == 0 {
-                last.ended |= press.ended;
-                last.duration = last.duration.max(press.duration);
-                last.sequence = press.sequence;
-                return None;
-            }
-            if (-8_000 * 10..0).contains(&age) {
-                return None;
-            }
-            // A press longer than 8 s goes on in a new segment (RFC 4733 §2.5.1.3); and some gateways move the
-            // timestamp with every packet of one press.
-            let segment = last.duration == u16::MAX && age == i32::from(u16::MAX);
-            let moving = press.duration > last.duration
-                && press.sequence.wrapping_sub(last.sequence) <= 3
-                && i32::from(press.duration - last.duration) == age;
-            if !last.ended && !header.marker && last.event == press.event && (segment || moving) {
-                *last = press;
-                return None;
-            }
+            last.merge(press);
+            return None;
         }
-        let duration = u32::from(press.duration) / 8;
+        let duration = u64::from(press.duration) * 1_000 / u64::from(clock_rate.max(1));
         self.last = Some(press);
-        Some((key, duration))
+        Some((key, duration as u32))
+    }
+}
+
+impl Press {
+    /// Whether `packet` belongs to a press after this one.
+    fn is_before(&self, packet: &Press, marker: bool, clock_rate: u32) -> bool {
+        let age = packet.timestamp.wrapping_sub(self.timestamp).cast_signed();
+        let ahead = packet.sequence.wrapping_sub(self.sequence);
+        let newer = (1..0x8000).contains(&ahead);
+        if age == 0 {
+            // Some do not move the timestamp between presses.
+            let shorter = self.ended && marker && packet.duration < self.duration;
+            return newer && (packet.event != self.event || shorter);
+        }
+        if age < 0 {
+            // Late, of this press or an earlier one; unless the timestamps have begun anew.
+            let ten_seconds = i64::from(clock_rate) * 10;
+            return (newer && marker) || i64::from(age) < -ten_seconds;
+        }
+        if packet.event != self.event || marker || !newer || ahead > LOST {
+            return true;
+        }
+        let (age, duration) = (age.unsigned_abs(), u32::from(self.duration));
+        // Some move the timestamp within a press: a press cannot begin before the last one has ended.
+        let within = age < duration || (!self.ended && age == duration);
+        let moving = !self.ended && u32::from(packet.duration) == duration + age;
+        // A long press goes on in another segment (RFC 4733 §2.5.1.3), whose predecessor's last packets may be lost.
+        let most = u32::from(u16::MAX);
+        let segment = !self.ended && (most - clock_rate / 10..=most).contains(&age);
+        !(within || moving || segment)
+    }
+
+    /// Another packet of this press, or a late one of an earlier press.
+    fn merge(&mut self, packet: Press) {
+        match packet.timestamp.wrapping_sub(self.timestamp).cast_signed() {
+            0 => {
+                self.ended |= packet.ended;
+                self.duration = self.duration.max(packet.duration);
+                if packet.sequence.wrapping_sub(self.sequence) < 0x8000 {
+                    self.sequence = packet.sequence;
+                }
+            }
+            1.. => *self = Press { ended: self.ended || packet.ended, ..packet },
+            _ => {}
+        }
     }
 }
 
@@ -105,8 +147,9 @@ impl Allowance {
 /// What a [`DigitSender`] wants sent in this 20 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DigitFrame {
-    /// One event packet. `first`: the press begins here, and its timestamp is now.
-    Event { event: u8, end: bool, duration: u16, first: bool },
+    /// One event packet. `first`: the press begins here, now. Its timestamp is `offset` after that; both that and
+    /// `duration` in units of the clock.
+    Event { event: u8, end: bool, duration: u16, offset: u32, first: bool },
     /// Between two presses: other audio may go.
     Gap,
     /// All sent.
@@ -125,9 +168,20 @@ pub(crate) struct DigitSender {
 #[derive(Debug)]
 enum State {
     Idle,
-    Pressed { event: u8, frame: u16 },
-    Ending { event: u8, left: u8 },
-    Gap { frames: u16 },
+    /// `offset`: where the segment begins.
+    Pressed {
+        event: u8,
+        frame: u16,
+        offset: u32,
+    },
+    Ending {
+        event: u8,
+        left: u8,
+        offset: u32,
+    },
+    Gap {
+        frames: u16,
+    },
 }
 
 impl DigitSender {
@@ -140,8 +194,13 @@ impl DigitSender {
         }
     }
 
-    /// Moves on by one 20 ms frame.
-    pub(crate) fn next_frame(&mut self) -> DigitFrame {
+    /// How long each press is, in ms.
+    pub(crate) fn duration_ms(&self) -> u16 {
+        self.frames * 20
+    }
+
+    /// Moves on by one 20 ms frame, which has so many units at `clock_rate` (Hz).
+    pub(crate) fn next_frame(&mut self, clock_rate: u32) -> DigitFrame {
         if let State::Gap { frames } = &mut self.state {
             *frames = frames.saturating_sub(1);
             if *frames > 0 {
@@ -149,29 +208,31 @@ impl DigitSender {
             }
             self.state = State::Idle;
         }
-        let full = self.frames.saturating_mul(FRAME as u16);
+        let unit = clock_rate / 50;
+        let full = u32::from(self.frames) * unit;
         match &mut self.state {
-            State::Pressed { event, frame } => {
-                let event = *event;
+            State::Pressed { event, frame, offset } => {
+                let (event, begun) = (*event, *offset);
                 *frame += 1;
+                let so_far = (u32::from(*frame) + 1) * unit;
                 if *frame < self.frames {
-                    return DigitFrame::Event {
-                        event,
-                        end: false,
-                        duration: *frame * FRAME as u16 + FRAME as u16,
-                        first: false,
-                    };
+                    // More than can be said: that much is said, and a segment begins (RFC 4733 §2.5.1.3).
+                    let duration = u16::try_from(so_far - begun).unwrap_or_else(|_| {
+                        *offset += u32::from(u16::MAX);
+                        u16::MAX
+                    });
+                    return DigitFrame::Event { event, end: false, duration, offset: begun, first: false };
                 }
-                self.state = State::Ending { event, left: 2 };
-                DigitFrame::Event { event, end: true, duration: full, first: false }
+                self.state = State::Ending { event, left: 2, offset: begun };
+                DigitFrame::Event { event, end: true, duration: short(full - begun), offset: begun, first: false }
             }
-            State::Ending { event, left } => {
-                let event = *event;
+            State::Ending { event, left, offset } => {
+                let (event, begun) = (*event, *offset);
                 *left -= 1;
                 if *left == 0 {
                     self.state = State::Gap { frames: 4 };
                 }
-                DigitFrame::Event { event, end: true, duration: full, first: false }
+                DigitFrame::Event { event, end: true, duration: short(full - begun), offset: begun, first: false }
             }
             State::Idle | State::Gap { .. } => match self.keys.pop_front() {
                 None => DigitFrame::Done,
@@ -180,8 +241,8 @@ impl DigitSender {
                 Some(key) => {
                     let upper = key.to_ascii_uppercase();
                     let event = KEYS.iter().position(|known| char::from(*known) == upper).unwrap_or(0) as u8;
-                    self.state = State::Pressed { event, frame: 0 };
-                    DigitFrame::Event { event, end: false, duration: FRAME as u16, first: true }
+                    self.state = State::Pressed { event, frame: 0, offset: 0 };
+                    DigitFrame::Event { event, end: false, duration: short(unit), offset: 0, first: true }
                 }
             },
         }
@@ -193,89 +254,9 @@ impl DigitSender {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(sequence: u16, timestamp: u32, marker: bool) -> Header {
-        Header { marker, payload_type: 101, sequence, timestamp, ssrc: 1, payload: 12..16 }
-    }
-
-    fn payload(event: u8, end: bool, duration: u16) -> [u8; 4] {
-        let [high, low] = duration.to_be_bytes();
-        [event, if end { 0x8A } else { 0x0A }, high, low]
-    }
-
-    #[test]
-    fn a_press_is_reported_once_at_its_first_packet() {
-        let mut detector = Detector::default();
-        assert_eq!(detector.handle(&packet(1, 1_000, true), &payload(5, false, 160)), Some(('5', 20)));
-        for (sequence, duration) in [(2, 320), (3, 480)] {
-            assert_eq!(detector.handle(&packet(sequence, 1_000, false), &payload(5, false, duration)), None);
-        }
-        for sequence in 4..7 {
-            assert_eq!(detector.handle(&packet(sequence, 1_000, false), &payload(5, true, 640)), None);
-        }
-        assert_eq!(detector.handle(&packet(9, 3_000, true), &payload(5, false, 160)), Some(('5', 20)));
-    }
-
-    #[test]
-    fn a_press_whose_start_was_lost_is_reported_at_its_retransmitted_end() {
-        let mut detector = Detector::default();
-        assert_eq!(detector.handle(&packet(6, 1_000, false), &payload(11, true, 800)), Some(('#', 100)));
-        assert_eq!(detector.handle(&packet(7, 1_000, false), &payload(11, true, 800)), None);
-    }
-
-    #[test]
-    fn a_late_packet_of_an_earlier_press_is_not_a_press() {
-        let mut detector = Detector::default();
-        assert!(detector.handle(&packet(1, 1_000, true), &payload(1, false, 160)).is_some());
-        assert!(detector.handle(&packet(8, 3_000, true), &payload(2, false, 160)).is_some());
-        assert_eq!(detector.handle(&packet(7, 1_000, false), &payload(1, true, 800)), None);
-    }
-
-    #[test]
-    fn a_press_of_more_than_eight_seconds_is_one_press() {
-        let mut detector = Detector::default();
-        assert!(detector.handle(&packet(1, 0, true), &payload(1, false, 160)).is_some());
-        assert!(detector.handle(&packet(2, 0, false), &payload(1, false, u16::MAX)).is_none());
-        assert!(detector.handle(&packet(3, 65_535, false), &payload(1, false, 160)).is_none());
-    }
-
-    #[test]
-    fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
-        let mut allowance = Allowance::default();
-        assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
-        let second = (0..50).filter(|_| {
-            allowance.tick();
-            allowance.take()
-        });
-        assert_eq!(second.count(), 25);
-        (0..1_000).for_each(|_| allowance.tick());
-        assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
-    }
-
-    #[test]
-    fn sent_digits_rise_and_end_three_times() {
-        let mut sender = DigitSender::new("1w#", 100);
-        let mut frames = Vec::new();
-        loop {
-            match sender.next_frame() {
-                DigitFrame::Done => break,
-                frame => frames.push(frame),
-            }
-        }
-        let durations: Vec<u16> = frames
-            .iter()
-            .filter_map(|frame| match frame {
-                DigitFrame::Event { event: 1, duration, .. } => Some(*duration),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(durations, [160, 320, 480, 640, 800, 800, 800, 800]);
-        let ends = frames.iter().filter(|frame| matches!(frame, DigitFrame::Event { end: true, event: 11, .. }));
-        assert_eq!(ends.count(), 3);
-        let gaps = frames.iter().filter(|frame| **frame == DigitFrame::Gap).count();
-        assert!(gaps >= 25 + 3, "{gaps} gaps");
-    }
+fn short(duration: u32) -> u16 {
+    u16::try_from(duration).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests;

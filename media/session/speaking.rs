@@ -78,8 +78,9 @@ impl MediaSession {
     /// True when the frame is taken by a key press.
     fn speak_digit(&mut self, law: Law, around: &mut Surroundings<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
-        let frame = digits.sender.next_frame();
-        let (event, end, duration, first) = match frame {
+        let clock_rate = self.plan.as_ref().and_then(|plan| plan.events).map_or(8_000, |events| events.clock_rate);
+        let frame = digits.sender.next_frame(clock_rate);
+        let (event, end, duration, offset, first) = match frame {
             DigitFrame::Gap => return false,
             DigitFrame::Done => {
                 let op = digits.op;
@@ -87,7 +88,7 @@ impl MediaSession {
                 self.emit(Event::Finished { op, reason: FinishReason::Completed });
                 return false;
             }
-            DigitFrame::Event { event, end, duration, first } => (event, end, duration, first),
+            DigitFrame::Event { event, end, duration, offset, first } => (event, end, duration, offset, first),
         };
         if self.packing.frames > 0 {
             self.flush_packing(around);
@@ -97,10 +98,11 @@ impl MediaSession {
             // In the audio itself; the retransmitted ends are the gap.
             if first {
                 let key = dtmf::key(event).unwrap_or('0');
-                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds: u16::MAX }));
+                let milliseconds = digits.sender.duration_ms();
+                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds }));
             }
             let mut samples = [0; FRAME];
-            if let Some(tone) = digits.tone.as_mut().filter(|_| !end) {
+            if let Some(tone) = &mut digits.tone {
                 tone.next_frame(&mut samples);
             }
             let mut octets = [0; FRAME];
@@ -112,7 +114,7 @@ impl MediaSession {
             digits.timestamp = self.sender.now();
         }
         let (Some(target), true) = (self.latch.target(), plan.sends) else { return true };
-        let header = self.sender.event(payload_type, digits.timestamp, first);
+        let header = self.sender.event(payload_type, digits.timestamp.wrapping_add(offset), first);
         let mut packet = [0; FIXED + 4];
         header.write(&mut packet);
         if let Some(payload) = packet.last_chunk_mut::<4>() {

@@ -1,0 +1,227 @@
+use super::*;
+
+fn packet(sequence: u16, timestamp: u32, marker: bool) -> Header {
+    Header { marker, payload_type: 101, sequence, timestamp, ssrc: 1, payload: 12..16 }
+}
+
+fn payload(event: u8, end: bool, duration: u16) -> [u8; 4] {
+    let [high, low] = duration.to_be_bytes();
+    [event, if end { 0x8A } else { 0x0A }, high, low]
+}
+
+#[test]
+fn a_press_is_reported_once_at_its_first_packet() {
+    let mut detector = Detector::default();
+    assert_eq!(detector.handle(&packet(1, 1_000, true), &payload(5, false, 160), 8_000), Some(('5', 20)));
+    for (sequence, duration) in [(2, 320), (3, 480)] {
+        assert_eq!(detector.handle(&packet(sequence, 1_000, false), &payload(5, false, duration), 8_000), None);
+    }
+    for sequence in 4..7 {
+        assert_eq!(detector.handle(&packet(sequence, 1_000, false), &payload(5, true, 640), 8_000), None);
+    }
+    assert_eq!(detector.handle(&packet(9, 3_000, true), &payload(5, false, 160), 8_000), Some(('5', 20)));
+}
+
+#[test]
+fn a_press_whose_start_was_lost_is_reported_at_its_retransmitted_end() {
+    let mut detector = Detector::default();
+    assert_eq!(detector.handle(&packet(6, 1_000, false), &payload(11, true, 800), 8_000), Some(('#', 100)));
+    assert_eq!(detector.handle(&packet(7, 1_000, false), &payload(11, true, 800), 8_000), None);
+}
+
+#[test]
+fn a_late_packet_of_an_earlier_press_is_not_a_press() {
+    let mut detector = Detector::default();
+    assert!(detector.handle(&packet(1, 1_000, true), &payload(1, false, 160), 8_000).is_some());
+    assert!(detector.handle(&packet(8, 3_000, true), &payload(2, false, 160), 8_000).is_some());
+    assert_eq!(detector.handle(&packet(7, 1_000, false), &payload(1, true, 800), 8_000), None);
+}
+
+#[test]
+fn a_press_of_more_than_eight_seconds_is_one_press() {
+    let mut detector = Detector::default();
+    assert!(detector.handle(&packet(1, 0, true), &payload(1, false, 160), 8_000).is_some());
+    assert!(detector.handle(&packet(2, 0, false), &payload(1, false, u16::MAX), 8_000).is_none());
+    assert!(detector.handle(&packet(3, 65_535, false), &payload(1, false, 160), 8_000).is_none());
+}
+
+#[test]
+fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
+    let mut allowance = Allowance::default();
+    assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
+    let second = (0..50).filter(|_| {
+        allowance.tick();
+        allowance.take()
+    });
+    assert_eq!(second.count(), 25);
+    (0..1_000).for_each(|_| allowance.tick());
+    assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
+}
+
+#[test]
+fn sent_digits_rise_and_end_three_times() {
+    let mut sender = DigitSender::new("1w#", 100);
+    let mut frames = Vec::new();
+    loop {
+        match sender.next_frame(8_000) {
+            DigitFrame::Done => break,
+            frame => frames.push(frame),
+        }
+    }
+    let durations: Vec<u16> = frames
+        .iter()
+        .filter_map(|frame| match frame {
+            DigitFrame::Event { event: 1, duration, .. } => Some(*duration),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(durations, [160, 320, 480, 640, 800, 800, 800, 800]);
+    let ends = frames.iter().filter(|frame| matches!(frame, DigitFrame::Event { end: true, event: 11, .. }));
+    assert_eq!(ends.count(), 3);
+    let gaps = frames.iter().filter(|frame| **frame == DigitFrame::Gap).count();
+    assert!(gaps >= 25 + 3, "{gaps} gaps");
+}
+
+/// Packets of one press as we would send it, each moved on its own line by `sequence` and `timestamp`.
+fn pressed(key: &str, milliseconds: u16, clock_rate: u32, sequence: u16, timestamp: u32) -> Vec<(Header, [u8; 4])> {
+    let mut sender = DigitSender::new(key, milliseconds);
+    let mut packets = Vec::new();
+    while let DigitFrame::Event { event, end, duration, offset, first } = sender.next_frame(clock_rate) {
+        let header = packet(sequence.wrapping_add(packets.len() as u16), timestamp.wrapping_add(offset), first);
+        packets.push((header, payload(event, end, duration)));
+    }
+    packets
+}
+
+fn told(packets: &[(Header, [u8; 4])], clock_rate: u32) -> Vec<(char, u32)> {
+    let mut detector = Detector::default();
+    packets.iter().filter_map(|(header, payload)| detector.handle(header, payload, clock_rate)).collect()
+}
+
+#[test]
+fn whichever_packets_of_a_press_are_lost_it_is_told_once() {
+    let all = pressed("5", 80, 8_000, 100, u32::MAX - 300);
+    assert_eq!(all.len(), 7);
+    for lost in 0..(1u32 << all.len()) - 1 {
+        let arrived = all.iter().enumerate().filter(|(index, _)| lost >> index & 1 == 0);
+        let arrived: Vec<_> = arrived.map(|(_, packet)| packet.clone()).collect();
+        assert_eq!(told(&arrived, 8_000).len(), 1, "lost {lost:b}");
+    }
+}
+
+#[test]
+fn packets_in_any_order_and_doubled_are_one_press() {
+    let all = pressed("5", 60, 8_000, 65_533, 77);
+    for first in 0..all.len() {
+        for second in 0..all.len() {
+            let mut shuffled = all.clone();
+            shuffled.swap(first, second);
+            shuffled.push(all[first].clone());
+            shuffled.insert(0, all[second].clone());
+            assert_eq!(told(&shuffled, 8_000).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn at_each_clock_a_press_of_eight_seconds_is_one_in_as_many_segments_as_it_takes() {
+    for (clock_rate, segments) in [(8_000, 1), (16_000, 2), (48_000, 6)] {
+        let all = pressed("7", 8_000, clock_rate, 1, 5_000);
+        let mut starts: Vec<u32> = all.iter().map(|(header, _)| header.timestamp).collect();
+        starts.dedup();
+        assert_eq!(starts.len(), segments);
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 65_535));
+        // Where the last segment ends the press does.
+        let (header, [_, flags, high, low]) = all.last().unwrap();
+        let end = header.timestamp - 5_000 + u32::from(u16::from_be_bytes([*high, *low]));
+        assert_eq!((end, flags & 0x80), (8 * clock_rate, 0x80));
+        assert_eq!(told(&all, clock_rate), [('7', 20)]);
+        // Every third packet lost, those between segments among them.
+        for first in 0..3 {
+            let arrived = all.iter().enumerate().filter(|(at, _)| at % 3 != first);
+            let arrived: Vec<_> = arrived.map(|(_, one)| one.clone()).collect();
+            assert_eq!(told(&arrived, clock_rate).len(), 1, "{clock_rate} {first}");
+        }
+    }
+}
+
+#[test]
+fn durations_are_told_in_milliseconds_of_the_clock() {
+    for clock_rate in [8_000u32, 16_000, 48_000] {
+        let mut detector = Detector::default();
+        let duration = (clock_rate / 10) as u16;
+        assert_eq!(detector.handle(&packet(1, 9, true), &payload(3, true, duration), clock_rate), Some(('3', 100)));
+    }
+}
+
+#[test]
+fn the_same_key_pressed_twice_is_two_presses_even_when_only_its_ends_arrive() {
+    let ends = |sequence, timestamp| pressed("4", 40, 8_000, sequence, timestamp).split_off(2);
+    let twice: Vec<_> = ends(10, 1_000).into_iter().chain(ends(17, 1_000 + 640)).collect();
+    assert_eq!(told(&twice, 8_000), [('4', 40), ('4', 40)]);
+}
+
+#[test]
+fn presses_shorter_than_40_ms_are_presses() {
+    let mut detector = Detector::default();
+    for press in 0..5u16 {
+        let timestamp = 1_000 + u32::from(press) * 320;
+        let header = packet(press * 2, timestamp, true);
+        assert_eq!(detector.handle(&header, &payload(9, false, 80), 8_000), Some(('9', 10)));
+        assert_eq!(detector.handle(&packet(press * 2 + 1, timestamp, false), &payload(9, true, 160), 8_000), None);
+    }
+}
+
+#[test]
+fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_misleads_nobody() {
+    // Moved with each packet, its retransmitted ends too.
+    let mut detector = Detector::default();
+    let durations = [160, 320, 480, 640, 640, 640];
+    let told = durations.iter().enumerate().filter(|(index, duration)| {
+        let header = packet(*index as u16, 1_000 + *index as u32 * 160, *index == 0);
+        detector.handle(&header, &payload(2, *index > 2, **duration), 8_000).is_some()
+    });
+    assert_eq!(told.count(), 1);
+    // Never moved.
+    let twice: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("1", 60, 8_000, 60, 9)).collect();
+    assert_eq!(self::told(&twice, 8_000).len(), 2);
+    let two: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("2", 60, 8_000, 60, 9)).collect();
+    assert_eq!(self::told(&two, 8_000), [('1', 20), ('2', 20)]);
+}
+
+#[test]
+fn a_timestamp_that_begins_anew_or_a_new_source_does_not_hide_a_press() {
+    let (before, after) = (pressed("1", 60, 8_000, 50, 40_000), pressed("1", 60, 8_000, 60, 100));
+    let both: Vec<_> = before.iter().chain(&after).cloned().collect();
+    assert_eq!(told(&both, 8_000).len(), 2);
+    let mut other = before.clone();
+    other.iter_mut().for_each(|(header, _)| header.ssrc = 2);
+    let both: Vec<_> = before.into_iter().chain(other).collect();
+    assert_eq!(told(&both, 8_000).len(), 2);
+}
+
+#[test]
+fn flash_and_what_is_no_key_are_not_told_and_volume_is_not_heeded() {
+    for event in 16..=255 {
+        assert_eq!(Detector::default().handle(&packet(1, 1, true), &payload(event, false, 160), 8_000), None);
+    }
+    for volume in 0..64 {
+        let told = Detector::default().handle(&packet(1, 1, true), &[10, volume, 0, 160], 8_000);
+        assert_eq!(told, Some(('*', 20)));
+    }
+    for short in [&[][..], &[1], &[1, 0, 0]] {
+        assert_eq!(Detector::default().handle(&packet(1, 1, true), short, 8_000), None);
+    }
+}
+
+#[test]
+fn a_relayed_duration_is_converted_between_clocks() {
+    for (from, to, duration, expected) in
+        [(8_000, 48_000, 160, 960), (48_000, 8_000, 960, 160), (8_000, 48_000, 20_000, u16::MAX), (8_000, 8_000, 7, 7)]
+    {
+        let mut payload = payload(5, true, duration);
+        rescale(&mut payload, from, to);
+        assert_eq!(payload, self::payload(5, true, expected));
+    }
+    rescale(&mut [1, 2], 8_000, 48_000);
+}
