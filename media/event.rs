@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{OpId, SessionKey};
+use crate::quality::Impairment;
 
 /// Where a session's events go: must not block. When it says [`Full`] the worker keeps the event (at most
 /// [`BACKLOG`] of a session) and offers it again every 20 ms; beyond that the session is closed.
@@ -66,6 +67,13 @@ pub enum Event {
         /// Dropped since the last such event, in ms of one track.
         dropped_ms: u32,
     },
+    /// The leg sounds bad: told once for each cause, and again only when it had been well and 30 s have passed.
+    Impaired {
+        /// Of what.
+        cause: Impairment,
+        /// How much, in the cause's own unit.
+        value: f32,
+    },
     /// The last event: recordings are finished, ports are free.
     Closed {
         /// The whole session's figures.
@@ -108,14 +116,22 @@ pub struct Stats {
     pub octets_out: u64,
     /// Packets of the peer that never came.
     pub lost: u64,
+    /// Packets that came too late to be heard, where somebody listened.
+    pub late: u64,
+    /// How much longer losses lasted than if they had fallen at random; 1 and more.
+    pub burst_ratio: f32,
     /// What the peer last reported lost of ours.
     pub lost_by_peer: u64,
     /// Interarrival jitter, ms.
     pub jitter_ms: f32,
+    /// What the peer last reported as that of ours, ms.
+    pub jitter_by_peer_ms: Option<f32>,
     /// Round trip by RTCP, ms.
     pub round_trip_ms: Option<f32>,
-    /// Estimated listening quality of what we received, 1 to 4.5 (ITU-T G.107 reduced to loss and jitter).
+    /// Estimated quality of what we received, 1 to 4.5 (E-model, ITU-T G.107): from loss, delay and codec.
     pub mos: Option<f32>,
+    /// Of what the peer received of us, by its reports.
+    pub mos_by_peer: Option<f32>,
     /// Dropped: from another source than the pinned one.
     pub dropped_stranger: u64,
     /// Dropped: a payload type that was not agreed.
@@ -124,24 +140,10 @@ pub struct Stats {
     pub dropped_flood: u64,
     /// Dropped: not RTP or RTCP.
     pub dropped_malformed: u64,
+    /// Dropped: RTCP about streams that are not this session's.
+    pub dropped_rtcp: u64,
     /// Key presses dropped: more than 16 at once and then one in 40 ms.
     pub dropped_presses: u64,
     /// Not relayed: the other leg was held, busy with a prompt, or has no telephone-events.
     pub not_relayed: u64,
-}
-
-impl Stats {
-    /// A reduced E-model (ITU-T G.107, G.113 appendix I): G.711 with concealment, loss and jitter only.
-    pub(crate) fn with_mos(mut self) -> Stats {
-        let expected = self.packets_in + self.lost;
-        if self.packets_in > 0 {
-            let loss = 100.0 * self.lost as f32 / expected as f32;
-            let delay = 60.0 + 2.0 * self.jitter_ms + self.round_trip_ms.unwrap_or(0.0) / 2.0;
-            let delay_impairment = 0.024 * delay + 0.11 * (delay - 177.3).max(0.0);
-            let rating = (93.2 - delay_impairment - 95.0 * loss / (loss + 4.3 * 4.3 / 2.0)).clamp(0.0, 100.0);
-            let mos = 1.0 + 0.035 * rating + 7.0e-6 * rating * (rating - 60.0) * (100.0 - rating);
-            self.mos = Some(mos.clamp(1.0, 4.5));
-        }
-        self
-    }
 }

@@ -26,6 +26,7 @@ mod mixer;
 mod mp3;
 mod player;
 mod ports;
+mod quality;
 mod recorder;
 mod resample;
 #[expect(dead_code, reason = "wired in by the engine")]
@@ -58,6 +59,7 @@ pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
+pub use quality::Impairment;
 pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,

@@ -20,10 +20,12 @@ use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
 use crate::player::Playback;
+use crate::quality::{self, Impairment, Path, Watch};
 use crate::recorder::{Drain, Pause, Recorder};
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
-use crate::rtp::receiver::{Budget, Receiver};
-use crate::rtp::rtcp::{self, Said, SenderInfo};
+use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
+use crate::rtp::reports::{Reports, Verdict};
+use crate::rtp::rtcp;
 use crate::rtp::sender::Sender;
 use crate::rtp::{FIXED, FRAME, Header, is_rtcp};
 use crate::sdp::MediaPlan;
@@ -37,8 +39,8 @@ use crate::writer::{Done, NewRecording, WriterHandle};
 const SINKS: usize = 8;
 /// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
 const MARKS: usize = 32;
-/// Frames between RTCP reports: 5 s (RFC 3550 §6.2).
-const REPORT_EVERY: u16 = 250;
+/// Packets between two reports that say something about their loss: 1 s.
+const JUDGED: u64 = 50;
 /// Frames without RTP after which the peer no longer counts as sending: 200 ms.
 const ALIVE: u16 = 10;
 /// Frames that a closed session waits for a sink that stays full: 10 s.
@@ -99,9 +101,10 @@ pub(crate) struct MediaSession {
     send_silence: bool,
     packing: Packing,
     frames_since_rtp: u16,
-    report_in: u16,
-    /// Since the last report we sent something.
-    reported_packets: u64,
+    reports: Reports,
+    watch: Watch,
+    /// Packets that had come when their loss was last judged.
+    judged_packets: u64,
     stats: Stats,
     state: State,
 }
@@ -192,8 +195,9 @@ impl MediaSession {
             send_silence,
             packing: Packing { packet: [0; FIXED + 3 * FRAME], frames: 0, timestamp: 0 },
             frames_since_rtp: u16::MAX,
-            report_in: REPORT_EVERY,
-            reported_packets: 0,
+            reports: Reports::new(seed),
+            watch: Watch::default(),
+            judged_packets: 0,
             stats: Stats::default(),
             state: State::Open,
         }
@@ -206,6 +210,7 @@ impl MediaSession {
         }
         self.latch.reopen(plan.remote);
         self.rtcp_learnt = None;
+        self.receiver.set_clock_rate(plan.codec.clock_rate());
         self.packing.frames = 0;
         self.pinned = false;
         self.plan = Some(plan);
@@ -270,7 +275,7 @@ impl MediaSession {
             self.pinned = true;
             around.network.pin(around.slot, Some(from));
         }
-        let arrival = around.clock.units(around.now, 8_000);
+        let arrival = around.clock.units(around.now, self.receiver.rate());
         let new = self.receiver.handle(&header, arrival);
         self.frames_since_rtp = 0;
         around.counts.packets_in += 1;
@@ -320,26 +325,22 @@ impl MediaSession {
             return;
         }
         let now = around.clock.ntp(around.now) >> 16;
-        let (receiver, stats) = (&mut self.receiver, &mut self.stats);
-        let well_formed = rtcp::read(packet, self.sender.ssrc, |said| match said {
-            Said::SenderReport { ssrc, ntp_middle } => receiver.handle_sender_report(ssrc, ntp_middle, now),
-            Said::About(block) => {
-                stats.lost_by_peer = block.cumulative_lost.into();
-                if block.last_sr != 0 {
-                    // In 1/65,536 s (RFC 3550 §6.4.1); a clock that ran backwards gives nonsense, which is left out.
-                    let trip = (now as u32).wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_sr);
-                    if trip < 65_536 * 10 {
-                        stats.round_trip_ms = Some(trip as f32 / 65.536);
-                    }
+        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
+        match self.reports.handle(packet, &mut self.receiver, &self.sender, clock_rate, now) {
+            Verdict::Taken => {
+                if self.latch.target().is_some() {
+                    self.rtcp_learnt = Some(from);
                 }
+                self.judge_what_the_peer_hears();
             }
-            Said::Bye => {}
-        });
-        if well_formed {
-            self.rtcp_learnt = Some(from);
-        } else {
-            self.stats.dropped_malformed += 1;
-            around.counts.malformed += 1;
+            Verdict::Foreign => {
+                self.stats.dropped_rtcp += 1;
+                around.counts.dropped += 1;
+            }
+            Verdict::Malformed => {
+                self.stats.dropped_malformed += 1;
+                around.counts.malformed += 1;
+            }
         }
     }
 
@@ -565,9 +566,8 @@ impl MediaSession {
         if self.timelines.is_some() {
             self.listen(writer, around.clock.units(around.now, 8_000));
         }
-        self.report_in -= 1;
-        if self.report_in == 0 {
-            self.report_in = REPORT_EVERY;
+        self.watch.tick();
+        if self.reports.tick() {
             self.send_report(false, around);
         }
         self.backlog.len() <= BACKLOG
@@ -616,6 +616,11 @@ impl MediaSession {
     // ---- reports and events ----
 
     fn send_report(&mut self, bye: bool, around: &mut Surroundings<'_>) {
+        let ntp = around.clock.ntp(around.now);
+        let block = self.receiver.report_block(ntp >> 16);
+        if let Some(block) = block {
+            self.judge_what_is_heard(&block);
+        }
         let Some(plan) = &self.plan else { return };
         let target = self.rtcp_learnt.or_else(|| {
             // Behind NAT the signalled address is of no use; the port after the learnt one is the best guess.
@@ -623,34 +628,66 @@ impl MediaSession {
             learnt.map(|learnt| SocketAddr::new(learnt.ip(), learnt.port().saturating_add(1))).or(plan.remote_rtcp)
         });
         let Some(target) = target else { return };
-        let ntp = around.clock.ntp(around.now);
-        let sending = self.sender.packets > self.reported_packets;
-        self.reported_packets = self.sender.packets;
-        let info = sending.then(|| SenderInfo {
-            ntp,
-            timestamp: self.sender.clock(),
-            packets: self.sender.packets as u32,
-            octets: self.sender.octets as u32,
-        });
-        let block = self.receiver.report_block(ntp >> 16);
         let mut packet = [0; rtcp::LONGEST];
-        let length = rtcp::write_report(self.sender.ssrc, info, block, bye, &mut packet);
+        let length = self.reports.write(&self.sender, block, ntp, bye, &mut packet);
         if let Some(packet) = packet.get(..length) {
             around.network.send(around.slot, Flow::Rtcp, target, packet);
         }
     }
 
+    fn judge_what_is_heard(&mut self, block: &ReportBlock) {
+        let packets = self.receiver.packets - std::mem::replace(&mut self.judged_packets, self.receiver.packets);
+        if packets >= JUDGED {
+            self.judge(Impairment::Loss, f32::from(block.fraction_lost) / 2.56);
+            self.judge(Impairment::Jitter, self.receiver.jitter_ms());
+        }
+    }
+
+    fn judge_what_the_peer_hears(&mut self) {
+        if let Some(heard) = self.reports.heard_of_us.filter(|heard| heard.recent_packets >= JUDGED) {
+            self.judge(Impairment::LossByPeer, heard.recent_loss * 100.0);
+            self.judge(Impairment::JitterByPeer, heard.jitter_ms);
+        }
+        if let Some(round_trip) = self.reports.round_trip_ms {
+            self.judge(Impairment::RoundTrip, round_trip);
+        }
+    }
+
+    fn judge(&mut self, cause: Impairment, value: f32) {
+        if self.watch.note(cause, value) {
+            self.emit(Event::Impaired { cause, value });
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
+        let receiver = &self.receiver;
+        let heard = self.reports.heard_of_us;
+        let round_trip_ms = self.reports.round_trip_ms;
+        let path = |lost: f64, of: f64, burst_ratio, jitter_ms| Path {
+            codec: self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec),
+            loss: lost / of.max(1.0),
+            burst_ratio,
+            delay_ms: quality::delay_ms(round_trip_ms, jitter_ms),
+        };
+        let missed = f64::from(receiver.lost()) + self.stats.late as f64;
+        let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
+        // How its losses were spread is not in its reports.
+        let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
         Stats {
-            packets_in: self.receiver.packets,
-            octets_in: self.receiver.octets,
+            packets_in: receiver.packets,
+            octets_in: receiver.octets,
             packets_out: self.sender.packets,
             octets_out: self.sender.octets,
-            lost: self.receiver.lost().into(),
-            jitter_ms: self.receiver.jitter_ms(),
+            lost: receiver.lost().into(),
+            burst_ratio: receiver.burst_ratio() as f32,
+            lost_by_peer: heard.map_or(0, |heard| heard.lost.into()),
+            jitter_ms: receiver.jitter_ms(),
+            jitter_by_peer_ms: heard.map(|heard| heard.jitter_ms),
+            round_trip_ms,
+            mos: (receiver.packets > 0).then(|| inbound.mos()),
+            mos_by_peer: outbound.map(|path| path.mos()),
             ..self.stats
         }
-        .with_mos()
     }
 
     fn emit(&mut self, event: Event) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
 use crate::event::{FinishReason, RecordingReason};
+use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, Said};
 use crate::testing::{MediaPair, Sent, TestFile, Who};
 use crate::{Audio, TapCodec, Tone, repair_wav, source, tap};
@@ -382,21 +383,22 @@ fn a_report_leaves_the_timestamps_as_they_are() {
 }
 
 #[test]
-fn reports_go_out_every_five_seconds_and_tell_loss_and_round_trip() {
+fn reports_go_out_and_tell_loss_and_round_trip() {
     let mut pair = MediaPair::new();
     pair.talk(100, 0x10, 0x20);
     pair.lose(Who::A);
     pair.talk(200, 0x10, 0x20);
-    let reports = pair.reports(Who::A);
-    assert_eq!(reports.len(), 1);
+    let mut reports = pair.reports(Who::A);
+    assert!((1..=3).contains(&reports.len()), "every 2.5 to 7.5 s, the first in half that");
+    reports.drain(..reports.len() - 1);
     assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
     let mut said = Vec::new();
     assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
     let [Said::SenderReport { ssrc, ntp_middle }, Said::About(block)] = said[..] else { panic!("{said:?}") };
     assert_eq!(block.cumulative_lost, 1);
-    // The peer answers a second later, having held it for 900 ms: a round trip of 100 ms.
+    // The peer answers 8 s later, having held it for 7.9 s: a round trip of 100 ms.
     let elapsed = pair.now() - reports[0].at;
-    pair.advance(1_000 - elapsed.as_millis() as u64);
+    pair.advance(8_000 - elapsed.as_millis() as u64);
     let block = crate::rtp::receiver::ReportBlock {
         ssrc,
         fraction_lost: 0,
@@ -404,7 +406,7 @@ fn reports_go_out_every_five_seconds_and_tell_loss_and_round_trip() {
         highest_sequence: 0,
         jitter: 0,
         last_sr: ntp_middle,
-        delay_since_sr: 65_536 * 9 / 10,
+        delay_since_sr: 65_536 * 79 / 10,
     };
     let mut packet = [0; rtcp::LONGEST];
     let length = rtcp::write_report(0xAA, None, Some(block), false, &mut packet);
@@ -416,6 +418,68 @@ fn reports_go_out_every_five_seconds_and_tell_loss_and_round_trip() {
     assert!((stats.round_trip_ms.unwrap() - 100.0).abs() < 3.0, "{stats:?}");
     assert_eq!((stats.lost, stats.lost_by_peer), (1, 5));
     assert!(stats.mos.unwrap() > 4.0);
+}
+
+#[test]
+fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    for _ in 0..250 {
+        // One of ten that A sends does not come.
+        pair.talk(9, 0x10, 0x20);
+        pair.lose(Who::A);
+        pair.say(Who::B, 0x20, NOW);
+        pair.advance(20);
+    }
+    let impaired = |events: Vec<(Duration, Event)>| -> Vec<Event> {
+        events.into_iter().map(|(_, event)| event).filter(|event| matches!(event, Event::Impaired { .. })).collect()
+    };
+    let told = impaired(pair.events(Who::A));
+    let [Event::Impaired { cause: Impairment::Loss, value }] = told[..] else { panic!("{told:?}") };
+    assert!((8.0..12.0).contains(&value), "{value} %");
+    assert_eq!(impaired(pair.events(Who::B)), []);
+
+    let about = |ssrc, from| {
+        let block = crate::rtp::receiver::ReportBlock {
+            ssrc,
+            fraction_lost: 51,
+            cumulative_lost: 500,
+            highest_sequence: 0,
+            jitter: 40,
+            last_sr: 0,
+            delay_since_sr: 0,
+        };
+        let mut packet = [0; rtcp::LONGEST];
+        let length = rtcp::write_report(from, None, Some(block), false, &mut packet);
+        packet[..length].to_vec()
+    };
+    let mut ssrc = None;
+    assert!(rtcp::read(&pair.reports(Who::B)[0].packet, 0, |said| {
+        if let Said::SenderReport { ssrc: one, .. } = said {
+            ssrc = Some(one);
+        }
+    }));
+    // B misses a fifth. What somebody else says, and what is said of another stream, is not listened to.
+    pair.send(Who::B, Flow::Rtcp, about(ssrc.unwrap() ^ 1, 0xBB), NOW);
+    let stranger = "127.0.0.9:4001".parse().unwrap();
+    pair.send_from(Who::B, Flow::Rtcp, stranger, about(ssrc.unwrap(), 0xAA), NOW);
+    pair.advance(1);
+    assert_eq!(impaired(pair.events(Who::B)), []);
+    pair.send(Who::B, Flow::Rtcp, about(ssrc.unwrap(), 0xAA), NOW);
+    pair.advance(1);
+    let told = impaired(pair.events(Who::B));
+    assert!(matches!(told[..], [Event::Impaired { cause: Impairment::LossByPeer, .. }]), "{told:?}");
+
+    let mut stats = [Who::A, Who::B].map(|who| {
+        pair.close(who);
+        pair.advance(40);
+        let Some((_, Event::Closed { stats })) = pair.events(who).pop() else { panic!() };
+        stats
+    });
+    let [a, b] = &mut stats;
+    assert_eq!((b.dropped_rtcp, b.dropped_stranger, b.jitter_by_peer_ms), (1, 1, Some(5.0)));
+    assert!(a.mos.unwrap() < 3.6 && a.mos_by_peer.is_none(), "{a:?}");
+    assert!(b.mos.unwrap() > 4.3 && b.mos_by_peer.unwrap() < 3.2, "{b:?}");
 }
 
 #[test]

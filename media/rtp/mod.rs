@@ -10,6 +10,7 @@ use std::ops::Range;
 
 pub(crate) mod dtmf;
 pub(crate) mod receiver;
+pub(crate) mod reports;
 pub(crate) mod rtcp;
 pub(crate) mod sender;
 

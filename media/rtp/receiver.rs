@@ -49,16 +49,32 @@ impl Budget {
     }
 }
 
-/// What arrived. A new SSRC starts a new count; what the old one lost stays in the total.
+/// A step ahead of more is no loss but another place that the sender went on from (RFC 3550 appendix A.1).
+const MOST_DROPPED: u16 = 3_000;
+/// A step back of more is no reordering.
+const MOST_MISORDERED: u16 = 100;
+
+/// What arrived. A new SSRC, or a sequence that goes on elsewhere, starts a new count; what the old one lost stays in the
+/// total.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
     ssrc: Option<u32>,
+    /// Units of the stream's timestamps a second; 8,000 while it is 0.
+    clock_rate: u32,
     base: u32,
     highest: u32,
     received: u32,
+    /// After a leap: where the sequence goes on, if it does.
+    leapt_to: Option<u16>,
     lost_before: u32,
+    received_before: u32,
+    /// Runs of losses, however long.
+    gaps: u32,
     prior_expected: u32,
     prior_received: u32,
+    /// Packets at the last report.
+    prior_packets: u64,
+    timestamp: u32,
     transit: Option<i32>,
     /// The least transit of late; it rises by a unit a packet, so that a peer's slower clock does not leave it behind.
     least_transit: i32,
@@ -70,41 +86,56 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// What a second is in the stream's timestamps.
+    pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
+        if self.clock_rate != clock_rate {
+            self.clock_rate = clock_rate;
+            self.transit = None;
+            self.jitter = 0;
+        }
+    }
+
     /// Counts one packet that arrived at `arrival` (timestamp units of an arbitrary origin). True when its SSRC is new.
     pub(crate) fn handle(&mut self, header: &Header, arrival: u32) -> bool {
         self.packets += 1;
         self.octets += header.payload.len() as u64;
         let new = self.ssrc != Some(header.ssrc);
         if new {
-            self.lost_before = self.lost();
-            self.ssrc = Some(header.ssrc);
-            // Begin one cycle up, so that a packet from before the first cannot go below zero.
-            self.base = 0x1_0000 | u32::from(header.sequence);
-            self.highest = self.base;
-            self.received = 0;
-            self.prior_expected = 0;
-            self.prior_received = 0;
-            self.transit = None;
+            self.restart(header);
             self.sender_report = None;
         }
         let ahead = header.sequence.wrapping_sub(self.highest as u16).cast_signed();
-        if ahead > 0 {
-            self.highest = self.highest.wrapping_add(ahead.unsigned_abs().into());
-        } else if !new {
-            let behind = u32::from(ahead.unsigned_abs());
-            self.base = self.base.min(self.highest.wrapping_sub(behind));
+        let distance = ahead.unsigned_abs();
+        let most = if ahead > 0 { MOST_DROPPED } else { MOST_MISORDERED };
+        if distance > most && self.leapt_to != Some(header.sequence) {
+            // One alone may be anything; two in a row are the sender's new place.
+            self.leapt_to = Some(header.sequence.wrapping_add(1));
+            return false;
         }
+        if distance > most {
+            self.restart(header);
+        } else if ahead > 0 {
+            self.gaps += u32::from(ahead > 1);
+            self.highest = self.highest.wrapping_add(distance.into());
+        } else if !new {
+            self.base = self.base.min(self.highest.wrapping_sub(distance.into()));
+        }
+        self.leapt_to = None;
         self.received = self.received.wrapping_add(1);
+        // The packets of a telephone-event all bear the time of its start (RFC 4733 §2.2): that is no jitter.
+        if !new && header.timestamp == std::mem::replace(&mut self.timestamp, header.timestamp) {
+            return false;
+        }
         let transit = arrival.wrapping_sub(header.timestamp).cast_signed();
         let before = self.transit.replace(transit);
         // A jump of seconds is a new timestamp origin.
         let risen = self.least_transit.wrapping_add(1);
-        let known = before.is_some() && transit.wrapping_sub(risen).unsigned_abs() < 8_000 * 5;
+        let known = before.is_some() && transit.wrapping_sub(risen).unsigned_abs() < self.rate() * 5;
         self.least_transit = if known && transit.wrapping_sub(risen) > 0 { risen } else { transit };
         if let Some(before) = before {
             let difference = transit.wrapping_sub(before).unsigned_abs();
             // A jump of seconds is a new timestamp origin, not jitter.
-            if difference < 8_000 * 5 {
+            if difference < self.rate() * 5 {
                 self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
             }
         }
@@ -113,7 +144,32 @@ impl Receiver {
 
     /// Whether the newest packet was 10 ms or more behind the quickest of late.
     pub(crate) fn is_late(&self) -> bool {
-        self.transit.is_some_and(|transit| transit.wrapping_sub(self.least_transit) >= 80)
+        self.transit
+            .is_some_and(|transit| transit.wrapping_sub(self.least_transit) >= (self.rate() / 100).cast_signed())
+    }
+
+    fn restart(&mut self, header: &Header) {
+        self.lost_before = self.lost();
+        self.received_before = self.received_before.wrapping_add(self.received);
+        self.ssrc = Some(header.ssrc);
+        // Begin one cycle up, so that a packet from before the first cannot go below zero.
+        self.base = 0x1_0000 | u32::from(header.sequence);
+        self.highest = self.base;
+        self.received = 0;
+        self.prior_expected = 0;
+        self.prior_received = 0;
+        self.transit = None;
+        self.timestamp = header.timestamp;
+    }
+
+    /// As [`Receiver::set_clock_rate`] said.
+    pub(crate) fn rate(&self) -> u32 {
+        if self.clock_rate == 0 { 8_000 } else { self.clock_rate }
+    }
+
+    /// Whose stream it is, once something came.
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.ssrc
     }
 
     /// Notes a sender report: the middle of its NTP time, and when it came in 1/65,536 s.
@@ -132,14 +188,32 @@ impl Receiver {
         self.lost_before.saturating_add(self.expected().saturating_sub(self.received))
     }
 
-    /// Interarrival jitter in milliseconds.
-    pub(crate) fn jitter_ms(&self) -> f32 {
-        (self.jitter >> 4) as f32 / 8.0
+    /// Packets that should have come: those of before a new count included.
+    pub(crate) fn expected_in_all(&self) -> u32 {
+        self.received_before.wrapping_add(self.received).saturating_add(self.lost())
     }
 
-    /// The next report block, `None` before anything came; `now` in 1/65,536 s. Starts a new interval.
+    /// How long losses last, as a multiple of how long they would if they fell at random (G.107 §7.3): 1 and more.
+    pub(crate) fn burst_ratio(&self) -> f64 {
+        let (lost, expected) = (f64::from(self.lost()), f64::from(self.expected_in_all()));
+        if self.gaps == 0 || lost >= expected {
+            return 1.0;
+        }
+        (lost / f64::from(self.gaps) * (1.0 - lost / expected)).max(1.0)
+    }
+
+    /// Interarrival jitter in milliseconds.
+    pub(crate) fn jitter_ms(&self) -> f32 {
+        (self.jitter >> 4) as f32 * 1_000.0 / self.rate() as f32
+    }
+
+    /// The next report block; `None` if nothing came since the last one (RFC 3550 §6.4). `now` in 1/65,536 s. Starts a new
+    /// interval.
     pub(crate) fn report_block(&mut self, now: u64) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
+        if std::mem::replace(&mut self.prior_packets, self.packets) == self.packets {
+            return None;
+        }
         let expected = self.expected();
         let expected_interval = expected.wrapping_sub(self.prior_expected);
         let received_interval = self.received.wrapping_sub(self.prior_received);
@@ -190,6 +264,60 @@ mod tests {
             receiver.handle(&packet(sequence, 0), 0);
         }
         assert_eq!(receiver.lost(), 0);
+    }
+
+    #[test]
+    fn a_sequence_that_goes_on_elsewhere_is_no_loss_and_a_lone_stray_moves_nothing() {
+        let mut receiver = Receiver::default();
+        let sequences = [10, 11, 20_000, 12, 13, 40_000, 40_001, 40_003, 39_000, 40_004];
+        for sequence in sequences {
+            receiver.handle(&packet(sequence, u32::from(sequence) * 160), 0);
+        }
+        assert_eq!(receiver.lost(), 1, "40,002");
+        // A step of 3,000 is loss still.
+        receiver.handle(&packet(43_004, 0), 0);
+        assert_eq!(receiver.lost(), 1 + 2_999);
+    }
+
+    #[test]
+    fn losses_in_a_row_are_told_from_scattered_ones() {
+        let ratio = |lost: fn(u16) -> bool| {
+            let mut receiver = Receiver::default();
+            for sequence in (0..2_000).filter(|sequence| !lost(*sequence)) {
+                receiver.handle(&packet(sequence, 0), 0);
+            }
+            receiver.burst_ratio()
+        };
+        assert_eq!(ratio(|_| false), 1.0);
+        assert_eq!(ratio(|sequence| sequence % 20 == 7), 1.0);
+        let bursty = ratio(|sequence| sequence % 100 >= 90 && sequence < 1_950);
+        assert!((8.5..10.0).contains(&bursty), "{bursty}");
+    }
+
+    #[test]
+    fn a_silent_interval_has_no_report_block() {
+        let mut receiver = Receiver::default();
+        receiver.handle(&packet(1, 0), 0);
+        assert!(receiver.report_block(0).is_some());
+        assert!(receiver.report_block(1).is_none());
+        receiver.handle(&packet(2, 160), 160);
+        assert!(receiver.report_block(2).is_some());
+    }
+
+    #[test]
+    fn a_key_that_is_held_is_no_jitter_and_jitter_is_in_the_streams_own_clock() {
+        let mut receiver = Receiver::default();
+        receiver.set_clock_rate(48_000);
+        for place in 0..50u32 {
+            receiver.handle(&packet(place as u16, place * 960), place * 960);
+        }
+        for place in 50..80u32 {
+            receiver.handle(&packet(place as u16, 50 * 960), place * 960);
+        }
+        assert_eq!(receiver.jitter_ms(), 0.0);
+        receiver.handle(&packet(80, 80 * 960), 81 * 960);
+        let jitter = receiver.jitter_ms();
+        assert!((1.2..1.3).contains(&jitter), "20 ms late: a sixteenth of it, not {jitter}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct SenderInfo {
 pub(crate) enum Said {
     /// A sender report: its SSRC and the middle 32 bits of its NTP time.
     SenderReport { ssrc: u32, ntp_middle: u32 },
+    /// A receiver report's own SSRC.
+    ReceiverReport { ssrc: u32 },
     /// A report block about us.
     About(ReportBlock),
     /// The peer's stream ends.
@@ -118,7 +120,11 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 said(Said::SenderReport { ssrc, ntp_middle: (seconds << 16) | (fraction >> 16) });
                 28
             }
-            201 => 8,
+            201 => {
+                let Some(ssrc) = word(this, 4) else { return false };
+                said(Said::ReceiverReport { ssrc });
+                8
+            }
             203 => {
                 said(Said::Bye);
                 continue;
@@ -141,7 +147,8 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 said(Said::About(ReportBlock {
                     ssrc,
                     fraction_lost: (lost >> 24) as u8,
-                    cumulative_lost: lost & 0xFF_FFFF,
+                    // 24 bits, signed: below zero when packets came twice.
+                    cumulative_lost: if lost & 0x80_0000 == 0 { lost & 0x7F_FFFF } else { 0 },
                     highest_sequence: highest,
                     jitter,
                     last_sr,
