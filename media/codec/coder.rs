@@ -8,7 +8,8 @@ pub const LONGEST_PACKET: usize = SampleRate::Hz48000.frame() * 6;
 /// Octets of the longest payload that 20 ms are encoded into: L16 at 48,000 Hz.
 pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER_SAMPLE;
 
-/// A payload that is none of its codec's: empty, cut off within a sample, longer than 120 ms, or refused by the decoder.
+/// A payload that is none of its codec's: empty, cut off within a sample, longer than 120 ms, or refused by the
+/// decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a payload of the codec")]
 pub struct Malformed;
@@ -38,8 +39,8 @@ impl Encoder {
     }
 
     /// Encodes 20 ms of PCM at [`Encoder::rate`]; returns the octets written. No more is encoded than `octets` has room
-    /// for ([`LONGEST_PAYLOAD`] is always enough). Opus wants whole frames, the others take any number of samples, G.722
-    /// an even one; nothing is written for what they do not take.
+    /// for ([`LONGEST_PAYLOAD`] is always enough). Opus wants whole frames, the others take any number of samples,
+    /// G.722 an even one; nothing is written for what they do not take.
     pub fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         match &mut self.coding {
             Coding::G711(law) => {
@@ -109,8 +110,8 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, as long as what was lost, with the codec's own guess at it. False, and nothing written, if it has
-    /// none: only Opus does, for multiples of 2.5 ms up to 120 ms.
+    /// Fills `samples`, as long as what was lost, with the codec's own guess at it. False, and nothing written, if it
+    /// has none: only Opus does, for multiples of 2.5 ms up to 120 ms.
     pub fn conceal(&mut self, samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.conceal(samples),
@@ -118,8 +119,8 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, as long as the lost packet, from the redundancy in `next`, the payload after it, which is still to
-    /// be decoded itself. False, and nothing written, if there is none: only Opus has it.
+    /// Fills `samples`, as long as the lost packet, from the redundancy in `next`, the payload after it, which is still
+    /// to be decoded itself. False, and nothing written, if there is none: only Opus has it.
     pub fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.recover(next, samples),

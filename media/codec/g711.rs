@@ -96,9 +96,9 @@ pub const fn linear_to_alaw(sample: i16) -> u8 {
     (code as u8 | positive) ^ 0x55
 }
 
-/// [`linear_to_ulaw`] in a form that compilers vectorise: there is an instruction that makes floats of several integers,
-/// but none that counts their leading zeros. A float's exponent is the segment, its mantissa's upper four bits are the
-/// step, and they stand beside each other as in the octet.
+/// [`linear_to_ulaw`] in a form that compilers vectorise: there is an instruction that makes floats of several
+/// integers, but none that counts their leading zeros. A float's exponent is the segment, its mantissa's upper four
+/// bits are the step, and they stand beside each other as in the octet.
 #[inline(always)]
 fn ulaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -167,8 +167,8 @@ const fn table_u8(from_ulaw: bool) -> [u8; 256] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{samples, shared};
     use super::*;
-    use std::path::Path;
 
     /// The segment search of ITU-T G.191, written out.
     fn reference_ulaw(sample: i16) -> u8 {
@@ -237,15 +237,10 @@ mod tests {
 
     #[test]
     fn the_itu_sweep_encodes_and_decodes_to_the_itu_vectors() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/g711");
         let read = |name: &str| -> Option<Vec<u16>> {
-            let octets = std::fs::read(folder.join(name)).ok()?;
-            Some(octets.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect())
+            Some(samples(&shared(&format!("g711/{name}"))?).into_iter().map(i16::cast_unsigned).collect())
         };
-        let Some(source) = read("sweep.src") else {
-            println!("skipped: ../shared/corpora/g711 is not here");
-            return;
-        };
+        let Some(source) = read("sweep.src") else { return };
         let (ulaw, alaw) = (read("sweep-r.u").unwrap(), read("sweep-r.a").unwrap());
         let (from_ulaw, from_alaw) = (read("sweep-r.reu").unwrap(), read("sweep-r.rea").unwrap());
         for (place, sample) in source.iter().enumerate() {

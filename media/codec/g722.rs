@@ -6,9 +6,9 @@
 //!                 '- 4 to 8 kHz, 8,000 a second: 2 bits -'
 //! ```
 //!
-//! The adaptation is driven by the code alone (of the low band by its 4 upper bits), so that both ends follow each other
-//! and a network may steal the low band's lower bits: modes 2 and 3 of the recommendation, which a [`Decoder`] can be told.
-//! Equal to the ITU-T test sequences bit for bit.
+//! The adaptation is driven by the code alone (of the low band by its 4 upper bits), so that both ends follow each
+//! other and a network may steal the low band's lower bits: modes 2 and 3 of the recommendation, which a [`Decoder`]
+//! can be told. Equal to the ITU-T test sequences bit for bit.
 
 /// Samples made from, and into, one octet.
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
@@ -41,7 +41,8 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Encodes pairs of samples at 16,000 Hz into an octet each, as many as both slices hold; returns the octets written.
+    /// Encodes pairs of samples at 16,000 Hz into an octet each, as many as both slices hold; returns the octets
+    /// written.
     pub(super) fn encode(&mut self, samples: &[i16], octets: &mut [u8]) -> usize {
         let mut written = 0;
         let mut window = [0; HISTORY + BLOCK * 2];
@@ -309,8 +310,8 @@ const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
     table[place as usize & (N - 1)] as i32
 }
 
-/// Decision limits of the low band's quantiser, times 16 so that the upper half of a 32-bit product is what is compared.
-/// The three zeros, which every magnitude reaches, fill the vector.
+/// Decision limits of the low band's quantiser, times 16 so that the upper half of a 32-bit product is what is
+/// compared. The three zeros, which every magnitude reaches, fill the vector.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_LIMITS: [u16; 32] = {
     const LIMITS: [u16; 32] = [

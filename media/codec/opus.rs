@@ -40,8 +40,9 @@ impl Encoder {
         let _ = self.0.set_packet_loss_perc(i32::from(percent.min(100)));
     }
 
-    /// Encodes one frame (2.5 to 60 ms); returns the octets written, none if the frame has another length or `octets`
-    /// is too short for any packet. A packet never has more than 1,275 octets a frame of 20 ms, and never more than fit.
+    /// Encodes one frame (2.5 to 120 ms); returns the octets written, none if the frame has another length or `octets`
+    /// is too short for any packet. A packet never has more than 1,275 octets a frame of 20 ms, and never more than
+    /// fit.
     pub(super) fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         self.0.encode(frame, octets).unwrap_or(0)
     }
@@ -76,8 +77,8 @@ impl Decoder {
         self.is_duration(samples.len()) && self.decoder.decode(&[], samples, false).is_ok()
     }
 
-    /// Decodes a lost packet from the redundancy in the one after it, before that is decoded itself. False, and the state
-    /// as it was, if there is none; `samples` as for [`Decoder::conceal`].
+    /// Decodes a lost packet from the redundancy in the one after it, before that is decoded itself. False, and the
+    /// state as it was, if there is none; `samples` as for [`Decoder::conceal`].
     pub(super) fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         self.is_duration(samples.len())
             && carries_redundancy(next)
@@ -90,8 +91,8 @@ impl Decoder {
     }
 }
 
-/// Whether a packet's first frame carries the one before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4): the flags are the
-/// first bits of the range coder's data, each of even odds, and can be read as they stand.
+/// Whether a packet's first frame carries the one before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4): the flags are
+/// the first bits of the range coder's data, each of even odds, and can be read as they stand.
 fn carries_redundancy(packet: &[u8]) -> bool {
     let Some((toc, rest)) = packet.split_first() else { return false };
     let configuration = toc >> 3;

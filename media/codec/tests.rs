@@ -60,8 +60,8 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// By how many decibels `heard` stands above its difference from `said`, and how many samples it lags, at the lag within
-/// `most` that fits best.
+/// By how many decibels `heard` stands above its difference from `said`, and how many samples it lags, at the lag
+/// within `most` that fits best.
 pub(crate) fn fidelity(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
     (0..=most)
         .map(|lag| {

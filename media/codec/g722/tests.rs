@@ -35,8 +35,8 @@ fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     }
 }
 
-/// What this code makes since it met the ITU's sequences, of triangles with noise that reach every branch: for a checkout
-/// without those.
+/// What this code made when it met the ITU's sequences, of triangles with noise up to clipping: for a checkout without
+/// those.
 #[test]
 fn known_audio_gives_known_code_and_known_audio() {
     let mut noise = Noise(722);
