@@ -1,7 +1,7 @@
 //! Call progress tones (ITU-T E.180 and its supplement 2), a beep, and keys as tones (ITU-T Q.23).
 
+use crate::codec::SampleRate;
 use crate::dtmf;
-use crate::rtp::FRAME;
 
 /// A generated sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,65 +93,100 @@ struct Pattern {
     cadence: &'static [u16],
 }
 
+/// Peak of each of a sound's frequencies: -13 dBm0 (22,300 is 0 dBm0, ITU-T G.711), about what exchanges send.
+const PEAK: f32 = 5_000.0;
+/// A key's column is 2 dB above its row, since lines damp high frequencies more.
+const COLUMN_PEAK: f32 = 6_300.0;
+/// How long a sound takes to rise and to fall, in ms: at once would be a click, longer would shorten a key of 40 ms.
+const RAMP_MS: u32 = 2;
+
 /// A tone being played.
 #[derive(Debug)]
 pub(crate) struct ToneGenerator {
     pattern: Pattern,
-    /// Samples left; `None`: for ever.
-    left: Option<u32>,
+    peaks: [f32; 2],
+    /// Samples in all; `None`: for ever.
+    length: Option<u32>,
     position: u32,
+    /// Samples a second.
+    rate: u32,
 }
 
 impl ToneGenerator {
+    /// A generator of frames at 8,000 Hz.
     pub(crate) fn new(tone: Tone) -> ToneGenerator {
-        let once = |hertz, milliseconds: u16| (Pattern { hertz, cadence: &[] }, Some(u32::from(milliseconds) * 8));
-        let (pattern, left) = match tone {
+        ToneGenerator::at(tone, SampleRate::Hz8000)
+    }
+
+    /// A generator of frames at `rate`.
+    pub(crate) fn at(tone: Tone, rate: SampleRate) -> ToneGenerator {
+        let rate = rate.hertz();
+        let once = |hertz, milliseconds: u16| {
+            (Pattern { hertz, cadence: &[] }, Some(u32::from(milliseconds) * (rate / 1_000)))
+        };
+        let (pattern, length) = match tone {
             Tone::Ringback(country) => (country.ringback(), None),
             Tone::Busy(country) => (country.busy(), None),
             Tone::Beep { milliseconds } => once([1_000, 0], milliseconds),
             Tone::Key { key, milliseconds } => once(dtmf::frequencies(key).unwrap_or_default(), milliseconds),
         };
-        ToneGenerator { pattern, left, position: 0 }
+        let peaks = if matches!(tone, Tone::Key { .. }) { [PEAK, COLUMN_PEAK] } else { [PEAK; 2] };
+        ToneGenerator { pattern, peaks, length, position: 0, rate }
     }
 
     /// Fills one frame; false when there was nothing left.
-    pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
-        if self.left == Some(0) {
+    pub(crate) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
+        if self.length.is_some_and(|length| self.position >= length) {
             return false;
         }
-        let cycle: u32 = self.pattern.cadence.iter().map(|ms| u32::from(*ms) * 8).sum();
+        let cycle: u32 = self.pattern.cadence.iter().map(|ms| self.samples(*ms)).sum();
         for sample in frame {
-            *sample = 0;
-            match &mut self.left {
-                Some(0) => continue,
-                Some(left) => *left -= 1,
-                None => {}
-            }
-            if self.is_on(cycle) {
-                let sum: f32 = self.pattern.hertz.iter().map(|hertz| self.sine(*hertz)).sum();
-                // Each frequency at -13 dBm0, about what exchanges send.
-                *sample = (sum * 5_000.0) as i16;
-            }
+            let loudness = self.loudness(cycle);
+            *sample = if loudness > 0.0 {
+                let tones = self.pattern.hertz.iter().zip(self.peaks);
+                (loudness * tones.map(|(hertz, peak)| peak * self.sine(*hertz)).sum::<f32>()) as i16
+            } else {
+                0
+            };
             self.position = self.position.wrapping_add(1);
         }
         true
     }
 
-    fn is_on(&self, cycle: u32) -> bool {
-        let Some(mut place) = self.position.checked_rem(cycle) else { return true };
-        for (index, milliseconds) in self.pattern.cadence.iter().enumerate() {
-            let length = u32::from(*milliseconds) * 8;
-            if place < length {
-                return index % 2 == 0;
+    /// How loud it is now, from 0 to 1: whether it is on, and how far from its edges.
+    fn loudness(&self, cycle: u32) -> f32 {
+        let (since, left) = match (self.length, self.position.checked_rem(cycle)) {
+            (Some(length), _) => (self.position, length.saturating_sub(self.position)),
+            (None, None) => (self.position, u32::MAX),
+            (None, Some(mut place)) => {
+                let mut stretch = (0, 0);
+                for (index, milliseconds) in self.pattern.cadence.iter().enumerate() {
+                    let length = self.samples(*milliseconds);
+                    if place < length {
+                        stretch = if index % 2 == 0 { (place, length - place) } else { (0, 0) };
+                        break;
+                    }
+                    place -= length;
+                }
+                stretch
             }
-            place -= length;
+        };
+        let ramp = RAMP_MS * self.rate / 1_000;
+        let edge = since.min(left);
+        if edge >= ramp {
+            return 1.0;
         }
-        false
+        // Half a cosine: no corner at either end.
+        0.5 - 0.5 * (edge as f32 / ramp as f32 * std::f32::consts::PI).cos()
+    }
+
+    fn samples(&self, milliseconds: u16) -> u32 {
+        u32::from(milliseconds) * (self.rate / 1_000)
     }
 
     fn sine(&self, hertz: u16) -> f32 {
         // Whole periods of a whole frequency fit a second, so the position may be reduced to keep precision.
-        let turns = (u64::from(self.position) * u64::from(hertz) % 8_000) as f32 / 8_000.0;
+        let turns = (u64::from(self.position) * u64::from(hertz) % u64::from(self.rate)) as f32 / self.rate as f32;
         (turns * std::f32::consts::TAU).sin()
     }
 }
@@ -159,6 +194,7 @@ impl ToneGenerator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::FRAME;
 
     #[test]
     fn american_ringback_is_two_seconds_on_and_four_off() {
@@ -183,5 +219,61 @@ mod tests {
         assert!(tone.next_frame(&mut frame));
         assert!(frame[80..].iter().all(|sample| *sample == 0));
         assert!(!tone.next_frame(&mut frame));
+    }
+
+    fn sound(tone: Tone, rate: SampleRate, frames: usize) -> Vec<i16> {
+        let mut generator = ToneGenerator::at(tone, rate);
+        let mut samples = vec![0; frames * rate.frame()];
+        samples.chunks_mut(rate.frame()).for_each(|frame| {
+            generator.next_frame(frame);
+        });
+        samples
+    }
+
+    /// Peak of one frequency in the samples.
+    fn peak(samples: &[i16], hertz: f64, rate: SampleRate) -> f64 {
+        let turn = hertz / f64::from(rate.hertz()) * std::f64::consts::TAU;
+        let waves = samples.iter().enumerate().map(|(at, sample)| (f64::from(*sample), turn * at as f64));
+        let (re, im) = waves.fold((0.0, 0.0), |(re, im), (x, angle)| (re + x * angle.cos(), im + x * angle.sin()));
+        2.0 * re.hypot(im) / samples.len() as f64
+    }
+
+    #[test]
+    fn a_key_has_its_level_twist_length_and_no_click_at_every_rate() {
+        for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
+            let a_millisecond = rate.hertz() as usize / 1_000;
+            let samples = sound(Tone::Key { key: '6', milliseconds: 70 }, rate, 5);
+            let (key, after) = samples.split_at(70 * a_millisecond);
+            assert!(after.iter().all(|sample| *sample == 0));
+            assert!(key[68 * a_millisecond..].iter().any(|sample| *sample != 0));
+            // 60 ms hold whole periods of neither tone, but many.
+            let middle = &key[5 * a_millisecond..65 * a_millisecond];
+            let (row, column) = (peak(middle, 770.0, rate), peak(middle, 1_477.0, rate));
+            assert!((20.0 * (row / 22_300.0).log10() + 13.0).abs() < 0.3, "row {row}");
+            assert!((20.0 * (column / row).log10() - 2.0).abs() < 0.5, "column {column}");
+            // Outside telephony's band, where a click would be, there is next to nothing, edges included.
+            let above = (40..rate.hertz() / 200).map(|step| peak(&samples, f64::from(step * 100), rate));
+            assert!(above.fold(0.0, f64::max) < 15.0);
+        }
+    }
+
+    #[test]
+    fn every_rate_sounds_the_same() {
+        for tone in [Tone::Ringback(Country::Uk), Tone::Busy(Country::Us), Tone::Beep { milliseconds: 155 }] {
+            let narrow = sound(tone, SampleRate::Hz8000, 150);
+            for (rate, step) in [(SampleRate::Hz16000, 2), (SampleRate::Hz48000, 6)] {
+                let wide = sound(tone, rate, 150);
+                let worst = narrow.iter().zip(wide.iter().step_by(step)).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(worst.unwrap() <= 2, "{tone:?}: {worst:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tone_does_not_break_at_the_edges_of_frames() {
+        let samples = sound(Tone::Busy(Country::De), SampleRate::Hz8000, 24);
+        // 425 Hz of that peak moves by no more than this from one sample to the next.
+        let steepest = PEAK * std::f32::consts::TAU * 425.0 / 8_000.0 + 2.0;
+        assert!(samples.windows(2).all(|pair| f32::from(pair[0].abs_diff(pair[1])) <= steepest));
     }
 }
