@@ -392,6 +392,9 @@ impl CallTask {
         let now = clock::now();
         match &event {
             media::Event::FirstPacket => self.log.push(now.time, Some(leg), "media", "first packet came".to_owned()),
+            media::Event::SourceMoved { to } => {
+                self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
+            }
             media::Event::Dtmf { digit, .. } => {
                 if let Some(io) = self.legs.get(&leg) {
                     io.streams.values().for_each(|stream| stream.dtmf(*digit));

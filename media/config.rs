@@ -1,6 +1,7 @@
 //! `[media]` of the configuration file.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -18,11 +19,18 @@ pub struct Config {
     pub workers: usize,
     /// Whether a leg that has nothing to say is sent silence, so that NATs stay open and recorders aligned.
     pub send_silence: bool,
+    /// How long a peer's RTP must be silent before packets from another address can be taken for its: five in a row of
+    /// one SSRC. 0, the default: never; only a new offer or answer lets it move.
+    pub relatch_probation_ms: u32,
 }
 
 impl Config {
     /// The most media threads there can be.
     pub const MOST_WORKERS: usize = 256;
+
+    pub(crate) fn relatch_probation(&self) -> Option<Duration> {
+        (self.relatch_probation_ms > 0).then(|| Duration::from_millis(self.relatch_probation_ms.into()))
+    }
 }
 
 impl Default for Config {
@@ -33,6 +41,7 @@ impl Default for Config {
             ports: PortRange { first: 20_000, last: 39_999 },
             workers: 0,
             send_silence: true,
+            relatch_probation_ms: 0,
         }
     }
 }

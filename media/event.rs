@@ -1,5 +1,6 @@
 //! What a session tells its owner.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,11 @@ pub struct Full;
 pub enum Event {
     /// The first valid RTP packet came.
     FirstPacket,
+    /// The peer's RTP was silent for the configured probation and now comes from another address, where ours goes too.
+    SourceMoved {
+        /// From there.
+        to: SocketAddr,
+    },
     /// A key went down (RFC 4733). Sent once per press, at its first packet that arrives, so that a prompt stops at
     /// once; `duration_ms` is what that packet said, usually 0 to 20.
     Dtmf {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -32,6 +33,7 @@ struct Inner {
     ports: Arc<Ports>,
     advertise: IpAddr,
     send_silence: bool,
+    relatch_probation: Option<Duration>,
     seeds: RandomState,
     stopping: AtomicBool,
     /// Workers, then the writer, in the order they are joined.
@@ -150,6 +152,7 @@ impl Engine {
             ports: Arc::new(Ports::new(config.listen, config.ports)),
             advertise,
             send_silence: config.send_silence,
+            relatch_probation: config.relatch_probation(),
             seeds: RandomState::new(),
             stopping: AtomicBool::new(false),
             threads: Mutex::new(threads),
@@ -184,7 +187,8 @@ impl Engine {
         // RFC 8866 §5.2 wants a numeric id; some peers read only 32 bits of it.
         let local = Local { address: inner.advertise, port: sockets.port, id: (seed >> 33).max(1) };
         let port = sockets.port;
-        let session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
+        let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
+        session.set_relatch_probation(inner.relatch_probation);
         if let Some(inbox) = inner.shared.inboxes.get(home) {
             inbox.post(Message::Open { session, sockets });
         }

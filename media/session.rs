@@ -11,14 +11,14 @@ mod speaking;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::command::{Command, OpId, SessionKey};
 use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
-use crate::latch::Latch;
+use crate::latch::{Admission, Latch};
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
 use crate::recorder::{Drain, Pause, Recorder};
@@ -217,6 +217,11 @@ impl MediaSession {
         true
     }
 
+    /// A source that is silent for so long can lose its place to another; `None`: it cannot.
+    pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
+        self.latch.set_probation(probation);
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.state != State::Open
     }
@@ -260,10 +265,14 @@ impl MediaSession {
                 Heard::Events
             }
         };
-        if !self.latch.admits(from, around.now) {
-            self.stats.dropped_stranger += 1;
-            around.counts.dropped += 1;
-            return None;
+        match self.latch.admits(from, header.ssrc, header.sequence, around.now) {
+            Admission::Peer => {}
+            Admission::Moved => self.moved(from),
+            Admission::Stranger => {
+                self.stats.dropped_stranger += 1;
+                around.counts.dropped += 1;
+                return None;
+            }
         }
         if !self.budget.take() {
             self.stats.dropped_flood += 1;
@@ -309,6 +318,12 @@ impl MediaSession {
                 Some((header, heard))
             }
         }
+    }
+
+    /// The peer has taken another address.
+    fn moved(&mut self, to: SocketAddr) {
+        self.rtcp_learnt = None;
+        self.emit(Event::SourceMoved { to });
     }
 
     /// Whether the newest packet came so late that the one after it may be here as well.
@@ -561,6 +576,10 @@ impl MediaSession {
         self.sender.tick();
         self.presses.tick();
         self.budget.tick();
+        if self.pinned && self.latch.is_doubted(around.now) {
+            self.pinned = false;
+            around.network.pin(around.slot, None);
+        }
         self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
         self.speak(around);
         if self.timelines.is_some() {

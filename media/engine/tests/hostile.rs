@@ -197,6 +197,69 @@ fn a_flood_is_counted_and_only_so_much_of_it_passes() {
 }
 
 #[test]
+fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    let stranger: SocketAddr = "127.0.0.66:4000".parse().unwrap();
+    let spray = |pair: &mut MediaPair, sequence: u16| {
+        for place in 0..20u16 {
+            let packet = rtp(sequence.wrapping_add(place), u32::from(place) * 160, 0xBAD, &[0x55; 160]);
+            pair.send_from(Who::A, Flow::Rtp, stranger, packet, NOW);
+        }
+    };
+    // Before the peer's first packet they are heard, as nobody can tell them from the peer behind a router ...
+    for turn in 0..150 {
+        spray(&mut pair, turn * 20);
+        pair.advance(20);
+    }
+    assert!(!loud(&mut pair).is_empty());
+    // ... and with it they are not, although they were there three seconds earlier.
+    for turn in 0..500 {
+        pair.say(Who::A, 0x10, NOW);
+        spray(&mut pair, 10_000 + turn * 20);
+        pair.say(Who::B, 0x20, NOW);
+        pair.advance(20);
+    }
+    let heard = loud(&mut pair);
+    let theirs = heard.iter().filter(|sent| sent.payload()[0] == crate::codec::g711::ULAW_TO_ALAW[0x55]).count();
+    assert_eq!((heard.len() - theirs, theirs), (500, 0));
+    let toward_a = pair.heard(Who::A);
+    assert!(toward_a.iter().rev().take(490).all(|sent| sent.to == pair.a.address));
+    pair.close(Who::A);
+    pair.advance(40);
+    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+    assert_eq!(stats.dropped_stranger, 500 * 20);
+}
+
+#[test]
+fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    let slot = pair.a.slot;
+    pair.core.sessions[slot].set_relatch_probation(Some(milliseconds(1_000)));
+    pair.talk(50, 0x10, 0x20);
+    let moved: SocketAddr = "127.0.0.9:5000".parse().unwrap();
+    loud(&mut pair);
+    let mut passed = Vec::new();
+    for _ in 0..100 {
+        let packet = pair.a.next(0, &[0x10; 160]);
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        pair.send_from(Who::A, Flow::Rtp, moved, packet, NOW);
+        pair.advance(20);
+        passed.push(!loud(&mut pair).is_empty());
+    }
+    // A second of silence, and four packets of the five that it takes.
+    let first = passed.iter().position(|passed| *passed).unwrap();
+    assert!((52..=56).contains(&first) && passed[first..].iter().all(|passed| *passed), "{first}");
+    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(told, [Event::FirstPacket, Event::SourceMoved { to: moved }]);
+    pair.heard(Who::A);
+    pair.say(Who::B, 0x20, NOW);
+    pair.advance(20);
+    assert!(pair.heard(Who::A).iter().all(|sent| sent.to == moved));
+}
+
+#[test]
 fn two_seconds_that_were_held_up_on_the_way_all_pass() {
     let mut pair = bridged();
     for place in 0..100u16 {
