@@ -251,8 +251,8 @@ fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
     // A second of silence, and four packets of the five that it takes.
     let first = passed.iter().position(|passed| *passed).unwrap();
     assert!((52..=56).contains(&first) && passed[first..].iter().all(|passed| *passed), "{first}");
-    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
-    assert_eq!(told, [Event::FirstPacket, Event::SourceMoved { to: moved }]);
+    let told = pair.events(Who::A);
+    assert_eq!(told.iter().filter(|(_, event)| *event == Event::SourceMoved { to: moved }).count(), 1, "{told:?}");
     pair.heard(Who::A);
     pair.say(Who::B, 0x20, NOW);
     pair.advance(20);
