@@ -1,10 +1,11 @@
-//! Entry points for fuzzing: whole conversations of two bridged sessions, made of arbitrary datagrams. Pure, and the same
-//! every time.
+//! Entry points for fuzzing: whole conversations of two bridged sessions, made of arbitrary datagrams, and arbitrary
+//! payloads of each codec. Pure, and the same every time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::codec::{Codec, Decoder, Encoder, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
 use crate::command::{Command, OpId, SessionKey, Tracks};
 use crate::engine::{Core, Flow, Network};
 use crate::event::EventSink;
@@ -59,6 +60,38 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     wire.sent
 }
 
+/// Decodes the octets as payloads of a codec, and encodes what comes of them. The first octet chooses the codec. Each
+/// payload is preceded by an octet that says how long it is (the low seven bits, times three) and whether the one before it
+/// was lost (the high one). Gives how many samples were decoded.
+pub fn fuzz_codec(octets: &[u8]) -> usize {
+    let Some((codec, mut rest)) = octets.split_first() else { return 0 };
+    let (codec, rate) = match codec % 6 {
+        0 => (Codec::Pcmu, SampleRate::Hz8000),
+        1 => (Codec::G722, SampleRate::Hz16000),
+        2 => (Codec::L16(SampleRate::Hz48000), SampleRate::Hz48000),
+        3 => (Codec::Opus, SampleRate::Hz8000),
+        4 => (Codec::Opus, SampleRate::Hz16000),
+        _ => (Codec::Opus, SampleRate::Hz48000),
+    };
+    let (mut decoder, mut encoder) = (Decoder::new(codec, rate), Encoder::new(codec, rate));
+    let (mut samples, mut payload) = ([0; LONGEST_PACKET], [0; LONGEST_PAYLOAD]);
+    let mut heard = 0;
+    while let Some((first, after)) = rest.split_first() {
+        let (packet, next) = after.split_at((usize::from(first & 0x7F) * 3).min(after.len()));
+        rest = next;
+        let frame = samples.get_mut(..rate.frame()).unwrap_or_default();
+        if first & 0x80 != 0 && !decoder.recover(packet, frame) {
+            decoder.conceal(frame);
+        }
+        let written = decoder.decode(packet, &mut samples).unwrap_or(0);
+        heard += written;
+        for frame in samples.get(..written).unwrap_or_default().chunks_exact(rate.frame()) {
+            encoder.encode(frame, &mut payload);
+        }
+    }
+    heard
+}
+
 struct Wire {
     sent: usize,
 }
@@ -77,17 +110,31 @@ impl Network for Wire {
 mod tests {
     use super::*;
 
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
-    fn conversations_of_any_datagrams_are_survived() {
-        // A plain xorshift: the same conversations in every run.
+    /// The same numbers in every run.
+    fn xorshift() -> impl FnMut() -> u64 {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
-        let mut random = || {
+        move || {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             state
-        };
+        }
+    }
+
+    #[test]
+    fn payloads_of_any_octets_are_survived() {
+        let mut random = xorshift();
+        for round in 0..60 {
+            let mut octets: Vec<u8> = (0..4_000).map(|_| random() as u8).collect();
+            octets[0] = round as u8;
+            assert!(fuzz_codec(&octets) > 0, "{round}");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    fn conversations_of_any_datagrams_are_survived() {
+        let mut random = xorshift();
         let mut sent = 0;
         for _ in 0..300 {
             let mut octets = Vec::new();
@@ -99,7 +146,7 @@ mod tests {
                     *octet = (random() % 256) as u8;
                 }
                 // Mostly RTP of an agreed type, so that the rest is reached.
-                if random() % 4 > 0 {
+                if !random().is_multiple_of(4) {
                     (packet[0], packet[1]) = (0x80, [0, 101, 128, 229][(random() % 4) as usize]);
                 }
                 octets.extend_from_slice(&packet[..usize::from(first & 0x3F) * 4]);

@@ -54,7 +54,7 @@ pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks
 pub use config::{Config, PortRange};
 pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
-pub use fuzz::{fuzz_rtp, fuzz_sdp};
+pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
