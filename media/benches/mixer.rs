@@ -51,7 +51,7 @@ fn measure(rate: SampleRate, participants: usize, speaking: usize, encodes: bool
     let mut turn = |frame: usize| {
         for slot in 0..participants {
             let voice = voices.get((slot + frame) % VOICES).filter(|_| slot < speaking);
-            mixer.hear(slot, voice.unwrap_or(&idle));
+            mixer.hear(slot, rate, voice.unwrap_or(&idle));
         }
         mixer.mix();
         let mut shared = false;

@@ -53,6 +53,25 @@ impl Encoder {
         }
     }
 
+    /// Forgets what it heard, as if made anew.
+    pub fn reset(&mut self) {
+        match &mut self.coding {
+            Coding::G722(encoder) => **encoder = g722::Encoder::default(),
+            Coding::Opus(encoder) => encoder.reset(),
+            Coding::G711(_) | Coding::L16 => {}
+        }
+    }
+
+    /// Goes on in the place of `other`, of the same codec: a decoder that heard that one then hears this one. G.722 does
+    /// so exactly; Opus begins anew, with a packet that leans on none before it.
+    pub fn follow(&mut self, other: &Encoder) {
+        match (&mut self.coding, &other.coding) {
+            (Coding::G722(encoder), Coding::G722(other)) => encoder.clone_from(other),
+            (Coding::Opus(encoder), Coding::Opus(_)) => encoder.reset(),
+            _ => {}
+        }
+    }
+
     /// Tells the loss that the far end reports, 0 to 100 percent, to a codec that can do something about it.
     pub fn expect_loss(&mut self, percent: u8) {
         if let Coding::Opus(encoder) = &mut self.coding {

@@ -40,6 +40,12 @@ impl Encoder {
         let _ = self.0.set_packet_loss_perc(i32::from(percent.min(100)));
     }
 
+    /// Forgets what it heard, as if made anew. The next packet leans on none before it.
+    pub(super) fn reset(&mut self) {
+        // Nothing can be wrong with a reset.
+        let _ = self.0.reset_state();
+    }
+
     /// Encodes one frame (2.5 to 120 ms); returns the octets written, none if the frame has another length or `octets`
     /// is too short for any packet. A packet never has more than 1,275 octets a frame of 20 ms, and never more than
     /// fit.

@@ -23,6 +23,7 @@ use crate::audio::Audio;
 use crate::codec::SampleRate;
 use crate::command::{OpId, SessionKey};
 use crate::event::FinishReason;
+use crate::resample::Resampler;
 use crate::room::{Hold, Participation, Role};
 use crate::vad::VoiceActivity;
 use sound::{Hearers, Looped, Sound, Sounding};
@@ -47,6 +48,19 @@ pub enum Mix<'a> {
     Music(&'a [i16]),
     /// This participant's own.
     Own(&'a [i16]),
+}
+
+/// As [`Mix`], without the samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No sound.
+    Silence,
+    /// The whole room.
+    Whole,
+    /// The room's music.
+    Music,
+    /// This participant's own.
+    Own,
 }
 
 /// What happened in a frame.
@@ -99,6 +113,9 @@ struct Participant {
     /// What counts, and what will once what it says has faded out.
     present: Participation,
     wanted: Option<Participation>,
+    /// Of what it says.
+    rate: SampleRate,
+    resampler: Resampler,
     voice: Voice,
     detector: VoiceActivity,
     speaks: bool,
@@ -185,6 +202,8 @@ impl Mixer {
             key,
             present: participation,
             wanted: None,
+            rate: self.rate,
+            resampler: Resampler::new(self.rate, self.rate),
             voice: Voice::new(),
             detector: VoiceActivity::new(self.rate),
             speaks: false,
@@ -316,19 +335,13 @@ impl Mixer {
 
     // ---- a frame ----
 
-    /// Takes what somebody says in this frame, at the room's rate. A second time in a frame counts for nothing.
-    pub fn hear(&mut self, slot: usize, frame: &[i16]) {
-        let started = self.started;
-        let opening = self.rate.frame() / 8;
-        let Some(participant) = self.participants.get_mut(slot) else { return };
-        if participant.heard {
-            return;
-        }
+    /// Takes what somebody says in this frame, at any rate; a second time in a frame counts for nothing.
+    pub fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
+        let Some(participant) = self.participants.get_mut(slot).filter(|one| !one.heard) else { return };
         participant.heard = true;
-        participant.sounds = false;
         let adopted = participant.adopt();
-        let may = started && participant.may_speak();
-        if may {
+        participant.tune(rate, self.rate);
+        if self.started && participant.may_speak() {
             let (detector, listens) = (&mut participant.detector, &mut self.listens);
             participant.voice.handle(sum::level(frame), || {
                 let listened = *listens > 0;
@@ -338,26 +351,8 @@ impl Mixer {
         } else {
             participant.voice.silence();
         }
-        let heard = may && participant.voice.is_open() && participant.wanted.is_none();
-        let gain = if heard { factor(participant.present.gain_db) } else { 0.0 };
-        let before = std::mem::replace(&mut participant.gain, gain);
-        if before == 0.0 && gain == 0.0 {
-            if adopted {
-                self.find_coaches();
-            }
-            return;
-        }
-        let length = frame.len().min(participant.frame.len());
-        if let (Some(to), Some(from)) = (participant.frame.get_mut(..length), frame.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        participant.frame.get_mut(length..).unwrap_or_default().fill(0);
-        if before != 1.0 || gain != 1.0 {
-            let over = if before == 0.0 { opening } else { length };
-            sum::scale(&mut participant.frame, before, gain, over);
-        }
-        participant.sounds = true;
-        if participant.is_heard_by_room() {
+        participant.say(frame);
+        if participant.sounds && participant.is_heard_by_room() {
             sum::add(&mut self.sum, &participant.frame);
         }
         if adopted {
@@ -466,36 +461,60 @@ impl Mixer {
         }
     }
 
-    /// What somebody hears of the last mix.
-    pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
-        let Some(participant) = self.participants.get(slot) else { return Mix::Silence };
-        let coached =
-            participant.coaches.iter().any(|coach| self.participants.get(*coach).is_some_and(|one| one.sounds));
-        if participant.hears != participant.heard_before {
-            let (scratch, earlier, own) = (&mut self.scratch, &mut self.earlier, &mut self.own);
-            let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
-            part.hear(participant.heard_before, &self.whole, &self.music_frame, scratch, earlier);
-            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
-            sum::crossfade(earlier, own);
-            return Mix::Own(own);
+    /// Which of the mixes somebody hears: [`Mixer::mix_for`] without the samples.
+    pub fn kind_for(&self, slot: usize) -> Kind {
+        let Some(participant) = self.participants.get(slot) else { return Kind::Silence };
+        let coach = |coach: &usize| self.participants.get(*coach).is_some_and(|one| one.sounds);
+        let coached = participant.hears == Hears::Room && participant.coaches.iter().any(coach);
+        if participant.hears != participant.heard_before || participant.announced || coached {
+            return Kind::Own;
         }
-        let plain = !participant.announced && (!coached || participant.hears != Hears::Room);
         match participant.hears {
-            Hears::Nothing if plain => Mix::Silence,
-            Hears::Music if plain && self.music.is_none() => Mix::Silence,
-            Hears::Music if plain => Mix::Music(&self.music_frame),
-            Hears::Room if plain && !self.plays && self.speakers == usize::from(participant.mixed) => Mix::Silence,
-            Hears::Room if plain && !participant.mixed => Mix::Whole(&self.shared),
-            Hears::Room if plain => {
-                sum::limit_without(&self.whole, &participant.frame, &mut self.own);
-                Mix::Own(&self.own)
-            }
-            hears => {
-                let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
-                part.hear(hears, &self.whole, &self.music_frame, &mut self.scratch, &mut self.own);
-                Mix::Own(&self.own)
-            }
+            Hears::Nothing => Kind::Silence,
+            Hears::Music if self.music.is_none() => Kind::Silence,
+            Hears::Music => Kind::Music,
+            Hears::Room if !self.plays && self.speakers == usize::from(participant.mixed) => Kind::Silence,
+            Hears::Room if participant.mixed => Kind::Own,
+            Hears::Room => Kind::Whole,
         }
+    }
+
+    /// What somebody hears of the last mix, at the room's rate.
+    pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
+        match self.kind_for(slot) {
+            Kind::Silence => return Mix::Silence,
+            Kind::Whole => return Mix::Whole(&self.shared),
+            Kind::Music => return Mix::Music(&self.music_frame),
+            Kind::Own => {}
+        }
+        let Some(participant) = self.participants.get(slot) else { return Mix::Silence };
+        let (scratch, own) = (&mut self.scratch, &mut self.own);
+        let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
+        if participant.hears != participant.heard_before {
+            part.hear(participant.heard_before, &self.whole, &self.music_frame, scratch, &mut self.earlier);
+            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
+            sum::crossfade(&self.earlier, own);
+        } else if participant.announced || !participant.coaches.is_empty() {
+            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
+        } else {
+            sum::limit_without(&self.whole, &participant.frame, own);
+        }
+        Mix::Own(own)
+    }
+
+    /// Whether the last whole mix is silence.
+    pub fn is_silent(&self) -> bool {
+        !self.plays && self.speakers == 0
+    }
+
+    /// The mean magnitude of the last whole mix.
+    pub fn level(&self) -> f32 {
+        if self.is_silent() { 0.0 } else { sum::level(&self.shared) }
+    }
+
+    /// The last frame of music, for those who hear it.
+    pub(crate) fn music(&self) -> &[i16] {
+        &self.music_frame
     }
 
     /// The last whole mix, as a recording of the room hears it: all who speak for all, and all that is played to all.
@@ -514,6 +533,38 @@ impl Participant {
     fn adopt(&mut self) -> bool {
         let wanted = if self.gain == 0.0 { self.wanted.take() } else { None };
         wanted.map(|wanted| self.present = wanted).is_some()
+    }
+
+    /// It speaks at another rate than before.
+    fn tune(&mut self, rate: SampleRate, room: SampleRate) {
+        if self.rate != rate {
+            self.rate = rate;
+            self.resampler = Resampler::new(rate, room);
+            self.detector = VoiceActivity::new(rate);
+        }
+    }
+
+    /// Makes its part of the mix of what it says, unless that is none.
+    fn say(&mut self, frame: &[i16]) {
+        let heard = self.voice.is_open() && self.wanted.is_none();
+        let gain = if heard { factor(self.present.gain_db) } else { 0.0 };
+        let before = std::mem::replace(&mut self.gain, gain);
+        self.sounds = before > 0.0 || gain > 0.0;
+        if !self.sounds {
+            return;
+        }
+        if before == 0.0 {
+            self.resampler.reset();
+        }
+        if frame.len() < self.rate.frame() {
+            self.frame.fill(0);
+        }
+        self.resampler.process(frame, &mut self.frame);
+        if before != 1.0 || gain != 1.0 {
+            let length = self.frame.len();
+            // What opens opens quickly, or the beginning of a word would be soft.
+            sum::scale(&mut self.frame, before, gain, if before == 0.0 { length / 8 } else { length });
+        }
     }
 
     /// Whether anybody may hear it.

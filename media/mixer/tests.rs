@@ -56,7 +56,7 @@ fn samples(mix: Mix<'_>) -> Vec<i16> {
 fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     for _ in 0..frames {
         for (slot, level) in levels.iter().enumerate().filter(|(_, level)| **level != 0) {
-            mixer.hear(slot, &[*level; FRAME]);
+            mixer.hear(slot, RATE, &[*level; FRAME]);
         }
         mixer.mix();
     }
@@ -73,7 +73,7 @@ fn each_hears_exactly_the_sum_of_all_others() {
     let mut mixer = room(12);
     for frame in 0..20 {
         let voices: Vec<Vec<i16>> = (0..12).map(|one| voice(one, frame, 1_500.0)).collect();
-        voices.iter().enumerate().for_each(|(slot, voice)| mixer.hear(slot, voice));
+        voices.iter().enumerate().for_each(|(slot, voice)| mixer.hear(slot, RATE, voice));
         mixer.mix();
         if frame == 0 {
             continue; // The gates open.
@@ -91,9 +91,9 @@ fn each_hears_exactly_the_sum_of_all_others() {
 fn those_who_are_silent_share_the_whole_and_who_speaks_alone_hears_nothing() {
     let mut mixer = room(250);
     for frame in 0..5 {
-        mixer.hear(7, &voice(7, frame, 8_000.0));
+        mixer.hear(7, RATE, &voice(7, frame, 8_000.0));
         for slot in (0..250).filter(|slot| *slot != 7) {
-            mixer.hear(slot, &[3; FRAME]);
+            mixer.hear(slot, RATE, &[3; FRAME]);
         }
         mixer.mix();
     }
@@ -119,7 +119,7 @@ fn a_shouting_crowd_is_bent_and_neither_wraps_nor_flattens() {
     let mut mixer = room(10);
     let mut most = 0;
     for frame in 0..50 {
-        (0..10).for_each(|slot| mixer.hear(slot, &voice(slot, frame, 16_000.0)));
+        (0..10).for_each(|slot| mixer.hear(slot, RATE, &voice(slot, frame, 16_000.0)));
         mixer.mix();
         let whole: Vec<i32> =
             (0..FRAME).map(|n| (0..10).map(|slot| i32::from(voice(slot, frame, 16_000.0)[n])).sum()).collect();
@@ -166,7 +166,7 @@ fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
     assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 3)), [0, 700, 700, 0]);
     // From coach to speaker: what it says fades out first, and in again for all.
     mixer.change(0, Participation::default());
-    mixer.hear(0, &[700; FRAME]);
+    mixer.hear(0, RATE, &[700; FRAME]);
     mixer.mix();
     assert_eq!(mixer.mix_for(3), Mix::Silence);
     assert_eq!(samples(mixer.mix_for(1))[FRAME - 1], 4);
@@ -224,7 +224,7 @@ fn who_leaves_is_held_or_falls_away_in_the_middle_of_a_word_makes_no_click() {
                 }
             }
             if frame < 10 || matches!(how, How::Held | How::BecomesMonitor) {
-                mixer.hear(0, &voice(0, frame, 9_000.0));
+                mixer.hear(0, RATE, &voice(0, frame, 9_000.0));
             }
             if frame == 9 && matches!(how, How::LeavesHeard) {
                 mixer.leave(0);
@@ -259,7 +259,7 @@ fn until_the_room_starts_all_hear_music_and_nobody_else() {
     mixer.join(key(1), Participation::default());
     let mut music = Vec::new();
     for _ in 0..5 {
-        mixer.hear(0, &[9_000; FRAME]);
+        mixer.hear(0, RATE, &[9_000; FRAME]);
         mixer.mix();
         let Mix::Music(first) = mixer.mix_for(0) else { panic!("no music") };
         music.extend_from_slice(first);
@@ -365,7 +365,7 @@ fn who_speaks_and_who_leads_is_told_when_it_changes() {
     let mut run = |frames: usize, loudness: [f32; 3]| {
         for frame in 0..frames {
             for (slot, loudness) in loudness.iter().enumerate() {
-                mixer.hear(slot, &voice(slot, frame, *loudness));
+                mixer.hear(slot, RATE, &voice(slot, frame, *loudness));
             }
             mixer.mix();
         }
@@ -389,7 +389,8 @@ fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
     for frame in 0..1_000 {
         // A different one shouts every 100 ms.
         let loud = frame / 5 % 4;
-        (0..4).for_each(|slot| mixer.hear(slot, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));
+        (0..4)
+            .for_each(|slot| mixer.hear(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));
         mixer.mix();
         told(&mut mixer);
         if mixer.leader() != previous {
@@ -434,7 +435,7 @@ fn a_room_keeps_its_wits_whatever_is_done_to_it() {
             _ => {
                 for slot in 0..40 {
                     if random(3) > 0 {
-                        mixer.hear(slot, &vec![(random(60_000) as i32 - 30_000) as i16; random(2 * FRAME)]);
+                        mixer.hear(slot, RATE, &vec![(random(60_000) as i32 - 30_000) as i16; random(2 * FRAME)]);
                     }
                 }
                 mixer.mix();
@@ -468,8 +469,8 @@ fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another()
     for frame in 0..frames {
         let speech = &clean[frame * FRAME..(frame + 1) * FRAME];
         let noise: Vec<i16> = noise[frame * FRAME..(frame + 1) * FRAME].iter().map(|one| one / 8).collect();
-        mixer.hear(0, speech);
-        mixer.hear(1, &noise);
+        mixer.hear(0, RATE, speech);
+        mixer.hear(1, RATE, &noise);
         mixer.mix();
         let to_noise = samples(mixer.mix_for(1));
         said += speech.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>();

@@ -1,6 +1,7 @@
 //! Rooms: conferences of many sessions, mixed. Who may come, and what comes of it, is the application's to say; a room
 //! is their sound. Pure; [`crate::engine`] drives it.
 
+mod outlet;
 mod participation;
 
 use std::collections::{HashMap, VecDeque};
@@ -8,11 +9,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::audio::Audio;
-use crate::codec::SampleRate;
+use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, SessionKey};
 use crate::event::{BACKLOG, FinishReason, Full};
-use crate::mixer::{MOST, Mix, Mixer, Told};
+use crate::mixer::{MOST, Mixer, Told};
+use outlet::Outlets;
 
+pub(crate) use outlet::Said;
 pub use participation::{Beep, Hold, Participation, Role};
 
 /// A room's name, chosen by the application and unique among its open rooms.
@@ -132,6 +135,7 @@ pub enum NotJoined {
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     mixer: Mixer,
+    outlets: Outlets,
     slots: HashMap<SessionKey, usize>,
     starts_with: usize,
     most: usize,
@@ -148,6 +152,7 @@ impl Room {
         Room {
             key,
             mixer,
+            outlets: Outlets::default(),
             slots: HashMap::new(),
             starts_with: spec.starts_with.into(),
             most: usize::from(spec.most).min(MOST),
@@ -178,6 +183,7 @@ impl Room {
         let beeps = participation.beep.enters();
         let slot = self.mixer.join(session, participation).ok_or(NotJoined::Full)?;
         self.slots.insert(session, slot);
+        self.outlets.join(slot);
         self.emit(RoomEvent::Joined { session });
         self.start_if_due();
         if beeps && self.started {
@@ -198,6 +204,7 @@ impl Room {
         let (beeps, ends) =
             self.mixer.participation(slot).map_or((false, false), |one| (one.beep.exits(), one.ends_room));
         self.mixer.leave(slot);
+        self.outlets.leave(slot);
         self.emit(RoomEvent::Left { session });
         if ends {
             self.finish(RoomEnd::Left(session));
@@ -273,9 +280,9 @@ impl Room {
 
     // ---- a frame ----
 
-    /// Takes what a participant says in this frame, at the room's rate.
-    pub(crate) fn hear(&mut self, slot: usize, frame: &[i16]) {
-        self.mixer.hear(slot, frame);
+    /// Takes what a participant says in this frame.
+    pub(crate) fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
+        self.mixer.hear(slot, rate, frame);
     }
 
     /// Mixes, between all hearing and all speaking.
@@ -285,15 +292,21 @@ impl Room {
             return;
         }
         self.mixer.mix();
+        self.outlets.handle_mix(&self.mixer);
         self.tell();
         if self.backlog.len() > BACKLOG + 2 * MOST {
             self.finish(RoomEnd::Unheard);
         }
     }
 
-    /// What a participant hears of the last mix.
-    pub(crate) fn mix_for(&mut self, slot: usize) -> Mix<'_> {
-        self.mixer.mix_for(slot)
+    /// What a participant is sent of the last mix, in its codec. `None`: it is not there.
+    pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
+        self.outlets.say(&mut self.mixer, slot, codec)
+    }
+
+    /// The last whole mix, for a recording, at the room's rate.
+    pub(crate) fn whole(&self) -> &[i16] {
+        self.mixer.whole()
     }
 
     fn emit(&mut self, event: RoomEvent) {

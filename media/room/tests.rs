@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use super::*;
 
 const FRAME: usize = 160;
+const L16: Codec = Codec::L16(SampleRate::Hz8000);
 
 struct Witness {
     events: Mutex<Vec<RoomEvent>>,
@@ -45,7 +46,7 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
     let slot = room.join(session(1), waits()).unwrap();
     room.join(session(2), waits()).unwrap();
     room.handle_tick();
-    assert_eq!(room.mix_for(slot), Mix::Music(&[70; FRAME]));
+    assert_eq!(room.say(slot, L16).unwrap().samples, [70; FRAME]);
     assert_eq!(witness.take(), [joined(1), joined(2)]);
     room.join(session(3), Participation::default()).unwrap();
     assert_eq!(witness.take(), [joined(3), RoomEvent::Started]);
@@ -107,9 +108,8 @@ fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
         let mut most = 0;
         for _ in 0..14 {
             room.handle_tick();
-            if let Mix::Whole(frame) | Mix::Own(frame) = room.mix_for(slot) {
-                most = most.max(frame.iter().map(|sample| sample.abs()).max().unwrap());
-            }
+            let said = room.say(slot, L16).unwrap();
+            most = most.max(said.samples.iter().map(|sample| sample.abs()).max().unwrap());
         }
         most
     };
@@ -134,7 +134,7 @@ fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_ful
     *witness.full.lock().unwrap() = true;
     room.join(session(2), Participation::default()).unwrap();
     for _ in 0..10 {
-        room.hear(slot, &[9_000; FRAME]);
+        room.hear(slot, SampleRate::Hz8000, &[9_000; FRAME]);
         room.handle_tick();
     }
     *witness.full.lock().unwrap() = false;
