@@ -12,6 +12,7 @@
 //! it is one tone, so the figures decide: see [`MachineDetection`]. Pure.
 
 mod beep;
+pub(crate) mod listener;
 
 use std::time::Duration;
 
@@ -211,6 +212,11 @@ impl AnsweringMachine {
             spoken: 0,
             pause: 0,
         }
+    }
+
+    /// Frames come at another rate from now on.
+    pub(crate) fn set_rate(&mut self, rate: SampleRate) {
+        self.tones = ToneDetector::new(rate);
     }
 
     /// Whether the last verdict has been told.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::answering::MachineVerdict;
 use crate::command::{OpId, SessionKey};
 use crate::quality::Impairment;
 
@@ -58,6 +59,15 @@ pub enum Event {
         path: PathBuf,
         /// Its size, header included.
         bytes: u64,
+    },
+    /// What answered, or that its greeting is over; see [`MachineVerdict`] for which is the last.
+    MachineDetected {
+        /// Of the `DetectMachine` command.
+        op: OpId,
+        /// What was found out.
+        verdict: MachineVerdict,
+        /// Of the leg's audio since the command.
+        after: Duration,
     },
     /// All audio written before this mark has been sent, or was cleared.
     MarkReached {

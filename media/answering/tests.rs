@@ -114,6 +114,38 @@ fn frames_below_the_threshold_are_silence() {
     assert_eq!(figures(&spec, &[(true, 4_000)]), [(5_000, MachineVerdict::Silence)]);
 }
 
+#[test]
+fn a_listener_follows_the_legs_rate_and_takes_nothing_for_silence() {
+    use super::listener::MachineListener;
+    use crate::event::Event;
+    use crate::{OpId, resample::Resampler};
+    let mut voice = Voice::new(5);
+    let speech = [voice.silence(400, -60.0), voice.say(3_000)].concat();
+    let mut listener = MachineListener::new(OpId(7), &until(Until::GreetingEnd), SampleRate::Hz8000);
+    let mut up = Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000);
+    let mut told = Vec::new();
+    for (number, frame) in speech.chunks_exact(160).enumerate() {
+        let mut wide = [0; 320];
+        up.process(frame, &mut wide);
+        let heard = if number < 50 { (frame, SampleRate::Hz8000) } else { (&wide[..], SampleRate::Hz16000) };
+        told.extend(listener.handle_frame(Some(heard)));
+    }
+    assert!(!listener.is_over());
+    while !listener.is_over() {
+        told.extend(listener.handle_frame(None));
+    }
+    let verdicts: Vec<MachineVerdict> = told
+        .iter()
+        .map(|event| match event {
+            Event::MachineDetected { op: OpId(7), verdict, .. } => *verdict,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(verdicts, [MachineVerdict::Machine, ENDED_BY_SILENCE]);
+    let Some(Event::MachineDetected { after, .. }) = told.last() else { panic!() };
+    assert!(after.as_millis().abs_diff(4_600) <= 100, "{after:?}");
+}
+
 // ---- tones ----
 
 /// A greeting of 4 s, a pause, and `end`.
