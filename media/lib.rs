@@ -39,7 +39,6 @@ mod suppress;
 mod tap;
 #[cfg(test)]
 mod testing;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod timeline;
 mod tone;
 mod vad;
@@ -68,5 +67,6 @@ pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
+pub use timeline::{Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
 pub use wav::repair_wav;

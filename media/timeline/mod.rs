@@ -11,6 +11,8 @@
 //! 20 ms each reader takes 20 ms. A peer with a steady clock is copied to the bit: what came is never touched in the ring.
 
 mod conceal;
+#[cfg(test)]
+mod hearing_tests;
 mod reader;
 mod ring;
 mod silence;
@@ -22,7 +24,7 @@ use crate::codec::g711::Law;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 
 use conceal::Concealer;
-pub(crate) use reader::Reader;
+pub use reader::Reader;
 use reader::{Step, blend, stretch};
 use ring::{Kind, Place, Ring};
 use silence::Rests;
@@ -56,51 +58,51 @@ pub(crate) fn recorder() -> Reader {
 
 /// What a packet says of its time, and when it came.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// The RTP timestamp of its first sample.
-    pub(crate) timestamp: u32,
+    pub timestamp: u32,
     /// A talkspurt begins.
-    pub(crate) marker: bool,
-    /// The media clock at its arrival: [`crate::engine::MediaClock::units`], 8,000 a second whatever the codec.
-    pub(crate) arrival: u32,
+    pub marker: bool,
+    /// The media clock at its arrival, from any origin: 8,000 a second whatever the codec.
+    pub arrival: u32,
 }
 
 /// What a frame is made of, in samples; the rest is silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Makeup {
+pub struct Makeup {
     /// That came.
-    pub(crate) present: u16,
+    pub present: u16,
     /// Made up for what was lost.
-    pub(crate) concealed: u16,
+    pub concealed: u16,
     /// Comfort noise.
-    pub(crate) comfort: u16,
+    pub comfort: u16,
 }
 
 impl Makeup {
     /// Whether the peer sent nothing for it.
-    pub(crate) fn is_nothing(self) -> bool {
+    pub fn is_nothing(self) -> bool {
         self == Makeup::default()
     }
 }
 
 /// What happened to a timeline so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Quality {
+pub struct Quality {
     /// Packets that came after the live reader had passed.
-    pub(crate) late: u32,
+    pub late: u32,
     /// Audio made up for what did not come in time.
-    pub(crate) concealed_ms: u64,
+    pub concealed_ms: u64,
     /// How far the live reader was behind the wire when it last read; 0 without one.
-    pub(crate) delay_ms: u16,
+    pub delay_ms: u16,
     /// Times a reader went elsewhere in the stream while there was audio.
-    pub(crate) jumps: u32,
+    pub jumps: u32,
     /// Frames that were made a little longer or shorter.
-    pub(crate) stretches: u32,
+    pub stretches: u32,
 }
 
 /// One direction of a leg. Allocates when made (8 kHz: 11 kB, 48 kHz: 160 kB), not afterwards.
 #[derive(Debug)]
-pub(crate) struct Timeline {
+pub struct Timeline {
     ring: Ring,
     transit: Transit,
     concealer: Concealer,
@@ -132,12 +134,12 @@ struct Origin {
 
 impl Timeline {
     /// For G.711: holds octets of `law`.
-    pub(crate) fn octets(law: Law) -> Timeline {
+    pub fn octets(law: Law) -> Timeline {
         Timeline::new(Ring::octets(law), SampleRate::Hz8000, 8_000)
     }
 
     /// For what is decoded to samples at `rate`. `clock_rate`: RTP timestamp units a second.
-    pub(crate) fn samples(rate: SampleRate, clock_rate: u32) -> Timeline {
+    pub fn samples(rate: SampleRate, clock_rate: u32) -> Timeline {
         Timeline::new(Ring::samples(rate), rate, clock_rate)
     }
 
@@ -160,7 +162,7 @@ impl Timeline {
     }
 
     /// Places a packet of G.711.
-    pub(crate) fn write_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
+    pub fn write_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         let octets = octets.get(..octets.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, octets.len()) {
             self.ring.write_octets(at, law, octets);
@@ -168,7 +170,7 @@ impl Timeline {
     }
 
     /// Places a decoded packet.
-    pub(crate) fn write_samples(&mut self, stamp: Stamp, samples: &[i16]) {
+    pub fn write_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         let samples = samples.get(..samples.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, samples.len()) {
             self.ring.write_samples(at, samples);
@@ -176,26 +178,26 @@ impl Timeline {
     }
 
     /// The peer rests: until audio comes there is noise of so many -dBov, 0 to 127 (RFC 3389 §3.1).
-    pub(crate) fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
+    pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         if let Some(at) = self.find(stamp) {
             self.rests.begin(at, Some(level));
         }
     }
 
     /// Nothing follows what was written last until something else is written: it is not lost.
-    pub(crate) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         if !self.rests.is_open() {
             self.rests.begin(self.ring.high(), None);
         }
     }
 
     /// The stream that follows has another SSRC: its timestamps say nothing about those before.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.origin = None;
     }
 
     /// Reads 20 ms (`out` is a frame long) at the media clock's `now`, as in [`Stamp::arrival`].
-    pub(crate) fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> Makeup {
+    pub fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(0);
             return Makeup::default();
@@ -206,7 +208,7 @@ impl Timeline {
     }
 
     /// Reads 20 ms of G.711, without decoding where all came and the law is ours.
-    pub(crate) fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> Makeup {
+    pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(law.silence());
             return Makeup::default();
@@ -231,7 +233,7 @@ impl Timeline {
     }
 
     /// What happened so far.
-    pub(crate) fn quality(&self) -> Quality {
+    pub fn quality(&self) -> Quality {
         Quality { concealed_ms: self.concealer.made / self.ms as u64, ..self.quality }
     }
 

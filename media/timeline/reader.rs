@@ -22,7 +22,7 @@ const QUIET: u32 = 100;
 
 /// One that reads a timeline. It has its own place there; [`super::Timeline::read_samples`] moves it on.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader {
+pub struct Reader {
     /// Milliseconds behind the wire, for one that does not adapt.
     pub(super) fixed_ms: Option<u16>,
     /// What it reads next; `None` before anything came.
@@ -48,12 +48,12 @@ pub(super) enum Step {
 
 impl Reader {
     /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
-    pub(crate) fn fixed(milliseconds: u16) -> Reader {
+    pub fn fixed(milliseconds: u16) -> Reader {
         Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, fade: None, starved: false }
     }
 
     /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
-    pub(crate) fn adaptive() -> Reader {
+    pub fn adaptive() -> Reader {
         Reader { fixed_ms: None, ..Reader::fixed(0) }
     }
 

@@ -23,7 +23,7 @@ impl Random {
 }
 
 /// A peer and what lies between: packets in order of arrival.
-struct Way {
+pub(super) struct Way {
     packets: Vec<(u32, u32, Vec<u8>)>,
 }
 
@@ -55,7 +55,7 @@ fn encoded(samples: &[i16]) -> Vec<u8> {
 
 impl Way {
     /// `samples` in packets of `length`, each `late(number)` samples late, or lost.
-    fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> Way {
+    pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> Way {
         let mut packets: Vec<_> = samples
             .chunks(length)
             .enumerate()
@@ -69,7 +69,7 @@ impl Way {
     }
 
     /// Plays it into the timeline, a tick every 20 ms at `phase`, and gives what the reader heard.
-    fn heard(&self, timeline: &mut Timeline, reader: &mut Reader, phase: u32, ticks: u32) -> Vec<i16> {
+    pub(super) fn heard(&self, timeline: &mut Timeline, reader: &mut Reader, phase: u32, ticks: u32) -> Vec<i16> {
         let mut heard = Vec::new();
         let mut packets = self.packets.iter().peekable();
         for tick in 0..ticks {
@@ -308,5 +308,194 @@ fn wideband_with_another_clock_is_copied_to_the_bit() {
         }
         let from = find(&heard, &samples[..frame]).unwrap();
         assert_eq!(heard[from..from + 40 * frame], samples, "{rate:?} {clock_rate}");
+    }
+}
+
+#[test]
+fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
+    let samples = spoken(160 * 3_000);
+    for (jitter, most) in [(0, 30), (240, 60), (480, 90), (960, 150)] {
+        let mut random = Random::new(jitter + 1);
+        let way = Way::new(&samples, 160, |_| Some(random.below(jitter + 1) as u32));
+        let mut timeline = Timeline::octets(Law::Mu);
+        let mut reader = Reader::adaptive();
+        way.heard(&mut timeline, &mut reader, 50, 1_000);
+        let early = timeline.quality();
+        let mut again = Timeline::octets(Law::Mu);
+        let heard = way.heard(&mut again, &mut Reader::adaptive(), 50, 3_000);
+        assert_eq!(heard.len(), 3_000 * FRAME);
+        let all = again.quality();
+        let (late, concealed) = (all.late - early.late, all.concealed_ms - early.concealed_ms);
+        println!("{} ms of jitter: {all:?}; after 20 s {late} late, {concealed} ms concealed", jitter / 8);
+        assert!(all.delay_ms <= most, "{all:?}");
+        assert!(late <= 40 && concealed <= 800, "{late} {concealed}");
+    }
+}
+
+#[test]
+fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
+    let samples: Vec<i16> = spoken(160 * 3_000)
+        .into_iter()
+        .enumerate()
+        .map(|(at, one)| if at / 8_000 % 3 == 0 { one / 256 } else { one })
+        .collect();
+    let mut random = Random::new(5);
+    let way = Way::new(&samples, 160, |number| Some(if number < 500 { random.below(640) as u32 } else { 0 }));
+    let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), Reader::adaptive());
+    way.heard(&mut timeline, &mut reader, 50, 500);
+    let during = timeline.quality().delay_ms;
+    let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), Reader::adaptive());
+    way.heard(&mut timeline, &mut reader, 50, 3_000);
+    let after = timeline.quality();
+    println!("{during} ms, then {after:?}");
+    assert!(during >= 80 && after.delay_ms <= 45);
+}
+
+/// Ticks of a timeline that is written by `send`; gives what a recorder heard, and the makeup of each frame.
+fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<Makeup>, Timeline) {
+    let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
+    let (mut heard, mut makeups) = (Vec::new(), Vec::new());
+    for tick in 0..ticks {
+        send(&mut timeline, tick, tick * 160 + 30);
+        let mut frame = [0; FRAME];
+        makeups.push(timeline.read_samples(&mut reader, tick * 160 + 60, &mut frame));
+        heard.extend(frame);
+    }
+    (heard, makeups, timeline)
+}
+
+#[test]
+fn a_new_timestamp_origin_is_followed_at_once_when_ahead_and_with_the_third_packet_when_behind() {
+    for (jump, lost) in [(0x8000_0000u32 - 5_000, 0), (4_000, 0), (u32::MAX - 80_000, 2), (u32::MAX - 2_400, 2)] {
+        let samples = spoken(160 * 60);
+        let (heard, ..) = recorded(70, |timeline, tick, now| {
+            let Some(part) = samples.chunks(160).nth(tick as usize) else { return };
+            let timestamp = (tick * 160).wrapping_add(if tick < 30 { 7 } else { jump });
+            timeline.write_octets(stamp(timestamp, now), Law::Mu, &encoded(part));
+        });
+        let from = find(&heard, &samples[..160]).unwrap();
+        assert_eq!(heard[from..from + 30 * 160], samples[..30 * 160]);
+        let lost = 30 + lost + usize::from(lost > 0);
+        assert_eq!(heard[from + lost * 160..from + 60 * 160], samples[lost * 160..], "{jump}");
+    }
+}
+
+#[test]
+fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_again() {
+    for marker in [false, true] {
+        let samples = spoken(160 * 40);
+        let (heard, makeups, _) = recorded(150, |timeline, tick, now| {
+            let number = if tick < 20 { tick } else { tick.wrapping_sub(100) };
+            let Some(part) = samples.chunks(160).nth(number as usize).filter(|_| tick < 20 || tick >= 120) else {
+                return;
+            };
+            let stamp = Stamp { timestamp: number * 160, marker: marker && tick == 120, arrival: now };
+            timeline.write_octets(stamp, Law::Mu, &encoded(part));
+        });
+        let from = find(&heard, &samples[..160]).unwrap() + 100 * 160;
+        let first = if marker { 20 } else { 23 };
+        assert_eq!(heard[from + first * 160..from + 40 * 160], samples[first * 160..], "{marker}");
+        assert!(makeups[31..120].iter().all(|makeup| makeup.is_nothing()));
+    }
+}
+
+#[test]
+fn another_ssrc_goes_on_where_the_clock_is() {
+    let samples = spoken(160 * 60);
+    let (heard, ..) = recorded(70, |timeline, tick, now| {
+        let Some(part) = samples.chunks(160).nth(tick as usize) else { return };
+        if tick == 30 {
+            timeline.restart();
+        }
+        let timestamp = if tick < 30 { tick * 160 } else { (tick * 160).wrapping_sub(800) };
+        timeline.write_octets(stamp(timestamp, now), Law::Mu, &encoded(part));
+    });
+    let from = find(&heard, &samples[..160]).unwrap();
+    assert_eq!(heard[from..from + 60 * 160], samples);
+}
+
+#[test]
+fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
+    // For 400 ms nothing comes, then all of it.
+    let samples = spoken(160 * 100);
+    let way =
+        Way::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
+    let mut timeline = Timeline::octets(Law::Mu);
+    let heard = way.heard(&mut timeline, &mut recorder(), 0, 108);
+    let from = find(&heard, &samples[..160]).unwrap();
+    assert_eq!(heard[from..from + 30 * 160], samples[..30 * 160]);
+    assert_eq!(heard[from + 46 * 160..from + 100 * 160], samples[46 * 160..]);
+}
+
+#[test]
+fn a_way_that_becomes_longer_is_followed() {
+    for more in [400, 800, 2_400] {
+        let samples = spoken(160 * 1_000);
+        let way = Way::new(&samples, 160, |number| Some(if number < 100 { 0 } else { more }));
+        let mut timeline = Timeline::octets(Law::Mu);
+        let mut reader = recorder();
+        let heard = way.heard(&mut timeline, &mut reader, 0, 1_000);
+        // What was said last is there, as late as it came.
+        let end = heard.len() - 1_600;
+        let from = end - 1_120 - more as usize;
+        assert_eq!(heard[end..end + 800], samples[from..from + 800], "{more}: {:?}", timeline.quality());
+    }
+}
+
+#[test]
+fn rests_of_the_sender_are_silent_and_not_concealed() {
+    let samples = spoken(160 * 20);
+    let (heard, makeups, timeline) =
+        recorded(60, |timeline, tick, now| match samples.chunks(160).nth(tick as usize % 30) {
+            Some(part) => timeline.write_octets(stamp(tick * 160, now), Law::Mu, &encoded(part)),
+            None => timeline.rest(),
+        });
+    let from = find(&heard, &samples[..160]).unwrap();
+    assert_eq!(heard[from..from + 20 * 160], samples);
+    assert!(heard[from + 20 * 160..from + 30 * 160].iter().all(|sample| *sample == 0));
+    assert_eq!(heard[from + 30 * 160..from + 50 * 160], samples);
+    assert_eq!(timeline.quality().concealed_ms, 0);
+    assert!(makeups[35].is_nothing());
+}
+
+#[test]
+fn whatever_timestamps_and_clocks_say_nothing_breaks_and_a_frame_is_a_frame() {
+    let mut random = Random::new(3);
+    for rate in
+        [None, Some((SampleRate::Hz16000, 8_000)), Some((SampleRate::Hz48000, 48_000)), Some((SampleRate::Hz48000, 1))]
+    {
+        let mut timeline = rate.map_or(Timeline::octets(Law::A), |(rate, clock)| Timeline::samples(rate, clock));
+        let frame = rate.map_or(160, |(rate, _)| rate.frame());
+        let mut readers = [recorder(), Reader::adaptive(), Reader::fixed(0), Reader::fixed(u16::MAX)];
+        let (mut now, mut timestamp) = (0u32, 0u32);
+        for step in 0..20_000u32 {
+            let wild = step / 1_000 % 2 == 0;
+            now = if wild && random.chance(5) {
+                random.below(1 << 32) as u32
+            } else {
+                now.wrapping_add(random.below(200) as u32)
+            };
+            timestamp =
+                if wild { random.below(1 << 32) as u32 } else { timestamp.wrapping_add(random.below(400) as u32) };
+            let stamp = Stamp { timestamp, marker: random.chance(10), arrival: now };
+            let length = random.below(3_000) as usize * usize::from(random.chance(90));
+            match random.below(20) {
+                0 => timeline.write_comfort_noise(stamp, random.below(256) as u8),
+                1 => timeline.rest(),
+                2 => timeline.restart(),
+                3..10 => timeline.write_octets(stamp, Law::Mu, &vec![step as u8; length]),
+                10..14 => timeline.write_samples(stamp, &vec![step as i16; length]),
+                which => {
+                    let reader = &mut readers[which as usize % 4];
+                    let mut out = vec![0; frame];
+                    let makeup = if random.chance(50) {
+                        timeline.read_samples(reader, now, &mut out)
+                    } else {
+                        timeline.read_octets(reader, now, Law::A, &mut vec![0; frame])
+                    };
+                    assert!(usize::from(makeup.present + makeup.concealed + makeup.comfort) <= frame);
+                }
+            }
+        }
     }
 }
