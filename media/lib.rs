@@ -67,6 +67,6 @@ pub use sdp::{Preference, SdpError, offered_codecs};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
-pub use timeline::{Makeup, Quality, Reader, Stamp, Timeline};
+pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
 pub use wav::repair_wav;

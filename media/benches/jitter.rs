@@ -30,7 +30,7 @@ fn main() {
 }
 
 fn g711(what: &str, readers: fn() -> Vec<Reader>, law: Law, octets: bool) {
-    let speech: Vec<u8> = (0..FRAMES * 160).map(|at| (at * 7_919 >> 5) as u8).collect();
+    let speech: Vec<u8> = (0..FRAMES * 160).map(|at| ((at * 7_919) >> 5) as u8).collect();
     let mut frames = ([0i16; 160], [0u8; 160]);
     row(
         what,

@@ -10,6 +10,7 @@
 //! A sample's time on the wire is when the packet that it begins arrives, had it been held up as little as possible. Every
 //! 20 ms each reader takes 20 ms. A peer with a steady clock is copied to the bit: what came is never touched in the ring.
 
+mod assembly;
 mod conceal;
 #[cfg(test)]
 mod hearing_tests;
@@ -23,6 +24,7 @@ mod transit;
 use crate::codec::g711::Law;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 
+pub use assembly::Assembly;
 use conceal::Concealer;
 pub use reader::Reader;
 use reader::{Step, blend, stretch};
@@ -120,6 +122,8 @@ pub struct Timeline {
     straggler: i64,
     /// What the live reader will read next.
     live: Place,
+    /// What the reader that is nearest to the wire will read next.
+    foremost: Place,
     quality: Quality,
 }
 
@@ -130,6 +134,18 @@ struct Origin {
     /// Units since `place`.
     units: i64,
     place: Place,
+}
+
+impl Origin {
+    /// The same, told by another timestamp, so that the 32-bit distance never wraps.
+    fn follow(self, timestamp: u32) -> Origin {
+        let units = timestamp.wrapping_sub(self.timestamp).cast_signed();
+        Origin { timestamp, units: self.units + i64::from(units), place: self.place }
+    }
+
+    fn place(self, ms: usize, clock_rate: i64) -> Place {
+        self.place + self.units * (ms as i64 * 1_000) / clock_rate
+    }
 }
 
 impl Timeline {
@@ -157,6 +173,7 @@ impl Timeline {
             alike: 0,
             straggler: 0,
             live: Place::MIN,
+            foremost: 0,
             quality: Quality::default(),
         }
     }
@@ -179,9 +196,8 @@ impl Timeline {
 
     /// The peer rests: until audio comes there is noise of so many -dBov, 0 to 127 (RFC 3389 §3.1).
     pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
-        if let Some(at) = self.find(stamp) {
-            self.rests.begin(at, Some(level));
-        }
+        let at = self.find(stamp);
+        self.rests.begin(at, Some(level));
     }
 
     /// Nothing follows what was written last until something else is written: it is not lost.
@@ -237,16 +253,47 @@ impl Timeline {
         Quality { concealed_ms: self.concealer.made / self.ms as u64, ..self.quality }
     }
 
+    // ---- for stateful codecs ----
+
+    /// Writes what a codec made of a lost packet, which is no packet's arrival. `concealed`: it is the codec's guess.
+    fn write_recovered(&mut self, timestamp: u32, samples: &[i16], concealed: bool) {
+        if let Some(at) = self.locate(timestamp)
+            && at >= self.ring.low()
+            && at <= self.ring.high() + AHEAD_MS * self.ms as i64
+        {
+            self.ring.write_samples(at, samples);
+            self.concealer.made += if concealed { samples.len() as u64 } else { 0 };
+        }
+    }
+
+    /// A packet came that is of no use any more.
+    fn note_late(&mut self, stamp: Stamp) {
+        let at = self.find(stamp);
+        self.late(at);
+    }
+
+    /// Whether the next frame that is read begins to need what lies there.
+    fn is_due(&self, timestamp: u32) -> bool {
+        self.locate(timestamp).is_none_or(|at| at < self.foremost + FRAME_MS * self.ms as i64)
+    }
+
+    /// RTP clock units of so many samples.
+    fn units(&self, samples: usize) -> u32 {
+        (samples as i64 * self.clock_rate / (self.ms as i64 * 1_000)) as u32
+    }
+
+    /// Where a timestamp of the present origin lies.
+    fn locate(&self, timestamp: u32) -> Option<Place> {
+        self.origin.map(|origin| origin.follow(timestamp).place(self.ms, self.clock_rate))
+    }
+
     // ---- writing ----
 
     /// Where a packet's audio goes, when it is of use.
     fn place(&mut self, stamp: Stamp, count: usize) -> Option<Place> {
-        let at = self.find(stamp)?;
+        let at = self.find(stamp);
         if at < self.live {
-            self.quality.late = self.quality.late.saturating_add(1);
-            if let (Some((_, clock)), Some(least)) = (self.clock, self.transit.least()) {
-                self.transit.too_late(clock, clock - at - least);
-            }
+            self.late(at);
         }
         if at < self.ring.low() {
             return None;
@@ -261,16 +308,21 @@ impl Timeline {
         Some(at)
     }
 
+    fn late(&mut self, at: Place) {
+        self.quality.late = self.quality.late.saturating_add(1);
+        if let (Some((_, clock)), Some(least)) = (self.clock, self.transit.least()) {
+            self.transit.too_late(clock, clock - at - least);
+        }
+    }
+
     /// Where in the stream a packet lies.
-    fn find(&mut self, stamp: Stamp) -> Option<Place> {
+    fn find(&mut self, stamp: Stamp) -> Place {
         let clock = self.tell(stamp.arrival);
         let at = match &mut self.origin {
             None => self.begin(stamp.timestamp, clock),
             Some(origin) => {
-                let units = stamp.timestamp.wrapping_sub(origin.timestamp).cast_signed();
-                let moved =
-                    Origin { timestamp: stamp.timestamp, units: origin.units + i64::from(units), place: origin.place };
-                let at = moved.place + moved.units * (self.ms as i64 * 1_000) / self.clock_rate;
+                let moved = origin.follow(stamp.timestamp);
+                let at = moved.place(self.ms, self.clock_rate);
                 let late = clock - at - self.transit.least().unwrap_or(clock - at);
                 let ms = self.ms as i64;
                 if late < -AHEAD_MS * ms {
@@ -297,7 +349,7 @@ impl Timeline {
             }
         };
         self.transit.observe(clock, at);
-        Some(at)
+        at
     }
 
     /// A new origin: its packet lies where one does that was not held up.
@@ -337,10 +389,11 @@ impl Timeline {
     }
 
     fn passed(&mut self, reader: &Reader) {
-        if reader.fixed_ms.is_none()
-            && let Some(at) = reader.at
-        {
-            self.live = at;
+        if let Some(at) = reader.at {
+            self.foremost = self.foremost.max(at);
+            if reader.fixed_ms.is_none() {
+                self.live = at;
+            }
         }
     }
 

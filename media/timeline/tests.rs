@@ -386,7 +386,7 @@ fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_ag
         let samples = spoken(160 * 40);
         let (heard, makeups, _) = recorded(150, |timeline, tick, now| {
             let number = if tick < 20 { tick } else { tick.wrapping_sub(100) };
-            let Some(part) = samples.chunks(160).nth(number as usize).filter(|_| tick < 20 || tick >= 120) else {
+            let Some(part) = samples.chunks(160).nth(number as usize).filter(|_| !(20..120).contains(&tick)) else {
                 return;
             };
             let stamp = Stamp { timestamp: number * 160, marker: marker && tick == 120, arrival: now };

@@ -1,0 +1,278 @@
+//! Packets of a codec with a state (G.722, Opus) are decoded in order: behind a gap they are held back until the reader
+//! that is nearest to the wire needs what is missing. Then the codec recovers or conceals it, or the timeline does.
+
+use super::{Stamp, Timeline};
+use crate::codec::Decoder;
+
+/// Packets held back behind a gap.
+const HELD: usize = 8;
+/// Octets of one; a longer one is not held back. Opus has at most 1,275 (RFC 6716 §3.4).
+const LONGEST: usize = 1_280;
+/// A sequence number so far off is of another stream.
+const FAR: u16 = 100;
+/// Lost packets in a row that the codec is asked to conceal.
+const CONCEALED: u16 = 5;
+
+/// Decodes one direction's packets onto its timeline. Allocates when made, not afterwards.
+pub struct Assembly {
+    decoder: Decoder,
+    /// The sequence number that is to be decoded next.
+    next: Option<u16>,
+    /// Timestamp right after what was decoded last, and the samples of that.
+    end: u32,
+    length: usize,
+    held: Box<[Held; HELD]>,
+    samples: Box<[i16]>,
+    malformed: u32,
+}
+
+struct Held {
+    /// `None`: the place is free.
+    sequence: Option<u16>,
+    stamp: Stamp,
+    length: usize,
+    octets: [u8; LONGEST],
+}
+
+impl Assembly {
+    /// For the packets that `decoder` takes; its rate is the timeline's.
+    pub fn new(decoder: Decoder) -> Assembly {
+        let samples = vec![0; decoder.rate().frame() * 6].into();
+        let held = Box::new(std::array::from_fn(|_| Held {
+            sequence: None,
+            stamp: Stamp { timestamp: 0, marker: false, arrival: 0 },
+            length: 0,
+            octets: [0; LONGEST],
+        }));
+        Assembly { decoder, next: None, end: 0, length: 0, held, samples, malformed: 0 }
+    }
+
+    /// Payloads that the decoder refused.
+    pub fn malformed(&self) -> u32 {
+        self.malformed
+    }
+
+    /// The stream that follows has another SSRC.
+    pub fn restart(&mut self, timeline: &mut Timeline) {
+        self.flush(timeline);
+        self.next = None;
+        timeline.restart();
+    }
+
+    /// Takes a packet: decodes it, and what waited for it, or holds it back.
+    pub fn handle_packet(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
+        let ahead = self.next.map_or(0, |next| sequence.wrapping_sub(next).cast_signed());
+        if ahead.unsigned_abs() >= FAR {
+            self.flush(timeline);
+            self.next = None;
+        } else if ahead < 0 {
+            // Decoded, or given up: the state has moved on.
+            timeline.note_late(stamp);
+            return;
+        } else if ahead > 0 {
+            self.hold(sequence, stamp, payload, timeline);
+            return;
+        }
+        self.decode(sequence, stamp, payload, timeline);
+        self.decode_held(timeline);
+    }
+
+    /// Gives up what the next frame needs and what has not come. To be called each tick before the timeline is read.
+    pub fn handle_tick(&mut self, timeline: &mut Timeline) {
+        while self.first_held().is_some() && timeline.is_due(self.end) {
+            self.give_up(timeline);
+        }
+    }
+
+    fn hold(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
+        if self.held.iter().any(|held| held.sequence == Some(sequence)) {
+            return;
+        }
+        if self.held.iter().all(|held| held.sequence.is_some()) {
+            self.give_up(timeline);
+            return self.handle_packet(sequence, stamp, payload, timeline);
+        }
+        if let Some(held) = self.held.iter_mut().find(|held| held.sequence.is_none())
+            && let Some(octets) = held.octets.get_mut(..payload.len())
+        {
+            octets.copy_from_slice(payload);
+            (held.sequence, held.stamp, held.length) = (Some(sequence), stamp, payload.len());
+        }
+    }
+
+    /// The held packet that comes first.
+    fn first_held(&self) -> Option<usize> {
+        let next = self.next?;
+        let held = self.held.iter().enumerate();
+        held.filter_map(|(index, held)| Some((held.sequence?.wrapping_sub(next), index))).min().map(|(_, index)| index)
+    }
+
+    fn flush(&mut self, timeline: &mut Timeline) {
+        while self.first_held().is_some() {
+            self.give_up(timeline);
+        }
+    }
+
+    /// Decodes on behind the gap.
+    fn give_up(&mut self, timeline: &mut Timeline) {
+        let (Some(next), Some(held)) = (self.next, self.first_held().and_then(|index| self.held.get(index))) else {
+            return;
+        };
+        let Some(sequence) = held.sequence else { return };
+        let missing = sequence.wrapping_sub(next);
+        let gap = held.stamp.timestamp.wrapping_sub(self.end);
+        let each = timeline.units(self.length);
+        // Where packets are as long as before; else it is a rest, or another packet time, and nobody knows.
+        if missing <= CONCEALED
+            && self.length > 0
+            && gap == each.wrapping_mul(missing.into())
+            && let Some(samples) = self.samples.get_mut(..self.length)
+        {
+            for lost in 0..missing {
+                let payload = held.octets.get(..held.length).unwrap_or_default();
+                let recovered = lost + 1 == missing && self.decoder.recover(payload, samples);
+                let timestamp = self.end.wrapping_add(each.wrapping_mul(lost.into()));
+                if recovered || self.decoder.conceal(samples) {
+                    timeline.write_recovered(timestamp, samples, !recovered);
+                }
+            }
+        }
+        self.next = Some(sequence);
+        self.decode_held(timeline);
+    }
+
+    /// Decodes what is held, up to the next gap.
+    fn decode_held(&mut self, timeline: &mut Timeline) {
+        while let Some(index) = self.held.iter().position(|held| held.sequence.is_some() && held.sequence == self.next)
+        {
+            let Some(held) = self.held.get_mut(index) else { return };
+            let Some(sequence) = held.sequence.take() else { return };
+            let (stamp, length, octets) = (held.stamp, held.length, held.octets);
+            self.decode(sequence, stamp, octets.get(..length).unwrap_or_default(), timeline);
+        }
+    }
+
+    fn decode(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
+        self.next = Some(sequence.wrapping_add(1));
+        match self.decoder.decode(payload, &mut self.samples) {
+            Ok(count) => {
+                timeline.write_samples(stamp, self.samples.get(..count).unwrap_or_default());
+                self.length = count;
+                self.end = stamp.timestamp.wrapping_add(timeline.units(count));
+            }
+            Err(_) => {
+                self.malformed = self.malformed.saturating_add(1);
+                self.end = stamp.timestamp.wrapping_add(timeline.units(self.length));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorder;
+    use super::*;
+    use crate::codec::{Codec, Encoder, LONGEST_PAYLOAD, SampleRate};
+    use crate::timeline::Reader;
+
+    const RATE: SampleRate = SampleRate::Hz16000;
+
+    /// Two seconds of a voice in packets of 20 ms.
+    fn packets(codec: Codec) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(codec, RATE);
+        encoder.expect_loss(20);
+        let wave = |at: usize| {
+            let phase = (at as f32 * 130.0 / 16_000.0).fract();
+            ((-phase * 5.0).exp() * (phase * 40.0).sin() * 9_000.0) as i16
+        };
+        let frames = (0..100).map(|number| (number * 320..(number + 1) * 320).map(wave).collect::<Vec<i16>>());
+        let mut octets = [0; LONGEST_PAYLOAD];
+        let encode = |frame: Vec<i16>| {
+            let length = encoder.encode(&frame, &mut octets);
+            octets[..length].to_vec()
+        };
+        frames.map(encode).collect()
+    }
+
+    /// What a reader hears of packets that come so many ms late (`None`: never), and how much of it was there.
+    fn heard(codec: Codec, reader: &mut Reader, late: impl Fn(usize) -> Option<u32>) -> (Vec<i16>, u32, Timeline) {
+        let packets = packets(codec);
+        let mut order: Vec<(u32, usize)> =
+            (0..packets.len()).filter_map(|number| Some((number as u32 * 20 + late(number)?, number))).collect();
+        order.sort_unstable();
+        let mut order = order.into_iter().peekable();
+        let mut timeline = Timeline::samples(RATE, codec.clock_rate());
+        let mut assembly = Assembly::new(Decoder::new(codec, RATE));
+        let (mut heard, mut present) = (Vec::new(), 0);
+        for tick in 0..110u32 {
+            while let Some((arrival, number)) = order.next_if(|(arrival, _)| *arrival <= tick * 20) {
+                let timestamp = (number as u32 * codec.clock_rate() / 50).wrapping_sub(9_600);
+                let stamp = Stamp { timestamp, marker: false, arrival: arrival * 8 };
+                assembly.handle_packet((number as u16).wrapping_sub(30), stamp, &packets[number], &mut timeline);
+            }
+            assembly.handle_tick(&mut timeline);
+            let mut frame = [0; 320];
+            present += u32::from(timeline.read_samples(reader, tick * 160, &mut frame).present);
+            heard.extend(frame);
+        }
+        assert_eq!(assembly.malformed(), 0);
+        (heard, present, timeline)
+    }
+
+    #[test]
+    fn packets_out_of_order_are_decoded_in_order() {
+        for codec in [Codec::G722, Codec::Opus] {
+            let (in_order, ..) = heard(codec, &mut recorder(), |_| Some(0));
+            let mixed = |number: usize| Some(if number > 0 { (number as u32 * 37) % 90 } else { 0 });
+            let (out_of_order, ..) = heard(codec, &mut recorder(), mixed);
+            assert!(in_order.iter().any(|sample| sample.abs() > 1_000));
+            assert_eq!(in_order, out_of_order, "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn the_codec_makes_good_what_is_lost_where_it_can() {
+        let lost = |number: usize| (number % 10 != 5 && number % 10 != 6 && number % 25 != 20).then_some(0);
+        let (_, present, timeline) = heard(Codec::Opus, &mut Reader::adaptive(), lost);
+        // Of two lost in a row the first 10 ms are needed before the packet behind them has come.
+        assert_eq!(present, (100 - 5) * 320, "{:?}", timeline.quality());
+        // All but what the redundancy gives.
+        let quality = timeline.quality();
+        assert!((100..=600).contains(&quality.concealed_ms), "{quality:?}");
+        let (_, present, timeline) = heard(Codec::G722, &mut Reader::adaptive(), lost);
+        assert_eq!(present, (100 - 22) * 320);
+        // The 22, and 60 ms after the last.
+        assert_eq!(timeline.quality().concealed_ms, 500);
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_nothing_breaks() {
+        let mut state = 7u32;
+        let mut random = move |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        for codec in [Codec::G722, Codec::Opus] {
+            let mut timeline = Timeline::samples(RATE, codec.clock_rate());
+            let mut assembly = Assembly::new(Decoder::new(codec, RATE));
+            let (mut reader, packets) = (Reader::adaptive(), packets(codec));
+            for step in 0..5_000u32 {
+                let sequence = if random(20) == 0 { random(65_536) as u16 } else { (step + random(12)) as u16 };
+                let timestamp = if random(30) == 0 { random(1 << 24) << 8 } else { step * 320 + random(5) * 320 };
+                let stamp = Stamp { timestamp, marker: random(10) == 0, arrival: step * 40 };
+                let payload = match random(10) {
+                    0 => vec![random(256) as u8; random(3_000) as usize],
+                    _ => packets[random(100) as usize].clone(),
+                };
+                assembly.handle_packet(sequence, stamp, &payload, &mut timeline);
+                if step % 4 == 0 {
+                    assembly.handle_tick(&mut timeline);
+                    timeline.read_samples(&mut reader, step * 40, &mut [0; 320]);
+                }
+                if random(500) == 0 {
+                    assembly.restart(&mut timeline);
+                }
+            }
+        }
+    }
+}
