@@ -328,6 +328,18 @@ mod tests {
     }
 
     #[test]
+    fn floats_that_are_no_numbers_or_out_of_range_are_bounded() {
+        let data: Vec<u8> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, 0.5, f32::MIN_POSITIVE]
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
+        let audio = read_wav(&wav(3, 1, 8_000, 32, &data, u32::MAX)).unwrap();
+        assert_eq!(audio.samples(), [0, i16::MAX, i16::MIN, i16::MAX, 16_383, 0]);
+        // A block that is cut, and one channel's worth for two.
+        assert_eq!(read_wav(&wav(3, 2, 8_000, 32, &data[..20], 20)).unwrap().samples().len(), 2);
+    }
+
+    #[test]
     fn lies_and_rubbish_are_errors() {
         for octets in [
             &b""[..],
@@ -347,6 +359,10 @@ mod tests {
             (1, 1, 8_000, 0),
             (1, 65_535, 8_000, 16),
             (2, 1, 8_000, 4),
+            (1, 1, 8_000, 1),
+            (3, 1, 8_000, 16),
+            (3, 1, 8_000, 64),
+            (0xFFFE, 1, 8_000, 16),
             (1, 1, u32::MAX, 16),
         ] {
             assert!(
