@@ -382,9 +382,20 @@ impl CallTask {
             farewell.dialog = true;
             return self.part(leg);
         }
-        let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
-        if let Some(said) = said {
-            self.call.handle_leg(now, leg, said);
+        match self.legs.get_mut(&leg).and_then(|io| io.on_sip(event)) {
+            Some(LegEvent::Dtmf(digit)) => self.take_press(leg, digit, media::Form::Info),
+            Some(said) => self.call.handle_leg(now, leg, said),
+            None => {}
+        }
+    }
+
+    /// A key press, told to the streams and the call unless it came before, in another form.
+    fn take_press(&mut self, leg: LegId, digit: char, form: media::Form) {
+        let now = clock::now();
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        if io.presses.handle(now.instant, digit, form) {
+            io.streams.values().for_each(|stream| stream.dtmf(digit));
+            self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
         }
     }
 
@@ -395,11 +406,8 @@ impl CallTask {
             media::Event::SourceMoved { to } => {
                 self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
             }
-            media::Event::Dtmf { digit, .. } => {
-                if let Some(io) = self.legs.get(&leg) {
-                    io.streams.values().for_each(|stream| stream.dtmf(*digit));
-                }
-            }
+            // Whether event or tone, the engine has told it once.
+            media::Event::Dtmf { digit, .. } => return self.take_press(leg, *digit, media::Form::Event),
             media::Event::MarkReached { op, name } => {
                 self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());

@@ -41,6 +41,8 @@ pub struct LegIo {
     pub peer: Option<LegId>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
+    /// Its key presses: some gateways send each as telephone-event and as INFO.
+    pub presses: media::Presses,
     sip: sip::transport::Handle,
 }
 
@@ -100,6 +102,7 @@ impl LegIo {
             headers: Vec::new(),
             peer: None,
             streams: HashMap::new(),
+            presses: media::Presses::default(),
             sip,
         }
     }
@@ -366,7 +369,6 @@ impl LegIo {
 /// What an engine event means to the call, if anything.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
-        media::Event::Dtmf { digit, .. } => Some(LegEvent::Dtmf(*digit)),
         media::Event::Finished { op, reason } => {
             let end = match reason {
                 media::FinishReason::Completed => PlaybackEnd::Completed,
@@ -414,18 +416,21 @@ fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
-        text.lines().find_map(|line| line.trim().strip_prefix("Signal=").map(str::trim))?
+        let mut fields = text.lines().filter_map(|line| line.split_once('='));
+        fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("Signal"))?.1.trim()
     } else if kind.eq_ignore_ascii_case("application/dtmf") {
         text.trim()
     } else {
         return None;
     };
-    let digit = match word {
-        "10" => '*',
-        "11" => '#',
-        word => word.chars().next()?.to_ascii_uppercase(),
-    };
-    "0123456789*#ABCD".contains(digit).then_some(digit)
+    // Some write the codes of RFC 4733; 16, the hook flash, is no key.
+    let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
+    if let Some(code) = code {
+        return "*#ABCD".chars().nth(code - 10);
+    }
+    let mut letters = word.chars().map(|letter| letter.to_ascii_uppercase());
+    let digit = letters.next().filter(|digit| "0123456789*#ABCD".contains(*digit))?;
+    letters.next().is_none().then_some(digit)
 }
 
 #[cfg(test)]
@@ -445,7 +450,13 @@ mod tests {
     fn an_info_body_holds_one_key() {
         assert_eq!(info_digit("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
         assert_eq!(info_digit("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
+        assert_eq!(info_digit("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
         assert_eq!(info_digit("application/dtmf", b"11"), Some('#'));
+        assert_eq!(info_digit("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
+        assert_eq!(info_digit("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
+        for no_key in [&b"Signal=16"[..], b"Signal=hf", b"Signal=", b"Signal=55", b"Duration=160", b""] {
+            assert_eq!(info_digit("application/dtmf-relay", no_key), None);
+        }
         assert_eq!(info_digit("text/plain", b"5"), None);
         assert_eq!(info_digit("application/dtmf", b"\xff"), None);
     }

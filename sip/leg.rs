@@ -269,7 +269,8 @@ pub enum Event {
         /// The peer's status; 408 when it never answered, 491 when another offer was outstanding.
         status: u16,
     },
-    /// An INFO came and was answered 200.
+    /// An INFO came and was answered 200. Others than key presses (`application/dtmf-relay`, `application/dtmf`) and those
+    /// without a body are answered 415 and not told.
     Info {
         /// Which leg.
         leg: LegKey,

@@ -298,6 +298,9 @@ impl Endpoint {
             Method::Bye => self.handle_bye(now, slot, server, &request),
             Method::Invite | Method::Update | Method::Info if ending => self.respond(now, server, plain(481)),
             Method::Invite | Method::Update => self.handle_offer(now, slot, server, &request),
+            Method::Info if !is_taken(&request.content.content_type()) => {
+                self.respond(now, server, ResponseParts { lines: INFO_LINES, ..plain(415) });
+            }
             Method::Info => {
                 self.respond(now, server, plain(200));
                 if let Some(leg) = self.legs.get(slot) {
@@ -621,6 +624,15 @@ impl Endpoint {
 
 const OPTIONS_LINES: &str =
     "Accept: application/sdp, multipart/mixed\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
+
+/// What an INFO may hold: a key press. One without a body asks whether the dialog lives.
+const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
+const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
+
+fn is_taken(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    INFO_TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known))
+}
 
 /// RFC 3261 §8.2.2.3.
 fn unsupported(request: &Request) -> Option<String> {

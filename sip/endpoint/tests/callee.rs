@@ -433,8 +433,14 @@ fn info_is_answered_and_reported_and_out_of_order_requests_are_refused() {
         Event::Info { content_type, body, .. } if content_type == "application/dtmf-relay" && &body[..] == b"Signal=5"
     ));
     assert_eq!(bench.status_of(request("INFO", "o", 4, &tag, "")), 500);
-    assert_eq!(bench.status_of(request("OPTIONS", "p", 6, &tag, "")), 200);
-    assert_eq!(bench.status_of(request("REFER", "q", 7, &tag, "")), 405);
+    bench.receive(request("INFO", "r", 6, &tag, "Content-Type: application/media_control+xml\r\n\r\n<x/>"));
+    assert_eq!(field(&bench.expect("SIP/2.0 415 "), "Accept"), "application/dtmf-relay, application/dtmf");
+    assert!(bench.events.is_empty());
+    bench.receive(request("INFO", "s", 7, &tag, "Content-Type: Application/DTMF;charset=utf-8\r\n\r\n5"));
+    bench.expect("SIP/2.0 200 ");
+    assert!(matches!(bench.event(), Event::Info { .. }));
+    assert_eq!(bench.status_of(request("OPTIONS", "p", 8, &tag, "")), 200);
+    assert_eq!(bench.status_of(request("REFER", "q", 9, &tag, "")), 405);
 }
 
 #[test]
