@@ -160,6 +160,7 @@ fn each_mistake_is_named() {
         ("drain_timeout = \"60\"".to_owned(), "a whole number from 0 to 4294967295, without quotes: 60"),
         ("sip.trace = 1".to_owned(), "sip.trace: expected true or false, not 1"),
         ("media.workers = 5000".to_owned(), "media.workers: 5000 threads are too many; at most 256"),
+        ("media.suppression_budget = 101".to_owned(), "media.suppression_budget: 101 is more than 100 percent"),
         ("media.ports = \"9-3\"".to_owned(), "media.ports"),
         ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
         ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),

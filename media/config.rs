@@ -22,6 +22,9 @@ pub struct Config {
     /// How long a peer's RTP must be silent before packets from another address can be taken for its: five in a row of
     /// one SSRC. 0, the default: never; only a new offer or answer lets it move.
     pub relatch_probation_ms: u32,
+    /// What noise suppression may take of a media thread's time, in percent, 0 to 100; beyond that the newest is shed, and
+    /// so it is when the thread is late.
+    pub suppression_budget: u8,
 }
 
 impl Config {
@@ -42,6 +45,7 @@ impl Default for Config {
             workers: 0,
             send_silence: true,
             relatch_probation_ms: 0,
+            suppression_budget: 60,
         }
     }
 }

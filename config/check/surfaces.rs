@@ -120,6 +120,9 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         let message = format!("{} threads are too many; at most {}", media.workers, tandem_media::Config::MOST_WORKERS);
         report.fault("media.workers", message);
     }
+    if media.suppression_budget > 100 {
+        report.fault("media.suppression_budget", format!("{} is more than 100 percent", media.suppression_budget));
+    }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is no address that anybody could send to");
     }

@@ -1,0 +1,292 @@
+//! What noise suppression may cost a media thread: beyond that, or when the thread is late, it is shed before audio is.
+//!
+//! ```text
+//!             over the share, or late: the newest go
+//!   running ----------------------------------------> shed
+//!           <----------------------------------------
+//!             room for one more for a while: the oldest comes back
+//! ```
+//!
+//! One that comes back and has to go again at once makes the next try wait twice as long.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{SessionKey, Track};
+
+/// How long is looked at before anything is decided.
+const WINDOW: Duration = Duration::from_millis(100);
+/// A tick that began this late missed its turn.
+const LATE: Duration = Duration::from_millis(5);
+/// The part of ticks that may be late; a machine's hiccups are fewer.
+const LATE_ONE_IN: u32 = 4;
+/// How full the share may be, in percent, with the one that comes back.
+const FULL: u32 = 80;
+/// How long all must be well before one comes back, at first and at most.
+const PATIENCE: Duration = Duration::from_secs(2);
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose suppressor: that of a session's track.
+pub(crate) type Name = (SessionKey, Track);
+
+/// One worker's.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Of the thread's time, in percent.
+    share: u32,
+    /// All suppressors of this worker, the oldest first; the shed ones are always the newest.
+    names: Vec<Name>,
+    /// How many of them run.
+    running: usize,
+    window: Option<Window>,
+    /// Since when nothing has had to go, nor come back.
+    calm: Option<Instant>,
+    patience: Duration,
+    /// When the last one came back.
+    resumed: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    spent: Duration,
+    ticks: u32,
+    late: u32,
+}
+
+/// What a tick led to: suppressors that begin to be shed, or one that runs again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    Nothing,
+    Shed(&'a [Name]),
+    Resume(Name),
+}
+
+impl Budget {
+    /// `share` of a thread's time, in percent: 0 suppresses nothing, ever.
+    pub(crate) fn new(share: u8) -> Budget {
+        Budget {
+            share: u32::from(share.min(100)),
+            names: Vec::new(),
+            running: 0,
+            window: None,
+            calm: None,
+            patience: PATIENCE,
+            resumed: None,
+        }
+    }
+
+    /// A new suppressor. False: it starts shed.
+    pub(crate) fn add(&mut self, name: Name) -> bool {
+        if let Some(index) = self.names.iter().position(|known| *known == name) {
+            return index < self.running;
+        }
+        let runs = self.running == self.names.len() && self.share > 0;
+        self.names.push(name);
+        self.running += usize::from(runs);
+        runs
+    }
+
+    /// A suppressor is gone.
+    pub(crate) fn remove(&mut self, name: Name) {
+        if let Some(index) = self.names.iter().position(|known| *known == name) {
+            self.names.remove(index);
+            self.running -= usize::from(index < self.running);
+        }
+    }
+
+    /// How many there are, and how many of those are shed.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.names.len(), self.names.len() - self.running)
+    }
+
+    /// A tick is over that began `late` and in which suppression took `spent`.
+    pub(crate) fn handle_tick(&mut self, now: Instant, spent: Duration, late: Duration) -> Change<'_> {
+        if self.names.is_empty() {
+            (self.window, self.calm, self.patience) = (None, None, PATIENCE);
+            return Change::Nothing;
+        }
+        let fresh = Window { began: now, spent: Duration::ZERO, ticks: 0, late: 0 };
+        let Some(window) = &mut self.window else {
+            self.window = Some(fresh);
+            return Change::Nothing;
+        };
+        window.spent += spent;
+        window.ticks += 1;
+        window.late += u32::from(late >= LATE);
+        let length = now.saturating_duration_since(window.began);
+        if length < WINDOW {
+            return Change::Nothing;
+        }
+        let Window { spent, ticks, late, .. } = std::mem::replace(window, fresh);
+        self.decide(now, length, spent, late * LATE_ONE_IN > ticks)
+    }
+
+    fn decide(&mut self, now: Instant, length: Duration, spent: Duration, late: bool) -> Change<'_> {
+        let allowed = length * self.share / 100;
+        let running = u32::try_from(self.running).unwrap_or(u32::MAX);
+        let each = spent.checked_div(running).unwrap_or_default();
+        // If suppression hardly does anything, others make the thread late.
+        let late = late && spent >= length / 20;
+        if (spent > allowed || late) && running > 0 {
+            let over = spent.saturating_sub(allowed).as_nanos().div_ceil(each.as_nanos().max(1));
+            let go = usize::try_from(over).unwrap_or(usize::MAX).max(if late { self.running.div_ceil(4) } else { 1 });
+            let stay = self.running.saturating_sub(go);
+            let again = self.resumed.is_some_and(|resumed| now.saturating_duration_since(resumed) < self.patience);
+            self.patience = if again { (self.patience * 2).min(MOST_PATIENCE) } else { self.patience };
+            self.calm = None;
+            let went = stay..std::mem::replace(&mut self.running, stay);
+            return Change::Shed(self.names.get(went).unwrap_or_default());
+        }
+        if late {
+            self.calm = None;
+        }
+        let calm = *self.calm.get_or_insert(now);
+        // What the first one will cost is not known; it is tried.
+        let room = (spent + each) * 100 <= allowed * FULL && self.share > 0;
+        if !room || now.saturating_duration_since(calm) < self.patience {
+            return Change::Nothing;
+        }
+        let Some(name) = self.names.get(self.running) else {
+            // All run, and have for a while.
+            self.patience = PATIENCE;
+            return Change::Nothing;
+        };
+        self.running += 1;
+        self.resumed = Some(now);
+        // The next one follows once this one is seen to fit.
+        self.calm = now.checked_sub(self.patience.saturating_sub(WINDOW * 2));
+        Change::Resume(*name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(5);
+
+    /// A worker whose suppressors cost the same each.
+    struct Bench {
+        budget: Budget,
+        now: Instant,
+        /// A suppressor's cost in 20 ms.
+        cost: Duration,
+        late: Duration,
+        shed: usize,
+        resumed: usize,
+    }
+
+    impl Bench {
+        #[expect(clippy::disallowed_methods, reason = "some instant; time is moved from there")]
+        fn new(share: u8, suppressors: u128) -> Bench {
+            let mut budget = Budget::new(share);
+            for key in 0..suppressors {
+                budget.add(name(key));
+            }
+            Bench {
+                budget,
+                now: Instant::now(),
+                cost: Duration::from_micros(150),
+                late: Duration::ZERO,
+                shed: 0,
+                resumed: 0,
+            }
+        }
+
+        fn run(&mut self, milliseconds: u64) {
+            for _ in 0..milliseconds / 5 {
+                self.now += TICK;
+                let spent = self.cost * self.budget.running as u32 / 4;
+                match self.budget.handle_tick(self.now, spent, self.late) {
+                    Change::Nothing => {}
+                    Change::Shed(names) => self.shed += names.len(),
+                    Change::Resume(_) => self.resumed += 1,
+                }
+            }
+        }
+    }
+
+    fn name(key: u128) -> Name {
+        (SessionKey(key), Track::Inbound)
+    }
+
+    #[test]
+    fn within_the_share_all_run() {
+        // 80 times 150 us in 20 ms: 60 %.
+        let mut bench = Bench::new(60, 79);
+        bench.run(10_000);
+        assert_eq!((bench.budget.counts(), bench.shed), ((79, 0), 0));
+    }
+
+    #[test]
+    fn over_the_share_the_newest_are_shed_at_once_as_many_as_need_be() {
+        let mut bench = Bench::new(60, 100);
+        bench.run(110);
+        assert_eq!(bench.budget.counts(), (100, 20));
+        assert!(bench.budget.add(name(0)), "the oldest runs");
+        assert!(!bench.budget.add(name(99)), "the newest does not");
+        assert!(!bench.budget.add(name(100)), "one that comes now does not either");
+        bench.run(10_000);
+        assert_eq!((bench.shed, bench.resumed), (20, 0), "nothing comes back while there is no room");
+    }
+
+    #[test]
+    fn when_others_end_the_oldest_of_the_shed_come_back_after_two_seconds_one_by_one() {
+        let mut bench = Bench::new(60, 100);
+        bench.run(200);
+        (0..50).for_each(|key| bench.budget.remove(name(key)));
+        bench.run(1_500);
+        assert_eq!(bench.resumed, 0);
+        bench.run(800);
+        assert!(bench.resumed > 0 && bench.resumed < 5, "{}", bench.resumed);
+        assert!(bench.budget.add(name(80)) && !bench.budget.add(name(99)));
+        bench.run(10_000);
+        assert_eq!(bench.budget.counts(), (50, 0));
+    }
+
+    #[test]
+    fn a_worker_that_is_late_sheds_a_quarter_of_them_ten_times_a_second() {
+        let mut bench = Bench::new(60, 40);
+        bench.late = Duration::from_millis(6);
+        bench.run(110);
+        assert_eq!(bench.budget.counts(), (40, 10));
+        bench.run(2_000);
+        let (_, shed) = bench.budget.counts();
+        // The last few cost too little to be the reason.
+        assert!((30..40).contains(&shed), "{shed}");
+        bench.late = Duration::ZERO;
+        bench.run(20_000);
+        assert_eq!(bench.budget.counts(), (40, 0));
+    }
+
+    #[test]
+    fn single_late_ticks_shed_nothing() {
+        let mut bench = Bench::new(60, 40);
+        for _ in 0..100 {
+            bench.run(40);
+            bench.late = Duration::from_millis(30);
+            bench.run(5);
+            bench.late = Duration::ZERO;
+        }
+        assert_eq!(bench.shed, 0);
+    }
+
+    #[test]
+    fn what_has_to_go_again_at_once_is_tried_less_and_less_often() {
+        let mut bench = Bench::new(60, 4);
+        // Alone they are cheap; one more than two, and the worker is late.
+        bench.cost = Duration::from_millis(1);
+        for _ in 0..120 * 200 {
+            bench.late = if bench.budget.running > 2 { Duration::from_millis(8) } else { Duration::ZERO };
+            bench.run(5);
+        }
+        assert!((3..12).contains(&bench.resumed), "{} times in two minutes", bench.resumed);
+    }
+
+    #[test]
+    fn a_share_of_nothing_never_suppresses() {
+        let mut bench = Bench::new(0, 3);
+        bench.run(10_000);
+        assert_eq!((bench.budget.counts(), bench.resumed), ((3, 3), 0));
+    }
+}
