@@ -3,13 +3,17 @@
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
-//!             audio -> InbandDetector ---------> Presses: each press once -> Event::Dtmf
+//!   audio -> InbandDetector (in a KeyEar) ----> Presses: each press once -> Event::Dtmf
 //!       (control: the call's INFO requests) --/
 //! ```
 
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
+mod ear;
 mod inband;
 mod presses;
 
+#[expect(unused_imports, reason = "wired in by the session")]
+pub(crate) use ear::KeyEar;
 pub use inband::InbandDetector;
 pub use presses::{Form, Presses};
 

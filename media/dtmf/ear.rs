@@ -1,0 +1,89 @@
+//! What a leg needs to find keys in what it hears, at any rate, beside its telephone-events.
+
+use std::time::Instant;
+
+use super::{Form, InbandDetector, Presses};
+use crate::codec::SampleRate;
+use crate::resample::Resampler;
+use crate::rtp::FRAME;
+
+/// Made while a leg's audio is searched for keys; the rest of the time it costs nothing.
+pub(crate) struct KeyEar {
+    detector: InbandDetector,
+    /// To 8,000 Hz, from the rate that came last.
+    narrower: Option<(SampleRate, Box<Resampler>)>,
+    presses: Presses,
+}
+
+impl KeyEar {
+    pub(crate) fn new() -> KeyEar {
+        KeyEar { detector: InbandDetector::default(), narrower: None, presses: Presses::default() }
+    }
+
+    /// Takes the frame heard now. Returns a key whose press begins, unless its event was told.
+    pub(crate) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate) -> Option<char> {
+        let mut narrow = [0; FRAME];
+        let samples = if rate == SampleRate::Hz8000 {
+            samples
+        } else {
+            if self.narrower.as_ref().is_none_or(|(known, _)| *known != rate) {
+                self.narrower = Some((rate, Box::new(Resampler::new(rate, SampleRate::Hz8000))));
+            }
+            let (_, narrower) = self.narrower.as_mut()?;
+            narrower.process(samples, &mut narrow);
+            &narrow
+        };
+        let key = self.detector.handle_frame(samples)?;
+        self.presses.handle(now, key, Form::Tone).then_some(key)
+    }
+
+    /// Takes each telephone-event packet: what [`crate::rtp::dtmf::Detector`] said of it. False when the press it begins
+    /// was told as a tone.
+    pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
+        match begins {
+            Some(key) => self.presses.handle(now, key, Form::Event),
+            None => {
+                self.presses.handle_event_packet(now);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tone::{Tone, ToneGenerator};
+
+    /// The frames of a key of 60 ms, and 200 ms of silence.
+    fn key(key: char, rate: SampleRate) -> Vec<Vec<i16>> {
+        let mut generator = ToneGenerator::at(Tone::Key { key, milliseconds: 60 }, rate);
+        let sound = |_| {
+            let mut frame = vec![0; rate.frame()];
+            generator.next_frame(&mut frame);
+            frame
+        };
+        (0..13).map(sound).collect()
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    fn keys_are_heard_at_every_rate_and_not_when_their_event_was() {
+        let mut ear = KeyEar::new();
+        let mut now = Instant::now();
+        for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
+            for (letter, with_event) in [('1', false), ('D', false), ('5', true), ('5', false)] {
+                assert!(!with_event || ear.handle_event(now, Some(letter)));
+                let mut told = Vec::new();
+                for frame in key(letter, rate) {
+                    told.extend(ear.handle_frame(now, &frame, rate));
+                    now += Duration::from_millis(20);
+                }
+                assert_eq!(told, if with_event { vec![] } else { vec![letter] }, "{rate:?}");
+                now += Duration::from_millis(300);
+            }
+        }
+    }
+}
