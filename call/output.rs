@@ -72,6 +72,8 @@ pub enum LegCommand {
         id: RecordingId,
         /// How.
         spec: RecordingSpec,
+        /// The playback that must be over first.
+        after: Option<OpId>,
     },
     /// Hold a recording.
     PauseRecording {

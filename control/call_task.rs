@@ -425,6 +425,13 @@ impl CallTask {
                 let text = format!("the stream's application is too slow: {dropped_ms} ms of audio dropped");
                 self.log.push(now.time, Some(leg), "media", text);
             }
+            media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
+                let milliseconds = dropped.as_millis();
+                tracing::warn!(path = %path.display(), milliseconds, "the disk was too slow: a recording lacks audio");
+                self.services.counters.add_unrecorded(*dropped);
+                let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
+                self.log.push(now.time, Some(leg), "media", text);
+            }
             media::Event::Closed { stats } => return self.closed(leg, stats),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
@@ -26,6 +26,7 @@ pub struct Counters {
     streams_failed: AtomicU64,
     bodies_refused: AtomicU64,
     packets_lost: AtomicU64,
+    unrecorded_ms: AtomicU64,
 }
 
 impl Counters {
@@ -70,6 +71,11 @@ impl Counters {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
     }
 
+    /// Takes note of audio that a recording has silence for.
+    pub fn add_unrecorded(&self, dropped: Duration) {
+        self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Prometheus text exposition format 0.0.4.
     pub fn render(&self, out: &mut String) {
         let lines = [
@@ -84,6 +90,11 @@ impl Counters {
             ("tandem_streams_failed_total", "Streams that could not be opened or broke off", &self.streams_failed),
             ("tandem_api_bodies_refused_total", "Bodies of API requests that could not be read", &self.bodies_refused),
             ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
+            (
+                "tandem_recordings_dropped_milliseconds_total",
+                "Audio that the disk was too slow for: silence in finished recordings",
+                &self.unrecorded_ms,
+            ),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));

@@ -2,11 +2,10 @@
 //! say is put into the call's words. SDP never goes further up than this file.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use bytes::Bytes;
 use tandem_call::event::PlaybackEnd;
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
 use tandem_call::output::{Invite, LegEvent, LegGone};
 use tandem_call::program::instruction::{RejectReason, Tone};
 use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec, Track};
@@ -14,6 +13,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
+use crate::recordings::RecordingFiles;
 use crate::routing::Outbound;
 use crate::stream::StreamHandle;
 
@@ -214,18 +214,29 @@ impl LegIo {
         }
     }
 
-    /// Starts a recording into `path`.
-    pub fn record(&self, op: OpId, spec: &RecordingSpec, path: &Path) -> bool {
+    /// Starts a recording, once `after` has been played.
+    pub fn record(
+        &self,
+        op: OpId,
+        id: RecordingId,
+        spec: &RecordingSpec,
+        after: Option<OpId>,
+        files: &RecordingFiles,
+    ) -> bool {
+        let channels = match spec.channels {
+            RecordingChannels::Mono => media::Channels::Mono,
+            RecordingChannels::Dual => media::Channels::Dual,
+        };
         let spec = media::RecordSpec {
-            path: path.to_owned(),
-            channels: match spec.channels {
-                RecordingChannels::Mono => media::Channels::Mono,
-                RecordingChannels::Dual => media::Channels::Dual,
-            },
+            path: files.path(id),
+            coding: files.coding,
+            channels,
             track: tracks(spec.track),
             max_length: spec.max_length,
             silence_timeout: spec.silence_timeout,
             trim: spec.trim,
+            after: after.map(|op| media::OpId(op.0)),
+            key: files.key.clone(),
         };
         self.command(media::Command::Record { op: media::OpId(op.0), spec })
     }

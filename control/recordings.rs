@@ -1,8 +1,9 @@
 //! Recordings and their audio, as REST handlers ask for them.
 
+mod files;
 mod mp3;
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 
 use tandem_call::id::RecordingId;
@@ -13,6 +14,8 @@ use crate::records;
 use crate::services::Services;
 use crate::store;
 use mp3::Mp3s;
+
+pub use files::{RecordingAudio, RecordingFiles};
 
 /// Every recording of the server. Cheap to clone.
 #[derive(Clone)]
@@ -70,7 +73,7 @@ impl Recordings {
         self.services.store.flush().await?;
         let found = store::recordings::delete(&self.services.store, account, id.0).await?;
         if found {
-            let wav = self.path(id);
+            let wav = self.services.recording_path(id);
             for removed in [tokio::fs::remove_file(&wav).await, Mp3s::remove(&wav).await] {
                 if let Err(error) = removed {
                     tracing::warn!(%error, recording = %id, "recording's file not removed");
@@ -80,18 +83,22 @@ impl Recordings {
         Ok(found)
     }
 
-    /// The file with its audio (16-bit PCM WAV, 8 kHz), complete once the recording is completed.
-    pub fn path(&self, id: RecordingId) -> PathBuf {
-        self.services.recording_path(id)
+    /// Its audio as WAV (8 kHz), whole once the recording is completed; `mono`: with its channels mixed into one. `NotFound`
+    /// when its file is gone.
+    pub async fn wav(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
+        let files = &self.services.recordings;
+        files.open(files.path(id), mono).await
     }
 
-    /// The file with its audio as MPEG layer III, which is made when it is first asked for: that takes a while. `NotFound`
-    /// for a recording that is not completed.
-    pub async fn mp3(&self, recording: &Recording) -> std::io::Result<PathBuf> {
-        match recording.status {
-            RecordingStatus::Completed => self.mp3s.of(recording.id, &self.path(recording.id)).await,
-            _ => Err(std::io::ErrorKind::NotFound.into()),
+    /// Its audio as MPEG layer III, which is made when it is first asked for: that takes a while. `NotFound` for a recording
+    /// that is not completed.
+    pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
+        if recording.status != RecordingStatus::Completed {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        let files = &self.services.recordings;
+        let mp3 = self.mp3s.of(recording.id, &files.path(recording.id), files.key.as_ref()).await?;
+        files.open(mp3, false).await
     }
 
     /// How many were made into MP3s.

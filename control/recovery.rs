@@ -103,8 +103,8 @@ async fn finish_recording(
 ) -> Result<Recording, StoreError> {
     let path = services.recording_path(recording.id);
     let repaired = {
-        let path = path.clone();
-        tokio::task::spawn_blocking(move || tandem_media::repair_wav(&path)).await
+        let (path, key) = (path.clone(), services.recordings.key.clone());
+        tokio::task::spawn_blocking(move || tandem_media::repair_recording(&path, key.as_ref())).await
     };
     let mut ended_at = recording.started_at;
     match repaired {

@@ -14,6 +14,7 @@ use crate::audio::AudioRoom;
 use crate::counters::Counters;
 use crate::http::Client;
 use crate::notify::Dialects;
+use crate::recordings::RecordingFiles;
 use crate::routing::Routing;
 use crate::store::Store;
 use crate::webhook::Deliveries;
@@ -38,8 +39,8 @@ pub struct Services {
     pub stream_buffer: Duration,
     /// What callers are told; no trailing slash.
     pub public_url: Arc<str>,
-    /// Where recordings are.
-    pub recordings: PathBuf,
+    /// Where recordings are, and in what form.
+    pub recordings: RecordingFiles,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.
@@ -80,6 +81,6 @@ impl Services {
 
     /// The file of a recording.
     pub fn recording_path(&self, id: RecordingId) -> PathBuf {
-        self.recordings.join(format!("{id}.wav"))
+        self.recordings.path(id)
     }
 }

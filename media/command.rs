@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audio::Audio;
+use crate::sealed::RecordingKey;
 use crate::source::StreamSource;
 use crate::tap::TapSink;
 use crate::tone::Tone;
+use crate::wav::{Form, WavCoding};
 
 /// A session's name, chosen by the application and unique among its open sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,18 +62,46 @@ pub enum Channels {
 /// What to record, and when to end by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpec {
-    /// The WAV file: 16-bit PCM, 8,000 Hz. Its folder is made when missing; a file there is overwritten.
+    /// The WAV file, 8,000 Hz. Its folder is made when missing; a file there is overwritten.
     pub path: PathBuf,
+    /// What its samples are.
+    pub coding: WavCoding,
     /// Mono or dual.
     pub channels: Channels,
     /// What is heard in it.
     pub track: Tracks,
-    /// Of recorded audio; pauses do not count.
+    /// Of recorded audio, in whole frames: rounded up to 20 ms. Time that a pause leaves out does not count.
     pub max_length: Option<Duration>,
     /// Ends when the peer is silent so long. Counts from the start, and only while RTP arrives.
     pub silence_timeout: Option<Duration>,
     /// Removes leading and trailing silence when finished.
     pub trim: bool,
+    /// Starts when the `Play` or `Tone` of this name is over or was never there, so that a beep is not in it.
+    pub after: Option<OpId>,
+    /// Encrypts the file; [`crate::RecordedFile`] reads it.
+    pub key: Option<RecordingKey>,
+}
+
+impl RecordSpec {
+    /// A recording of both sides, linear, in the clear, until it is stopped.
+    pub fn new(path: impl Into<PathBuf>, channels: Channels) -> RecordSpec {
+        RecordSpec {
+            path: path.into(),
+            coding: WavCoding::Pcm,
+            channels,
+            track: Tracks::Both,
+            max_length: None,
+            silence_timeout: None,
+            trim: false,
+            after: None,
+            key: None,
+        }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        let channels = if self.channels == Channels::Dual { 2 } else { 1 };
+        Form { coding: self.coding, channels }
+    }
 }
 
 /// An order to a session's worker. Acts at once; what it makes audible starts at the leg's next 20 ms frame.

@@ -55,6 +55,8 @@ pub enum Event {
         duration: Duration,
         /// Of what was recorded, before it.
         recorded: Duration,
+        /// Of that, silence in the place of audio that the disk was too slow for.
+        dropped: Duration,
         /// The file.
         path: PathBuf,
         /// Its size, header included.

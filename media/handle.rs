@@ -36,7 +36,7 @@ struct Inner {
     relatch_probation: Option<Duration>,
     seeds: RandomState,
     stopping: AtomicBool,
-    /// Workers, then the writer, in the order they are joined.
+    /// Workers, then the writer's, in the order they are joined.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -138,15 +138,21 @@ impl Engine {
             published: (0..count).map(|_| Published::default()).collect(),
             sdp_refused: AtomicU64::new(0),
         });
-        let (writer, handle) = Writer::new();
-        let writer = std::thread::Builder::new().name("media-writer".to_owned()).spawn(move || writer.run())?;
-        let handle = handle.with_thread(writer.thread().clone());
+        let (writers, mut handle) = Writer::new();
+        let mut writing = Vec::new();
+        for (number, writer) in writers.into_iter().enumerate() {
+            let thread = std::thread::Builder::new().name(format!("recorder-{number}")).spawn(move || writer.run())?;
+            if number == 0 {
+                handle = handle.with_thread(thread.thread().clone());
+            }
+            writing.push(thread);
+        }
         let mut threads = Vec::new();
         for number in 0..count {
             let worker = Worker::new(number, Arc::clone(&shared), handle.clone())?;
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
         }
-        threads.push(writer);
+        threads.extend(writing);
         let inner = Inner {
             shared,
             ports: Arc::new(Ports::new(config.listen, config.ports)),

@@ -7,7 +7,7 @@
 //!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
 //! ```
 //!
-//! SHELL: `handle`, `worker`, `ports`, `writer`. All else is pure: packets, commands and times go in.
+//! SHELL: `handle`, `worker`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
 
 #[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod answering;
@@ -27,12 +27,14 @@ mod mp3;
 mod player;
 mod ports;
 mod quality;
+mod recorded;
 mod recorder;
 mod resample;
 #[expect(dead_code, reason = "wired in by the engine")]
 mod room;
 mod rtp;
 mod sdp;
+mod sealed;
 mod session;
 mod source;
 mod suppress;
@@ -59,14 +61,16 @@ pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
 pub use quality::Impairment;
+pub use recorded::{RecordedFile, repair_recording, unfinished};
 pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
 pub use sdp::{Preference, SdpError, offered_codecs};
+pub use sealed::{RecordingKey, SealedWriter};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;
 pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
-pub use wav::repair_wav;
+pub use wav::WavCoding;

@@ -1,24 +1,29 @@
 //! Recording, the worker's half: one frame a tick onto buffers that the writer thread takes. Pure.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
+use crate::wav::WavCoding;
 
-/// Frames of a buffer: 100 ms.
-const FRAMES: usize = 5;
-/// Buffers of one recording. When the writer is 800 ms behind, what comes is left out and written as silence.
-const BUFFERS: usize = 8;
+/// Frames of a buffer: 200 ms, of which a killed process loses the last. Half of that costs a fifth more of all that the
+/// writer does.
+pub(crate) const FRAMES: usize = 10;
+/// Buffers of one recording. When the writer is 1.2 s behind, what comes is left out and written as silence.
+const BUFFERS: usize = 6;
+/// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
+const CHANGES: usize = 8;
 /// Mean level below which a frame counts as silence, about -46 dBFS.
 pub(crate) const SILENT: u32 = 160;
 
 /// What goes to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames, after so many samples (of each channel) of silence for what could not be queued.
-    Audio { silence_before: u64, samples: Vec<i16> },
+    /// Whole frames as the file has them, after so many frames of silence for what could not be queued.
+    Audio { silence_before: u64, octets: Vec<u8> },
     /// The end.
     Finish { silence_before: u64, reason: RecordingReason },
 }
@@ -27,7 +32,7 @@ pub(crate) enum Piece {
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) pieces: rtrb::Consumer<Piece>,
-    pub(crate) empty: rtrb::Producer<Vec<i16>>,
+    pub(crate) empty: rtrb::Producer<Vec<u8>>,
 }
 
 /// Whether a recording is held, and what becomes of the time until it goes on.
@@ -47,13 +52,21 @@ pub(crate) struct Recorder {
     pub(crate) op: OpId,
     channels: Channels,
     track: Tracks,
+    coding: WavCoding,
+    /// Octets of a full buffer.
+    full: usize,
     pieces: rtrb::Producer<Piece>,
-    empty: rtrb::Consumer<Vec<i16>>,
-    current: Option<Vec<i16>>,
+    empty: rtrb::Consumer<Vec<u8>>,
+    current: Option<Vec<u8>>,
+    /// Frames that found no buffer.
     silence_before: u64,
+    /// What must be over before it starts.
+    after: Option<OpId>,
     /// Ticks until the wire of the moment it started reaches us.
     lag: u8,
     pause: Pause,
+    /// What becomes of that, and in how many ticks.
+    changes: VecDeque<(u8, Pause)>,
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
@@ -61,24 +74,28 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(op: OpId, spec: &RecordSpec) -> (Recorder, Feed) {
-        let channels = spec.channels as usize + 1;
         // One place more than buffers, so that the end always finds room.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
         let (mut give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
+        let full = FRAMES * spec.form().frame() as usize;
         for _ in 0..BUFFERS {
-            let _ = give.push(Vec::with_capacity(FRAMES * FRAME * channels));
+            let _ = give.push(Vec::with_capacity(full));
         }
         let frames = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).div_ceil(20);
         let recorder = Recorder {
             op,
             channels: spec.channels,
             track: spec.track,
+            coding: spec.coding,
+            full,
             pieces,
             empty,
             current: None,
             silence_before: 0,
+            after: spec.after,
             lag: RECORDER_LAG,
             pause: Pause::No,
+            changes: VecDeque::with_capacity(CHANGES),
             frames_left: spec.max_length.map(frames),
             silence_limit: spec.silence_timeout.map(frames),
             silent_frames: 0,
@@ -86,8 +103,24 @@ impl Recorder {
         (recorder, Feed { pieces: taken, empty: give })
     }
 
+    /// Whether a frame would find a buffer.
+    #[cfg(test)]
+    pub(crate) fn has_room(&self) -> bool {
+        self.current.is_some() || !self.empty.is_empty()
+    }
+
+    /// Holds it, or lets it go on, from what is on the wire now.
     pub(crate) fn pause(&mut self, pause: Pause) {
-        self.pause = pause;
+        if self.changes.len() == CHANGES {
+            self.changes.pop_back();
+        }
+        // The frame in which the moment lies is left out both times: nothing that was said in a pause is ever kept.
+        self.changes.push_back((RECORDER_LAG - u8::from(pause != Pause::No), pause));
+    }
+
+    /// What plays now, if anything: it starts when what it waits for does not.
+    pub(crate) fn playing(&mut self, playing: Option<OpId>) {
+        self.after = self.after.filter(|after| playing == Some(*after));
     }
 
     /// Takes one frame of each side. `alive`: RTP arrives. Returns why it is over, when it is.
@@ -97,21 +130,19 @@ impl Recorder {
         outbound: &[i16; FRAME],
         alive: bool,
     ) -> Option<RecordingReason> {
+        if self.after.is_some() {
+            return None;
+        }
+        self.proceed();
         if self.lag > 0 {
             self.lag -= 1;
             return None;
         }
-        const NOTHING: [i16; FRAME] = [0; FRAME];
-        match self.pause {
-            Pause::No => self.write(inbound, outbound),
-            Pause::Silence => self.write(&NOTHING, &NOTHING),
-            Pause::Skip => return None,
+        if !self.take(inbound, outbound) {
+            return None;
         }
-        if let Some(left) = &mut self.frames_left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                return Some(RecordingReason::MaxLength);
-            }
+        if self.frames_left == Some(0) {
+            return Some(RecordingReason::MaxLength);
         }
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
@@ -126,11 +157,12 @@ impl Recorder {
     /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given.
     pub(crate) fn finish(mut self, reason: RecordingReason, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
-            && self.pause == Pause::No
+            && self.after.is_none()
         {
             let (mut left, mut right) = ([0; FRAME], [0; FRAME]);
             for later in 0..RECORDER_LAG {
                 drain(&mut left, &mut right);
+                self.proceed();
                 // When it was stopped before its lag had passed, that many fewer frames are ours.
                 if later < self.lag {
                     continue;
@@ -138,47 +170,69 @@ impl Recorder {
                 if self.frames_left == Some(0) {
                     break;
                 }
-                self.write(&left, &right);
-                self.frames_left = self.frames_left.map(|left| left.saturating_sub(1));
+                self.take(&left, &right);
             }
         }
         self.hand_over();
         let _ = self.pieces.push(Piece::Finish { silence_before: self.silence_before, reason });
     }
 
+    /// Lets a pause or its end begin whose moment has come.
+    fn proceed(&mut self) {
+        while let Some(pause) = self.changes.front().filter(|(ticks, _)| *ticks == 0).map(|(_, pause)| *pause) {
+            self.pause = pause;
+            self.changes.pop_front();
+        }
+        self.changes.iter_mut().for_each(|(ticks, _)| *ticks = ticks.saturating_sub(1));
+    }
+
+    /// A frame of what is recorded; false when it is left out.
+    fn take(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME]) -> bool {
+        const NOTHING: [i16; FRAME] = [0; FRAME];
+        match self.pause {
+            Pause::No => self.write(inbound, outbound),
+            Pause::Silence => self.write(&NOTHING, &NOTHING),
+            Pause::Skip => return false,
+        }
+        self.frames_left = self.frames_left.map(|left| left.saturating_sub(1));
+        true
+    }
+
     fn write(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME]) {
+        const NOTHING: [i16; FRAME] = [0; FRAME];
         if self.current.is_none() {
             self.current = self.empty.pop().ok();
         }
         let Some(buffer) = &mut self.current else {
-            self.silence_before += FRAME as u64;
+            self.silence_before += 1;
             return;
         };
-        let heard =
-            |track: Tracks, sample: i16| if self.track == Tracks::Both || self.track == track { sample } else { 0 };
+        let inbound = if self.track == Tracks::Outbound { &NOTHING } else { inbound };
+        let outbound = if self.track == Tracks::Inbound { &NOTHING } else { outbound };
         let pairs = inbound.iter().zip(outbound);
         match self.channels {
-            Channels::Mono => buffer
-                .extend(pairs.map(|(left, right)| {
-                    heard(Tracks::Inbound, *left).saturating_add(heard(Tracks::Outbound, *right))
-                })),
-            Channels::Dual => buffer.extend(
-                pairs.flat_map(|(left, right)| [heard(Tracks::Inbound, *left), heard(Tracks::Outbound, *right)]),
-            ),
+            Channels::Mono => {
+                let mut mixed = [0; FRAME];
+                mixed.iter_mut().zip(pairs).for_each(|(mixed, (left, right))| *mixed = left.saturating_add(*right));
+                self.coding.encode(&mixed, buffer);
+            }
+            Channels::Dual => {
+                let mut both = [0; 2 * FRAME];
+                let places = both.as_chunks_mut().0.iter_mut();
+                places.zip(pairs).for_each(|(place, (left, right))| *place = [*left, *right]);
+                self.coding.encode(&both, buffer);
+            }
         }
-        if buffer.len() == buffer.capacity() || buffer.len() >= FRAMES * FRAME * (self.channels as usize + 1) {
+        if buffer.len() >= self.full {
             self.hand_over();
         }
     }
 
     fn hand_over(&mut self) {
-        let Some(samples) = self.current.take() else { return };
-        let per_channel = (samples.len() / (self.channels as usize + 1)) as u64;
-        let silence_before = self.silence_before;
-        match self.pieces.push(Piece::Audio { silence_before, samples }) {
-            Ok(()) => self.silence_before = 0,
-            Err(_) => self.silence_before += per_channel,
-        }
+        let Some(octets) = self.current.take() else { return };
+        let silence_before = std::mem::take(&mut self.silence_before);
+        // There are more places than buffers.
+        let _ = self.pieces.push(Piece::Audio { silence_before, octets });
     }
 }
 

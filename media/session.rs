@@ -491,6 +491,7 @@ impl MediaSession {
             reason: RecordingReason::Error(why.to_owned()),
             duration: std::time::Duration::ZERO,
             recorded: std::time::Duration::ZERO,
+            dropped: std::time::Duration::ZERO,
             path: spec.path,
             bytes: 0,
         };
@@ -618,7 +619,9 @@ impl MediaSession {
             both.inbound.read_samples(from_inbound, now, &mut inbound);
             both.outbound.read_samples(from_outbound, now, &mut outbound);
             let mut index = 0;
+            let playing = self.playback.as_ref().map(|playback| playback.op);
             while let Some(recorder) = self.recorders.get_mut(index) {
+                recorder.playing(playing);
                 match recorder.handle_frame(&inbound, &outbound, alive) {
                     None => index += 1,
                     Some(reason) => {

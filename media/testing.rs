@@ -105,7 +105,7 @@ impl MediaPair {
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     pub(crate) fn with(a_media: &str) -> MediaPair {
         let origin = Instant::now();
-        let (writer, handle) = Writer::new();
+        let ([writer, ..], handle) = Writer::new();
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::clone(&recorded);
         let mut core = Core::new(

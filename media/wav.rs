@@ -1,110 +1,222 @@
-//! The WAV container as we write it: 44 octets of header, then 16-bit PCM at 8,000 Hz.
+//! The WAV container as we write it: a header, then samples at 8,000 Hz.
+//!
+//! Linear samples have the 44 octets that everybody knows; for mu-law and A-law the format chunk is two octets longer and a
+//! `fact` chunk tells the number of samples, which makes 58. In all of them the sizes are what they were when the header
+//! was last written: of a file that was cut off, the length of the file is the truth, which [`Form::whole`] follows.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::io;
+use std::ops::{Deref, Range};
 use std::time::Duration;
 
-/// Octets before the first sample.
-pub(crate) const HEADER: u64 = 44;
-/// Samples a second.
+use serde::Deserialize;
+
+use crate::codec::g711::Law;
+use crate::rtp::FRAME;
+
+/// Samples a second of each channel.
 pub(crate) const RATE: u32 = 8_000;
+/// Octets of the longest header.
+pub(crate) const LONGEST_HEADER: usize = 58;
 
-/// A header for `data` octets of samples.
-pub(crate) fn header(channels: u16, data: u64) -> [u8; HEADER as usize] {
-    // A file past 4 GiB keeps the largest size there is; players then read to the end of the file.
-    let data = u32::try_from(data).unwrap_or(u32::MAX - 36).min(u32::MAX - 36);
-    let block = channels * 2;
-    let mut out = [0; HEADER as usize];
-    let parts: [&[u8]; 13] = [
-        b"RIFF",
-        &(data + 36).to_le_bytes(),
-        b"WAVE",
-        b"fmt ",
-        &16u32.to_le_bytes(),
-        &1u16.to_le_bytes(),
-        &channels.to_le_bytes(),
-        &RATE.to_le_bytes(),
-        &(RATE * u32::from(block)).to_le_bytes(),
-        &block.to_le_bytes(),
-        &16u16.to_le_bytes(),
-        b"data",
-        &data.to_le_bytes(),
-    ];
-    let mut places = out.iter_mut();
-    for octet in parts.into_iter().flatten() {
-        if let Some(place) = places.next() {
-            *place = *octet;
+/// What a sample of a recording's WAV file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WavCoding {
+    /// 16-bit linear, little-endian.
+    #[default]
+    Pcm,
+    /// G.711 mu-law: half the size.
+    Mulaw,
+    /// G.711 A-law: half the size.
+    Alaw,
+}
+
+impl WavCoding {
+    /// Octets of a sample.
+    pub(crate) fn octets(self) -> usize {
+        if self == WavCoding::Pcm { 2 } else { 1 }
+    }
+
+    /// The companding law, when it is not linear.
+    pub(crate) fn law(self) -> Option<Law> {
+        match self {
+            WavCoding::Pcm => None,
+            WavCoding::Mulaw => Some(Law::Mu),
+            WavCoding::Alaw => Some(Law::A),
         }
     }
-    out
-}
 
-/// Makes a recording valid that was cut off (kill -9, power): sets its sizes from the file's length and drops half a
-/// sample at the end. Returns its duration. A file that is not one of our recordings is an `InvalidData` error and is
-/// left alone.
-pub fn repair_wav(path: &Path) -> io::Result<Duration> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut found = [0; HEADER as usize];
-    file.read_exact(&mut found)?;
-    let channels = channels(&found)?;
-    let data = file.metadata()?.len().saturating_sub(HEADER);
-    let whole = data - data % (u64::from(channels) * 2);
-    file.set_len(HEADER + whole)?;
-    file.write_all_at(&header(channels, whole), 0)?;
-    file.sync_all()?;
-    Ok(duration(whole, channels))
-}
+    /// The octet of which silence is made.
+    pub(crate) fn silence(self) -> u8 {
+        self.law().map_or(0, Law::silence)
+    }
 
-/// How many channels a recording has, by its header. One that we did not write is an `InvalidData` error.
-pub(crate) fn channels(found: &[u8; HEADER as usize]) -> io::Result<u16> {
-    let channels = u16::from_le_bytes([found[22], found[23]]);
-    // All but the two sizes, which are wrong in a file that was cut off.
-    let ours = header(channels.clamp(1, 2), 0);
-    let same = |range: std::ops::Range<usize>| ours.get(range.clone()) == found.get(range);
-    if same(0..4) && same(8..40) { Ok(channels) } else { Err(not_ours()) }
-}
-
-/// Of `data` octets of samples.
-pub(crate) fn duration(data: u64, channels: u16) -> Duration {
-    Duration::from_micros(data / (u64::from(channels.max(1)) * 2) * 125)
-}
-
-/// Cuts leading and trailing silence out of a finished recording; one of nothing but silence stays whole. Works in place, a
-/// block at a time. Returns the octets of samples left.
-pub(crate) fn trim(file: &File, channels: u16, data: u64) -> io::Result<u64> {
-    let block = u64::from(channels) * 2 * 160;
-    let mut buffer = vec![0; block as usize];
-    let mut loud: Option<(u64, u64)> = None;
-    let mut at = 0;
-    while at + block <= data {
-        file.read_exact_at(&mut buffer, HEADER + at)?;
-        let samples: Vec<i16> = buffer.as_chunks().0.iter().copied().map(i16::from_le_bytes).collect();
-        // Each channel by itself: one silent side must not hide the other.
-        let silent = samples.chunks_exact(160 * usize::from(channels)).all(|frame| {
-            (0..usize::from(channels)).all(|channel| {
-                let one: Vec<i16> = frame.iter().skip(channel).step_by(channels.into()).copied().collect();
-                crate::recorder::is_silent(&one)
-            })
-        });
-        if !silent {
-            loud = Some((loud.map_or(at, |(first, _)| first), at + block));
+    /// Appends samples as the file has them. Allocates nothing while there is room.
+    pub(crate) fn encode(self, samples: &[i16], to: &mut Vec<u8>) {
+        let start = to.len();
+        to.resize(start + samples.len() * self.octets(), 0);
+        let place = to.get_mut(start..).unwrap_or_default();
+        match self.law() {
+            Some(law) => law.encode(samples, place),
+            None => place.as_chunks_mut().0.iter_mut().zip(samples).for_each(|(pair, one)| *pair = one.to_le_bytes()),
         }
-        at += block;
     }
-    let Some((first, end)) = loud else { return Ok(data) };
-    let mut from = first;
-    while from < end && first > 0 {
-        file.read_exact_at(&mut buffer, HEADER + from)?;
-        file.write_all_at(&buffer, HEADER + from - first)?;
-        from += block;
+
+    /// Appends what these octets of the file are as samples; half a one at the end is left out.
+    pub(crate) fn decode(self, octets: &[u8], to: &mut Vec<i16>) {
+        match self.law() {
+            Some(law) => {
+                let start = to.len();
+                to.resize(start + octets.len(), 0);
+                law.decode(octets, to.get_mut(start..).unwrap_or_default());
+            }
+            None => to.extend(octets.as_chunks().0.iter().copied().map(i16::from_le_bytes)),
+        }
     }
-    let left = end - first;
-    file.set_len(HEADER + left)?;
-    Ok(left)
+}
+
+/// What a file has of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) coding: WavCoding,
+    /// 1 or 2.
+    pub(crate) channels: u16,
+}
+
+impl Form {
+    /// Octets of one sample of each channel.
+    pub(crate) fn block(self) -> u64 {
+        u64::from(self.channels) * self.coding.octets() as u64
+    }
+
+    /// Octets of 20 ms.
+    pub(crate) fn frame(self) -> u64 {
+        self.block() * FRAME as u64
+    }
+
+    /// Of so many octets of samples, how many a file may have that is cut there: no part of a sample, and an even number, as
+    /// RIFF chunks want it.
+    pub(crate) fn whole(self, data: u64) -> u64 {
+        data - data % self.block().max(2)
+    }
+
+    /// How long so many octets of samples last.
+    pub(crate) fn duration(self, data: u64) -> Duration {
+        Duration::from_micros(data / self.block().max(1) * 125)
+    }
+
+    /// The header before so many octets of samples.
+    pub(crate) fn header(self, data: u64) -> Header {
+        let mut header = Header { octets: [0; LONGEST_HEADER], length: 0 };
+        let law = self.coding != WavCoding::Pcm;
+        let rest: u32 = if law { 50 } else { 36 };
+        // A file past 4 GiB keeps the largest size there is; players then read to the end of the file.
+        let data = u32::try_from(data).unwrap_or(u32::MAX - rest).min(u32::MAX - rest);
+        let (block, bits) = (self.block() as u32, 8 * self.coding.octets() as u16);
+        let tag: u16 = match self.coding {
+            WavCoding::Pcm => 1,
+            WavCoding::Alaw => 6,
+            WavCoding::Mulaw => 7,
+        };
+        header.put(b"RIFF");
+        header.put(&(data + rest).to_le_bytes());
+        header.put(b"WAVEfmt ");
+        header.put(&if law { 18u32 } else { 16 }.to_le_bytes());
+        header.put(&tag.to_le_bytes());
+        header.put(&self.channels.to_le_bytes());
+        header.put(&RATE.to_le_bytes());
+        header.put(&(RATE * block).to_le_bytes());
+        header.put(&(block as u16).to_le_bytes());
+        header.put(&bits.to_le_bytes());
+        if law {
+            header.put(&[0; 2]);
+            header.put(b"fact\x04\0\0\0");
+            header.put(&(data / block.max(1)).to_le_bytes());
+        }
+        header.put(b"data");
+        header.put(&data.to_le_bytes());
+        header
+    }
+
+    /// Reads the beginning of a file. One that we did not write is an `InvalidData` error.
+    pub(crate) fn parse(start: &[u8]) -> io::Result<Form> {
+        let codings = [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw];
+        let forms = codings.into_iter().flat_map(|coding| [1, 2].map(|channels| Form { coding, channels }));
+        forms.into_iter().find(|form| form.wrote(start)).ok_or_else(not_ours)
+    }
+
+    /// Whether a file that begins so has this form: all but the sizes, which are wrong in one that was cut off.
+    fn wrote(self, start: &[u8]) -> bool {
+        let ours = self.header(0);
+        let fixed: &[Range<usize>] = if ours.len() == LONGEST_HEADER { &[0..4, 8..46, 50..54] } else { &[0..4, 8..40] };
+        start.len() >= ours.len() && fixed.iter().all(|range| ours.get(range.clone()) == start.get(range.clone()))
+    }
+}
+
+/// A WAV file's beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    octets: [u8; LONGEST_HEADER],
+    length: usize,
+}
+
+impl Header {
+    fn put(&mut self, octets: &[u8]) {
+        let places = self.octets.iter_mut().skip(self.length);
+        places.zip(octets).for_each(|(place, octet)| *place = *octet);
+        self.length += octets.len();
+    }
+}
+
+impl Deref for Header {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.octets.get(..self.length).unwrap_or(&self.octets)
+    }
 }
 
 fn not_ours() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours: 16-bit PCM WAV at 8,000 Hz")
+    io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours: PCM, mu-law or A-law WAV at 8,000 Hz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMS: [Form; 6] = [
+        Form { coding: WavCoding::Pcm, channels: 1 },
+        Form { coding: WavCoding::Pcm, channels: 2 },
+        Form { coding: WavCoding::Mulaw, channels: 1 },
+        Form { coding: WavCoding::Mulaw, channels: 2 },
+        Form { coding: WavCoding::Alaw, channels: 1 },
+        Form { coding: WavCoding::Alaw, channels: 2 },
+    ];
+
+    #[test]
+    fn a_header_says_what_the_file_is_whatever_its_sizes() {
+        for form in FORMS {
+            for data in [0, 640, 5 << 30] {
+                assert_eq!(Form::parse(&form.header(data)).unwrap(), form);
+                assert!(Form::parse(&form.header(data)[..43]).is_err());
+            }
+        }
+        assert!(Form::parse(b"RIFF0000WAVEfmt something else that is no recording of ours at all").is_err());
+    }
+
+    #[test]
+    fn every_form_is_read_back_as_it_was_said() {
+        let said: Vec<i16> = (-160..160).map(|at| at * 100).collect();
+        for form in FORMS {
+            let mut file = form.header(said.len() as u64 * form.coding.octets() as u64).to_vec();
+            form.coding.encode(&said, &mut file);
+            let heard = crate::read_wav(&file).unwrap();
+            assert_eq!(heard.samples().len(), said.len() / usize::from(form.channels), "{form:?}");
+            let mut samples = Vec::new();
+            form.coding.decode(&file[form.header(0).len()..], &mut samples);
+            for (said, heard) in said.iter().zip(&samples) {
+                assert!(said.abs_diff(*heard) <= said.unsigned_abs() / 20 + 8, "{form:?}: {said} {heard}");
+            }
+        }
+    }
 }

@@ -1,26 +1,44 @@
-//! SHELL: the thread that writes recordings. It takes full buffers from lock-free rings, so a slow disk never holds a
-//! media worker.
+//! SHELL: the threads that write recordings. They take full buffers from lock-free rings, so a slow disk never holds a
+//! media worker; and each takes the recording that has waited longest, so that a file that blocks (a network file system)
+//! holds one thread and no other recording.
+//!
+//! ```text
+//!   worker: recorder ──pieces──► open: the longest not served ──► a thread: write ──► back to the end
+//!                    ◄──empty───
+//! ```
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crate::command::{Channels, OpId, RecordSpec, SessionKey};
+use crate::command::{OpId, RecordSpec, SessionKey};
 use crate::event::{Event, RecordingReason};
-use crate::recorder::{Feed, Piece};
-use crate::wav;
+use crate::recorded::{RecordedFile, unfinished};
+use crate::recorder::{FRAMES, Feed, Piece, is_silent};
+use crate::rtp::FRAME;
+use crate::sealed::{Content, KEY, Sealer};
+use crate::wav::Form;
 
-/// How long the thread sleeps between rounds while something is recorded. With the recorder's buffers of 100 ms,
-/// what was said is in the file 150 ms later.
-const ROUND: Duration = Duration::from_millis(50);
+/// Threads: one does the work, the others take over what it cannot while a file blocks it.
+pub(crate) const THREADS: usize = 3;
+/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 200 ms, what was said is
+/// in the file 300 ms later.
+const ROUND: Duration = Duration::from_millis(100);
+/// How long the others wait to see whether it does.
+const HELP: Duration = Duration::from_millis(400);
+/// How long all sleep while nothing is recorded.
+const IDLE: Duration = Duration::from_millis(500);
 /// Recordings that may wait to be opened; beyond, a new one fails at once.
 const WAITING: usize = 4_096;
-/// Samples of each channel between updates of the header's sizes: 1 s.
-const UPDATE: u64 = 8_000;
+/// Frames between updates of the header's sizes, for who reads a file that grows: 5 s. After a crash they are set from the
+/// file's length.
+const UPDATE: u64 = 250;
 
 /// Told when a recording's file is complete, with its [`Event::RecordingFinished`].
 pub(crate) type Done = std::sync::Arc<dyn Fn(SessionKey, Event) + Send + Sync>;
@@ -46,13 +64,14 @@ impl WriterHandle {
         taken
     }
 
-    /// Makes the thread look now, for a recording that has just ended.
+    /// Makes a thread look now, for a recording that has just begun or ended.
     pub(crate) fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
         }
     }
 
+    /// The first thread is the one that is woken.
     pub(crate) fn with_thread(mut self, thread: Thread) -> WriterHandle {
         self.thread = Some(thread);
         self
@@ -68,86 +87,144 @@ pub(crate) struct NewRecording {
     pub(crate) done: Done,
 }
 
-/// All open recordings.
+/// All open recordings, as one of the threads has them.
 pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    number: usize,
+    /// How often the threads before this one had served when it last looked.
+    seen: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Recordings that each thread has served.
+    served: [AtomicU64; THREADS],
+}
+
+/// Held only to take a recording out or to put it back, never while a file is touched.
+struct State {
     new: mpsc::Receiver<NewRecording>,
-    open: Vec<Open>,
+    /// Not being served now; the longest not served first.
+    open: VecDeque<(u64, Open)>,
+    /// Being served.
+    busy: usize,
+    rounds: u64,
     closed: bool,
 }
 
-struct Open {
-    recording: NewRecording,
-    channels: u16,
-    file: Result<File, String>,
-    /// Octets of samples written.
-    data: u64,
-    header_says: u64,
-}
-
 impl Writer {
-    pub(crate) fn new() -> (Writer, WriterHandle) {
+    /// The writer's threads, each to be run, and the way to them.
+    pub(crate) fn new() -> ([Writer; THREADS], WriterHandle) {
         let (sender, new) = mpsc::sync_channel(WAITING);
-        (Writer { new, open: Vec::new(), closed: false }, WriterHandle { new: sender, thread: None })
+        let state = State { new, open: VecDeque::new(), busy: 0, rounds: 0, closed: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), served: Default::default() });
+        let writers = std::array::from_fn(|number| Writer { shared: Arc::clone(&shared), number, seen: 0 });
+        (writers, WriterHandle { new: sender, thread: None })
     }
 
     /// The thread's life: ends when all workers have gone and all files are complete.
     pub(crate) fn run(mut self) {
         loop {
             self.step();
-            if self.open.is_empty() {
-                if self.closed {
-                    return;
-                }
-                std::thread::park_timeout(Duration::from_millis(500));
-            } else {
-                std::thread::park_timeout(ROUND);
+            let (idle, over) = {
+                let state = self.state();
+                (state.open.is_empty(), state.closed && state.open.is_empty() && state.busy == 0)
+            };
+            if over {
+                return;
             }
+            std::thread::park_timeout(if idle { IDLE } else { self.pause() });
         }
+    }
+
+    /// How long to the next round: the first thread makes them all, the others when those before them stand still.
+    fn pause(&mut self) -> Duration {
+        let before = self.shared.served.iter().take(self.number);
+        let seen = before.map(|served| served.load(Ordering::Relaxed)).sum();
+        if std::mem::replace(&mut self.seen, seen) == seen { ROUND } else { HELP }
     }
 
     /// One round: opens what is new, writes what waits, completes what has ended.
     pub(crate) fn step(&mut self) {
+        let mut state = self.state();
         loop {
-            match self.new.try_recv() {
-                Ok(recording) => self.open.push(Open::new(recording)),
+            match state.new.try_recv() {
+                Ok(recording) => state.open.push_back((0, Open::new(recording))),
                 Err(mpsc::TryRecvError::Empty) => break,
                 Err(mpsc::TryRecvError::Disconnected) => {
-                    self.closed = true;
+                    state.closed = true;
                     break;
                 }
             }
         }
-        let mut index = 0;
-        while let Some(open) = self.open.get_mut(index) {
-            match open.step() {
-                None => index += 1,
-                Some(reason) => self.open.swap_remove(index).complete(reason),
+        state.rounds += 1;
+        let round = state.rounds;
+        drop(state);
+        while let Some(mut open) = self.take(round) {
+            let over = open.step();
+            let open = match over {
+                None => Some(open),
+                Some(reason) => {
+                    open.complete(reason);
+                    None
+                }
+            };
+            let mut state = self.state();
+            state.busy -= 1;
+            state.open.extend(open.map(|open| (round, open)));
+            if let Some(served) = self.shared.served.get(self.number) {
+                served.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+
+    /// A recording that was not served in this round.
+    fn take(&self, round: u64) -> Option<Open> {
+        let mut state = self.state();
+        let (_, open) = state.open.pop_front_if(|(served, _)| *served < round)?;
+        state.busy += 1;
+        Some(open)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A recording at work.
+struct Open {
+    recording: NewRecording,
+    form: Form,
+    sink: Result<Sink, String>,
+    begun: bool,
+    /// Octets of samples written.
+    data: u64,
+    /// Octets of samples that are silence for want of a buffer.
+    dropped: u64,
 }
 
 impl Open {
     fn new(recording: NewRecording) -> Open {
-        let channels = match recording.spec.channels {
-            Channels::Mono => 1,
-            Channels::Dual => 2,
-        };
-        let file = create(&recording.spec.path, channels).map_err(|error| error.to_string());
-        Open { recording, channels, file, data: 0, header_says: 0 }
+        let form = recording.spec.form();
+        Open { recording, form, sink: Err(String::new()), begun: false, data: 0, dropped: 0 }
     }
 
     /// Writes what waits; returns why the recording is over.
     fn step(&mut self) -> Option<RecordingReason> {
+        if !self.begun {
+            // Here and not before: making a file may block.
+            self.begun = true;
+            self.sink = Sink::create(&self.recording.spec, None).map_err(|error| self.failed(&error));
+        }
         // Looked at first: what a worker pushed before it went is then seen below.
         let abandoned = self.recording.feed.pieces.is_abandoned();
         while let Ok(piece) = self.recording.feed.pieces.pop() {
             match piece {
-                Piece::Audio { silence_before, mut samples } => {
+                Piece::Audio { silence_before, mut octets } => {
                     self.silence(silence_before);
-                    self.write(&samples);
-                    samples.clear();
-                    let _ = self.recording.feed.empty.push(samples);
+                    self.write(&octets);
+                    octets.clear();
+                    let _ = self.recording.feed.empty.push(octets);
                 }
                 Piece::Finish { silence_before, reason } => {
                     self.silence(silence_before);
@@ -155,88 +232,180 @@ impl Open {
                 }
             }
         }
-        if self.data - self.header_says >= UPDATE * 2 * u64::from(self.channels) {
-            self.update_header();
-        }
         abandoned.then_some(RecordingReason::Stopped)
     }
 
-    fn silence(&mut self, samples: u64) {
-        const ZEROS: [i16; 800] = [0; 800];
-        // An hour at most: a worker cannot have been refused for longer.
-        let mut left = samples.saturating_mul(self.channels.into()).min(8_000 * 3_600 * 2);
-        while left > 0 {
-            let now = left.min(ZEROS.len() as u64);
-            self.write(ZEROS.get(..now as usize).unwrap_or_default());
-            left -= now;
+    /// Frames of it.
+    fn silence(&mut self, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        let octets = [self.form.coding.silence(); 4 * FRAME];
+        let frame = octets.get(..self.form.frame() as usize).unwrap_or(&octets);
+        self.dropped += frames.saturating_mul(self.form.frame());
+        for _ in 0..frames {
+            self.write(frame);
         }
     }
 
-    fn write(&mut self, samples: &[i16]) {
-        let Ok(file) = &mut self.file else { return };
-        // On the stack: a buffer has at most 100 ms of two channels.
-        let mut octets = [0; 3_200];
-        for part in samples.chunks(octets.len() / 2) {
-            for (pair, sample) in octets.chunks_exact_mut(2).zip(part) {
-                pair.copy_from_slice(&sample.to_le_bytes());
-            }
-            let octets = octets.get(..part.len() * 2).unwrap_or_default();
-            if let Err(error) = file.write_all(octets) {
-                tracing::error!(path = %self.recording.spec.path.display(), %error, "a recording cannot be written");
-                self.file = Err(error.to_string());
-                return;
-            }
-            self.data += octets.len() as u64;
+    fn write(&mut self, octets: &[u8]) {
+        let Ok(sink) = &mut self.sink else { return };
+        match sink.write(octets) {
+            Ok(()) => self.data += octets.len() as u64,
+            Err(error) => self.sink = Err(self.failed(&error)),
         }
     }
 
-    fn update_header(&mut self) {
-        if let Ok(file) = &self.file {
-            let _ = file.write_all_at(&wav::header(self.channels, self.data), 0);
-            self.header_says = self.data;
-        }
+    fn failed(&self, error: &io::Error) -> String {
+        tracing::error!(path = %self.recording.spec.path.display(), %error, "a recording cannot be written");
+        error.to_string()
     }
 
-    fn complete(mut self, reason: RecordingReason) {
-        let recorded = wav::duration(self.data, self.channels);
-        let result = match &self.file {
-            Err(error) => Err(error.clone()),
-            Ok(file) => {
-                finish(file, self.channels, self.data, self.recording.spec.trim).map_err(|error| error.to_string())
-            }
+    fn complete(self, reason: RecordingReason) {
+        let Open { recording, form, sink, mut data, dropped, .. } = self;
+        let NewRecording { key, op, spec, done, .. } = recording;
+        let recorded = form.duration(data);
+        let finished = match sink {
+            Err(error) => Err(error),
+            Ok(sink) => sink.finish().and_then(|()| if spec.trim { trim(&spec) } else { Ok(data) }).map_err(|error| {
+                tracing::error!(path = %spec.path.display(), %error, "a recording cannot be completed");
+                error.to_string()
+            }),
         };
-        let reason = match result {
-            Ok(data) => {
-                self.data = data;
+        let reason = match finished {
+            Ok(left) => {
+                data = left;
                 reason
             }
             Err(error) => {
                 // What was written before the fault stays playable.
-                if let Ok(file) = OpenOptions::new().write(true).open(&self.recording.spec.path) {
-                    let _ = file.write_all_at(&wav::header(self.channels, self.data), 0);
-                }
+                let _ = crate::recorded::repair_recording(&spec.path, spec.key.as_ref());
                 RecordingReason::Error(error)
             }
         };
-        drop(self.file);
-        let NewRecording { key, op, spec, done, .. } = self.recording;
         let bytes = std::fs::metadata(&spec.path).map_or(0, |metadata| metadata.len());
-        let duration = wav::duration(self.data, self.channels);
-        done(key, Event::RecordingFinished { op, reason, duration, recorded, path: spec.path, bytes });
+        let (duration, dropped) = (form.duration(data), form.duration(dropped));
+        done(key, Event::RecordingFinished { op, reason, duration, recorded, dropped, path: spec.path, bytes });
     }
 }
 
-fn create(path: &PathBuf, channels: u16) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-    file.write_all(&wav::header(channels, 0))?;
-    Ok(file)
+/// A file that samples are added to.
+struct Sink {
+    file: File,
+    form: Form,
+    sealer: Option<Sealer>,
+    /// Octets of samples in it.
+    data: u64,
+    header_says: u64,
 }
 
-fn finish(file: &File, channels: u16, data: u64, trim: bool) -> io::Result<u64> {
-    let data = if trim { wav::trim(file, channels, data)? } else { data };
-    file.write_all_at(&wav::header(channels, data), 0)?;
-    Ok(data)
+impl Sink {
+    /// Makes the recording's file, or another one of the same form.
+    fn create(spec: &RecordSpec, at: Option<&Path>) -> io::Result<Sink> {
+        let path = at.unwrap_or(&spec.path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let form = spec.form();
+        let sealer = match &spec.key {
+            None => {
+                file.write_all(&form.header(0))?;
+                None
+            }
+            Some(key) => {
+                // A buffer of the recorder is a chunk.
+                let chunk = form.frame() as u32 * FRAMES as u32;
+                let (sealer, header) = Sealer::new(key, Content::Samples(form), chunk, &salt()?)?;
+                file.write_all(&header)?;
+                Some(sealer)
+            }
+        };
+        Ok(Sink { file, form, sealer, data: 0, header_says: 0 })
+    }
+
+    /// Adds whole frames.
+    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.data += octets.len() as u64;
+        if let Some(sealer) = &mut self.sealer {
+            return sealer.push(octets, |chunk| self.file.write_all(chunk));
+        }
+        self.file.write_all(octets)?;
+        if self.data - self.header_says >= UPDATE * self.form.frame() {
+            self.header_says = self.data;
+            self.file.write_all_at(&self.form.header(self.data), 0)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        match self.sealer {
+            Some(sealer) => sealer.finish(|chunk| self.file.write_all(chunk)),
+            None => self.file.write_all_at(&self.form.header(self.data), 0),
+        }
+    }
 }
+
+/// Octets that no file has had before.
+pub(crate) fn salt() -> io::Result<[u8; KEY]> {
+    let mut salt = [0; KEY];
+    aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+    Ok(salt)
+}
+
+/// Cuts leading and trailing silence out of a finished recording; one of nothing but silence stays whole. What is left is
+/// written beside it and then takes its place, so that a crash leaves one or the other. Returns its octets of samples.
+fn trim(spec: &RecordSpec) -> io::Result<u64> {
+    let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
+    let (form, start) = file.form()?;
+    let data = file.len() - start;
+    let Some((first, end)) = find_loud(&mut file, form, start)?.filter(|loud| *loud != (0, data)) else {
+        return Ok(data);
+    };
+    let beside = unfinished(&spec.path);
+    let mut copy = || {
+        let mut sink = Sink::create(spec, Some(&beside))?;
+        let mut buffer = vec![0; form.frame() as usize * 50];
+        let mut at = first;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read = file.read_at(start + at, buffer.get_mut(..most).unwrap_or_default())?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            sink.write(buffer.get(..read).unwrap_or_default())?;
+            at += read as u64;
+        }
+        sink.finish()?;
+        std::fs::rename(&beside, &spec.path)
+    };
+    copy().inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
+    Ok(end - first)
+}
+
+/// Where the first frame begins that is not silent, and where the last one ends, in octets of samples.
+fn find_loud(file: &mut RecordedFile, form: Form, start: u64) -> io::Result<Option<(u64, u64)>> {
+    let mut frame = vec![0; form.frame() as usize];
+    let (mut samples, mut channel) = (Vec::with_capacity(2 * FRAME), Vec::with_capacity(FRAME));
+    let mut loud: Option<(u64, u64)> = None;
+    for at in (0..).step_by(frame.len()) {
+        if file.read_at(start + at, &mut frame)? < frame.len() {
+            break;
+        }
+        samples.clear();
+        form.coding.decode(&frame, &mut samples);
+        // Each channel by itself: one silent side must not hide the other.
+        let silent = (0..usize::from(form.channels)).all(|number| {
+            channel.clear();
+            channel.extend(samples.iter().skip(number).step_by(form.channels.into()));
+            is_silent(&channel)
+        });
+        if !silent {
+            loud = Some((loud.map_or(at, |(first, _)| first), at + frame.len() as u64));
+        }
+    }
+    Ok(loud)
+}
+
+#[cfg(test)]
+mod tests;

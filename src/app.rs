@@ -128,8 +128,9 @@ impl Server {
         let http_addr = http.local_addr()?;
         let public_url = config.http.base(http_addr);
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
-        let recordings = config.recordings.url.strip_prefix("file:").unwrap_or(&config.recordings.url);
-        directory::make(recordings.as_ref()).with_context(|| format!("recordings.url: {recordings}"))?;
+        let recordings = config.recordings.files().map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
+        directory::make(&recordings.folder)
+            .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
         let client = Client::new(policy, CONNECT_TIMEOUT).context("TLS of outgoing connections")?;
         if let Some(missing) = speech::missing(&config.speech) {
@@ -151,7 +152,7 @@ impl Server {
             audio: AudioRoom::new(client.clone(), voice),
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             public_url: Arc::clone(&public_url),
-            recordings: recordings.into(),
+            recordings,
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),

@@ -183,8 +183,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// The media engine's shell: threads, sockets, files.
-const MEDIA_SHELL: [&str; 6] =
-    ["media/worker.rs", "media/ports.rs", "media/handle.rs", "media/writer.rs", "media/wav.rs", "media/mp3.rs"];
+const MEDIA_SHELL: [&str; 5] =
+    ["media/worker.rs", "media/ports.rs", "media/handle.rs", "media/writer.rs", "media/recorded.rs"];
 
 /// Files of a dialect that turn bytes into our types or ours into bytes.
 const TRANSLATORS: [&str; 8] = ["webhook", "reply", "stream", "seal", "sign", "id", "sid", "format"];

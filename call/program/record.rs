@@ -97,12 +97,10 @@ impl Call {
     /// Starts a recording beside what the leg runs; `None` if the leg has as many as it may.
     pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
         let room = self.party(leg).is_some_and(|party| party.recordings.len() < MOST_RECORDINGS);
-        if spec.beep && room {
-            beep(self, leg);
-        }
+        let after = (spec.beep && room).then(|| beep(self, leg));
         let new = self.new_recording(spec);
         let id = new.id;
-        self.begin_recording(leg, new).map(|_| id)
+        self.order_recording(leg, new, after).map(|_| id)
     }
 
     /// A recording under an id of its own.
@@ -112,11 +110,16 @@ impl Call {
 
     /// Starts a recording without a tone; `None` if the leg has as many as it may.
     pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
+        self.order_recording(leg, new, None)
+    }
+
+    /// The tone that is to be over first is played; its end is nobody's business but the engine's.
+    fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
         let party = self.party_mut(leg).filter(|party| party.recordings.len() < MOST_RECORDINGS)?;
         party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
-        self.order(leg, LegCommand::Record { op, id, spec });
+        self.order(leg, LegCommand::Record { op, id, spec, after });
         self.emit(leg, EventKind::Recording(facts));
         Some(op)
     }

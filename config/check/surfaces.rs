@@ -23,6 +23,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         Some(("s3", _)) => report.fault("recordings.url", "s3:// is not available yet; use \"file:DIRECTORY\""),
         _ => report.fault("recordings.url", "is not \"file:DIRECTORY\""),
     }
+    if let Err(message) = config.recordings.key() {
+        report.fault("recordings.encryption_key", message);
+    }
     if config.data_dir.as_os_str().is_empty() {
         report.fault("data_dir", "is empty; name a directory, or leave the key out for \"data\"");
     }

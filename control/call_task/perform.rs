@@ -83,9 +83,9 @@ impl CallTask {
                     None => io.command(media::Command::Stop { op: media::OpId(op.0) }),
                 });
             }
-            LegCommand::Record { op, id, spec } => {
-                let path = self.services.recording_path(id);
-                if !self.with(leg, |io| io.record(op, &spec, &path)) {
+            LegCommand::Record { op, id, spec, after } => {
+                let files = self.services.recordings.clone();
+                if !self.with(leg, |io| io.record(op, id, &spec, after, &files)) {
                     let end = RecordingEnd::Failed("no audio path".into());
                     let nothing = Duration::ZERO;
                     fail(LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_call::id::RecordingId;
+use tandem_media::{RecordedFile, RecordingKey, SealedWriter, unfinished};
 use tokio::sync::Mutex;
 
 /// What an MP3 is called until it is whole; a process that was killed leaves one.
@@ -28,19 +29,19 @@ pub(super) struct Mp3s {
 
 impl Mp3s {
     /// The MP3 beside a finished recording's `wav`, made if it is not there yet.
-    pub(super) async fn of(&self, id: RecordingId, wav: &Path) -> io::Result<PathBuf> {
+    pub(super) async fn of(&self, id: RecordingId, wav: &Path, key: Option<&RecordingKey>) -> io::Result<PathBuf> {
         let mp3 = wav.with_extension("mp3");
         if tokio::fs::try_exists(&mp3).await? {
             return Ok(mp3);
         }
         let [even, odd] = &self.lanes;
         let lane = Arc::clone(if id.0.is_multiple_of(2) { even } else { odd }).lock_owned().await;
-        let (wav, made) = (wav.to_owned(), Arc::clone(&self.made));
+        let (wav, key, made) = (wav.to_owned(), key.cloned(), Arc::clone(&self.made));
         let make = move || {
             let _lane = lane;
             // Else whoever was before us in the lane made it.
             if !mp3.try_exists()? {
-                make(&wav, &mp3)?;
+                make(&wav, &mp3, key.as_ref())?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             Ok(mp3)
@@ -53,10 +54,10 @@ impl Mp3s {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Removes what was made of this recording, after its WAV: one that is just being made then removes itself.
+    /// Removes what was made of this recording, or left over by one that was killed, after its WAV: one that is just being made then removes itself.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
-        for extension in [UNFINISHED, "mp3"] {
-            match tokio::fs::remove_file(wav.with_extension(extension)).await {
+        for left in [wav.with_extension(UNFINISHED), wav.with_extension("mp3"), unfinished(wav)] {
+            match tokio::fs::remove_file(left).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -65,12 +66,12 @@ impl Mp3s {
     }
 }
 
-fn make(wav: &Path, mp3: &Path) -> io::Result<()> {
-    let unfinished = mp3.with_extension(UNFINISHED);
-    let made = encode(wav, &unfinished).and_then(|()| fs::rename(&unfinished, mp3));
+fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
+    let part = mp3.with_extension(UNFINISHED);
+    let made = encode(wav, &part, key).and_then(|()| fs::rename(&part, mp3));
     if made.is_err() {
         // It may never have been there.
-        let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_file(&part);
         return made;
     }
     if !wav.try_exists()? {
@@ -81,10 +82,18 @@ fn make(wav: &Path, mp3: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn encode(wav: &Path, to: &Path) -> io::Result<()> {
-    let recording = File::open(wav)?;
+/// Encrypts it as the recording is.
+fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
+    let recording = RecordedFile::open(wav, key)?;
     let out = File::create(to)?;
-    tandem_media::encode_mp3(recording, &out)?;
+    match key {
+        None => tandem_media::encode_mp3(recording, &out)?,
+        Some(key) => {
+            let mut sealed = SealedWriter::new(&out, key, &rand::random())?;
+            tandem_media::encode_mp3(recording, &mut sealed)?;
+            sealed.finish()?;
+        }
+    }
     // What has its name is whole, also after a power cut.
     out.sync_all()
 }
@@ -92,7 +101,7 @@ fn encode(wav: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::io::Read as _;
     use tempfile::TempDir;
 
     const ID: RecordingId = RecordingId(0x1af5_aabe);
@@ -126,7 +135,7 @@ mod tests {
         let mp3s = Arc::new(Mp3s::default());
         let ask = || {
             let (mp3s, wav) = (Arc::clone(&mp3s), wav.clone());
-            tokio::spawn(async move { mp3s.of(ID, &wav).await.unwrap() })
+            tokio::spawn(async move { mp3s.of(ID, &wav, None).await.unwrap() })
         };
         let mp3 = wav.with_extension("mp3");
         for request in (0..16).map(|_| ask()).collect::<Vec<_>>() {
@@ -137,7 +146,7 @@ mod tests {
         assert!(tandem_media::decode(&fs::read(&mp3).unwrap(), None).unwrap().samples().len() > 19 * 8_000);
         // A server that was restarted finds it.
         let restarted = Mp3s::default();
-        assert_eq!((restarted.of(ID, &wav).await.unwrap(), restarted.made()), (mp3, 0));
+        assert_eq!((restarted.of(ID, &wav, None).await.unwrap(), restarted.made()), (mp3, 0));
     }
 
     #[tokio::test]
@@ -146,7 +155,7 @@ mod tests {
         let wav = folder.path().join("1.wav");
         fs::write(&wav, recording(1)).unwrap();
         fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
-        let mp3 = Mp3s::default().of(ID, &wav).await.unwrap();
+        let mp3 = Mp3s::default().of(ID, &wav, None).await.unwrap();
         assert_eq!(names(&folder), ["1.mp3", "1.wav"]);
         assert!(fs::metadata(mp3).unwrap().len() < 10_000);
         fs::write(wav.with_extension("mp3.part"), [0; 100_000]).unwrap();
@@ -160,36 +169,42 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
         let mp3s = Mp3s::default();
-        assert_eq!(mp3s.of(ID, &wav).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(mp3s.of(ID, &wav, None).await.unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::write(&wav, [0; 1_000]).unwrap();
-        assert_eq!(mp3s.of(ID, &wav).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(mp3s.of(ID, &wav, None).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
-    /// The recording is a pipe here, so that the test says when its end is read.
+    /// Long enough that it is not done when its file has just begun to be there.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
         let folder = TempDir::new().unwrap();
         let wav = folder.path().join("1.wav");
-        assert!(std::process::Command::new("mkfifo").arg(&wav).status().unwrap().success());
+        fs::write(&wav, recording(300)).unwrap();
         let encoding = tokio::spawn({
             let wav = wav.clone();
-            async move { Mp3s::default().of(ID, &wav).await }
+            async move { Mp3s::default().of(ID, &wav, None).await }
         });
-        let deleting = tokio::task::spawn_blocking({
-            let wav = wav.clone();
-            // Opening returns when the encoder has opened it too.
-            move || {
-                let mut pipe = fs::OpenOptions::new().write(true).open(&wav).unwrap();
-                fs::remove_file(&wav).unwrap();
-                pipe.write_all(&recording(1)).unwrap();
-            }
-        });
-        let both = async { (encoding.await.unwrap(), deleting.await.unwrap()) };
-        let deadline = std::time::Duration::from_secs(20);
-        let (encoded, ()) = tokio::time::timeout(deadline, both).await.expect("the encoder ends");
-        assert_eq!(encoded.unwrap_err().kind(), io::ErrorKind::NotFound);
+        while !wav.with_extension(UNFINISHED).exists() {
+            tokio::task::yield_now().await;
+        }
+        fs::remove_file(&wav).unwrap();
+        assert_eq!(encoding.await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(names(&folder), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn the_mp3_of_an_encrypted_recording_is_encrypted() {
+        let folder = TempDir::new().unwrap();
+        let wav = folder.path().join("1.wav");
+        fs::write(&wav, recording(1)).unwrap();
+        let key = RecordingKey::new([1; 32]);
+        let mp3 = Mp3s::default().of(ID, &wav, Some(&key)).await.unwrap();
+        assert!(fs::read(&mp3).unwrap().starts_with(b"TANDEMS1"));
+        assert!(RecordedFile::open(&mp3, None).is_err());
+        let mut octets = Vec::new();
+        RecordedFile::open(&mp3, Some(&key)).unwrap().read_to_end(&mut octets).unwrap();
+        assert!(tandem_media::decode(&octets, None).unwrap().samples().len() > 7_000);
     }
 
     #[tokio::test]
@@ -199,8 +214,8 @@ mod tests {
         fs::write(&wav, recording(60)).unwrap();
         let mp3s = Mp3s::default();
         let at_once = std::time::Duration::from_millis(1);
-        drop(tokio::time::timeout(at_once, mp3s.of(ID, &wav)).await);
-        mp3s.of(ID, &wav).await.unwrap();
+        drop(tokio::time::timeout(at_once, mp3s.of(ID, &wav, None)).await);
+        mp3s.of(ID, &wav, None).await.unwrap();
         assert_eq!(mp3s.made(), 1);
     }
 }

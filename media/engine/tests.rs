@@ -12,7 +12,7 @@ use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, Said};
 use crate::testing::{MediaPair, Sent, TestFile, Who};
-use crate::{Audio, TapCodec, Tone, repair_wav, source, tap};
+use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod hostile;
 mod recordings;
@@ -33,7 +33,7 @@ fn play(op: u64, frames: usize) -> Command {
 }
 
 fn spec(file: &TestFile, channels: Channels, track: Tracks) -> RecordSpec {
-    RecordSpec { path: file.0.clone(), channels, track, max_length: None, silence_timeout: None, trim: false }
+    RecordSpec { track, ..RecordSpec::new(&file.0, channels) }
 }
 
 fn is_loud(sent: &Sent) -> bool {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tandem_media::{Channels, Command, Config, Engine, OpId, RecordSpec, Session, SessionKey, Tracks};
+use tandem_media::{Channels, Command, Config, Engine, OpId, RecordSpec, Session, SessionKey};
 
 struct Counting;
 
@@ -89,14 +89,7 @@ fn relaying_and_recording_allocate_nothing_per_packet() {
     assert!(heard >= 200, "{heard}");
 
     let path = std::env::temp_dir().join(format!("tandem-media-allocation-{}.wav", std::process::id()));
-    let spec = RecordSpec {
-        path: path.clone(),
-        channels: Channels::Dual,
-        track: Tracks::Both,
-        max_length: None,
-        silence_timeout: None,
-        trim: false,
-    };
+    let spec = RecordSpec::new(path.clone(), Channels::Dual);
     legs[0].1.command(Command::Record { op: OpId(1), spec }).unwrap();
     talk(&legs, &mut sequence, 20);
     let before = ALLOCATIONS.load(Ordering::SeqCst);

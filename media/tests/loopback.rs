@@ -202,14 +202,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
     let folder = std::env::temp_dir().join(format!("tandem-media-{}", std::process::id()));
     let path = folder.join("call.wav");
     let mut phone = Phone::call(&engine, 5, 5, Codec::Pcmu);
-    let spec = RecordSpec {
-        path: path.clone(),
-        channels: Channels::Dual,
-        track: Tracks::Both,
-        max_length: None,
-        silence_timeout: None,
-        trim: false,
-    };
+    let spec = RecordSpec::new(path.clone(), Channels::Dual);
     phone.session.command(Command::Record { op: OpId(1), spec }).unwrap();
     let audio = Arc::new(Audio::new(vec![8_031i16; 1_600]));
     phone.session.command(Command::Play { op: OpId(2), audio, loops: std::num::NonZeroU32::new(1) }).unwrap();
@@ -245,14 +238,7 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
     let engine = engine("31300-31399", 2);
     let path = std::env::temp_dir().join(format!("tandem-media-shutdown-{}.wav", std::process::id()));
     let phone = Phone::call(&engine, 6, 6, Codec::Pcmu);
-    let spec = RecordSpec {
-        path: path.clone(),
-        channels: Channels::Mono,
-        track: Tracks::Outbound,
-        max_length: None,
-        silence_timeout: None,
-        trim: false,
-    };
+    let spec = RecordSpec { track: Tracks::Outbound, ..RecordSpec::new(path.clone(), Channels::Mono) };
     phone.session.command(Command::Tone { op: OpId(1), tone: Tone::Ringback(Country::De) }).unwrap();
     phone.session.command(Command::Record { op: OpId(2), spec }).unwrap();
     for _ in 0..20 {

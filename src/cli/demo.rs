@@ -121,7 +121,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let recordings = tandem_control::recordings::Recordings::new(Arc::clone(services));
     let filter = RecordingFilter { leg: Some(inbound.id), ..RecordingFilter::default() };
     let recording = recordings.list(ACCOUNT, &filter, page).await?.into_iter().next().context("no recording")?;
-    let path = recordings.path(recording.id);
+    let path = services.recording_path(recording.id);
 
     let likeness = report::likeness(&path, &message)?;
     checks.add(format!("the recording holds what was said (correlation {likeness:.3})"), likeness > 0.9);

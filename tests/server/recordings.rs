@@ -15,7 +15,7 @@ async fn an_mp3_is_made_once_for_all_who_ask_and_goes_with_its_recording() {
     phone.call(house.udp, "100").await;
     phone.audio.say(&noise(200, 3));
     phone.audio.heard().reach(100, "2 s of RTP").await;
-    let folder = house.calls().services().recordings.clone();
+    let folder = house.calls().services().recordings.folder.clone();
     let files = || std::fs::read_dir(&folder).unwrap().count();
     let running = house.api.recordings().await.remove(0);
     let sid = running["sid"].as_str().unwrap();

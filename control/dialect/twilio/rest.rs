@@ -410,18 +410,14 @@ impl Exchange<'_> {
             return Err(ApiError::bad(16113, "The recording has one channel only"));
         }
         if form == Audio::Mp3 {
-            let path = self.app.recordings.mp3(&recording).await.map_err(|error| {
+            let audio = self.app.recordings.mp3(&recording).await.map_err(|error| {
                 tracing::error!(%error, recording = %id, "a recording cannot be given as MP3");
                 ApiError::internal()
             })?;
-            return Ok(media::file(&path, "audio/mpeg", head, self.headers).await);
+            return Ok(media::serve(Ok(audio), "audio/mpeg", head, self.headers));
         }
-        let path = self.app.recordings.path(id);
-        Ok(if channels == Some(1) {
-            media::mixed_down(&path, "audio/x-wav", head, self.headers).await
-        } else {
-            media::file(&path, "audio/x-wav", head, self.headers).await
-        })
+        let audio = self.app.recordings.wav(id, channels == Some(1)).await;
+        Ok(media::serve(audio, "audio/x-wav", head, self.headers))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What recorders get.
 
 use super::*;
+use crate::recorded::RecordedFile;
+use crate::sealed::RecordingKey;
+use crate::wav::WavCoding;
 
 #[test]
 fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
@@ -189,15 +192,14 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
     // As kill -9 leaves it, and half a sample more.
     let cut = TestFile::new("cut-copy");
     let mut octets = std::fs::read(&file.0).unwrap();
-    assert!(octets.len() as u64 >= 44 + (2_000 - 200) * 32, "{}", octets.len());
-    assert!(crate::read_wav(&octets).unwrap().duration() >= milliseconds(900));
+    assert!(octets.len() as u64 >= 44 + (2_000 - 300) * 32, "{}", octets.len());
     octets.push(7);
     std::fs::write(&cut.0, &octets).unwrap();
-    let duration = repair_wav(&cut.0).unwrap();
-    assert!(duration >= milliseconds(1_800), "{duration:?}");
+    let duration = crate::repair_recording(&cut.0, None).unwrap();
+    assert!(duration >= milliseconds(1_700), "{duration:?}");
     assert_eq!(cut.samples().len() as u128, duration.as_millis() * 16);
     std::fs::write(&cut.0, b"RIFF0000WAVEfmt something else that is no recording").unwrap();
-    assert!(repair_wav(&cut.0).is_err());
+    assert!(crate::repair_recording(&cut.0, None).is_err());
 }
 
 #[test]
@@ -212,4 +214,149 @@ fn a_recording_that_cannot_be_written_says_so() {
     pair.command(Who::A, Command::StopRecording { op: OpId(1) });
     pair.advance(5);
     assert!(matches!(recorded(&mut pair).1, RecordingReason::Error(_)));
+}
+
+#[test]
+fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
+    for silence in [false, true] {
+        let mut pair = MediaPair::new();
+        let file = TestFile::new(if silence { "exact-silence" } else { "exact-skip" });
+        pair.talk(5, 0xFF, 0xD5);
+        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+        pair.talk(20, 0x10, 0xD5);
+        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.talk(20, 0x00, 0xD5);
+        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.talk(20, 0x20, 0xD5);
+        // Gone on before the pause has reached the recorder.
+        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.talk(1, 0x00, 0xD5);
+        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.talk(20, 0x30, 0xD5);
+        // Stopped before its end has.
+        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.talk(1, 0x00, 0xD5);
+        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.talk(1, 0x40, 0xD5);
+        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.advance(5);
+        let samples = file.samples();
+        let count = |octet: u8| {
+            let sample = crate::codec::g711::ULAW_TO_LINEAR[usize::from(octet)];
+            samples.iter().filter(|one| **one == sample).count() as f32 / 160.0
+        };
+        let said = [0x10, 0x20, 0x30, 0x40, 0xFF].map(count);
+        assert_eq!(count(0x00), 0.0, "{said:?}");
+        // At its beginning and at its end, less than a frame goes with it.
+        let silent = if silence { 22.0..25.1 } else { 0.0..1.0 };
+        let expected = [19.0..20.1, 18.0..20.1, 18.0..20.1, 0.0..1.1, silent];
+        assert!(expected.iter().zip(said).all(|(expected, said)| expected.contains(&said)), "{silence}: {said:?}");
+    }
+}
+
+#[test]
+fn a_beep_before_a_recording_is_not_in_it() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("beep");
+    pair.talk(5, 0xFF, 0xD5);
+    pair.command(Who::A, Command::Tone { op: OpId(1), tone: crate::tone::Tone::Beep { milliseconds: 300 } });
+    let spec = RecordSpec { after: Some(OpId(1)), ..spec(&file, Channels::Dual, Tracks::Both) };
+    pair.command(Who::A, Command::Record { op: OpId(2), spec });
+    pair.talk(15, 0x10, 0xD5);
+    pair.talk(20, 0x20, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(2) });
+    pair.advance(5);
+    let (_, _, duration) = recorded(&mut pair);
+    assert_eq!(duration, milliseconds(400));
+    let samples = file.samples();
+    let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
+    // A frame begins where our clock has it, not where the peer's packet does.
+    assert!(samples.iter().step_by(2).skip(160).take(18 * 160).all(|sample| *sample == said));
+    assert!(samples.iter().skip(1).step_by(2).all(|sample| *sample == 0));
+}
+
+#[test]
+fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
+    let key = RecordingKey::new([7; 32]);
+    for coding in [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw] {
+        for (channels, key) in [
+            (Channels::Mono, None),
+            (Channels::Dual, None),
+            (Channels::Mono, Some(key.clone())),
+            (Channels::Dual, Some(key.clone())),
+        ] {
+            let mut pair = MediaPair::new();
+            let file = TestFile::new("coding");
+            pair.bridge();
+            pair.talk(5, 0xFF, 0xD5);
+            let spec = RecordSpec { coding, key: key.clone(), trim: true, ..RecordSpec::new(&file.0, channels) };
+            pair.command(Who::A, Command::Record { op: OpId(1), spec: spec.clone() });
+            pair.talk(10, 0xFF, 0xD5);
+            pair.talk(40, 0x20, 0x20 ^ 0x55);
+            pair.talk(15, 0xFF, 0xD5);
+            pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+            pair.advance(5);
+            let (_, _, duration) = recorded(&mut pair);
+            assert!((milliseconds(800)..=milliseconds(840)).contains(&duration), "{duration:?} {spec:?}");
+            let mut read = RecordedFile::open(&file.0, key.as_ref()).unwrap();
+            let form = spec.form();
+            let mut wav = vec![0; read.len() as usize];
+            assert_eq!(read.read_at(0, &mut wav).unwrap(), wav.len());
+            assert_eq!(wav.len() as u64, form.header(0).len() as u64 + duration.as_millis() as u64 / 20 * form.frame());
+            assert_eq!(wav[..4], *b"RIFF");
+            let mut samples = Vec::new();
+            form.coding.decode(&wav[form.header(0).len()..], &mut samples);
+            let left = crate::codec::g711::ULAW_TO_LINEAR[0x20];
+            let right = crate::codec::g711::ALAW_TO_LINEAR[0x20 ^ 0x55];
+            let near = |sample: i16, said: i16| sample.abs_diff(said) <= 600;
+            match channels {
+                Channels::Mono => {
+                    let both = samples.iter().filter(|one| near(**one, left.saturating_add(right)));
+                    assert!(both.count() >= 39 * 160, "{spec:?}");
+                }
+                Channels::Dual => {
+                    let both = samples.chunks(2).filter(|both| near(both[0], left) && near(both[1], right));
+                    assert!(both.count() >= 39 * 160, "{spec:?}");
+                }
+            }
+            // No audio is in the file itself, and any part can be read.
+            let stored = std::fs::read(&file.0).unwrap();
+            assert_eq!(stored.starts_with(b"RIFF"), key.is_none());
+            for at in [0, 43, 57, 58, 59, wav.len() - 700, wav.len() - 1, wav.len()] {
+                let mut part = vec![0; 600];
+                let count = read.read_at(at as u64, &mut part).unwrap();
+                assert_eq!(part[..count], wav[at..wav.len().min(at + 600)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
+    let key = RecordingKey::new([7; 32]);
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("sealed-cut");
+    let spec = RecordSpec { key: Some(key.clone()), ..spec(&file, Channels::Dual, Tracks::Both) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.talk(100, 0x10, 0x20);
+    let cut = TestFile::new("sealed-cut-copy");
+    let mut octets = std::fs::read(&file.0).unwrap();
+    octets.extend([9; 100]);
+    std::fs::write(&cut.0, &octets).unwrap();
+    let duration = crate::repair_recording(&cut.0, Some(&key)).unwrap();
+    assert!(duration >= milliseconds(1_700), "{duration:?}");
+    assert_eq!(crate::repair_recording(&cut.0, None).unwrap(), duration);
+    let read = |key: Option<&RecordingKey>| RecordedFile::open(&cut.0, key);
+    assert_eq!(u128::from(read(Some(&key)).unwrap().len()), 44 + duration.as_millis() * 32);
+    for wrong in [None, Some(RecordingKey::new([8; 32]))] {
+        let Err(error) = read(wrong.as_ref()) else { panic!("opened with {wrong:?}") };
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("recordings.encryption_key"), "{error}");
+    }
+    // A chunk that was changed is not given out.
+    octets[1_000] ^= 1;
+    std::fs::write(&cut.0, &octets).unwrap();
+    let mut changed = read(Some(&key)).unwrap();
+    assert_eq!(changed.read_at(100, &mut [0; 10]).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    assert_eq!(changed.read_at(10_000, &mut [0; 10]).unwrap(), 10);
 }

@@ -117,12 +117,8 @@ impl Phone {
     /// Writes down what it hears from now on.
     pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
         let spec = media::RecordSpec {
-            path: path.to_owned(),
-            channels: media::Channels::Mono,
             track: media::Tracks::Inbound,
-            max_length: None,
-            silence_timeout: None,
-            trim: false,
+            ..media::RecordSpec::new(path.to_owned(), media::Channels::Mono)
         };
         let op = self.op();
         self.command(media::Command::Record { op, spec })

@@ -8,14 +8,11 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::LegInfo;
 use tandem_call::recording::{Recording, RecordingStatus};
-use tokio::io::AsyncReadExt;
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -125,26 +122,14 @@ pub(super) async fn download(
         tracing::error!(%recording, %error, "a recording's audio cannot be read");
         ApiError::no_recording()
     };
-    let (path, kind) = match file.as_str() {
+    let (audio, kind) = match file.as_str() {
         "download.mp3" => (app.recordings.mp3(&known).await.map_err(lost)?, "audio/mpeg"),
-        "download.wav" => (app.recordings.path(recording), "audio/wav"),
+        "download.wav" => (app.recordings.wav(recording, false).await.map_err(lost)?, "audio/wav"),
         _ => return Err(ApiError::no_resource()),
     };
-    let file = tokio::fs::File::open(path).await.map_err(lost)?;
-    let length = file.metadata().await.map_err(lost)?.len();
+    let length = audio.len();
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, length.to_string())];
-    Ok((headers, Body::from_stream(chunks(file.take(length)))).into_response())
-}
-
-/// A file in pieces: an hour of two channels has 115 MB.
-fn chunks(
-    file: tokio::io::Take<tokio::fs::File>,
-) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    stream::try_unfold(file, |mut file| async move {
-        let mut chunk = BytesMut::with_capacity(64 * 1_024);
-        let read = file.read_buf(&mut chunk).await?;
-        Ok((read > 0).then(|| (chunk.freeze(), file)))
-    })
+    Ok((headers, Body::from_stream(audio.read(0, length))).into_response())
 }
 
 fn parse(recording: &str) -> Result<RecordingId, ApiError> {

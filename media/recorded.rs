@@ -1,0 +1,283 @@
+//! SHELL: recordings' files as whoever reads them sees them: WAV, or MP3, encrypted at rest or not.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::sealed::{self, Content, Opener, RecordingKey, Sealed, TAG};
+use crate::wav::{Form, Header, LONGEST_HEADER};
+
+/// A file of a recording, opened to be read; what is encrypted in it is not any more. Blocks, as files do.
+pub struct RecordedFile {
+    source: Source,
+    mix: Option<Mix>,
+    /// Where [`Read`] is.
+    at: u64,
+}
+
+/// The file itself.
+struct Source {
+    file: File,
+    length: u64,
+    sealed: Option<Chunks>,
+}
+
+/// Two channels given as one.
+struct Mix {
+    form: Form,
+    /// Where the samples begin in the source.
+    start: u64,
+    header: Header,
+    length: u64,
+    octets: Vec<u8>,
+    samples: Vec<i16>,
+    mixed: Vec<u8>,
+}
+
+/// What a sealed file needs to be read.
+struct Chunks {
+    sealed: Sealed,
+    opener: Opener,
+    /// What is not stored: the WAV file's beginning.
+    header: Option<Header>,
+    /// The full ones; behind them is the last.
+    full: u64,
+    /// The number of the chunk in `buffer`, and its length there.
+    held: Option<(u64, usize)>,
+    buffer: Vec<u8>,
+}
+
+impl RecordedFile {
+    /// Opens a file. `key` is needed only if the file is encrypted: without it, or with another, a `PermissionDenied` error.
+    pub fn open(path: &Path, key: Option<&RecordingKey>) -> io::Result<RecordedFile> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut start = [0; sealed::HEADER];
+        let read = read_full(&file, 0, &mut start)?;
+        let Some(sealed) = Sealed::parse(start.get(..read).unwrap_or_default())? else {
+            return Ok(RecordedFile { source: Source { file, length, sealed: None }, mix: None, at: 0 });
+        };
+        let key = key.ok_or_else(|| {
+            sealed::denied("this recording is encrypted, and recordings.encryption_key is not configured")
+        })?;
+        let mut chunks = Chunks::new(sealed, sealed.opener(key)?, length);
+        let data = chunks.find_length(&file, length)?;
+        chunks.header = match sealed.content {
+            Content::Octets => None,
+            Content::Samples(form) => Some(form.header(data)),
+        };
+        let length = data + chunks.header().len() as u64;
+        Ok(RecordedFile { source: Source { file, length, sealed: Some(chunks) }, mix: None, at: 0 })
+    }
+
+    /// The same with its two channels mixed into one, as a recording of one would be: added, not halved. What has not two
+    /// channels stays as it is.
+    pub fn mono(mut self) -> io::Result<RecordedFile> {
+        let (form, start) = match self.form() {
+            Ok((form, start)) if form.channels == 2 => (form, start),
+            Ok(_) => return Ok(self),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(self),
+            Err(error) => return Err(error),
+        };
+        let mono = Form { channels: 1, ..form };
+        let data = form.whole(self.source.length - start) / 2;
+        let (header, length) = (mono.header(data), mono.header(data).len() as u64 + data);
+        let (octets, samples, mixed) = (Vec::new(), Vec::new(), Vec::new());
+        self.mix = Some(Mix { form, start, header, length, octets, samples, mixed });
+        Ok(self)
+    }
+
+    /// How many octets it has, decrypted.
+    #[expect(clippy::len_without_is_empty, reason = "of a file nobody asks that")]
+    pub fn len(&self) -> u64 {
+        self.mix.as_ref().map_or(self.source.length, |mix| mix.length)
+    }
+
+    /// Reads from a place on; fewer octets than fit only at the end.
+    pub fn read_at(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        match &mut self.mix {
+            None => self.source.read(at, to),
+            Some(mix) => mix.read(&mut self.source, at, to),
+        }
+    }
+
+    /// What the WAV file has of samples, and where they begin. A file that is not one of our recordings is an `InvalidData`
+    /// error.
+    pub(crate) fn form(&mut self) -> io::Result<(Form, u64)> {
+        let mut start = [0; LONGEST_HEADER];
+        let read = self.source.read(0, &mut start)?;
+        let form = Form::parse(start.get(..read).unwrap_or_default())?;
+        Ok((form, form.header(0).len() as u64))
+    }
+}
+
+impl Read for RecordedFile {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_at(self.at, to)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Source {
+    fn read(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
+        let to = to.get_mut(..left.min(to.len())).unwrap_or_default();
+        match &mut self.sealed {
+            None => read_full(&self.file, at, to),
+            Some(chunks) => chunks.read(&self.file, at, to),
+        }
+    }
+}
+
+impl Mix {
+    /// Samples mixed at once.
+    const BLOCK: usize = 8_000;
+
+    fn read(&mut self, source: &mut Source, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        let mut read = copy(self.header.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default(), to);
+        let (sample, length) = (self.form.coding.octets() as u64, self.header.len() as u64);
+        while let Some(to) = to.get_mut(read..).filter(|to| !to.is_empty()) {
+            let at = at + read as u64 - length;
+            if at + length >= self.length {
+                break;
+            }
+            self.octets.resize(Self::BLOCK * self.form.block() as usize, 0);
+            let filled = source.read(self.start + at / sample * self.form.block(), &mut self.octets)?;
+            self.samples.clear();
+            self.form.coding.decode(self.octets.get(..filled).unwrap_or_default(), &mut self.samples);
+            let pairs = self.samples.as_chunks().0;
+            let mono: Vec<i16> = pairs.iter().map(|[left, right]: &[i16; 2]| left.saturating_add(*right)).collect();
+            self.mixed.clear();
+            self.form.coding.encode(&mono, &mut self.mixed);
+            let count = copy(self.mixed.get((at % sample) as usize..).unwrap_or_default(), to);
+            if count == 0 {
+                break;
+            }
+            read += count;
+        }
+        Ok(read)
+    }
+}
+
+impl Chunks {
+    fn new(sealed: Sealed, opener: Opener, length: u64) -> Chunks {
+        let (full, _) = sealed.chunks(length);
+        let buffer = vec![0; sealed.chunk as usize + TAG];
+        Chunks { sealed, opener, header: None, full, held: None, buffer }
+    }
+
+    fn header(&self) -> &[u8] {
+        self.header.as_deref().unwrap_or_default()
+    }
+
+    /// How many octets there are, decrypted. What is behind the full chunks and is not the last one is left aside: the file
+    /// was cut off there, or is still growing.
+    fn find_length(&mut self, file: &File, length: u64) -> io::Result<u64> {
+        let (full, rest) = self.sealed.chunks(length);
+        let last = if rest >= TAG as u64 { self.load(file, full)? } else { 0 };
+        Ok(full * self.sealed.chunk + last as u64)
+    }
+
+    fn read(&mut self, file: &File, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while let Some(to) = to.get_mut(read..).filter(|to| !to.is_empty()) {
+            let header = self.header();
+            let at = at + read as u64;
+            if let Some(start) =
+                usize::try_from(at).ok().and_then(|at| header.get(at..)).filter(|rest| !rest.is_empty())
+            {
+                read += copy(start, to);
+                continue;
+            }
+            let at = at - header.len() as u64;
+            let (number, within) = (at / self.sealed.chunk, (at % self.sealed.chunk) as usize);
+            let length = self.load(file, number)?;
+            let count = copy(self.buffer.get(within..length).unwrap_or_default(), to);
+            if count == 0 {
+                break;
+            }
+            read += count;
+        }
+        Ok(read)
+    }
+
+    /// Has a chunk in the buffer; answers with its length. Of a last chunk that cannot be opened that is 0.
+    fn load(&mut self, file: &File, number: u64) -> io::Result<usize> {
+        if let Some((held, length)) = self.held
+            && held == number
+        {
+            return Ok(length);
+        }
+        self.held = None;
+        let read = read_full(file, self.sealed.place(number), &mut self.buffer)?;
+        let last = number >= self.full;
+        let sealed = self.buffer.get_mut(..read).unwrap_or_default();
+        let length = match self.opener.open(number, last, sealed) {
+            Some(opened) => opened.len(),
+            None if last => 0,
+            None => return Err(io::Error::new(io::ErrorKind::InvalidData, "an encrypted recording that is damaged")),
+        };
+        self.held = Some((number, length));
+        Ok(length)
+    }
+}
+
+/// Makes a recording valid that was cut off (kill -9, power), and returns its duration. A plain file has its sizes set from
+/// its length, and half a sample at its end dropped; an encrypted one is valid as it is, and its duration is known without
+/// its key but for the last chunk. A file that is not one of our recordings is an `InvalidData` error and is left alone.
+pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<Duration> {
+    match std::fs::remove_file(unfinished(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let mut start = [0; LONGEST_HEADER];
+    let read = read_full(&file, 0, &mut start)?;
+    let start = start.get(..read).unwrap_or_default();
+    let Some(sealed) = Sealed::parse(start)? else {
+        let form = Form::parse(start)?;
+        let header = form.header(0).len() as u64;
+        let data = form.whole(length.saturating_sub(header));
+        file.set_len(header + data)?;
+        file.write_all_at(&form.header(data), 0)?;
+        file.sync_all()?;
+        return Ok(form.duration(data));
+    };
+    file.sync_all()?;
+    let Content::Samples(form) = sealed.content else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a recording of ours"));
+    };
+    let data = match key.and_then(|key| sealed.opener(key).ok()) {
+        Some(opener) => Chunks::new(sealed, opener, length).find_length(&file, length)?,
+        None => sealed.chunks(length).0 * sealed.chunk,
+    };
+    Ok(form.duration(data))
+}
+
+/// What a recording is called while it is written anew without its silent ends; a process that was killed leaves one.
+pub fn unfinished(recording: &Path) -> PathBuf {
+    recording.with_extension("wav.part")
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_full(file: &File, at: u64, to: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while let Some(rest) = to.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + read as u64) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
+}
+
+fn copy(from: &[u8], to: &mut [u8]) -> usize {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    from.len().min(to.len())
+}

@@ -1,0 +1,280 @@
+//! Files at rest, encrypted so that they grow like plain ones, can be read from any place, and lose nothing but their last
+//! chunk when the process is killed.
+//!
+//! ```text
+//!   0  "TANDEMS1"
+//!   8  content: 0 octets as they are, 1 PCM, 2 mu-law, 3 A-law samples (their WAV header is not stored: it follows from
+//!      this, the channels and the length); channels; two octets of zero; u32 LE: octets in a chunk
+//!  16  which key: 8 octets derived from it
+//!  24  salt: 32 random octets
+//!  56  chunk 0 .. n-1: each full, sealed: AES-256-GCM, its tag of 16 octets behind it
+//!      the rest, less than a chunk and perhaps nothing, sealed as the last one
+//! ```
+//!
+//! A file has a key of its own, HKDF-SHA-256 of the configured one with the salt and the octets 0 to 23, so a header that was
+//! tampered with opens nothing. The nonce of a chunk is its number, and whether it is the last: none is used twice, because
+//! nothing in a file is ever written twice, and two files share no key. A file without its last chunk was cut off; what does
+//! not make a whole chunk there is left aside. Pure: salts are given.
+
+use std::fmt;
+use std::io;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
+
+use crate::wav::{Form, WavCoding};
+
+/// Octets before the first chunk.
+pub(crate) const HEADER: usize = 56;
+/// Octets of a key, and of a salt.
+pub(crate) const KEY: usize = 32;
+/// Octets that a chunk grows by.
+pub(crate) const TAG: usize = 16;
+/// The largest chunk that is believed in.
+const LARGEST_CHUNK: u32 = 1 << 20;
+const MAGIC: &[u8; 8] = b"TANDEMS1";
+/// The octets that name the key.
+const NAME: std::ops::Range<usize> = 16..24;
+
+/// The key that recordings are encrypted with. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordingKey {
+    octets: [u8; KEY],
+}
+
+impl RecordingKey {
+    /// From 32 octets, best random ones.
+    pub fn new(octets: [u8; KEY]) -> RecordingKey {
+        RecordingKey { octets }
+    }
+
+    /// What a file says of the key it was encrypted with.
+    fn name(&self) -> io::Result<[u8; 8]> {
+        struct Length;
+        impl aws_lc_rs::hkdf::KeyType for Length {
+            fn len(&self) -> usize {
+                8
+            }
+        }
+        let mut name = [0; 8];
+        let derived = self.derived(&[0; KEY]);
+        derived.expand(&[b"tandem recording key name"], Length).and_then(|okm| okm.fill(&mut name)).map_err(failed)?;
+        Ok(name)
+    }
+
+    fn file_key(&self, salt: &[u8], header: &[u8]) -> io::Result<LessSafeKey> {
+        let derived = self.derived(salt);
+        let info = [b"tandem recording", header];
+        let key = derived.expand(&info, &AES_256_GCM).map_err(failed)?;
+        Ok(LessSafeKey::new(UnboundKey::from(key)))
+    }
+
+    fn derived(&self, salt: &[u8]) -> Prk {
+        Salt::new(HKDF_SHA256, salt).extract(&self.octets)
+    }
+}
+
+impl fmt::Debug for RecordingKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("RecordingKey(..)")
+    }
+}
+
+/// What is in a sealed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Octets, as they are.
+    Octets,
+    /// The samples of a WAV file.
+    Samples(Form),
+}
+
+impl Content {
+    fn code(self) -> [u8; 2] {
+        match self {
+            Content::Octets => [0, 0],
+            Content::Samples(Form { coding, channels }) => {
+                let code = match coding {
+                    WavCoding::Pcm => 1,
+                    WavCoding::Mulaw => 2,
+                    WavCoding::Alaw => 3,
+                };
+                [code, channels as u8]
+            }
+        }
+    }
+
+    fn of(code: u8, channels: u8) -> Option<Content> {
+        let coding = match code {
+            0 => return Some(Content::Octets),
+            1 => WavCoding::Pcm,
+            2 => WavCoding::Mulaw,
+            3 => WavCoding::Alaw,
+            _ => return None,
+        };
+        matches!(channels, 1 | 2).then_some(Content::Samples(Form { coding, channels: channels.into() }))
+    }
+}
+
+/// Seals what a file gets.
+pub(crate) struct Sealer {
+    key: LessSafeKey,
+    chunk: usize,
+    number: u64,
+    /// What does not make a chunk yet.
+    open: Vec<u8>,
+}
+
+impl Sealer {
+    /// A new file's, and its header. A salt must never come again under one key: 32 random octets.
+    pub(crate) fn new(
+        key: &RecordingKey,
+        content: Content,
+        chunk: u32,
+        salt: &[u8; KEY],
+    ) -> io::Result<(Sealer, [u8; HEADER])> {
+        let mut header = [0; HEADER];
+        let name = key.name()?;
+        let parts: [&[u8]; 6] = [MAGIC, &content.code(), &[0; 2], &chunk.to_le_bytes(), &name, salt];
+        header.iter_mut().zip(parts.into_iter().flatten()).for_each(|(place, octet)| *place = *octet);
+        let key = key.file_key(salt, header.get(..NAME.end).unwrap_or_default())?;
+        let open = Vec::with_capacity(chunk as usize + TAG);
+        Ok((Sealer { key, chunk: chunk as usize, number: 0, open }, header))
+    }
+
+    /// Takes octets in; gives `out` every chunk that is full, sealed. After an error nothing more may be given.
+    pub(crate) fn push(&mut self, mut octets: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        while !octets.is_empty() {
+            let (now, later) = octets.split_at(octets.len().min(self.chunk - self.open.len()));
+            self.open.extend_from_slice(now);
+            octets = later;
+            if self.open.len() == self.chunk {
+                self.seal(false)?;
+                out(&self.open)?;
+                self.open.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// The last chunk, which says that nothing follows.
+    pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.seal(true)?;
+        out(&self.open)
+    }
+
+    fn seal(&mut self, last: bool) -> io::Result<()> {
+        let nonce = nonce(self.number, last);
+        self.number += 1;
+        self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.open).map_err(failed)
+    }
+}
+
+/// Writes octets as a sealed file.
+pub struct SealedWriter<W> {
+    to: W,
+    sealer: Sealer,
+}
+
+impl<W: io::Write> SealedWriter<W> {
+    /// Begins the file. A salt must never come again under one key: 32 random octets.
+    pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<SealedWriter<W>> {
+        let (sealer, header) = Sealer::new(key, Content::Octets, 16 * 1_024, salt)?;
+        to.write_all(&header)?;
+        Ok(SealedWriter { to, sealer })
+    }
+
+    /// Ends the file; one that is dropped instead counts as cut off.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.sealer.finish(|chunk| self.to.write_all(chunk))?;
+        Ok(self.to)
+    }
+}
+
+impl<W: io::Write> io::Write for SealedWriter<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.sealer.push(octets, |chunk| self.to.write_all(chunk))?;
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A sealed file's header, read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sealed {
+    pub(crate) content: Content,
+    /// Octets in a chunk.
+    pub(crate) chunk: u64,
+    header: [u8; HEADER],
+}
+
+impl Sealed {
+    /// Whether a file that begins so is a sealed one, and which. Damage is an `InvalidData` error.
+    pub(crate) fn parse(start: &[u8]) -> io::Result<Option<Sealed>> {
+        if !start.starts_with(MAGIC) {
+            return Ok(None);
+        }
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "an encrypted recording whose header is damaged");
+        let header = *start.first_chunk::<HEADER>().ok_or_else(damaged)?;
+        let [.., code, channels, _, _, a, b, c, d] = *header.first_chunk::<16>().ok_or_else(damaged)?;
+        let content = Content::of(code, channels).ok_or_else(damaged)?;
+        let chunk = u32::from_le_bytes([a, b, c, d]);
+        if !(1..=LARGEST_CHUNK).contains(&chunk) {
+            return Err(damaged());
+        }
+        Ok(Some(Sealed { content, chunk: chunk.into(), header }))
+    }
+
+    /// How many full chunks a file of this length has, and how many octets are behind them.
+    pub(crate) fn chunks(&self, length: u64) -> (u64, u64) {
+        let length = length.saturating_sub(HEADER as u64);
+        let sealed = self.chunk + TAG as u64;
+        (length / sealed, length % sealed)
+    }
+
+    /// Where a chunk is in the file.
+    pub(crate) fn place(&self, number: u64) -> u64 {
+        HEADER as u64 + number.saturating_mul(self.chunk + TAG as u64)
+    }
+
+    /// What opens the chunks. Another key than the file's is a `PermissionDenied` error.
+    pub(crate) fn opener(&self, key: &RecordingKey) -> io::Result<Opener> {
+        if self.header.get(NAME) != Some(&key.name()?) {
+            return Err(denied("this recording is encrypted with another key than recordings.encryption_key"));
+        }
+        let (header, salt) = self.header.split_at(NAME.end);
+        Ok(Opener { key: key.file_key(salt, header)? })
+    }
+}
+
+/// Opens the chunks of a file.
+pub(crate) struct Opener {
+    key: LessSafeKey,
+}
+
+impl Opener {
+    /// Opens a chunk in place; `None` if it is not what was sealed.
+    pub(crate) fn open<'a>(&self, number: u64, last: bool, sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.key.open_in_place(nonce(number, last), Aad::empty(), sealed).ok()
+    }
+}
+
+/// An error of a key that is missing or not the file's.
+pub(crate) fn denied(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
+
+fn nonce(number: u64, last: bool) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    let [first, _, _, _, number_at @ ..] = &mut nonce;
+    *first = u8::from(last);
+    *number_at = number.to_be_bytes();
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn failed(_: aws_lc_rs::error::Unspecified) -> io::Error {
+    io::Error::other("encryption failed")
+}

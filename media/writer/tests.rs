@@ -1,0 +1,96 @@
+//! The threads, with files that block.
+
+use super::*;
+use crate::command::Channels;
+use crate::recorder::Recorder;
+use crate::testing::TestFile;
+use crate::timeline::RECORDER_LAG;
+use std::io::Read as _;
+use std::sync::mpsc::Receiver;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A recording without a session.
+fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>) {
+    let (recorder, feed) = Recorder::new(OpId(1), &spec);
+    let (told, events) = mpsc::channel();
+    let done: Done = Arc::new(move |_, event| told.send(event).unwrap());
+    assert!(handle.start(NewRecording { key: SessionKey(1), op: OpId(1), spec, feed, done }));
+    (recorder, events)
+}
+
+fn say(recorder: &mut Recorder) {
+    assert_eq!(recorder.handle_frame(&[1_000; FRAME], &[-1_000; FRAME], true), None);
+}
+
+/// A file that takes 64 KiB and then nothing until it is read.
+fn pipe(name: &str) -> TestFile {
+    let file = TestFile::new(name);
+    assert!(std::process::Command::new("mkfifo").arg(&file.0).status().unwrap().success());
+    file
+}
+
+#[test]
+fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_that_is_counted() {
+    let (writers, mut handle) = Writer::new();
+    let threads = writers.map(|writer| std::thread::spawn(|| writer.run()));
+    handle = handle.with_thread(threads[0].thread().clone());
+    let pipes = [pipe("blocks-1"), pipe("blocks-2")];
+    let mut blocked = pipes.each_ref().map(|pipe| record(&handle, RecordSpec::new(&pipe.0, Channels::Dual)));
+    let file = TestFile::new("free");
+    let (mut free, told) = record(&handle, RecordSpec::new(&file.0, Channels::Dual));
+    // 4 s and the lag, as fast as the free file takes them; the others take no more than they can.
+    for _ in 0..200 + u32::from(RECORDER_LAG) {
+        blocked.iter_mut().for_each(|(recorder, _)| say(recorder));
+        while !free.has_room() {
+            handle.wake();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        say(&mut free);
+    }
+    free.finish(RecordingReason::Stopped, None);
+    let Event::RecordingFinished { reason, duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
+        unreachable!()
+    };
+    assert_eq!((reason, duration, dropped), (RecordingReason::Stopped, Duration::from_secs(4), Duration::ZERO));
+    assert_eq!(file.samples(), [1_000, -1_000].repeat(32_000));
+
+    for (pipe, (recorder, told)) in pipes.iter().zip(blocked) {
+        let path = pipe.0.clone();
+        let reader = std::thread::spawn(move || {
+            let mut octets = Vec::new();
+            File::open(path).unwrap().read_to_end(&mut octets).unwrap();
+            octets
+        });
+        recorder.finish(RecordingReason::Stopped, None);
+        let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
+            unreachable!()
+        };
+        // The rest is silence, and the length is the call's all the same.
+        let octets = reader.join().unwrap();
+        assert_eq!((duration, octets.len()), (Duration::from_secs(4), 44 + 128_000));
+        assert!(dropped >= Duration::from_millis(500), "{dropped:?}");
+        let silent = octets[44..].iter().filter(|octet| **octet == 0).count();
+        assert_eq!(silent as u128, dropped.as_millis() * 32);
+    }
+    drop(handle);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_recording_that_never_finds_the_writer_takes_no_memory_and_keeps_its_length() {
+    let ([mut writer, ..], handle) = Writer::new();
+    let file = TestFile::new("never");
+    let spec = RecordSpec { coding: crate::WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Mono) };
+    let (mut recorder, told) = record(&handle, spec);
+    for _ in 0..3_000 + u32::from(RECORDER_LAG) {
+        say(&mut recorder);
+    }
+    recorder.finish(RecordingReason::Stopped, None);
+    writer.step();
+    let Event::RecordingFinished { duration, dropped, bytes, .. } = told.recv_timeout(SOON).unwrap() else {
+        unreachable!()
+    };
+    assert_eq!((duration, dropped), (Duration::from_secs(60), Duration::from_millis(60_000 - 1_200)));
+    assert_eq!(bytes, 58 + 480_000);
+}
