@@ -38,6 +38,8 @@ const RECORDER_MS: u16 = RECORDER_LAG as u16 * 20;
 pub(crate) const RECORDER_LAG: u8 = 7;
 /// A packet that would lie so much farther ahead than it should has a new timestamp origin (or a clock that runs too fast).
 const AHEAD_MS: i64 = 300;
+/// The media clock is told for packets and ticks that do not come in order; by more than this it is another clock.
+const CLOCK_BACK: i64 = 8_000 / 4;
 /// A packet later than this is of no use to a recorder; several in a row have a new origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
 /// Packets in a row that come late alike, or anyhow, before their origin counts as new.
@@ -364,7 +366,10 @@ impl Timeline {
     fn tell(&mut self, now: u32) -> i64 {
         let scale = self.ms as i64 / 8;
         let (before, clock) = *self.clock.get_or_insert((now, 0));
-        let clock = clock + i64::from(now.wrapping_sub(before).cast_signed()) * scale;
+        let passed = i64::from(now.wrapping_sub(before).cast_signed());
+        // Another worker's clock, when the session has moved: it goes on from where this one was.
+        let passed = if passed < -CLOCK_BACK { 0 } else { passed };
+        let clock = clock + passed * scale;
         self.clock = Some((now, clock));
         clock
     }

@@ -443,6 +443,24 @@ fn a_way_that_becomes_longer_is_followed() {
 }
 
 #[test]
+fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
+    for other in [0u32.wrapping_sub(800_000), 800_000, 0u32.wrapping_sub(20), 20] {
+        let samples = spoken(160 * 100);
+        let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
+        let mut heard = Vec::new();
+        for (tick, part) in (0..).zip(samples.chunks(160)) {
+            let now = (tick * 160u32).wrapping_add(if tick < 50 { 0 } else { other });
+            timeline.write_octets(stamp(tick * 160, now), Law::Mu, &encoded(part));
+            let mut frame = [0; FRAME];
+            timeline.read_samples(&mut reader, now, &mut frame);
+            heard.extend(frame);
+        }
+        let last = &samples[160 * 90..160 * 91];
+        assert!(find(&heard, last).is_some(), "{other}: {:?}", timeline.quality());
+    }
+}
+
+#[test]
 fn rests_of_the_sender_are_silent_and_not_concealed() {
     let samples = spoken(160 * 20);
     let (heard, makeups, timeline) =
