@@ -14,6 +14,7 @@ use crate::rtp::rtcp::{self, Said};
 use crate::testing::{MediaPair, Sent, TestFile, Who};
 use crate::{Audio, TapCodec, Tone, source, tap};
 
+mod alignment;
 mod hostile;
 mod recordings;
 mod streams;

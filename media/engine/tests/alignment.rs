@@ -1,0 +1,120 @@
+//! What an hour does to a recording: loss, and a peer whose clock is not ours.
+
+use super::*;
+use crate::recorded::RecordedFile;
+use crate::wav::WavCoding;
+
+/// Seconds from one marker to the next.
+const EVERY: f64 = 30.0;
+/// Length of a marker, seconds.
+const MARKER: f64 = 0.2;
+/// Samples that are markers, and those that are not.
+const LOUD: i16 = 8_000;
+
+/// A peer that says a marker every half minute of real time, and is quiet, not silent, in between.
+struct Speaker {
+    who: Who,
+    law: crate::codec::g711::Law,
+    /// Seconds of real time that one of its samples lasts.
+    sample: f64,
+    said: u64,
+    noise: u32,
+}
+
+impl Speaker {
+    fn noise(&mut self) -> u32 {
+        self.noise = self.noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.noise >> 16
+    }
+
+    /// Sends what is due by now; three of a hundred packets are lost, of those without a marker.
+    fn speak(&mut self, pair: &mut MediaPair) {
+        while (self.said + 160) as f64 * self.sample <= pair.now().as_secs_f64() {
+            let (mut samples, mut marked) = ([0; 160], false);
+            for (at, sample) in (self.said..).zip(&mut samples) {
+                let within = (at as f64 * self.sample) % EVERY;
+                // Near a marker nothing is lost.
+                marked |= !(1.0..EVERY - 1.0).contains(&within);
+                *sample = if within < MARKER { LOUD } else { (self.noise() % 64) as i16 - 32 };
+            }
+            self.said += 160;
+            if !marked && self.noise() % 100 < 3 {
+                pair.lose(self.who);
+                continue;
+            }
+            let mut octets = [0; 160];
+            self.law.encode(&samples, &mut octets);
+            let party = if self.who == Who::A { &mut pair.a } else { &mut pair.b };
+            let packet = party.next(party.payload_type, &octets);
+            party.timestamp = party.timestamp.wrapping_add(160);
+            pair.send(self.who, Flow::Rtp, packet, NOW);
+        }
+    }
+}
+
+/// Where the markers of a channel begin, in samples.
+fn markers(samples: &[i16], channel: usize) -> Vec<i64> {
+    let loud = |at: usize| samples.get(2 * at + channel).is_some_and(|sample| *sample > LOUD / 2);
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < samples.len() / 2 {
+        if loud(at) {
+            found.push(at as i64);
+            at += 16_000;
+        }
+        at += 1;
+    }
+    found
+}
+
+#[test]
+fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("hour");
+    pair.bridge();
+    let a = Speaker { who: Who::A, law: crate::codec::g711::Law::Mu, sample: 1.0 / 8_000.8, said: 0, noise: 1 };
+    let b = Speaker { who: Who::B, law: crate::codec::g711::Law::A, sample: 1.0 / 8_000.0, said: 0, noise: 2 };
+    let mut speakers = [a, b];
+    let mut live = |pair: &mut MediaPair, seconds: u64| {
+        for _ in 0..seconds {
+            for _ in 0..200 {
+                speakers.iter_mut().for_each(|speaker| speaker.speak(pair));
+                pair.pass(1, milliseconds(5));
+            }
+            // What was sent is not looked at.
+            for who in [Who::A, Who::B] {
+                drop((pair.heard(who), pair.reports(who)));
+            }
+        }
+    };
+    live(&mut pair, 10);
+    let spec = RecordSpec { coding: WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Dual) };
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec.clone() });
+    let began = pair.now();
+    live(&mut pair, 3_600);
+    let length = pair.now() - began;
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let events = pair.events(Who::A);
+    let duration = events.iter().find_map(|(_, event)| match event {
+        Event::RecordingFinished { duration, .. } => Some(*duration),
+        _ => None,
+    });
+    let duration = duration.expect("a finished recording");
+    assert!(duration.abs_diff(length) <= milliseconds(20), "{duration:?} of {length:?}");
+
+    let mut read = RecordedFile::open(&file.0, None).unwrap();
+    let mut octets = vec![0; read.len() as usize];
+    assert_eq!(read.read_at(0, &mut octets).unwrap(), octets.len());
+    let mut samples = Vec::new();
+    spec.coding.decode(&octets[spec.form().header(0).len()..], &mut samples);
+    let (left, right) = (markers(&samples, 0), markers(&samples, 1));
+    assert_eq!((left.len(), right.len()), (120, 120));
+    let apart = left.iter().zip(&right).map(|(left, right)| left - right);
+    let worst = apart.max_by_key(|apart| apart.abs()).unwrap();
+    println!("{duration:?} of {length:?}; the channels are {worst} samples apart at most");
+    assert!(worst.abs() <= 160, "{worst}");
+    // And with the call: a marker is where it was said, but for the time until its packet is whole.
+    let off = (1..).zip(&right).map(|(number, at)| at - ((f64::from(number) * EVERY - 10.0) * 8_000.0) as i64);
+    let off: Vec<i64> = off.collect();
+    assert!(off.iter().all(|off| (0..=320).contains(off)), "{off:?}");
+}
