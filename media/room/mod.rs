@@ -3,17 +3,22 @@
 
 mod outlet;
 mod participation;
+mod recording;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::audio::Audio;
 use crate::codec::{Codec, SampleRate};
-use crate::command::{OpId, SessionKey};
-use crate::event::{BACKLOG, FinishReason, Full};
+use crate::command::{OpId, RecordSpec, SessionKey};
+use crate::event::{BACKLOG, Event, FinishReason, Full, RecordingReason};
 use crate::mixer::{MOST, Mixer, Told};
+use crate::recorder::Pause;
+use crate::writer::{Done, WriterHandle};
 use outlet::Outlets;
+use recording::Recordings;
 
 pub(crate) use outlet::Said;
 pub use participation::{Beep, Hold, Participation, Role};
@@ -67,6 +72,30 @@ pub enum RoomCommand {
         /// Of the command to end.
         op: OpId,
     },
+    /// Records the whole mix from now on: one channel, whatever the specification says; eight at a time.
+    Record {
+        /// Echoed by `Recorded`.
+        op: OpId,
+        /// What and where.
+        spec: RecordSpec,
+    },
+    /// Holds a recording: what comes now is left out.
+    PauseRecording {
+        /// Of the recording.
+        op: OpId,
+        /// Its time is kept, as silence.
+        silence: bool,
+    },
+    /// Goes on.
+    ResumeRecording {
+        /// Of the recording.
+        op: OpId,
+    },
+    /// Ends a recording.
+    StopRecording {
+        /// Of the recording.
+        op: OpId,
+    },
     /// Ends it: all leave.
     End,
 }
@@ -102,7 +131,9 @@ pub enum RoomEvent {
         /// Why.
         reason: FinishReason,
     },
-    /// The last event.
+    /// An [`Event::RecordingFinished`] of the room.
+    Recorded(Event),
+    /// The last event; recordings are finished.
     Ended {
         /// Why.
         reason: RoomEnd,
@@ -141,12 +172,16 @@ pub(crate) struct Room {
     most: usize,
     started: bool,
     end: Option<RoomEnd>,
+    /// Its sink knows.
+    told_end: bool,
+    recordings: Recordings,
     events: RoomSink,
     backlog: VecDeque<RoomEvent>,
 }
 
 impl Room {
-    pub(crate) fn new(key: RoomKey, spec: RoomSpec, events: RoomSink) -> Room {
+    /// `done` is told of each complete recording, and tells [`Room::handle_recorded`].
+    pub(crate) fn new(key: RoomKey, spec: RoomSpec, events: RoomSink, done: Done) -> Room {
         let mut mixer = Mixer::new(spec.rate);
         mixer.set_music(spec.music);
         Room {
@@ -158,13 +193,11 @@ impl Room {
             most: usize::from(spec.most).min(MOST),
             started: false,
             end: None,
+            told_end: false,
+            recordings: Recordings::new(spec.rate, done),
             events,
             backlog: VecDeque::new(),
         }
-    }
-
-    pub(crate) fn rate(&self) -> SampleRate {
-        self.mixer.rate()
     }
 
     /// Takes a session in, or has one that is there take part otherwise. Its slot names it to [`Room::hear`].
@@ -192,14 +225,8 @@ impl Room {
         Ok(slot)
     }
 
-    /// A session takes part otherwise. False: it is not there.
-    pub(crate) fn participate(&mut self, session: SessionKey, participation: Participation) -> bool {
-        let there = self.slots.contains_key(&session);
-        there && self.join(session, participation).is_ok()
-    }
-
     /// A session goes.
-    pub(crate) fn leave(&mut self, session: SessionKey) {
+    pub(crate) fn leave(&mut self, session: SessionKey, writer: &WriterHandle) {
         let Some(slot) = self.slots.remove(&session) else { return };
         let (beeps, ends) =
             self.mixer.participation(slot).map_or((false, false), |one| (one.beep.exits(), one.ends_room));
@@ -207,13 +234,13 @@ impl Room {
         self.outlets.leave(slot);
         self.emit(RoomEvent::Left { session });
         if ends {
-            self.finish(RoomEnd::Left(session));
+            self.finish(RoomEnd::Left(session), writer);
         } else if beeps && self.started {
             self.mixer.chime(false);
         }
     }
 
-    pub(crate) fn handle_command(&mut self, command: RoomCommand) {
+    pub(crate) fn handle_command(&mut self, command: RoomCommand, writer: &WriterHandle) {
         if self.end.is_some() {
             return;
         }
@@ -227,7 +254,25 @@ impl Room {
                 }
             }
             RoomCommand::Stop { op } => self.mixer.stop(op),
-            RoomCommand::End => self.finish(RoomEnd::Ended),
+            RoomCommand::Record { op, spec } => {
+                if let Err(why) = self.recordings.start(self.key, op, &spec, writer) {
+                    self.emit(RoomEvent::Recorded(Event::RecordingFinished {
+                        op,
+                        reason: RecordingReason::Error(why.to_owned()),
+                        duration: Duration::ZERO,
+                        recorded: Duration::ZERO,
+                        dropped: Duration::ZERO,
+                        path: spec.path,
+                        bytes: 0,
+                    }));
+                }
+            }
+            RoomCommand::PauseRecording { op, silence } => {
+                self.recordings.pause(op, if silence { Pause::Silence } else { Pause::Skip });
+            }
+            RoomCommand::ResumeRecording { op } => self.recordings.pause(op, Pause::No),
+            RoomCommand::StopRecording { op } => self.recordings.stop(op, writer),
+            RoomCommand::End => self.finish(RoomEnd::Ended, writer),
         }
     }
 
@@ -246,7 +291,7 @@ impl Room {
     }
 
     /// All leave; nobody comes any more.
-    fn finish(&mut self, reason: RoomEnd) {
+    fn finish(&mut self, reason: RoomEnd, writer: &WriterHandle) {
         if self.end.is_some() {
             return;
         }
@@ -259,7 +304,25 @@ impl Room {
         }
         self.mixer.stop_all();
         self.tell();
-        self.emit(RoomEvent::Ended { reason });
+        self.recordings.stop_all(writer);
+        self.tell_end();
+    }
+
+    /// The writer has completed a file.
+    pub(crate) fn handle_recorded(&mut self, event: Event) {
+        self.recordings.handle_recorded();
+        self.emit(RoomEvent::Recorded(event));
+        self.tell_end();
+    }
+
+    fn tell_end(&mut self) {
+        if let Some(reason) = self.end
+            && !self.told_end
+            && self.recordings.are_finished()
+        {
+            self.told_end = true;
+            self.emit(RoomEvent::Ended { reason });
+        }
     }
 
     /// What the mixer has to tell.
@@ -273,9 +336,14 @@ impl Room {
         }
     }
 
-    /// Whether it has ended and its sink knows.
+    /// Whether all have left for good.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether its sink knows that too, or never will.
     pub(crate) fn is_over(&self) -> bool {
-        self.end == Some(RoomEnd::Unheard) || (self.end.is_some() && self.backlog.is_empty())
+        self.told_end && (self.backlog.is_empty() || self.end == Some(RoomEnd::Unheard))
     }
 
     // ---- a frame ----
@@ -286,27 +354,23 @@ impl Room {
     }
 
     /// Mixes, between all hearing and all speaking.
-    pub(crate) fn handle_tick(&mut self) {
+    pub(crate) fn handle_tick(&mut self, writer: &WriterHandle) {
         self.retry_backlog();
         if self.end.is_some() {
             return;
         }
         self.mixer.mix();
         self.outlets.handle_mix(&self.mixer);
+        self.recordings.handle_frame(self.mixer.whole(), writer);
         self.tell();
         if self.backlog.len() > BACKLOG + 2 * MOST {
-            self.finish(RoomEnd::Unheard);
+            self.finish(RoomEnd::Unheard, writer);
         }
     }
 
     /// What a participant is sent of the last mix, in its codec. `None`: it is not there.
     pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
         self.outlets.say(&mut self.mixer, slot, codec)
-    }
-
-    /// The last whole mix, for a recording, at the room's rate.
-    pub(crate) fn whole(&self) -> &[i16] {
-        self.mixer.whole()
     }
 
     fn emit(&mut self, event: RoomEvent) {

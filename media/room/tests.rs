@@ -27,7 +27,12 @@ fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
         told.events.lock().unwrap().push(event);
         Ok(())
     });
-    (Room::new(RoomKey(9), spec, sink), witness)
+    (Room::new(RoomKey(9), spec, sink, Arc::new(|_, _| {})), witness)
+}
+
+/// Of a writer that has gone.
+fn writer() -> WriterHandle {
+    crate::writer::Writer::new().1
 }
 
 fn session(number: u128) -> SessionKey {
@@ -45,7 +50,7 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
     let joined = |number| RoomEvent::Joined { session: session(number) };
     let slot = room.join(session(1), waits()).unwrap();
     room.join(session(2), waits()).unwrap();
-    room.handle_tick();
+    room.handle_tick(&writer());
     assert_eq!(room.say(slot, L16).unwrap().samples, [70; FRAME]);
     assert_eq!(witness.take(), [joined(1), joined(2)]);
     room.join(session(3), Participation::default()).unwrap();
@@ -53,14 +58,13 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
     let (mut alone, witness) = open(RoomSpec { starts_with: 2, ..RoomSpec::default() });
     alone.join(session(1), Participation::default()).unwrap();
     assert_eq!(witness.take(), [joined(1)]);
-    alone.handle_command(RoomCommand::Start);
+    alone.handle_command(RoomCommand::Start, &writer());
     assert_eq!(witness.take(), [RoomEvent::Started]);
     // Who ceases to wait starts it too.
     let (mut room, witness) = open(RoomSpec::default());
     room.join(session(1), waits()).unwrap();
-    assert!(room.participate(session(1), Participation::default()));
+    room.join(session(1), Participation::default()).unwrap();
     assert_eq!(witness.take(), [joined(1), RoomEvent::Started]);
-    assert!(!room.participate(session(2), Participation::default()));
 }
 
 #[test]
@@ -69,11 +73,11 @@ fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
     room.join(session(1), Participation { ends_room: true, ..Participation::default() }).unwrap();
     room.join(session(2), Participation::default()).unwrap();
     let audio = Arc::new(Audio::new(vec![1; 99_999]));
-    room.handle_command(RoomCommand::Play { op: OpId(4), audio, loops: None, to: None });
-    room.leave(session(2));
+    room.handle_command(RoomCommand::Play { op: OpId(4), audio, loops: None, to: None }, &writer());
+    room.leave(session(2), &writer());
     room.join(session(3), Participation::default()).unwrap();
     witness.take();
-    room.leave(session(1));
+    room.leave(session(1), &writer());
     assert_eq!(
         witness.take(),
         [
@@ -85,9 +89,9 @@ fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
     );
     assert!(room.is_over());
     assert_eq!(room.join(session(4), Participation::default()), Err(NotJoined::NoRoom));
-    room.leave(session(3));
-    room.handle_command(RoomCommand::End);
-    room.handle_tick();
+    room.leave(session(3), &writer());
+    room.handle_command(RoomCommand::End, &writer());
+    room.handle_tick(&writer());
     assert_eq!(witness.take(), []);
 }
 
@@ -98,7 +102,7 @@ fn a_full_room_takes_nobody_until_somebody_leaves() {
     room.join(session(2), Participation::default()).unwrap();
     assert_eq!(room.join(session(3), Participation::default()), Err(NotJoined::Full));
     room.join(session(2), Participation { muted: true, ..Participation::default() }).unwrap();
-    room.leave(session(2));
+    room.leave(session(2), &writer());
     assert!(room.join(session(3), Participation::default()).is_ok());
 }
 
@@ -107,7 +111,7 @@ fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
     let loudest = |room: &mut Room, slot: usize| {
         let mut most = 0;
         for _ in 0..14 {
-            room.handle_tick();
+            room.handle_tick(&writer());
             let said = room.say(slot, L16).unwrap();
             most = most.max(said.samples.iter().map(|sample| sample.abs()).max().unwrap());
         }
@@ -121,7 +125,7 @@ fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
         assert_eq!(loudest(&mut room, slot), 0);
         room.join(session(2), Participation { beep, ..Participation::default() }).unwrap();
         assert_eq!(loudest(&mut room, slot) > 3_000, enters, "{beep:?}");
-        room.leave(session(2));
+        room.leave(session(2), &writer());
         assert_eq!(loudest(&mut room, slot) > 3_000, exits, "{beep:?}");
     }
 }
@@ -135,16 +139,16 @@ fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_ful
     room.join(session(2), Participation::default()).unwrap();
     for _ in 0..10 {
         room.hear(slot, SampleRate::Hz8000, &[9_000; FRAME]);
-        room.handle_tick();
+        room.handle_tick(&writer());
     }
     *witness.full.lock().unwrap() = false;
-    room.handle_tick();
+    room.handle_tick(&writer());
     assert_eq!(witness.take(), [RoomEvent::Joined { session: session(2) }]);
     *witness.full.lock().unwrap() = true;
     for number in 0..1_000 {
         room.join(session(3), Participation::default()).ok();
-        room.leave(session(3));
-        room.handle_tick();
+        room.leave(session(3), &writer());
+        room.handle_tick(&writer());
         assert!(number < 900 || room.is_over(), "{number}");
     }
 }
