@@ -146,6 +146,27 @@ impl Core {
         }
     }
 
+    /// Has `slot` served in the same tick as `other`, so that one hears at once what the other says. Its own clock shifts
+    /// by 10 ms at most.
+    fn join_group(&mut self, slot: usize, other: usize) {
+        let group_of = |slot: usize| self.groups.iter().position(|group| group.contains(&slot));
+        let (Some(from), Some(to)) = (group_of(slot), group_of(other)) else { return };
+        if from == to {
+            return;
+        }
+        self.leave_group(slot);
+        if let Some(group) = self.groups.get_mut(to) {
+            group.push(slot);
+        }
+        // Ticks since it was served, and until it will be.
+        let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
+        if since + until <= 2
+            && let Some(session) = self.sessions.get_mut(slot)
+        {
+            session.skips = true;
+        }
+    }
+
     pub(crate) fn has(&self, key: SessionKey) -> bool {
         self.slots.contains_key(&key)
     }
@@ -157,7 +178,18 @@ impl Core {
         if session.apply(plan) {
             network.pin(*slot, None);
         }
+        self.review(*slot);
         true
+    }
+
+    /// Decides anew whether two bridged sessions hear each other by packets or by frames.
+    fn review(&mut self, slot: usize) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(peer) = session.peer.filter(|peer| peer.slot != slot) else { return session.set_framed(false) };
+        let Some((session, peer)) = self.sessions.get2_mut(slot, peer.slot) else { return };
+        let (framed, peer_framed) = (session.must_frame(peer), peer.must_frame(session));
+        session.set_framed(framed);
+        peer.set_framed(peer_framed);
     }
 
     /// One datagram that came to a session's socket; it may be sent on from the same buffer. True when another may well
@@ -181,13 +213,16 @@ impl Core {
             return true;
         }
         let Some((header, heard)) = session.handle_rtp(from, packet, &mut around) else { return true };
-        let more = heard == Heard::Events || session.is_late();
+        let more = matches!(heard, Heard::Events(_)) || session.is_late();
+        let framed = session.framed;
         if session.echo {
-            session.relay(&header, heard, packet, &mut around);
-        } else if let Some(peer) = session.peer {
+            session.relay(&header, heard, false, packet, &mut around);
+        } else if let Some(peer) = session.peer
+            && !(framed && matches!(heard, Heard::Audio(_) | Heard::Noise))
+        {
             around.slot = peer.slot;
             if let Some(peer) = self.sessions.get_mut(peer.slot) {
-                peer.relay(&header, heard, packet, &mut around);
+                peer.relay(&header, heard, framed, packet, &mut around);
             }
         }
         more
@@ -211,7 +246,11 @@ impl Core {
                 Outcome::Done
             }
             command => {
+                let mutes = matches!(command, Command::Mute { .. });
                 session.handle_command(command, &self.writer, &self.done);
+                if mutes && let Some(slot) = self.slots.get(&key).copied() {
+                    self.review(slot);
+                }
                 Outcome::Done
             }
         }
@@ -225,12 +264,21 @@ impl Core {
         self.unbridge(b);
         self.set_peer(a, Some(b));
         self.set_peer(b, Some(a));
+        if let (Some(a), Some(b)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) {
+            self.join_group(b, a);
+            self.review(a);
+        }
     }
 
     fn unbridge(&mut self, key: SessionKey) {
         if let Some(peer) = self.peer_of(key) {
             self.set_peer(key, None);
             self.set_peer(peer.key, None);
+            for key in [key, peer.key] {
+                if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+                    session.set_framed(false);
+                }
+            }
         }
     }
 
@@ -297,21 +345,56 @@ impl Core {
         }
     }
 
+    /// One tick of a group, in passes: all hear, then each speaks and is listened to.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
-        // Backwards, as those that have gone are replaced by the last.
-        let count = self.group(self.group).map_or(0, Vec::len);
-        for index in (0..count).rev() {
-            let Some(slot) = self.group(self.group).and_then(|group| group.get(index)).copied() else { continue };
-            let Some(session) = self.sessions.get_mut(slot) else { continue };
+        let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
+        let units = self.clock.units(now, 8_000);
+        for slot in &group {
+            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| !session.skips) {
+                session.hear(units);
+            }
+        }
+        let (mut ended, mut failed) = (0, 0);
+        for slot in &group {
+            let slot = *slot;
             let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
-            let well = session.handle_tick(&self.writer, &mut around);
+            let Some(session) = self.sessions.get_mut(slot) else { continue };
+            if std::mem::take(&mut session.skips) {
+                continue;
+            }
+            let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
+            let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed));
+            let well = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
+                Some((session, peer)) => session.handle_tick(peer.take_heard(), &self.writer, &mut around),
+                None => {
+                    let Some(session) = self.sessions.get_mut(slot) else { continue };
+                    session.handle_tick(None, &self.writer, &mut around)
+                }
+            };
+            let Some(session) = self.sessions.get(slot) else { continue };
+            ended += usize::from(session.is_over());
+            failed += usize::from(!well);
+        }
+        if let Some(place) = self.groups.get_mut(self.group) {
+            *place = group;
+        }
+        if ended + failed > 0 {
+            self.sweep(now, network, over);
+        }
+    }
+
+    /// Lets those of the group go that are over, and closes those whose sink has stayed full.
+    fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
+        let group = self.groups.get(self.group).cloned().unwrap_or_default();
+        for slot in group {
+            let Some(session) = self.sessions.get(slot) else { continue };
             let key = session.key;
             if session.is_over() {
                 self.slots.remove(&key);
                 self.leave_group(slot);
                 self.sessions.remove(slot);
                 over(key);
-            } else if !well {
+            } else if session.is_flooded() {
                 self.close(now, key, network);
             }
         }

@@ -3,10 +3,20 @@
 //! ```text
 //!   RTP in -> latch -> receiver -> dtmf | audio -> (mute) -> timeline -> recorders, taps
 //!                                                    \-> relay to the bridged session, or echo
-//!   digits > playback > source > relay | echo > silence -> sender -> RTP out -> timeline
+//!   digits > playback > source > input > relay | echo > silence -> sender -> RTP out -> timeline
 //! ```
 
+mod hearing;
+mod listening;
+mod packets;
 mod speaking;
+mod track;
+mod voice;
+
+use hearing::HeardFrame;
+use listening::Tracks;
+pub(crate) use speaking::Input;
+use voice::Voice;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -14,24 +24,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::Codec;
-use crate::codec::g711::Law;
 use crate::command::{Command, OpId, SessionKey};
 use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
-use crate::latch::{Admission, Latch};
+use crate::latch::Latch;
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
 use crate::recorder::{Drain, Pause, Recorder};
+use crate::rtp::FIXED;
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
-use crate::rtp::reports::{Reports, Verdict};
+use crate::rtp::reports::Reports;
 use crate::rtp::rtcp;
 use crate::rtp::sender::Sender;
-use crate::rtp::{FIXED, FRAME, Header, is_rtcp};
 use crate::sdp::MediaPlan;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
-use crate::timeline::{self, Reader, Stamp, Timeline};
 use crate::tone::ToneGenerator;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
@@ -39,6 +47,8 @@ use crate::writer::{Done, NewRecording, WriterHandle};
 const SINKS: usize = 8;
 /// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
 const MARKS: usize = 32;
+/// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).
+const LONGEST: usize = 640;
 /// Packets between two reports that say something about their loss: 1 s.
 const JUDGED: u64 = 50;
 /// Frames without RTP after which the peer no longer counts as sending: 200 ms.
@@ -49,8 +59,11 @@ const CLOSING: u16 = 500;
 /// What a received packet is, for whoever it is relayed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Audio(Law),
-    Events,
+    Audio(Codec),
+    /// Telephone-events, and units a second of their timestamps.
+    Events(u32),
+    /// Comfort noise (RFC 3389).
+    Noise,
 }
 
 /// What surrounds a session while it works.
@@ -92,7 +105,16 @@ pub(crate) struct MediaSession {
     /// Recordings whose files are not complete.
     unfinished: usize,
     taps: Vec<Tap>,
-    timelines: Option<Box<Timelines>>,
+    tracks: Option<Box<Tracks>>,
+    heard: Option<Box<HeardFrame>>,
+    /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
+    pub(crate) framed: bool,
+    /// Its next tick is left out: it would come too soon after the last.
+    pub(crate) skips: bool,
+    /// The telephone-event of another clock that is being passed on: its timestamp there and here.
+    passed_event: Option<(u32, u32)>,
+    /// For frames that are not octets of the plan's law.
+    voice: Option<Box<Voice>>,
     /// Whom it is bridged with.
     pub(crate) peer: Option<Peer>,
     pub(crate) echo: bool,
@@ -127,42 +149,11 @@ struct Digits {
     tone: Option<ToneGenerator>,
 }
 
-struct Timelines {
-    inbound: Timeline,
-    outbound: Timeline,
-    /// Of inbound and outbound.
-    live: [Reader; 2],
-    recorder: [Reader; 2],
-    /// The media clock at the last frame read.
-    now: u32,
-}
-
-impl Timelines {
-    fn new(law: Law) -> Timelines {
-        Timelines {
-            inbound: Timeline::octets(law),
-            outbound: Timeline::octets(law),
-            live: [Reader::adaptive(), Reader::adaptive()],
-            recorder: [timeline::recorder(), timeline::recorder()],
-            now: 0,
-        }
-    }
-
-    /// What a recorder that stops now still lacks, frame by frame.
-    fn drain(&mut self) -> impl FnMut(&mut [i16; FRAME], &mut [i16; FRAME]) {
-        let ([mut from_inbound, mut from_outbound], mut now) = (self.recorder.clone(), self.now);
-        move |inbound, outbound| {
-            now = now.wrapping_add(FRAME as u32);
-            self.inbound.read_samples(&mut from_inbound, now, inbound);
-            self.outbound.read_samples(&mut from_outbound, now, outbound);
-        }
-    }
-}
-
 /// Frames gathered for a packet of more than one.
 struct Packing {
-    packet: [u8; FIXED + 3 * FRAME],
+    packet: [u8; FIXED + LONGEST],
     frames: usize,
+    octets: usize,
     timestamp: u32,
 }
 
@@ -187,13 +178,18 @@ impl MediaSession {
             recorders: Vec::new(),
             unfinished: 0,
             taps: Vec::new(),
-            timelines: None,
+            tracks: None,
+            heard: None,
+            framed: false,
+            skips: false,
+            passed_event: None,
+            voice: None,
             peer: None,
             echo: false,
             muted: false,
             relayed_any: false,
             send_silence,
-            packing: Packing { packet: [0; FIXED + 3 * FRAME], frames: 0, timestamp: 0 },
+            packing: Packing { packet: [0; FIXED + LONGEST], frames: 0, octets: 0, timestamp: 0 },
             frames_since_rtp: u16::MAX,
             reports: Reports::new(seed),
             watch: Watch::default(),
@@ -211,9 +207,16 @@ impl MediaSession {
         self.latch.reopen(plan.remote);
         self.rtcp_learnt = None;
         self.receiver.set_clock_rate(plan.codec.clock_rate());
-        self.packing.frames = 0;
+        self.sender.set_clock_rate(plan.codec.clock_rate());
+        (self.packing.frames, self.packing.octets) = (0, 0);
         self.pinned = false;
+        if self.tracks.as_ref().is_some_and(|tracks| !tracks.outbound.takes(plan.codec)) {
+            self.forget_tracks();
+        }
         self.plan = Some(plan);
+        if self.is_listened_to() {
+            self.need_tracks();
+        }
         true
     }
 
@@ -232,178 +235,6 @@ impl MediaSession {
             State::Open => false,
             State::Closing { frames, told } => (told && self.backlog.is_empty()) || frames >= CLOSING,
         }
-    }
-
-    // ---- packets ----
-
-    /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
-    pub(crate) fn handle_rtp(
-        &mut self,
-        from: SocketAddr,
-        packet: &mut [u8],
-        around: &mut Surroundings<'_>,
-    ) -> Option<(Header, Heard)> {
-        if is_rtcp(packet) {
-            self.handle_rtcp(from, packet, around);
-            return None;
-        }
-        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else {
-            self.stats.dropped_malformed += 1;
-            around.counts.malformed += 1;
-            return None;
-        };
-        let mut clock_rate = 8_000;
-        let heard = match plan.codec_of(header.payload_type).and_then(Codec::law) {
-            Some(law) => Heard::Audio(law),
-            None => {
-                let Some(rate) = plan.events_of(header.payload_type) else {
-                    self.stats.dropped_payload_type += 1;
-                    around.counts.dropped += 1;
-                    return None;
-                };
-                clock_rate = rate;
-                Heard::Events
-            }
-        };
-        match self.latch.admits(from, header.ssrc, header.sequence, around.now) {
-            Admission::Peer => {}
-            Admission::Moved => self.moved(from),
-            Admission::Stranger => {
-                self.stats.dropped_stranger += 1;
-                around.counts.dropped += 1;
-                return None;
-            }
-        }
-        if !self.budget.take() {
-            self.stats.dropped_flood += 1;
-            around.counts.dropped += 1;
-            return None;
-        }
-        let first = self.receiver.packets == 0;
-        if !self.pinned && self.latch.is_settled(around.now) {
-            self.pinned = true;
-            around.network.pin(around.slot, Some(from));
-        }
-        let arrival = around.clock.units(around.now, self.receiver.rate());
-        let new = self.receiver.handle(&header, arrival);
-        self.frames_since_rtp = 0;
-        around.counts.packets_in += 1;
-        if first {
-            self.emit(Event::FirstPacket);
-        }
-        let payload = packet.get_mut(header.payload.clone())?;
-        match heard {
-            Heard::Events => {
-                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload, clock_rate) {
-                    if self.presses.take() {
-                        self.emit(Event::Dtmf { digit, duration_ms });
-                    } else {
-                        self.stats.dropped_presses += 1;
-                    }
-                }
-                // A muted leg's keys are reported but not passed on.
-                (!self.muted).then_some((header, heard))
-            }
-            Heard::Audio(law) => {
-                if self.muted {
-                    payload.fill(law.silence());
-                }
-                if let Some(timelines) = &mut self.timelines {
-                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                    if new {
-                        timelines.inbound.restart();
-                    }
-                    timelines.inbound.write_octets(stamp, law, payload);
-                }
-                Some((header, heard))
-            }
-        }
-    }
-
-    /// The peer has taken another address.
-    fn moved(&mut self, to: SocketAddr) {
-        self.rtcp_learnt = None;
-        self.emit(Event::SourceMoved { to });
-    }
-
-    /// Whether the newest packet came so late that the one after it may be here as well.
-    pub(crate) fn is_late(&self) -> bool {
-        self.receiver.is_late()
-    }
-
-    /// Takes one datagram of the RTCP port.
-    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &[u8], around: &mut Surroundings<'_>) {
-        // Only from the host that talks RTP; its port is what it is, behind NAT.
-        if self.latch.target().is_some_and(|target| target.ip() != from.ip()) {
-            self.stats.dropped_stranger += 1;
-            around.counts.dropped += 1;
-            return;
-        }
-        let now = around.clock.ntp(around.now) >> 16;
-        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
-        match self.reports.handle(packet, &mut self.receiver, &self.sender, clock_rate, now) {
-            Verdict::Taken => {
-                if self.latch.target().is_some() {
-                    self.rtcp_learnt = Some(from);
-                }
-                self.judge_what_the_peer_hears();
-            }
-            Verdict::Foreign => {
-                self.stats.dropped_rtcp += 1;
-                around.counts.dropped += 1;
-            }
-            Verdict::Malformed => {
-                self.stats.dropped_malformed += 1;
-                around.counts.malformed += 1;
-            }
-        }
-    }
-
-    /// Sends another session's packet (or, for echo, its own) to this session's peer, patched in place.
-    pub(crate) fn relay(&mut self, from: &Header, heard: Heard, packet: &mut [u8], around: &mut Surroundings<'_>) {
-        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
-        let busy = self.playback.is_some() || self.digits.is_some() || source_speaks;
-        let target = self.latch.target();
-        let (Some(plan), Some(target), false) = (&self.plan, target, busy) else {
-            return self.not_relayed(around);
-        };
-        let payload_type = match heard {
-            Heard::Audio(_) => Some(plan.payload_type),
-            Heard::Events => plan.events.map(|events| events.payload_type),
-        };
-        let (Some(payload_type), true) = (payload_type, plan.sends) else { return self.not_relayed(around) };
-        if self.packing.frames > 0 {
-            self.flush_packing(around);
-        }
-        let Some(plan) = &self.plan else { return };
-        let samples = if let Heard::Audio(_) = heard { from.payload.len() } else { 0 };
-        let Some(header) = self.sender.relayed(from, payload_type, samples) else {
-            return self.not_relayed(around);
-        };
-        let Some(payload) = packet.get_mut(header.payload.clone()) else { return };
-        if let Heard::Audio(law) = heard {
-            law.transcode(plan.law(), payload);
-            if let Some(timelines) = &mut self.timelines {
-                let arrival = around.clock.units(around.now, 8_000);
-                let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                timelines.outbound.write_octets(stamp, plan.law(), payload);
-            }
-        }
-        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
-        let start = header.payload.start - FIXED;
-        let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
-        header.write(packet);
-        around.network.send(around.slot, Flow::Rtp, target, packet);
-        around.counts.packets_out += 1;
-        around.counts.relayed += 1;
-        self.relayed_any = true;
-    }
-
-    fn not_relayed(&mut self, around: &mut Surroundings<'_>) {
-        self.stats.not_relayed += 1;
-        around.counts.dropped += 1;
-        // What comes next starts a new stretch.
-        self.sender.pause();
     }
 
     // ---- commands ----
@@ -437,27 +268,29 @@ impl MediaSession {
             Command::StopRecording { op } => {
                 if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
                     let recorder = self.recorders.swap_remove(index);
-                    let mut drain = self.timelines.as_mut().map(|both| both.drain());
+                    let mut drain = self.tracks.as_mut().map(|tracks| tracks.drain());
                     recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
                     drop(drain);
                     writer.wake();
-                    self.drop_unused_timelines();
+                    self.drop_unused_tracks();
                 }
             }
             Command::Tap { op, tracks, sink } => {
                 if self.taps.len() < SINKS {
-                    self.need_timelines();
-                    if self.taps.is_empty()
-                        && let Some(timelines) = &mut self.timelines
-                    {
-                        timelines.live = [Reader::adaptive(), Reader::adaptive()];
+                    let (first, hears) = (self.taps.is_empty(), self.hears());
+                    let heard = self.need_tracks();
+                    if first {
+                        heard.outbound.begin_live();
+                        if !hears {
+                            heard.inbound.begin_live();
+                        }
                     }
                     self.taps.push(Tap::new(op, tracks, sink));
                 }
             }
             Command::Untap { op } => {
                 self.taps.retain(|tap| tap.op != op);
-                self.drop_unused_timelines();
+                self.drop_unused_tracks();
             }
             Command::Source { op, source } => self.source = Some(SourcePlayer::new(op, source)),
             Command::Unsource { op } => {
@@ -506,11 +339,11 @@ impl MediaSession {
             return;
         }
         self.unfinished += 1;
-        self.need_timelines();
-        if self.recorders.is_empty()
-            && let Some(timelines) = &mut self.timelines
-        {
-            timelines.recorder = [timeline::recorder(), timeline::recorder()];
+        let first = self.recorders.is_empty();
+        let tracks = self.need_tracks();
+        if first {
+            tracks.inbound.begin_recording();
+            tracks.outbound.begin_recording();
         }
         self.recorders.push(recorder);
     }
@@ -527,14 +360,44 @@ impl MediaSession {
         self.emit(event);
     }
 
-    fn need_timelines(&mut self) {
-        let law = self.plan.as_ref().map_or(Law::Mu, MediaPlan::law);
-        self.timelines.get_or_insert_with(|| Box::new(Timelines::new(law)));
+    /// Begins or ends handing its frames to its peer.
+    pub(crate) fn set_framed(&mut self, framed: bool) {
+        if std::mem::replace(&mut self.framed, framed) == framed {
+            return;
+        }
+        if framed {
+            self.need_tracks().inbound.begin_live();
+        } else {
+            self.drop_unused_tracks();
+        }
     }
 
-    fn drop_unused_timelines(&mut self) {
-        if self.recorders.is_empty() && self.taps.is_empty() {
-            self.timelines = None;
+    /// Whether what `peer` hears of this session cannot be its packets.
+    pub(crate) fn must_frame(&self, peer: &MediaSession) -> bool {
+        let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
+        // What is muted and cannot be overwritten with silence octet by octet is not relayed.
+        !other.passes(plan.codec) || (self.muted && plan.codec.law().is_none())
+    }
+
+    fn is_listened_to(&self) -> bool {
+        self.hears() || !self.recorders.is_empty() || !self.taps.is_empty()
+    }
+
+    fn need_tracks(&mut self) -> &mut Tracks {
+        let codec = self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec);
+        self.tracks.get_or_insert_with(|| Box::new(Tracks::new(codec, codec.sample_rate())))
+    }
+
+    fn drop_unused_tracks(&mut self) {
+        if !self.is_listened_to() {
+            self.forget_tracks();
+        }
+    }
+
+    /// What they counted stays.
+    fn forget_tracks(&mut self) {
+        if let Some(tracks) = self.tracks.take() {
+            self.stats.late += u64::from(tracks.inbound.quality().late);
         }
     }
 
@@ -548,11 +411,12 @@ impl MediaSession {
         }
         self.send_report(true, around);
         for recorder in self.recorders.drain(..) {
-            let mut drain = self.timelines.as_mut().map(|both| both.drain());
+            let mut drain = self.tracks.as_mut().map(|tracks| tracks.drain());
             recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
         }
         writer.wake();
-        self.timelines = None;
+        self.forget_tracks();
+        self.framed = false;
         self.taps.clear();
         self.source = None;
         self.playback = None;
@@ -563,7 +427,12 @@ impl MediaSession {
     // ---- the media clock ----
 
     /// One 20 ms frame. False when the session must be closed: its sink has stayed full for too long.
-    pub(crate) fn handle_tick(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) -> bool {
+    pub(crate) fn handle_tick(
+        &mut self,
+        input: Option<Input<'_>>,
+        writer: &WriterHandle,
+        around: &mut Surroundings<'_>,
+    ) -> bool {
         self.retry_backlog();
         if let State::Closing { frames, told } = self.state {
             let told = told || self.unfinished == 0;
@@ -582,57 +451,20 @@ impl MediaSession {
             around.network.pin(around.slot, None);
         }
         self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
-        self.speak(around);
-        if self.timelines.is_some() {
+        self.speak(input, around);
+        if self.tracks.is_some() {
             self.listen(writer, around.clock.units(around.now, 8_000));
         }
         self.watch.tick();
         if self.reports.tick() {
             self.send_report(false, around);
         }
-        self.backlog.len() <= BACKLOG
+        !self.is_flooded()
     }
 
-    /// Gives this frame of both tracks to recorders and taps.
-    fn listen(&mut self, writer: &WriterHandle, now: u32) {
-        let Some(mut timelines) = self.timelines.take() else { return };
-        let both = &mut *timelines;
-        both.now = now;
-        let native = self.plan.as_ref().map_or(Law::Mu, MediaPlan::law);
-        let alive = self.frames_since_rtp < ALIVE;
-        let (mut inbound, mut outbound) = ([0; FRAME], [0; FRAME]);
-        if !self.taps.is_empty() {
-            let [from_inbound, from_outbound] = &mut both.live;
-            both.inbound.read_samples(from_inbound, now, &mut inbound);
-            both.outbound.read_samples(from_outbound, now, &mut outbound);
-            self.taps.retain(|tap| !tap.is_abandoned());
-            let mut taps = std::mem::take(&mut self.taps);
-            for tap in &mut taps {
-                if let Some(dropped_ms) = tap.handle_frame(&inbound, &outbound, native) {
-                    self.emit(Event::StreamOverflow { op: tap.op, dropped_ms });
-                }
-            }
-            self.taps = taps;
-        }
-        if !self.recorders.is_empty() {
-            let [from_inbound, from_outbound] = &mut both.recorder;
-            both.inbound.read_samples(from_inbound, now, &mut inbound);
-            both.outbound.read_samples(from_outbound, now, &mut outbound);
-            let mut index = 0;
-            let playing = self.playback.as_ref().map(|playback| playback.op);
-            while let Some(recorder) = self.recorders.get_mut(index) {
-                recorder.playing(playing);
-                match recorder.handle_frame(&inbound, &outbound, alive) {
-                    None => index += 1,
-                    Some(reason) => {
-                        self.recorders.swap_remove(index).finish(reason, None);
-                        writer.wake();
-                    }
-                }
-            }
-        }
-        self.timelines = Some(timelines);
-        self.drop_unused_timelines();
+    /// Whether more events wait for its sink than are kept.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.backlog.len() > BACKLOG
     }
 
     // ---- reports and events ----
@@ -668,6 +500,9 @@ impl MediaSession {
     fn judge_what_the_peer_hears(&mut self) {
         if let Some(heard) = self.reports.heard_of_us.filter(|heard| heard.recent_packets >= JUDGED) {
             self.judge(Impairment::LossByPeer, heard.recent_loss * 100.0);
+            if let Some(voice) = &mut self.voice {
+                voice.expect_loss((heard.recent_loss * 100.0).round().clamp(0.0, 100.0) as u8);
+            }
             self.judge(Impairment::JitterByPeer, heard.jitter_ms);
         }
         if let Some(round_trip) = self.reports.round_trip_ms {
@@ -691,7 +526,8 @@ impl MediaSession {
             burst_ratio,
             delay_ms: quality::delay_ms(round_trip_ms, jitter_ms),
         };
-        let missed = f64::from(receiver.lost()) + self.stats.late as f64;
+        let late = self.stats.late + self.tracks.as_ref().map_or(0, |tracks| tracks.inbound.quality().late.into());
+        let missed = f64::from(receiver.lost()) + late as f64;
         let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
         // How its losses were spread is not in its reports.
         let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
@@ -701,6 +537,7 @@ impl MediaSession {
             packets_out: self.sender.packets,
             octets_out: self.sender.octets,
             lost: receiver.lost().into(),
+            late,
             burst_ratio: receiver.burst_ratio() as f32,
             lost_by_peer: heard.map_or(0, |heard| heard.lost.into()),
             jitter_ms: receiver.jitter_ms(),

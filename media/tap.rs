@@ -125,6 +125,35 @@ impl TapReader {
     }
 }
 
+/// A frame to be copied: as it was on the wire, or decoded.
+#[derive(Debug)]
+pub(crate) enum Copied {
+    Octets(Law, [u8; FRAME]),
+    /// At 8,000 Hz.
+    Samples([i16; FRAME]),
+}
+
+impl Copied {
+    pub(crate) fn silence(law: Law) -> Copied {
+        Copied::Octets(law, [law.silence(); FRAME])
+    }
+
+    fn octets(&self, law: Law) -> [u8; FRAME] {
+        match self {
+            Copied::Octets(from, octets) => {
+                let mut octets = *octets;
+                from.transcode(law, &mut octets);
+                octets
+            }
+            Copied::Samples(samples) => {
+                let mut octets = [0; FRAME];
+                law.encode(samples, &mut octets);
+                octets
+            }
+        }
+    }
+}
+
 /// A tap at work on its session.
 #[derive(Debug)]
 pub(crate) struct Tap {
@@ -147,18 +176,17 @@ impl Tap {
     }
 
     /// Copies one frame of each side. Returns the milliseconds dropped when that is due to be told.
-    pub(crate) fn handle_frame(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME], native: Law) -> Option<u32> {
+    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied, native: Law) -> Option<u32> {
         let law = match self.sink.codec {
             TapCodec::Pcmu => Law::Mu,
             TapCodec::Pcma => Law::A,
             TapCodec::Native => native,
         };
-        for (track, samples) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
+        for (track, copied) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
             if !self.tracks.has(track) {
                 continue;
             }
-            let mut payload = [0; FRAME];
-            law.encode(samples, &mut payload);
+            let payload = copied.octets(law);
             let frame = TapFrame {
                 track,
                 codec: law.into(),

@@ -95,6 +95,15 @@ impl Codec {
         }
     }
 
+    /// How long a payload is, in units of the RTP timestamp.
+    pub fn units(self, payload: &[u8]) -> u32 {
+        match self {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => payload.len() as u32,
+            Codec::Opus => opus::units(payload),
+            Codec::L16(_) => payload.len() as u32 / 2,
+        }
+    }
+
     /// The companding law of a G.711 codec: its octets are samples, which can be relayed, mapped and decoded one by one.
     pub const fn law(self) -> Option<Law> {
         match self {

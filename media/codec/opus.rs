@@ -97,6 +97,25 @@ impl Decoder {
     }
 }
 
+/// How long a packet is, in units of the 48,000 Hz clock, by its first octets (RFC 6716 §3.1); 0 if it is none.
+pub(super) fn units(packet: &[u8]) -> u32 {
+    let Some((toc, rest)) = packet.split_first() else { return 0 };
+    let configuration = toc >> 3;
+    // In 2.5 ms.
+    let frame: u32 = match configuration {
+        0..12 => [4, 8, 16, 24].into_iter().nth(usize::from(configuration & 3)).unwrap_or(8),
+        12..16 => 4 << (configuration & 1),
+        _ => 1 << (configuration & 3),
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => rest.first().map_or(0, |count| u32::from(count & 0x3F)),
+    };
+    // 120 ms at most.
+    (frame * frames).min(48) * 120
+}
+
 /// Whether a packet's first frame carries the one before it once more (LBRR, RFC 6716 §4.2.3 and §4.2.4): the flags are
 /// the first bits of the range coder's data, each of even odds, and can be read as they stand.
 fn carries_redundancy(packet: &[u8]) -> bool {

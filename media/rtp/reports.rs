@@ -208,7 +208,7 @@ mod tests {
         let mut kinds = Vec::new();
         for sends in [false, true, true, false, false, false] {
             if sends {
-                sender.audio(0, 0, 160);
+                sender.audio(0, 0, 160, 160);
             }
             let mut out = [0; rtcp::LONGEST];
             let length = reports.write(&sender, None, 0, false, &mut out);

@@ -8,6 +8,7 @@ use super::{FRAME, Header, is_newer};
 pub(crate) struct Sender {
     pub(crate) ssrc: u32,
     next_sequence: u16,
+    frame: u32,
     /// The media clock in timestamp units: what a sample that leaves now is stamped.
     clock: u32,
     /// First timestamp after the newest sample sent.
@@ -57,6 +58,7 @@ impl Sender {
         Sender {
             ssrc,
             next_sequence,
+            frame: FRAME as u32,
             clock,
             end: clock,
             talking: false,
@@ -67,9 +69,19 @@ impl Sender {
         }
     }
 
+    /// What a second is in the stream's timestamps.
+    pub(crate) fn set_clock_rate(&mut self, clock_rate: u32) {
+        self.frame = clock_rate / 50;
+    }
+
+    /// Units of a 20 ms frame.
+    pub(crate) fn frame(&self) -> u32 {
+        self.frame
+    }
+
     /// Moves the media clock by one 20 ms frame.
     pub(crate) fn tick(&mut self) {
-        self.clock = self.clock.wrapping_add(FRAME as u32);
+        self.clock = self.clock.wrapping_add(self.frame);
     }
 
     /// The media clock, for a report; it does not step past what this frame has sent.
@@ -85,13 +97,13 @@ impl Sender {
         self.clock
     }
 
-    /// The next audio packet from `timestamp` on, `samples` long. Marks the start of a talkspurt (RFC 3551 §4.1).
-    pub(crate) fn audio(&mut self, payload_type: u8, timestamp: u32, samples: usize) -> Header {
+    /// The next audio packet from `timestamp` on, so many units long. Marks the start of a talkspurt (RFC 3551 §4.1).
+    pub(crate) fn audio(&mut self, payload_type: u8, timestamp: u32, units: u32, octets: usize) -> Header {
         let marker = !self.talking || timestamp != self.end;
         self.talking = true;
         self.relay = None;
-        self.end = timestamp.wrapping_add(samples as u32);
-        self.next(payload_type, timestamp, marker, samples)
+        self.end = timestamp.wrapping_add(units);
+        self.next(payload_type, timestamp, marker, octets)
     }
 
     /// The next telephone-event packet; its timestamp is the event's start for all its packets (RFC 4733 §2.2).
@@ -128,8 +140,8 @@ impl Sender {
     }
 
     /// Maps another leg's packet onto this line, gaps and order kept, so that its receiver sees the same losses.
-    /// `samples` is 0 for a telephone-event. `None` when it belongs before the place where relaying began.
-    pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, samples: usize) -> Option<Header> {
+    /// `units`: its length, 0 for a telephone-event. `None` when it belongs before the place where relaying began.
+    pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, units: u32) -> Option<Header> {
         let now = self.now();
         let octets = from.payload.len();
         let next_sequence = self.next_sequence;
@@ -137,7 +149,7 @@ impl Sender {
         let relay = match &mut self.relay {
             Some(relay) if relay.ssrc == from.ssrc && relay.goes_on(from.sequence) => relay,
             other => {
-                marker = samples > 0 || marker;
+                marker = units > 0 || marker;
                 other.insert(Relay {
                     ssrc: from.ssrc,
                     sequence_offset: next_sequence.wrapping_sub(from.sequence),
@@ -161,11 +173,11 @@ impl Sender {
         if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
             self.next_sequence = after;
         }
-        let end = timestamp.wrapping_add(samples as u32);
+        let end = timestamp.wrapping_add(units);
         if is_newer(end, self.end) {
             self.end = end;
         }
-        self.talking = samples > 0;
+        self.talking = units > 0;
         self.count(timestamp, octets);
         Some(Header { marker, payload_type, sequence, timestamp, ssrc: self.ssrc, payload: from.payload.clone() })
     }
@@ -184,7 +196,7 @@ mod tests {
         let mut sender = Sender::new(1);
         sender.tick();
         let now = sender.now();
-        let first = sender.audio(0, now, 160);
+        let first = sender.audio(0, now, 160, 160);
         assert!(first.marker);
         sender.tick();
         let relayed = sender.relayed(&packet(900, 77_000), 0, 160).unwrap();
@@ -195,7 +207,7 @@ mod tests {
         assert_eq!(gap.sequence, relayed.sequence.wrapping_add(3));
         sender.tick();
         let now = sender.now();
-        let last = sender.audio(0, now, 160);
+        let last = sender.audio(0, now, 160, 160);
         assert_eq!(last.sequence, gap.sequence.wrapping_add(1));
         assert!(!is_newer(gap.timestamp.wrapping_add(160), last.timestamp));
     }

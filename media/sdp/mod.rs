@@ -15,7 +15,6 @@ pub(crate) use negotiate::{Local, Negotiation};
 
 use std::net::SocketAddr;
 
-use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
 
 /// All that we can speak, L16 at two rates.
@@ -69,9 +68,9 @@ pub(crate) struct Events {
 }
 
 impl MediaPlan {
-    /// The law of what we send.
-    pub(crate) fn law(&self) -> Law {
-        self.codec.law().unwrap_or(Law::Mu)
+    /// Whether a packet of `codec` can go to the peer as it is, or octet by octet in the other law.
+    pub(crate) fn passes(&self, codec: Codec) -> bool {
+        codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
 
     /// The codec of a received payload type.

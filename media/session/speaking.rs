@@ -1,6 +1,8 @@
-//! What a leg is sent in a frame: `digits > playback > source > relay | echo > silence`, packed as the peer wants it.
+//! What a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`, packed as the peer wants it.
 
-use super::{MARKS, MediaSession, Surroundings};
+use super::voice::Voice;
+use super::{LONGEST, MARKS, MediaSession, Surroundings};
+use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::engine::Flow;
 use crate::event::{Event, FinishReason};
@@ -9,25 +11,26 @@ use crate::rtp::{FIXED, FRAME};
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
+/// A frame from elsewhere to be said: what the bridge's other side or a room sounds like, 20 ms at that rate.
+pub(crate) type Input<'a> = (&'a [i16], SampleRate);
+
 impl MediaSession {
-    /// Sends this frame's audio, from whatever comes first.
-    pub(super) fn speak(&mut self, around: &mut Surroundings<'_>) {
+    /// Third pass of a frame: sends its audio, from whatever comes first.
+    pub(super) fn speak(&mut self, input: Option<Input<'_>>, around: &mut Surroundings<'_>) {
         let Some(plan) = &self.plan else { return };
-        let law = plan.law();
+        let law = plan.codec.law().unwrap_or(Law::Mu);
         // Until it is known where to, a prompt waits; on hold it goes on unheard.
         if plan.remote.is_none() && self.latch.target().is_none() && plan.sends {
             return;
         }
-        let mut octets = [0; FRAME];
-        if self.digits.is_some() && self.speak_digit(law, around) {
+        if self.digits.is_some() && self.speak_digit(around) {
             self.hold_source();
             return;
         }
         if let Some(playback) = &mut self.playback {
             let mut samples = [0; FRAME];
             if playback.next_frame(&mut samples) {
-                law.encode(&samples, &mut octets);
-                self.send_frame(&octets, around);
+                self.say_samples(&samples, SampleRate::Hz8000, around);
                 self.hold_source();
                 return;
             }
@@ -38,25 +41,29 @@ impl MediaSession {
         if let Some(mut source) = self.source.take() {
             let op = source.op;
             let most = self.most_marks();
+            let mut octets = [0; FRAME];
             let filled = source.next_frame(law, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
             if filled > 0 {
-                self.send_frame(&octets, around);
+                self.say_octets(law, &octets, around);
                 return;
             }
         }
+        if let Some((samples, rate)) = input {
+            self.say_samples(samples, rate, around);
+            return;
+        }
         let passes = self.relayed_any && (self.peer.is_some() || self.echo);
         if self.send_silence && !passes {
-            octets.fill(law.silence());
-            self.send_frame(&octets, around);
+            self.say_octets(law, &[law.silence(); FRAME], around);
         } else {
             if self.packing.frames > 0 {
                 self.flush_packing(around);
             }
             if !passes {
                 self.sender.pause();
-                if let Some(timelines) = &mut self.timelines {
-                    timelines.outbound.rest();
+                if let Some(tracks) = &mut self.tracks {
+                    tracks.outbound.rest();
                 }
             }
         }
@@ -76,7 +83,7 @@ impl MediaSession {
     }
 
     /// True when the frame is taken by a key press.
-    fn speak_digit(&mut self, law: Law, around: &mut Surroundings<'_>) -> bool {
+    fn speak_digit(&mut self, around: &mut Surroundings<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
         let clock_rate = self.plan.as_ref().and_then(|plan| plan.events).map_or(8_000, |events| events.clock_rate);
         let frame = digits.sender.next_frame(clock_rate);
@@ -105,9 +112,7 @@ impl MediaSession {
             if let Some(tone) = &mut digits.tone {
                 tone.next_frame(&mut samples);
             }
-            let mut octets = [0; FRAME];
-            law.encode(&samples, &mut octets);
-            self.send_frame(&octets, around);
+            self.say_samples(&samples, SampleRate::Hz8000, around);
             return true;
         };
         if first {
@@ -127,37 +132,83 @@ impl MediaSession {
         true
     }
 
-    /// Sends one frame of the negotiated codec, or packs it with others.
-    fn send_frame(&mut self, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
+    /// Says a frame of G.711.
+    fn say_octets(&mut self, law: Law, octets: &[u8; FRAME], around: &mut Surroundings<'_>) {
+        let Some(to) = self.plan.as_ref().and_then(|plan| plan.codec.law()) else {
+            let mut samples = [0; FRAME];
+            law.decode(octets, &mut samples);
+            return self.say_samples(&samples, SampleRate::Hz8000, around);
+        };
+        let mut octets = *octets;
+        law.transcode(to, &mut octets);
+        let stamp = self.stamp(around);
+        if let Some(tracks) = &mut self.tracks {
+            tracks.outbound.handle_octets(stamp, to, &octets);
+        }
+        self.pack(&octets, around);
+    }
+
+    /// Says a frame of PCM.
+    fn say_samples(&mut self, samples: &[i16], rate: SampleRate, around: &mut Surroundings<'_>) {
         let Some(plan) = &self.plan else { return };
-        let (frames, sends, law) = (usize::from(plan.frames), plan.sends, plan.law());
+        let codec = plan.codec;
+        if let (Some(law), SampleRate::Hz8000) = (codec.law(), rate) {
+            let mut octets = [0; FRAME];
+            law.encode(samples, &mut octets);
+            return self.say_octets(law, &octets, around);
+        }
+        let stamp = self.stamp(around);
+        let voice = match &mut self.voice {
+            Some(voice) if voice.codec() == codec => voice,
+            other => other.insert(Box::new(Voice::new(codec))),
+        };
+        let mut octets = [0; LONGEST];
+        let length = voice.encode(samples, rate, &mut octets);
+        let Some(octets) = octets.get(..length) else { return };
+        if let Some(tracks) = &mut self.tracks {
+            match (codec.law(), octets.first_chunk::<FRAME>()) {
+                (Some(law), Some(octets)) => tracks.outbound.handle_octets(stamp, law, octets),
+                _ => tracks.outbound.handle_samples(stamp, voice.samples()),
+            }
+        }
+        self.pack(octets, around);
+    }
+
+    /// Of the frame that is about to be packed.
+    fn stamp(&mut self, around: &Surroundings<'_>) -> Stamp {
         if self.packing.frames == 0 {
             self.packing.timestamp = self.sender.now();
         }
-        let timestamp = self.packing.timestamp.wrapping_add((self.packing.frames * FRAME) as u32);
-        if let Some(timelines) = &mut self.timelines {
-            let stamp = Stamp { timestamp, marker: false, arrival: around.clock.units(around.now, 8_000) };
-            timelines.outbound.write_octets(stamp, law, octets);
-        }
-        if !sends {
+        let timestamp = self.packing.timestamp.wrapping_add(self.packing.frames as u32 * self.sender.frame());
+        Stamp { timestamp, marker: false, arrival: around.clock.units(around.now, 8_000) }
+    }
+
+    /// Sends one frame of the negotiated codec, or packs it with others.
+    fn pack(&mut self, octets: &[u8], around: &mut Surroundings<'_>) {
+        let Some(plan) = &self.plan else { return };
+        let frames = usize::from(plan.frames);
+        if !plan.sends {
             self.sender.pause();
             return;
         }
-        let start = FIXED + self.packing.frames * FRAME;
-        if let Some(place) = self.packing.packet.get_mut(start..start + FRAME) {
+        let start = FIXED + self.packing.octets;
+        if let Some(place) = self.packing.packet.get_mut(start..start + octets.len()) {
             place.copy_from_slice(octets);
+            self.packing.octets += octets.len();
             self.packing.frames += 1;
         }
-        if self.packing.frames >= frames {
+        // A frame more of the same size must find room.
+        if self.packing.frames >= frames || self.packing.octets + octets.len() > LONGEST {
             self.flush_packing(around);
         }
     }
 
     pub(super) fn flush_packing(&mut self, around: &mut Surroundings<'_>) {
-        let samples = std::mem::take(&mut self.packing.frames) * FRAME;
+        let units = std::mem::take(&mut self.packing.frames) as u32 * self.sender.frame();
+        let octets = std::mem::take(&mut self.packing.octets);
         let (Some(plan), Some(target)) = (&self.plan, self.latch.target()) else { return };
-        let header = self.sender.audio(plan.payload_type, self.packing.timestamp, samples);
-        let Some(packet) = self.packing.packet.get_mut(..FIXED + samples) else { return };
+        let header = self.sender.audio(plan.payload_type, self.packing.timestamp, units, octets);
+        let Some(packet) = self.packing.packet.get_mut(..FIXED + octets) else { return };
         header.write(packet);
         around.network.send(around.slot, Flow::Rtp, target, packet);
         around.counts.packets_out += 1;

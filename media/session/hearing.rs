@@ -1,0 +1,51 @@
+//! What a leg hears in a frame, for those who want it at once: a bridge that cannot relay packets, a room, detectors.
+
+use super::MediaSession;
+use crate::codec::{LONGEST_FRAME, SampleRate};
+
+/// The frame heard last.
+pub(super) struct HeardFrame {
+    samples: [i16; LONGEST_FRAME],
+    rate: SampleRate,
+    /// The peer sent something for it.
+    sounds: bool,
+    /// Nobody has taken it yet.
+    fresh: bool,
+}
+
+impl MediaSession {
+    /// Whether anybody wants what it hears frame by frame.
+    pub(super) fn hears(&self) -> bool {
+        self.framed
+    }
+
+    /// First pass of a frame: takes what is due from the timeline. `now`: the media clock, 8,000 a second.
+    pub(crate) fn hear(&mut self, now: u32) {
+        let hears = self.hears();
+        let Some(tracks) = &mut self.tracks else { return };
+        tracks.inbound.handle_tick();
+        if !hears {
+            return;
+        }
+        let heard = self.heard.get_or_insert_with(|| {
+            let samples = [0; LONGEST_FRAME];
+            Box::new(HeardFrame { samples, rate: SampleRate::Hz8000, sounds: false, fresh: false })
+        });
+        heard.rate = tracks.inbound.rate();
+        heard.sounds = !tracks.inbound.read_live(now, &mut heard.samples).is_nothing();
+        heard.fresh = true;
+    }
+
+    /// The frame heard last and its rate; once, and not when the peer sends nothing.
+    pub(crate) fn take_heard(&mut self) -> Option<(&[i16], SampleRate)> {
+        let heard = self.heard.as_mut().filter(|heard| heard.fresh)?;
+        heard.fresh = false;
+        heard.sounds.then(|| (heard.samples.get(..heard.rate.frame()).unwrap_or_default(), heard.rate))
+    }
+
+    /// The frame that [`MediaSession::hear`] read, for those who listen after it.
+    pub(super) fn last_heard(&self) -> Option<&[i16]> {
+        let heard = self.heard.as_ref().filter(|_| self.hears())?;
+        heard.samples.get(..heard.rate.frame())
+    }
+}

@@ -1,0 +1,236 @@
+//! Packets of a leg: what comes from its peer, and what is relayed to it.
+
+use std::net::SocketAddr;
+
+use super::track::Track;
+use super::{Heard, MediaSession, Surroundings};
+use crate::engine::Flow;
+use crate::event::Event;
+use crate::latch::Admission;
+use crate::rtp::reports::Verdict;
+use crate::rtp::{FIXED, Header, is_rtcp};
+use crate::timeline::Stamp;
+
+impl MediaSession {
+    /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
+    pub(crate) fn handle_rtp(
+        &mut self,
+        from: SocketAddr,
+        packet: &mut [u8],
+        around: &mut Surroundings<'_>,
+    ) -> Option<(Header, Heard)> {
+        if is_rtcp(packet) {
+            self.handle_rtcp(from, packet, around);
+            return None;
+        }
+        let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else {
+            self.stats.dropped_malformed += 1;
+            around.counts.malformed += 1;
+            return None;
+        };
+        let number = header.payload_type;
+        let heard = match (plan.codec_of(number), plan.events_of(number)) {
+            (Some(codec), _) => Heard::Audio(codec),
+            (None, Some(clock_rate)) => Heard::Events(clock_rate),
+            (None, None) if plan.comfort_noise == Some(number) => Heard::Noise,
+            (None, None) => {
+                self.stats.dropped_payload_type += 1;
+                around.counts.dropped += 1;
+                return None;
+            }
+        };
+        match self.latch.admits(from, header.ssrc, header.sequence, around.now) {
+            Admission::Peer => {}
+            Admission::Moved => self.moved(from),
+            Admission::Stranger => {
+                self.stats.dropped_stranger += 1;
+                around.counts.dropped += 1;
+                return None;
+            }
+        }
+        if !self.budget.take() {
+            self.stats.dropped_flood += 1;
+            around.counts.dropped += 1;
+            return None;
+        }
+        let first = self.receiver.packets == 0;
+        if !self.pinned && self.latch.is_settled(around.now) {
+            self.pinned = true;
+            around.network.pin(around.slot, Some(from));
+        }
+        let arrival = around.clock.units(around.now, self.receiver.rate());
+        let new = self.receiver.handle(&header, arrival);
+        self.frames_since_rtp = 0;
+        around.counts.packets_in += 1;
+        if first {
+            self.emit(Event::FirstPacket);
+        }
+        let payload = packet.get_mut(header.payload.clone())?;
+        match heard {
+            Heard::Events(clock_rate) => {
+                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload, clock_rate) {
+                    if self.presses.take() {
+                        self.emit(Event::Dtmf { digit, duration_ms });
+                    } else {
+                        self.stats.dropped_presses += 1;
+                    }
+                }
+                // A muted leg's keys are reported but not passed on.
+                (!self.muted).then_some((header, heard))
+            }
+            Heard::Noise => {
+                if let (Some(tracks), Some(level), false) = (&mut self.tracks, payload.first(), self.muted) {
+                    let arrival = around.clock.units(around.now, 8_000);
+                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
+                    tracks.inbound.handle_comfort_noise(stamp, level & 0x7F);
+                }
+                (!self.muted).then_some((header, heard))
+            }
+            Heard::Audio(codec) => {
+                if self.muted {
+                    // What is not G.711 is left out: its peer is then sent frames.
+                    payload.fill(codec.law()?.silence());
+                }
+                if let Some(tracks) = &mut self.tracks {
+                    if !tracks.inbound.takes(codec) {
+                        tracks.inbound = Track::new(codec, codec.sample_rate());
+                    }
+                    if new {
+                        tracks.inbound.restart();
+                    }
+                    let arrival = around.clock.units(around.now, 8_000);
+                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
+                    tracks.inbound.handle_packet(stamp, codec, header.sequence, payload);
+                }
+                Some((header, heard))
+            }
+        }
+    }
+
+    /// The peer has taken another address.
+    fn moved(&mut self, to: SocketAddr) {
+        self.rtcp_learnt = None;
+        self.emit(Event::SourceMoved { to });
+    }
+
+    /// Whether the newest packet came so late that the one after it may be here as well.
+    pub(crate) fn is_late(&self) -> bool {
+        self.receiver.is_late()
+    }
+
+    /// Takes one datagram of the RTCP port.
+    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &[u8], around: &mut Surroundings<'_>) {
+        // Only from the host that talks RTP; its port is what it is, behind NAT.
+        if self.latch.target().is_some_and(|target| target.ip() != from.ip()) {
+            self.stats.dropped_stranger += 1;
+            around.counts.dropped += 1;
+            return;
+        }
+        let now = around.clock.ntp(around.now) >> 16;
+        let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
+        match self.reports.handle(packet, &mut self.receiver, &self.sender, clock_rate, now) {
+            Verdict::Taken => {
+                if self.latch.target().is_some() {
+                    self.rtcp_learnt = Some(from);
+                }
+                self.judge_what_the_peer_hears();
+            }
+            Verdict::Foreign => {
+                self.stats.dropped_rtcp += 1;
+                around.counts.dropped += 1;
+            }
+            Verdict::Malformed => {
+                self.stats.dropped_malformed += 1;
+                around.counts.malformed += 1;
+            }
+        }
+    }
+
+    /// Sends another session's packet (or, for echo, its own) to this session's peer, patched in place. `framed`: the
+    /// audio comes in frames, at the tick.
+    pub(crate) fn relay(
+        &mut self,
+        from: &Header,
+        heard: Heard,
+        framed: bool,
+        packet: &mut [u8],
+        around: &mut Surroundings<'_>,
+    ) {
+        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
+        let busy = self.playback.is_some() || self.digits.is_some() || source_speaks;
+        let target = self.latch.target();
+        let (Some(plan), Some(target), false) = (&self.plan, target, busy) else {
+            return self.not_relayed(around);
+        };
+        let (payload_type, units) = match heard {
+            Heard::Audio(codec) if plan.passes(codec) => {
+                (Some(plan.payload_type), codec.units(packet.get(from.payload.clone()).unwrap_or_default()))
+            }
+            Heard::Audio(_) => (None, 0),
+            Heard::Noise => (plan.comfort_noise, 0),
+            Heard::Events(clock_rate) if framed || plan.events.is_some_and(|to| to.clock_rate != clock_rate) => {
+                return self.pass_event(from, clock_rate, packet, around);
+            }
+            Heard::Events(_) => (plan.events.map(|events| events.payload_type), 0),
+        };
+        let (Some(payload_type), true) = (payload_type, plan.sends) else { return self.not_relayed(around) };
+        if self.packing.frames > 0 {
+            self.flush_packing(around);
+        }
+        let Some(plan) = &self.plan else { return };
+        let Some(header) = self.sender.relayed(from, payload_type, units) else {
+            return self.not_relayed(around);
+        };
+        let Some(payload) = packet.get_mut(header.payload.clone()) else { return };
+        if let Heard::Audio(codec) = heard {
+            if let (Some(law), Some(to)) = (codec.law(), plan.codec.law()) {
+                law.transcode(to, payload);
+            }
+            if let Some(tracks) = &mut self.tracks {
+                let arrival = around.clock.units(around.now, 8_000);
+                let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
+                tracks.outbound.handle_packet(stamp, plan.codec, header.sequence, payload);
+            }
+        }
+        // CSRCs, extensions and padding end here: the plain header goes right before the payload.
+        let start = header.payload.start - FIXED;
+        let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
+        header.write(packet);
+        around.network.send(around.slot, Flow::Rtp, target, packet);
+        around.counts.packets_out += 1;
+        around.counts.relayed += 1;
+        self.relayed_any |= !framed;
+    }
+
+    /// Passes a telephone-event on among audio that has a timestamp line of its own, at the clock of this peer's events.
+    fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], around: &mut Surroundings<'_>) {
+        let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
+        let (Some(plan), Some(target), Some([event, flags, high, low])) = (&self.plan, self.latch.target(), payload)
+        else {
+            return;
+        };
+        let (Some(to), true) = (plan.events, plan.sends) else { return self.not_relayed(around) };
+        let first = self.passed_event.is_none_or(|(timestamp, _)| timestamp != from.timestamp);
+        if first {
+            self.passed_event = Some((from.timestamp, self.sender.now()));
+        }
+        let Some((_, timestamp)) = self.passed_event else { return };
+        let duration =
+            u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to.clock_rate) / u64::from(clock_rate.max(1));
+        let [high, low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
+        let mut out = [0; FIXED + 4];
+        self.sender.event(to.payload_type, timestamp, first).write(&mut out);
+        if let Some(payload) = out.last_chunk_mut::<4>() {
+            *payload = [*event, *flags, high, low];
+        }
+        around.network.send(around.slot, Flow::Rtp, target, &out);
+        around.counts.packets_out += 1;
+    }
+
+    fn not_relayed(&mut self, around: &mut Surroundings<'_>) {
+        self.stats.not_relayed += 1;
+        around.counts.dropped += 1;
+        // What comes next starts a new stretch.
+        self.sender.pause();
+    }
+}

@@ -1,0 +1,180 @@
+//! One direction of a leg as it is heard: its packets or frames on the media clock, in PCM at the codec's rate.
+
+use crate::codec::g711::Law;
+use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
+use crate::resample::Resampler;
+use crate::rtp::FRAME;
+use crate::tap::Copied;
+use crate::timeline::{self, Assembly, Makeup, Quality, Reader, Stamp, Timeline};
+
+/// See the module. Made when somebody begins to listen.
+pub(super) struct Track {
+    timeline: Timeline,
+    rate: SampleRate,
+    /// Its newest packets' codec.
+    codec: Codec,
+    /// For what is not G.711.
+    assembly: Option<Box<Assembly>>,
+    live: Reader,
+    recorder: Reader,
+    /// To the 8,000 Hz of taps, and of recorders, when that is another rate.
+    tap_narrower: Option<Box<Resampler>>,
+    recorder_narrower: Option<Box<Resampler>>,
+}
+
+impl Track {
+    /// Nothing has been heard yet. `rate` matters to Opus alone.
+    pub(super) fn new(codec: Codec, rate: SampleRate) -> Track {
+        let rate = if codec == Codec::Opus { rate } else { codec.sample_rate() };
+        let timeline = match codec.law() {
+            Some(law) => Timeline::octets(law),
+            None => Timeline::samples(rate, codec.clock_rate()),
+        };
+        let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(Decoder::new(codec, rate))));
+        let narrower = (rate != SampleRate::Hz8000).then(|| Box::new(Resampler::new(rate, SampleRate::Hz8000)));
+        Track {
+            timeline,
+            rate,
+            codec,
+            assembly,
+            live: Reader::adaptive(),
+            recorder: timeline::recorder(),
+            tap_narrower: narrower.clone(),
+            recorder_narrower: narrower,
+        }
+    }
+
+    /// Of its PCM.
+    pub(super) fn rate(&self) -> SampleRate {
+        self.rate
+    }
+
+    /// Whether a packet of `codec` can be taken as it is.
+    pub(super) fn takes(&self, codec: Codec) -> bool {
+        codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
+    }
+
+    /// A packet's payload, in order or not.
+    pub(super) fn handle_packet(&mut self, stamp: Stamp, codec: Codec, sequence: u16, payload: &[u8]) {
+        match (codec.law(), &mut self.assembly) {
+            (Some(law), None) => self.timeline.write_octets(stamp, law, payload),
+            (None, Some(assembly)) => assembly.handle_packet(sequence, stamp, payload, &mut self.timeline),
+            _ => {}
+        }
+    }
+
+    /// Before the reads of a tick: what waits for a packet that will not come is decoded without it.
+    pub(super) fn handle_tick(&mut self) {
+        if let Some(assembly) = &mut self.assembly {
+            assembly.handle_tick(&mut self.timeline);
+        }
+    }
+
+    /// A frame of G.711 that was not a packet.
+    pub(super) fn handle_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
+        if self.assembly.is_none() {
+            self.timeline.write_octets(stamp, law, octets);
+        }
+    }
+
+    /// A frame of PCM at its rate that was not a packet.
+    pub(super) fn handle_samples(&mut self, stamp: Stamp, samples: &[i16]) {
+        if self.assembly.is_some() {
+            self.timeline.write_samples(stamp, samples);
+        }
+    }
+
+    /// The peer rests, with noise of so many -dBov (RFC 3389).
+    pub(super) fn handle_comfort_noise(&mut self, stamp: Stamp, level: u8) {
+        self.timeline.write_comfort_noise(stamp, level);
+    }
+
+    /// Nothing is sent until something else is written.
+    pub(super) fn rest(&mut self) {
+        self.timeline.rest();
+    }
+
+    /// Another SSRC follows.
+    pub(super) fn restart(&mut self) {
+        match &mut self.assembly {
+            Some(assembly) => assembly.restart(&mut self.timeline),
+            None => self.timeline.restart(),
+        }
+    }
+
+    /// Live listening begins now.
+    pub(super) fn begin_live(&mut self) {
+        self.live = Reader::adaptive();
+    }
+
+    /// Recording begins now.
+    pub(super) fn begin_recording(&mut self) {
+        self.recorder = timeline::recorder();
+    }
+
+    /// The frame that is due live. `samples`: the rest of it stays as it was.
+    pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
+        let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
+        self.timeline.read_samples(&mut self.live, now, samples)
+    }
+
+    /// The same for taps: octets, not decoded when they came in `law`, or else samples at 8,000 Hz.
+    pub(super) fn read_tap(&mut self, now: u32, law: Law, copied: &mut Copied) {
+        if self.assembly.is_none() {
+            let mut octets = [0; FRAME];
+            self.timeline.read_octets(&mut self.live, now, law, &mut octets);
+            *copied = Copied::Octets(law, octets);
+            return;
+        }
+        let (mut wide, mut samples) = ([0; LONGEST_FRAME], [0; FRAME]);
+        self.read_live(now, &mut wide);
+        self.narrow(wide.get(..self.rate.frame()).unwrap_or_default(), &mut samples);
+        *copied = Copied::Samples(samples);
+    }
+
+    /// Brings a frame that was read live to 8,000 Hz.
+    pub(super) fn narrow(&mut self, heard: &[i16], samples: &mut [i16; FRAME]) {
+        match &mut self.tap_narrower {
+            Some(narrower) => narrower.process(heard, samples),
+            None => samples.iter_mut().zip(heard).for_each(|(to, from)| *to = *from),
+        }
+    }
+
+    /// The frame that recorders are due, at 8,000 Hz.
+    pub(super) fn read_recorder(&mut self, now: u32, samples: &mut [i16; FRAME]) {
+        let narrower = self.recorder_narrower.as_deref_mut();
+        read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, samples);
+    }
+
+    /// Reads on for a recorder that has stopped, without moving the one that goes on.
+    pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut [i16; FRAME]) {
+        let (mut reader, rate) = (self.recorder.clone(), self.rate);
+        let mut narrower = self.recorder_narrower.clone();
+        move |now, samples| {
+            read_recorder(&mut self.timeline, &mut reader, narrower.as_deref_mut(), rate, now, samples);
+        }
+    }
+
+    /// How it came.
+    pub(super) fn quality(&self) -> Quality {
+        self.timeline.quality()
+    }
+}
+
+fn read_recorder(
+    timeline: &mut Timeline,
+    reader: &mut Reader,
+    narrower: Option<&mut Resampler>,
+    rate: SampleRate,
+    now: u32,
+    samples: &mut [i16; FRAME],
+) {
+    let Some(narrower) = narrower else {
+        timeline.read_samples(reader, now, samples);
+        return;
+    };
+    let mut wide = [0; LONGEST_FRAME];
+    let Some(wide) = wide.get_mut(..rate.frame()) else { return };
+    timeline.read_samples(reader, now, wide);
+    narrower.process(wide, samples);
+}

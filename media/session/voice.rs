@@ -1,0 +1,57 @@
+//! Turns frames into payloads of whatever codec the peer wants, from whatever rate they are at.
+
+use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
+use crate::resample::Resampler;
+
+/// See the module. Made when a frame is not already octets of the peer's law.
+pub(super) struct Voice {
+    codec: Codec,
+    encoder: Encoder,
+    /// From the rate that came last.
+    resampler: Option<(SampleRate, Resampler)>,
+    /// The frame at the codec's rate.
+    samples: [i16; LONGEST_FRAME],
+}
+
+impl Voice {
+    /// At rest.
+    pub(super) fn new(codec: Codec) -> Voice {
+        let encoder = Encoder::new(codec, codec.sample_rate());
+        Voice { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Of the PCM that is encoded.
+    pub(super) fn rate(&self) -> SampleRate {
+        self.encoder.rate()
+    }
+
+    /// What was encoded last, at [`Voice::rate`].
+    pub(super) fn samples(&self) -> &[i16] {
+        self.samples.get(..self.rate().frame()).unwrap_or_default()
+    }
+
+    /// Tells the loss that the peer reports, in percent.
+    pub(super) fn expect_loss(&mut self, percent: u8) {
+        self.encoder.expect_loss(percent);
+    }
+
+    /// Encodes 20 ms at `rate`; returns the octets written.
+    pub(super) fn encode(&mut self, samples: &[i16], rate: SampleRate, octets: &mut [u8]) -> usize {
+        let own = self.encoder.rate();
+        let Some(frame) = self.samples.get_mut(..own.frame()) else { return 0 };
+        if rate == own {
+            frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
+        } else {
+            let resampler = match &mut self.resampler {
+                Some((from, resampler)) if *from == rate => resampler,
+                other => &mut other.insert((rate, Resampler::new(rate, own))).1,
+            };
+            resampler.process(samples, frame);
+        }
+        self.encoder.encode(frame, octets)
+    }
+}
