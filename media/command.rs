@@ -196,6 +196,14 @@ pub enum Command {
     Unbridge,
     /// Sends the peer its own packets.
     Echo(bool),
+    /// Cleans of noise, 20 to 25 ms late, what the peer says (for a bridge, a room and taps; recordings get it as it came),
+    /// or what it hears from a bridge or a room. Costs much; see [`crate::Event::SuppressionShed`].
+    Suppress {
+        /// Which sides are meant; the other stays as it is.
+        direction: Tracks,
+        /// On or off.
+        on: bool,
+    },
     /// What the peer says is not heard by a bridge, recorder or tap; key presses still are.
     Mute {
         /// On or off.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::command::{Command, SessionKey};
+use crate::codec::LONGEST_FRAME;
+use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
 use crate::sdp::MediaPlan;
 use crate::session::{Heard, MediaSession, Peer, Surroundings};
+use crate::suppress::budget::{Budget, Change, Name};
 use crate::writer::{Done, WriterHandle};
 
 /// Sessions are served in four groups, one every tick, so that the load is even.
@@ -33,6 +35,10 @@ pub(crate) trait Network {
     fn pin(&mut self, slot: usize, peer: Option<SocketAddr>);
     /// The session sends and takes nothing any more.
     fn release(&mut self, slot: usize);
+    /// Time of this thread, to tell what something costs; a virtual clock stands still meanwhile.
+    fn stopwatch(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Totals since start; a worker publishes them each tick.
@@ -92,13 +98,16 @@ pub(crate) struct Core {
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
+    /// Of noise suppression, and what that has taken in this tick.
+    budget: Budget,
+    spent: Duration,
     pub(crate) counts: Counts,
     writer: WriterHandle,
     done: Done,
 }
 
 impl Core {
-    pub(crate) fn new(now: Instant, ntp: u64, writer: WriterHandle, done: Done) -> Core {
+    pub(crate) fn new(now: Instant, ntp: u64, budget: Budget, writer: WriterHandle, done: Done) -> Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::new(),
@@ -106,6 +115,8 @@ impl Core {
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
+            budget,
+            spent: Duration::ZERO,
             counts: Counts::default(),
             writer,
             done,
@@ -127,6 +138,7 @@ impl Core {
         let slot = self.sessions.insert(session);
         group.into_iter().for_each(|group| group.push(slot));
         self.slots.insert(key, slot);
+        self.enter_budget(slot);
         slot
     }
 
@@ -134,8 +146,25 @@ impl Core {
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<(usize, MediaSession)> {
         self.unbridge(key);
         let slot = self.slots.remove(&key)?;
+        self.leave_budget(key);
         self.leave_group(slot);
         Some((slot, self.sessions.try_remove(slot)?))
+    }
+
+    /// Counts in what `slot` has cleaned, or out.
+    fn enter_budget(&mut self, slot: usize) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        for track in [Track::Inbound, Track::Outbound] {
+            if session.cleans(track) {
+                session.shed(track, !self.budget.add((session.key, track)));
+            } else {
+                self.budget.remove((session.key, track));
+            }
+        }
+    }
+
+    fn leave_budget(&mut self, key: SessionKey) {
+        [Track::Inbound, Track::Outbound].into_iter().for_each(|track| self.budget.remove((key, track)));
     }
 
     fn leave_group(&mut self, slot: usize) {
@@ -246,9 +275,13 @@ impl Core {
                 Outcome::Done
             }
             command => {
-                let mutes = matches!(command, Command::Mute { .. });
+                let suppresses = matches!(command, Command::Suppress { .. });
+                let mutes = suppresses || matches!(command, Command::Mute { .. });
                 session.handle_command(command, &self.writer, &self.done);
                 if mutes && let Some(slot) = self.slots.get(&key).copied() {
+                    if suppresses {
+                        self.enter_budget(slot);
+                    }
                     self.review(slot);
                 }
                 Outcome::Done
@@ -342,6 +375,21 @@ impl Core {
             self.next_tick += TICK;
             self.group = (self.group + 1) % GROUPS;
             self.serve(due, network, &mut over);
+            self.keep_budget(now, now.saturating_duration_since(due));
+        }
+    }
+
+    /// Sheds noise suppression that there is no time for, before anybody's audio is late.
+    fn keep_budget(&mut self, now: Instant, late: Duration) {
+        let mut shed = |(key, track): Name, shed| {
+            if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+                session.shed(track, shed);
+            }
+        };
+        match self.budget.handle_tick(now, std::mem::take(&mut self.spent), late) {
+            Change::Nothing => {}
+            Change::Shed(names) => names.iter().for_each(|name| shed(*name, true)),
+            Change::Resume(name) => shed(name, false),
         }
     }
 
@@ -351,7 +399,17 @@ impl Core {
         let units = self.clock.units(now, 8_000);
         for slot in &group {
             if let Some(session) = self.sessions.get_mut(*slot).filter(|session| !session.skips) {
-                session.hear(units);
+                if !session.cleans(Track::Inbound) {
+                    session.hear(units);
+                    continue;
+                }
+                let began = network.stopwatch();
+                let ended = session.hear(units);
+                self.spent += network.stopwatch().saturating_sub(began);
+                if ended {
+                    self.enter_budget(*slot);
+                    self.review(*slot);
+                }
             }
         }
         let (mut ended, mut failed) = (0, 0);
@@ -364,13 +422,27 @@ impl Core {
             }
             let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
             let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed));
+            let mut uncleaned = false;
             let well = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
+                Some((session, peer)) if session.cleans(Track::Outbound) => {
+                    let mut frame = [0; LONGEST_FRAME];
+                    let input = peer.take_heard();
+                    let began = around.network.stopwatch();
+                    let (input, last) = session.clean_input(input, &mut frame);
+                    self.spent += around.network.stopwatch().saturating_sub(began);
+                    uncleaned |= last;
+                    session.handle_tick(input, &self.writer, &mut around)
+                }
                 Some((session, peer)) => session.handle_tick(peer.take_heard(), &self.writer, &mut around),
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
                     session.handle_tick(None, &self.writer, &mut around)
                 }
             };
+            if uncleaned {
+                self.enter_budget(slot);
+                self.review(slot);
+            }
             let Some(session) = self.sessions.get(slot) else { continue };
             ended += usize::from(session.is_over());
             failed += usize::from(!well);
@@ -391,6 +463,7 @@ impl Core {
             let key = session.key;
             if session.is_over() {
                 self.slots.remove(&key);
+                self.leave_budget(key);
                 self.leave_group(slot);
                 self.sessions.remove(slot);
                 over(key);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answering::MachineVerdict;
-use crate::command::{OpId, SessionKey};
+use crate::command::{OpId, SessionKey, Track};
 use crate::quality::Impairment;
 
 /// Where a session's events go: must not block. When it says [`Full`] the worker keeps the event (at most
@@ -91,6 +91,16 @@ pub enum Event {
         cause: Impairment,
         /// How much, in the cause's own unit.
         value: f32,
+    },
+    /// The media thread has no time to clean that side: it goes on as it is.
+    SuppressionShed {
+        /// Which side.
+        track: Track,
+    },
+    /// It is cleaned again.
+    SuppressionResumed {
+        /// Which side.
+        track: Track,
     },
     /// The last event: recordings are finished, ports are free.
     Closed {

@@ -18,6 +18,7 @@ use crate::event::EventSink;
 use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation, Preference, SdpError};
 use crate::session::MediaSession;
+use crate::suppress::budget::Budget;
 use crate::worker::{Inbox, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
@@ -149,7 +150,8 @@ impl Engine {
         }
         let mut threads = Vec::new();
         for number in 0..count {
-            let worker = Worker::new(number, Arc::clone(&shared), handle.clone())?;
+            let worker =
+                Worker::new(number, Arc::clone(&shared), Budget::new(config.suppression_budget), handle.clone())?;
             threads.push(std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?);
         }
         threads.extend(writing);

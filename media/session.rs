@@ -6,6 +6,7 @@
 //!   digits > playback > source > input > relay | echo > silence -> sender -> RTP out -> timeline
 //! ```
 
+mod cleaning;
 mod hearing;
 mod listening;
 mod packets;
@@ -13,6 +14,7 @@ mod speaking;
 mod track;
 mod voice;
 
+use cleaning::Cleaning;
 use hearing::HeardFrame;
 use listening::Tracks;
 pub(crate) use speaking::Input;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::codec::Codec;
-use crate::command::{Command, OpId, SessionKey};
+use crate::command::{Command, OpId, SessionKey, Track};
 use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
@@ -107,6 +109,7 @@ pub(crate) struct MediaSession {
     taps: Vec<Tap>,
     tracks: Option<Box<Tracks>>,
     heard: Option<Box<HeardFrame>>,
+    cleaning: Option<Box<Cleaning>>,
     /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
     pub(crate) framed: bool,
     /// Its next tick is left out: it would come too soon after the last.
@@ -180,6 +183,7 @@ impl MediaSession {
             taps: Vec::new(),
             tracks: None,
             heard: None,
+            cleaning: None,
             framed: false,
             skips: false,
             passed_event: None,
@@ -301,6 +305,7 @@ impl MediaSession {
                 self.relayed_any = false;
             }
             Command::Mute { inbound } => self.muted = inbound,
+            Command::Suppress { direction, on } => self.suppress(direction, on),
             Command::Bridge { .. } | Command::Unbridge => {}
         }
     }
@@ -376,7 +381,10 @@ impl MediaSession {
     pub(crate) fn must_frame(&self, peer: &MediaSession) -> bool {
         let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
         // What is muted and cannot be overwritten with silence octet by octet is not relayed.
-        !other.passes(plan.codec) || (self.muted && plan.codec.law().is_none())
+        !other.passes(plan.codec)
+            || (self.muted && plan.codec.law().is_none())
+            || self.cleans(Track::Inbound)
+            || peer.cleans(Track::Outbound)
     }
 
     fn is_listened_to(&self) -> bool {
@@ -417,6 +425,7 @@ impl MediaSession {
         writer.wake();
         self.forget_tracks();
         self.framed = false;
+        self.cleaning = None;
         self.taps.clear();
         self.source = None;
         self.playback = None;

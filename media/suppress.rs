@@ -13,7 +13,6 @@
 //! A model that has heard nothing yet takes steady noise of some loudnesses for speech, for half a minute and more. So
 //! it has heard a second of a (made) voice before it hears its first call, and it is given a tenth of the level.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the worker"))]
 pub(crate) mod budget;
 
 use std::f32::consts::PI;

@@ -59,6 +59,9 @@ struct Wire {
     now: Duration,
     sent: Vec<(usize, Sent)>,
     released: Vec<usize>,
+    /// Of what the engine measures, each time.
+    cost: Duration,
+    stopwatch: std::cell::Cell<Duration>,
 }
 
 impl Network for Wire {
@@ -70,6 +73,11 @@ impl Network for Wire {
 
     fn release(&mut self, slot: usize) {
         self.released.push(slot);
+    }
+
+    fn stopwatch(&self) -> Duration {
+        self.stopwatch.set(self.stopwatch.get() + self.cost);
+        self.stopwatch.get()
     }
 }
 
@@ -111,6 +119,7 @@ impl MediaPair {
         let mut core = Core::new(
             origin,
             0x1234_5678_0000_0000,
+            crate::suppress::budget::Budget::new(60),
             handle,
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
@@ -173,6 +182,11 @@ impl MediaPair {
         let packet = party.next(party.payload_type, &[octet; 160]);
         party.timestamp = party.timestamp.wrapping_add(160);
         self.send(who, Flow::Rtp, packet, delay);
+    }
+
+    /// What the engine measures takes so long from now on.
+    pub(crate) fn set_cost(&mut self, cost: Duration) {
+        self.wire.cost = cost;
     }
 
     /// The peer's next packet is lost.

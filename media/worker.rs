@@ -25,6 +25,7 @@ use crate::event::Event;
 use crate::ports::Sockets;
 use crate::sdp::MediaPlan;
 use crate::session::MediaSession;
+use crate::suppress::budget::Budget;
 use crate::writer::{Done, WriterHandle};
 
 /// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
@@ -207,18 +208,21 @@ pub(crate) struct Worker {
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
-    pub(crate) fn new(number: usize, shared: Arc<Shared>, writer: WriterHandle) -> io::Result<Worker> {
+    pub(crate) fn new(number: usize, shared: Arc<Shared>, budget: Budget, writer: WriterHandle) -> io::Result<Worker> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // NTP counts from 1900 (RFC 5905 §6).
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
-        let core = Core::new(Instant::now(), ntp, writer, shared.done());
-        let sockets = Table { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, slots: Vec::new() };
+        let core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
+        let sockets =
+            Table { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, slots: Vec::new(), began: Instant::now() };
         Ok(Worker { number, shared, core, sockets, away: HashMap::new(), stopping: false })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
     pub(crate) fn run(mut self) {
+        // Not in the first call that asks for it.
+        crate::suppress::prepare();
         let mut inlet = Inlet::new();
         loop {
             let woken = self.sleep(Instant::now());
@@ -506,6 +510,7 @@ impl Inlet {
 struct Table {
     epoll: OwnedFd,
     slots: Vec<Option<Sockets>>,
+    began: Instant,
 }
 
 impl Table {
@@ -570,5 +575,9 @@ impl Network for Table {
 
     fn release(&mut self, slot: usize) {
         self.take(slot);
+    }
+
+    fn stopwatch(&self) -> Duration {
+        self.began.elapsed()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::command::{Channels, OpId, RecordSpec, Tracks};
+use crate::command::{Channels, OpId, RecordSpec, Track, Tracks};
 use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, Said};
@@ -18,6 +18,7 @@ mod alignment;
 mod hostile;
 mod recordings;
 mod streams;
+mod suppression;
 
 const NOW: Duration = Duration::ZERO;
 

@@ -2,6 +2,7 @@
 
 use super::MediaSession;
 use crate::codec::{LONGEST_FRAME, SampleRate};
+use crate::command::Track;
 
 /// The frame heard last.
 pub(super) struct HeardFrame {
@@ -16,16 +17,17 @@ pub(super) struct HeardFrame {
 impl MediaSession {
     /// Whether anybody wants what it hears frame by frame.
     pub(super) fn hears(&self) -> bool {
-        self.framed
+        self.framed || (!self.taps.is_empty() && self.cleans(Track::Inbound))
     }
 
-    /// First pass of a frame: takes what is due from the timeline. `now`: the media clock, 8,000 a second.
-    pub(crate) fn hear(&mut self, now: u32) {
+    /// First pass of a frame: takes what is due from the timeline. `now`: the media clock, 8,000 a second. True when this
+    /// ended cleaning.
+    pub(crate) fn hear(&mut self, now: u32) -> bool {
         let hears = self.hears();
-        let Some(tracks) = &mut self.tracks else { return };
+        let Some(tracks) = &mut self.tracks else { return false };
         tracks.inbound.handle_tick();
         if !hears {
-            return;
+            return false;
         }
         let heard = self.heard.get_or_insert_with(|| {
             let samples = [0; LONGEST_FRAME];
@@ -34,6 +36,10 @@ impl MediaSession {
         heard.rate = tracks.inbound.rate();
         heard.sounds = !tracks.inbound.read_live(now, &mut heard.samples).is_nothing();
         heard.fresh = true;
+        let Some(mut heard) = self.heard.take() else { return false };
+        let ended = self.clean(Track::Inbound, &mut heard.samples, heard.rate);
+        self.heard = Some(heard);
+        ended
     }
 
     /// The frame heard last and its rate; once, and not when the peer sends nothing.

@@ -95,6 +95,7 @@ impl Budget {
     }
 
     /// How many there are, and how many of those are shed.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.names.len(), self.names.len() - self.running)
     }

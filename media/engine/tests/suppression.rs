@@ -1,0 +1,97 @@
+//! Noise suppression at work between two legs.
+
+use super::*;
+
+/// Packets of noise that A says, each way, for so many frames; B says silence.
+fn hiss(pair: &mut MediaPair, frames: usize) {
+    let mut state = 1u32;
+    for _ in 0..frames {
+        let mut payload = [0; 160];
+        for octet in &mut payload {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *octet = crate::g711::linear_to_ulaw(((state >> 16) as i32 - 32_768) as i16 / 20);
+        }
+        let packet = pair.a.next(0, &payload);
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.say(Who::B, 0xD5, NOW);
+        pair.advance(20);
+    }
+}
+
+/// How loud a leg heard the other, on average, in A-law.
+fn loudness(sent: &[Sent]) -> f32 {
+    let table = &crate::g711::ALAW_TO_LINEAR;
+    let octets: Vec<u8> = sent.iter().flat_map(|sent| sent.payload().to_vec()).collect();
+    let power: f32 = octets.iter().map(|octet| f32::from(table[usize::from(*octet)]).powi(2)).sum();
+    (power / octets.len().max(1) as f32).sqrt()
+}
+
+fn suppress(direction: Tracks, on: bool) -> Command {
+    Command::Suppress { direction, on }
+}
+
+#[test]
+fn what_a_leg_says_or_hears_is_cleaned_in_the_middle_of_a_bridge_and_relayed_again_afterwards() {
+    for (who, direction) in [(Who::A, Tracks::Inbound), (Who::B, Tracks::Outbound)] {
+        let mut pair = MediaPair::new();
+        pair.bridge();
+        hiss(&mut pair, 50);
+        let noise = loudness(&pair.heard(Who::B));
+        pair.command(who, suppress(direction, true));
+        hiss(&mut pair, 200);
+        pair.heard(Who::B);
+        hiss(&mut pair, 50);
+        let sent = pair.heard(Who::B);
+        assert_one_line(&sent);
+        assert!(sent.len().abs_diff(50) <= 1, "{} packets", sent.len());
+        assert!(loudness(&sent) < noise / 10.0, "{} of {noise}", loudness(&sent));
+        let relayed = pair.core.counts.relayed;
+        pair.command(who, suppress(direction, false));
+        hiss(&mut pair, 50);
+        pair.heard(Who::B);
+        hiss(&mut pair, 50);
+        assert!((loudness(&pair.heard(Who::B)) / noise - 1.0).abs() < 0.1);
+        assert!(pair.core.counts.relayed > relayed + 180, "packets are relayed again, both ways");
+    }
+}
+
+#[test]
+fn a_tap_hears_the_cleaned_side() {
+    let mut pair = MediaPair::new();
+    let (sink, mut reader) = tap(10, TapCodec::Pcmu);
+    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    pair.command(Who::A, suppress(Tracks::Inbound, true));
+    let mut last = Vec::new();
+    for _ in 0..300 {
+        hiss(&mut pair, 1);
+        while let Some(frame) = reader.pop() {
+            last = frame.audio().to_vec();
+        }
+    }
+    let table = &crate::g711::ULAW_TO_LINEAR;
+    let loudest = last.iter().map(|octet| table[usize::from(*octet)].unsigned_abs()).max().unwrap();
+    assert!(loudest < 200, "{loudest}");
+}
+
+#[test]
+fn a_thread_without_time_sheds_suppression_says_so_and_audio_goes_on() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.command(Who::A, suppress(Tracks::Inbound, true));
+    hiss(&mut pair, 100);
+    assert_eq!(pair.events(Who::A).into_iter().filter(|(_, event)| *event != Event::FirstPacket).count(), 0);
+    // 15 of 20 ms are more than 60 %.
+    pair.set_cost(milliseconds(15));
+    pair.heard(Who::B);
+    hiss(&mut pair, 100);
+    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(told, [Event::SuppressionShed { track: Track::Inbound }]);
+    let sent = pair.heard(Who::B);
+    assert_one_line(&sent);
+    assert!(sent.len().abs_diff(100) <= 1, "{} packets", sent.len());
+    pair.set_cost(NOW);
+    hiss(&mut pair, 150);
+    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(told, [Event::SuppressionResumed { track: Track::Inbound }]);
+}
