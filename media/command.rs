@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::answering::MachineDetection;
 use crate::audio::Audio;
 use crate::sealed::RecordingKey;
 use crate::source::StreamSource;
@@ -132,7 +133,14 @@ pub enum Command {
         /// Of each press, 40 to 8,000 ms.
         duration_ms: u16,
     },
-    /// Ends that `Play`, `Tone` or `SendDigits`.
+    /// Finds out whether a person or a machine has answered. One at a time; a new one replaces it.
+    DetectMachine {
+        /// Echoed by `MachineDetected`.
+        op: OpId,
+        /// By which figures.
+        spec: Box<MachineDetection>,
+    },
+    /// Ends that `Play`, `Tone` or `SendDigits`; a `DetectMachine` then says nothing more.
     Stop {
         /// Of the command to end.
         op: OpId,

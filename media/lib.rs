@@ -9,7 +9,6 @@
 //!
 //! SHELL: `handle`, `worker`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod answering;
 mod audio;
 mod codec;

@@ -7,6 +7,7 @@
 //! ```
 
 mod cleaning;
+mod detecting;
 mod hearing;
 mod listening;
 mod packets;
@@ -25,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::answering::listener::MachineListener;
 use crate::codec::Codec;
 use crate::command::{Command, OpId, SessionKey, Track};
 use crate::engine::{Counts, Flow, MediaClock, Network};
@@ -110,6 +112,7 @@ pub(crate) struct MediaSession {
     tracks: Option<Box<Tracks>>,
     heard: Option<Box<HeardFrame>>,
     cleaning: Option<Box<Cleaning>>,
+    machine: Option<Box<MachineListener>>,
     /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
     pub(crate) framed: bool,
     /// Its next tick is left out: it would come too soon after the last.
@@ -184,6 +187,7 @@ impl MediaSession {
             tracks: None,
             heard: None,
             cleaning: None,
+            machine: None,
             framed: false,
             skips: false,
             passed_event: None,
@@ -258,6 +262,7 @@ impl MediaSession {
                 }
             }
             Command::Stop { op } => {
+                self.machine.take_if(|machine| machine.op == op);
                 if self.playback.take_if(|playback| playback.op == op).is_some()
                     || self.digits.take_if(|digits| digits.op == op).is_some()
                 {
@@ -265,6 +270,7 @@ impl MediaSession {
                 }
             }
             Command::Record { op, spec } => self.record(op, spec, writer, done),
+            Command::DetectMachine { op, spec } => self.detect_machine(op, &spec),
             Command::PauseRecording { op, silence } => {
                 self.pause_recording(op, if silence { Pause::Silence } else { Pause::Skip });
             }
@@ -370,7 +376,7 @@ impl MediaSession {
         if std::mem::replace(&mut self.framed, framed) == framed {
             return;
         }
-        if framed {
+        if framed && self.machine.is_none() {
             self.need_tracks().inbound.begin_live();
         } else {
             self.drop_unused_tracks();
@@ -426,6 +432,7 @@ impl MediaSession {
         self.forget_tracks();
         self.framed = false;
         self.cleaning = None;
+        self.machine = None;
         self.taps.clear();
         self.source = None;
         self.playback = None;

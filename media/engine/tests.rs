@@ -16,6 +16,7 @@ use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
 mod hostile;
+mod machines;
 mod recordings;
 mod streams;
 mod suppression;

@@ -17,7 +17,7 @@ pub(super) struct HeardFrame {
 impl MediaSession {
     /// Whether anybody wants what it hears frame by frame.
     pub(super) fn hears(&self) -> bool {
-        self.framed || (!self.taps.is_empty() && self.cleans(Track::Inbound))
+        self.framed || self.machine.is_some() || (!self.taps.is_empty() && self.cleans(Track::Inbound))
     }
 
     /// First pass of a frame: takes what is due from the timeline. `now`: the media clock, 8,000 a second. True when this
@@ -37,6 +37,9 @@ impl MediaSession {
         heard.sounds = !tracks.inbound.read_live(now, &mut heard.samples).is_nothing();
         heard.fresh = true;
         let Some(mut heard) = self.heard.take() else { return false };
+        // Detectors listen before the suppressor, which takes tones for noise.
+        let samples = heard.samples.get(..heard.rate.frame()).unwrap_or_default();
+        self.hear_machine(heard.sounds.then_some((samples, heard.rate)));
         let ended = self.clean(Track::Inbound, &mut heard.samples, heard.rate);
         self.heard = Some(heard);
         ended

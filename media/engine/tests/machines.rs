@@ -1,0 +1,80 @@
+//! Answering machines, as a leg hears them: through a codec and the network.
+
+use super::*;
+use crate::g711::Law;
+use crate::testing::voice::{Voice, tone};
+use crate::{GreetingEnd, MachineDetection, MachineVerdict, Until};
+
+/// The peer of `who` says `samples` in its law, then sends nothing for so many frames.
+fn say(pair: &mut MediaPair, who: Who, samples: &[i16], silent: usize) {
+    let law = if who == Who::A { Law::Mu } else { Law::A };
+    for frame in samples.chunks_exact(160) {
+        let mut octets = [0; 160];
+        law.encode(frame, &mut octets);
+        let party = if who == Who::A { &mut pair.a } else { &mut pair.b };
+        let packet = party.next(party.payload_type, &octets);
+        party.timestamp = party.timestamp.wrapping_add(160);
+        pair.send(who, Flow::Rtp, packet, NOW);
+        pair.advance(20);
+    }
+    pair.advance(20 * silent as u64);
+}
+
+fn detect(pair: &mut MediaPair, until: Until) {
+    let spec = Box::new(MachineDetection { until, ..MachineDetection::default() });
+    pair.command(Who::B, Command::DetectMachine { op: OpId(5), spec });
+}
+
+fn told(pair: &mut MediaPair) -> Vec<(Duration, MachineVerdict)> {
+    let events = pair.events(Who::B).into_iter();
+    events
+        .filter_map(|(at, event)| match event {
+            Event::MachineDetected { op: OpId(5), verdict, .. } => Some((at, verdict)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    detect(&mut pair, Until::Beep);
+    let mut voice = Voice::new(11);
+    let greeting = [voice.silence(500, -60.0), voice.say(4_000), voice.silence(600, -60.0)].concat();
+    say(&mut pair, Who::B, &greeting, 0);
+    say(&mut pair, Who::B, &tone(1_000.0, 500, -15.0), 0);
+    let beeped = pair.now();
+    say(&mut pair, Who::B, &voice.silence(500, -60.0), 0);
+    let told = told(&mut pair);
+    let verdicts: Vec<MachineVerdict> = told.iter().map(|(_, verdict)| *verdict).collect();
+    assert_eq!(verdicts, [MachineVerdict::Machine, MachineVerdict::GreetingEnded { by: GreetingEnd::Beep }]);
+    assert!(told[1].0 - beeped <= milliseconds(260), "{:?} after the beep", told[1].0 - beeped);
+    // Each packet went on as a packet.
+    assert_eq!(pair.core.counts.relayed, 305);
+    // It is over: nothing is listened to any more.
+    say(&mut pair, Who::B, &greeting, 200);
+    assert!(self::told(&mut pair).is_empty());
+}
+
+#[test]
+fn a_person_who_then_sends_nothing_is_a_person_and_no_rtp_is_silence() {
+    let mut pair = MediaPair::new();
+    detect(&mut pair, Until::GreetingEnd);
+    let mut voice = Voice::new(12);
+    say(&mut pair, Who::B, &[voice.silence(500, -60.0), voice.say(700)].concat(), 100);
+    assert!(matches!(told(&mut pair)[..], [(_, MachineVerdict::Human)]));
+    detect(&mut pair, Until::GreetingEnd);
+    pair.advance(5_200);
+    assert!(matches!(told(&mut pair)[..], [(_, MachineVerdict::Silence)]));
+}
+
+#[test]
+fn a_stopped_detection_says_nothing() {
+    let mut pair = MediaPair::new();
+    detect(&mut pair, Until::Verdict);
+    pair.advance(1_000);
+    pair.command(Who::B, Command::Stop { op: OpId(5) });
+    pair.advance(10_000);
+    assert!(told(&mut pair).is_empty());
+}

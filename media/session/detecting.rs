@@ -1,0 +1,32 @@
+//! Answering-machine detection on a leg: it hears each frame as long as it has not decided.
+
+use super::MediaSession;
+use crate::answering::MachineDetection;
+use crate::answering::listener::MachineListener;
+use crate::codec::SampleRate;
+use crate::command::OpId;
+
+impl MediaSession {
+    /// Begins; a detection that runs is replaced and says nothing more.
+    pub(super) fn detect_machine(&mut self, op: OpId, spec: &MachineDetection) {
+        let heard_before = self.hears();
+        let inbound = &mut self.need_tracks().inbound;
+        if !heard_before {
+            inbound.begin_live();
+        }
+        let rate = inbound.rate();
+        self.machine = Some(Box::new(MachineListener::new(op, spec, rate)));
+    }
+
+    /// Gives it the frame just heard; `None`: the peer sent nothing for it.
+    pub(super) fn hear_machine(&mut self, heard: Option<(&[i16], SampleRate)>) {
+        let Some(machine) = &mut self.machine else { return };
+        let told = machine.handle_frame(heard);
+        if machine.is_over() {
+            self.machine = None;
+        }
+        if let Some(event) = told {
+            self.emit(event);
+        }
+    }
+}
