@@ -400,11 +400,11 @@ impl Core {
         for slot in &group {
             if let Some(session) = self.sessions.get_mut(*slot).filter(|session| !session.skips) {
                 if !session.cleans(Track::Inbound) {
-                    session.hear(units);
+                    session.hear(now, units);
                     continue;
                 }
                 let began = network.stopwatch();
-                let ended = session.hear(units);
+                let ended = session.hear(now, units);
                 self.spent += network.stopwatch().saturating_sub(began);
                 if ended {
                     self.enter_budget(*slot);

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use crate::answering::listener::MachineListener;
 use crate::codec::Codec;
 use crate::command::{Command, OpId, SessionKey, Track};
+use crate::dtmf::KeyEar;
 use crate::engine::{Counts, Flow, MediaClock, Network};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
@@ -113,6 +114,8 @@ pub(crate) struct MediaSession {
     heard: Option<Box<HeardFrame>>,
     cleaning: Option<Box<Cleaning>>,
     machine: Option<Box<MachineListener>>,
+    /// For a peer without telephone-events, whose keys are tones.
+    ear: Option<Box<KeyEar>>,
     /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
     pub(crate) framed: bool,
     /// Its next tick is left out: it would come too soon after the last.
@@ -188,6 +191,7 @@ impl MediaSession {
             heard: None,
             cleaning: None,
             machine: None,
+            ear: None,
             framed: false,
             skips: false,
             passed_event: None,
@@ -221,7 +225,14 @@ impl MediaSession {
         if self.tracks.as_ref().is_some_and(|tracks| !tracks.outbound.takes(plan.codec)) {
             self.forget_tracks();
         }
+        let (had_ear, hears) = (self.ear.is_some(), self.hears());
+        let tones = plan.events_taken.iter().flatten().next().is_none();
+        self.ear = tones.then(|| self.ear.take().unwrap_or_else(|| Box::new(KeyEar::new())));
         self.plan = Some(plan);
+        if tones && !had_ear && !hears {
+            self.need_tracks().inbound.begin_live();
+        }
+        self.drop_unused_tracks();
         if self.is_listened_to() {
             self.need_tracks();
         }
@@ -433,6 +444,7 @@ impl MediaSession {
         self.framed = false;
         self.cleaning = None;
         self.machine = None;
+        self.ear = None;
         self.taps.clear();
         self.source = None;
         self.playback = None;

@@ -110,8 +110,13 @@ impl MediaPair {
     }
 
     /// The same, with A's m-line given.
-    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     pub(crate) fn with(a_media: &str) -> MediaPair {
+        MediaPair::between(a_media, "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n")
+    }
+
+    /// The same, with both m-lines given; any codec is agreed.
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    pub(crate) fn between(a_media: &str, b_media: &str) -> MediaPair {
         let origin = Instant::now();
         let ([writer, ..], handle) = Writer::new();
         let recorded = Arc::new(Mutex::new(Vec::new()));
@@ -123,7 +128,6 @@ impl MediaPair {
             handle,
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
-        let b_media = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
         let a = Party::new(&mut core, 1, "127.0.0.2", a_media);
         let b = Party::new(&mut core, 2, "127.0.0.3", b_media);
         MediaPair {
@@ -292,6 +296,7 @@ impl Party {
         let slot = core.insert(MediaSession::new(SessionKey(key), key as u64, sink, true));
         let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
         let mut negotiation = Negotiation::new(local);
+        negotiation.set_codecs(&crate::sdp::CODECS);
         let address = SocketAddr::new(address.parse().unwrap(), 4_000);
         negotiation.answer(offer(address, media).as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();

@@ -7,12 +7,10 @@
 //!       (control: the call's INFO requests) --/
 //! ```
 
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 mod ear;
 mod inband;
 mod presses;
 
-#[expect(unused_imports, reason = "wired in by the session")]
 pub(crate) use ear::KeyEar;
 pub use inband::InbandDetector;
 pub use presses::{Form, Presses};

@@ -15,6 +15,7 @@ use crate::testing::{MediaPair, Sent, TestFile, Who};
 use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
+mod codecs;
 mod hostile;
 mod machines;
 mod recordings;

@@ -13,7 +13,6 @@ pub(crate) fn key(event: u8) -> Option<char> {
 
 /// Converts a telephone-event's duration between clock rates, in place, for a packet that is relayed. One too long for
 /// the new clock says the most that can be said.
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
     let [_, _, high, low, ..] = payload else { return };
     let duration = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to) / u64::from(from.max(1));

@@ -9,7 +9,6 @@
 use std::ops::Range;
 
 pub(crate) mod dtmf;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in by the session"))]
 pub(crate) mod noise;
 pub(crate) mod receiver;
 pub(crate) mod reports;

@@ -1,5 +1,7 @@
 //! What a leg hears in a frame, for those who want it at once: a bridge that cannot relay packets, a room, detectors.
 
+use std::time::Instant;
+
 use super::MediaSession;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::command::Track;
@@ -17,12 +19,15 @@ pub(super) struct HeardFrame {
 impl MediaSession {
     /// Whether anybody wants what it hears frame by frame.
     pub(super) fn hears(&self) -> bool {
-        self.framed || self.machine.is_some() || (!self.taps.is_empty() && self.cleans(Track::Inbound))
+        self.framed
+            || self.machine.is_some()
+            || self.ear.is_some()
+            || (!self.taps.is_empty() && self.cleans(Track::Inbound))
     }
 
     /// First pass of a frame: takes what is due from the timeline. `now`: the media clock, 8,000 a second. True when this
     /// ended cleaning.
-    pub(crate) fn hear(&mut self, now: u32) -> bool {
+    pub(crate) fn hear(&mut self, instant: Instant, now: u32) -> bool {
         let hears = self.hears();
         let Some(tracks) = &mut self.tracks else { return false };
         tracks.inbound.handle_tick();
@@ -39,6 +44,11 @@ impl MediaSession {
         let Some(mut heard) = self.heard.take() else { return false };
         // Detectors listen before the suppressor, which takes tones for noise.
         let samples = heard.samples.get(..heard.rate.frame()).unwrap_or_default();
+        if let Some(ear) = &mut self.ear
+            && let Some(digit) = ear.handle_frame(instant, samples, heard.rate)
+        {
+            self.tell_press(digit, 40);
+        }
         self.hear_machine(heard.sounds.then_some((samples, heard.rate)));
         let ended = self.clean(Track::Inbound, &mut heard.samples, heard.rate);
         self.heard = Some(heard);

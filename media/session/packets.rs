@@ -8,7 +8,7 @@ use crate::engine::Flow;
 use crate::event::Event;
 use crate::latch::Admission;
 use crate::rtp::reports::Verdict;
-use crate::rtp::{FIXED, Header, is_rtcp};
+use crate::rtp::{FIXED, Header, dtmf, is_rtcp, noise};
 use crate::timeline::Stamp;
 
 impl MediaSession {
@@ -68,21 +68,20 @@ impl MediaSession {
         let payload = packet.get_mut(header.payload.clone())?;
         match heard {
             Heard::Events(clock_rate) => {
-                if let Some((digit, duration_ms)) = self.detector.handle(&header, payload, clock_rate) {
-                    if self.presses.take() {
-                        self.emit(Event::Dtmf { digit, duration_ms });
-                    } else {
-                        self.stats.dropped_presses += 1;
-                    }
+                let press = self.detector.handle(&header, payload, clock_rate);
+                let begins = press.map(|(digit, _)| digit);
+                let told = self.ear.as_mut().is_some_and(|ear| !ear.handle_event(around.now, begins));
+                if let Some((digit, duration_ms)) = press.filter(|_| !told) {
+                    self.tell_press(digit, duration_ms);
                 }
                 // A muted leg's keys are reported but not passed on.
                 (!self.muted).then_some((header, heard))
             }
             Heard::Noise => {
-                if let (Some(tracks), Some(level), false) = (&mut self.tracks, payload.first(), self.muted) {
+                if let (Some(tracks), Some(level), false) = (&mut self.tracks, noise::level(payload), self.muted) {
                     let arrival = around.clock.units(around.now, 8_000);
                     let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                    tracks.inbound.handle_comfort_noise(stamp, level & 0x7F);
+                    tracks.inbound.handle_comfort_noise(stamp, level);
                 }
                 (!self.muted).then_some((header, heard))
             }
@@ -104,6 +103,15 @@ impl MediaSession {
                 }
                 Some((header, heard))
             }
+        }
+    }
+
+    /// Tells a press, unless there are more than a hand can make.
+    pub(super) fn tell_press(&mut self, digit: char, duration_ms: u32) {
+        if self.presses.take() {
+            self.emit(Event::Dtmf { digit, duration_ms });
+        } else {
+            self.stats.dropped_presses += 1;
         }
     }
 
@@ -205,23 +213,18 @@ impl MediaSession {
     /// Passes a telephone-event on among audio that has a timestamp line of its own, at the clock of this peer's events.
     fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], around: &mut Surroundings<'_>) {
         let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
-        let (Some(plan), Some(target), Some([event, flags, high, low])) = (&self.plan, self.latch.target(), payload)
-        else {
-            return;
-        };
+        let (Some(plan), Some(target), Some(payload)) = (&self.plan, self.latch.target(), payload) else { return };
         let (Some(to), true) = (plan.events, plan.sends) else { return self.not_relayed(around) };
         let first = self.passed_event.is_none_or(|(timestamp, _)| timestamp != from.timestamp);
         if first {
             self.passed_event = Some((from.timestamp, self.sender.now()));
         }
         let Some((_, timestamp)) = self.passed_event else { return };
-        let duration =
-            u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to.clock_rate) / u64::from(clock_rate.max(1));
-        let [high, low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
         let mut out = [0; FIXED + 4];
         self.sender.event(to.payload_type, timestamp, first).write(&mut out);
-        if let Some(payload) = out.last_chunk_mut::<4>() {
-            *payload = [*event, *flags, high, low];
+        if let Some(place) = out.last_chunk_mut::<4>() {
+            *place = *payload;
+            dtmf::rescale(place, clock_rate, to.clock_rate);
         }
         around.network.send(around.slot, Flow::Rtp, target, &out);
         around.counts.packets_out += 1;
