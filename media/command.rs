@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::answering::MachineDetection;
 use crate::audio::Audio;
+use crate::room::{Participation, RoomKey};
 use crate::sealed::RecordingKey;
 use crate::source::StreamSource;
 use crate::tap::TapSink;
@@ -202,6 +203,16 @@ pub enum Command {
     },
     /// Parts them; nothing happens when not bridged.
     Unbridge,
+    /// Takes part in a room, or takes part in it otherwise. Ends a bridge and leaves another room; `Bridge` leaves the
+    /// room. [`Event::NotJoined`](crate::Event::NotJoined) tells when it cannot be.
+    Join {
+        /// Which.
+        room: RoomKey,
+        /// How.
+        participation: Participation,
+    },
+    /// Leaves its room, if it is in one.
+    Leave,
     /// Sends the peer its own packets.
     Echo(bool),
     /// Cleans of noise, 20 to 25 ms late, what the peer says (for a bridge, a room and taps; recordings get it as it came),

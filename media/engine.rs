@@ -1,6 +1,11 @@
 //! The worker's pure hub: a slab of sessions, driven by packets, commands and the media clock. It owns no socket and
 //! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
 
+mod rooms;
+
+pub(crate) use rooms::Place;
+use rooms::Rooms;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,8 +15,9 @@ use slab::Slab;
 use crate::codec::LONGEST_FRAME;
 use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
+use crate::room::RoomKey;
 use crate::sdp::MediaPlan;
-use crate::session::{Heard, MediaSession, Peer, Surroundings};
+use crate::session::{Heard, Input, MediaSession, Peer, Surroundings};
 use crate::suppress::budget::{Budget, Change, Name};
 use crate::writer::{Done, WriterHandle};
 
@@ -87,6 +93,8 @@ pub(crate) enum Outcome {
     Unknown,
     /// `Bridge` with a session that is not here.
     PeerElsewhere(SessionKey),
+    /// `Join` a room that is not here; the command again.
+    RoomElsewhere(RoomKey, Command),
 }
 
 /// The hub.
@@ -95,6 +103,7 @@ pub(crate) struct Core {
     slots: HashMap<SessionKey, usize>,
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
+    rooms: Rooms,
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
@@ -112,6 +121,7 @@ impl Core {
             sessions: Slab::new(),
             slots: HashMap::new(),
             groups: Default::default(),
+            rooms: Rooms::default(),
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
@@ -123,8 +133,9 @@ impl Core {
         }
     }
 
+    /// Whether it has neither sessions nor rooms.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.sessions.is_empty() && self.rooms.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -145,6 +156,7 @@ impl Core {
     /// Hands a session out, to be moved; its bridge ends.
     pub(crate) fn remove(&mut self, key: SessionKey) -> Option<(usize, MediaSession)> {
         self.unbridge(key);
+        self.leave_room(key);
         let slot = self.slots.remove(&key)?;
         self.leave_budget(key);
         self.leave_group(slot);
@@ -178,8 +190,13 @@ impl Core {
     /// Has `slot` served in the same tick as `other`, so that one hears at once what the other says. Its own clock shifts
     /// by 10 ms at most.
     fn join_group(&mut self, slot: usize, other: usize) {
-        let group_of = |slot: usize| self.groups.iter().position(|group| group.contains(&slot));
-        let (Some(from), Some(to)) = (group_of(slot), group_of(other)) else { return };
+        if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
+            self.move_to_group(slot, to);
+        }
+    }
+
+    fn move_to_group(&mut self, slot: usize, to: usize) {
+        let Some(from) = self.groups.iter().position(|group| group.contains(&slot)) else { return };
         if from == to {
             return;
         }
@@ -274,6 +291,12 @@ impl Core {
                 self.unbridge(key);
                 Outcome::Done
             }
+            Command::Join { .. } if session.is_closing() => Outcome::Done,
+            Command::Join { room, participation } => self.join_room(key, room, participation),
+            Command::Leave => {
+                self.leave_room(key);
+                Outcome::Done
+            }
             command => {
                 let suppresses = matches!(command, Command::Suppress { .. });
                 let mutes = suppresses || matches!(command, Command::Mute { .. });
@@ -293,8 +316,10 @@ impl Core {
         if self.peer_of(a).is_some_and(|peer| peer.key == b) {
             return;
         }
-        self.unbridge(a);
-        self.unbridge(b);
+        for key in [a, b] {
+            self.unbridge(key);
+            self.leave_room(key);
+        }
         self.set_peer(a, Some(b));
         self.set_peer(b, Some(a));
         if let (Some(a), Some(b)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) {
@@ -329,6 +354,7 @@ impl Core {
     /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         self.unbridge(key);
+        self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
@@ -336,8 +362,9 @@ impl Core {
         network.release(slot);
     }
 
-    /// Ends all sessions.
+    /// Ends all rooms and sessions.
     pub(crate) fn close_all(&mut self, now: Instant, network: &mut dyn Network) {
+        self.end_rooms();
         let keys: Vec<SessionKey> = self.slots.keys().copied().collect();
         for key in keys {
             self.close(now, key, network);
@@ -357,7 +384,10 @@ impl Core {
 
     /// When [`Core::handle_tick`] has somebody to serve.
     pub(crate) fn poll_timeout(&self) -> Instant {
-        let ticks = (1..=GROUPS).find(|ahead| self.group(self.group + ahead).is_some_and(|group| !group.is_empty()));
+        let ticks = (1..=GROUPS).find(|ahead| {
+            self.group(self.group + ahead).is_some_and(|group| !group.is_empty())
+                || self.rooms.are_in(self.group + ahead)
+        });
         self.next_tick + TICK * (ticks.unwrap_or(GROUPS) as u32 - 1)
     }
 
@@ -393,7 +423,7 @@ impl Core {
         }
     }
 
-    /// One tick of a group, in passes: all hear, then each speaks and is listened to.
+    /// One tick of a group, in passes: all hear, rooms mix, then each speaks and is listened to.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
@@ -412,6 +442,7 @@ impl Core {
                 }
             }
         }
+        self.mix_rooms();
         let (mut ended, mut failed) = (0, 0);
         for slot in &group {
             let slot = *slot;
@@ -422,21 +453,16 @@ impl Core {
             }
             let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
             let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed));
-            let mut uncleaned = false;
-            let well = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
-                Some((session, peer)) if session.cleans(Track::Outbound) => {
-                    let mut frame = [0; LONGEST_FRAME];
-                    let input = peer.take_heard();
-                    let began = around.network.stopwatch();
-                    let (input, last) = session.clean_input(input, &mut frame);
-                    self.spent += around.network.stopwatch().saturating_sub(began);
-                    uncleaned |= last;
-                    session.handle_tick(input, &self.writer, &mut around)
+            let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
+                Some((session, peer)) => {
+                    let heard = peer.take_heard().map(|(samples, rate)| Input::Heard(samples, rate));
+                    speak(session, heard, &self.writer, &mut around, &mut self.spent)
                 }
-                Some((session, peer)) => session.handle_tick(peer.take_heard(), &self.writer, &mut around),
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
-                    session.handle_tick(None, &self.writer, &mut around)
+                    let mixed = session.room.zip(session.codec());
+                    let mixed = mixed.and_then(|(place, codec)| self.rooms.say(place, codec));
+                    speak(session, mixed, &self.writer, &mut around, &mut self.spent)
                 }
             };
             if uncleaned {
@@ -472,6 +498,25 @@ impl Core {
             }
         }
     }
+}
+
+/// A session's third and fourth pass: what it is sent is cleaned when that is wanted, sent and listened to. Whether all is
+/// well, and whether cleaning has ended.
+fn speak(
+    session: &mut MediaSession,
+    input: Option<Input<'_>>,
+    writer: &WriterHandle,
+    around: &mut Surroundings<'_>,
+    spent: &mut Duration,
+) -> (bool, bool) {
+    if input.is_none() || !session.cleans(Track::Outbound) {
+        return (session.handle_tick(input, writer, around), false);
+    }
+    let mut frame = [0; LONGEST_FRAME];
+    let began = around.network.stopwatch();
+    let (input, last) = session.clean_input(input, &mut frame);
+    *spent += around.network.stopwatch().saturating_sub(began);
+    (session.handle_tick(input, writer, around), last)
 }
 
 #[cfg(test)]

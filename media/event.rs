@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::answering::MachineVerdict;
 use crate::command::{OpId, SessionKey, Track};
 use crate::quality::Impairment;
+use crate::room::{NotJoined, RoomKey};
 
 /// Where a session's events go: must not block. When it says [`Full`] the worker keeps the event (at most
 /// [`BACKLOG`] of a session) and offers it again every 20 ms; beyond that the session is closed.
@@ -101,6 +102,13 @@ pub enum Event {
     SuppressionResumed {
         /// Which side.
         track: Track,
+    },
+    /// A `Join` was in vain.
+    NotJoined {
+        /// Of the command.
+        room: RoomKey,
+        /// Why.
+        why: NotJoined,
     },
     /// The last event: recordings are finished, ports are free.
     Closed {

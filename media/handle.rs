@@ -16,10 +16,11 @@ use crate::command::{Command, SessionKey};
 use crate::config::{Config, PortRange};
 use crate::event::EventSink;
 use crate::ports::Ports;
+use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, Negotiation, Preference, SdpError};
 use crate::session::MediaSession;
 use crate::suppress::budget::Budget;
-use crate::worker::{Inbox, Message, Published, Shared, Worker};
+use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
 /// The running engine. Clones share it; [`Engine::shutdown`] ends it.
@@ -82,6 +83,9 @@ pub enum OpenError {
     /// An open session has this key.
     #[error("the session key is in use")]
     KeyInUse,
+    /// 10,000 rooms are open.
+    #[error("too many rooms are open")]
+    TooManyRooms,
     /// [`Engine::shutdown`] was called.
     #[error("the media engine is shutting down")]
     ShuttingDown,
@@ -136,6 +140,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             homes: Mutex::default(),
+            rooms: Mutex::default(),
             published: (0..count).map(|_| Published::default()).collect(),
             sdp_refused: AtomicU64::new(0),
         });
@@ -175,8 +180,7 @@ impl Engine {
         if inner.stopping.load(Ordering::Acquire) {
             return Err(OpenError::ShuttingDown);
         }
-        let mixed = (affinity ^ (affinity >> 64)) as u64;
-        let home = (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % inner.shared.inboxes.len();
+        let home = worker_of(affinity, inner.shared.inboxes.len());
         {
             let mut homes = inner.shared.homes.lock().unwrap_or_else(PoisonError::into_inner);
             if homes.contains_key(&key) {
@@ -201,6 +205,37 @@ impl Engine {
             inbox.post(Message::Open { session, sockets });
         }
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation: Negotiation::new(local) })
+    }
+
+    /// Opens a room, which lives on one worker: those who join it move there. Rooms of the same `affinity` as sessions
+    /// are with them. At most 10,000 at a time.
+    pub fn open_room(
+        &self,
+        key: RoomKey,
+        affinity: u128,
+        spec: RoomSpec,
+        events: RoomSink,
+    ) -> Result<RoomHandle, OpenError> {
+        let shared = &self.inner.shared;
+        if self.inner.stopping.load(Ordering::Acquire) {
+            return Err(OpenError::ShuttingDown);
+        }
+        let home = worker_of(affinity, shared.inboxes.len());
+        {
+            let mut rooms = shared.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            if rooms.contains_key(&key) {
+                return Err(OpenError::KeyInUse);
+            }
+            if rooms.len() >= MOST_ROOMS {
+                return Err(OpenError::TooManyRooms);
+            }
+            rooms.insert(key, home);
+        }
+        let room = Box::new(Room::new(key, spec, events, shared.room_done(key, home)));
+        if let Some(inbox) = shared.inboxes.get(home) {
+            inbox.post(Message::OpenRoom { room });
+        }
+        Ok(RoomHandle { key, home, shared: Arc::clone(shared) })
     }
 
     /// Totals for metrics.
@@ -331,4 +366,39 @@ impl Drop for Session {
             inbox.post(Message::Close { key: self.key });
         }
     }
+}
+
+/// A room. Dropping it ends the room; its sink hears of finished recordings and, last, of [`crate::RoomEvent::Ended`].
+#[derive(Debug)]
+pub struct RoomHandle {
+    key: RoomKey,
+    home: usize,
+    shared: Arc<Shared>,
+}
+
+impl RoomHandle {
+    /// As given to [`Engine::open_room`].
+    pub fn key(&self) -> RoomKey {
+        self.key
+    }
+
+    /// Tells its worker. Commands of one room act in order.
+    pub fn command(&self, command: RoomCommand) -> Result<(), Busy> {
+        let inbox = self.shared.inboxes.get(self.home);
+        let taken = inbox.is_some_and(|inbox| inbox.try_post(Message::Room { key: self.key, command }));
+        if taken { Ok(()) } else { Err(Busy) }
+    }
+}
+
+impl Drop for RoomHandle {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.shared.inboxes.get(self.home) {
+            inbox.post(Message::Room { key: self.key, command: RoomCommand::End });
+        }
+    }
+}
+
+fn worker_of(affinity: u128, workers: usize) -> usize {
+    let mixed = (affinity ^ (affinity >> 64)) as u64;
+    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % workers
 }

@@ -29,7 +29,6 @@ mod quality;
 mod recorded;
 mod recorder;
 mod resample;
-#[expect(dead_code, reason = "wired in by the engine")]
 mod room;
 mod rtp;
 mod sdp;
@@ -55,7 +54,7 @@ pub use config::{Config, PortRange};
 pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
-pub use handle::{Busy, Engine, Load, OpenError, Session, StartError};
+pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError};
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;

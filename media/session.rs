@@ -30,7 +30,7 @@ use crate::answering::listener::MachineListener;
 use crate::codec::Codec;
 use crate::command::{Command, OpId, SessionKey, Track};
 use crate::dtmf::KeyEar;
-use crate::engine::{Counts, Flow, MediaClock, Network};
+use crate::engine::{Counts, Flow, MediaClock, Network, Place};
 use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
 use crate::latch::Latch;
 use crate::player::Playback;
@@ -124,6 +124,8 @@ pub(crate) struct MediaSession {
     passed_event: Option<(u32, u32)>,
     /// For frames that are not octets of the plan's law.
     voice: Option<Box<Voice>>,
+    /// The room that it is in.
+    pub(crate) room: Option<Place>,
     /// Whom it is bridged with.
     pub(crate) peer: Option<Peer>,
     pub(crate) echo: bool,
@@ -196,6 +198,7 @@ impl MediaSession {
             skips: false,
             passed_event: None,
             voice: None,
+            room: None,
             peer: None,
             echo: false,
             muted: false,
@@ -323,7 +326,7 @@ impl MediaSession {
             }
             Command::Mute { inbound } => self.muted = inbound,
             Command::Suppress { direction, on } => self.suppress(direction, on),
-            Command::Bridge { .. } | Command::Unbridge => {}
+            Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
         }
     }
 
@@ -392,6 +395,23 @@ impl MediaSession {
         } else {
             self.drop_unused_tracks();
         }
+    }
+
+    /// It comes into a room, or leaves it.
+    pub(crate) fn set_room(&mut self, room: Option<Place>) {
+        let heard = self.hears();
+        self.room = room;
+        self.relayed_any = false;
+        if room.is_none() {
+            self.drop_unused_tracks();
+        } else if !heard {
+            self.need_tracks().inbound.begin_live();
+        }
+    }
+
+    /// What it sends.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.plan.as_ref().map(|plan| plan.codec)
     }
 
     /// Whether what `peer` hears of this session cannot be its packets.
@@ -577,7 +597,7 @@ impl MediaSession {
         }
     }
 
-    fn emit(&mut self, event: Event) {
+    pub(crate) fn emit(&mut self, event: Event) {
         if !self.backlog.is_empty() || (self.events)(self.key, event.clone()).is_err() {
             // Past the bound the next tick closes the session; until then at most a tick's events more are kept.
             self.backlog.push_back(event);

@@ -7,7 +7,7 @@
 //!
 //! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
 //! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
-//! larger key to the other; sessions and sockets are owned values in that message.
+//! larger key to the other, a room those that join it; sessions and sockets are owned values in that message.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -23,6 +23,7 @@ use crate::command::{Command, SessionKey};
 use crate::engine::{Core, Counts, Flow, Network, Outcome};
 use crate::event::Event;
 use crate::ports::Sockets;
+use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
 use crate::session::MediaSession;
 use crate::suppress::budget::Budget;
@@ -30,6 +31,8 @@ use crate::writer::{Done, WriterHandle};
 
 /// Messages from outside that may wait for a worker; beyond, commands are refused as busy.
 const WAITING: usize = 8_192;
+/// Rooms at a time.
+pub(crate) const MOST_ROOMS: usize = 10_000;
 /// Messages held for one session while it moves; beyond, it is closed.
 const HELD: usize = 256;
 /// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each.
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Inbox>,
     /// The home of each session that has not ended. Bounded by the ports.
     pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
+    /// The worker of each room that has not ended; at most [`MOST_ROOMS`].
+    pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
     /// Offers and answers that were no SDP, or had no audio for us.
     pub(crate) sdp_refused: AtomicU64,
@@ -63,6 +68,16 @@ impl Shared {
 
     pub(crate) fn home(&self, key: SessionKey) -> Option<usize> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    fn room(&self, key: RoomKey) -> Option<usize> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    /// How a room's recording finds its room.
+    pub(crate) fn room_done(self: &Arc<Shared>, key: RoomKey, worker: usize) -> Done {
+        let shared = Arc::clone(self);
+        Arc::new(move |_, event| shared.post(worker, Message::RoomRecorded { key, event }))
     }
 
     /// To a session's home, always taken.
@@ -146,6 +161,17 @@ pub(crate) enum Message {
         session: Box<MediaSession>,
         sockets: Sockets,
     },
+    OpenRoom {
+        room: Box<Room>,
+    },
+    Room {
+        key: RoomKey,
+        command: RoomCommand,
+    },
+    RoomRecorded {
+        key: RoomKey,
+        event: Event,
+    },
     Plan {
         key: SessionKey,
         plan: MediaPlan,
@@ -161,11 +187,11 @@ pub(crate) enum Message {
         key: SessionKey,
         event: Event,
     },
-    /// To a session's home: move it to worker `to` and bridge it there.
+    /// To a session's home: move it to worker `to`, and there let it join who or what is there.
     Bring {
         key: SessionKey,
         to: usize,
-        with: SessionKey,
+        join: Command,
     },
     /// To where a session is: send it home, to be moved on.
     Return {
@@ -175,7 +201,7 @@ pub(crate) enum Message {
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
-        bridge: Option<SessionKey>,
+        join: Option<Command>,
     },
     /// To a session's home: it has ended elsewhere.
     Gone {
@@ -193,7 +219,7 @@ impl std::fmt::Debug for Message {
 /// Where a session that this worker is home to has gone.
 enum Away {
     At(usize),
-    Moving { to: usize, with: SessionKey, held: Vec<Message> },
+    Moving { to: usize, join: Command, held: Vec<Message> },
 }
 
 /// One media thread.
@@ -314,6 +340,9 @@ impl Worker {
                 shared.post(home, Message::Gone { key });
             }
         });
+        for room in self.core.take_ended_rooms() {
+            self.shared.rooms.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
+        }
         self.publish();
     }
 
@@ -343,6 +372,9 @@ impl Worker {
             | Message::Recorded { key, .. }
             | Message::Bring { key, .. } => *key,
             Message::Open { .. }
+            | Message::OpenRoom { .. }
+            | Message::Room { .. }
+            | Message::RoomRecorded { .. }
             | Message::Return { .. }
             | Message::Arrive { .. }
             | Message::Gone { .. }
@@ -358,11 +390,11 @@ impl Worker {
             Some(Away::At(worker)) => {
                 let worker = *worker;
                 match message {
-                    Message::Bring { to, with, .. } if to == worker => {
-                        self.shared.post(worker, Message::Command { key, command: Command::Bridge { with } });
+                    Message::Bring { to, join, .. } if to == worker => {
+                        self.shared.post(worker, Message::Command { key, command: join });
                     }
-                    Message::Bring { to, with, .. } => {
-                        self.away.insert(key, Away::Moving { to, with, held: Vec::new() });
+                    Message::Bring { to, join, .. } => {
+                        self.away.insert(key, Away::Moving { to, join, held: Vec::new() });
                         self.shared.post(worker, Message::Return { key });
                     }
                     message => self.shared.post(worker, message),
@@ -388,8 +420,23 @@ impl Worker {
             }
             Message::Command { key, command } => match self.core.handle_command(key, command) {
                 Outcome::Done | Outcome::Unknown => {}
+                Outcome::RoomElsewhere(room, join) => match self.shared.room(room) {
+                    Some(to) if to != self.number => {
+                        let bring = Message::Bring { key, to, join };
+                        if self.shared.home(key) == Some(self.number) {
+                            // At once, so that no later command overtakes it.
+                            self.handle(now, bring);
+                        } else {
+                            self.shared.post_home(key, bring);
+                        }
+                    }
+                    _ => self.core.refuse(key, room, NotJoined::NoRoom),
+                },
                 Outcome::PeerElsewhere(with) if key < with => {
-                    self.shared.post_home(with, Message::Bring { key: with, to: self.number, with: key });
+                    self.shared.post_home(
+                        with,
+                        Message::Bring { key: with, to: self.number, join: Command::Bridge { with: key } },
+                    );
                 }
                 // The one with the larger key moves, whoever is told: two orders at once then agree.
                 Outcome::PeerElsewhere(with) => {
@@ -400,13 +447,13 @@ impl Worker {
             Message::Recorded { key, event } => {
                 self.core.handle_recorded(key, event);
             }
-            Message::Bring { key, to, with } if to == self.number => {
-                self.handle_here(now, Message::Command { key, command: Command::Bridge { with } });
+            Message::Bring { key, to, join } if to == self.number => {
+                self.handle_here(now, Message::Command { key, command: join });
             }
-            Message::Bring { key, to, with } => {
+            Message::Bring { key, to, join } => {
                 if let Some((session, sockets)) = self.take_out(key) {
                     self.away.insert(key, Away::At(to));
-                    self.shared.post(to, Message::Arrive { session, sockets, bridge: Some(with) });
+                    self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });
                 }
             }
             _ => {}
@@ -416,12 +463,21 @@ impl Worker {
     fn handle_own(&mut self, now: Instant, message: Message) {
         match message {
             Message::Open { session, sockets } => self.take_in(*session, Some(sockets)),
-            Message::Return { key } => {
-                if let Some((session, sockets)) = self.take_out(key) {
-                    self.shared.post_home(key, Message::Arrive { session, sockets, bridge: None });
+            Message::OpenRoom { room } => {
+                let key = room.key;
+                self.core.open_room(*room);
+                if self.stopping {
+                    self.core.handle_room_command(key, RoomCommand::End);
                 }
             }
-            Message::Arrive { session, sockets, bridge } => self.arrive(now, session, sockets, bridge),
+            Message::Room { key, command } => self.core.handle_room_command(key, command),
+            Message::RoomRecorded { key, event } => self.core.handle_room_recorded(key, event),
+            Message::Return { key } => {
+                if let Some((session, sockets)) = self.take_out(key) {
+                    self.shared.post_home(key, Message::Arrive { session, sockets, join: None });
+                }
+            }
+            Message::Arrive { session, sockets, join } => self.arrive(now, session, sockets, join),
             Message::Gone { key } => {
                 self.away.remove(&key);
             }
@@ -433,30 +489,24 @@ impl Worker {
         }
     }
 
-    fn arrive(
-        &mut self,
-        now: Instant,
-        session: Box<MediaSession>,
-        sockets: Option<Sockets>,
-        bridge: Option<SessionKey>,
-    ) {
+    fn arrive(&mut self, now: Instant, session: Box<MediaSession>, sockets: Option<Sockets>, join: Option<Command>) {
         let key = session.key;
-        let (with, held) = match self.away.remove(&key) {
+        let (join, held) = match self.away.remove(&key) {
             // On its way through its home.
-            Some(Away::Moving { to, with, held }) if to != self.number => {
+            Some(Away::Moving { to, join, held }) if to != self.number => {
                 self.away.insert(key, Away::At(to));
-                self.shared.post(to, Message::Arrive { session, sockets, bridge: Some(with) });
+                self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });
                 for message in held {
                     self.handle(now, message);
                 }
                 return;
             }
-            Some(Away::Moving { with, held, .. }) => (Some(with), held),
-            _ => (bridge, Vec::new()),
+            Some(Away::Moving { join, held, .. }) => (Some(join), held),
+            _ => (join, Vec::new()),
         };
         self.take_in(*session, sockets);
-        if let Some(with) = with {
-            self.handle_here(now, Message::Command { key, command: Command::Bridge { with } });
+        if let Some(join) = join {
+            self.handle_here(now, Message::Command { key, command: join });
         }
         for message in held {
             self.handle(now, message);

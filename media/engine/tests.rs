@@ -19,6 +19,7 @@ mod codecs;
 mod hostile;
 mod machines;
 mod recordings;
+mod rooms;
 mod streams;
 mod suppression;
 

@@ -19,8 +19,9 @@ const ENOUGH: u16 = 1_500;
 /// What a participant is sent in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
-    /// At the rate of its codec.
+    /// At `rate`, that of its codec.
     pub(crate) samples: &'a [i16],
+    pub(crate) rate: SampleRate,
     /// The same, encoded.
     pub(crate) payload: &'a [u8],
 }
@@ -208,7 +209,11 @@ impl Chain {
     }
 
     fn said(&self) -> Said<'_> {
-        Said { samples: &self.samples, payload: self.payload.get(..self.length).unwrap_or_default() }
+        Said {
+            samples: &self.samples,
+            rate: self.encoder.rate(),
+            payload: self.payload.get(..self.length).unwrap_or_default(),
+        }
     }
 }
 

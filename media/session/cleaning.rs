@@ -88,10 +88,14 @@ impl MediaSession {
         input: Option<Input<'a>>,
         frame: &'a mut [i16; LONGEST_FRAME],
     ) -> (Option<Input<'a>>, bool) {
-        let Some((samples, rate)) = input else { return (None, false) };
+        let (samples, rate) = match input {
+            None => return (None, false),
+            Some(Input::Heard(samples, rate)) => (samples, rate),
+            Some(Input::Mixed(said)) => (said.samples, said.rate),
+        };
         frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
         let ended = self.clean(Track::Outbound, frame, rate);
-        (frame.get(..rate.frame()).map(|samples| (samples, rate)), ended)
+        (frame.get(..rate.frame()).map(|samples| Input::Heard(samples, rate)), ended)
     }
 
     /// Cleans a frame in place. True: it was the last, as cleaning has ended.

@@ -20,6 +20,7 @@ impl MediaSession {
     /// Whether anybody wants what it hears frame by frame.
     pub(super) fn hears(&self) -> bool {
         self.framed
+            || self.room.is_some()
             || self.machine.is_some()
             || self.ear.is_some()
             || (!self.taps.is_empty() && self.cleans(Track::Inbound))

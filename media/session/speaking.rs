@@ -6,13 +6,20 @@ use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::engine::Flow;
 use crate::event::{Event, FinishReason};
+use crate::room::Said;
 use crate::rtp::dtmf::{self, DigitFrame};
 use crate::rtp::{FIXED, FRAME};
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
-/// A frame from elsewhere to be said: what the bridge's other side or a room sounds like, 20 ms at that rate.
-pub(crate) type Input<'a> = (&'a [i16], SampleRate);
+/// A frame from elsewhere to be said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// What the bridge's other side sounds like, 20 ms at that rate.
+    Heard(&'a [i16], SampleRate),
+    /// A room's mix, in our codec.
+    Mixed(Said<'a>),
+}
 
 impl MediaSession {
     /// Third pass of a frame: sends its audio, from whatever comes first.
@@ -49,9 +56,10 @@ impl MediaSession {
                 return;
             }
         }
-        if let Some((samples, rate)) = input {
-            self.say_samples(samples, rate, around);
-            return;
+        match input {
+            Some(Input::Heard(samples, rate)) => return self.say_samples(samples, rate, around),
+            Some(Input::Mixed(said)) => return self.say_mixed(said, around),
+            None => {}
         }
         let passes = self.relayed_any && (self.peer.is_some() || self.echo);
         if self.send_silence && !passes {
@@ -172,6 +180,19 @@ impl MediaSession {
             }
         }
         self.pack(octets, around);
+    }
+
+    /// Says a frame that is encoded already.
+    fn say_mixed(&mut self, said: Said<'_>, around: &mut Surroundings<'_>) {
+        let law = self.plan.as_ref().and_then(|plan| plan.codec.law());
+        if let (Some(law), Some(octets)) = (law, said.payload.first_chunk::<FRAME>()) {
+            return self.say_octets(law, octets, around);
+        }
+        let stamp = self.stamp(around);
+        if let Some(tracks) = &mut self.tracks {
+            tracks.outbound.handle_samples(stamp, said.samples);
+        }
+        self.pack(said.payload, around);
     }
 
     /// Of the frame that is about to be packed.

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, OpId, OpenError, RecordSpec,
-    RecordingReason, Session, SessionKey, TapCodec, Tone, Tracks,
+    Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, NotJoined, OpId, OpenError,
+    Participation, RecordSpec, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec, Session, SessionKey, TapCodec,
+    Tone, Tracks,
 };
 
 /// A peer's end: its socket and what the session told.
@@ -172,6 +173,52 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
 }
 
 /// Bridges `a` with `b`, whichever key is larger, and then with `c`: the second time one of them is away from home.
+#[test]
+fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
+    let engine = engine("34300-34399", 3);
+    let (sender, told) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let sink = Arc::new(move |_, event| {
+        let _ = sender.lock().unwrap().send(event);
+        Ok(())
+    });
+    let room = engine.open_room(RoomKey(5), 1, RoomSpec::default(), sink.clone()).unwrap();
+    assert!(matches!(engine.open_room(RoomKey(5), 2, RoomSpec::default(), sink), Err(OpenError::KeyInUse)));
+    let mut phones: Vec<Phone> = (1..=6).map(|key| Phone::call(&engine, key, key, Codec::Pcmu)).collect();
+    for phone in &phones {
+        let participation = Participation::default();
+        phone.session.command(Command::Join { room: RoomKey(5), participation }).unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut hear = vec![false; phones.len()];
+    while hear.iter().any(|one| !one) {
+        assert!(Instant::now() < deadline, "{hear:?}");
+        // The last of them listens only.
+        phones[..5].iter_mut().for_each(|phone| phone.say(0, &[0x20; 160]));
+        std::thread::sleep(Duration::from_millis(20));
+        for (hears, phone) in hear.iter_mut().zip(&phones) {
+            *hears |= drain(phone).iter().any(|packet| packet[12..].iter().any(|octet| *octet & 0x7F < 0x20));
+        }
+    }
+    let joined = told.try_iter().filter(|event| matches!(event, RoomEvent::Joined { .. })).count();
+    assert_eq!(joined, 6);
+    // Once it has ended nobody comes in, and a bridge across workers does what it did before.
+    drop(room);
+    loop {
+        let event = told.recv_timeout(Duration::from_secs(3)).expect("the end within three seconds");
+        if let RoomEvent::Ended { reason } = event {
+            assert_eq!(reason, RoomEnd::Ended);
+            break;
+        }
+    }
+    let participation = Participation::default();
+    phones[0].session.command(Command::Join { room: RoomKey(5), participation }).unwrap();
+    phones[0].wait(|event| *event == Event::NotJoined { room: RoomKey(5), why: NotJoined::NoRoom });
+    drop(phones);
+    relay_200_short(&engine, 40);
+    engine.shutdown();
+}
+
 fn relay_200_short(engine: &Engine, round: u128) {
     let key = |place: u128| 1_000 * round + if round.is_multiple_of(2) { place } else { 10 - place };
     let mut phones: Vec<Phone> =

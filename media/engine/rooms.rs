@@ -1,0 +1,177 @@
+//! The rooms of a worker: which of its sessions are in which, and their part in a tick. A room's sessions are served in
+//! one group, all hear, the room mixes, all speak: nobody is a frame late.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use super::{Core, GROUPS, Outcome};
+use crate::command::{Command, SessionKey};
+use crate::event::Event;
+use crate::room::{NotJoined, Participation, Room, RoomCommand, RoomKey};
+use crate::session::Input;
+
+/// Where a session takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The room's place on this worker.
+    room: usize,
+    /// The session's in the room.
+    slot: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Rooms {
+    hosted: Slab<Hosted>,
+    places: HashMap<RoomKey, usize>,
+    /// That have gone for good since somebody asked.
+    over: Vec<RoomKey>,
+}
+
+struct Hosted {
+    room: Room,
+    group: usize,
+    /// Slots of the sessions, and theirs in the room.
+    members: Vec<(usize, usize)>,
+}
+
+impl Rooms {
+    pub(super) fn is_empty(&self) -> bool {
+        self.hosted.is_empty()
+    }
+
+    /// Whether a group has a room to serve.
+    pub(super) fn are_in(&self, group: usize) -> bool {
+        self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
+    }
+
+    /// What a session is to say.
+    pub(super) fn say(&mut self, place: Place, codec: crate::codec::Codec) -> Option<Input<'_>> {
+        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Mixed)
+    }
+}
+
+impl Core {
+    /// Takes a room in.
+    pub(crate) fn open_room(&mut self, room: Room) {
+        let groups = self.groups.iter().enumerate();
+        let group = groups.min_by_key(|(_, group)| group.len()).map_or(0, |(number, _)| number);
+        let key = room.key;
+        let place = self.rooms.hosted.insert(Hosted { room, group, members: Vec::new() });
+        self.rooms.places.insert(key, place);
+    }
+
+    pub(crate) fn handle_room_command(&mut self, key: RoomKey, command: RoomCommand) {
+        if let Some(place) = self.rooms.places.get(&key).copied() {
+            if let Some(hosted) = self.rooms.hosted.get_mut(place) {
+                hosted.room.handle_command(command, &self.writer);
+            }
+            self.settle_room(place);
+        }
+    }
+
+    /// A room's recording is complete.
+    pub(crate) fn handle_room_recorded(&mut self, key: RoomKey, event: Event) {
+        if let Some(place) = self.rooms.places.get(&key).copied() {
+            if let Some(hosted) = self.rooms.hosted.get_mut(place) {
+                hosted.room.handle_recorded(event);
+            }
+            self.settle_room(place);
+        }
+    }
+
+    /// The rooms that have gone for good since the last time.
+    pub(crate) fn take_ended_rooms(&mut self) -> Vec<RoomKey> {
+        std::mem::take(&mut self.rooms.over)
+    }
+
+    /// Ends all rooms.
+    pub(super) fn end_rooms(&mut self) {
+        let keys: Vec<RoomKey> = self.rooms.places.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.handle_room_command(key, RoomCommand::End));
+    }
+
+    /// Has a session take part, or take part otherwise.
+    pub(super) fn join_room(&mut self, key: SessionKey, room: RoomKey, participation: Participation) -> Outcome {
+        let Some(place) = self.rooms.places.get(&room).copied() else {
+            return Outcome::RoomElsewhere(room, Command::Join { room, participation });
+        };
+        let Some(session) = self.slots.get(&key).copied() else { return Outcome::Unknown };
+        let before = self.sessions.get(session).and_then(|session| session.room);
+        if before.is_none_or(|before| before.room != place) {
+            self.unbridge(key);
+            self.leave_room(key);
+        }
+        let Some(hosted) = self.rooms.hosted.get_mut(place) else { return Outcome::Unknown };
+        match hosted.room.join(key, participation) {
+            Err(why) => self.refuse(key, room, why),
+            Ok(slot) if before == Some(Place { room: place, slot }) => {}
+            Ok(slot) => {
+                hosted.members.push((session, slot));
+                let group = hosted.group;
+                self.move_to_group(session, group);
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.set_room(Some(Place { room: place, slot }));
+                }
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Tells a session that it did not come in.
+    pub(crate) fn refuse(&mut self, key: SessionKey, room: RoomKey, why: NotJoined) {
+        if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+            session.emit(Event::NotJoined { room, why });
+        }
+    }
+
+    /// Has a session leave its room, if it is in one.
+    pub(super) fn leave_room(&mut self, key: SessionKey) {
+        let Some(slot) = self.slots.get(&key).copied() else { return };
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(place) = session.room else { return };
+        session.set_room(None);
+        if let Some(hosted) = self.rooms.hosted.get_mut(place.room) {
+            hosted.members.retain(|(member, _)| *member != slot);
+            hosted.room.leave(key, &self.writer);
+        }
+        self.settle_room(place.room);
+    }
+
+    /// After all that may have ended a room: its sessions go on without it, and it goes once its sink knows.
+    fn settle_room(&mut self, place: usize) {
+        let Some(hosted) = self.rooms.hosted.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
+        for (slot, _) in hosted.members.drain(..) {
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.set_room(None);
+            }
+        }
+        if hosted.room.is_over() {
+            let hosted = self.rooms.hosted.remove(place);
+            self.rooms.places.remove(&hosted.room.key);
+            self.rooms.over.push(hosted.room.key);
+        }
+    }
+
+    /// Second pass of a frame, between hearing and speaking.
+    pub(super) fn mix_rooms(&mut self) {
+        let mut ended = false;
+        for (_, hosted) in &mut self.rooms.hosted {
+            if hosted.group != self.group {
+                continue;
+            }
+            for (session, slot) in &hosted.members {
+                let session = self.sessions.get_mut(*session).filter(|session| !session.skips);
+                if let Some((samples, rate)) = session.and_then(|session| session.take_heard()) {
+                    hosted.room.hear(*slot, rate, samples);
+                }
+            }
+            hosted.room.handle_tick(&self.writer);
+            ended |= hosted.room.has_ended();
+        }
+        if ended {
+            let places: Vec<usize> = self.rooms.places.values().copied().collect();
+            places.into_iter().for_each(|place| self.settle_room(place));
+        }
+    }
+}
