@@ -170,7 +170,8 @@ impl Outlets {
 
 impl Chain {
     fn new(codec: Codec, room: SampleRate) -> Chain {
-        let encoder = Encoder::new(codec, room);
+        // What the session's own tracks, for recorders and taps, have of it.
+        let encoder = Encoder::new(codec, codec.sample_rate());
         let rate = encoder.rate();
         // An Opus packet of 20 ms is never longer than its samples at 48 kHz would be, but may be than those at 8 kHz.
         let longest = if codec == Codec::Opus { 1_275 } else { rate.frame() * 2 };
