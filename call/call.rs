@@ -448,6 +448,15 @@ impl Call {
         }
     }
 
+    /// What a leg's audio is, once that is agreed, and when it becomes another.
+    pub fn set_codec(&mut self, leg: LegId, codec: &str) {
+        if let Some(party) = self.party_mut(leg)
+            && party.info.sip.codec.as_deref() != Some(codec)
+        {
+            Arc::make_mut(&mut party.info).sip.codec = Some(codec.to_owned());
+        }
+    }
+
     pub(crate) fn set_status_callback(&mut self, leg: LegId, callback: Option<Callback>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).status_callback = callback;

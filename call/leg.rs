@@ -239,7 +239,7 @@ pub struct SipFacts {
     pub trunk: Option<Arc<str>>,
     /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
     pub headers: Vec<(String, String)>,
-    /// Codec of the audio once agreed (`PCMU`, `PCMA`).
+    /// Codec of the audio once agreed (`PCMU`, `opus`).
     pub codec: Option<String>,
     /// Codecs the far end offered.
     pub offered_codecs: Vec<String>,
@@ -249,6 +249,7 @@ pub struct SipFacts {
 
 /// RTP counters of a leg at its end.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Quality {
     /// Packets received.
     pub packets_in: u64,
@@ -256,10 +257,20 @@ pub struct Quality {
     pub packets_out: u64,
     /// Packets that never came (RFC 3550 §A.3).
     pub lost: u64,
+    /// Packets that came too late to be heard by who listened here: recordings, streams, rooms.
+    pub late: u64,
+    /// How much longer losses lasted than if they had fallen at random (ITU-T G.107): 1 and more.
+    pub burst_ratio: f32,
     /// Interarrival jitter, ms (RFC 3550 §6.4.1).
     pub jitter_ms: f32,
     /// Round trip, ms, when the peer sends RTCP.
     pub round_trip_ms: Option<f32>,
-    /// Mean opinion score, 1.0 to 4.5.
+    /// Mean opinion score of what was received, 1.0 to 4.5 (E-model, ITU-T G.107).
     pub mos: Option<f32>,
+    /// Packets of ours that never came to the peer, by its last report.
+    pub lost_by_peer: Option<u64>,
+    /// Their jitter, ms.
+    pub jitter_by_peer_ms: Option<f32>,
+    /// Their mean opinion score.
+    pub mos_by_peer: Option<f32>,
 }

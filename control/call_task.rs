@@ -14,7 +14,7 @@ use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::id::{CallId, LegId, OpId, StreamId};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Quality, Status};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::{Play, RejectReason};
 use tandem_call::recording::Recording;
@@ -32,6 +32,7 @@ use crate::event_log::{EventLog, Line};
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
+use crate::quality;
 use crate::records;
 use crate::registry::Calls;
 use crate::services::Services;
@@ -222,7 +223,7 @@ impl CallTask {
                 self.log.push(info.created_at, Some(leg), "sip", line);
                 info.sip.offered_codecs = offer.as_deref().map_or_else(Vec::new, media::offered_codecs);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
-                match self.open(leg) {
+                match self.open(leg, info.sip.trunk.as_deref()) {
                     Ok(session) => match io.accept_offer(session, offer.as_deref()) {
                         Ok(()) => {
                             info.sip.codec = io.codec().map(str::to_owned);
@@ -272,12 +273,15 @@ impl CallTask {
         self.services.store.writer().try_submit(Write::CallDetails(Box::new(records::call_details(info, at))));
     }
 
-    fn open(&self, leg: LegId) -> Result<media::Session, u16> {
-        self.services
+    fn open(&self, leg: LegId, trunk: Option<&str>) -> Result<media::Session, u16> {
+        let mut session = self
+            .services
             .media
             .open(media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
             .inspect_err(|error| tracing::warn!(%error, "no media session"))
-            .map_err(|_| 503)
+            .map_err(|_| 503_u16)?;
+        session.set_codecs(&self.services.routing.codecs(trunk));
+        Ok(session)
     }
 
     fn take(&mut self, message: Message) -> Turn {
@@ -382,7 +386,10 @@ impl CallTask {
             farewell.dialog = true;
             return self.part(leg);
         }
-        match self.legs.get_mut(&leg).and_then(|io| io.on_sip(event)) {
+        self.hear_the_other_leg(leg);
+        let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
+        self.tell_the_other_leg(leg);
+        match said {
             Some(LegEvent::Dtmf(digit)) => self.take_press(leg, digit, media::Form::Info),
             Some(said) => self.call.handle_leg(now, leg, said),
             None => {}
@@ -396,6 +403,34 @@ impl CallTask {
         if io.presses.handle(now.instant, digit, form) {
             io.streams.values().for_each(|stream| stream.dtmf(digit));
             self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
+        }
+    }
+
+    /// The leg that this one is joined to, or else will be.
+    fn other_leg(&self, leg: LegId) -> Option<LegId> {
+        let joined = self.legs.get(&leg).and_then(|io| io.peer);
+        joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
+    }
+
+    /// Lets a leg know what its other one speaks.
+    fn hear_the_other_leg(&mut self, leg: LegId) {
+        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
+        if let (Some(preference), Some(io)) = (preference, self.legs.get_mut(&leg)) {
+            io.prefer(preference);
+        }
+    }
+
+    /// Lets a leg's other one know what it speaks, and the call what either does.
+    fn tell_the_other_leg(&mut self, leg: LegId) {
+        let preference = self.legs.get(&leg).map(LegIo::preference);
+        let other = self.other_leg(leg);
+        if let (Some(preference), Some(io)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
+            io.prefer(preference);
+        }
+        for one in [Some(leg), other].into_iter().flatten() {
+            if let Some(codec) = self.legs.get(&one).and_then(LegIo::codec) {
+                self.call.set_codec(one, codec);
+            }
         }
     }
 
@@ -432,6 +467,10 @@ impl CallTask {
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
                 self.log.push(now.time, Some(leg), "media", text);
             }
+            media::Event::Impaired { cause, value } => {
+                self.services.counters.impaired(*cause);
+                self.log.push(now.time, Some(leg), "media", quality::complaint(*cause, *value));
+            }
             media::Event::Closed { stats } => return self.closed(leg, stats),
             _ => {}
         }
@@ -443,15 +482,7 @@ impl CallTask {
     /// The engine's last word on a leg.
     fn closed(&mut self, leg: LegId, stats: &media::Stats) {
         let now = clock::now();
-        let text = format!(
-            "{} packets in, {} out, {} lost, jitter {:.1} ms, MOS {}",
-            stats.packets_in,
-            stats.packets_out,
-            stats.lost,
-            stats.jitter_ms,
-            stats.mos.map_or("-".to_owned(), |mos| format!("{mos:.1}")),
-        );
-        self.log.push(now.time, Some(leg), "media", text);
+        self.log.push(now.time, Some(leg), "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
             // Closed while it lives: the engine gave it up, and without audio there is no call.
@@ -464,14 +495,7 @@ impl CallTask {
         };
         farewell.media = true;
         let mut info = Arc::clone(&farewell.info);
-        Arc::make_mut(&mut info).sip.quality = Some(Quality {
-            packets_in: stats.packets_in,
-            packets_out: stats.packets_out,
-            lost: stats.lost,
-            jitter_ms: stats.jitter_ms,
-            round_trip_ms: stats.round_trip_ms,
-            mos: stats.mos,
-        });
+        Arc::make_mut(&mut info).sip.quality = Some(quality::of(stats));
         self.record(&info, now.time);
         self.part(leg);
     }

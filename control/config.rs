@@ -208,9 +208,9 @@ pub struct TrunkConfig {
     /// Host of the From header; what `sip.advertise` says when `None`.
     #[serde(default)]
     pub from_domain: Option<Arc<str>>,
-    /// Codecs offered, best first; all that we have when empty.
+    /// Codecs of the calls over it, both ways, best first; those of `[media]` when empty.
     #[serde(default)]
-    pub codecs: Vec<Arc<str>>,
+    pub codecs: Vec<tandem_media::CodecName>,
     /// Most calls at a time, both directions; no limit of its own when `None`.
     #[serde(default)]
     pub max_calls: Option<u32>,

@@ -10,6 +10,8 @@ use tandem_call::leg::{Direction, EndCause};
 use tandem_media as media;
 use tandem_sip::Throttle;
 
+use crate::quality::{self, Histograms};
+
 /// Counters since the start.
 #[derive(Default, Debug)]
 pub struct Counters {
@@ -27,6 +29,9 @@ pub struct Counters {
     bodies_refused: AtomicU64,
     packets_lost: AtomicU64,
     unrecorded_ms: AtomicU64,
+    rtcp_foreign: AtomicU64,
+    impaired: [AtomicU64; quality::CAUSES.len()],
+    quality: Mutex<Histograms>,
 }
 
 impl Counters {
@@ -69,6 +74,16 @@ impl Counters {
     /// Takes note of an ended session's figures.
     pub fn add_media(&self, stats: &media::Stats) {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
+        self.rtcp_foreign.fetch_add(stats.dropped_rtcp, Ordering::Relaxed);
+        self.quality.lock().add(stats);
+    }
+
+    /// A leg began to sound bad.
+    pub fn impaired(&self, cause: media::Impairment) {
+        let counter = quality::CAUSES.iter().position(|(one, _)| *one == cause).and_then(|at| self.impaired.get(at));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes note of audio that a recording has silence for.
@@ -95,6 +110,7 @@ impl Counters {
                 "Audio that the disk was too slow for: silence in finished recordings",
                 &self.unrecorded_ms,
             ),
+            ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
@@ -105,6 +121,12 @@ impl Counters {
         for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
+        let name = "tandem_rtp_impaired_total";
+        let _ = writeln!(out, "# HELP {name} Times that a leg began to sound bad\n# TYPE {name} counter");
+        for ((_, cause), counter) in quality::CAUSES.iter().zip(&self.impaired) {
+            let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
+        }
+        self.quality.lock().render(out);
     }
 }
 

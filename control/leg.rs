@@ -21,8 +21,12 @@ use crate::stream::StreamHandle;
 pub struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
-    /// Our answer to the INVITE's offer, made once.
+    /// The INVITE's offer, until our answer to it has been sent.
+    offer: Option<Bytes>,
+    /// Our answer to it.
     answer: Option<Bytes>,
+    /// What the leg that it will be joined to speaks.
+    preferred: media::Preference,
     /// The INVITE, or the last re-INVITE, had no offer: our 200 carries it, the ACK the answer.
     late_offer: bool,
     /// The peer's answer is in.
@@ -92,7 +96,9 @@ impl LegIo {
         Self {
             key: sip::LegKey(leg.0),
             session: None,
+            offer: None,
             answer: None,
+            preferred: media::Preference::default(),
             late_offer: false,
             negotiated: false,
             refusal: None,
@@ -112,6 +118,29 @@ impl LegIo {
         self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
+    /// What a leg that is to be joined to this one should speak, so that its audio need only be passed on. Until it has
+    /// been answered, it could still do otherwise.
+    pub fn preference(&self) -> media::Preference {
+        let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
+        if self.offer.is_none() {
+            preference.codecs.truncate(1);
+        }
+        preference
+    }
+
+    /// Speaks as the leg does that it will be joined to, if it can and nothing else has been agreed.
+    pub fn prefer(&mut self, preferred: media::Preference) {
+        let Some(codec) = preferred.codecs.first().copied() else { return };
+        if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
+            && session.codec() != Some(codec)
+        {
+            let agreed = media::Preference { codecs: vec![codec], comfort_noise: preferred.comfort_noise };
+            // What was answered to it once can be answered again.
+            self.answer = session.answer_preferring(offer, &agreed).ok().or(self.answer.take());
+        }
+        self.preferred = preferred;
+    }
+
     /// Takes an INVITE's offer and gets our answer ready.
     pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
         match offer {
@@ -121,6 +150,7 @@ impl LegIo {
                     self.refusal = Some(refusal.clone());
                     refusal
                 })?;
+                self.offer = Some(Bytes::copy_from_slice(offer));
                 self.answer = Some(answer);
                 self.negotiated = true;
             }
@@ -132,7 +162,7 @@ impl LegIo {
 
     /// Sends an INVITE with our offer, under this Call-ID.
     pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound, call_id: Option<String>) {
-        let sdp = session.offer();
+        let sdp = session.offer_preferring(&self.preferred);
         self.session = Some(session);
         self.gone = false;
         let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
@@ -164,6 +194,9 @@ impl LegIo {
     pub fn ring(&mut self, early_media: bool) {
         let sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
+        if sdp.is_some() {
+            self.offer = None;
+        }
         self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
     }
 
@@ -171,9 +204,10 @@ impl LegIo {
     pub fn answer(&mut self) {
         let sdp = match (&self.answer, &mut self.session) {
             (Some(answer), _) => answer.clone(),
-            (None, Some(session)) => session.offer(),
+            (None, Some(session)) => session.offer_preferring(&self.preferred),
             (None, None) => return self.reject(RejectReason::Status(500)),
         };
+        self.offer = None;
         let headers = headers(std::mem::take(&mut self.headers));
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });
     }
@@ -304,10 +338,12 @@ impl LegIo {
             sip::Event::Offered { sdp, .. } => {
                 let session = self.session.as_mut()?;
                 let answer = match sdp {
-                    Some(offer) => session.answer(&offer).map_err(|error| Refusal::of(&error)),
+                    Some(offer) => {
+                        session.answer_preferring(&offer, &self.preferred).map_err(|error| Refusal::of(&error))
+                    }
                     None => {
                         self.late_offer = true;
-                        Ok(session.offer())
+                        Ok(session.offer_preferring(&self.preferred))
                     }
                 };
                 match answer {

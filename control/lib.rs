@@ -21,6 +21,7 @@ pub mod listener;
 pub mod markup;
 pub mod new_call;
 pub mod notify;
+pub mod quality;
 pub mod query;
 pub mod recordings;
 pub mod records;

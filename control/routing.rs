@@ -10,6 +10,7 @@ use tandem_call::program::instruction::{
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, Moment, Target};
+use tandem_media as media;
 use tandem_sip as sip;
 
 use crate::app::Application;
@@ -121,6 +122,12 @@ impl Routing {
             }
             Bridge::Uri(_) => Some(DialTarget::new(Address::Sip(bridge.uri(user)?.into()))),
         }
+    }
+
+    /// The codecs of calls over a trunk, if it has its own.
+    pub fn codecs(&self, trunk: Option<&str>) -> Vec<media::Codec> {
+        let names = self.trunks.iter().find(|one| Some(&*one.name) == trunk).map(|trunk| &*trunk.codecs);
+        media::CodecName::codecs(names.unwrap_or_default())
     }
 
     /// Where a leg of `account` to `to` is sent.
@@ -261,6 +268,17 @@ mod tests {
             "sip:+15551230001@10.0.0.1:5070;transport=tcp"
         );
         assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
+    }
+
+    #[test]
+    fn a_trunk_may_have_codecs_of_its_own() {
+        let trunk = |name: &str, codecs: &[&str]| {
+            serde_json::from_value(serde_json::json!({ "name": name, "uri": "sip:h", "codecs": codecs })).unwrap()
+        };
+        let trunks = vec![trunk("wide", &["g722", "PCMA"]), trunk("plain", &[])];
+        let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
+        assert_eq!(routing.codecs(Some("wide")), [media::Codec::G722, media::Codec::Pcma]);
+        assert_eq!((routing.codecs(Some("plain")), routing.codecs(None)), (vec![], vec![]));
     }
 
     #[test]

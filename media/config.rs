@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::codec::{Codec, SampleRate};
+
 /// Where and how RTP is served. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +19,8 @@ pub struct Config {
     pub ports: PortRange,
     /// Media threads; 0 means one per core but one, at least one.
     pub workers: usize,
+    /// What is offered, best first, and taken of what is offered to us; at least one.
+    pub codecs: Vec<CodecName>,
     /// Whether a leg that has nothing to say is sent silence, so that NATs stay open and recorders aligned.
     pub send_silence: bool,
     /// How long a peer's RTP must be silent before packets from another address can be taken for its: five in a row of
@@ -43,10 +47,68 @@ impl Default for Config {
             advertise: None,
             ports: PortRange { first: 20_000, last: 39_999 },
             workers: 0,
+            codecs: vec![CodecName::Pcmu, CodecName::Pcma],
             send_silence: true,
             relatch_probation_ms: 0,
             suppression_budget: 60,
         }
+    }
+}
+
+/// A codec as the configuration names it, in capitals or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum CodecName {
+    /// G.711 mu-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+    /// G.722.
+    G722,
+    /// Opus.
+    Opus,
+    /// Linear samples, at 16,000 Hz and at 8,000 Hz.
+    L16,
+}
+
+impl CodecName {
+    /// All there are.
+    pub const ALL: [CodecName; 5] =
+        [CodecName::Pcmu, CodecName::Pcma, CodecName::G722, CodecName::Opus, CodecName::L16];
+
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CodecName::Pcmu => "PCMU",
+            CodecName::Pcma => "PCMA",
+            CodecName::G722 => "G722",
+            CodecName::Opus => "OPUS",
+            CodecName::L16 => "L16",
+        }
+    }
+
+    /// What goes by these names, in their order.
+    pub fn codecs(names: &[CodecName]) -> Vec<Codec> {
+        let codecs = |name: &CodecName| match name {
+            CodecName::Pcmu => &[Codec::Pcmu][..],
+            CodecName::Pcma => &[Codec::Pcma],
+            CodecName::G722 => &[Codec::G722],
+            CodecName::Opus => &[Codec::Opus],
+            CodecName::L16 => &[Codec::L16(SampleRate::Hz16000), Codec::L16(SampleRate::Hz8000)],
+        };
+        names.iter().flat_map(codecs).copied().collect()
+    }
+}
+
+impl TryFrom<String> for CodecName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<CodecName, String> {
+        let known = CodecName::ALL.iter().find(|name| name.name().eq_ignore_ascii_case(&text));
+        known.copied().ok_or_else(|| {
+            let names = CodecName::ALL.map(CodecName::name);
+            format!("{text:?} is not one of \"{}\"", names.join("\", \""))
+        })
     }
 }
 
@@ -107,6 +169,16 @@ mod tests {
         assert!(toml::from_str::<Config>("port = 1").is_err());
         let config: Config = toml::from_str("listen = \"::1\"\nports = \"5001-5004\"\nworkers = 2").unwrap();
         assert_eq!(config.ports.pairs().collect::<Vec<_>>(), [5_002]);
+    }
+
+    #[test]
+    fn codecs_are_named_as_users_write_them() {
+        let config: Config = toml::from_str("codecs = [\"opus\", \"L16\", \"Pcma\"]").unwrap();
+        let [wide, narrow] = [SampleRate::Hz16000, SampleRate::Hz8000].map(Codec::L16);
+        assert_eq!(CodecName::codecs(&config.codecs), [Codec::Opus, wide, narrow, Codec::Pcma]);
+        let error = toml::from_str::<Config>("codecs = [\"g729\"]").unwrap_err();
+        let message = "\"g729\" is not one of \"PCMU\", \"PCMA\", \"G722\", \"OPUS\", \"L16\"";
+        assert!(error.message().contains(message), "{error}");
     }
 
     #[test]

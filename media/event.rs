@@ -157,7 +157,7 @@ pub struct Stats {
     /// How much longer losses lasted than if they had fallen at random; 1 and more.
     pub burst_ratio: f32,
     /// What the peer last reported lost of ours.
-    pub lost_by_peer: u64,
+    pub lost_by_peer: Option<u64>,
     /// Interarrival jitter, ms.
     pub jitter_ms: f32,
     /// What the peer last reported as that of ours, ms.

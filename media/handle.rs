@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::command::{Command, SessionKey};
-use crate::config::{Config, PortRange};
+use crate::config::{CodecName, Config, PortRange};
 use crate::event::EventSink;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
@@ -36,6 +36,7 @@ struct Inner {
     advertise: IpAddr,
     send_silence: bool,
     relatch_probation: Option<Duration>,
+    codecs: Vec<Codec>,
     seeds: RandomState,
     stopping: AtomicBool,
     /// Workers, then the writer's, in the order they are joined.
@@ -166,6 +167,7 @@ impl Engine {
             advertise,
             send_silence: config.send_silence,
             relatch_probation: config.relatch_probation(),
+            codecs: CodecName::codecs(&config.codecs),
             seeds: RandomState::new(),
             stopping: AtomicBool::new(false),
             threads: Mutex::new(threads),
@@ -201,10 +203,12 @@ impl Engine {
         let port = sockets.port;
         let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
         session.set_relatch_probation(inner.relatch_probation);
+        let mut negotiation = Negotiation::new(local);
+        negotiation.set_codecs(&inner.codecs);
         if let Some(inbox) = inner.shared.inboxes.get(home) {
             inbox.post(Message::Open { session, sockets });
         }
-        Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation: Negotiation::new(local) })
+        Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
     /// Opens a room, which lives on one worker: those who join it move there. Rooms of the same `affinity` as sessions

@@ -50,7 +50,7 @@ pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, SessionKey, Track, Tracks};
-pub use config::{Config, PortRange};
+pub use config::{CodecName, Config, PortRange};
 pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};

@@ -587,7 +587,7 @@ impl MediaSession {
             lost: receiver.lost().into(),
             late,
             burst_ratio: receiver.burst_ratio() as f32,
-            lost_by_peer: heard.map_or(0, |heard| heard.lost.into()),
+            lost_by_peer: heard.map(|heard| heard.lost.into()),
             jitter_ms: receiver.jitter_ms(),
             jitter_by_peer_ms: heard.map(|heard| heard.jitter_ms),
             round_trip_ms,

@@ -15,9 +15,6 @@ use super::surfaces::is_host;
 use super::{Report, is_name};
 use crate::Config;
 
-/// Codecs that trunks may name.
-const CODECS: [&str; 2] = ["pcmu", "pcma"];
-
 /// Credentials that tandem.example.toml shows: everybody knows them.
 const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
@@ -130,12 +127,6 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     if trunk.from_domain.as_ref().is_some_and(|domain| !is_host(domain)) {
         report.fault(format!("{path}.from_domain"), "is not a host name or an address");
     }
-    for (index, codec) in trunk.codecs.iter().enumerate() {
-        if !CODECS.iter().any(|known| codec.eq_ignore_ascii_case(known)) {
-            let message = format!("{codec:?} is not one of \"{}\"", CODECS.join("\", \""));
-            report.fault(format!("{path}.codecs[{index}]"), message);
-        }
-    }
     let zeros = [
         ("weight", trunk.weight == 0),
         ("max_calls", trunk.max_calls == Some(0)),
@@ -151,7 +142,6 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         ("register", trunk.register),
         ("srtp", trunk.srtp == Srtp::Optional),
         ("options_interval", trunk.options_interval != 0),
-        ("codecs", !trunk.codecs.is_empty()),
         ("max_calls", trunk.max_calls.is_some()),
         ("max_cps", trunk.max_cps.is_some()),
     ];

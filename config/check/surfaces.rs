@@ -126,6 +126,9 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     if media.suppression_budget > 100 {
         report.fault("media.suppression_budget", format!("{} is more than 100 percent", media.suppression_budget));
     }
+    if media.codecs.is_empty() {
+        report.fault("media.codecs", "is empty: no call could have audio");
+    }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is no address that anybody could send to");
     }

@@ -163,16 +163,18 @@ impl CallTask {
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let call_id = info.and_then(|info| info.sip.call_id.clone());
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
         let refused = match self.services.routing.outbound(&account, &invite.to) {
             None => {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
                 Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
             }
-            Some(route) => match self.open(leg) {
+            Some(route) => match self.open(leg, route.trunk.as_deref()) {
                 Ok(session) => {
                     if let Some(trunk) = &route.trunk {
                         self.call.set_trunk(leg, Arc::clone(trunk));
                     }
+                    io.prefer(other.unwrap_or_default());
                     io.invite(session, invite, route, call_id);
                     None
                 }

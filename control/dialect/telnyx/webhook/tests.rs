@@ -158,6 +158,7 @@ fn call_hangup_says_why_whose_doing_and_how_it_sounded() {
         jitter_ms: 2.74,
         round_trip_ms: None,
         mos: Some(4.5),
+        ..Quality::default()
     });
     let (event, extra) = golden(leg, EventKind::Ended);
     assert_eq!(event, "call.hangup");

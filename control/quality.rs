@@ -1,0 +1,220 @@
+//! How legs sounded: the engine's figures in the words of the call record, the event log and `/metrics`.
+
+use std::fmt::Write;
+
+use tandem_call::leg::Quality;
+use tandem_media as media;
+use tandem_media::Impairment;
+
+/// What is complained of, with its label in `/metrics`.
+pub const CAUSES: [(Impairment, &str); 5] = [
+    (Impairment::Loss, "loss"),
+    (Impairment::LossByPeer, "loss_by_peer"),
+    (Impairment::Jitter, "jitter"),
+    (Impairment::JitterByPeer, "jitter_by_peer"),
+    (Impairment::RoundTrip, "round_trip"),
+];
+
+/// For the call record.
+pub fn of(stats: &media::Stats) -> Quality {
+    Quality {
+        packets_in: stats.packets_in,
+        packets_out: stats.packets_out,
+        lost: stats.lost,
+        late: stats.late,
+        burst_ratio: stats.burst_ratio,
+        jitter_ms: stats.jitter_ms,
+        round_trip_ms: stats.round_trip_ms,
+        mos: stats.mos,
+        lost_by_peer: stats.lost_by_peer,
+        jitter_by_peer_ms: stats.jitter_by_peer_ms,
+        mos_by_peer: stats.mos_by_peer,
+    }
+}
+
+/// For the event log, at a leg's end.
+pub fn summary(stats: &media::Stats) -> String {
+    let opinion = |mos: Option<f32>| mos.map_or("-".to_owned(), |mos| format!("{mos:.1}"));
+    let mut text = format!(
+        "{} packets in, {} out, {} lost, jitter {:.1} ms, MOS {}",
+        stats.packets_in,
+        stats.packets_out,
+        stats.lost,
+        stats.jitter_ms,
+        opinion(stats.mos)
+    );
+    // Writing to a String cannot fail.
+    if let (Some(lost), Some(jitter)) = (stats.lost_by_peer, stats.jitter_by_peer_ms) {
+        let _ = write!(text, "; by the peer {lost} lost, jitter {jitter:.1} ms, MOS {}", opinion(stats.mos_by_peer));
+    }
+    if let Some(round_trip) = stats.round_trip_ms {
+        let _ = write!(text, "; round trip {round_trip:.0} ms");
+    }
+    text
+}
+
+/// For the event log, when a leg begins to sound bad.
+pub fn complaint(cause: Impairment, value: f32) -> String {
+    match cause {
+        Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets do not come"),
+        Impairment::LossByPeer => format!("bad audio to the peer: {value:.1} % of our packets do not come, it reports"),
+        Impairment::Jitter => format!("bad audio from the peer: jitter of {value:.0} ms"),
+        Impairment::JitterByPeer => format!("bad audio to the peer: jitter of {value:.0} ms, it reports"),
+        Impairment::RoundTrip => format!("slow audio: a round trip of {value:.0} ms"),
+    }
+}
+
+/// Figures of ended legs.
+#[derive(Debug)]
+pub struct Histograms {
+    /// By direction: what we received, what the peer received of us.
+    loss: [Histogram; 2],
+    jitter: [Histogram; 2],
+    mos: [Histogram; 2],
+    round_trip: Histogram,
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        let both = |ends: &[f64]| [Histogram::new(ends), Histogram::new(ends)];
+        Self {
+            loss: both(&[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]),
+            jitter: both(&[0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16]),
+            // The bounds of satisfaction of G.109.
+            mos: both(&[2.58, 3.1, 3.6, 4.03, 4.34]),
+            round_trip: Histogram::new(&[0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8]),
+        }
+    }
+}
+
+impl Histograms {
+    /// Takes an ended leg's figures; of a leg that nothing came to, or whose peer reported nothing, there are none.
+    pub fn add(&mut self, stats: &media::Stats) {
+        let ratio = |lost: u64, came: u64| lost as f64 / (lost + came).max(1) as f64;
+        let heard = stats.packets_in > 0;
+        let by_peer = stats.lost_by_peer.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
+        let loss = [heard.then(|| ratio(stats.lost, stats.packets_in)), by_peer];
+        let jitter = [heard.then_some(stats.jitter_ms), stats.jitter_by_peer_ms];
+        for (histogram, value) in self.loss.iter_mut().zip(loss) {
+            histogram.add(value);
+        }
+        for (histogram, value) in self.jitter.iter_mut().zip(jitter) {
+            histogram.add(value.map(|jitter| f64::from(jitter) / 1_000.0));
+        }
+        for (histogram, value) in self.mos.iter_mut().zip([stats.mos, stats.mos_by_peer]) {
+            histogram.add(value.map(f64::from));
+        }
+        self.round_trip.add(stats.round_trip_ms.map(|trip| f64::from(trip) / 1_000.0));
+    }
+
+    /// Prometheus text exposition format 0.0.4.
+    pub fn render(&self, out: &mut String) {
+        let families = [
+            ("tandem_rtp_loss_ratio", "Packets lost of a leg, 0 to 1, when it ended", &self.loss),
+            ("tandem_rtp_jitter_seconds", "Interarrival jitter of a leg when it ended", &self.jitter),
+            ("tandem_rtp_mos", "Mean opinion score of a leg by the E-model, 1 to 4.5", &self.mos),
+        ];
+        for (name, help, [inbound, outbound]) in families {
+            head(out, name, help);
+            inbound.render(out, name, "direction=\"in\"");
+            outbound.render(out, name, "direction=\"out\"");
+        }
+        let name = "tandem_rtp_round_trip_seconds";
+        head(out, name, "Round trip of a leg by its last RTCP report");
+        self.round_trip.render(out, name, "");
+    }
+}
+
+fn head(out: &mut String, name: &str, help: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+}
+
+#[derive(Debug)]
+struct Histogram {
+    /// Upper ends, and how many values each is the first to hold.
+    buckets: Vec<(f64, u64)>,
+    count: u64,
+    sum: f64,
+}
+
+impl Histogram {
+    fn new(ends: &[f64]) -> Self {
+        Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
+    }
+
+    fn add(&mut self, value: Option<f64>) {
+        let Some(value) = value else { return };
+        if let Some((_, count)) = self.buckets.iter_mut().find(|(end, _)| value <= *end) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum += value;
+    }
+
+    fn render(&self, out: &mut String, name: &str, label: &str) {
+        let comma = if label.is_empty() { "" } else { "," };
+        let mut so_far = 0;
+        for (end, count) in &self.buckets {
+            so_far += count;
+            let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{end}\"}} {so_far}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"+Inf\"}} {}", self.count);
+        let braced = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
+        let _ = writeln!(out, "{name}_sum{braced} {}\n{name}_count{braced} {}", self.sum, self.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats() -> media::Stats {
+        media::Stats {
+            packets_in: 990,
+            lost: 10,
+            packets_out: 1_000,
+            jitter_ms: 2.0,
+            mos: Some(4.25),
+            round_trip_ms: Some(80.0),
+            ..media::Stats::default()
+        }
+    }
+
+    #[test]
+    fn an_ended_leg_is_in_a_bucket_of_each_histogram_that_it_has_a_figure_for() {
+        let mut histograms = Histograms::default();
+        histograms.add(&stats());
+        histograms.add(&media::Stats { lost_by_peer: Some(100), mos_by_peer: Some(3.0), ..stats() });
+        histograms.add(&media::Stats::default());
+        let mut text = String::new();
+        histograms.render(&mut text);
+        for line in [
+            "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.005\"} 0",
+            "tandem_rtp_loss_ratio_bucket{direction=\"in\",le=\"0.01\"} 2",
+            "tandem_rtp_loss_ratio_bucket{direction=\"out\",le=\"0.1\"} 1",
+            "tandem_rtp_loss_ratio_count{direction=\"in\"} 2",
+            "tandem_rtp_mos_bucket{direction=\"in\",le=\"4.34\"} 2",
+            "tandem_rtp_mos_sum{direction=\"out\"} 3",
+            "tandem_rtp_jitter_seconds_bucket{direction=\"out\",le=\"+Inf\"} 0",
+            "tandem_rtp_round_trip_seconds_bucket{le=\"0.1\"} 2",
+            "tandem_rtp_round_trip_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_summary_has_the_peers_side_only_if_it_reported() {
+        assert_eq!(summary(&stats()), "990 packets in, 1000 out, 10 lost, jitter 2.0 ms, MOS 4.2; round trip 80 ms");
+        let reported = media::Stats {
+            lost_by_peer: Some(3),
+            jitter_by_peer_ms: Some(1.5),
+            mos_by_peer: Some(4.4),
+            round_trip_ms: None,
+            ..stats()
+        };
+        assert!(summary(&reported).ends_with("MOS 4.2; by the peer 3 lost, jitter 1.5 ms, MOS 4.4"));
+        assert!(CAUSES.iter().all(|(cause, _)| !complaint(*cause, 6.0).is_empty()));
+    }
+}
