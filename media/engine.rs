@@ -320,12 +320,20 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
+        // Who goes hears nobody any more, and its slot will be another's.
+        if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
+            return;
+        }
         self.set_peer(a, Some(b));
         self.set_peer(b, Some(a));
         if let (Some(a), Some(b)) = (self.slots.get(&a).copied(), self.slots.get(&b).copied()) {
             self.join_group(b, a);
             self.review(a);
         }
+    }
+
+    fn is_closing(&self, slot: usize) -> bool {
+        self.sessions.get(slot).is_none_or(MediaSession::is_closing)
     }
 
     fn unbridge(&mut self, key: SessionKey) {
