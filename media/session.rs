@@ -118,8 +118,12 @@ pub(crate) struct MediaSession {
     ear: Option<Box<KeyEar>>,
     /// What it hears goes to its peer frame by frame, as packets cannot be relayed.
     pub(crate) framed: bool,
+    /// The peer speaks a codec that it is not spoken to in.
+    strays: bool,
     /// Its next tick is left out: it would come too soon after the last.
     pub(crate) skips: bool,
+    /// By how many ticks its frames are later than they would be had it been served in the same group all the time.
+    pub(crate) shift: i32,
     /// The telephone-event of another clock that is being passed on: its timestamp there and here.
     passed_event: Option<(u32, u32)>,
     /// For frames that are not octets of the plan's law.
@@ -195,7 +199,9 @@ impl MediaSession {
             machine: None,
             ear: None,
             framed: false,
+            strays: false,
             skips: false,
+            shift: 0,
             passed_event: None,
             voice: None,
             room: None,
@@ -225,8 +231,10 @@ impl MediaSession {
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
         self.pinned = false;
-        if self.tracks.as_ref().is_some_and(|tracks| !tracks.outbound.takes(plan.codec)) {
-            self.forget_tracks();
+        self.strays = false;
+        // What is heard changes with the packets.
+        if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(plan.codec)) {
+            tracks.outbound.follow(plan.codec, plan.codec.sample_rate());
         }
         let (had_ear, hears) = (self.ear.is_some(), self.hears());
         let tones = plan.events_taken.iter().flatten().next().is_none();
@@ -419,6 +427,7 @@ impl MediaSession {
         let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
         // What is muted and cannot be overwritten with silence octet by octet is not relayed.
         !other.passes(plan.codec)
+            || self.strays
             || (self.muted && plan.codec.law().is_none())
             || self.cleans(Track::Inbound)
             || peer.cleans(Track::Outbound)

@@ -22,6 +22,7 @@ mod recordings;
 mod rooms;
 mod streams;
 mod suppression;
+mod unlucky;
 
 const NOW: Duration = Duration::ZERO;
 

@@ -54,6 +54,9 @@ const MOST_DROPPED: u16 = 3_000;
 /// A step back of more is no reordering.
 const MOST_MISORDERED: u16 = 100;
 
+/// Packets after which one is looked for behind the newest, whatever its time says: each may be late alike.
+const LOOK: u64 = 64;
+
 /// What arrived. A new SSRC, or a sequence that goes on elsewhere, starts a new count; what the old one lost stays in the
 /// total.
 #[derive(Debug, Default)]
@@ -83,6 +86,8 @@ pub(crate) struct Receiver {
     pub(crate) packets: u64,
     pub(crate) octets: u64,
     sender_report: Option<(u32, u64)>,
+    /// The newest packet's SSRC was new.
+    begins: bool,
 }
 
 impl Receiver {
@@ -100,6 +105,7 @@ impl Receiver {
         self.packets += 1;
         self.octets += header.payload.len() as u64;
         let new = self.ssrc != Some(header.ssrc);
+        self.begins = new;
         if new {
             self.restart(header);
             self.sender_report = None;
@@ -142,8 +148,13 @@ impl Receiver {
         new
     }
 
-    /// Whether the newest packet was 10 ms or more behind the quickest of late.
-    pub(crate) fn is_late(&self) -> bool {
+    /// Whether another packet may well have come behind the newest: that one was 10 ms or more behind the quickest of late,
+    /// or there is nothing to tell it by, or it is time to look.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.begins || self.packets.is_multiple_of(LOOK) || self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
         self.transit
             .is_some_and(|transit| transit.wrapping_sub(self.least_transit) >= (self.rate() / 100).cast_signed())
     }

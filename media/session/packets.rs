@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::track::Track;
 use super::{Heard, MediaSession, Surroundings};
 use crate::engine::Flow;
 use crate::event::Event;
@@ -92,7 +91,7 @@ impl MediaSession {
                 }
                 if let Some(tracks) = &mut self.tracks {
                     if !tracks.inbound.takes(codec) {
-                        tracks.inbound = Track::new(codec, codec.sample_rate());
+                        tracks.inbound.follow(codec, codec.sample_rate());
                     }
                     if new {
                         tracks.inbound.restart();
@@ -121,9 +120,20 @@ impl MediaSession {
         self.emit(Event::SourceMoved { to });
     }
 
-    /// Whether the newest packet came so late that the one after it may be here as well.
-    pub(crate) fn is_late(&self) -> bool {
-        self.receiver.is_late()
+    /// Whether the packet after the newest may well be here too.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.receiver.is_followed()
+    }
+
+    /// Takes note of the codec that the peer speaks. True when what it says cannot be relayed any more.
+    pub(crate) fn note_spoken(&mut self, heard: Heard) -> bool {
+        match (heard, &self.plan) {
+            (Heard::Audio(codec), Some(plan)) if !self.strays && !plan.passes(codec) => {
+                self.strays = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes one datagram of the RTCP port.

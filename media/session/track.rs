@@ -5,7 +5,7 @@ use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::Copied;
-use crate::timeline::{self, Assembly, Makeup, Quality, Reader, Stamp, Timeline};
+use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
 /// See the module. Made when somebody begins to listen.
 pub(super) struct Track {
@@ -20,6 +20,10 @@ pub(super) struct Track {
     /// To the 8,000 Hz of taps, and of recorders, when that is another rate.
     tap_narrower: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
+    /// What recorders have yet to read of another codec, for so many frames.
+    before: Option<(Box<Track>, u8)>,
+    /// Packets that came late before it.
+    late_before: u32,
 }
 
 impl Track {
@@ -41,7 +45,17 @@ impl Track {
             recorder: timeline::recorder(),
             tap_narrower: narrower.clone(),
             recorder_narrower: narrower,
+            before: None,
+            late_before: 0,
         }
+    }
+
+    /// Another codec follows.
+    pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate) {
+        let mut before = std::mem::replace(self, Track::new(codec, rate));
+        before.before = None;
+        self.late_before = before.quality().late;
+        self.before = Some((Box::new(before), RECORDER_LAG));
     }
 
     /// Of its PCM.
@@ -110,6 +124,7 @@ impl Track {
     /// Recording begins now.
     pub(super) fn begin_recording(&mut self) {
         self.recorder = timeline::recorder();
+        self.before = None;
     }
 
     /// The frame that is due live. `samples`: the rest of it stays as it was.
@@ -142,22 +157,51 @@ impl Track {
 
     /// The frame that recorders are due, at 8,000 Hz.
     pub(super) fn read_recorder(&mut self, now: u32, samples: &mut [i16; FRAME]) {
+        if let Some((mut before, left)) = self.before.take() {
+            before.handle_tick();
+            before.read_recorder(now, samples);
+            self.before = (left > 1).then_some((before, left - 1));
+            return;
+        }
         let narrower = self.recorder_narrower.as_deref_mut();
         read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, samples);
     }
 
     /// Reads on for a recorder that has stopped, without moving the one that goes on.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut [i16; FRAME]) {
-        let (mut reader, rate) = (self.recorder.clone(), self.rate);
-        let mut narrower = self.recorder_narrower.clone();
+        let left = self.before.as_ref().map_or(0, |(_, left)| *left);
+        let mut before = self.before.as_mut().map(|(before, _)| {
+            let Track { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
+            Rest { timeline, reader: recorder.clone(), narrower: recorder_narrower.clone(), rate: *rate }
+        });
+        let (reader, narrower) = (self.recorder.clone(), self.recorder_narrower.clone());
+        let mut rest = Rest { timeline: &mut self.timeline, reader, narrower, rate: self.rate };
+        let mut frames = 0;
         move |now, samples| {
-            read_recorder(&mut self.timeline, &mut reader, narrower.as_deref_mut(), rate, now, samples);
+            let of_before = before.as_mut().filter(|_| frames < left);
+            frames = frames.saturating_add(1);
+            of_before.unwrap_or(&mut rest).read(now, samples);
         }
     }
 
     /// How it came.
     pub(super) fn quality(&self) -> Quality {
-        self.timeline.quality()
+        let quality = self.timeline.quality();
+        Quality { late: quality.late.saturating_add(self.late_before), ..quality }
+    }
+}
+
+/// What a recorder that has stopped still reads.
+struct Rest<'a> {
+    timeline: &'a mut Timeline,
+    reader: Reader,
+    narrower: Option<Box<Resampler>>,
+    rate: SampleRate,
+}
+
+impl Rest<'_> {
+    fn read(&mut self, now: u32, samples: &mut [i16; FRAME]) {
+        read_recorder(self.timeline, &mut self.reader, self.narrower.as_deref_mut(), self.rate, now, samples);
     }
 }
 

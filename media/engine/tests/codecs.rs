@@ -3,14 +3,14 @@
 use super::*;
 use crate::codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
 
-const G722: &str = "m=audio 4000 RTP/AVP 9 101\r\na=rtpmap:101 telephone-event/8000\r\n";
-const OPUS: &str =
+pub(super) const G722: &str = "m=audio 4000 RTP/AVP 9 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+pub(super) const OPUS: &str =
     "m=audio 4000 RTP/AVP 111 101\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/48000\r\n";
 const L16: &str = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
 const PCMA: &str = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
 /// A peer that hums at so many Hz in its codec.
-struct Hum {
+pub(super) struct Hum {
     encoder: Encoder,
     codec: Codec,
     phase: f32,
@@ -18,13 +18,13 @@ struct Hum {
 }
 
 impl Hum {
-    fn new(codec: Codec, hertz: f32) -> Hum {
+    pub(super) fn new(codec: Codec, hertz: f32) -> Hum {
         let encoder = Encoder::new(codec, codec.sample_rate());
         let step = hertz * std::f32::consts::TAU / encoder.rate().hertz() as f32;
         Hum { encoder, codec, phase: 0.0, step }
     }
 
-    fn say(&mut self, pair: &mut MediaPair, who: Who) {
+    pub(super) fn say(&mut self, pair: &mut MediaPair, who: Who) {
         let mut frame = [0; LONGEST_FRAME];
         let frame = &mut frame[..self.encoder.rate().frame()];
         for sample in &mut *frame {
@@ -41,7 +41,7 @@ impl Hum {
 }
 
 /// What came, decoded, and how much of its power is at so many Hz.
-fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
+pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
     let mut decoder = Decoder::new(codec, codec.sample_rate());
     let mut samples = Vec::new();
     for packet in sent {
@@ -62,7 +62,7 @@ fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
     (samples.len(), 2.0 * (re * re + im * im) / samples.len() as f64 / power.max(1.0))
 }
 
-fn hum(pair: &mut MediaPair, a: &mut Hum, b: &mut Hum, frames: usize) {
+pub(super) fn hum(pair: &mut MediaPair, a: &mut Hum, b: &mut Hum, frames: usize) {
     for _ in 0..frames {
         a.say(pair, Who::A);
         b.say(pair, Who::B);
