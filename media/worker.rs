@@ -45,6 +45,8 @@ const BATCH: usize = 64;
 const STRIDE: usize = DATAGRAM + 64;
 /// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
 const EAGER: usize = 16;
+/// Marks the number of a socket that is read once more: if it holds something, it is read until it holds nothing.
+const AGAIN: u64 = 1 << 63;
 /// How long a worker without sessions sleeps.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -302,28 +304,27 @@ impl Worker {
             for sockets in inlet.reading.chunks(BATCH) {
                 inlet.packets.clear();
                 for (socket, buffer) in sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)) {
-                    let (slot, flow) = (socket >> 1, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp });
-                    let Some(from) = self.sockets.socket(slot as usize, flow) else { continue };
-                    let Some(buffer) = buffer.get_mut(..DATAGRAM) else { continue };
-                    match from.recv_from(buffer) {
-                        Ok((length, from)) => inlet.packets.push(Some((length, from))),
-                        Err(error) => {
-                            inlet.packets.push(None);
-                            // An ICMP error of an earlier packet comes out here, before what else there is.
-                            if error.kind() != io::ErrorKind::WouldBlock {
-                                inlet.ready.push(*socket);
-                            }
-                        }
+                    let (slot, flow) = of_number(*socket);
+                    // A socket that was to be read again may be gone by now.
+                    let received = self.sockets.socket(slot, flow).zip(buffer.get_mut(..DATAGRAM));
+                    let received = received.map(|(from, buffer)| from.recv_from(buffer));
+                    // An ICMP error of an earlier packet comes out here, before what else there is.
+                    if let Some(Err(error)) = &received
+                        && error.kind() != io::ErrorKind::WouldBlock
+                    {
+                        inlet.ready.push(*socket | AGAIN);
                     }
+                    inlet.packets.push(received.and_then(Result::ok));
                 }
                 let received = sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)).zip(&inlet.packets);
                 for ((socket, buffer), packet) in received {
                     let Some((length, from)) = *packet else { continue };
-                    let (slot, flow) = (socket >> 1, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp });
+                    let (slot, flow) = of_number(*socket);
                     let Some(packet) = buffer.get_mut(..length) else { continue };
                     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    if self.core.handle_packet(now, slot as usize, flow, from, packet, &mut self.sockets) {
-                        inlet.ready.push(*socket);
+                    let more = self.core.handle_packet(now, slot, flow, from, packet, &mut self.sockets);
+                    if more || socket & AGAIN != 0 {
+                        inlet.ready.push(*socket | AGAIN);
                     }
                 }
             }
@@ -532,6 +533,11 @@ impl Worker {
     }
 }
 
+/// The slot and flow of a socket's number.
+fn of_number(socket: u64) -> (usize, Flow) {
+    (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
+}
+
 /// Where packets are taken in. What it holds is bounded by the sockets.
 struct Inlet {
     events: Vec<epoll::Event>,
@@ -631,3 +637,6 @@ impl Network for Table {
         self.began.elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests;

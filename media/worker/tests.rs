@@ -1,0 +1,103 @@
+//! A worker's sockets, driven by hand on a clock of the test's own.
+
+use super::*;
+use crate::ports::Ports;
+use crate::sdp::{Local, Negotiation};
+use crate::writer::Writer;
+
+/// A worker that nobody runs, with one session, and that session's peer.
+struct Bench {
+    worker: Worker,
+    inlet: Inlet,
+    peer: UdpSocket,
+    now: Instant,
+    sequence: u16,
+}
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
+    fn new(ports: &str) -> Bench {
+        let shared = Arc::new(Shared {
+            inboxes: vec![Inbox::new().unwrap()],
+            homes: Mutex::default(),
+            rooms: Mutex::default(),
+            published: vec![Published::default()],
+            sdp_refused: AtomicU64::new(0),
+        });
+        let (_, writer) = Writer::new();
+        let mut worker = Worker::new(0, shared, Budget::new(60), writer).unwrap();
+        let now = Instant::now();
+        let ports = Arc::new(Ports::new([127, 0, 0, 1].into(), ports.parse().unwrap()));
+        let sockets = ports.bind().unwrap().unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.connect(("127.0.0.1", sockets.port)).unwrap();
+        let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), true));
+        worker.handle(now, Message::Open { session, sockets });
+        let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
+        let port = peer.local_addr().unwrap().port();
+        let offer = format!("v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio {port} RTP/AVP 0\r\n");
+        negotiation.answer(offer.as_bytes()).unwrap();
+        let plan = negotiation.plan().unwrap().clone();
+        worker.handle(now, Message::Plan { key: SessionKey(1), plan });
+        Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
+    }
+
+    /// The peer sends the packet of the next so many ms.
+    fn say(&mut self, ssrc: u8, ms: u32) {
+        let mut packet = [0xFF; 172];
+        let [high, low] = self.sequence.to_be_bytes();
+        let timestamp = u32::from(self.sequence) * ms * 8;
+        packet[..4].copy_from_slice(&[0x80, 0, high, low]);
+        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        packet[8..12].copy_from_slice(&[0, 0, 0, ssrc]);
+        self.peer.send(&packet).unwrap();
+        self.sequence += 1;
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.worker.drain_sockets(self.now, &mut self.inlet);
+    }
+
+    fn taken(&self) -> u64 {
+        self.worker.core.counts.packets_in
+    }
+}
+
+#[test]
+fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
+    for ms in [10, 20, 60] {
+        let mut bench = Bench::new("31700-31709");
+        (0..4).for_each(|_| bench.say(7, ms));
+        bench.pass(5);
+        for _ in 0..70 {
+            bench.say(7, ms);
+            bench.pass(ms.into());
+        }
+        assert_eq!(bench.taken(), 74, "of {ms} ms");
+    }
+}
+
+#[test]
+fn of_two_streams_at_once_neither_fills_the_socket() {
+    let mut bench = Bench::new("31710-31719");
+    for _ in 0..50 {
+        bench.say(7, 20);
+        bench.say(8, 20);
+        bench.pass(20);
+    }
+    for _ in 0..70 {
+        bench.say(8, 20);
+        bench.pass(20);
+    }
+    assert_eq!(bench.taken(), 170);
+}
+
+#[test]
+fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
+    let mut bench = Bench::new("31720-31729");
+    bench.say(7, 20);
+    bench.inlet.ready.push(99 << 1);
+    bench.pass(5);
+    assert_eq!(bench.taken(), 1);
+}
