@@ -53,6 +53,9 @@ impl fmt::Display for CallLog {
             if let Some(trunk) = &leg.sip.trunk {
                 write!(f, ", trunk {trunk}")?;
             }
+            if let Some(codec) = &leg.sip.codec {
+                write!(f, ", {codec}")?;
+            }
             match &leg.end {
                 Some(end) => writeln!(f, ", {}: {end}", records::status_word(leg.status))?,
                 None => writeln!(f, ", {}", records::status_word(leg.status))?,

@@ -79,7 +79,7 @@ async fn a_call_is_found_by_any_spelling_of_its_legs_id_and_told_in_words() {
     let text = house.api.get(&format!("/console/sessions/CA{}/events?format=text", leg.id)).await.body;
     let text = String::from_utf8(text).unwrap();
     assert!(text.starts_with(&format!("caller: CA{}, inbound ", leg.id)), "{text}");
-    assert!(text.contains("trunk here, completed: hung up (the far end)\n"), "{text}");
+    assert!(text.contains("trunk here, PCMU, completed: hung up (the far end)\n"), "{text}");
     assert!(text.contains("  caller    call     ended: hung up (the far end)\n"), "{text}");
     let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
     assert!(place("100 Trying (INVITE)") < place("answered") && place("answered") < place("ended"), "{text}");
