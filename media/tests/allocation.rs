@@ -1,5 +1,5 @@
-//! Relaying, and relaying while recording, allocate nothing per packet: not in the worker, not in the writer, not
-//! anywhere in this process.
+//! Relaying, handing over frames between codecs, and recording either on both sides allocate nothing per packet: not in
+//! the worker, not in the writer, not anywhere in this process.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tandem_media::{Channels, Command, Config, Engine, OpId, RecordSpec, Session, SessionKey};
+use tandem_media::{
+    Channels, Codec, Command, Config, Engine, OpId, RecordSpec, RecordingKey, SampleRate, Session, SessionKey,
+    WavCoding,
+};
 
 struct Counting;
 
@@ -41,63 +44,106 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn leg(engine: &Engine, key: u128, payload_type: u8) -> (UdpSocket, Session) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mut session = engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
-    let port = socket.local_addr().unwrap().port();
-    let offer = format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}\r\n"
-    );
-    session.answer(offer.as_bytes()).unwrap();
-    socket.connect(("127.0.0.1", session.port())).unwrap();
-    (socket, session)
+/// A peer and its leg; what it sends is of no consequence but for its length.
+struct Leg {
+    socket: UdpSocket,
+    session: Session,
+    payload_type: u8,
+    octets: usize,
+    clock: u32,
 }
 
-/// Sends `count` packets each way at 100 a second and returns how many were heard.
-fn talk(legs: &[(UdpSocket, Session); 2], sequence: &mut u16, count: u16) -> usize {
+impl Leg {
+    fn new(engine: &Engine, key: u128, payload_type: u8, map: &str, octets: usize) -> Leg {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut session = engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
+        session.set_codecs(&[Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::L16(SampleRate::Hz16000)]);
+        let port = socket.local_addr().unwrap().port();
+        // Telephone-events, so that nobody listens for the tones of keys.
+        let offer = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type} 101\r\na=rtpmap:{payload_type} {map}\r\na=rtpmap:101 telephone-event/8000\r\n"
+        );
+        session.answer(offer.as_bytes()).unwrap();
+        socket.connect(("127.0.0.1", session.port())).unwrap();
+        let clock = if map.starts_with("opus") {
+            960
+        } else if map.starts_with("L16") {
+            320
+        } else {
+            160
+        };
+        Leg { socket, session, payload_type, octets, clock }
+    }
+}
+
+/// Each sends `count` packets, 50 a second; returns how many all of them heard.
+fn talk(legs: &[Leg], sequence: &mut u16, count: u16) -> usize {
     let mut heard = 0;
-    let mut packet = [0x20; 172];
+    let mut packet = [0x20; 12 + 640];
     for _ in 0..count {
         *sequence += 1;
         let [high, low] = sequence.to_be_bytes();
-        for (socket, _) in legs {
-            let payload_type = if std::ptr::eq(socket, &legs[0].0) { 0 } else { 8 };
-            packet[..12].copy_from_slice(&[0x80, payload_type, high, low, 0, high, low, 0, 1, 2, 3, 4]);
-            socket.send(&packet).unwrap();
+        for leg in legs {
+            packet[..4].copy_from_slice(&[0x80, leg.payload_type, high, low]);
+            packet[4..8].copy_from_slice(&(u32::from(*sequence) * leg.clock).to_be_bytes());
+            packet[8..12].copy_from_slice(&[1, 2, 3, 4]);
+            leg.socket.send(&packet[..12 + leg.octets]).unwrap();
         }
-        std::thread::sleep(Duration::from_millis(10));
-        for (socket, _) in legs {
-            heard += usize::from(socket.recv(&mut [0; 512]).is_ok());
+        std::thread::sleep(Duration::from_millis(20));
+        for leg in legs {
+            heard += usize::from(leg.socket.recv(&mut [0; 1_024]).is_ok());
         }
     }
     heard
 }
 
 #[test]
-fn relaying_and_recording_allocate_nothing_per_packet() {
+fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
+    const PCMU: (u8, &str, usize) = (0, "PCMU/8000", 160);
+    const PCMA: (u8, &str, usize) = (8, "PCMA/8000", 160);
+    const G722: (u8, &str, usize) = (9, "G722/8000", 160);
+    const OPUS: (u8, &str, usize) = (111, "opus/48000/2", 60);
+    const L16: (u8, &str, usize) = (118, "L16/16000", 640);
     let ports = "31600-31699".parse().unwrap();
     let engine = Engine::start(Config { ports, workers: 1, ..Config::default() }).unwrap();
-    let legs = [leg(&engine, 1, 0), leg(&engine, 2, 8)];
-    legs[0].1.command(Command::Bridge { with: SessionKey(2) }).unwrap();
+    let pairs = [(PCMU, PCMA), (G722, G722), (OPUS, PCMU), (L16, G722)];
+    let mut legs = Vec::new();
+    for (first, (a, b)) in (1u128..).step_by(2).zip(pairs) {
+        legs.extend(
+            [(first, a), (first + 1, b)]
+                .map(|(key, (number, map, octets))| Leg::new(&engine, key, number, map, octets)),
+        );
+        let with = SessionKey(first + 1);
+        legs[legs.len() - 2].session.command(Command::Bridge { with }).unwrap();
+    }
     let mut sequence = 0;
     talk(&legs, &mut sequence, 20);
-
     let before = ALLOCATIONS.load(Ordering::SeqCst);
-    let heard = talk(&legs, &mut sequence, 100);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "relay");
-    assert!(heard >= 200, "{heard}");
+    let heard = talk(&legs, &mut sequence, 80);
+    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "bridged");
+    assert!(heard >= 8 * 78, "{heard}");
 
-    let path = std::env::temp_dir().join(format!("tandem-media-allocation-{}.wav", std::process::id()));
-    let spec = RecordSpec::new(path.clone(), Channels::Dual);
-    legs[0].1.command(Command::Record { op: OpId(1), spec }).unwrap();
+    let mut paths = Vec::new();
+    for leg in &legs {
+        for (coding, key) in [(WavCoding::Mulaw, None), (WavCoding::Pcm, Some(RecordingKey::new([7; 32])))] {
+            let number = paths.len();
+            let path =
+                std::env::temp_dir().join(format!("tandem-media-allocation-{}-{number}.wav", std::process::id()));
+            let spec = RecordSpec { coding, key, ..RecordSpec::new(path.clone(), Channels::Dual) };
+            leg.session.command(Command::Record { op: OpId(number as u64), spec }).unwrap();
+            paths.push(path);
+        }
+    }
     talk(&legs, &mut sequence, 20);
     let before = ALLOCATIONS.load(Ordering::SeqCst);
-    let heard = talk(&legs, &mut sequence, 200);
-    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "relay and record");
-    assert!(heard >= 400, "{heard}");
+    let heard = talk(&legs, &mut sequence, 120);
+    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0, "bridged and recorded");
+    assert!(heard >= 8 * 118, "{heard}");
     drop(legs);
     engine.shutdown();
-    assert!(std::fs::metadata(&path).unwrap().len() > 44 + 32 * 2_000);
-    std::fs::remove_file(path).unwrap();
+    for path in paths {
+        assert!(std::fs::metadata(&path).unwrap().len() > 320 * 120);
+        std::fs::remove_file(path).unwrap();
+    }
 }
