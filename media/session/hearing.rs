@@ -10,6 +10,8 @@ use crate::command::Track;
 pub(super) struct HeardFrame {
     samples: [i16; LONGEST_FRAME],
     rate: SampleRate,
+    /// The media clock when it was read.
+    at: u32,
     /// The peer sent something for it.
     sounds: bool,
     /// Nobody has taken it yet.
@@ -37,9 +39,9 @@ impl MediaSession {
         }
         let heard = self.heard.get_or_insert_with(|| {
             let samples = [0; LONGEST_FRAME];
-            Box::new(HeardFrame { samples, rate: SampleRate::Hz8000, sounds: false, fresh: false })
+            Box::new(HeardFrame { samples, rate: SampleRate::Hz8000, at: now, sounds: false, fresh: false })
         });
-        heard.rate = tracks.inbound.rate();
+        (heard.rate, heard.at) = (tracks.inbound.rate(), now);
         heard.sounds = !tracks.inbound.read_live(now, &mut heard.samples).is_nothing();
         heard.fresh = true;
         let Some(mut heard) = self.heard.take() else { return false };
@@ -63,9 +65,10 @@ impl MediaSession {
         heard.sounds.then(|| (heard.samples.get(..heard.rate.frame()).unwrap_or_default(), heard.rate))
     }
 
-    /// The frame that [`MediaSession::hear`] read, for those who listen after it.
-    pub(super) fn last_heard(&self) -> Option<&[i16]> {
-        let heard = self.heard.as_ref().filter(|_| self.hears())?;
+    /// The frame that [`MediaSession::hear`] read at `now`, for those who listen after it: also when nobody else wants it
+    /// any more, as it is not read twice.
+    pub(super) fn last_heard(&self, now: u32) -> Option<&[i16]> {
+        let heard = self.heard.as_ref().filter(|heard| heard.at == now)?;
         heard.samples.get(..heard.rate.frame())
     }
 }

@@ -68,7 +68,7 @@ impl MediaSession {
     fn copy_to_taps(&mut self, tracks: &mut Tracks, now: u32) {
         let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
         let (mut inbound, mut outbound) = (Copied::silence(native), Copied::silence(native));
-        match self.last_heard() {
+        match self.last_heard(now) {
             Some(heard) => {
                 let mut samples = [0; FRAME];
                 tracks.inbound.narrow(heard, &mut samples);

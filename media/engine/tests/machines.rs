@@ -78,3 +78,26 @@ fn a_stopped_detection_says_nothing() {
     pair.advance(10_000);
     assert!(told(&mut pair).is_empty());
 }
+
+#[test]
+fn a_stream_loses_nothing_when_a_detection_ends() {
+    let mut pair = MediaPair::new();
+    let (sink, mut reader) = crate::tap(1_000, TapCodec::Native);
+    pair.command(Who::B, Command::Tap { op: OpId(6), tracks: crate::Tracks::Inbound, sink });
+    detect(&mut pair, Until::Verdict);
+    let mut voice = Voice::new(11);
+    let said = [voice.say(700), voice.silence(2_000, -60.0), voice.say(1_000)].concat();
+    say(&mut pair, Who::B, &said, 0);
+    assert_eq!(told(&mut pair).len(), 1);
+    let mut octets = vec![0; said.len()];
+    Law::A.encode(&said, &mut octets);
+    let mut heard = Vec::new();
+    while let Some(frame) = reader.pop() {
+        heard.extend_from_slice(frame.audio());
+    }
+    // From the first frame that is not silence: as it was sent, without a sample less or more.
+    let heard = &heard[100 * 160..];
+    let at = octets.windows(320).position(|window| window == &heard[..320]).unwrap();
+    let same = heard.iter().zip(&octets[at..]).take_while(|(heard, said)| heard == said).count();
+    assert_eq!(same, heard.len().min(octets.len() - at));
+}
