@@ -4,6 +4,9 @@ use super::codecs::{G722, Hum, OPUS};
 use super::*;
 use crate::codec::Codec;
 
+/// Runs of the test of everything at once.
+const SEEDS: u32 = 12;
+
 /// 20 ms frames of a mono file from its first loud one to its last, and how many of them are silent.
 fn loud_and_silent(file: &TestFile, channel: usize, channels: usize) -> (usize, usize) {
     let samples: Vec<i16> = file.samples().into_iter().skip(channel).step_by(channels).collect();
@@ -135,4 +138,75 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     let recorded = file.samples().len() as u64 / 8;
     // 24 moves of 10 ms each that all fell one way would be 240.
     assert!(milliseconds(recorded).abs_diff(talked) <= milliseconds(40), "{recorded} of {talked:?}");
+}
+
+#[test]
+fn any_commands_plans_and_packets_in_any_order_break_nothing() {
+    const MEDIA: [&str; 7] = [
+        G722,
+        OPUS,
+        "m=audio 4000 RTP/AVP 96 0\r\na=rtpmap:96 L16/16000\r\n",
+        "m=audio 4000 RTP/AVP 8 0 9 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:60\r\n",
+        "m=audio 4000 RTP/AVP 0 13\r\na=ptime:10\r\n",
+        "m=audio 4000 RTP/AVP 0 111\r\na=rtpmap:111 opus/48000/2\r\na=sendonly\r\n",
+        "m=audio 4000 RTP/AVP 9 0\r\na=inactive\r\n",
+    ];
+    for seed in 1..=SEEDS {
+        let mut state = seed;
+        let mut random = move |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        let mut pair = MediaPair::new();
+        let file = TestFile::new("any");
+        let mut readers = Vec::new();
+        for _ in 0..400 {
+            let who = if random(2) == 0 { Who::A } else { Who::B };
+            let op = OpId(random(3).into());
+            let track = [Tracks::Inbound, Tracks::Outbound, Tracks::Both][random(3) as usize];
+            match random(40) {
+                0 => pair.bridge(),
+                1 => pair.command(who, Command::Unbridge),
+                2 => pair.command(who, Command::Mute { inbound: random(2) == 0 }),
+                3 => pair.command(who, Command::Suppress { direction: track, on: random(3) > 0 }),
+                4 => pair.command(who, Command::Record { op, spec: spec(&file, Channels::Dual, track) }),
+                5 => pair.command(who, Command::StopRecording { op }),
+                6 => pair.command(who, Command::PauseRecording { op, silence: random(2) == 0 }),
+                7 => pair.command(who, Command::ResumeRecording { op }),
+                8 => {
+                    let (sink, reader) = tap(8, TapCodec::Native);
+                    readers.push(reader);
+                    pair.command(who, Command::Tap { op, tracks: track, sink });
+                }
+                9 => pair.command(who, Command::Untap { op }),
+                10 => pair.command(who, play(op.0, 7)),
+                11 => pair.command(who, Command::SendDigits { op, digits: "5#".into(), duration_ms: 100 }),
+                12 => pair.command(who, Command::Echo(random(3) == 0)),
+                13 => pair.command(who, Command::DetectMachine { op, spec: Box::default() }),
+                14 => pair.command(who, Command::Stop { op }),
+                15 | 16 => pair.offer(who, MEDIA[random(7) as usize]),
+                17 => readers.clear(),
+                _ => {}
+            }
+            for _ in 0..random(4) {
+                let party = if who == Who::A { &mut pair.a } else { &mut pair.b };
+                let number = [party.payload_type, 0, 8, 9, 13, 96, 101, 111][random(8) as usize];
+                let length = [0, 1, 4, 60, 80, 160, 320, 640, 1_500][random(9) as usize];
+                let mut packet = party.next(number, &vec![random(256) as u8; length]);
+                party.timestamp = party.timestamp.wrapping_add([0, 80, 160, 960, 1 << 31][random(5) as usize]);
+                if random(20) == 0 {
+                    party.sequence = random(65_536) as u16;
+                }
+                if random(20) == 0 {
+                    packet[11] = random(4) as u8;
+                }
+                pair.send(who, Flow::Rtp, packet, milliseconds(random(60).into()));
+            }
+            pair.advance(random(45).into());
+        }
+        pair.close(Who::A);
+        pair.close(Who::B);
+        pair.advance(200);
+        assert_eq!(pair.over.len(), 2);
+    }
 }
