@@ -240,6 +240,12 @@ impl Core {
         let (framed, peer_framed) = (session.must_frame(peer), peer.must_frame(session));
         session.set_framed(framed);
         peer.set_framed(peer_framed);
+        if framed {
+            peer.expect_frames();
+        }
+        if peer_framed {
+            session.expect_frames();
+        }
     }
 
     /// One datagram that came to a session's socket; it may be sent on from the same buffer. True when another may well

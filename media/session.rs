@@ -405,6 +405,11 @@ impl MediaSession {
         }
     }
 
+    /// Its peer's packets do not come any more: what they left out was silence of their own, now it is sent ours.
+    pub(crate) fn expect_frames(&mut self) {
+        self.relayed_any = false;
+    }
+
     /// It comes into a room, or leaves it.
     pub(crate) fn set_room(&mut self, room: Option<Place>) {
         let heard = self.hears();

@@ -210,3 +210,22 @@ fn any_commands_plans_and_packets_in_any_order_break_nothing() {
         assert_eq!(pair.over.len(), 2);
     }
 }
+
+#[test]
+fn a_peer_is_sent_silence_while_the_other_is_muted_in_whatever_codec() {
+    for (media, codec) in [(G722, Codec::G722), (OPUS, Codec::Opus)] {
+        let mut pair = MediaPair::between(media, media);
+        pair.bridge();
+        let mut a = Hum::new(codec, 440.0);
+        for frame in 0..40 {
+            if frame == 20 {
+                pair.command(Who::A, Command::Mute { inbound: true });
+                pair.heard(Who::B);
+            }
+            a.say(&mut pair, Who::A);
+            pair.advance(20);
+        }
+        let heard = pair.heard(Who::B).len();
+        assert!((19..=21).contains(&heard), "{heard} packets, {codec:?}");
+    }
+}
