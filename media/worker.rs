@@ -2,8 +2,10 @@
 //! handful of sessions it wakes for each packet instead, which then costs no more and delays nothing.
 //!
 //! Most of a relayed packet's cost is the kernel's: so sockets are connected once their peer is known (no route look-up,
-//! and strangers end in the kernel), epoll is edge-triggered (no second look at a socket that has been read), and a tick's
-//! packets are first all received and then all sent (each path stays in the caches).
+//! and strangers end in the kernel), epoll is edge-triggered (no second look at a socket that has been read), and packets
+//! are received, worked on and sent in batches, each of the three for all of a batch, so that each finds its code and data
+//! in the caches. A packet is copied once for that, from where it was patched to where it waits to be sent: 172 octets,
+//! measured to be worth it.
 //!
 //! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
 //! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
@@ -242,8 +244,12 @@ impl Worker {
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
         let core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
-        let sockets =
-            Table { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, slots: Vec::new(), began: Instant::now() };
+        let sockets = Table {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            slots: Vec::new(),
+            outlet: Outlet::default(),
+            began: Instant::now(),
+        };
         Ok(Worker { number, shared, core, sockets, away: HashMap::new(), stopping: false })
     }
 
@@ -262,6 +268,7 @@ impl Worker {
             if woken {
                 self.drain_inbox(now);
             }
+            self.sockets.flush();
             if self.stopping && self.core.is_empty() {
                 self.publish();
                 return;
@@ -327,6 +334,7 @@ impl Worker {
                         inlet.ready.push(*socket | AGAIN);
                     }
                 }
+                self.sockets.flush();
             }
             inlet.reading.clear();
         }
@@ -566,7 +574,22 @@ impl Inlet {
 struct Table {
     epoll: OwnedFd,
     slots: Vec<Option<Sockets>>,
+    outlet: Outlet,
     began: Instant,
+}
+
+/// Packets that wait to be sent together: at most [`BATCH`], until the end of what made them.
+#[derive(Default)]
+struct Outlet {
+    waiting: Vec<Waiting>,
+    octets: Vec<u8>,
+}
+
+struct Waiting {
+    slot: usize,
+    flow: Flow,
+    to: SocketAddr,
+    length: usize,
 }
 
 impl Table {
@@ -585,11 +608,33 @@ impl Table {
     }
 
     fn take(&mut self, slot: usize) -> Option<Sockets> {
+        self.flush();
         let sockets = self.slots.get_mut(slot)?.take()?;
         for socket in [&sockets.rtp, &sockets.rtcp] {
             let _ = epoll::delete(&self.epoll, socket.as_fd());
         }
         Some(sockets)
+    }
+
+    /// Sends what waits.
+    fn flush(&mut self) {
+        let mut rest = &self.outlet.octets[..];
+        for Waiting { slot, flow, to, length } in self.outlet.waiting.drain(..) {
+            let Some((packet, after)) = rest.split_at_checked(length) else { break };
+            rest = after;
+            let Some(Some(sockets)) = self.slots.get(slot) else { continue };
+            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
+            let _ = match flow {
+                // The error is an earlier packet's, told by ICMP; this one has not been sent.
+                Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
+                    other => other,
+                },
+                Flow::Rtp => sockets.rtp.send_to(packet, to),
+                Flow::Rtcp => sockets.rtcp.send_to(packet, to),
+            };
+        }
+        self.outlet.octets.clear();
     }
 
     fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
@@ -603,17 +648,11 @@ impl Table {
 
 impl Network for Table {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
-        let Some(Some(sockets)) = self.slots.get(slot) else { return };
-        // A packet that the kernel does not take is a lost packet; the peer's reports count it.
-        let _ = match flow {
-            // The error is an earlier packet's, told by ICMP; this one has not been sent.
-            Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
-                other => other,
-            },
-            Flow::Rtp => sockets.rtp.send_to(packet, to),
-            Flow::Rtcp => sockets.rtcp.send_to(packet, to),
-        };
+        if self.outlet.waiting.len() == BATCH {
+            self.flush();
+        }
+        self.outlet.waiting.push(Waiting { slot, flow, to, length: packet.len() });
+        self.outlet.octets.extend_from_slice(packet);
     }
 
     fn pin(&mut self, slot: usize, peer: Option<SocketAddr>) {
