@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip sdp rtp codec markup
 
-.PHONY: demo test check bench run fuzz
+.PHONY: demo test check bench instructions run fuzz
 
 # One real call through everything, as a timeline.
 demo:
@@ -27,9 +27,14 @@ check:
 	 else echo "cargo-deny is not installed: licences and advisories not checked"; fi
 	@echo "make check: all fine"
 
-# What a frame of audio costs.
+# What a frame of audio costs, in time.
 bench:
-	cargo bench --package tandem-media --bench codec
+	cargo bench --package tandem-media
+
+# ... and in instructions, which a busy machine does not change: against media/benches/instructions.txt.
+instructions:
+	@scripts/packages.sh instructions
+	@scripts/instructions.sh $(BENCHES)
 
 # The server in the foreground: make run ARGS="--config tandem.toml"
 run:

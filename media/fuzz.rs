@@ -92,8 +92,9 @@ pub fn fuzz_codec(octets: &[u8]) -> usize {
     heard
 }
 
-struct Wire {
-    sent: usize,
+/// Counts what leaves.
+pub(crate) struct Wire {
+    pub(crate) sent: usize,
 }
 
 impl Network for Wire {

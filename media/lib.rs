@@ -28,6 +28,7 @@ mod ports;
 mod quality;
 mod recorded;
 mod recorder;
+mod rehearsal;
 mod resample;
 mod room;
 mod rtp;
@@ -60,6 +61,8 @@ pub use mixer::{Mix, Mixer};
 pub use mp3::encode_mp3;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
+#[doc(hidden)]
+pub use rehearsal::Rehearsal;
 pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,

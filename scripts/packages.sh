@@ -4,6 +4,7 @@
 #
 #   scripts/packages.sh demo     to build, to run, and to make the demo's call
 #   scripts/packages.sh test     all that the tests use besides
+#   scripts/packages.sh instructions    to build, and to count instructions
 set -eu
 
 purpose=${1:-test}
@@ -27,7 +28,9 @@ need make has make                          # LAME's own build, and libopus's
 need cmake has cmake                        # libopus's own build
 need ca-certificates certificates           # to fetch crates
 need espeak-ng has espeak-ng                # the embedded voice
-if [ "$purpose" != demo ]; then
+if [ "$purpose" = instructions ]; then
+    need valgrind has valgrind              # counts them
+elif [ "$purpose" != demo ]; then
     need sip-tester has sipp                # calls from outside
     need baresip-core has baresip           # another SIP phone
     need postgresql postgres                # the store's second database; the tests start their own server

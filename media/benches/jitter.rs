@@ -1,20 +1,19 @@
 //! What a frame of 20 ms costs in a timeline: written, and read by a recorder, a live reader or both. `cargo bench -p
-//! tandem-media --bench jitter`. The best of several runs, since others share the machine.
-#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+//! tandem-media --bench jitter`.
+
+mod measure;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use tandem_media::g711::Law;
 use tandem_media::{Reader, SampleRate, Stamp, Timeline};
 
-const FRAMES: u32 = 20_000;
-const RUNS: usize = 15;
+/// Of speech, said again and again.
+const FRAMES: u32 = 500;
 /// Packets of 100 that are lost.
 const LOSS: [u32; 2] = [0, 3];
 
 fn main() {
-    println!("{:<44} {:>12} {:>12}", "ns a frame", "no loss", "3 % loss");
     let recorder = || vec![Reader::fixed(140)];
     let live = || vec![Reader::adaptive()];
     let both = || vec![Reader::adaptive(), Reader::fixed(140)];
@@ -36,7 +35,7 @@ fn g711(what: &str, readers: fn() -> Vec<Reader>, law: Law, octets: bool) {
         what,
         || (Timeline::octets(Law::Mu), readers()),
         |(timeline, readers), number, lost| {
-            let (now, at) = (number * 160, (number * 160) as usize);
+            let (now, at) = (number.wrapping_mul(160), (number % FRAMES * 160) as usize);
             if let (false, Some(payload)) = (lost, speech.get(at..at + 160)) {
                 timeline.write_octets(Stamp { timestamp: now, marker: false, arrival: now }, law, black_box(payload));
             }
@@ -59,31 +58,25 @@ fn linear(what: &str, rate: SampleRate, readers: fn() -> Vec<Reader>) {
         || (Timeline::samples(rate, rate.hertz()), readers()),
         |(timeline, readers), number, lost| {
             if !lost {
-                let timestamp = number * rate.frame() as u32;
-                let stamp = Stamp { timestamp, marker: false, arrival: number * 160 };
+                let timestamp = number.wrapping_mul(rate.frame() as u32);
+                let stamp = Stamp { timestamp, marker: false, arrival: number.wrapping_mul(160) };
                 timeline.write_samples(stamp, black_box(&speech));
             }
             for reader in readers {
-                black_box(timeline.read_samples(reader, number * 160, black_box(&mut frame)));
+                black_box(timeline.read_samples(reader, number.wrapping_mul(160), black_box(&mut frame)));
             }
         },
     );
 }
 
 fn row<T>(what: &str, new: impl Fn() -> T, mut work: impl FnMut(&mut T, u32, bool)) {
-    let times = LOSS.map(|percent| {
-        let mut best = Duration::MAX;
-        for _ in 0..RUNS {
-            let mut subject = new();
-            let began = Instant::now();
-            for number in 0..FRAMES {
-                // Spread evenly, though not at even distances.
-                let lost = number.wrapping_mul(0x9E37_79B9) < u32::MAX / 100 * percent;
-                work(&mut subject, number, lost);
-            }
-            best = best.min(began.elapsed());
-        }
-        best.as_secs_f64() * 1e9 / f64::from(FRAMES)
-    });
-    println!("{what:<44} {:>12.1} {:>12.1}", times[0], times[1]);
+    for percent in LOSS {
+        let (mut subject, mut number) = (new(), 0u32);
+        measure::case(&format!("{what}, {percent} % lost"), 1, || {
+            // Spread evenly, though not at even distances.
+            let lost = number.wrapping_mul(0x9E37_79B9) < u32::MAX / 100 * percent;
+            work(&mut subject, number, lost);
+            number = number.wrapping_add(1);
+        });
+    }
 }

@@ -1,57 +1,53 @@
-//! What mixing a room costs for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. The best of several
-//! runs, since others share the machine. A core has 20,000 us for a frame of all its rooms.
-#![allow(clippy::disallowed_methods, reason = "it measures real time")]
+//! What mixing a room costs for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. A
+//! core has 20 ms for a frame of all its rooms.
+
+mod measure;
+#[path = "../testing/voice.rs"]
+#[allow(dead_code, clippy::indexing_slicing, reason = "it is the tests'")]
+mod voice;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
-use tandem_media::{Mix, Mixer, Participation, SampleRate, SessionKey, g711};
+use tandem_media::{Mix, Mixer, Participation, Resampler, SampleRate, SessionKey, g711};
 
-const RUNS: usize = 7;
-/// Frames of noise that speakers take turns in.
+/// Who speak, in turns.
 const VOICES: usize = 13;
+/// Frames until they say the same again: 1.6 s of words, and a pause, or they would be taken for noise.
+const FRAMES: usize = 100;
 
 fn main() {
-    println!("us a frame: heard, mixed and given to each; with PCMU encoding, one a shared frame");
-    println!("{:>6} {:>12} {:>9} {:>9} {:>9}", "Hz", "participants", "speaking", "mixing", "encoded");
     for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
         for participants in [3, 10, 50, 250] {
             for speaking in [participants, 5, 1] {
                 if speaking <= participants {
-                    let mixing = measure(rate, participants, speaking, false);
+                    room(rate, participants, speaking, false);
                     // A narrowband codec takes no other rate as it is.
-                    let encoded = (rate == SampleRate::Hz8000).then(|| measure(rate, participants, speaking, true));
-                    let encoded = encoded.map_or("-".to_owned(), |one| format!("{one:.1}"));
-                    println!("{:>6} {participants:>12} {speaking:>9} {mixing:>9.1} {encoded:>9}", rate.hertz());
+                    if rate == SampleRate::Hz8000 {
+                        room(rate, participants, speaking, true);
+                    }
                 }
             }
         }
     }
 }
 
-/// us a frame. Those who do not speak send the idle noise of a line.
-fn measure(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) -> f64 {
+/// All are heard, mixed and given what they hear; encoded as PCMU or not, once a shared frame. Those who do not speak send
+/// the idle noise of a line.
+fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     let mut mixer = Mixer::new(rate);
     mixer.start();
     for key in 0..participants {
         mixer.join(SessionKey(key as u128), Participation::default());
     }
-    let mut state = 1u32;
-    let mut noise = |loud: i32| -> Vec<i16> {
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            ((state >> 16) as i32 % (2 * loud + 1) - loud) as i16
-        };
-        (0..rate.frame()).map(|_| next()).collect()
-    };
-    let voices: Vec<Vec<i16>> = (0..VOICES).map(|_| noise(2_000)).collect();
-    let idle = noise(4);
-    let frames = if participants > 100 { 100 } else { 1_000 };
+    let voices: Vec<Vec<i16>> = (1..=VOICES).map(|seed| say(seed as u32, rate)).collect();
+    let idle: Vec<i16> = (0..rate.frame() as i32).map(|n| (n * 7_919 % 9 - 4) as i16).collect();
     let mut octets = [0u8; SampleRate::Hz8000.frame()];
     let mut turn = |frame: usize| {
         for slot in 0..participants {
-            let voice = voices.get((slot + frame) % VOICES).filter(|_| slot < speaking);
-            mixer.hear(slot, rate, voice.unwrap_or(&idle));
+            let voice = voices.get(slot % VOICES).filter(|_| slot < speaking);
+            // Not all pause at once.
+            let at = (frame + slot * 17) % FRAMES * rate.frame();
+            mixer.hear(slot, rate, voice.and_then(|voice| voice.get(at..at + rate.frame())).unwrap_or(&idle));
         }
         mixer.mix();
         let mut shared = false;
@@ -65,14 +61,28 @@ fn measure(rate: SampleRate, participants: usize, speaking: usize, encodes: bool
             }
         }
     };
-    (0..50).for_each(&mut turn);
-    let mut best = Duration::MAX;
-    for _ in 0..RUNS {
-        let began = Instant::now();
-        (0..frames).for_each(&mut turn);
-        best = best.min(began.elapsed());
+    let kilohertz = rate.hertz() / 1_000;
+    let encoded = if encodes { ", encoded" } else { "" };
+    let mut frame = 0;
+    measure::case(&format!("room, {kilohertz} kHz, {speaking} of {participants} speak{encoded}"), 1, || {
+        turn(frame);
+        frame += 1;
+    });
+}
+
+/// [`FRAMES`] of it.
+fn say(seed: u32, rate: SampleRate) -> Vec<i16> {
+    let mut voice = voice::Voice::new(seed);
+    let mut said = voice.say(FRAMES * 16);
+    said.extend(voice.silence(FRAMES * 4, -70.0));
+    let mut resampler = Resampler::new(SampleRate::Hz8000, rate);
+    let mut frame = vec![0; rate.frame()];
+    let mut at_rate = Vec::new();
+    for piece in said.chunks_exact(SampleRate::Hz8000.frame()) {
+        resampler.process(piece, &mut frame);
+        at_rate.extend_from_slice(&frame);
     }
-    best.as_secs_f64() * 1e6 / frames as f64
+    at_rate
 }
 
 fn encode(samples: &[i16], octets: &mut [u8]) {

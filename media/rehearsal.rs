@@ -1,0 +1,127 @@
+//! Bridged calls without sockets, threads or clock, for `benches/relay.rs`: what the engine itself costs. Pure, but for a
+//! recording, which goes to `/dev/null`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::codec::{Codec, LONGEST_PAYLOAD};
+use crate::command::{Channels, Command, OpId, RecordSpec, SessionKey};
+use crate::engine::{Core, Flow, TICK};
+use crate::event::EventSink;
+use crate::fuzz::Wire;
+use crate::rtp::{FRAME, Header};
+use crate::sdp::{CODECS, Local, Negotiation};
+use crate::session::MediaSession;
+use crate::suppress::budget::Budget;
+use crate::writer::Writer;
+
+/// Calls of two legs each, whose peers talk all the time.
+pub struct Rehearsal {
+    core: Core,
+    writer: Writer,
+    wire: Wire,
+    now: Instant,
+    frames: u32,
+    legs: Vec<Leg>,
+}
+
+struct Leg {
+    slot: usize,
+    payload_type: u8,
+}
+
+impl std::fmt::Debug for Rehearsal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Rehearsal").field("legs", &self.legs.len()).finish_non_exhaustive()
+    }
+}
+
+impl Rehearsal {
+    /// `calls` of them, one leg of each codec, whose frames are 160 octets (G.711, G.722); recorded in two channels or not.
+    /// `now` is where the virtual clock starts.
+    pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: bool) -> Rehearsal {
+        let ([writer, ..], handle) = Writer::new();
+        let core = Core::new(now, 0, Budget::new(60), handle, Arc::new(|_, _| {}));
+        let mut rehearsal = Rehearsal { core, writer, wire: Wire { sent: 0 }, now, frames: 0, legs: Vec::new() };
+        for call in 0..u128::from(calls) {
+            let [a, b] = [SessionKey(2 * call), SessionKey(2 * call + 1)];
+            rehearsal.open(a, codecs[0]);
+            rehearsal.open(b, codecs[1]);
+            rehearsal.core.handle_command(a, Command::Bridge { with: b });
+            if recorded {
+                let spec = RecordSpec::new("/dev/null", Channels::Dual);
+                rehearsal.core.handle_command(a, Command::Record { op: OpId(1), spec });
+            }
+        }
+        rehearsal
+    }
+
+    fn open(&mut self, key: SessionKey, codec: Codec) {
+        let sink: EventSink = Arc::new(|_, _| Ok(()));
+        let slot = self.core.insert(MediaSession::new(key, key.0 as u64, sink, true));
+        let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 20_000, id: 1 });
+        negotiation.set_codecs(&CODECS);
+        let payload_type = codec.static_payload_type().unwrap_or_default();
+        let offer = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n\
+             m=audio 4000 RTP/AVP {payload_type} 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+        );
+        if negotiation.answer(offer.as_bytes()).is_ok()
+            && let Some(plan) = negotiation.plan()
+        {
+            self.core.apply(key, plan.clone(), &mut self.wire);
+        }
+        self.legs.push(Leg { slot, payload_type });
+    }
+
+    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 100 ms. Gives how many
+    /// packets left.
+    pub fn frame(&mut self) -> usize {
+        let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
+        let before = self.wire.sent;
+        let mut packet = [0; LONGEST_PAYLOAD];
+        for leg in &self.legs {
+            let Some(packet) = packet.get_mut(..12 + FRAME) else { continue };
+            let header = Header {
+                marker: false,
+                payload_type: leg.payload_type,
+                sequence: self.frames as u16,
+                timestamp: self.frames.wrapping_mul(FRAME as u32),
+                ssrc: 0xAA,
+                payload: 12..packet.len(),
+            };
+            // Something that is no silence, and is not the same in each frame.
+            packet.fill(0x20 ^ self.frames as u8 & 0x0F);
+            header.write(packet);
+            self.core.handle_packet(self.now, leg.slot, Flow::Rtp, peer, packet, &mut self.wire);
+        }
+        for _ in 0..4 {
+            self.now += TICK;
+            self.core.handle_tick(self.now, &mut self.wire, |_| {});
+        }
+        self.frames = self.frames.wrapping_add(1);
+        if self.frames.is_multiple_of(5) {
+            self.writer.step();
+        }
+        self.wire.sent - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
+    fn each_peer_hears_a_packet_a_frame() {
+        for codecs in [[Codec::Pcmu, Codec::Pcmu], [Codec::Pcmu, Codec::Pcma], [Codec::G722, Codec::Pcmu]] {
+            for recorded in [false, true] {
+                let mut rehearsal = Rehearsal::new(Instant::now(), 3, codecs, recorded);
+                let sent: usize = (0..1_000).map(|_| rehearsal.frame()).sum();
+                // Some are reports.
+                assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded}: {sent}");
+            }
+        }
+    }
+}
