@@ -136,7 +136,7 @@ impl LegIo {
         {
             let agreed = media::Preference { codecs: vec![codec], comfort_noise: preferred.comfort_noise };
             // What was answered to it once can be answered again.
-            self.answer = session.answer_preferring(offer, &agreed).ok().or(self.answer.take());
+            self.answer = session.prepare_answer(offer, &agreed).ok().or(self.answer.take());
         }
         self.preferred = preferred;
     }
@@ -145,7 +145,7 @@ impl LegIo {
     pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
         match offer {
             Some(offer) => {
-                let answer = session.answer(offer).map_err(|error| {
+                let answer = session.prepare_answer(offer, &self.preferred).map_err(|error| {
                     let refusal = Refusal::of(&error);
                     self.refusal = Some(refusal.clone());
                     refusal
@@ -195,7 +195,7 @@ impl LegIo {
         let sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
         if sdp.is_some() {
-            self.offer = None;
+            self.settle();
         }
         self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
     }
@@ -207,9 +207,16 @@ impl LegIo {
             (None, Some(session)) => session.offer_preferring(&self.preferred),
             (None, None) => return self.reject(RejectReason::Status(500)),
         };
-        self.offer = None;
+        self.settle();
         let headers = headers(std::mem::take(&mut self.headers));
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });
+    }
+
+    /// Our answer is on its way: from now on the peer may be sent audio, and is not answered otherwise.
+    fn settle(&mut self) {
+        if let (Some(_), Some(session)) = (self.offer.take(), &mut self.session) {
+            session.settle();
+        }
     }
 
     /// A final refusal.

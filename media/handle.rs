@@ -320,13 +320,22 @@ impl Session {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// An answer with the codec that another leg would like, if it is offered and this one speaks it. While no answer has
-    /// been sent, the same offer may be answered again.
+    /// An answer with the codec that another leg would like, if it is offered and this one speaks it.
     pub fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
-        let answer =
-            self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())?;
+        let answer = self.prepare_answer(offer, preferred)?;
         self.send_plan();
         Ok(answer)
+    }
+
+    /// Like [`Session::answer_preferring`], for an answer that is not sent yet: until [`Session::settle`] the same offer may
+    /// be answered again, and the peer is sent nothing, lest it hear one codec first and then another.
+    pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
+        self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
+    }
+
+    /// The prepared answer is being sent.
+    pub fn settle(&mut self) {
+        self.send_plan();
     }
 
     /// Takes the peer's answer to our offer; early media's (183) and the final one may both come.

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tandem_media::{
     Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, NotJoined, OpId, OpenError,
-    Participation, RecordSpec, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec, Session, SessionKey, TapCodec,
-    Tone, Tracks,
+    Participation, Preference, RecordSpec, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec, Session, SessionKey,
+    TapCodec, Tone, Tracks,
 };
 
 /// A peer's end: its socket and what the session told.
@@ -93,6 +93,27 @@ impl Phone {
             }
         }
     }
+}
+
+#[test]
+fn what_is_answered_anew_before_it_is_sent_was_never_spoken() {
+    let engine = engine("26000-26019", 1);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let offer = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 8\r\n"
+    );
+    let mut session = engine.open(SessionKey(1), 1, Arc::new(|_, _| Ok(()))).unwrap();
+    session.prepare_answer(offer.as_bytes(), &Preference::default()).unwrap();
+    std::thread::sleep(Duration::from_millis(60));
+    let preferred = Preference { codecs: vec![Codec::Pcma], comfort_noise: false };
+    session.prepare_answer(offer.as_bytes(), &preferred).unwrap();
+    session.settle();
+    let mut packet = [0; 2_048];
+    socket.recv_from(&mut packet).expect("a packet within three seconds");
+    assert_eq!(packet[1] & 0x7F, 8);
+    engine.shutdown();
 }
 
 fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
