@@ -313,9 +313,9 @@ impl Core {
             }
             command => {
                 let suppresses = matches!(command, Command::Suppress { .. });
-                let mutes = suppresses || matches!(command, Command::Mute { .. });
+                let reframes = suppresses || matches!(command, Command::Mute { .. });
                 session.handle_command(command, &self.writer, &self.done);
-                if mutes && let Some(slot) = self.slots.get(&key).copied() {
+                if reframes && let Some(slot) = self.slots.get(&key).copied() {
                     if suppresses {
                         self.enter_budget(slot);
                     }

@@ -239,12 +239,12 @@ impl MediaSession {
         if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(plan.codec)) {
             tracks.outbound.follow(plan.codec, plan.codec.sample_rate());
         }
-        let (had_ear, hears) = (self.ear.is_some(), self.hears());
+        let heard = self.hears();
         let tones = plan.events_taken.iter().flatten().next().is_none();
         self.ear = tones.then(|| self.ear.take().unwrap_or_else(|| Box::new(KeyEar::new())));
         self.plan = Some(plan);
-        if tones && !had_ear && !hears {
-            self.need_tracks().inbound.begin_live();
+        if tones {
+            self.listen_live(heard);
         }
         self.drop_unused_tracks();
         if self.is_listened_to() {
@@ -312,13 +312,11 @@ impl MediaSession {
             }
             Command::Tap { op, tracks, sink } => {
                 if self.taps.len() < SINKS {
-                    let (first, hears) = (self.taps.is_empty(), self.hears());
-                    let heard = self.need_tracks();
-                    if first {
-                        heard.outbound.begin_live();
-                        if !hears {
-                            heard.inbound.begin_live();
-                        }
+                    let tapped = !self.taps.is_empty();
+                    let heard = tapped || self.hears();
+                    let both = self.listen_live(heard);
+                    if !tapped {
+                        both.outbound.begin_live();
                     }
                     self.taps.push(Tap::new(op, tracks, sink));
                 }
@@ -398,11 +396,12 @@ impl MediaSession {
 
     /// Begins or ends handing its frames to its peer.
     pub(crate) fn set_framed(&mut self, framed: bool) {
+        let heard = self.hears();
         if std::mem::replace(&mut self.framed, framed) == framed {
             return;
         }
-        if framed && self.machine.is_none() {
-            self.need_tracks().inbound.begin_live();
+        if framed {
+            self.listen_live(heard);
         } else {
             self.drop_unused_tracks();
         }
@@ -420,8 +419,8 @@ impl MediaSession {
         self.relayed_any = false;
         if room.is_none() {
             self.drop_unused_tracks();
-        } else if !heard {
-            self.need_tracks().inbound.begin_live();
+        } else {
+            self.listen_live(heard);
         }
     }
 
@@ -448,6 +447,15 @@ impl MediaSession {
     fn need_tracks(&mut self) -> &mut Tracks {
         let codec = self.plan.as_ref().map_or(Codec::Pcmu, |plan| plan.codec);
         self.tracks.get_or_insert_with(|| Box::new(Tracks::new(codec, codec.sample_rate())))
+    }
+
+    /// For somebody more who listens live to what the peer says; begins when nobody `heard` it until now.
+    fn listen_live(&mut self, heard: bool) -> &mut Tracks {
+        let tracks = self.need_tracks();
+        if !heard {
+            tracks.inbound.begin_live();
+        }
+        tracks
     }
 
     fn drop_unused_tracks(&mut self) {

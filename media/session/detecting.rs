@@ -9,12 +9,8 @@ use crate::command::OpId;
 impl MediaSession {
     /// Begins; a detection that runs is replaced and says nothing more.
     pub(super) fn detect_machine(&mut self, op: OpId, spec: &MachineDetection) {
-        let heard_before = self.hears();
-        let inbound = &mut self.need_tracks().inbound;
-        if !heard_before {
-            inbound.begin_live();
-        }
-        let rate = inbound.rate();
+        let heard = self.hears();
+        let rate = self.listen_live(heard).inbound.rate();
         self.machine = Some(Box::new(MachineListener::new(op, spec, rate)));
     }
 

@@ -10,6 +10,14 @@ use crate::rtp::reports::Verdict;
 use crate::rtp::{FIXED, Header, dtmf, is_rtcp, noise};
 use crate::timeline::Stamp;
 
+impl Surroundings<'_> {
+    /// Of a packet that comes now.
+    fn stamp(&self, header: &Header) -> Stamp {
+        let arrival = self.clock.units(self.now, 8_000);
+        Stamp { timestamp: header.timestamp, marker: header.marker, arrival }
+    }
+}
+
 impl MediaSession {
     /// Takes one datagram of the RTP port. Returns what it is when it should be relayed.
     pub(crate) fn handle_rtp(
@@ -78,9 +86,7 @@ impl MediaSession {
             }
             Heard::Noise => {
                 if let (Some(tracks), Some(level), false) = (&mut self.tracks, noise::level(payload), self.muted) {
-                    let arrival = around.clock.units(around.now, 8_000);
-                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                    tracks.inbound.handle_comfort_noise(stamp, level);
+                    tracks.inbound.handle_comfort_noise(around.stamp(&header), level);
                 }
                 (!self.muted).then_some((header, heard))
             }
@@ -96,9 +102,7 @@ impl MediaSession {
                     if new {
                         tracks.inbound.restart();
                     }
-                    let arrival = around.clock.units(around.now, 8_000);
-                    let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                    tracks.inbound.handle_packet(stamp, codec, header.sequence, payload);
+                    tracks.inbound.handle_packet(around.stamp(&header), codec, header.sequence, payload);
                 }
                 Some((header, heard))
             }
@@ -205,9 +209,7 @@ impl MediaSession {
                 law.transcode(to, payload);
             }
             if let Some(tracks) = &mut self.tracks {
-                let arrival = around.clock.units(around.now, 8_000);
-                let stamp = Stamp { timestamp: header.timestamp, marker: header.marker, arrival };
-                tracks.outbound.handle_packet(stamp, plan.codec, header.sequence, payload);
+                tracks.outbound.handle_packet(around.stamp(&header), plan.codec, header.sequence, payload);
             }
         }
         // CSRCs, extensions and padding end here: the plain header goes right before the payload.
