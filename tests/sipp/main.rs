@@ -1,0 +1,26 @@
+//! The server as SIPp sees it: scenarios of our own, each asserting from SIPp's side.
+//!
+//! ```text
+//!   Sipp, calling ──► House: a server in this process ──► Sipp, answering
+//! ```
+//!
+//! A capability has a file here with its tests, and its scenarios in `scenarios/`. SIPp judges: a test fails when a call
+//! of SIPp's does, i.e. at the first message that the scenario does not expect.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests run on the real clock and fail by panicking"
+)]
+
+#[allow(dead_code, reason = "shared with the tests of the whole server")]
+#[path = "../server/house.rs"]
+mod house;
+#[allow(dead_code, reason = "shared with the tests of the whole server")]
+#[path = "../server/log.rs"]
+mod log;
+mod sipp;
+
+mod bridge;

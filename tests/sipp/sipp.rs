@@ -1,0 +1,165 @@
+//! Runs one SIPp at an address of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Longest that a scenario may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where each SIPp listens, at its own address.
+pub(crate) const PORT: u16 = 5060;
+
+static ADDRESSES: AtomicU16 = AtomicU16::new(1);
+
+/// A SIPp that is about to run `scenarios/NAME.xml`.
+pub(crate) struct Sipp {
+    scenario: &'static str,
+    address: Ipv4Addr,
+    options: Vec<String>,
+    calls: u32,
+    transport: &'static str,
+}
+
+/// Whether SIPp can be run; says that a test is skipped when not.
+pub(crate) fn is_missing() -> bool {
+    let missing = std::process::Command::new("sipp").arg("-v").output().is_err();
+    if missing {
+        eprintln!("skipped: sipp is not installed");
+    }
+    missing
+}
+
+#[allow(dead_code, reason = "what scenarios may need")]
+impl Sipp {
+    /// For one call over UDP, at a loopback address that no other has.
+    pub(crate) fn new(scenario: &'static str) -> Self {
+        let number = ADDRESSES.fetch_add(1, Ordering::SeqCst);
+        let process = (std::process::id() % 250) as u8 + 1;
+        let address = Ipv4Addr::new(127, 100 + (number >> 8) as u8, process, number as u8);
+        Self { scenario, address, options: Vec::new(), calls: 1, transport: "u1" }
+    }
+
+    /// Its address, for trunks and for expectations.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::V4(SocketAddrV4::new(self.address, PORT))
+    }
+
+    /// A trunk that is this SIPp, for the server's configuration. `more`: further keys of it, a line each.
+    pub(crate) fn trunk(&self, name: &str, more: &str) -> String {
+        let (address, transport) = (self.address, if self.transport.starts_with('t') { ";transport=tcp" } else { "" });
+        format!(
+            "[[trunks]]\nname = \"{name}\"\naccount = \"acme\"\nuri = \"sip:{address}:{PORT}{transport}\"\n\
+             inbound_from = [\"{address}/32\"]\n{more}\n"
+        )
+    }
+
+    /// So many calls, ten a second.
+    pub(crate) fn calls(mut self, calls: u32) -> Self {
+        self.calls = calls;
+        self
+    }
+
+    /// SIPp's `-t`: `u1`, `t1` (one TCP connection), `tn` (a connection a call), `l1` (TLS) ...
+    pub(crate) fn over(mut self, transport: &'static str) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Whom it calls: `[service]` in the scenario.
+    pub(crate) fn to(self, user: &str) -> Self {
+        self.option("-s", user)
+    }
+
+    /// `[name]` in the scenario.
+    pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
+        self.options.extend(["-key".into(), name.into(), value.into()]);
+        self
+    }
+
+    /// Any other option of SIPp's with its value, e.g. `-au`, `-ap`.
+    pub(crate) fn option(mut self, option: &str, value: &str) -> Self {
+        self.options.extend([option.into(), value.into()]);
+        self
+    }
+
+    /// Runs a scenario that begins by sending.
+    pub(crate) fn call(self, server: SocketAddr) -> Running {
+        self.start(Some(server))
+    }
+
+    /// Runs a scenario that begins by receiving, and waits until it can.
+    pub(crate) async fn answer(self) -> Running {
+        let (table, address) = (if self.transport.starts_with('u') { "udp" } else { "tcp" }, self.address);
+        let mut running = self.start(None);
+        let listens = format!(" {:08X}:{PORT:04X} ", u32::from_le_bytes(address.octets()));
+        let bound = async {
+            while !std::fs::read_to_string(format!("/proc/net/{table}")).unwrap().contains(&listens) {
+                assert!(running.child.try_wait().unwrap().is_none(), "{}", running.said());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, bound).await.is_ok(), "SIPp does not listen");
+        running
+    }
+
+    fn start(self, server: Option<SocketAddr>) -> Running {
+        let folder = TempDir::new().unwrap();
+        let scenario = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sipp/scenarios").join(self.scenario);
+        let file = |name: &str| folder.path().join(name);
+        let screen = std::fs::File::create(file("screen")).unwrap();
+        let mut command = Command::new("sipp");
+        command.arg("-sf").arg(scenario.with_extension("xml"));
+        command.args(["-i", &self.address.to_string(), "-mi", &self.address.to_string(), "-p", &PORT.to_string()]);
+        command.args(["-t", self.transport, "-m", &self.calls.to_string(), "-r", "10", "-nostdin", "-nd"]);
+        command.args(["-timeout", &PATIENCE.as_secs().to_string(), "-timeout_error"]);
+        command.args(["-trace_err", "-error_file"]).arg(file("errors"));
+        command.args(["-trace_msg", "-message_file"]).arg(file("messages"));
+        command.args(&self.options);
+        command.args(server.map(|server| server.to_string()));
+        command.current_dir(folder.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(screen.try_clone().unwrap()).stderr(screen);
+        Running { child: command.spawn().unwrap(), scenario: self.scenario, folder }
+    }
+}
+
+/// A SIPp at work. Dropped, it is killed.
+pub(crate) struct Running {
+    child: Child,
+    scenario: &'static str,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Waits until all its calls are over, each as the scenario says.
+    pub(crate) async fn succeed(mut self) -> String {
+        let status = tokio::time::timeout(PATIENCE + Duration::from_secs(5), self.child.wait()).await;
+        let well = matches!(&status, Ok(Ok(status)) if status.success());
+        assert!(well, "SIPp's {} failed ({status:?})\n{}", self.scenario, self.said());
+        self.messages()
+    }
+
+    /// All messages so far, as SIPp logs them.
+    pub(crate) fn messages(&self) -> String {
+        self.read("messages")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.folder.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What to show of a failure.
+    fn said(&self) -> String {
+        let messages = self.messages();
+        let tail = messages.len().saturating_sub(6_000);
+        let tail = (tail..messages.len()).find(|at| messages.is_char_boundary(*at)).map_or("", |at| &messages[at..]);
+        let screen = self.read("screen");
+        let screen = if messages.is_empty() { screen.as_str() } else { "" };
+        format!("{}\n{tail}\n{screen}", self.read("errors"))
+    }
+}
