@@ -181,6 +181,7 @@ impl LegIo {
             to: None,
             call_id,
             headers: headers(invite.headers),
+            trunk: route.trunk,
             credentials: invite
                 .credentials
                 .map(|own| sip::Credentials { username: own.username, password: own.password })

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::endpoint::ConnectionId;
+use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
 use crate::message::{Host, Request, Response, Uri};
 
@@ -17,6 +17,8 @@ pub(crate) struct Flow {
     pub(crate) local: usize,
     /// The stream connection to prefer.
     pub(crate) connection: Option<ConnectionId>,
+    /// Who must be at the other end, should a connection over TLS have to be opened.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// One dialog, from our side.
@@ -102,7 +104,8 @@ impl Dialog {
         // A peer that came over a stream and does not name a transport is kept on the stream.
         let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
-        let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));
-        Flow { transport, peer, local: self.flow.local, connection }
+        let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
+        let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
+        Flow { transport, peer, local: self.flow.local, connection, identity }
     }
 }

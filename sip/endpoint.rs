@@ -29,7 +29,7 @@ use rand::{Rng, SeedableRng};
 use crate::arena::{Arena, Slot};
 use crate::config::Config;
 use crate::dialog::Flow;
-use crate::leg::{EndCause, Event, LegKey, Transport};
+use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
@@ -39,6 +39,11 @@ use state::{Client, End, Farewell, Leg, Server, State};
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
+
+/// Who a TLS server has to prove to be (RFC 5922), and what we show it: the shell numbers the host names and trunks it has
+/// looked up. A connection is never used for another identity than the one it was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub u32);
 
 /// One message that came in, framed.
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ pub struct Arrival {
     pub transport: Transport,
     /// Over which connection, if any.
     pub connection: Option<ConnectionId>,
+    /// The trunk whose certificate the connection's peer has shown.
+    pub proven: Option<TrunkName>,
     /// The whole message.
     pub data: Bytes,
 }
@@ -68,6 +75,8 @@ pub enum Output {
         transport: Transport,
         /// The connection to use if it is still open.
         connection: Option<ConnectionId>,
+        /// Who must be there, if a connection over TLS is to be opened.
+        identity: Option<Identity>,
         /// The whole message.
         data: Bytes,
     },
@@ -264,6 +273,7 @@ impl Endpoint {
             local,
             transport: flow.transport,
             connection: flow.connection,
+            identity: flow.identity,
             data,
         });
     }
@@ -307,6 +317,7 @@ impl Endpoint {
             peer: arrival.source,
             local: self.local_of(arrival),
             connection: arrival.connection,
+            identity: None,
         }
     }
 
@@ -458,7 +469,9 @@ impl Local {
         let sent_by = format!("{host}:{port}");
         let contact = match transport {
             Transport::Udp => format!("sip:{sent_by}"),
-            Transport::Tcp => format!("sip:{sent_by};transport=tcp"),
+            // RFC 7118 §5.3 has no `wss`.
+            Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
+            Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
         };
         Self { transport, bound, sent_by, contact }
     }
@@ -476,14 +489,10 @@ fn bracketed(ip: IpAddr) -> String {
 }
 
 /// `udp://127.0.0.1:5060` taken apart.
-pub(crate) fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
+#[must_use]
+pub fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
     let (scheme, address) = listen.split_once("://")?;
-    let transport = match scheme.to_ascii_lowercase().as_str() {
-        "udp" => Transport::Udp,
-        "tcp" => Transport::Tcp,
-        _ => return None,
-    };
-    address.parse().ok().map(|address| (transport, address))
+    Some((Transport::named(scheme)?, address.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
         let connection = transport.is_reliable().then_some(ConnectionId(1));
         let data = Bytes::copy_from_slice(part);
-        endpoint.handle_datagram(now, Arrival { source, local: source, transport, connection, data });
+        endpoint.handle_datagram(now, Arrival { source, local: source, transport, connection, proven: None, data });
         settle(&mut endpoint, now);
         now += Duration::from_millis(400);
         endpoint.handle_timeout(now);
@@ -83,6 +83,7 @@ fn call() -> Box<Outgoing> {
         to: None,
         call_id: None,
         headers: Vec::new(),
+        trunk: None,
         credentials: Some(Credentials { username: "u".to_owned(), password: "p".to_owned() }),
         sdp: Bytes::from_static(b"v=0\r\n"),
     })

@@ -21,14 +21,19 @@ impl fmt::Debug for LegKey {
 /// The configured name of a trunk.
 pub type TrunkName = Arc<str>;
 
-/// How messages travel. TLS and WebSocket join as variants; nothing outside `transport` matches on more than
-/// [`Transport::is_reliable`].
+/// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     /// One message a datagram; requests are retransmitted.
     Udp,
     /// Messages framed by Content-Length (RFC 3261 §18.3).
     Tcp,
+    /// The same over TLS (RFC 3261 §26.2.1).
+    Tls,
+    /// One message a WebSocket message (RFC 7118). Peers connect to us; we to nobody.
+    Ws,
+    /// The same over TLS.
+    Wss,
 }
 
 impl Transport {
@@ -38,12 +43,54 @@ impl Transport {
         !matches!(self, Self::Udp)
     }
 
-    /// The token of a Via header: `UDP`, `TCP`.
+    /// The token of a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
     #[must_use]
     pub fn token(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
+        }
+    }
+
+    /// The value of a URI's `transport` parameter, which is `sip.listen`'s scheme too. `tls` was deprecated by RFC 3261
+    /// §26.2.2 and is what everybody writes; RFC 7118 has `ws` for both of its transports, which such a peer cannot tell
+    /// apart.
+    #[must_use]
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// The transport that a URI's `transport` parameter, or a scheme of `sip.listen`, names.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
+            .into_iter()
+            .find(|transport| transport.parameter().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the transport encrypts, as `sips:` demands.
+    #[must_use]
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// The port of a URI that names none (RFC 3261 §19.1.2, RFC 7118 §8.1).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
         }
     }
 }
@@ -202,6 +249,8 @@ pub struct Outgoing {
     pub call_id: Option<String>,
     /// Extra header fields. Fields the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
     pub headers: Vec<Header>,
+    /// The trunk it goes over, whose certificates and authorities a TLS connection uses.
+    pub trunk: Option<TrunkName>,
     /// Answers for 401 and 407.
     pub credentials: Option<Credentials>,
     /// The offer.

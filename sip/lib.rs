@@ -32,7 +32,7 @@ mod trunk;
 mod testing;
 
 pub use config::{Config, Timers, UnknownSources};
-pub use endpoint::{Arrival, ConnectionId, Endpoint, Output};
+pub use endpoint::{Arrival, ConnectionId, Endpoint, Identity, Output, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};
 pub use leg::{Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName};
 pub use throttle::Throttle;

@@ -434,19 +434,22 @@ impl Uri {
         self.inner.params().is_some_and(|params| params.contains("lr"))
     }
 
-    /// Host, port and transport of a SIP URI. `None` for other schemes and for transports we do not speak, `sips:`
-    /// among them.
+    /// Host, port and transport of a SIP URI. `None` for other schemes and for transports we do not speak. `sips:` is TLS
+    /// whatever the parameter says, unless it says WebSocket (RFC 7118 §5.3), or UDP, which cannot be.
     pub(crate) fn destination(&self) -> Option<Destination> {
         let host = match self.inner.host()? {
             sipx_sip::Host::Ip(ip) => Host::Ip(*ip),
             sipx_sip::Host::Name(name) => Host::Name(lossy(name.as_bytes())),
         };
-        let transport = match (self.inner.scheme().is_secure(), self.inner.transport()) {
-            (true, _) => return None,
-            (false, None) => None,
-            (false, Some(name)) if name.eq_ignore_ascii_case(b"udp") => Some(Transport::Udp),
-            (false, Some(name)) if name.eq_ignore_ascii_case(b"tcp") => Some(Transport::Tcp),
-            (false, Some(_)) => return None,
+        let named = match self.inner.transport() {
+            Some(name) => Some(Transport::named(std::str::from_utf8(name.as_ref()).ok()?)?),
+            None => None,
+        };
+        let transport = match (self.inner.scheme().is_secure(), named) {
+            (false, named) => named,
+            (true, Some(Transport::Udp)) => return None,
+            (true, Some(Transport::Ws | Transport::Wss)) => Some(Transport::Wss),
+            (true, None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
         };
         Some(Destination { host, port: self.inner.port(), transport })
     }

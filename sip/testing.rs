@@ -94,7 +94,8 @@ impl SipPair {
                     Side::A => (address(Side::B), address(Side::A)),
                     Side::B => (address(Side::A), address(Side::B)),
                 };
-                let arrival = Arrival { source, local, transport: Transport::Udp, connection: None, data };
+                let arrival =
+                    Arrival { source, local, transport: Transport::Udp, connection: None, proven: None, data };
                 self.endpoint(to).handle_datagram(now, arrival);
                 self.collect();
             }
@@ -172,6 +173,7 @@ pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
         to: None,
         call_id: None,
         headers: vec![Header { name: "X-Test".to_owned(), value: "1".to_owned() }],
+        trunk: None,
         credentials: None,
         sdp: Bytes::from_static(SDP),
     })

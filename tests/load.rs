@@ -284,6 +284,7 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
         to: None,
         call_id: None,
         headers: Vec::new(),
+        trunk: None,
         credentials: None,
         sdp: sdp().into(),
     };

@@ -81,8 +81,8 @@ impl Endpoint {
             self.event(end(EndCause::NoSocket));
             return;
         };
-        let peer = SocketAddr::new(ip, destination.port.unwrap_or(5060));
-        let flow = Flow { transport, peer, local: local_index, connection: None };
+        let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
+        let flow = Flow { transport, peer, local: local_index, connection: None, identity: None };
         let tag = self.fresh_tag();
         let host = match (&outgoing.from_host, self.locals.get(local_index)) {
             (Some(host), _) => host.clone(),

@@ -51,6 +51,7 @@ impl Bench {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport,
             connection: (transport == Transport::Tcp).then_some(ConnectionId(1)),
+            proven: None,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);

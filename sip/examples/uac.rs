@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             to: None,
             call_id: None,
             headers: Vec::new(),
+            trunk: None,
             credentials: None,
             sdp: Bytes::from_static(SDP.as_bytes()),
         });

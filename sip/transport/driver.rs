@@ -182,6 +182,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
                 listeners.push(listener);
                 bound
             }
+            Transport::Tls | Transport::Ws | Transport::Wss => return Err(StartError::Listen(listen.clone())),
         };
         addresses.push((transport, bound));
     }
@@ -361,7 +362,14 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             match socket.try_recv_from(&mut self.buffer) {
                 Ok((length, source)) => {
                     let data = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
-                    let arrival = Arrival { source, local: *local, transport: Transport::Udp, connection: None, data };
+                    let arrival = Arrival {
+                        source,
+                        local: *local,
+                        transport: Transport::Udp,
+                        connection: None,
+                        proven: None,
+                        data,
+                    };
                     self.arrival(arrival);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -482,7 +490,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
                     self.send_datagram(destination, local, &data);
                 }
-                Output::Transmit { destination, local, transport: Transport::Tcp, connection, data } => {
+                Output::Transmit { destination, local, connection, data, .. } => {
                     self.send_stream(destination, local, connection, data);
                 }
             }

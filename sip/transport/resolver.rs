@@ -34,7 +34,7 @@ pub(super) fn lookup_of(outgoing: &Outgoing) -> Option<Lookup> {
         Host::Ip(_) => None,
         Host::Name(host) => Some(Lookup {
             host,
-            port: destination.port.unwrap_or(5060),
+            port: destination.port.unwrap_or(destination.transport.map_or(5060, Transport::default_port)),
             transport: destination.transport.unwrap_or(Transport::Udp),
         }),
     }
@@ -58,10 +58,7 @@ pub(super) async fn resolve(
     };
     let address = addresses.iter().find(|address| usable(address));
     let command = address.ok_or(EndCause::NoSocket).map(|address| {
-        let transport = match lookup.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        };
+        let transport = lookup.transport.parameter();
         invite.next_hop = Some(format!("sip:{address};transport={transport}"));
         Command::Invite { leg, invite }
     });

@@ -169,7 +169,8 @@ async fn reader(
     events: &mpsc::Sender<StreamEvent>,
     pongs: &mpsc::WeakSender<Bytes>,
 ) {
-    let arrival = |data| Arrival { source: peer, local, transport: Transport::Tcp, connection: Some(id), data };
+    let arrival =
+        |data| Arrival { source: peer, local, transport: Transport::Tcp, connection: Some(id), proven: None, data };
     let mut framer = Framer::default();
     // Of the message that is not complete yet.
     let mut whole_by = None;

@@ -66,6 +66,7 @@ impl Phone {
             to: None,
             call_id: None,
             headers: Vec::new(),
+            trunk: None,
             credentials: None,
             sdp: session.offer(),
         };
