@@ -29,6 +29,8 @@ pub struct Config {
     pub connection_idle_seconds: u64,
     /// Emit [`crate::Event::Trace`].
     pub trace: bool,
+    /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
+    pub trace_mib: u32,
     /// Peers, filled by the composition root rather than read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
@@ -49,6 +51,7 @@ impl Default for Config {
             max_connections: 4_096,
             connection_idle_seconds: 3_600,
             trace: true,
+            trace_mib: 32,
             trunks: Vec::new(),
             timers: Timers::default(),
         }

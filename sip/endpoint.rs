@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ use rand::{Rng, SeedableRng};
 use crate::arena::{Arena, Slot};
 use crate::config::Config;
 use crate::dialog::Flow;
+use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::throttle::Throttle;
@@ -110,6 +112,7 @@ pub struct Endpoint {
     strangers: u64,
     malformed: u64,
     stranger_lines: Throttle,
+    ladder: Option<Arc<Ladder>>,
 }
 
 /// A local socket and what we call ourselves on it.
@@ -148,6 +151,7 @@ impl Endpoint {
             strangers: 0,
             malformed: 0,
             stranger_lines: Throttle::default(),
+            ladder: None,
         };
         endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
@@ -159,6 +163,11 @@ impl Endpoint {
         let advertise = self.config.advertise.clone();
         self.locals =
             addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
+    }
+
+    /// Tells these rings which Call-IDs are legs'.
+    pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
+        self.ladder = Some(ladder);
     }
 
     /// Whether there is a socket of that transport and family.
@@ -372,6 +381,9 @@ impl Endpoint {
     fn finish(&mut self, slot: Slot, end: End) {
         self.report_end(slot, end);
         if let Some(leg) = self.legs.remove(slot) {
+            if let Some(ladder) = &self.ladder {
+                ladder.end(&leg.dialog.call_id);
+            }
             self.legs_by_tag.remove(&leg.tag);
             if self.legs_by_key.get(&leg.key) == Some(&slot) {
                 self.legs_by_key.remove(&leg.key);
@@ -381,6 +393,9 @@ impl Endpoint {
 
     fn insert_leg(&mut self, leg: Leg) -> Slot {
         let (key, tag) = (leg.key, leg.tag);
+        if let Some(ladder) = &self.ladder {
+            ladder.begin(key, &leg.dialog.call_id);
+        }
         let slot = self.legs.insert(leg);
         self.legs_by_key.insert(key, slot);
         self.legs_by_tag.insert(tag, slot);

@@ -18,8 +18,10 @@ use tokio::time::Sleep;
 
 use super::resolver::{self, MAX_LOOKUPS, Resolved};
 use super::stream::{self, Connection, StreamEvent};
+use super::witness::Witness;
 use crate::config::Config;
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output, parse_listen};
+use crate::ladder::Ladder;
 use crate::leg::{Command, EndCause, Event, LegKey, Transport};
 
 /// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
@@ -102,6 +104,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     addresses: Arc<[(Transport, SocketAddr)]>,
     counters: Arc<Counters>,
+    ladder: Option<Arc<Ladder>>,
     stop: Arc<watch::Sender<bool>>,
     stopped: watch::Receiver<bool>,
 }
@@ -128,6 +131,12 @@ impl Handle {
     #[must_use]
     pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
         &self.addresses
+    }
+
+    /// The messages of live and recent calls; `None` when [`Config::trace_mib`] is 0.
+    #[must_use]
+    pub fn ladder(&self) -> Option<&Arc<Ladder>> {
+        self.ladder.as_ref()
     }
 
     /// Counters and table sizes.
@@ -200,8 +209,12 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         .map_err(|error| StartError::Entropy(error.to_string()))?;
     let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
     let max_connections = config.max_connections;
+    let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
     let mut endpoint = Endpoint::new(config, seed);
     endpoint.set_locals(&addresses);
+    if let Some(ladder) = &ladder {
+        endpoint.set_ladder(Arc::clone(ladder));
+    }
 
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
@@ -229,13 +242,14 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         resolving: HashMap::new(),
         stopping,
         counters: Arc::clone(&counters),
+        witness: Witness::new(ladder.clone()),
         acceptors,
     };
     tokio::spawn(async move {
         driver.run().await;
         let _ = report_stopped.send(true);
     });
-    Ok(Handle { commands, addresses: addresses.into(), counters, stop: Arc::new(stop), stopped })
+    Ok(Handle { commands, addresses: addresses.into(), counters, ladder, stop: Arc::new(stop), stopped })
 }
 
 struct Driver<S> {
@@ -257,6 +271,7 @@ struct Driver<S> {
     resolving: HashMap<LegKey, bool>,
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
+    witness: Witness,
     acceptors: Vec<JoinHandle<()>>,
 }
 
@@ -381,7 +396,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn arrival(&mut self, arrival: Arrival) {
         self.counters.received.fetch_add(1, Ordering::Relaxed);
-        self.endpoint.handle_datagram(instant(), arrival);
+        let now = instant();
+        self.witness.received(now, &arrival, &self.endpoint);
+        self.endpoint.handle_datagram(now, arrival);
         self.flush();
     }
 
@@ -485,6 +502,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn flush(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
+            self.witness.sent(instant, &output, &self.endpoint);
             match output {
                 Output::Event(event) => (self.sink)(event),
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {

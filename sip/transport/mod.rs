@@ -13,6 +13,7 @@ mod driver;
 mod framing;
 mod resolver;
 mod stream;
+mod witness;
 
 pub use driver::{Busy, Handle, StartError, Statistics, start};
 

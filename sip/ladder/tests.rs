@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use super::*;
+use crate::testing::instant;
+
+fn seen(at: Instant, id: &str, text: &str) -> Seen {
+    let address = "192.0.2.1:5060".parse().unwrap();
+    let data = Bytes::from(format!("{text} SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nCall-ID: {id}\r\nCSeq: 1 INVITE\r\n\r\n"));
+    Seen { at, sent: false, transport: Transport::Udp, local: address, peer: address, data }
+}
+
+fn texts(trace: &[Seen]) -> Vec<String> {
+    trace.iter().map(|seen| String::from_utf8_lossy(&seen.data).split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_call_id_is_found_in_either_form_and_case_and_not_in_the_body() {
+    assert_eq!(call_id(b"INVITE sip:a SIP/2.0\r\nVia: x\r\ncall-id :  a@b \r\n\r\n"), Some(&b"a@b"[..]));
+    assert_eq!(call_id(b"BYE sip:a SIP/2.0\nI:x\n\n"), Some(&b"x"[..]));
+    assert_eq!(call_id(b"BYE sip:a SIP/2.0\r\nContact: <sip:x>\r\n\r\nCall-ID: body\r\n"), None);
+    for nothing in [&b""[..], b"i", b"Call-ID", b"\r\n\r\n", b"\0"] {
+        assert_eq!(call_id(nothing), None);
+    }
+}
+
+#[test]
+fn a_leg_has_its_messages_from_the_invite_on_and_those_after_its_end() {
+    let (ladder, start) = (Ladder::new(1 << 20), instant());
+    ladder.record(seen(start, "x", "OPTIONS"), || false);
+    ladder.record(seen(start, "a", "INVITE"), || true);
+    ladder.begin(LegKey(1), b"a");
+    ladder.record(seen(start + Duration::from_millis(1), "a", "ACK"), || panic!("it is a leg's"));
+    ladder.end(b"a");
+    ladder.record(seen(start + Duration::from_millis(2), "a", "BYE"), || panic!("it is a leg's"));
+    assert_eq!(texts(&ladder.of_legs(&[LegKey(1)]).messages), ["INVITE", "ACK", "BYE"]);
+    assert_eq!(texts(&ladder.of_call_id("a").messages), ["INVITE", "ACK", "BYE"]);
+    assert_eq!(ladder.of_call_id("a").legs, [LegKey(1)]);
+    assert_eq!(texts(&ladder.of_call_id("x").messages), ["OPTIONS"]);
+    assert!(ladder.strangers().is_empty());
+    assert!(ladder.of_legs(&[LegKey(2)]).messages.is_empty());
+}
+
+#[test]
+fn calls_fall_out_whole_the_first_that_ended_first_and_live_ones_last() {
+    let (ladder, start) = (Ladder::new(64 * 1024), instant());
+    for number in 0..1_000_u32 {
+        let id = format!("call{number}");
+        ladder.record(seen(start, &id, "INVITE"), || false);
+        ladder.begin(LegKey(number.into()), id.as_bytes());
+        ladder.record(seen(start, &id, "ACK"), || false);
+        if number > 0 {
+            ladder.end(id.as_bytes());
+        }
+        let fill = ladder.fill();
+        assert!(fill.octets <= 64 * 1024, "{fill:?}");
+    }
+    assert_eq!(texts(&ladder.of_legs(&[LegKey(0)]).messages), ["INVITE", "ACK"], "it lives");
+    assert!(ladder.of_legs(&[LegKey(1)]).messages.is_empty());
+    assert_eq!(texts(&ladder.of_legs(&[LegKey(999)]).messages), ["INVITE", "ACK"]);
+    let fill = ladder.fill();
+    assert!(fill.calls > 50 && fill.messages >= 2 * fill.calls, "{fill:?}");
+}
+
+#[test]
+fn when_all_live_the_oldest_falls_out() {
+    let (ladder, start) = (Ladder::new(64 * 1024), instant());
+    for number in 0..1_000_u32 {
+        let id = format!("call{number}");
+        ladder.begin(LegKey(number.into()), id.as_bytes());
+        ladder.record(seen(start, &id, "INVITE"), || false);
+    }
+    assert!(ladder.of_legs(&[LegKey(0)]).messages.is_empty());
+    assert_eq!(ladder.of_legs(&[LegKey(999)]).messages.len(), 1);
+    assert!(ladder.fill().octets <= 64 * 1024);
+}
+
+#[test]
+fn strangers_push_out_strangers_only() {
+    let (ladder, start) = (Ladder::new(256 * 1024), instant());
+    ladder.record(seen(start, "real", "INVITE"), || false);
+    ladder.begin(LegKey(7), b"real");
+    ladder.record(seen(start, "peer", "OPTIONS"), || false);
+    for number in 0..5_000 {
+        ladder.record(seen(start, &format!("scan{number}"), "REGISTER"), || true);
+    }
+    assert_eq!(ladder.of_legs(&[LegKey(7)]).messages.len(), 1);
+    assert_eq!(ladder.of_call_id("peer").messages.len(), 1);
+    assert_eq!(ladder.of_call_id("scan0").messages.len(), 0);
+    assert_eq!(ladder.of_call_id("scan4999").messages.len(), 1);
+    assert!(ladder.fill().octets <= 256 * 1024);
+}
+
+#[test]
+fn a_call_with_too_many_messages_keeps_its_beginning_and_its_latest() {
+    let (ladder, start) = (Ladder::new(16 << 20), instant());
+    ladder.begin(LegKey(1), b"a");
+    for number in 0..1_000 {
+        ladder.record(seen(start, "a", &format!("M{number}")), || false);
+    }
+    let trace = ladder.of_legs(&[LegKey(1)]);
+    let texts = texts(&trace.messages);
+    assert_eq!((texts.len(), trace.left_out), (MOST_OF_A_CALL, 600));
+    assert_eq!((&*texts[0], &*texts[199], &*texts[399]), ("M0", "M199", "M999"));
+}
+
+#[test]
+fn what_was_refused_before_the_leg_came_to_be_is_its_own_too() {
+    let (ladder, start) = (Ladder::new(1 << 20), instant());
+    ladder.record(seen(start, "a", "FIRST"), || true);
+    for number in 0..50 {
+        ladder.record(seen(start, &format!("b{number}"), "OPTIONS"), || true);
+    }
+    ladder.record(seen(start + Duration::from_secs(1), "a", "SECOND"), || true);
+    ladder.begin(LegKey(1), b"a");
+    assert_eq!(texts(&ladder.of_legs(&[LegKey(1)]).messages), ["FIRST", "SECOND"]);
+    assert_eq!(texts(&ladder.of_call_id("a").messages), ["FIRST", "SECOND"]);
+}
+
+#[test]
+fn a_call_id_used_again_and_again_costs_no_more() {
+    let (ladder, start) = (Ladder::new(1 << 20), instant());
+    for number in 0..100_000_u32 {
+        ladder.begin(LegKey(number.into()), b"same");
+        ladder.record(seen(start, "same", "INVITE"), || false);
+        ladder.end(b"same");
+    }
+    let rings = ladder.lock();
+    assert_eq!((rings.calls.len(), rings.ended.len(), rings.by_call_id.len()), (1, 1, 1));
+    assert_eq!(rings.calls.values().map(|call| call.legs.len()).sum::<usize>(), MOST_LEGS);
+}
+
+#[test]
+fn long_messages_are_kept_in_part_and_keep_alives_not_at_all() {
+    let (ladder, start) = (Ladder::new(1 << 20), instant());
+    ladder.begin(LegKey(1), b"a");
+    let mut long = seen(start, "a", "INVITE");
+    long.data = [&*long.data, &[b'x'; 60_000]].concat().into();
+    ladder.record(long.clone(), || false);
+    long.data = Bytes::from_static(b"\r\n\r\n");
+    ladder.record(long, || panic!("not asked"));
+    let trace = ladder.of_legs(&[LegKey(1)]);
+    assert_eq!(trace.messages.iter().map(|seen| seen.data.len()).collect::<Vec<_>>(), [MOST_OF_A_MESSAGE]);
+    assert_eq!(ladder.fill().messages, 1);
+}
