@@ -385,7 +385,7 @@ impl LegIo {
                     | sip::EndCause::NoSocket
                     | sip::EndCause::Unconnected(_)
                     | sip::EndCause::Invalid => LegGone::Unreachable,
-                    sip::EndCause::Overload => LegGone::Failed,
+                    sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
                 };
                 Some(LegEvent::Ended { reason, sip_status: status, detail })
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::peer::Peer;
 use crate::trunk::TrunkAcl;
 
 /// Settings of one [`crate::Endpoint`] and its sockets.
@@ -34,6 +35,9 @@ pub struct Config {
     /// Peers, filled by the composition root rather than read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
+    /// What those are beyond their sources; filled likewise.
+    #[serde(skip)]
+    pub peers: Vec<Peer>,
     /// RFC 3261 §17's base timers; changed by tests only.
     #[serde(skip)]
     pub timers: Timers,
@@ -53,6 +57,7 @@ impl Default for Config {
             trace: true,
             trace_mib: 32,
             trunks: Vec::new(),
+            peers: Vec::new(),
             timers: Timers::default(),
         }
     }

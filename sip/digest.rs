@@ -5,6 +5,7 @@ use rand::Rng;
 use sha2::{Digest as _, Sha256};
 
 use crate::leg::Credentials;
+use crate::message::Response;
 
 /// Most challenges looked at in one response, and kept for one leg.
 const MAX_CHALLENGES: usize = 8;
@@ -97,6 +98,14 @@ impl Session {
         learnt
     }
 
+    /// The server wants this nonce from now on.
+    pub(crate) fn next_nonce(&mut self, nonce: &str) {
+        if let Some((challenge, count)) = self.known.iter_mut().find(|(challenge, _)| !challenge.proxy) {
+            nonce.clone_into(&mut challenge.nonce);
+            *count = 0;
+        }
+    }
+
     /// The Authorization and Proxy-Authorization lines for a request; empty before the first challenge.
     pub(crate) fn lines(&mut self, method: &str, uri: &str, body: &[u8], rng: &mut impl Rng) -> String {
         let mut out = String::new();
@@ -107,6 +116,23 @@ impl Session {
         }
         out
     }
+}
+
+/// The challenges of a 401 or 407 that we can answer.
+pub(crate) fn challenges(response: &Response) -> Vec<Challenge> {
+    let of =
+        |name, proxy| response.content.values(name).into_iter().flat_map(move |value| parse_challenges(&value, proxy));
+    of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
+}
+
+/// The nonce for the next request, if the server says so (RFC 7616 §3.5).
+pub(crate) fn next_nonce(response: &Response) -> Option<String> {
+    response.content.values("Authentication-Info").iter().find_map(|value| {
+        split_outside_quotes(value).find_map(|item| {
+            let (name, nonce) = item.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("nextnonce").then(|| unquote(nonce.trim()))
+        })
+    })
 }
 
 /// The Digest challenges of one WWW-Authenticate or Proxy-Authenticate value that we can answer.

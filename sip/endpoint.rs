@@ -13,6 +13,7 @@
 
 mod client;
 mod command;
+mod errand;
 mod server;
 mod state;
 
@@ -33,9 +34,11 @@ use crate::dialog::Flow;
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
+use crate::peer::PeerState;
 use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput};
+pub use errand::{Errand, Locate, Target};
 use state::{Client, End, Farewell, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
@@ -103,6 +106,10 @@ pub struct Endpoint {
     legs: Arena<Leg>,
     legs_by_key: HashMap<LegKey, Slot>,
     legs_by_tag: HashMap<u64, Slot>,
+    peers: Vec<PeerState>,
+    peers_by_token: HashMap<u128, usize>,
+    changed_peers: Vec<usize>,
+    locates: VecDeque<Locate>,
     timers: TimerQueue,
     outputs: VecDeque<Output>,
     actions: Vec<Action>,
@@ -143,6 +150,10 @@ impl Endpoint {
             legs: Arena::new(),
             legs_by_key: HashMap::new(),
             legs_by_tag: HashMap::new(),
+            peers: Vec::new(),
+            peers_by_token: HashMap::new(),
+            changed_peers: Vec::new(),
+            locates: VecDeque::new(),
             timers: TimerQueue::default(),
             outputs: VecDeque::new(),
             actions: Vec::new(),
@@ -256,6 +267,7 @@ impl Endpoint {
                 Owner::Client(slot) => self.client_timeout(now, at, slot),
                 Owner::Server(slot) => self.server_timeout(now, at, slot),
                 Owner::Leg(slot) => self.leg_timeout(now, at, slot),
+                Owner::Peer(index) => self.peer_timeout(now, at, index),
             }
         }
     }
@@ -384,6 +396,10 @@ impl Endpoint {
             if let Some(ladder) = &self.ladder {
                 ladder.end(&leg.dialog.call_id);
             }
+            if let Some(index) = leg.peer {
+                self.peers.get_mut(index).into_iter().for_each(PeerState::release);
+                self.settle_peer(index);
+            }
             self.legs_by_tag.remove(&leg.tag);
             if self.legs_by_key.get(&leg.key) == Some(&slot) {
                 self.legs_by_key.remove(&leg.key);
@@ -489,6 +505,12 @@ impl Local {
             Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
         };
         Self { transport, bound, sent_by, contact }
+    }
+
+    /// A Contact of ours for a registrar: `line` brings its calls back to their trunk.
+    fn contact_of(&self, user: &str, token: u128) -> String {
+        let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
+        format!("sip:{user}@{at};line={token:032x}")
     }
 
     fn host(&self) -> &str {

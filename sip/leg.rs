@@ -37,6 +37,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Each.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
     /// Whether the transport itself delivers in order or not at all, which switches off the retransmission timers.
     #[must_use]
     pub fn is_reliable(self) -> bool {
@@ -249,7 +252,8 @@ pub struct Outgoing {
     pub call_id: Option<String>,
     /// Extra header fields. Fields the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
     pub headers: Vec<Header>,
-    /// The trunk it goes over, whose certificates and authorities a TLS connection uses.
+    /// The trunk it goes over, whose certificates and authorities a TLS connection uses, and which may refuse it with
+    /// [`EndCause::TrunkFull`].
     pub trunk: Option<TrunkName>,
     /// Answers for 401 and 407.
     pub credentials: Option<Credentials>,
@@ -399,6 +403,8 @@ pub enum EndCause {
     AckTimeout,
     /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
+    /// The trunk's [`crate::Peer::max_calls`] or [`crate::Peer::max_cps`] is reached.
+    TrunkFull,
     /// The command could not be turned into a request: a URI in it is malformed.
     Invalid,
 }
@@ -416,6 +422,7 @@ impl fmt::Display for EndCause {
             Self::Unconnected(why) => return why.fmt(f),
             Self::AckTimeout => "our answer was never acknowledged",
             Self::Overload => "too many legs or transactions",
+            Self::TrunkFull => "max_calls or max_cps of the trunk is reached",
             Self::Invalid => "not a URI that can be called",
         })
     }

@@ -321,6 +321,11 @@ impl Content {
         self.headers.value(&name).map(|value| lossy(&value))
     }
 
+    /// User of P-Called-Party-ID (RFC 7315 §4.2).
+    pub(crate) fn called_party(&self) -> Option<String> {
+        Uri::of_route(self.value("P-Called-Party-ID")?.as_bytes()).map(|uri| uri.user())
+    }
+
     /// All values of a header field by name, one a line, not split at commas.
     pub(crate) fn values(&self, name: &str) -> Vec<String> {
         let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
@@ -429,6 +434,13 @@ impl Uri {
         user
     }
 
+    /// The `line` parameter, as we put it into the Contacts that registrars are told.
+    pub(crate) fn line_token(&self) -> Option<u128> {
+        let text = self.inner.params()?.value("line")?;
+        let digits = std::str::from_utf8(text).ok().filter(|digits| digits.len() == 32)?;
+        u128::from_str_radix(digits, 16).ok()
+    }
+
     /// RFC 3261 §19.1.1 `lr`.
     pub(crate) fn is_loose_router(&self) -> bool {
         self.inner.params().is_some_and(|params| params.contains("lr"))
@@ -442,7 +454,7 @@ impl Uri {
             sipx_sip::Host::Name(name) => Host::Name(lossy(name.as_bytes())),
         };
         let named = match self.inner.transport() {
-            Some(name) => Some(Transport::named(std::str::from_utf8(name.as_ref()).ok()?)?),
+            Some(name) => Some(Transport::named(std::str::from_utf8(name).ok()?)?),
             None => None,
         };
         let transport = match (self.inner.scheme().is_secure(), named) {

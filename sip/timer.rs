@@ -16,6 +16,8 @@ pub(crate) enum Owner {
     Client(Slot),
     Server(Slot),
     Leg(Slot),
+    /// A trunk's place among the peers.
+    Peer(usize),
 }
 
 /// When to look at which owner.

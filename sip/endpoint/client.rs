@@ -121,6 +121,7 @@ impl Endpoint {
         let Some(client) = self.clients.get(slot) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
         match (purpose, leg) {
+            (Purpose::Errand(errand), _) => self.errand_answered(now, errand, response),
             (Purpose::Invite, leg) => self.deliver_to_invite(now, slot, leg, response),
             (Purpose::Reinvite, leg) => self.deliver_to_reinvite(now, slot, leg, response),
             (Purpose::Bye, Some(leg)) if response.status >= 200 => {
@@ -177,12 +178,13 @@ impl Endpoint {
         }
         if matches!(response.status, 401 | 407)
             && let Some(session) = &mut leg.session
-            && session.learn(challenges(response), &mut calling.attempts)
+            && session.learn(digest::challenges(response), &mut calling.attempts)
         {
             leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
             self.send_invite(now, leg_slot);
             return;
         }
+        self.judge_peer(now, leg_slot, response.status != 503);
         self.finish(leg_slot, refusal(response));
     }
 
@@ -211,6 +213,7 @@ impl Endpoint {
         });
         match (calling, leg_slot) {
             (Some((hangup, reported)), Some(leg_slot)) => {
+                self.judge_peer(now, leg_slot, true);
                 let Some(leg) = self.legs.get_mut(leg_slot) else { return };
                 let key = leg.key;
                 leg.dialog = Dialog { local_cseq: leg.dialog.local_cseq, ..dialog };
@@ -305,6 +308,9 @@ impl Endpoint {
     fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
         let Some(client) = self.clients.get(slot) else { return };
         let purpose = client.purpose;
+        if let Purpose::Errand(errand) = purpose {
+            return self.errand_failed(now, errand, cause);
+        }
         let Some(leg_slot) = client.leg else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
@@ -314,7 +320,11 @@ impl Endpoint {
                 if calling.client != slot {
                     return;
                 }
-                let cause = if calling.hangup.is_some() { EndCause::LocalHangup } else { cause };
+                let hung_up = calling.hangup.is_some();
+                let cause = if hung_up { EndCause::LocalHangup } else { cause };
+                if !hung_up {
+                    self.judge_peer(now, leg_slot, false);
+                }
                 self.finish(leg_slot, End::of(cause, None));
             }
             Purpose::Bye => self.finish_ending(leg_slot),
@@ -326,7 +336,7 @@ impl Endpoint {
                     self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, None));
                 }
             }
-            Purpose::Cancel | Purpose::Info => {}
+            Purpose::Cancel | Purpose::Info | Purpose::Errand(_) => {}
         }
     }
 
@@ -506,7 +516,7 @@ impl Endpoint {
         let (method, purpose) = (client.method.clone(), client.purpose);
         let Some(mut again) = client.again.take() else { return false };
         let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
-        if !session.learn(challenges(response), &mut again.attempts) {
+        if !session.learn(digest::challenges(response), &mut again.attempts) {
             return false;
         }
         self.send_in_dialog(now, leg_slot, method, purpose, *again);
@@ -578,7 +588,7 @@ impl Endpoint {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a transaction's parts, named at every call")]
-    fn start_client(
+    pub(super) fn start_client(
         &mut self,
         now: Instant,
         method: Method,
@@ -636,13 +646,6 @@ impl Endpoint {
             }
         }
     }
-}
-
-fn challenges(response: &Response) -> Vec<digest::Challenge> {
-    let of = |name, proxy| {
-        response.content.values(name).into_iter().flat_map(move |value| digest::parse_challenges(&value, proxy))
-    };
-    of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
 }
 
 fn refusal(response: &Response) -> End {

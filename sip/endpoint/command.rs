@@ -13,6 +13,7 @@ use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing, Transport};
 use crate::message::{Host, Method, Uri};
+use crate::peer::Way;
 
 impl Endpoint {
     /// One command. A host name as destination of an [`Command::Invite`] ends the leg: the shell has looked names up
@@ -83,6 +84,7 @@ impl Endpoint {
         };
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
         let flow = Flow { transport, peer, local: local_index, connection: None, identity: None };
+        let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
         let tag = self.fresh_tag();
         let host = match (&outgoing.from_host, self.locals.get(local_index)) {
             (Some(host), _) => host.clone(),
@@ -96,6 +98,10 @@ impl Endpoint {
             return;
         }
         let from = format!("{};tag={}", compose::name_addr(outgoing.from_display.as_deref(), &from_uri), tag_text(tag));
+        if !self.admit(now, trunk, Way::Out) {
+            self.event(end(EndCause::TrunkFull));
+            return;
+        }
         let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.random_u128()));
         let cseq = u32::from(rand::Rng::next_u32(&mut self.rng) as u16) + 1;
         let dialog = Dialog {
@@ -129,6 +135,7 @@ impl Endpoint {
             offered: None,
             offering: None,
             session,
+            peer: trunk,
             report_by: None,
             wake: None,
         });

@@ -11,8 +11,9 @@ use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
-use crate::leg::{EndCause, Event, Header, Incoming};
+use crate::leg::{EndCause, Event, Header, Incoming, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
+use crate::peer::{PeerState, Way};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
 use crate::trunk;
@@ -56,7 +57,7 @@ impl Endpoint {
             return;
         }
         let Some(echo) = request.content.echo(arrival.source) else { return };
-        if leg.is_none() && self.is_unknown(arrival.source.ip()) {
+        if leg.is_none() && self.is_unknown(arrival.source.ip()) && !self.is_expected(&request) {
             self.note_stranger(now, arrival, &request.method);
             if self.config.unknown_sources == UnknownSources::Reject {
                 self.refuse(arrival, &echo, 403, "");
@@ -114,7 +115,17 @@ impl Endpoint {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
-        self.accept_invite(now, arrival, request, key, merge_key, echo);
+        let trunk = self.trunk_of(arrival, &request);
+        let peer = trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
+        if !self.admit(now, peer, Way::In) {
+            self.refuse(arrival, &echo, 503, RETRY_AFTER);
+            return;
+        }
+        let leg = self.accept_invite(now, arrival, request, trunk, key, merge_key, echo);
+        match leg.and_then(|leg| self.legs.get_mut(leg)) {
+            Some(leg) => leg.peer = peer,
+            None => peer.and_then(|peer| self.peers.get_mut(peer)).into_iter().for_each(PeerState::release),
+        }
     }
 
     /// RFC 3261 §8.2 in its order.
@@ -145,15 +156,17 @@ impl Endpoint {
         None
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a call's parts, named at their one use")]
     fn accept_invite(
         &mut self,
         now: Instant,
         arrival: &Arrival,
         request: Request,
+        trunk: Option<TrunkName>,
         key: Box<[u8]>,
         merge_key: Box<[u8]>,
         echo: Echo,
-    ) {
+    ) -> Option<Slot> {
         let flow = self.arrival_flow(arrival);
         let leg_key = self.fresh_leg_key();
         let tag = self.fresh_tag();
@@ -161,18 +174,18 @@ impl Endpoint {
         local.extend_from_slice(b";tag=");
         local.extend_from_slice(tag_text(tag).as_bytes());
         let target = request.content.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
-        let Some(target) = target else { return };
+        let target = target?;
         let incoming = Box::new(Incoming {
             request_uri: lossy(&request.uri.text()),
             to_uri: lossy(&request.to.uri.text()),
             from_uri: lossy(&request.from.uri.text()),
             from_user: request.from.uri.user(),
             from_display: request.from.display.clone(),
-            to_user: request.uri.user(),
+            to_user: self.called_user(&request),
             sip_call_id: lossy(&request.call_id),
             source: arrival.source,
             transport: arrival.transport,
-            trunk: trunk::matching(&self.config.trunks, arrival.source.ip()).cloned(),
+            trunk,
             headers: request.content.application_headers(),
             offer: request.content.sdp(),
         });
@@ -188,6 +201,7 @@ impl Endpoint {
             offered: None,
             offering: None,
             session: None,
+            peer: None,
             report_by: None,
             wake: None,
         });
@@ -202,6 +216,7 @@ impl Endpoint {
             leg.state = State::Ringing { server, repeat: None };
         }
         self.respond(now, server, ResponseParts { status: 100, ..ResponseParts::default() });
+        Some(slot)
     }
 
     /// RFC 3261 §11: what we can do, without a dialog.
@@ -675,7 +690,7 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic cookie
 /// in the branch the fields that RFC 2543 compared take its place.
-fn server_key(request: &Request, method: &Method) -> Box<[u8]> {
+pub(super) fn server_key(request: &Request, method: &Method) -> Box<[u8]> {
     let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
     let mut key = Vec::with_capacity(128);
     let mut part = |bytes: &[u8]| {

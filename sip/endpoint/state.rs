@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::errand::Errand;
 use crate::arena::Slot;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
@@ -30,6 +31,8 @@ pub(super) struct Leg {
     /// Our offer that waits for the peer.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
+    /// The trunk that it counts for, by its place among the peers.
+    pub(super) peer: Option<usize>,
     /// When the end is reported although the peer has not confirmed it.
     pub(super) report_by: Option<Instant>,
     pub(super) wake: Option<Instant>,
@@ -150,6 +153,8 @@ pub(super) enum Purpose {
     Cancel,
     Bye,
     Info,
+    /// Of no leg.
+    Errand(Errand),
 }
 
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod callee;
 mod caller;
 mod torture;
+mod trunks;
 
 use std::time::{Duration, Instant};
 

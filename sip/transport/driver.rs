@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,10 @@ use super::resolver::{self, MAX_LOOKUPS, Resolved};
 use super::stream::{self, Connection, StreamEvent};
 use super::witness::Witness;
 use crate::config::Config;
-use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output, parse_listen};
+use crate::endpoint::{Arrival, ConnectionId, Endpoint, Errand, Locate, Output, Target, parse_listen};
 use crate::ladder::Ladder;
-use crate::leg::{Command, EndCause, Event, LegKey, Transport};
+use crate::leg::{Command, EndCause, Event, LegKey, Transport, TrunkName};
+use crate::peer::PeerStatus;
 
 /// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
 const COMMAND_QUEUE: usize = 8_192;
@@ -30,6 +31,8 @@ const COMMAND_QUEUE: usize = 8_192;
 const STREAM_QUEUE: usize = 1_024;
 /// Inputs of one kind taken before the others get their turn.
 const BATCH: usize = 64;
+/// How long a shutdown waits for registrars.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
 /// Kernel buffers asked for, octets; what the system allows is taken.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -105,6 +108,7 @@ pub struct Handle {
     addresses: Arc<[(Transport, SocketAddr)]>,
     counters: Arc<Counters>,
     ladder: Option<Arc<Ladder>>,
+    peers: Arc<Peers>,
     stop: Arc<watch::Sender<bool>>,
     stopped: watch::Receiver<bool>,
 }
@@ -156,12 +160,44 @@ impl Handle {
         }
     }
 
-    /// Stops the driver: commands already queued are carried out and their messages sent, then the sockets close. Live legs
-    /// get no events any more; hang them up before.
+    /// How a trunk of [`Config::peers`] stands; as one that nothing is known of if there is none of that name.
+    #[must_use]
+    pub fn peer(&self, trunk: &str) -> PeerStatus {
+        let index = self.peers.names.iter().position(|name| &**name == trunk);
+        index.and_then(|index| self.peers.read().get(index).copied()).unwrap_or_default()
+    }
+
+    /// How every trunk of [`Config::peers`] stands.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(TrunkName, PeerStatus)> {
+        self.peers.names.iter().cloned().zip(self.peers.read()).collect()
+    }
+
+    /// Stops the driver: commands already queued are carried out and their messages sent, registrations are withdrawn, which
+    /// may take [`WITHDRAWAL`], then the sockets close. Live legs get no events any more; hang them up before.
     pub async fn shutdown(&self) {
         let _ = self.stop.send(true);
         let mut stopped = self.stopped.clone();
         let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// How the trunks stand, as the driver last heard.
+#[derive(Debug, Default)]
+struct Peers {
+    names: Vec<TrunkName>,
+    statuses: RwLock<Vec<PeerStatus>>,
+}
+
+impl Peers {
+    fn read(&self) -> Vec<PeerStatus> {
+        self.statuses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(&self, index: usize, status: PeerStatus) {
+        if let Some(place) = self.statuses.write().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *place = status;
+        }
     }
 }
 
@@ -210,6 +246,9 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
     let max_connections = config.max_connections;
     let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
+    let names: Vec<_> = config.peers.iter().map(|peer| peer.trunk.clone()).collect();
+    let statuses = RwLock::new(vec![PeerStatus::default(); names.len()]);
+    let peers = Arc::new(Peers { names, statuses });
     let mut endpoint = Endpoint::new(config, seed);
     endpoint.set_locals(&addresses);
     if let Some(ladder) = &ladder {
@@ -219,6 +258,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
     let (resolved_sender, resolved) = mpsc::channel(MAX_LOOKUPS);
+    let (located_sender, located) = mpsc::channel(MAX_LOOKUPS);
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
@@ -240,6 +280,9 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         resolved_sender,
         resolved,
         resolving: HashMap::new(),
+        located_sender,
+        located,
+        peers: Arc::clone(&peers),
         stopping,
         counters: Arc::clone(&counters),
         witness: Witness::new(ladder.clone()),
@@ -249,7 +292,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         driver.run().await;
         let _ = report_stopped.send(true);
     });
-    Ok(Handle { commands, addresses: addresses.into(), counters, ladder, stop: Arc::new(stop), stopped })
+    Ok(Handle { commands, addresses: addresses.into(), counters, ladder, peers, stop: Arc::new(stop), stopped })
 }
 
 struct Driver<S> {
@@ -269,6 +312,10 @@ struct Driver<S> {
     resolved: mpsc::Receiver<Resolved>,
     /// Calls whose host name is being looked up; `true` once hung up.
     resolving: HashMap<LegKey, bool>,
+    /// Addresses for requests of no leg; look-ups beyond the queue wait.
+    located_sender: mpsc::Sender<(Errand, Vec<Target>)>,
+    located: mpsc::Receiver<(Errand, Vec<Target>)>,
+    peers: Arc<Peers>,
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
     witness: Witness,
@@ -280,6 +327,7 @@ enum Wake {
     Command(Command),
     Stream(StreamEvent),
     Resolved(Resolved),
+    Located(Errand, Vec<Target>),
     Look,
     Stop,
 }
@@ -292,23 +340,38 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         let mut stop = Box::pin(async move {
             let _ = stopping.wait_for(|stop| *stop).await;
         });
+        self.endpoint.start_errands(instant());
+        // When the registrars are not waited for any more.
+        let mut end: Option<Instant> = None;
         loop {
-            let deadline = self.endpoint.poll_timeout();
+            let deadline = [self.endpoint.poll_timeout(), end].into_iter().flatten().min();
             if deadline != armed {
                 armed = deadline;
                 if let Some(deadline) = deadline {
                     sleep.as_mut().reset(deadline.into());
                 }
             }
-            let wake =
-                poll_fn(|context| self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop.as_mut()))
-                    .await;
+            let wake = poll_fn(|context| {
+                let stop = end.is_none().then_some(stop.as_mut());
+                self.poll_wake(context, armed.is_some().then_some(sleep.as_mut()), stop)
+            })
+            .await;
             match wake {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
+                Wake::Located(errand, targets) => {
+                    self.endpoint.handle_located(instant(), errand, targets);
+                    self.flush();
+                }
                 Wake::Look => {}
-                Wake::Stop => break,
+                Wake::Stop => {
+                    while let Ok(command) = self.command_queue.try_recv() {
+                        self.command(command);
+                    }
+                    self.endpoint.withdraw(instant());
+                    end = Some(instant() + WITHDRAWAL);
+                }
             }
             self.drain();
             let now = instant();
@@ -318,9 +381,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             }
             self.flush();
             self.count();
-        }
-        while let Ok(command) = self.command_queue.try_recv() {
-            self.command(command);
+            if end.is_some_and(|end| end <= now || !self.endpoint.is_withdrawing()) {
+                break;
+            }
         }
         for acceptor in &self.acceptors {
             acceptor.abort();
@@ -331,9 +394,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         &mut self,
         context: &mut Context<'_>,
         sleep: Option<Pin<&mut Sleep>>,
-        stop: Pin<&mut impl Future<Output = ()>>,
+        stop: Option<Pin<&mut impl Future<Output = ()>>>,
     ) -> Poll<Wake> {
-        if stop.poll(context).is_ready() {
+        if stop.is_some_and(|stop| stop.poll(context).is_ready()) {
             return Poll::Ready(Wake::Stop);
         }
         // Handles may all be gone; the driver goes on until `shutdown`, legs are still live.
@@ -345,6 +408,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
         if let Poll::Ready(Some(resolved)) = self.resolved.poll_recv(context) {
             return Poll::Ready(Wake::Resolved(resolved));
+        }
+        if let Poll::Ready(Some((errand, targets))) = self.located.poll_recv(context) {
+            return Poll::Ready(Wake::Located(errand, targets));
         }
         let mut ready = false;
         for (socket, _) in &self.sockets {
@@ -500,7 +566,24 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
     }
 
+    fn locate(&self, locate: Locate) {
+        let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
+        let usable: Vec<_> = Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect();
+        let sender = self.located_sender.clone();
+        tokio::spawn(async move {
+            let targets = resolver::locate(&locate.uri, &usable).await;
+            // The driver may be over.
+            let _ = sender.send((locate.errand, targets)).await;
+        });
+    }
+
     fn flush(&mut self) {
+        while let Some(locate) = self.endpoint.poll_locate() {
+            self.locate(locate);
+        }
+        while let Some((index, status)) = self.endpoint.poll_peer() {
+            self.peers.write(index, status);
+        }
         while let Some(output) = self.endpoint.poll_output() {
             self.witness.sent(instant, &output, &self.endpoint);
             match output {

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::endpoint::Target;
 use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport};
 use crate::message::{Host, Uri};
 
@@ -63,4 +64,25 @@ pub(super) async fn resolve(
         Command::Invite { leg, invite }
     });
     Resolved { leg, command }
+}
+
+/// The addresses of a SIP URI, best first, of those transports and families (IPv4, IPv6) that we have sockets for.
+pub(super) async fn locate(uri: &str, usable: &[(Transport, (bool, bool))]) -> Vec<Target> {
+    let Some(destination) = Uri::parse(uri.as_bytes()).and_then(|uri| uri.destination()) else { return Vec::new() };
+    let transport = destination.transport.unwrap_or(Transport::Udp);
+    let (ipv4, ipv6) =
+        usable.iter().find(|(one, _)| *one == transport).map_or((false, false), |(_, families)| *families);
+    let port = destination.port.unwrap_or(transport.default_port());
+    let found: Vec<SocketAddr> = match destination.host {
+        Host::Ip(ip) => vec![SocketAddr::new(ip, port)],
+        Host::Name(host) => match tokio::net::lookup_host((host.as_str(), port)).await {
+            Ok(addresses) => addresses.collect(),
+            Err(error) => {
+                tracing::debug!(host, %error, "cannot resolve");
+                Vec::new()
+            }
+        },
+    };
+    let fits = |address: &SocketAddr| if address.is_ipv4() { ipv4 } else { ipv6 };
+    found.into_iter().filter(fits).map(|address| Target { transport, address, identity: None }).collect()
 }

@@ -1,0 +1,203 @@
+//! Trunks: registrations, OPTIONS, limits, doubt.
+
+use super::*;
+use crate::leg::Credentials;
+use crate::peer::{Health, Peer, PeerStatus, Register, Registered};
+
+const LEG: LegKey = LegKey(1);
+const PEER: &str = "127.0.0.2:5060";
+
+impl Bench {
+    /// One with this trunk, whose errands have begun. Its sources are `10.0.0.0/8`: our peer is a stranger.
+    fn with_trunk(change: impl FnOnce(&mut Peer)) -> Self {
+        let mut peer = Peer::new("carrier".into());
+        peer.uri = Some(format!("sip:{PEER}"));
+        change(&mut peer);
+        let mut bench = Self::with(|config| {
+            config.trunks =
+                vec![crate::trunk::TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
+            config.peers = vec![peer];
+        });
+        bench.endpoint.start_errands(bench.now);
+        bench
+    }
+
+    /// One that registers, and its first REGISTER.
+    fn registering() -> (Self, String) {
+        let mut bench = Self::with_trunk(|peer| {
+            peer.credentials = Some(Credentials { username: "tandem".into(), password: "secret".into() });
+            peer.register = Some(Register {
+                registrar: "sip:carrier.example".into(),
+                address: "sip:tandem@carrier.example".into(),
+                contact_user: "tandem".into(),
+                expires: Duration::from_secs(600),
+            });
+        });
+        bench.wait(1_000);
+        bench.locate();
+        let register = bench.expect("REGISTER sip:carrier.example SIP/2.0\r\n");
+        (bench, register)
+    }
+
+    /// Finds the address that is looked for.
+    fn locate(&mut self) {
+        let locate = self.endpoint.poll_locate().expect("an address is wanted");
+        let target = Target { transport: Transport::Udp, address: PEER.parse().unwrap(), identity: None };
+        self.endpoint.handle_located(self.now, locate.errand, vec![target]);
+        self.collect();
+    }
+
+    fn peer(&self) -> PeerStatus {
+        self.endpoint.peers[0].status()
+    }
+}
+
+fn invite(uri: &str, call: u32) -> String {
+    format!(
+        "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {PEER};branch=z9hG4bKcall{call}\r\nMax-Forwards: 70\r\n\
+         From: <sip:+15550009@carrier.example>;tag=them{call}\r\nTo: <sip:+15551230001@carrier.example>\r\nCall-ID: call{call}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:peer@{PEER}>\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+fn contact(register: &str) -> String {
+    field(register, "Contact").trim_matches(['<', '>']).to_owned()
+}
+
+#[test]
+fn a_trunk_is_registered_with_credentials_and_refreshed() {
+    let (mut bench, register) = Bench::registering();
+    assert_eq!(field(&register, "To"), "<sip:tandem@carrier.example>");
+    assert!(field(&register, "From").starts_with("<sip:tandem@carrier.example>;tag="));
+    assert_eq!(field(&register, "Expires"), "600");
+    assert!(contact(&register).starts_with("sip:tandem@127.0.0.1:5060;line="), "{register}");
+    bench.receive(response_to(&register, 401, "reg", "WWW-Authenticate: Digest realm=\"c\",nonce=\"n\",qop=\"auth\""));
+    let again = bench.expect("REGISTER ");
+    assert!(field(&again, "Authorization").starts_with("Digest username=\"tandem\",realm=\"c\""));
+    assert_eq!(field(&again, "Call-ID"), field(&register, "Call-ID"));
+    let number = |message: &str| field(message, "CSeq").split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert_eq!(number(&again), number(&register) + 1);
+    let granted = format!("Contact: <{}>;expires=120", contact(&again));
+    bench.receive(response_to(&again, 200, "reg", &granted));
+    assert_eq!(bench.peer().registered, Registered::Yes);
+    assert_eq!(
+        bench.endpoint.poll_peer().map(|(index, status)| (index, status.registered)),
+        Some((0, Registered::Yes))
+    );
+    bench.wait(91_000);
+    bench.locate();
+    let refresh = bench.expect("REGISTER ");
+    assert!(field(&refresh, "Authorization").contains("nc=00000002"), "the nonce goes on");
+    assert!(bench.events.is_empty(), "no leg's business");
+}
+
+#[test]
+fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
+    let (mut bench, register) = Bench::registering();
+    bench.receive(response_to(&register, 200, "reg", ""));
+    bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
+    bench.expect("SIP/2.0 403 ");
+    bench.receive(invite(&contact(&register), 2));
+    bench.expect("SIP/2.0 100 ");
+    let Event::Incoming { incoming, .. } = bench.event() else { panic!("no call") };
+    assert_eq!((incoming.trunk.as_deref(), &*incoming.to_user), (Some("carrier"), "+15551230001"));
+    let cancel = invite(&contact(&register), 2).replace("INVITE", "CANCEL");
+    bench.receive(cancel);
+    bench.expect("SIP/2.0 200 ");
+    bench.expect("SIP/2.0 487 ");
+    let named = contact(&register).replace("tandem@", "+15551230077@");
+    bench.receive(invite(&named, 3));
+    bench.expect("SIP/2.0 100 ");
+    let Some(Event::Incoming { incoming, .. }) = bench.events.pop_back() else { panic!("no call") };
+    assert_eq!(incoming.to_user, "+15551230077", "the registrar put the number in the Contact's place");
+}
+
+#[test]
+fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
+    let (mut bench, _) = Bench::registering();
+    bench.wait(32_000);
+    assert_eq!(bench.peer().registered, Registered::Refused(408));
+    bench.sent.clear();
+    bench.wait(5_000);
+    bench.locate();
+    let register = bench.expect("REGISTER ");
+    bench.receive(response_to(&register, 200, "reg", "Expires: 300"));
+    assert_eq!(bench.peer().registered, Registered::Yes);
+    bench.endpoint.withdraw(bench.now);
+    bench.collect();
+    let last = bench.expect("REGISTER ");
+    assert_eq!(field(&last, "Expires"), "0");
+    assert!(bench.endpoint.is_withdrawing());
+    bench.receive(response_to(&last, 200, "reg", ""));
+    assert!(!bench.endpoint.is_withdrawing());
+    bench.empty();
+}
+
+#[test]
+fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
+    let mut bench = Bench::with_trunk(|peer| peer.options_interval = Some(Duration::from_secs(30)));
+    let ask = |bench: &mut Bench, wait: u64| {
+        bench.wait(wait);
+        bench.locate();
+        bench.expect("OPTIONS sip:127.0.0.2:5060 SIP/2.0\r\n")
+    };
+    let options = ask(&mut bench, 1_000);
+    bench.receive(response_to(&options, 404, "x", ""));
+    assert_eq!(bench.peer().health, Health::Up, "whoever refuses is there");
+    for health in [Health::Up, Health::Down] {
+        ask(&mut bench, 30_000);
+        bench.wait(32_000);
+        bench.sent.clear();
+        assert_eq!(bench.peer().health, health);
+    }
+    for health in [Health::Down, Health::Up] {
+        let options = ask(&mut bench, 10_000);
+        bench.receive(response_to(&options, 200, "x", ""));
+        assert_eq!(bench.peer().health, health);
+    }
+}
+
+#[test]
+fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
+    let mut bench = Bench::with_trunk(|peer| peer.max_calls = Some(1));
+    bench.endpoint.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let mut call = outgoing("sip:+15551230002@127.0.0.2");
+    call.trunk = Some("carrier".into());
+    bench.command(Command::Invite { leg: LEG, invite: call.clone() });
+    let sent = bench.expect("INVITE ");
+    bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
+    let refused = bench.expect("SIP/2.0 503 ");
+    assert_eq!(field(&refused, "Retry-After"), "5");
+    bench.command(Command::Invite { leg: LegKey(2), invite: call });
+    assert_eq!(bench.ended().0, EndCause::TrunkFull);
+    assert_eq!((bench.peer().calls, bench.peer().limited), (1, 2));
+    bench.receive(response_to(&sent, 486, "them", ""));
+    bench.expect("ACK ");
+    assert_eq!((bench.ended().1, bench.peer().calls), (Some(486), 0));
+    bench.receive(invite("sip:+15551230001@127.0.0.1", 2));
+    bench.expect("SIP/2.0 100 ");
+}
+
+#[test]
+fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
+    let mut bench = Bench::with_trunk(|_| {});
+    let place = |bench: &mut Bench, status: Option<u16>| {
+        let mut call = outgoing("sip:+15551230002@127.0.0.2");
+        call.trunk = Some("carrier".into());
+        bench.command(Command::Invite { leg: LEG, invite: call });
+        let sent = bench.expect("INVITE ");
+        match status {
+            Some(status) => bench.receive(response_to(&sent, status, "them", "")),
+            None => bench.wait(32_000),
+        }
+        bench.sent.clear();
+        bench.events.clear();
+        bench.peer().health
+    };
+    assert_eq!(place(&mut bench, Some(486)), Health::Up);
+    assert_eq!(place(&mut bench, Some(503)), Health::Doubtful);
+    assert_eq!(place(&mut bench, Some(486)), Health::Up, "it answers");
+    assert_eq!(place(&mut bench, None), Health::Doubtful);
+    bench.wait(60_000);
+    assert_eq!(bench.peer().health, Health::Up);
+}

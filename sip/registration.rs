@@ -1,0 +1,336 @@
+//! Our registration with a trunk (RFC 3261 §10.2): bound, refreshed, moved to the next server when one fails, withdrawn.
+//!
+//! ```text
+//!                  addresses              2xx
+//!  Waiting ─> Locating ────────> Asking ─────────> Waiting (held: until it is to be refreshed)
+//!     ^           │ none           │ 401, 407: once more, with credentials
+//!     │           │                │ 423: once more, with the lifetime that Min-Expires says
+//!     │           │                │ 408, 5xx, silence: the next address
+//!     └───────────┴────────────────┴─ no address left, or any other refusal: a pause that doubles
+//! ```
+//!
+//! `stop` withdraws what is held with `Expires: 0`, and ends the machine.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use crate::digest::{self, Challenge};
+use crate::endpoint::Target;
+use crate::header;
+use crate::message::Response;
+use crate::peer::{Register, Registered};
+
+/// First pause after silence or a server's failure, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// First pause after a refusal that asking again will hardly change, and the longest (RFC 5626 §4.5's figures).
+const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1_800));
+/// Longest lifetime and pause taken from a registrar, seconds.
+const LONGEST: u32 = 7 * 24 * 3_600;
+/// Most addresses of a registrar that are tried.
+const MAX_TARGETS: usize = 16;
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Wait for [`Registration::next_timeout`].
+    Wait,
+    /// Send a REGISTER to [`Registration::target`].
+    Send,
+}
+
+/// What a final response means to a registration.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Lifetime granted, seconds, if it says so.
+    pub(crate) expires: Option<u32>,
+    /// Min-Expires of a 423, seconds.
+    pub(crate) min_expires: Option<u32>,
+    /// Retry-After, seconds.
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) challenges: Vec<Challenge>,
+    /// Authentication-Info's `nextnonce`.
+    pub(crate) next_nonce: Option<String>,
+}
+
+impl Reply {
+    /// `token` tells our Contact from the others that a 200 lists.
+    pub(crate) fn of(response: &Response, token: u128) -> Self {
+        let content = &response.content;
+        let seconds = |name: &str| content.value(name).and_then(|value| leading_number(&value));
+        Self {
+            status: response.status,
+            expires: granted(&content.values("Contact"), token).or_else(|| seconds("Expires")),
+            min_expires: seconds("Min-Expires"),
+            retry_after: seconds("Retry-After"),
+            challenges: digest::challenges(response),
+            next_nonce: digest::next_nonce(response),
+        }
+    }
+}
+
+/// The machine of one registration.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    register: Register,
+    /// Marks our Contact: a call to it comes from this trunk, wherever it comes from.
+    pub(crate) token: u128,
+    pub(crate) call_id: String,
+    pub(crate) tag: u64,
+    pub(crate) cseq: u32,
+    pub(crate) session: Option<digest::Session>,
+    attempts: digest::Attempts,
+    state: State,
+    targets: Vec<Target>,
+    /// Which of them is asked.
+    at: usize,
+    /// Lifetime to ask for, seconds.
+    lifetime: u32,
+    raised: bool,
+    /// The registrar holds our Contact until then.
+    held_until: Option<Instant>,
+    failures: u32,
+    status: Registered,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting(Instant),
+    Locating,
+    Asking,
+    Withdrawing,
+    Over,
+}
+
+impl Registration {
+    /// Begins within a second of `now`.
+    pub(crate) fn new(now: Instant, register: Register, session: Option<digest::Session>, rng: &mut impl Rng) -> Self {
+        let random = |rng: &mut dyn FnMut() -> u64| u128::from(rng()) << 64 | u128::from(rng());
+        let mut draw = || rng.next_u64();
+        let lifetime = u32::try_from(register.expires.as_secs()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        Self {
+            register,
+            token: random(&mut draw),
+            call_id: format!("{:032x}", random(&mut draw)),
+            tag: draw(),
+            cseq: (draw() & 0xffff) as u32 + 1,
+            session,
+            attempts: digest::Attempts::default(),
+            state: State::Waiting(now + Duration::from_millis(draw() % 1_000)),
+            targets: Vec::new(),
+            at: 0,
+            lifetime,
+            raised: false,
+            held_until: None,
+            failures: 0,
+            status: Registered::Pending,
+        }
+    }
+
+    pub(crate) fn register(&self) -> &Register {
+        &self.register
+    }
+
+    pub(crate) fn status(&self) -> Registered {
+        self.status
+    }
+
+    /// Where the next REGISTER goes.
+    pub(crate) fn target(&self) -> Option<Target> {
+        self.targets.get(self.at).copied()
+    }
+
+    /// Lifetime that the next REGISTER asks for, seconds; 0 withdraws.
+    pub(crate) fn expires(&self) -> u32 {
+        if self.state == State::Withdrawing { 0 } else { self.lifetime }
+    }
+
+    pub(crate) fn is_withdrawing(&self) -> bool {
+        self.state == State::Withdrawing
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let refresh = match self.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        };
+        [refresh, self.held_until].into_iter().flatten().min()
+    }
+
+    /// Whether the registrar's addresses are wanted now; they are expected then.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        if self.held_until.is_some_and(|until| until <= now) {
+            self.held_until = None;
+            if self.status == Registered::Yes {
+                self.status = Registered::Pending;
+            }
+        }
+        let due = matches!(self.state, State::Waiting(at) if at <= now);
+        if due {
+            self.state = State::Locating;
+        }
+        due
+    }
+
+    /// The registrar's addresses, best first; none when its name has none.
+    pub(crate) fn handle_located(&mut self, now: Instant, mut targets: Vec<Target>, rng: &mut impl Rng) -> Step {
+        if self.state != State::Locating {
+            return Step::Wait;
+        }
+        targets.truncate(MAX_TARGETS);
+        // The server that holds our Contact is asked first to go on holding it.
+        let held = self.held_until.and_then(|_| self.target());
+        self.at = held.and_then(|held| targets.iter().position(|target| *target == held)).unwrap_or(0);
+        self.targets = targets;
+        if self.targets.is_empty() {
+            self.rest(now, PAUSE, None, rng);
+            return Step::Wait;
+        }
+        self.ask(State::Asking)
+    }
+
+    /// A final response.
+    pub(crate) fn handle_reply(&mut self, now: Instant, mut reply: Reply, rng: &mut impl Rng) -> Step {
+        if let (Some(session), Some(nonce)) = (&mut self.session, &reply.next_nonce) {
+            session.next_nonce(nonce);
+        }
+        let asks = matches!(self.state, State::Asking | State::Withdrawing);
+        if asks && matches!(reply.status, 401 | 407) && self.can_answer(std::mem::take(&mut reply.challenges)) {
+            return Step::Send;
+        }
+        match (self.state, reply.status) {
+            (State::Withdrawing, _) => self.end(),
+            (State::Asking, 200..=299) => {
+                let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, LONGEST);
+                let lifetime = Duration::from_secs(granted.into());
+                // A tenth early, and half a minute at least, so that a lost REGISTER can be sent again; never before half.
+                let margin = (lifetime / 10).max(Duration::from_secs(30));
+                let refresh = lifetime.saturating_sub(margin).max(lifetime / 2);
+                self.held_until = Some(now + lifetime);
+                self.state = State::Waiting(now + refresh - spread(refresh / 20, rng));
+                self.status = Registered::Yes;
+                self.failures = 0;
+                self.raised = false;
+                Step::Wait
+            }
+            (State::Asking, 423) if !self.raised => {
+                self.raised = true;
+                match reply.min_expires.filter(|least| *least > self.lifetime && *least <= LONGEST) {
+                    Some(least) => {
+                        self.lifetime = least;
+                        Step::Send
+                    }
+                    None => self.refused(now, 423, reply.retry_after, rng),
+                }
+            }
+            (State::Asking, 408 | 500..=599) => self.failed(now, reply.status, reply.retry_after, rng),
+            (State::Asking, status) => self.refused(now, status, reply.retry_after, rng),
+            (State::Waiting(_) | State::Locating | State::Over, _) => Step::Wait,
+        }
+    }
+
+    /// Nobody answered, or there was no way to the target.
+    pub(crate) fn handle_silence(&mut self, now: Instant, rng: &mut impl Rng) -> Step {
+        match self.state {
+            State::Asking => self.failed(now, 408, None, rng),
+            State::Withdrawing => self.end(),
+            State::Waiting(_) | State::Locating | State::Over => Step::Wait,
+        }
+    }
+
+    /// Withdraws what is held. [`Registration::is_withdrawing`] says when that has come to an end.
+    pub(crate) fn stop(&mut self) -> Step {
+        if self.held_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
+            return self.ask(State::Withdrawing);
+        }
+        self.end()
+    }
+
+    fn can_answer(&mut self, challenges: Vec<Challenge>) -> bool {
+        self.session.as_mut().is_some_and(|session| session.learn(challenges, &mut self.attempts))
+    }
+
+    fn ask(&mut self, state: State) -> Step {
+        self.state = state;
+        self.attempts = digest::Attempts::default();
+        Step::Send
+    }
+
+    fn end(&mut self) -> Step {
+        self.state = State::Over;
+        self.held_until = None;
+        self.status = Registered::Pending;
+        Step::Wait
+    }
+
+    /// This server cannot: another one may.
+    fn failed(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+        self.at += 1;
+        if self.at < self.targets.len() {
+            return self.ask(State::Asking);
+        }
+        self.at = 0;
+        self.rest(now, PAUSE, retry_after, rng);
+        self.note(status);
+        Step::Wait
+    }
+
+    fn refused(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+        self.rest(now, REFUSED_PAUSE, retry_after, rng);
+        // Refused is refused, whatever was granted before.
+        self.held_until = None;
+        self.note(status);
+        Step::Wait
+    }
+
+    /// A failed refresh leaves the registration as it is until its time is over.
+    fn note(&mut self, status: u16) {
+        if self.held_until.is_none() {
+            self.status = Registered::Refused(status);
+        }
+    }
+
+    fn rest(&mut self, now: Instant, (first, longest): (Duration, Duration), least: Option<u32>, rng: &mut impl Rng) {
+        let pause = (first * 2_u32.pow(self.failures.min(16))).min(longest);
+        self.failures += 1;
+        let least = Duration::from_secs(least.unwrap_or(0).min(LONGEST).into());
+        self.state = State::Waiting(now + least.max(pause / 2 + spread(pause / 2, rng)));
+    }
+}
+
+/// A random time up to `most`.
+fn spread(most: Duration, rng: &mut impl Rng) -> Duration {
+    most.mul_f64((rng.next_u64() % 1_000) as f64 / 1_000.0)
+}
+
+/// The lifetime that a 200 gives the Contact with our token; of the only one, if a registrar wrote ours anew.
+fn granted(contacts: &[String], token: u128) -> Option<u32> {
+    let mark = format!(";line={token:032x}");
+    let mut all = Vec::new();
+    for line in contacts {
+        let mut rest = line.as_str();
+        while !rest.is_empty() && all.len() < 64 {
+            let (one, tail) = rest.split_at(header::first_value_end(rest.as_bytes()));
+            all.push(one);
+            rest = tail.get(1..).unwrap_or_default();
+        }
+    }
+    let ours = all.iter().find(|one| one.contains(&mark)).or_else(|| all.first().filter(|_| all.len() == 1))?;
+    let parameters = ours.rsplit_once('>').map_or(*ours, |(_, parameters)| parameters);
+    parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("expires").then(|| leading_number(value)).flatten()
+    })
+}
+
+/// `120 (I'm in a meeting);duration=60` begins with 120.
+fn leading_number(text: &str) -> Option<u32> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text.get(..end).filter(|digits| !digits.is_empty())?;
+    Some(digits.parse().unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;
