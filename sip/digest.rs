@@ -1,8 +1,12 @@
 //! Digest authentication as a client (RFC 3261 §22, RFC 7616, RFC 8760).
 
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use md5::Md5;
 use rand::Rng;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512_256};
 
 use crate::leg::Credentials;
 use crate::message::Response;
@@ -25,10 +29,12 @@ pub(crate) struct Challenge {
     stale: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hash {
     Md5,
     Sha256,
+    Sha512Half,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +54,15 @@ enum Qop {
 }
 
 /// The challenges a leg has met, reused for its later requests.
+///
+/// Who only gets to read an answer can guess passwords against it at home. So nobody gets one but those the credentials are
+/// for: [`Session::trusts`] is to be asked before [`Session::learn`] and [`Session::lines`]. A leg's route may lead elsewhere
+/// later, and what asks there for a password is not the trunk.
 #[derive(Debug)]
 pub(crate) struct Session {
     credentials: Credentials,
+    /// Where the credentials may be shown; anywhere when `None`.
+    home: Option<Vec<IpNet>>,
     known: Vec<(Challenge, u32)>,
 }
 
@@ -63,21 +75,33 @@ pub(crate) struct Attempts {
 
 impl Session {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, known: Vec::new() }
+        Self { credentials, home: None, known: Vec::new() }
+    }
+
+    /// One for these networks only.
+    pub(crate) fn at_home(self, networks: Vec<IpNet>) -> Self {
+        Self { home: Some(networks), ..self }
+    }
+
+    /// Whether the credentials may be shown there.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.home.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
     /// Takes in the challenges of a 401 or 407. `false`: giving up, because none can be answered, or a realm refused an
     /// answer that was not merely stale.
-    pub(crate) fn learn(&mut self, challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
+    pub(crate) fn learn(&mut self, mut challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
         attempts.count += 1;
         if attempts.count > MAX_ATTEMPTS {
             return false;
         }
+        // The strongest that we know, whatever the server lists first: an order can be changed on the way.
+        challenges.sort_by_key(|challenge| Reverse(challenge.algorithm.hash));
         let mut learnt = false;
         let mut seen: Vec<(bool, String)> = Vec::new();
         for challenge in challenges {
             let realm = (challenge.proxy, challenge.realm.clone());
-            // The server lists its choices in order of preference (RFC 8760 §2.4): the first we can do is taken.
             if seen.contains(&realm) {
                 continue;
             }
@@ -175,6 +199,8 @@ impl Challenge {
             Some("MD5-SESS") => (Hash::Md5, true),
             Some("SHA-256") => (Hash::Sha256, false),
             Some("SHA-256-SESS") => (Hash::Sha256, true),
+            Some("SHA-512-256") => (Hash::Sha512Half, false),
+            Some("SHA-512-256-SESS") => (Hash::Sha512Half, true),
             Some(_) => return None,
         };
         let qop = match get("qop") {
@@ -219,6 +245,8 @@ fn line(
             (Hash::Md5, true) => ",algorithm=MD5-sess",
             (Hash::Sha256, false) => ",algorithm=SHA-256",
             (Hash::Sha256, true) => ",algorithm=SHA-256-sess",
+            (Hash::Sha512Half, false) => ",algorithm=SHA-512-256",
+            (Hash::Sha512Half, true) => ",algorithm=SHA-512-256-sess",
         });
     }
     if let Some(opaque) = &challenge.opaque {
@@ -268,6 +296,7 @@ fn hash(hash: Hash, data: &[u8]) -> String {
     match hash {
         Hash::Md5 => hex(&Md5::digest(data)),
         Hash::Sha256 => hex(&Sha256::digest(data)),
+        Hash::Sha512Half => hex(&Sha512_256::digest(data)),
     }
 }
 
@@ -311,6 +340,9 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     fn credentials(username: &str, password: &str) -> Credentials {
@@ -337,6 +369,8 @@ mod tests {
         for (algorithm, expected) in [
             ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
             ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            // Not in the RFC with these words; computed with OpenSSL.
+            ("SHA-512-256", "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
         ] {
             let challenge = one(&format!(
                 "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm={algorithm}, \
@@ -351,7 +385,7 @@ mod tests {
     #[test]
     fn several_challenges_in_one_value_are_told_apart_and_unknown_ones_skipped() {
         let value = "Basic realm=\"x\", Digest realm=\"a, \\\"b\", nonce=\"1\", algorithm=SHA-256, Digest realm=\"c\",nonce=2,\
-                     algorithm=SHA-512-256, Digest realm=\"d\",nonce=\"3\",stale=TRUE";
+                     algorithm=SHA3, Digest realm=\"d\",nonce=\"3\",stale=TRUE";
         let challenges = parse_challenges(value, true);
         let found: Vec<_> = challenges.iter().map(|c| (c.realm.as_str(), c.nonce.as_str(), c.stale)).collect();
         assert_eq!(found, [("a, \"b", "1", false), ("d", "3", true)]);
@@ -370,5 +404,37 @@ mod tests {
         assert!((0..MAX_ATTEMPTS).all(|_| session.learn(stale(), &mut attempts)));
         assert!(!session.learn(stale(), &mut attempts), "even stale nonces end");
         assert!(!session.learn(Vec::new(), &mut Attempts::default()), "nothing to answer");
+    }
+
+    #[test]
+    fn the_strongest_of_several_algorithms_is_answered_wherever_it_stands() {
+        let mut session = Session::new(credentials("u", "p"));
+        let value = "Digest realm=\"r\",nonce=\"1\",algorithm=MD5, Digest realm=\"r\",nonce=\"2\",algorithm=SHA-512-256, \
+                     Digest realm=\"r\",nonce=\"3\",algorithm=SHA-256, Digest realm=\"s\",nonce=\"4\"";
+        assert!(session.learn(parse_challenges(value, false), &mut Attempts::default()));
+        let lines = session.lines("INVITE", "sip:x", b"", &mut StdRng::from_seed([1; 32]));
+        let nonces: Vec<_> =
+            lines.lines().map(|line| line.split("nonce=\"").nth(1).unwrap().get(..1).unwrap()).collect();
+        assert_eq!(nonces, ["2", "4"], "one for each realm");
+    }
+
+    #[test]
+    fn a_nonce_is_counted_until_the_server_wants_another() {
+        let mut session = Session::new(credentials("u", "p"));
+        session.learn(vec![one("Digest realm=\"r\",nonce=\"1\",qop=\"auth\"")], &mut Attempts::default());
+        let mut next = || session.lines("INVITE", "sip:x", b"", &mut StdRng::from_seed([1; 32]));
+        assert!(next().contains("nc=00000001") && next().contains("nc=00000002"));
+        session.next_nonce("2");
+        let line = session.lines("INVITE", "sip:x", b"", &mut StdRng::from_seed([1; 32]));
+        assert!(line.contains("nonce=\"2\"") && line.contains("nc=00000001"), "{line}");
+    }
+
+    #[test]
+    fn credentials_are_for_their_trunks_addresses_only() {
+        let networks = vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()];
+        let session = Session::new(credentials("u", "p")).at_home(networks);
+        let trusts = |peer: &str| session.trusts(peer.parse().unwrap());
+        assert!(trusts("192.0.2.1") && trusts("::ffff:192.0.2.1") && trusts("10.9.9.9"));
+        assert!(!trusts("192.0.2.2") && !trusts("::1"));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! [`Peer`] is what the operator says, [`PeerStatus`] what everybody may see, and `PeerState` what the endpoint keeps.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::leg::{Credentials, TrunkName};
@@ -11,6 +12,9 @@ use crate::registration::Registration;
 
 /// How long a trunk is doubted after an INVITE over it was not answered at all or got 503, and no OPTIONS says otherwise.
 const DOUBT: Duration = Duration::from_secs(60);
+
+/// Most addresses of a trunk that are remembered.
+const MAX_ADDRESSES: usize = 32;
 
 /// A trunk as we use it.
 #[derive(Debug, Clone)]
@@ -105,6 +109,8 @@ pub(crate) struct PeerState {
     pub(crate) peer: Peer,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
+    /// Addresses that its names had, the newest last; at most [`MAX_ADDRESSES`].
+    pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
     calls: u32,
     limited: u64,
@@ -130,6 +136,7 @@ impl PeerState {
             peer,
             registration,
             probe,
+            addresses: Vec::new(),
             doubted_until: None,
             calls: 0,
             limited: 0,
@@ -153,6 +160,15 @@ impl PeerState {
             calls: self.calls,
             limited: self.limited,
         }
+    }
+
+    pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) {
+        for address in found.take(MAX_ADDRESSES) {
+            self.addresses.retain(|known| *known != address);
+            self.addresses.push(address);
+        }
+        let surplus = self.addresses.len().saturating_sub(MAX_ADDRESSES);
+        self.addresses.drain(..surplus);
     }
 
     /// Takes a call on, unless that would be one too many.

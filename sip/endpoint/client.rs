@@ -150,6 +150,7 @@ impl Endpoint {
             return;
         }
         let Some(leg_slot) = leg_slot else { return };
+        let Some(flow) = self.clients.get(slot).map(|client| client.flow) else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let key = leg.key;
         let State::Calling(calling) = &mut leg.state else { return };
@@ -177,7 +178,7 @@ impl Endpoint {
             return;
         }
         if matches!(response.status, 401 | 407)
-            && let Some(session) = &mut leg.session
+            && let Some(session) = leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip()))
             && session.learn(digest::challenges(response), &mut calling.attempts)
         {
             leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
@@ -347,7 +348,7 @@ impl Endpoint {
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
         let uri = leg.dialog.target.text();
-        let authorization = match &mut leg.session {
+        let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
             Some(session) => {
                 session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng)
             }
@@ -474,7 +475,7 @@ impl Endpoint {
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
         let flow = leg.dialog.next_flow();
         let (uri, routes) = leg.dialog.request_uri_and_routes();
-        let authorization = match &mut leg.session {
+        let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
                 session.lines(method.as_str(), &String::from_utf8_lossy(&uri), body, &mut self.rng)
@@ -513,10 +514,10 @@ impl Endpoint {
             return false;
         }
         let Some(client) = self.clients.get_mut(slot) else { return false };
-        let (method, purpose) = (client.method.clone(), client.purpose);
+        let (method, purpose, asker) = (client.method.clone(), client.purpose, client.flow.peer.ip());
         let Some(mut again) = client.again.take() else { return false };
         let Some(session) = self.legs.get_mut(leg_slot).and_then(|leg| leg.session.as_mut()) else { return false };
-        if !session.learn(digest::challenges(response), &mut again.attempts) {
+        if !session.trusts(asker) || !session.learn(digest::challenges(response), &mut again.attempts) {
             return false;
         }
         self.send_in_dialog(now, leg_slot, method, purpose, *again);

@@ -115,7 +115,9 @@ impl Endpoint {
             remote_cseq: None,
             flow,
         };
-        let session = outgoing.credentials.clone().map(digest::Session::new);
+        let mut home = self.home_of(trunk);
+        home.push(ip.to_canonical().into());
+        let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let calling = Calling {
             outgoing,
             client: Slot::NONE,

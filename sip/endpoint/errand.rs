@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use super::state::{Purpose, tag_text};
 use super::{Arrival, Endpoint, Identity};
@@ -111,6 +112,10 @@ impl Endpoint {
 
     /// What was found, best first; empty if nothing was.
     pub fn handle_located(&mut self, now: Instant, errand: Errand, targets: Vec<Target>) {
+        let (Errand::Register(index) | Errand::Probe(index)) = errand;
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.learn_addresses(targets.iter().map(|target| target.address.ip()));
+        }
         match errand {
             Errand::Register(index) => {
                 let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
@@ -355,6 +360,16 @@ impl Endpoint {
         let cancels = request.method == Method::Cancel
             && self.servers_by_key.contains_key(&super::server::server_key(request, &Method::Invite));
         cancels || self.registrar_of(request).is_some()
+    }
+
+    /// Where a trunk's password may be shown, beside the address that its calls go to: the addresses that its names have, and
+    /// the networks it calls from unless they are so wide that anybody may be in them.
+    pub(super) fn home_of(&self, peer: Option<usize>) -> Vec<IpNet> {
+        let Some(peer) = peer.and_then(|index| self.peers.get(index)) else { return Vec::new() };
+        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
+        let acl = self.config.trunks.iter().find(|one| one.name == peer.peer.trunk);
+        let networks = acl.into_iter().flat_map(|acl| acl.networks.iter().filter(narrow).copied());
+        networks.chain(peer.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
     }
 
     /// The place of a trunk in [`crate::Config::peers`].

@@ -11,6 +11,7 @@ use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
+use crate::digest;
 use crate::leg::{EndCause, Event, Header, Incoming, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::peer::{PeerState, Way};
@@ -121,9 +122,15 @@ impl Endpoint {
             self.refuse(arrival, &echo, 503, RETRY_AFTER);
             return;
         }
+        // Some carriers ask for a password even for the BYE of a call of theirs.
+        let credentials = peer.and_then(|peer| self.peers.get(peer)?.peer.credentials.clone());
+        let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
         let leg = self.accept_invite(now, arrival, request, trunk, key, merge_key, echo);
         match leg.and_then(|leg| self.legs.get_mut(leg)) {
-            Some(leg) => leg.peer = peer,
+            Some(leg) => {
+                leg.peer = peer;
+                leg.session = session;
+            }
             None => peer.and_then(|peer| self.peers.get_mut(peer)).into_iter().for_each(PeerState::release),
         }
     }

@@ -394,3 +394,28 @@ fn a_tagless_bye_before_the_answer_ends_nothing() {
     bench.expect("SIP/2.0 481 ");
     assert_eq!(bench.endpoint.legs(), 1);
 }
+
+#[test]
+fn whoever_a_re_invite_moves_the_call_to_is_shown_no_password() {
+    let (mut bench, invite) = Bench::calling_with(|call| {
+        call.credentials = Some(Credentials { username: "u".into(), password: "p".into() });
+    });
+    let challenge = "WWW-Authenticate: Digest realm=\"r\",nonce=\"1\"";
+    bench.receive(response_to(&invite, 401, "them", challenge));
+    bench.expect("ACK ");
+    let invite = bench.expect("INVITE ");
+    field(&invite, "Authorization");
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    bench.expect("ACK ");
+    let moved = "Contact: <sip:peer@127.0.0.66>\r\nContent-Type: application/sdp\r\nWWW-Authenticate: Digest realm=\"r\",nonce=\"2\"\r\n\r\nv=0\r\n";
+    bench.receive(Bench::peer_request(&invite, "INVITE", 5, moved));
+    bench.expect("SIP/2.0 100 ");
+    bench.command(Command::AnswerOffer { leg: LEG, sdp: SDP.into() });
+    bench.expect("SIP/2.0 200 ");
+    bench.receive(Bench::peer_request(&invite, "ACK", 5, ""));
+    bench.command(hangup(LEG));
+    let bye = bench.expect("BYE sip:peer@127.0.0.66 ");
+    assert!(!bye.contains("Authorization"), "{bye}");
+    bench.receive(response_to(&bye, 401, "them", "WWW-Authenticate: Digest realm=\"r\",nonce=\"3\""));
+    bench.silent();
+}
