@@ -126,6 +126,42 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     Bytes::from(out)
 }
 
+/// A request of ours as it goes another way: its top Via says how and from where, its Contact becomes the second of
+/// `contacts` if it was the first, and everything else stays (RFC 3261 §18.1.1, RFC 3263 §4.3).
+pub(crate) fn rerouted(
+    request: &[u8],
+    transport: Transport,
+    sent_by: &str,
+    branch: u128,
+    contacts: &(String, String),
+) -> Bytes {
+    let head = request.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(request.len());
+    let (head, rest) = request.split_at(head);
+    let old_contact = format!("Contact: <{}>", contacts.0);
+    let mut via_is_old = true;
+    let mut out = Vec::with_capacity(request.len() + 64);
+    for (number, line) in head.split(|&byte| byte == b'\n').enumerate() {
+        if number > 0 {
+            out.push(b'\n');
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if via_is_old && line.starts_with(b"Via: ") {
+            via_is_old = false;
+            let via = format!("Via: SIP/2.0/{} {sent_by};rport;branch=z9hG4bK{branch:032x}", transport.token());
+            out.extend_from_slice(via.as_bytes());
+        } else if line == old_contact.as_bytes() {
+            out.extend_from_slice(format!("Contact: <{}>", contacts.1).as_bytes());
+        } else {
+            out.extend_from_slice(line);
+        }
+        out.push(b'\r');
+    }
+    // The last line of the head has its CR already, as the rest has.
+    out.pop();
+    out.extend_from_slice(rest);
+    Bytes::from(out)
+}
+
 /// The branch number of a Via branch that [`request`] wrote.
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
     let digits = std::str::from_utf8(branch.strip_prefix(b"z9hG4bK")?).ok()?;

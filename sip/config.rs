@@ -28,6 +28,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Seconds without traffic after which a stream connection is closed; 30 at most for sources outside every trunk.
     pub connection_idle_seconds: u64,
+    /// Longest request in octets that goes over UDP to a peer that takes TCP too (RFC 3261 §18.1.1); 0: any length.
+    pub udp_max_request: usize,
     /// Emit [`crate::Event::Trace`].
     pub trace: bool,
     /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
@@ -54,6 +56,7 @@ impl Default for Config {
             max_transactions: 200_000,
             max_connections: 4_096,
             connection_idle_seconds: 3_600,
+            udp_max_request: 1_300,
             trace: true,
             trace_mib: 32,
             trunks: Vec::new(),

@@ -14,6 +14,7 @@
 mod client;
 mod command;
 mod errand;
+mod locate;
 mod server;
 mod state;
 
@@ -39,6 +40,9 @@ use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput};
 pub use errand::{Errand, Locate, Target};
+pub use locate::LookupId;
+use locate::Lookups;
+pub(crate) use locate::MAX_LOOKUPS;
 use state::{Client, End, Farewell, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
@@ -87,6 +91,15 @@ pub enum Output {
     },
     /// Tell the application.
     Event(Event),
+    /// Find out where requests to `uri` go (RFC 3263), and say so with [`Endpoint::handle_resolved`].
+    Resolve {
+        /// For the answer.
+        lookup: LookupId,
+        /// A SIP or SIPS URI.
+        uri: String,
+        /// The trunk that is there, if it is one's.
+        trunk: Option<TrunkName>,
+    },
 }
 
 /// The SIP endpoint: every transaction, dialog and leg of one process.
@@ -111,6 +124,7 @@ pub struct Endpoint {
     changed_peers: Vec<usize>,
     locates: VecDeque<Locate>,
     timers: TimerQueue,
+    lookups: Lookups,
     outputs: VecDeque<Output>,
     actions: Vec<Action>,
     /// Keys the tags of stateless responses.
@@ -155,6 +169,7 @@ impl Endpoint {
             changed_peers: Vec::new(),
             locates: VecDeque::new(),
             timers: TimerQueue::default(),
+            lookups: Lookups::default(),
             outputs: VecDeque::new(),
             actions: Vec::new(),
             secret: 0,

@@ -37,7 +37,7 @@ mod trunk;
 mod testing;
 
 pub use config::{Config, Timers, UnknownSources};
-pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, Output, Target, parse_listen};
+pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};
 pub use ladder::{Fill, Ladder, Seen, Trace};
 pub use leg::{Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName};

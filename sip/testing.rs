@@ -118,6 +118,7 @@ impl SipPair {
             while let Some(output) = self.endpoint(side).poll_output() {
                 match output {
                     Output::Event(event) => self.events.push((side, event)),
+                    Output::Resolve { .. } => {}
                     Output::Transmit { data, .. } => {
                         let to = if side == Side::A { Side::B } else { Side::A };
                         let copies = 1 + u64::from(self.rng.next_u64() % 100 < self.link.duplication);

@@ -170,6 +170,15 @@ impl ClientMachine {
         }
     }
 
+    /// Timer B or F fires by then, if nothing was heard: there is somewhere else to ask.
+    pub(crate) fn expire_by(&mut self, at: Instant) {
+        if self.is_unanswered()
+            && let Some((expire, _)) = &mut self.deadlines.expire
+        {
+            *expire = at.min(*expire);
+        }
+    }
+
     /// One row of the figures.
     pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
         use ClientInput as In;

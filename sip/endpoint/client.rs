@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Endpoint;
 use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
+use super::{Endpoint, Target};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow};
@@ -118,6 +118,10 @@ impl Endpoint {
     }
 
     fn deliver(&mut self, now: Instant, slot: Slot, response: &Response) {
+        // RFC 3263 §4.3.
+        if response.status == 503 && self.try_next(now, slot) {
+            return;
+        }
         let Some(client) = self.clients.get(slot) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.get(leg).is_some()));
         match (purpose, leg) {
@@ -307,6 +311,9 @@ impl Endpoint {
     }
 
     fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
+        if self.try_next(now, slot) {
+            return;
+        }
         let Some(client) = self.clients.get(slot) else { return };
         let purpose = client.purpose;
         if let Purpose::Errand(errand) = purpose {
@@ -385,7 +392,10 @@ impl Endpoint {
             bytes: None,
         };
         calling.provisional = false;
+        let before = calling.client;
+        let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
         let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
+        self.may_also_try(now, client, hops.unwrap_or_default());
         if let Some(client) = self.clients.get_mut(client) {
             client.acknowledge = Some(Box::new(acknowledge));
         }
@@ -595,7 +605,7 @@ impl Endpoint {
         method: Method,
         branch: u128,
         flow: Flow,
-        data: Bytes,
+        mut data: Bytes,
         leg: Option<Slot>,
         purpose: Purpose,
     ) -> Slot {
@@ -605,6 +615,14 @@ impl Endpoint {
             && let Some(local) = self.local_for(flow.transport, flow.peer.ip())
         {
             flow.local = local;
+        }
+        let mut fallback = Vec::new();
+        if let Some(whole) = self.avoid_fragments(now, flow, data.len()) {
+            let contact = self.contact(flow);
+            let contacts = (contact.clone(), contact);
+            data = compose::rerouted(&data, whole.transport, &self.sent_by(whole), branch, &contacts);
+            fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
+            flow = whole;
         }
         let invite = method == Method::Invite;
         let cancel = method == Method::Cancel;
@@ -622,6 +640,7 @@ impl Endpoint {
             request: data,
             acknowledge: None,
             acknowledged: Vec::new(),
+            alternatives: Vec::new(),
             again: None,
             wake: None,
         });
@@ -632,6 +651,7 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
+        self.may_also_try(now, slot, fallback);
         slot
     }
 

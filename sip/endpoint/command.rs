@@ -1,30 +1,35 @@
 //! Commands of the application.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
-use super::Endpoint;
+use super::locate::Waiting;
 use super::state::{Again, Calling, End, Farewell, Leg, Offering, Purpose, State, tag_text};
+use super::{Endpoint, Target};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Dialog;
 use crate::digest;
-use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing, Transport};
-use crate::message::{Host, Method, Uri};
+use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
+use crate::message::{Method, Uri};
 use crate::peer::Way;
 
 impl Endpoint {
-    /// One command. A host name as destination of an [`Command::Invite`] ends the leg: the shell has looked names up
-    /// before.
+    /// One command. The destination of a [`Command::Invite`] may have to be looked up: [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let key = command.leg();
         if let Command::Invite { leg, invite } = command {
             self.invite(now, leg, invite);
             return;
         }
-        let Some(&slot) = self.legs_by_key.get(&key) else { return };
+        let Some(&slot) = self.legs_by_key.get(&key) else {
+            if matches!(command, Command::Hangup { .. }) {
+                self.abandon_lookup(key);
+            }
+            return;
+        };
         if self.legs.get(slot).is_none_or(|leg| leg.reported) {
             return;
         }
@@ -57,36 +62,39 @@ impl Endpoint {
     }
 
     fn invite(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>) {
-        if self.legs_by_key.contains_key(&key) {
+        if self.legs_by_key.contains_key(&key) || self.lookups.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
             return;
         }
-        let end = |cause| Event::Ended { leg: key, cause, status: None, reason: None, headers: Vec::new() };
         if self.legs.len() >= self.config.max_legs || !self.has_room() {
-            self.event(end(EndCause::Overload));
+            self.end_unplaced(key, EndCause::Overload);
             return;
         }
+        let hop = outgoing.next_hop.as_ref().unwrap_or(&outgoing.request_uri);
+        let Some(hop) = Uri::parse(hop.as_bytes()) else {
+            self.end_unplaced(key, EndCause::Invalid);
+            return;
+        };
+        let trunk = outgoing.trunk.clone();
+        self.locate(now, &hop, trunk, Waiting::Invite { key, outgoing });
+    }
+
+    /// Sends the INVITE to the first hop that a socket of ours reaches.
+    pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
         let target = Uri::parse(outgoing.request_uri.as_bytes());
-        let hop = outgoing.next_hop.as_ref().map_or_else(|| target.clone(), |hop| Uri::parse(hop.as_bytes()));
         let to = outgoing.to.as_ref().map_or_else(|| target.clone(), |to| Uri::parse(to.as_bytes()));
-        let (Some(target), Some(destination), Some(to)) = (target, hop.and_then(|hop| hop.destination()), to) else {
-            self.event(end(EndCause::Invalid));
+        let (Some(target), Some(to)) = (target, to) else {
+            self.end_unplaced(key, EndCause::Invalid);
             return;
         };
-        let transport = destination.transport.unwrap_or(Transport::Udp);
-        let Host::Ip(ip) = destination.host else {
-            self.event(end(EndCause::Unresolved));
+        let found: Vec<_> = hops.iter().map(|hop| hop.address.ip().to_canonical()).collect();
+        let Some(flow) = self.next_hop(&mut hops) else {
+            self.end_unplaced(key, EndCause::NoSocket);
             return;
         };
-        let Some(local_index) = self.local_for(transport, ip) else {
-            self.event(end(EndCause::NoSocket));
-            return;
-        };
-        let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
-        let flow = Flow { transport, peer, local: local_index, connection: None, identity: None };
         let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
         let tag = self.fresh_tag();
-        let host = match (&outgoing.from_host, self.locals.get(local_index)) {
+        let host = match (&outgoing.from_host, self.locals.get(flow.local)) {
             (Some(host), _) => host.clone(),
             (None, Some(local)) => local.host().to_owned(),
             (None, None) => String::new(),
@@ -94,12 +102,12 @@ impl Endpoint {
         let user = compose::escape_user(&outgoing.from_user);
         let from_uri = if user.is_empty() { format!("sip:{host}") } else { format!("sip:{user}@{host}") };
         if Uri::parse(from_uri.as_bytes()).is_none() {
-            self.event(end(EndCause::Invalid));
+            self.end_unplaced(key, EndCause::Invalid);
             return;
         }
         let from = format!("{};tag={}", compose::name_addr(outgoing.from_display.as_deref(), &from_uri), tag_text(tag));
         if !self.admit(now, trunk, Way::Out) {
-            self.event(end(EndCause::TrunkFull));
+            self.end_unplaced(key, EndCause::TrunkFull);
             return;
         }
         let call_id = outgoing.call_id.clone().unwrap_or_else(|| format!("{:032x}", self.random_u128()));
@@ -116,7 +124,7 @@ impl Endpoint {
             flow,
         };
         let mut home = self.home_of(trunk);
-        home.push(ip.to_canonical().into());
+        home.extend(found.into_iter().map(IpNet::from));
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let calling = Calling {
             outgoing,
@@ -142,6 +150,10 @@ impl Endpoint {
             wake: None,
         });
         self.send_invite(now, slot);
+        if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
+            let client = calling.client;
+            self.may_also_try(now, client, hops);
+        }
     }
 
     fn provisional(&mut self, now: Instant, slot: Slot, status: u16, sdp: Option<&Bytes>, headers: &[Header]) {

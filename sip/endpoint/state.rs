@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Target;
 use super::errand::Errand;
 use crate::arena::Slot;
 use crate::dialog::{Dialog, Flow};
@@ -137,6 +138,8 @@ pub(super) struct Client {
     pub(super) acknowledge: Option<Box<Acknowledge>>,
     /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
     pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
+    /// Where the request may go if it gets nowhere here, best first.
+    pub(super) alternatives: Vec<Target>,
     /// What a repetition with credentials needs.
     pub(super) again: Option<Box<Again>>,
     pub(super) wake: Option<Instant>,
@@ -157,7 +160,7 @@ pub(super) enum Purpose {
     Errand(Errand),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Acknowledge {
     pub(super) uri: Bytes,
     pub(super) routes: Vec<Bytes>,

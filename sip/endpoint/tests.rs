@@ -2,6 +2,7 @@
 
 mod callee;
 mod caller;
+mod locate;
 mod torture;
 mod trunks;
 
@@ -20,6 +21,9 @@ struct Bench {
     endpoint: Endpoint,
     sent: VecDeque<String>,
     events: VecDeque<Event>,
+    /// Where and how each message went, as in `sip.listen`.
+    ways: VecDeque<String>,
+    asked: VecDeque<(LookupId, String, Option<TrunkName>)>,
 }
 
 impl Bench {
@@ -30,14 +34,26 @@ impl Bench {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let now = instant();
         let endpoint = testing::endpoint("127.0.0.1:5060", 7, change);
-        Self { start: now, now, endpoint, sent: VecDeque::new(), events: VecDeque::new() }
+        Self {
+            start: now,
+            now,
+            endpoint,
+            sent: VecDeque::new(),
+            events: VecDeque::new(),
+            ways: VecDeque::new(),
+            asked: VecDeque::new(),
+        }
     }
 
     fn collect(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Transmit { data, .. } => self.sent.push_back(String::from_utf8(data.to_vec()).unwrap()),
+                Output::Transmit { data, destination, transport, .. } => {
+                    self.ways.push_back(format!("{}://{destination}", transport.parameter()));
+                    self.sent.push_back(String::from_utf8(data.to_vec()).unwrap());
+                }
                 Output::Event(event) => self.events.push_back(event),
+                Output::Resolve { lookup, uri, trunk } => self.asked.push_back((lookup, uri, trunk)),
             }
         }
     }

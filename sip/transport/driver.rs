@@ -16,13 +16,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use super::resolver::{self, MAX_LOOKUPS, Resolved};
+use super::resolver::{self, Resolved};
 use super::stream::{self, Connection, StreamEvent};
 use super::witness::Witness;
 use crate::config::Config;
-use crate::endpoint::{Arrival, ConnectionId, Endpoint, Errand, Locate, Output, Target, parse_listen};
+use crate::endpoint::{
+    Arrival, ConnectionId, Endpoint, Errand, Locate, LookupId, MAX_LOOKUPS, Output, Target, parse_listen,
+};
 use crate::ladder::Ladder;
-use crate::leg::{Command, EndCause, Event, LegKey, Transport, TrunkName};
+use crate::leg::{Command, Event, Transport, TrunkName};
 use crate::peer::PeerStatus;
 
 /// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
@@ -279,7 +281,6 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         idle,
         resolved_sender,
         resolved,
-        resolving: HashMap::new(),
         located_sender,
         located,
         peers: Arc::clone(&peers),
@@ -310,8 +311,6 @@ struct Driver<S> {
     idle: Duration,
     resolved_sender: mpsc::Sender<Resolved>,
     resolved: mpsc::Receiver<Resolved>,
-    /// Calls whose host name is being looked up; `true` once hung up.
-    resolving: HashMap<LegKey, bool>,
     /// Addresses for requests of no leg; look-ups beyond the queue wait.
     located_sender: mpsc::Sender<(Errand, Vec<Target>)>,
     located: mpsc::Receiver<(Errand, Vec<Target>)>,
@@ -469,53 +468,28 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn command(&mut self, command: Command) {
-        let leg = command.leg();
-        if let Command::Invite { invite, .. } = &command
-            && let Some(lookup) = resolver::lookup_of(invite)
-        {
-            self.look_up(command, lookup);
-            return;
-        }
-        if let Some(hung_up) = self.resolving.get_mut(&leg) {
-            if matches!(command, Command::Hangup { .. }) && !*hung_up {
-                *hung_up = true;
-                self.end(leg, EndCause::LocalHangup);
-            }
-            return;
-        }
         self.endpoint.handle_command(instant(), command);
         self.flush();
     }
 
-    fn look_up(&mut self, command: Command, lookup: resolver::Lookup) {
-        let Command::Invite { leg, invite } = command else { return };
-        if self.resolving.len() >= MAX_LOOKUPS {
-            self.end(leg, EndCause::Overload);
-            return;
-        }
-        self.resolving.insert(leg, false);
-        let has = |ipv4| self.endpoint.listens_on(lookup.transport, ipv4);
-        let (has_ipv4, has_ipv6) = (has(true), has(false));
-        let sender = self.resolved_sender.clone();
+    /// Asks the resolver beside the driver; its queue has a place for every lookup of a call.
+    fn look_up(&mut self, lookup: LookupId, uri: String) {
+        let (sender, usable) = (self.resolved_sender.clone(), self.usable());
         tokio::spawn(async move {
-            // The queue has a place for every lookup.
-            let _ = sender.send(resolver::resolve(leg, invite, lookup, has_ipv4, has_ipv6).await).await;
+            let found = resolver::resolve(&uri, &usable).await;
+            let _ = sender.send(Resolved { lookup, found }).await;
         });
     }
 
-    fn resolved(&mut self, resolved: Resolved) {
-        match (self.resolving.remove(&resolved.leg), resolved.command) {
-            (Some(false), Ok(command)) => {
-                self.endpoint.handle_command(instant(), command);
-                self.flush();
-            }
-            (Some(false), Err(why)) => self.end(resolved.leg, why),
-            _ => {}
-        }
+    /// The transports and families (IPv4, IPv6) that there are sockets for.
+    fn usable(&self) -> Vec<(Transport, (bool, bool))> {
+        let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
+        Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect()
     }
 
-    fn end(&mut self, leg: LegKey, cause: EndCause) {
-        (self.sink)(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
+    fn resolved(&mut self, resolved: Resolved) {
+        self.endpoint.handle_resolved(instant(), resolved.lookup, resolved.found);
+        self.flush();
     }
 
     fn stream_event(&mut self, event: StreamEvent) {
@@ -567,11 +541,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn locate(&self, locate: Locate) {
-        let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
-        let usable: Vec<_> = Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect();
-        let sender = self.located_sender.clone();
+        let (sender, usable) = (self.located_sender.clone(), self.usable());
         tokio::spawn(async move {
-            let targets = resolver::locate(&locate.uri, &usable).await;
+            let targets = resolver::resolve(&locate.uri, &usable).await.unwrap_or_default();
             // The driver may be over.
             let _ = sender.send((locate.errand, targets)).await;
         });
@@ -588,6 +560,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             self.witness.sent(instant, &output, &self.endpoint);
             match output {
                 Output::Event(event) => (self.sink)(event),
+                Output::Resolve { lookup, uri, .. } => self.look_up(lookup, uri),
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
                     self.send_datagram(destination, local, &data);
                 }

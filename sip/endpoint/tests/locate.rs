@@ -1,0 +1,155 @@
+//! Names looked up by the shell, and the ways that are tried after the first.
+
+use std::io::ErrorKind;
+
+use super::*;
+use crate::leg::Credentials;
+
+const LEG: LegKey = LegKey(1);
+
+impl Bench {
+    /// A call by name, of which the shell found these hops.
+    fn found(hops: &[&str]) -> Self {
+        let mut bench = Self::new();
+        let mut call = outgoing("sip:x@carrier.example");
+        call.credentials = Some(Credentials { username: "u".into(), password: "p".into() });
+        bench.command(Command::Invite { leg: LEG, invite: call });
+        bench.silent();
+        let (lookup, uri, _) = bench.asked.pop_front().expect("the shell was asked");
+        assert_eq!(uri, "sip:x@carrier.example");
+        let hops = hops.iter().map(|hop| {
+            let (transport, address) = parse_listen(hop).unwrap();
+            Target { transport, address, identity: None }
+        });
+        bench.endpoint.handle_resolved(bench.now, lookup, Ok(hops.collect()));
+        bench.collect();
+        bench
+    }
+
+    /// The way the oldest message went that was not looked at, and the message.
+    #[track_caller]
+    fn sent_to(&mut self) -> (String, String) {
+        let way = self.ways.pop_front().expect("a message was sent");
+        (way, self.sent())
+    }
+}
+
+#[test]
+fn a_name_without_address_ends_the_call_and_a_hangup_ends_the_lookup() {
+    for found in [Err(EndCause::Unresolved), Ok(Vec::new())] {
+        let mut bench = Bench::new();
+        bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@carrier.example") });
+        let (lookup, ..) = bench.asked.pop_front().unwrap();
+        let cause = found.as_ref().err().copied().unwrap_or(EndCause::NoSocket);
+        bench.endpoint.handle_resolved(bench.now, lookup, found);
+        bench.collect();
+        assert_eq!(bench.ended().0, cause);
+        bench.empty();
+    }
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@carrier.example") });
+    bench.command(hangup(LEG));
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    let (lookup, ..) = bench.asked.pop_front().unwrap();
+    bench.endpoint.handle_resolved(bench.now, lookup, Err(EndCause::Unresolved));
+    bench.collect();
+    assert!(bench.events.is_empty());
+    bench.empty();
+}
+
+#[test]
+fn the_next_hop_is_tried_after_a_503_a_broken_connection_and_silence() {
+    let mut bench = Bench::found(&[
+        "udp://127.0.0.2:5060",
+        "tls://127.0.0.3:5061",
+        "tcp://127.0.0.4:5060",
+        "udp://127.0.0.5:5060",
+        "udp://127.0.0.6:5060",
+    ]);
+    let (way, first) = bench.sent_to();
+    assert_eq!(way, "udp://127.0.0.2:5060");
+    bench.receive(response_to(&first, 503, "a", ""));
+    assert!(bench.expect("ACK ").contains(field(&first, "Via")));
+    assert_eq!(bench.ways.pop_front().unwrap(), "udp://127.0.0.2:5060");
+    // We have no socket for TLS.
+    let (way, second) = bench.sent_to();
+    assert_eq!(way, "tcp://127.0.0.4:5060");
+    assert!(field(&second, "Via").starts_with("SIP/2.0/TCP 127.0.0.1:5060;rport;branch="));
+    assert_eq!(field(&second, "Contact"), "<sip:127.0.0.1:5060;transport=tcp>");
+    assert_ne!(parameter(field(&second, "Via"), "branch"), parameter(field(&first, "Via"), "branch"));
+    for same in ["From", "To", "Call-ID", "CSeq"] {
+        assert_eq!(field(&second, same), field(&first, same));
+    }
+    bench.endpoint.handle_transport_error(
+        bench.now,
+        Transport::Tcp,
+        "127.0.0.4:5060".parse().unwrap(),
+        ErrorKind::ConnectionRefused,
+    );
+    bench.collect();
+    let (way, third) = bench.sent_to();
+    assert_eq!(way, "udp://127.0.0.5:5060");
+    // What is asked for a password goes on to the next hop with it.
+    bench.receive(response_to(&third, 401, "b", "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\""));
+    bench.expect("ACK ");
+    let fourth = bench.expect("INVITE ");
+    assert!(fourth.contains("\r\nAuthorization: "));
+    bench.wait(8_001);
+    let last = std::iter::from_fn(|| bench.sent.pop_back()).next().unwrap();
+    assert_eq!(bench.ways.pop_back().unwrap(), "udp://127.0.0.6:5060");
+    bench.sent.clear();
+    bench.receive(response_to(&last, 503, "c", ""));
+    bench.expect("ACK ");
+    assert_eq!(bench.ended(), (EndCause::Rejected, Some(503), Some("Status 503".into())));
+    bench.empty();
+}
+
+#[test]
+fn a_call_that_is_hung_up_tries_nobody_else() {
+    let mut bench = Bench::found(&["udp://127.0.0.2:5060", "udp://127.0.0.3:5060"]);
+    let invite = bench.sent();
+    bench.command(hangup(LEG));
+    bench.receive(response_to(&invite, 503, "a", ""));
+    bench.expect("ACK ");
+    bench.silent();
+    assert_eq!(bench.ended().0, EndCause::LocalHangup);
+    bench.empty();
+}
+
+#[test]
+fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
+    let mut bench = Bench::new();
+    let long = |leg| {
+        let mut call = outgoing("sip:x@127.0.0.2");
+        call.headers.push(Header { name: "X-Long".into(), value: "x".repeat(1_000) });
+        Command::Invite { leg: LegKey(leg), invite: call }
+    };
+    bench.command(long(1));
+    let (way, invite) = bench.sent_to();
+    assert_eq!(way, "tcp://127.0.0.2:5060");
+    assert!(field(&invite, "Via").starts_with("SIP/2.0/TCP 127.0.0.1:5060;rport;branch=z9hG4bK"));
+    assert_eq!(field(&invite, "Contact"), "<sip:127.0.0.1:5060>");
+    bench.endpoint.handle_transport_error(
+        bench.now,
+        Transport::Tcp,
+        "127.0.0.2:5060".parse().unwrap(),
+        ErrorKind::ConnectionReset,
+    );
+    bench.collect();
+    let (way, invite) = bench.sent_to();
+    assert_eq!(way, "udp://127.0.0.2:5060");
+    assert!(field(&invite, "Via").starts_with("SIP/2.0/UDP "));
+    bench.receive(response_to(&invite, 486, "them", ""));
+    bench.sent_to();
+    assert_eq!(bench.ended().1, Some(486));
+    // The peer is known now, for an hour.
+    for (leg, after, expected) in [(2, 0, "udp://127.0.0.2:5060"), (3, 3_600_000, "tcp://127.0.0.2:5060")] {
+        bench.wait(after);
+        bench.ways.clear();
+        bench.sent.clear();
+        bench.command(long(leg));
+        assert_eq!(bench.ways.front().unwrap(), expected);
+    }
+    bench.wait(64_000);
+    bench.empty();
+}
