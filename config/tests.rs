@@ -153,6 +153,8 @@ fn each_mistake_is_named() {
         ),
         ("sip.advertise = \"a b\"".to_owned(), "neither HOST nor HOST:PORT"),
         ("sip.max_legs = 0".to_owned(), "at least 1"),
+        ("sip.session_expires = 60".to_owned(), "90 to 86400 seconds, or 0"),
+        ("sip.min_se = 3600".to_owned(), "less than sip.min_se"),
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
         ("media.listen = \"0.0.0.0\"".to_owned(), "set media.advertise"),
         ("media.listen = \"localhost\"".to_owned(), "media.listen: \"localhost\" is not an IP address, such as"),

@@ -179,6 +179,9 @@ impl LegIo {
             from_display: invite.caller_name,
             from_host: route.from_host,
             to: None,
+            on_behalf_of: None,
+            replaces: None,
+            prack: None,
             call_id,
             headers: headers(invite.headers),
             trunk: route.trunk,
@@ -380,7 +383,7 @@ impl LegIo {
                     sip::EndCause::Bye => LegGone::Bye,
                     sip::EndCause::Cancelled => LegGone::Cancelled,
                     sip::EndCause::Rejected => LegGone::Rejected,
-                    sip::EndCause::Timeout | sip::EndCause::AckTimeout => LegGone::Timeout,
+                    sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => LegGone::Timeout,
                     sip::EndCause::Unresolved
                     | sip::EndCause::NoSocket
                     | sip::EndCause::Unconnected(_)
@@ -389,7 +392,25 @@ impl LegIo {
                 };
                 Some(LegEvent::Ended { reason, sip_status: status, detail })
             }
-            sip::Event::Incoming { .. } | sip::Event::OfferRejected { .. } | sip::Event::Trace { .. } => None,
+            sip::Event::RefreshDue { .. } => {
+                // As it is spoken now: only the session's clock is to change.
+                let mut preferred = self.preference();
+                preferred.codecs.truncate(1);
+                if let Some(session) = &mut self.session {
+                    let sdp = session.offer_preferring(&preferred);
+                    self.send(sip::Command::Offer { leg: self.key, sdp });
+                }
+                None
+            }
+            sip::Event::Referred { .. } => {
+                self.send(sip::Command::AnswerRefer { leg: self.key, status: 603 });
+                None
+            }
+            sip::Event::Incoming { .. }
+            | sip::Event::OfferRejected { .. }
+            | sip::Event::ReferAnswered { .. }
+            | sip::Event::ReferProgress { .. }
+            | sip::Event::Trace { .. } => None,
         }
     }
 

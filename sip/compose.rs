@@ -7,9 +7,15 @@ use crate::leg::{Header, Transport};
 use crate::message::Echo;
 
 /// Methods we accept (RFC 3261 §20.5).
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
-/// Option tags we implement, beyond RFC 3261: none are announced.
-pub(crate) const SUPPORTED: &[&str] = &[];
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY";
+/// Option tags we implement (RFC 3262, 4028, 3891, 4488). `100rel` is announced and taken only where the configuration
+/// lets it.
+pub(crate) const SUPPORTED: &[&str] = &["100rel", "timer", "replaces", "norefersub"];
+
+/// The value of Supported.
+pub(crate) fn supported(reliable: bool) -> &'static str {
+    if reliable { "100rel, timer, replaces, norefersub" } else { "timer, replaces, norefersub" }
+}
 
 /// A response to be written.
 #[derive(Default)]
@@ -36,6 +42,8 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) via_transport: Option<Transport>,
     pub(crate) sent_by: &'a str,
     pub(crate) branch: u128,
+    /// 70 when `None` (RFC 3261 §8.1.1.6).
+    pub(crate) max_forwards: Option<u8>,
     pub(crate) routes: &'a [Bytes],
     pub(crate) from: &'a [u8],
     pub(crate) to: &'a [u8],
@@ -99,7 +107,9 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     out.extend_from_slice(parts.sent_by.as_bytes());
     out.extend_from_slice(b";rport;branch=z9hG4bK");
     out.extend_from_slice(format!("{:032x}", parts.branch).as_bytes());
-    out.extend_from_slice(b"\r\nMax-Forwards: 70\r\n");
+    out.extend_from_slice(b"\r\nMax-Forwards: ");
+    push_number(&mut out, u64::from(parts.max_forwards.unwrap_or(70)));
+    out.extend_from_slice(b"\r\n");
     for route in parts.routes {
         push_field(&mut out, b"Route: ", route);
     }
@@ -116,7 +126,7 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
         out.extend_from_slice(contact.as_bytes());
         out.extend_from_slice(b">\r\n");
     }
-    if parts.method == "INVITE" {
+    if matches!(parts.method, "INVITE" | "UPDATE") {
         push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
     }
     push_field(&mut out, b"User-Agent: ", parts.user_agent.as_bytes());
@@ -240,6 +250,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",
+        489 => "Bad Event",
         491 => "Request Pending",
         493 => "Undecipherable",
         500 => "Server Internal Error",

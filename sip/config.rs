@@ -1,9 +1,11 @@
 //! What an operator sets for SIP.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::leg::{Prack, TrunkName};
 use crate::peer::Peer;
 use crate::trunk::TrunkAcl;
 
@@ -30,6 +32,15 @@ pub struct Config {
     pub connection_idle_seconds: u64,
     /// Longest request in octets that goes over UDP to a peer that takes TCP too (RFC 3261 §18.1.1); 0: any length.
     pub udp_max_request: usize,
+    /// Seconds after which a session ends that nobody refreshes (RFC 4028): asked for in every call, and taken as the most
+    /// when a peer asks; 0 asks for none and takes what a peer asks for.
+    pub session_expires: u32,
+    /// Fewest such seconds that a peer may ask for, at least 90; less gets 422.
+    pub min_se: u32,
+    /// Reliable provisional responses.
+    pub prack: Prack,
+    /// Whether a peer may have us call somebody with REFER; else it gets 403.
+    pub refer: bool,
     /// Emit [`crate::Event::Trace`].
     pub trace: bool,
     /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
@@ -40,6 +51,9 @@ pub struct Config {
     /// What those are beyond their sources; filled likewise.
     #[serde(skip)]
     pub peers: Vec<Peer>,
+    /// Reliable provisional responses of trunks that have their own word on it.
+    #[serde(skip)]
+    pub prack_by_trunk: HashMap<TrunkName, Prack>,
     /// RFC 3261 §17's base timers; changed by tests only.
     #[serde(skip)]
     pub timers: Timers,
@@ -57,10 +71,15 @@ impl Default for Config {
             max_connections: 4_096,
             connection_idle_seconds: 3_600,
             udp_max_request: 1_300,
+            session_expires: 1_800,
+            min_se: 90,
+            prack: Prack::default(),
+            refer: true,
             trace: true,
             trace_mib: 32,
             trunks: Vec::new(),
             peers: Vec::new(),
+            prack_by_trunk: HashMap::new(),
             timers: Timers::default(),
         }
     }

@@ -15,7 +15,11 @@ mod client;
 mod command;
 mod errand;
 mod locate;
+mod origin;
+mod refer;
+mod reliable;
 mod server;
+mod session_timer;
 mod state;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -452,7 +456,10 @@ impl Endpoint {
         {
             *repeat = now + state::PROVISIONAL_REPEAT;
             let server = *server;
-            self.transmit_response(server, true);
+            // RFC 3262 §3: a reliable one is not repeated but followed by another.
+            if !self.provide(now, slot, 180, None, &[]) {
+                self.transmit_response(server, true);
+            }
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if let State::Calling(calling) = &mut leg.state
@@ -482,6 +489,9 @@ impl Endpoint {
         if leg.offering.as_ref().and_then(|offering| offering.retry_at).is_some_and(|at| at <= now) {
             self.send_offer(now, slot);
         }
+        self.reliable_timeout(now, slot);
+        self.session_timeout(now, slot);
+        self.referral_timeout(now, slot);
         self.arm_leg(slot);
     }
 

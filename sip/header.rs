@@ -50,6 +50,13 @@ pub(crate) fn is_core(name: &str) -> bool {
         "RAck",
         "Timestamp",
         "Unsupported",
+        "Replaces",
+        "Refer-To",
+        "r",
+        "Refer-Sub",
+        "Event",
+        "o",
+        "Subscription-State",
     ];
     CORE.iter().any(|core| core.eq_ignore_ascii_case(name))
 }

@@ -212,6 +212,28 @@ pub enum Command {
         /// The body.
         body: Bytes,
     },
+    /// Ask the peer of an established leg to call somebody else (REFER, RFC 3515). What it says to that is
+    /// [`Event::ReferAnswered`], how it goes [`Event::ReferProgress`]. One at a time: another one is answered 491.
+    Refer {
+        /// Which leg.
+        leg: LegKey,
+        /// Whom, and on whose behalf.
+        refer: Box<Refer>,
+    },
+    /// Answer [`Event::Referred`].
+    AnswerRefer {
+        /// Which leg.
+        leg: LegKey,
+        /// 202, or 300 to 699 to refuse.
+        status: u16,
+    },
+    /// How the call goes that the peer asked for: NOTIFY with this status line. 200 and above end the subscription.
+    NotifyRefer {
+        /// Which leg.
+        leg: LegKey,
+        /// 100 to 699.
+        status: u16,
+    },
 }
 
 impl Command {
@@ -227,9 +249,51 @@ impl Command {
             | Self::AnswerOffer { leg, .. }
             | Self::RejectOffer { leg, .. }
             | Self::Offer { leg, .. }
-            | Self::Info { leg, .. } => *leg,
+            | Self::Info { leg, .. }
+            | Self::Refer { leg, .. }
+            | Self::AnswerRefer { leg, .. }
+            | Self::NotifyRefer { leg, .. } => *leg,
         }
     }
+}
+
+/// A REFER of ours.
+#[derive(Debug, Clone)]
+pub struct Refer {
+    /// URI the peer is to call; header fields in it (`?Replaces=...`) stay.
+    pub refer_to: String,
+    /// URI of who asks for it (RFC 3892).
+    pub referred_by: Option<String>,
+    /// Extra header fields.
+    pub headers: Vec<Header>,
+}
+
+/// A REFER of the peer.
+#[derive(Debug, Clone)]
+pub struct Referred {
+    /// URI to be called, without the header fields in it.
+    pub uri: String,
+    /// Those header fields, decoded; Replaces is not among them.
+    pub headers: Vec<Header>,
+    /// Value of Replaces in that URI (RFC 3891), decoded: the call is to take the place of this dialog.
+    pub replaces: Option<String>,
+    /// The leg of ours that `replaces` names, if it is one.
+    pub replaced: Option<LegKey>,
+    /// Value of Referred-By (RFC 3892).
+    pub referred_by: Option<String>,
+}
+
+/// Whether provisional responses are made reliable (RFC 3262).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prack {
+    /// Neither announced nor taken: `Require: 100rel` gets 420.
+    Off,
+    /// Announced to those we call, and used with callers that require it.
+    #[default]
+    Supported,
+    /// Required of those we call, and used with every caller that supports it.
+    Required,
 }
 
 /// An outgoing call.
@@ -257,6 +321,13 @@ pub struct Outgoing {
     pub trunk: Option<TrunkName>,
     /// Answers for 401 and 407.
     pub credentials: Option<Credentials>,
+    /// The incoming leg that this one is made for: its Max-Forwards is counted down, and a call that comes back to us the
+    /// same way is known for a loop.
+    pub on_behalf_of: Option<LegKey>,
+    /// Value of Replaces (RFC 3891).
+    pub replaces: Option<String>,
+    /// Reliable provisional responses; [`crate::Config::prack`] when `None`.
+    pub prack: Option<Prack>,
     /// The offer.
     pub sdp: Bytes,
 }
@@ -332,6 +403,36 @@ pub enum Event {
         /// Its body.
         body: Bytes,
     },
+    /// The session is to be refreshed with an offer (RFC 4028), as the peer does not take UPDATE: the application should send
+    /// [`Command::Offer`]; else the leg ends when its session expires.
+    RefreshDue {
+        /// Which leg.
+        leg: LegKey,
+    },
+    /// The peer asks us to call somebody (REFER): the application must reply with [`Command::AnswerRefer`], and after a
+    /// 202 with [`Command::NotifyRefer`].
+    Referred {
+        /// Which leg.
+        leg: LegKey,
+        /// Whom.
+        referred: Box<Referred>,
+    },
+    /// The peer's answer to our REFER.
+    ReferAnswered {
+        /// Which leg.
+        leg: LegKey,
+        /// Its status; 408 when it never answered, 491 when another one was out. From 300 on, nothing more comes.
+        status: u16,
+    },
+    /// How the call goes that we asked the peer for (NOTIFY).
+    ReferProgress {
+        /// Which leg.
+        leg: LegKey,
+        /// Status of the response it had: 100 while there is none.
+        status: u16,
+        /// Nothing more comes.
+        done: bool,
+    },
     /// The leg is over.
     Ended {
         /// Which leg.
@@ -374,6 +475,10 @@ impl Event {
             | Self::OfferAnswered { leg, .. }
             | Self::OfferRejected { leg, .. }
             | Self::Info { leg, .. }
+            | Self::RefreshDue { leg }
+            | Self::Referred { leg, .. }
+            | Self::ReferAnswered { leg, .. }
+            | Self::ReferProgress { leg, .. }
             | Self::Ended { leg, .. }
             | Self::Trace { leg, .. } => *leg,
         }
@@ -399,8 +504,10 @@ pub enum EndCause {
     NoSocket,
     /// No connection could be made, or it broke before an answer.
     Unconnected(io::ErrorKind),
-    /// Our 200 was never acknowledged.
+    /// Our 200, or a reliable provisional response of ours, was never acknowledged.
     AckTimeout,
+    /// Its session timer ran out (RFC 4028 §10).
+    SessionExpired,
     /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
     /// The trunk's [`crate::Peer::max_calls`] or [`crate::Peer::max_cps`] is reached.
@@ -421,6 +528,7 @@ impl fmt::Display for EndCause {
             Self::NoSocket => "sip.listen has no socket of its transport and address family",
             Self::Unconnected(why) => return why.fmt(f),
             Self::AckTimeout => "our answer was never acknowledged",
+            Self::SessionExpired => "its session was not refreshed in time (RFC 4028)",
             Self::Overload => "too many legs or transactions",
             Self::TrunkFull => "max_calls or max_cps of the trunk is reached",
             Self::Invalid => "not a URI that can be called",
@@ -456,4 +564,6 @@ pub struct Incoming {
     pub headers: Vec<Header>,
     /// The body, when it is SDP.
     pub offer: Option<Bytes>,
+    /// The leg of ours whose place it is to take (Replaces, RFC 3891).
+    pub replaces: Option<LegKey>,
 }

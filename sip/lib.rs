@@ -40,7 +40,10 @@ pub use config::{Config, Timers, UnknownSources};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};
 pub use ladder::{Fill, Ladder, Seen, Trace};
-pub use leg::{Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Transport, TrunkName};
+pub use leg::{
+    Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred, Transport,
+    TrunkName,
+};
 pub use peer::{Health, Peer, PeerStatus, Register, Registered};
 pub use redact::redact;
 pub use throttle::Throttle;

@@ -30,6 +30,10 @@ pub(crate) enum Method {
     Options,
     Info,
     Update,
+    Prack,
+    Refer,
+    Notify,
+    Subscribe,
     Other(String),
 }
 
@@ -43,6 +47,10 @@ impl Method {
             Self::Options => "OPTIONS",
             Self::Info => "INFO",
             Self::Update => "UPDATE",
+            Self::Prack => "PRACK",
+            Self::Refer => "REFER",
+            Self::Notify => "NOTIFY",
+            Self::Subscribe => "SUBSCRIBE",
             Self::Other(name) => name,
         }
     }
@@ -56,7 +64,13 @@ impl Method {
             sipx_sip::Method::Options => Self::Options,
             sipx_sip::Method::Info => Self::Info,
             sipx_sip::Method::Update => Self::Update,
-            other => Self::Other(lossy(other.as_bytes())),
+            other => match other.as_bytes() {
+                b"PRACK" => Self::Prack,
+                b"REFER" => Self::Refer,
+                b"NOTIFY" => Self::Notify,
+                b"SUBSCRIBE" => Self::Subscribe,
+                name => Self::Other(lossy(name)),
+            },
         }
     }
 }
@@ -332,6 +346,17 @@ impl Content {
         self.headers.get_all(&name).map(|header| lossy(&header.value())).collect()
     }
 
+    /// The values of a comma-separated header over all its lines.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+        list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
+    }
+
+    /// Whether a comma-separated header has this token, in any case.
+    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
+        self.list(name).iter().any(|value| value.eq_ignore_ascii_case(token))
+    }
+
     /// The option tags of Require that are not in `supported`.
     pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
         list(&self.headers, &HeaderName::Require)
@@ -408,6 +433,12 @@ impl Uri {
     /// The URI of a Route or Record-Route value.
     pub(crate) fn of_route(route: &[u8]) -> Option<Self> {
         Address::parse(route, "Route").ok().map(|address| Self { inner: address.uri })
+    }
+
+    /// The URI of a name-addr or addr-spec (Refer-To, Referred-By).
+    pub(crate) fn of_address(value: &str) -> Option<Self> {
+        let uri = Address::parse(value.as_bytes(), "Refer-To").ok()?.uri;
+        Some(Self { inner: uri })
     }
 
     /// As received or built.

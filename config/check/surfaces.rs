@@ -77,6 +77,15 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             }
         }
     }
+    let interval = 90..=86_400;
+    if !interval.contains(&config.sip.min_se) {
+        report.fault("sip.min_se", "90 to 86400 seconds");
+    }
+    if config.sip.session_expires != 0 && !interval.contains(&config.sip.session_expires) {
+        report.fault("sip.session_expires", "90 to 86400 seconds, or 0 to ask for none");
+    } else if config.sip.session_expires != 0 && config.sip.session_expires < config.sip.min_se {
+        report.fault("sip.session_expires", "less than sip.min_se");
+    }
     let limits = [
         ("sip.max_legs", config.sip.max_legs),
         ("sip.max_transactions", config.sip.max_transactions),

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
-use super::{Endpoint, Target};
+use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::leg::{EndCause, Event};
+use crate::leg::{EndCause, Event, Prack};
 use crate::message::{Method, Response, Uri};
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
@@ -133,10 +133,57 @@ impl Endpoint {
                     self.finish_ending(leg);
                 }
             }
-            (Purpose::Info, Some(leg)) if response.status >= 200 => {
-                self.repeat_with_credentials(now, slot, leg, response);
+            (Purpose::Cancel, _) => {}
+            (_, Some(leg)) if response.status >= 200 => {
+                if !self.repeat_with_credentials(now, slot, leg, response) {
+                    self.answered_in_dialog(now, leg, purpose, response.status, Some(response));
+                }
             }
-            (Purpose::Cancel | Purpose::Bye | Purpose::Info, _) => {}
+            (_, _) => {}
+        }
+    }
+
+    /// What a final response does, or a silence that counts as 408.
+    fn answered_in_dialog(
+        &mut self,
+        now: Instant,
+        leg: Slot,
+        purpose: Purpose,
+        status: u16,
+        response: Option<&Response>,
+    ) {
+        match purpose {
+            Purpose::Refresh => self.refresh_answered(now, leg, status, response),
+            Purpose::Refer => self.refer_answered(leg, status, response),
+            Purpose::Notify => self.news_answered(now, leg, status),
+            Purpose::Update => self.update_answered(now, leg, status, response),
+            Purpose::Invite
+            | Purpose::Reinvite
+            | Purpose::Cancel
+            | Purpose::Bye
+            | Purpose::Info
+            | Purpose::Prack
+            | Purpose::Errand(_) => {}
+        }
+    }
+
+    /// An offer in an early dialog was answered; the call's own fate is its INVITE's to decide.
+    fn update_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.offering.is_none() || leg.reported {
+            return;
+        }
+        let key = leg.key;
+        match (status, response) {
+            (200..=299, Some(response)) => {
+                leg.offering = None;
+                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+            }
+            (491, _) => self.retry_offer(now, slot),
+            _ => {
+                leg.offering = None;
+                self.event(Event::OfferRejected { leg: key, status });
+            }
         }
     }
 
@@ -160,9 +207,13 @@ impl Endpoint {
         let State::Calling(calling) = &mut leg.state else { return };
         if response.status < 200 {
             calling.provisional = true;
-            if calling.hangup.is_some() {
+            let (cancelled, reported) = (calling.hangup.is_some(), leg.reported);
+            if response.status > 100 && !self.acknowledge_provisional(now, slot, leg_slot, response) {
+                return;
+            }
+            if cancelled {
                 self.send_cancel(now, leg_slot);
-            } else if response.status > 100 && !leg.reported {
+            } else if response.status > 100 && !reported {
                 self.event(Event::Provisional {
                     leg: key,
                     status: response.status,
@@ -185,6 +236,17 @@ impl Endpoint {
             && let Some(session) = leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip()))
             && session.learn(digest::challenges(response), &mut calling.attempts)
         {
+            calling.early.clear();
+            leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
+            self.send_invite(now, leg_slot);
+            return;
+        }
+        // RFC 4028 §7.3.
+        if let Some(least) = session_timer::least_by(response)
+            && calling.min_se < least
+        {
+            calling.min_se = least;
+            calling.early.clear();
             leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
             self.send_invite(now, leg_slot);
             return;
@@ -210,10 +272,14 @@ impl Endpoint {
         if client.acknowledged.len() >= MAX_FORKS {
             return;
         }
-        let dialog = Dialog::from_response(response, &fallback, flow);
+        let mut dialog = Dialog::from_response(response, &fallback, flow);
         self.acknowledge_answer(slot, leg_slot, &dialog, response, &authorization);
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
-            State::Calling(calling) if first => Some((calling.hangup.take(), leg.reported)),
+            State::Calling(calling) if first => {
+                let early = calling.early.iter().find(|early| early.dialog.remote_tag == dialog.remote_tag);
+                dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
+                Some((calling.hangup.take(), leg.reported))
+            }
             _ => None,
         });
         match (calling, leg_slot) {
@@ -223,6 +289,7 @@ impl Endpoint {
                 let key = leg.key;
                 leg.dialog = Dialog { local_cseq: leg.dialog.local_cseq, ..dialog };
                 leg.state = State::Established;
+                self.learn_session(now, leg_slot, response);
                 if let Some(farewell) = hangup {
                     self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
@@ -273,6 +340,7 @@ impl Endpoint {
         match response.status {
             200..=299 => {
                 leg.offering = None;
+                self.learn_session(now, leg_slot, response);
                 self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
             491 => self.retry_offer(now, leg_slot),
@@ -282,6 +350,7 @@ impl Endpoint {
             }
             status => {
                 leg.offering = None;
+                self.refresh_again(now, leg_slot);
                 self.event(Event::OfferRejected { leg: key, status });
             }
         }
@@ -300,14 +369,30 @@ impl Endpoint {
 
     pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if !matches!(leg.state, State::Established) || leg.offered.is_some() || leg.awaiting_ack.is_some() {
+        let (incoming, dialog) = match &leg.state {
+            State::Ending(_) => return,
+            State::Established => (leg.incoming, None),
+            State::Ringing { .. } => (true, Some(leg.dialog.clone())),
+            State::Calling(calling) => {
+                (false, calling.early.iter().rfind(|early| early.settled).map(|early| early.dialog.clone()))
+            }
+        };
+        let busy = leg.offered.is_some() || leg.awaiting_ack.is_some();
+        if busy || (!incoming && matches!(leg.state, State::Calling(_)) && dialog.is_none()) {
             self.retry_offer(now, slot);
             return;
         }
         let Some(Offering { sdp, retry_at, .. }) = &mut leg.offering else { return };
         *retry_at = None;
         let body = Some(("application/sdp".to_owned(), sdp.clone()));
-        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { body, ..Again::default() });
+        if let Some(dialog) = dialog {
+            let again = Again { body, ..Again::default() };
+            self.send_along(now, slot, dialog, Method::Update, Purpose::Update, again);
+            return;
+        }
+        let Some(leg) = self.legs.get(slot) else { return };
+        let lines = self.refresh_lines(leg);
+        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { lines, body, ..Again::default() });
     }
 
     fn request_failed(&mut self, now: Instant, slot: Slot, cause: EndCause) {
@@ -344,7 +429,8 @@ impl Endpoint {
                     self.send_bye(now, leg_slot, Farewell::default(), End::of(cause, None));
                 }
             }
-            Purpose::Cancel | Purpose::Info | Purpose::Errand(_) => {}
+            Purpose::Cancel | Purpose::Errand(_) => {}
+            purpose => self.answered_in_dialog(now, leg_slot, purpose, 408, None),
         }
     }
 
@@ -361,6 +447,12 @@ impl Endpoint {
             }
             None => String::new(),
         };
+        let (prack, min_se) = (calling.outgoing.prack, calling.min_se);
+        let replaces = calling.outgoing.replaces.clone();
+        let extras = self.invite_lines(prack, min_se, replaces.as_deref());
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let State::Calling(calling) = &mut leg.state else { return };
+        let lines = format!("{authorization}{extras}");
         let (contact, sent_by) = match self.locals.get(flow.local) {
             Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
             None => ("", ""),
@@ -376,7 +468,8 @@ impl Endpoint {
             call_id: &leg.dialog.call_id,
             cseq: leg.dialog.local_cseq,
             contact: Some(contact),
-            lines: &authorization,
+            max_forwards: Some(leg.extensions.origin.hops),
+            lines: &lines,
             headers: &calling.outgoing.headers,
             body: Some(("application/sdp", &calling.outgoing.sdp)),
             user_agent: &self.config.user_agent,
@@ -402,6 +495,22 @@ impl Endpoint {
         if let Some(Leg { state: State::Calling(calling), .. }) = self.legs.get_mut(leg_slot) {
             calling.client = client;
         }
+    }
+
+    /// What extensions add to an INVITE.
+    fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
+        let prack = prack.unwrap_or(self.config.prack);
+        let mut lines = format!("Supported: {}\r\n", compose::supported(prack != Prack::Off));
+        if prack == Prack::Required {
+            lines.push_str("Require: 100rel\r\n");
+        }
+        if let Some(replaces) = replaces {
+            lines.push_str("Require: replaces\r\nReplaces: ");
+            lines.extend(replaces.chars().map(|c| if c.is_control() { ' ' } else { c }));
+            lines.push_str("\r\n");
+        }
+        lines.push_str(&self.session_lines(min_se));
+        lines
     }
 
     /// RFC 3261 §9.1. The CANCEL copies the INVITE's branch, so that it matches.
@@ -443,6 +552,7 @@ impl Endpoint {
     pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, farewell: Farewell, end: End) {
         let report_by = now + self.config.timers.t1 * 4;
         self.abandon_offer(now, slot);
+        self.tell_last_news(now, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
         leg.awaiting_ack = None;
@@ -480,11 +590,27 @@ impl Endpoint {
     }
 
     pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {
+        if let Some(dialog) = self.legs.get(slot).map(|leg| leg.dialog.clone()) {
+            self.send_along(now, slot, dialog, method, purpose, again);
+        }
+    }
+
+    /// The same in one of the leg's early dialogs. All of them are numbered in one row, the leg's own.
+    pub(super) fn send_along(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        mut dialog: Dialog,
+        method: Method,
+        purpose: Purpose,
+        again: Again,
+    ) {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-        let flow = leg.dialog.next_flow();
-        let (uri, routes) = leg.dialog.request_uri_and_routes();
+        dialog.local_cseq = leg.dialog.local_cseq;
+        let flow = dialog.next_flow();
+        let (uri, routes) = dialog.request_uri_and_routes();
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
@@ -492,12 +618,12 @@ impl Endpoint {
             }
             None => String::new(),
         };
-        let (dialog, authenticates) = (leg.dialog.clone(), leg.session.is_some());
+        let authenticates = leg.session.is_some();
         let lines = format!("{authorization}{}", again.lines);
         let data = self.compose_in_dialog(&dialog, flow, branch, method.as_str(), dialog.local_cseq, &again, &lines);
         let invite = method == Method::Invite;
         let client = self.start_client(now, method, branch, flow, data, Some(slot), purpose);
-        if purpose == Purpose::Reinvite
+        if matches!(purpose, Purpose::Reinvite | Purpose::Update)
             && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
         {
             offering.client = Some(client);
@@ -578,7 +704,8 @@ impl Endpoint {
         lines: &str,
     ) -> Bytes {
         let (uri, routes) = dialog.request_uri_and_routes();
-        let contact = (method == "INVITE").then(|| self.contact(flow));
+        let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
+        let contact = refreshes.then(|| self.contact(flow));
         compose::request(&RequestParts {
             method,
             uri: &uri,
@@ -595,6 +722,7 @@ impl Endpoint {
             headers: &again.headers,
             body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
             user_agent: &self.config.user_agent,
+            ..RequestParts::default()
         })
     }
 

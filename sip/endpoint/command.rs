@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::locate::Waiting;
-use super::state::{Again, Calling, End, Farewell, Leg, Offering, Purpose, State, tag_text};
-use super::{Endpoint, Target};
+use super::state::{Again, Calling, End, Extensions, Farewell, Leg, Offering, Purpose, State, tag_text};
+use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::dialog::Dialog;
@@ -58,6 +58,9 @@ impl Endpoint {
                     self.send_in_dialog(now, slot, Method::Info, Purpose::Info, Again { body, ..Again::default() });
                 }
             }
+            Command::Refer { refer, .. } => self.refer(now, slot, *refer),
+            Command::AnswerRefer { status, .. } => self.answer_refer(now, slot, status),
+            Command::NotifyRefer { status, .. } => self.notify_refer(now, slot, status),
         }
     }
 
@@ -126,6 +129,7 @@ impl Endpoint {
         let mut home = self.home_of(trunk);
         home.extend(found.into_iter().map(IpNet::from));
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
+        let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let calling = Calling {
             outgoing,
             client: Slot::NONE,
@@ -133,6 +137,8 @@ impl Endpoint {
             hangup: None,
             give_up: None,
             attempts: digest::Attempts::default(),
+            early: Vec::new(),
+            min_se: 0,
         };
         let slot = self.insert_leg(Leg {
             key,
@@ -148,6 +154,7 @@ impl Endpoint {
             peer: trunk,
             report_by: None,
             wake: None,
+            extensions: Extensions { origin, ..Extensions::default() },
         });
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
@@ -161,6 +168,9 @@ impl Endpoint {
         let State::Ringing { server, .. } = leg.state else { return };
         let contact = self.contact(leg.dialog.flow);
         let status = if (101..200).contains(&status) { status } else { 180 };
+        if self.provide(now, slot, status, sdp, headers) {
+            return;
+        }
         let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
         self.respond(
             now,
@@ -170,9 +180,13 @@ impl Endpoint {
         self.repeat_provisional(now, slot);
     }
 
-    fn answer(&mut self, now: Instant, slot: Slot, sdp: &Bytes, headers: &[Header]) {
+    pub(super) fn answer(&mut self, now: Instant, slot: Slot, sdp: &Bytes, headers: &[Header]) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
+        if self.withhold_answer(slot, sdp, headers) {
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Established;
         self.respond_until_acknowledged(now, slot, server, sdp, headers);
     }
@@ -232,19 +246,32 @@ impl Endpoint {
             self.respond_until_acknowledged(now, slot, server_slot, sdp, &[]);
             return;
         }
-        let contact = self.contact(server.flow);
+        let (contact, update) = (self.contact(server.flow), server.method == Method::Update);
+        let agreed = self.legs.get_mut(slot).and_then(|leg| leg.extensions.agreed.take());
+        let lines = session_timer::answer_lines(agreed);
         let parts = ResponseParts {
             status: 200,
             contact: Some(&contact),
             body: Some(("application/sdp", sdp)),
+            lines: &lines,
             ..ResponseParts::default()
         };
         self.respond(now, server_slot, parts);
+        if update && self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
+            self.start_session(now, slot, agreed);
+        }
     }
 
     fn offer(&mut self, now: Instant, slot: Slot, key: LegKey, sdp: Bytes) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        if leg.offering.is_some() || !matches!(leg.state, State::Established) {
+        let ready = match &leg.state {
+            State::Established => true,
+            // RFC 3311 §5.1: in an early dialog once the first offer and answer are through.
+            State::Calling(calling) => calling.hangup.is_none() && calling.early.iter().any(|early| early.settled),
+            State::Ringing { .. } => leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled),
+            State::Ending(_) => false,
+        };
+        if leg.offering.is_some() || !ready {
             self.event(Event::OfferRejected { leg: key, status: 491 });
             return;
         }

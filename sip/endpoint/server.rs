@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::state::{AwaitingAck, End, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
-use super::{Arrival, Endpoint};
+use super::refer::refusal_of_event;
+use super::reliable::Reliable;
+use super::state::{AwaitingAck, End, Extensions, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
+use super::{Arrival, Endpoint, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::leg::{EndCause, Event, Header, Incoming, TrunkName};
+use crate::leg::{EndCause, Event, Header, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::peer::{PeerState, Way};
 use crate::timer::Owner;
@@ -20,7 +22,7 @@ use crate::transaction::{Action, ServerInput, ServerMachine};
 use crate::trunk;
 
 /// Seconds a peer is asked to wait when we are full.
-const RETRY_AFTER: &str = "Retry-After: 5\r\n";
+pub(super) const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 /// Longest Request-URI taken, octets (414 beyond it).
 const MAX_URI: usize = 2_048;
 
@@ -101,8 +103,18 @@ impl Endpoint {
                 self.answer_options(arrival, &request, &echo);
                 return;
             }
-            Method::Bye | Method::Info | Method::Update => {
+            Method::Bye | Method::Info | Method::Update | Method::Prack => {
                 self.refuse(arrival, &echo, 481, "");
+                return;
+            }
+            Method::Notify | Method::Subscribe => {
+                let (status, lines) = refusal_of_event(&request);
+                self.refuse(arrival, &echo, status, lines);
+                return;
+            }
+            // What is to be transferred is a call, and this names none.
+            Method::Refer => {
+                self.refuse(arrival, &echo, 403, "");
                 return;
             }
             Method::Ack | Method::Cancel => return,
@@ -112,7 +124,7 @@ impl Endpoint {
             }
         }
         let merge_key = merge_key(&request);
-        if let Some((status, lines)) = self.refusal_of_invite(&request, &merge_key) {
+        if let Some((status, lines)) = self.refusal_of_invite(&request, &merge_key, arrival) {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
@@ -136,7 +148,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §8.2 in its order.
-    fn refusal_of_invite(&mut self, request: &Request, merge_key: &[u8]) -> Option<(u16, String)> {
+    fn refusal_of_invite(&mut self, request: &Request, merge_key: &[u8], arrival: &Arrival) -> Option<(u16, String)> {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
@@ -147,8 +159,18 @@ impl Endpoint {
         if request.max_forwards == Some(0) {
             return Some((483, String::new()));
         }
-        if let Some(lines) = unsupported(request) {
+        if self.is_loop(request) {
+            return Some((482, String::new()));
+        }
+        let trunk = trunk::matching(&self.config.trunks, arrival.source.ip());
+        if let Some(lines) = unsupported(request, self.prack_of(trunk)) {
             return Some((420, lines));
+        }
+        if let Err(status) = self.replaced_by(request) {
+            return Some((status, String::new()));
+        }
+        if let Err(least) = session_timer::agree(request, self.config.session_expires, self.config.min_se) {
+            return Some((422, format!("Min-SE: {least}\r\n")));
         }
         if let Some(refusal) = refusal_of_body(request) {
             return Some(refusal);
@@ -195,7 +217,20 @@ impl Endpoint {
             trunk,
             headers: request.content.application_headers(),
             offer: request.content.sdp(),
+            replaces: self.replaced_by(&request).ok().flatten(),
         });
+        let trunk = incoming.trunk.as_ref();
+        let reliable = self.is_to_be_reliable(&request, trunk).then(|| {
+            let first = u32::from(rand::Rng::next_u32(&mut self.rng) as u16);
+            Box::new(Reliable::new(first, request.cseq))
+        });
+        let extensions = Extensions {
+            origin: self.origin_of_incoming(&request),
+            peer_updates: request.content.has_token("Allow", "UPDATE"),
+            reliable,
+            agreed: session_timer::agree(&request, self.config.session_expires, self.config.min_se).ok().flatten(),
+            ..Extensions::default()
+        };
         let dialog = Dialog::from_request(&request, Bytes::from(local), target, flow);
         let slot = self.insert_leg(Leg {
             key: leg_key,
@@ -211,6 +246,7 @@ impl Endpoint {
             peer: None,
             report_by: None,
             wake: None,
+            extensions,
         });
         // Before any trace: it is the leg's first event, and stands for the INVITE itself.
         self.event(Event::Incoming { leg: leg_key, incoming });
@@ -228,10 +264,11 @@ impl Endpoint {
 
     /// RFC 3261 §11: what we can do, without a dialog.
     fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
-        if let Some(lines) = unsupported(request) {
+        let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+        if let Some(lines) = unsupported(request, prack) {
             self.refuse(arrival, echo, 420, &lines);
         } else {
-            self.refuse(arrival, echo, 200, OPTIONS_LINES);
+            self.refuse(arrival, echo, 200, &options_lines(prack));
         }
     }
 
@@ -299,6 +336,10 @@ impl Endpoint {
         let flow = self.arrival_flow(arrival);
         self.trace(Some(slot), false, flow, || request_line(&request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
+        if matches!(leg.state, State::Calling(_)) {
+            self.handle_early(now, arrival, slot, &request, key, echo);
+            return;
+        }
         // RFC 3261 §12.2.2: out of order. An equal number is a repetition whose transaction is gone, or a merge.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
             self.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
@@ -318,24 +359,32 @@ impl Endpoint {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         match request.method {
             Method::Bye => self.handle_bye(now, slot, server, &request),
-            Method::Invite | Method::Update | Method::Info if ending => self.respond(now, server, plain(481)),
+            _ if ending && !matches!(request.method, Method::Notify) => self.respond(now, server, plain(481)),
             Method::Invite | Method::Update => self.handle_offer(now, slot, server, &request),
-            Method::Info if !is_taken(&request.content.content_type()) => {
-                self.respond(now, server, ResponseParts { lines: INFO_LINES, ..plain(415) });
+            Method::Info => self.handle_info(now, slot, server, &request),
+            Method::Prack => self.handle_prack(now, slot, server, &request),
+            Method::Refer => self.handle_refer(now, slot, server, &request),
+            Method::Notify => self.handle_notify(now, slot, server, &request),
+            Method::Subscribe => self.handle_subscribe(now, slot, server, &request),
+            Method::Options => {
+                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+                self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
-            Method::Info => {
-                self.respond(now, server, plain(200));
-                if let Some(leg) = self.legs.get(slot) {
-                    let leg = leg.key;
-                    self.event(Event::Info {
-                        leg,
-                        content_type: request.content.content_type(),
-                        body: request.content.body.clone(),
-                    });
-                }
-            }
-            Method::Options => self.respond(now, server, ResponseParts { lines: OPTIONS_LINES, ..plain(200) }),
             Method::Ack | Method::Cancel | Method::Other(_) => self.respond(now, server, plain(405)),
+        }
+    }
+
+    pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        if !is_taken(&request.content.content_type()) {
+            self.respond(now, server, ResponseParts { lines: INFO_LINES, ..plain(415) });
+            return;
+        }
+        self.respond(now, server, plain(200));
+        if let Some(leg) = self.legs.get(slot) {
+            let leg = leg.key;
+            let (content_type, body) = (request.content.content_type(), request.content.body.clone());
+            self.event(Event::Info { leg, content_type, body });
         }
     }
 
@@ -372,7 +421,7 @@ impl Endpoint {
     fn handle_offer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
         let invite = request.method == Method::Invite;
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        if let Some(lines) = unsupported(request) {
+        if let Some(lines) = unsupported(request, self.config.prack) {
             self.respond(now, server, ResponseParts { lines: &lines, ..plain(420) });
             return;
         }
@@ -382,9 +431,10 @@ impl Endpoint {
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let asks = invite || request.content.has_sdp();
+        let settled = leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled);
         let status = match leg.state {
             _ if leg.offered.is_some() => Some(500),
-            State::Ringing { .. } if asks => Some(500),
+            State::Ringing { .. } if asks && !settled => Some(500),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
             _ if invite && leg.awaiting_ack.is_some() => Some(500),
             _ => None,
@@ -394,14 +444,31 @@ impl Endpoint {
             self.respond(now, server, ResponseParts { lines, ..plain(status) });
             return;
         }
+        let agreed = match session_timer::agree(request, self.config.session_expires, self.config.min_se) {
+            Ok(agreed) => agreed,
+            Err(least) => {
+                let lines = format!("Min-SE: {least}\r\n");
+                self.respond(now, server, ResponseParts { lines: &lines, ..plain(422) });
+                return;
+            }
+        };
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if matches!(leg.state, State::Established) {
+            leg.extensions.agreed = agreed;
+        }
         // Both are target refresh requests (RFC 3261 §12.2.2).
         if let Some(target) = request.content.contact() {
             leg.dialog.target = target;
         }
         if !asks {
-            let flow = leg.dialog.flow;
+            let (flow, established) = (leg.dialog.flow, matches!(leg.state, State::Established));
             let contact = self.contact(flow);
-            self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
+            let agreed = agreed.filter(|_| established);
+            let lines = session_timer::answer_lines(agreed);
+            self.respond(now, server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
+            if established {
+                self.start_session(now, slot, agreed);
+            }
             return;
         }
         leg.offered = Some(server);
@@ -425,12 +492,18 @@ impl Endpoint {
         let Some(server) = self.servers.get(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = self.contact(flow);
+        let leg = self.legs.get_mut(slot);
+        let (agreed, reliable) =
+            leg.map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some())).unwrap_or_default();
+        let supported = compose::supported(reliable || self.config.prack != Prack::Off);
+        let lines = format!("Supported: {supported}\r\n{}", session_timer::answer_lines(agreed));
         self.respond(
             now,
             server_slot,
             ResponseParts {
                 status: 200,
                 contact: Some(&contact),
+                lines: &lines,
                 headers,
                 body: Some(("application/sdp", sdp)),
                 ..ResponseParts::default()
@@ -449,7 +522,7 @@ impl Endpoint {
                 bye: None,
             });
         }
-        self.arm_leg(slot);
+        self.start_session(now, slot, agreed);
     }
 
     /// Answers through the transaction.
@@ -538,7 +611,7 @@ impl Endpoint {
         delivered
     }
 
-    fn insert_server(
+    pub(super) fn insert_server(
         &mut self,
         arrival: &Arrival,
         request: &Request,
@@ -578,7 +651,7 @@ impl Endpoint {
     }
 
     /// Answers and forgets (RFC 3261 §8.2.7).
-    fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
+    pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
         self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
     }
 
@@ -602,14 +675,17 @@ impl Endpoint {
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
-    /// The leg whose dialog the request names. A leg that still calls has none to name: what an early dialog may carry
-    /// (PRACK, UPDATE) takes RFC 3262, which we do not announce.
+    /// The leg whose dialog the request names. A leg that still calls has those that reliable provisional responses made.
     fn dialog_of(&self, request: &Request) -> Option<Slot> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.legs_by_tag.get(&tag)?;
-        let leg = self.legs.get(slot).filter(|leg| !matches!(leg.state, State::Calling(_)))?;
+        let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
-        (leg.dialog.call_id == request.call_id && leg.dialog.remote_tag == remote).then_some(slot)
+        let known = match &leg.state {
+            State::Calling(calling) => calling.early.iter().any(|early| early.dialog.remote_tag == remote),
+            _ => leg.dialog.remote_tag == remote,
+        };
+        (known && leg.dialog.call_id == request.call_id).then_some(slot)
     }
 
     /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
@@ -644,8 +720,13 @@ impl Endpoint {
     }
 }
 
-const OPTIONS_LINES: &str =
-    "Accept: application/sdp, multipart/mixed\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\nSupported: \r\n";
+fn options_lines(prack: Prack) -> String {
+    let supported = compose::supported(prack != Prack::Off);
+    format!(
+        "Accept: application/sdp, multipart/mixed\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\n\
+         Supported: {supported}\r\nAllow-Events: refer\r\n"
+    )
+}
 
 /// What an INFO may hold: a key press. One without a body asks whether the dialog lives.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
@@ -657,8 +738,12 @@ fn is_taken(content_type: &str) -> bool {
 }
 
 /// RFC 3261 §8.2.2.3.
-fn unsupported(request: &Request) -> Option<String> {
-    let tags = request.content.unsupported(SUPPORTED);
+fn unsupported(request: &Request, prack: Prack) -> Option<String> {
+    let known = match SUPPORTED.split_first() {
+        Some((_reliable, others)) if prack == Prack::Off => others,
+        _ => SUPPORTED,
+    };
+    let tags = request.content.unsupported(known);
     if tags.is_empty() {
         return None;
     }

@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use super::Target;
 use super::errand::Errand;
+use super::origin::Origin;
+use super::refer::{Referral, Subscription};
+use super::reliable::{Early, Reliable};
+use super::session_timer::{Agreed, SessionTimer};
 use crate::arena::Slot;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
@@ -37,6 +41,33 @@ pub(super) struct Leg {
     /// When the end is reported although the peer has not confirmed it.
     pub(super) report_by: Option<Instant>,
     pub(super) wake: Option<Instant>,
+    pub(super) extensions: Extensions,
+}
+
+/// What extensions of RFC 3261 keep of a leg; most of it is empty most of the time.
+#[derive(Debug, Default)]
+pub(super) struct Extensions {
+    pub(super) origin: Origin,
+    /// The peer's Allow has UPDATE.
+    pub(super) peer_updates: bool,
+    /// We send reliable provisional responses.
+    pub(super) reliable: Option<Box<Reliable>>,
+    /// What our 2xx to the request in hand will say of the session timer.
+    pub(super) agreed: Option<Agreed>,
+    pub(super) session: Option<Box<SessionTimer>>,
+    /// The peer's REFER.
+    pub(super) subscription: Option<Box<Subscription>>,
+    /// Our REFER.
+    pub(super) referral: Option<Box<Referral>>,
+}
+
+impl Extensions {
+    fn next_timeout(&self) -> Option<Instant> {
+        let reliable = self.reliable.as_ref().and_then(|reliable| reliable.next_timeout());
+        let session = self.session.as_ref().map(|session| session.next_timeout());
+        let referral = self.referral.as_ref().map(|referral| referral.deadline);
+        [reliable, session, referral].into_iter().flatten().min()
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +94,10 @@ pub(super) struct Calling {
     /// When the INVITE is given up after its CANCEL was sent.
     pub(super) give_up: Option<Instant>,
     pub(super) attempts: digest::Attempts,
+    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`].
+    pub(super) early: Vec<Early>,
+    /// The Min-SE that a 422 asked for, seconds (RFC 4028 §7.3).
+    pub(super) min_se: u32,
 }
 
 /// Extra lines of a CANCEL or BYE.
@@ -120,7 +155,7 @@ impl Leg {
             State::Ringing { repeat, .. } => *repeat,
             State::Established | State::Ending(_) => None,
         };
-        [ack, offer, state, self.report_by].into_iter().flatten().min()
+        [ack, offer, state, self.report_by, self.extensions.next_timeout()].into_iter().flatten().min()
     }
 }
 
@@ -158,6 +193,13 @@ pub(super) enum Purpose {
     Info,
     /// Of no leg.
     Errand(Errand),
+    Prack,
+    /// An offer in an early dialog.
+    Update,
+    /// An UPDATE that refreshes the session.
+    Refresh,
+    Refer,
+    Notify,
 }
 
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 mod callee;
 mod caller;
+mod dialogs;
 mod locate;
 mod torture;
 mod trunks;

@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// A request of the peer in the dialog that `invite` made.
-    fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
+    pub(super) fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
         let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
         let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
         format!(

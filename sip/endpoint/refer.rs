@@ -1,0 +1,394 @@
+//! REFER in a dialog (RFC 3515, 4488), both roles, and as much of RFC 6665 as its implicit subscription needs.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Endpoint;
+use super::state::{Again, Purpose, State, tag_number};
+use crate::arena::Slot;
+use crate::compose::{self, ResponseParts};
+use crate::leg::{Event, Header, LegKey, Refer, Referred};
+use crate::message::{Method, Request, Response, Uri};
+
+/// How long a subscription lasts without news, seconds.
+const EXPIRES: u64 = 180;
+const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
+
+/// The peer's REFER: we tell it how it goes.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// Its transaction, until the application has answered it.
+    server: Option<Slot>,
+    /// CSeq of the REFER, which tells several in one dialog apart (RFC 3515 §2.4.6).
+    id: u32,
+    /// It wants no NOTIFY (RFC 4488).
+    quiet: bool,
+    /// A NOTIFY has no answer yet; the next waits, lest it overtake.
+    out: bool,
+    /// The newest news that waits.
+    next: Option<u16>,
+    last: u16,
+}
+
+/// Our REFER: the peer tells us how it goes.
+#[derive(Debug)]
+pub(super) struct Referral {
+    accepted: bool,
+    /// The last status told, lest it be told twice.
+    last: u16,
+    /// When silence counts as failure.
+    pub(super) deadline: Instant,
+}
+
+impl Endpoint {
+    // ----- as the one who is asked --------------------------------------------------------------------------------
+
+    pub(super) fn handle_refer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        let Some(leg) = self.legs.get(slot) else { return };
+        let key = leg.key;
+        let ready = matches!(leg.state, State::Established) && !leg.reported;
+        let busy = leg.extensions.subscription.is_some();
+        let values = request.content.list("Refer-To");
+        let target = match values.as_slice() {
+            [one] => Uri::of_address(one),
+            _ => None,
+        };
+        let status = match &target {
+            _ if !self.config.refer => 403,
+            _ if !ready => 481,
+            None => 400,
+            Some(uri) if !uri.is_sip() && !uri.text().starts_with(b"tel:") => 416,
+            Some(_) if busy => 491,
+            Some(_) => 0,
+        };
+        let Some(target) = target.filter(|_| status == 0) else {
+            self.respond(now, server, plain(status));
+            return;
+        };
+        let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
+        let (uri, mut headers) = take_headers(&String::from_utf8_lossy(&target.text()));
+        let replaces = headers.iter().position(|header| header.name.eq_ignore_ascii_case("Replaces"));
+        let replaces = replaces.map(|index| headers.remove(index).value);
+        let replaced = replaces.as_deref().and_then(|value| self.named_by_replaces(value)).map(|(key, _)| key);
+        let referred_by = request.content.value("Referred-By");
+        if let Some(leg) = self.legs.get_mut(slot) {
+            let subscription =
+                Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
+            leg.extensions.subscription = Some(Box::new(subscription));
+        }
+        let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by });
+        self.event(Event::Referred { leg: key, referred });
+    }
+
+    pub(super) fn answer_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let flow = leg.dialog.flow;
+        let Some(subscription) = &mut leg.extensions.subscription else { return };
+        let Some(server) = subscription.server.take() else { return };
+        let quiet = subscription.quiet;
+        let status = if (200..700).contains(&status) { status } else { 603 };
+        if status >= 300 {
+            leg.extensions.subscription = None;
+            self.respond(now, server, ResponseParts { status, ..ResponseParts::default() });
+            return;
+        }
+        let contact = self.contact(flow);
+        let lines = if quiet { "Refer-Sub: false\r\n" } else { "" };
+        let contact = Some(contact.as_str());
+        self.respond(now, server, ResponseParts { status: 202, lines, contact, ..ResponseParts::default() });
+        // RFC 3515 §2.4.4: the first NOTIFY goes at once.
+        self.notify_refer(now, slot, 100);
+    }
+
+    /// Tells the peer the status of the call that it asked for.
+    pub(super) fn notify_refer(&mut self, now: Instant, slot: Slot, status: u16) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(subscription) = &mut leg.extensions.subscription else { return };
+        if subscription.server.is_some() || !matches!(leg.state, State::Established) {
+            return;
+        }
+        if subscription.quiet {
+            if status >= 200 {
+                leg.extensions.subscription = None;
+            }
+            return;
+        }
+        if subscription.out {
+            subscription.next = Some(status);
+            return;
+        }
+        subscription.out = true;
+        subscription.last = status;
+        let id = subscription.id;
+        self.send_news(now, slot, id, status);
+    }
+
+    fn send_news(&mut self, now: Instant, slot: Slot, id: u32, status: u16) {
+        let state =
+            if status >= 200 { "terminated;reason=noresource".to_owned() } else { format!("active;expires={EXPIRES}") };
+        let lines = format!("Event: refer;id={id}\r\nSubscription-State: {state}\r\n");
+        let fragment = format!("SIP/2.0 {status} {}\r\n", compose::reason_phrase(status));
+        let body = Some(("message/sipfrag;version=2.0".to_owned(), Bytes::from(fragment)));
+        self.send_in_dialog(now, slot, Method::Notify, Purpose::Notify, Again { lines, body, ..Again::default() });
+    }
+
+    /// The answer to our NOTIFY, or its silence (408).
+    pub(super) fn news_answered(&mut self, now: Instant, slot: Slot, status: u16) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(subscription) = &mut leg.extensions.subscription else { return };
+        subscription.out = false;
+        let (next, over) = (subscription.next.take(), subscription.last >= 200);
+        // RFC 6665 §4.2.2: a refused NOTIFY ends the subscription.
+        if over || status >= 300 {
+            leg.extensions.subscription = None;
+        } else if let Some(next) = next {
+            self.notify_refer(now, slot, next);
+        }
+    }
+
+    /// The leg is about to send BYE: what waits to be told is told before.
+    pub(super) fn tell_last_news(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let Some(subscription) = leg.extensions.subscription.take() else { return };
+        if let Some(status) = subscription.next.filter(|_| matches!(leg.state, State::Established)) {
+            self.send_news(now, slot, subscription.id, status);
+        }
+        if let Some(server) = subscription.server {
+            self.respond(now, server, ResponseParts { status: 603, ..ResponseParts::default() });
+        }
+    }
+
+    /// SUBSCRIBE in a dialog: only to what a REFER began (RFC 6665 §4.2.1).
+    pub(super) fn handle_subscribe(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let flow = leg.dialog.flow;
+        let subscription = leg.extensions.subscription.as_ref().filter(|_| is_refer(request));
+        let Some(status) = subscription.map(|subscription| subscription.next.unwrap_or(subscription.last)) else {
+            let status = if is_refer(request) { 481 } else { 489 };
+            self.respond(now, server, ResponseParts { status, lines: ALLOW_EVENTS, ..ResponseParts::default() });
+            return;
+        };
+        let asked = request.content.value("Expires").and_then(|value| value.trim().parse::<u64>().ok());
+        let expires = asked.unwrap_or(EXPIRES).min(EXPIRES);
+        let (contact, lines) = (self.contact(flow), format!("Expires: {expires}\r\n"));
+        let contact = Some(contact.as_str());
+        self.respond(now, server, ResponseParts { status: 200, lines: &lines, contact, ..ResponseParts::default() });
+        self.notify_refer(now, slot, status);
+        if expires == 0
+            && let Some(leg) = self.legs.get_mut(slot)
+        {
+            leg.extensions.subscription = None;
+        }
+    }
+
+    // ----- as the one who asks ------------------------------------------------------------------------------------
+
+    pub(super) fn refer(&mut self, now: Instant, slot: Slot, refer: Refer) {
+        let deadline = now + Duration::from_secs(EXPIRES);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.extensions.referral.is_some() || !matches!(leg.state, State::Established) {
+            let leg = leg.key;
+            self.event(Event::ReferAnswered { leg, status: 491 });
+            return;
+        }
+        leg.extensions.referral = Some(Box::new(Referral { accepted: false, last: 0, deadline }));
+        let clean =
+            |text: &str| text.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>')).collect::<String>();
+        let by = refer.referred_by.as_deref().map(|by| format!("Referred-By: <{}>\r\n", clean(by)));
+        let lines = format!("Refer-To: <{}>\r\n{}", clean(&refer.refer_to), by.unwrap_or_default());
+        let again = Again { lines, headers: refer.headers, ..Again::default() };
+        self.send_in_dialog(now, slot, Method::Refer, Purpose::Refer, again);
+        self.arm_leg(slot);
+    }
+
+    /// The answer to our REFER, or its silence (408).
+    pub(super) fn refer_answered(&mut self, slot: Slot, status: u16, response: Option<&Response>) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let key = leg.key;
+        let Some(referral) = &mut leg.extensions.referral else { return };
+        if leg.reported {
+            leg.extensions.referral = None;
+            return;
+        }
+        let quiet = response
+            .and_then(|response| response.content.value("Refer-Sub"))
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
+        referral.accepted = true;
+        if status >= 300 || quiet {
+            leg.extensions.referral = None;
+        }
+        self.event(Event::ReferAnswered { leg: key, status });
+        if status < 300 && quiet {
+            // RFC 4488 §4: nothing will be heard of it; it was taken.
+            self.event(Event::ReferProgress { leg: key, status: 200, done: true });
+        }
+    }
+
+    pub(super) fn handle_notify(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let content = &request.content;
+        let state = content.value("Subscription-State");
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let key = leg.key;
+        let status = match (&mut leg.extensions.referral, &state) {
+            _ if content.value("Event").is_none() => 489,
+            _ if !is_refer(request) => 489,
+            (None, _) => 481,
+            (Some(_), None) => 400,
+            (Some(_), Some(_)) => 200,
+        };
+        let lines = if status == 489 { ALLOW_EVENTS } else { "" };
+        self.respond(now, server, ResponseParts { status, lines, ..ResponseParts::default() });
+        let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
+        let Some(referral) = &mut leg.extensions.referral else { return };
+        let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
+        let told = fragment_status(&content.body).unwrap_or(if referral.last == 0 { 100 } else { referral.last });
+        let (accepted, news) = (referral.accepted, told != referral.last);
+        referral.last = told;
+        referral.accepted = true;
+        // A final status is the last one, whatever the subscription's state says (RFC 3515 §2.4.5).
+        let done = done || told >= 200;
+        if done {
+            leg.extensions.referral = None;
+        }
+        if leg.reported {
+            return;
+        }
+        if !accepted {
+            // It came before the 202.
+            self.event(Event::ReferAnswered { leg: key, status: 202 });
+        }
+        if news || done {
+            self.event(Event::ReferProgress { leg: key, status: told, done });
+        }
+    }
+
+    pub(super) fn referral_timeout(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.extensions.referral.as_ref().is_some_and(|referral| referral.deadline <= now) {
+            leg.extensions.referral = None;
+            if !leg.reported {
+                let leg = leg.key;
+                self.event(Event::ReferProgress { leg, status: 408, done: true });
+            }
+        }
+    }
+
+    // ----- Replaces -----------------------------------------------------------------------------------------------
+
+    /// The leg that the value of a Replaces header names (RFC 3891 §3), and whether it is answered.
+    pub(super) fn named_by_replaces(&self, value: &str) -> Option<(LegKey, bool)> {
+        let mut parts = value.split(';').map(str::trim);
+        let call_id = parts.next()?;
+        let (mut to, mut from) = ("", "");
+        for (name, tag) in parts.filter_map(|part| part.split_once('=')) {
+            match name.trim().to_ascii_lowercase().as_str() {
+                "to-tag" => to = tag.trim(),
+                "from-tag" => from = tag.trim(),
+                _ => {}
+            }
+        }
+        let slot = *self.legs_by_tag.get(&tag_number(to.as_bytes())?)?;
+        let leg = self.legs.get(slot).filter(|leg| !leg.reported && leg.dialog.call_id == call_id.as_bytes())?;
+        match &leg.state {
+            State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),
+            // An early dialog that the other side began cannot be replaced.
+            State::Calling(calling) => {
+                calling.early.iter().any(|early| early.dialog.remote_tag == from.as_bytes()).then_some((leg.key, false))
+            }
+            State::Ringing { .. } | State::Ending(_) => None,
+        }
+    }
+
+    /// RFC 3891 §3: whose place an INVITE is to take, or the status to refuse it with.
+    pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegKey>, u16> {
+        match request.content.list("Replaces").as_slice() {
+            [] => Ok(None),
+            [one] => match self.named_by_replaces(one) {
+                Some((_, true)) if one.to_ascii_lowercase().contains("early-only") => Err(486),
+                Some((key, _)) => Ok(Some(key)),
+                None => Err(481),
+            },
+            _ => Err(400),
+        }
+    }
+}
+
+/// What requests for subscriptions get that no REFER began.
+pub(super) fn refusal_of_event(request: &Request) -> (u16, &'static str) {
+    match request.method {
+        Method::Notify => (481, ""),
+        _ if is_refer(request) => (403, ALLOW_EVENTS),
+        _ => (489, ALLOW_EVENTS),
+    }
+}
+
+fn is_refer(request: &Request) -> bool {
+    let event = request.content.value("Event").unwrap_or_default();
+    event.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("refer")
+}
+
+/// The status of `SIP/2.0 200 OK`, which a message/sipfrag begins with.
+fn fragment_status(body: &[u8]) -> Option<u16> {
+    let line = body.split(|&byte| byte == b'\n').next()?;
+    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    words.next().filter(|version| version.eq_ignore_ascii_case(b"SIP/2.0"))?;
+    let status = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    (100..700).contains(&status).then_some(status)
+}
+
+/// A SIP URI and the header fields in it (RFC 3261 §19.1.1), decoded.
+fn take_headers(uri: &str) -> (String, Vec<Header>) {
+    let host = uri.find('@').unwrap_or(0);
+    let Some((at, _)) = uri.char_indices().skip_while(|(at, _)| *at < host).find(|(_, c)| *c == '?') else {
+        return (uri.to_owned(), Vec::new());
+    };
+    let (uri, fields) = (uri.get(..at).unwrap_or_default(), uri.get(at + 1..).unwrap_or_default());
+    let headers = fields
+        .split('&')
+        .filter_map(|field| field.split_once('='))
+        .map(|(name, value)| Header { name: unescape(name), value: unescape(value) })
+        .take(16)
+        .collect();
+    (uri.to_owned(), headers)
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut rest = bytes.clone();
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        match (byte, digit(rest.next()), digit(rest.next())) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                bytes = rest;
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_fields_of_a_refer_to_uri_are_taken_out_of_it() {
+        let (uri, headers) = take_headers("sip:c?x@h;transport=tcp?Replaces=a%40b%3Bto-tag%3D1&X-A=%zz");
+        assert_eq!(uri, "sip:c?x@h;transport=tcp");
+        let pairs: Vec<_> = headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
+        assert_eq!(pairs, [("Replaces", "a@b;to-tag=1"), ("X-A", "%zz")]);
+        assert_eq!(take_headers("sip:h"), ("sip:h".to_owned(), vec![]));
+    }
+
+    #[test]
+    fn a_fragments_status_is_that_of_its_first_line() {
+        assert_eq!(fragment_status(b"SIP/2.0 180 Ringing\r\nTo: x\r\n"), Some(180));
+        for odd in [&b""[..], b"SIP/2.0", b"SIP/2.0 20", b"HTTP/1.1 200 OK", b"SIP/2.0 9999999 x"] {
+            assert_eq!(fragment_status(odd), None);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Reliable provisional responses (RFC 3262), both roles, and what an early dialog may carry because of them (RFC 3311).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::state::{Again, End, MAX_FORKS, Purpose, State};
+use super::{Arrival, Endpoint};
+use crate::arena::Slot;
+use crate::compose::ResponseParts;
+use crate::dialog::{Dialog, Flow};
+use crate::leg::{EndCause, Event, Header, Prack, TrunkName};
+use crate::message::{Echo, Method, Request, Response};
+
+/// Provisional responses that may wait for the PRACK of the one before; beyond it the oldest is left out.
+const MOST_WAITING: usize = 8;
+
+/// The UAS's side: our provisional responses.
+#[derive(Debug, Default)]
+pub(super) struct Reliable {
+    /// RSeq of the last one; each INVITE begins somewhere below 2^31 (RFC 3262 §3).
+    last: u32,
+    /// CSeq of the INVITE.
+    cseq: u32,
+    unacknowledged: Option<Unacknowledged>,
+    waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
+    /// Our 200, which waits for a PRACK.
+    answer: Option<(Bytes, Vec<Header>)>,
+    /// Our answer to the INVITE's offer was in one of them, and has been acknowledged.
+    pub(super) settled: bool,
+}
+
+#[derive(Debug)]
+struct Unacknowledged {
+    response: Bytes,
+    flow: Flow,
+    status: u16,
+    has_sdp: bool,
+    interval: Duration,
+    retransmit: Instant,
+    deadline: Instant,
+}
+
+/// The UAC's side: an early dialog with a peer that sends reliable provisional responses.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) dialog: Dialog,
+    /// RSeq of the last one acknowledged.
+    last: u32,
+    /// The answer to our offer was in one of them.
+    pub(super) settled: bool,
+}
+
+impl Reliable {
+    pub(super) fn new(first: u32, cseq: u32) -> Self {
+        Self { last: first, cseq, ..Self::default() }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.unacknowledged.as_ref().map(|response| response.retransmit.min(response.deadline))
+    }
+}
+
+impl Endpoint {
+    pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
+        trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
+    }
+
+    /// Whether provisional responses to this INVITE are to be reliable.
+    pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
+        match self.prack_of(trunk) {
+            Prack::Off => false,
+            Prack::Supported => request.content.has_token("Require", "100rel"),
+            Prack::Required => {
+                request.content.has_token("Require", "100rel") || request.content.has_token("Supported", "100rel")
+            }
+        }
+    }
+
+    // ----- as the one who is called -------------------------------------------------------------------------------
+
+    /// A provisional response above 100, if the leg sends reliable ones. `false`: it does not.
+    pub(super) fn provide(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        status: u16,
+        sdp: Option<&Bytes>,
+        headers: &[Header],
+    ) -> bool {
+        let Some(leg) = self.legs.get_mut(slot) else { return false };
+        let Some(reliable) = &mut leg.extensions.reliable else { return false };
+        // RFC 3262 §3: the next one goes once the one before is acknowledged; none after our answer.
+        if reliable.unacknowledged.is_some() {
+            if reliable.waiting.len() >= MOST_WAITING {
+                reliable.waiting.pop_front();
+            }
+            reliable.waiting.push_back((status, sdp.cloned(), headers.to_vec()));
+            return true;
+        }
+        let State::Ringing { server, .. } = leg.state else { return true };
+        reliable.last += 1;
+        let lines = format!("Require: 100rel\r\nRSeq: {}\r\n", reliable.last);
+        let flow = leg.dialog.flow;
+        let contact = self.contact(flow);
+        let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
+        let contact = Some(contact.as_str());
+        self.respond(
+            now,
+            server,
+            ResponseParts { status, contact, headers, body, lines: &lines, ..Default::default() },
+        );
+        let sent = self.servers.get(server).and_then(|server| Some((server.response.clone()?, server.flow)));
+        let t1 = self.config.timers.t1;
+        let deadline = now + self.config.timers.timeout();
+        if let Some((response, flow)) = sent
+            && let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut())
+        {
+            let (interval, retransmit, has_sdp) = (t1, now + t1, sdp.is_some());
+            reliable.unacknowledged =
+                Some(Unacknowledged { response, flow, status, has_sdp, interval, retransmit, deadline });
+        }
+        self.repeat_provisional(now, slot);
+        true
+    }
+
+    /// Our 200, if it must wait for a PRACK: one that carries our answer comes first (RFC 3262 §3). `false`: it need not.
+    pub(super) fn withhold_answer(&mut self, slot: Slot, sdp: &Bytes, headers: &[Header]) -> bool {
+        let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
+            return false;
+        };
+        reliable.waiting.clear();
+        if reliable.unacknowledged.as_ref().is_some_and(|response| response.has_sdp) {
+            reliable.answer = Some((sdp.clone(), headers.to_vec()));
+            return true;
+        }
+        // Nothing is repeated beside the final response, yet its PRACK may come.
+        reliable.unacknowledged = None;
+        false
+    }
+
+    pub(super) fn reliable_timeout(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let State::Ringing { server, .. } = leg.state else { return };
+        let Some(response) = leg.extensions.reliable.as_mut().and_then(|reliable| reliable.unacknowledged.as_mut())
+        else {
+            return;
+        };
+        if response.deadline <= now {
+            // RFC 3262 §3: 64*T1 without PRACK, and the INVITE is refused with a 5xx.
+            leg.extensions.reliable = None;
+            self.respond(now, server, ResponseParts { status: 504, ..ResponseParts::default() });
+            self.finish(slot, End::of(EndCause::AckTimeout, Some(504)));
+            return;
+        }
+        if response.retransmit <= now {
+            response.interval *= 2;
+            response.retransmit = now + response.interval;
+            let (flow, data, status) = (response.flow, response.response.clone(), response.status);
+            self.transmit(flow, data);
+            self.trace(Some(slot), true, flow, || {
+                format!("{status} {} (INVITE) (retransmission)", crate::compose::reason_phrase(status))
+            });
+        }
+    }
+
+    pub(super) fn handle_prack(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        let named = request.content.value("RAck").and_then(|value| {
+            let mut words = value.split_ascii_whitespace();
+            let (rseq, cseq) = (words.next()?.parse::<u32>().ok()?, words.next()?.parse::<u32>().ok()?);
+            words.next().is_some_and(|method| method == "INVITE").then_some((rseq, cseq))
+        });
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let ringing = matches!(leg.state, State::Ringing { .. });
+        let key = leg.key;
+        let known = leg.extensions.reliable.as_mut().filter(|reliable| named == Some((reliable.last, reliable.cseq)));
+        let Some(reliable) = known.filter(|reliable| !ringing || reliable.unacknowledged.is_some()) else {
+            self.respond(now, server, plain(481));
+            return;
+        };
+        let response = reliable.unacknowledged.take();
+        reliable.settled |= response.is_some_and(|response| response.has_sdp);
+        let answer = reliable.answer.take();
+        let next = if answer.is_none() { reliable.waiting.pop_front() } else { None };
+        if request.content.has_sdp() && reliable.settled && ringing && leg.offered.is_none() && answer.is_none() {
+            leg.offered = Some(server);
+            self.event(Event::Offered { leg: key, sdp: request.content.sdp() });
+        } else if request.content.has_sdp() {
+            self.respond(now, server, plain(488));
+        } else {
+            self.respond(now, server, plain(200));
+        }
+        if let Some((sdp, headers)) = answer {
+            self.answer(now, slot, &sdp, &headers);
+        } else if let Some((status, sdp, headers)) = next {
+            self.provide(now, slot, status, sdp.as_ref(), &headers);
+        }
+        self.arm_leg(slot);
+    }
+
+    // ----- as the one who calls -----------------------------------------------------------------------------------
+
+    /// Acknowledges a reliable provisional response. `false`: it is a repetition, or one before it is missing, and nothing
+    /// is to be made of it (RFC 3262 §4).
+    pub(super) fn acknowledge_provisional(
+        &mut self,
+        now: Instant,
+        client: Slot,
+        leg_slot: Slot,
+        response: &Response,
+    ) -> bool {
+        if !response.content.has_token("Require", "100rel") {
+            return true;
+        }
+        let rseq = response.content.value("RSeq").and_then(|value| value.trim().parse::<u32>().ok());
+        let (Some(rseq), Some(tag)) = (rseq, response.to.tag.as_ref()) else { return false };
+        let Some(flow) = self.clients.get(client).map(|client| client.flow) else { return false };
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
+        let fallback = leg.dialog.target.clone();
+        let State::Calling(calling) = &mut leg.state else { return false };
+        let settles = response.content.has_sdp();
+        let room = calling.early.len() < MAX_FORKS;
+        match calling.early.iter_mut().find(|early| early.dialog.remote_tag == *tag) {
+            Some(early) if early.last.checked_add(1) != Some(rseq) => return false,
+            Some(early) => {
+                early.last = rseq;
+                if let Some(target) = response.content.contact() {
+                    early.dialog.target = target;
+                }
+                early.settled |= settles;
+            }
+            None if !room => return false,
+            None => {
+                let dialog = Dialog::from_response(response, &fallback, flow);
+                calling.early.push(Early { dialog, last: rseq, settled: settles });
+            }
+        }
+        let Some(early) = calling.early.iter().find(|early| early.dialog.remote_tag == *tag) else { return false };
+        let dialog = early.dialog.clone();
+        let lines = format!("RAck: {rseq} {} INVITE\r\n", response.cseq);
+        let again = Again { lines, ..Again::default() };
+        self.send_along(now, leg_slot, dialog, Method::Prack, Purpose::Prack, again);
+        true
+    }
+
+    /// A request of the peer in an early dialog of a call of ours.
+    pub(super) fn handle_early(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        slot: Slot,
+        request: &Request,
+        key: Box<[u8]>,
+        echo: Echo,
+    ) {
+        let flow = self.arrival_flow(arrival);
+        let full = !self.has_room();
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let (leg_key, tag, busy) = (leg.key, leg.tag, leg.offered.is_some());
+        let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
+        let State::Calling(calling) = &mut leg.state else { return };
+        let from = request.from.tag.clone().unwrap_or_default();
+        let Some(early) = calling.early.iter_mut().find(|early| early.dialog.remote_tag == from) else { return };
+        let late = early.dialog.remote_cseq.is_some_and(|last| request.cseq <= last);
+        if !late && !full {
+            early.dialog.remote_cseq = Some(request.cseq);
+            early.dialog.flow = flow;
+        }
+        let settled = early.settled;
+        if late || full {
+            let (status, lines) = if late { (500, "Retry-After: 1\r\n") } else { (503, super::server::RETRY_AFTER) };
+            self.refuse(arrival, &echo, status, lines);
+            return;
+        }
+        let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        let server = self.insert_server(arrival, request, key, echo, Some(slot), tag);
+        match request.method {
+            Method::Update if request.content.has_sdp() => {
+                // RFC 3311 §5.2: our own offer comes first, then theirs, one at a time.
+                let status = match () {
+                    () if busy => 500,
+                    () if !settled || offering => 491,
+                    () => {
+                        if let Some(leg) = self.legs.get_mut(slot) {
+                            leg.offered = Some(server);
+                        }
+                        self.event(Event::Offered { leg: leg_key, sdp: request.content.sdp() });
+                        return;
+                    }
+                };
+                let lines = if status == 500 { "Retry-After: 2\r\n" } else { "" };
+                self.respond(now, server, ResponseParts { lines, ..plain(status) });
+            }
+            Method::Update => {
+                let contact = self.contact(flow);
+                self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
+            }
+            Method::Info => self.handle_info(now, slot, server, request),
+            Method::Bye | Method::Notify | Method::Prack => self.respond(now, server, plain(481)),
+            _ => self.respond(now, server, plain(405)),
+        }
+    }
+}

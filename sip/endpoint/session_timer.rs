@@ -1,0 +1,267 @@
+//! Session timers (RFC 4028), both roles: what is agreed, who refreshes, and when a silent peer counts as gone.
+
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use super::state::{Again, End, Farewell, Leg, Purpose, State};
+use crate::arena::Slot;
+use crate::leg::{EndCause, Event};
+use crate::message::{Content, Method, Request, Response};
+
+/// What a session that nobody refreshed ends with.
+const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
+/// The least Min-SE there is, seconds (RFC 4028 §5).
+const LEAST: u32 = 90;
+/// The longest interval that a peer can talk us into, seconds.
+const MOST: u32 = 86_400;
+/// How long a refusal of a refresh that may pass is waited out.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// A session that must be refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SessionTimer {
+    /// Seconds.
+    interval: u32,
+    /// When we refresh; `None` if the peer does, or while our refresh is out.
+    refresh_at: Option<Instant>,
+    ours: bool,
+    expires_at: Instant,
+}
+
+/// What two sides agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Agreed {
+    /// Seconds.
+    pub(super) interval: u32,
+    /// We refresh.
+    pub(super) ours: bool,
+    /// The peer announced that it knows timers: its part is required of it.
+    pub(super) known: bool,
+}
+
+impl SessionTimer {
+    pub(super) fn new(now: Instant, agreed: Agreed) -> Self {
+        let Agreed { interval, ours, .. } = agreed;
+        let whole = Duration::from_secs(u64::from(interval));
+        // RFC 4028 §10: who waits for a refresh gives up a little early.
+        let patience = if ours { whole } else { whole - (whole / 3).min(Duration::from_secs(32)) };
+        Self { interval, ours, refresh_at: ours.then_some(now + whole / 2), expires_at: now + patience }
+    }
+
+    pub(super) fn next_timeout(&self) -> Instant {
+        self.refresh_at.map_or(self.expires_at, |at| at.min(self.expires_at))
+    }
+
+    /// The lines of a request of ours: the roles stay as they are.
+    fn lines(&self) -> String {
+        let refresher = if self.ours { "uac" } else { "uas" };
+        format!("Session-Expires: {};refresher={refresher}\r\n", self.interval)
+    }
+}
+
+/// `1800;refresher=uac`: seconds, and whether the request's sender is to refresh, if that is said.
+fn parse(value: &str) -> Option<(u32, Option<bool>)> {
+    let mut parts = value.split(';').map(str::trim);
+    let interval = parts.next()?.parse().ok()?;
+    let refresher = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("refresher").then(|| value.trim().eq_ignore_ascii_case("uac"))
+    });
+    Some((interval, refresher))
+}
+
+fn seconds(content: &Content, name: &str) -> Option<u32> {
+    content.value(name)?.split(';').next()?.trim().parse().ok()
+}
+
+/// The UAS's part (RFC 4028 §9): what our 2xx will say. An error is the Min-SE of a 422.
+pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<Agreed>, u32> {
+    let content = &request.content;
+    let min_se = min_se.max(LEAST);
+    let known = content.has_token("Supported", "timer") || content.has_token("Require", "timer");
+    let asked = content.value("Session-Expires").and_then(|value| parse(&value));
+    let theirs = seconds(content, "Min-SE").unwrap_or(LEAST).min(MOST);
+    let Some((asked, sender)) = asked else {
+        let agreed = Agreed { interval: ours.max(theirs).max(min_se), ours: false, known };
+        return Ok((known && ours > 0).then_some(agreed));
+    };
+    if asked < min_se && known {
+        return Err(min_se);
+    }
+    let most = if ours > 0 { ours } else { MOST };
+    let interval = asked.min(most).max(theirs).max(min_se);
+    // Who can refresh its session itself had better: its NAT stays open then.
+    let ours = if known { sender == Some(false) } else { true };
+    Ok(Some(Agreed { interval, ours, known }))
+}
+
+/// The lines of a 2xx.
+pub(super) fn answer_lines(agreed: Option<Agreed>) -> String {
+    let Some(Agreed { interval, ours, known }) = agreed else { return String::new() };
+    let refresher = if ours { "uas" } else { "uac" };
+    // RFC 4028 §9: the peer must see to it only if it is the one to refresh.
+    let require = if known && !ours { "Require: timer\r\n" } else { "" };
+    format!("{require}Session-Expires: {interval};refresher={refresher}\r\n")
+}
+
+/// What the 2xx to a request of ours says (RFC 4028 §7.2).
+fn agreed_by(response: &Response) -> Option<Agreed> {
+    let (interval, sender) = parse(&response.content.value("Session-Expires")?)?;
+    let interval = interval.clamp(LEAST, MOST);
+    Some(Agreed { interval, ours: sender.unwrap_or(true), known: true })
+}
+
+/// The Min-SE of a 422, if we can live with it.
+pub(super) fn least_by(response: &Response) -> Option<u32> {
+    (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&least| least <= MOST)
+}
+
+impl Endpoint {
+    /// The lines of an INVITE; `least` is what 422s have taught us.
+    pub(super) fn session_lines(&self, least: u32) -> String {
+        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
+        let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
+        match wanted {
+            0 => min,
+            wanted => format!("Session-Expires: {}\r\n{min}", wanted.max(min_se)),
+        }
+    }
+
+    /// The lines of a later request of ours that refreshes.
+    pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
+        leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
+    }
+
+    /// A 2xx of ours is going out that says this.
+    pub(super) fn start_session(&mut self, now: Instant, slot: Slot, agreed: Option<Agreed>) {
+        if let Some(leg) = self.legs.get_mut(slot) {
+            leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(now, agreed)));
+        }
+        self.arm_leg(slot);
+    }
+
+    /// A 2xx of the peer came, to an INVITE or UPDATE.
+    pub(super) fn learn_session(&mut self, now: Instant, slot: Slot, response: &Response) {
+        if let Some(leg) = self.legs.get_mut(slot)
+            && response.content.value("Allow").is_some()
+        {
+            leg.extensions.peer_updates = response.content.has_token("Allow", "UPDATE");
+        }
+        self.start_session(now, slot, agreed_by(response));
+    }
+
+    pub(super) fn session_timeout(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let (key, updates) = (leg.key, leg.extensions.peer_updates);
+        let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
+        if !matches!(leg.state, State::Established) || leg.reported {
+            leg.extensions.session = None;
+            return;
+        }
+        let Some(session) = leg.extensions.session.as_mut() else { return };
+        if session.expires_at <= now {
+            leg.extensions.session = None;
+            let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
+            self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, None));
+            return;
+        }
+        if session.refresh_at.is_none_or(|at| at > now) {
+            return;
+        }
+        // A request that is out refreshes too, if it is ours; one of the peer's is answered first.
+        if busy {
+            session.refresh_at = Some(now + AGAIN);
+            return;
+        }
+        session.refresh_at = None;
+        if updates {
+            self.send_refresh(now, slot);
+        } else {
+            self.event(Event::RefreshDue { leg: key });
+        }
+    }
+
+    fn send_refresh(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get(slot) else { return };
+        let lines = self.refresh_lines(leg);
+        self.send_in_dialog(now, slot, Method::Update, Purpose::Refresh, Again { lines, ..Again::default() });
+    }
+
+    /// The answer to our UPDATE that refreshes, or its silence (408).
+    pub(super) fn refresh_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.reported || !matches!(leg.state, State::Established) {
+            return;
+        }
+        let key = leg.key;
+        match (status, response) {
+            (200..=299, Some(response)) => {
+                if let Some(target) = response.content.contact() {
+                    leg.dialog.target = target;
+                }
+                self.learn_session(now, slot, response);
+            }
+            (408 | 481, _) => {
+                leg.extensions.session = None;
+                let farewell = Farewell { lines: EXPIRED.to_owned(), headers: Vec::new() };
+                self.send_bye(now, slot, farewell, End::of(EndCause::SessionExpired, Some(status)));
+            }
+            (422, Some(response)) if least_by(response).is_some() => {
+                let least = least_by(response).unwrap_or(LEAST);
+                if let Some(session) = &mut leg.extensions.session
+                    && session.interval < least
+                {
+                    session.interval = least;
+                    self.send_refresh(now, slot);
+                }
+            }
+            // It does not take UPDATE after all.
+            (405 | 501, _) => {
+                leg.extensions.peer_updates = false;
+                self.event(Event::RefreshDue { leg: key });
+            }
+            _ => {
+                if let Some(session) = &mut leg.extensions.session {
+                    session.refresh_at = Some(now + AGAIN);
+                }
+            }
+        }
+        self.arm_leg(slot);
+    }
+
+    /// An offer of ours that was to refresh failed, and yet the call goes on: it is tried again while there is time.
+    pub(super) fn refresh_again(&mut self, now: Instant, slot: Slot) {
+        if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
+            && session.ours
+            && session.refresh_at.is_none()
+        {
+            session.refresh_at = Some(now + AGAIN);
+        }
+        self.arm_leg(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_expires_is_read_with_and_without_its_refresher() {
+        assert_eq!(parse("1800"), Some((1800, None)));
+        assert_eq!(parse("90 ; refresher=uas"), Some((90, Some(false))));
+        assert_eq!(parse("90;x=y;Refresher=UAC"), Some((90, Some(true))));
+        assert_eq!(parse("soon"), None);
+    }
+
+    #[test]
+    fn who_refreshes_does_so_half_way_and_who_waits_gives_up_a_third_or_32_seconds_early() {
+        let now = crate::testing::instant();
+        let timer = |interval, ours| SessionTimer::new(now, Agreed { interval, ours, known: true });
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let ours = timer(1800, true);
+        assert_eq!((ours.refresh_at, ours.expires_at), (Some(after(900)), after(1800)));
+        let theirs = timer(1800, false);
+        assert_eq!((theirs.refresh_at, theirs.expires_at), (None, after(1768)));
+        assert_eq!(timer(90, false).expires_at, after(60));
+    }
+}

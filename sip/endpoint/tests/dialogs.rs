@@ -1,0 +1,496 @@
+//! What extensions add to a call: reliable provisional responses, UPDATE, session timers, REFER, Replaces, loops.
+
+use super::callee::{invite, request};
+use super::*;
+use crate::leg::{Prack, Refer};
+
+const LEG: LegKey = LegKey(1);
+
+impl Bench {
+    fn ringing_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, LegKey) {
+        let mut bench = Self::with(change);
+        bench.receive(invite("i", more));
+        bench.expect("SIP/2.0 100 ");
+        let leg = bench.incoming();
+        (bench, leg)
+    }
+
+    fn progress(&mut self, leg: LegKey, status: u16, sdp: bool) {
+        let sdp = sdp.then(|| Bytes::from_static(SDP));
+        self.command(Command::Provisional { leg, status, sdp, headers: Vec::new() });
+    }
+
+    /// A call that we placed and that was answered with these lines, and its INVITE.
+    fn answered_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, String) {
+        let mut bench = Self::with(change);
+        bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:+15551230002@127.0.0.2") });
+        let invite = bench.expect("INVITE ");
+        bench.receive(response_to(&invite, 200, "them", &format!("{more}{WITH_SDP}")));
+        bench.expect("ACK ");
+        assert!(matches!(bench.event(), Event::Answered { .. }));
+        (bench, invite)
+    }
+}
+
+fn prack(cseq: u32, tag: &str, rseq: u32) -> String {
+    request("PRACK", &format!("p{cseq}"), cseq, tag, &format!("RAck: {rseq} 1 INVITE"))
+}
+
+fn rseq(message: &str) -> u32 {
+    field(message, "RSeq").parse().unwrap()
+}
+
+// ----- RFC 3262 ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_required_provisional_response_is_repeated_until_its_prack_and_the_next_one_waits_for_it() {
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
+    bench.progress(leg, 183, true);
+    let first = bench.expect("SIP/2.0 183 ");
+    assert_eq!(field(&first, "Require"), "100rel");
+    bench.progress(leg, 180, false);
+    bench.silent();
+    bench.wait(1_500);
+    assert_eq!([bench.sent(), bench.sent()], [first.clone(), first.clone()], "after T1 and 2*T1 more");
+    let tag = parameter(field(&first, "To"), "tag").to_owned();
+    bench.receive(prack(2, &tag, rseq(&first)));
+    bench.expect("SIP/2.0 200 ");
+    let second = bench.expect("SIP/2.0 180 ");
+    assert_eq!(rseq(&second), rseq(&first) + 1);
+    assert_eq!(bench.status_of(prack(3, &tag, rseq(&first))), 481, "acknowledged already");
+    bench.receive(prack(4, &tag, rseq(&second)));
+    bench.expect("SIP/2.0 200 ");
+    bench.command(answer(leg));
+    bench.expect("SIP/2.0 200 ");
+}
+
+#[test]
+fn the_answer_waits_for_the_prack_of_a_provisional_response_with_sdp_only() {
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
+    bench.progress(leg, 183, true);
+    let progress = bench.expect("SIP/2.0 183 ");
+    bench.command(answer(leg));
+    bench.silent();
+    bench.receive(prack(2, parameter(field(&progress, "To"), "tag"), rseq(&progress)));
+    assert!(bench.sent().contains("PRACK"));
+    bench.expect("SIP/2.0 200 OK");
+
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
+    bench.progress(leg, 180, false);
+    let ringing = bench.expect("SIP/2.0 180 ");
+    bench.command(answer(leg));
+    bench.expect("SIP/2.0 200 ");
+    let tag = parameter(field(&ringing, "To"), "tag").to_owned();
+    assert_eq!(bench.status_of(prack(2, &tag, rseq(&ringing))), 200, "late, and no repetition any more");
+    bench.receive(request("ACK", "a", 1, &tag, ""));
+    bench.wait(3_000);
+    bench.silent();
+}
+
+#[test]
+fn a_provisional_response_that_nobody_acknowledges_ends_the_call_with_504() {
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
+    bench.progress(leg, 180, false);
+    bench.wait(31_999);
+    assert!(bench.events.is_empty());
+    bench.wait(1);
+    assert!(bench.sent.back().is_some_and(|last| last.starts_with("SIP/2.0 504 ")));
+    assert_eq!(bench.ended(), (EndCause::AckTimeout, Some(504), None));
+}
+
+#[test]
+fn reliable_responses_are_a_matter_of_configuration() {
+    let reliable = |prack, line: &str| {
+        let mut bench = Bench::with(|config| config.prack = prack);
+        bench.receive(invite("i", line));
+        if bench.sent().starts_with("SIP/2.0 420 ") {
+            return None;
+        }
+        let leg = bench.incoming();
+        bench.progress(leg, 180, false);
+        Some(bench.sent().contains("\r\nRSeq: "))
+    };
+    let (supported, required) = ("Supported: timer, 100rel\r\n", "Require: 100rel\r\n");
+    assert_eq!([reliable(Prack::Off, supported), reliable(Prack::Off, required)], [Some(false), None]);
+    assert_eq!(
+        [reliable(Prack::Supported, supported), reliable(Prack::Supported, required)],
+        [Some(false), Some(true)]
+    );
+    assert_eq!([reliable(Prack::Required, supported), reliable(Prack::Required, "")], [Some(true), Some(false)]);
+    let invite_of = |prack| {
+        let mut bench = Bench::with(|config| config.prack = prack);
+        bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+        bench.expect("INVITE ")
+    };
+    assert!(!invite_of(Prack::Off).contains("100rel"));
+    assert_eq!(field(&invite_of(Prack::Supported), "Supported"), "100rel, timer, replaces, norefersub");
+    assert_eq!(field(&invite_of(Prack::Required), "Require"), "100rel");
+}
+
+#[test]
+fn the_peers_reliable_responses_are_acknowledged_in_order_and_told_once() {
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+    let invite = bench.expect("INVITE ");
+    let cseq: u32 = field(&invite, "CSeq").split(' ').next().unwrap().parse().unwrap();
+    let reliable = |status, rseq: u32, more: &str| {
+        response_to(&invite, status, "them", &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
+    };
+    bench.receive(reliable(183, 7, WITH_SDP));
+    let first = bench.expect("PRACK sip:peer@127.0.0.2:5060 ");
+    assert_eq!(field(&first, "RAck"), format!("7 {cseq} INVITE"));
+    assert_eq!(field(&first, "CSeq"), format!("{} PRACK", cseq + 1));
+    assert!(matches!(bench.event(), Event::Provisional { status: 183, sdp: Some(_), .. }));
+    bench.receive(response_to(&first, 200, "", ""));
+    bench.receive(reliable(183, 7, WITH_SDP));
+    bench.receive(reliable(180, 9, ""));
+    bench.silent();
+    assert!(bench.events.is_empty(), "a repetition, and one before which one is missing");
+    bench.receive(reliable(180, 8, ""));
+    let second = bench.expect("PRACK ");
+    assert_eq!(field(&second, "RAck"), format!("8 {cseq} INVITE"));
+    assert!(matches!(bench.event(), Event::Provisional { status: 180, .. }));
+    bench.receive(response_to(&second, 200, "", ""));
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    let ack = bench.expect("ACK ");
+    assert_eq!(field(&ack, "CSeq"), format!("{cseq} ACK"));
+    bench.event();
+    bench.command(hangup(LEG));
+    assert_eq!(field(&bench.expect("BYE "), "CSeq"), format!("{} BYE", cseq + 3));
+}
+
+// ----- RFC 3311 ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn offers_in_an_early_dialog_wait_for_the_first_answer_then_come_one_at_a_time() {
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+    let invite = bench.expect("INVITE ");
+    let reliable = |rseq: u32, more: &str| {
+        response_to(&invite, 183, "them", &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
+    };
+    let update = |cseq| Bench::peer_request(&invite, "UPDATE", cseq, WITH_SDP);
+    assert_eq!(bench.status_of(update(1)), 481, "no early dialog yet");
+    bench.receive(reliable(1, ""));
+    bench.expect("PRACK ");
+    bench.event();
+    assert_eq!(bench.status_of(update(2)), 491, "our own offer has no answer");
+    bench.receive(reliable(2, WITH_SDP));
+    bench.expect("PRACK ");
+    bench.event();
+    bench.receive(update(3));
+    assert!(matches!(bench.event(), Event::Offered { sdp: Some(_), .. }));
+    assert_eq!(bench.status_of(update(4)), 500, "one at a time");
+    bench.command(Command::AnswerOffer { leg: LEG, sdp: Bytes::from_static(SDP) });
+    bench.expect("SIP/2.0 200 ");
+    bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
+    let ours = bench.expect("UPDATE sip:peer@127.0.0.2:5060 ");
+    assert_eq!(bench.status_of(update(5)), 491, "ours is out");
+    bench.receive(response_to(&ours, 200, "", WITH_SDP));
+    assert!(matches!(bench.event(), Event::OfferAnswered { .. }));
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    bench.expect("ACK ");
+    bench.event();
+    assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 5, "")), 500, "their numbers go on");
+    assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 6, "")), 200);
+}
+
+#[test]
+fn a_caller_may_update_its_offer_once_our_reliable_answer_was_acknowledged() {
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Require: 100rel\r\n");
+    bench.progress(leg, 183, true);
+    let progress = bench.expect("SIP/2.0 183 ");
+    let tag = parameter(field(&progress, "To"), "tag").to_owned();
+    assert_eq!(bench.status_of(request("UPDATE", "u", 2, &tag, WITH_SDP)), 500);
+    bench.receive(prack(3, &tag, rseq(&progress)));
+    bench.expect("SIP/2.0 200 ");
+    bench.receive(request("UPDATE", "v", 4, &tag, WITH_SDP));
+    assert!(matches!(bench.event(), Event::Offered { .. }));
+    bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
+    assert!(bench.expect("SIP/2.0 200 ").contains("CSeq: 4 UPDATE"));
+    bench.command(Command::Offer { leg, sdp: Bytes::from_static(SDP) });
+    bench.expect("UPDATE ");
+}
+
+// ----- RFC 4028 ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_session_interval_that_is_too_small_gets_422_and_one_of_ours_is_raised() {
+    let mut bench = Bench::with(|config| config.min_se = 120);
+    bench.receive(invite("i", "Supported: timer\r\nSession-Expires: 90\r\n"));
+    assert_eq!(field(&bench.expect("SIP/2.0 422 "), "Min-SE"), "120");
+
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+    let first = bench.expect("INVITE ");
+    assert_eq!(field(&first, "Session-Expires"), "1800");
+    bench.receive(response_to(&first, 422, "x", "Min-SE: 3600\r\n"));
+    bench.expect("ACK ");
+    let second = bench.expect("INVITE ");
+    assert_eq!((field(&second, "Session-Expires"), field(&second, "Min-SE")), ("3600", "3600"));
+    bench.receive(response_to(&second, 422, "y", "Min-SE: 3600\r\n"));
+    bench.expect("ACK ");
+    assert_eq!(bench.ended().1, Some(422), "it was told so");
+}
+
+#[test]
+fn a_caller_that_refreshes_is_waited_for_and_hung_up_when_it_does_not() {
+    let (mut bench, leg) = Bench::ringing_call(|_| {}, "Supported: timer\r\nSession-Expires: 600\r\n");
+    bench.command(answer(leg));
+    let ok = bench.expect("SIP/2.0 200 ");
+    assert_eq!((field(&ok, "Session-Expires"), field(&ok, "Require")), ("600;refresher=uac", "timer"));
+    let tag = parameter(field(&ok, "To"), "tag").to_owned();
+    bench.receive(request("ACK", "a", 1, &tag, ""));
+    bench.event();
+    bench.wait(300_000);
+    let refresh = "Supported: timer\r\nSession-Expires: 600;refresher=uac";
+    bench.receive(request("UPDATE", "u", 2, &tag, refresh));
+    assert_eq!(field(&bench.expect("SIP/2.0 200 "), "Session-Expires"), "600;refresher=uac");
+    bench.wait(567_999);
+    bench.silent();
+    bench.wait(1);
+    let bye = bench.expect("BYE ");
+    assert_eq!(field(&bye, "Reason"), "SIP;cause=408;text=\"Session timer expired\"");
+    bench.receive(response_to(&bye, 200, "", ""));
+    assert_eq!(bench.ended().0, EndCause::SessionExpired);
+}
+
+#[test]
+fn we_refresh_with_update_where_it_is_allowed_and_with_an_offer_elsewhere() {
+    let (mut bench, _) = Bench::answered_call(|_| {}, "Allow: INVITE, UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
+    bench.wait(45_000);
+    let update = bench.expect("UPDATE ");
+    assert_eq!(field(&update, "Session-Expires"), "90;refresher=uac");
+    bench.receive(response_to(&update, 200, "", "Session-Expires: 90;refresher=uac\r\n"));
+    bench.wait(45_000);
+    let update = bench.expect("UPDATE ");
+    bench.receive(response_to(&update, 405, "", ""));
+    assert!(matches!(bench.event(), Event::RefreshDue { .. }));
+    bench.command(Command::Offer { leg: LEG, sdp: Bytes::from_static(SDP) });
+    let again = bench.expect("INVITE ");
+    assert_eq!(field(&again, "Session-Expires"), "90;refresher=uac");
+    bench.receive(response_to(&again, 200, "", &format!("Session-Expires: 90;refresher=uac\r\n{WITH_SDP}")));
+    bench.expect("ACK ");
+    assert!(matches!(bench.event(), Event::OfferAnswered { .. }));
+    bench.wait(45_000);
+    assert!(matches!(bench.event(), Event::RefreshDue { .. }), "it takes no UPDATE, as we know by now");
+    bench.wait(45_000);
+    bench.expect("BYE ");
+}
+
+#[test]
+fn a_refresh_that_meets_the_peers_does_not_end_the_call() {
+    let (mut bench, invite) = Bench::answered_call(|_| {}, "Allow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
+    bench.wait(45_000);
+    let ours = bench.expect("UPDATE ");
+    let theirs = Bench::peer_request(&invite, "UPDATE", 1, "Supported: timer\r\nSession-Expires: 90;refresher=uac");
+    assert_eq!(bench.status_of(theirs), 200);
+    bench.receive(response_to(&ours, 491, "", ""));
+    bench.wait(30_000);
+    while let Some(message) = bench.sent.pop_front() {
+        assert!(message.starts_with("UPDATE "), "{message}");
+        bench.receive(response_to(&message, 200, "", "Session-Expires: 90;refresher=uac\r\n"));
+    }
+    assert_eq!(bench.endpoint.legs(), 1);
+    assert!(bench.events.is_empty());
+}
+
+#[test]
+fn a_refresh_that_finds_no_dialog_ends_the_call() {
+    let (mut bench, _) = Bench::answered_call(|_| {}, "Allow: UPDATE\r\nSession-Expires: 90;refresher=uac\r\n");
+    bench.wait(45_000);
+    let update = bench.expect("UPDATE ");
+    bench.receive(response_to(&update, 481, "", ""));
+    let bye = bench.expect("BYE ");
+    bench.receive(response_to(&bye, 481, "", ""));
+    assert_eq!(bench.ended().0, EndCause::SessionExpired);
+    bench.empty();
+}
+
+// ----- RFC 3515, 3891, 4488 ---------------------------------------------------------------------------------------
+
+fn refer(branch: &str, cseq: u32, tag: &str, to: &str) -> String {
+    request("REFER", branch, cseq, tag, &format!("Refer-To: {to}\r\nReferred-By: <sip:ann@example.org>"))
+}
+
+#[test]
+fn a_transfer_that_a_peer_asks_for_is_told_accepted_and_reported_in_order() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(refer("r", 2, &tag, "<sip:cy@127.0.0.3?X-Why=a%20b&Replaces=c1%3Bto-tag%3D1%3Bfrom-tag%3D2>"));
+    let Event::Referred { referred, .. } = bench.event() else { panic!() };
+    assert_eq!(
+        (referred.uri.as_str(), referred.replaces.as_deref()),
+        ("sip:cy@127.0.0.3", Some("c1;to-tag=1;from-tag=2"))
+    );
+    assert_eq!((referred.headers[0].value.as_str(), referred.replaced), ("a b", None));
+    bench.silent();
+    assert_eq!(bench.status_of(refer("r2", 3, &tag, "<sip:dee@127.0.0.3>")), 491, "one at a time");
+    bench.command(Command::AnswerRefer { leg, status: 202 });
+    bench.expect("SIP/2.0 202 ");
+    let trying = bench.expect("NOTIFY ");
+    assert_eq!((field(&trying, "Event"), field(&trying, "Subscription-State")), ("refer;id=2", "active;expires=180"));
+    assert_eq!(field(&trying, "Content-Type"), "message/sipfrag;version=2.0");
+    bench.command(Command::NotifyRefer { leg, status: 180 });
+    bench.command(Command::NotifyRefer { leg, status: 200 });
+    bench.silent();
+    bench.receive(response_to(&trying, 200, "", ""));
+    let last = bench.expect("NOTIFY ");
+    assert!(last.ends_with("SIP/2.0 200 OK\r\n"), "the newest");
+    assert_eq!(field(&last, "Subscription-State"), "terminated;reason=noresource");
+    bench.receive(response_to(&last, 200, "", ""));
+    bench.receive(refer("r3", 4, &tag, "<sip:dee@127.0.0.3>"));
+    assert!(matches!(bench.event(), Event::Referred { .. }), "another one");
+    bench.command(Command::AnswerRefer { leg, status: 603 });
+    bench.expect("SIP/2.0 603 ");
+}
+
+#[test]
+fn what_is_known_last_of_a_transfer_is_told_before_our_bye() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(refer("r", 2, &tag, "<sip:cy@127.0.0.3>"));
+    bench.event();
+    bench.command(Command::AnswerRefer { leg, status: 202 });
+    bench.command(Command::NotifyRefer { leg, status: 200 });
+    bench.command(hangup(leg));
+    let starts: Vec<_> = bench.sent.iter().map(|message| message.split(' ').next().unwrap()).collect();
+    assert_eq!(starts, ["SIP/2.0", "NOTIFY", "NOTIFY", "BYE"]);
+}
+
+#[test]
+fn a_peer_that_wants_no_news_gets_none() {
+    let (mut bench, leg, tag) = Bench::talking();
+    bench.receive(request("REFER", "r", 2, &tag, "Refer-To: <sip:cy@127.0.0.3>\r\nRefer-Sub: false"));
+    bench.event();
+    bench.command(Command::AnswerRefer { leg, status: 202 });
+    assert_eq!(field(&bench.expect("SIP/2.0 202 "), "Refer-Sub"), "false");
+    bench.command(Command::NotifyRefer { leg, status: 200 });
+    bench.silent();
+}
+
+#[test]
+fn odd_transfers_and_subscriptions_are_refused() {
+    let (mut bench, _, tag) = Bench::talking();
+    assert_eq!(bench.status_of(request("REFER", "a", 2, &tag, "")), 400);
+    assert_eq!(bench.status_of(refer("b", 3, &tag, "<sip:a@h>, <sip:b@h>")), 400);
+    assert_eq!(bench.status_of(refer("c", 4, &tag, "<http://example.org>")), 416);
+    assert_eq!(bench.status_of(request("NOTIFY", "d", 5, &tag, "Event: refer\r\nSubscription-State: active")), 481);
+    assert_eq!(bench.status_of(request("NOTIFY", "e", 6, &tag, "Event: presence\r\nSubscription-State: active")), 489);
+    assert_eq!(bench.status_of(request("SUBSCRIBE", "f", 7, &tag, "Event: dialog")), 489);
+    assert_eq!(bench.status_of(request("SUBSCRIBE", "g", 8, &tag, "Event: refer")), 481);
+    assert!(bench.events.is_empty());
+    let (mut bench, _) = Bench::ringing_call(|config| config.refer = false, "");
+    bench.receive(request("SUBSCRIBE", "s", 1, "", "Event: presence").replace("call-1", "call-2"));
+    assert_eq!(field(&bench.expect("SIP/2.0 489 "), "Allow-Events"), "refer");
+    let elsewhere = |method: &str| request(method, "z", 1, "", "Event: refer").replace("call-1", "call-2");
+    assert_eq!(bench.status_of(elsewhere("NOTIFY")), 481);
+    assert_eq!(bench.status_of(elsewhere("REFER")), 403);
+    assert_eq!(bench.status_of(elsewhere("MESSAGE")), 405);
+    assert_eq!(bench.status_of(elsewhere("PUBLISH")), 405);
+}
+
+#[test]
+fn our_refer_is_told_as_it_is_answered_and_as_it_goes() {
+    let (mut bench, invite) = Bench::answered_call(|_| {}, "");
+    let refer = || {
+        let refer_to = "sip:cy@127.0.0.3?Replaces=a".to_owned();
+        Box::new(Refer { refer_to, referred_by: Some("sip:me@127.0.0.1".into()), headers: Vec::new() })
+    };
+    bench.command(Command::Refer { leg: LEG, refer: refer() });
+    let ours = bench.expect("REFER sip:peer@127.0.0.2:5060 ");
+    assert_eq!(field(&ours, "Refer-To"), "<sip:cy@127.0.0.3?Replaces=a>");
+    assert_eq!(field(&ours, "Referred-By"), "<sip:me@127.0.0.1>");
+    bench.command(Command::Refer { leg: LEG, refer: refer() });
+    assert!(matches!(bench.event(), Event::ReferAnswered { status: 491, .. }));
+    let news = |cseq, state: &str, line: &str| {
+        let lines =
+            format!("Event: refer\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag\r\n\r\n{line}");
+        Bench::peer_request(&invite, "NOTIFY", cseq, &lines)
+    };
+    bench.receive(news(1, "active;expires=60", "SIP/2.0 100 Trying"));
+    bench.expect("SIP/2.0 200 ");
+    assert!(matches!(bench.event(), Event::ReferAnswered { status: 202, .. }), "the NOTIFY was faster than the 202");
+    assert!(matches!(bench.event(), Event::ReferProgress { status: 100, done: false, .. }));
+    bench.receive(response_to(&ours, 202, "", ""));
+    assert!(matches!(bench.event(), Event::ReferAnswered { status: 202, .. }));
+    bench.receive(news(2, "terminated;reason=noresource", "SIP/2.0 486 Busy Here"));
+    bench.expect("SIP/2.0 200 ");
+    assert!(matches!(bench.event(), Event::ReferProgress { status: 486, done: true, .. }));
+    assert_eq!(bench.status_of(news(3, "active", "SIP/2.0 200 OK")), 481);
+    bench.command(Command::Refer { leg: LEG, refer: refer() });
+    let ours = bench.expect("REFER ");
+    bench.receive(response_to(&ours, 405, "", ""));
+    assert!(matches!(bench.event(), Event::ReferAnswered { status: 405, .. }));
+    bench.command(Command::Refer { leg: LEG, refer: refer() });
+    let ours = bench.expect("REFER ");
+    bench.receive(response_to(&ours, 202, "", "Refer-Sub: false\r\n"));
+    assert!(matches!(bench.event(), Event::ReferAnswered { status: 202, .. }));
+    assert!(matches!(bench.event(), Event::ReferProgress { status: 200, done: true, .. }));
+    bench.command(Command::Refer { leg: LEG, refer: refer() });
+    let ours = bench.expect("REFER ");
+    bench.receive(response_to(&ours, 202, "", ""));
+    bench.event();
+    bench.wait(180_000);
+    assert!(matches!(bench.event(), Event::ReferProgress { status: 408, done: true, .. }), "silence");
+}
+
+#[test]
+fn an_invite_may_take_the_place_of_a_call_and_of_no_other() {
+    let (mut bench, leg, tag) = Bench::talking();
+    let replacing = |branch: &str, replaces: String| {
+        invite(branch, &format!("Require: replaces\r\nReplaces: {replaces}\r\n"))
+            .replace("Call-ID: call-1", &format!("Call-ID: call-{branch}"))
+    };
+    assert_eq!(bench.status_of(replacing("x", format!("call-1;to-tag={tag};from-tag=other"))), 481);
+    assert_eq!(bench.status_of(replacing("y", format!("call-2;to-tag={tag};from-tag=them"))), 481);
+    assert_eq!(bench.status_of(replacing("z", format!("call-1;to-tag={tag};from-tag=them;early-only"))), 486);
+    bench.receive(replacing("w", format!("call-1;from-tag=them;to-tag={tag}")));
+    bench.expect("SIP/2.0 100 ");
+    let Event::Incoming { incoming, .. } = bench.event() else { panic!() };
+    assert_eq!(incoming.replaces, Some(leg));
+    bench.receive(refer(
+        "r",
+        2,
+        &tag,
+        &format!("<sip:x@127.0.0.1?Replaces=call-1%3Bto-tag%3D{tag}%3Bfrom-tag%3Dthem>"),
+    ));
+    assert!(matches!(bench.event(), Event::Referred { referred, .. } if referred.replaced == Some(leg)));
+}
+
+// ----- loops ------------------------------------------------------------------------------------------------------
+
+/// Our INVITE as a proxy would send it back to us.
+fn sent_back(invite: &str, uri: &str, hops: u8) -> String {
+    let (line, rest) = invite.split_once("\r\n").unwrap();
+    assert!(line.starts_with("INVITE "));
+    let rest =
+        rest.replacen(&format!("Max-Forwards: {}", field(invite, "Max-Forwards")), &format!("Max-Forwards: {hops}"), 1);
+    let branch = format!("z9hG4bKp{}", parameter(field(invite, "Via"), "branch"));
+    format!("INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.2:5060;branch={branch}\r\n{rest}")
+}
+
+#[test]
+fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() {
+    let mut bench = Bench::new();
+    bench.receive(invite("i", "").replace("Max-Forwards: 70", "Max-Forwards: 20"));
+    bench.expect("SIP/2.0 100 ");
+    let leg = bench.incoming();
+    let call = |key: u128, uri: &str, cause| {
+        let mut invite = outgoing(uri);
+        invite.on_behalf_of = Some(cause);
+        Command::Invite { leg: LegKey(key), invite }
+    };
+    bench.command(call(1, "sip:two@127.0.0.2", leg));
+    let first = bench.expect("INVITE ");
+    assert_eq!(field(&first, "Max-Forwards"), "19");
+    bench.receive(sent_back(&first, "sip:two@127.0.0.1", 18));
+    bench.expect("SIP/2.0 100 ");
+    let spiral = bench.incoming();
+    bench.command(call(2, "sip:+15551230001@127.0.0.2", spiral));
+    let second = bench.expect("INVITE ");
+    assert_eq!(field(&second, "Max-Forwards"), "17");
+    assert_eq!(bench.status_of(sent_back(&second, "sip:two@127.0.0.1", 16)), 482, "the spiral's own");
+    let around = sent_back(&second, "sip:+15551230001@127.0.0.1", 16);
+    assert_eq!(bench.status_of(around.replace("z9hG4bKp", "z9hG4bKq")), 482, "the first caller's");
+    bench.receive(sent_back(&second, "sip:three@127.0.0.1", 16).replace("z9hG4bKp", "z9hG4bKr"));
+    bench.expect("SIP/2.0 100 ");
+}
