@@ -191,7 +191,8 @@ fn offers_in_an_early_dialog_wait_for_the_first_answer_then_come_one_at_a_time()
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));
     bench.expect("ACK ");
     bench.event();
-    assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 5, "")), 500, "their numbers go on");
+    let late = Bench::peer_request(&invite, "UPDATE", 5, "").replace("z9hG4bKUPDATE5", "z9hG4bKlate");
+    assert_eq!(bench.status_of(late), 500, "their numbers go on");
     assert_eq!(bench.status_of(Bench::peer_request(&invite, "UPDATE", 6, "")), 200);
 }
 
