@@ -410,7 +410,9 @@ impl LegIo {
             | sip::Event::OfferRejected { .. }
             | sip::Event::ReferAnswered { .. }
             | sip::Event::ReferProgress { .. }
-            | sip::Event::Trace { .. } => None,
+            | sip::Event::Trace { .. }
+            | sip::Event::Binding(_)
+            | sip::Event::AuthenticationFailed { .. } => None,
         }
     }
 

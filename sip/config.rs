@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::leg::{Prack, TrunkName};
 use crate::peer::Peer;
+use crate::registrar::RegistrarConfig;
 use crate::trunk::TrunkAcl;
 
 /// Settings of one [`crate::Endpoint`] and its sockets.
@@ -45,6 +46,8 @@ pub struct Config {
     pub trace: bool,
     /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
     pub trace_mib: u32,
+    /// Phones that register.
+    pub registrar: RegistrarConfig,
     /// Peers, filled by the composition root rather than read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
@@ -77,6 +80,7 @@ impl Default for Config {
             refer: true,
             trace: true,
             trace_mib: 32,
+            registrar: RegistrarConfig::default(),
             trunks: Vec::new(),
             peers: Vec::new(),
             prack_by_trunk: HashMap::new(),

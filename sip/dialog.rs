@@ -19,6 +19,8 @@ pub(crate) struct Flow {
     pub(crate) connection: Option<ConnectionId>,
     /// Who must be at the other end, should a connection over TLS have to be opened.
     pub(crate) identity: Option<Identity>,
+    /// Kept for the whole dialog, whatever the peer's Contact says: it leads through a NAT, or is a phone's connection.
+    pub(crate) pinned: bool,
 }
 
 /// One dialog, from our side.
@@ -96,6 +98,9 @@ impl Dialog {
     /// Where the next request goes: the first route, else the target. A host name there, or a transport we do not speak,
     /// means the way the peer was last heard on: names are looked up by the shell for new calls only.
     pub(crate) fn next_flow(&self) -> Flow {
+        if self.flow.pinned {
+            return self.flow;
+        }
         let first = self.routes.first().and_then(|route| Uri::of_route(route));
         let hop = first.as_ref().unwrap_or(&self.target);
         let Some(destination) = hop.destination() else { return self.flow };
@@ -106,6 +111,6 @@ impl Dialog {
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
-        Flow { transport, peer, local: self.flow.local, connection, identity }
+        Flow { transport, peer, local: self.flow.local, connection, identity, pinned: false }
     }
 }

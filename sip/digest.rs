@@ -300,7 +300,7 @@ fn hash(hash: Hash, data: &[u8]) -> String {
     }
 }
 
-fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     value.split(move |c| {
         if escaped {
@@ -317,7 +317,7 @@ fn split_outside_quotes(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn unquote(text: &str) -> String {
+pub(crate) fn unquote(text: &str) -> String {
     let Some(inner) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.to_owned() };
     let mut out = String::with_capacity(inner.len());
     let mut characters = inner.chars();

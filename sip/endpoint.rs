@@ -14,8 +14,10 @@
 mod client;
 mod command;
 mod errand;
+mod fork;
 mod locate;
 mod origin;
+mod phones;
 mod refer;
 mod reliable;
 mod server;
@@ -34,12 +36,15 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::arena::{Arena, Slot};
+use crate::challenge::Authority;
 use crate::config::Config;
 use crate::dialog::Flow;
+use crate::directory::Directory;
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};
 use crate::peer::PeerState;
+use crate::registrar::Registrar;
 use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput};
@@ -93,6 +98,8 @@ pub enum Output {
         /// The whole message.
         data: Bytes,
     },
+    /// A phone has registered over this connection: it is no stranger's any more.
+    Trust(ConnectionId),
     /// Tell the application.
     Event(Event),
     /// Find out where requests to `uri` go (RFC 3263), and say so with [`Endpoint::handle_resolved`].
@@ -138,6 +145,10 @@ pub struct Endpoint {
     malformed: u64,
     stranger_lines: Throttle,
     ladder: Option<Arc<Ladder>>,
+    directory: Arc<Directory>,
+    authority: Authority,
+    registrar: Registrar,
+    forks: fork::Forks,
 }
 
 /// A local socket and what we call ourselves on it.
@@ -155,6 +166,9 @@ impl Endpoint {
     #[must_use]
     pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
+        // Its own generator: whoever sees many nonces learns nothing of tags and branches.
+        let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
+        let registrar = Registrar::new(config.registrar.clone());
         let mut endpoint = Self {
             config,
             locals: Vec::new(),
@@ -182,6 +196,10 @@ impl Endpoint {
             malformed: 0,
             stranger_lines: Throttle::default(),
             ladder: None,
+            directory: Arc::default(),
+            authority,
+            registrar,
+            forks: fork::Forks::default(),
         };
         endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
@@ -264,6 +282,7 @@ impl Endpoint {
             Ok(Message::Response(response)) => self.handle_response(now, &response),
             Err(malformed) => self.refuse_malformed(&arrival, &malformed),
         }
+        self.settle_forks(now);
     }
 
     /// The shell could not connect to `peer`, or a connection to it broke: requests that heard nothing yet fail.
@@ -271,12 +290,14 @@ impl Endpoint {
         if !transport.is_reliable() {
             return;
         }
+        self.registrar.lose_connection(peer);
         let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {
             if self.clients.get(slot).is_some_and(|client| client.machine.is_unanswered()) {
                 self.run_client(now, slot, ClientInput::TransportError(why), None);
             }
         }
+        self.settle_forks(now);
     }
 
     /// Fires every timer that is due.
@@ -289,6 +310,9 @@ impl Endpoint {
                 Owner::Peer(index) => self.peer_timeout(now, at, index),
             }
         }
+        self.registrar_timeout(now);
+        self.fork_timeout(now);
+        self.settle_forks(now);
     }
 
     /// The next thing for the shell to do.
@@ -299,10 +323,19 @@ impl Endpoint {
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
     }
 
+    /// Tells the application; what a branch of a fork says is looked at first.
     fn event(&mut self, event: Event) {
+        if self.is_branch(event.leg()) {
+            self.put_aside(event);
+        } else {
+            self.emit(event);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -358,6 +391,7 @@ impl Endpoint {
             local: self.local_of(arrival),
             connection: arrival.connection,
             identity: None,
+            pinned: false,
         }
     }
 

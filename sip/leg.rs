@@ -7,10 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::directory::Directory;
+use crate::registrar::{Aor, Binding, Change};
+
 /// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses it for outgoing
 /// legs; the endpoint draws it from its own generator for incoming ones. Never reused by the endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegKey(pub u128);
+
+impl LegKey {
+    /// No leg's.
+    pub const NONE: Self = Self(0);
+}
 
 impl fmt::Debug for LegKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,6 +142,17 @@ pub enum Command {
         /// The call to place.
         invite: Box<Outgoing>,
     },
+    /// Start an outgoing leg to the contacts that a user has registered, all at once or by preference (RFC 3261 §16.6).
+    /// Without any it ends at once with status 480. Once one has answered, it is a leg like any other; until then it
+    /// obeys [`Command::Hangup`] only.
+    Ring {
+        /// The key the application chose.
+        leg: LegKey,
+        /// Whose phones.
+        aor: Aor,
+        /// The call to place; its Request-URI is what To says, and its next hop is not looked at.
+        invite: Box<Outgoing>,
+    },
     /// Send a provisional response (101 to 199) to an unanswered incoming leg; with `sdp` it is early media.
     Provisional {
         /// Which leg.
@@ -234,14 +253,19 @@ pub enum Command {
         /// 100 to 699.
         status: u16,
     },
+    /// Everybody who has a password here, in place of who had one. Whoever is registered stays so until that ends.
+    Directory(Arc<Directory>),
+    /// A binding that was kept over a restart.
+    Restore(Box<Binding>),
 }
 
 impl Command {
-    /// The leg the command is about.
+    /// The leg the command is about; [`LegKey::NONE`] when it is about none.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         match self {
             Self::Invite { leg, .. }
+            | Self::Ring { leg, .. }
             | Self::Provisional { leg, .. }
             | Self::Answer { leg, .. }
             | Self::Reject { leg, .. }
@@ -253,6 +277,7 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => *leg,
+            Self::Directory(_) | Self::Restore(_) => LegKey::NONE,
         }
     }
 }
@@ -294,6 +319,17 @@ pub enum Prack {
     Supported,
     /// Required of those we call, and used with every caller that supports it.
     Required,
+}
+
+/// Who called, where no trunk did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The account.
+    pub account: Arc<str>,
+    /// The user whose password it showed; `None` for a peer in a domain's networks.
+    pub username: Option<Arc<str>>,
+    /// The account's domain that it called.
+    pub domain: Option<Arc<str>>,
 }
 
 /// An outgoing call.
@@ -460,10 +496,22 @@ pub enum Event {
         /// `INVITE sip:...`, `200 OK (INVITE)`; a repeated message ends in ` (retransmission)`.
         line: String,
     },
+    /// A phone has registered, refreshed, unregistered, or its registration has run out.
+    Binding(Change),
+    /// Somebody showed a wrong password, or one for a user that there is not. Asked for one, and showing none, is no
+    /// failure: everybody begins so.
+    AuthenticationFailed {
+        /// From where.
+        source: SocketAddr,
+        /// How.
+        transport: Transport,
+        /// The user that it claimed to be.
+        username: String,
+    },
 }
 
 impl Event {
-    /// The leg the event is about.
+    /// The leg the event is about; [`LegKey::NONE`] when it is about none.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         match self {
@@ -481,6 +529,28 @@ impl Event {
             | Self::ReferProgress { leg, .. }
             | Self::Ended { leg, .. }
             | Self::Trace { leg, .. } => *leg,
+            Self::Binding(_) | Self::AuthenticationFailed { .. } => LegKey::NONE,
+        }
+    }
+
+    /// Makes it another leg's: what a branch of a fork says is said by the leg that forked.
+    pub(crate) fn set_leg(&mut self, key: LegKey) {
+        match self {
+            Self::Incoming { leg, .. }
+            | Self::Provisional { leg, .. }
+            | Self::Answered { leg, .. }
+            | Self::Acknowledged { leg, .. }
+            | Self::Offered { leg, .. }
+            | Self::OfferAnswered { leg, .. }
+            | Self::OfferRejected { leg, .. }
+            | Self::Info { leg, .. }
+            | Self::RefreshDue { leg }
+            | Self::Referred { leg, .. }
+            | Self::ReferAnswered { leg, .. }
+            | Self::ReferProgress { leg, .. }
+            | Self::Ended { leg, .. }
+            | Self::Trace { leg, .. } => *leg = key,
+            Self::Binding(_) | Self::AuthenticationFailed { .. } => {}
         }
     }
 }
@@ -559,6 +629,8 @@ pub struct Incoming {
     pub transport: Transport,
     /// The trunk whose networks hold `source`.
     pub trunk: Option<TrunkName>,
+    /// Who called, if it was no trunk.
+    pub caller: Option<Caller>,
     /// Every header field that is not SIP's own routing, dialog or body bookkeeping: `X-*`, P-Asserted-Identity,
     /// Diversion, User-to-User, ...
     pub headers: Vec<Header>,

@@ -13,10 +13,12 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod challenge;
 mod compose;
 mod config;
 mod dialog;
 mod digest;
+mod directory;
 mod endpoint;
 mod fuzz;
 mod header;
@@ -26,6 +28,7 @@ mod message;
 mod peer;
 mod probe;
 mod redact;
+mod registrar;
 mod registration;
 mod throttle;
 mod timer;
@@ -37,14 +40,16 @@ mod trunk;
 mod testing;
 
 pub use config::{Config, Timers, UnknownSources};
+pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};
 pub use ladder::{Fill, Ladder, Seen, Trace};
 pub use leg::{
-    Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred, Transport,
-    TrunkName,
+    Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
+    Transport, TrunkName,
 };
 pub use peer::{Health, Peer, PeerStatus, Register, Registered};
 pub use redact::redact;
+pub use registrar::{Aor, Binding, Change, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use trunk::TrunkAcl;

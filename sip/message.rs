@@ -34,6 +34,7 @@ pub(crate) enum Method {
     Refer,
     Notify,
     Subscribe,
+    Register,
     Other(String),
 }
 
@@ -51,6 +52,7 @@ impl Method {
             Self::Refer => "REFER",
             Self::Notify => "NOTIFY",
             Self::Subscribe => "SUBSCRIBE",
+            Self::Register => "REGISTER",
             Self::Other(name) => name,
         }
     }
@@ -64,6 +66,7 @@ impl Method {
             sipx_sip::Method::Options => Self::Options,
             sipx_sip::Method::Info => Self::Info,
             sipx_sip::Method::Update => Self::Update,
+            sipx_sip::Method::Register => Self::Register,
             other => match other.as_bytes() {
                 b"PRACK" => Self::Prack,
                 b"REFER" => Self::Refer,
@@ -134,6 +137,8 @@ pub(crate) struct TopVia {
     pub(crate) branch: Option<Bytes>,
     /// Lower-case `host[:port]`.
     pub(crate) sent_by: String,
+    /// It has `rport` (RFC 3581 §3).
+    pub(crate) rport: bool,
 }
 
 /// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
@@ -313,6 +318,21 @@ impl Content {
         Some(Uri { inner: first.uri })
     }
 
+    /// What a REGISTER binds; `None` if that cannot be read.
+    pub(crate) fn contacts(&self) -> Option<Contacts> {
+        let values = list(&self.headers, &HeaderName::Contact);
+        if values.iter().any(|value| value.as_ref() == b"*") {
+            return (values.len() == 1).then_some(Contacts::All);
+        }
+        values.iter().map(|value| Contact::parse(value)).collect::<Option<_>>().map(Contacts::Listed)
+    }
+
+    /// Values of a list header by name, split at commas.
+    pub(crate) fn listed(&self, name: &str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+        list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
+    }
+
     /// Record-Route values, top first.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         list(&self.headers, &HeaderName::RecordRoute)
@@ -402,6 +422,44 @@ impl Content {
     }
 }
 
+/// The Contact values of a REGISTER.
+#[derive(Debug)]
+pub(crate) enum Contacts {
+    /// `*`.
+    All,
+    /// Any number, none for a question.
+    Listed(Vec<Contact>),
+}
+
+/// A Contact value with what a registrar reads of it (RFC 3261 §10.2.1, RFC 5626 §4.1).
+#[derive(Debug)]
+pub(crate) struct Contact {
+    pub(crate) uri: Uri,
+    /// 0 to 1000.
+    pub(crate) q: Option<u16>,
+    /// Seconds; what is no number counts as missing (RFC 3261 §20.19).
+    pub(crate) expires: Option<u32>,
+    /// Instance and registration number, when it has both: `<urn:uuid:...> 1`.
+    pub(crate) instance: Option<String>,
+}
+
+impl Contact {
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        let address = Address::parse(value, "Contact").ok()?;
+        let text = |name: &str| address.param(name).map(|value| lossy(value).trim_matches('"').to_owned());
+        let q = text("q").and_then(|q| q.parse::<f32>().ok()).filter(|q| (0.0..=1.0).contains(q));
+        let clean = |text: &String| text.len() <= 128 && text.chars().all(|c| c.is_ascii_graphic() && c != '"');
+        let instance = text("+sip.instance").filter(clean);
+        let number = text("reg-id").and_then(|number| number.parse::<u32>().ok());
+        Some(Self {
+            q: q.map(|q| (q * 1_000.0).round() as u16),
+            expires: text("expires").and_then(|seconds| seconds.parse().ok()),
+            instance: instance.zip(number).map(|(instance, number)| format!("{instance} {number}")),
+            uri: Uri { inner: address.uri },
+        })
+    }
+}
+
 /// A URI of any scheme; SIP URIs can be taken apart.
 #[derive(Debug, Clone)]
 pub(crate) struct Uri {
@@ -472,6 +530,16 @@ impl Uri {
         u128::from_str_radix(digits, 16).ok()
     }
 
+    /// Host of a SIP URI, as it is written; empty for other schemes.
+    pub(crate) fn host_text(&self) -> String {
+        self.inner.host().map(|host| lossy(&host.to_bytes())).unwrap_or_default()
+    }
+
+    /// RFC 3261 §19.1.4.
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
+        self.inner.equivalent(&other.inner)
+    }
+
     /// RFC 3261 §19.1.1 `lr`.
     pub(crate) fn is_loose_router(&self) -> bool {
         self.inner.params().is_some_and(|params| params.contains("lr"))
@@ -507,7 +575,7 @@ impl TopVia {
         };
         let branch =
             via.branch().filter(|branch| branch.len() > 7 && via.has_rfc3261_branch()).map(Bytes::copy_from_slice);
-        Self { branch, sent_by }
+        Self { branch, sent_by, rport: via.rport().is_some() }
     }
 }
 

@@ -440,7 +440,7 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
-        let uri = leg.dialog.target.text();
+        let (uri, routes) = leg.dialog.request_uri_and_routes();
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
             Some(session) => {
                 session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng)
@@ -463,6 +463,7 @@ impl Endpoint {
             via_transport: Some(flow.transport),
             sent_by,
             branch,
+            routes: &routes,
             from: &leg.dialog.local,
             to: &leg.dialog.remote,
             call_id: &leg.dialog.call_id,
@@ -473,11 +474,10 @@ impl Endpoint {
             headers: &calling.outgoing.headers,
             body: Some(("application/sdp", &calling.outgoing.sdp)),
             user_agent: &self.config.user_agent,
-            ..RequestParts::default()
         });
         let acknowledge = Acknowledge {
             uri,
-            routes: Vec::new(),
+            routes,
             from: leg.dialog.local.clone(),
             call_id: leg.dialog.call_id.clone(),
             cseq: leg.dialog.local_cseq,

@@ -10,20 +10,39 @@ use super::state::{Again, Calling, End, Extensions, Farewell, Leg, Offering, Pur
 use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
-use crate::dialog::Dialog;
+use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
 
+/// What else is known of where an INVITE goes.
+#[derive(Default)]
+pub(super) struct Placing {
+    /// Route values of the INVITE.
+    pub(super) routes: Vec<Bytes>,
+    /// Addresses that its credentials may be shown to.
+    pub(super) home: Vec<IpNet>,
+    /// Other places to go to.
+    pub(super) hops: Vec<Target>,
+}
+
 impl Endpoint {
     /// One command. The destination of a [`Command::Invite`] may have to be looked up: [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let key = command.leg();
-        if let Command::Invite { leg, invite } = command {
-            self.invite(now, leg, invite);
-            return;
+        match command {
+            Command::Invite { leg, invite } => self.invite(now, leg, invite),
+            Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
+            Command::Directory(directory) => self.set_directory(directory),
+            Command::Restore(binding) => self.restore(now, *binding),
+            command if self.command_fork(now, &command) => {}
+            command => self.command_leg(now, key, command),
         }
+        self.settle_forks(now);
+    }
+
+    fn command_leg(&mut self, now: Instant, key: LegKey, command: Command) {
         let Some(&slot) = self.legs_by_key.get(&key) else {
             if matches!(command, Command::Hangup { .. }) {
                 self.abandon_lookup(key);
@@ -34,7 +53,7 @@ impl Endpoint {
             return;
         }
         match command {
-            Command::Invite { .. } => {}
+            Command::Invite { .. } | Command::Ring { .. } | Command::Directory(_) | Command::Restore(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
                 self.provisional(now, slot, status, sdp.as_ref(), &headers)
             }
@@ -84,15 +103,26 @@ impl Endpoint {
 
     /// Sends the INVITE to the first hop that a socket of ours reaches.
     pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
+        let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
+        match self.next_hop(&mut hops) {
+            Some(flow) => self.place_along(now, key, outgoing, flow, Placing { home, hops, ..Placing::default() }),
+            None => self.end_unplaced(key, EndCause::NoSocket),
+        }
+    }
+
+    /// Sends the INVITE that way.
+    pub(super) fn place_along(
+        &mut self,
+        now: Instant,
+        key: LegKey,
+        outgoing: Box<Outgoing>,
+        flow: Flow,
+        placing: Placing,
+    ) {
         let target = Uri::parse(outgoing.request_uri.as_bytes());
         let to = outgoing.to.as_ref().map_or_else(|| target.clone(), |to| Uri::parse(to.as_bytes()));
         let (Some(target), Some(to)) = (target, to) else {
             self.end_unplaced(key, EndCause::Invalid);
-            return;
-        };
-        let found: Vec<_> = hops.iter().map(|hop| hop.address.ip().to_canonical()).collect();
-        let Some(flow) = self.next_hop(&mut hops) else {
-            self.end_unplaced(key, EndCause::NoSocket);
             return;
         };
         let trunk = outgoing.trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
@@ -121,13 +151,13 @@ impl Endpoint {
             remote: Bytes::from(compose::name_addr(None, &String::from_utf8_lossy(&to.text()))),
             remote_tag: Bytes::new(),
             target,
-            routes: Vec::new(),
+            routes: placing.routes,
             local_cseq: cseq,
             remote_cseq: None,
             flow,
         };
         let mut home = self.home_of(trunk);
-        home.extend(found.into_iter().map(IpNet::from));
+        home.extend(placing.home);
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let calling = Calling {
@@ -159,7 +189,7 @@ impl Endpoint {
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
             let client = calling.client;
-            self.may_also_try(now, client, hops);
+            self.may_also_try(now, client, placing.hops);
         }
     }
 
@@ -199,7 +229,14 @@ impl Endpoint {
         self.finish(slot, End::of(EndCause::LocalHangup, Some(status)));
     }
 
-    fn hangup(&mut self, now: Instant, slot: Slot, status: u16, reason: Option<String>, headers: Vec<Header>) {
+    pub(super) fn hangup(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        status: u16,
+        reason: Option<String>,
+        headers: Vec<Header>,
+    ) {
         let report_by = now + self.config.timers.t1 * 4;
         let lines = reason.map(|reason| reason_line(&reason)).unwrap_or_default();
         let farewell = Farewell { lines, headers };

@@ -234,7 +234,7 @@ impl Endpoint {
                 None => return self.errand_failed(now, Errand::Register(index), EndCause::NoSocket),
             };
         let outside = Outside {
-            method: Method::Other("REGISTER".to_owned()),
+            method: Method::Register,
             uri: &register.registrar,
             from: (&register.address, tag),
             to: &register.address,
@@ -275,7 +275,7 @@ impl Endpoint {
         let Some(local) = self.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
             return self.errand_failed(now, errand, EndCause::Overload);
         };
-        let flow = Flow { transport, peer: address, local, connection: None, identity };
+        let flow = Flow { transport, peer: address, local, connection: None, identity, pinned: false };
         let branch = self.random_u128();
         let from = format!("<{}>;tag={}", outside.from.0, tag_text(outside.from.1));
         let data: Bytes = compose::request(&RequestParts {

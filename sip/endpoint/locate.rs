@@ -116,7 +116,7 @@ impl Endpoint {
         while !hops.is_empty() {
             let Target { transport, address, identity } = hops.remove(0);
             if let Some(local) = self.local_for(transport, address.ip()) {
-                return Some(Flow { transport, peer: address, local, connection: None, identity });
+                return Some(Flow { transport, peer: address, local, connection: None, identity, pinned: false });
             }
         }
         None
@@ -141,7 +141,7 @@ impl Endpoint {
     pub(super) fn avoid_fragments(&self, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
         let most = self.config.udp_max_request;
         let refused = self.lookups.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
-        if flow.transport != Transport::Udp || most == 0 || length <= most || refused {
+        if flow.transport != Transport::Udp || flow.pinned || most == 0 || length <= most || refused {
             return None;
         }
         let local = self.local_for(Transport::Tcp, flow.peer.ip())?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::state::{AwaitingAck, End, Extensions, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
@@ -14,7 +15,7 @@ use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
-use crate::leg::{EndCause, Event, Header, Incoming, Prack, TrunkName};
+use crate::leg::{Caller, EndCause, Event, Header, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::peer::{PeerState, Way};
 use crate::timer::Owner;
@@ -60,7 +61,14 @@ impl Endpoint {
             return;
         }
         let Some(echo) = request.content.echo(arrival.source) else { return };
-        if leg.is_none() && self.is_unknown(arrival.source.ip()) && !self.is_expected(&request) {
+        if request.method == Method::Register && leg.is_none() {
+            self.handle_register(now, arrival, &request, key, echo);
+            return;
+        }
+        // An INVITE is asked later who it comes from.
+        let is_invite = request.method == Method::Invite && request.to.tag.is_none();
+        let known = leg.is_some() || is_invite || !self.is_outsider(arrival) || self.is_expected(&request);
+        if !known {
             self.note_stranger(now, arrival, &request.method);
             if self.config.unknown_sources == UnknownSources::Reject {
                 self.refuse(arrival, &echo, 403, "");
@@ -118,17 +126,22 @@ impl Endpoint {
                 return;
             }
             Method::Ack | Method::Cancel => return,
-            Method::Other(_) => {
+            Method::Register | Method::Other(_) => {
                 self.refuse(arrival, &echo, 405, "");
                 return;
             }
         }
+        let caller = match self.identify(now, arrival, &request, &echo) {
+            Admission::Trunk => None,
+            Admission::Caller(caller) => Some(caller),
+            Admission::Refused => return,
+        };
         let merge_key = merge_key(&request);
         if let Some((status, lines)) = self.refusal_of_invite(&request, &merge_key, arrival) {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
-        let trunk = self.trunk_of(arrival, &request);
+        let trunk = if caller.is_some() { None } else { self.trunk_of(arrival, &request) };
         let peer = trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
         if !self.admit(now, peer, Way::In) {
             self.refuse(arrival, &echo, 503, RETRY_AFTER);
@@ -137,7 +150,7 @@ impl Endpoint {
         // Some carriers ask for a password even for the BYE of a call of theirs.
         let credentials = peer.and_then(|peer| self.peers.get(peer)?.peer.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
-        let leg = self.accept_invite(now, arrival, request, trunk, key, merge_key, echo);
+        let leg = self.accept_invite(now, arrival, request, trunk, key, merge_key, echo, caller);
         match leg.and_then(|leg| self.legs.get_mut(leg)) {
             Some(leg) => {
                 leg.peer = peer;
@@ -195,8 +208,10 @@ impl Endpoint {
         key: Box<[u8]>,
         merge_key: Box<[u8]>,
         echo: Echo,
+        caller: Option<Caller>,
     ) -> Option<Slot> {
-        let flow = self.arrival_flow(arrival);
+        // A phone's own address may lie behind a NAT: what goes to it goes where it came from.
+        let flow = Flow { pinned: caller.is_some(), ..self.arrival_flow(arrival) };
         let leg_key = self.fresh_leg_key();
         let tag = self.fresh_tag();
         let mut local = echo.to.to_vec();
@@ -215,6 +230,7 @@ impl Endpoint {
             source: arrival.source,
             transport: arrival.transport,
             trunk,
+            caller,
             headers: request.content.application_headers(),
             offer: request.content.sdp(),
             replaces: self.replaced_by(&request).ok().flatten(),
@@ -352,7 +368,7 @@ impl Endpoint {
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.remote_cseq = Some(request.cseq);
-        leg.dialog.flow = flow;
+        leg.dialog.flow = Flow { pinned: leg.dialog.flow.pinned, ..flow };
         let ending = matches!(leg.state, State::Ending(_)) || leg.reported;
         let tag = leg.tag;
         let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
@@ -370,7 +386,7 @@ impl Endpoint {
                 let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
                 self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
             }
-            Method::Ack | Method::Cancel | Method::Other(_) => self.respond(now, server, plain(405)),
+            Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => self.respond(now, server, plain(405)),
         }
     }
 
@@ -651,6 +667,11 @@ impl Endpoint {
     }
 
     /// Answers and forgets (RFC 3261 §8.2.7).
+    pub(super) fn refuse_with(&mut self, arrival: &Arrival, echo: &Echo, status: u16, reason: &str) {
+        let parts = ResponseParts { status, reason: Some(reason), ..ResponseParts::default() };
+        self.respond_statelessly(arrival, echo, parts);
+    }
+
     pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
         self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
     }
@@ -690,7 +711,7 @@ impl Endpoint {
 
     /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
     /// other requests do not.
-    fn note_stranger(&mut self, now: Instant, arrival: &Arrival, method: &Method) {
+    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, method: &Method) {
         self.strangers += 1;
         if *method == Method::Invite
             && let Some(held_back) = self.stranger_lines.pass(now)
@@ -744,12 +765,12 @@ fn unsupported(request: &Request, prack: Prack) -> Option<String> {
         _ => SUPPORTED,
     };
     let tags = request.content.unsupported(known);
-    if tags.is_empty() {
-        return None;
-    }
-    let tags: Vec<String> =
-        tags.into_iter().map(|tag| tag.chars().filter(|c| c.is_ascii_graphic()).collect::<String>()).collect();
-    Some(format!("Unsupported: {}\r\n", tags.join(", ")))
+    (!tags.is_empty()).then(|| unsupported_line(&tags))
+}
+
+pub(super) fn unsupported_line(tags: &[String]) -> String {
+    let clean = |tag: &String| tag.chars().filter(|c| c.is_ascii_graphic()).collect::<String>();
+    format!("Unsupported: {}\r\n", tags.iter().map(clean).collect::<Vec<_>>().join(", "))
 }
 
 /// RFC 3261 §8.2.3.

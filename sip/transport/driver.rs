@@ -561,6 +561,11 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             match output {
                 Output::Event(event) => (self.sink)(event),
                 Output::Resolve { lookup, uri, .. } => self.look_up(lookup, uri),
+                Output::Trust(connection) => {
+                    if let Some(connection) = self.connections.get_mut(&connection) {
+                        connection.stranger = false;
+                    }
+                }
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
                     self.send_datagram(destination, local, &data);
                 }

@@ -1,0 +1,310 @@
+//! Digest authentication as a server (RFC 3261 §22, RFC 7616, RFC 8760).
+//!
+//! A nonce says when it was made and proves that we made it, so that nothing is kept of a challenge that nobody answers.
+//! What is kept is how often each nonce has been used, for as long as it is good: a request that was overheard cannot be
+//! sent again.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use crate::digest::{split_outside_quotes, unquote};
+use crate::directory::{Directory, User, md5_hex, sha256_hex};
+
+/// How long a nonce is good for; afterwards the client is given another, and asks nobody for the password again.
+const NONCE_LIFE: Duration = Duration::from_secs(300);
+/// Nonces in use that are remembered. Beyond them the oldest is forgotten, and counts as too old from then on.
+const MAX_NONCES: usize = 65_536;
+/// Users of one name whose passwords are tried.
+const MAX_CANDIDATES: usize = 16;
+/// Most Authorization values looked at in one request.
+const MAX_ANSWERS: usize = 8;
+
+/// Makes challenges and judges their answers.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    secret: u128,
+    /// Nonces tell their age from here.
+    epoch: Option<Instant>,
+    /// By salt: the highest count that came.
+    used: HashMap<u64, u32>,
+    /// The same, oldest first: when made, and the salt.
+    order: VecDeque<(Duration, u64)>,
+    /// Made before this: too old, whatever its age.
+    floor: Option<Duration>,
+}
+
+/// What an answer is worth.
+#[derive(Debug)]
+pub(crate) enum Verdict<'a> {
+    /// It is this user.
+    Accepted(&'a User),
+    /// The password is right, the nonce is not.
+    Stale,
+    /// Nobody's password. The name that was claimed.
+    Wrong(String),
+    /// There is none for our realm.
+    Missing,
+}
+
+struct Answer {
+    username: String,
+    nonce: String,
+    uri: String,
+    response: String,
+    sha256: bool,
+    /// `nc` and `cnonce`, with `qop=auth`.
+    count: Option<(String, String)>,
+}
+
+impl Authority {
+    pub(crate) fn new(rng: &mut impl Rng) -> Self {
+        Self {
+            secret: u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()),
+            epoch: None,
+            used: HashMap::new(),
+            order: VecDeque::new(),
+            floor: None,
+        }
+    }
+
+    /// WWW-Authenticate lines, the algorithm we would rather have first (RFC 8760 §2.3).
+    pub(crate) fn challenge(&mut self, now: Instant, realm: &str, stale: bool, rng: &mut impl Rng) -> String {
+        let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
+        let nonce = self.nonce(age, rng.next_u64());
+        let stale = if stale { ",stale=true" } else { "" };
+        ["SHA-256", "MD5"]
+            .iter()
+            .map(|algorithm| {
+                format!(
+                    "WWW-Authenticate: Digest realm=\"{realm}\",nonce=\"{nonce}\",algorithm={algorithm},qop=\"auth\"{stale}\r\n"
+                )
+            })
+            .collect()
+    }
+
+    /// Judges the Authorization values of a request to `host`. Its URI is not compared with the one that was signed: a
+    /// proxy may have changed it on the way (RFC 3261 §22.4), and the counted nonce lets nobody use an answer twice.
+    pub(crate) fn judge<'a>(
+        &mut self,
+        now: Instant,
+        method: &str,
+        host: &'a str,
+        values: &[String],
+        directory: &'a Directory,
+    ) -> Verdict<'a> {
+        let mine = |value: &String| Answer::read(value, directory.realm());
+        let Some(answer) = values.iter().take(MAX_ANSWERS).find_map(mine) else { return Verdict::Missing };
+        let right = |user: &&User| answer.is_right(method, user);
+        let Some(user) = directory.users(&answer.username, host).take(MAX_CANDIDATES).find(right) else {
+            return Verdict::Wrong(answer.username);
+        };
+        // Without qop there is no count (RFC 2069): such an answer is good once.
+        let count = match &answer.count {
+            None => Some(1),
+            Some((count, _)) => u32::from_str_radix(count, 16).ok(),
+        };
+        match count.filter(|count| self.take(now, &answer.nonce, *count)) {
+            Some(_) => Verdict::Accepted(user),
+            None => Verdict::Stale,
+        }
+    }
+
+    /// Whether the nonce is ours and good, and has not been used with this count or a higher one.
+    fn take(&mut self, now: Instant, nonce: &str, count: u32) -> bool {
+        let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
+        let field = |range| nonce.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let (Some(made), Some(salt)) = (field(0..16), field(16..32)) else { return false };
+        let made = Duration::from_millis(made);
+        if self.nonce(made, salt) != nonce || age.saturating_sub(made) > NONCE_LIFE {
+            return false;
+        }
+        while let Some((oldest, salt)) = self.order.front().copied() {
+            let full = self.order.len() >= MAX_NONCES;
+            if !full && age.saturating_sub(oldest) <= NONCE_LIFE {
+                break;
+            }
+            if full {
+                self.floor = self.floor.max(Some(oldest));
+            }
+            self.order.pop_front();
+            self.used.remove(&salt);
+        }
+        match self.used.get_mut(&salt) {
+            Some(highest) if count > *highest => *highest = count,
+            Some(_) => return false,
+            None if self.floor.is_some_and(|floor| made <= floor) => return false,
+            None => {
+                self.used.insert(salt, count);
+                self.order.push_back((made, salt));
+            }
+        }
+        true
+    }
+
+    fn nonce(&self, made: Duration, salt: u64) -> String {
+        let made = u64::try_from(made.as_millis()).unwrap_or(u64::MAX);
+        let proof = sha256_hex(format!("{:032x}{made:016x}{salt:016x}", self.secret).as_bytes());
+        format!("{made:016x}{salt:016x}{}", proof.get(..32).unwrap_or_default())
+    }
+}
+
+impl Answer {
+    fn read(value: &str, realm: &str) -> Option<Self> {
+        let (scheme, rest) = value.trim().split_once(|c: char| c.is_ascii_whitespace())?;
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return None;
+        }
+        let parameters: Vec<(String, String)> = split_outside_quotes(rest)
+            .take(32)
+            .filter_map(|item| item.split_once('='))
+            .map(|(name, text)| (name.trim().to_ascii_lowercase(), unquote(text.trim())))
+            .collect();
+        let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let sha256 = match get("algorithm").as_deref().map(str::to_ascii_uppercase).as_deref() {
+            None | Some("MD5") => false,
+            Some("SHA-256") => true,
+            Some(_) => return None,
+        };
+        let count = match get("qop").as_deref() {
+            None => None,
+            Some(qop) if qop.eq_ignore_ascii_case("auth") => Some((get("nc")?, get("cnonce")?)),
+            Some(_) => return None,
+        };
+        Some(Self {
+            username: get("username")?,
+            nonce: get("nonce")?,
+            uri: get("uri")?,
+            response: get("response")?,
+            sha256,
+            count,
+        })
+        .filter(|_| get("realm").as_deref() == Some(realm))
+    }
+
+    /// RFC 7616 §3.4.1.
+    fn is_right(&self, method: &str, user: &User) -> bool {
+        let (hash, ha1): (fn(&[u8]) -> String, &str) =
+            if self.sha256 { (sha256_hex, &user.ha1.sha256) } else { (md5_hex, &user.ha1.md5) };
+        let ha2 = hash(format!("{method}:{}", self.uri).as_bytes());
+        let nonce = &self.nonce;
+        let whole = match &self.count {
+            None => format!("{ha1}:{nonce}:{ha2}"),
+            Some((count, cnonce)) => format!("{ha1}:{nonce}:{count}:{cnonce}:auth:{ha2}"),
+        };
+        !ha1.is_empty() && hash(whole.as_bytes()).eq_ignore_ascii_case(&self.response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::digest::{Attempts, Session, parse_challenges};
+    use crate::directory::Ha1;
+    use crate::leg::Credentials;
+    use crate::testing::instant;
+
+    fn directory() -> Directory {
+        let user = User {
+            account: "acme".into(),
+            username: "alice".into(),
+            ha1: Ha1::of("alice", "tandem", "secret"),
+            domain: None,
+            registers: true,
+            calls: true,
+        };
+        Directory::new("tandem", [user], [])
+    }
+
+    /// Our own client, with the challenge it took.
+    fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
+        let lines = authority.challenge(now, "tandem", false, &mut StdRng::from_seed([2; 32]));
+        let line = lines.lines().nth(which).unwrap().strip_prefix("WWW-Authenticate: ").unwrap();
+        let mut session = Session::new(Credentials { username: "alice".into(), password: password.into() });
+        assert!(session.learn(parse_challenges(line, false), &mut Attempts::default()));
+        session
+    }
+
+    fn answer(session: &mut Session) -> Vec<String> {
+        let lines = session.lines("REGISTER", "sip:tandem", b"", &mut StdRng::from_seed([3; 32]));
+        vec![lines.trim_end().strip_prefix("Authorization: ").unwrap().to_owned()]
+    }
+
+    fn authority() -> Authority {
+        Authority::new(&mut StdRng::from_seed([1; 32]))
+    }
+
+    #[test]
+    fn our_own_client_is_accepted_with_either_algorithm_and_each_count_once() {
+        let (mut authority, directory, now) = (authority(), directory(), instant());
+        for which in [0, 1] {
+            let mut session = client(&mut authority, now, "secret", which);
+            let (first, second) = (answer(&mut session), answer(&mut session));
+            let mut judge = |values: &[String], method| {
+                format!("{:?}", authority.judge(now, method, "tandem", values, &directory))
+                    .split('(')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            };
+            assert_eq!(judge(&first, "INVITE"), "Wrong", "signed for another method");
+            // The second challenge has the salt of the first: its counts go on.
+            if which == 0 {
+                assert_eq!(judge(&first, "REGISTER"), "Accepted");
+                assert_eq!(judge(&first, "REGISTER"), "Stale");
+                assert_eq!(judge(&second, "REGISTER"), "Accepted");
+                assert_eq!(judge(&first, "REGISTER"), "Stale");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_an_unknown_user_and_no_answer_are_told_apart() {
+        let (mut authority, directory, now) = (authority(), directory(), instant());
+        let wrong = answer(&mut client(&mut authority, now, "guess", 1));
+        assert!(
+            matches!(authority.judge(now, "REGISTER", "h", &wrong, &directory), Verdict::Wrong(name) if name == "alice")
+        );
+        let stranger = vec![wrong[0].replace("alice", "mallory")];
+        assert!(matches!(authority.judge(now, "REGISTER", "h", &stranger, &directory), Verdict::Wrong(_)));
+        for value in ["", "Digest", "Basic abc", "Digest realm=\"tandem\"", "Digest username=\"alice\",realm=\"other\""]
+        {
+            let verdict = authority.judge(now, "REGISTER", "h", &[value.to_owned()], &directory);
+            assert!(matches!(verdict, Verdict::Missing), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_nonce_that_is_old_or_not_ours_is_stale() {
+        let (mut authority, directory, now) = (authority(), directory(), instant());
+        let old = answer(&mut client(&mut authority, now, "secret", 1));
+        let later = now + NONCE_LIFE + Duration::from_secs(1);
+        assert!(matches!(authority.judge(later, "REGISTER", "h", &old, &directory), Verdict::Stale));
+        let mut another = Authority::new(&mut StdRng::from_seed([9; 32]));
+        assert!(matches!(another.judge(now, "REGISTER", "h", &old, &directory), Verdict::Stale));
+    }
+
+    #[test]
+    fn remembered_nonces_are_bounded_and_a_forgotten_one_is_not_good_again() {
+        let (mut authority, now) = (authority(), instant());
+        authority.epoch = Some(now);
+        let nonces: Vec<String> = (0..MAX_NONCES as u64 + 10)
+            .map(|salt| authority.nonce(Duration::from_millis(salt / 1_000), salt))
+            .collect();
+        assert!(nonces.iter().all(|nonce| {
+            let taken = authority.take(now, nonce, 1);
+            assert!(authority.used.len() <= MAX_NONCES && authority.order.len() <= MAX_NONCES);
+            taken
+        }));
+        assert!(!authority.take(now, &nonces[0], 2), "forgotten, and its use with it");
+        let later = now + NONCE_LIFE * 2;
+        assert!(!authority.take(later, &nonces[MAX_NONCES], 2));
+        let fresh = authority.nonce(NONCE_LIFE * 2, 7_777_777);
+        assert!(authority.take(later, &fresh, 1));
+        assert_eq!(authority.used.len(), 1, "what is too old is not kept");
+    }
+}

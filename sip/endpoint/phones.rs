@@ -1,0 +1,288 @@
+//! Phones: who registers, who calls with a password, and what keeps their NATs open.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::state::Purpose;
+use super::{Arrival, Endpoint};
+use crate::challenge::Verdict;
+use crate::compose::{self, RequestParts, ResponseParts};
+use crate::config::UnknownSources;
+use crate::dialog::Flow;
+use crate::directory::{Directory, User};
+use crate::leg::{Caller, Event};
+use crate::message::{Echo, Method, Request};
+use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
+
+/// Two empty lines (RFC 5626 §3.5.1).
+const CRLF_CRLF: &[u8] = b"\r\n\r\n";
+/// Option tags of a REGISTER that we obey.
+const REGISTER_SUPPORTED: &[&str] = &["path"];
+/// Longest Contact, Path and User-Agent values that are kept together, octets.
+const MAX_KEPT: usize = 4_096;
+
+/// Who sent an INVITE.
+pub(super) enum Admission {
+    /// A trunk, by its address or certificate.
+    Trunk,
+    /// A phone, or a domain's peer.
+    Caller(Caller),
+    /// Nobody that may call; it has been told, or is not to be told.
+    Refused,
+}
+
+impl Endpoint {
+    /// Everybody who has a password here, from now on. Whoever is registered stays so until that ends.
+    pub fn set_directory(&mut self, directory: Arc<Directory>) {
+        self.directory = directory;
+    }
+
+    /// A binding that was kept over a restart.
+    pub fn restore(&mut self, now: Instant, binding: Binding) {
+        let of_transport = |transport| self.locals.iter().position(|local| local.transport == transport);
+        let local = self
+            .locals
+            .iter()
+            .position(|local| local.transport == binding.transport && local.bound == binding.local)
+            .or_else(|| of_transport(binding.transport));
+        let Some(local) = local else { return };
+        let peer = match binding.direct {
+            Some(direct) if binding.transport.is_reliable() => direct,
+            _ => binding.source,
+        };
+        let flow = Flow { transport: binding.transport, peer, local, connection: None, identity: None, pinned: true };
+        self.registrar.restore(now, binding, flow);
+    }
+
+    /// Bindings now.
+    #[must_use]
+    pub fn bindings(&self) -> usize {
+        self.registrar.len()
+    }
+
+    /// RFC 3261 §10.3.
+    pub(super) fn handle_register(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        key: Box<[u8]>,
+        echo: Echo,
+    ) {
+        let host = request.uri.host_text();
+        let username = request.to.uri.user();
+        if !self.may_be_challenged(arrival, &host, &username) {
+            return self.turn_away(now, arrival, request, &echo, 405);
+        }
+        let unsupported = request.content.unsupported(REGISTER_SUPPORTED);
+        if !unsupported.is_empty() {
+            return self.refuse(arrival, &echo, 420, &super::server::unsupported_line(&unsupported));
+        }
+        let Some(user) = self.authenticate(now, arrival, request, &host, &echo) else { return };
+        if !user.registers || *user.username != *username {
+            return self.refuse(arrival, &echo, 403, "");
+        }
+        let length = |name: &str| request.content.values(name).iter().map(String::len).sum::<usize>();
+        let kept = length("Contact") + length("Path");
+        let Some(contacts) = request.content.contacts().filter(|_| kept <= MAX_KEPT) else {
+            return self.refuse_with(arrival, &echo, 400, "Malformed Contact");
+        };
+        if !self.has_room() {
+            return self.refuse(arrival, &echo, 503, super::server::RETRY_AFTER);
+        }
+        let path = request.content.listed("Path");
+        let flow = Flow { pinned: true, ..self.arrival_flow(arrival) };
+        let aor = aor(&user, &host, &self.directory);
+        let register = Register {
+            aor: aor.clone(),
+            contacts,
+            expires: request.content.value("Expires").and_then(|seconds| seconds.trim().parse().ok()),
+            path: path.clone(),
+            sip_call_id: String::from_utf8_lossy(&request.call_id).into_owned(),
+            cseq: request.cseq,
+            flow,
+            local: arrival.local,
+            symmetric: request.via.rport,
+            user_agent: request.content.value("User-Agent").map(|name| name.chars().take(128).collect()),
+        };
+        let outcome = self.registrar.register(now, register, &mut self.rng);
+        let tag = self.fresh_tag();
+        let server = self.insert_server(arrival, request, key, echo, None, tag);
+        let (status, reason, lines) = match outcome {
+            Ok(changes) => {
+                if let Some(connection) = arrival.connection.filter(|_| !changes.is_empty()) {
+                    self.outputs.push_back(super::Output::Trust(connection));
+                }
+                for change in changes {
+                    self.event(Event::Binding(change));
+                }
+                let contacts = self.registrar.describe(now, &aor);
+                let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
+                // RFC 3327 §5.3.
+                lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));
+                (200, None, lines)
+            }
+            Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),
+            Err(Refusal::TooBrief(seconds)) => (423, None, format!("Min-Expires: {seconds}\r\n")),
+            Err(Refusal::OutOfOrder) => (500, Some("Older than the binding"), String::new()),
+            Err(Refusal::Full) => (503, None, super::server::RETRY_AFTER.to_owned()),
+        };
+        self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
+    }
+
+    /// Who sends this INVITE. A trunk is known by its address; a phone has to show its password, also behind a trunk's
+    /// address if it registered from there.
+    pub(super) fn identify(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) -> Admission {
+        let host = request.uri.host_text();
+        let source = arrival.source.ip();
+        let name = request.from.uri.user();
+        // What comes to the address that a carrier has of us by registration comes from that carrier.
+        let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
+        if known && !self.is_phone(arrival, &host, &name) {
+            return Admission::Trunk;
+        }
+        let directory = Arc::clone(&self.directory);
+        if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
+            // Where a domain has both networks and passwords, both are asked for.
+            if !domain.admits(source) {
+                self.turn_away(now, arrival, request, echo, 403);
+                return Admission::Refused;
+            }
+            if !directory.has_callers(&domain.name) {
+                let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
+                return Admission::Caller(Caller { account, username: None, domain });
+            }
+        }
+        if !self.may_be_challenged(arrival, &host, &name) {
+            self.turn_away(now, arrival, request, echo, 403);
+            return Admission::Refused;
+        }
+        let Some(user) = self.authenticate(now, arrival, request, &host, echo) else { return Admission::Refused };
+        if !user.calls {
+            self.refuse(arrival, echo, 403, "");
+            return Admission::Refused;
+        }
+        let Aor { account, username, domain } = aor(&user, &host, &directory);
+        Admission::Caller(Caller { account, username: Some(username), domain })
+    }
+
+    /// Whether the source is neither a trunk's nor that of a registered phone.
+    pub(super) fn is_outsider(&self, arrival: &Arrival) -> bool {
+        self.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
+    }
+
+    fn is_stranger(&self, arrival: &Arrival) -> bool {
+        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
+    }
+
+    fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
+        self.registrar.is_source(arrival.source)
+            && self.directory.users(name, host).any(|user| {
+                let (account, username) = (Arc::clone(&user.account), Arc::clone(&user.username));
+                self.registrar.is_phone(arrival.source, &Aor { account, username, domain: None })
+            })
+    }
+
+    /// Whether to show that there is somebody here who takes passwords. Silence towards unknown sources is kept unless they
+    /// know a name; otherwise no name is told from another.
+    fn may_be_challenged(&self, arrival: &Arrival, host: &str, username: &str) -> bool {
+        let silent = self.config.unknown_sources == UnknownSources::Silent && self.is_stranger(arrival);
+        self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
+    }
+
+    /// As if there were no phones.
+    fn turn_away(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo, status: u16) {
+        if !self.is_stranger(arrival) {
+            return self.refuse(arrival, echo, status, "");
+        }
+        self.note_stranger(now, arrival, &request.method);
+        if self.config.unknown_sources == UnknownSources::Reject {
+            self.refuse(arrival, echo, 403, "");
+        }
+    }
+
+    /// The user whose password the request shows; otherwise it has been answered.
+    fn authenticate(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        request: &Request,
+        host: &str,
+        echo: &Echo,
+    ) -> Option<User> {
+        let directory = Arc::clone(&self.directory);
+        let values = request.content.values("Authorization");
+        let stale = match self.authority.judge(now, request.method.as_str(), host, &values, &directory) {
+            Verdict::Accepted(user) => return Some(user.clone()),
+            Verdict::Wrong(username) => {
+                self.event(Event::AuthenticationFailed {
+                    source: arrival.source,
+                    transport: arrival.transport,
+                    username: username.chars().take(64).collect(),
+                });
+                self.refuse(arrival, echo, 403, "");
+                return None;
+            }
+            Verdict::Stale => true,
+            Verdict::Missing => false,
+        };
+        let lines = self.authority.challenge(now, directory.realm(), stale, &mut self.rng);
+        self.refuse(arrival, echo, 401, &lines);
+        None
+    }
+
+    /// What the registrar's timers found.
+    pub(super) fn registrar_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.registrar.take_due(now) {
+            match due {
+                Due::Over(binding) => self.event(Event::Binding(Change::Unbound(binding))),
+                Due::KeepAlive(way) => self.keep_alive(now, &way),
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, now: Instant, way: &Way) {
+        if self.registrar.keep_alive() == KeepAlive::Crlf {
+            return self.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
+        }
+        if !self.has_room() {
+            return;
+        }
+        let branch = self.random_u128();
+        let (sent_by, contact) = (self.sent_by(way.flow), self.contact(way.flow));
+        let tag = self.fresh_tag();
+        let data = compose::request(&RequestParts {
+            method: "OPTIONS",
+            uri: way.contact.as_bytes(),
+            via_transport: Some(way.flow.transport),
+            sent_by: &sent_by,
+            branch,
+            routes: &way.routes,
+            from: format!("<{contact}>;tag={}", super::state::tag_text(tag)).as_bytes(),
+            to: format!("<{}>", way.contact).as_bytes(),
+            call_id: format!("{branch:032x}").as_bytes(),
+            cseq: 1,
+            user_agent: &self.config.user_agent,
+            ..RequestParts::default()
+        });
+        // Nobody waits for what comes back: that it comes keeps the NAT open.
+        self.start_client(now, Method::Options, branch, way.flow, data, None, Purpose::Info);
+    }
+}
+
+fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
+    Aor {
+        account: Arc::clone(&user.account),
+        username: Arc::clone(&user.username),
+        domain: user.domain.clone().or_else(|| directory.domain(host).map(|domain| Arc::clone(&domain.name))),
+    }
+}
+
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests;

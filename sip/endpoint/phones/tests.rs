@@ -1,0 +1,371 @@
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::digest::{Attempts, Session, parse_challenges};
+use crate::directory::{Domain, Ha1};
+use crate::endpoint::{ConnectionId, Output};
+use crate::leg::{Command, Credentials, LegKey, Transport};
+use crate::testing::{self, SDP, instant, outgoing};
+
+pub(in crate::endpoint) const ALICE: &str = "192.0.2.1:40000";
+
+/// What was sent: where, how, and the message.
+pub(in crate::endpoint) struct Sent {
+    pub(in crate::endpoint) to: SocketAddr,
+    pub(in crate::endpoint) connection: Option<ConnectionId>,
+    pub(in crate::endpoint) text: String,
+}
+
+/// An endpoint with users alice and bob of account acme, both with password `secret`, and phones at any address.
+pub(in crate::endpoint) struct Exchange {
+    pub(in crate::endpoint) endpoint: Endpoint,
+    pub(in crate::endpoint) now: Instant,
+    pub(in crate::endpoint) sent: VecDeque<Sent>,
+    pub(in crate::endpoint) events: VecDeque<Event>,
+    trusted: Vec<ConnectionId>,
+    number: u32,
+    transport: Transport,
+}
+
+fn user(username: &str, domain: Option<&str>) -> User {
+    User {
+        account: "acme".into(),
+        username: username.into(),
+        ha1: Ha1::of(username, "tandem", "secret"),
+        domain: domain.map(Into::into),
+        registers: true,
+        calls: true,
+    }
+}
+
+impl Exchange {
+    pub(in crate::endpoint) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut crate::Config)) -> Self {
+        let mut endpoint = testing::endpoint("127.0.0.1:5060", 7, |config| {
+            config.trunks.clear();
+            change(config);
+        });
+        let users = [user("alice", None), user("bob", None)];
+        endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
+        let (now, transport) = (instant(), Transport::Udp);
+        let (sent, events, trusted) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { endpoint, now, sent, events, trusted, number: 0, transport }
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                Output::Transmit { destination, connection, data, .. } => {
+                    let text = String::from_utf8(data.to_vec()).unwrap();
+                    self.sent.push_back(Sent { to: destination, connection, text });
+                }
+                Output::Trust(connection) => self.trusted.push(connection),
+                Output::Resolve { .. } => {}
+                Output::Event(event) => self.events.push_back(event),
+            }
+        }
+    }
+
+    pub(in crate::endpoint) fn receive(&mut self, from: &str, message: String) {
+        let arrival = Arrival {
+            source: from.parse().unwrap(),
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: self.transport,
+            connection: self.transport.is_reliable().then_some(ConnectionId(5)),
+            proven: None,
+            data: message.into(),
+        };
+        self.endpoint.handle_datagram(self.now, arrival);
+        self.collect();
+    }
+
+    pub(in crate::endpoint) fn command(&mut self, command: Command) {
+        self.endpoint.handle_command(self.now, command);
+        self.collect();
+    }
+
+    pub(in crate::endpoint) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.endpoint.handle_timeout(self.now);
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    pub(in crate::endpoint) fn next(&mut self) -> Sent {
+        self.sent.pop_front().expect("something was sent")
+    }
+
+    /// A request of a phone's. `lines` end in CRLF each.
+    fn request(&mut self, method: &str, uri: &str, from: &str, to: &str, lines: &str, body: &str) -> String {
+        self.number += 1;
+        let (number, transport) = (self.number, self.transport.token());
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} 10.0.0.1:5060;rport;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <{from}>;tag=f\r\nTo: <{to}>\r\nCall-ID: {from}\r\nCSeq: {number} {method}\r\n{lines}{kind}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    /// Sends a request without and then, as the challenge says, with a password; gives the last answer.
+    fn authenticated(
+        &mut self,
+        from: &str,
+        method: &str,
+        uri: &str,
+        party: &str,
+        lines: &str,
+        password: &str,
+    ) -> String {
+        let (own, to) =
+            (format!("sip:{party}@tandem"), if method == "INVITE" { uri } else { &format!("sip:{party}@tandem") });
+        let body = if method == "INVITE" { std::str::from_utf8(SDP).unwrap() } else { "" };
+        let first = self.request(method, uri, &own, to, lines, body);
+        self.receive(from, first);
+        let challenge = self.next().text;
+        assert!(challenge.starts_with("SIP/2.0 401 "), "{challenge}");
+        let authorization = answer(&challenge, method, uri, party, password);
+        let second = self.request(method, uri, &own, to, &format!("{lines}{authorization}"), body);
+        self.receive(from, second);
+        self.next().text
+    }
+
+    pub(in crate::endpoint) fn register(&mut self, from: &str, party: &str, lines: &str) -> String {
+        self.authenticated(from, "REGISTER", "sip:tandem", party, lines, "secret")
+    }
+}
+
+fn answer(challenge: &str, method: &str, uri: &str, username: &str, password: &str) -> String {
+    let values = challenge.lines().filter_map(|line| line.strip_prefix("WWW-Authenticate: "));
+    let challenges = values.flat_map(|value| parse_challenges(value, false)).collect();
+    let mut session = Session::new(Credentials { username: username.into(), password: password.into() });
+    assert!(session.learn(challenges, &mut Attempts::default()));
+    session.lines(method, uri, b"", &mut StdRng::from_seed([3; 32]))
+}
+
+pub(in crate::endpoint) fn ring(leg: u128, username: &str) -> Command {
+    let aor = Aor { account: "acme".into(), username: username.into(), domain: None };
+    Command::Ring { leg: LegKey(leg), aor, invite: outgoing(&format!("sip:{username}@tandem")) }
+}
+
+#[test]
+fn a_phone_registers_with_its_password_and_is_called_where_it_came_from() {
+    let mut exchange = Exchange::new();
+    let answer = exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1:5060>\r\nExpires: 600\r\n");
+    assert!(
+        answer.starts_with("SIP/2.0 200 ") && answer.contains("Contact: <sip:alice@10.0.0.1:5060>;expires=600\r\n"),
+        "{answer}"
+    );
+    let Some(Event::Binding(Change::Bound(binding))) = exchange.events.pop_front() else { panic!("no binding told") };
+    assert_eq!((&*binding.aor.username, binding.expires_in), ("alice", Duration::from_secs(600)));
+    exchange.command(ring(1, "alice"));
+    let invite = exchange.next();
+    assert_eq!(invite.to.to_string(), ALICE);
+    assert!(invite.text.starts_with("INVITE sip:alice@10.0.0.1:5060 SIP/2.0\r\n"), "{}", invite.text);
+    assert!(invite.text.contains("To: <sip:alice@tandem>\r\n"), "{}", invite.text);
+}
+
+#[test]
+fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
+    let mut exchange = Exchange::new();
+    exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>;q=0.5\r\n");
+    let answer = exchange.register(ALICE, "alice", "");
+    assert!(answer.contains("Contact: <sip:alice@10.0.0.1>;expires=3600;q=0.500\r\n"), "{answer}");
+    let brief = exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 5\r\n");
+    assert!(brief.starts_with("SIP/2.0 423 ") && brief.contains("Min-Expires: 60\r\n"), "{brief}");
+    let demanding =
+        exchange.request("REGISTER", "sip:tandem", "sip:alice@h", "sip:alice@h", "Require: path, gruu\r\n", "");
+    exchange.receive(ALICE, demanding);
+    let refused = exchange.next().text;
+    assert!(refused.starts_with("SIP/2.0 420 ") && refused.contains("Unsupported: gruu\r\n"), "{refused}");
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_told() {
+    let mut exchange = Exchange::new();
+    let answer = exchange.authenticated(ALICE, "REGISTER", "sip:tandem", "alice", "Contact: <sip:a@h>\r\n", "guess");
+    assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
+    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed { username, .. } if username == "alice"));
+    assert_eq!(exchange.endpoint.bindings(), 0);
+    // A user who is somebody else may not register for alice.
+    let request = exchange.request("REGISTER", "sip:tandem", "sip:bob@tandem", "sip:alice@tandem", "", "");
+    exchange.receive(ALICE, request);
+    let challenge = exchange.next().text;
+    let authorization = super::tests::answer(&challenge, "REGISTER", "sip:tandem", "bob", "secret");
+    let request = exchange.request("REGISTER", "sip:tandem", "sip:bob@tandem", "sip:alice@tandem", &authorization, "");
+    exchange.receive(ALICE, request);
+    assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
+}
+
+#[test]
+fn a_phone_calls_with_its_password_and_hangs_up_without() {
+    let mut exchange = Exchange::new();
+    let answer = exchange.authenticated(
+        ALICE,
+        "INVITE",
+        "sip:bob@tandem",
+        "alice",
+        "Contact: <sip:alice@10.0.0.1:5060>\r\n",
+        "secret",
+    );
+    assert!(answer.starts_with("SIP/2.0 100 "), "{answer}");
+    let Some(Event::Incoming { leg, incoming }) = exchange.events.pop_front() else { panic!("no call") };
+    let caller = incoming.caller.clone().unwrap();
+    assert_eq!((&*caller.account, caller.username.as_deref(), &incoming.trunk), ("acme", Some("alice"), &None));
+    exchange.command(testing::answer(leg));
+    let ok = exchange.next().text;
+    let tag = ok.split(";tag=").nth(2).and_then(|rest| rest.split("\r\n").next()).unwrap().to_owned();
+    let ack = exchange.request("ACK", "sip:127.0.0.1:5060", "sip:alice@tandem", "sip:bob@tandem", "", "");
+    let cseq = exchange.number - 1;
+    let ack = ack.replace("To: <sip:bob@tandem>", &format!("To: <sip:bob@tandem>;tag={tag}"));
+    exchange.receive(ALICE, ack.replace(&format!("CSeq: {} ACK", cseq + 1), &format!("CSeq: {cseq} ACK")));
+    exchange.command(testing::hangup(leg));
+    let bye = exchange.next();
+    assert!(bye.text.starts_with("BYE sip:alice@10.0.0.1:5060 "), "{}", bye.text);
+    assert_eq!(bye.to.to_string(), ALICE, "through its NAT");
+}
+
+#[test]
+fn whoever_shows_no_password_costs_nothing_and_whoever_gives_up_may() {
+    let mut exchange = Exchange::new();
+    for _ in 0..1_000 {
+        let invite =
+            exchange.request("INVITE", "sip:bob@tandem", "sip:x@y", "sip:bob@tandem", "Contact: <sip:x@y>\r\n", "");
+        exchange.receive("198.51.100.7:5060", invite);
+        assert!(exchange.next().text.starts_with("SIP/2.0 401 "));
+    }
+    assert_eq!((exchange.endpoint.transactions(), exchange.endpoint.legs()), (0, 0));
+    exchange.authenticated(ALICE, "INVITE", "sip:bob@tandem", "alice", "Contact: <sip:alice@10.0.0.1>\r\n", "secret");
+    let number = exchange.number;
+    let cancel = exchange.request("CANCEL", "sip:bob@tandem", "sip:alice@tandem", "sip:bob@tandem", "", "");
+    let cancel = cancel.replace(&format!("z9hG4bK{}", number + 1), &format!("z9hG4bK{number}"));
+    exchange.receive(ALICE, cancel.replace(&format!("CSeq: {}", number + 1), &format!("CSeq: {number}")));
+    assert!(exchange.next().text.starts_with("SIP/2.0 200 "));
+    assert!(exchange.next().text.starts_with("SIP/2.0 487 "));
+}
+
+#[test]
+fn silence_towards_unknown_sources_is_broken_for_known_names_only() {
+    let mut exchange = Exchange::with(|config| config.unknown_sources = UnknownSources::Silent);
+    for (name, heard) in [("mallory", 0), ("alice", 1)] {
+        let own = format!("sip:{name}@tandem");
+        let request = exchange.request("REGISTER", "sip:tandem", &own, &own, "", "");
+        exchange.receive(ALICE, request);
+        assert_eq!(exchange.sent.drain(..).count(), heard, "{name}");
+    }
+    let options = exchange.request("OPTIONS", "sip:tandem", "sip:alice@tandem", "sip:tandem", "", "");
+    exchange.receive(ALICE, options);
+    assert!(exchange.sent.is_empty());
+}
+
+#[test]
+fn a_server_without_users_registers_nobody() {
+    let mut exchange = Exchange::new();
+    exchange.endpoint.set_directory(Arc::default());
+    let request = exchange.request("REGISTER", "sip:tandem", "sip:alice@tandem", "sip:alice@tandem", "", "");
+    exchange.receive(ALICE, request);
+    assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
+}
+
+#[test]
+fn a_phone_behind_a_trunks_address_shows_its_password_and_the_trunk_need_not() {
+    let mut exchange = Exchange::new();
+    exchange.endpoint.config.trunks =
+        vec![crate::TrunkAcl { name: "office".into(), networks: vec!["192.0.2.0/24".parse().unwrap()] }];
+    exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\n");
+    exchange.events.clear();
+    let invite = |exchange: &mut Exchange, from: &str, who: &str| {
+        let sdp = std::str::from_utf8(SDP).unwrap();
+        let who = format!("sip:{who}@tandem");
+        let invite =
+            exchange.request("INVITE", "sip:1@tandem", &who, "sip:1@tandem", "Contact: <sip:x@192.0.2.1>\r\n", sdp);
+        exchange.receive(from, invite);
+        exchange.next().text[8..11].to_owned()
+    };
+    assert_eq!(invite(&mut exchange, ALICE, "alice"), "401");
+    assert_eq!(invite(&mut exchange, ALICE, "+15550001"), "100");
+    assert_eq!(invite(&mut exchange, "192.0.2.1:5060", "alice"), "100");
+}
+
+#[test]
+fn a_domains_networks_admit_and_its_users_are_its_own() {
+    let mut exchange = Exchange::new();
+    let domain = |name: &str, networks: &[&str]| Domain {
+        name: name.into(),
+        account: "acme".into(),
+        networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+    };
+    let domains = [domain("open.example", &["192.0.2.0/24"]), domain("both.example", &["192.0.2.0/24"])];
+    let users = [user("alice", Some("both.example"))];
+    exchange.endpoint.set_directory(Arc::new(Directory::new("tandem", users, domains)));
+    let invite = |exchange: &mut Exchange, from: &str, host: &str| {
+        let sdp = std::str::from_utf8(SDP).unwrap();
+        let uri = format!("sip:1@{host}");
+        let invite = exchange.request("INVITE", &uri, "sip:x@y", &uri, "Contact: <sip:x@192.0.2.1>\r\n", sdp);
+        exchange.receive(from, invite);
+        exchange.next().text[8..11].to_owned()
+    };
+    assert_eq!(invite(&mut exchange, ALICE, "OPEN.example"), "100");
+    let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
+    let caller = incoming.caller.clone().unwrap();
+    assert_eq!((caller.username, caller.domain.as_deref()), (None, Some("open.example")));
+    assert_eq!(invite(&mut exchange, "198.51.100.1:5060", "open.example"), "403");
+    assert_eq!(invite(&mut exchange, ALICE, "both.example"), "401", "its networks are not enough");
+    assert_eq!(invite(&mut exchange, "198.51.100.1:5060", "both.example"), "403");
+}
+
+#[test]
+fn a_phone_on_a_connection_is_called_over_it_and_no_stranger_any_more() {
+    let mut exchange = Exchange::new();
+    exchange.transport = Transport::Tcp;
+    exchange.register(ALICE, "alice", "Contact: <sip:alice@192.0.2.1:5070;transport=tcp>\r\n");
+    assert_eq!(exchange.trusted, [ConnectionId(5)]);
+    exchange.command(ring(1, "alice"));
+    let invite = exchange.next();
+    assert_eq!((invite.to.to_string().as_str(), invite.connection), (ALICE, Some(ConnectionId(5))));
+    let broken = std::io::ErrorKind::ConnectionReset;
+    exchange.endpoint.handle_transport_error(exchange.now, Transport::Tcp, ALICE.parse().unwrap(), broken);
+    exchange.collect();
+    exchange.sent.clear();
+    exchange.command(ring(2, "alice"));
+    let invite = exchange.next();
+    assert_eq!((invite.to.to_string().as_str(), invite.connection), ("192.0.2.1:5070", None));
+}
+
+#[test]
+fn registered_phones_are_kept_in_reach_and_forgotten_in_time() {
+    let mut exchange = Exchange::with(|config| config.registrar.keep_alive_seconds = 20);
+    exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 60\r\n");
+    exchange.wait(Duration::from_secs(59));
+    let kept: Vec<String> = exchange.sent.drain(..).map(|sent| format!("{} {:?}", sent.to, sent.text)).collect();
+    assert_eq!(kept, [format!("{ALICE} \"\\r\\n\\r\\n\""), format!("{ALICE} \"\\r\\n\\r\\n\"")]);
+    exchange.events.clear();
+    exchange.wait(Duration::from_secs(40));
+    assert!(matches!(exchange.events.pop_front(), Some(Event::Binding(Change::Unbound(_)))));
+    exchange.command(ring(1, "alice"));
+    assert!(matches!(exchange.events.pop_front(), Some(Event::Ended { status: Some(480), .. })));
+    assert_eq!(exchange.endpoint.transactions(), 0);
+}
+
+#[test]
+fn a_phone_may_be_asked_instead() {
+    let mut exchange = Exchange::with(|config| config.registrar.keep_alive = KeepAlive::Options);
+    exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 600\r\n");
+    exchange.wait(Duration::from_secs(26));
+    let options = exchange.next();
+    assert!(options.text.starts_with("OPTIONS sip:alice@10.0.0.1 SIP/2.0\r\n"), "{}", options.text);
+    exchange.wait(Duration::from_secs(1_000));
+    assert_eq!(exchange.endpoint.transactions(), 0, "nobody answers, and nothing stays");
+}

@@ -1,0 +1,494 @@
+//! The registrar (RFC 3261 §10): who can be reached where, and until when.
+//!
+//! ```text
+//!  REGISTER ──> register() ──> 200 with the bindings, and Changes for who keeps them over a restart
+//!  a call   ──> contacts() ──> the ways to a user's phones, best first
+//!  a timer  ──> take_due() ──> bindings that ended, and those whose NAT wants to hear from us
+//! ```
+//!
+//! A binding keeps the way its REGISTER came: calls take it back, over the same connection or through the same hole in a
+//! NAT. Memory is bounded by [`RegistrarConfig::max_bindings`], beyond which a new binding is refused with 503, and by
+//! [`RegistrarConfig::max_contacts`], beyond which a user's binding that was longest not refreshed makes room: a phone that
+//! was given another address would otherwise lock its owner out.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng;
+use serde::Deserialize;
+
+use crate::dialog::Flow;
+use crate::leg::Transport;
+use crate::message::{Contacts, Host, Uri};
+
+/// Bindings that have nothing to be told are looked at so often, to see whether they are over.
+const SWEEP: Duration = Duration::from_secs(60);
+/// What a REGISTER asks for that does not say how long.
+const DEFAULT_EXPIRES: u32 = 3_600;
+
+/// `[sip.registrar]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrarConfig {
+    /// Realm of the challenges. Passwords that the database keeps are good for one realm only.
+    pub realm: String,
+    /// Host names, beside our addresses, that mean this server.
+    pub domains: Vec<String>,
+    /// Shortest registration, seconds; less is refused with 423.
+    pub min_expires: u32,
+    /// Longest registration, seconds; more is shortened to it.
+    pub max_expires: u32,
+    /// Contacts of one user.
+    pub max_contacts: usize,
+    /// Bindings in all.
+    pub max_bindings: usize,
+    /// What phones are sent so that their NATs stay open.
+    pub keep_alive: KeepAlive,
+    /// Seconds between two of them.
+    pub keep_alive_seconds: u32,
+}
+
+impl Default for RegistrarConfig {
+    fn default() -> Self {
+        Self {
+            realm: "tandem".to_owned(),
+            domains: Vec::new(),
+            min_expires: 60,
+            max_expires: 3_600,
+            max_contacts: 10,
+            max_bindings: 100_000,
+            keep_alive: KeepAlive::Crlf,
+            keep_alive_seconds: 25,
+        }
+    }
+}
+
+/// What keeps a NAT open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepAlive {
+    /// Nothing.
+    Off,
+    /// Two empty lines.
+    #[default]
+    Crlf,
+    /// OPTIONS, which the phone answers: this keeps NATs open that look at answers only.
+    Options,
+}
+
+/// An address-of-record: a user of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Aor {
+    /// Whose phone it is.
+    pub account: Arc<str>,
+    /// Its user.
+    pub username: Arc<str>,
+    /// The domain that was asked for; any when `None`.
+    pub domain: Option<Arc<str>>,
+}
+
+/// One contact of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Its own, for who keeps it.
+    pub id: u128,
+    /// Whose. `domain`: the one it registered at, when that is an account's.
+    pub aor: Aor,
+    /// The Contact URI.
+    pub contact: String,
+    /// Preference, 0 to 1000.
+    pub q: u16,
+    /// Path values (RFC 3327), the first hop from us first.
+    pub path: Vec<String>,
+    /// `+sip.instance` and `reg-id` (RFC 5626 §4.1), when it has both.
+    pub instance: Option<String>,
+    /// Call-ID of its REGISTER.
+    pub sip_call_id: String,
+    /// CSeq of its REGISTER.
+    pub cseq: u32,
+    /// Where its REGISTER came from.
+    pub source: SocketAddr,
+    /// The address of its Contact, when that can be reached rather than (or, once its connection is gone, instead of)
+    /// `source`.
+    pub direct: Option<SocketAddr>,
+    /// Our address that it came to.
+    pub local: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// What the phone calls itself.
+    pub user_agent: Option<String>,
+    /// How long it still holds.
+    pub expires_in: Duration,
+}
+
+/// What became of a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// New, or refreshed.
+    Bound(Box<Binding>),
+    /// Over: unregistered, expired or replaced.
+    Unbound(Box<Binding>),
+}
+
+/// A REGISTER of somebody who may.
+#[derive(Debug)]
+pub(crate) struct Register {
+    pub(crate) aor: Aor,
+    pub(crate) contacts: Contacts,
+    pub(crate) expires: Option<u32>,
+    pub(crate) path: Vec<String>,
+    pub(crate) sip_call_id: String,
+    pub(crate) cseq: u32,
+    pub(crate) flow: Flow,
+    pub(crate) local: SocketAddr,
+    /// It promised that what goes back to its source arrives (`rport`, RFC 3581).
+    pub(crate) symmetric: bool,
+    pub(crate) user_agent: Option<String>,
+}
+
+/// Why a REGISTER was not obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// 400: `*` with something else, no usable Contact, too many.
+    Malformed(&'static str),
+    /// 423 with this Min-Expires.
+    TooBrief(u32),
+    /// 500: an older request than the one that made the binding.
+    OutOfOrder,
+    /// 503: no room.
+    Full,
+}
+
+/// The way to one phone.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    pub(crate) contact: String,
+    pub(crate) routes: Vec<Bytes>,
+    pub(crate) flow: Flow,
+    pub(crate) q: u16,
+}
+
+/// What a timer found.
+#[derive(Debug)]
+pub(crate) enum Due {
+    Over(Box<Binding>),
+    KeepAlive(Box<Way>),
+}
+
+type Key = (Arc<str>, Arc<str>);
+
+#[derive(Debug)]
+struct Entry {
+    binding: Binding,
+    flow: Flow,
+    expires: Instant,
+    refreshed: Instant,
+}
+
+/// All bindings.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    config: RegistrarConfig,
+    users: HashMap<Key, Vec<Entry>>,
+    keys: HashMap<u128, Key>,
+    /// The bindings that came from there.
+    sources: HashMap<SocketAddr, HashSet<u128>>,
+    /// One entry a binding; that of one which is gone is dropped when its time comes.
+    wakes: BinaryHeap<Reverse<(Instant, u128)>>,
+}
+
+impl Registrar {
+    pub(crate) fn new(config: RegistrarConfig) -> Self {
+        Self { config, users: HashMap::new(), keys: HashMap::new(), sources: HashMap::new(), wakes: BinaryHeap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        self.config.keep_alive
+    }
+
+    /// RFC 3261 §10.3 steps 6 to 8: all of it or nothing.
+    pub(crate) fn register(
+        &mut self,
+        now: Instant,
+        register: Register,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<Change>, Refusal> {
+        let mut changes = self.expire(now, &register.aor);
+        let contacts = match &register.contacts {
+            Contacts::All => {
+                if register.expires != Some(0) {
+                    return Err(Refusal::Malformed("Contact * goes with Expires 0"));
+                }
+                changes.extend(self.unregister_all(now, &register)?);
+                return Ok(changes);
+            }
+            Contacts::Listed(contacts) if contacts.len() > self.config.max_contacts => {
+                return Err(Refusal::Malformed("Too many Contacts"));
+            }
+            Contacts::Listed(contacts) => contacts,
+        };
+        let (mut lives, mut new) = (Vec::with_capacity(contacts.len()), 0);
+        for contact in contacts {
+            if !contact.uri.is_sip() {
+                return Err(Refusal::Malformed("Contact is no SIP URI"));
+            }
+            let asked = contact.expires.or(register.expires).unwrap_or(DEFAULT_EXPIRES);
+            // RFC 3261 §10.3: an interval of an hour and more is not too brief, whatever is configured.
+            if asked > 0 && asked < self.config.min_expires.min(3_600) {
+                return Err(Refusal::TooBrief(self.config.min_expires));
+            }
+            let known = self.find(&register.aor, &contact.uri, contact.instance.as_deref());
+            if known.is_some_and(|entry| is_outdated(entry, &register)) {
+                return Err(Refusal::OutOfOrder);
+            }
+            new += usize::from(known.is_none() && asked > 0);
+            lives.push(Duration::from_secs(asked.min(self.config.max_expires).into()));
+        }
+        if self.len() + new > self.config.max_bindings {
+            return Err(Refusal::Full);
+        }
+        for (contact, life) in contacts.iter().zip(lives) {
+            let known = self.find(&register.aor, &contact.uri, contact.instance.as_deref()).map(|one| one.binding.id);
+            if life.is_zero() {
+                changes.extend(known.and_then(|id| self.remove(now, id)).map(|one| Change::Unbound(Box::new(one))));
+                continue;
+            }
+            let direct = direct(&contact.uri, register.flow, register.symmetric);
+            let id = known.unwrap_or_else(|| u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()));
+            let binding = Binding {
+                id,
+                aor: register.aor.clone(),
+                contact: String::from_utf8_lossy(&contact.uri.text()).into_owned(),
+                q: contact.q.unwrap_or(1_000),
+                path: register.path.clone(),
+                instance: contact.instance.clone(),
+                sip_call_id: register.sip_call_id.clone(),
+                cseq: register.cseq,
+                source: register.flow.peer,
+                direct,
+                local: register.local,
+                transport: register.flow.transport,
+                user_agent: register.user_agent.clone(),
+                expires_in: life,
+            };
+            changes.push(Change::Bound(Box::new(binding.clone())));
+            self.insert(now, binding, register.flow);
+        }
+        changes.extend(self.make_room(now, &register.aor));
+        Ok(changes)
+    }
+
+    /// What was kept over a restart. Its connection, if it had one, is gone.
+    pub(crate) fn restore(&mut self, now: Instant, binding: Binding, flow: Flow) {
+        if self.len() < self.config.max_bindings && !binding.expires_in.is_zero() {
+            self.insert(now, binding, flow);
+        }
+    }
+
+    /// The Contact values of a 200 (RFC 3261 §10.3 step 8).
+    pub(crate) fn describe(&self, now: Instant, aor: &Aor) -> Vec<String> {
+        let mut lines = Vec::new();
+        for entry in self.of(aor).filter(|entry| entry.expires > now) {
+            let seconds = entry.expires.saturating_duration_since(now).as_secs_f64().ceil();
+            let Binding { contact, q, .. } = &entry.binding;
+            let mut line = format!("<{contact}>;expires={seconds}");
+            if *q < 1_000 {
+                line.push_str(&format!(";q=0.{q:03}"));
+            }
+            if let Some((instance, number)) = entry.binding.instance.as_ref().and_then(|one| one.rsplit_once(' ')) {
+                line.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={number}"));
+            }
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// The ways to a user's phones, the preferred first, and among those the one that was heard of last.
+    pub(crate) fn contacts(&self, now: Instant, aor: &Aor) -> Vec<Way> {
+        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).collect();
+        entries.sort_by_key(|entry| Reverse((entry.binding.q, entry.refreshed)));
+        entries.into_iter().map(Entry::way).collect()
+    }
+
+    /// Whether a phone of this user registered from exactly there.
+    pub(crate) fn is_phone(&self, source: SocketAddr, aor: &Aor) -> bool {
+        self.is_source(source) && self.of(aor).any(|entry| entry.binding.source == source)
+    }
+
+    /// Whether any phone registered from exactly there.
+    pub(crate) fn is_source(&self, source: SocketAddr) -> bool {
+        self.sources.contains_key(&source)
+    }
+
+    /// A connection to `peer` is gone: its phones are called at the address that they gave, if that can be.
+    pub(crate) fn lose_connection(&mut self, peer: SocketAddr) {
+        for id in self.sources.get(&peer).into_iter().flatten() {
+            let entries = self.keys.get(id).and_then(|key| self.users.get_mut(key));
+            let entry = entries.into_iter().flatten().find(|entry| entry.binding.id == *id);
+            if let Some(entry) = entry.filter(|entry| entry.flow.transport.is_reliable()) {
+                entry.flow.connection = None;
+                entry.flow.peer = entry.binding.direct.unwrap_or(peer);
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.wakes.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// What is due by now, one at a time.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            let Some(Reverse((_, id))) = self.wakes.pop() else { break };
+            let Some(entry) = self
+                .keys
+                .get(&id)
+                .and_then(|key| self.users.get(key))
+                .into_iter()
+                .flatten()
+                .find(|entry| entry.binding.id == id)
+            else {
+                continue;
+            };
+            if entry.expires <= now {
+                if let Some(binding) = self.remove(now, id) {
+                    return Some(Due::Over(Box::new(binding)));
+                }
+                continue;
+            }
+            let (way, at) = (entry.way(), entry.expires.min(now + self.interval()));
+            self.wakes.push(Reverse((at, id)));
+            // A connection that is gone is the phone's to make again.
+            let open = !way.flow.transport.is_reliable() || way.flow.connection.is_some();
+            if self.config.keep_alive != KeepAlive::Off && open {
+                return Some(Due::KeepAlive(Box::new(way)));
+            }
+        }
+        None
+    }
+
+    fn interval(&self) -> Duration {
+        match self.config.keep_alive {
+            KeepAlive::Off => SWEEP,
+            _ => Duration::from_secs(self.config.keep_alive_seconds.max(1).into()),
+        }
+    }
+
+    fn of(&self, aor: &Aor) -> impl Iterator<Item = &Entry> {
+        let entries = self.users.get(&key(aor)).into_iter().flatten();
+        let domain = aor.domain.clone();
+        entries.filter(move |entry| match (&domain, &entry.binding.aor.domain) {
+            (Some(asked), Some(own)) => asked.eq_ignore_ascii_case(own),
+            _ => true,
+        })
+    }
+
+    /// RFC 5626 §6: a registration of the same instance and number takes the place of the one before, whatever its Contact.
+    fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
+        self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
+            (Some(one), Some(other)) => one == other,
+            _ => Uri::parse(entry.binding.contact.as_bytes()).is_some_and(|known| known.is_equivalent(uri)),
+        })
+    }
+
+    fn insert(&mut self, now: Instant, binding: Binding, flow: Flow) {
+        if self.keys.contains_key(&binding.id) {
+            self.remove(now, binding.id);
+        }
+        let (id, key, expires) = (binding.id, key(&binding.aor), now + binding.expires_in);
+        self.sources.entry(binding.source).or_default().insert(id);
+        self.keys.insert(id, key.clone());
+        self.wakes.push(Reverse((expires.min(now + self.interval()), id)));
+        self.users.entry(key).or_default().push(Entry { binding, flow, expires, refreshed: now });
+    }
+
+    fn remove(&mut self, now: Instant, id: u128) -> Option<Binding> {
+        let key = self.keys.remove(&id)?;
+        let entries = self.users.get_mut(&key)?;
+        let at = entries.iter().position(|entry| entry.binding.id == id)?;
+        let Entry { mut binding, expires, .. } = entries.remove(at);
+        if entries.is_empty() {
+            self.users.remove(&key);
+        }
+        if let Some(ids) = self.sources.get_mut(&binding.source) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.sources.remove(&binding.source);
+            }
+        }
+        binding.expires_in = expires.saturating_duration_since(now);
+        Some(binding)
+    }
+
+    fn unregister_all(&mut self, now: Instant, register: &Register) -> Result<Vec<Change>, Refusal> {
+        if self.of(&register.aor).any(|entry| is_outdated(entry, register)) {
+            return Err(Refusal::OutOfOrder);
+        }
+        let ids: Vec<u128> = self.of(&register.aor).map(|entry| entry.binding.id).collect();
+        Ok(self.remove_all(now, ids))
+    }
+
+    fn expire(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
+        let ids: Vec<u128> = self.of(aor).filter(|entry| entry.expires <= now).map(|entry| entry.binding.id).collect();
+        self.remove_all(now, ids)
+    }
+
+    /// Ends the bindings beyond the limit that were longest not refreshed.
+    fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
+        let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
+        // A later entry was refreshed later, also within one instant.
+        entries.sort_by_key(|(refreshed, _)| *refreshed);
+        let beyond = entries.len().saturating_sub(self.config.max_contacts);
+        self.remove_all(now, entries.into_iter().take(beyond).map(|(_, id)| id).collect())
+    }
+
+    fn remove_all(&mut self, now: Instant, ids: Vec<u128>) -> Vec<Change> {
+        let removed = ids.into_iter().filter_map(|id| self.remove(now, id));
+        removed.map(|binding| Change::Unbound(Box::new(binding))).collect()
+    }
+}
+
+impl Entry {
+    fn way(&self) -> Way {
+        // A datagram can go to either address; a connection leads where it came from.
+        let flow = match self.binding.direct {
+            Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
+            _ => self.flow,
+        };
+        let Binding { contact, path, q, .. } = &self.binding;
+        let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
+        Way { contact: contact.clone(), routes, flow, q: *q }
+    }
+}
+
+fn key(aor: &Aor) -> Key {
+    (Arc::clone(&aor.account), Arc::clone(&aor.username))
+}
+
+/// RFC 3261 §10.3 step 7.
+fn is_outdated(entry: &Entry, register: &Register) -> bool {
+    entry.binding.sip_call_id == register.sip_call_id && register.cseq <= entry.binding.cseq
+}
+
+/// The Contact's address, if it is at the host that the REGISTER came from: then no NAT is between us. A datagram's sender
+/// that asked for `rport` is reached at its source.
+fn direct(contact: &Uri, flow: Flow, symmetric: bool) -> Option<SocketAddr> {
+    if symmetric && !flow.transport.is_reliable() {
+        return None;
+    }
+    let destination = contact.destination()?;
+    let Host::Ip(ip) = destination.host else { return None };
+    (ip.to_canonical() == flow.peer.ip().to_canonical())
+        .then(|| SocketAddr::new(flow.peer.ip(), destination.port.unwrap_or(5060)))
+}
+
+#[cfg(test)]
+mod tests;

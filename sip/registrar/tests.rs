@@ -1,0 +1,221 @@
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::endpoint::ConnectionId;
+use crate::message::Contact;
+use crate::testing::instant;
+
+struct Office {
+    registrar: Registrar,
+    rng: StdRng,
+    now: Instant,
+    cseq: u32,
+}
+
+impl Office {
+    fn new(change: impl FnOnce(&mut RegistrarConfig)) -> Self {
+        let mut config = RegistrarConfig::default();
+        change(&mut config);
+        Self { registrar: Registrar::new(config), rng: StdRng::from_seed([1; 32]), now: instant(), cseq: 0 }
+    }
+
+    fn register(&mut self, contacts: &[&str], expires: Option<u32>) -> Result<Vec<Change>, Refusal> {
+        self.register_as("alice", contacts, expires, |_| {})
+    }
+
+    fn register_as(
+        &mut self,
+        user: &str,
+        contacts: &[&str],
+        expires: Option<u32>,
+        change: impl FnOnce(&mut Register),
+    ) -> Result<Vec<Change>, Refusal> {
+        self.cseq += 1;
+        let contacts = match contacts {
+            ["*"] => Contacts::All,
+            listed => Contacts::Listed(listed.iter().map(|text| Contact::parse(text.as_bytes()).unwrap()).collect()),
+        };
+        let mut register = Register {
+            aor: aor(user),
+            contacts,
+            expires,
+            path: Vec::new(),
+            sip_call_id: "one".to_owned(),
+            cseq: self.cseq,
+            flow: flow("192.0.2.9:40000", Transport::Udp),
+            local: "127.0.0.1:5060".parse().unwrap(),
+            symmetric: false,
+            user_agent: None,
+        };
+        change(&mut register);
+        self.registrar.register(self.now, register, &mut self.rng)
+    }
+
+    fn reached(&self) -> Vec<String> {
+        self.registrar.contacts(self.now, &aor("alice")).into_iter().map(|way| way.contact).collect()
+    }
+
+    fn bindings(&self) -> Vec<String> {
+        self.registrar.describe(self.now, &aor("alice"))
+    }
+}
+
+fn aor(user: &str) -> Aor {
+    Aor { account: "acme".into(), username: user.into(), domain: None }
+}
+
+fn flow(peer: &str, transport: Transport) -> Flow {
+    Flow { transport, peer: peer.parse().unwrap(), local: 0, connection: None, identity: None, pinned: true }
+}
+
+#[test]
+fn contacts_are_bound_refreshed_listed_and_removed() {
+    let mut office = Office::new(|_| {});
+    office.register(&["<sip:a@192.0.2.1>;expires=600;q=0.5", "<sip:b@192.0.2.1>"], Some(1_200)).unwrap();
+    assert_eq!(office.bindings(), ["<sip:a@192.0.2.1>;expires=600;q=0.500", "<sip:b@192.0.2.1>;expires=1200"]);
+    assert_eq!(office.reached(), ["sip:b@192.0.2.1", "sip:a@192.0.2.1"]);
+    office.now += Duration::from_secs(100);
+    // The same address in other letters (RFC 3261 §19.1.4).
+    let changes = office.register(&["<SIP:b@192.0.2.1>"], Some(1_000)).unwrap();
+    assert!(matches!(&changes[..], [Change::Bound(one)] if one.expires_in == Duration::from_secs(1_000)));
+    assert_eq!(office.registrar.len(), 2);
+    assert!(office.register(&[], None).unwrap().is_empty(), "a fetch changes nothing");
+    let changes = office.register(&["<sip:a@192.0.2.1>;expires=0"], None).unwrap();
+    assert!(matches!(&changes[..], [Change::Unbound(one)] if one.contact == "sip:a@192.0.2.1"));
+    office.register(&["*"], Some(0)).unwrap();
+    assert_eq!((office.registrar.len(), office.registrar.sources.len(), office.registrar.users.len()), (0, 0, 0));
+}
+
+#[test]
+fn what_may_not_be_is_refused_and_changes_nothing() {
+    let mut office = Office::new(|config| config.max_contacts = 2);
+    office.register(&["<sip:a@h>"], None).unwrap();
+    assert_eq!(office.register(&["*"], None), Err(Refusal::Malformed("Contact * goes with Expires 0")));
+    assert_eq!(office.register(&["<sip:b@h>", "<sip:c@h>;expires=59"], None), Err(Refusal::TooBrief(60)));
+    assert_eq!(office.register(&["<tel:+1555>"], None), Err(Refusal::Malformed("Contact is no SIP URI")));
+    assert_eq!(
+        office.register(&["<sip:b@h>", "<sip:c@h>", "<sip:d@h>"], None),
+        Err(Refusal::Malformed("Too many Contacts"))
+    );
+    assert_eq!(office.reached(), ["sip:a@h"]);
+}
+
+#[test]
+fn an_older_request_of_the_same_call_id_is_refused_and_another_call_id_is_not_compared() {
+    let mut office = Office::new(|_| {});
+    office.register_as("alice", &["<sip:a@h>"], None, |one| one.cseq = 5).unwrap();
+    let again = office.register_as("alice", &["<sip:a@h>"], None, |one| one.cseq = 5);
+    assert_eq!(again, Err(Refusal::OutOfOrder));
+    assert_eq!(office.register_as("alice", &["*"], Some(0), |one| one.cseq = 4), Err(Refusal::OutOfOrder));
+    let rebooted = office.register_as("alice", &["<sip:a@h>"], None, |one| {
+        (one.cseq, one.sip_call_id) = (1, "two".to_owned());
+    });
+    assert!(rebooted.is_ok());
+    assert_eq!(office.registrar.len(), 1);
+}
+
+#[test]
+fn a_binding_is_over_when_its_time_is_and_its_nat_is_kept_open_until_then() {
+    let mut office = Office::new(|config| config.keep_alive_seconds = 25);
+    office.register(&["<sip:a@10.0.0.1>"], Some(60)).unwrap();
+    let (mut kept, mut over) = (0, 0);
+    while let Some(at) = office.registrar.poll_timeout() {
+        office.now = at;
+        while let Some(due) = office.registrar.take_due(at) {
+            match due {
+                Due::KeepAlive(way) => {
+                    assert_eq!(way.flow.peer, "192.0.2.9:40000".parse().unwrap());
+                    kept += 1;
+                }
+                Due::Over(binding) => {
+                    assert_eq!(binding.expires_in, Duration::ZERO);
+                    over += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((kept, over, office.registrar.len()), (2, 1, 0));
+}
+
+#[test]
+fn an_expired_binding_is_not_called_before_its_timer_fires() {
+    let mut office = Office::new(|_| {});
+    office.register(&["<sip:a@h>"], Some(60)).unwrap();
+    office.now += Duration::from_secs(60);
+    assert!(office.reached().is_empty() && office.bindings().is_empty());
+    let changes = office.register(&[], None).unwrap();
+    assert!(matches!(&changes[..], [Change::Unbound(_)]));
+}
+
+#[test]
+fn a_phone_is_reached_where_it_came_from_unless_it_said_otherwise_and_is_there() {
+    let mut office = Office::new(|_| {});
+    let mut reach = |user: &str, contact: &str, transport, symmetric| {
+        let from = flow("192.0.2.9:40000", transport);
+        office.register_as(user, &[contact], None, |one| (one.flow, one.symmetric) = (from, symmetric)).unwrap();
+        office.registrar.contacts(office.now, &aor(user))[0].flow.peer.to_string()
+    };
+    assert_eq!(reach("nat", "<sip:a@10.0.0.1:5060>", Transport::Udp, false), "192.0.2.9:40000");
+    assert_eq!(reach("public", "<sip:a@192.0.2.9:5080>", Transport::Udp, false), "192.0.2.9:5080");
+    assert_eq!(reach("rport", "<sip:a@192.0.2.9:5080>", Transport::Udp, true), "192.0.2.9:40000");
+    assert_eq!(reach("name", "<sip:a@phone.invalid>", Transport::Udp, false), "192.0.2.9:40000");
+    assert_eq!(reach("tcp", "<sip:a@192.0.2.9:5080;transport=tcp>", Transport::Tcp, false), "192.0.2.9:40000");
+}
+
+#[test]
+fn a_phone_whose_connection_is_gone_is_called_at_its_own_address() {
+    let mut office = Office::new(|_| {});
+    let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Tcp) };
+    let contact = "<sip:a@192.0.2.9:5080;transport=tcp>";
+    office.register_as("alice", &[contact], None, |one| one.flow = connected).unwrap();
+    let way = |office: &Office| office.registrar.contacts(office.now, &aor("alice"))[0].flow;
+    assert_eq!(way(&office), connected);
+    office.registrar.lose_connection("192.0.2.9:40000".parse().unwrap());
+    assert_eq!(way(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
+}
+
+#[test]
+fn a_user_with_too_many_contacts_loses_the_oldest_and_a_full_registrar_takes_no_more() {
+    let mut office = Office::new(|config| (config.max_contacts, config.max_bindings) = (2, 3));
+    for contact in ["<sip:a@h>", "<sip:b@h>", "<sip:a@h>", "<sip:c@h>"] {
+        office.now += Duration::from_secs(1);
+        office.register(&[contact], None).unwrap();
+    }
+    assert_eq!(office.reached(), ["sip:c@h", "sip:a@h"]);
+    office.register_as("bob", &["<sip:d@h>"], None, |_| {}).unwrap();
+    assert_eq!(office.register_as("carol", &["<sip:e@h>"], None, |_| {}), Err(Refusal::Full));
+    assert!(office.register(&["<sip:a@h>"], None).is_ok(), "what is there can be refreshed");
+}
+
+#[test]
+fn an_instance_that_comes_back_from_elsewhere_takes_its_own_place() {
+    let mut office = Office::new(|_| {});
+    let contact = |port: u16| format!("<sip:a@10.0.0.1:{port}>;+sip.instance=\"<urn:uuid:1>\";reg-id=1");
+    office.register(&[&contact(1_000)], None).unwrap();
+    office.register(&[&contact(2_000)], None).unwrap();
+    assert_eq!(office.reached(), ["sip:a@10.0.0.1:2000"]);
+    assert_eq!(office.bindings(), ["<sip:a@10.0.0.1:2000>;expires=3600;+sip.instance=\"<urn:uuid:1>\";reg-id=1"]);
+}
+
+#[test]
+fn a_path_is_the_way_back() {
+    let mut office = Office::new(|_| {});
+    let path = vec!["<sip:edge.example;lr>".to_owned()];
+    office.register_as("alice", &["<sip:a@10.0.0.1>"], None, |one| one.path = path).unwrap();
+    let ways = office.registrar.contacts(office.now, &aor("alice"));
+    assert_eq!(ways[0].routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
+    assert_eq!(ways[0].flow.peer.to_string(), "192.0.2.9:40000");
+}
+
+#[test]
+fn what_was_kept_over_a_restart_is_there_again() {
+    let mut office = Office::new(|_| {});
+    office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap();
+    let Change::Bound(binding) = office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap().remove(0) else { panic!() };
+    let mut after = Office::new(|_| {});
+    after.registrar.restore(after.now, *binding, flow("192.0.2.9:40000", Transport::Udp));
+    assert_eq!(after.bindings(), ["<sip:a@10.0.0.1>;expires=600"]);
+    assert!(after.registrar.is_phone("192.0.2.9:40000".parse().unwrap(), &aor("alice")));
+    assert!(!after.registrar.is_phone("192.0.2.9:40001".parse().unwrap(), &aor("alice")));
+}
