@@ -19,6 +19,9 @@ pub struct Account {
     pub telnyx: Option<TelnyxCredentials>,
     /// SignalWire credentials.
     pub signalwire: Option<SignalwireCredentials>,
+    /// It runs the server: it may see what belongs to no account (strangers' messages, bans), and lift bans.
+    #[serde(default)]
+    pub operator: bool,
 }
 
 /// How Twilio's clients log in and how its webhooks are signed.
@@ -84,6 +87,11 @@ impl Accounts {
     /// Every account.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.0.iter()
+    }
+
+    /// Whether it may see and do what is the server's and no account's. An only account may.
+    pub fn is_operator(&self, account: &Account) -> bool {
+        account.operator || self.0.len() == 1
     }
 
     /// By its name in this server.

@@ -16,9 +16,12 @@ use crate::records;
 /// Legs of a session that are shown by name.
 const MOST_LEGS: usize = 100;
 
+/// A leg and its application's id for it.
+pub type NamedLeg = (String, Arc<LegInfo>);
+
 /// A session's legs, oldest first, each with its application's id for it, and its event log.
 pub struct CallLog {
-    legs: Vec<(String, Arc<LegInfo>)>,
+    legs: Vec<NamedLeg>,
     /// Its event log.
     pub lines: Vec<Line>,
 }
@@ -26,6 +29,12 @@ pub struct CallLog {
 impl CallLog {
     /// The session that is named by its id, or by any of its legs in any dialect's spelling. `None` if the account has none.
     pub async fn find(app: &App, account: &Account, id: &str) -> Result<Option<Self>, StoreFailed> {
+        let Some((session, legs)) = Self::legs(app, account, id).await? else { return Ok(None) };
+        Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
+    }
+
+    /// Of such a session, which it is and its legs.
+    pub async fn legs(app: &App, account: &Account, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
         let services = app.calls.services();
         let number = u128::from_str_radix(&id.replace('-', ""), 16).ok();
         let leg = match services.dialects.parse_call_id(id).or(number.map(LegId)) {
@@ -39,8 +48,7 @@ impl CallLog {
         if newest.is_empty() {
             return Ok(None);
         }
-        let legs = newest.into_iter().rev().map(|leg| (services.call_id(&leg), leg)).collect();
-        Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
+        Ok(Some((session, newest.into_iter().rev().map(|leg| (services.call_id(&leg), leg)).collect())))
     }
 }
 
@@ -56,10 +64,7 @@ impl fmt::Display for CallLog {
             if let Some(codec) = &leg.sip.codec {
                 write!(f, ", {codec}")?;
             }
-            match &leg.end {
-                Some(end) => writeln!(f, ", {}: {end}", records::status_word(leg.status))?,
-                None => writeln!(f, ", {}", records::status_word(leg.status))?,
-            }
+            writeln!(f, ", {}", outcome(leg))?;
         }
         if let Some(first) = self.lines.first() {
             writeln!(f, "\nseconds since {:.3}\n", first.at)?;
@@ -68,8 +73,16 @@ impl fmt::Display for CallLog {
     }
 }
 
+/// How far a leg is, and why it ended.
+pub(crate) fn outcome(leg: &LegInfo) -> String {
+    match &leg.end {
+        Some(end) => format!("{}: {end}", records::status_word(leg.status)),
+        None => records::status_word(leg.status).to_owned(),
+    }
+}
+
 /// `caller`, `callee`, `callee 2`, ...
-fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, String> {
+pub(crate) fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, String> {
     let mut seen = HashMap::new();
     legs.map(|leg| {
         let role = if leg.direction == Direction::Inbound { "caller" } else { "callee" };

@@ -34,4 +34,5 @@ pub mod speech;
 pub mod store;
 pub mod stream;
 mod tls;
+pub mod trace;
 pub mod webhook;

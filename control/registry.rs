@@ -195,6 +195,13 @@ impl Calls {
         Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
     }
 
+    /// Whether the leg is anybody's call.
+    pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        Ok(store::calls::find(store, leg.0).await?.is_some())
+    }
+
     /// Legs of this account, newest first. At most `page.limit + 1` are returned, so that the caller sees whether there are more.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;

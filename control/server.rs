@@ -9,17 +9,20 @@ use axum::middleware::{self, Next};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
 
+use crate::account::Account;
 use crate::app::App;
 use crate::clock;
 use crate::console::CallLog;
 use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
+use crate::trace::{COLUMNS, CallTrace, NoTrace};
 
 /// What a browser is told that was pointed at the server.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
 How it is: /healthz, /readyz, /metrics
 A call's log: /console/sessions/{any id of the call}/events?format=text
+A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
 /// All routes.
@@ -32,6 +35,9 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/console/sessions/{id}/events", get(events))
+        .route("/console/calls/{id}/trace", get(trace))
+        .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
+        .route("/console/sip/strangers", get(strangers))
         .layer(middleware::from_fn_with_state(app.clone(), note_unauthorized))
         .with_state(app)
 }
@@ -97,12 +103,9 @@ async fn events(
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Response {
-    let accounts = &app.accounts;
-    let caller = twilio::rest::caller(accounts, &headers).or_else(|| telnyx::rest::caller(accounts, &headers));
-    let Some(account) = caller else {
-        let challenges = ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
-        return (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), "an account's credentials, please\n")
-            .into_response();
+    let account = match caller(&app, &headers) {
+        Ok(account) => account,
+        Err(refusal) => return refusal,
     };
     match CallLog::find(&app, account, &id).await {
         Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
@@ -115,11 +118,83 @@ async fn events(
     }
 }
 
-/// How a log is wished for.
+/// The SIP messages of a call of the account that asks.
+async fn trace(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Response {
+    match caller(&app, &headers) {
+        Ok(account) => shown(CallTrace::find(&app, account, &id).await, &wish),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let account = match caller(&app, &headers) {
+        Ok(account) => account,
+        Err(refusal) => return refusal,
+    };
+    match CallTrace::find(&app, account, &id).await {
+        Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
+        Err(why) => no_trace(&why),
+    }
+}
+
+/// The last messages of peers that are in no trunk's networks.
+async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    match operator(&app, &headers) {
+        Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
+        Err(refusal) => refusal,
+    }
+}
+
+fn shown(trace: Result<CallTrace, NoTrace>, wish: &Wish) -> Response {
+    match trace {
+        Ok(trace) if wish.format.as_deref() == Some("text") => {
+            trace.text(wish.columns.unwrap_or(COLUMNS)).into_response()
+        }
+        Ok(trace) => {
+            let body = serde_json::to_string(&trace).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+        }
+        Err(why) => no_trace(&why),
+    }
+}
+
+fn no_trace(why: &NoTrace) -> Response {
+    let status = match why {
+        NoTrace::Off | NoTrace::Unknown(_) | NoTrace::Gone(_) => StatusCode::NOT_FOUND,
+        NoTrace::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{why}\n")).into_response()
+}
+
+/// The account whose credentials a request shows, in any dialect.
+fn caller<'a>(app: &'a App, headers: &HeaderMap) -> Result<&'a Account, Response> {
+    let accounts = &app.accounts;
+    let caller = twilio::rest::caller(accounts, headers).or_else(|| telnyx::rest::caller(accounts, headers));
+    caller.map(|account| &**account).ok_or_else(|| {
+        let challenges = ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+        (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), "an account's credentials, please\n").into_response()
+    })
+}
+
+/// Whether the credentials are those of an account that may see what is the server's.
+fn operator(app: &App, headers: &HeaderMap) -> Result<(), Response> {
+    let account = caller(app, headers)?;
+    let says = "this is for operators: accounts with operator = true\n";
+    app.accounts.is_operator(account).then_some(()).ok_or_else(|| (StatusCode::FORBIDDEN, says).into_response())
+}
+
+/// How something is wished for.
 #[derive(serde::Deserialize)]
 struct Wish {
     /// `text`, or else JSON.
     format: Option<String>,
+    /// Of a text.
+    columns: Option<usize>,
 }
 
 /// Wrong credentials are counted, and leave a line unless there is a flood of them.

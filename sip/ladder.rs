@@ -52,10 +52,12 @@ impl Seen {
     }
 }
 
-/// What is kept of a call.
+/// What is kept with one Call-ID.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
-    /// The legs whose messages these are.
+    /// The Call-ID.
+    pub sip_call_id: String,
+    /// The legs whose it is: one, or two of a call to ourselves; none of a registration, OPTIONS or a refusal.
     pub legs: Vec<LegKey>,
     /// In the order of time.
     pub messages: Vec<Seen>,
@@ -125,21 +127,24 @@ impl Ladder {
         self.lock().end(call_id);
     }
 
-    /// The messages of these legs.
+    /// The messages of these legs, by Call-ID, oldest call first.
     #[must_use]
-    pub fn of_legs(&self, legs: &[LegKey]) -> Trace {
-        self.lock().trace(|call| call.legs.iter().any(|leg| legs.contains(leg)))
+    pub fn of_legs(&self, legs: &[LegKey]) -> Vec<Trace> {
+        let rings = self.lock();
+        let wanted = rings.calls.values().filter(|call| call.legs.iter().any(|leg| legs.contains(leg)));
+        wanted.map(|call| rings.trace(call)).collect()
     }
 
-    /// The messages with this Call-ID, of a leg or of none.
+    /// The messages with this Call-ID, of a leg or of none. `None` if there are none.
     #[must_use]
-    pub fn of_call_id(&self, id: &str) -> Trace {
+    pub fn of_call_id(&self, id: &str) -> Option<Trace> {
         let rings = self.lock();
-        let mut trace = rings.trace(|call| *call.id == *id.as_bytes());
-        if trace.legs.is_empty() {
-            trace.messages = rings.without_a_leg(id.as_bytes());
+        if let Some(call) = rings.by_call_id.get(id.as_bytes()).and_then(|number| rings.calls.get(number)) {
+            return Some(rings.trace(call));
         }
-        trace
+        let messages = rings.without_a_leg(id.as_bytes());
+        let trace = Trace { sip_call_id: id.to_owned(), messages, ..Trace::default() };
+        (!trace.messages.is_empty()).then_some(trace)
     }
 
     /// The last messages of peers that are in no trunk's networks, and our answers, as far as they belong to no leg.
@@ -279,17 +284,13 @@ impl Rings {
         true
     }
 
-    fn trace(&self, wanted: impl Fn(&Call) -> bool) -> Trace {
-        let mut trace = Trace::default();
-        for call in self.calls.values().filter(|call| wanted(call)) {
-            trace.legs.extend(&call.legs);
-            trace.left_out += call.left_out;
-            trace.messages.extend_from_slice(&call.messages);
-            // What was refused before the leg came to be, such as an INVITE without credentials.
-            trace.messages.extend(self.without_a_leg(&call.id));
-        }
-        trace.messages.sort_by_key(|seen| seen.at);
-        trace
+    fn trace(&self, call: &Call) -> Trace {
+        // What was refused before the leg came to be, such as an INVITE without credentials.
+        let mut messages = self.without_a_leg(&call.id);
+        messages.extend_from_slice(&call.messages);
+        messages.sort_by_key(|seen| seen.at);
+        let sip_call_id = String::from_utf8_lossy(&call.id).into_owned();
+        Trace { sip_call_id, legs: call.legs.clone(), messages, left_out: call.left_out }
     }
 
     fn without_a_leg(&self, id: &[u8]) -> Vec<Seen> {

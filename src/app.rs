@@ -76,6 +76,18 @@ pub struct Server {
     _lock: File,
 }
 
+/// The account that a server without a configured one made for itself.
+pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_control::account::Account> {
+    let path = data_dir.join("account.toml");
+    if !path.exists() {
+        return Err(anyhow!(
+            "no account is configured, and no server has made one yet: {} is not there",
+            path.display()
+        ));
+    }
+    Ok(FirstAccount::load_or_draw(data_dir)?.account)
+}
+
 /// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = signals()?;

@@ -21,6 +21,7 @@ enum Command {
     Serve(cli::serve::Arguments),
     Check(cli::check::Arguments),
     Demo(cli::demo::Arguments),
+    Trace(cli::trace::Arguments),
     #[command(hide = true)]
     Doctor(cli::doctor::Arguments),
     #[command(hide = true)]
@@ -38,6 +39,7 @@ First steps:
   cp tandem.example.toml tandem.toml           every setting, with its default and unit
   tandem check --config tandem.toml            what is wrong with it, all at once, line by line
   tandem serve --config tandem.toml
+  tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => cli::serve::run(arguments),
         Command::Check(arguments) => cli::check::run(arguments),
         Command::Demo(arguments) => cli::demo::run(arguments),
+        Command::Trace(arguments) => cli::trace::run(arguments),
         Command::Doctor(arguments) => cli::doctor::run(arguments),
         Command::Load(arguments) => cli::load::run(arguments),
         Command::Ca(arguments) => cli::ca::run(arguments),

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod load;
 pub(crate) mod proxy;
 pub(crate) mod serve;
+pub(crate) mod trace;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ pub(super) const SESSION: CallId = CallId(0x1af5_a4ce_a9b8_11f0_8e2d_0242_0a1f_0
 pub(super) fn account() -> Account {
     let seed = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     let telnyx = TelnyxCredentials { api_key: "KEY1".into(), signing_seed: seed };
-    Account { name: "acme".into(), twilio: None, telnyx: Some(telnyx), signalwire: None }
+    Account { name: "acme".into(), twilio: None, telnyx: Some(telnyx), signalwire: None, operator: false }
 }
 
 pub(super) fn callback() -> Callback {

@@ -72,6 +72,7 @@ fn acme() -> Account {
         twilio: Some(TwilioCredentials { account_sid: ACCOUNT.into(), auth_token: "token".into() }),
         telnyx: None,
         signalwire: None,
+        operator: false,
     }
 }
 
