@@ -13,12 +13,11 @@ const FIRST: usize = 2;
 
 pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
     let mut out = String::new();
-    heading(trace, &mut out);
+    heading(trace, columns, &mut out);
     let Some(first) = trace.messages.first() else {
         out.push_str("no messages\n");
         return out;
     };
-    // Writing to a String cannot fail.
     let _ = writeln!(out, "\nseconds since {:.3}\n", first.at);
     let canvas = Canvas::new(trace, columns);
     canvas.names(trace, &mut out);
@@ -31,21 +30,22 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
     out
 }
 
-fn heading(trace: &CallTrace, out: &mut String) {
+fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
     for party in &trace.parties {
-        let _ = write!(out, "{}:", party.name);
+        let mut said = format!("{}:", party.name);
         if let Some(id) = &party.id {
-            let _ = write!(out, " {id},");
+            said.push_str(&format!(" {id},"));
         }
         if let (Some(direction), Some(from), Some(to)) = (&party.direction, &party.from, &party.to) {
-            let _ = write!(out, " {direction} {from} -> {to}");
+            said.push_str(&format!(" {direction} {from} -> {to}"));
         }
-        for said in party.trunk.iter().map(|trunk| format!("trunk {trunk}")).chain(party.outcome.clone()) {
-            let _ = write!(out, ", {said}");
+        for more in party.trunk.iter().map(|trunk| format!("trunk {trunk}")).chain(party.outcome.clone()) {
+            said.push_str(&format!(", {more}"));
         }
-        out.push('\n');
-        for id in &party.sip_call_ids {
-            let _ = writeln!(out, "  Call-ID {}", printable(id));
+        let ids = party.sip_call_ids.iter().map(|id| format!("Call-ID {}", printable(id)));
+        for (number, row) in wrap(&said, columns - 2).into_iter().chain(ids).enumerate() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{}{row}", if number == 0 { "" } else { "  " });
         }
     }
 }
