@@ -383,7 +383,9 @@ impl LegIo {
                     sip::EndCause::Bye => LegGone::Bye,
                     sip::EndCause::Cancelled => LegGone::Cancelled,
                     sip::EndCause::Rejected => LegGone::Rejected,
-                    sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => LegGone::Timeout,
+                    sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => {
+                        LegGone::Timeout
+                    }
                     sip::EndCause::Unresolved
                     | sip::EndCause::NoSocket
                     | sip::EndCause::Unconnected(_)

@@ -5,6 +5,7 @@
 pub mod account;
 pub mod app;
 pub mod audio;
+pub mod bans;
 pub mod call_task;
 pub mod clock;
 pub mod config;

@@ -7,10 +7,11 @@ use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 
 use crate::account::Account;
 use crate::app::App;
+use crate::bans;
 use crate::clock;
 use crate::console::CallLog;
 use crate::counters::metric;
@@ -38,6 +39,8 @@ pub fn router(app: App) -> Router {
         .route("/console/calls/{id}/trace", get(trace))
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
         .route("/console/sip/strangers", get(strangers))
+        .route("/console/sip/bans", get(bans))
+        .route("/console/sip/bans/{address}", delete(unban))
         .layer(middleware::from_fn_with_state(app.clone(), note_unauthorized))
         .with_state(app)
 }
@@ -63,6 +66,8 @@ async fn metrics(State(app): State<App>) -> Response {
     let media = services.media.load();
     let sip = services.sip().statistics();
     let dropped = services.store.writer().dropped();
+    let guarded = services.sip().guard().counts(clock::now().instant);
+    let ladder = services.sip().ladder().map(|ladder| ladder.fill()).unwrap_or_default();
     for (name, help, kind, value) in [
         ("tandem_live_legs", "Legs with a media session", "gauge", media.sessions),
         ("tandem_rtp_packets_in_total", "RTP packets received", "counter", media.packets_in),
@@ -82,6 +87,32 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_sip_requests_shed_total", "SIP requests refused with 503", "counter", sip.shed),
         ("tandem_sip_strangers_total", "SIP requests from addresses in no trunk's networks", "counter", sip.strangers),
         ("tandem_sip_malformed_total", "SIP messages that could not be understood", "counter", sip.malformed),
+        ("tandem_sip_bans", "Sources that are banned now", "gauge", guarded.bans as u64),
+        ("tandem_sip_bans_total", "Bans so far", "counter", guarded.banned),
+        (
+            "tandem_sip_banned_dropped_total",
+            "SIP messages of banned sources, dropped unread",
+            "counter",
+            guarded.dropped,
+        ),
+        (
+            "tandem_sip_limited_total",
+            "SIP messages beyond their source's rate, dropped unread",
+            "counter",
+            guarded.limited,
+        ),
+        (
+            "tandem_sip_crowded_total",
+            "SIP messages beyond the strangers' rate, dropped unread",
+            "counter",
+            guarded.crowded,
+        ),
+        ("tandem_sip_overloaded", "1 while SIP is late and new calls get 503", "gauge", sip.overloaded.into()),
+        ("tandem_sip_hep_sent_total", "SIP messages that the capture server was told of", "counter", sip.captured),
+        ("tandem_sip_hep_dropped_total", "SIP messages that it could not be told of", "counter", sip.uncaptured),
+        ("tandem_sip_trace_calls", "Call-IDs whose messages are kept", "gauge", ladder.calls as u64),
+        ("tandem_sip_trace_messages", "SIP messages that are kept", "gauge", ladder.messages as u64),
+        ("tandem_sip_trace_octets", "Memory that they take", "gauge", ladder.octets as u64),
         ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
         ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
         ("tandem_webhooks_delivered_total", "Webhooks accepted", "counter", deliveries.delivered),
@@ -105,7 +136,7 @@ async fn events(
 ) -> Response {
     let account = match caller(&app, &headers) {
         Ok(account) => account,
-        Err(refusal) => return refusal,
+        Err(denied) => return denied.into_response(),
     };
     match CallLog::find(&app, account, &id).await {
         Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
@@ -127,14 +158,14 @@ async fn trace(
 ) -> Response {
     match caller(&app, &headers) {
         Ok(account) => shown(CallTrace::find(&app, account, &id).await, &wish),
-        Err(refusal) => refusal,
+        Err(denied) => denied.into_response(),
     }
 }
 
 async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let account = match caller(&app, &headers) {
         Ok(account) => account,
-        Err(refusal) => return refusal,
+        Err(denied) => return denied.into_response(),
     };
     match CallTrace::find(&app, account, &id).await {
         Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
@@ -146,7 +177,40 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
 async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
     match operator(&app, &headers) {
         Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
-        Err(refusal) => refusal,
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// Who is banned, why, since and until when.
+async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    if let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    let bans = bans::list(app.calls.services().sip().guard(), clock::now());
+    match wish.format.as_deref() {
+        Some("text") => bans::text(&bans).into_response(),
+        _ => {
+            let body = serde_json::to_string(&bans).unwrap_or_default();
+            ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+        }
+    }
+}
+
+/// Lifts the ban of an address.
+async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
+    if let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    // `2001:db8::/64`, as the list has it, is fine too.
+    let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
+        return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
+    };
+    match app.calls.services().sip().guard().unban(clock::now().instant, source) {
+        true => {
+            tracing::info!("{source} is not banned any more: lifted over the API");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        false => (StatusCode::NOT_FOUND, "not banned\n").into_response(),
     }
 }
 
@@ -172,20 +236,40 @@ fn no_trace(why: &NoTrace) -> Response {
 }
 
 /// The account whose credentials a request shows, in any dialect.
-fn caller<'a>(app: &'a App, headers: &HeaderMap) -> Result<&'a Account, Response> {
+fn caller<'a>(app: &'a App, headers: &HeaderMap) -> Result<&'a Account, Denied> {
     let accounts = &app.accounts;
     let caller = twilio::rest::caller(accounts, headers).or_else(|| telnyx::rest::caller(accounts, headers));
-    caller.map(|account| &**account).ok_or_else(|| {
-        let challenges = ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
-        (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), "an account's credentials, please\n").into_response()
-    })
+    caller.map(|account| &**account).ok_or(Denied::Nobody)
 }
 
 /// Whether the credentials are those of an account that may see what is the server's.
-fn operator(app: &App, headers: &HeaderMap) -> Result<(), Response> {
+fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     let account = caller(app, headers)?;
-    let says = "this is for operators: accounts with operator = true\n";
-    app.accounts.is_operator(account).then_some(()).ok_or_else(|| (StatusCode::FORBIDDEN, says).into_response())
+    app.accounts.is_operator(account).then_some(()).ok_or(Denied::NoOperator)
+}
+
+/// Why nothing is shown.
+enum Denied {
+    /// No account's credentials.
+    Nobody,
+    /// Not those of an operator.
+    NoOperator,
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Nobody => {
+                let challenges =
+                    ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
+                let says = "an account's credentials, please\n";
+                (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), says).into_response()
+            }
+            Self::NoOperator => {
+                (StatusCode::FORBIDDEN, "this is for operators: accounts with operator = true\n").into_response()
+            }
+        }
+    }
 }
 
 /// How something is wished for.

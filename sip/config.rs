@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
 use crate::peer::Peer;
 use crate::registrar::RegistrarConfig;
@@ -48,6 +49,16 @@ pub struct Config {
     pub trace_mib: u32,
     /// Phones that register.
     pub registrar: RegistrarConfig,
+    /// A capture server that is told of every message in HEP 3: `udp://HOST:PORT`.
+    pub hep: Option<String>,
+    /// The capture agent id that it is told.
+    pub hep_id: u32,
+    /// Its password.
+    pub hep_password: Option<String>,
+    /// Milliseconds that the driver may be late; beyond them new INVITEs get 503 with Retry-After. 0: never for this.
+    pub overload_ms: u64,
+    /// What sources outside every trunk may do.
+    pub bans: Bans,
     /// Peers, filled by the composition root rather than read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
@@ -81,6 +92,11 @@ impl Default for Config {
             trace: true,
             trace_mib: 32,
             registrar: RegistrarConfig::default(),
+            hep: None,
+            hep_id: 2_001,
+            hep_password: None,
+            overload_ms: 500,
+            bans: Bans::default(),
             trunks: Vec::new(),
             peers: Vec::new(),
             prack_by_trunk: HashMap::new(),

@@ -149,6 +149,9 @@ pub struct Endpoint {
     authority: Authority,
     registrar: Registrar,
     forks: fork::Forks,
+    guard: Option<Arc<Guard>>,
+    /// New INVITEs are refused.
+    overloaded: bool,
 }
 
 /// A local socket and what we call ourselves on it.
@@ -200,6 +203,8 @@ impl Endpoint {
             authority,
             registrar,
             forks: fork::Forks::default(),
+            guard: None,
+            overloaded: false,
         };
         endpoint.secret = endpoint.rng.next_u64();
         endpoint.set_locals(&addresses);
@@ -211,6 +216,16 @@ impl Endpoint {
         let advertise = self.config.advertise.clone();
         self.locals =
             addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
+    }
+
+    /// Tells this guard who behaves badly, and who has shown who it is.
+    pub fn set_guard(&mut self, guard: Arc<Guard>) {
+        self.guard = Some(guard);
+    }
+
+    /// Whether new INVITEs get 503, because the shell is too late to serve them well.
+    pub fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
     }
 
     /// Tells these rings which Call-IDs are legs'.
@@ -280,7 +295,10 @@ impl Endpoint {
         match message::parse(&arrival.data, arrival.source) {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
             Ok(Message::Response(response)) => self.handle_response(now, &response),
-            Err(malformed) => self.refuse_malformed(&arrival, &malformed),
+            Err(malformed) => {
+                self.offend(now, arrival.source.ip(), Offence::Malformed);
+                self.refuse_malformed(&arrival, &malformed);
+            }
         }
         self.settle_forks(now);
     }
@@ -324,6 +342,18 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
+    }
+
+    fn acquaint(&self, now: Instant, source: IpAddr) {
+        if let Some(guard) = &self.guard {
+            guard.acquaint(now, source);
+        }
+    }
+
+    fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
+        if let Some(guard) = &self.guard {
+            guard.offend(now, source, offence);
+        }
     }
 
     /// Tells the application; what a branch of a fork says is looked at first.

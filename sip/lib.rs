@@ -21,10 +21,13 @@ mod digest;
 mod directory;
 mod endpoint;
 mod fuzz;
+mod guard;
 mod header;
+mod hep;
 mod ladder;
 mod leg;
 mod message;
+mod overload;
 mod peer;
 mod probe;
 mod redact;
@@ -43,6 +46,7 @@ pub use config::{Config, Timers, UnknownSources};
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};
+pub use guard::{Ban, Bans, Guard, Guarded, Offence, Verdict};
 pub use ladder::{Fill, Ladder, Seen, Trace};
 pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,

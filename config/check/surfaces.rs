@@ -97,6 +97,21 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
             report.fault(path, "0 would refuse everything; at least 1");
         }
     }
+    if let Some(url) = &config.sip.hep {
+        let place = url.strip_prefix("udp://").and_then(|place| place.rsplit_once(':'));
+        if !place.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)) {
+            report.fault("sip.hep", format!("{url:?} is not \"udp://HOST:PORT\""));
+        }
+    }
+    if config.sip.hep.is_none() && config.sip.hep_password.is_some() {
+        report.fault("sip.hep_password", "needs a hep = \"udp://HOST:PORT\" beside it");
+    }
+    if config.sip.trace_mib > 4_096 {
+        report.fault("sip.trace_mib", format!("{} is more than 4096", config.sip.trace_mib));
+    }
+    if config.sip.bans.seconds == 0 {
+        report.fault("sip.bans.seconds", "0 would be no ban; set the limits to 0 instead, or at least 1");
+    }
     listeners
 }
 

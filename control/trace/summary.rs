@@ -71,7 +71,7 @@ fn stream(section: &[&str], session_address: Option<&str>) -> String {
 }
 
 /// The address of a `c=` line.
-fn address<'a>(line: &'a str) -> Option<&'a str> {
+fn address(line: &str) -> Option<&str> {
     line.strip_prefix("c=IN IP4 ").or_else(|| line.strip_prefix("c=IN IP6 ")).map(str::trim)
 }
 

@@ -12,6 +12,7 @@ use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
+use crate::guard::Offence;
 use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
@@ -225,6 +226,9 @@ impl Endpoint {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
+        if matches!(status, 404 | 484 | 604) {
+            self.offend(now, leg.dialog.flow.peer.ip(), Offence::Number);
+        }
         self.respond(now, server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
         self.finish(slot, End::of(EndCause::LocalHangup, Some(status)));
     }

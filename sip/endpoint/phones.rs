@@ -12,6 +12,7 @@ use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::UnknownSources;
 use crate::dialog::Flow;
 use crate::directory::{Directory, User};
+use crate::guard::Offence;
 use crate::leg::{Caller, Event};
 use crate::message::{Echo, Method, Request};
 use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
@@ -215,8 +216,13 @@ impl Endpoint {
         let directory = Arc::clone(&self.directory);
         let values = request.content.values("Authorization");
         let stale = match self.authority.judge(now, request.method.as_str(), host, &values, &directory) {
-            Verdict::Accepted(user) => return Some(user.clone()),
+            Verdict::Accepted(user) => {
+                let user = user.clone();
+                self.acquaint(now, arrival.source.ip());
+                return Some(user);
+            }
             Verdict::Wrong(username) => {
+                self.offend(now, arrival.source.ip(), Offence::Credentials);
                 self.event(Event::AuthenticationFailed {
                     source: arrival.source,
                     transport: arrival.transport,
@@ -228,6 +234,7 @@ impl Endpoint {
             Verdict::Stale => true,
             Verdict::Missing => false,
         };
+        self.offend(now, arrival.source.ip(), Offence::Challenge);
         let lines = self.authority.challenge(now, directory.realm(), stale, &mut self.rng);
         self.refuse(arrival, echo, 401, &lines);
         None

@@ -191,7 +191,7 @@ impl Endpoint {
         if !accepts_sdp(request) {
             return Some((406, String::new()));
         }
-        if self.legs.len() >= self.config.max_legs || !self.has_room() {
+        if self.overloaded || self.legs.len() >= self.config.max_legs || !self.has_room() {
             self.shed += 1;
             return Some((503, RETRY_AFTER.to_owned()));
         }
@@ -713,6 +713,7 @@ impl Endpoint {
     /// other requests do not.
     pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, method: &Method) {
         self.strangers += 1;
+        self.offend(now, arrival.source.ip(), Offence::Refused);
         if *method == Method::Invite
             && let Some(held_back) = self.stranger_lines.pass(now)
         {

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
+use super::capture::{self, Capture};
 use super::resolver::{self, Resolved};
 use super::stream::{self, Connection, StreamEvent};
 use super::witness::Witness;
@@ -23,9 +24,13 @@ use crate::config::Config;
 use crate::endpoint::{
     Arrival, ConnectionId, Endpoint, Errand, Locate, LookupId, MAX_LOOKUPS, Output, Target, parse_listen,
 };
+use crate::guard::{Guard, Verdict};
+use crate::hep::Agent;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Event, Transport, TrunkName};
+use crate::overload::Overload;
 use crate::peer::PeerStatus;
+use crate::throttle::Throttle;
 
 /// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
 const COMMAND_QUEUE: usize = 8_192;
@@ -46,6 +51,9 @@ pub struct Busy;
 /// Why the sockets could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Not `udp://host:port`.
+    #[error("sip.hep: \"{0}\" is not udp://HOST:PORT")]
+    Hep(String),
     /// Not `udp://address:port` or `tcp://address:port`.
     #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT or tcp://ADDRESS:PORT")]
     Listen(String),
@@ -82,6 +90,12 @@ pub struct Statistics {
     pub strangers: u64,
     /// Messages that could not be understood.
     pub malformed: u64,
+    /// The driver is late: new INVITEs get 503.
+    pub overloaded: bool,
+    /// Messages that the capture server was told of.
+    pub captured: u64,
+    /// Messages that it could not be told of.
+    pub uncaptured: u64,
     /// Legs now.
     pub legs: usize,
     /// Transactions now.
@@ -98,6 +112,7 @@ struct Counters {
     shed: AtomicU64,
     strangers: AtomicU64,
     malformed: AtomicU64,
+    overloaded: AtomicBool,
     legs: AtomicUsize,
     transactions: AtomicUsize,
     connections: AtomicUsize,
@@ -109,7 +124,9 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     addresses: Arc<[(Transport, SocketAddr)]>,
     counters: Arc<Counters>,
+    told: Arc<capture::Counts>,
     ladder: Option<Arc<Ladder>>,
+    guard: Arc<Guard>,
     peers: Arc<Peers>,
     stop: Arc<watch::Sender<bool>>,
     stopped: watch::Receiver<bool>,
@@ -145,6 +162,12 @@ impl Handle {
         self.ladder.as_ref()
     }
 
+    /// Who is banned, and why.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// Counters and table sizes.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -156,6 +179,9 @@ impl Handle {
             shed: counters.shed.load(Ordering::Relaxed),
             strangers: counters.strangers.load(Ordering::Relaxed),
             malformed: counters.malformed.load(Ordering::Relaxed),
+            overloaded: counters.overloaded.load(Ordering::Relaxed),
+            captured: self.told.sent.load(Ordering::Relaxed),
+            uncaptured: self.told.dropped.load(Ordering::Relaxed),
             legs: counters.legs.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
             connections: counters.connections.load(Ordering::Relaxed),
@@ -251,8 +277,21 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let names: Vec<_> = config.peers.iter().map(|peer| peer.trunk.clone()).collect();
     let statuses = RwLock::new(vec![PeerStatus::default(); names.len()]);
     let peers = Arc::new(Peers { names, statuses });
+    let told = Arc::new(capture::Counts::default());
+    let capture = match &config.hep {
+        Some(url) => {
+            let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
+            let agent = Agent { id: config.hep_id, password: config.hep_password.clone() };
+            Some(Capture::start(target, agent, Arc::clone(&told)))
+        }
+        None => None,
+    };
+    let secret = seed.iter().fold(0, |secret: u64, &octet| secret.rotate_left(8) ^ u64::from(octet));
+    let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
+    let overload = Overload::new(Duration::from_millis(config.overload_ms));
     let mut endpoint = Endpoint::new(config, seed);
     endpoint.set_locals(&addresses);
+    endpoint.set_guard(Arc::clone(&guard));
     if let Some(ladder) = &ladder {
         endpoint.set_ladder(Arc::clone(ladder));
     }
@@ -286,14 +325,27 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         peers: Arc::clone(&peers),
         stopping,
         counters: Arc::clone(&counters),
-        witness: Witness::new(ladder.clone()),
+        witness: Witness::new(ladder.clone(), capture),
+        guard: Arc::clone(&guard),
+        overload,
+        overload_lines: Throttle::default(),
         acceptors,
     };
     tokio::spawn(async move {
         driver.run().await;
         let _ = report_stopped.send(true);
     });
-    Ok(Handle { commands, addresses: addresses.into(), counters, ladder, peers, stop: Arc::new(stop), stopped })
+    Ok(Handle {
+        commands,
+        addresses: addresses.into(),
+        counters,
+        told,
+        ladder,
+        guard,
+        peers,
+        stop: Arc::new(stop),
+        stopped,
+    })
 }
 
 struct Driver<S> {
@@ -318,6 +370,9 @@ struct Driver<S> {
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
     witness: Witness,
+    guard: Arc<Guard>,
+    overload: Overload,
+    overload_lines: Throttle,
     acceptors: Vec<JoinHandle<()>>,
 }
 
@@ -372,13 +427,15 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                     end = Some(instant() + WITHDRAWAL);
                 }
             }
-            self.drain();
+            let behind = self.drain();
             let now = instant();
-            if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            if let Some(due) = self.endpoint.poll_timeout().filter(|at| *at <= now) {
+                self.overload.rang(now, due);
                 self.endpoint.handle_timeout(now);
                 armed = None;
             }
             self.flush();
+            self.judge_overload(behind);
             self.count();
             if end.is_some_and(|end| end <= now || !self.endpoint.is_withdrawing()) {
                 break;
@@ -422,24 +479,44 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     /// Takes what is there already, a batch of each kind, so that one wake-up serves many inputs.
-    fn drain(&mut self) {
+    /// Whether there is more of what peers sent.
+    fn drain(&mut self) -> bool {
+        let mut behind = false;
         for index in 0..self.sockets.len() {
-            self.drain_socket(index);
+            behind |= self.drain_socket(index);
         }
         for _ in 0..BATCH {
             let Ok(command) = self.command_queue.try_recv() else { break };
             self.command(command);
         }
         for _ in 0..BATCH {
-            let Ok(event) = self.stream_events.try_recv() else { break };
+            let Ok(event) = self.stream_events.try_recv() else { return behind };
             self.stream_event(event);
+        }
+        true
+    }
+
+    fn judge_overload(&mut self, behind: bool) {
+        let now = instant();
+        let overloaded = self.overload.round(now, behind);
+        self.endpoint.set_overloaded(overloaded);
+        let before = self.counters.overloaded.swap(overloaded, Ordering::Relaxed);
+        if overloaded
+            && !before
+            && let Some(held_back) = self.overload_lines.pass(now)
+        {
+            let held_back = (held_back > 0).then_some(held_back);
+            tracing::warn!(held_back, "overloaded: SIP is late, new calls get 503 until it has caught up");
         }
     }
 
-    fn drain_socket(&mut self, index: usize) {
+    /// Whether there may be more.
+    fn drain_socket(&mut self, index: usize) -> bool {
+        let now = instant();
         for _ in 0..BATCH {
-            let Some((socket, local)) = self.sockets.get(index) else { return };
+            let Some((socket, local)) = self.sockets.get(index) else { return false };
             match socket.try_recv_from(&mut self.buffer) {
+                Ok((_, source)) if self.guard.admit(now, source.ip()) != Verdict::Take => {}
                 Ok((length, source)) => {
                     let data = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
                     let arrival = Arrival {
@@ -452,11 +529,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                     };
                     self.arrival(arrival);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP error of an earlier datagram; the timers deal with silence.
                 Err(_) => {}
             }
         }
+        true
     }
 
     fn arrival(&mut self, arrival: Arrival) {
@@ -494,6 +572,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn stream_event(&mut self, event: StreamEvent) {
         match event {
+            StreamEvent::Accepted(_, peer) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
+                tracing::debug!(%peer, "a connection from a banned source, or one of too many");
+            }
             StreamEvent::Accepted(stream, peer) => {
                 let stranger = self.endpoint.is_unknown(peer.ip());
                 if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
@@ -506,7 +587,18 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 self.connections.insert(id, connection);
                 self.connections_by_peer.insert(peer, id);
             }
-            StreamEvent::Message(arrival) => self.arrival(arrival),
+            StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
+                Verdict::Take => self.arrival(arrival),
+                Verdict::Limited => {}
+                Verdict::Banned => {
+                    if let Some((id, connection)) =
+                        arrival.connection.and_then(|id| Some((id, self.connections.get(&id)?)))
+                    {
+                        connection.abort();
+                        self.forget(id);
+                    }
+                }
+            },
             StreamEvent::Closed { id, peer, why } => {
                 self.forget(id);
                 self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer, why);
@@ -558,6 +650,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
         while let Some(output) = self.endpoint.poll_output() {
             self.witness.sent(instant, &output, &self.endpoint);
+            if let Output::Transmit { destination, data, .. } = &output
+                // What begins something: INVITE, REGISTER, OPTIONS.
+                && matches!(data.first(), Some(b'I' | b'R' | b'O'))
+            {
+                self.guard.call(instant(), destination.ip());
+            }
             match output {
                 Output::Event(event) => (self.sink)(event),
                 Output::Resolve { lookup, uri, .. } => self.look_up(lookup, uri),

@@ -9,6 +9,7 @@
 //! The driver awaits nothing but the next input. A datagram the kernel does not take at once is dropped (the transaction
 //! retransmits it); a stream whose write queue is full is closed.
 
+mod capture;
 mod driver;
 mod framing;
 mod resolver;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::capture::Capture;
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::ladder::{Ladder, Seen};
 
@@ -11,28 +12,47 @@ use crate::ladder::{Ladder, Seen};
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     ladder: Option<Arc<Ladder>>,
+    capture: Option<Capture>,
 }
 
 impl Witness {
-    pub(super) fn new(ladder: Option<Arc<Ladder>>) -> Self {
-        Self { ladder }
+    pub(super) fn new(ladder: Option<Arc<Ladder>>, capture: Option<Capture>) -> Self {
+        Self { ladder, capture }
     }
 
     /// Before the endpoint has it.
     pub(super) fn received(&self, now: Instant, arrival: &Arrival, endpoint: &Endpoint) {
-        let Some(ladder) = &self.ladder else { return };
+        if self.is_blind() {
+            return;
+        }
         let Arrival { source, local, transport, data, .. } = arrival;
         let seen =
             Seen { at: now, sent: false, transport: *transport, local: *local, peer: *source, data: data.clone() };
-        ladder.record(seen, || endpoint.is_unknown(source.ip()));
+        self.see(seen, endpoint);
     }
 
     /// Before the network has it.
     pub(super) fn sent(&self, now: impl FnOnce() -> Instant, output: &Output, endpoint: &Endpoint) {
-        let Some(ladder) = &self.ladder else { return };
+        if self.is_blind() {
+            return;
+        }
         let Output::Transmit { destination, local, transport, data, .. } = output else { return };
         let local = local.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let seen = Seen { at: now(), sent: true, transport: *transport, local, peer: *destination, data: data.clone() };
-        ladder.record(seen, || endpoint.is_unknown(destination.ip()));
+        self.see(seen, endpoint);
+    }
+
+    fn is_blind(&self) -> bool {
+        self.ladder.is_none() && self.capture.is_none()
+    }
+
+    fn see(&self, seen: Seen, endpoint: &Endpoint) {
+        if let Some(capture) = &self.capture {
+            capture.take(seen.clone());
+        }
+        if let Some(ladder) = &self.ladder {
+            let peer = seen.peer.ip();
+            ladder.record(seen, || endpoint.is_unknown(peer));
+        }
     }
 }

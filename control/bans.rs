@@ -1,0 +1,68 @@
+//! Who is banned from SIP, for people: who, why, since and until when, and how much it has kept out.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tandem_call::Now;
+use tandem_sip as sip;
+
+/// A ban that holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ban {
+    /// An IPv4 address, or a /64 of IPv6.
+    pub source: String,
+    /// The limit of `[sip.bans]` that was reached: `credentials`, `malformed`, ...
+    pub limit: &'static str,
+    /// The reason in words.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// Its messages and connections that were dropped since.
+    pub dropped: u64,
+    /// Which ban of this source it is, from 1.
+    pub times: u8,
+}
+
+/// The bans that hold, the latest first.
+pub fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
+    let bans = guard.bans(now.instant).into_iter();
+    bans.map(|ban| Ban {
+        source: if ban.source.addr().is_ipv4() { ban.source.addr().to_string() } else { ban.source.to_string() },
+        limit: ban.why.word(),
+        why: format!("{} {} within a minute", ban.count, ban.why.said()),
+        since: on_the_wall(ban.since, now),
+        until: on_the_wall(ban.until, now),
+        dropped: ban.dropped,
+        times: ban.times,
+    })
+    .collect()
+}
+
+/// A line each.
+pub fn text(bans: &[Ban]) -> String {
+    if bans.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    let mut out = String::new();
+    for Ban { source, why, since, until, dropped, times, .. } in bans {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{source:<24} since {since:.0} until {until:.0}: {why}; {dropped} messages dropped since; ban number {times}"
+        );
+    }
+    out
+}
+
+fn on_the_wall(at: Instant, now: Now) -> Timestamp {
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or_default();
+    let distance = match at.checked_duration_since(now.instant) {
+        Some(ahead) => signed(ahead),
+        None => -signed(now.instant.saturating_duration_since(at)),
+    };
+    now.time.checked_add(distance).unwrap_or(now.time)
+}

@@ -1,0 +1,478 @@
+//! Who may speak to us, decided before a message is read: a limit for each source, and bans for those who behave badly.
+//!
+//! Sources are IPv4 addresses and /64 networks of IPv6, in a table of fixed size: a million of them cost what a few do. Where
+//! a place is wanted, the one unheard for longest leaves, banned ones last. Sources in a trunk's networks, or in
+//! [`Bans::never`], are never limited and never banned; those that we called or register with are not limited, and banned for
+//! guessing passwords only.
+//!
+//! A ban follows from what a source does, never from what it calls itself: so many offences of one kind within a minute
+//! ([`Offence`]). It says why, how often, since and until when, and how much it has kept out. A source that is banned again
+//! is banned for twice as long, up to a day. UDP's sources can be forged: whoever must be heard belongs in a trunk's networks
+//! or in [`Bans::never`].
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::throttle::Throttle;
+use crate::trunk::{self, TrunkAcl};
+
+/// Sources that share a place in the table.
+const WAYS: usize = 8;
+/// Groups of them.
+const SETS: usize = 4_096;
+/// Offences are counted for so long.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Longest ban.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+/// How long a source stays known that has shown who it is, or that we called.
+const KNOWN: Duration = Duration::from_secs(3_600);
+/// Seconds of its rate that a source may save up.
+const BURST: f64 = 2.0;
+
+/// `[sip.bans]`: what sources outside every trunk may do. A limit of 0 is none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bans {
+    /// Messages a second of one source; more are dropped unread.
+    pub source_rate: u32,
+    /// Messages a second of all sources together that have not shown who they are; more are dropped unread.
+    pub strangers_rate: u32,
+    /// Offences of one kind within a minute that ban: messages that are no SIP.
+    pub malformed: u16,
+    /// Requests refused because their source is nobody's.
+    pub refused: u16,
+    /// Calls to numbers that are nobody's.
+    pub numbers: u16,
+    /// Wrong credentials.
+    pub credentials: u16,
+    /// Challenges that were not answered.
+    pub challenges: u16,
+    /// Messages dropped because of `source_rate`.
+    pub floods: u16,
+    /// Seconds of a first ban; each further one of the same source lasts twice as long, a day at most.
+    pub seconds: u32,
+    /// Networks that are neither limited nor banned.
+    pub never: Vec<IpNet>,
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            source_rate: 200,
+            strangers_rate: 5_000,
+            malformed: 30,
+            refused: 30,
+            numbers: 20,
+            credentials: 10,
+            challenges: 60,
+            floods: 1_000,
+            seconds: 600,
+            never: Vec::new(),
+        }
+    }
+}
+
+/// What a source did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Offence {
+    /// A message that could not be understood.
+    Malformed,
+    /// A request refused because its source is nobody's.
+    Refused,
+    /// A call to a number that is nobody's.
+    Number,
+    /// Wrong credentials.
+    Credentials,
+    /// A challenge was sent; answering it takes this back.
+    Challenge,
+    /// A message beyond the source's rate.
+    Flood,
+}
+
+impl Offence {
+    /// Every kind, in the order of its declaration.
+    pub const ALL: [Self; 6] =
+        [Self::Malformed, Self::Refused, Self::Number, Self::Credentials, Self::Challenge, Self::Flood];
+
+    /// A word for it: `malformed`, `refused`, `numbers`, `credentials`, `challenges`, `floods`, as [`Bans`] has them.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::Number => "numbers",
+            Self::Credentials => "credentials",
+            Self::Challenge => "challenges",
+            Self::Flood => "floods",
+        }
+    }
+
+    /// In words, in the plural.
+    #[must_use]
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Malformed => "messages that are no SIP",
+            Self::Refused => "requests from outside every trunk",
+            Self::Number => "calls to numbers that are nobody's",
+            Self::Credentials => "wrong passwords",
+            Self::Challenge => "challenges not answered",
+            Self::Flood => "messages beyond sip.bans.source_rate",
+        }
+    }
+}
+
+impl Bans {
+    fn limit(&self, offence: Offence) -> u16 {
+        match offence {
+            Offence::Malformed => self.malformed,
+            Offence::Refused => self.refused,
+            Offence::Number => self.numbers,
+            Offence::Credentials => self.credentials,
+            Offence::Challenge => self.challenges,
+            Offence::Flood => self.floods,
+        }
+    }
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is read.
+    Take,
+    /// Its source, or all strangers together, say too much at the moment.
+    Limited,
+    /// Its source is banned.
+    Banned,
+}
+
+/// A ban that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// Who: an IPv4 address, or a /64 of IPv6.
+    pub source: IpNet,
+    /// For what.
+    pub why: Offence,
+    /// How often within a minute.
+    pub count: u16,
+    /// Since when.
+    pub since: Instant,
+    /// Until when.
+    pub until: Instant,
+    /// Its messages and connections that were dropped since.
+    pub dropped: u64,
+    /// Which ban of this source it is, from 1.
+    pub times: u8,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// Bans that hold now.
+    pub bans: usize,
+    /// Bans so far.
+    pub banned: u64,
+    /// Messages dropped because their source was banned.
+    pub dropped: u64,
+    /// Messages dropped because their source said too much.
+    pub limited: u64,
+    /// Messages dropped because all strangers together said too much.
+    pub crowded: u64,
+}
+
+/// The table. Shared by the driver and whoever asks.
+#[derive(Debug)]
+pub struct Guard {
+    config: Bans,
+    trunks: Vec<TrunkAcl>,
+    secret: u64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    start: Instant,
+    entries: Vec<Entry>,
+    strangers: Bucket,
+    counts: Guarded,
+    lines: Throttle,
+}
+
+/// What is known of a source. Times are milliseconds since the table's start.
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    source: Option<Source>,
+    exempt: bool,
+    heard: u64,
+    known_until: u64,
+    called_until: u64,
+    bucket: Bucket,
+    window: u64,
+    offences: [u16; Offence::ALL.len()],
+    ban: Option<Sentence>,
+    times: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sentence {
+    why: Offence,
+    count: u16,
+    since: u64,
+    until: u64,
+    dropped: u64,
+}
+
+/// Of IPv6 the first 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    V4(u32),
+    V6(u64),
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    spent: f64,
+    at: u64,
+}
+
+impl Guard {
+    /// Knows nobody yet. The secret keeps peers from choosing their places in the table.
+    #[must_use]
+    pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
+        let table = Table {
+            start: now,
+            entries: vec![Entry::default(); SETS * WAYS],
+            strangers: Bucket::default(),
+            counts: Guarded::default(),
+            lines: Throttle::default(),
+        };
+        Self { config, trunks, secret, table: Mutex::new(table) }
+    }
+
+    /// What becomes of a message, or a connection, from there.
+    pub fn admit(&self, now: Instant, source: IpAddr) -> Verdict {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let now_ms = table.since_start(now);
+        let Some(entry) = self.entry(&mut table.entries, now_ms, source) else { return Verdict::Take };
+        if entry.exempt {
+            return Verdict::Take;
+        }
+        match &mut entry.ban {
+            Some(ban) if ban.until > now_ms => {
+                ban.dropped += 1;
+                table.counts.dropped += 1;
+                return Verdict::Banned;
+            }
+            _ => entry.ban = None,
+        }
+        if entry.called_until > now_ms {
+            return Verdict::Take;
+        }
+        if !entry.bucket.take(now_ms, self.config.source_rate) {
+            table.counts.limited += 1;
+            self.offence(table, now, source, Offence::Flood);
+            return Verdict::Limited;
+        }
+        if entry.known_until <= now_ms && !table.strangers.take(now_ms, self.config.strangers_rate) {
+            table.counts.crowded += 1;
+            return Verdict::Limited;
+        }
+        Verdict::Take
+    }
+
+    /// Takes note of an offence. Whether the source is banned now because of it.
+    pub fn offend(&self, now: Instant, source: IpAddr, offence: Offence) -> bool {
+        self.offence(&mut self.lock(), now, source, offence)
+    }
+
+    /// We said something to it first: for a while it may answer as fast as it likes, and is banned for guessing passwords only.
+    pub fn call(&self, now: Instant, peer: IpAddr) {
+        let mut table = self.lock();
+        let now = table.since_start(now);
+        if let Some(entry) = self.entry(&mut table.entries, now, peer) {
+            entry.called_until = now + millis(KNOWN);
+        }
+    }
+
+    /// The source has shown who it is: it is not one of all those strangers for a while.
+    pub fn acquaint(&self, now: Instant, source: IpAddr) {
+        let mut table = self.lock();
+        let now_ms = table.since_start(now);
+        if let Some(entry) = self.entry(&mut table.entries, now_ms, source) {
+            entry.known_until = now_ms + millis(KNOWN);
+            for forgiven in [Offence::Credentials, Offence::Challenge] {
+                if let Some(count) = entry.offences.get_mut(forgiven as usize) {
+                    *count = 0;
+                }
+            }
+        }
+    }
+
+    /// The bans that hold, the latest first.
+    #[must_use]
+    pub fn bans(&self, now: Instant) -> Vec<Ban> {
+        let table = self.lock();
+        let now = table.since_start(now);
+        let at = |ms| table.start + Duration::from_millis(ms);
+        let mut bans: Vec<Ban> = (table.entries.iter())
+            .filter_map(|entry| {
+                let (source, ban) = (entry.source?, entry.ban.filter(|ban| ban.until > now)?);
+                let Sentence { why, count, since, until, dropped } = ban;
+                let (since, until) = (at(since), at(until));
+                Some(Ban { source: source.network(), why, count, since, until, dropped, times: entry.times })
+            })
+            .collect();
+        bans.sort_by_key(|ban| std::cmp::Reverse(ban.since));
+        bans
+    }
+
+    /// Lifts the ban of this source and forgives it all. `false` if there is none.
+    pub fn unban(&self, now: Instant, source: IpAddr) -> bool {
+        let mut table = self.lock();
+        let now = table.since_start(now);
+        let wanted = Source::of(source);
+        let entry = table.entries.iter_mut().find(|entry| entry.source == Some(wanted));
+        let Some(entry) = entry else { return false };
+        let banned = entry.ban.is_some_and(|ban| ban.until > now);
+        *entry = Entry { source: entry.source, heard: entry.heard, ..Entry::default() };
+        banned
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> Guarded {
+        let table = self.lock();
+        let now = table.since_start(now);
+        let bans = table.entries.iter().filter(|entry| entry.ban.is_some_and(|ban| ban.until > now)).count();
+        Guarded { bans, ..table.counts }
+    }
+
+    fn offence(&self, table: &mut Table, now: Instant, source: IpAddr, offence: Offence) -> bool {
+        let now_ms = table.since_start(now);
+        let Some(entry) = self.entry(&mut table.entries, now_ms, source) else { return false };
+        if entry.exempt || entry.ban.is_some_and(|ban| ban.until > now_ms) {
+            return false;
+        }
+        if entry.called_until > now_ms && !matches!(offence, Offence::Credentials | Offence::Challenge) {
+            return false;
+        }
+        if now_ms.saturating_sub(entry.window) >= millis(WINDOW) {
+            (entry.window, entry.offences) = (now_ms, Default::default());
+        }
+        let limit = self.config.limit(offence);
+        let Some(count) = entry.offences.get_mut(offence as usize) else { return false };
+        *count = count.saturating_add(1);
+        let count = *count;
+        if limit == 0 || count < limit {
+            return false;
+        }
+        let length =
+            Duration::from_secs(self.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(LONGEST);
+        entry.times = entry.times.saturating_add(1);
+        entry.offences = Default::default();
+        let until = now_ms + millis(length);
+        entry.ban = Some(Sentence { why: offence, count, since: now_ms, until, dropped: 0 });
+        table.counts.banned += 1;
+        if let Some(held_back) = table.lines.pass(now) {
+            let (source, said) = (Source::of(source).network(), offence.said());
+            let source = if source.addr().is_ipv4() { source.addr().to_string() } else { source.to_string() };
+            let held_back = (held_back > 0).then_some(held_back);
+            tracing::warn!(held_back, "{source} is banned for {} s: {count} {said} within a minute", length.as_secs());
+        }
+        true
+    }
+
+    /// The source's entry, made if there is none. `None` only if the table has no places.
+    fn entry<'a>(&self, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
+        let source = Source::of(address);
+        let mut hasher = DefaultHasher::new();
+        (self.secret, source).hash(&mut hasher);
+        let set = usize::try_from(hasher.finish() % SETS as u64).unwrap_or_default();
+        let places = entries.get_mut(set * WAYS..(set + 1) * WAYS)?;
+        let at = match places.iter().position(|entry| entry.source == Some(source)) {
+            Some(at) => at,
+            None => {
+                let worth = |entry: &Entry| {
+                    (
+                        entry.source.is_some(),
+                        entry.ban.is_some_and(|ban| ban.until > now),
+                        entry.known_until.max(entry.called_until) > now,
+                        entry.heard,
+                    )
+                };
+                let (at, place) = places.iter_mut().enumerate().min_by_key(|(_, entry)| worth(entry))?;
+                *place = Entry { source: Some(source), exempt: self.is_exempt(address), ..Entry::default() };
+                at
+            }
+        };
+        let entry = places.get_mut(at)?;
+        entry.heard = now;
+        Some(entry)
+    }
+
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        trunk::matching(&self.trunks, address).is_some() || self.config.never.iter().any(|net| net.contains(&address))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn since_start(&self, now: Instant) -> u64 {
+        // 0 is never.
+        1 + millis(now.saturating_duration_since(self.start))
+    }
+}
+
+impl Bucket {
+    /// Whether there is one left. A rate of 0 is no limit.
+    fn take(&mut self, now: u64, rate: u32) -> bool {
+        if rate == 0 {
+            return true;
+        }
+        let rate = f64::from(rate);
+        let passed = now.saturating_sub(self.at) as f64 / 1_000.0;
+        self.at = now;
+        self.spent = (self.spent - passed * rate).max(0.0);
+        if self.spent + 1.0 > (rate * BURST).max(1.0) {
+            return false;
+        }
+        self.spent += 1.0;
+        true
+    }
+}
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.to_bits()),
+            IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
+        }
+    }
+
+    fn network(self) -> IpNet {
+        match self {
+            Self::V4(bits) => IpNet::from(IpAddr::V4(Ipv4Addr::from_bits(bits))),
+            Self::V6(bits) => {
+                let address = IpAddr::V6(Ipv6Addr::from_bits(u128::from(bits) << 64));
+                IpNet::new(address, 64).unwrap_or_else(|_| IpNet::from(address))
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

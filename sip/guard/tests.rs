@@ -1,0 +1,153 @@
+use super::*;
+use crate::testing::instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn guard(config: Bans) -> (Guard, Instant) {
+    let trunks = vec![TrunkAcl { name: "carrier".into(), networks: vec!["192.0.2.0/24".parse().unwrap()] }];
+    let start = instant();
+    (Guard::new(config, trunks, 7, start), start)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_source_has_its_rate_and_a_burst_and_the_rest_is_dropped_unread() {
+    let (guard, start) = guard(Bans { source_rate: 10, floods: 0, ..Bans::default() });
+    let taken = |at| (0..100).filter(|_| guard.admit(at, ip("198.51.100.1")) == Verdict::Take).count();
+    assert_eq!(taken(start), 20);
+    assert_eq!(taken(start + SECOND), 10);
+    assert_eq!(taken(start + 60 * SECOND), 20);
+    assert_eq!(guard.admit(start, ip("198.51.100.2")), Verdict::Take, "another source");
+    assert_eq!(guard.counts(start).limited, 80 + 90 + 80);
+}
+
+#[test]
+fn a_trunk_is_neither_limited_nor_banned_whatever_it_does() {
+    let (guard, start) = guard(Bans { never: vec!["203.0.113.0/24".parse().unwrap()], ..Bans::default() });
+    for source in ["192.0.2.9", "::ffff:192.0.2.9", "203.0.113.5"] {
+        for _ in 0..10_000 {
+            assert_eq!(guard.admit(start, ip(source)), Verdict::Take);
+            assert!(!guard.offend(start, ip(source), Offence::Credentials));
+        }
+    }
+    assert!(guard.bans(start).is_empty());
+}
+
+#[test]
+fn each_offence_bans_at_its_own_limit_and_says_so() {
+    for (number, offence) in Offence::ALL.into_iter().enumerate() {
+        let (guard, start) = guard(Bans::default());
+        let source = IpAddr::from([198, 51, 100, number as u8]);
+        let limit = Bans::default().limit(offence);
+        for _ in 1..limit {
+            assert!(!guard.offend(start, source, offence));
+        }
+        assert_eq!(guard.admit(start, source), Verdict::Take);
+        assert!(guard.offend(start, source, offence));
+        assert_eq!(guard.admit(start, source), Verdict::Banned);
+        let until = start + Duration::from_millis(600_000);
+        let bans = guard.bans(start);
+        assert_eq!(bans.len(), 1);
+        let ban = &bans[0];
+        assert_eq!((ban.why, ban.count, ban.dropped, ban.times), (offence, limit, 1, 1));
+        assert_eq!(ban.source.to_string(), format!("{source}/32"));
+        assert!(ban.until >= until && ban.until <= until + SECOND);
+    }
+}
+
+#[test]
+fn offences_of_an_hour_are_none_of_a_minute() {
+    let (guard, start) = guard(Bans::default());
+    for minute in 0..60 {
+        for _ in 0..9 {
+            assert!(!guard.offend(start + 60 * minute * SECOND, ip("198.51.100.1"), Offence::Credentials));
+        }
+    }
+}
+
+#[test]
+fn a_ban_ends_the_next_one_lasts_twice_as_long_and_it_can_be_lifted() {
+    let (guard, start) = guard(Bans { malformed: 1, seconds: 100, ..Bans::default() });
+    let source = ip("198.51.100.1");
+    assert!(guard.offend(start, source, Offence::Malformed));
+    assert_eq!(guard.admit(start + 99 * SECOND, source), Verdict::Banned);
+    let later = start + 101 * SECOND;
+    assert_eq!(guard.admit(later, source), Verdict::Take);
+    assert!(guard.offend(later, source, Offence::Malformed));
+    assert_eq!(guard.admit(later + 199 * SECOND, source), Verdict::Banned);
+    assert_eq!(guard.bans(later)[0].times, 2);
+    assert!(guard.unban(later, source));
+    assert_eq!(guard.admit(later, source), Verdict::Take);
+    assert!(!guard.unban(later, source) && guard.bans(later).is_empty());
+    assert_eq!(guard.counts(later).banned, 2);
+}
+
+#[test]
+fn ipv6_is_judged_by_its_64_bits() {
+    let (guard, start) = guard(Bans { malformed: 2, ..Bans::default() });
+    guard.offend(start, ip("2001:db8::1"), Offence::Malformed);
+    assert!(guard.offend(start, ip("2001:db8::ffff:1"), Offence::Malformed));
+    assert_eq!(guard.admit(start, ip("2001:db8::2")), Verdict::Banned);
+    assert_eq!(guard.admit(start, ip("2001:db8:0:1::2")), Verdict::Take);
+    assert_eq!(guard.bans(start)[0].source.to_string(), "2001:db8::/64");
+    assert!(guard.unban(start, ip("2001:db8::77")));
+}
+
+#[test]
+fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
+    let (guard, start) = guard(Bans { strangers_rate: 100, ..Bans::default() });
+    let phone = ip("198.51.100.1");
+    guard.acquaint(start, phone);
+    let heard =
+        (0..100_000_u32).filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == Verdict::Take);
+    assert_eq!(heard.count(), 200);
+    assert_eq!(guard.admit(start, phone), Verdict::Take);
+    assert_eq!(guard.counts(start).crowded, 99_800);
+    assert_eq!(guard.admit(start + Duration::from_secs(3_601), phone), Verdict::Take);
+}
+
+#[test]
+fn a_peer_that_we_called_may_answer_as_fast_as_it_likes_but_not_guess_passwords() {
+    let (guard, start) = guard(Bans { source_rate: 1, ..Bans::default() });
+    let peer = ip("198.51.100.1");
+    guard.call(start, peer);
+    for _ in 0..10_000 {
+        assert_eq!(guard.admit(start, peer), Verdict::Take);
+        assert!(!guard.offend(start, peer, Offence::Malformed));
+    }
+    for _ in 1..10 {
+        assert!(!guard.offend(start, peer, Offence::Credentials));
+    }
+    assert!(guard.offend(start, peer, Offence::Credentials));
+    assert_eq!(guard.admit(start, peer), Verdict::Banned);
+}
+
+#[test]
+fn the_right_password_takes_wrong_ones_back() {
+    let (guard, start) = guard(Bans::default());
+    for _ in 0..100 {
+        guard.offend(start, ip("198.51.100.1"), Offence::Challenge);
+        guard.offend(start, ip("198.51.100.1"), Offence::Credentials);
+        guard.acquaint(start, ip("198.51.100.1"));
+    }
+    assert!(guard.bans(start).is_empty());
+}
+
+#[test]
+fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
+    let (guard, start) = guard(Bans { strangers_rate: 0, ..Bans::default() });
+    let scanner = ip("198.51.100.1");
+    for _ in 0..10 {
+        guard.offend(start, scanner, Offence::Credentials);
+    }
+    let before = guard.lock().entries.capacity();
+    for number in 0..1_000_000_u32 {
+        guard.admit(start + Duration::from_micros(number.into()), IpAddr::from((0x0b00_0000 + number).to_be_bytes()));
+    }
+    assert_eq!(guard.lock().entries.capacity(), before);
+    assert!(before * size_of::<Entry>() <= 8 << 20, "{} octets", before * size_of::<Entry>());
+    assert_eq!(guard.admit(start + SECOND, scanner), Verdict::Banned);
+}

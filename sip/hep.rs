@@ -1,0 +1,139 @@
+//! HEP version 3, in which capture servers (Homer) are told of messages: chunks of a vendor, a type and a length.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::ladder::Seen;
+use crate::redact::redact;
+
+/// Longest payload that fits a datagram together with the chunks before it.
+const MOST: usize = 60_000;
+
+/// Who tells.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agent {
+    /// Capture agent id.
+    pub(crate) id: u32,
+    /// The capture server's password.
+    pub(crate) password: Option<String>,
+}
+
+/// The packet that tells of a message, without its secrets. `at` is the time since 1970.
+pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
+    let (from, to) = if seen.sent { (seen.local, seen.peer) } else { (seen.peer, seen.local) };
+    let mut out = Vec::with_capacity(seen.data.len() + 160);
+    out.extend_from_slice(b"HEP3\0\0");
+    let ipv4 = from.ip().to_canonical().is_ipv4() && to.ip().to_canonical().is_ipv4();
+    // As socket(2) numbers families and IANA protocols.
+    chunk(&mut out, 0x01, &[if ipv4 { 2 } else { 10 }]);
+    chunk(&mut out, 0x02, &[if seen.transport.is_reliable() { 6 } else { 17 }]);
+    for (address, offset) in [(from, 0), (to, 1)] {
+        match (address.ip().to_canonical(), ipv4) {
+            (IpAddr::V4(ip), true) => chunk(&mut out, 0x03 + offset, &ip.octets()),
+            (IpAddr::V4(ip), false) => chunk(&mut out, 0x05 + offset, &ip.to_ipv6_mapped().octets()),
+            (IpAddr::V6(ip), _) => chunk(&mut out, 0x05 + offset, &ip.octets()),
+        }
+    }
+    for (address, kind) in [(from, 0x07), (to, 0x08)] {
+        chunk(&mut out, kind, &SocketAddr::port(&address).to_be_bytes());
+    }
+    chunk(&mut out, 0x09, &u32::try_from(at.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
+    chunk(&mut out, 0x0a, &at.subsec_micros().to_be_bytes());
+    // SIP.
+    chunk(&mut out, 0x0b, &[1]);
+    chunk(&mut out, 0x0c, &agent.id.to_be_bytes());
+    if let Some(password) = &agent.password {
+        chunk(&mut out, 0x0e, password.as_bytes());
+    }
+    let payload = redact(seen.data.get(..MOST).unwrap_or(&seen.data));
+    chunk(&mut out, 0x0f, &payload);
+    let length = u16::try_from(out.len()).unwrap_or(u16::MAX);
+    for (octet, new) in out.iter_mut().skip(4).zip(length.to_be_bytes()) {
+        *octet = new;
+    }
+    out
+}
+
+/// Vendor 0 is the protocol's own.
+fn chunk(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+    let length = u16::try_from(payload.len() + 6).unwrap_or(u16::MAX);
+    for half in [0, kind, length] {
+        out.extend_from_slice(&half.to_be_bytes());
+    }
+    out.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::leg::Transport;
+    use crate::testing::instant;
+
+    /// The chunks of a packet by type.
+    fn decode(packet: &[u8]) -> BTreeMap<u16, Vec<u8>> {
+        let half = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        assert_eq!((&packet[..4], usize::from(half(4))), (&b"HEP3"[..], packet.len()));
+        let (mut at, mut chunks) = (6, BTreeMap::new());
+        while at < packet.len() {
+            let length = usize::from(half(at + 4));
+            assert_eq!(half(at), 0, "vendor");
+            assert!(chunks.insert(half(at + 2), packet[at + 6..at + length].to_vec()).is_none());
+            at += length;
+        }
+        assert_eq!(at, packet.len());
+        chunks
+    }
+
+    fn seen(local: &str, peer: &str, sent: bool, data: &'static str) -> Seen {
+        Seen {
+            at: instant(),
+            sent,
+            transport: Transport::Udp,
+            local: local.parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            data: Bytes::from_static(data.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_packet_says_who_when_and_what_without_secrets() {
+        let agent = Agent { id: 2_001, password: Some("pw".into()) };
+        let message = seen(
+            "192.0.2.1:5060",
+            "192.0.2.2:5070",
+            false,
+            "A sip:b SIP/2.0\nAuthorization: Digest response=\"secret\"\n\n",
+        );
+        let chunks = decode(&packet(&agent, &message, Duration::from_micros(1_700_000_000_123_456)));
+        let expected: [(u16, &[u8]); 12] = [
+            (1, &[2]),
+            (2, &[17]),
+            (3, &[192, 0, 2, 2]),
+            (4, &[192, 0, 2, 1]),
+            (7, &5_070_u16.to_be_bytes()),
+            (8, &5_060_u16.to_be_bytes()),
+            (9, &1_700_000_000_u32.to_be_bytes()),
+            (10, &123_456_u32.to_be_bytes()),
+            (11, &[1]),
+            (12, &2_001_u32.to_be_bytes()),
+            (14, b"pw"),
+            (15, b"A sip:b SIP/2.0\nAuthorization: Digest response=\"xxxxxx\"\n\n"),
+        ];
+        assert_eq!(chunks, expected.into_iter().map(|(kind, value)| (kind, value.to_vec())).collect());
+    }
+
+    #[test]
+    fn ipv6_has_chunks_of_its_own_and_nothing_is_too_long() {
+        let mut message = seen("[2001:db8::1]:5060", "[2001:db8::2]:5061", true, "");
+        message.transport = Transport::Tcp;
+        message.data = vec![b'x'; 70_000].into();
+        let chunks = decode(&packet(&Agent::default(), &message, Duration::ZERO));
+        assert_eq!((chunks[&1][0], chunks[&2][0]), (10, 6));
+        assert_eq!((chunks[&5][15], chunks[&6][15]), (1, 2));
+        assert_eq!((chunks[&15].len(), chunks.contains_key(&14), chunks.contains_key(&3)), (MOST, false, false));
+    }
+}

@@ -1,0 +1,113 @@
+//! Tells a capture server (HEP 3) of every message. It makes nobody wait: what it cannot take is dropped and counted.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::hep::{Agent, packet};
+use crate::ladder::Seen;
+
+/// Messages that may wait; more are dropped.
+const QUEUE: usize = 4_096;
+/// A name that has no address, or a server that is not there, is tried again after this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// The way to the capture server. Dropped, it ends the task.
+#[derive(Debug, Clone)]
+pub(super) struct Capture {
+    queue: mpsc::Sender<Seen>,
+    counts: Arc<Counts>,
+}
+
+/// Messages since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) sent: AtomicU64,
+    pub(super) dropped: AtomicU64,
+}
+
+impl Capture {
+    /// Starts telling `host:port`.
+    pub(super) fn start(target: String, agent: Agent, counts: Arc<Counts>) -> Self {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        tokio::spawn(tell(target, agent, messages, Arc::clone(&counts)));
+        Self { queue, counts }
+    }
+
+    /// Tells of a message.
+    pub(super) fn take(&self, seen: Seen) {
+        if self.queue.try_send(seen).is_err() {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// `HOST:PORT` of `udp://HOST:PORT`.
+pub(crate) fn target(url: &str) -> Option<String> {
+    let place = url.strip_prefix("udp://")?;
+    let (host, port) = place.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| place.to_owned())
+}
+
+async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, counts: Arc<Counts>) {
+    let mut socket: Option<UdpSocket> = None;
+    let mut retry = Instant::now();
+    while let Some(seen) = messages.recv().await {
+        if socket.is_none() && Instant::now() >= retry {
+            socket = connect(&target)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "sip.hep: no way to udp://{target}: trying again later"))
+                .ok();
+            retry = Instant::now() + AGAIN;
+        }
+        let at = wall_clock().saturating_sub(Instant::now().into_std().saturating_duration_since(seen.at));
+        let sent = match &socket {
+            // A server that is not there says so by ICMP, at the next message; that one is lost, no more.
+            Some(socket) => socket.send(&packet(&agent, &seen, at)).await.is_ok(),
+            None => false,
+        };
+        let counter = if sent { &counts.sent } else { &counts.dropped };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn connect(target: &str) -> io::Result<UdpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host(target).await? {
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = UdpSocket::bind(any).await?;
+        match socket.connect(address).await {
+            Ok(()) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell is where time on the wall comes from")]
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_server_is_a_host_and_a_port() {
+        assert_eq!(target("udp://127.0.0.1:9060").as_deref(), Some("127.0.0.1:9060"));
+        assert_eq!(target("udp://[::1]:9060").as_deref(), Some("[::1]:9060"));
+        for wrong in ["127.0.0.1:9060", "tcp://127.0.0.1:9060", "udp://127.0.0.1", "udp://:9060", "udp://homer:0"] {
+            assert_eq!(target(wrong), None, "{wrong}");
+        }
+    }
+}
