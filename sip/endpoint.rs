@@ -40,6 +40,7 @@ use crate::challenge::Authority;
 use crate::config::Config;
 use crate::dialog::Flow;
 use crate::directory::Directory;
+use crate::guard::{Guard, Offence};
 use crate::ladder::Ladder;
 use crate::leg::{EndCause, Event, LegKey, Transport, TrunkName};
 use crate::message::{self, Message};

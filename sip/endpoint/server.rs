@@ -15,6 +15,7 @@ use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
+use crate::guard::Offence;
 use crate::leg::{Caller, EndCause, Event, Header, Incoming, Prack, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::peer::{PeerState, Way};
