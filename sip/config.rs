@@ -1,8 +1,11 @@
 //! What an operator sets for SIP.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::guard::Bans;
@@ -43,6 +46,15 @@ pub struct Config {
     pub prack: Prack,
     /// Whether a peer may have us call somebody with REFER; else it gets 403.
     pub refer: bool,
+    /// Seconds between the CRLF keep-alives of the stream connections we opened (RFC 5626 §4.4.1) and the pings of WebSocket
+    /// connections; 0: none.
+    pub keep_alive_seconds: u64,
+    /// DNS servers to ask instead of the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// What `tls://` and `wss://` sockets show; a caller that names a host gets the certificate for it, else the first.
+    pub certificates: Vec<Certificate>,
+    /// PEM file of the authorities that TLS peers' certificates are checked against; the public ones when `None`.
+    pub ca_file: Option<PathBuf>,
     /// Emit [`crate::Event::Trace`].
     pub trace: bool,
     /// MiB that the messages of live and recent calls may take ([`crate::Ladder`]); 0 keeps none.
@@ -68,6 +80,12 @@ pub struct Config {
     /// Reliable provisional responses of trunks that have their own word on it.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
+    /// The trunks that have TLS settings of their own; filled likewise.
+    #[serde(skip)]
+    pub tls_trunks: Vec<TrunkTls>,
+    /// An address of a listener that is not ours, which hands us WebSocket connections; filled likewise.
+    #[serde(skip)]
+    pub websocket: Option<SocketAddr>,
     /// RFC 3261 §17's base timers; changed by tests only.
     #[serde(skip)]
     pub timers: Timers,
@@ -89,6 +107,10 @@ impl Default for Config {
             min_se: 90,
             prack: Prack::default(),
             refer: true,
+            keep_alive_seconds: 30,
+            nameservers: Vec::new(),
+            certificates: Vec::new(),
+            ca_file: None,
             trace: true,
             trace_mib: 32,
             registrar: RegistrarConfig::default(),
@@ -100,9 +122,39 @@ impl Default for Config {
             trunks: Vec::new(),
             peers: Vec::new(),
             prack_by_trunk: HashMap::new(),
+            tls_trunks: Vec::new(),
+            websocket: None,
             timers: Timers::default(),
         }
     }
+}
+
+/// A certificate of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file of the certificate and those between it and its authority.
+    pub certificate: PathBuf,
+    /// PEM file of its private key.
+    pub key: PathBuf,
+}
+
+/// How a trunk's connections over TLS are made and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkTls {
+    /// The trunk.
+    pub trunk: TrunkName,
+    /// The name that its certificate has to be for; the host of its URI when `None`.
+    pub name: Option<String>,
+    /// PEM file of the authorities its certificate is checked against; [`Config::ca_file`] when `None`.
+    pub ca_file: Option<PathBuf>,
+    /// SHA-256 of the certificates it may have, whoever issued them, for whatever name.
+    pub fingerprints: Vec<[u8; 32]>,
+    /// What we show it; the first of [`Config::certificates`] when `None`.
+    pub certificate: Option<Certificate>,
+    /// It calls in with its certificate only; from any of these networks, or from anywhere when there are none. Its
+    /// [`TrunkAcl`] has no networks then: its addresses alone are not enough.
+    pub mutual: Option<Vec<IpNet>>,
 }
 
 /// The answer to a request from a source that matches no trunk.

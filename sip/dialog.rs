@@ -1,6 +1,6 @@
 //! A dialog's own state (RFC 3261 §12): who the two sides are, where the next request goes, how they number requests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -105,6 +105,13 @@ impl Dialog {
         let hop = first.as_ref().unwrap_or(&self.target);
         let Some(destination) = hop.destination() else { return self.flow };
         let Host::Ip(ip) = destination.host else { return self.flow };
+        // A browser, or a phone that says its address behind a NAT, is at the end of the connection it made and nowhere else.
+        let has_connection = self.flow.connection.is_some();
+        let behind = matches!(self.flow.transport, Transport::Ws | Transport::Wss)
+            || has_connection && is_private(ip) && !is_private(self.flow.peer.ip());
+        if behind {
+            return self.flow;
+        }
         let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
         // A peer that came over a stream and does not name a transport is kept on the stream.
         let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
@@ -112,5 +119,16 @@ impl Dialog {
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
         let peer = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
         Flow { transport, peer, local: self.flow.local, connection, identity, pinned: false }
+    }
+}
+
+/// Whether an address is of a network that is nobody's in particular.
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || first == 100 && second & 0xc0 == 64
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }

@@ -312,7 +312,8 @@ impl Endpoint {
         self.registrar.lose_connection(peer);
         let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {
-            if self.clients.get(slot).is_some_and(|client| client.machine.is_unanswered()) {
+            let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();
+            if self.clients.get(slot).is_some_and(is_hit) {
                 self.run_client(now, slot, ClientInput::TransportError(why), None);
             }
         }

@@ -596,6 +596,7 @@ impl fmt::Display for EndCause {
             Self::Timeout => "no answer of any kind (RFC 3261 Timer B)",
             Self::Unresolved => "name not resolved",
             Self::NoSocket => "sip.listen has no socket of its transport and address family",
+            Self::Unconnected(io::ErrorKind::InvalidData) => "TLS handshake failed; the server's log says why",
             Self::Unconnected(why) => return why.fmt(f),
             Self::AckTimeout => "our answer was never acknowledged",
             Self::SessionExpired => "its session was not refreshed in time (RFC 4028)",

@@ -42,7 +42,7 @@ mod trunk;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Config, Timers, UnknownSources};
+pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, Locate, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message};

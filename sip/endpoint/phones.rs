@@ -174,10 +174,6 @@ impl Endpoint {
         self.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
     }
 
-    fn is_stranger(&self, arrival: &Arrival) -> bool {
-        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
-    }
-
     fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
         self.registrar.is_source(arrival.source)
             && self.directory.users(name, host).any(|user| {

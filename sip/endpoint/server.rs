@@ -40,7 +40,7 @@ impl Endpoint {
         self.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
         let Some(echo) = &malformed.echo else { return };
-        if self.is_unknown(arrival.source.ip()) && self.config.unknown_sources == UnknownSources::Silent {
+        if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
         let parts =
@@ -726,6 +726,16 @@ impl Endpoint {
             let held_back = (held_back > 0).then_some(held_back);
             tracing::warn!(held_back, "INVITE from {peer} {transport} {what}: in no trunk's inbound_from");
         }
+    }
+
+    /// Whether the message is from nobody we know: neither by its source nor by a certificate.
+    pub(super) fn is_stranger(&self, arrival: &Arrival) -> bool {
+        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
+    }
+
+    /// The trunk whose networks hold the address.
+    pub(crate) fn trunk_at(&self, source: IpAddr) -> Option<TrunkName> {
+        trunk::matching(&self.config.trunks, source).cloned()
     }
 
     /// Whether the source is in no trunk's networks.

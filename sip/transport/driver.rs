@@ -18,11 +18,12 @@ use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
 use super::resolver::{self, Resolved};
-use super::stream::{self, Connection, StreamEvent};
+use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEvent, Way};
+use super::tls::{BadFile, Tls, Who};
 use super::witness::Witness;
 use crate::config::Config;
 use crate::endpoint::{
-    Arrival, ConnectionId, Endpoint, Errand, Locate, LookupId, MAX_LOOKUPS, Output, Target, parse_listen,
+    Arrival, ConnectionId, Endpoint, Identity, Locate, LookupId, MAX_LOOKUPS, Output, Target, parse_listen,
 };
 use crate::guard::{Guard, Verdict};
 use crate::hep::Agent;
@@ -40,6 +41,8 @@ const STREAM_QUEUE: usize = 1_024;
 const BATCH: usize = 64;
 /// How long a shutdown waits for registrars.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
+/// Most hosts, each over each trunk, that connections over TLS are known by.
+const MAX_IDENTITIES: usize = 8_192;
 /// Kernel buffers asked for, octets; what the system allows is taken.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -54,9 +57,15 @@ pub enum StartError {
     /// Not `udp://host:port`.
     #[error("sip.hep: \"{0}\" is not udp://HOST:PORT")]
     Hep(String),
-    /// Not `udp://address:port` or `tcp://address:port`.
-    #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT or tcp://ADDRESS:PORT")]
+    /// Not `udp://address:port` or the like.
+    #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT, nor tcp://, tls://, ws:// or wss://")]
     Listen(String),
+    /// `tls://` or `wss://` without any `[[sip.certificates]]`.
+    #[error("sip.listen: {0} needs a certificate: [[sip.certificates]] with certificate and key")]
+    NoCertificate(String),
+    /// A file of TLS's is not as it should be.
+    #[error("TLS: {0}")]
+    Tls(#[from] BadFile),
     /// Nothing to listen on.
     #[error("sip.listen is empty")]
     Nothing,
@@ -122,6 +131,7 @@ struct Counters {
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
+    websockets: mpsc::Sender<StreamEvent>,
     addresses: Arc<[(Transport, SocketAddr)]>,
     counters: Arc<Counters>,
     told: Arc<capture::Counts>,
@@ -148,6 +158,14 @@ impl Handle {
             let commands = self.commands.clone();
             tokio::spawn(async move { commands.send(command).await });
         }
+    }
+
+    /// Takes over a WebSocket connection that somebody else's listener accepted, at [`Config::websocket`], and on which hands
+    /// were shaken for the subprotocol `sip` (RFC 7118). What may be held of us holds for it too.
+    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr, local: SocketAddr) {
+        let stream = Incoming::Upgraded(Box::new(stream));
+        let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
+        let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
     }
 
     /// The addresses bound, in the order of `sip.listen`.
@@ -249,13 +267,15 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
                 sockets.push((socket, bound));
                 bound
             }
-            Transport::Tcp => {
+            Transport::Tls | Transport::Wss if config.certificates.is_empty() => {
+                return Err(StartError::NoCertificate(listen.clone()));
+            }
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let listener = TcpListener::bind(address).await.map_err(failed)?;
                 let bound = listener.local_addr().map_err(failed)?;
-                listeners.push(listener);
+                listeners.push((listener, transport));
                 bound
             }
-            Transport::Tls | Transport::Ws | Transport::Wss => return Err(StartError::Listen(listen.clone())),
         };
         addresses.push((transport, bound));
     }
@@ -271,6 +291,10 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let mut seed = [0; 32];
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
         .map_err(|error| StartError::Entropy(error.to_string()))?;
+    let tls = Arc::new(Tls::load(&config)?);
+    let mut locals = addresses.clone();
+    locals.extend(config.websocket.map(|bound| (Transport::Ws, bound)));
+    let keep_alive = Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero());
     let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
     let max_connections = config.max_connections;
     let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
@@ -290,7 +314,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
     let overload = Overload::new(Duration::from_millis(config.overload_ms));
     let mut endpoint = Endpoint::new(config, seed);
-    endpoint.set_locals(&addresses);
+    endpoint.set_locals(&locals);
     endpoint.set_guard(Arc::clone(&guard));
     if let Some(ladder) = &ladder {
         endpoint.set_ladder(Arc::clone(ladder));
@@ -303,8 +327,10 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
-    let acceptors =
-        listeners.into_iter().map(|listener| tokio::spawn(stream::accept(listener, stream_sender.clone()))).collect();
+    let accept = |(listener, transport)| tokio::spawn(stream::accept(listener, transport, stream_sender.clone()));
+    let mut acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
+    acceptors.push(tokio::spawn(Arc::clone(&tls).watch()));
+    let websockets = stream_sender.clone();
     let driver = Driver {
         endpoint,
         sink,
@@ -318,6 +344,9 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         next_connection: 0,
         max_connections,
         idle,
+        keep_alive,
+        tls,
+        identities: Identities::default(),
         resolved_sender,
         resolved,
         located_sender,
@@ -337,6 +366,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     });
     Ok(Handle {
         commands,
+        websockets,
         addresses: addresses.into(),
         counters,
         told,
@@ -357,15 +387,18 @@ struct Driver<S> {
     stream_sender: mpsc::Sender<StreamEvent>,
     stream_events: mpsc::Receiver<StreamEvent>,
     connections: HashMap<ConnectionId, Connection>,
-    connections_by_peer: HashMap<SocketAddr, ConnectionId>,
+    connections_by_peer: HashMap<Way, ConnectionId>,
     next_connection: u64,
     max_connections: usize,
     idle: Duration,
+    keep_alive: Option<Duration>,
+    tls: Arc<Tls>,
+    identities: Identities,
     resolved_sender: mpsc::Sender<Resolved>,
     resolved: mpsc::Receiver<Resolved>,
     /// Addresses for requests of no leg; look-ups beyond the queue wait.
-    located_sender: mpsc::Sender<(Errand, Vec<Target>)>,
-    located: mpsc::Receiver<(Errand, Vec<Target>)>,
+    located_sender: mpsc::Sender<(Locate, Vec<Target>)>,
+    located: mpsc::Receiver<(Locate, Vec<Target>)>,
     peers: Arc<Peers>,
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
@@ -376,12 +409,37 @@ struct Driver<S> {
     acceptors: Vec<JoinHandle<()>>,
 }
 
+/// The numbers of those whom connections are for. When there are too many names, all are forgotten: connections stay, new
+/// ones for old numbers fail.
+#[derive(Debug, Default)]
+struct Identities {
+    numbers: HashMap<Who, Identity>,
+    next: u32,
+}
+
+impl Identities {
+    fn number(&mut self, who: Who) -> Identity {
+        if self.numbers.len() >= MAX_IDENTITIES && !self.numbers.contains_key(&who) {
+            self.numbers.clear();
+        }
+        let next = &mut self.next;
+        *self.numbers.entry(who).or_insert_with(|| {
+            *next = next.wrapping_add(1);
+            Identity(*next)
+        })
+    }
+
+    fn get(&self, identity: Identity) -> Option<Who> {
+        self.numbers.iter().find(|(_, number)| **number == identity).map(|(who, _)| who.clone())
+    }
+}
+
 /// What woke the driver, beside the sockets and the clock, which are looked at every time.
 enum Wake {
     Command(Command),
     Stream(StreamEvent),
     Resolved(Resolved),
-    Located(Errand, Vec<Target>),
+    Located(Locate, Vec<Target>),
     Look,
     Stop,
 }
@@ -414,7 +472,8 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
-                Wake::Located(errand, targets) => {
+                Wake::Located(Locate { errand, uri, trunk }, targets) => {
+                    let targets = self.identified(&uri, Some(trunk), targets);
                     self.endpoint.handle_located(instant(), errand, targets);
                     self.flush();
                 }
@@ -465,8 +524,8 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         if let Poll::Ready(Some(resolved)) = self.resolved.poll_recv(context) {
             return Poll::Ready(Wake::Resolved(resolved));
         }
-        if let Poll::Ready(Some((errand, targets))) = self.located.poll_recv(context) {
-            return Poll::Ready(Wake::Located(errand, targets));
+        if let Poll::Ready(Some((locate, targets))) = self.located.poll_recv(context) {
+            return Poll::Ready(Wake::Located(locate, targets));
         }
         let mut ready = false;
         for (socket, _) in &self.sockets {
@@ -551,12 +610,23 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     /// Asks the resolver beside the driver; its queue has a place for every lookup of a call.
-    fn look_up(&mut self, lookup: LookupId, uri: String) {
+    fn look_up(&mut self, lookup: LookupId, uri: String, trunk: Option<TrunkName>) {
         let (sender, usable) = (self.resolved_sender.clone(), self.usable());
         tokio::spawn(async move {
             let found = resolver::resolve(&uri, &usable).await;
-            let _ = sender.send(Resolved { lookup, found }).await;
+            let _ = sender.send(Resolved { lookup, uri, trunk, found }).await;
         });
+    }
+
+    /// What was found, with the number of whoever must be there.
+    fn identified(&mut self, uri: &str, trunk: Option<TrunkName>, mut found: Vec<Target>) -> Vec<Target> {
+        if found.iter().any(|target| target.transport.is_secure()) {
+            let identity = resolver::host_of(uri).map(|host| self.identities.number(Who { host, trunk }));
+            for target in found.iter_mut().filter(|target| target.transport.is_secure()) {
+                target.identity = identity;
+            }
+        }
+        found
     }
 
     /// The transports and families (IPv4, IPv6) that there are sockets for.
@@ -566,27 +636,19 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn resolved(&mut self, resolved: Resolved) {
-        self.endpoint.handle_resolved(instant(), resolved.lookup, resolved.found);
+        let Resolved { lookup, uri, trunk, found } = resolved;
+        let found = found.map(|found| self.identified(&uri, trunk, found));
+        self.endpoint.handle_resolved(instant(), lookup, found);
         self.flush();
     }
 
     fn stream_event(&mut self, event: StreamEvent) {
         match event {
-            StreamEvent::Accepted(_, peer) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
+            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
                 tracing::debug!(%peer, "a connection from a banned source, or one of too many");
             }
-            StreamEvent::Accepted(stream, peer) => {
-                let stranger = self.endpoint.is_unknown(peer.ip());
-                if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
-                    tracing::debug!(%peer, stranger, "too many connections");
-                    return;
-                }
-                let id = self.connection_id();
-                let events = self.stream_sender.clone();
-                let connection = Connection::accepted(id, stream, peer, stranger, self.idle, events);
-                self.connections.insert(id, connection);
-                self.connections_by_peer.insert(peer, id);
-            }
+            StreamEvent::Accepted(accepted) => self.accept(accepted),
+            StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
             StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
                 Verdict::Take => self.arrival(arrival),
                 Verdict::Limited => {}
@@ -599,12 +661,47 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                     }
                 }
             },
-            StreamEvent::Closed { id, peer, why } => {
+            StreamEvent::Proven(id) => {
+                if let Some(connection) = self.connections.get(&id) {
+                    connection.trust();
+                }
+            }
+            StreamEvent::Closed { id, transport, peer, why } => {
                 self.forget(id);
-                self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer, why);
+                self.endpoint.handle_transport_error(instant(), transport, peer, why);
                 self.flush();
             }
         }
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        let Accepted { stream, transport, peer, local } = accepted;
+        let stranger = self.endpoint.is_unknown(peer.ip());
+        if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
+            tracing::debug!(%peer, stranger, "too many connections");
+            return;
+        }
+        // Who connects keeps the connection alive (RFC 5626 §4.4.1), but for browsers, which have no ping to send.
+        let ours = matches!(transport, Transport::Ws | Transport::Wss);
+        let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
+        link.stranger.store(stranger, Ordering::Relaxed);
+        let id = link.id;
+        let connection = Connection::accepted(stream, link, Arc::clone(&self.tls));
+        self.connections.insert(id, connection);
+        self.connections_by_peer.insert((transport, peer, None), id);
+    }
+
+    fn link(
+        &mut self,
+        transport: Transport,
+        peer: SocketAddr,
+        local: SocketAddr,
+        keep_alive: Option<Duration>,
+    ) -> Link {
+        self.next_connection += 1;
+        let id = ConnectionId(self.next_connection);
+        let (idle, events) = (self.idle, self.stream_sender.clone());
+        Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
     }
 
     /// A quarter of the connections is for sources outside every trunk, and a quarter of that for each: who calls us from
@@ -612,23 +709,18 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     fn has_strangers_enough(&self, source: IpAddr) -> bool {
         let all = self.max_connections.div_ceil(4);
         let (mut strangers, mut its_own) = (0, 0);
-        for connection in self.connections.values().filter(|connection| connection.stranger) {
+        for connection in self.connections.values().filter(|connection| connection.is_stranger()) {
             strangers += 1;
-            its_own += usize::from(connection.peer.ip() == source);
+            its_own += usize::from(connection.way.1.ip() == source);
         }
         strangers >= all || its_own >= all.div_ceil(4)
     }
 
-    fn connection_id(&mut self) -> ConnectionId {
-        self.next_connection += 1;
-        ConnectionId(self.next_connection)
-    }
-
     fn forget(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id)
-            && self.connections_by_peer.get(&connection.peer) == Some(&id)
+            && self.connections_by_peer.get(&connection.way) == Some(&id)
         {
-            self.connections_by_peer.remove(&connection.peer);
+            self.connections_by_peer.remove(&connection.way);
         }
     }
 
@@ -637,7 +729,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         tokio::spawn(async move {
             let targets = resolver::resolve(&locate.uri, &usable).await.unwrap_or_default();
             // The driver may be over.
-            let _ = sender.send((locate.errand, targets)).await;
+            let _ = sender.send((locate, targets)).await;
         });
     }
 
@@ -658,17 +750,17 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             }
             match output {
                 Output::Event(event) => (self.sink)(event),
-                Output::Resolve { lookup, uri, .. } => self.look_up(lookup, uri),
+                Output::Resolve { lookup, uri, trunk } => self.look_up(lookup, uri, trunk),
                 Output::Trust(connection) => {
-                    if let Some(connection) = self.connections.get_mut(&connection) {
-                        connection.stranger = false;
+                    if let Some(connection) = self.connections.get(&connection) {
+                        connection.trust();
                     }
                 }
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
                     self.send_datagram(destination, local, &data);
                 }
-                Output::Transmit { destination, local, connection, data, .. } => {
-                    self.send_stream(destination, local, connection, data);
+                Output::Transmit { destination, local, transport, connection, identity, data } => {
+                    self.send_stream((transport, destination, identity), local, connection, data);
                 }
             }
         }
@@ -685,34 +777,17 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn send_stream(
-        &mut self,
-        destination: SocketAddr,
-        local: Option<SocketAddr>,
-        connection: Option<ConnectionId>,
-        data: Bytes,
-    ) {
+    /// Over the connection if it is still there, else over one that is open to the same peer, else over a new one.
+    fn send_stream(&mut self, way: Way, local: Option<SocketAddr>, connection: Option<ConnectionId>, data: Bytes) {
         let known = connection
             .filter(|id| self.connections.contains_key(id))
-            .or_else(|| self.connections_by_peer.get(&destination).copied());
-        let id = match known {
-            Some(id) => id,
-            None if self.connections.len() >= self.max_connections => {
+            .or_else(|| self.connections_by_peer.get(&way).copied());
+        let id = match known.map_or_else(|| self.open(way, local), Ok) {
+            Ok(id) => id,
+            Err(why) => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.endpoint.handle_transport_error(
-                    instant(),
-                    Transport::Tcp,
-                    destination,
-                    io::ErrorKind::QuotaExceeded,
-                );
+                self.endpoint.handle_transport_error(instant(), way.0, way.1, why);
                 return;
-            }
-            None => {
-                let id = self.connection_id();
-                let connection = Connection::open(id, destination, local, self.idle, self.stream_sender.clone());
-                self.connections.insert(id, connection);
-                self.connections_by_peer.insert(destination, id);
-                id
             }
         };
         if self.connections.get(&id).is_some_and(|connection| connection.send(data)) {
@@ -721,12 +796,37 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         if let Some(connection) = self.connections.get(&id) {
-            tracing::warn!(peer = %connection.peer, "stream peer does not keep up: closing");
+            tracing::warn!(peer = %connection.way.1, "stream peer does not keep up: closing");
             connection.abort();
-            let peer = connection.peer;
+            let (transport, peer) = (connection.way.0, connection.way.1);
             self.forget(id);
-            self.endpoint.handle_transport_error(instant(), Transport::Tcp, peer, io::ErrorKind::BrokenPipe);
+            self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
         }
+    }
+
+    fn open(&mut self, way: Way, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
+        let (transport, peer, identity) = way;
+        if self.connections.len() >= self.max_connections {
+            return Err(io::ErrorKind::QuotaExceeded);
+        }
+        let tls = match transport {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls => {
+                let who = match identity {
+                    Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
+                    // A request in a dialog whose connection is gone.
+                    None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
+                };
+                Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
+            }
+            // Browsers are behind the connections they made, and nowhere else.
+            Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
+        };
+        let link = self.link(transport, peer, peer, self.keep_alive);
+        let id = link.id;
+        self.connections.insert(id, Connection::open(link, identity, local, tls));
+        self.connections_by_peer.insert(way, id);
+        Ok(id)
     }
 
     fn count(&self) {

@@ -39,15 +39,18 @@ impl Framer {
         !self.buffer.is_empty()
     }
 
-    /// The next frame that is complete.
+    /// The next frame that is complete. `take_pong` says whether a CRLF between messages is the answer to a ping of ours.
     ///
     /// # Errors
     /// [`Lost`]: the connection must be closed.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, Lost> {
+    pub(super) fn next(&mut self, take_pong: impl Fn() -> bool) -> Result<Option<Frame>, Lost> {
         if self.needed.is_none() {
             while self.buffer.starts_with(b"\r\n") {
                 self.buffer.advance(2);
                 self.scanned = 0;
+                if take_pong() {
+                    continue;
+                }
                 self.line_breaks += 1;
                 if self.line_breaks == 2 {
                     self.line_breaks = 0;
@@ -124,7 +127,7 @@ mod tests {
             let (mut framer, mut found, mut pings) = (Framer::default(), 0, 0);
             for chunk in stream.chunks(size) {
                 framer.buffer.extend_from_slice(chunk);
-                while let Some(frame) = framer.next().unwrap() {
+                while let Some(frame) = framer.next(|| false).unwrap() {
                     match frame {
                         Frame::Message(message) => {
                             assert_eq!(message, ONE);
@@ -144,10 +147,10 @@ mod tests {
         {
             let mut framer = Framer::default();
             framer.buffer.extend_from_slice(format!("OPTIONS sip:a SIP/2.0\r\n{field}\r\n\r\n").as_bytes());
-            assert!(matches!(framer.next(), Err(Lost { head: Some(_) })), "{field}");
+            assert!(matches!(framer.next(|| false), Err(Lost { head: Some(_) })), "{field}");
         }
         let mut framer = Framer::default();
         framer.buffer.extend_from_slice(&vec![b'a'; MAX_HEAD + 1]);
-        assert_eq!(framer.next(), Err(Lost { head: None }));
+        assert_eq!(framer.next(|| false), Err(Lost { head: None }));
     }
 }

@@ -14,9 +14,13 @@ mod driver;
 mod framing;
 mod resolver;
 mod stream;
+mod tls;
+mod websocket;
 mod witness;
 
 pub use driver::{Busy, Handle, StartError, Statistics, start};
+pub use stream::Octets;
+pub use tls::{BadFile, faults};
 
 #[cfg(test)]
 mod tests;

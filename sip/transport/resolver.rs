@@ -5,13 +5,15 @@
 use std::net::SocketAddr;
 
 use crate::endpoint::{LookupId, Target};
-use crate::leg::{EndCause, Transport};
+use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
 /// The result, for the driver.
 #[derive(Debug)]
 pub(super) struct Resolved {
     pub(super) lookup: LookupId,
+    pub(super) uri: String,
+    pub(super) trunk: Option<TrunkName>,
     pub(super) found: Result<Vec<Target>, EndCause>,
 }
 
@@ -39,5 +41,13 @@ pub(super) async fn resolve(uri: &str, usable: &[(Transport, (bool, bool))]) -> 
             tracing::debug!(host, %error, "cannot resolve");
             Err(EndCause::Unresolved)
         }
+    }
+}
+
+/// The host of a SIP URI, as its certificate has to have it.
+pub(super) fn host_of(uri: &str) -> Option<String> {
+    match Uri::parse(uri.as_bytes())?.destination()?.host {
+        Host::Ip(ip) => Some(ip.to_string()),
+        Host::Name(name) => Some(name),
     }
 }

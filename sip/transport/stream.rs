@@ -1,98 +1,204 @@
-//! One stream connection: a task that reads and frames, and writes from a bounded queue. It never makes the driver wait.
+//! One stream connection: a task that makes it, reads and frames, and writes from a bounded queue. It never makes the driver
+//! wait.
+//!
+//! ```text
+//!  accepted ─> TLS? ─> WebSocket? ─┐                    ┌─> websocket.rs: a message is a message
+//!                                  ├─> Link ─> carry ───┤
+//!  opened ───> TLS? ───────────────┘                    └─> reader and writer: Content-Length tells messages apart
+//! ```
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::OwnedWriteHalf;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::framing::{Frame, Framer};
-use crate::endpoint::{Arrival, ConnectionId};
-use crate::leg::Transport;
+use super::tls::{self, Tls};
+use super::websocket;
+use crate::endpoint::{Arrival, ConnectionId, Identity};
+use crate::leg::{Transport, TrunkName};
 
 /// Messages that may wait for a slow reader; the connection is closed when it is full.
 const WRITE_QUEUE: usize = 128;
-/// How long a connection may take to open.
+/// How long a connection may take to open, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a caller may take for TLS and the WebSocket's handshake, each.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take to accept bytes, and to finish a message it began, however it drips.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection from outside every trunk may be idle.
 const STRANGER_IDLE: Duration = Duration::from_secs(30);
 
+/// A stream of octets, whoever accepted it.
+pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}
+
 /// What the tasks tell the driver. The queue is bounded: when it is full they wait, and so does their peer.
-#[derive(Debug)]
 pub(super) enum StreamEvent {
-    Accepted(TcpStream, SocketAddr),
+    Accepted(Accepted),
     Message(Arrival),
+    /// The peer has shown the certificate of a trunk.
+    Proven(ConnectionId),
     /// Over. `peer` is what the connection was opened to, or came from.
     Closed {
         id: ConnectionId,
+        transport: Transport,
         peer: SocketAddr,
         why: io::ErrorKind,
     },
 }
 
+/// A connection that came in.
+pub(super) struct Accepted {
+    pub(super) stream: Incoming,
+    pub(super) transport: Transport,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+/// How far it has come.
+pub(super) enum Incoming {
+    /// To a socket of ours: nothing was read.
+    Fresh(TcpStream),
+    /// To somebody else's listener: from here on it is a WebSocket.
+    Upgraded(Box<dyn Octets>),
+}
+
+/// What a connection is for: how, where, and who must be there.
+pub(super) type Way = (Transport, SocketAddr, Option<Identity>);
+
 /// The driver's hold on a connection. Dropping it sends what is queued, then closes.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) peer: SocketAddr,
-    /// It came from outside every trunk.
-    pub(super) stranger: bool,
+    pub(super) way: Way,
+    /// It came from outside every trunk, and nobody has shown a password or a certificate on it.
+    stranger: Arc<AtomicBool>,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
 }
 
+/// What a connection is to the tasks that carry it.
+pub(super) struct Link {
+    pub(super) id: ConnectionId,
+    pub(super) transport: Transport,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) proven: Option<TrunkName>,
+    /// How long nothing may come, unless the peer is a stranger.
+    pub(super) idle: Duration,
+    pub(super) stranger: Arc<AtomicBool>,
+    /// How long we say nothing, on connections that are ours to keep alive.
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) events: mpsc::Sender<StreamEvent>,
+}
+
+impl Link {
+    /// How long nothing may come, as things are.
+    pub(super) fn idle(&self) -> Duration {
+        if self.stranger.load(Ordering::Relaxed) { self.idle.min(STRANGER_IDLE) } else { self.idle }
+    }
+
+    /// Hands the driver a message; `false` when the driver is gone.
+    pub(super) async fn deliver(&self, data: Bytes) -> bool {
+        let arrival = Arrival {
+            source: self.peer,
+            local: self.local,
+            transport: self.transport,
+            connection: Some(self.id),
+            proven: self.proven.clone(),
+            data,
+        };
+        self.events.send(StreamEvent::Message(arrival)).await.is_ok()
+    }
+
+    pub(super) async fn close(&self, why: io::ErrorKind) {
+        let Self { id, transport, peer, .. } = *self;
+        let _ = self.events.send(StreamEvent::Closed { id, transport, peer, why }).await;
+    }
+}
+
 impl Connection {
+    /// Whether it came from outside every trunk, and nobody has shown a password or a certificate on it.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.stranger.load(Ordering::Relaxed)
+    }
+
+    /// Its peer may stay as long as a trunk may.
+    pub(super) fn trust(&self) {
+        self.stranger.store(false, Ordering::Relaxed);
+    }
+
     /// Queues a message; `false` if the peer does not keep up.
     pub(super) fn send(&self, data: Bytes) -> bool {
         self.queue.try_send(data).is_ok()
     }
 
     /// Takes over an accepted stream. A stranger's may not wait for long.
-    pub(super) fn accepted(
-        id: ConnectionId,
-        stream: TcpStream,
-        peer: SocketAddr,
-        stranger: bool,
-        idle: Duration,
-        events: mpsc::Sender<StreamEvent>,
-    ) -> Self {
+    pub(super) fn accepted(stream: Incoming, mut link: Link, tls: Arc<Tls>) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
-        let pongs = queue.downgrade();
-        let idle = if stranger { idle.min(STRANGER_IDLE) } else { idle };
-        let task = tokio::spawn(async move { run(id, stream, peer, idle, events, queued, pongs).await });
-        Self { peer, stranger, queue, task: task.abort_handle() }
+        let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
+        let stranger = Arc::clone(&link.stranger);
+        let task = tokio::spawn(async move {
+            if let Err(error) = welcome(stream, &mut link, &tls, queued, pongs).await {
+                // Anybody can fail to shake hands; whoever we know would like to learn why.
+                if link.stranger.load(Ordering::Relaxed) {
+                    tracing::debug!(%peer, %error, "no {} connection", transport.token());
+                } else {
+                    tracing::warn!(%peer, "{} connection refused: {error}", transport.token());
+                }
+                link.close(io::ErrorKind::ConnectionAborted).await;
+            }
+        });
+        Self { way: (transport, peer, None), stranger, queue, task: task.abort_handle() }
     }
 
     /// Opens a stream; messages may be queued at once. `from` is the local address to come from.
     pub(super) fn open(
-        id: ConnectionId,
-        peer: SocketAddr,
+        mut link: Link,
+        identity: Option<Identity>,
         from: Option<SocketAddr>,
-        idle: Duration,
-        events: mpsc::Sender<StreamEvent>,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     ) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
-        let pongs = queue.downgrade();
+        let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
+        let stranger = Arc::clone(&link.stranger);
         let task = tokio::spawn(async move {
-            let connected = timeout(CONNECT_TIMEOUT, connect(peer, from)).await;
-            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => run(id, stream, peer, idle, events, queued, pongs).await,
-                Err(error) => {
+            let opened = timeout(CONNECT_TIMEOUT, async {
+                let stream = connect(peer, from).await.map_err(|error| (error.kind(), error))?;
+                let _ = stream.set_nodelay(true);
+                link.local = stream.local_addr().unwrap_or(peer);
+                let Some((config, name)) = tls else { return Ok(Box::new(stream) as Box<dyn Octets>) };
+                let host = name.to_str().into_owned();
+                match TlsConnector::from(config).connect(name, stream).await {
+                    Ok(stream) => Ok(Box::new(stream) as Box<dyn Octets>),
+                    Err(error) => {
+                        tracing::warn!(%peer, "TLS to {host} failed: {error}");
+                        Err((tls::failed(&error), error))
+                    }
+                }
+            });
+            let timed_out = |_| Err((io::ErrorKind::TimedOut, io::ErrorKind::TimedOut.into()));
+            match opened.await.unwrap_or_else(timed_out) {
+                Ok(stream) => carry(stream, &link, queued, pongs).await,
+                Err((why, error)) => {
                     tracing::debug!(%peer, %error, "cannot connect");
-                    let _ = events.send(StreamEvent::Closed { id, peer, why: error.kind() }).await;
+                    link.close(why).await;
                 }
             }
         });
-        Self { peer, stranger: false, queue, task: task.abort_handle() }
+        Self { way: (transport, peer, identity), stranger, queue, task: task.abort_handle() }
     }
 
     /// Closes at once, whatever is queued.
@@ -102,11 +208,13 @@ impl Connection {
 }
 
 /// Accepts until the driver is gone.
-pub(super) async fn accept(listener: TcpListener, events: mpsc::Sender<StreamEvent>) {
+pub(super) async fn accept(listener: TcpListener, transport: Transport, events: mpsc::Sender<StreamEvent>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if events.send(StreamEvent::Accepted(stream, peer)).await.is_err() {
+                let local = stream.local_addr().unwrap_or(peer);
+                let accepted = Accepted { stream: Incoming::Fresh(stream), transport, peer, local };
+                if events.send(StreamEvent::Accepted(accepted)).await.is_err() {
                     return;
                 }
             }
@@ -127,66 +235,136 @@ async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpSt
     socket.connect(peer).await
 }
 
-async fn run(
-    id: ConnectionId,
-    stream: TcpStream,
-    peer: SocketAddr,
-    idle: Duration,
-    events: mpsc::Sender<StreamEvent>,
+/// Shakes hands as the transport wants it, each within its time, and carries messages until the end.
+async fn welcome(
+    stream: Incoming,
+    link: &mut Link,
+    tls: &Tls,
     queued: mpsc::Receiver<Bytes>,
     pongs: mpsc::WeakSender<Bytes>,
-) {
-    let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().unwrap_or(peer);
-    let (read, write) = stream.into_split();
-    let mut writing = pin!(writer(write, queued));
+) -> io::Result<()> {
+    let patience = HANDSHAKE_TIMEOUT.min(link.idle());
+    let stream: Box<dyn Octets> = match stream {
+        Incoming::Upgraded(stream) => {
+            websocket::carry(websocket::resumed(stream).await, link, queued).await;
+            return Ok(());
+        }
+        Incoming::Fresh(stream) => {
+            let _ = stream.set_nodelay(true);
+            if link.transport.is_secure() {
+                let config = tls.server().ok_or_else(|| io::Error::other("there is no certificate"))?;
+                let stream = timeout(patience, TlsAcceptor::from(config).accept(stream)).await??;
+                let chain = tls::chain(&stream);
+                link.proven = tls.prove(link.peer.ip(), chain);
+                if link.proven.is_some() {
+                    let _ = link.events.send(StreamEvent::Proven(link.id)).await;
+                } else if let Some(own) = chain.first() {
+                    let fingerprint = tls::shown(own);
+                    tracing::info!(peer = %link.peer, fingerprint, "the certificate shown is no trunk's");
+                }
+                Box::new(stream)
+            } else {
+                Box::new(stream)
+            }
+        }
+    };
+    if matches!(link.transport, Transport::Ws | Transport::Wss) {
+        let socket = timeout(patience, websocket::accept(stream)).await??;
+        websocket::carry(socket, link, queued).await;
+    } else {
+        carry(stream, link, queued, pongs).await;
+    }
+    Ok(())
+}
+
+async fn carry(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Bytes>, pongs: mpsc::WeakSender<Bytes>) {
+    let pings = Pings::every(link.keep_alive);
+    let (read, write) = tokio::io::split(stream);
+    let mut writing = pin!(writer(write, queued, &pings));
     let reads = tokio::select! {
-        () = reader(id, read, peer, local, idle, &events, &pongs) => true,
+        () = reader(read, link, &pongs, &pings) => true,
         // The peer does not take our bytes.
         _ = &mut writing => false,
     };
-    let why = if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
-    let _ = events.send(StreamEvent::Closed { id, peer, why }).await;
+    link.close(if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe }).await;
     if reads {
         // What the driver still has to say, until it lets go of the queue.
         let _ = writing.await;
     }
 }
 
-async fn writer(mut write: OwnedWriteHalf, mut queued: mpsc::Receiver<Bytes>) -> io::Result<()> {
-    while let Some(data) = queued.recv().await {
-        timeout(STALL_TIMEOUT, write.write_all(&data)).await??;
+/// The keep-alives that we send, and whether they are answered (RFC 5626 §4.4.1).
+struct Pings {
+    every: Option<Duration>,
+    /// Pings whose pong is still to come.
+    owed: AtomicU32,
+    /// Pongs that came. Peers that know no RFC 5626 send none.
+    answers: AtomicU32,
+}
+
+impl Pings {
+    fn every(every: Option<Duration>) -> Self {
+        Self { every, owed: AtomicU32::new(0), answers: AtomicU32::new(0) }
+    }
+
+    /// Notes another one; `false` if the last is unanswered by a peer that answered before.
+    fn send(&self) -> bool {
+        let dead = self.owed.load(Ordering::Relaxed) > 0 && self.answers.load(Ordering::Relaxed) > 0;
+        self.owed.store(1, Ordering::Relaxed);
+        !dead
+    }
+
+    /// Whether a CRLF that came is the pong that is due.
+    fn take_pong(&self) -> bool {
+        let due = self.owed.swap(0, Ordering::Relaxed) > 0;
+        self.answers.fetch_add(u32::from(due), Ordering::Relaxed);
+        due
+    }
+}
+
+async fn writer(
+    mut write: impl AsyncWrite + Unpin,
+    mut queued: mpsc::Receiver<Bytes>,
+    pings: &Pings,
+) -> io::Result<()> {
+    let quiet = pings.every.unwrap_or(Duration::from_secs(86_400));
+    loop {
+        let data = match timeout(quiet, queued.recv()).await {
+            Ok(Some(data)) => data,
+            Ok(None) => break,
+            Err(_) if pings.every.is_none() => continue,
+            Err(_) if pings.send() => Bytes::from_static(b"\r\n\r\n"),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        timeout(STALL_TIMEOUT, async {
+            write.write_all(&data).await?;
+            write.flush().await
+        })
+        .await??;
     }
     timeout(STALL_TIMEOUT, write.shutdown()).await?
 }
 
-async fn reader(
-    id: ConnectionId,
-    mut read: impl AsyncRead + Unpin,
-    peer: SocketAddr,
-    local: SocketAddr,
-    idle: Duration,
-    events: &mpsc::Sender<StreamEvent>,
-    pongs: &mpsc::WeakSender<Bytes>,
-) {
-    let arrival =
-        |data| Arrival { source: peer, local, transport: Transport::Tcp, connection: Some(id), proven: None, data };
+async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::WeakSender<Bytes>, pings: &Pings) {
     let mut framer = Framer::default();
     // Of the message that is not complete yet.
     let mut whole_by = None;
+    let mut heard = Instant::now();
     loop {
         framer.buffer.reserve(4096);
         let now = Instant::now();
         let deadline = match framer.is_inside() {
-            true => *whole_by.get_or_insert(now + STALL_TIMEOUT.min(idle)),
-            false => now + idle,
+            true => *whole_by.get_or_insert(now + STALL_TIMEOUT.min(link.idle())),
+            false => heard + link.idle(),
         };
         match timeout_at(deadline, read.read_buf(&mut framer.buffer)).await {
-            Ok(Ok(length)) if length > 0 => {}
+            Ok(Ok(length)) if length > 0 => heard = Instant::now(),
+            // Somebody became known meanwhile.
+            Err(_) if !framer.is_inside() && heard + link.idle() > deadline => continue,
             _ => return,
         }
         loop {
-            let data = match framer.next() {
+            let data = match framer.next(|| pings.take_pong()) {
                 Ok(Some(Frame::Message(data))) => data,
                 Ok(Some(Frame::Ping)) => {
                     if let Some(queue) = pongs.upgrade() {
@@ -196,15 +374,15 @@ async fn reader(
                 }
                 Ok(None) => break,
                 Err(lost) => {
-                    tracing::debug!(%peer, "stream framing lost");
+                    tracing::debug!(peer = %link.peer, "stream framing lost");
                     if let Some(head) = lost.head {
-                        let _ = events.send(StreamEvent::Message(arrival(head))).await;
+                        link.deliver(head).await;
                     }
                     return;
                 }
             };
             whole_by = None;
-            if events.send(StreamEvent::Message(arrival(data))).await.is_err() {
+            if !link.deliver(data).await {
                 return;
             }
         }
@@ -215,16 +393,22 @@ async fn reader(
 mod tests {
     use super::*;
 
+    fn link(idle: u64, events: mpsc::Sender<StreamEvent>) -> Link {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (id, transport, idle) = (ConnectionId(1), Transport::Tcp, Duration::from_secs(idle));
+        let stranger = Arc::default();
+        Link { id, transport, peer, local: peer, proven: None, idle, stranger, keep_alive: None, events }
+    }
+
     /// Lets `write` write to a reader, and says what the reader found until it gave up, and when that was.
     async fn read_from<F: Future>(idle: u64, write: impl FnOnce(tokio::io::DuplexStream) -> F) -> (usize, u64) {
         let (ours, theirs) = tokio::io::duplex(64);
         let (events, mut found) = mpsc::channel(1_000);
-        let (_queue, queued) = mpsc::channel::<Bytes>(1);
-        drop(queued);
+        let (queue, _queued) = mpsc::channel::<Bytes>(1);
         let begun = Instant::now();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let pongs = _queue.downgrade();
-        let reading = reader(ConnectionId(1), theirs, peer, peer, Duration::from_secs(idle), &events, &pongs);
+        let pongs = queue.downgrade();
+        let (link, pings) = (link(idle, events), Pings::every(None));
+        let reading = reader(theirs, &link, &pongs, &pings);
         tokio::select! { () = reading => {} _ = write(ours) => panic!("it reads on") }
         let mut messages = 0;
         while found.try_recv().is_ok() {
@@ -266,5 +450,48 @@ mod tests {
         let reading = tokio::time::timeout(Duration::from_secs(10_000), read_from(2, keep_alive));
         assert!(reading.await.is_err(), "keep-alives were not heard");
         assert_eq!(read_from(77, |stream| async move { (std::future::pending::<()>().await, stream) }).await, (0, 77));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_keep_alives_close_a_connection_whose_peer_stops_answering_them() {
+        let (mut ours, theirs) = tokio::io::duplex(64);
+        let (events, mut found) = mpsc::channel(8);
+        let (queue, queued) = mpsc::channel(1);
+        let pongs = queue.downgrade();
+        let mut link = link(3_600, events);
+        link.keep_alive = Some(Duration::from_secs(30));
+        let begun = Instant::now();
+        let peer = async {
+            let mut ping = [0; 4];
+            for _ in 0..3 {
+                ours.read_exact(&mut ping).await.unwrap();
+                assert_eq!(ping, *b"\r\n\r\n");
+                ours.write_all(b"\r\n").await.unwrap();
+            }
+            ours.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ours.read(&mut ping).await.unwrap(), 0, "pongs are not answered; the connection closes");
+        };
+        tokio::join!(carry(Box::new(theirs), &link, queued, pongs), peer);
+        assert_eq!(begun.elapsed().as_secs(), 150);
+        assert!(matches!(found.recv().await, Some(StreamEvent::Closed { why: io::ErrorKind::BrokenPipe, .. })));
+        drop(queue);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keep_alives_that_a_peer_never_answers_are_sent_all_the_same() {
+        let (mut ours, theirs) = tokio::io::duplex(64);
+        let (events, _found) = mpsc::channel(8);
+        let (queue, queued) = mpsc::channel(1);
+        let pongs = queue.downgrade();
+        let mut link = link(3_600, events);
+        link.keep_alive = Some(Duration::from_secs(30));
+        let begun = Instant::now();
+        let mut pings = vec![0; 4 * 100];
+        tokio::select! {
+            () = carry(Box::new(theirs), &link, queued, pongs) => panic!("closed"),
+            read = ours.read_exact(&mut pings) => assert!(read.is_ok()),
+        }
+        assert_eq!(begun.elapsed().as_secs(), 3_000);
+        drop(queue);
     }
 }

@@ -1,5 +1,7 @@
 //! The shell over loopback: ports from the system, ends on events, with a deadline.
 
+mod secure;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;

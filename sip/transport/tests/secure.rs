@@ -1,0 +1,383 @@
+//! TLS and WebSocket over loopback.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::*;
+use crate::{Certificate, TrunkTls};
+
+/// An authority and the files it wrote.
+struct Authority {
+    folder: TempDir,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let own = params.self_signed(&key).unwrap();
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), own.pem()).unwrap();
+        Self { folder, certificate: own.der().clone(), issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes `NAME.pem` and `NAME.key` for these names and addresses.
+    fn issue(&self, name: &str, subjects: &[&str]) -> Certificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let (uris, names): (Vec<&str>, Vec<&str>) = subjects.iter().partition(|subject| subject.starts_with("sip:"));
+        let mut params =
+            rcgen::CertificateParams::new(names.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        let uri = |uri: &str| rcgen::SanType::URI(uri.try_into().unwrap());
+        params.subject_alt_names.extend(uris.into_iter().map(uri));
+        let own = params.signed_by(&key, &self.issuer).unwrap();
+        let (certificate, key_file) = (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key")));
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        std::fs::write(&certificate, own.pem()).unwrap();
+        Certificate { certificate, key: key_file }
+    }
+
+    /// Settings of a server that listens on TLS, WebSocket and its secure kind.
+    fn listen(&self, subjects: &[&str]) -> impl FnOnce(&mut Config) {
+        let own = self.issue("server", subjects);
+        let ca_file = self.file("ca.pem");
+        move |config| {
+            config.listen = ["udp", "tcp", "tls", "ws", "wss"].map(|one| format!("{one}://127.0.0.1:0")).to_vec();
+            config.certificates = vec![own];
+            config.ca_file = Some(ca_file);
+        }
+    }
+
+    /// A TLS client that trusts this authority.
+    async fn connect(&self, at: SocketAddr, name: &str, own: Option<&Certificate>) -> TlsStream<TcpStream> {
+        use rustls::pki_types::pem::PemObject;
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            Some(own) => {
+                let chain = CertificateDer::pem_file_iter(&own.certificate).unwrap().map(Result::unwrap).collect();
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key).unwrap()).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let stream = TcpStream::connect(at).await.unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        timeout(DEADLINE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap().unwrap()
+    }
+}
+
+/// Sends a request and reads its answer.
+async fn ask(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    timeout(DEADLINE, async {
+        while !all.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut all).await.unwrap(), 0, "closed");
+        }
+    })
+    .await
+    .expect("an answer in time");
+    String::from_utf8(all).unwrap()
+}
+
+/// The certificate that a caller is shown who asks for the name.
+async fn shown(authority: &Authority, at: SocketAddr, name: &str) -> CertificateDer<'static> {
+    let stream = authority.connect(at, name, None).await;
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+fn written(own: &Certificate) -> CertificateDer<'static> {
+    use rustls::pki_types::pem::PemObject;
+    CertificateDer::from_pem_file(&own.certificate).unwrap()
+}
+
+#[tokio::test]
+async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
+    let authority = Authority::new();
+    let (a, mut a_events) = driver(authority.listen(&["localhost"])).await;
+    let (b, mut b_events) = driver(authority.listen(&["localhost", "127.0.0.1"])).await;
+    let port = address(&b, Transport::Tls).port();
+    for (number, uri) in [
+        format!("sip:x@localhost:{port};transport=tls"),
+        format!("sips:x@localhost:{port}"),
+        format!("sips:x@127.0.0.1:{port}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let leg = LegKey(number as u128 + 1);
+        a.send(Command::Invite { leg, invite: outgoing(&uri) }).unwrap();
+        let Event::Incoming { leg: other, incoming } = event(&mut b_events).await else { panic!() };
+        assert_eq!(incoming.transport, Transport::Tls);
+        b.send(answer(other)).unwrap();
+        let answered = event(&mut a_events).await;
+        assert!(matches!(answered, Event::Answered { .. }), "{uri}: {answered:?}");
+        assert!(matches!(event(&mut b_events).await, Event::Acknowledged { .. }));
+        // The callee's BYE goes over the connection that the caller opened: there is no other that it could prove.
+        b.send(hangup(other)).unwrap();
+        assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Bye, .. }));
+        assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));
+    }
+    assert_eq!(b.statistics().connections, 2, "one for each name");
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (a, mut events) = driver(authority.listen(&["localhost"])).await;
+    let (wrong_name, _events) = driver(authority.listen(&["elsewhere.example"])).await;
+    let (wrong_authority, _events) = driver(stranger.listen(&["localhost"])).await;
+    for server in [wrong_name, wrong_authority] {
+        let uri = format!("sip:x@localhost:{};transport=tls", address(&server, Transport::Tls).port());
+        a.send(Command::Invite { leg: LegKey(1), invite: outgoing(&uri) }).unwrap();
+        let ended = event(&mut events).await;
+        let refused = EndCause::Unconnected(ErrorKind::InvalidData);
+        assert!(matches!(ended, Event::Ended { cause, .. } if cause == refused), "{ended:?}");
+        assert_eq!(server.statistics().received, 0);
+        server.shutdown().await;
+    }
+    a.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_trunk_may_have_an_authority_a_name_or_fingerprints_of_its_own() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (b, mut b_events) = driver(theirs.listen(&["pbx.example", "sip:voice.example"])).await;
+    let own = theirs.file("server.pem");
+    let fingerprint = {
+        use rustls::pki_types::pem::PemObject;
+        use sha2::Digest;
+        sha2::Sha256::digest(CertificateDer::from_pem_file(own).unwrap()).into()
+    };
+    let ca = Some(theirs.file("ca.pem"));
+    for (name, ca_file, fingerprints, right) in [
+        (Some("pbx.example"), ca.clone(), vec![], true),
+        (Some("voice.example"), ca.clone(), vec![], true),
+        (Some("other.example"), ca.clone(), vec![], false),
+        (Some("pbx.example"), None, vec![], false),
+        (None, None, vec![fingerprint], true),
+        (None, ca, vec![[0; 32]], false),
+    ] {
+        let (a, mut a_events) = driver(|config| {
+            ours.listen(&["localhost"])(config);
+            let (trunk, name) = ("t".into(), name.map(str::to_owned));
+            config.tls_trunks = vec![TrunkTls { trunk, name, ca_file, fingerprints, certificate: None, mutual: None }];
+        })
+        .await;
+        let mut invite = outgoing(&format!("sips:x@{}", address(&b, Transport::Tls)));
+        invite.trunk = Some("t".into());
+        a.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        if right {
+            let Event::Incoming { leg, .. } = event(&mut b_events).await else { panic!() };
+            b.send(hangup(leg)).unwrap();
+            assert!(matches!(event(&mut b_events).await, Event::Ended { .. }));
+        }
+        let Event::Ended { cause, .. } = event(&mut a_events).await else { panic!() };
+        let refused = EndCause::Unconnected(ErrorKind::InvalidData);
+        assert_eq!(cause, if right { EndCause::Rejected } else { refused }, "{name:?}");
+        a.shutdown().await;
+    }
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_trunk_that_calls_in_with_its_certificate_is_nobody_without_it() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (handle, _events) = driver(|config| {
+        ours.listen(&["localhost"])(config);
+        config.trunks.clear();
+        config.tls_trunks = vec![TrunkTls {
+            trunk: "carrier".into(),
+            name: Some("carrier.example".into()),
+            ca_file: Some(theirs.file("ca.pem")),
+            fingerprints: Vec::new(),
+            certificate: None,
+            mutual: Some(vec!["127.0.0.0/8".parse().unwrap()]),
+        }];
+    })
+    .await;
+    let tls = address(&handle, Transport::Tls);
+    let right = theirs.issue("right", &["carrier.example"]);
+    let wrong_name = theirs.issue("wrong", &["other.example"]);
+    let wrong_authority = ours.issue("ours", &["carrier.example"]);
+    for (own, status) in
+        [(Some(&right), "200"), (None, "403"), (Some(&wrong_name), "403"), (Some(&wrong_authority), "403")]
+    {
+        let mut stream = ours.connect(tls, "localhost", own).await;
+        let answer = ask(&mut stream, &options("TLS", "mutual")).await;
+        assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{answer}");
+    }
+    let mut stream = TcpStream::connect(address(&handle, Transport::Tcp)).await.unwrap();
+    assert!(ask(&mut stream, &options("TCP", "plain")).await.starts_with("SIP/2.0 403 "));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_certificate_is_for_the_name_asked_for_and_changes_with_its_file() {
+    let authority = Authority::new();
+    let second = authority.issue("second", &["two.example"]);
+    let (handle, _events) = driver(|config| {
+        authority.listen(&["localhost"])(config);
+        config.certificates.push(second.clone());
+    })
+    .await;
+    let tls = address(&handle, Transport::Tls);
+    let first = Certificate { certificate: authority.file("server.pem"), key: authority.file("server.key") };
+    assert_eq!(shown(&authority, tls, "localhost").await, written(&first));
+    assert_eq!(shown(&authority, tls, "two.example").await, written(&second));
+
+    let mut before = authority.connect(tls, "localhost", None).await;
+    // Files are written one after the other: what does not fit together is not taken.
+    std::fs::write(authority.file("second.key"), "-----BEGIN").unwrap();
+    let renewed = authority.issue("server", &["localhost"]);
+    let second = authority.issue("second", &["two.example"]);
+    timeout(DEADLINE, async {
+        while shown(&authority, tls, "two.example").await != written(&second) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("read again in time");
+    assert_eq!(shown(&authority, tls, "localhost").await, written(&renewed));
+    assert!(ask(&mut before, &options("TLS", "before")).await.starts_with("SIP/2.0 200 "), "live connections go on");
+    handle.shutdown().await;
+}
+
+async fn websocket(at: SocketAddr, protocol: &str) -> Result<WebSocketStream<TcpStream>, String> {
+    let mut request = format!("ws://{at}/").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+    let stream = TcpStream::connect(at).await.unwrap();
+    let opened = timeout(DEADLINE, tokio_tungstenite::client_async(request, stream)).await.unwrap();
+    opened.map(|(socket, _)| socket).map_err(|error| error.to_string())
+}
+
+/// The next message that is not a ping.
+async fn said<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> String {
+    loop {
+        match timeout(DEADLINE, socket.next()).await.expect("in time").expect("open").unwrap() {
+            Message::Text(text) => return text.to_string(),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_calls_and_is_reached_over_the_websocket_it_opened() {
+    let authority = Authority::new();
+    let (handle, mut events) = driver(authority.listen(&["localhost"])).await;
+    let ws = address(&handle, Transport::Ws);
+    assert!(websocket(ws, "chat").await.unwrap_err().contains("400"));
+    let mut socket = websocket(ws, "chat, sip").await.unwrap();
+    let invalid = |branch: &str| options("WS", branch).replace("127.0.0.1:9;rport", "df7jal23ls0d.invalid");
+    socket.send(Message::text(invalid("text"))).await.unwrap();
+    assert!(said(&mut socket).await.starts_with("SIP/2.0 200 "));
+    socket.send(Message::binary(invalid("octets").into_bytes())).await.unwrap();
+    assert!(said(&mut socket).await.starts_with("SIP/2.0 200 "));
+    socket.send(Message::text("\r\n\r\n")).await.unwrap();
+    assert_eq!(said(&mut socket).await, "\r\n");
+
+    let invite = "INVITE sip:1@server.example SIP/2.0\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bKinvite\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:alice@server.example>;tag=asdyka899\r\nTo: <sip:1@server.example>\r\n\
+         Call-ID: browser\r\nCSeq: 1 INVITE\r\nContact: <sip:alice@df7jal23ls0d.invalid;transport=ws>\r\n\
+         Content-Length: 0\r\n\r\n";
+    socket.send(Message::text(invite)).await.unwrap();
+    let Event::Incoming { leg, incoming } = event(&mut events).await else { panic!() };
+    assert_eq!(incoming.transport, Transport::Ws);
+    assert!(said(&mut socket).await.starts_with("SIP/2.0 100 "));
+    handle.send(answer(leg)).unwrap();
+    let answered = said(&mut socket).await;
+    assert!(answered.starts_with("SIP/2.0 200 "));
+    assert!(answered.contains(&format!("Contact: <sip:{ws};transport=ws>")), "{answered}");
+    let to = answered.lines().find(|line| line.starts_with("To: ")).unwrap();
+    let ack = invite.replace("INVITE", "ACK").replace("z9hG4bKinvite", "z9hG4bKack");
+    socket.send(Message::text(ack.replace("To: <sip:1@server.example>", to))).await.unwrap();
+    assert!(matches!(event(&mut events).await, Event::Acknowledged { .. }));
+    handle.send(hangup(leg)).unwrap();
+    let bye = said(&mut socket).await;
+    assert!(bye.starts_with("BYE sip:alice@df7jal23ls0d.invalid;transport=ws SIP/2.0\r\nVia: SIP/2.0/WS "), "{bye}");
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_secure_websocket_answers_and_octets_that_are_no_text_do_not_end_it() {
+    let authority = Authority::new();
+    let (handle, _events) = driver(authority.listen(&["localhost"])).await;
+    let stream = authority.connect(address(&handle, Transport::Wss), "localhost", None).await;
+    let mut request = "wss://localhost/".into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "sip".parse().unwrap());
+    let (mut socket, _) = timeout(DEADLINE, tokio_tungstenite::client_async(request, stream)).await.unwrap().unwrap();
+    socket.send(Message::binary(vec![0xff, 0xfe, 0x00])).await.unwrap();
+    socket.send(Message::text(options("WSS", "secure"))).await.unwrap();
+    let answer = said(&mut socket).await;
+    assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("SIP/2.0/WSS 127.0.0.1:9;"), "{answer}");
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_does_not_shake_hands_is_let_go_and_holds_no_more_than_anybody() {
+    let authority = Authority::new();
+    let (handle, _events) = driver(|config| {
+        authority.listen(&["localhost"])(config);
+        config.connection_idle_seconds = 1;
+        config.max_connections = 3;
+    })
+    .await;
+    let mut held = Vec::new();
+    for transport in [Transport::Tls, Transport::Ws, Transport::Wss, Transport::Tls, Transport::Ws] {
+        let mut stream = TcpStream::connect(address(&handle, transport)).await.unwrap();
+        let _ = stream.write_all(b"G").await;
+        held.push(stream);
+    }
+    timeout(DEADLINE, async {
+        for stream in &mut held {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    })
+    .await
+    .expect("all are closed");
+    let mut stream = authority.connect(address(&handle, Transport::Tls), "localhost", None).await;
+    assert!(ask(&mut stream, &options("TLS", "after")).await.starts_with("SIP/2.0 200 "));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_missing_or_wrong_is_named() {
+    let authority = Authority::new();
+    let own = authority.issue("own", &["localhost"]);
+    let other = authority.issue("other", &["localhost"]);
+    let message = |certificates: Vec<Certificate>| async move {
+        let config = Config { listen: vec!["tls://127.0.0.1:0".into()], certificates, ..Config::default() };
+        start(config, |_| {}).await.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert!(message(Vec::new()).await.contains("needs a certificate"));
+    let mixed = Certificate { certificate: own.certificate.clone(), key: other.key };
+    assert!(message(vec![mixed]).await.contains("other.key: is not the key of "));
+    let swapped = Certificate { certificate: own.key.clone(), key: own.certificate };
+    assert!(message(vec![swapped]).await.contains("own.key: holds no certificate in PEM"));
+    let gone = Certificate { certificate: "/nowhere/a.pem".into(), key: own.key };
+    assert!(message(vec![gone]).await.contains("/nowhere/a.pem: No such file"));
+}

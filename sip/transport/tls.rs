@@ -1,0 +1,453 @@
+//! TLS (RFC 3261 §26, RFC 5922): what we show, whom we trust, and both anew when a file changes.
+//!
+//! A connection keeps what it was opened with. Peers' certificates are for the host of the URI that was asked for, whatever
+//! address it led to; as `sip:HOST` among the URIs of its subject (RFC 5922 §7.1), or as a DNS name. Wildcards count, which
+//! RFC 5922 §7.2 denies, since carriers' certificates have them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::config::{Certificate, Config, TrunkTls};
+use crate::leg::TrunkName;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Whom a connection is for, which decides whom it has to reach.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Who {
+    /// Host of the URI.
+    pub(super) host: String,
+    pub(super) trunk: Option<TrunkName>,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub struct BadFile {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub why: String,
+}
+
+/// The files that TLS needs, read to see whether they are right: `sip.certificates[0]` and the like, with what is wrong.
+/// Trunks are told apart by their place in [`Config::tls_trunks`].
+#[must_use]
+pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
+    let mut faults = Vec::new();
+    for (index, own) in config.certificates.iter().enumerate() {
+        faults.extend(own_key(own).err().map(|fault| (format!("sip.certificates[{index}]"), fault)));
+    }
+    if let Some(file) = &config.ca_file {
+        faults.extend(authorities(file).err().map(|fault| ("sip.ca_file".to_owned(), fault)));
+    }
+    for (index, trunk) in config.tls_trunks.iter().enumerate() {
+        if let Some(own) = &trunk.certificate {
+            faults.extend(own_key(own).err().map(|fault| (format!("trunks[{index}].certificate"), fault)));
+        }
+        if let Some(file) = &trunk.ca_file {
+            faults.extend(authorities(file).err().map(|fault| (format!("trunks[{index}].ca_file"), fault)));
+        }
+    }
+    faults
+}
+
+/// What connections are made with at present.
+pub(super) struct Tls {
+    settings: Settings,
+    loaded: RwLock<Arc<Loaded>>,
+}
+
+struct Settings {
+    certificates: Vec<Certificate>,
+    ca_file: Option<PathBuf>,
+    trunks: Vec<TrunkTls>,
+}
+
+/// Everything read from files.
+struct Loaded {
+    /// `None` without any certificate.
+    server: Option<Arc<ServerConfig>>,
+    /// For peers that are no trunk with settings of its own.
+    client: Arc<ClientConfig>,
+    trunks: HashMap<TrunkName, Arc<ClientConfig>>,
+    mutual: Vec<Mutual>,
+}
+
+/// A trunk that calls in with its certificate.
+struct Mutual {
+    tls: TrunkTls,
+    by_authority: Arc<dyn ClientCertVerifier>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("certificates", &self.settings.certificates).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// The first file that is not as it should be.
+    pub(super) fn load(config: &Config) -> Result<Self, BadFile> {
+        let settings = Settings {
+            certificates: config.certificates.clone(),
+            ca_file: config.ca_file.clone(),
+            trunks: config.tls_trunks.clone(),
+        };
+        let loaded = RwLock::new(Arc::new(settings.load()?));
+        Ok(Self { settings, loaded })
+    }
+
+    /// For accepting; `None` without any certificate.
+    pub(super) fn server(&self) -> Option<Arc<ServerConfig>> {
+        self.loaded().server.clone()
+    }
+
+    /// For connecting to somebody, and the name it has to prove.
+    pub(super) fn client(&self, who: &Who) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+        let loaded = self.loaded();
+        let own = who.trunk.as_ref().and_then(|trunk| self.settings.trunks.iter().find(|one| one.trunk == *trunk));
+        let name = own.and_then(|own| own.name.clone()).unwrap_or_else(|| who.host.clone());
+        let name = ServerName::try_from(name.trim_matches(['[', ']']).trim_end_matches('.').to_owned()).ok()?;
+        let config = own.and_then(|own| loaded.trunks.get(&own.trunk)).unwrap_or(&loaded.client);
+        Some((Arc::clone(config), name))
+    }
+
+    /// The trunk that a peer has shown to be. It has proven to have the key already.
+    pub(super) fn prove(&self, source: IpAddr, chain: &[CertificateDer<'static>]) -> Option<TrunkName> {
+        let (own, between) = chain.split_first()?;
+        let source = source.to_canonical();
+        let loaded = self.loaded();
+        let from_there = |tls: &TrunkTls| {
+            let networks = tls.mutual.as_deref().unwrap_or_default();
+            networks.is_empty() || networks.iter().any(|network| network.contains(&source))
+        };
+        let proven = loaded.mutual.iter().filter(|one| from_there(&one.tls)).find(|one| {
+            let by_authority = || {
+                one.by_authority.verify_client_cert(own, between, UnixTime::now()).is_ok()
+                    && one.tls.name.as_deref().is_none_or(|name| is_for(own, name))
+            };
+            one.tls.fingerprints.contains(&fingerprint(own)) || one.tls.fingerprints.is_empty() && by_authority()
+        });
+        proven.map(|one| one.tls.trunk.clone())
+    }
+
+    /// Looks at the files for ever, and reads all again when one is another. What is not right is told and not taken.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let files = self.settings.files();
+        let mut seen = stamps(&files);
+        loop {
+            sleep(LOOK).await;
+            let now = stamps(&files);
+            if now == seen {
+                continue;
+            }
+            seen = now;
+            match self.settings.load() {
+                Ok(loaded) => {
+                    *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+                    tracing::info!("SIP: certificates and authorities read again");
+                }
+                Err(fault) => tracing::warn!("SIP: TLS stays as it was: {fault}"),
+            }
+        }
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a peer's certificate is by, for the log: its fingerprint as `openssl x509 -fingerprint -sha256` has it.
+pub(super) fn shown(certificate: &CertificateDer<'_>) -> String {
+    fingerprint(certificate).map(|octet| format!("{octet:02X}")).join(":")
+}
+
+/// The certificates a TCP stream's TLS session showed, ours to judge.
+pub(super) fn chain(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
+    stream.get_ref().1.peer_certificates().unwrap_or_default()
+}
+
+impl Settings {
+    fn files(&self) -> Vec<PathBuf> {
+        let own = self.certificates.iter().chain(self.trunks.iter().filter_map(|trunk| trunk.certificate.as_ref()));
+        let own = own.flat_map(|own| [own.certificate.clone(), own.key.clone()]);
+        own.chain(self.ca_file.clone()).chain(self.trunks.iter().filter_map(|trunk| trunk.ca_file.clone())).collect()
+    }
+
+    fn load(&self) -> Result<Loaded, BadFile> {
+        let keys: Vec<_> = self.certificates.iter().map(own_key).collect::<Result<_, _>>()?;
+        let first = keys.first().cloned();
+        let everybody = Arc::new(match &self.ca_file {
+            Some(file) => authorities(file)?,
+            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        });
+        let (mut trunks, mut mutual) = (HashMap::new(), Vec::new());
+        for tls in &self.trunks {
+            let roots = match &tls.ca_file {
+                Some(file) => Arc::new(authorities(file)?),
+                None => Arc::clone(&everybody),
+            };
+            let own = match &tls.certificate {
+                Some(own) => Some(own_key(own)?),
+                None => first.clone(),
+            };
+            if tls.mutual.is_some() {
+                let built = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
+                let by_authority = built.map_err(|error| BadFile {
+                    path: tls.ca_file.clone().unwrap_or_default(),
+                    why: error.to_string(),
+                })?;
+                mutual.push(Mutual { tls: tls.clone(), by_authority });
+            }
+            trunks.insert(tls.trunk.clone(), Arc::new(client(roots, &tls.fingerprints, own)));
+        }
+        let server = first.clone().map(|_| Arc::new(server(keys, !mutual.is_empty())));
+        Ok(Loaded { server, client: Arc::new(client(everybody, &[], first)), trunks, mutual })
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn server(keys: Vec<Arc<CertifiedKey>>, asks: bool) -> ServerConfig {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    #[expect(clippy::expect_used, reason = "the provider has TLS 1.2 and 1.3")]
+    let builder = builder.expect("versions of the provider");
+    let builder = match asks {
+        true => builder.with_client_cert_verifier(Arc::new(Anybody(provider()))),
+        false => builder.with_no_client_auth(),
+    };
+    builder.with_cert_resolver(Arc::new(ByName(keys)))
+}
+
+fn client(roots: Arc<RootCertStore>, fingerprints: &[[u8; 32]], own: Option<Arc<CertifiedKey>>) -> ClientConfig {
+    // None at all, should a trunk be known by its fingerprints only.
+    let by_authority = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok();
+    let verifier = Expected { by_authority, fingerprints: fingerprints.to_vec(), provider: provider() };
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    #[expect(clippy::expect_used, reason = "the provider has TLS 1.2 and 1.3")]
+    let builder = builder.expect("versions of the provider");
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    match own {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own))),
+        None => builder.with_no_client_auth(),
+    }
+}
+
+fn own_key(own: &Certificate) -> Result<Arc<CertifiedKey>, BadFile> {
+    let chain = certificates(&own.certificate)?;
+    let fault = |why: String| BadFile { path: own.key.clone(), why };
+    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| fault(pem_fault(&error, "private key")))?;
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+        Error::InconsistentKeys(_) => fault(format!("is not the key of {}", own.certificate.display())),
+        error => fault(error.to_string()),
+    })?;
+    Ok(Arc::new(key))
+}
+
+fn authorities(file: &Path) -> Result<RootCertStore, BadFile> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| BadFile { path: file.to_owned(), why: error.to_string() })?;
+    }
+    Ok(roots)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadFile> {
+    let fault = |why: String| BadFile { path: file.to_owned(), why };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let found = found.map_err(|error| fault(pem_fault(&error, "certificate")))?;
+    if found.is_empty() { Err(fault("holds no certificate in PEM".to_owned())) } else { Ok(found) }
+}
+
+fn pem_fault(error: &rustls::pki_types::pem::Error, what: &str) -> String {
+    use rustls::pki_types::pem::Error as Pem;
+    match error {
+        Pem::NoItemsFound => format!("holds no {what} in PEM"),
+        Pem::Io(error) => error.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |file: &PathBuf| std::fs::metadata(file).and_then(|found| Ok((found.modified()?, found.len())));
+    files.iter().map(|file| stamp(file).ok()).collect()
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// Whether a certificate is for a SIP domain (RFC 5922 §7.1): by a URI of its subject, or a DNS name or address.
+fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
+    let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return false };
+    let by_uri = parsed.valid_uri_names().any(|uri| {
+        uri.split_once(':')
+            .is_some_and(|(scheme, host)| scheme.eq_ignore_ascii_case("sip") && host.eq_ignore_ascii_case(domain))
+    });
+    by_uri || ServerName::try_from(domain).is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+}
+
+/// The certificate for the name that a caller asked for, or else the first.
+#[derive(Debug)]
+struct ByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let (Some(name), Some(own)) = (hello.server_name(), key.cert.first()) else { return false };
+            let Ok(parsed) = ParsedCertificate::try_from(own) else { return false };
+            ServerName::try_from(name).is_ok_and(|name| rustls::client::verify_server_name(&parsed, &name).is_ok())
+        };
+        self.0.iter().find(fits).or_else(|| self.0.first()).cloned()
+    }
+}
+
+/// Takes a server's certificate by its authority and for its name, or by its fingerprint.
+#[derive(Debug)]
+struct Expected {
+    by_authority: Option<Arc<WebPkiServerVerifier>>,
+    fingerprints: Vec<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Expected {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.fingerprints.is_empty() {
+            let known = self.fingerprints.contains(&fingerprint(own));
+            let refusal = Error::General(format!("certificate {} has none of the trunk's fingerprints", shown(own)));
+            return if known { Ok(ServerCertVerified::assertion()) } else { Err(refusal) };
+        }
+        let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };
+        match by_authority.verify_server_cert(own, between, name, ocsp, now) {
+            // The authority is right, and no DNS name or address is.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if is_for(own, &name.to_str()) => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Asks callers for a certificate and has them prove that it is theirs. Whose it is, [`Tls::prove`] finds out: that depends on
+/// where they come from, and callers without one may be phones.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for Anybody {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A failed handshake as an I/O error, with rustls's own words.
+pub(super) fn failed(error: &io::Error) -> io::ErrorKind {
+    match error.kind() {
+        // What the transaction's owner is told of a certificate that is not taken.
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => io::ErrorKind::InvalidData,
+        kind => kind,
+    }
+}

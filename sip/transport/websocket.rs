@@ -1,0 +1,118 @@
+//! SIP over WebSocket (RFC 7118), as the server: the subprotocol `sip`, one message a WebSocket message, text or binary.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::stream::{Link, Octets, STALL_TIMEOUT};
+use crate::message::MAX_MESSAGE;
+
+/// The one subprotocol there is.
+const SIP: &str = "sip";
+
+/// Whether a handshake's `Sec-WebSocket-Protocol` values offer SIP.
+pub(super) fn offers_sip<'a>(protocols: impl Iterator<Item = &'a str>) -> bool {
+    protocols.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case(SIP))
+}
+
+/// Shakes hands with a caller; 400 for one that does not offer SIP.
+pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStream<Box<dyn Octets>>> {
+    #[expect(clippy::result_large_err, reason = "the library's type")]
+    let choose = |request: &Request, mut response: Response| {
+        let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+        if offers_sip(offered.iter().filter_map(|value| value.to_str().ok())) {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SIP));
+            return Ok(response);
+        }
+        let mut refusal = ErrorResponse::new(Some("the WebSocket subprotocol here is \"sip\" (RFC 7118)\n".to_owned()));
+        *refusal.status_mut() = StatusCode::BAD_REQUEST;
+        Err(refusal)
+    };
+    tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(limits())).await.map_err(io::Error::other)
+}
+
+/// A connection on which somebody else has shaken hands.
+pub(super) async fn resumed(stream: Box<dyn Octets>) -> WebSocketStream<Box<dyn Octets>> {
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits())).await
+}
+
+fn limits() -> WebSocketConfig {
+    let mut limits = WebSocketConfig::default();
+    limits.max_message_size = Some(MAX_MESSAGE);
+    limits.max_frame_size = Some(MAX_MESSAGE);
+    limits.read_buffer_size = 4_096;
+    limits.write_buffer_size = 0;
+    limits.max_write_buffer_size = 4 * MAX_MESSAGE;
+    limits
+}
+
+/// Carries messages until either side has enough. A ping goes out when nothing has come in for a while, and what lives
+/// answers it (RFC 6455 §5.5.2), so that only the dead are idle.
+pub(super) async fn carry(
+    mut socket: WebSocketStream<Box<dyn Octets>>,
+    link: &Link,
+    mut queued: mpsc::Receiver<Bytes>,
+) {
+    let never = Duration::from_secs(86_400);
+    let every = link.keep_alive.unwrap_or(never).min(link.idle() / 2);
+    let mut heard = Instant::now();
+    let mut pinged = heard;
+    let why = loop {
+        let send = tokio::select! {
+            message = socket.next() => {
+                heard = Instant::now();
+                match message {
+                    Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                        let data = message.into_data();
+                        // RFC 5626's keep-alive, which some browsers' libraries send here too.
+                        if data.as_ref() == b"\r\n\r\n" {
+                            Message::text("\r\n")
+                        } else if link.deliver(data).await {
+                            continue;
+                        } else {
+                            return;
+                        }
+                    }
+                    // Pings are answered by the library as it reads on.
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => break io::ErrorKind::ConnectionReset,
+                }
+            }
+            data = queued.recv() => match data {
+                Some(data) => as_message(data),
+                None => {
+                    let _ = timeout(STALL_TIMEOUT, socket.close(None)).await;
+                    return;
+                }
+            },
+            () = sleep_until(heard.max(pinged) + every) => {
+                pinged = Instant::now();
+                if pinged.saturating_duration_since(heard) >= link.idle().min(3 * every) {
+                    break io::ErrorKind::TimedOut;
+                }
+                Message::Ping(Bytes::new())
+            }
+        };
+        if !matches!(timeout(STALL_TIMEOUT, socket.send(send)).await, Ok(Ok(()))) {
+            break io::ErrorKind::BrokenPipe;
+        }
+    };
+    link.close(why).await;
+}
+
+/// Text where it can be, which is what browsers' libraries expect.
+fn as_message(data: Bytes) -> Message {
+    match Utf8Bytes::try_from(data.clone()) {
+        Ok(text) => Message::Text(text),
+        Err(_) => Message::Binary(data),
+    }
+}
