@@ -14,6 +14,7 @@ pub(crate) mod receiver;
 pub(crate) mod reports;
 pub(crate) mod rtcp;
 pub(crate) mod sender;
+pub(crate) mod srtp;
 
 /// Octets of the fixed header (RFC 3550 §5.1).
 pub(crate) const FIXED: usize = 12;

@@ -1,0 +1,371 @@
+//! SRTP and SRTCP (RFC 3711, RFC 7714): packets are protected and unprotected where they lie, without an allocation. Pure.
+//!
+//! ```text
+//!  datagram -> Receiver { streams: index, replay window } -> RTP, RTCP
+//!  RTP, RTCP -> Sender { index, replay window } -> datagram
+//!                        both over Session { cipher, authentication } <- Master, from SDES
+//! ```
+//!
+//! A stream's index is its sequence number with the times that it has wrapped (the roll-over counter, §3.3.1), each side's
+//! own guess. A receiver remembers [`STREAMS`] SSRCs; when one more comes, which needs the key, the one that was silent for
+//! longest is forgotten.
+
+mod cipher;
+mod window;
+
+use std::fmt;
+
+use cipher::Session;
+use window::{Guess, Window};
+
+/// Octets that protection may add: a tag, and for RTCP its index.
+pub(crate) const LONGEST_TRAILER: usize = 16 + 4;
+/// Octets of the longest packet that is protected or unprotected.
+pub(crate) const LONGEST: usize = 2_048;
+/// Octets of the longest master key and salt: AEAD_AES_256_GCM's 32 and 12.
+const LONGEST_MASTER: usize = 44;
+/// SSRCs that a receiver remembers at a time.
+const STREAMS: usize = 16;
+/// Packets under a new key after which its predecessor is forgotten: those on the way when it changed have come by then.
+const OVERLAP: u32 = 100;
+/// Indices of SRTCP (§3.4): 31 bits.
+const LAST_RTCP: u32 = 0x7FFF_FFFF;
+
+/// What encrypts and authenticates (RFC 4568 §6.2, RFC 7714 §14.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suite {
+    Aes128Sha1_80,
+    Aes128Sha1_32,
+    Aes128Gcm,
+    Aes256Gcm,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Suite; 4] = [Suite::Aes128Sha1_80, Suite::Aes128Sha1_32, Suite::Aes128Gcm, Suite::Aes256Gcm];
+
+    /// Its name in `a=crypto`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Suite::Aes128Sha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Suite::Aes128Sha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            Suite::Aes128Gcm => "AEAD_AES_128_GCM",
+            Suite::Aes256Gcm => "AEAD_AES_256_GCM",
+        }
+    }
+
+    fn key_length(self) -> usize {
+        if self == Suite::Aes256Gcm { 32 } else { 16 }
+    }
+
+    fn salt_length(self) -> usize {
+        if self.is_aead() { 12 } else { 14 }
+    }
+
+    /// Octets of a master key with its salt behind it.
+    pub(crate) fn master_length(self) -> usize {
+        self.key_length() + self.salt_length()
+    }
+
+    fn is_aead(self) -> bool {
+        matches!(self, Suite::Aes128Gcm | Suite::Aes256Gcm)
+    }
+
+    fn tag_length(self) -> usize {
+        match self {
+            Suite::Aes128Sha1_80 => 10,
+            Suite::Aes128Sha1_32 => 4,
+            Suite::Aes128Gcm | Suite::Aes256Gcm => 16,
+        }
+    }
+
+    /// RTCP's is not shortened (RFC 4568 §6.2.2).
+    fn rtcp_tag_length(self) -> usize {
+        if self.is_aead() { 16 } else { 10 }
+    }
+}
+
+/// A suite's master key and salt. `Debug` hides them.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Master {
+    suite: Suite,
+    octets: [u8; LONGEST_MASTER],
+}
+
+impl Master {
+    /// `None` when they are not as many octets as the suite's.
+    pub(crate) fn new(suite: Suite, octets: &[u8]) -> Option<Master> {
+        let mut master = Master { suite, octets: [0; LONGEST_MASTER] };
+        let place = master.octets.get_mut(..suite.master_length())?;
+        if place.len() != octets.len() {
+            return None;
+        }
+        place.copy_from_slice(octets);
+        Some(master)
+    }
+
+    pub(crate) fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Key, then salt.
+    pub(crate) fn octets(&self) -> &[u8] {
+        self.octets.get(..self.suite.master_length()).unwrap_or_default()
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.octets().split_at_checked(self.suite.key_length()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}(..)", self.suite.name())
+    }
+}
+
+/// The keys of one session's two directions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    pub(crate) send: Master,
+    pub(crate) receive: Master,
+    /// Octets of the master key identifier that the peer's packets bear (§3.1); what it says is of no interest, as there is
+    /// one key only.
+    pub(crate) mki: u8,
+}
+
+/// Why a packet was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Not of this key, or changed on its way.
+    Forged,
+    /// It has come before, or is too old to tell.
+    Replayed,
+    /// Too short, or no RTP.
+    Malformed,
+}
+
+/// One session's contexts, both ways.
+#[derive(Debug)]
+pub(crate) struct Srtp {
+    keys: Keys,
+    sender: Sender,
+    receiver: Receiver,
+    /// What came under the key before.
+    previous: Option<Receiver>,
+}
+
+impl Srtp {
+    /// `None` if the cryptography refuses the keys, which are of the right length; it never does.
+    pub(crate) fn new(keys: Keys) -> Option<Srtp> {
+        let sender = Sender::new(&keys.send)?;
+        let receiver = Receiver::new(&keys.receive, keys.mki)?;
+        Some(Srtp { keys, sender, receiver, previous: None })
+    }
+
+    /// New keys, or the same again. A direction whose key stays goes on as it is: its indices must not begin anew. Of the
+    /// peer's old key packets are taken until [`OVERLAP`] have come under the new one.
+    pub(crate) fn rekey(&mut self, keys: Keys) {
+        if keys.send != self.keys.send
+            && let Some(sender) = Sender::new(&keys.send)
+        {
+            self.sender = sender;
+        }
+        if (&keys.receive, keys.mki) != (&self.keys.receive, self.keys.mki)
+            && let Some(mut receiver) = Receiver::new(&keys.receive, keys.mki)
+        {
+            receiver.inherit(&self.receiver);
+            self.previous = Some(std::mem::replace(&mut self.receiver, receiver));
+        }
+        self.keys = keys;
+    }
+
+    /// Unprotects an RTP packet in place. Its length then.
+    pub(crate) fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        let Some(previous) = &mut self.previous else { return self.receiver.unprotect(packet) };
+        // What fails may have been overwritten.
+        let mut copy = [0; LONGEST];
+        let copy = copy.get_mut(..packet.len()).ok_or(Refused::Malformed)?;
+        copy.copy_from_slice(packet);
+        let result = self.receiver.unprotect(packet);
+        if self.receiver.taken >= OVERLAP {
+            self.previous = None;
+            return result;
+        }
+        if result != Err(Refused::Forged) {
+            return result;
+        }
+        packet.copy_from_slice(copy);
+        previous.unprotect(packet)
+    }
+
+    /// Unprotects an RTCP packet in place. Its length then.
+    pub(crate) fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        self.receiver.unprotect_rtcp(packet)
+    }
+
+    /// Protects the RTP packet that is the first `length` octets, in place. The length then; `None` when there is no room
+    /// behind it, or its index has been used: it must not be sent.
+    pub(crate) fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
+        self.sender.protect(packet, length)
+    }
+
+    /// The same for RTCP.
+    pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
+        self.sender.protect_rtcp(packet, length)
+    }
+}
+
+/// The context of what we send, which has one SSRC.
+#[derive(Debug)]
+struct Sender {
+    session: Session,
+    window: Window,
+    rtcp_index: u32,
+}
+
+impl Sender {
+    fn new(master: &Master) -> Option<Sender> {
+        Some(Sender { session: Session::derive(master)?, window: Window::default(), rtcp_index: 0 })
+    }
+
+    fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
+        let (sequence, ssrc, payload) = fixed(packet.get(..length)?)?;
+        let guess = self.window.guess(sequence)?;
+        // An index that comes twice would have two packets share a key stream.
+        if !self.window.is_new(guess) {
+            return None;
+        }
+        let length = self.session.protect(packet, length, payload, ssrc, guess.index())?;
+        self.window.note(guess);
+        Some(length)
+    }
+
+    fn protect_rtcp(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
+        let ssrc = rtcp_ssrc(packet.get(..length)?)?;
+        let index = (self.rtcp_index < LAST_RTCP).then_some(self.rtcp_index)?;
+        self.rtcp_index += 1;
+        self.session.protect_rtcp(packet, length, ssrc, index)
+    }
+}
+
+/// The context of what we receive under one key.
+#[derive(Debug)]
+struct Receiver {
+    session: Session,
+    mki: usize,
+    streams: Vec<Stream>,
+    /// Under a new key an SSRC's counter may begin at 0 (RFC 4568 §6.4 binds it late) or go on: those of the old one.
+    inherited: Vec<(u32, Guess)>,
+    /// Packets that this key has opened.
+    taken: u32,
+    /// Counts up with each, to tell which stream has been silent for longest.
+    age: u64,
+}
+
+/// One SSRC.
+#[derive(Debug)]
+struct Stream {
+    ssrc: u32,
+    window: Window,
+    rtcp: Window,
+    heard: u64,
+}
+
+impl Receiver {
+    fn new(master: &Master, mki: u8) -> Option<Receiver> {
+        Some(Receiver {
+            session: Session::derive(master)?,
+            mki: mki.into(),
+            streams: Vec::with_capacity(STREAMS),
+            inherited: Vec::new(),
+            taken: 0,
+            age: 0,
+        })
+    }
+
+    fn inherit(&mut self, before: &Receiver) {
+        let counters = before.streams.iter().filter_map(|stream| Some((stream.ssrc, stream.window.newest()?)));
+        self.inherited.extend(counters);
+    }
+
+    fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        let (sequence, ssrc, payload) = fixed(packet).ok_or(Refused::Malformed)?;
+        let known = self.streams.iter().position(|stream| stream.ssrc == ssrc);
+        let window = known.and_then(|place| self.streams.get(place)).map(|stream| &stream.window);
+        let fresh = Window::default();
+        let guess = window.unwrap_or(&fresh).guess(sequence).ok_or(Refused::Replayed)?;
+        if window.is_some_and(|window| !window.is_new(guess)) {
+            return Err(Refused::Replayed);
+        }
+        let before = self.inherited.iter().find(|(other, _)| known.is_none() && *other == ssrc);
+        let going_on = before.map(|(_, newest)| newest.follow(sequence)).filter(|other| *other != guess);
+        let (guess, length) = match going_on {
+            None => (guess, self.session.unprotect(packet, payload, ssrc, guess.index(), self.mki)?),
+            Some(going_on) => {
+                let mut copy = [0; LONGEST];
+                let copy = copy.get_mut(..packet.len()).ok_or(Refused::Malformed)?;
+                copy.copy_from_slice(packet);
+                match self.session.unprotect(packet, payload, ssrc, guess.index(), self.mki) {
+                    Ok(length) => (guess, length),
+                    Err(_) => {
+                        packet.copy_from_slice(copy);
+                        (going_on, self.session.unprotect(packet, payload, ssrc, going_on.index(), self.mki)?)
+                    }
+                }
+            }
+        };
+        self.taken = self.taken.saturating_add(1);
+        self.stream(ssrc).window.note(guess);
+        Ok(length)
+    }
+
+    fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
+        let ssrc = rtcp_ssrc(packet).ok_or(Refused::Malformed)?;
+        let index = self.session.rtcp_index(packet, self.mki).ok_or(Refused::Malformed)?;
+        let known = self.streams.iter().find(|stream| stream.ssrc == ssrc);
+        if known.is_some_and(|stream| !stream.rtcp.is_new(Guess::of(index.into()))) {
+            return Err(Refused::Replayed);
+        }
+        let length = self.session.unprotect_rtcp(packet, ssrc, index, self.mki)?;
+        self.stream(ssrc).rtcp.note(Guess::of(index.into()));
+        Ok(length)
+    }
+
+    /// That of an SSRC whose packet was the key's.
+    fn stream(&mut self, ssrc: u32) -> &mut Stream {
+        self.age += 1;
+        let place = self.streams.iter().position(|stream| stream.ssrc == ssrc).unwrap_or_else(|| {
+            if self.streams.len() >= STREAMS
+                && let Some((oldest, _)) = self.streams.iter().enumerate().min_by_key(|(_, stream)| stream.heard)
+            {
+                self.streams.swap_remove(oldest);
+            }
+            self.streams.push(Stream { ssrc, window: Window::default(), rtcp: Window::default(), heard: 0 });
+            self.streams.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "the place was found, or made, just now")]
+        let stream = &mut self.streams[place];
+        stream.heard = self.age;
+        stream
+    }
+}
+
+/// Sequence number, SSRC and where the payload begins; padding is part of what is encrypted.
+fn fixed(packet: &[u8]) -> Option<(u16, u32, usize)> {
+    let [first, _, s0, s1, _, _, _, _, i0, i1, i2, i3, ..] = *packet else { return None };
+    let mut start = super::FIXED + 4 * usize::from(first & 0x0F);
+    if first & 0x10 != 0 {
+        let [_, _, high, low] = *packet.get(start..start + 4)? else { return None };
+        start += 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+    }
+    let rtp = first >> 6 == 2 && start <= packet.len();
+    rtp.then_some((u16::from_be_bytes([s0, s1]), u32::from_be_bytes([i0, i1, i2, i3]), start))
+}
+
+fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
+    let [first, _, _, _, ssrc @ ..] = packet else { return None };
+    (first >> 6 == 2).then_some(u32::from_be_bytes(*ssrc.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Keys of a session and what they do to a packet: AES-CM with HMAC-SHA1 (RFC 3711 §4), AES-GCM (RFC 7714).
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY};
+use aws_lc_rs::iv::FixedLength;
+
+use super::{Master, Refused, Suite};
+
+/// Of SRTCP: header and SSRC are in the clear.
+const RTCP_CLEAR: usize = 8;
+/// The E-flag and index of SRTCP.
+const RTCP_INDEX: usize = 4;
+const ENCRYPTED: u32 = 1 << 31;
+
+/// The keys that a master key gives for one direction, RTP's and RTCP's.
+#[derive(Debug)]
+pub(super) struct Session {
+    suite: Suite,
+    rtp: Keyed,
+    rtcp: Keyed,
+}
+
+/// Of AES-CM: 14 octets of salt. Of GCM: 12.
+type Salt = [u8; 14];
+
+enum Keyed {
+    Counter { cipher: EncryptingKey, salt: Salt, authentication: hmac::Key },
+    Gcm { cipher: LessSafeKey, salt: Salt },
+}
+
+impl std::fmt::Debug for Keyed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Keyed(..)")
+    }
+}
+
+impl Session {
+    pub(super) fn derive(master: &Master) -> Option<Session> {
+        // Labels of §4.3.1 and §4.3.2: encryption, authentication, salt.
+        Some(Session {
+            suite: master.suite(),
+            rtp: Keyed::derive(master, [0, 1, 2])?,
+            rtcp: Keyed::derive(master, [3, 4, 5])?,
+        })
+    }
+
+    /// Encrypts from `payload` on and puts the tag behind. The new length.
+    pub(super) fn protect(
+        &self,
+        packet: &mut [u8],
+        length: usize,
+        payload: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Option<usize> {
+        let whole = length + self.suite.tag_length();
+        let (text, place) = packet.get_mut(..whole)?.split_at_mut_checked(length)?;
+        match &self.rtp {
+            Keyed::Counter { cipher, salt, authentication } => {
+                apply(cipher, counter(salt, ssrc, index), text.get_mut(payload..)?)?;
+                place.copy_from_slice(tag(authentication, text, index).as_ref().get(..place.len())?);
+            }
+            Keyed::Gcm { cipher, salt } => {
+                let (header, text) = text.split_at_mut_checked(payload)?;
+                let sealed = cipher.seal_in_place_separate_tag(nonce(salt, ssrc, index), Aad::from(&*header), text);
+                place.copy_from_slice(sealed.ok()?.as_ref());
+            }
+        }
+        Some(whole)
+    }
+
+    /// Checks the tag, which has a key identifier of `mki` octets beside it, and decrypts. The new length.
+    pub(super) fn unprotect(
+        &self,
+        packet: &mut [u8],
+        payload: usize,
+        ssrc: u32,
+        index: u64,
+        mki: usize,
+    ) -> Result<usize, Refused> {
+        let tag_length = self.suite.tag_length();
+        let end = packet.len().checked_sub(tag_length + mki).filter(|end| *end >= payload);
+        let end = end.ok_or(Refused::Malformed)?;
+        match &self.rtp {
+            Keyed::Counter { cipher, salt, authentication } => {
+                let (text, rest) = packet.split_at_mut_checked(end).ok_or(Refused::Malformed)?;
+                // The identifier lies before the tag (RFC 3711 §3.1), behind it with GCM (RFC 7714 §8.2).
+                let expected = tag(authentication, text, index);
+                check(&expected, rest.get(mki..), tag_length)?;
+                let text = text.get_mut(payload..).ok_or(Refused::Malformed)?;
+                apply(cipher, counter(salt, ssrc, index), text).ok_or(Refused::Malformed)?;
+            }
+            Keyed::Gcm { cipher, salt } => {
+                let sealed = packet.get_mut(..end + tag_length).ok_or(Refused::Malformed)?;
+                let (header, text) = sealed.split_at_mut_checked(payload).ok_or(Refused::Malformed)?;
+                let opened = cipher.open_in_place(nonce(salt, ssrc, index), Aad::from(&*header), text);
+                opened.map_err(|_| Refused::Forged)?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Encrypts an RTCP packet but for its first eight octets; index and tag go behind. The new length.
+    pub(super) fn protect_rtcp(&self, packet: &mut [u8], length: usize, ssrc: u32, index: u32) -> Option<usize> {
+        let whole = length + RTCP_INDEX + self.suite.rtcp_tag_length();
+        let packet = packet.get_mut(..whole)?;
+        let word = (index | ENCRYPTED).to_be_bytes();
+        match &self.rtcp {
+            Keyed::Counter { cipher, salt, authentication } => {
+                apply(cipher, counter(salt, ssrc, index.into()), packet.get_mut(RTCP_CLEAR..length)?)?;
+                packet.get_mut(length..length + RTCP_INDEX)?.copy_from_slice(&word);
+                let (text, place) = packet.split_at_mut_checked(length + RTCP_INDEX)?;
+                place.copy_from_slice(hmac::sign(authentication, text).as_ref().get(..place.len())?);
+            }
+            Keyed::Gcm { cipher, salt } => {
+                let (text, rest) = packet.split_at_mut_checked(length)?;
+                let (header, text) = text.split_at_mut_checked(RTCP_CLEAR)?;
+                let sealed = cipher.seal_in_place_separate_tag(
+                    nonce(salt, ssrc, index.into()),
+                    Aad::from(rtcp_aad(header, word)?),
+                    text,
+                );
+                let (place, end) = rest.split_at_mut_checked(self.suite.rtcp_tag_length())?;
+                place.copy_from_slice(sealed.ok()?.as_ref());
+                end.copy_from_slice(&word);
+            }
+        }
+        Some(whole)
+    }
+
+    /// The index that an RTCP packet bears. `None`: too short, or not encrypted, which was never agreed.
+    pub(super) fn rtcp_index(&self, packet: &[u8], mki: usize) -> Option<u32> {
+        let word = packet.get(self.rtcp_word(packet, mki)?..)?.first_chunk::<RTCP_INDEX>()?;
+        let word = u32::from_be_bytes(*word);
+        (word & ENCRYPTED != 0).then_some(word & !ENCRYPTED)
+    }
+
+    /// Where the index of an RTCP packet is: before the key identifier and the tag, with GCM between tag and identifier.
+    fn rtcp_word(&self, packet: &[u8], mki: usize) -> Option<usize> {
+        let behind = if self.suite.is_aead() { 0 } else { self.suite.rtcp_tag_length() };
+        let before = RTCP_CLEAR + if self.suite.is_aead() { self.suite.rtcp_tag_length() } else { 0 };
+        packet.len().checked_sub(RTCP_INDEX + mki + behind).filter(|at| *at >= before)
+    }
+
+    /// Checks and decrypts an RTCP packet whose index has been read. The new length.
+    pub(super) fn unprotect_rtcp(
+        &self,
+        packet: &mut [u8],
+        ssrc: u32,
+        index: u32,
+        mki: usize,
+    ) -> Result<usize, Refused> {
+        let at = self.rtcp_word(packet, mki).ok_or(Refused::Malformed)?;
+        match &self.rtcp {
+            Keyed::Counter { cipher, salt, authentication } => {
+                let (text, rest) = packet.split_at_mut_checked(at + RTCP_INDEX).ok_or(Refused::Malformed)?;
+                check(&hmac::sign(authentication, text), rest.get(mki..), self.suite.rtcp_tag_length())?;
+                let text = text.get_mut(RTCP_CLEAR..at).ok_or(Refused::Malformed)?;
+                apply(cipher, counter(salt, ssrc, index.into()), text).ok_or(Refused::Malformed)?;
+                Ok(at)
+            }
+            Keyed::Gcm { cipher, salt } => {
+                let sealed = packet.get_mut(..at).ok_or(Refused::Malformed)?;
+                let (header, text) = sealed.split_at_mut_checked(RTCP_CLEAR).ok_or(Refused::Malformed)?;
+                let aad = rtcp_aad(header, (index | ENCRYPTED).to_be_bytes()).ok_or(Refused::Malformed)?;
+                let opened = cipher.open_in_place(nonce(salt, ssrc, index.into()), Aad::from(aad), text);
+                opened.map(|text| RTCP_CLEAR + text.len()).map_err(|_| Refused::Forged)
+            }
+        }
+    }
+}
+
+impl Keyed {
+    fn derive(master: &Master, [encryption, authentication, salting]: [u8; 3]) -> Option<Keyed> {
+        let suite = master.suite();
+        let (key, master_salt) = master.parts();
+        let generator = EncryptingKey::ctr(unbound(key)?).ok()?;
+        let derive = |label: u8, out: &mut [u8]| {
+            // §4.3.1 and §4.3.3: the label is XORed into the salt, which is the upper 14 octets of the counter. GCM's salt of
+            // 12 has two zeros behind it (RFC 7714 §11).
+            let mut input = [0; 16];
+            input.iter_mut().zip(master_salt).for_each(|(place, octet)| *place = *octet);
+            if let Some(place) = input.get_mut(7) {
+                *place ^= label;
+            }
+            apply(&generator, input, out)
+        };
+        let mut octets = [0; 32];
+        let session_key = octets.get_mut(..suite.key_length())?;
+        derive(encryption, session_key)?;
+        let mut salt = Salt::default();
+        derive(salting, salt.get_mut(..suite.salt_length())?)?;
+        Some(match suite {
+            Suite::Aes128Sha1_80 | Suite::Aes128Sha1_32 => {
+                let cipher = EncryptingKey::ctr(unbound(session_key)?).ok()?;
+                let mut octets = [0; 20];
+                derive(authentication, &mut octets)?;
+                let authentication = hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, &octets);
+                Keyed::Counter { cipher, salt, authentication }
+            }
+            Suite::Aes128Gcm | Suite::Aes256Gcm => {
+                let algorithm = if suite == Suite::Aes256Gcm { &AES_256_GCM } else { &AES_128_GCM };
+                let cipher = LessSafeKey::new(UnboundKey::new(algorithm, session_key).ok()?);
+                Keyed::Gcm { cipher, salt }
+            }
+        })
+    }
+}
+
+fn unbound(key: &[u8]) -> Option<UnboundCipherKey> {
+    UnboundCipherKey::new(if key.len() == 32 { &AES_256 } else { &AES_128 }, key).ok()
+}
+
+/// AES in counter mode, which is its own inverse.
+fn apply(cipher: &EncryptingKey, counter: [u8; 16], text: &mut [u8]) -> Option<()> {
+    cipher.less_safe_encrypt(text, EncryptionContext::Iv128(FixedLength::from(counter))).ok().map(drop)
+}
+
+/// The first counter of a packet (§4.1.1): salt, SSRC and index XORed, each at its place.
+fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
+    let packet = (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
+    let mut salted = [0; 16];
+    salted.iter_mut().zip(salt).for_each(|(place, octet)| *place = *octet);
+    (u128::from_be_bytes(salted) ^ packet).to_be_bytes()
+}
+
+/// The nonce of a packet (RFC 7714 §8.1, §9.1): two zeros, SSRC and index, XORed with the salt.
+fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
+    let packet = ((u128::from(ssrc) << 48) | u128::from(index)) << 32;
+    let mut octets = [0; 12];
+    octets.iter_mut().zip(packet.to_be_bytes()).zip(salt).for_each(|((place, octet), salt)| *place = octet ^ salt);
+    Nonce::assume_unique_for_key(octets)
+}
+
+/// Over the packet and its roll-over counter (§4.2).
+fn tag(authentication: &hmac::Key, text: &[u8], index: u64) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(authentication);
+    context.update(text);
+    context.update(&((index >> 16) as u32).to_be_bytes());
+    context.sign()
+}
+
+fn check(expected: &hmac::Tag, given: Option<&[u8]>, length: usize) -> Result<(), Refused> {
+    let expected = expected.as_ref().get(..length).ok_or(Refused::Malformed)?;
+    verify_slices_are_equal(expected, given.ok_or(Refused::Malformed)?).map_err(|_| Refused::Forged)
+}
+
+/// What GCM authenticates of an RTCP packet in the clear (RFC 7714 §9.2).
+fn rtcp_aad(header: &[u8], word: [u8; RTCP_INDEX]) -> Option<[u8; RTCP_CLEAR + RTCP_INDEX]> {
+    let mut aad = [0; RTCP_CLEAR + RTCP_INDEX];
+    let (clear, index) = aad.split_at_mut_checked(RTCP_CLEAR)?;
+    clear.copy_from_slice(header.get(..RTCP_CLEAR)?);
+    index.copy_from_slice(&word);
+    Some(aad)
+}

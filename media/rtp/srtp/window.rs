@@ -1,0 +1,124 @@
+//! Indices of a stream and which of them have been seen (RFC 3711 §3.3.1, §3.3.2).
+
+/// Indices behind the newest that can still come.
+const WIDTH: u64 = 128;
+/// Packets that a stream can have under one key (§9.2).
+const MOST: u64 = 1 << 48;
+
+/// A packet's index: its sequence number, and above it how often that has wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Guess(u64);
+
+impl Guess {
+    pub(super) fn of(index: u64) -> Guess {
+        Guess(index)
+    }
+
+    pub(super) fn index(self) -> u64 {
+        self.0
+    }
+
+    /// The index nearest to this one that ends in `sequence`.
+    pub(super) fn follow(self, sequence: u16) -> Guess {
+        let distance = sequence.wrapping_sub(self.0 as u16).cast_signed();
+        // Before the first wrap there is nothing to be behind in.
+        Guess(self.0.checked_add_signed(distance.into()).unwrap_or(sequence.into()))
+    }
+}
+
+/// The newest index, and which of those behind it have come.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    newest: Option<Guess>,
+    /// Bit n: the index n below the newest.
+    seen: u128,
+}
+
+impl Window {
+    pub(super) fn newest(&self) -> Option<Guess> {
+        self.newest
+    }
+
+    /// The index that a packet with this sequence number has; `None` when the key has been used up.
+    pub(super) fn guess(&self, sequence: u16) -> Option<Guess> {
+        let guess = self.newest.map_or(Guess(sequence.into()), |newest| newest.follow(sequence));
+        (guess.0 < MOST).then_some(guess)
+    }
+
+    /// Whether it has not come, as far as can be told.
+    pub(super) fn is_new(&self, index: Guess) -> bool {
+        let Some(newest) = self.newest else { return true };
+        match newest.0.checked_sub(index.0) {
+            None => true,
+            Some(behind) if behind >= WIDTH => false,
+            Some(behind) => self.seen & (1 << behind) == 0,
+        }
+    }
+
+    /// It has come.
+    pub(super) fn note(&mut self, index: Guess) {
+        let newest = *self.newest.get_or_insert(index);
+        let (ahead, behind) = (index.0.saturating_sub(newest.0), newest.0.saturating_sub(index.0));
+        if ahead > 0 {
+            self.newest = Some(index);
+            self.seen = if ahead < WIDTH { self.seen << ahead } else { 0 };
+        }
+        if behind < WIDTH {
+            self.seen |= 1 << behind;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(window: &mut Window, sequence: u16) -> Option<u64> {
+        let guess = window.guess(sequence)?;
+        window.is_new(guess).then(|| {
+            window.note(guess);
+            guess.index()
+        })
+    }
+
+    #[test]
+    fn an_index_counts_on_over_the_wrap_and_late_ones_find_their_place_before_it() {
+        let mut window = Window::default();
+        for (sequence, index) in [(65_530, 65_530), (65_534, 65_534), (2, 65_538), (65_535, 65_535), (1, 65_537)] {
+            assert_eq!(take(&mut window, sequence), Some(index));
+        }
+        for again in [65_530, 65_535, 2, 1] {
+            assert_eq!(take(&mut window, again), None);
+        }
+        assert_eq!(take(&mut window, 30_000), Some(65_536 + 30_000));
+        assert_eq!(take(&mut window, 62_000), Some(65_536 + 62_000));
+        assert_eq!(take(&mut window, 3), Some(2 * 65_536 + 3));
+    }
+
+    #[test]
+    fn what_is_behind_the_window_is_not_taken() {
+        let mut window = Window::default();
+        take(&mut window, 1_000);
+        assert_eq!(take(&mut window, 1_000 - 128), None);
+        assert_eq!(take(&mut window, 1_000 - 127), Some(873));
+        assert_eq!(take(&mut window, 873), None);
+        take(&mut window, 1_100);
+        assert_eq!(take(&mut window, 1_000), None);
+        assert_eq!(take(&mut window, 999), Some(999));
+    }
+
+    #[test]
+    fn a_late_packet_before_the_first_of_all_has_no_wrap_behind_it() {
+        let mut window = Window::default();
+        take(&mut window, 3);
+        assert_eq!(window.guess(65_535), Some(Guess(65_535)));
+    }
+
+    #[test]
+    fn a_used_up_key_gives_no_index() {
+        let mut window = Window::default();
+        window.note(Guess(MOST - 1));
+        assert_eq!(window.guess(0), None);
+        assert_eq!(window.guess(65_534), Some(Guess(MOST - 2)));
+    }
+}
