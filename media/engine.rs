@@ -228,7 +228,13 @@ impl Core {
         if session.apply(plan) {
             network.pin(*slot, None);
         }
-        self.review(*slot);
+        // Whom a held leg has left without packets is sent silence.
+        let abandoned = session.is_held().then(|| session.peer.map(|peer| peer.slot)).flatten();
+        let slot = *slot;
+        if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
+            peer.expect_frames();
+        }
+        self.review(slot);
         true
     }
 

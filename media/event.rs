@@ -176,6 +176,10 @@ pub struct Stats {
     pub dropped_flood: u64,
     /// Dropped: not RTP or RTCP.
     pub dropped_malformed: u64,
+    /// Dropped: not under the SRTP key that was agreed, or come before.
+    pub dropped_srtp: u64,
+    /// Dropped: of a peer that has said it sends nothing.
+    pub dropped_held: u64,
     /// Dropped: RTCP about streams that are not this session's.
     pub dropped_rtcp: u64,
     /// Key presses dropped: more than 16 at once and then one in 40 ms.

@@ -17,7 +17,7 @@ use crate::config::{CodecName, Config, PortRange};
 use crate::event::EventSink;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
-use crate::sdp::{Local, Negotiation, Preference, SdpError};
+use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
 use crate::session::MediaSession;
 use crate::suppress::budget::Budget;
 use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
@@ -299,6 +299,16 @@ impl Session {
     /// is no change.
     pub fn set_codecs(&mut self, codecs: &[Codec]) {
         self.negotiation.set_codecs(codecs);
+    }
+
+    /// Whether its media is encrypted: before its first offer or answer. Its keys are drawn here, and never shown.
+    pub fn set_srtp(&mut self, srtp: Srtp) {
+        let mut random = [0; RANDOM];
+        let filled = aws_lc_rs::rand::fill(&mut random);
+        if filled.is_err() {
+            tracing::error!("no random numbers for SRTP keys");
+        }
+        self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
     /// An SDP offer: its codecs, telephone-events at their clock rates, 20 ms, sendrecv; for a re-offer, what is agreed

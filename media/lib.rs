@@ -67,7 +67,7 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, offered_codecs};
+pub use sdp::{Preference, SdpError, Srtp, offered_codecs};
 pub use sealed::{RecordingKey, SealedWriter};
 pub use source::{Overflow, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;

@@ -11,6 +11,7 @@ mod detecting;
 mod hearing;
 mod listening;
 mod packets;
+mod shield;
 mod speaking;
 mod track;
 mod voice;
@@ -18,6 +19,7 @@ mod voice;
 use cleaning::Cleaning;
 use hearing::HeardFrame;
 use listening::Tracks;
+use shield::Shield;
 pub(crate) use speaking::Input;
 use voice::Voice;
 
@@ -123,6 +125,7 @@ pub(crate) struct MediaSession {
     receiver: Receiver,
     sender: Sender,
     latch: Latch,
+    shield: Shield,
     plan: Option<MediaPlan>,
 
     backlog: VecDeque<Event>,
@@ -183,6 +186,7 @@ impl MediaSession {
             backlog: VecDeque::new(),
             plan: None,
             latch: Latch::default(),
+            shield: Shield::default(),
             pinned: false,
             rtcp_learnt: None,
             receiver: Receiver::default(),
@@ -223,17 +227,22 @@ impl MediaSession {
         }
     }
 
-    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch (true).
+    /// Takes what offer and answer agreed. The same plan again changes nothing; another opens the latch (true), unless it
+    /// is a hold that names no address, which says nothing of where the peer is.
     pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
         }
-        self.latch.reopen(plan.remote);
-        self.rtcp_learnt = None;
+        self.shield.set(&plan.protection);
+        let opens = plan.remote.is_some() || self.latch.target().is_none();
+        if opens {
+            self.latch.reopen(plan.remote);
+            self.rtcp_learnt = None;
+            self.pinned = false;
+        }
         self.receiver.set_clock_rate(plan.codec.clock_rate());
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
-        self.pinned = false;
         self.strays = false;
         // What is heard changes with the packets.
         if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(plan.codec)) {
@@ -250,7 +259,12 @@ impl MediaSession {
         if self.is_listened_to() {
             self.need_tracks();
         }
-        true
+        opens
+    }
+
+    /// Whether its peer has said that it sends nothing: it is on hold, or holds us without music.
+    pub(crate) fn is_held(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
     }
 
     /// A source that is silent for so long can lose its place to another; `None`: it cannot.
@@ -558,7 +572,7 @@ impl MediaSession {
         let mut packet = [0; rtcp::LONGEST];
         let length = self.reports.write(&self.sender, block, ntp, bye, &mut packet);
         if let Some(packet) = packet.get(..length) {
-            around.network.send(around.slot, Flow::Rtcp, target, packet);
+            self.shield.send(Flow::Rtcp, target, packet, around);
         }
     }
 

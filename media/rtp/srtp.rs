@@ -23,7 +23,7 @@ pub(crate) const LONGEST_TRAILER: usize = 16 + 4;
 /// Octets of the longest packet that is protected or unprotected.
 pub(crate) const LONGEST: usize = 2_048;
 /// Octets of the longest master key and salt: AEAD_AES_256_GCM's 32 and 12.
-const LONGEST_MASTER: usize = 44;
+pub(crate) const LONGEST_MASTER: usize = 44;
 /// SSRCs that a receiver remembers at a time.
 const STREAMS: usize = 16;
 /// Packets under a new key after which its predecessor is forgotten: those on the way when it changed have come by then.

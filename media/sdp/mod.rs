@@ -8,14 +8,19 @@
 //! We send packets of the peer's `ptime`, rounded down to a multiple of 20 ms and kept within 20 to 60 ms and its
 //! `maxptime`; a peer that asks for less than 20 ms gets 20 ms (ptime is a wish, RFC 8866 §6.4). We take any length.
 
+mod crypto;
 mod negotiate;
 mod parse;
+
+pub use crypto::Srtp;
+pub(crate) use crypto::RANDOM;
 
 pub(crate) use negotiate::{Local, Negotiation};
 
 use std::net::SocketAddr;
 
 use crate::codec::{Codec, SampleRate};
+use crate::rtp::srtp::Keys;
 
 /// All that we can speak, L16 at two rates.
 pub(crate) const CODECS: [Codec; 6] = [
@@ -57,6 +62,17 @@ pub(crate) struct MediaPlan {
     pub(crate) frames: u8,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
+    pub(crate) protection: Protection,
+}
+
+/// How a leg's packets are protected, both ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// They are plain RTP.
+    Plain,
+    /// We have offered keys and the peer has not answered: what it sends cannot be told from noise.
+    Open,
+    Keyed(Box<Keys>),
 }
 
 /// A payload type of telephone-events.

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::crypto::{self, Crypto, RANDOM, Srtp};
 use super::parse::{Audio, Description, Direction, Format, Line, Meaning};
-use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, SdpError};
+use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, Protection, SdpError};
 use crate::codec::{Codec, SampleRate};
 
 /// Our own end of the stream.
@@ -38,8 +39,19 @@ pub(crate) struct Negotiation {
     offered: Vec<Format>,
     /// The codecs that the peer named last and we speak, in its order.
     common: Vec<Codec>,
+    crypto: Crypto,
+    /// The profile that was agreed last; `None` before.
+    secure: Option<bool>,
     plan: Option<MediaPlan>,
     agreed: bool,
+}
+
+/// What a description of ours says of keys.
+#[derive(Clone, Copy)]
+enum Said<'a> {
+    Nothing,
+    Offer,
+    Answer(&'a crypto::Line),
 }
 
 /// `m=` of a line without its port, to refuse it with port 0.
@@ -63,9 +75,16 @@ impl Negotiation {
             numbers: Vec::new(),
             offered: Vec::new(),
             common: Vec::new(),
+            crypto: Crypto::off(),
+            secure: None,
             plan: None,
             agreed: false,
         }
+    }
+
+    /// Whether its media is encrypted, before its first offer or answer. `random`: what its keys are made of.
+    pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
+        self.crypto = Crypto::new(srtp, random);
     }
 
     /// What we speak from now on, best first; none is no change.
@@ -120,9 +139,14 @@ impl Negotiation {
             }
         }
         self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
-        let body = self.describe(&self.offered, "sendrecv", "RTP/AVP");
+        // A peer that has taken keys in one profile is offered them in that; one that may have none, in the plain one.
+        let secure = self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required);
+        let proto = if secure { "RTP/SAVP" } else { "RTP/AVP" };
+        let keys = if self.crypto.wanted() == Srtp::Off { Said::Nothing } else { Said::Offer };
+        let body = self.describe(&self.offered, "sendrecv", proto, keys);
         if !self.agreed {
-            self.plan = early(&self.offered);
+            let open = self.crypto.wanted() != Srtp::Off;
+            self.plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
         }
         self.say(body)
     }
@@ -136,9 +160,7 @@ impl Negotiation {
     /// Like [`Negotiation::answer`], but for what another leg would like, if that is offered and we speak it.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let description = Description::parse(offer)?;
-        let (ours, line, audio) = usable(&description, self.local.address, &self.wanted).ok_or(
-            SdpError::Incompatible("no audio stream over plain RTP that we can reach, of a codec that we speak"),
-        )?;
+        let (ours, line, audio, key) = usable(&description, self.local.address, &self.wanted, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
         let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that we speak")) };
@@ -174,10 +196,12 @@ impl Negotiation {
         let events =
             plan.events.map(|one| Format { number: one.payload_type, meaning: Meaning::Events(one.clock_rate) });
         chosen.extend(noise.into_iter().chain(events));
+        plan.protection = self.crypto.take(key);
+        self.secure = Some(audio.keys.secure);
         self.common = common;
         self.plan = Some(plan);
         self.agreed = true;
-        let body = self.describe(&chosen, direction, &proto);
+        let body = self.describe(&chosen, direction, &proto, key.map_or(Said::Nothing, Said::Answer));
         Ok(self.say(body))
     }
 
@@ -205,6 +229,8 @@ impl Negotiation {
         if ours(Meaning::Noise).is_none() {
             plan.comfort_noise = None;
         }
+        plan.protection = self.crypto.accept(&audio.keys)?;
+        self.secure = Some(audio.keys.secure);
         self.common = common;
         self.plan = Some(plan);
         self.agreed = true;
@@ -235,8 +261,8 @@ impl Negotiation {
     }
 
     /// The session's lines after `o=`.
-    fn describe(&self, formats: &[Format], direction: &str, proto: &str) -> String {
-        let mut body = String::with_capacity(400);
+    fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: Said<'_>) -> String {
+        let mut body = String::with_capacity(600);
         let family = family(self.local.address);
         // Writing to a String cannot fail.
         let _ = write!(body, "s=-\r\nc=IN {family} {}\r\nt=0 0\r\n", self.local.address);
@@ -268,6 +294,11 @@ impl Negotiation {
                     }
                 };
             }
+            match keys {
+                Said::Nothing => {}
+                Said::Offer => self.crypto.offer(&mut body),
+                Said::Answer(line) => self.crypto.answer(line, &mut body),
+            }
             let _ = write!(body, "a=ptime:20\r\na={direction}\r\n");
         }
         body
@@ -286,7 +317,7 @@ impl Negotiation {
 }
 
 /// What may already come in answer to an offer, before the answer does.
-fn early(offered: &[Format]) -> Option<MediaPlan> {
+fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     let (payload_type, codec) = offered.iter().find_map(|format| Some((format.number, format.meaning.codec()?)))?;
     let noise = offered.iter().find(|format| format.meaning == Meaning::Noise);
     Some(MediaPlan {
@@ -302,6 +333,7 @@ fn early(offered: &[Format]) -> Option<MediaPlan> {
         frames: 1,
         sends: true,
         receives: true,
+        protection,
     })
 }
 
@@ -327,6 +359,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         frames: audio.frames.min(most_frames),
         sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
         receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
+        protection: Protection::Plain,
     }
 }
 
@@ -366,12 +399,27 @@ fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     }
 }
 
-fn usable<'a>(description: &'a Description, local: IpAddr, wanted: &[Codec]) -> Option<(usize, &'a Line, &'a Audio)> {
-    description.lines.iter().enumerate().find_map(|(index, line)| {
-        let audio = line.audio.as_ref()?;
-        let speaks = codecs(audio).any(|codec| wanted.contains(&codec));
-        (speaks && reachable(audio, local)).then_some((index, line, audio))
-    })
+/// A line that is ours, its number and, if it will be protected, the key that it will be protected with.
+type Usable<'a> = (usize, &'a Line, &'a Audio, Option<&'a crypto::Line>);
+
+/// The first line that we can speak, of those with keys if there are any.
+fn usable<'a>(
+    description: &'a Description,
+    local: IpAddr,
+    wanted: &[Codec],
+    crypto: &Crypto,
+) -> Result<Usable<'a>, SdpError> {
+    let speakable = || {
+        description.lines.iter().enumerate().filter_map(|(index, line)| {
+            let audio = line.audio.as_ref()?;
+            let speaks = codecs(audio).any(|codec| wanted.contains(&codec));
+            (speaks && reachable(audio, local)).then_some((index, line, audio))
+        })
+    };
+    speakable()
+        .filter_map(|(index, line, audio)| Some((index, line, audio, crypto.choose(&audio.keys)?)))
+        .min_by_key(|(.., key)| key.is_none())
+        .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
 }
 
 /// Our socket speaks one address family.

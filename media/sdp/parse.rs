@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use sdp_types::{Attribute, Connection, Media, Session};
 
 use super::SdpError;
+use super::crypto::Offered;
 use crate::codec::{Codec, SampleRate};
 
 /// Longest body that is looked at, in octets.
@@ -44,6 +45,7 @@ pub(super) struct Audio {
     /// 20 ms frames in a packet.
     pub(super) frames: u8,
     pub(super) direction: Direction,
+    pub(super) keys: Offered,
 }
 
 /// A payload type and what it stands for.
@@ -113,10 +115,10 @@ impl Line {
 
 impl Audio {
     fn read(media: &Media, session: &Session) -> Option<Audio> {
-        let plain = ["RTP/AVP", "RTP/AVPF"].iter().any(|proto| media.proto.eq_ignore_ascii_case(proto));
-        if media.media != "audio" || media.port == 0 || !plain {
+        if media.media != "audio" || media.port == 0 {
             return None;
         }
+        let keys = Offered::read(&media.proto, &media.attributes)?;
         let connection = media.connections.first().or(session.connection.as_ref())?;
         let ip = address(connection)?;
         let remote = (!ip.is_unspecified()).then(|| SocketAddr::new(ip, media.port));
@@ -141,6 +143,7 @@ impl Audio {
             direction: direction(&media.attributes)
                 .or_else(|| direction(&session.attributes))
                 .unwrap_or(Direction::SendRecv),
+            keys,
         })
     }
 }

@@ -30,6 +30,13 @@ impl MediaSession {
             self.handle_rtcp(from, packet, around);
             return None;
         }
+        // Nobody's packets tell where a peer is that has said it sends none.
+        if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
+            self.stats.dropped_held += 1;
+            around.counts.dropped += 1;
+            return None;
+        }
+        let packet = self.open(false, packet, around)?;
         let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else {
             self.stats.dropped_malformed += 1;
             around.counts.malformed += 1;
@@ -109,6 +116,18 @@ impl MediaSession {
         }
     }
 
+    /// What a datagram holds, of the peer's; counts it when it is not.
+    fn open<'a>(&mut self, rtcp: bool, packet: &'a mut [u8], around: &mut Surroundings<'_>) -> Option<&'a mut [u8]> {
+        match self.shield.open(rtcp, packet) {
+            Ok(length) => packet.get_mut(..length),
+            Err(_) => {
+                self.stats.dropped_srtp += 1;
+                around.counts.dropped += 1;
+                None
+            }
+        }
+    }
+
     /// Tells a press, unless there are more than a hand can make.
     pub(super) fn tell_press(&mut self, digit: char, duration_ms: u32) {
         if self.presses.take() {
@@ -141,13 +160,14 @@ impl MediaSession {
     }
 
     /// Takes one datagram of the RTCP port.
-    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &[u8], around: &mut Surroundings<'_>) {
+    pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], around: &mut Surroundings<'_>) {
         // Only from the host that talks RTP; its port is what it is, behind NAT.
         if self.latch.target().is_some_and(|target| target.ip() != from.ip()) {
             self.stats.dropped_stranger += 1;
             around.counts.dropped += 1;
             return;
         }
+        let Some(packet) = self.open(true, packet, around) else { return };
         let now = around.clock.ntp(around.now) >> 16;
         let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
         match self.reports.handle(packet, &mut self.receiver, &self.sender, clock_rate, now) {
@@ -216,7 +236,7 @@ impl MediaSession {
         let start = header.payload.start - FIXED;
         let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
         header.write(packet);
-        around.network.send(around.slot, Flow::Rtp, target, packet);
+        self.shield.send(Flow::Rtp, target, packet, around);
         around.counts.packets_out += 1;
         around.counts.relayed += 1;
         self.relayed_any |= !framed;
@@ -238,7 +258,7 @@ impl MediaSession {
             *place = *payload;
             dtmf::rescale(place, clock_rate, to.clock_rate);
         }
-        around.network.send(around.slot, Flow::Rtp, target, &out);
+        self.shield.send(Flow::Rtp, target, &out, around);
         around.counts.packets_out += 1;
     }
 

@@ -135,7 +135,7 @@ impl MediaSession {
             // Volume 10: -10 dBm0, as phones send.
             *payload = [event, if end { 0x8A } else { 0x0A }, high, low];
         }
-        around.network.send(around.slot, Flow::Rtp, target, &packet);
+        self.shield.send(Flow::Rtp, target, &packet, around);
         around.counts.packets_out += 1;
         true
     }
@@ -231,7 +231,7 @@ impl MediaSession {
         let header = self.sender.audio(plan.payload_type, self.packing.timestamp, units, octets);
         let Some(packet) = self.packing.packet.get_mut(..FIXED + octets) else { return };
         header.write(packet);
-        around.network.send(around.slot, Flow::Rtp, target, packet);
+        self.shield.send(Flow::Rtp, target, packet, around);
         around.counts.packets_out += 1;
     }
 }
