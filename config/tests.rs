@@ -199,7 +199,7 @@ fn each_mistake_is_named() {
         ("media.codecs = []".to_owned(), "media.codecs: is empty"),
         (trunk("uri = \"sip:h\"\nmax_calls = 0"), "at least 1"),
         (trunk("uri = \"sip:h\"\nprefixes = [\"+a\"]"), "is not how a number begins"),
-        (trunk("uri = \"sip:h\"\nsrtp = \"required\""), "not available yet"),
+        (trunk("uri = \"sip:h\"\nsrtp = \"always\""), "always"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number("twiml = \"<Response><Say>\""), "Say"),

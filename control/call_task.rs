@@ -281,6 +281,10 @@ impl CallTask {
             .inspect_err(|error| tracing::warn!(%error, "no media session"))
             .map_err(|_| 503_u16)?;
         session.set_codecs(&self.services.routing.codecs(trunk));
+        let srtp = self.services.routing.srtp(trunk);
+        if srtp != media::Srtp::Off {
+            session.set_srtp(srtp);
+        }
         Ok(session)
     }
 

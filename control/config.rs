@@ -220,9 +220,9 @@ pub struct TrunkConfig {
     /// Whether to register with the peer (RFC 3261 §10).
     #[serde(default)]
     pub register: bool,
-    /// Encrypted media (RFC 3711, keys by RFC 4568).
+    /// Encrypted media (RFC 3711, keys by RFC 4568), both ways.
     #[serde(default)]
-    pub srtp: Srtp,
+    pub srtp: tandem_media::Srtp,
     /// Seconds between OPTIONS pings; 0 for none.
     #[serde(default)]
     pub options_interval: u32,
@@ -230,19 +230,6 @@ pub struct TrunkConfig {
 
 fn one() -> u16 {
     1
-}
-
-/// Whether media is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Srtp {
-    /// Never.
-    #[default]
-    Off,
-    /// When the peer can.
-    Optional,
-    /// Calls without it are refused.
-    Required,
 }
 
 /// `[[numbers]]`: who decides about the calls to one number, or to all that begin with the same digits.

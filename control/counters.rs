@@ -30,6 +30,7 @@ pub struct Counters {
     packets_lost: AtomicU64,
     unrecorded_ms: AtomicU64,
     rtcp_foreign: AtomicU64,
+    srtp_refused: AtomicU64,
     impaired: [AtomicU64; quality::CAUSES.len()],
     quality: Mutex<Histograms>,
 }
@@ -75,6 +76,7 @@ impl Counters {
     pub fn add_media(&self, stats: &media::Stats) {
         self.packets_lost.fetch_add(stats.lost, Ordering::Relaxed);
         self.rtcp_foreign.fetch_add(stats.dropped_rtcp, Ordering::Relaxed);
+        self.srtp_refused.fetch_add(stats.dropped_srtp, Ordering::Relaxed);
         self.quality.lock().add(stats);
     }
 
@@ -111,6 +113,7 @@ impl Counters {
                 &self.unrecorded_ms,
             ),
             ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
+            ("tandem_srtp_refused_total", "Packets that were not under the SRTP key agreed, or came twice", &self.srtp_refused),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));

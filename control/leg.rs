@@ -322,11 +322,12 @@ impl LegIo {
             sip::Event::Answered { sdp, headers, .. } => {
                 let session = self.session.as_mut()?;
                 let accepted = match sdp {
-                    Some(sdp) => session.accept(&sdp).is_ok(),
-                    None => self.negotiated,
+                    Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
+                    None if self.negotiated => Ok(()),
+                    None => Err("there is no answer to our offer".to_owned()),
                 };
-                if !accepted {
-                    return Some(self.hangup_without_audio());
+                if let Err(why) = accepted {
+                    return Some(self.hangup_without_audio(&why));
                 }
                 self.negotiated = true;
                 let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
@@ -337,14 +338,13 @@ impl LegIo {
                     return None;
                 }
                 let accepted = match (sdp, &mut self.session) {
-                    (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
-                    _ => false,
+                    (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
+                    _ => Err("the ACK has no answer to our offer".to_owned()),
                 };
-                self.negotiated |= accepted;
-                if self.negotiated {
-                    return None;
-                }
-                Some(self.hangup_without_audio())
+                self.negotiated |= accepted.is_ok();
+                // After a re-INVITE the session goes on as it was.
+                let why = accepted.err().filter(|_| !self.negotiated)?;
+                Some(self.hangup_without_audio(&why))
             }
             sip::Event::Offered { sdp, .. } => {
                 let session = self.session.as_mut()?;
@@ -418,9 +418,10 @@ impl LegIo {
         }
     }
 
-    fn hangup_without_audio(&mut self) -> LegEvent {
+    fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
+        tracing::warn!(leg = %LegId(self.key.0), "answer refused: {why}");
         self.hangup();
-        let detail = Some("its SDP answer has no audio for us".to_owned());
+        let detail = Some(format!("its SDP answer has no audio for us: {why}"));
         LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
     }
 

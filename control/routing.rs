@@ -130,6 +130,11 @@ impl Routing {
         media::CodecName::codecs(names.unwrap_or_default())
     }
 
+    /// Whether the media of calls over a trunk is encrypted; without one it is not.
+    pub fn srtp(&self, trunk: Option<&str>) -> media::Srtp {
+        self.trunks.iter().find(|one| Some(&*one.name) == trunk).map(|trunk| trunk.srtp).unwrap_or_default()
+    }
+
     /// Where a leg of `account` to `to` is sent.
     pub fn outbound(&self, account: &str, to: &Address) -> Option<Outbound> {
         match to {

@@ -164,6 +164,11 @@ impl MediaPair {
         assert!(self.core.apply(key, plan, &mut self.wire));
     }
 
+    /// What offer and answer of another negotiation agreed.
+    pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
+        assert!(self.core.apply(key, plan, &mut self.wire));
+    }
+
     pub(crate) fn command(&mut self, who: Who, command: Command) {
         let key = self.party(who).key;
         let outcome = self.core.handle_command(key, command);

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::{Account, DEFAULT_ACCOUNT};
-use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, Srtp, TrunkConfig};
+use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
+use tandem_media::Srtp;
 use url::{Host, Url};
 
 use super::surfaces::is_host;
@@ -135,12 +136,13 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     for (key, _) in zeros.into_iter().filter(|(_, zero)| *zero) {
         report.fault(format!("{path}.{key}"), "0 would never let a call through; at least 1");
     }
-    if trunk.srtp == Srtp::Required {
-        report.fault(format!("{path}.srtp"), "\"required\" is not available yet: calls would not be encrypted");
+    let clear = trunk.uri.as_ref().filter(|uri| !uri.starts_with("sips:") && !uri.contains("transport=tls"));
+    if let (Some(uri), true) = (clear, trunk.srtp != Srtp::Off) {
+        let message = format!("its keys are sent to {uri} in the clear, where whoever listens can read them; use TLS");
+        report.note(format!("{path}.srtp"), message);
     }
     let later = [
         ("register", trunk.register),
-        ("srtp", trunk.srtp == Srtp::Optional),
         ("options_interval", trunk.options_interval != 0),
         ("max_calls", trunk.max_calls.is_some()),
         ("max_cps", trunk.max_cps.is_some()),

@@ -16,6 +16,8 @@ use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
 mod codecs;
+mod encrypted;
+mod hold;
 mod hostile;
 mod machines;
 mod recordings;

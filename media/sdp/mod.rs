@@ -12,8 +12,8 @@ mod crypto;
 mod negotiate;
 mod parse;
 
-pub use crypto::Srtp;
 pub(crate) use crypto::RANDOM;
+pub use crypto::Srtp;
 
 pub(crate) use negotiate::{Local, Negotiation};
 
@@ -133,6 +133,7 @@ pub(crate) fn fuzz(octets: &[u8]) {
     let speaker = || {
         let mut negotiation = Negotiation::new(local);
         negotiation.set_codecs(&CODECS);
+        negotiation.set_srtp(Srtp::Optional, Some(&[7; RANDOM]));
         negotiation
     };
     let mut callee = speaker();

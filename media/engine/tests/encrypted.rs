@@ -1,0 +1,207 @@
+//! Legs whose packets are SRTP, beside others that are not.
+
+use super::*;
+use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
+use crate::sdp::{Protection, RANDOM, Srtp};
+
+const EVENTS: &str = "a=rtpmap:101 telephone-event/8000\r\n";
+const KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
+const NEW_KEY: &str = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:YUB5T2RfRmV1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1bHZ1\r\n";
+const GCM: &str = "a=crypto:1 AEAD_AES_128_GCM inline:AAECAwQFBgcICQoLDA0OD6ChoqOkpaanqKmqqw==\r\n";
+
+/// The legs, and what A's peer protects with.
+struct Encrypted {
+    pair: MediaPair,
+    peer: Protector,
+}
+
+impl Encrypted {
+    fn new(key: &str) -> Encrypted {
+        let mut pair = MediaPair::new();
+        pair.a.negotiation.set_srtp(Srtp::Required, Some(&[7; RANDOM]));
+        let peer = Protector::new(offer(&mut pair, key)).unwrap();
+        pair.bridge();
+        Encrypted { pair, peer }
+    }
+
+    fn rekey(&mut self, key: &str) {
+        let keys = offer(&mut self.pair, key);
+        self.peer.rekey(keys);
+    }
+
+    /// The next packet of A's peer, as it goes on the wire.
+    fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = self.pair.a.next(payload_type, payload);
+        self.pair.a.timestamp = self.pair.a.timestamp.wrapping_add(160);
+        let length = packet.len();
+        packet.resize(length + LONGEST_TRAILER, 0);
+        let length = self.peer.protect(&mut packet, length).unwrap();
+        packet.truncate(length);
+        packet
+    }
+
+    fn talk(&mut self, frames: usize) {
+        for _ in 0..frames {
+            let packet = self.next(0, &[0x10; 160]);
+            self.pair.send(Who::A, Flow::Rtp, packet, NOW);
+            self.pair.say(Who::B, 0x20, NOW);
+            self.pair.advance(20);
+        }
+    }
+
+    /// What A's peer makes of what it was sent.
+    fn heard_by_a(&mut self) -> Vec<Sent> {
+        let sent = self.pair.heard(Who::A);
+        sent.into_iter()
+            .map(|mut sent| {
+                let length = self.peer.unprotect(&mut sent.packet).unwrap();
+                sent.packet.truncate(length);
+                sent
+            })
+            .collect()
+    }
+}
+
+/// A offers so; the keys of its side.
+fn offer(pair: &mut MediaPair, key: &str) -> Keys {
+    pair.offer(Who::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
+    let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };
+    Keys { send: keys.receive.clone(), receive: keys.send.clone(), mki: 0 }
+}
+
+fn stats(pair: &mut MediaPair, who: Who) -> crate::Stats {
+    pair.close(who);
+    pair.advance(100);
+    let events = pair.events(who);
+    events
+        .into_iter()
+        .find_map(|(_, event)| if let Event::Closed { stats } = event { Some(stats) } else { None })
+        .unwrap()
+}
+
+#[test]
+fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_sequence() {
+    for key in [KEY, GCM] {
+        let mut both = Encrypted::new(key);
+        both.talk(60);
+        let b = both.pair.heard(Who::B);
+        assert_eq!(b.iter().filter(|sent| is_loud(sent)).count(), 60);
+        assert_one_line(&b);
+        let wire: Vec<Sent> = both.pair.heard(Who::A);
+        assert!(wire.iter().all(|sent| sent.packet.len() > 172));
+        for mut sent in wire.into_iter().skip(1) {
+            let same = |octets: &[u8]| octets.windows(2).all(|two| two[0] == two[1]);
+            assert!(!same(sent.payload()), "not encrypted");
+            let length = both.peer.unprotect(&mut sent.packet).unwrap();
+            sent.packet.truncate(length);
+            assert!(same(sent.payload()) && sent.payload().len() == 160);
+        }
+        // The peer's sequence began at 65,500 and has wrapped.
+        assert!(both.pair.a.sequence < 100);
+    }
+}
+
+#[test]
+fn prompts_keys_and_reports_are_encrypted_too() {
+    let mut both = Encrypted::new(KEY);
+    both.pair.command(Who::A, play(1, 10));
+    both.pair.advance(220);
+    let heard = both.heard_by_a();
+    assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 10);
+    both.pair.command(Who::A, Command::SendDigits { op: OpId(2), digits: "5".into(), duration_ms: 100 });
+    both.pair.advance(300);
+    assert!(both.heard_by_a().iter().any(|sent| sent.header().payload_type == 101 && sent.payload()[0] == 5));
+
+    let press: Vec<Vec<u8>> = [80u16, 160, 240]
+        .map(|duration| {
+            let [high, low] = duration.to_be_bytes();
+            both.next(101, &[7, 0x8A, high, low])
+        })
+        .into();
+    both.pair.events(Who::A);
+    for packet in press {
+        both.pair.send(Who::A, Flow::Rtp, packet, NOW);
+        both.pair.advance(20);
+    }
+    assert!(both.pair.events(Who::A).iter().any(|(_, event)| matches!(event, Event::Dtmf { digit: '7', .. })));
+
+    both.talk(400);
+    let reports = both.pair.reports(Who::A);
+    assert!(!reports.is_empty());
+    for mut sent in reports {
+        let length = both.peer.unprotect_rtcp(&mut sent.packet).unwrap();
+        assert!(rtcp::read(&sent.packet[..length], 0, |_| {}));
+    }
+    let mut report = vec![0; rtcp::LONGEST + LONGEST_TRAILER];
+    let mut place = [0; rtcp::LONGEST];
+    let length = rtcp::write_report(0xAA, None, None, false, &mut place);
+    report[..length].copy_from_slice(&place[..length]);
+    let plain = report[..length].to_vec();
+    let length = both.peer.protect_rtcp(&mut report, length).unwrap();
+    report.truncate(length);
+    both.pair.send(Who::A, Flow::Rtcp, report, NOW);
+    both.pair.send(Who::A, Flow::Rtcp, plain, NOW);
+    both.pair.advance(20);
+    let stats = stats(&mut both.pair, Who::A);
+    assert_eq!((stats.dropped_srtp, stats.dropped_rtcp, stats.dropped_malformed), (1, 0, 0));
+}
+
+#[test]
+fn what_is_not_under_the_key_is_dropped_and_latches_nobody() {
+    let mut both = Encrypted::new(KEY);
+    let stranger = SocketAddr::from(([127, 0, 0, 9], 9_000));
+    let plain = both.pair.a.next(0, &[0x10; 160]);
+    for _ in 0..10 {
+        both.pair.send_from(Who::A, Flow::Rtp, stranger, plain.clone(), NOW);
+        both.pair.advance(20);
+    }
+    assert!(both.pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
+    assert!(both.pair.heard(Who::A).iter().all(|sent| sent.to != stranger));
+    both.talk(10);
+    let replayed = both.next(0, &[0x10; 160]);
+    for _ in 0..3 {
+        both.pair.send(Who::A, Flow::Rtp, replayed.clone(), NOW);
+    }
+    both.pair.advance(20);
+    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 11);
+    let stats = stats(&mut both.pair, Who::A);
+    assert_eq!((stats.packets_in, stats.dropped_srtp), (11, 12));
+}
+
+#[test]
+fn a_new_key_or_suite_takes_over_without_a_gap() {
+    let mut both = Encrypted::new(KEY);
+    both.talk(60);
+    both.pair.heard(Who::B);
+    // What is under way when the new offer is answered is still under the old key.
+    let late: Vec<Vec<u8>> = (0..3).map(|_| both.next(0, &[0x10; 160])).collect();
+    both.heard_by_a();
+    both.rekey(NEW_KEY);
+    for packet in late {
+        both.pair.send(Who::A, Flow::Rtp, packet, NOW);
+        both.pair.advance(20);
+    }
+    both.talk(20);
+    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 23);
+    assert!(both.heard_by_a().len() >= 20);
+    both.rekey(GCM);
+    both.talk(20);
+    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 20);
+    assert!(both.heard_by_a().len() >= 20);
+}
+
+#[test]
+fn before_an_offer_of_keys_is_answered_nothing_is_heard_or_said() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    let mut caller = crate::sdp::Negotiation::new(crate::sdp::Local { address: [127, 0, 0, 1].into(), port: 1, id: 1 });
+    caller.set_srtp(Srtp::Optional, Some(&[7; RANDOM]));
+    let _ = caller.offer();
+    let (key, plan) = (pair.a.key, caller.plan().unwrap().clone());
+    assert_eq!(plan.protection, Protection::Open);
+    pair.apply(key, plan);
+    pair.heard(Who::B);
+    pair.talk(5, 0x10, 0x20);
+    assert!(pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
+    assert!(pair.heard(Who::A).is_empty());
+}

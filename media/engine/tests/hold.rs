@@ -1,0 +1,140 @@
+//! Hold and resume (RFC 3264 §8.4, and RFC 2543's), as offered by a leg's peer.
+
+use super::*;
+
+const MEDIA: &str = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+fn hold(pair: &mut MediaPair, how: &str) {
+    pair.offer(Who::A, &format!("{MEDIA}{how}\r\n"));
+}
+
+fn loud(sent: &[Sent]) -> usize {
+    sent.iter().filter(|sent| is_loud(sent)).count()
+}
+
+fn stranger() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 9], 9_000))
+}
+
+#[test]
+fn whoever_is_held_hears_music_or_silence_without_a_gap_and_afterwards_the_other_again() {
+    for (how, music) in [("a=sendonly", true), ("a=inactive", false), ("c=IN IP4 0.0.0.0", true), ("a=recvonly", false)]
+    {
+        let mut pair = MediaPair::new();
+        pair.bridge();
+        pair.talk(20, 0x10, 0x20);
+        pair.heard(Who::A);
+        pair.heard(Who::B);
+        hold(&mut pair, how);
+        pair.talk(20, 0x11, 0x20);
+        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        assert_eq!(loud(&b), if music { 20 } else { 0 }, "{how}");
+        assert!((20..=22).contains(&b.len()), "{how}: {}", b.len());
+        assert_one_line(&b);
+        assert_eq!(loud(&a), if how == "a=recvonly" { 20 } else { 0 }, "{how}");
+        // Nothing at all comes from one that has gone silent.
+        for _ in 0..20 {
+            pair.say(Who::B, 0x20, NOW);
+            pair.advance(20);
+        }
+        if !music {
+            assert!((20..=22).contains(&pair.heard(Who::B).len()), "{how}");
+        }
+        hold(&mut pair, "a=sendrecv");
+        pair.heard(Who::A);
+        pair.heard(Who::B);
+        pair.talk(20, 0x10, 0x20);
+        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        assert_eq!((loud(&a), loud(&b)), (20, 20), "{how}");
+        assert_one_line(&b);
+    }
+}
+
+#[test]
+fn no_source_takes_the_place_of_a_peer_that_is_on_hold() {
+    for how in ["a=inactive", "a=recvonly", "c=IN IP4 0.0.0.0", "c=IN IP4 0.0.0.0\r\na=inactive"] {
+        let mut pair = MediaPair::new();
+        pair.bridge();
+        pair.talk(20, 0x10, 0x20);
+        hold(&mut pair, how);
+        pair.heard(Who::B);
+        for sequence in 0..50 {
+            let mut packet = pair.a.next(0, &[0x15; 160]);
+            packet[2..4].copy_from_slice(&(sequence as u16).to_be_bytes());
+            pair.send_from(Who::A, Flow::Rtp, stranger(), packet, NOW);
+            pair.advance(20);
+        }
+        assert_eq!(loud(&pair.heard(Who::B)), 0, "{how}");
+        hold(&mut pair, "a=sendrecv");
+        pair.heard(Who::A);
+        pair.talk(20, 0x10, 0x20);
+        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        assert_eq!((loud(&a), loud(&b)), (20, 20), "{how}");
+        assert!(a.iter().all(|sent| sent.to != stranger()), "{how}");
+    }
+}
+
+#[test]
+fn a_peer_behind_a_router_is_found_again_after_a_hold() {
+    for how in ["a=inactive", "c=IN IP4 0.0.0.0", "a=sendonly"] {
+        let mut pair = MediaPair::new();
+        pair.bridge();
+        let mapped = SocketAddr::from(([127, 0, 0, 2], 61_000));
+        for _ in 0..40 {
+            let packet = pair.a.next(0, &[0x10; 160]);
+            pair.send_from(Who::A, Flow::Rtp, mapped, packet, NOW);
+            pair.advance(20);
+        }
+        hold(&mut pair, how);
+        pair.advance(200);
+        hold(&mut pair, "a=sendrecv");
+        pair.heard(Who::A);
+        for _ in 0..10 {
+            pair.say(Who::B, 0x20, NOW);
+            pair.advance(20);
+        }
+        let a = pair.heard(Who::A);
+        assert_eq!(loud(&a), 10, "{how}");
+        assert!(a.iter().all(|sent| sent.to == mapped), "{how}");
+    }
+}
+
+#[test]
+fn recordings_keep_both_sides_in_their_place_through_a_hold() {
+    for how in ["a=inactive", "a=recvonly", "c=IN IP4 0.0.0.0\r\na=inactive"] {
+        let file = TestFile::new(&format!("hold-{}", how.len()));
+        let mut pair = MediaPair::new();
+        pair.bridge();
+        pair.talk(10, 0x10, 0x20);
+        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+        pair.talk(50, 0x10, 0x20);
+        hold(&mut pair, how);
+        for _ in 0..100 {
+            pair.say(Who::B, 0x20, NOW);
+            pair.advance(20);
+        }
+        hold(&mut pair, "a=sendrecv");
+        pair.talk(50, 0x10, 0x20);
+        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.advance(1_000);
+        let samples = file.samples();
+        let frames = samples.len() / 320;
+        assert!((199..=201).contains(&frames), "{how}: {frames}");
+        let told: Vec<(bool, bool)> = samples
+            .chunks_exact(320)
+            .map(|frame| {
+                let loud =
+                    |channel: usize| frame.iter().skip(channel).step_by(2).any(|sample| sample.unsigned_abs() > 500);
+                (loud(0), loud(1))
+            })
+            .collect();
+        let between = |range: std::ops::Range<usize>, side: fn(&(bool, bool)) -> bool| {
+            told[range].iter().filter(|one| side(one)).count()
+        };
+        let (left, right): (fn(&(bool, bool)) -> bool, fn(&(bool, bool)) -> bool) = (|one| one.0, |one| one.1);
+        assert!(between(0..49, left) >= 48 && between(152..199, left) >= 46, "{how}: {told:?}");
+        assert_eq!(between(52..149, left), 0, "{how}");
+        assert!(between(0..49, right) >= 48 && between(152..199, right) >= 46, "{how}");
+        assert_eq!(between(52..149, right), if how == "a=recvonly" { 97 } else { 0 }, "{how}");
+    }
+}
