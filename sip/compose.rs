@@ -87,7 +87,7 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     if parts.status == 405 || (200..300).contains(&parts.status) {
         push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
     }
-    push_field(&mut out, b"Server: ", parts.server.as_bytes());
+    push_name(&mut out, b"Server: ", parts.server);
     out.extend_from_slice(parts.lines.as_bytes());
     push_headers(&mut out, parts.headers, (300..400).contains(&parts.status));
     push_body(&mut out, parts.body);
@@ -129,7 +129,7 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     if matches!(parts.method, "INVITE" | "UPDATE") {
         push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
     }
-    push_field(&mut out, b"User-Agent: ", parts.user_agent.as_bytes());
+    push_name(&mut out, b"User-Agent: ", parts.user_agent);
     out.extend_from_slice(parts.lines.as_bytes());
     push_headers(&mut out, parts.headers, false);
     push_body(&mut out, parts.body);
@@ -274,6 +274,13 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
             5 => "Server Error",
             _ => "Global Failure",
         },
+    }
+}
+
+/// What we call ourselves; nothing when we do not say.
+fn push_name(out: &mut Vec<u8>, field: &[u8], name: &str) {
+    if !name.is_empty() {
+        push_field(out, field, name.as_bytes());
     }
 }
 

@@ -43,8 +43,9 @@ impl Endpoint {
         if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
-        let parts =
-            ResponseParts { status: malformed.status, reason: Some(&malformed.reason), ..ResponseParts::default() };
+        // What is wrong in which words would tell a stranger which parser this is.
+        let reason = (!self.is_unknown(arrival.source.ip())).then_some(&*malformed.reason);
+        let parts = ResponseParts { status: malformed.status, reason, ..ResponseParts::default() };
         self.respond_statelessly(arrival, echo, parts);
     }
 
@@ -685,7 +686,10 @@ impl Endpoint {
         } else {
             parts.tag
         };
-        let data = compose::response(echo, &ResponseParts { tag, server: &self.config.user_agent, ..parts });
+        // Nor are strangers told what we are.
+        let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
+        let server = if known { self.config.user_agent.as_str() } else { "" };
+        let data = compose::response(echo, &ResponseParts { tag, server, ..parts });
         let flow = self.response_flow(arrival, echo);
         self.transmit(flow, data);
     }

@@ -68,8 +68,11 @@ async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, 
         }
         let at = wall_clock().saturating_sub(Instant::now().into_std().saturating_duration_since(seen.at));
         let sent = match &socket {
-            // A server that is not there says so by ICMP, at the next message; that one is lost, no more.
-            Some(socket) => socket.send(&packet(&agent, &seen, at)).await.is_ok(),
+            Some(socket) => {
+                let packet = packet(&agent, &seen, at);
+                // That the server was not there for the message before is said when this one is sent, which then is not.
+                socket.send(&packet).await.is_ok() || socket.send(&packet).await.is_ok()
+            }
             None => false,
         };
         let counter = if sent { &counts.sent } else { &counts.dropped };

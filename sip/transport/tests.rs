@@ -252,3 +252,5 @@ async fn a_port_in_use_and_a_bad_address_are_told_apart() {
     assert!(message("127.0.0.1:5060".into()).await.contains("is not udp://ADDRESS:PORT"));
     assert_eq!(message("udp://127.0.0.1:0".into()).await, "");
 }
+
+mod guarded;

@@ -78,10 +78,16 @@ pub(crate) struct House {
 impl House {
     /// Starts one with `more` in its configuration.
     pub(crate) async fn start(more: &str) -> Self {
+        Self::start_under(&[], more).await
+    }
+
+    /// Starts one in this environment with `more` in its configuration.
+    pub(crate) async fn start_under(environment: &[(&str, &str)], more: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("tandem.toml");
         std::fs::write(&file, settings(folder.path(), more)).unwrap();
-        let config = Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::load(Some(&file), environment).unwrap_or_else(|errors| panic!("{errors}"));
         let server = Server::start(config).await.unwrap();
         let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));

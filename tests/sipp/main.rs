@@ -24,3 +24,5 @@ mod log;
 mod sipp;
 
 mod bridge;
+mod guard;
+mod trace;

@@ -49,6 +49,14 @@ impl Sipp {
         SocketAddr::V4(SocketAddrV4::new(self.address, PORT))
     }
 
+    /// At the address that another had, which is over.
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        if let SocketAddr::V4(address) = address {
+            self.address = *address.ip();
+        }
+        self
+    }
+
     /// A trunk that is this SIPp, for the server's configuration. `more`: further keys of it, a line each.
     pub(crate) fn trunk(&self, name: &str, more: &str) -> String {
         let (address, transport) = (self.address, if self.transport.starts_with('t') { ";transport=tcp" } else { "" });

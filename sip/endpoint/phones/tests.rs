@@ -369,3 +369,37 @@ fn a_phone_may_be_asked_instead() {
     exchange.wait(Duration::from_secs(1_000));
     assert_eq!(exchange.endpoint.transactions(), 0, "nobody answers, and nothing stays");
 }
+
+#[test]
+fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_them_back() {
+    use crate::guard::{Bans, Guard, Offence, Verdict};
+    for name in ["alice", "nobody"] {
+        let mut exchange = Exchange::new();
+        let guard = Arc::new(Guard::new(Bans::default(), Vec::new(), 1, exchange.now));
+        exchange.endpoint.set_guard(Arc::clone(&guard));
+        let mut answers = Vec::new();
+        for _ in 0..9 {
+            answers.push(exchange.authenticated(
+                ALICE,
+                "REGISTER",
+                "sip:tandem",
+                name,
+                "Contact: <sip:a@h>\r\n",
+                "guess",
+            ));
+        }
+        let status = |answer: &String| answer.lines().next().unwrap().to_owned();
+        assert!(answers.iter().all(|answer| status(answer) == "SIP/2.0 403 Forbidden" && !answer.contains("Server:")));
+        let source = ALICE.parse::<SocketAddr>().unwrap().ip();
+        if name == "alice" {
+            assert!(exchange.register(ALICE, name, "Contact: <sip:a@h>\r\n").starts_with("SIP/2.0 200 "));
+            exchange.authenticated(ALICE, "REGISTER", "sip:tandem", name, "Contact: <sip:a@h>\r\n", "guess");
+            assert_eq!(guard.admit(exchange.now, source), Verdict::Take);
+        } else {
+            exchange.authenticated(ALICE, "REGISTER", "sip:tandem", name, "Contact: <sip:a@h>\r\n", "guess");
+            assert_eq!(guard.admit(exchange.now, source), Verdict::Banned);
+            let ban = guard.bans(exchange.now).remove(0);
+            assert_eq!((ban.why, ban.count), (Offence::Credentials, 10));
+        }
+    }
+}

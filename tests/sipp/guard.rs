@@ -1,0 +1,148 @@
+//! Those who behave badly are kept out, and those who call are heard.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::UdpSocket;
+
+use crate::house::{House, inline};
+use crate::log::PATIENCE;
+use crate::sipp::{Sipp, is_missing};
+
+async fn bans(house: &House) -> Vec<Value> {
+    house.api.get("/console/sip/bans").await.json().as_array().unwrap().clone()
+}
+
+async fn metric(house: &House, name: &str) -> u64 {
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
+    if is_missing() {
+        return;
+    }
+    let (scanner, caller) = (Sipp::new("scan"), Sipp::new("call"));
+    let address = scanner.address();
+    let more = "[sip.bans]\nrefused = 5\n".to_owned() + &inline("600", "<Response><Pause length=\"5\"/></Response>");
+    let house = House::start(&(caller.trunk("caller", "") + &more)).await;
+    assert_eq!(house.api.get("/console/sip/bans?format=text").await.body, b"nobody is banned\n");
+    scanner.calls(5).call(house.udp).succeed().await;
+    Sipp::new("unheard").at(address).calls(3).to("600").call(house.udp).succeed().await;
+    caller.calls(3).to("600").call(house.udp).succeed().await;
+
+    let ban = bans(&house).await.remove(0);
+    assert_eq!(ban["source"], address.ip().to_string());
+    assert_eq!((ban["limit"].as_str(), ban["times"].as_u64()), (Some("refused"), Some(1)));
+    assert_eq!(ban["why"], "5 requests from outside every trunk within a minute");
+    assert_eq!(ban["dropped"], 3);
+    let text = String::from_utf8(house.api.get("/console/sip/bans?format=text").await.body).unwrap();
+    assert!(
+        text.starts_with(&address.ip().to_string()) && text.contains(": 5 requests from outside every trunk"),
+        "{text}"
+    );
+    assert_eq!(metric(&house, "tandem_sip_bans").await, 1);
+    assert_eq!(metric(&house, "tandem_sip_banned_dropped_total").await, 3);
+
+    // What was said before the ban can be read, without the passwords' digests.
+    let strangers = house.api.get("/console/sip/strangers?format=text").await;
+    let strangers = String::from_utf8(strangers.body).unwrap();
+    assert_eq!(strangers.matches("403 Forbidden (REGISTER)").count(), 5, "{strangers}");
+    let whole = String::from_utf8(house.api.get("/console/sip/strangers").await.body).unwrap();
+    assert!(whole.contains("Digest username") && !whole.contains("0123456789abcdef"), "{whole}");
+
+    let path = format!("/console/sip/bans/{}", address.ip());
+    assert_eq!(house.api.delete(&path).await.status, 204);
+    assert_eq!(house.api.delete(&path).await.status, 404);
+    assert!(bans(&house).await.is_empty());
+    Sipp::new("scan").at(address).call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
+    let house = House::start("").await;
+    // Another address than the trunk's.
+    let stranger = UdpSocket::bind("127.0.0.77:0").await.unwrap();
+    let at = stranger.local_addr().unwrap();
+    let mut answers = Vec::new();
+    for line in ["INVITE sip:600@x", "INVITE sip:nobody@x", "OPTIONS sip:x", "REGISTER sip:x", "INVITE  sip:x"] {
+        let method = line.split(' ').next().unwrap();
+        let request = format!(
+            "{line} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKs\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n\
+             Call-ID: {}\r\nCSeq: 1 {method}\r\nContact: <sip:a@{at}>\r\nContent-Length: 0\r\n\r\n",
+            answers.len()
+        );
+        stranger.send_to(request.as_bytes(), house.udp).await.unwrap();
+        let mut answer = [0; 2_048];
+        let length = tokio::time::timeout(PATIENCE, stranger.recv(&mut answer)).await.expect("an answer").unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        let own = ["SIP/2.0", "Via", "From", "To", "Call-ID", "CSeq", "Content-Length"];
+        let telling = answer.lines().filter(|line| !line.is_empty() && !own.iter().any(|own| line.starts_with(own)));
+        assert_eq!(telling.collect::<Vec<_>>(), [""; 0], "{answer}");
+        answers.push(answer.lines().next().unwrap().to_owned());
+    }
+    assert_eq!(
+        answers,
+        [
+            "SIP/2.0 403 Forbidden",
+            "SIP/2.0 403 Forbidden",
+            "SIP/2.0 403 Forbidden",
+            "SIP/2.0 403 Forbidden",
+            "SIP/2.0 400 Bad Request"
+        ]
+    );
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_calls_at_once_get_503_early_and_the_call_that_is_there_goes_on() {
+    if is_missing() {
+        return;
+    }
+    const CALLS: usize = 5_000;
+    let (held, flood) = (Sipp::new("held"), Sipp::new("call"));
+    let at = flood.address();
+    let more =
+        "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Pause length=\"9\"/></Response>'\n";
+    let trunks = held.trunk("held", "") + &flood.trunk("flood", "") + more;
+    // A burst of thousands takes longer on any machine.
+    let house = House::start_under(&[("TANDEM_SIP__OVERLOAD_MS", "20")], &trunks).await;
+    let held = held.to("600").call(house.udp);
+    let answered = async {
+        while house.live_legs() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the call is there");
+
+    let socket = UdpSocket::bind(at).await.unwrap();
+    for number in 0..CALLS {
+        let invite = format!(
+            "INVITE sip:nobody@x SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKf{number}\r\nFrom: <sip:a@b>;tag={number}\r\n\
+             To: <sip:nobody@x>\r\nCall-ID: flood{number}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@{at}>\r\nMax-Forwards: 70\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        socket.send_to(invite.as_bytes(), house.udp).await.unwrap();
+    }
+    let refused = async {
+        let mut answer = [0; 2_048];
+        loop {
+            let length = socket.recv(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            if answer.starts_with("SIP/2.0 503 ") {
+                return answer;
+            }
+        }
+    };
+    let refusal = tokio::time::timeout(PATIENCE, refused).await.expect("a 503");
+    assert!(refusal.contains("\r\nRetry-After: "), "{refusal}");
+    held.succeed().await;
+    assert!(metric(&house, "tandem_sip_requests_shed_total").await > 0);
+    assert_eq!(metric(&house, "tandem_sip_overloaded").await, 0);
+    house.quiet().await;
+    house.end().await;
+}

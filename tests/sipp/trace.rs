@@ -1,0 +1,100 @@
+//! What was said can be read afterwards, and one side does not hear of the other.
+
+use serde_json::Value;
+
+use crate::house::House;
+use crate::sipp::{Sipp, is_missing};
+
+const THROUGH: &str = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:answerer\"\n";
+
+fn said(trace: &Value, party: usize) -> Vec<(String, String)> {
+    let messages = trace["messages"].as_array().unwrap().iter().filter(|message| message["party"] == party);
+    let text = |message: &Value, key: &str| message[key].as_str().unwrap().to_owned();
+    messages.map(|message| (text(message, "direction"), text(message, "summary"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ladder_has_every_message_of_both_legs_in_order_by_any_id() {
+    if is_missing() {
+        return;
+    }
+    for transport in ["u1", "t1"] {
+        let (caller, answerer) = (Sipp::new("call").over(transport), Sipp::new("answer").over(transport));
+        let there = answerer.address();
+        let house = House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + THROUGH)).await;
+        let answerer = answerer.answer().await;
+        let server = if transport == "u1" { house.udp } else { house.tcp };
+        caller.to("1234").call(server).succeed().await;
+        let heard = answerer.succeed().await;
+        house.quiet().await;
+
+        let trace = house.api.get("/console/calls/last/trace").await.json();
+        let expected = |rows: &[(&str, &str)]| rows.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<_>>();
+        let caller = expected(&[
+            ("received", &format!("INVITE sip:1234@{server}")),
+            ("sent", "100 Trying (INVITE)"),
+            ("sent", "180 Ringing (INVITE)"),
+            ("sent", "200 OK (INVITE)"),
+            ("received", "ACK"),
+            ("received", "BYE"),
+            ("sent", "200 OK (BYE)"),
+        ]);
+        assert_eq!(said(&trace, 0), caller, "{trace}");
+        let callee = said(&trace, 1);
+        let (direction, invite) = &callee[0];
+        assert!(direction == "sent" && invite.starts_with(&format!("INVITE sip:1234@{there}")), "{invite}");
+        let rest = expected(&[
+            ("received", "180 Ringing (INVITE)"),
+            ("received", "200 OK (INVITE)"),
+            ("sent", "ACK"),
+            ("sent", "BYE"),
+            ("received", "200 OK (BYE)"),
+        ]);
+        assert_eq!(callee[1..], rest, "{trace}");
+        // What SIPp has seen is what is shown.
+        let shown = trace["messages"].as_array().unwrap();
+        let invite = shown.iter().find(|message| message["party"] == 1).unwrap()["message"].as_str().unwrap();
+        assert!(heard.replace('\r', "").contains(&invite.replace('\r', "")), "{invite}\n{heard}");
+        assert!(shown.windows(2).all(|pair| pair[0]["seconds"].as_f64() <= pair[1]["seconds"].as_f64()));
+
+        let id = trace["parties"][1]["id"].as_str().unwrap();
+        let call_id = trace["parties"][0]["sip_call_ids"][0].as_str().unwrap().replace('@', "%40");
+        for id in [id, trace["session"].as_str().unwrap(), &call_id] {
+            assert_eq!(
+                house.api.get(&format!("/console/calls/{id}/trace")).await.json()["parties"],
+                trace["parties"],
+                "{id}"
+            );
+        }
+        assert_eq!(house.api.get("/console/calls/nonsense/trace").await.status, 404);
+        assert_eq!(house.api.get_as("", "/console/calls/last/trace").await.status, 401);
+        let pcap = house.api.get("/console/calls/last/trace.pcap").await.body;
+        assert_eq!(pcap[..4], 0xa1b2_c3d4_u32.to_le_bytes());
+        house.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_side_hears_where_the_other_is() {
+    if is_missing() {
+        return;
+    }
+    let (caller, answerer) = (Sipp::new("from_within"), Sipp::new("answer"));
+    let (here, there) = (caller.address(), answerer.address());
+    let house = House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + THROUGH)).await;
+    let answerer = answerer.answer().await;
+    let said = caller.to("1234").call(house.udp).succeed().await;
+    let heard = answerer.succeed().await;
+    let trace = house.api.get("/console/calls/last/trace").await.json();
+    let call_id = |party: usize| trace["parties"][party]["sip_call_ids"][0].as_str().unwrap().to_owned();
+    for secret in [here.ip().to_string(), "caller.invalid".into(), call_id(0)] {
+        assert!(said.contains(&secret), "{secret}");
+        assert!(!heard.contains(&secret), "{secret} in {heard}");
+    }
+    for secret in [there.ip().to_string(), "answerer".into(), call_id(1)] {
+        assert!(heard.contains(&secret), "{secret}");
+        assert!(!said.contains(&secret), "{secret} in {said}");
+    }
+    house.quiet().await;
+    house.end().await;
+}
