@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
-use super::resolver::{self, Resolved};
+use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEvent, Way};
 use super::tls::{BadFile, Tls, Who};
 use super::witness::Witness;
@@ -132,6 +132,7 @@ struct Counters {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     websockets: mpsc::Sender<StreamEvent>,
+    websocket: Option<SocketAddr>,
     addresses: Arc<[(Transport, SocketAddr)]>,
     counters: Arc<Counters>,
     told: Arc<capture::Counts>,
@@ -162,8 +163,8 @@ impl Handle {
 
     /// Takes over a WebSocket connection that somebody else's listener accepted, at [`Config::websocket`], and on which hands
     /// were shaken for the subprotocol `sip` (RFC 7118). What may be held of us holds for it too.
-    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr, local: SocketAddr) {
-        let stream = Incoming::Upgraded(Box::new(stream));
+    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr) {
+        let (stream, local) = (Incoming::Upgraded(Box::new(stream)), self.websocket.unwrap_or(peer));
         let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
         let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
     }
@@ -292,6 +293,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
         .map_err(|error| StartError::Entropy(error.to_string()))?;
     let tls = Arc::new(Tls::load(&config)?);
+    let resolver = Arc::new(Resolver::new(&config.nameservers, seed.map(|octet| octet.rotate_left(3))));
+    let websocket = config.websocket;
     let mut locals = addresses.clone();
     locals.extend(config.websocket.map(|bound| (Transport::Ws, bound)));
     let keep_alive = Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero());
@@ -347,6 +350,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         keep_alive,
         tls,
         identities: Identities::default(),
+        resolver,
         resolved_sender,
         resolved,
         located_sender,
@@ -367,6 +371,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     Ok(Handle {
         commands,
         websockets,
+        websocket,
         addresses: addresses.into(),
         counters,
         told,
@@ -394,6 +399,7 @@ struct Driver<S> {
     keep_alive: Option<Duration>,
     tls: Arc<Tls>,
     identities: Identities,
+    resolver: Arc<Resolver>,
     resolved_sender: mpsc::Sender<Resolved>,
     resolved: mpsc::Receiver<Resolved>,
     /// Addresses for requests of no leg; look-ups beyond the queue wait.
@@ -611,9 +617,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     /// Asks the resolver beside the driver; its queue has a place for every lookup of a call.
     fn look_up(&mut self, lookup: LookupId, uri: String, trunk: Option<TrunkName>) {
-        let (sender, usable) = (self.resolved_sender.clone(), self.usable());
+        let (sender, resolver, usable) = (self.resolved_sender.clone(), Arc::clone(&self.resolver), self.usable());
         tokio::spawn(async move {
-            let found = resolver::resolve(&uri, &usable).await;
+            let found = resolver.resolve(&uri, &usable).await;
             let _ = sender.send(Resolved { lookup, uri, trunk, found }).await;
         });
     }
@@ -630,7 +636,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     /// The transports and families (IPv4, IPv6) that there are sockets for.
-    fn usable(&self) -> Vec<(Transport, (bool, bool))> {
+    fn usable(&self) -> Usable {
         let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
         Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect()
     }
@@ -725,9 +731,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn locate(&self, locate: Locate) {
-        let (sender, usable) = (self.located_sender.clone(), self.usable());
+        let (sender, resolver, usable) = (self.located_sender.clone(), Arc::clone(&self.resolver), self.usable());
         tokio::spawn(async move {
-            let targets = resolver::resolve(&locate.uri, &usable).await.unwrap_or_default();
+            let targets = resolver.resolve(&locate.uri, &usable).await.unwrap_or_default();
             // The driver may be over.
             let _ = sender.send((locate, targets)).await;
         });

@@ -1,12 +1,42 @@
-//! Host names, looked up beside the driver.
+//! Where a URI leads (RFC 3263 §4), found beside the driver.
 //!
-//! A and AAAA only: SRV and NAPTR (RFC 3263) need a resolver library and come with it.
+//! ```text
+//!  host ─ no port, no transport ─> NAPTR ─> SRV of what it names ─┐
+//!    ├──── no port ──────────────────────> SRV of the transport ──┼─> A, AAAA of each target
+//!    └──── port ──────────────────────────────────────────────────┴─> A, AAAA of the host
+//! ```
+//!
+//! Answers are kept as long as they say, within bounds, and no more than so many of them.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::proto::rr::{RData, RecordType};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::timeout;
 
 use crate::endpoint::{LookupId, Target};
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Host, Uri};
+
+/// Longest that a whole lookup may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one question may take, each time it is asked.
+const QUESTION: Duration = Duration::from_secs(2);
+/// How long an answer is kept at least and at most, and one that there is nothing.
+const KEPT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
+const KEPT_NOTHING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// Answers kept; the oldest go.
+const CACHE: u64 = 4_096;
+/// Most places tried for one request.
+const MAX_TARGETS: usize = 16;
+
+/// The transports and families (IPv4, IPv6) that there are sockets for.
+pub(super) type Usable = Vec<(Transport, (bool, bool))>;
 
 /// The result, for the driver.
 #[derive(Debug)]
@@ -17,31 +47,214 @@ pub(super) struct Resolved {
     pub(super) found: Result<Vec<Target>, EndCause>,
 }
 
-/// The addresses of a SIP URI, of those transports and families (IPv4, IPv6) that we have sockets for, best first.
-///
-/// # Errors
-/// [`EndCause::Unresolved`] if there is none at all, [`EndCause::NoSocket`] if there is none of those.
-pub(super) async fn resolve(uri: &str, usable: &[(Transport, (bool, bool))]) -> Result<Vec<Target>, EndCause> {
-    let destination = Uri::parse(uri.as_bytes()).and_then(|uri| uri.destination()).ok_or(EndCause::Invalid)?;
-    let transport = destination.transport.unwrap_or(Transport::Udp);
-    let port = destination.port.unwrap_or(transport.default_port());
-    let host = match destination.host {
-        Host::Ip(ip) => ip.to_string(),
-        Host::Name(name) => name,
-    };
-    match tokio::net::lookup_host((host.as_str(), port)).await {
-        Ok(addresses) => {
-            let (ipv4, ipv6) = usable.iter().find(|(one, _)| *one == transport).map_or((false, false), |(_, has)| *has);
-            let fits = |address: &SocketAddr| if address.is_ipv4() { ipv4 } else { ipv6 };
-            let found: Vec<_> =
-                addresses.filter(fits).map(|address| Target { transport, address, identity: None }).collect();
-            if found.is_empty() { Err(EndCause::NoSocket) } else { Ok(found) }
+/// Asks DNS, or whatever else the system has when it has no DNS.
+pub(super) struct Resolver {
+    dns: Option<TokioResolver>,
+    rng: Mutex<StdRng>,
+}
+
+/// One SRV record (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Srv {
+    priority: u16,
+    weight: u16,
+    port: u16,
+    target: String,
+}
+
+impl Resolver {
+    /// Asks these servers, or the system's if there are none. `seed` is for the order of equals.
+    pub(super) fn new(nameservers: &[SocketAddr], seed: [u8; 32]) -> Self {
+        let dns = match nameservers {
+            [] => TokioResolver::builder_tokio(),
+            _ => {
+                let servers = nameservers.iter().map(|server| {
+                    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                        connection.port = server.port();
+                        connection
+                    });
+                    NameServerConfig::new(server.ip(), true, connections.to_vec())
+                });
+                let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+                Ok(TokioResolver::builder_with_config(config, Default::default()))
+            }
+        };
+        let dns = dns.and_then(|builder| builder.with_options(options()).build());
+        let dns = dns.inspect_err(|error| tracing::warn!("SIP: no NAPTR and SRV records will be asked for: {error}"));
+        Self { dns: dns.ok(), rng: Mutex::new(StdRng::from_seed(seed)) }
+    }
+
+    /// The places a SIP URI leads to, of those transports and families that are usable, best first.
+    ///
+    /// # Errors
+    /// [`EndCause::Unresolved`] if there is none at all, [`EndCause::NoSocket`] if there is none of those.
+    pub(super) async fn resolve(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
+        let found = match timeout(PATIENCE, self.places(uri, usable)).await {
+            Ok(found) => found?,
+            Err(_) => Vec::new(),
+        };
+        if found.is_empty() {
+            tracing::debug!(uri, "cannot resolve");
+            return Err(EndCause::Unresolved);
         }
-        Err(error) => {
-            tracing::debug!(host, %error, "cannot resolve");
-            Err(EndCause::Unresolved)
+        let fits = |target: &Target| {
+            let families = usable.iter().find(|(one, _)| *one == target.transport).map(|(_, families)| *families);
+            families.is_some_and(|(ipv4, ipv6)| if target.address.is_ipv4() { ipv4 } else { ipv6 })
+        };
+        let mut found: Vec<_> = found.into_iter().filter(fits).collect();
+        found.truncate(MAX_TARGETS);
+        if found.is_empty() { Err(EndCause::NoSocket) } else { Ok(found) }
+    }
+
+    async fn places(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
+        let destination = Uri::parse(uri.as_bytes()).and_then(|uri| uri.destination()).ok_or(EndCause::Invalid)?;
+        let transport = destination.transport;
+        let default = transport.unwrap_or(Transport::Udp);
+        let port = destination.port.unwrap_or(default.default_port());
+        let host = match destination.host {
+            Host::Ip(ip) => return Ok(vec![Target { transport: default, address: (ip, port).into(), identity: None }]),
+            Host::Name(host) => host,
+        };
+        if destination.port.is_none() && self.dns.is_some() {
+            let speaks = |one: Transport| usable.iter().any(|(known, (ipv4, ipv6))| *known == one && (*ipv4 || *ipv6));
+            let services = match transport {
+                Some(transport) => srv_name(transport, &host).map(|name| (transport, name)).into_iter().collect(),
+                None => self.services(&host, speaks).await,
+            };
+            let mut found = Vec::new();
+            for (transport, name) in services {
+                for Srv { target, port, .. } in self.srv(&name).await {
+                    found.extend(self.addresses(&target, port, transport).await);
+                    if found.len() >= MAX_TARGETS {
+                        return Ok(found);
+                    }
+                }
+            }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(self.addresses(&host, port, default).await)
+    }
+
+    /// The transports that a host names, as it prefers them, with the names of their SRV records (RFC 3263 §4.1).
+    async fn services(&self, host: &str, speaks: impl Fn(Transport) -> bool) -> Vec<(Transport, String)> {
+        let answers = self.ask(host, RecordType::NAPTR).await;
+        let mut offers: Vec<_> = answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RData::NAPTR(naptr) if naptr.flags.eq_ignore_ascii_case(b"s") => {
+                    let transport = service(&naptr.services).filter(|transport| speaks(*transport))?;
+                    Some((naptr.order, naptr.preference, transport, naptr.replacement.to_ascii()))
+                }
+                _ => None,
+            })
+            .collect();
+        offers.sort_by_key(|(order, preference, ..)| (*order, *preference));
+        if !offers.is_empty() {
+            return offers.into_iter().map(|(_, _, transport, name)| (transport, name)).collect();
+        }
+        let ours = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().filter(|one| speaks(*one));
+        ours.filter_map(|transport| Some((transport, srv_name(transport, host)?))).collect()
+    }
+
+    async fn srv(&self, name: &str) -> Vec<Srv> {
+        let answers = self.ask(name, RecordType::SRV).await;
+        let records = answers.iter().filter_map(|answer| match answer {
+            // "." says that there is no such service (RFC 2782).
+            RData::SRV(srv) if !srv.target.is_root() => {
+                Some(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target: srv.target.to_ascii() })
+            }
+            _ => None,
+        });
+        in_order(records.collect(), &mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Vec<RData> {
+        let Some(dns) = &self.dns else { return Vec::new() };
+        match dns.lookup(absolute(name), kind).await {
+            Ok(found) => found.answers().iter().map(|record| record.data.clone()).collect(),
+            Err(error) => {
+                if !error.is_no_records_found() {
+                    tracing::debug!(name, %kind, %error, "DNS");
+                }
+                Vec::new()
+            }
         }
     }
+
+    async fn addresses(&self, host: &str, port: u16, transport: Transport) -> Vec<Target> {
+        let target = |ip| Target { transport, address: SocketAddr::new(ip, port), identity: None };
+        match &self.dns {
+            Some(dns) => match dns.lookup_ip(absolute(host)).await {
+                Ok(found) => found.iter().map(target).collect(),
+                Err(error) => {
+                    tracing::debug!(host, %error, "DNS");
+                    Vec::new()
+                }
+            },
+            None => match tokio::net::lookup_host((host.trim_end_matches('.'), port)).await {
+                Ok(found) => found.map(|address| target(address.ip())).collect(),
+                Err(_) => Vec::new(),
+            },
+        }
+    }
+}
+
+fn options() -> ResolverOpts {
+    let mut options = ResolverOpts::default();
+    options.timeout = QUESTION;
+    options.attempts = 2;
+    options.cache_size = CACHE;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    (options.positive_min_ttl, options.positive_max_ttl) = (Some(KEPT.0), Some(KEPT.1));
+    (options.negative_min_ttl, options.negative_max_ttl) = (Some(KEPT_NOTHING.0), Some(KEPT_NOTHING.1));
+    options
+}
+
+/// A name that no search list is tried for; one without a dot may be a neighbour's.
+fn absolute(name: &str) -> String {
+    if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
+}
+
+/// The transport of a NAPTR service (RFC 3263 §4.1). WebSocket has its own (RFC 7118 §8.4), but is never gone out by.
+fn service(service: &[u8]) -> Option<Transport> {
+    [(&b"SIPS+D2T"[..], Transport::Tls), (b"SIP+D2T", Transport::Tcp), (b"SIP+D2U", Transport::Udp)]
+        .into_iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(service))
+        .map(|(_, transport)| transport)
+}
+
+fn srv_name(transport: Transport, host: &str) -> Option<String> {
+    let service = match transport {
+        Transport::Udp => "_sip._udp",
+        Transport::Tcp => "_sip._tcp",
+        Transport::Tls => "_sips._tcp",
+        Transport::Ws | Transport::Wss => return None,
+    };
+    Some(format!("{service}.{host}"))
+}
+
+/// The lowest priority first; among equals each is the more likely to be first the more it weighs (RFC 2782).
+fn in_order(mut records: Vec<Srv>, rng: &mut impl Rng) -> Vec<Srv> {
+    // Those that weigh nothing come first, so that they have their small chance.
+    records.sort_by_key(|record| (record.priority, record.weight));
+    let mut ordered = Vec::with_capacity(records.len());
+    while let Some(priority) = records.first().map(|record| record.priority) {
+        let equals = records.iter().take_while(|record| record.priority == priority);
+        let all: u64 = equals.clone().map(|record| u64::from(record.weight)).sum();
+        let mut left = rng.next_u64() % (all + 1);
+        let chosen = equals
+            .map(|record| u64::from(record.weight))
+            .position(|weight| {
+                let found = weight >= left;
+                left = left.saturating_sub(weight);
+                found
+            })
+            .unwrap_or(0);
+        ordered.push(records.remove(chosen));
+    }
+    ordered
 }
 
 /// The host of a SIP URI, as its certificate has to have it.
@@ -49,5 +262,26 @@ pub(super) fn host_of(uri: &str) -> Option<String> {
     match Uri::parse(uri.as_bytes())?.destination()?.host {
         Host::Ip(ip) => Some(ip.to_string()),
         Host::Name(name) => Some(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn srv_records_come_by_priority_and_among_equals_by_weight() {
+        let srv = |priority, weight, target: &str| Srv { priority, weight, port: 5060, target: target.to_owned() };
+        let records = vec![srv(20, 0, "last"), srv(10, 30, "a"), srv(10, 10, "b"), srv(10, 0, "never")];
+        let mut rng = StdRng::from_seed([7; 32]);
+        let mut firsts = std::collections::HashMap::new();
+        for _ in 0..4_000 {
+            let ordered = in_order(records.clone(), &mut rng);
+            assert_eq!(ordered.len(), 4);
+            assert_eq!(ordered.last().unwrap().target, "last");
+            *firsts.entry(ordered.first().unwrap().target.clone()).or_insert(0) += 1;
+        }
+        let (a, b) = (firsts["a"], firsts["b"]);
+        assert!((2_700..3_100).contains(&a) && (800..1_150).contains(&b), "{firsts:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The shell over loopback: ports from the system, ends on events, with a deadline.
 
+mod names;
 mod secure;
 
 use std::io::ErrorKind;

@@ -1,0 +1,141 @@
+//! RFC 3263 against a DNS server of our own.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+const NAPTR: u16 = 35;
+const SRV: u16 = 33;
+const A: u16 = 1;
+
+/// Answers questions over UDP from a table, with a TTL of a minute.
+struct Dns {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+type Table = HashMap<(&'static str, u16), Vec<Vec<u8>>>;
+
+impl Dns {
+    async fn start(table: Table) -> Self {
+        let socket = UdpSocket::bind("127.0.30.53:0").await.unwrap();
+        let (address, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut buffer = [0; 1_500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                count.fetch_add(1, Ordering::SeqCst);
+                socket.send_to(&reply(&buffer[..length], &table), from).await.unwrap();
+            }
+        });
+        Self { address, asked }
+    }
+}
+
+fn reply(query: &[u8], table: &Table) -> Vec<u8> {
+    let (mut at, mut labels) = (12, Vec::new());
+    while query[at] != 0 {
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8(query[at + 1..=at + length].to_vec()).unwrap().to_lowercase());
+        at += length + 1;
+    }
+    let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
+    let name = labels.join(".");
+    let found = table.iter().find(|((known, of), _)| *known == name && *of == kind).map(|(_, found)| found);
+    let exists = table.keys().any(|(known, _)| *known == name);
+    let count = found.map_or(0, Vec::len) as u16;
+    let mut out = query[..2].to_vec();
+    out.extend([0x85, if exists { 0x80 } else { 0x83 }, 0, 1]);
+    out.extend(count.to_be_bytes());
+    out.extend([0; 4]);
+    out.extend(&query[12..at + 5]);
+    for data in found.into_iter().flatten() {
+        out.extend([0xc0, 12]);
+        out.extend(kind.to_be_bytes());
+        out.extend([0, 1, 0, 0, 0, 60]);
+        out.extend((data.len() as u16).to_be_bytes());
+        out.extend(data);
+    }
+    out
+}
+
+fn name(name: &str) -> Vec<u8> {
+    let labels = name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+    labels.chain([0]).collect()
+}
+
+fn srv(priority: u16, port: u16, target: &str) -> Vec<u8> {
+    [&priority.to_be_bytes()[..], &1_u16.to_be_bytes(), &port.to_be_bytes(), &name(target)].concat()
+}
+
+fn naptr(order: u16, service: &str, target: &str) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    [&order.to_be_bytes()[..], &[0, 10], &text("s"), &text(service), &text(""), &name(target)].concat()
+}
+
+fn a() -> Vec<Vec<u8>> {
+    vec![Ipv4Addr::LOCALHOST.octets().to_vec()]
+}
+
+/// A call to the URI arrives, over the transport.
+async fn arrives(
+    a: (&Handle, &mut UnboundedReceiver<Event>),
+    b: (&Handle, &mut UnboundedReceiver<Event>),
+    uri: &str,
+) -> Transport {
+    a.0.send(Command::Invite { leg: LegKey(1), invite: outgoing(uri) }).unwrap();
+    let arrived = event(b.1).await;
+    let Event::Incoming { leg, incoming } = arrived else { panic!("{uri}: {arrived:?}") };
+    b.0.send(hangup(leg)).unwrap();
+    assert!(matches!(event(b.1).await, Event::Ended { .. }));
+    let ended = event(a.1).await;
+    assert!(matches!(ended, Event::Ended { cause: EndCause::Rejected, .. }), "{uri}: {ended:?}");
+    incoming.transport
+}
+
+#[tokio::test]
+async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
+    let (b, mut b_events) = driver(|_| {}).await;
+    let (udp, tcp) = (address(&b, Transport::Udp).port(), address(&b, Transport::Tcp).port());
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let table = Table::from([
+        (
+            ("carrier.test", NAPTR),
+            vec![
+                naptr(10, "SIPS+D2T", "_sips._tcp.carrier.test"),
+                naptr(50, "SIP+D2U", "_sip._udp.carrier.test"),
+                naptr(20, "SIP+D2T", "_sip._tcp.carrier.test"),
+            ],
+        ),
+        (("_sip._tcp.carrier.test", SRV), vec![srv(20, tcp, "up.carrier.test"), srv(10, closed, "down.carrier.test")]),
+        (("_sip._udp.carrier.test", SRV), vec![srv(10, udp, "up.carrier.test")]),
+        (("up.carrier.test", A), a()),
+        (("down.carrier.test", A), a()),
+        // No NAPTR here, and there nothing but an address.
+        (("_sip._udp.plain.test", SRV), vec![srv(0, udp, "up.carrier.test")]),
+        (("plain.test", A), a()),
+        (("bare.test", A), a()),
+    ]);
+    let dns = Dns::start(table).await;
+    let (a, mut a_events) = driver(|config| config.nameservers = vec![dns.address]).await;
+    let asked = || dns.asked.load(Ordering::SeqCst);
+    for (uri, transport) in [
+        // Neither TLS, which we have no socket for, nor UDP, which it likes less; and not the server that is down.
+        ("sip:x@carrier.test".to_owned(), Transport::Tcp),
+        ("sip:x@carrier.test;transport=udp".to_owned(), Transport::Udp),
+        ("sip:x@plain.test".to_owned(), Transport::Udp),
+        (format!("sip:x@bare.test:{tcp};transport=tcp"), Transport::Tcp),
+    ] {
+        assert_eq!(arrives((&a, &mut a_events), (&b, &mut b_events), &uri).await, transport, "{uri}");
+        let after = asked();
+        assert_eq!(arrives((&a, &mut a_events), (&b, &mut b_events), &uri).await, transport, "{uri}");
+        assert_eq!(asked(), after, "{uri}: the answers are kept");
+    }
+    a.send(Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@nowhere.test") }).unwrap();
+    assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Unresolved, .. }));
+    a.shutdown().await;
+    b.shutdown().await;
+}
