@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -220,12 +221,83 @@ pub struct TrunkConfig {
     /// Whether to register with the peer (RFC 3261 §10).
     #[serde(default)]
     pub register: bool,
+    /// PEM file of the authorities its certificate is checked against; `sip.ca_file`'s when `None`.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The name its certificate is for; the host of `uri` when `None`.
+    #[serde(default)]
+    pub tls_name: Option<String>,
+    /// The certificates it may have, whoever issued them, for whatever name.
+    #[serde(default)]
+    pub fingerprints: Vec<Fingerprint>,
+    /// PEM file of the certificate that we show it, with `key`; the first of `sip.certificates` when `None`.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// It calls in over TLS with its certificate only, and then from anywhere if `inbound_from` is empty.
+    #[serde(default)]
+    pub mutual_tls: bool,
     /// Encrypted media (RFC 3711, keys by RFC 4568), both ways.
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
     /// Seconds between OPTIONS pings; 0 for none.
     #[serde(default)]
     pub options_interval: u32,
+}
+
+impl TrunkConfig {
+    /// How its connections over TLS are made and checked.
+    pub fn tls(&self) -> tandem_sip::TrunkTls {
+        let own = self.certificate.clone().zip(self.key.clone());
+        // Any certificate of a public authority would do, were its name not looked at.
+        let host = || self.uri.as_deref().and_then(host_name).filter(|_| self.mutual_tls);
+        tandem_sip::TrunkTls {
+            trunk: Arc::clone(&self.name),
+            name: self.tls_name.clone().or_else(host),
+            ca_file: self.ca_file.clone(),
+            fingerprints: self.fingerprints.iter().map(|fingerprint| fingerprint.0).collect(),
+            certificate: own.map(|(certificate, key)| tandem_sip::Certificate { certificate, key }),
+            mutual: self.mutual_tls.then(|| self.inbound_from.clone()),
+        }
+    }
+
+    /// The networks whose addresses alone say that a call is from there.
+    pub fn networks(&self) -> Vec<IpNet> {
+        if self.mutual_tls { Vec::new() } else { self.inbound_from.clone() }
+    }
+}
+
+/// The host of `sip:HOST:PORT;...`, unless it is an address.
+fn host_name(uri: &str) -> Option<String> {
+    let (_, rest) = uri.split_once(':')?;
+    let authority = rest.split(';').next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).split(':').next()?;
+    (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then(|| host.to_owned())
+}
+
+/// SHA-256 of a certificate, 64 hexadecimal digits with or without colons, as `openssl x509 -fingerprint -sha256` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl TryFrom<String> for Fingerprint {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = "is not the SHA-256 of a certificate: 64 hexadecimal digits, with or without colons";
+        let digits: Vec<u8> = text.bytes().filter(|octet| *octet != b':').collect();
+        let mut fingerprint = [0; 32];
+        if digits.len() != 64 {
+            return Err(wrong);
+        }
+        for (octet, pair) in fingerprint.iter_mut().zip(digits.chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong)?;
+            *octet = u8::from_str_radix(pair, 16).map_err(|_| wrong)?;
+        }
+        Ok(Self(fingerprint))
+    }
 }
 
 fn one() -> u16 {

@@ -113,7 +113,11 @@ impl Counters {
                 &self.unrecorded_ms,
             ),
             ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
-            ("tandem_srtp_refused_total", "Packets that were not under the SRTP key agreed, or came twice", &self.srtp_refused),
+            (
+                "tandem_srtp_refused_total",
+                "Packets that were not under the SRTP key agreed, or came twice",
+                &self.srtp_refused,
+            ),
         ];
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));

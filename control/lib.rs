@@ -31,6 +31,7 @@ pub mod registry;
 pub mod routing;
 pub mod server;
 pub mod services;
+mod sip_websocket;
 pub mod speech;
 pub mod store;
 pub mod stream;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +25,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 
 /// How long a request's head may take, and how long a connection may wait for its next request.
 const HEAD: Duration = Duration::from_secs(15);
@@ -51,7 +52,8 @@ const BREATH: Duration = Duration::from_millis(100);
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
     let places = Places::new(most);
     let router = router.layer(middleware::from_fn(bounded_body));
-    let connections = GracefulShutdown::new();
+    let connections = TaskTracker::new();
+    let (end, ending) = watch::channel(false);
     let accept = async {
         loop {
             let Some(permit) = places.free().await else { return };
@@ -69,23 +71,25 @@ pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: imp
             };
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL.as_millis() as u32);
             let _ = stream.set_nodelay(true);
-            let (router, watcher) = (router.clone(), connections.watcher());
-            tokio::spawn(async move {
-                connection(stream, peer, router, watcher).await;
+            let (router, ending) = (router.clone(), ending.clone());
+            connections.spawn(async move {
+                connection(stream, peer, router, ending).await;
                 drop(place);
             });
         }
     };
     tokio::select! { () = accept => {} () = stop => {} }
     drop(listener);
-    connections.shutdown().await;
+    let _ = end.send(true);
+    connections.close();
+    connections.wait().await;
 }
 
 async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     router: Router,
-    watcher: Watcher,
+    mut ending: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -96,8 +100,21 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let early = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = ending.wait_for(|end| *end) => None,
+    };
+    let ended = match early {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "HTTP connection");
     }
 }

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::console::CallLog;
 use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
+use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
 
 /// What a browser is told that was pointed at the server.
@@ -32,6 +33,7 @@ pub fn router(app: App) -> Router {
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
         .route("/", get(|| async { PLACES }))
+        .route("/sip", get(sip_websocket::open))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

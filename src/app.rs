@@ -21,7 +21,7 @@ use tandem_control::account::{Account, Accounts};
 use tandem_control::app::App;
 use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
-use tandem_control::config::DatabaseConfig;
+use tandem_control::config::{DatabaseConfig, TrunkConfig};
 use tandem_control::counters::Counters;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
@@ -152,6 +152,8 @@ impl Server {
         let applications = Arc::new(config.applications);
         let mut sip_config = config.sip;
         sip_config.trunks = sources(&config.trunks);
+        sip_config.tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
+        sip_config.websocket = Some(http_addr);
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
@@ -339,15 +341,12 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
 }
 
 /// Who may send calls. Without any trunk, everybody on this machine.
-fn sources(trunks: &[tandem_control::config::TrunkConfig]) -> Vec<sip::TrunkAcl> {
+fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     if trunks.is_empty() {
         let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
         return vec![sip::TrunkAcl { name: "loopback".into(), networks }];
     }
-    let acl = |trunk: &tandem_control::config::TrunkConfig| sip::TrunkAcl {
-        name: Arc::clone(&trunk.name),
-        networks: trunk.inbound_from.clone(),
-    };
+    let acl = |trunk: &TrunkConfig| sip::TrunkAcl { name: Arc::clone(&trunk.name), networks: trunk.networks() };
     trunks.iter().map(acl).collect()
 }
 

@@ -104,7 +104,7 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
                 report.fault(format!("{path}.uri"), message);
             }
         }
-        None if trunk.inbound_from.is_empty() => {
+        None if trunk.inbound_from.is_empty() && !trunk.mutual_tls => {
             report.fault(path, "has neither uri (to call out) nor inbound_from (to be called from)");
         }
         None if !trunk.prefixes.is_empty() => {
@@ -124,6 +124,15 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         (Some(_), None) => report.fault(format!("{path}.username"), "needs a password beside it"),
         (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username beside it"),
         _ => {}
+    }
+    match (&trunk.certificate, &trunk.key) {
+        (Some(_), None) => report.fault(format!("{path}.certificate"), "needs a key beside it"),
+        (None, Some(_)) => report.fault(format!("{path}.key"), "needs a certificate beside it"),
+        _ => {}
+    }
+    if trunk.mutual_tls && trunk.ca_file.is_none() && trunk.fingerprints.is_empty() && trunk.tls().name.is_none() {
+        let message = "needs a ca_file, fingerprints or a tls_name: else anybody's certificate would do";
+        report.fault(format!("{path}.mutual_tls"), message);
     }
     if trunk.from_domain.as_ref().is_some_and(|domain| !is_host(domain)) {
         report.fault(format!("{path}.from_domain"), "is not a host name or an address");
@@ -152,13 +161,11 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     }
 }
 
-/// `sip:[user@]host[:port][;transport=udp|tcp]`.
+/// `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
 fn check_peer_uri(uri: &str) -> Result<(), String> {
-    let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" behind it if so wanted");
-    if uri.starts_with("sips:") {
-        return Err("sips: is not available yet; use sip:".to_owned());
-    }
-    let rest = uri.strip_prefix("sip:").ok_or_else(fault)?;
+    let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" or tls behind it if so wanted");
+    let secure = uri.starts_with("sips:");
+    let rest = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:")).ok_or_else(fault)?;
     let (authority, parameters) = rest.split_once(';').unwrap_or((rest, ""));
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (host, port) = match host_and_port.rsplit_once(':') {
@@ -170,9 +177,10 @@ fn check_peer_uri(uri: &str) -> Result<(), String> {
     }
     for parameter in parameters.split(';').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
-            Some(("transport", "udp" | "tcp")) => {}
+            Some(("transport", "udp")) if secure => return Err("sips: is never udp".to_owned()),
+            Some(("transport", "udp" | "tcp" | "tls")) => {}
             Some(("transport", other)) => {
-                return Err(format!("transport={other} is not available yet; use udp or tcp"));
+                return Err(format!("transport={other} is not how calls go out; use udp, tcp or tls"));
             }
             _ => {}
         }
@@ -184,6 +192,17 @@ fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
     let trunks = || config.trunks.iter().enumerate();
     let names = trunks().map(|(i, one)| (format!("trunks[{i}].name"), one.name.clone()));
     report.unique("the name", names.collect::<Vec<_>>());
+    if !config.sip.listen.iter().any(|listen| listen.starts_with("tls://")) {
+        let over_tls = |uri: &str| uri.starts_with("sips:") || uri.contains(";transport=tls");
+        for (index, trunk) in trunks() {
+            for (key, asked) in [("mutual_tls", trunk.mutual_tls), ("uri", trunk.uri.as_deref().is_some_and(over_tls))]
+            {
+                if asked {
+                    report.fault(format!("trunks[{index}].{key}"), "needs a tls:// socket in sip.listen");
+                }
+            }
+        }
+    }
     let networks = trunks().flat_map(|(i, one)| {
         one.inbound_from
             .iter()

@@ -47,17 +47,26 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         let path = format!("sip.listen[{index}]");
         let (scheme, address) = text.split_once("://").unwrap_or(("", text));
         match (scheme, address.parse::<SocketAddr>()) {
-            ("udp" | "tcp", Ok(address)) => listeners.push(Listener { path, udp: scheme == "udp", address }),
-            ("tls" | "ws" | "wss", _) => {
-                report.fault(path, format!("{scheme}:// is not available yet; use udp:// or tcp://"))
+            ("tls" | "wss", Ok(_)) if config.sip.certificates.is_empty() => {
+                report.fault(path, format!("{scheme}:// needs a certificate: [[sip.certificates]] with certificate and key"));
+            }
+            ("udp" | "tcp" | "tls" | "ws" | "wss", Ok(address)) => {
+                listeners.push(Listener { path, udp: scheme == "udp", address });
             }
             _ => report.fault(
                 path,
                 format!(
-                    "{text:?} is not \"udp://ADDRESS:PORT\" or \"tcp://ADDRESS:PORT\" (an IPv6 address in brackets)"
+                    "{text:?} is not \"udp://ADDRESS:PORT\", nor tcp://, tls://, ws:// or wss:// (an IPv6 address in brackets)"
                 ),
             ),
         }
+    }
+    let tls = tandem_sip::Config {
+        tls_trunks: config.trunks.iter().map(|trunk| trunk.tls()).collect(),
+        ..config.sip.clone()
+    };
+    for (path, fault) in tandem_sip::transport::faults(&tls) {
+        report.fault(path, fault.to_string());
     }
     let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
     let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.udp, one.address))).collect();

@@ -26,11 +26,10 @@ fn connected() -> DuplexStream {
     };
     let router = Router::new().route("/slow", get(slowly)).route("/refuse", post(refuse)).route("/read", post(read));
     let router = router.layer(middleware::from_fn(bounded_body));
-    let connections = GracefulShutdown::new();
-    let watcher = connections.watcher();
+    let (end, ending) = watch::channel(false);
     tokio::spawn(async move {
-        connection(theirs, ([127, 0, 0, 1], 1).into(), router, watcher).await;
-        drop(connections);
+        connection(theirs, ([127, 0, 0, 1], 1).into(), router, ending).await;
+        drop(end);
     });
     ours
 }
