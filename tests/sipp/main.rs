@@ -25,4 +25,6 @@ mod sipp;
 
 mod bridge;
 mod guard;
+mod sdp;
+mod srtp;
 mod trace;

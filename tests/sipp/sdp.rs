@@ -1,0 +1,110 @@
+//! Offers and answers: hold, late offers, early media of several phones, and descriptions of all kinds.
+
+use crate::house::{House, inline};
+use crate::sipp::{Sipp, is_missing};
+
+const ECHO: &str = "<Response><Echo/></Response>";
+
+/// A description with these lines from the first `m=` on.
+pub(crate) fn description(address: &str, media: &str) -> String {
+    let lines = format!("v=0\no=caller 1 1 IN IP4 {address}\ns=-\nc=IN IP4 {address}\nt=0 0\n{media}");
+    lines.replace('\n', "\r\n")
+}
+
+/// The `m=` lines and attributes of the first answer in SIPp's log.
+pub(crate) fn answer(messages: &str) -> Vec<String> {
+    let answer = messages.split("SIP/2.0 200").nth(1).unwrap_or_default();
+    let body = answer.split("v=0").nth(1).unwrap_or_default();
+    body.lines().map(str::trim_end).take_while(|line| !line.starts_with('-')).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_held_and_resumed_in_each_way_there_is() {
+    if is_missing() {
+        return;
+    }
+    let caller = Sipp::new("hold");
+    let house = House::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
+    caller.to("100").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_an_offer_is_offered_and_answered_in_the_ack() {
+    if is_missing() {
+        return;
+    }
+    let (caller, answerer) = (Sipp::new("late_offer"), Sipp::new("answer"));
+    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
+    let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:answerer\"\n";
+    let house = House::start(&(trunks + number)).await;
+    let answerer = answerer.answer().await;
+    caller.to("1234").call(house.udp).succeed().await;
+    answerer.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_phones_that_ring_the_one_that_answers_has_the_call() {
+    if is_missing() {
+        return;
+    }
+    let (caller, phones) = (Sipp::new("call"), Sipp::new("forks"));
+    let trunks = caller.trunk("caller", "") + &phones.trunk("phones", "");
+    let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:phones\"\n";
+    let house = House::start(&(trunks + number)).await;
+    let phones = phones.answer().await;
+    caller.to("1234").call(house.udp).succeed().await;
+    phones.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptions_of_all_kinds_are_answered_line_by_line_or_refused_with_a_reason() {
+    if is_missing() {
+        return;
+    }
+    let v6 = "c=IN IP6 2001:db8::1\n";
+    for (media, expected) in [
+        ("m=audio 4000 RTP/AVP 0\nm=video 4002 RTP/AVP 31\n", Ok(vec!["m=audio * RTP/AVP 0", "m=video 0 RTP/AVP 31"])),
+        ("m=video 4002 RTP/AVP 31\nm=audio 4000 RTP/AVP 8\n", Ok(vec!["m=video 0 RTP/AVP 31", "m=audio * RTP/AVP 8"])),
+        ("m=audio 0 RTP/AVP 0\nm=audio 4000 RTP/AVP 0\n", Ok(vec!["m=audio 0 RTP/AVP 0", "m=audio * RTP/AVP 0"])),
+        (
+            "m=audio 4000 RTP/AVP 0\na=rtcp-mux\na=ssrc:1 cname:x\na=x-unknown:1\nb=AS:64\n",
+            Ok(vec!["m=audio * RTP/AVP 0"]),
+        ),
+        (
+            "m=audio 4000 RTP/AVP 0\nm=image 0 udptl t38\nm=application 9 TCP/BFCP *\n",
+            Ok(vec!["m=audio * RTP/AVP 0", "m=image 0 udptl t38", "m=application 0 TCP/BFCP *"]),
+        ),
+        ("m=audio 0 RTP/AVP 0\n", Err(())),
+        ("m=audio 4000 RTP/AVP 18\n", Err(())),
+        ("m=video 4002 RTP/AVP 31\n", Err(())),
+        ("m=audio 4000 RTP/SAVP 0\n", Err(())),
+        (&format!("m=audio 4000 RTP/AVP 0\n{v6}"), Err(())),
+    ] {
+        let caller = Sipp::new(if expected.is_ok() { "offer" } else { "offer_refused" });
+        let house = House::start(&(caller.trunk("caller", "") + &inline("100", ECHO))).await;
+        let sdp = description(&caller.address().ip().to_string(), media);
+        let messages = caller.to("100").key("sdp", &sdp).call(house.udp).succeed().await;
+        if let Ok(expected) = expected {
+            let answer = answer(&messages);
+            let lines: Vec<&String> = answer.iter().filter(|line| line.starts_with("m=")).collect();
+            assert_eq!(lines.len(), expected.len(), "{media}: {answer:?}");
+            for (line, expected) in lines.iter().zip(&expected) {
+                let (before, after) = expected.split_once('*').unwrap_or((expected, ""));
+                let fits = if expected.starts_with("m=audio *") {
+                    line.starts_with(before) && line.ends_with(after)
+                } else {
+                    line == expected
+                };
+                assert!(fits, "{media}: {answer:?}");
+            }
+        }
+        house.quiet().await;
+        house.end().await;
+    }
+}
