@@ -395,7 +395,8 @@ pub enum Event {
     Answered {
         /// Which leg.
         leg: LegKey,
-        /// The answer. `None` when the 200 had no body (it may have come in a provisional response).
+        /// The answer: the 200's, or that of a reliable provisional response of the same phone. `None`: neither had one (it may
+        /// have come in another provisional response).
         sdp: Option<Bytes>,
         /// Header fields, as in [`Incoming::headers`].
         headers: Vec<Header>,

@@ -278,12 +278,14 @@ impl Endpoint {
             State::Calling(calling) if first => {
                 let early = calling.early.iter().find(|early| early.dialog.remote_tag == dialog.remote_tag);
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
-                Some((calling.hangup.take(), leg.reported))
+                // Of several that rang, it is the answer of the one that has been picked up that counts.
+                let sdp = response.content.sdp().or_else(|| early?.answer.clone());
+                Some((calling.hangup.take(), leg.reported, sdp))
             }
             _ => None,
         });
         match (calling, leg_slot) {
-            (Some((hangup, reported)), Some(leg_slot)) => {
+            (Some((hangup, reported, sdp)), Some(leg_slot)) => {
                 self.judge_peer(now, leg_slot, true);
                 let Some(leg) = self.legs.get_mut(leg_slot) else { return };
                 let key = leg.key;
@@ -295,7 +297,7 @@ impl Endpoint {
                 } else if !reported {
                     self.event(Event::Answered {
                         leg: key,
-                        sdp: response.content.sdp(),
+                        sdp,
                         headers: response.content.application_headers(),
                     });
                 }

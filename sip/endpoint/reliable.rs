@@ -50,6 +50,8 @@ pub(super) struct Early {
     last: u32,
     /// The answer to our offer was in one of them.
     pub(super) settled: bool,
+    /// The newest SDP in them; its 2xx need not repeat it.
+    pub(super) answer: Option<Bytes>,
 }
 
 impl Reliable {
@@ -221,6 +223,7 @@ impl Endpoint {
         let fallback = leg.dialog.target.clone();
         let State::Calling(calling) = &mut leg.state else { return false };
         let settles = response.content.has_sdp();
+        let answer = response.content.sdp();
         let room = calling.early.len() < MAX_FORKS;
         match calling.early.iter_mut().find(|early| early.dialog.remote_tag == *tag) {
             Some(early) if early.last.checked_add(1) != Some(rseq) => return false,
@@ -230,11 +233,12 @@ impl Endpoint {
                     early.dialog.target = target;
                 }
                 early.settled |= settles;
+                early.answer = answer.or(early.answer.take());
             }
             None if !room => return false,
             None => {
                 let dialog = Dialog::from_response(response, &fallback, flow);
-                calling.early.push(Early { dialog, last: rseq, settled: settles });
+                calling.early.push(Early { dialog, last: rseq, settled: settles, answer });
             }
         }
         let Some(early) = calling.early.iter().find(|early| early.dialog.remote_tag == *tag) else { return false };

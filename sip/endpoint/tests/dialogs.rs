@@ -159,6 +159,24 @@ fn the_peers_reliable_responses_are_acknowledged_in_order_and_told_once() {
     assert_eq!(field(&bench.expect("BYE "), "CSeq"), format!("{} BYE", cseq + 3));
 }
 
+#[test]
+fn of_several_that_ring_reliably_the_answer_of_the_one_picked_up_is_told() {
+    let mut bench = Bench::new();
+    bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:x@127.0.0.2") });
+    let invite = bench.expect("INVITE ");
+    for tag in ["one", "two"] {
+        let sdp = format!("Require: 100rel\r\nRSeq: 1\r\n{}", WITH_SDP.replace("v=0", &format!("v=0\r\ns={tag}")));
+        bench.receive(response_to(&invite, 183, tag, &sdp));
+        let prack = bench.expect("PRACK ");
+        bench.receive(response_to(&prack, 200, "", ""));
+        bench.event();
+    }
+    bench.receive(response_to(&invite, 200, "one", "Contact: <sip:peer@127.0.0.2:5060>\r\n"));
+    bench.expect("ACK ");
+    let told = bench.event();
+    assert!(matches!(&told, Event::Answered { sdp: Some(sdp), .. } if sdp.ends_with(b"s=one\r\n")), "{told:?}");
+}
+
 // ----- RFC 3311 ---------------------------------------------------------------------------------------------------
 
 #[test]
