@@ -342,6 +342,16 @@ fn what_has_no_effect_yet_is_noted_and_no_error() {
 }
 
 #[test]
+fn media_keys_that_travel_in_the_clear_are_noted() {
+    for (srtp, noted) in [("off", false), ("optional", true), ("required", true)] {
+        let text = FULL.replace("prefixes = [\"+\"]", &format!("prefixes = [\"+\"]\nsrtp = \"{srtp}\""));
+        let (_, notes) = Config::read(&text, []).unwrap();
+        let note = notes.iter().find(|note| note.path == "trunks[0].srtp").map(|note| note.line(Some("f")));
+        assert_eq!(note.is_some_and(|note| note.contains("sip:127.0.0.1:5070 in the clear")), noted, "{srtp}");
+    }
+}
+
+#[test]
 fn the_environment_overrides_every_kind_of_key() {
     let config = read_with(
         FULL,

@@ -429,3 +429,36 @@ fn more_formats_than_a_plan_has_room_for_are_not_heard() {
         [true, true, false, false, false, false]
     );
 }
+
+#[test]
+fn lines_that_mean_nothing_to_us_change_nothing() {
+    for media in [
+        "m=audio 4000/1 RTP/AVP 0\r\n",
+        "m=audio 4000 RTP/AVP 0 0 0\r\n",
+        "m=audio 4000 RTP/AVP 300 x 0\r\n",
+        "m=audio 4000 rtp/avp 0\r\n",
+        "m=audio 4000 RTP/AVPF 0\r\na=rtcp-fb:0 nack\r\n",
+        "m=audio 4000 RTP/AVP 0\r\nb=AS:64\r\nb=TIAS:64000\r\ni=a title\r\nk=prompt\r\n",
+        "m=audio 4000 RTP/AVP 0\r\na=rtcp-mux\r\na=ice-ufrag:x\r\na=candidate:1 1 UDP 1 10.0.0.1 9 typ host\r\na=setup:actpass\r\n",
+        "m=audio 4000 RTP/AVP 0\r\na=crypto\r\na=crypto:\r\na=crypto:1 x y\r\na=rtpmap:0\r\na=fmtp:0\r\na=ptime\r\n",
+        "m=audio 4000 RTP/AVP 0\r\na=sendrecv\r\na=inactive\r\n",
+    ] {
+        let (plan, answer) = answered(media);
+        assert_eq!((plan.codec, plan.sends, plan.receives), (Codec::Pcmu, true, true), "{media}");
+        assert_eq!(plan.remote, Some("127.0.0.2:4000".parse().unwrap()), "{media}");
+        assert_eq!(answer.matches("m=").count(), 1, "{answer}");
+    }
+}
+
+#[test]
+fn of_lines_in_two_address_families_the_one_that_we_can_reach_is_taken() {
+    let offer = "v=0\r\no=- 1 1 IN IP6 ::1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP6 ::1\r\nm=audio 4002 RTP/AVP 8\r\nc=IN IP4 127.0.0.2\r\n";
+    for (address, lines) in [
+        ("127.0.0.1", ["m=audio 0 RTP/AVP 0", "m=audio 20000 RTP/AVP 8"]),
+        ("::1", ["m=audio 20000 RTP/AVP 0", "m=audio 0 RTP/AVP 8"]),
+    ] {
+        let mut negotiation = Negotiation::new(Local { address: address.parse().unwrap(), ..local() });
+        let answer = text(&negotiation.answer(offer.as_bytes()).unwrap());
+        assert_eq!(answer.lines().filter(|line| line.starts_with("m=")).collect::<Vec<_>>(), lines);
+    }
+}
