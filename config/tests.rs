@@ -209,6 +209,15 @@ fn each_mistake_is_named() {
         (trunk("uri = \"sip:h\"\nmax_calls = 0"), "at least 1"),
         (trunk("uri = \"sip:h\"\nprefixes = [\"+a\"]"), "is not how a number begins"),
         (trunk("uri = \"sip:h\"\nsrtp = \"always\""), "always"),
+        (trunk("uri = \"sip:h\"\nregister = true"), "needs a username and a password to register"),
+        (trunk("uri = \"sip:h\"\nregister_expires = 5"), "is not 60 to 604800"),
+        (trunk("uri = \"sip:h\"\nregistrar = \"h\""), "is not \"sip:HOST:PORT\""),
+        (trunk("inbound_from = [\"10.0.0.1/32\"]\noptions_interval = 5"), "needs a uri to ask"),
+        (trunk("uri = \"sip:h\"\nnumber_format = \"national\""), "needs a country_code"),
+        (trunk("uri = \"sip:h\"\nnumber_format = \"us\""), "trunks[0].number_format"),
+        (trunk("uri = \"sip:h\"\ncountry_code = \"+49\""), "is not 1 to 3 digits"),
+        (trunk("uri = \"sip:h\"\nadd_prefix = \"0 \""), "is not made of 0 to 9"),
+        (trunk("uri = \"sip:h\"\nfailover_on = [503, 180]"), "failover_on[1]: 180 is no refusal"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number("twiml = \"<Response><Say>\""), "Say"),
@@ -334,11 +343,14 @@ fn sip_of_a_family_that_media_does_not_speak_is_noted() {
 
 #[test]
 fn what_has_no_effect_yet_is_noted_and_no_error() {
-    let text = FULL.replace("prefixes = [\"+\"]", "prefixes = [\"+\"]\nmax_calls = 3\ncodecs = [\"PCMU\"]");
+    let text = FULL.replace(
+        "prefixes = [\"+\"]",
+        "prefixes = [\"+\"]\nmax_calls = 3\nregister = true\nusername = \"u\"\npassword = \"p\"\noptions_interval = 9",
+    );
     let (_, notes) = Config::read(&text, []).unwrap();
     let paths: Vec<&str> = notes.iter().map(|note| note.path.as_str()).collect();
-    assert_eq!(paths, ["accounts[0].signalwire", "trunks[0].max_calls", "endpoints"]);
-    assert_eq!(notes[1].line(Some("f")), "f:29: trunks[0].max_calls: has no effect yet");
+    assert_eq!(paths, ["accounts[0].signalwire", "endpoints"]);
+    assert_eq!(notes[0].line(Some("f")), "f:22: accounts[0].signalwire: has no effect yet");
 }
 
 #[test]

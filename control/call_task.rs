@@ -390,6 +390,19 @@ impl CallTask {
             farewell.dialog = true;
             return self.part(leg);
         }
+        let routing = &self.services.routing;
+        let tune = |session: &mut media::Session, trunk: Option<&str>| {
+            session.set_codecs(&routing.codecs(trunk));
+            // Also when it is off: the last trunk may have been offered keys.
+            session.set_srtp(routing.srtp(trunk));
+        };
+        if let Some((line, trunk)) = self.legs.get_mut(&leg).and_then(|io| io.fail_over(&event, tune)) {
+            self.log.push(now.time, Some(leg), "sip", line);
+            if let Some(trunk) = trunk {
+                self.call.set_trunk(leg, trunk);
+            }
+            return;
+        }
         self.hear_the_other_leg(leg);
         let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
         self.tell_the_other_leg(leg);

@@ -16,6 +16,8 @@ use serde::{Deserialize, Deserializer};
 use tandem_media::{RecordingKey, WavCoding};
 
 use crate::recordings::RecordingFiles;
+use crate::trunk::identity::{CallerId, Forwarding};
+use crate::trunk::numbering::NumberFormat;
 
 /// Providers as `provider = "..."` spells them.
 pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
@@ -197,7 +199,7 @@ pub struct TrunkConfig {
     /// Among equally long prefixes the lowest goes first. 0 to 65535, default 0.
     #[serde(default)]
     pub priority: u16,
-    /// Among equal priorities the highest goes first. 1 to 65535, default 1.
+    /// Among equal priorities one goes first by chance, this often compared with the others. 1 to 65535, default 1.
     #[serde(default = "one")]
     pub weight: u16,
     /// Digest user name that answers the peer's challenges.
@@ -215,7 +217,7 @@ pub struct TrunkConfig {
     /// Most calls at a time, both directions; no limit of its own when `None`.
     #[serde(default)]
     pub max_calls: Option<u32>,
-    /// Most new outbound calls per second; no limit of its own when `None`.
+    /// Most new calls per second, each direction for itself; no limit of its own when `None`.
     #[serde(default)]
     pub max_cps: Option<u32>,
     /// Whether to register with the peer (RFC 3261 §10).
@@ -245,6 +247,51 @@ pub struct TrunkConfig {
     /// Seconds between OPTIONS pings; 0 for none.
     #[serde(default)]
     pub options_interval: u32,
+    /// Where to register, when not at `uri`: `sip:HOST[:PORT]`.
+    #[serde(default)]
+    pub registrar: Option<Arc<str>>,
+    /// Seconds that a registration is asked to last.
+    #[serde(default = "hour")]
+    pub register_expires: u32,
+    /// User of the Contact that is registered; `username` when `None`.
+    #[serde(default)]
+    pub contact_user: Option<Arc<str>>,
+    /// How it writes numbers.
+    #[serde(default)]
+    pub number_format: NumberFormat,
+    /// Digits of the country whose numbers are national to it (`49`).
+    #[serde(default)]
+    pub country_code: Option<Arc<str>>,
+    /// What a national number begins with.
+    #[serde(default = "national_prefix")]
+    pub national_prefix: Arc<str>,
+    /// What a number of another country begins with.
+    #[serde(default = "international_prefix")]
+    pub international_prefix: Arc<str>,
+    /// Taken from the beginning of a called number on its way out, after `number_format` ...
+    #[serde(default)]
+    pub strip_prefix: Option<Arc<str>>,
+    /// ... and put there.
+    #[serde(default)]
+    pub add_prefix: Option<Arc<str>>,
+    /// Taken from the beginning of a called number on its way in, before `number_format` ...
+    #[serde(default)]
+    pub inbound_strip_prefix: Option<Arc<str>>,
+    /// ... and put there.
+    #[serde(default)]
+    pub inbound_add_prefix: Option<Arc<str>>,
+    /// Where it has the calling number.
+    #[serde(default)]
+    pub caller_id: CallerId,
+    /// Whether what it asserts of callers is believed, and whether it is told of those who want to be unknown (RFC 3325).
+    #[serde(default)]
+    pub trusted: bool,
+    /// How it is told that a call was forwarded.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// Final responses after which a call is tried over the next trunk.
+    #[serde(default = "failures")]
+    pub failover_on: Vec<u16>,
 }
 
 impl TrunkConfig {
@@ -302,6 +349,22 @@ impl TryFrom<String> for Fingerprint {
 
 fn one() -> u16 {
     1
+}
+
+fn hour() -> u32 {
+    3_600
+}
+
+fn national_prefix() -> Arc<str> {
+    "0".into()
+}
+
+fn international_prefix() -> Arc<str> {
+    "00".into()
+}
+
+fn failures() -> Vec<u16> {
+    vec![408, 500, 501, 502, 503, 504]
 }
 
 /// `[[numbers]]`: who decides about the calls to one number, or to all that begin with the same digits.

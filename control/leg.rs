@@ -1,7 +1,8 @@
 //! One leg's hands: its SIP dialog and its media session. What the call orders is done here, and what SIP and the engine
 //! say is put into the call's words. SDP never goes further up than this file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_call::event::PlaybackEnd;
@@ -16,6 +17,7 @@ use tokio::task::AbortHandle;
 use crate::recordings::RecordingFiles;
 use crate::routing::Outbound;
 use crate::stream::StreamHandle;
+use crate::trunk::identity::{self, Behind};
 
 /// What one leg holds.
 pub struct LegIo {
@@ -35,6 +37,10 @@ pub struct LegIo {
     refusal: Option<Refusal>,
     /// Whom we called, for the log.
     callee: Option<Callee>,
+    /// What is left to try, should the trunk that is called fail.
+    attempt: Option<Box<Attempt>>,
+    /// Refusals of that trunk that count as its failure.
+    fails_over_on: Vec<u16>,
     /// The dialog is over, or is none yet.
     gone: bool,
     /// Audio being made, by operation.
@@ -56,6 +62,18 @@ struct Callee {
     name: String,
     /// A challenge can be answered.
     authenticates: bool,
+}
+
+/// A call to be placed, over one route after the other.
+pub struct Attempt {
+    /// The call.
+    pub invite: Invite,
+    /// The leg that it will be joined to.
+    pub behind: Option<Behind>,
+    /// Its Call-ID, the same over every route.
+    pub call_id: Option<String>,
+    /// Where it goes next.
+    pub routes: VecDeque<Outbound>,
 }
 
 /// Why a leg could not be set up.
@@ -103,6 +121,8 @@ impl LegIo {
             negotiated: false,
             refusal: None,
             callee: None,
+            attempt: None,
+            fails_over_on: Vec::new(),
             gone: true,
             renders: HashMap::new(),
             headers: Vec::new(),
@@ -160,14 +180,62 @@ impl LegIo {
         Ok(())
     }
 
-    /// Sends an INVITE with our offer, under this Call-ID.
-    pub fn invite(&mut self, mut session: media::Session, invite: Invite, route: Outbound, call_id: Option<String>) {
-        let sdp = session.offer_preferring(&self.preferred);
+    /// Sends an INVITE with our offer over the first route.
+    pub fn invite(&mut self, session: media::Session, attempt: Attempt, route: Outbound) {
         self.session = Some(session);
+        self.send_invite(&attempt, route);
+        self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
+    }
+
+    /// Calls over the next route, if the event says that a trunk failed before anything was heard of the callee. `tune`
+    /// makes the session one of that trunk's. What to log, and the trunk now called.
+    pub fn fail_over(
+        &mut self,
+        event: &sip::Event,
+        tune: impl Fn(&mut media::Session, Option<&str>),
+    ) -> Option<(String, Option<Arc<str>>)> {
+        let mut attempt = self.attempt.take()?;
+        let sip::Event::Ended { cause, status, reason, .. } = event else {
+            // A callee who is heard, or has answered, has been found.
+            let found = matches!(event, sip::Event::Answered { .. }) || self.negotiated;
+            self.attempt = (!found).then_some(attempt);
+            return None;
+        };
+        let failed = match cause {
+            sip::EndCause::Timeout
+            | sip::EndCause::Unresolved
+            | sip::EndCause::NoSocket
+            | sip::EndCause::Unconnected(_)
+            | sip::EndCause::TrunkFull => true,
+            sip::EndCause::Rejected => status.is_some_and(|status| self.fails_over_on.contains(&status)),
+            _ => false,
+        };
+        if !failed || self.negotiated {
+            return None;
+        }
+        let route = attempt.routes.pop_front()?;
+        let why = self.why(*cause, *status, reason.clone()).unwrap_or_default();
+        let trunk = route.trunk.as_ref().map(|trunk| Arc::clone(&trunk.name));
+        if let Some(session) = &mut self.session {
+            tune(session, route.trunk_name());
+        }
+        let line = format!("{why}; next: trunk \"{}\"", trunk.as_deref().unwrap_or_default());
+        self.send_invite(&attempt, route);
+        self.attempt = (!attempt.routes.is_empty()).then_some(attempt);
+        Some((line, trunk))
+    }
+
+    fn send_invite(&mut self, attempt: &Attempt, route: Outbound) {
+        let Some(session) = &mut self.session else { return };
+        let sdp = session.offer_preferring(&self.preferred);
+        let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
         self.gone = false;
+        let host = route.host();
+        let presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
+        self.fails_over_on = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
         let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
         let name = match &route.trunk {
-            Some(trunk) => format!("trunk \"{trunk}\" ({uri})"),
+            Some(trunk) => format!("trunk \"{}\" ({uri})", trunk.name),
             None => uri.clone(),
         };
         let authenticates = invite.credentials.is_some() || route.credentials.is_some();
@@ -175,16 +243,16 @@ impl LegIo {
         let outgoing = sip::Outgoing {
             request_uri: route.request_uri,
             next_hop: route.next_hop,
-            from_user: invite.from.user().to_owned(),
-            from_display: invite.caller_name,
-            from_host: route.from_host,
+            from_user: presented.from_user,
+            from_display: presented.from_display,
+            from_host: presented.from_host.or(route.from_host),
             to: None,
             on_behalf_of: None,
             replaces: None,
             prack: None,
             call_id,
-            headers: headers(invite.headers),
-            trunk: route.trunk,
+            headers: headers(invite.headers).into_iter().chain(presented.headers).collect(),
+            trunk: route.trunk.map(|trunk| Arc::clone(&trunk.name)),
             credentials: invite
                 .credentials
                 .map(|own| sip::Credentials { username: own.username, password: own.password })

@@ -37,4 +37,5 @@ pub mod store;
 pub mod stream;
 mod tls;
 pub mod trace;
+pub mod trunk;
 pub mod webhook;

@@ -17,6 +17,7 @@ use tandem_sip as sip;
 
 use crate::clock;
 use crate::query::StoreFailed;
+use crate::trunk::identity;
 
 /// A call to be made.
 #[derive(Clone, Debug)]
@@ -111,10 +112,6 @@ pub enum CreateError {
 
 /// The leg of an INVITE, and the offer in it.
 pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) -> (LegInfo, Option<bytes::Bytes>) {
-    let header = |name: &str| {
-        let found = incoming.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map(|header| header.value.clone())
-    };
     let party = |user: &str, uri: &str| match user.parse() {
         Ok(number) => Address::Phone(number),
         Err(_) => Address::from(uri),
@@ -130,7 +127,7 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         from: party(&incoming.from_user, &incoming.from_uri),
         to: party(&incoming.to_user, &incoming.request_uri),
         caller_name: incoming.from_display.clone(),
-        forwarded_from: header("Diversion").map(|value| diverting_user(&value)),
+        forwarded_from: identity::forwarded_from(&incoming.headers),
         status: Status::Initiated,
         created_at: clock::now().time,
         answered_at: None,
@@ -147,12 +144,6 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         },
     };
     (info, incoming.offer)
-}
-
-/// The user of a Diversion header's URI (RFC 5806).
-fn diverting_user(value: &str) -> String {
-    let uri = value.split(['<', '>']).nth(1).unwrap_or(value);
-    Address::from(uri).user().to_owned()
 }
 
 /// The legs of a call to be made: one for each who is called. The first is the one that its application is told of at once.

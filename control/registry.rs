@@ -21,6 +21,7 @@ use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
 use crate::services::Services;
 use crate::store;
+use crate::trunk::identity;
 
 /// Every call of the server. Cheap to clone.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ impl Calls {
         }
     }
 
-    fn incoming(&self, leg: LegId, incoming: sip::Incoming) {
+    fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
         let services = self.services();
         let refuse = |status| {
             let reject = sip::Command::Reject { leg: sip::LegKey(leg.0), status, reason: None, headers: Vec::new() };
@@ -78,6 +79,9 @@ impl Calls {
         };
         if self.0.draining.load(Ordering::Relaxed) {
             return refuse(503);
+        }
+        if let Some(trunk) = services.routing.trunk(incoming.trunk.as_deref()) {
+            identity::receive(trunk, &mut incoming);
         }
         let Some(route) = services.routing.inbound(incoming.trunk.as_deref(), &incoming.to_user) else {
             tracing::info!(to = %incoming.to_user, "call to a number that is nobody's");
@@ -101,7 +105,7 @@ impl Calls {
         }
         let services = self.services();
         for to in iter::once(&call.to).chain(&call.also) {
-            if services.routing.outbound(&call.account, to).is_none() {
+            if services.routes(&call.account, to).is_empty() {
                 return Err(CreateError::NoRoute(to.to_string()));
             }
         }

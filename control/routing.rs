@@ -1,8 +1,10 @@
 //! Where calls go: an inbound one to a number's owner, an outbound one to a trunk or a URI.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::{
     AfterBridge, Credentials, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
@@ -15,7 +17,10 @@ use tandem_sip as sip;
 
 use crate::app::Application;
 use crate::config::{Bridge, NumberConfig, RecordBridge, TrunkConfig};
+use crate::trunk::numbering::Numbering;
 
+/// Most trunks that one call is tried over.
+const MAX_ROUTES: usize = 8;
 /// How long a bridged number may ring; the caller usually gives up before.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -24,7 +29,7 @@ const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 pub struct Routing {
     numbers: Vec<(NumberConfig, Option<Program>)>,
     applications: Arc<Vec<Application>>,
-    trunks: Vec<TrunkConfig>,
+    trunks: Vec<Arc<TrunkConfig>>,
 }
 
 /// Where an outbound leg is sent.
@@ -38,8 +43,23 @@ pub struct Outbound {
     pub from_host: Option<String>,
     /// The trunk's own credentials.
     pub credentials: Option<sip::Credentials>,
-    /// Name of the trunk, also where it was called by its own URI.
-    pub trunk: Option<Arc<str>>,
+    /// The trunk, also where it was called by its own URI.
+    pub trunk: Option<Arc<TrunkConfig>>,
+}
+
+impl Outbound {
+    /// What stands behind the `@` of numbers of ours: the trunk's domain, or where it is.
+    pub fn host(&self) -> String {
+        let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
+        let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        self.from_host.clone().unwrap_or_else(|| rest.split([';', '?']).next().unwrap_or(rest).to_owned())
+    }
+
+    /// The trunk's name.
+    pub fn trunk_name(&self) -> Option<&str> {
+        self.trunk.as_deref().map(|trunk| &*trunk.name)
+    }
 }
 
 impl Routing {
@@ -57,12 +77,17 @@ impl Routing {
                 (number, program)
             })
             .collect();
-        Self { numbers, applications, trunks }
+        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect() }
+    }
+
+    /// A trunk's settings.
+    pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
+        self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)
     }
 
     /// Who decides about a call to `user` that came over `trunk`; `None` if the number is nobody's.
     pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
-        let account = self.trunks.iter().find(|t| Some(&*t.name) == trunk).and_then(|t| t.account.as_deref());
+        let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
         let mine = |number: &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.0.account);
         let (number, program) = self
             .numbers
@@ -113,8 +138,8 @@ impl Routing {
     fn bridge_target(&self, bridge: &Bridge, user: &str) -> Option<DialTarget> {
         match bridge {
             Bridge::Trunk(name) => {
-                let trunk = self.trunks.iter().find(|trunk| trunk.name == *name)?;
-                let uri = with_user(trunk.uri.as_deref()?, user);
+                let trunk = self.trunk(Some(name))?;
+                let uri = with_user(trunk.uri.as_deref()?, &Numbering::of(trunk).called_out(user));
                 let mut target = DialTarget::new(Address::Sip(uri.into()));
                 target.credentials =
                     trunk_credentials(trunk).map(|own| Credentials { username: own.username, password: own.password });
@@ -126,39 +151,43 @@ impl Routing {
 
     /// The codecs of calls over a trunk, if it has its own.
     pub fn codecs(&self, trunk: Option<&str>) -> Vec<media::Codec> {
-        let names = self.trunks.iter().find(|one| Some(&*one.name) == trunk).map(|trunk| &*trunk.codecs);
+        let names = self.trunk(trunk).map(|trunk| &*trunk.codecs);
         media::CodecName::codecs(names.unwrap_or_default())
     }
 
     /// Whether the media of calls over a trunk is encrypted; without one it is not.
     pub fn srtp(&self, trunk: Option<&str>) -> media::Srtp {
-        self.trunks.iter().find(|one| Some(&*one.name) == trunk).map(|trunk| trunk.srtp).unwrap_or_default()
+        self.trunk(trunk).map(|trunk| trunk.srtp).unwrap_or_default()
     }
 
-    /// Where a leg of `account` to `to` is sent.
-    pub fn outbound(&self, account: &str, to: &Address) -> Option<Outbound> {
+    /// Where a leg of `account` to `to` is sent; should that fail, to the next, [`MAX_ROUTES`] at most. None if nowhere.
+    ///
+    /// A number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
+    /// among equals by chance, as often as their weights say.
+    pub fn outbound(
+        &self,
+        account: &str,
+        to: &Address,
+        health: impl Fn(&str) -> sip::Health,
+        rng: &mut impl Rng,
+    ) -> Vec<Outbound> {
         match to {
             Address::Phone(number) => {
                 let number = number.as_str();
-                let usable = |trunk: &&TrunkConfig| trunk.account.as_deref().is_none_or(|own| own == account);
-                let (_, trunk) = self
+                let usable = |trunk: &&Arc<TrunkConfig>| trunk.account.as_deref().is_none_or(|own| own == account);
+                let mut routes: Vec<_> = self
                     .trunks
                     .iter()
                     .filter(usable)
-                    .filter(|trunk| trunk.uri.is_some())
                     .filter_map(|trunk| {
                         let fits = trunk.prefixes.iter().filter(|prefix| number.starts_with(&***prefix));
-                        Some((fits.map(|prefix| prefix.len()).max()?, trunk))
+                        let fit = fits.map(|prefix| prefix.len()).max()?;
+                        let rank = (trouble(health(&trunk.name)), Reverse(fit), trunk.priority);
+                        Some((rank, lot(trunk.weight, rng), over_trunk(trunk, number)?))
                     })
-                    .max_by_key(|(fit, trunk)| (*fit, std::cmp::Reverse(trunk.priority), trunk.weight))?;
-                let uri = trunk.uri.as_deref()?;
-                Some(Outbound {
-                    request_uri: with_user(uri, number),
-                    next_hop: Some(uri.to_owned()),
-                    from_host: trunk.from_domain.as_ref().map(|host| host.to_string()),
-                    credentials: trunk_credentials(trunk),
-                    trunk: Some(Arc::clone(&trunk.name)),
-                })
+                    .collect();
+                routes.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
+                routes.into_iter().take(MAX_ROUTES).map(|(_, _, route)| route).collect()
             }
             Address::Sip(uri) => {
                 // What follows `?` are headers to be added, not part of the Request-URI (RFC 3261 §19.1.5).
@@ -167,13 +196,40 @@ impl Routing {
                     .trunks
                     .iter()
                     .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
-                let trunk = trunk.map(|trunk| Arc::clone(&trunk.name));
-                Some(Outbound { request_uri, next_hop: None, from_host: None, credentials: None, trunk })
+                let from_host = trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(|host| host.to_string());
+                let trunk = trunk.cloned();
+                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk }]
             }
             // Registered endpoints come with the registrar.
-            Address::Client(_) | Address::Name(_) => None,
+            Address::Client(_) | Address::Name(_) => Vec::new(),
         }
     }
+}
+
+/// A number over a trunk; `None` for one that only calls in.
+fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
+    let uri = trunk.uri.as_deref()?;
+    Some(Outbound {
+        request_uri: with_user(uri, &Numbering::of(trunk).called_out(number)),
+        next_hop: Some(uri.to_owned()),
+        from_host: trunk.from_domain.as_ref().map(|host| host.to_string()),
+        credentials: trunk_credentials(trunk),
+        trunk: Some(Arc::clone(trunk)),
+    })
+}
+
+fn trouble(health: sip::Health) -> u8 {
+    match health {
+        sip::Health::Up => 0,
+        sip::Health::Doubtful => 1,
+        sip::Health::Down => 2,
+    }
+}
+
+/// The lowest lot goes first. Drawn so, it is that of each in proportion to its weight (Efraimidis and Spirakis 2006).
+fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
+    let chance = (rng.next_u32() as f64 + 1.0) / (f64::from(u32::MAX) + 1.0);
+    -chance.ln() / f64::from(weight.max(1))
 }
 
 fn to_application(number: &NumberConfig, application: &Application) -> Route {
@@ -264,6 +320,9 @@ fn with_user(uri: &str, user: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     #[test]
@@ -286,12 +345,88 @@ mod tests {
         assert_eq!((routing.codecs(Some("plain")), routing.codecs(None)), (vec![], vec![]));
     }
 
+    fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
+        routing.outbound("acme", to, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
+    }
+
+    fn routing(trunks: &[serde_json::Value]) -> Routing {
+        let trunks = trunks.iter().map(|trunk| serde_json::from_value(trunk.clone()).unwrap()).collect();
+        Routing::new(Vec::new(), Arc::default(), trunks, |_| None)
+    }
+
+    fn trunk(name: &str, prefixes: &[&str], priority: u16, weight: u16) -> serde_json::Value {
+        serde_json::json!({
+            "name": name, "uri": format!("sip:{name}"), "prefixes": prefixes, "priority": priority, "weight": weight
+        })
+    }
+
+    fn names(routes: &[Outbound]) -> Vec<&str> {
+        routes.iter().filter_map(|route| Some(&*route.trunk.as_ref()?.name)).collect()
+    }
+
+    #[test]
+    fn a_number_goes_by_the_longest_prefix_then_priority_and_the_others_follow() {
+        let mut theirs = trunk("theirs", &["+"], 0, 1);
+        theirs["account"] = "other".into();
+        let routing = routing(&[
+            trunk("second", &["+"], 2, 1),
+            trunk("first", &["+", "0"], 1, 1),
+            trunk("berlin", &["+4930", "+49"], 9, 1),
+            trunk("pbx", &["1"], 0, 1),
+            theirs,
+        ]);
+        let to = |number: &str| Address::from(number);
+        assert_eq!(names(&outbound(&routing, &to("+493012345678"))), ["berlin", "first", "second"]);
+        assert_eq!(names(&outbound(&routing, &to("+15551230001"))), ["first", "second"]);
+        assert_eq!(names(&outbound(&routing, &to("100"))), ["pbx"]);
+        assert!(outbound(&routing, &to("200")).is_empty());
+    }
+
+    #[test]
+    fn trunks_that_are_not_well_come_last() {
+        let routing = routing(&[trunk("a", &["+1"], 0, 1), trunk("b", &["+"], 0, 1), trunk("c", &["+"], 1, 1)]);
+        let health = |name: &str| match name {
+            "a" => sip::Health::Down,
+            "b" => sip::Health::Doubtful,
+            _ => sip::Health::Up,
+        };
+        let routes = routing.outbound("acme", &"+15551230001".into(), health, &mut StdRng::from_seed([1; 32]));
+        assert_eq!(names(&routes), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn equals_share_the_calls_as_their_weights_say() {
+        let routing = routing(&[trunk("heavy", &["+"], 0, 30), trunk("light", &["+"], 0, 10)]);
+        let mut rng = StdRng::from_seed([5; 32]);
+        let mut heavy = 0;
+        for _ in 0..4_000 {
+            let routes = routing.outbound("acme", &"+15551230001".into(), |_| sip::Health::Up, &mut rng);
+            assert_eq!(routes.len(), 2);
+            heavy += usize::from(names(&routes)[0] == "heavy");
+        }
+        assert!((2_900..3_100).contains(&heavy), "{heavy} of 4000");
+    }
+
+    #[test]
+    fn each_trunk_is_called_with_numbers_of_its_own_form() {
+        let mut national = trunk("national", &["+"], 0, 1);
+        national["number_format"] = "national".into();
+        national["country_code"] = "49".into();
+        let mut digits = trunk("digits", &["+"], 1, 1);
+        digits["number_format"] = "digits".into();
+        let routing = routing(&[national, digits]);
+        let uris: Vec<_> =
+            outbound(&routing, &"+493012345678".into()).into_iter().map(|route| route.request_uri).collect();
+        assert_eq!(uris, ["sip:03012345678@national", "sip:493012345678@digits"]);
+    }
+
     #[test]
     fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
         let trunk = serde_json::json!({ "name": "pbx", "uri": "sip:10.0.0.1:5070" });
         let trunks = vec![serde_json::from_value(trunk).unwrap()];
         let routing = Routing::new(Vec::new(), Arc::default(), trunks, |_| None);
-        let trunk = |uri: &str| routing.outbound("acme", &Address::Sip(uri.into())).unwrap().trunk;
+        let trunk =
+            |uri: &str| outbound(&routing, &Address::Sip(uri.into())).remove(0).trunk.map(|trunk| trunk.name.clone());
         assert_eq!(trunk("sip:100@10.0.0.1:5070").as_deref(), Some("pbx"));
         assert_eq!(trunk("sip:100@10.0.0.2:5070"), None);
     }

@@ -18,6 +18,7 @@ use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
 use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
+use crate::trunk;
 
 /// What a browser is told that was pointed at the server.
 const PLACES: &str = "\
@@ -125,6 +126,7 @@ async fn metrics(State(app): State<App>) -> Response {
     ] {
         metric(&mut text, name, help, kind, value);
     }
+    trunk::render(&mut text, &services.sip().peers());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

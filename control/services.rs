@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_media as media;
 use tandem_sip as sip;
@@ -15,7 +16,7 @@ use crate::counters::Counters;
 use crate::http::Client;
 use crate::notify::Dialects;
 use crate::recordings::RecordingFiles;
-use crate::routing::Routing;
+use crate::routing::{Outbound, Routing};
 use crate::store::Store;
 use crate::webhook::Deliveries;
 
@@ -77,6 +78,12 @@ impl Services {
     /// The webhook queues.
     pub fn deliveries(&self) -> &Deliveries {
         self.late.deliveries.wait()
+    }
+
+    /// Where a leg is sent, the best way first, as the trunks are now.
+    pub fn routes(&self, account: &str, to: &Address) -> Vec<Outbound> {
+        let sip = self.sip();
+        self.routing.outbound(account, to, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
     /// The file of a recording.

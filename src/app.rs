@@ -37,6 +37,7 @@ use tandem_control::services::{Late, Services};
 use tandem_control::speech::{self, Voice};
 use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
+use tandem_control::trunk;
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
 use tandem_control::{listener, recovery, server};
 use tandem_media as media;
@@ -154,6 +155,7 @@ impl Server {
         sip_config.trunks = sources(&config.trunks);
         sip_config.tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
         sip_config.websocket = Some(http_addr);
+        sip_config.peers = config.trunks.iter().map(trunk::peer).collect();
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {

@@ -9,6 +9,7 @@ use tandem_control::account::{Account, DEFAULT_ACCOUNT};
 use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
+use tandem_control::trunk::numbering::NumberFormat;
 use tandem_media::Srtp;
 use url::{Host, Url};
 
@@ -150,14 +151,56 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         let message = format!("its keys are sent to {uri} in the clear, where whoever listens can read them; use TLS");
         report.note(format!("{path}.srtp"), message);
     }
-    let later = [
-        ("register", trunk.register),
-        ("options_interval", trunk.options_interval != 0),
-        ("max_calls", trunk.max_calls.is_some()),
-        ("max_cps", trunk.max_cps.is_some()),
+    check_registration(trunk, path, report);
+    check_numbering(trunk, path, report);
+    if trunk.options_interval > 0 && trunk.uri.is_none() {
+        report.fault(format!("{path}.options_interval"), "needs a uri to ask");
+    }
+    for (index, status) in trunk.failover_on.iter().enumerate().filter(|(_, status)| !(400..700).contains(*status)) {
+        report.fault(format!("{path}.failover_on[{index}]"), format!("{status} is no refusal; 400 to 699"));
+    }
+}
+
+fn check_registration(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
+    if trunk.register && trunk.username.is_none() {
+        report.fault(format!("{path}.register"), "needs a username and a password to register with");
+    }
+    if trunk.register && trunk.uri.is_none() && trunk.registrar.is_none() {
+        report.fault(format!("{path}.register"), "needs a registrar or a uri to register with");
+    }
+    if let Some(registrar) = &trunk.registrar
+        && let Err(message) = check_peer_uri(registrar)
+    {
+        report.fault(format!("{path}.registrar"), message);
+    }
+    if !(60..=604_800).contains(&trunk.register_expires) {
+        report.fault(format!("{path}.register_expires"), "is not 60 to 604800 seconds");
+    }
+}
+
+fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
+    let is_dialled = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit() || b"+*#".contains(&octet));
+    let prefixes = [
+        ("national_prefix", Some(&trunk.national_prefix)),
+        ("international_prefix", Some(&trunk.international_prefix)),
+        ("strip_prefix", trunk.strip_prefix.as_ref()),
+        ("add_prefix", trunk.add_prefix.as_ref()),
+        ("inbound_strip_prefix", trunk.inbound_strip_prefix.as_ref()),
+        ("inbound_add_prefix", trunk.inbound_add_prefix.as_ref()),
     ];
-    for (key, _) in later.into_iter().filter(|(_, asked)| *asked) {
-        report.note(format!("{path}.{key}"), "has no effect yet");
+    for (key, prefix) in prefixes {
+        if prefix.is_some_and(|prefix| !is_dialled(prefix)) {
+            report.fault(format!("{path}.{key}"), "is not made of 0 to 9, +, * and #");
+        }
+    }
+    match &trunk.country_code {
+        Some(code) if !(1..=3).contains(&code.len()) || !code.bytes().all(|octet| octet.is_ascii_digit()) => {
+            report.fault(format!("{path}.country_code"), "is not 1 to 3 digits: \"1\", \"49\"");
+        }
+        None if trunk.number_format == NumberFormat::National => {
+            report.fault(format!("{path}.number_format"), "\"national\" needs a country_code");
+        }
+        _ => {}
     }
 }
 

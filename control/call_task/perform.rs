@@ -1,5 +1,6 @@
 //! Doing what a call orders: its legs, its documents.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use crate::clock;
 use crate::dialect::Context;
 use crate::document;
 use crate::inbox::Message;
-use crate::leg::{self, LegIo};
+use crate::leg::{self, Attempt, LegIo};
 use crate::stream::{NewStream, StreamHandle};
+use crate::trunk::identity::Behind;
+use crate::trunk::numbering::Numbering;
 
 impl CallTask {
     /// Does everything the call wants done.
@@ -164,18 +167,24 @@ impl CallTask {
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let call_id = info.and_then(|info| info.sip.call_id.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
-        let refused = match self.services.routing.outbound(&account, &invite.to) {
+        let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
+        let behind = parent.map(|leg| {
+            let numbering = self.services.routing.trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+            Behind { numbering: numbering.unwrap_or_default(), leg }
+        });
+        let mut routes = VecDeque::from(self.services.routes(&account, &invite.to));
+        let refused = match routes.pop_front() {
             None => {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
                 Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
             }
-            Some(route) => match self.open(leg, route.trunk.as_deref()) {
+            Some(route) => match self.open(leg, route.trunk_name()) {
                 Ok(session) => {
                     if let Some(trunk) = &route.trunk {
-                        self.call.set_trunk(leg, Arc::clone(trunk));
+                        self.call.set_trunk(leg, Arc::clone(&trunk.name));
                     }
                     io.prefer(other.unwrap_or_default());
-                    io.invite(session, invite, route, call_id);
+                    io.invite(session, Attempt { invite, behind, call_id, routes }, route);
                     None
                 }
                 Err(_) => {

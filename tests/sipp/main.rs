@@ -28,3 +28,4 @@ mod guard;
 mod sdp;
 mod srtp;
 mod trace;
+mod trunks;

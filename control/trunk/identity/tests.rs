@@ -1,0 +1,197 @@
+use serde_json::json;
+use tandem_call::id::{CallId, LegId};
+
+use super::*;
+
+fn trunk(more: serde_json::Value) -> TrunkConfig {
+    let mut trunk = json!({ "name": "t", "uri": "sip:h" });
+    for (key, value) in more.as_object().unwrap() {
+        trunk[key] = value.clone();
+    }
+    serde_json::from_value(trunk).unwrap()
+}
+
+fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
+    let headers = headers.iter().map(|(name, value)| header(name, value)).collect();
+    sip::Incoming {
+        from_user: "03011111111".to_owned(),
+        from_uri: "sip:03011111111@h".to_owned(),
+        from_display: Some("From".to_owned()),
+        to_user: "03012345678".to_owned(),
+        headers,
+        request_uri: "sip:03012345678@h".to_owned(),
+        to_uri: "sip:03012345678@h".to_owned(),
+        sip_call_id: "c".to_owned(),
+        source: ([192, 0, 2, 1], 5060).into(),
+        transport: sip::Transport::Udp,
+        trunk: None,
+        caller: None,
+        offer: None,
+        replaces: None,
+    }
+}
+
+fn header(name: &str, value: &str) -> sip::Header {
+    sip::Header { name: name.to_owned(), value: value.to_owned() }
+}
+
+fn parent(headers: &[(&str, &str)]) -> LegInfo {
+    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), {
+        let mut incoming = incoming(headers);
+        incoming.from_user = "+493011111111".to_owned();
+        incoming.to_user = "+493012345678".to_owned();
+        incoming
+    });
+    info
+}
+
+fn behind(leg: &LegInfo) -> Behind {
+    Behind { leg: Arc::new(leg.clone()), numbering: Numbering::default() }
+}
+
+fn invite(from: &str, to: &str) -> Invite {
+    Invite {
+        from: Address::from(from),
+        to: Address::from(to),
+        caller_name: Some("Ann".to_owned()),
+        headers: Vec::new(),
+        credentials: None,
+    }
+}
+
+fn told(presented: &Presented) -> Vec<String> {
+    presented.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
+}
+
+#[test]
+fn who_calls_is_taken_from_where_a_trusted_trunk_has_it() {
+    let headers = [
+        ("P-Asserted-Identity", "\"Asserted\" <tel:+493022222222;x=1>, <sip:other@h>"),
+        ("Remote-Party-ID", "<sip:03033333333@h;user=phone>;party=calling;privacy=off"),
+    ];
+    let from = |more: serde_json::Value| {
+        let mut call = incoming(&headers);
+        receive(&trunk(more), &mut call);
+        (call.from_user, call.from_display.unwrap())
+    };
+    let german = |id: &str, trusted: bool| {
+        from(json!({ "caller_id": id, "trusted": trusted, "number_format": "national", "country_code": "49" }))
+    };
+    assert_eq!(german("pai", true), ("+493022222222".to_owned(), "Asserted".to_owned()));
+    assert_eq!(german("rpid", true), ("+493033333333".to_owned(), "From".to_owned()));
+    assert_eq!(german("from", true).0, "+493011111111");
+    assert_eq!(german("pai", false).0, "+493011111111", "not believed");
+    assert_eq!(from(json!({})).0, "03011111111");
+}
+
+#[test]
+fn a_caller_who_wants_to_be_unknown_is() {
+    for headers in [
+        [("P-Asserted-Identity", "<sip:+493022222222@h>"), ("Privacy", "user;id")],
+        [("X", ""), ("Remote-Party-ID", "<sip:1@h>;party=calling;privacy=full")],
+    ] {
+        let mut call = incoming(&headers);
+        receive(&trunk(json!({ "caller_id": "pai", "trusted": true })), &mut call);
+        assert_eq!((&*call.from_user, call.from_display), ("anonymous", None));
+    }
+    let mut call = incoming(&[("Privacy", "none")]);
+    receive(&trunk(json!({ "trusted": true })), &mut call);
+    assert_eq!(call.from_user, "03011111111");
+}
+
+#[test]
+fn the_last_who_sent_the_call_on_is_found() {
+    let from = |headers: &[(&str, &str)]| {
+        forwarded_from(&headers.iter().map(|(name, value)| header(name, value)).collect::<Vec<_>>())
+    };
+    assert_eq!(from(&[("Diversion", "\"A, B\" <tel:+491>;reason=no-answer, <sip:+492@h>")]).as_deref(), Some("+491"));
+    assert_eq!(from(&[("Diversion", "sip:+493@h;reason=unconditional")]).as_deref(), Some("+493"));
+    let history = "<sip:+491@h>;index=1, <sip:+492@h;cause=302>;index=1.1, <sip:+493@h;cause=302>;index=1.1.1";
+    assert_eq!(from(&[("History-Info", history)]).as_deref(), Some("+492"));
+    assert_eq!(from(&[("History-Info", "<sip:+491@h>;index=1"), ("History-Info", "<sip:+491@g>;index=1.1")]), None);
+    assert_eq!(from(&[("History-Info", "<sip:+491@h>;index=1")]), None);
+    for rubbish in ["", "<", "<sip:", ",,,", "\"\\", "><"] {
+        assert_eq!(from(&[("Diversion", rubbish)]).unwrap_or_default(), "");
+    }
+}
+
+#[test]
+fn the_caller_is_written_where_the_trunk_wants_him() {
+    let written = |more: serde_json::Value| {
+        let presented = present(Some(&trunk(more)), &invite("+493011111111", "+491"), None, "us");
+        (presented.from_user.clone(), told(&presented).join("\n"))
+    };
+    let number = "+493011111111".to_owned();
+    assert_eq!(written(json!({})), (number.clone(), String::new()));
+    let pai = "\"Ann\" <sip:+493011111111@us>";
+    assert_eq!(
+        written(json!({ "caller_id": "pai", "trusted": true })),
+        (number.clone(), format!("P-Asserted-Identity: {pai}"))
+    );
+    assert_eq!(written(json!({ "caller_id": "pai" })), (number.clone(), format!("P-Preferred-Identity: {pai}")));
+    let rpid = format!("Remote-Party-ID: {pai};party=calling;screen=yes;privacy=off");
+    assert_eq!(written(json!({ "caller_id": "rpid" })), (number, rpid));
+    let (user, headers) = written(json!({ "caller_id": "rpid", "number_format": "national", "country_code": "49" }));
+    assert_eq!(user, "03011111111");
+    assert!(headers.contains("<sip:03011111111@us>"), "{headers}");
+}
+
+#[test]
+fn who_wants_to_be_unknown_is_told_to_trusted_trunks_only() {
+    let parent = parent(&[("P-Asserted-Identity", "<sip:+493022222222@h>"), ("Privacy", "id")]);
+    let mut hidden = parent.clone();
+    hidden.from = Address::from("anonymous");
+    let written = |more: serde_json::Value, parent: &LegInfo| {
+        let call = invite(&parent.from.to_string(), "+493012345678");
+        let presented = present(Some(&trunk(more)), &call, Some(&behind(parent)), "us");
+        assert_eq!((&*presented.from_user, presented.from_host.as_deref()), ("anonymous", Some("anonymous.invalid")));
+        told(&presented).join("\n")
+    };
+    let trusted = json!({ "caller_id": "pai", "trusted": true });
+    assert_eq!(
+        written(trusted.clone(), &hidden),
+        "Privacy: id\nP-Asserted-Identity: \"Ann\" <sip:+493022222222@us>",
+        "the number behind it"
+    );
+    assert!(written(trusted, &parent).contains("<sip:+493011111111@us>"));
+    assert_eq!(written(json!({ "caller_id": "pai" }), &hidden), "Privacy: id");
+    assert_eq!(written(json!({ "caller_id": "rpid" }), &hidden), "Privacy: id");
+    let rpid = written(json!({ "caller_id": "rpid", "trusted": true }), &hidden);
+    assert!(rpid.ends_with(";privacy=full"), "{rpid}");
+}
+
+#[test]
+fn a_call_that_is_sent_on_says_by_whom() {
+    let parent = parent(&[("Diversion", "<sip:+498@h>;reason=user-busy"), ("History-Info", "<sip:+498@h>;index=1")]);
+    let written = |forwarding: &str, from: &str, to: &str| {
+        let trunk = trunk(json!({ "forwarding": forwarding }));
+        told(&present(Some(&trunk), &invite(from, to), Some(&behind(&parent)), "us"))
+    };
+    let caller = "+493011111111";
+    assert_eq!(
+        written("diversion", caller, "+497"),
+        [
+            "Diversion: <sip:+493012345678@us>;reason=unconditional;counter=1",
+            "Diversion: <sip:+498@h>;reason=user-busy"
+        ]
+    );
+    assert_eq!(
+        written("history-info", caller, "+497"),
+        ["History-Info: <sip:+498@h>;index=1", "History-Info: <sip:+497@us;cause=302>;index=1.1;mp=1"]
+    );
+    for nothing in [
+        written("off", caller, "+497"),
+        written("diversion", caller, "+493012345678"),
+        written("diversion", "+496", "+497"),
+    ] {
+        assert!(nothing.is_empty(), "{nothing:?}");
+    }
+}
+
+#[test]
+fn what_an_application_says_itself_stands() {
+    let mut call = invite("+493011111111", "+491");
+    call.headers.push(("p-asserted-identity".to_owned(), "<sip:me@h>".to_owned()));
+    let trunk = trunk(json!({ "caller_id": "pai", "trusted": true }));
+    assert!(present(Some(&trunk), &call, None, "us").headers.is_empty());
+}

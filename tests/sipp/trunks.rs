@@ -1,0 +1,228 @@
+//! Trunks: registration, passwords, the next trunk when one fails, limits, numbers and callers in each trunk's own form.
+
+use std::time::Duration;
+
+use tandem_sip::{Health, Registered};
+
+use crate::house::House;
+use crate::sipp::{Running, Sipp, is_missing};
+
+/// A number whose document calls `to`.
+fn dials(to: &str) -> String {
+    let document = format!("<Response><Dial>{to}</Dial></Response>");
+    format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '{document}'\n")
+}
+
+/// Waits until a trunk stands so.
+async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::PeerStatus) -> bool) {
+    let status = || house.calls().services().sip().peer(trunk);
+    let stands = async {
+        while !so(status()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), stands).await.is_ok(), "{trunk} is {:?}", status());
+}
+
+async fn one_call(house: &House, caller: Sipp, answerer: Running) -> String {
+    let caller = caller.to("600").call(house.udp);
+    caller.succeed().await;
+    let said = answerer.succeed().await;
+    house.quiet().await;
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_is_registered_with_a_password_for_as_long_as_it_wants_and_withdrawn_at_the_end() {
+    if is_missing() {
+        return;
+    }
+    let registrar = Sipp::new("registrar");
+    let keys = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
+    let trunk = registrar.trunk("carrier", keys);
+    let registrar = registrar.answer().await;
+    let house = House::start(&trunk).await;
+    until(&house, "carrier", |status| status.registered == Registered::Yes).await;
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("tandem_trunk_registered{trunk=\"carrier\"} 1\n"), "{metrics}");
+    house.end().await;
+    registrar.succeed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_to_a_registered_contact_is_the_trunks_from_wherever_it_comes() {
+    if is_missing() {
+        return;
+    }
+    let registrar = Sipp::new("registrar");
+    let keys = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
+    let trunk = registrar.trunk("carrier", keys)
+        + "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Hangup/></Response>'\n";
+    let registrar = registrar.answer().await;
+    let house = House::start(&trunk).await;
+    until(&house, "carrier", |status| status.registered == Registered::Yes).await;
+    let said = registrar.messages();
+    let line = said.split(";line=").nth(1).unwrap().get(..32).unwrap().to_owned();
+    let stranger = || Sipp::new("to_contact").to("600").key("line", &line);
+    stranger().call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+    registrar.succeed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_strongest_digest_is_answered_and_a_stale_nonce_once_more() {
+    if is_missing() {
+        return;
+    }
+    for scenario in ["challenge", "challenge_md5"] {
+        let (caller, carrier) = (Sipp::new("call"), Sipp::new(scenario));
+        let keys = "prefixes = [\"+\"]\nusername = \"tandem\"\npassword = \"secret\"";
+        let house =
+            House::start(&(caller.trunk("caller", "") + &carrier.trunk("carrier", keys) + &dials("+15551230002")))
+                .await;
+        let carrier = carrier.answer().await;
+        one_call(&house, caller, carrier).await;
+        house.end().await;
+    }
+}
+
+/// Has the server call a number over its trunks, and hang up when it is answered.
+async fn place(house: &House) {
+    let reply = house.api.post("/Calls.json", "To=%2B493012345678&From=%2B15550100&Twiml=%3CResponse%2F%3E").await;
+    assert_eq!(reply.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begins_there() {
+    if is_missing() {
+        return;
+    }
+    let (bad, good) = (Sipp::new("unavailable"), Sipp::new("answer").calls(2));
+    let trunks = bad.trunk("bad", "prefixes = [\"+\"]") + &good.trunk("good", "prefixes = [\"+\"]\npriority = 1");
+    let house = House::start(&trunks).await;
+    let (bad, good) = (bad.answer().await, good.answer().await);
+    place(&house).await;
+    bad.succeed().await;
+    house.quiet().await;
+    assert_eq!(house.calls().services().sip().peer("bad").health, Health::Doubtful);
+    // Nobody is at the bad one any more, and nobody misses it.
+    place(&house).await;
+    good.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_callee_is_called_over_no_other_trunk() {
+    if is_missing() {
+        return;
+    }
+    let (first, second) = (Sipp::new("busy"), Sipp::new("answer"));
+    let trunks =
+        first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
+    let house = House::start(&trunks).await;
+    let (first, second) = (first.answer().await, second.answer().await);
+    place(&house).await;
+    first.succeed().await;
+    house.quiet().await;
+    assert_eq!(house.api.calls().await[0]["status"], "busy");
+    assert_eq!(second.messages(), "");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_no_trunk_takes_fails() {
+    if is_missing() {
+        return;
+    }
+    let (first, second) = (Sipp::new("broken"), Sipp::new("unavailable"));
+    let trunks =
+        first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
+    let house = House::start(&trunks).await;
+    let (first, second) = (first.answer().await, second.answer().await);
+    place(&house).await;
+    first.succeed().await;
+    second.succeed().await;
+    house.quiet().await;
+    assert_eq!(house.api.calls().await[0]["status"], "failed");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_says_by_options_that_it_is_unwell_is_called_last() {
+    if is_missing() {
+        return;
+    }
+    let (unwell, well) = (Sipp::new("unwell").calls(2), Sipp::new("answer"));
+    let trunks = unwell.trunk("unwell", "prefixes = [\"+\"]\noptions_interval = 1")
+        + &well.trunk("well", "prefixes = [\"+\"]\npriority = 1");
+    let (unwell, well) = (unwell.answer().await, well.answer().await);
+    let house = House::start(&trunks).await;
+    until(&house, "unwell", |status| status.health == Health::Down).await;
+    unwell.succeed().await;
+    place(&house).await;
+    well.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_beyond_the_limit_of_its_trunk_is_told_to_come_later() {
+    if is_missing() {
+        return;
+    }
+    let (first, second) = (Sipp::new("hung_up_on"), Sipp::new("one_too_many"));
+    let trunk = format!(
+        "[[trunks]]\nname = \"carrier\"\naccount = \"acme\"\ninbound_from = [\"{}/32\", \"{}/32\"]\nmax_calls = 1\n",
+        first.address().ip(),
+        second.address().ip()
+    );
+    let number = "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Echo/></Response>'\n";
+    let house = House::start(&(trunk + number)).await;
+    let first = first.to("600").call(house.udp);
+    until(&house, "carrier", |status| status.calls == 1).await;
+    second.to("600").call(house.udp).succeed().await;
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    for line in ["tandem_trunk_calls{trunk=\"carrier\"} 1\n", "tandem_trunk_limited_total{trunk=\"carrier\"} 1\n"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    let answered = async {
+        while !first.messages().contains("ACK sip:") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), answered).await.is_ok(), "the first call is answered");
+    house.calls().hangup_all();
+    first.succeed().await;
+    until(&house, "carrier", |status| status.calls == 0).await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_trunk_hears_numbers_and_callers_in_its_own_form() {
+    if is_missing() {
+        return;
+    }
+    let german = "number_format = \"national\"\ncountry_code = \"49\"\ncaller_id = \"pai\"\ntrusted = true";
+    for (privacy, from) in [("none", "sip:493022222222@"), ("id", "sip:anonymous@anonymous.invalid>")] {
+        let (caller, carrier) = (Sipp::new("asserted").key("privacy", privacy), Sipp::new("answer"));
+        let keys = "number_format = \"digits\"\nprefixes = [\"+\"]\ncaller_id = \"pai\"\ntrusted = true";
+        let trunks = caller.trunk("caller", german) + &carrier.trunk("carrier", keys);
+        let house = House::start(&(trunks + &dials("+493012345678"))).await;
+        let carrier = carrier.answer().await;
+        let said = one_call(&house, caller, carrier).await;
+        let invite = said.split("\n\n").find(|message| message.contains("INVITE sip:")).unwrap_or(&said);
+        assert!(said.contains("INVITE sip:493012345678@"), "{invite}");
+        let line = |name: &str| said.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line("From: ").contains(from), "{}", line("From: "));
+        assert!(line("Diversion: ").contains("<sip:600@"), "{}", line("Diversion: "));
+        if privacy == "none" {
+            assert!(line("P-Asserted-Identity: ").contains("\"Real\" <sip:493022222222@"), "{said}");
+        } else {
+            assert!(line("P-Asserted-Identity: ").contains("493022222222@"), "{said}");
+            assert!(line("Privacy: ").contains("id"));
+        }
+        house.end().await;
+    }
+}
