@@ -21,7 +21,7 @@ macro_rules! ids {
         impl fmt::Display for $name {
             /// 32 lower-case hex digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.write_str(digits(self.0, &mut [0; 32]))
             }
         }
 
@@ -64,6 +64,16 @@ pub struct OpId(pub u64);
 /// A document request under way; its answer echoes it, so that a late answer to an aborted fetch is known for what it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FetchId(pub u64);
+
+/// Some times faster than the formatter is with 128 bits, and an id is spelled dozens of times a call.
+fn digits(id: u128, text: &mut [u8; 32]) -> &str {
+    for (byte, pair) in id.to_be_bytes().into_iter().zip(text.chunks_exact_mut(2)) {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    // Digits are always text.
+    std::str::from_utf8(text).unwrap_or_default()
+}
 
 fn uuid_v1_bits(rng: &mut impl RngCore) -> u128 {
     let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());

@@ -8,7 +8,7 @@ use super::StoreError;
 
 /// 32 lower-case hex digits.
 pub(super) fn hex(id: u128) -> String {
-    format!("{id:032x}")
+    tandem_call::id::LegId(id).to_string()
 }
 
 /// Microseconds since 1970 UTC.
