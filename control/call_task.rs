@@ -91,7 +91,8 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         refused: Vec::new(),
         expected: None,
     };
-    tokio::spawn(task.run(messages, beginning).instrument(span));
+    // Boxed: it is some 10 KiB, which the spawning would move from place to place eight times.
+    tokio::spawn(Box::pin(task.run(messages, beginning)).instrument(span));
 }
 
 type Answer = Result<Accepted, Refused>;
@@ -269,7 +270,7 @@ impl CallTask {
     }
 
     /// Writes down how a leg is now, beside its events.
-    fn record(&self, info: &LegInfo, at: jiff::Timestamp) {
+    fn record(&self, info: &Arc<LegInfo>, at: jiff::Timestamp) {
         self.services.store.writer().try_submit(Write::CallDetails(Box::new(records::call_details(info, at))));
     }
 

@@ -123,7 +123,7 @@ impl Calls {
         let legs: Vec<_> = iter::once(leg).chain(others).collect();
         let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
         for leg in &legs {
-            let row = records::call_row(&leg.info, info.created_at);
+            let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
             store::calls::upsert(&services.store, row).await.map_err(StoreFailed::from)?;
         }
         match linked {

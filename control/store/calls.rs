@@ -1,5 +1,7 @@
 //! Call records: one row per leg, which is what providers call a call.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -44,8 +46,44 @@ pub struct CallRow {
     /// Why it ended.
     pub cause: Option<String>,
     /// Opaque JSON of the dialect.
-    pub details: String,
+    pub details: Details,
 }
+
+/// JSON that is written out only when it is stored: of the states a leg passes through, most are not.
+#[derive(Clone)]
+pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Details {
+    /// `write` says the same whenever it is asked.
+    pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        (self.0)()
+    }
+}
+
+impl From<String> for Details {
+    fn from(text: String) -> Self {
+        Self::of(move || text.clone())
+    }
+}
+
+impl std::fmt::Debug for Details {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text())
+    }
+}
+
+impl PartialEq for Details {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Details {}
 
 /// What changes of a leg's record without its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +91,7 @@ pub struct CallDetails {
     /// Of which leg.
     pub id: u128,
     /// As [`CallRow::details`].
-    pub details: String,
+    pub details: Details,
     /// As [`CallRow::updated_at`].
     pub updated_at: Timestamp,
 }
@@ -177,7 +215,7 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> 
                 .bind(microseconds(row.updated_at))
                 .bind(row.sip_status)
                 .bind(row.cause.clone())
-                .bind(row.details.clone());
+                .bind(row.details.text());
         }
         query.execute(&mut *connection).await?;
     }
@@ -188,7 +226,7 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> 
 pub(super) async fn write_details(connection: &mut AnyConnection, details: &CallDetails) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE calls SET details = $2, updated_at = $3 WHERE id = $1")
         .bind(hex(details.id))
-        .bind(details.details.clone())
+        .bind(details.details.text())
         .bind(microseconds(details.updated_at))
         .execute(connection)
         .await?;
@@ -228,6 +266,6 @@ fn read(row: &AnyRow) -> Result<CallRow, StoreError> {
         updated_at: columns.time("updated_at")?,
         sip_status: columns.optional_integer("sip_status")?,
         cause: columns.optional_text("cause")?,
-        details: columns.text("details")?,
+        details: columns.text("details")?.into(),
     })
 }

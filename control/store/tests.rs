@@ -114,7 +114,7 @@ async fn a_call_row_is_read_back_as_written(store: Store) {
     full.ended_at = Some(time(9));
     full.sip_status = Some(486);
     full.cause = Some("busy \"here\" ' ü".into());
-    full.details = r#"{"a":[1,null]}"#.into();
+    full.details = r#"{"a":[1,null]}"#.to_owned().into();
     let sparse = call(2);
     calls::upsert(&store, full.clone()).await.unwrap();
     calls::upsert(&store, sparse.clone()).await.unwrap();
@@ -409,7 +409,7 @@ fn call(id: u128) -> CallRow {
         updated_at: time(0),
         sip_status: None,
         cause: None,
-        details: "{}".into(),
+        details: "{}".to_owned().into(),
     }
 }
 
@@ -430,7 +430,7 @@ fn recording(id: u128) -> RecordingRow {
         ended_at: None,
         duration_ms: None,
         bytes: None,
-        details: "{}".into(),
+        details: "{}".to_owned().into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one task that writes: it takes what has queued up and stores it in one transaction.
 //!
-//! A batch ends when 256 writes are taken, when somebody waits for one of them, or after 25 ms: under load one commit
+//! A batch ends when 4,096 writes are taken, when somebody waits for one of them, or after 200 ms: under load one commit
 //! and one statement pay for many rows, and a row written twice in a batch is stored once. The task keeps a connection
 //! to itself, whose page cache then stays valid.
 
@@ -22,13 +22,14 @@ use super::events::{self, EventRow};
 use super::recordings::{self, RecordingRow};
 
 /// Writes of one transaction at most.
-const BATCH: usize = 256;
+const BATCH: usize = 4096;
 
-/// How long the first write of a batch waits for others, unless somebody waits for it. What a killed process loses at most.
-const GATHER: Duration = Duration::from_millis(25);
+/// How long the first write of a batch waits for others, unless somebody waits for it: a read, a webhook. What a killed
+/// process loses at most. Long enough that of the states a leg passes through, most are never written.
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Writes that may wait. When full, `submit` and `write` wait and `try_submit` drops.
-const QUEUE: usize = 8192;
+const QUEUE: usize = 16_384;
 
 /// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer, and so
 /// are deliveries: who waits for those has nobody else to turn to.
@@ -192,7 +193,7 @@ struct Pending {
 
 impl WriterTask {
     async fn run(mut self) {
-        let mut inbox = Vec::with_capacity(BATCH);
+        let mut inbox = Vec::new();
         while self.gather(&mut inbox).await {
             let mut batch = Vec::with_capacity(inbox.len());
             let mut flushes = Vec::new();
