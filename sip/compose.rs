@@ -1,5 +1,7 @@
 //! Writes messages as bytes, once: what is sent is what is kept for retransmission.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 
 use crate::header;
@@ -91,7 +93,7 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     out.extend_from_slice(parts.lines.as_bytes());
     push_headers(&mut out, parts.headers, (300..400).contains(&parts.status));
     push_body(&mut out, parts.body);
-    Bytes::from(out)
+    kept(out)
 }
 
 /// Writes a request.
@@ -106,7 +108,8 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     out.push(b' ');
     out.extend_from_slice(parts.sent_by.as_bytes());
     out.extend_from_slice(b";rport;branch=z9hG4bK");
-    out.extend_from_slice(format!("{:032x}", parts.branch).as_bytes());
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{:032x}", parts.branch);
     out.extend_from_slice(b"\r\nMax-Forwards: ");
     push_number(&mut out, u64::from(parts.max_forwards.unwrap_or(70)));
     out.extend_from_slice(b"\r\n");
@@ -133,6 +136,12 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     out.extend_from_slice(parts.lines.as_bytes());
     push_headers(&mut out, parts.headers, false);
     push_body(&mut out, parts.body);
+    kept(out)
+}
+
+/// What is sent may be kept for 32 s: without the room that was left.
+fn kept(mut out: Vec<u8>) -> Bytes {
+    out.shrink_to_fit();
     Bytes::from(out)
 }
 
@@ -291,7 +300,8 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(number.to_string().as_bytes());
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Text that cannot end its line.

@@ -53,7 +53,7 @@ pub use errand::{Errand, Locate, Target};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
-use state::{Client, End, Farewell, Leg, Server, State};
+use state::{Client, End, Farewell, Key, Leg, Server, State};
 
 /// One stream connection, numbered by the shell and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,8 +126,8 @@ pub struct Endpoint {
     clients_by_branch: HashMap<(u128, bool), Slot>,
     stream_clients: HashMap<SocketAddr, HashSet<Slot>>,
     servers: Arena<Server>,
-    servers_by_key: HashMap<Box<[u8]>, Slot>,
-    servers_by_merge_key: HashMap<Box<[u8]>, Slot>,
+    servers_by_key: HashMap<Key, Slot>,
+    servers_by_merge_key: HashMap<Key, Slot>,
     legs: Arena<Leg>,
     legs_by_key: HashMap<LegKey, Slot>,
     legs_by_tag: HashMap<u64, Slot>,

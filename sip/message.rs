@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use sipx_sip::error::ParseError;
-use sipx_sip::headers::{ContentType, MaxForwards, first_hop_end};
+use sipx_sip::headers::{CallId, ContentType, MaxForwards, first_hop_end};
 use sipx_sip::{Address, CSeq, Finding, HeaderName, Headers, Limits, Via};
 
 use crate::header;
@@ -217,7 +217,20 @@ impl Request {
                 echo: if request.method == sipx_sip::Method::Ack { None } else { echo_of_headers(headers, source) },
             })
         };
-        for finding in sipx_sip::validate_request(&request) {
+        // What the checks of the crate parse is parsed below once more: they are asked only when something is wrong.
+        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
+        let (via, cseq, hops) = (headers.typed::<Via>(), headers.typed::<CSeq>(), headers.typed::<MaxForwards>());
+        let (from, to) = (name_addr(headers, &HeaderName::From), name_addr(headers, &HeaderName::To));
+        let sound = request.version.is_supported()
+            && !request.uri.has_headers()
+            && singles.iter().all(|name| headers.count(name) == 1)
+            && headers.count(&HeaderName::MaxForwards) <= 1
+            && !matches!(hops, Some(Err(_)))
+            && matches!(headers.typed::<CallId>(), Some(Ok(_)))
+            && matches!(&cseq, Some(Ok(cseq)) if cseq.method == request.method)
+            && matches!((&via, &from, &to), (Some(Ok(_)), Some(_), Some(_)));
+        let findings = if sound { Vec::new() } else { sipx_sip::validate_request(&request) };
+        for finding in findings {
             let reason = match &finding {
                 Finding::MissingRequiredHeader("Max-Forwards") => continue,
                 Finding::MissingRequiredHeader(name) => format!("Missing {name}"),
@@ -230,13 +243,9 @@ impl Request {
             };
             return Err(refuse(finding.status(), reason));
         }
-        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) = (
-            headers.typed::<Via>(),
-            name_addr(headers, &HeaderName::From),
-            name_addr(headers, &HeaderName::To),
-            headers.typed::<CSeq>(),
-            text(headers, &HeaderName::CallId),
-        ) else {
+        let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) =
+            (via, from, to, cseq, text(headers, &HeaderName::CallId))
+        else {
             return Err(refuse(400, "Bad Request".to_owned()));
         };
         if call_id.is_empty() {
@@ -255,7 +264,7 @@ impl Request {
         {
             return Err(refuse(400, "Malformed Contact".to_owned()));
         }
-        let max_forwards = match headers.typed::<MaxForwards>() {
+        let max_forwards = match hops {
             Some(Ok(MaxForwards(hops))) => Some(hops),
             _ => None,
         };
@@ -276,10 +285,15 @@ impl Request {
 impl Response {
     fn check(response: sipx_sip::Response) -> Result<Self, Box<Malformed>> {
         let drop = |reason: &str| Box::new(Malformed { status: 0, reason: reason.to_owned(), echo: None });
-        if !sipx_sip::validate_response(&response).is_empty() {
+        let headers = &response.headers;
+        // The crate's own checks, without parsing everything twice for them.
+        let singles = [HeaderName::To, HeaderName::From, HeaderName::CallId, HeaderName::CSeq];
+        if !response.version.is_supported()
+            || singles.iter().any(|name| headers.count(name) != 1)
+            || !matches!(headers.typed::<CallId>(), Some(Ok(_)))
+        {
             return Err(drop("invalid response"));
         }
-        let headers = &response.headers;
         let (Some(Ok(via)), Some(from), Some(to), Some(Ok(cseq)), Some(call_id)) = (
             headers.typed::<Via>(),
             name_addr(headers, &HeaderName::From),

@@ -76,6 +76,10 @@ impl Endpoint {
             }
         }
         self.actions = actions;
+        // What lingers for 32 s repeats ACKs, never the request.
+        if let Some(client) = self.clients.get_mut(slot).filter(|client| !client.machine.is_pending()) {
+            client.request = Bytes::new();
+        }
     }
 
     fn retransmit_request(&mut self, slot: Slot) {
@@ -690,7 +694,8 @@ impl Endpoint {
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {
-            client.acknowledged.push((dialog.remote_tag.clone(), data, flow));
+            // A copy: the tag as it was parsed would keep the whole response.
+            client.acknowledged.push((Bytes::copy_from_slice(&dialog.remote_tag), data, flow));
         }
     }
 

@@ -358,7 +358,7 @@ impl Endpoint {
     /// Contact, and what belongs to it.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel
-            && self.servers_by_key.contains_key(&super::server::server_key(request, &Method::Invite));
+            && self.servers_by_key.contains_key(&self.server_key(request, &Method::Invite));
         cancels || self.registrar_of(request).is_some()
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::state::Purpose;
+use super::state::{Key, Purpose};
 use super::{Arrival, Endpoint};
 use crate::challenge::Verdict;
 use crate::compose::{self, RequestParts, ResponseParts};
@@ -69,7 +69,7 @@ impl Endpoint {
         now: Instant,
         arrival: &Arrival,
         request: &Request,
-        key: Box<[u8]>,
+        key: Key,
         echo: Echo,
     ) {
         let host = request.uri.host_text();

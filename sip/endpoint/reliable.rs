@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::state::{Again, End, MAX_FORKS, Purpose, State};
+use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
 use crate::compose::ResponseParts;
@@ -256,7 +256,7 @@ impl Endpoint {
         arrival: &Arrival,
         slot: Slot,
         request: &Request,
-        key: Box<[u8]>,
+        key: Key,
         echo: Echo,
     ) {
         let flow = self.arrival_flow(arrival);

@@ -1,5 +1,6 @@
 //! Requests that come in: server transactions, the refusals of RFC 3261 §8.2, and what a dialog does with the rest.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
-use super::state::{AwaitingAck, End, Extensions, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
+use super::state::{AwaitingAck, End, Extensions, Key, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
 use super::{Arrival, Endpoint, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
@@ -50,7 +51,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_request(&mut self, now: Instant, arrival: &Arrival, request: Request) {
-        let key = server_key(&request, &request.method);
+        let key = self.server_key(&request, &request.method);
         if let Some(&slot) = self.servers_by_key.get(&key) {
             self.handle_repetition(now, arrival, slot, &request);
             return;
@@ -102,7 +103,7 @@ impl Endpoint {
         }
     }
 
-    fn handle_out_of_dialog(&mut self, now: Instant, arrival: &Arrival, request: Request, key: Box<[u8]>, echo: Echo) {
+    fn handle_out_of_dialog(&mut self, now: Instant, arrival: &Arrival, request: Request, key: Key, echo: Echo) {
         if request.to.tag.is_some() {
             self.refuse(arrival, &echo, 481, "");
             return;
@@ -138,8 +139,8 @@ impl Endpoint {
             Admission::Caller(caller) => Some(caller),
             Admission::Refused => return,
         };
-        let merge_key = merge_key(&request);
-        if let Some((status, lines)) = self.refusal_of_invite(&request, &merge_key, arrival) {
+        let merge_key = self.merge_key(&request);
+        if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, arrival) {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
@@ -163,11 +164,11 @@ impl Endpoint {
     }
 
     /// RFC 3261 §8.2 in its order.
-    fn refusal_of_invite(&mut self, request: &Request, merge_key: &[u8], arrival: &Arrival) -> Option<(u16, String)> {
+    fn refusal_of_invite(&mut self, request: &Request, merge_key: Key, arrival: &Arrival) -> Option<(u16, String)> {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
-        if self.servers_by_merge_key.contains_key(merge_key) {
+        if self.servers_by_merge_key.contains_key(&merge_key) {
             return Some((482, String::new()));
         }
         // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
@@ -207,8 +208,8 @@ impl Endpoint {
         arrival: &Arrival,
         request: Request,
         trunk: Option<TrunkName>,
-        key: Box<[u8]>,
-        merge_key: Box<[u8]>,
+        key: Key,
+        merge_key: Key,
         echo: Echo,
         caller: Option<Caller>,
     ) -> Option<Slot> {
@@ -270,7 +271,7 @@ impl Endpoint {
         self.event(Event::Incoming { leg: leg_key, incoming });
         let server = self.insert_server(arrival, &request, key, echo, Some(slot), tag);
         if let Some(server) = self.servers.get_mut(server) {
-            server.merge_key = Some(merge_key.clone());
+            server.merge_key = Some(merge_key);
         }
         self.servers_by_merge_key.insert(merge_key, server);
         if let Some(leg) = self.legs.get_mut(slot) {
@@ -292,7 +293,7 @@ impl Endpoint {
 
     /// RFC 3261 §9.2.
     fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
-        let key = server_key(request, &Method::Invite);
+        let key = self.server_key(request, &Method::Invite);
         let Some(&slot) = self.servers_by_key.get(&key) else {
             self.refuse(arrival, echo, 481, "");
             return;
@@ -348,7 +349,7 @@ impl Endpoint {
         arrival: &Arrival,
         slot: Slot,
         request: Request,
-        key: Box<[u8]>,
+        key: Key,
         echo: Echo,
     ) {
         let flow = self.arrival_flow(arrival);
@@ -527,7 +528,9 @@ impl Endpoint {
                 ..ResponseParts::default()
             },
         );
-        let Some(response) = self.servers.get(server_slot).and_then(|server| server.response.clone()) else { return };
+        // From here on it is the leg's to repeat (RFC 6026 §8.7).
+        let Some(server) = self.servers.get_mut(server_slot).filter(|server| server.status == 200) else { return };
+        let Some(response) = server.response.take() else { return };
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.awaiting_ack = Some(AwaitingAck {
                 cseq,
@@ -564,6 +567,7 @@ impl Endpoint {
             if status >= 200 {
                 // There is no second final response to write: for 32 s only its bytes are needed.
                 server.echo.lines = Vec::new();
+                server.echo.to = Bytes::new();
                 server.record_routes = Vec::new();
             }
             self.run_server(now, slot, ServerInput::Respond(status));
@@ -633,7 +637,7 @@ impl Endpoint {
         &mut self,
         arrival: &Arrival,
         request: &Request,
-        key: Box<[u8]>,
+        key: Key,
         echo: Echo,
         leg: Option<Slot>,
         tag: u64,
@@ -643,7 +647,7 @@ impl Endpoint {
         let slot = self.servers.insert(Server {
             machine: ServerMachine::new(invite, arrival.transport.is_reliable()),
             method: request.method.clone(),
-            key: key.clone(),
+            key,
             merge_key: None,
             leg,
             flow,
@@ -699,6 +703,35 @@ impl Endpoint {
     fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
         let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
         Flow { peer, ..self.arrival_flow(arrival) }
+    }
+
+    /// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic
+    /// cookie in the branch the fields that RFC 2543 compared take its place.
+    pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
+        let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
+        let sent_by = &request.via.sent_by;
+        match &request.via.branch {
+            Some(branch) => self.key_of((method, sent_by, branch)),
+            None => {
+                let tag = request.from.tag.as_deref().unwrap_or_default();
+                self.key_of((method, sent_by, request.uri.text(), tag, &request.call_id, request.cseq))
+            }
+        }
+    }
+
+    /// RFC 3261 §8.2.2.2.
+    fn merge_key(&self, request: &Request) -> Key {
+        self.key_of((&request.call_id, request.from.tag.as_deref().unwrap_or_default(), request.cseq))
+    }
+
+    /// 128 bits under a secret, so that no one can make two requests' keys meet.
+    fn key_of(&self, fields: impl Hash) -> Key {
+        let half = |side: u64| {
+            let mut hasher = DefaultHasher::new();
+            (self.secret, side, &fields).hash(&mut hasher);
+            hasher.finish()
+        };
+        Key(u128::from(half(0)) << 64 | u128::from(half(1)))
     }
 
     /// The leg whose dialog the request names. A leg that still calls has those that reliable provisional responses made.
@@ -815,38 +848,4 @@ fn request_line(request: &Request) -> String {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// RFC 3261 §17.2.3, with `method` in place of the request's own so that a CANCEL finds its INVITE. Without a magic cookie
-/// in the branch the fields that RFC 2543 compared take its place.
-pub(super) fn server_key(request: &Request, method: &Method) -> Box<[u8]> {
-    let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
-    let mut key = Vec::with_capacity(128);
-    let mut part = |bytes: &[u8]| {
-        key.extend_from_slice(bytes);
-        key.push(0);
-    };
-    part(method.as_bytes());
-    part(request.via.sent_by.as_bytes());
-    match &request.via.branch {
-        Some(branch) => part(branch),
-        None => {
-            part(&request.uri.text());
-            part(request.from.tag.as_deref().unwrap_or_default());
-            part(&request.call_id);
-            part(&request.cseq.to_be_bytes());
-        }
-    }
-    key.into_boxed_slice()
-}
-
-/// RFC 3261 §8.2.2.2.
-fn merge_key(request: &Request) -> Box<[u8]> {
-    let mut key = Vec::with_capacity(96);
-    key.extend_from_slice(&request.call_id);
-    key.push(0);
-    key.extend_from_slice(request.from.tag.as_deref().unwrap_or_default());
-    key.push(0);
-    key.extend_from_slice(&request.cseq.to_be_bytes());
-    key.into_boxed_slice()
 }

@@ -223,14 +223,18 @@ pub(super) struct Again {
     pub(super) attempts: digest::Attempts,
 }
 
+/// What tells one server transaction from all others: a keyed hash of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key(pub(super) u128);
+
 /// A request we received.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) machine: ServerMachine,
     pub(super) method: Method,
-    pub(super) key: Box<[u8]>,
+    pub(super) key: Key,
     /// Key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
-    pub(super) merge_key: Option<Box<[u8]>>,
+    pub(super) merge_key: Option<Key>,
     pub(super) leg: Option<Slot>,
     pub(super) flow: Flow,
     pub(super) echo: Echo,

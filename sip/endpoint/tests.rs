@@ -3,6 +3,7 @@
 mod callee;
 mod caller;
 mod dialogs;
+mod floods;
 mod locate;
 mod torture;
 mod trunks;
