@@ -69,8 +69,10 @@ fn log(default: &str) {
     drop(builder.with_ansi(std::io::stderr().is_terminal()).try_init());
 }
 
-/// Runs a future on all cores to its end.
+/// Runs a future to its end, with a thread for every two cores: the media threads need the others, and a call that goes from
+/// thread to thread costs more than it gains. Measured: docs/performance.md.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build();
     Ok(runtime.map_err(|error| Failure::Environment(error.into()))?.block_on(future))
 }
