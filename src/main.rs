@@ -24,7 +24,6 @@ enum Command {
     Trace(cli::trace::Arguments),
     #[command(hide = true)]
     Doctor(cli::doctor::Arguments),
-    #[command(hide = true)]
     Load(cli::load::Arguments),
     #[command(hide = true)]
     Ca(cli::ca::Arguments),
@@ -39,13 +38,17 @@ First steps:
   cp tandem.example.toml tandem.toml           every setting, with its default and unit
   tandem check --config tandem.toml            what is wrong with it, all at once, line by line
   tandem serve --config tandem.toml
+<<<<<<< HEAD
   tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
+=======
+  tandem load --help                           paced calls against a SIP server, both ends counted
+>>>>>>> ef114e3 (wip2)
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
   TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)
 
-Not yet: doctor, load, ca, proxy.
+Not yet: doctor, ca, proxy.
 
 Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down);
 3 the command is not there yet.";

@@ -1,12 +1,257 @@
-//! `tandem load`: paced SIP and RTP load.
+//! `tandem load`: paced SIP and RTP load, both ends of each call played and counted.
+//!
+//! ```text
+//!  caller ──INVITE number──> server under test ──INVITE number──> answerer      one thread, one clock, two sockets
+//!  caller <══RTP, stamped══> server            <══RTP, stamped══> answerer      another thread, with --media
+//! ```
+//!
+//! Both ends are ours, so what the server adds is a difference of two stamps of one clock. The user agents are as small as
+//! they can be (no dialog but one, no transaction but the repetitions): the generator must not be what is measured.
+
+mod calls;
+mod figures;
+mod message;
+mod process;
+mod voice;
+
+use std::io::IsTerminal as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::Failure;
+use calls::{Generator, Outcome};
+use process::Usage;
 
-/// Put paced SIP and RTP load on any SIP server (not yet)
+/// Most calls of one run.
+const MOST_CALLS: u64 = 1_000_000;
+/// Most calls a second, and at a time.
+const MOST: u32 = 20_000;
+/// Longest run, seconds.
+const LONGEST: u64 = 3_600;
+
+/// Put paced SIP and RTP load on a SIP server, count both ends, print one JSON report
+///
+/// Calls go from --caller to the server under test, which is to bring them to --answerer; both ends are played here. Each
+/// call dials --number and its own serial number of seven digits, and is known by those at the other end. The report goes to
+/// standard output, a line of progress to standard error. Exit code 0: every call went well; 2: some did not.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The server under test, UDP
+    #[arg(value_name = "HOST:PORT")]
+    target: String,
+    /// New calls a second (with --calls: while they are set up)
+    #[arg(long, value_name = "RATE", default_value_t = 10.0)]
+    cps: f64,
+    /// How long new calls are begun, or with --calls how long all of them stay
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    seconds: u64,
+    /// Calls held at a time, instead of short ones
+    #[arg(long, value_name = "N")]
+    calls: Option<u32>,
+    /// How long a short call lasts from its answer
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    hold: u64,
+    /// How long the answerer rings
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    ring: u64,
+    /// What is dialled, before the call's serial number
+    #[arg(long, value_name = "DIGITS", default_value = "1")]
+    number: String,
+    /// Our calling end; a server knows its trunks by it
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.2:5070")]
+    caller: SocketAddr,
+    /// Our answering end
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.3:5080")]
+    answerer: SocketAddr,
+    /// The server answers by itself (an announcement, an echo): there is no answering end
+    #[arg(long)]
+    no_answerer: bool,
+    /// Send G.711 u-law, 20 ms, both ways, and count what arrives
+    #[arg(long)]
+    media: bool,
+    /// Find the highest rate at which every call goes well, from --cps up, in steps of --seconds
+    #[arg(long, conflicts_with = "calls")]
+    search: bool,
+    /// Count the CPU and memory of this process: the server's, on the same machine
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// The target is not this machine, and whoever runs it knows of the load
+    #[arg(long)]
+    remote: bool,
+}
 
-/// Says that it is not there yet.
-pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
-    Err(Failure::not_yet("load", "put paced SIP and RTP load on any SIP server and print one JSON report"))
+const EXAMPLES: &str = "\
+Examples:
+  tandem load 127.0.0.1:5060 --cps 50 --pid $(pgrep -x tandem)            short calls: CPU a call, added delay
+  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID    relay: CPU a call and second, loss, latency
+  tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                the highest clean rate
+  tandem load 127.0.0.1:5060 --number 5 --no-answerer --media              a server that echoes
+
+The server must let --caller in and bring the number to --answerer. For Tandem:
+  [[trunks]]
+  name = \"load\"
+  account = \"acme\"
+  uri = \"sip:127.0.0.3:5080\"
+  inbound_from = [\"127.0.0.2/32\", \"127.0.0.3/32\"]
+  [[numbers]]
+  number = \"1*\"
+  account = \"acme\"
+  bridge = \"sip:{number}@127.0.0.3:5080\"
+
+What the report says:
+  ok, failed       calls that were answered and ended at both ends as they should; failures by SIP status or reason
+  post_dial_delay  INVITE to the first 18x or 200, ms, the answerer's own ringing included
+  added_delay      the server's share of it: INVITE to INVITE and 200 to 200
+  media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio;
+                   a server that transcodes destroys the stamps: its packets are counted as unstamped
+  cpu              of --pid: ms a call, or a call and second with --calls; memory at the end and at most
+  started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU. On a busy machine
+                   give it real-time priority: chrt -f 20 tandem load ...";
+
+/// Loads, reports.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let target = target(&arguments)?;
+    check(&arguments)?;
+    let report = if arguments.search { search(&arguments, target)? } else { one(&arguments, target, arguments.cps)?.0 };
+    println!("{report:#}");
+    let failed = report.get("failed").and_then(Value::as_u64).unwrap_or(0);
+    if failed > 0 {
+        return Err(Failure::Environment(anyhow::anyhow!("{failed} calls did not go well")));
+    }
+    Ok(())
+}
+
+fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
+    let text = &arguments.target;
+    let found = text.to_socket_addrs().map_err(|error| input(format!("{text}: {error}")))?;
+    let mut found = found.filter(|address| address.is_ipv4() == arguments.caller.is_ipv4());
+    let target = found.next().ok_or_else(|| input(format!("{text} has no address of --caller's family")))?;
+    if !target.ip().is_loopback() && !arguments.remote {
+        return Err(input(format!("{target} is not this machine: --remote says that its owner agrees")));
+    }
+    Ok(target)
+}
+
+/// Everything here is bounded: a mistyped figure does not become a denial of service.
+fn check(arguments: &Arguments) -> Result<(), Failure> {
+    let calls = arguments.cps * arguments.seconds as f64;
+    if !(arguments.cps > 0.0 && arguments.cps <= f64::from(MOST)) {
+        return Err(input(format!("--cps is from 0.01 to {MOST}")));
+    }
+    if arguments.seconds == 0 || arguments.seconds > LONGEST {
+        return Err(input(format!("--seconds is from 1 to {LONGEST}")));
+    }
+    if arguments.calls.is_some_and(|calls| calls == 0 || calls > MOST) {
+        return Err(input(format!("--calls is from 1 to {MOST}")));
+    }
+    if arguments.calls.is_none() && calls > MOST_CALLS as f64 {
+        return Err(input(format!("that would be {calls:.0} calls; {MOST_CALLS} is the most")));
+    }
+    if arguments.hold > 600_000 || arguments.ring > 120_000 {
+        return Err(input("--hold is at most 600000, --ring 120000".to_owned()));
+    }
+    if arguments.number.len() > 20 || !arguments.number.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+    {
+        return Err(input("--number is digits or letters, at most 20".to_owned()));
+    }
+    Ok(())
+}
+
+fn input(text: String) -> Failure {
+    Failure::Input(anyhow::anyhow!(text))
+}
+
+/// One run: its report, and whether every call went well.
+fn one(arguments: &Arguments, target: SocketAddr, cps: f64) -> Result<(Value, bool), Failure> {
+    let environment = |error: std::io::Error| Failure::Environment(error.into());
+    let plan = calls::Plan {
+        target,
+        caller: arguments.caller,
+        answerer: (!arguments.no_answerer).then_some(arguments.answerer),
+        number: arguments.number.clone(),
+        cps,
+        calls: match arguments.calls {
+            Some(calls) => u64::from(calls),
+            None => (cps * arguments.seconds as f64).round().max(1.0) as u64,
+        },
+        hold: match arguments.calls {
+            Some(_) => None,
+            None => Some(Duration::from_millis(arguments.hold)),
+        },
+        together: Duration::from_secs(arguments.seconds),
+        ring: Duration::from_millis(arguments.ring),
+        media: arguments.media,
+    };
+    let before = arguments.pid.map(Usage::of).transpose().map_err(environment)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(environment)?;
+    let progress = std::io::stderr().is_terminal();
+    let outcome =
+        runtime.block_on(async { Generator::new(plan)?.run(arguments.pid, progress).await }).map_err(environment)?;
+    let after = arguments.pid.map(Usage::of).transpose().map_err(environment)?;
+    let clean = outcome.failed() == 0;
+    Ok((report(arguments, target, cps, &outcome, before.zip(after)), clean))
+}
+
+fn report(
+    arguments: &Arguments,
+    target: SocketAddr,
+    cps: f64,
+    outcome: &Outcome,
+    usage: Option<(Usage, Usage)>,
+) -> Value {
+    let mut report = json!({
+        "target": target.to_string(),
+        "mode": if arguments.calls.is_some() { "held" } else { "short" },
+        "cps": cps,
+        "seconds": arguments.seconds,
+        "calls": outcome.calls,
+        "ok": outcome.ok,
+        "failed": outcome.failed(),
+        "failures": outcome.failures,
+        "most_at_a_time": outcome.most,
+        "retransmissions": outcome.retransmissions,
+        "started_late": outcome.late,
+        "post_dial_delay_ms": outcome.post_dial_delay.report(),
+        "added_delay_ms": outcome.added.report(),
+    });
+    let Value::Object(fields) = &mut report else { return report };
+    if let Some(media) = &outcome.media {
+        fields.insert("media".to_owned(), media.report());
+    }
+    if let Some((before, after)) = usage {
+        let all = after.cpu_ms.saturating_sub(before.cpu_ms);
+        let (cpu, of) = match (&outcome.held, arguments.calls) {
+            (Some(held), Some(calls)) => (held.cpu_ms, f64::from(calls) * held.seconds),
+            _ => (all, outcome.calls as f64),
+        };
+        let name = if arguments.calls.is_some() { "ms_a_call_and_second" } else { "ms_a_call" };
+        fields.insert(
+            "cpu".to_owned(),
+            json!({ "ms": cpu, name: figures::rounded(cpu as f64 / of.max(1.0)), "rss_kb": after.rss_kb,
+                    "most_rss_kb": outcome.most_rss_kb.max(after.rss_kb) }),
+        );
+    }
+    report
+}
+
+/// Doubles the rate until calls fail, then halves the distance, five times.
+fn search(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
+    let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
+    let (mut best, mut steps) = (Value::Null, Vec::new());
+    while steps.len() < 16 && rate <= f64::from(MOST) && bad - good > good / 32.0 {
+        let (report, clean) = one(arguments, target, rate)?;
+        steps.push(json!({ "cps": rate, "clean": clean, "failed": report.get("failed") }));
+        if clean {
+            (good, best) = (rate, report);
+        } else {
+            bad = rate;
+        }
+        rate = if bad.is_finite() { ((good + bad) / 2.0).round() } else { rate * 2.0 };
+        // What a step left behind is not the next one's.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(json!({ "mode": "search", "most_clean_cps": good, "steps": steps, "at_most": best }))
 }

@@ -1,0 +1,560 @@
+//! The signalling of both ends: begins calls at their pace, answers what comes, hangs up, and says what went wrong.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::figures::Figures;
+use super::message::{self, Caller, Message};
+use super::process::Usage;
+use super::voice::{Side, Voice, VoiceReport};
+
+/// First interval of a repetition (RFC 3261's T1).
+const T1: Duration = Duration::from_millis(500);
+/// How long an INVITE may go without a final response beyond the ringing, and a BYE.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// From the last packet of a call to its BYE, so that all of them arrive.
+const LAST_PACKET: Duration = Duration::from_millis(100);
+/// From the last call's answer to what is counted of held calls.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Datagrams taken from a socket before the timers get their turn.
+const BATCH: usize = 64;
+/// A call that begins so much later than planned is counted as late: the generator is short of CPU.
+const LATE: Duration = Duration::from_millis(20);
+
+/// What is to be done.
+pub(super) struct Plan {
+    pub(super) target: SocketAddr,
+    pub(super) caller: SocketAddr,
+    /// `None`: the server answers by itself.
+    pub(super) answerer: Option<SocketAddr>,
+    pub(super) number: String,
+    pub(super) cps: f64,
+    pub(super) calls: u64,
+    /// From answer to BYE; `None`: until all are there and `together` is over.
+    pub(super) hold: Option<Duration>,
+    pub(super) together: Duration,
+    pub(super) ring: Duration,
+    pub(super) media: bool,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) calls: u64,
+    pub(super) ok: u64,
+    /// How many, by what went wrong.
+    pub(super) failures: BTreeMap<String, u64>,
+    /// Most calls at a time.
+    pub(super) most: usize,
+    pub(super) retransmissions: u64,
+    pub(super) late: u64,
+    pub(super) post_dial_delay: Figures,
+    pub(super) added: Figures,
+    pub(super) media: Option<VoiceReport>,
+    pub(super) held: Option<Held>,
+    pub(super) most_rss_kb: u64,
+}
+
+/// What all calls used while they were all there.
+pub(super) struct Held {
+    pub(super) cpu_ms: u64,
+    pub(super) seconds: f64,
+}
+
+impl Outcome {
+    pub(super) fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The INVITE or BYE once more.
+    Repeat,
+    /// The 200 once more.
+    RepeatAnswer,
+    Answer,
+    Silence,
+    Bye,
+    GiveUp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Calling,
+    Proceeding,
+    Up,
+    Ending,
+}
+
+/// Our calling end of a call.
+struct Call {
+    stage: Stage,
+    began: Instant,
+    /// The INVITE, later the BYE: what is repeated.
+    request: String,
+    interval: Duration,
+    /// The ACK, for repeated answers.
+    ack: String,
+    rang: bool,
+    forward: Option<Duration>,
+    other_ended: bool,
+    ended: bool,
+}
+
+/// Our answering end of it.
+struct Answering {
+    source: SocketAddr,
+    answer: String,
+    answered: Option<Instant>,
+    acknowledged: bool,
+    interval: Duration,
+}
+
+/// Both ends.
+pub(super) struct Generator {
+    plan: Plan,
+    run: u32,
+    caller: UdpSocket,
+    answerer: Option<UdpSocket>,
+    calls: HashMap<u64, Call>,
+    answering: HashMap<u64, Answering>,
+    /// Calls by the Call-ID that the server gave them.
+    names: HashMap<String, u64>,
+    timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
+    voice: Option<Voice>,
+    up: u64,
+    outcome: Outcome,
+}
+
+impl Generator {
+    pub(super) fn new(plan: Plan) -> io::Result<Self> {
+        let bind = |address: SocketAddr| {
+            let socket = std::net::UdpSocket::bind(address)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        };
+        let caller = bind(plan.caller)?;
+        let answerer = plan.answerer.map(bind).transpose()?;
+        let answers_from = plan.answerer.unwrap_or(plan.caller);
+        let voice = if plan.media { Some(Voice::start(plan.caller.ip(), answers_from.ip())?) } else { None };
+        let outcome = Outcome { calls: plan.calls, ..Outcome::default() };
+        let (calls, answering, names) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (run, timers) = (rand::random(), BinaryHeap::new());
+        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, voice, up: 0, outcome })
+    }
+
+    /// To the end of the last call.
+    pub(super) async fn run(mut self, pid: Option<u32>, progress: bool) -> io::Result<Outcome> {
+        // Until the reactor has said so once, `try_send_to` believes that there is no room.
+        self.caller.writable().await?;
+        if let Some(answerer) = &self.answerer {
+            answerer.writable().await?;
+        }
+        let began = Instant::now();
+        let (mut begun, mut shown) = (0_u64, began);
+        let mut buffer = vec![0; 65_536];
+        let mut held: Option<(Instant, u64)> = None;
+        if let (None, Some(voice)) = (self.plan.hold, &self.voice) {
+            voice.count(false);
+        }
+        let cps = self.plan.cps;
+        let due = |call: u64| began + Duration::from_secs_f64(call as f64 / cps);
+        loop {
+            let now = Instant::now();
+            while begun < self.plan.calls && due(begun) <= now {
+                self.outcome.late += u64::from(due(begun) + LATE < now);
+                self.begin(begun, now);
+                begun += 1;
+            }
+            self.fire(now);
+            self.drain(&mut buffer);
+            if begun == self.plan.calls && self.calls.is_empty() {
+                break;
+            }
+            // Held calls: counted from when all that will come are there.
+            let settled = begun == self.plan.calls && self.up as usize == self.calls.len();
+            if self.plan.hold.is_none() && settled && held.is_none() {
+                held = Some((now + SETTLE, 0));
+            }
+            if let Some((from, cpu)) = &mut held {
+                let used = || pid.and_then(|pid| Usage::of(pid).ok()).map_or(0, |usage| usage.cpu_ms);
+                if *cpu == 0 && now >= *from {
+                    (*from, *cpu) = (now, used().max(1));
+                    self.voice.iter().for_each(|voice| voice.count(true));
+                }
+                if *cpu > 0 && self.outcome.held.is_none() && now >= *from + self.plan.together {
+                    let seconds = now.duration_since(*from).as_secs_f64();
+                    self.outcome.held = Some(Held { cpu_ms: used().saturating_sub(*cpu), seconds });
+                    self.voice.iter().for_each(|voice| voice.count(false));
+                    for call in self.calls.keys() {
+                        self.timers.push(Reverse((now, *call, Timer::Silence)));
+                    }
+                }
+            }
+            if now >= shown + Duration::from_secs(1) {
+                shown = now;
+                let usage = pid.and_then(|pid| Usage::of(pid).ok());
+                self.outcome.most_rss_kb = self.outcome.most_rss_kb.max(usage.map_or(0, |usage| usage.rss_kb));
+                self.show(began, begun, progress);
+            }
+            let mut wake = now + Duration::from_millis(100);
+            if begun < self.plan.calls {
+                wake = wake.min(due(begun));
+            }
+            if let Some(Reverse((at, ..))) = self.timers.peek() {
+                wake = wake.min(*at);
+            }
+            let other = async {
+                match &self.answerer {
+                    Some(answerer) => answerer.readable().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = self.caller.readable() => ready?,
+                ready = other => ready?,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+        if progress {
+            eprintln!();
+        }
+        self.outcome.media = self.voice.take().map(Voice::finish);
+        Ok(self.outcome)
+    }
+
+    fn show(&self, began: Instant, begun: u64, terminal: bool) {
+        let Outcome { ok, added, .. } = &self.outcome;
+        let line = format!(
+            "{:4.0} s  begun {begun}  live {}  ok {ok}  failed {}  added delay p50 {:.2} ms",
+            began.elapsed().as_secs_f64(),
+            self.calls.len(),
+            self.outcome.failed(),
+            added.percentile(0.5).unwrap_or_default()
+        );
+        if terminal { eprint!("\r{line}  ") } else { eprintln!("{line}") }
+    }
+
+    fn begin(&mut self, call: u64, now: Instant) {
+        let audio = match &self.voice {
+            Some(voice) => voice.address(Side::Caller, call),
+            None => SocketAddr::new(self.plan.caller.ip(), 9),
+        };
+        let request = self.writer(call).invite(&message::sdp(audio));
+        self.send(Side::Caller, &request, self.plan.target);
+        let call_of_ours = Call {
+            stage: Stage::Calling,
+            began: now,
+            request,
+            interval: T1,
+            ack: String::new(),
+            rang: false,
+            forward: None,
+            other_ended: self.answerer.is_none(),
+            ended: false,
+        };
+        self.calls.insert(call, call_of_ours);
+        self.outcome.most = self.outcome.most.max(self.calls.len());
+        self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
+        self.timers.push(Reverse((now + self.plan.ring + PATIENCE, call, Timer::GiveUp)));
+    }
+
+    fn writer(&self, call: u64) -> Caller<'_> {
+        let Plan { caller, target, number, .. } = &self.plan;
+        Caller { run: self.run, call, from: *caller, target: *target, number }
+    }
+
+    fn send(&self, side: Side, text: &str, to: SocketAddr) {
+        let socket = match side {
+            Side::Caller => Some(&self.caller),
+            Side::Answerer => self.answerer.as_ref(),
+        };
+        // What the kernel does not take is lost like on any network, and repeated.
+        let _ = socket.map(|socket| socket.try_send_to(text.as_bytes(), to));
+    }
+
+    fn fire(&mut self, now: Instant) {
+        while let Some(Reverse((at, call, timer))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::Repeat => self.repeat(call, now),
+                Timer::RepeatAnswer => self.repeat_answer(call, now),
+                Timer::Answer => self.answer(call, now),
+                Timer::Silence => {
+                    let wait = match &self.voice {
+                        Some(voice) => {
+                            voice.stop(call);
+                            LAST_PACKET
+                        }
+                        None => Duration::ZERO,
+                    };
+                    self.timers.push(Reverse((now + wait, call, Timer::Bye)));
+                }
+                Timer::Bye => self.hang_up(call, now),
+                Timer::GiveUp => self.give_up(call),
+            }
+        }
+    }
+
+    fn repeat(&mut self, call: u64, now: Instant) {
+        let Some(own) = self.calls.get_mut(&call) else { return };
+        if own.stage == Stage::Calling || own.stage == Stage::Ending && !own.ended {
+            own.interval *= 2;
+            let (at, text) = (now + own.interval, own.request.clone());
+            self.outcome.retransmissions += 1;
+            self.timers.push(Reverse((at, call, Timer::Repeat)));
+            self.send(Side::Caller, &text, self.plan.target);
+        }
+    }
+
+    fn repeat_answer(&mut self, call: u64, now: Instant) {
+        let Some(answering) = self.answering.get_mut(&call).filter(|answering| !answering.acknowledged) else { return };
+        answering.interval *= 2;
+        let (at, text, to) = (now + answering.interval, answering.answer.clone(), answering.source);
+        self.outcome.retransmissions += 1;
+        self.timers.push(Reverse((at, call, Timer::RepeatAnswer)));
+        self.send(Side::Answerer, &text, to);
+    }
+
+    fn answer(&mut self, call: u64, now: Instant) {
+        let Some(answering) = self.answering.get_mut(&call) else { return };
+        answering.answered = Some(now);
+        let (text, to) = (answering.answer.clone(), answering.source);
+        self.timers.push(Reverse((now + T1, call, Timer::RepeatAnswer)));
+        self.send(Side::Answerer, &text, to);
+    }
+
+    fn hang_up(&mut self, call: u64, now: Instant) {
+        let Some(own) = self.calls.get_mut(&call).filter(|own| own.stage == Stage::Up) else { return };
+        (own.stage, own.interval) = (Stage::Ending, T1);
+        // Written with the ACK.
+        let text = own.request.clone();
+        self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
+        self.timers.push(Reverse((now + PATIENCE, call, Timer::GiveUp)));
+        self.send(Side::Caller, &text, self.plan.target);
+    }
+
+    fn give_up(&mut self, call: u64) {
+        let Some(own) = self.calls.get(&call) else { return };
+        let why = match own.stage {
+            Stage::Up => return,
+            Stage::Calling => "no response to INVITE",
+            Stage::Proceeding => "no final response to INVITE",
+            Stage::Ending if !own.ended => "no response to BYE",
+            Stage::Ending => "the other end was not told of the end",
+        };
+        self.fail(call, why.to_owned());
+    }
+
+    fn fail(&mut self, call: u64, why: String) {
+        if self.calls.get(&call).is_some_and(|own| own.stage == Stage::Up) {
+            self.up -= 1;
+        }
+        *self.outcome.failures.entry(why).or_default() += 1;
+        self.forget(call);
+    }
+
+    fn forget(&mut self, call: u64) {
+        self.calls.remove(&call);
+        if let Some(voice) = &self.voice {
+            voice.stop(call);
+        }
+    }
+
+    fn drain(&mut self, buffer: &mut [u8]) {
+        for _ in 0..BATCH {
+            let Ok((length, from)) = self.caller.try_recv_from(buffer) else { break };
+            let data = buffer.get(..length).unwrap_or_default();
+            if let Some(message) = Message::parse(data) {
+                match message.status() {
+                    Some(status) => self.response(&message, status),
+                    None => self.request_to_caller(&message, from),
+                }
+            }
+        }
+        for _ in 0..BATCH {
+            let Some(Ok((length, from))) = self.answerer.as_ref().map(|socket| socket.try_recv_from(buffer)) else {
+                break;
+            };
+            let data = buffer.get(..length).unwrap_or_default();
+            if let Some(message) = Message::parse(data).filter(|message| message.status().is_none()) {
+                self.request_to_answerer(&message, from);
+            }
+        }
+    }
+
+    fn response(&mut self, response: &Message<'_>, status: u16) {
+        let now = Instant::now();
+        let Some(call) = message::call_of(response.call_id(), self.run) else { return };
+        let (number, _) = response.cseq();
+        let (hold, voiced) = (self.plan.hold, self.voice.is_some());
+        let Some(own) = self.calls.get_mut(&call) else { return };
+        if number == 2 {
+            if status >= 200 && own.stage == Stage::Ending && !own.ended {
+                own.ended = true;
+                if status >= 300 {
+                    return self.fail(call, format!("BYE {status}"));
+                }
+                self.finish(call);
+            }
+            return;
+        }
+        if status > 100 && status < 300 && !own.rang {
+            own.rang = true;
+            self.outcome.post_dial_delay.add(milliseconds(now - own.began));
+        }
+        match (own.stage, status) {
+            (Stage::Calling | Stage::Proceeding, 100..=199) => own.stage = Stage::Proceeding,
+            (Stage::Calling | Stage::Proceeding, 200..=299) => {
+                own.stage = Stage::Up;
+                let forward = own.forward;
+                self.up += 1;
+                let answered = self.answering.get(&call).and_then(|answering| answering.answered);
+                if let (Some(forward), Some(answered)) = (forward, answered) {
+                    self.outcome.added.add(milliseconds(forward + (now - answered)));
+                }
+                self.acknowledge(call, response);
+                if let (Some(voice), Some(to)) = (&self.voice, response.audio()) {
+                    voice.begin(Side::Caller, call, to);
+                }
+                if let Some(hold) = hold {
+                    let hold = if voiced { hold.saturating_sub(LAST_PACKET) } else { hold };
+                    self.timers.push(Reverse((now + hold, call, Timer::Silence)));
+                }
+            }
+            (Stage::Calling | Stage::Proceeding, _) => {
+                let to = response.value("To", "t");
+                let ack = self.writer(call).request("ACK", &self.writer(call).uri(), 1, "i", to, "");
+                self.send(Side::Caller, &ack, self.plan.target);
+                self.fail(call, status.to_string());
+            }
+            // The 200 again: its ACK was lost.
+            (Stage::Up | Stage::Ending, 200..=299) => {
+                let ack = own.ack.clone();
+                self.outcome.retransmissions += 1;
+                self.send(Side::Caller, &ack, self.plan.target);
+            }
+            (Stage::Up | Stage::Ending, _) => {}
+        }
+    }
+
+    /// Sends the ACK of a 200 and writes the BYE, both along the way that the 200 names.
+    fn acknowledge(&mut self, call: u64, response: &Message<'_>) {
+        let mut routes: Vec<&str> = response.values("Record-Route", "Record-Route").collect();
+        routes.reverse();
+        let mut rest: String = routes.into_iter().map(|route| format!("Route: {route}\r\n")).collect();
+        rest.push_str("Content-Length: 0\r\n\r\n");
+        let writer = self.writer(call);
+        let (own_uri, to) = (writer.uri(), response.value("To", "t"));
+        let uri = response.contact().unwrap_or(&own_uri);
+        let ack = writer.request("ACK", uri, 1, "a", to, &rest);
+        let bye = writer.request("BYE", uri, 2, "b", to, &rest);
+        self.send(Side::Caller, &ack, self.plan.target);
+        if let Some(own) = self.calls.get_mut(&call) {
+            (own.ack, own.request) = (ack, bye);
+        }
+    }
+
+    fn request_to_caller(&mut self, request: &Message<'_>, from: SocketAddr) {
+        let Some((method, _)) = request.request() else { return };
+        if method == "ACK" {
+            return;
+        }
+        let call = message::call_of(request.call_id(), self.run);
+        self.send(Side::Caller, &message::response(request, "200 OK", "load", None, ""), from);
+        // Both may hang up at a time, which is all right.
+        let early = call.filter(|call| self.calls.get(call).is_some_and(|own| own.stage != Stage::Ending));
+        if let Some(call) = early.filter(|_| method == "BYE") {
+            self.fail(call, "the server hung up".to_owned());
+        }
+    }
+
+    fn request_to_answerer(&mut self, request: &Message<'_>, from: SocketAddr) {
+        let Some((method, uri)) = request.request() else { return };
+        let known = self.names.get(request.call_id()).copied();
+        match (method, known) {
+            ("INVITE", Some(call)) => {
+                // Repeated; or a re-INVITE, which is answered as before.
+                if let Some(answering) = self.answering.get(&call).filter(|answering| answering.answered.is_some()) {
+                    self.outcome.retransmissions += 1;
+                    self.send(Side::Answerer, &answering.answer, from);
+                }
+            }
+            ("INVITE", None) => self.invited(request, uri, from),
+            ("ACK", Some(call)) => {
+                if let Some(answering) = self.answering.get_mut(&call) {
+                    answering.acknowledged = true;
+                }
+            }
+            ("ACK", None) => {}
+            ("BYE" | "CANCEL", Some(call)) => {
+                self.send(Side::Answerer, &message::response(request, "200 OK", "load", None, ""), from);
+                self.names.remove(request.call_id());
+                self.answering.remove(&call);
+                match self.calls.get_mut(&call) {
+                    Some(own) if own.stage == Stage::Ending => {
+                        own.other_ended = true;
+                        self.finish(call);
+                    }
+                    Some(_) => self.fail(call, format!("{method} from the server")),
+                    None => {}
+                }
+            }
+            _ => self.send(Side::Answerer, &message::response(request, "200 OK", "load", None, ""), from),
+        }
+    }
+
+    fn invited(&mut self, request: &Message<'_>, uri: &str, from: SocketAddr) {
+        let now = Instant::now();
+        let Some(at) = self.plan.answerer else { return };
+        let call =
+            message::serial(uri).filter(|call| self.calls.contains_key(call) && !self.answering.contains_key(call));
+        let Some(call) = call else {
+            // Nobody's call, or not this run's any more.
+            return self.send(Side::Answerer, &message::response(request, "404 Not Found", "load", None, ""), from);
+        };
+        if let Some(own) = self.calls.get_mut(&call) {
+            own.forward = Some(now - own.began);
+        }
+        let audio = match &self.voice {
+            Some(voice) => voice.address(Side::Answerer, call),
+            None => SocketAddr::new(at.ip(), 9),
+        };
+        if let (Some(voice), Some(to)) = (&self.voice, request.audio()) {
+            voice.begin(Side::Answerer, call, to);
+        }
+        let tag = format!("b{call}");
+        let answer = message::response(request, "200 OK", &tag, Some(at), &message::sdp(audio));
+        self.names.insert(request.call_id().to_owned(), call);
+        let answering = Answering { source: from, answer, answered: None, acknowledged: false, interval: T1 };
+        self.answering.insert(call, answering);
+        if self.plan.ring.is_zero() {
+            return self.answer(call, now);
+        }
+        self.send(Side::Answerer, &message::response(request, "180 Ringing", &tag, Some(at), ""), from);
+        self.timers.push(Reverse((now + self.plan.ring, call, Timer::Answer)));
+    }
+
+    /// A call is over when both ends know.
+    fn finish(&mut self, call: u64) {
+        if self.calls.get(&call).is_some_and(|own| own.ended && own.other_ended) {
+            self.outcome.ok += 1;
+            self.forget(call);
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
