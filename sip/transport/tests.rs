@@ -2,6 +2,7 @@
 
 mod names;
 mod secure;
+mod torture;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
