@@ -25,7 +25,7 @@ const RUBBISH: [&[u8]; 8] = [
 ];
 
 /// One OPTIONS by UDP and one by TCP, and their answers.
-async fn assert_answers(house: &House) {
+pub(crate) async fn assert_answers(house: &House) {
     let options = |via: &str, from: SocketAddr| {
         format!(
             "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/{via} {from};branch=z9hG4bK{branch:x};rport\r\nMax-Forwards: 70\r\n\

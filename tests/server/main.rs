@@ -26,6 +26,7 @@ mod console;
 mod crash;
 mod documents;
 mod drain;
+mod floods;
 mod hangup;
 mod housekeeping;
 mod recordings;

@@ -1,0 +1,48 @@
+//! Floods at the hub: what strangers send costs time, never memory.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+
+/// Where they come from.
+const SOURCES: u32 = 1_000_000;
+/// One of so many says something well formed.
+const FORMED: u32 = 500;
+
+#[test]
+fn a_million_sources_leave_nothing_behind() {
+    let networks = vec!["10.0.0.0/8".parse().unwrap()];
+    let mut bench = Bench::with(|config| config.trunks = vec![crate::TrunkAcl { name: "t".into(), networks }]);
+    let rubbish = Bytes::from_static(b"\xffnot SIP at all\r\n\r\n");
+    let mut answers = 0;
+    for number in 0..SOURCES {
+        // From 32.0.0.0 on: none is in the trunk's network.
+        let source = Ipv4Addr::from(0x2000_0000 + number * 401);
+        let data = if number.is_multiple_of(FORMED) {
+            Bytes::from(format!(
+                "INVITE sip:1@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {source};rport;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:a@{source}>;tag={number}\r\nTo: <sip:1@127.0.0.1>\r\nCall-ID: {number}\r\nCSeq: 1 INVITE\r\n\r\n"
+            ))
+        } else {
+            rubbish.clone()
+        };
+        let arrival = Arrival {
+            source: (source, 5060).into(),
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            connection: None,
+            proven: None,
+            data,
+        };
+        bench.endpoint.handle_datagram(bench.now, arrival);
+        while let Some(output) = bench.endpoint.poll_output() {
+            answers += usize::from(matches!(output, Output::Transmit { .. }));
+        }
+    }
+    let endpoint = &bench.endpoint;
+    assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0));
+    assert!(endpoint.table_sizes().iter().all(|size| *size == 0), "{:?}", endpoint.table_sizes());
+    assert_eq!(endpoint.strangers(), u64::from(SOURCES / FORMED));
+    assert_eq!(endpoint.malformed(), u64::from(SOURCES - SOURCES / FORMED));
+    assert!(answers <= SOURCES as usize, "none is answered twice: {answers}");
+}

@@ -1,0 +1,134 @@
+//! Floods: connections that are malformed, slow or lie about lengths, and datagrams from everywhere, all at a time. What they
+//! cost is bounded, and a live call does not hear them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+use crate::abuse::assert_answers;
+use crate::audio::{FRAME, encode, noise};
+use crate::bridge::{arrived, through};
+use crate::house::House;
+use crate::log::PATIENCE;
+use crate::phone::{Heard, Phone};
+
+/// Connections at a time.
+const CONNECTIONS: usize = 200;
+/// Addresses that datagrams come from.
+const SOURCES: u32 = 1_000;
+/// What the whole process, its own phones and the attackers included, may grow by.
+const GROWTH_KIB: u64 = 96 * 1024;
+
+/// What a connection says. Each begins like SIP, and none of them ends as it should.
+fn malice(number: usize) -> Vec<u8> {
+    let start = format!(
+        "INVITE sip:700@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKf{number};rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:f@127.0.0.1>;tag={number}\r\nTo: <sip:700@127.0.0.1>\r\nCall-ID: f{number}\r\nCSeq: 1 INVITE\r\n"
+    );
+    let length = |length: &str, body: &str| format!("{start}Content-Length: {length}\r\n\r\n{body}").into_bytes();
+    match number % 8 {
+        0 => start.into_bytes(),
+        1 => length("99999999999999999999", "v=0"),
+        2 => length("-1", "v=0"),
+        3 => length("65000", "v=0"),
+        4 => format!("{start}X-Long: {}\r\n", "x".repeat(64 * 1024)).into_bytes(),
+        5 => format!("{start}{}", "X-Many: 1\r\n".repeat(6_000)).into_bytes(),
+        6 => {
+            let parts: String = (0..200).map(|depth| nested(depth)).collect();
+            let body = format!("{parts}--b199--\r\n");
+            format!("{start}Content-Type: multipart/mixed;boundary=b0\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .into_bytes()
+        }
+        _ => [&[0xFF; 4_096][..], b"\r\n\r\n"].concat(),
+    }
+}
+
+/// The beginning of a part that is itself made of parts.
+fn nested(depth: usize) -> String {
+    format!("--b{depth}\r\nContent-Type: multipart/mixed;boundary=b{}\r\n\r\n", depth + 1)
+}
+
+/// One connection: says what it has, then a letter at a time until the server has enough of it or the test does.
+async fn attack(to: SocketAddr, number: usize) -> bool {
+    let Ok(mut stream) = TcpStream::connect(to).await else { return true };
+    if stream.write_all(&malice(number)).await.is_err() {
+        return true;
+    }
+    let mut answer = [0; 2_048];
+    loop {
+        tokio::select! {
+            read = stream.read(&mut answer) => match read {
+                Ok(0) | Err(_) => return true,
+                Ok(_) => {}
+            },
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                if stream.write_all(b"x").await.is_err() {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_share_of_memory() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let house = House::start(&through("700", &called, "off")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    caller.audio.heard().reach(10, "RTP to the caller").await;
+    called.audio.heard().reach(10, "RTP to the called").await;
+    let before = resident_kib();
+
+    let said = noise(4_000, 77);
+    caller.audio.say(&said);
+    let mut attacks = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        attacks.spawn(attack(house.tcp, number));
+    }
+    // From a thousand addresses: rubbish, and requests that are well formed.
+    for source in 0..SOURCES {
+        let address = Ipv4Addr::from(0x7F_64_00_01 + source);
+        let socket = UdpSocket::bind((address, 0)).await.unwrap();
+        let request = format!(
+            "OPTIONS sip:700@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bKs{source};rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:s@{address}>;tag=1\r\nTo: <sip:700@127.0.0.1>\r\nCall-ID: s{source}\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        );
+        let octets = if source % 2 == 0 { request.into_bytes() } else { malice(source as usize) };
+        // Larger than a datagram can be: not sent, and not of interest here.
+        let _ = socket.send_to(&octets, house.udp).await;
+    }
+    let last = encode(&said)[said.len() - FRAME..].to_vec();
+    called.audio.heard().find("the last word", |packet| packet.payload == last).await;
+    assert_eq!(arrived(&said, &called.audio.heard().all()), (0..200).collect::<Vec<_>>(), "each packet came");
+    assert_answers(&house).await;
+    let grown = resident_kib().saturating_sub(before);
+    println!("the process grew by {grown} KiB");
+    assert!(grown < GROWTH_KIB, "{grown} KiB");
+    attacks.shutdown().await;
+
+    // What was refused left nothing, and what was held was let go.
+    let sip = || house.calls().services().sip().statistics();
+    let empty = async {
+        while sip().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("no connection is left");
+    assert_eq!(sip().legs, 2, "the live call's, and no other");
+    caller.hangup().await;
+    called.until(Heard::Bye).await;
+    house.quiet().await;
+    house.end().await;
+}
