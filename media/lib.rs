@@ -14,6 +14,7 @@ mod audio;
 mod codec;
 mod command;
 mod config;
+mod copied;
 mod dtmf;
 mod engine;
 mod event;

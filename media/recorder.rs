@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::codec::g711::Law;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
+use crate::copied::Copied;
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
 use crate::wav::WavCoding;
 
-/// Frames of a buffer: 200 ms, of which a killed process loses the last. Half of that costs a fifth more of all that the
-/// writer does.
-pub(crate) const FRAMES: usize = 10;
-/// Buffers of one recording. When the writer is 1.2 s behind, what comes is left out and written as silence.
-const BUFFERS: usize = 6;
+/// Octets of a buffer for each channel: 1 s of G.711, or half a second of linear samples. That is what a killed process
+/// loses at most, besides what is on its way to the file.
+pub(crate) const BUFFER: usize = 50 * FRAME;
+/// Buffers of one recording: 24 kB a channel. When all are full what comes is left out and written as silence.
+const BUFFERS: usize = 3;
 /// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
 const CHANGES: usize = 8;
 /// Mean level below which a frame counts as silence, about -46 dBFS.
@@ -22,8 +24,9 @@ pub(crate) const SILENT: u32 = 160;
 /// What goes to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames as the file has them, after so many frames of silence for what could not be queued.
-    Audio { silence_before: u64, octets: Vec<u8> },
+    /// Whole frames, after so many frames of silence for what could not be queued. `coding` is the file's, or the law in
+    /// which both channels came, when the file is linear: that is half as much to carry.
+    Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
     /// The end.
     Finish { silence_before: u64, reason: RecordingReason },
 }
@@ -44,7 +47,10 @@ pub(crate) enum Pause {
 }
 
 /// Gives the frames of each side that no tick has read yet, one after the other.
-pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut [i16; FRAME], &mut [i16; FRAME]);
+pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut Copied, &mut Copied);
+
+/// What a track is that is not recorded.
+static NOTHING: Copied = Copied::Octets(Law::Mu, [Law::Mu.silence(); FRAME]);
 
 /// A recording at work on its session.
 #[derive(Debug)]
@@ -53,11 +59,9 @@ pub(crate) struct Recorder {
     channels: Channels,
     track: Tracks,
     coding: WavCoding,
-    /// Octets of a full buffer.
-    full: usize,
     pieces: rtrb::Producer<Piece>,
     empty: rtrb::Consumer<Vec<u8>>,
-    current: Option<Vec<u8>>,
+    current: Option<(WavCoding, Vec<u8>)>,
     /// Frames that found no buffer.
     silence_before: u64,
     /// What must be over before it starts.
@@ -77,9 +81,8 @@ impl Recorder {
         // One place more than buffers, so that the end always finds room.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
         let (mut give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
-        let full = FRAMES * spec.form().frame() as usize;
         for _ in 0..BUFFERS {
-            let _ = give.push(Vec::with_capacity(full));
+            let _ = give.push(Vec::with_capacity(BUFFER * usize::from(spec.form().channels)));
         }
         let frames = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).div_ceil(20);
         let recorder = Recorder {
@@ -87,7 +90,6 @@ impl Recorder {
             channels: spec.channels,
             track: spec.track,
             coding: spec.coding,
-            full,
             pieces,
             empty,
             current: None,
@@ -123,13 +125,16 @@ impl Recorder {
         self.after = self.after.filter(|after| playing == Some(*after));
     }
 
-    /// Takes one frame of each side. `alive`: RTP arrives. Returns why it is over, when it is.
-    pub(crate) fn handle_frame(
-        &mut self,
-        inbound: &[i16; FRAME],
-        outbound: &[i16; FRAME],
-        alive: bool,
-    ) -> Option<RecordingReason> {
+    /// Frames that it can be given at once, before something might have to be known: whether what it waits for still plays,
+    /// and when it is over.
+    pub(crate) fn patience(&self) -> u64 {
+        let silence = self.silence_limit.map(|limit| limit.saturating_sub(self.silent_frames));
+        let rest = self.frames_left.into_iter().chain(silence).min().unwrap_or(u64::MAX);
+        if self.after.is_some() { 1 } else { rest }
+    }
+
+    /// Takes one frame of each side. `alive`: RTP arrived. Returns why it is over, when it is.
+    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied, alive: bool) -> Option<RecordingReason> {
         if self.after.is_some() {
             return None;
         }
@@ -146,7 +151,7 @@ impl Recorder {
         }
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
-        if !is_silent(listened) {
+        if !listened.is_silent() {
             self.silent_frames = 0;
         } else if alive || self.track == Tracks::Outbound {
             self.silent_frames += 1;
@@ -159,7 +164,7 @@ impl Recorder {
         if let Some(drain) = drain
             && self.after.is_none()
         {
-            let (mut left, mut right) = ([0; FRAME], [0; FRAME]);
+            let (mut left, mut right) = (Copied::silence(Law::Mu), Copied::silence(Law::Mu));
             for later in 0..RECORDER_LAG {
                 drain(&mut left, &mut right);
                 self.proceed();
@@ -187,8 +192,7 @@ impl Recorder {
     }
 
     /// A frame of what is recorded; false when it is left out.
-    fn take(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME]) -> bool {
-        const NOTHING: [i16; FRAME] = [0; FRAME];
+    fn take(&mut self, inbound: &Copied, outbound: &Copied) -> bool {
         match self.pause {
             Pause::No => self.write(inbound, outbound),
             Pause::Silence => self.write(&NOTHING, &NOTHING),
@@ -198,42 +202,96 @@ impl Recorder {
         true
     }
 
-    fn write(&mut self, inbound: &[i16; FRAME], outbound: &[i16; FRAME]) {
-        const NOTHING: [i16; FRAME] = [0; FRAME];
-        if self.current.is_none() {
-            self.current = self.empty.pop().ok();
-        }
-        let Some(buffer) = &mut self.current else {
-            self.silence_before += 1;
-            return;
-        };
+    fn write(&mut self, inbound: &Copied, outbound: &Copied) {
         let inbound = if self.track == Tracks::Outbound { &NOTHING } else { inbound };
         let outbound = if self.track == Tracks::Inbound { &NOTHING } else { outbound };
-        let pairs = inbound.iter().zip(outbound);
         match self.channels {
-            Channels::Mono => {
-                let mut mixed = [0; FRAME];
-                mixed.iter_mut().zip(pairs).for_each(|(mixed, (left, right))| *mixed = left.saturating_add(*right));
-                self.coding.encode(&mixed, buffer);
-            }
             Channels::Dual => {
-                let mut both = [0; 2 * FRAME];
-                let places = both.as_chunks_mut().0.iter_mut();
-                places.zip(pairs).for_each(|(place, (left, right))| *place = [*left, *right]);
-                self.coding.encode(&both, buffer);
+                let coding = self.carried([inbound, outbound]);
+                let Some(buffer) = self.buffer(coding) else { return };
+                interleave(coding, inbound, outbound, buffer);
+                self.hand_over_if_full(coding, 2);
+            }
+            Channels::Mono => {
+                let mixed;
+                let one = if outbound.is_nothing() {
+                    inbound
+                } else if inbound.is_nothing() {
+                    outbound
+                } else {
+                    mixed = Copied::Samples(mix(inbound, outbound));
+                    &mixed
+                };
+                let coding = self.carried([one, one]);
+                let Some(buffer) = self.buffer(coding) else { return };
+                one.append(coding, buffer);
+                self.hand_over_if_full(coding, 1);
             }
         }
-        if buffer.len() >= self.full {
+    }
+
+    /// What a frame is carried to the writer in.
+    fn carried(&self, sides: [&Copied; 2]) -> WavCoding {
+        match (self.coding, sides) {
+            (WavCoding::Pcm, [Copied::Octets(Law::Mu, _), Copied::Octets(Law::Mu, _)]) => WavCoding::Mulaw,
+            (WavCoding::Pcm, [Copied::Octets(Law::A, _), Copied::Octets(Law::A, _)]) => WavCoding::Alaw,
+            (coding, _) => coding,
+        }
+    }
+
+    /// A buffer of `coding` with room for a frame. `None`, and the frame is silence: there is none.
+    fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
+        if self.current.as_ref().is_some_and(|(of, _)| *of != coding) {
+            self.hand_over();
+        }
+        if self.current.is_none() {
+            self.current = self.empty.pop().ok().map(|buffer| (coding, buffer));
+        }
+        if self.current.is_none() {
+            self.silence_before += 1;
+        }
+        self.current.as_mut().map(|(_, buffer)| buffer)
+    }
+
+    fn hand_over_if_full(&mut self, coding: WavCoding, channels: usize) {
+        let frame = FRAME * channels * coding.octets();
+        if self.current.as_ref().is_some_and(|(_, buffer)| buffer.len() + frame > BUFFER * channels) {
             self.hand_over();
         }
     }
 
     fn hand_over(&mut self) {
-        let Some(octets) = self.current.take() else { return };
+        let Some((coding, octets)) = self.current.take() else { return };
         let silence_before = std::mem::take(&mut self.silence_before);
         // There are more places than buffers.
-        let _ = self.pieces.push(Piece::Audio { silence_before, octets });
+        let _ = self.pieces.push(Piece::Audio { silence_before, coding, octets });
     }
+}
+
+fn mix(one: &Copied, other: &Copied) -> [i16; FRAME] {
+    let mut mixed = one.samples();
+    mixed.iter_mut().zip(other.samples()).for_each(|(mixed, other)| *mixed = mixed.saturating_add(other));
+    mixed
+}
+
+/// Appends both, sample by sample in turn.
+fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>) {
+    let Some(law) = coding.law() else {
+        let mut both = [0; 2 * FRAME];
+        pairs(&mut both, &left.samples(), &right.samples());
+        return coding.encode(&both, to);
+    };
+    let mut both = [0; 2 * FRAME];
+    match (left, right) {
+        (Copied::Octets(a, left), Copied::Octets(b, right)) if *a == law && *b == law => pairs(&mut both, left, right),
+        _ => pairs(&mut both, &left.octets(law), &right.octets(law)),
+    }
+    to.extend_from_slice(&both);
+}
+
+fn pairs<T: Copy>(both: &mut [T; 2 * FRAME], left: &[T; FRAME], right: &[T; FRAME]) {
+    let pairs = left.iter().zip(right);
+    both.as_chunks_mut().0.iter_mut().zip(pairs).for_each(|(place, (left, right))| *place = [*left, *right]);
 }
 
 /// Whether a frame's mean level is below [`SILENT`].

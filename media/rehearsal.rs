@@ -14,6 +14,7 @@ use crate::rtp::{FRAME, Header};
 use crate::sdp::{CODECS, Local, Negotiation};
 use crate::session::MediaSession;
 use crate::suppress::budget::Budget;
+use crate::wav::WavCoding;
 use crate::writer::Writer;
 
 /// Calls of two legs each, whose peers talk all the time.
@@ -38,9 +39,10 @@ impl std::fmt::Debug for Rehearsal {
 }
 
 impl Rehearsal {
-    /// `calls` of them, one leg of each codec, whose frames are 160 octets (G.711, G.722); recorded in two channels or not.
+    /// `calls` of them, one leg of each codec, whose frames are 160 octets (G.711, G.722); recorded in two channels of samples
+    /// of that kind or not.
     /// `now` is where the virtual clock starts.
-    pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: bool) -> Rehearsal {
+    pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> Rehearsal {
         let ([writer, ..], handle) = Writer::new();
         let core = Core::new(now, 0, Budget::new(60), handle, Arc::new(|_, _| {}));
         let mut rehearsal = Rehearsal { core, writer, wire: Wire { sent: 0 }, now, frames: 0, legs: Vec::new() };
@@ -49,8 +51,8 @@ impl Rehearsal {
             rehearsal.open(a, codecs[0]);
             rehearsal.open(b, codecs[1]);
             rehearsal.core.handle_command(a, Command::Bridge { with: b });
-            if recorded {
-                let spec = RecordSpec::new("/dev/null", Channels::Dual);
+            if let Some(coding) = recorded {
+                let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
                 rehearsal.core.handle_command(a, Command::Record { op: OpId(1), spec });
             }
         }
@@ -75,7 +77,7 @@ impl Rehearsal {
         self.legs.push(Leg { slot, payload_type });
     }
 
-    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 100 ms. Gives how many
+    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 200 ms. Gives how many
     /// packets left.
     pub fn frame(&mut self) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
@@ -101,7 +103,7 @@ impl Rehearsal {
             self.core.handle_tick(self.now, &mut self.wire, |_| {});
         }
         self.frames = self.frames.wrapping_add(1);
-        if self.frames.is_multiple_of(5) {
+        if self.frames.is_multiple_of(10) {
             self.writer.step();
         }
         self.wire.sent - before
@@ -116,11 +118,11 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     fn each_peer_hears_a_packet_a_frame() {
         for codecs in [[Codec::Pcmu, Codec::Pcmu], [Codec::Pcmu, Codec::Pcma], [Codec::G722, Codec::Pcmu]] {
-            for recorded in [false, true] {
+            for recorded in [None, Some(WavCoding::Pcm), Some(WavCoding::Mulaw)] {
                 let mut rehearsal = Rehearsal::new(Instant::now(), 3, codecs, recorded);
                 let sent: usize = (0..1_000).map(|_| rehearsal.frame()).sum();
                 // Some are reports.
-                assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded}: {sent}");
+                assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded:?}: {sent}");
             }
         }
     }

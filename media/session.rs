@@ -18,7 +18,7 @@ mod voice;
 
 use cleaning::Cleaning;
 use hearing::HeardFrame;
-use listening::Tracks;
+use listening::{Tracks, Unread};
 use shield::Shield;
 pub(crate) use speaking::Input;
 use voice::Voice;
@@ -37,7 +37,7 @@ use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Sta
 use crate::latch::Latch;
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
-use crate::recorder::{Drain, Pause, Recorder};
+use crate::recorder::{Pause, Recorder};
 use crate::rtp::FIXED;
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
@@ -119,6 +119,7 @@ pub(crate) struct MediaSession {
     digits: Option<Box<Digits>>,
     source: Option<Box<SourcePlayer>>,
     tracks: Option<Box<Tracks>>,
+    unread: Unread,
     /// For a peer without telephone-events, whose keys are tones.
     ear: Option<Box<KeyEar>>,
     packing: Packing,
@@ -201,6 +202,7 @@ impl MediaSession {
             unfinished: 0,
             taps: Vec::new(),
             tracks: None,
+            unread: Unread::default(),
             heard: None,
             cleaning: None,
             machine: None,
@@ -246,7 +248,7 @@ impl MediaSession {
         self.strays = false;
         // What is heard changes with the packets.
         if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(plan.codec)) {
-            tracks.outbound.follow(plan.codec, plan.codec.sample_rate());
+            tracks.outbound.follow(plan.codec, plan.codec.sample_rate(), self.unread.frames);
         }
         let heard = self.hears();
         let tones = plan.events_taken.iter().flatten().next().is_none();
@@ -311,15 +313,14 @@ impl MediaSession {
             Command::Record { op, spec } => self.record(op, spec, writer, done),
             Command::DetectMachine { op, spec } => self.detect_machine(op, &spec),
             Command::PauseRecording { op, silence } => {
-                self.pause_recording(op, if silence { Pause::Silence } else { Pause::Skip });
+                self.pause_recording(op, if silence { Pause::Silence } else { Pause::Skip }, writer);
             }
-            Command::ResumeRecording { op } => self.pause_recording(op, Pause::No),
+            Command::ResumeRecording { op } => self.pause_recording(op, Pause::No, writer),
             Command::StopRecording { op } => {
+                self.catch_up(writer);
                 if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
                     let recorder = self.recorders.swap_remove(index);
-                    let mut drain = self.tracks.as_mut().map(|tracks| tracks.drain());
-                    recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
-                    drop(drain);
+                    self.stop_recorder(recorder);
                     writer.wake();
                     self.drop_unused_tracks();
                 }
@@ -387,6 +388,8 @@ impl MediaSession {
             return;
         }
         self.unfinished += 1;
+        // Those that are at work read what is theirs alone.
+        self.catch_up(writer);
         let first = self.recorders.is_empty();
         let tracks = self.need_tracks();
         if first {
@@ -394,9 +397,11 @@ impl MediaSession {
             tracks.outbound.begin_recording();
         }
         self.recorders.push(recorder);
+        self.be_patient();
     }
 
-    fn pause_recording(&mut self, op: OpId, pause: Pause) {
+    fn pause_recording(&mut self, op: OpId, pause: Pause, writer: &WriterHandle) {
+        self.catch_up(writer);
         for recorder in self.recorders.iter_mut().filter(|recorder| recorder.op == op) {
             recorder.pause(pause);
         }
@@ -494,9 +499,9 @@ impl MediaSession {
             self.flush_packing(around);
         }
         self.send_report(true, around);
-        for recorder in self.recorders.drain(..) {
-            let mut drain = self.tracks.as_mut().map(|tracks| tracks.drain());
-            recorder.finish(RecordingReason::Stopped, drain.as_mut().map(|drain| drain as Drain<'_>));
+        self.catch_up(writer);
+        while let Some(recorder) = self.recorders.pop() {
+            self.stop_recorder(recorder);
         }
         writer.wake();
         self.forget_tracks();

@@ -10,6 +10,7 @@ use atomic_waker::AtomicWaker;
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::command::{OpId, Track, Tracks};
+use crate::copied::Copied;
 use crate::rtp::FRAME;
 
 /// Makes a tap. `capacity_frames` counts the frames of all its tracks (50 a second each) and is at least 2. When the
@@ -122,35 +123,6 @@ impl TapReader {
     /// Frames dropped so far because the ring was full.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
-    }
-}
-
-/// A frame to be copied: as it was on the wire, or decoded.
-#[derive(Debug)]
-pub(crate) enum Copied {
-    Octets(Law, [u8; FRAME]),
-    /// At 8,000 Hz.
-    Samples([i16; FRAME]),
-}
-
-impl Copied {
-    pub(crate) fn silence(law: Law) -> Copied {
-        Copied::Octets(law, [law.silence(); FRAME])
-    }
-
-    fn octets(&self, law: Law) -> [u8; FRAME] {
-        match self {
-            Copied::Octets(from, octets) => {
-                let mut octets = *octets;
-                from.transcode(law, &mut octets);
-                octets
-            }
-            Copied::Samples(samples) => {
-                let mut octets = [0; FRAME];
-                law.encode(samples, &mut octets);
-                octets
-            }
-        }
     }
 }
 

@@ -20,16 +20,16 @@ use std::time::Duration;
 use crate::command::{OpId, RecordSpec, SessionKey};
 use crate::event::{Event, RecordingReason};
 use crate::recorded::{RecordedFile, unfinished};
-use crate::recorder::{FRAMES, Feed, Piece, is_silent};
+use crate::recorder::{BUFFER, Feed, Piece, is_silent};
 use crate::rtp::FRAME;
 use crate::sealed::{Content, KEY, Sealer};
-use crate::wav::Form;
+use crate::wav::{Form, WavCoding};
 
 /// Threads: one does the work, the others take over what it cannot while a file blocks it.
 pub(crate) const THREADS: usize = 3;
-/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 200 ms, what was said is
-/// in the file 300 ms later.
-const ROUND: Duration = Duration::from_millis(100);
+/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 1 s, what was said is in the
+/// file at most 1.4 s later.
+const ROUND: Duration = Duration::from_millis(200);
 /// How long the others wait to see whether it does.
 const HELP: Duration = Duration::from_millis(400);
 /// How long all sleep while nothing is recorded.
@@ -39,6 +39,8 @@ const WAITING: usize = 4_096;
 /// Frames between updates of the header's sizes, for who reads a file that grows: 5 s. After a crash they are set from the
 /// file's length.
 const UPDATE: u64 = 250;
+/// Frames of a sealed chunk: 200 ms.
+const CHUNK: u64 = 10;
 
 /// Told when a recording's file is complete, with its [`Event::RecordingFinished`].
 pub(crate) type Done = std::sync::Arc<dyn Fn(SessionKey, Event) + Send + Sync>;
@@ -93,6 +95,26 @@ pub(crate) struct Writer {
     number: usize,
     /// How often the threads before this one had served when it last looked.
     seen: u64,
+    scratch: Scratch,
+}
+
+/// Where pieces are made what the file gets, so that it gets each in one go. A thread's own; allocates when made.
+struct Scratch {
+    samples: Vec<i16>,
+    linear: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Scratch {
+    fn new() -> Scratch {
+        // Of a piece of two channels, decoded; and what sealing adds to it.
+        let samples = 2 * BUFFER;
+        Scratch {
+            samples: Vec::with_capacity(samples),
+            linear: Vec::with_capacity(2 * samples),
+            sealed: Vec::with_capacity(3 * samples),
+        }
+    }
 }
 
 struct Shared {
@@ -118,7 +140,12 @@ impl Writer {
         let (sender, new) = mpsc::sync_channel(WAITING);
         let state = State { new, open: VecDeque::new(), busy: 0, rounds: 0, closed: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), served: Default::default() });
-        let writers = std::array::from_fn(|number| Writer { shared: Arc::clone(&shared), number, seen: 0 });
+        let writers = std::array::from_fn(|number| Writer {
+            shared: Arc::clone(&shared),
+            number,
+            seen: 0,
+            scratch: Scratch::new(),
+        });
         (writers, WriterHandle { new: sender, thread: None })
     }
 
@@ -161,7 +188,7 @@ impl Writer {
         let round = state.rounds;
         drop(state);
         while let Some(mut open) = self.take(round) {
-            let over = open.step();
+            let over = open.step(&mut self.scratch);
             let open = match over {
                 None => Some(open),
                 Some(reason) => {
@@ -210,7 +237,7 @@ impl Open {
     }
 
     /// Writes what waits; returns why the recording is over.
-    fn step(&mut self) -> Option<RecordingReason> {
+    fn step(&mut self, scratch: &mut Scratch) -> Option<RecordingReason> {
         if !self.begun {
             // Here and not before: making a file may block.
             self.begun = true;
@@ -220,14 +247,14 @@ impl Open {
         let abandoned = self.recording.feed.pieces.is_abandoned();
         while let Ok(piece) = self.recording.feed.pieces.pop() {
             match piece {
-                Piece::Audio { silence_before, mut octets } => {
-                    self.silence(silence_before);
-                    self.write(&octets);
+                Piece::Audio { silence_before, coding, mut octets } => {
+                    self.silence(silence_before, scratch);
+                    self.write(coding, &octets, scratch);
                     octets.clear();
                     let _ = self.recording.feed.empty.push(octets);
                 }
                 Piece::Finish { silence_before, reason } => {
-                    self.silence(silence_before);
+                    self.silence(silence_before, scratch);
                     return Some(reason);
                 }
             }
@@ -236,7 +263,7 @@ impl Open {
     }
 
     /// Frames of it.
-    fn silence(&mut self, frames: u64) {
+    fn silence(&mut self, frames: u64, scratch: &mut Scratch) {
         if frames == 0 {
             return;
         }
@@ -244,13 +271,24 @@ impl Open {
         let frame = octets.get(..self.form.frame() as usize).unwrap_or(&octets);
         self.dropped += frames.saturating_mul(self.form.frame());
         for _ in 0..frames {
-            self.write(frame);
+            self.write(self.form.coding, frame, scratch);
         }
     }
 
-    fn write(&mut self, octets: &[u8]) {
+    /// Adds whole frames of `coding`.
+    fn write(&mut self, coding: WavCoding, octets: &[u8], scratch: &mut Scratch) {
         let Ok(sink) = &mut self.sink else { return };
-        match sink.write(octets) {
+        let Scratch { samples, linear, sealed } = scratch;
+        let octets = if coding == self.form.coding {
+            octets
+        } else {
+            samples.clear();
+            linear.clear();
+            coding.decode(octets, samples);
+            self.form.coding.encode(samples, linear);
+            linear
+        };
+        match sink.write(octets, sealed) {
             Ok(()) => self.data += octets.len() as u64,
             Err(error) => self.sink = Err(self.failed(&error)),
         }
@@ -314,8 +352,7 @@ impl Sink {
                 None
             }
             Some(key) => {
-                // A buffer of the recorder is a chunk.
-                let chunk = form.frame() as u32 * FRAMES as u32;
+                let chunk = (form.frame() * CHUNK) as u32;
                 let (sealer, header) = Sealer::new(key, Content::Samples(form), chunk, &salt()?)?;
                 file.write_all(&header)?;
                 Some(sealer)
@@ -324,11 +361,16 @@ impl Sink {
         Ok(Sink { file, form, sealer, data: 0, header_says: 0 })
     }
 
-    /// Adds whole frames.
-    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+    /// Adds whole frames. `sealed` is used meanwhile.
+    fn write(&mut self, octets: &[u8], sealed: &mut Vec<u8>) -> io::Result<()> {
         self.data += octets.len() as u64;
         if let Some(sealer) = &mut self.sealer {
-            return sealer.push(octets, |chunk| self.file.write_all(chunk));
+            sealed.clear();
+            sealer.push(octets, |chunk| {
+                sealed.extend_from_slice(chunk);
+                Ok(())
+            })?;
+            return self.file.write_all(sealed);
         }
         self.file.write_all(octets)?;
         if self.data - self.header_says >= UPDATE * self.form.frame() {
@@ -365,7 +407,7 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let beside = unfinished(&spec.path);
     let mut copy = || {
         let mut sink = Sink::create(spec, Some(&beside))?;
-        let mut buffer = vec![0; form.frame() as usize * 50];
+        let (mut buffer, mut sealed) = (vec![0; form.frame() as usize * 50], Vec::new());
         let mut at = first;
         while at < end {
             let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
@@ -373,7 +415,7 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            sink.write(buffer.get(..read).unwrap_or_default())?;
+            sink.write(buffer.get(..read).unwrap_or_default(), &mut sealed)?;
             at += read as u64;
         }
         sink.finish()?;

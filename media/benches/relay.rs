@@ -7,19 +7,21 @@ mod measure;
 use std::hint::black_box;
 use std::time::Instant;
 
-use tandem_media::{Codec, Rehearsal};
+use tandem_media::{Codec, Rehearsal, WavCoding};
 
 fn main() {
     let (pcmu, pcma, g722) = (Codec::Pcmu, Codec::Pcma, Codec::G722);
-    packets("relay, PCMU", 1, [pcmu, pcmu], false);
-    packets("relay, PCMU and PCMA", 1, [pcmu, pcma], false);
-    packets("relay, PCMU, recorded", 1, [pcmu, pcmu], true);
-    packets("bridge of frames, G.722 and PCMU", 1, [g722, pcmu], false);
-    packets("relay, PCMU, 200 calls", 200, [pcmu, pcmu], false);
-    packets("relay, PCMU, 200 calls, recorded", 200, [pcmu, pcmu], true);
+    let pcm = Some(WavCoding::Pcm);
+    packets("relay, PCMU", 1, [pcmu, pcmu], None);
+    packets("relay, PCMU and PCMA", 1, [pcmu, pcma], None);
+    packets("relay, PCMU, recorded", 1, [pcmu, pcmu], pcm);
+    packets("bridge of frames, G.722 and PCMU", 1, [g722, pcmu], None);
+    packets("relay, PCMU, 200 calls", 200, [pcmu, pcmu], None);
+    packets("relay, PCMU, 200 calls, recorded", 200, [pcmu, pcmu], pcm);
+    packets("relay, PCMU, 200 calls, recorded in mu-law", 200, [pcmu, pcmu], Some(WavCoding::Mulaw));
 }
 
-fn packets(what: &str, calls: u32, codecs: [Codec; 2], recorded: bool) {
+fn packets(what: &str, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) {
     let mut rehearsal = Rehearsal::new(Instant::now(), calls, codecs, recorded);
     measure::case(what, 2 * calls, || {
         black_box(rehearsal.frame());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::RoomKey;
 use crate::codec::SampleRate;
 use crate::command::{Channels, OpId, RecordSpec, SessionKey, Tracks};
+use crate::copied::Copied;
 use crate::event::RecordingReason;
 use crate::recorder::{Pause, Recorder};
 use crate::resample::Resampler;
@@ -90,8 +91,8 @@ impl Recordings {
         recorder.finish(
             RecordingReason::Stopped,
             Some(&mut |mix, nothing| {
-                *mix = rest.next().unwrap_or([0; FRAME]);
-                nothing.fill(0);
+                *mix = Copied::Samples(rest.next().unwrap_or([0; FRAME]));
+                *nothing = Copied::Samples([0; FRAME]);
             }),
         );
     }
@@ -107,9 +108,10 @@ impl Recordings {
         self.recent.push_back(frame);
         let late = self.recent.len() > usize::from(RECORDER_LAG);
         let due = if late { self.recent.pop_front() } else { None }.unwrap_or([0; FRAME]);
+        let (due, nothing) = (Copied::Samples(due), Copied::Samples([0; FRAME]));
         let mut place = 0;
         while let Some(recorder) = self.recorders.get_mut(place) {
-            match recorder.handle_frame(&due, &[0; FRAME], true) {
+            match recorder.handle_frame(&due, &nothing, true) {
                 None => place += 1,
                 Some(reason) => {
                     self.recorders.swap_remove(place).finish(reason, None);

@@ -33,10 +33,10 @@ impl MediaSession {
     pub(crate) fn hear(&mut self, instant: Instant, now: u32) -> bool {
         let hears = self.hears();
         let Some(tracks) = &mut self.tracks else { return false };
-        tracks.inbound.handle_tick();
         if !hears {
             return false;
         }
+        tracks.inbound.handle_tick();
         let heard = self.heard.get_or_insert_with(|| {
             let samples = [0; LONGEST_FRAME];
             Box::new(HeardFrame { samples, rate: SampleRate::Hz8000, at: now, sounds: false, fresh: false })

@@ -4,28 +4,42 @@ use super::track::Track;
 use super::{ALIVE, MediaSession};
 use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
-use crate::event::Event;
+use crate::copied::Copied;
+use crate::event::{Event, RecordingReason};
+use crate::recorder::Recorder;
 use crate::rtp::FRAME;
-use crate::tap::Copied;
 use crate::writer::WriterHandle;
 
 /// Both directions, while somebody listens.
 pub(super) struct Tracks {
     pub(super) inbound: Track,
     pub(super) outbound: Track,
-    /// The media clock at the last frame read.
-    pub(super) now: u32,
+}
+
+/// Frames that recorders read together at most: they are behind the wire anyway, and each time the code and data of it have to
+/// be fetched into the caches.
+const TOGETHER: u8 = 5;
+
+/// What recorders have not read yet.
+#[derive(Default)]
+pub(super) struct Unread {
+    pub(super) frames: u8,
+    /// At how many they are read.
+    most: u8,
+    /// For each whether RTP arrived, the newest in the lowest bit.
+    alive: u8,
+    /// The media clock at the newest.
+    now: u32,
 }
 
 impl Tracks {
     pub(super) fn new(codec: Codec, rate: SampleRate) -> Tracks {
-        Tracks { inbound: Track::new(codec, rate), outbound: Track::new(codec, rate), now: 0 }
+        Tracks { inbound: Track::new(codec, rate), outbound: Track::new(codec, rate) }
     }
 
-    /// What a recorder that stops now still lacks, frame by frame.
-    pub(super) fn drain(&mut self) -> impl FnMut(&mut [i16; FRAME], &mut [i16; FRAME]) {
+    /// What a recorder that stops at `now` still lacks, frame by frame.
+    fn drain(&mut self, mut now: u32) -> impl FnMut(&mut Copied, &mut Copied) {
         let (mut inbound, mut outbound) = (self.inbound.remainder(), self.outbound.remainder());
-        let mut now = self.now;
         move |left, right| {
             now = now.wrapping_add(FRAME as u32);
             inbound(now, left);
@@ -35,21 +49,45 @@ impl Tracks {
 }
 
 impl MediaSession {
-    /// Last pass of a frame: gives both tracks to recorders and taps. `now`: the media clock, 8,000 a second.
+    /// Last pass of a frame: gives both tracks to taps, and now and then to recorders. `now`: the media clock, 8,000 a
+    /// second.
     pub(super) fn listen(&mut self, writer: &WriterHandle, now: u32) {
-        let Some(mut tracks) = self.tracks.take() else { return };
-        tracks.now = now;
-        tracks.outbound.handle_tick();
-        if !self.taps.is_empty() {
+        if !self.taps.is_empty()
+            && let Some(mut tracks) = self.tracks.take()
+        {
+            tracks.inbound.handle_tick();
+            tracks.outbound.handle_tick();
             self.copy_to_taps(&mut tracks, now);
+            self.tracks = Some(tracks);
+            self.drop_unused_tracks();
         }
-        if !self.recorders.is_empty() {
-            let alive = self.frames_since_rtp < ALIVE;
-            let (mut inbound, mut outbound) = ([0; FRAME], [0; FRAME]);
+        let unread = &mut self.unread;
+        unread.now = now;
+        if self.recorders.is_empty() {
+            return;
+        }
+        unread.frames += 1;
+        unread.alive = unread.alive << 1 | u8::from(self.frames_since_rtp < ALIVE);
+        if unread.frames >= unread.most {
+            self.catch_up(writer);
+        }
+    }
+
+    /// Has recorders read up to the present frame. To be called before anything changes that they go by.
+    pub(super) fn catch_up(&mut self, writer: &WriterHandle) {
+        let frames = std::mem::take(&mut self.unread.frames);
+        if frames == 0 {
+            return;
+        }
+        let Some(tracks) = &mut self.tracks else { return };
+        let playing = self.playback.as_ref().map(|playback| playback.op);
+        let (mut inbound, mut outbound) = (Copied::silence(Law::Mu), Copied::silence(Law::Mu));
+        for later in (0..frames).rev() {
+            let now = self.unread.now.wrapping_sub(u32::from(later) * FRAME as u32);
             tracks.inbound.read_recorder(now, &mut inbound);
             tracks.outbound.read_recorder(now, &mut outbound);
+            let alive = self.unread.alive >> later & 1 == 1;
             let mut index = 0;
-            let playing = self.playback.as_ref().map(|playback| playback.op);
             while let Some(recorder) = self.recorders.get_mut(index) {
                 recorder.playing(playing);
                 match recorder.handle_frame(&inbound, &outbound, alive) {
@@ -61,8 +99,23 @@ impl MediaSession {
                 }
             }
         }
-        self.tracks = Some(tracks);
+        self.be_patient();
         self.drop_unused_tracks();
+    }
+
+    /// Decides how many frames recorders read together, so that each begins and ends in its frame.
+    pub(super) fn be_patient(&mut self) {
+        let patience = self.recorders.iter().map(Recorder::patience).min().unwrap_or(1);
+        self.unread.most = patience.clamp(1, TOGETHER.into()) as u8;
+    }
+
+    /// Ends a recording that has read up to the present frame, with what the wire brought until now.
+    pub(super) fn stop_recorder(&mut self, recorder: Recorder) {
+        let now = self.unread.now;
+        match &mut self.tracks {
+            Some(tracks) => recorder.finish(RecordingReason::Stopped, Some(&mut tracks.drain(now))),
+            None => recorder.finish(RecordingReason::Stopped, None),
+        }
     }
 
     fn copy_to_taps(&mut self, tracks: &mut Tracks, now: u32) {

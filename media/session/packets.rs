@@ -104,7 +104,7 @@ impl MediaSession {
                 }
                 if let Some(tracks) = &mut self.tracks {
                     if !tracks.inbound.takes(codec) {
-                        tracks.inbound.follow(codec, codec.sample_rate());
+                        tracks.inbound.follow(codec, codec.sample_rate(), self.unread.frames);
                     }
                     if new {
                         tracks.inbound.restart();

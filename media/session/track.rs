@@ -2,9 +2,9 @@
 
 use crate::codec::g711::Law;
 use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
+use crate::copied::Copied;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
-use crate::tap::Copied;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
 /// See the module. Made when somebody begins to listen.
@@ -50,12 +50,12 @@ impl Track {
         }
     }
 
-    /// Another codec follows.
-    pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate) {
+    /// Another codec follows. `unread`: frames that recorders have yet to read.
+    pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
         let mut before = std::mem::replace(self, Track::new(codec, rate));
         before.before = None;
         self.late_before = before.quality().late;
-        self.before = Some((Box::new(before), RECORDER_LAG));
+        self.before = Some((Box::new(before), RECORDER_LAG + unread));
     }
 
     /// Of its PCM.
@@ -156,19 +156,19 @@ impl Track {
     }
 
     /// The frame that recorders are due, at 8,000 Hz.
-    pub(super) fn read_recorder(&mut self, now: u32, samples: &mut [i16; FRAME]) {
+    pub(super) fn read_recorder(&mut self, now: u32, copied: &mut Copied) {
+        self.handle_tick();
         if let Some((mut before, left)) = self.before.take() {
-            before.handle_tick();
-            before.read_recorder(now, samples);
+            before.read_recorder(now, copied);
             self.before = (left > 1).then_some((before, left - 1));
             return;
         }
         let narrower = self.recorder_narrower.as_deref_mut();
-        read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, samples);
+        read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, copied);
     }
 
     /// Reads on for a recorder that has stopped, without moving the one that goes on.
-    pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut [i16; FRAME]) {
+    pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
         let mut before = self.before.as_mut().map(|(before, _)| {
             let Track { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;
@@ -177,10 +177,10 @@ impl Track {
         let (reader, narrower) = (self.recorder.clone(), self.recorder_narrower.clone());
         let mut rest = Rest { timeline: &mut self.timeline, reader, narrower, rate: self.rate };
         let mut frames = 0;
-        move |now, samples| {
+        move |now, copied| {
             let of_before = before.as_mut().filter(|_| frames < left);
             frames = frames.saturating_add(1);
-            of_before.unwrap_or(&mut rest).read(now, samples);
+            of_before.unwrap_or(&mut rest).read(now, copied);
         }
     }
 
@@ -200,8 +200,8 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    fn read(&mut self, now: u32, samples: &mut [i16; FRAME]) {
-        read_recorder(self.timeline, &mut self.reader, self.narrower.as_deref_mut(), self.rate, now, samples);
+    fn read(&mut self, now: u32, copied: &mut Copied) {
+        read_recorder(self.timeline, &mut self.reader, self.narrower.as_deref_mut(), self.rate, now, copied);
     }
 }
 
@@ -211,14 +211,15 @@ fn read_recorder(
     narrower: Option<&mut Resampler>,
     rate: SampleRate,
     now: u32,
-    samples: &mut [i16; FRAME],
+    copied: &mut Copied,
 ) {
-    let Some(narrower) = narrower else {
-        timeline.read_samples(reader, now, samples);
+    if let Some(narrower) = narrower {
+        let (mut wide, mut samples) = ([0; LONGEST_FRAME], [0; FRAME]);
+        let Some(wide) = wide.get_mut(..rate.frame()) else { return };
+        timeline.read_samples(reader, now, wide);
+        narrower.process(wide, &mut samples);
+        *copied = Copied::Samples(samples);
         return;
-    };
-    let mut wide = [0; LONGEST_FRAME];
-    let Some(wide) = wide.get_mut(..rate.frame()) else { return };
-    timeline.read_samples(reader, now, wide);
-    narrower.process(wide, samples);
+    }
+    timeline.read_copied(reader, now, copied);
 }

@@ -23,6 +23,8 @@ mod transit;
 
 use crate::codec::g711::Law;
 use crate::codec::{LONGEST_FRAME, SampleRate};
+use crate::copied::Copied;
+use crate::rtp::FRAME;
 
 pub use assembly::Assembly;
 use conceal::Concealer;
@@ -231,23 +233,32 @@ impl Timeline {
             out.fill(law.silence());
             return Makeup::default();
         };
-        let count = out.len();
-        if step == Step::Exact
-            && reader.fade.is_none()
-            && !reader.starved
-            && self.ring.is_here(at, count)
-            && self.ring.read_octets(at, law, out)
-        {
-            reader.at = Some(at + count as i64);
-            self.passed(reader);
-            return Makeup { present: count as u16, ..Makeup::default() };
+        if let Some(own) = self.read_held(reader, step, at, out) {
+            own.transcode(law, out);
+            return Makeup { present: out.len() as u16, ..Makeup::default() };
         }
         let mut samples = [0; LONGEST_FRAME];
-        let Some(samples) = samples.get_mut(..count) else { return Makeup::default() };
+        let Some(samples) = samples.get_mut(..out.len()) else { return Makeup::default() };
         let makeup = self.read(reader, step, at, samples);
         self.passed(reader);
         law.encode(samples, out);
         makeup
+    }
+
+    /// Reads 20 ms at 8,000 Hz: octets where all came and is held as octets, or else samples.
+    pub(crate) fn read_copied(&mut self, reader: &mut Reader, now: u32, copied: &mut Copied) {
+        let (mut octets, mut samples) = ([0; FRAME], [0; FRAME]);
+        let Some((step, at)) = self.approach(reader, now, FRAME) else {
+            *copied = Copied::Samples(samples);
+            return;
+        };
+        if let Some(law) = self.read_held(reader, step, at, &mut octets) {
+            *copied = Copied::Octets(law, octets);
+            return;
+        }
+        self.read(reader, step, at, &mut samples);
+        self.passed(reader);
+        *copied = Copied::Samples(samples);
     }
 
     /// What happened so far.
@@ -391,6 +402,17 @@ impl Timeline {
             self.quality.delay_ms = ((wire - at) / ms).clamp(0, 1_000) as u16;
         }
         Some((step, at))
+    }
+
+    /// Reads octets as they came, when they all did and nothing else is to be done; gives their law.
+    fn read_held(&mut self, reader: &mut Reader, step: Step, at: Place, out: &mut [u8]) -> Option<Law> {
+        if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_here(at, out.len()) {
+            return None;
+        }
+        let law = self.ring.read_octets(at, out)?;
+        reader.at = Some(at + out.len() as i64);
+        self.passed(reader);
+        Some(law)
     }
 
     fn passed(&mut self, reader: &Reader) {

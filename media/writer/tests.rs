@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::Channels;
+use crate::copied::Copied;
 use crate::recorder::Recorder;
 use crate::testing::TestFile;
 use crate::timeline::RECORDER_LAG;
@@ -20,7 +21,8 @@ fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>
 }
 
 fn say(recorder: &mut Recorder) {
-    assert_eq!(recorder.handle_frame(&[1_000; FRAME], &[-1_000; FRAME], true), None);
+    let [left, right] = [1_000, -1_000].map(|sample| Copied::Samples([sample; FRAME]));
+    assert_eq!(recorder.handle_frame(&left, &right, true), None);
 }
 
 /// A file that takes 64 KiB and then nothing until it is read.
@@ -39,8 +41,8 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
     let mut blocked = pipes.each_ref().map(|pipe| record(&handle, RecordSpec::new(&pipe.0, Channels::Dual)));
     let file = TestFile::new("free");
     let (mut free, told) = record(&handle, RecordSpec::new(&file.0, Channels::Dual));
-    // 4 s and the lag, as fast as the free file takes them; the others take no more than they can.
-    for _ in 0..200 + u32::from(RECORDER_LAG) {
+    // 4.8 s and the lag, as fast as the free file takes them; the others take no more than they can.
+    for _ in 0..240 + u32::from(RECORDER_LAG) {
         blocked.iter_mut().for_each(|(recorder, _)| say(recorder));
         while !free.has_room() {
             handle.wake();
@@ -52,8 +54,8 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
     let Event::RecordingFinished { reason, duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
         unreachable!()
     };
-    assert_eq!((reason, duration, dropped), (RecordingReason::Stopped, Duration::from_secs(4), Duration::ZERO));
-    assert_eq!(file.samples(), [1_000, -1_000].repeat(32_000));
+    assert_eq!((reason, duration, dropped), (RecordingReason::Stopped, Duration::from_millis(4_800), Duration::ZERO));
+    assert_eq!(file.samples(), [1_000, -1_000].repeat(38_400));
 
     for (pipe, (recorder, told)) in pipes.iter().zip(blocked) {
         let path = pipe.0.clone();
@@ -68,7 +70,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
         };
         // The rest is silence, and the length is the call's all the same.
         let octets = reader.join().unwrap();
-        assert_eq!((duration, octets.len()), (Duration::from_secs(4), 44 + 128_000));
+        assert_eq!((duration, octets.len()), (Duration::from_millis(4_800), 44 + 153_600));
         assert!(dropped >= Duration::from_millis(500), "{dropped:?}");
         let silent = octets[44..].iter().filter(|octet| **octet == 0).count();
         assert_eq!(silent as u128, dropped.as_millis() * 32);
@@ -91,6 +93,6 @@ fn a_recording_that_never_finds_the_writer_takes_no_memory_and_keeps_its_length(
     let Event::RecordingFinished { duration, dropped, bytes, .. } = told.recv_timeout(SOON).unwrap() else {
         unreachable!()
     };
-    assert_eq!((duration, dropped), (Duration::from_secs(60), Duration::from_millis(60_000 - 1_200)));
+    assert_eq!((duration, dropped), (Duration::from_secs(60), Duration::from_millis(60_000 - 3_000)));
     assert_eq!(bytes, 58 + 480_000);
 }

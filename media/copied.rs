@@ -1,0 +1,69 @@
+//! A frame of one track for taps and recorders: as it was on the wire, or decoded.
+
+use crate::codec::g711::Law;
+use crate::recorder::is_silent;
+use crate::rtp::FRAME;
+use crate::wav::WavCoding;
+
+/// 20 ms.
+#[derive(Debug)]
+pub(crate) enum Copied {
+    Octets(Law, [u8; FRAME]),
+    /// At 8,000 Hz.
+    Samples([i16; FRAME]),
+}
+
+impl Copied {
+    pub(crate) fn silence(law: Law) -> Copied {
+        Copied::Octets(law, [law.silence(); FRAME])
+    }
+
+    pub(crate) fn octets(&self, law: Law) -> [u8; FRAME] {
+        match self {
+            Copied::Octets(from, octets) => {
+                let mut octets = *octets;
+                from.transcode(law, &mut octets);
+                octets
+            }
+            Copied::Samples(samples) => {
+                let mut octets = [0; FRAME];
+                law.encode(samples, &mut octets);
+                octets
+            }
+        }
+    }
+
+    pub(crate) fn samples(&self) -> [i16; FRAME] {
+        match self {
+            Copied::Octets(law, octets) => {
+                let mut samples = [0; FRAME];
+                law.decode(octets, &mut samples);
+                samples
+            }
+            Copied::Samples(samples) => *samples,
+        }
+    }
+
+    /// Appends it as a file of one channel has it.
+    pub(crate) fn append(&self, coding: WavCoding, to: &mut Vec<u8>) {
+        match (coding.law(), self) {
+            (Some(law), Copied::Octets(own, octets)) if *own == law => to.extend_from_slice(octets),
+            (Some(law), _) => to.extend_from_slice(&self.octets(law)),
+            (None, Copied::Samples(samples)) => coding.encode(samples, to),
+            (None, Copied::Octets(..)) => coding.encode(&self.samples(), to),
+        }
+    }
+
+    /// Whether it is no sound at all.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Copied::Octets(law, octets) => *octets == [law.silence(); FRAME],
+            Copied::Samples(samples) => *samples == [0; FRAME],
+        }
+    }
+
+    /// Whether its mean level counts as silence.
+    pub(crate) fn is_silent(&self) -> bool {
+        is_silent(&self.samples())
+    }
+}
