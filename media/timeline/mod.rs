@@ -40,8 +40,14 @@ const RECORDER_MS: u16 = RECORDER_LAG as u16 * 20;
 pub(crate) const RECORDER_LAG: u8 = 7;
 /// A packet that would lie so much farther ahead than it should has a new timestamp origin (or a clock that runs too fast).
 const AHEAD_MS: i64 = 300;
-/// The media clock is told for packets and ticks that do not come in order; by more than this it is another clock.
-const CLOCK_BACK: i64 = 8_000 / 4;
+/// The media clock is told for packets and ticks that do not come in order, which after a worker stood still is by up to 2 s;
+/// by more than this it is another clock.
+const CLOCK_BACK: i64 = 8_000 / 2 * 5;
+/// When the clock has stood still for longer than this, what comes then has waited for us.
+const STALL_MS: i64 = 120;
+/// For how long after it that is so, and from which length on it is no stall but another clock.
+const STALL_OVER_MS: i64 = 20;
+const LONGEST_STALL_MS: i64 = 2_500;
 /// A packet later than this is of no use to a recorder; several in a row have a new origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
 /// Packets in a row that come late alike, or anyhow, before their origin counts as new.
@@ -119,6 +125,9 @@ pub struct Timeline {
     clock_rate: i64,
     /// The media clock as it was last told, extended, and in samples of ours.
     clock: Option<(u32, i64)>,
+    /// The latest that it was told, and the last time that it had stood still until then: for how long.
+    latest: i64,
+    stall: (i64, i64),
     origin: Option<Origin>,
     /// Packets in a row that came too late, how many of them alike, and the transit of the last.
     stragglers: u8,
@@ -147,8 +156,11 @@ impl Origin {
         Origin { timestamp, units: self.units + i64::from(units), place: self.place }
     }
 
+    #[inline]
     fn place(self, ms: usize, clock_rate: i64) -> Place {
-        self.place + self.units * (ms as i64 * 1_000) / clock_rate
+        let rate = ms as i64 * 1_000;
+        // Divisions are dear, and nearly always these are the same.
+        self.place + if rate == clock_rate { self.units } else { self.units * rate / clock_rate }
     }
 }
 
@@ -172,6 +184,8 @@ impl Timeline {
             ms: rate.hertz() as usize / 1_000,
             clock_rate: i64::from(clock_rate).max(1),
             clock: None,
+            latest: 0,
+            stall: (i64::MIN, 0),
             origin: None,
             stragglers: 0,
             alike: 0,
@@ -331,6 +345,7 @@ impl Timeline {
     /// Where in the stream a packet lies.
     fn find(&mut self, stamp: Stamp) -> Place {
         let clock = self.tell(stamp.arrival);
+        let waited = self.waited(clock);
         let at = match &mut self.origin {
             None => self.begin(stamp.timestamp, clock),
             Some(origin) => {
@@ -340,7 +355,7 @@ impl Timeline {
                 let ms = self.ms as i64;
                 if late < -AHEAD_MS * ms {
                     self.begin(stamp.timestamp, clock)
-                } else if late > LATE_MS * ms {
+                } else if late > LATE_MS * ms + waited {
                     let transit = clock - at;
                     let alike = (transit - self.straggler).abs() <= ALIKE_MS * ms;
                     self.straggler = transit;
@@ -361,8 +376,22 @@ impl Timeline {
                 }
             }
         };
-        self.transit.observe(clock, at);
+        // What waited for us says nothing of its way, unless it was early all the same.
+        if waited == 0 || self.transit.least().is_none_or(|least| clock - at < least) {
+            self.transit.observe(clock, at);
+        }
         at
+    }
+
+    /// For how long at most a packet that comes now has waited because nobody looked.
+    fn waited(&mut self, clock: i64) -> i64 {
+        let (ms, gap) = (self.ms as i64, clock - self.latest);
+        self.latest = self.latest.max(clock);
+        if (STALL_MS * ms..LONGEST_STALL_MS * ms).contains(&gap) {
+            self.stall = (clock, gap);
+        }
+        let (since, gap) = self.stall;
+        if clock.saturating_sub(since) <= STALL_OVER_MS * ms { gap } else { 0 }
     }
 
     /// A new origin: its packet lies where one does that was not held up.
@@ -390,6 +419,7 @@ impl Timeline {
     /// How the next frame is read, and from where. `None` before anything came.
     fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Place)> {
         let clock = self.tell(now);
+        self.latest = self.latest.max(clock);
         let wire = clock - self.transit.least()?;
         let ms = self.ms as i64;
         let behind = match reader.fixed_ms {

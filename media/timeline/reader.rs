@@ -1,5 +1,5 @@
-//! Who reads a timeline, and how it keeps its distance: a sample more or less a frame for drift, a pitch wave for more,
-//! and whatever is needed where there is nothing to hear.
+//! Who reads a timeline, and how it keeps its distance: at once where there is nothing to hear or hardly anything; within
+//! speech by a sample more or less in some frames for drift, in each for more, and by pitch waves for much.
 
 use super::conceal::{Fade, mix, pitch};
 use super::ring::{Place, Ring};
@@ -9,8 +9,14 @@ use crate::codec::LONGEST_FRAME;
 const DEAD_BAND_MS: f32 = 2.0;
 /// How much farther behind than need be a live reader stays.
 const SPARE_MS: i64 = 10;
+/// Frames for each sample, while speech is read that is less than [`NEAR_MS`] off: 1,600 millionths, which nobody hears and no
+/// clock drifts by.
+const CALM: u8 = 4;
+const NEAR_MS: i64 = 8;
 /// What is farther off is made good by whole pitch waves.
 const FAR_MS: i64 = 40;
+/// The same for a live reader that is nearer to the wire than packets come.
+const LIVE_NEAR_MS: i64 = 20;
 /// The same for a live reader that waits longer than need be while somebody talks.
 const LIVE_FAR_MS: i64 = 100;
 /// What is farther off still is jumped over.
@@ -29,6 +35,8 @@ pub struct Reader {
     pub(super) at: Option<Place>,
     /// Making good: 1 goes ahead, -1 falls back.
     correcting: i64,
+    /// Frames since the last sample of that.
+    calm: u8,
     /// What was made up and goes on under what came.
     pub(super) fade: Option<Fade>,
     /// The last sample given was made up, or silence in its stead.
@@ -49,7 +57,7 @@ pub(super) enum Step {
 impl Reader {
     /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
     pub fn fixed(milliseconds: u16) -> Reader {
-        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, fade: None, starved: false }
+        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, fade: None, starved: false }
     }
 
     /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
@@ -93,21 +101,25 @@ impl Reader {
             self.correcting = 0;
             return Step::Jump(off);
         }
-        let far = if !live {
-            FAR_MS
-        } else if off > 0 {
-            LIVE_FAR_MS
-        } else {
-            SPARE_MS
+        if ring.is_here(at, count) && is_quiet(ring, at, count) {
+            let most = count as i64 / 2;
+            return Step::Jump(off.clamp(-most, most));
+        }
+        let far = match (live, off > 0) {
+            (false, _) => FAR_MS,
+            (true, true) => LIVE_FAR_MS,
+            (true, false) => LIVE_NEAR_MS,
         };
         if in_ms.abs() >= far
             && let Some(wave) = wave(ring, at, ms)
         {
             return Step::Jump(wave * off.signum());
         }
-        if live && off > 0 && is_quiet(ring, at, count) {
-            return Step::Jump(off.min(count as i64 / 2));
+        self.calm += 1;
+        if self.calm < CALM && in_ms.abs() < NEAR_MS {
+            return Step::Exact;
         }
+        self.calm = 0;
         Step::Stretch(off.signum() * unit.min(off.abs()))
     }
 }

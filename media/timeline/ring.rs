@@ -79,7 +79,6 @@ impl Ring {
 
     /// Writes octets of `law` that have come. At most the ring's length.
     pub(super) fn write_octets(&mut self, at: Place, law: Law, octets: &[u8]) {
-        self.reach(at + octets.len() as i64);
         match &mut self.audio {
             Audio::Octets(own, ring) => {
                 if *own == law {
@@ -100,23 +99,40 @@ impl Ring {
                 copy_in(ring, self.mask, at, scratch);
             }),
         }
-        mark(&mut self.here, self.mask, at, octets.len());
+        self.note_here(at, octets.len());
     }
 
     /// Writes samples that have come.
     pub(super) fn write_samples(&mut self, at: Place, samples: &[i16]) {
         self.put(at, samples);
-        mark(&mut self.here, self.mask, at, samples.len());
+        self.note_here(at, samples.len());
     }
 
     /// Writes samples that are made up; only to where nothing came.
     pub(super) fn make(&mut self, at: Place, samples: &[i16]) {
         self.put(at, samples);
+        self.reach(at + samples.len() as i64);
         mark(&mut self.made, self.mask, at, samples.len());
     }
 
+    /// All of it came.
+    fn note_here(&mut self, at: Place, count: usize) {
+        if at != self.high {
+            self.reach(at + count as i64);
+            return mark(&mut self.here, self.mask, at, count);
+        }
+        // What follows the newest, as nearly always, in one go.
+        let to = at + count as i64;
+        each_word(self.mask, at, to, |word, bits| {
+            if let (Some(here), Some(made)) = (self.here.get_mut(word), self.made.get_mut(word)) {
+                *here |= bits;
+                *made &= !bits;
+            }
+        });
+        self.high = to;
+    }
+
     fn put(&mut self, at: Place, samples: &[i16]) {
-        self.reach(at + samples.len() as i64);
         match &mut self.audio {
             Audio::Octets(law, ring) => pieces(at, samples, |at, part, scratch: &mut [u8; PIECE]| {
                 let Some(scratch) = scratch.get_mut(..part.len()) else { return };

@@ -77,7 +77,7 @@ impl Transit {
             self.shift(before - least);
         }
         let late = transit - least;
-        let class = (late * CLASSES_A_SECOND / self.rate) as usize;
+        let class = (late as u32 / (self.rate / CLASSES_A_SECOND) as u32) as usize;
         if let Some(class) = self.classes.get_mut(class.min(CLASSES - 1)) {
             *class += 1;
         }
