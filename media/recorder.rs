@@ -18,6 +18,8 @@ pub(crate) const BUFFER: usize = 50 * FRAME;
 const BUFFERS: usize = 3;
 /// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
 const CHANGES: usize = 8;
+/// Missed frames that become silence: 1 min. What was missed longer is not made good.
+const MISSED: u32 = 3_000;
 /// Mean level below which a frame counts as silence, about -46 dBFS.
 pub(crate) const SILENT: u32 = 160;
 
@@ -25,7 +27,7 @@ pub(crate) const SILENT: u32 = 160;
 #[derive(Debug)]
 pub(crate) enum Piece {
     /// Whole frames, after so many frames of silence for what could not be queued. `coding` is the file's, or the law in
-    /// which both channels came, when the file is linear: that is half as much to carry.
+    /// which the channels came, when the file is linear: that is half as much to carry.
     Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
     /// The end.
     Finish { silence_before: u64, reason: RecordingReason },
@@ -143,7 +145,7 @@ impl Recorder {
             self.lag -= 1;
             return None;
         }
-        if !self.take(inbound, outbound) {
+        if self.frames_left != Some(0) && !self.take(inbound, outbound) {
             return None;
         }
         if self.frames_left == Some(0) {
@@ -157,6 +159,23 @@ impl Recorder {
             self.silent_frames += 1;
         }
         (self.silent_frames >= limit).then_some(RecordingReason::Silence)
+    }
+
+    /// Frames that were never heard, since the worker stood still: they are silence, and counted as such.
+    pub(crate) fn miss(&mut self, frames: u32) {
+        if self.after.is_some() {
+            return;
+        }
+        self.hand_over();
+        for _ in 0..frames.min(MISSED) {
+            self.proceed();
+            if self.lag > 0 {
+                self.lag -= 1;
+            } else if self.pause != Pause::Skip && self.frames_left != Some(0) {
+                self.silence_before += 1;
+                self.frames_left = self.frames_left.map(|left| left - 1);
+            }
+        }
     }
 
     /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given.
@@ -230,9 +249,15 @@ impl Recorder {
         }
     }
 
-    /// What a frame is carried to the writer in.
+    /// What a frame is carried to the writer in: as the piece that it is added to, or for a linear file the law in which it
+    /// came. What is made up later in such a piece is of that law anyway.
     fn carried(&self, sides: [&Copied; 2]) -> WavCoding {
+        if let Some((coding, _)) = &self.current {
+            return *coding;
+        }
+        let mixes = self.channels == Channels::Mono && self.track == Tracks::Both;
         match (self.coding, sides) {
+            (WavCoding::Pcm, _) if mixes => WavCoding::Pcm,
             (WavCoding::Pcm, [Copied::Octets(Law::Mu, _), Copied::Octets(Law::Mu, _)]) => WavCoding::Mulaw,
             (WavCoding::Pcm, [Copied::Octets(Law::A, _), Copied::Octets(Law::A, _)]) => WavCoding::Alaw,
             (coding, _) => coding,
@@ -241,9 +266,6 @@ impl Recorder {
 
     /// A buffer of `coding` with room for a frame. `None`, and the frame is silence: there is none.
     fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
-        if self.current.as_ref().is_some_and(|(of, _)| *of != coding) {
-            self.hand_over();
-        }
         if self.current.is_none() {
             self.current = self.empty.pop().ok().map(|buffer| (coding, buffer));
         }

@@ -17,6 +17,9 @@ use crate::suppress::budget::Budget;
 use crate::wav::WavCoding;
 use crate::writer::Writer;
 
+/// Frames in which recordings begin: as many as a piece has that goes to the writer.
+const SPREAD: u128 = 50;
+
 /// Calls of two legs each, whose peers talk all the time.
 pub struct Rehearsal {
     core: Core,
@@ -51,10 +54,16 @@ impl Rehearsal {
             rehearsal.open(a, codecs[0]);
             rehearsal.open(b, codecs[1]);
             rehearsal.core.handle_command(a, Command::Bridge { with: b });
-            if let Some(coding) = recorded {
-                let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
-                rehearsal.core.handle_command(a, Command::Record { op: OpId(1), spec });
+        }
+        // One after the other within a second, so that their pieces do not all go to the writer at once.
+        for frame in 0..SPREAD {
+            for call in (0..u128::from(calls)).filter(|call| call % SPREAD == frame) {
+                if let Some(coding) = recorded {
+                    let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
+                    rehearsal.core.handle_command(SessionKey(2 * call), Command::Record { op: OpId(1), spec });
+                }
             }
+            rehearsal.frame();
         }
         rehearsal
     }

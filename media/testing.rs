@@ -85,6 +85,7 @@ impl Network for Wire {
 pub(crate) struct MediaPair {
     pub(crate) core: Core,
     writer: Writer,
+    writes: bool,
     origin: Instant,
     now: Duration,
     wire: Wire,
@@ -133,6 +134,7 @@ impl MediaPair {
         MediaPair {
             core,
             writer,
+            writes: true,
             origin,
             now: Duration::ZERO,
             wire: Wire::default(),
@@ -198,6 +200,11 @@ impl MediaPair {
         self.wire.cost = cost;
     }
 
+    /// Whether recordings' files are written.
+    pub(crate) fn set_writing(&mut self, writes: bool) {
+        self.writes = writes;
+    }
+
     /// The peer's next packet is lost.
     pub(crate) fn lose(&mut self, who: Who) {
         let party = self.party(who);
@@ -249,7 +256,9 @@ impl MediaPair {
             }
             let over = &mut self.over;
             self.core.handle_tick(instant, &mut self.wire, |key| over.push(key));
-            self.writer.step();
+            if self.writes {
+                self.writer.step();
+            }
             let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
             for (key, event) in recorded {
                 self.core.handle_recorded(key, event);

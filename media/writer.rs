@@ -100,20 +100,14 @@ pub(crate) struct Writer {
 
 /// Where pieces are made what the file gets, so that it gets each in one go. A thread's own; allocates when made.
 struct Scratch {
-    samples: Vec<i16>,
     linear: Vec<u8>,
     sealed: Vec<u8>,
 }
 
 impl Scratch {
     fn new() -> Scratch {
-        // Of a piece of two channels, decoded; and what sealing adds to it.
-        let samples = 2 * BUFFER;
-        Scratch {
-            samples: Vec::with_capacity(samples),
-            linear: Vec::with_capacity(2 * samples),
-            sealed: Vec::with_capacity(3 * samples),
-        }
+        // A piece of two channels made linear; and what sealing adds to it.
+        Scratch { linear: vec![0; 4 * BUFFER], sealed: Vec::with_capacity(5 * BUFFER) }
     }
 }
 
@@ -278,15 +272,11 @@ impl Open {
     /// Adds whole frames of `coding`.
     fn write(&mut self, coding: WavCoding, octets: &[u8], scratch: &mut Scratch) {
         let Ok(sink) = &mut self.sink else { return };
-        let Scratch { samples, linear, sealed } = scratch;
-        let octets = if coding == self.form.coding {
-            octets
-        } else {
-            samples.clear();
-            linear.clear();
-            coding.decode(octets, samples);
-            self.form.coding.encode(samples, linear);
-            linear
+        let Scratch { linear, sealed } = scratch;
+        // What is carried otherwise than the file has it is of a law, and the file is linear.
+        let octets = match coding.law() {
+            Some(law) if coding != self.form.coding => law.decode_to_octets(octets, linear),
+            _ => octets,
         };
         match sink.write(octets, sealed) {
             Ok(()) => self.data += octets.len() as u64,

@@ -29,6 +29,16 @@ impl Law {
         }
     }
 
+    /// Decodes into the beginning of `linear`, which is returned: two octets a sample, little-endian.
+    pub(crate) fn decode_to_octets<'a>(self, octets: &[u8], linear: &'a mut [u8]) -> &'a [u8] {
+        let table = if self == Law::Mu { &ULAW_TO_LINEAR } else { &ALAW_TO_LINEAR };
+        for (place, octet) in linear.as_chunks_mut().0.iter_mut().zip(octets) {
+            *place = table.get(usize::from(*octet)).copied().unwrap_or(0).to_le_bytes();
+        }
+        let length = linear.len().min(2 * octets.len());
+        linear.get(..length).unwrap_or_default()
+    }
+
     /// Encodes as many samples as both slices hold; one octet a sample.
     pub fn encode(self, samples: &[i16], octets: &mut [u8]) {
         let pairs = octets.iter_mut().zip(samples);

@@ -1,0 +1,155 @@
+//! A recorded call over loopback in real time: one peer's clock is 100 millionths fast, and of both peers 3 % of the packets
+//! are lost. Both say the same at the same moment, so how far the channels are apart can be seen in the recording.
+//!
+//! It takes a minute, so it is not run by itself: `cargo test -p tandem-media --test realtime -- --ignored --nocapture`, with
+//! `TANDEM_SECONDS` for another length.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and this one runs on the real clock"
+)]
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tandem_media::g711::Law;
+use tandem_media::{Channels, Codec, Command, Config, Engine, Event, OpId, RecordSpec, Session, SessionKey, WavCoding};
+
+/// Samples a second of both channels of a recording.
+const RATE: f64 = 8_000.0;
+/// The farthest apart that is looked for, in samples.
+const FAR: i64 = 400;
+
+/// What is said at a moment: many tones that have nothing in common, which is like itself at no other moment near by.
+fn said(seconds: f64) -> i16 {
+    let tones = (0..16).map(|tone| {
+        let hertz = 210.0 + 97.0 * f64::from(tone) + 13.7 * f64::from(tone * tone % 7);
+        (seconds * hertz * std::f64::consts::TAU).sin()
+    });
+    (tones.sum::<f64>() * 1_200.0) as i16
+}
+
+/// A peer that talks until `over`, its clock being so many millionths fast.
+fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &AtomicBool) -> (u64, u64) {
+    let rate = RATE * (1.0 + drift / 1e6);
+    let (mut random, mut lost, mut packets) = (seed, 0, 0u64);
+    let mut packet = [0; 172];
+    while !over.load(Ordering::Relaxed) {
+        let first = packets * 160;
+        let samples: [i16; 160] = std::array::from_fn(|sample| said((first + sample as u64) as f64 / rate));
+        packet[..2].copy_from_slice(&[0x80, 0]);
+        packet[2..4].copy_from_slice(&(packets as u16).to_be_bytes());
+        packet[4..8].copy_from_slice(&(first as u32).to_be_bytes());
+        packet[8..12].copy_from_slice(&[1, 2, 3, seed as u8]);
+        Law::Mu.encode(&samples, &mut packet[12..]);
+        packets += 1;
+        // It is whole when its last sample has been said.
+        let due = began + Duration::from_secs_f64((packets * 160) as f64 / rate);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if (random >> 33) % 100 < 3 && packets > 10 {
+            lost += 1;
+        } else {
+            socket.send(&packet).unwrap();
+        }
+    }
+    (packets, lost)
+}
+
+fn open(engine: &Engine, key: u128, told: &mpsc::Sender<Event>) -> (Session, UdpSocket) {
+    let socket = UdpSocket::bind("127.0.1.1:0").unwrap();
+    let told = told.clone();
+    let sink = Arc::new(move |_, event| {
+        let _ = told.send(event);
+        Ok(())
+    });
+    let mut session = engine.open(SessionKey(key), 1, sink).unwrap();
+    session.set_codecs(&[Codec::Pcmu]);
+    let port = socket.local_addr().unwrap().port();
+    let offer = format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.1.1\r\ns=-\r\nc=IN IP4 127.0.1.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+    );
+    session.answer(offer.as_bytes()).unwrap();
+    socket.connect(("127.0.0.1", session.port())).unwrap();
+    (session, socket)
+}
+
+/// By how many samples `right` is later than `left` around `at`; `None` where too much was lost to tell.
+fn apart(left: &[f32], right: &[f32], at: usize) -> Option<i64> {
+    let window = &left[at..at + 4_000];
+    let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
+    let best = (-FAR..=FAR).map(|by| {
+        let from = (at as i64 + by) as usize;
+        let other = &right[from..from + window.len()];
+        let product: f32 = window.iter().zip(other).map(|(one, other)| one * other).sum();
+        (product / (power(window) * power(other)).sqrt().max(1.0), by)
+    });
+    let (likeness, by) = best.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (likeness > 0.6).then_some(by)
+}
+
+#[test]
+#[ignore = "takes a minute of real time"]
+fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_are_together() {
+    let seconds = std::env::var("TANDEM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let ports = "31940-31959".parse().unwrap();
+    let engine = Engine::start(Config { ports, workers: 1, ..Config::default() }).unwrap();
+    let (tell, told) = mpsc::channel();
+    let [(a, one), (b, other)] = [1, 2].map(|key| open(&engine, key, &tell));
+    a.command(Command::Bridge { with: SessionKey(2) }).unwrap();
+    let over = AtomicBool::new(false);
+    let began = Instant::now();
+    let path = std::env::temp_dir().join(format!("tandem-media-realtime-{}.wav", std::process::id()));
+    let call = std::thread::scope(|scope| {
+        let peers =
+            [scope.spawn(|| talk(&one, began, 100.0, 7, &over)), scope.spawn(|| talk(&other, began, 0.0, 11, &over))];
+        std::thread::sleep(Duration::from_secs(2));
+        let spec = RecordSpec { coding: WavCoding::Pcm, ..RecordSpec::new(path.clone(), Channels::Dual) };
+        let from = Instant::now();
+        a.command(Command::Record { op: OpId(1), spec }).unwrap();
+        std::thread::sleep(Duration::from_secs(seconds));
+        let call = from.elapsed();
+        a.command(Command::StopRecording { op: OpId(1) }).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        over.store(true, Ordering::Relaxed);
+        for peer in peers {
+            let (packets, lost) = peer.join().unwrap();
+            println!("a peer sent {packets} packets, of which {lost} were lost");
+        }
+        call
+    });
+    let (duration, dropped) = loop {
+        if let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(Duration::from_secs(20)).unwrap()
+        {
+            break (duration, dropped);
+        }
+    };
+    drop((a, b));
+    engine.shutdown();
+    let samples: Vec<f32> =
+        hound::WavReader::open(&path).unwrap().into_samples::<i16>().map(|sample| f32::from(sample.unwrap())).collect();
+    std::fs::remove_file(&path).unwrap();
+    let side = |side: usize| samples.iter().skip(side).step_by(2).copied().collect::<Vec<_>>();
+    let (left, right) = (side(0), side(1));
+    let windows = (8_000..left.len().saturating_sub(8_000)).step_by(4_000);
+    let apart: Vec<Option<i64>> = windows.map(|at| apart(&left, &right, at)).collect();
+    let known: Vec<i64> = apart.iter().flatten().copied().collect();
+    let (least, most) = (known.iter().min().unwrap(), known.iter().max().unwrap());
+    println!(
+        "recorded {:.3} s of a call of {:.3} s; the channels are {:.2} to {:.2} ms apart in {} of {} windows of 0.5 s; {dropped:?} dropped",
+        duration.as_secs_f64(),
+        call.as_secs_f64(),
+        *least as f64 / 8.0,
+        *most as f64 / 8.0,
+        known.len(),
+        apart.len()
+    );
+    assert_eq!(dropped, Duration::ZERO);
+    assert!(duration.abs_diff(call) <= Duration::from_millis(20), "{duration:?} of {call:?}");
+    assert!(known.len() * 10 >= apart.len() * 9 && least.abs() <= 160 && most.abs() <= 160);
+}
