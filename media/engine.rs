@@ -26,7 +26,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
 /// Ticks by which a session may be ahead of its own clock when it has changed its group.
 const EARLY: i32 = 2;
-/// A clock that stood still for longer (a suspended machine) is not caught up with.
+/// What a worker that stood still for longer (a machine that was held) has missed is not caught up with.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Which of a session's two sockets.
@@ -287,11 +287,29 @@ impl Core {
             && !(framed && matches!(heard, Heard::Audio(_) | Heard::Noise))
         {
             around.slot = peer.slot;
-            if let Some(peer) = self.sessions.get_mut(peer.slot) {
+            // Who hears itself hears nobody else.
+            if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
                 peer.relay(&header, heard, framed, packet, &mut around);
             }
         }
         more
+    }
+
+    /// Numbers an order that says whom a session is to hear. `None`: it says something else.
+    pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
+        match command {
+            Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
+            _ => return None,
+        }
+        let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot))?;
+        session.orders = session.orders.wrapping_add(1);
+        Some(session.orders)
+    }
+
+    /// Whether that is a session's newest order, as far as can be told here.
+    pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
+        let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
+        session.is_none_or(|session| session.orders == number)
     }
 
     pub(crate) fn handle_command(&mut self, key: SessionKey, command: Command) -> Outcome {
@@ -320,7 +338,11 @@ impl Core {
             command => {
                 let suppresses = matches!(command, Command::Suppress { .. });
                 let reframes = suppresses || matches!(command, Command::Mute { .. });
+                let echoes = matches!(command, Command::Echo(_));
                 session.handle_command(command, &self.writer, &self.done);
+                if echoes && let Some(peer) = session.peer.and_then(|peer| self.sessions.get_mut(peer.slot)) {
+                    peer.expect_frames();
+                }
                 if reframes && let Some(slot) = self.slots.get(&key).copied() {
                     if suppresses {
                         self.enter_budget(slot);
@@ -366,6 +388,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_bridged(&self, key: SessionKey) -> bool {
+        self.peer_of(key).is_some()
     }
 
     fn peer_of(&self, key: SessionKey) -> Option<Peer> {
@@ -425,8 +452,9 @@ impl Core {
 
     /// Serves every tick that is due. `over` gets each session that has gone for good.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
-        if now.saturating_duration_since(self.next_tick) > CATCH_UP {
-            self.next_tick = now;
+        let late = now.saturating_duration_since(self.next_tick);
+        if late > CATCH_UP {
+            self.miss(u32::try_from(late.as_nanos() / (TICK * GROUPS as u32).as_nanos()).unwrap_or(u32::MAX));
         }
         while self.next_tick <= now {
             let due = self.next_tick;
@@ -435,6 +463,15 @@ impl Core {
             self.serve(due, network, &mut over);
             self.keep_budget(now, now.saturating_duration_since(due));
         }
+    }
+
+    /// Leaves out so many frames. Recordings have them all the same, as silence.
+    fn miss(&mut self, frames: u32) {
+        self.next_tick += TICK * GROUPS as u32 * frames;
+        for (_, session) in &mut self.sessions {
+            session.miss(frames, &self.writer);
+        }
+        self.rooms.miss(frames);
     }
 
     /// Sheds noise suppression that there is no time for, before anybody's audio is late.
@@ -480,7 +517,9 @@ impl Core {
                 continue;
             }
             let peer = session.peer.map(|peer| peer.slot).filter(|peer| *peer != slot);
-            let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed));
+            let echo = session.echo;
+            let framed = peer.filter(|peer| self.sessions.get(*peer).is_some_and(|peer| peer.framed && !peer.echo));
+            let framed = framed.filter(|_| !echo);
             let (well, uncleaned) = match framed.and_then(|peer| self.sessions.get2_mut(slot, peer)) {
                 Some((session, peer)) => {
                     let heard = peer.take_heard().map(|(samples, rate)| Input::Heard(samples, rate));

@@ -372,7 +372,7 @@ impl Session {
             .shared
             .inboxes
             .get(self.home)
-            .is_some_and(|inbox| inbox.try_post(Message::Command { key: self.key, command }));
+            .is_some_and(|inbox| inbox.try_post(Message::Command { key: self.key, command, of: None }));
         if taken { Ok(()) } else { Err(Busy) }
     }
 

@@ -134,6 +134,8 @@ pub(crate) struct MediaSession {
     watch: Watch,
     recorders: Vec<Recorder>,
     taps: Vec<Tap>,
+    /// Orders so far that say whom it is to hear.
+    pub(crate) orders: u32,
     /// The room that it is in.
     pub(crate) room: Option<Place>,
     heard: Option<Box<HeardFrame>>,
@@ -213,6 +215,7 @@ impl MediaSession {
             shift: 0,
             passed_event: None,
             voice: None,
+            orders: 0,
             room: None,
             peer: None,
             echo: false,

@@ -37,8 +37,10 @@ const WAITING: usize = 8_192;
 pub(crate) const MOST_ROOMS: usize = 10_000;
 /// Messages held for one session while it moves; beyond, it is closed.
 const HELD: usize = 256;
-/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each.
+/// Rounds over the sockets in one tick, so that a flood cannot hold the tick. One round takes one packet of each. When a tick
+/// is late there are more of them, up to what a timeline holds: what waited should be there when that is read.
 const ROUNDS: usize = 16;
+const MOST_ROUNDS: usize = 50;
 /// Largest datagram; longer ones are cut off and then refused or relayed short.
 const DATAGRAM: usize = 2_048;
 /// Packets received before any of them is worked on.
@@ -159,6 +161,14 @@ impl Inbox {
     }
 }
 
+/// Which of a session's orders to bridge it a message is about: once it has another one, that message is void, however many
+/// workers it came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    by: SessionKey,
+    number: u32,
+}
+
 /// What a worker is told.
 pub(crate) enum Message {
     Open {
@@ -183,6 +193,8 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
+        /// Whose it is, when it was passed on.
+        of: Option<Order>,
     },
     Close {
         key: SessionKey,
@@ -196,6 +208,7 @@ pub(crate) enum Message {
         key: SessionKey,
         to: usize,
         join: Command,
+        of: Option<Order>,
     },
     /// To where a session is: send it home, to be moved on.
     Return {
@@ -205,7 +218,7 @@ pub(crate) enum Message {
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
-        join: Option<Command>,
+        join: Option<(Command, Option<Order>)>,
     },
     /// To a session's home: it has ended elsewhere.
     Gone {
@@ -223,7 +236,7 @@ impl std::fmt::Debug for Message {
 /// Where a session that this worker is home to has gone.
 enum Away {
     At(usize),
-    Moving { to: usize, join: Command, held: Vec<Message> },
+    Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
 /// One media thread.
@@ -299,7 +312,9 @@ impl Worker {
             return;
         }
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        for _ in 0..ROUNDS {
+        let late = now.saturating_duration_since(self.core.next_tick()).as_millis() / 20;
+        let rounds = ROUNDS.saturating_add(late as usize).min(MOST_ROUNDS);
+        for _ in 0..rounds {
             if let Ok(count) = epoll::wait(&self.sockets.epoll, &mut *inlet.events, Some(&none)) {
                 let ready = inlet.events.iter().take(count).map(|event| event.data.u64());
                 inlet.ready.extend(ready);
@@ -399,11 +414,11 @@ impl Worker {
             Some(Away::At(worker)) => {
                 let worker = *worker;
                 match message {
-                    Message::Bring { to, join, .. } if to == worker => {
-                        self.shared.post(worker, Message::Command { key, command: join });
+                    Message::Bring { to, join, of, .. } if to == worker => {
+                        self.shared.post(worker, Message::Command { key, command: join, of });
                     }
-                    Message::Bring { to, join, .. } => {
-                        self.away.insert(key, Away::Moving { to, join, held: Vec::new() });
+                    Message::Bring { to, join, of, .. } => {
+                        self.away.insert(key, Away::Moving { to, join: (join, of), held: Vec::new() });
                         self.shared.post(worker, Message::Return { key });
                     }
                     message => self.shared.post(worker, message),
@@ -427,45 +442,55 @@ impl Worker {
             Message::Plan { key, plan } => {
                 self.core.apply(key, plan, &mut self.sockets);
             }
-            Message::Command { key, command } => match self.core.handle_command(key, command) {
-                Outcome::Done | Outcome::Unknown => {}
-                Outcome::RoomElsewhere(room, join) => match self.shared.room(room) {
-                    Some(to) if to != self.number => {
-                        let bring = Message::Bring { key, to, join };
-                        if self.shared.home(key) == Some(self.number) {
-                            // At once, so that no later command overtakes it.
-                            self.handle(now, bring);
-                        } else {
-                            self.shared.post_home(key, bring);
-                        }
-                    }
-                    _ => self.core.refuse(key, room, NotJoined::NoRoom),
-                },
-                Outcome::PeerElsewhere(with) if key < with => {
-                    self.shared.post_home(
-                        with,
-                        Message::Bring { key: with, to: self.number, join: Command::Bridge { with: key } },
-                    );
-                }
-                // The one with the larger key moves, whoever is told: two orders at once then agree.
-                Outcome::PeerElsewhere(with) => {
-                    self.shared.post_home(with, Message::Command { key: with, command: Command::Bridge { with: key } });
-                }
-            },
+            Message::Command { key, command, of } => self.handle_command(now, key, command, of),
             Message::Close { key } => self.core.close(now, key, &mut self.sockets),
             Message::Recorded { key, event } => {
                 self.core.handle_recorded(key, event);
             }
-            Message::Bring { key, to, join } if to == self.number => {
-                self.handle_here(now, Message::Command { key, command: join });
+            Message::Bring { key, to, join, of } if to == self.number => {
+                self.handle_here(now, Message::Command { key, command: join, of });
             }
-            Message::Bring { key, to, join } => {
+            Message::Bring { of: Some(of), .. } if !self.core.is_order(of.by, of.number) => {}
+            Message::Bring { key, to, join, of } => {
                 if let Some((session, sockets)) = self.take_out(key) {
                     self.away.insert(key, Away::At(to));
-                    self.shared.post(to, Message::Arrive { session, sockets, join: Some(join) });
+                    self.shared.post(to, Message::Arrive { session, sockets, join: Some((join, of)) });
                 }
             }
             _ => {}
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
+        let of = match of {
+            // From outside; one that has been passed on is its, and void when it has had another since.
+            None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
+            Some(of) if self.core.is_order(of.by, of.number) => Some(of),
+            Some(_) => return,
+        };
+        match self.core.handle_command(key, command) {
+            Outcome::Done | Outcome::Unknown => {}
+            Outcome::RoomElsewhere(room, join) => match self.shared.room(room) {
+                Some(to) if to != self.number => {
+                    let bring = Message::Bring { key, to, join, of };
+                    if self.shared.home(key) == Some(self.number) {
+                        // At once, so that no later command overtakes it.
+                        self.handle(now, bring);
+                    } else {
+                        self.shared.post_home(key, bring);
+                    }
+                }
+                _ => self.core.refuse(key, room, NotJoined::NoRoom),
+            },
+            Outcome::PeerElsewhere(with) if key < with => {
+                let join = Command::Bridge { with: key };
+                self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
+            }
+            // The one with the larger key moves, whoever is told: two orders at once then agree.
+            Outcome::PeerElsewhere(with) => {
+                let command = Command::Bridge { with: key };
+                self.shared.post_home(with, Message::Command { key: with, command, of });
+            }
         }
     }
 
@@ -498,7 +523,13 @@ impl Worker {
         }
     }
 
-    fn arrive(&mut self, now: Instant, session: Box<MediaSession>, sockets: Option<Sockets>, join: Option<Command>) {
+    fn arrive(
+        &mut self,
+        now: Instant,
+        session: Box<MediaSession>,
+        sockets: Option<Sockets>,
+        join: Option<(Command, Option<Order>)>,
+    ) {
         let key = session.key;
         let (join, held) = match self.away.remove(&key) {
             // On its way through its home.
@@ -514,8 +545,8 @@ impl Worker {
             _ => (join, Vec::new()),
         };
         self.take_in(*session, sockets);
-        if let Some(join) = join {
-            self.handle_here(now, Message::Command { key, command: join });
+        if let Some((command, of)) = join {
+            self.handle_here(now, Message::Command { key, command, of });
         }
         for message in held {
             self.handle(now, message);

@@ -45,6 +45,11 @@ impl Rooms {
         self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }
 
+    /// So many frames are left out.
+    pub(super) fn miss(&mut self, frames: u32) {
+        self.hosted.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
+    }
+
     /// What a session is to say.
     pub(super) fn say(&mut self, place: Place, codec: crate::codec::Codec) -> Option<Input<'_>> {
         self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Mixed)

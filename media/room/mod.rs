@@ -368,6 +368,11 @@ impl Room {
         }
     }
 
+    /// So many frames are left out.
+    pub(crate) fn miss(&mut self, frames: u32) {
+        self.recordings.miss(frames);
+    }
+
     /// What a participant is sent of the last mix, in its codec. `None`: it is not there.
     pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
         self.outlets.say(&mut self.mixer, slot, codec)

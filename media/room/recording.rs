@@ -121,6 +121,11 @@ impl Recordings {
         }
     }
 
+    /// So many frames are left out.
+    pub(super) fn miss(&mut self, frames: u32) {
+        self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
+    }
+
     /// A file is complete.
     pub(super) fn handle_recorded(&mut self) {
         self.unfinished = self.unfinished.saturating_sub(1);

@@ -103,6 +103,12 @@ impl MediaSession {
         self.drop_unused_tracks();
     }
 
+    /// So many frames are left out.
+    pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
+        self.catch_up(writer);
+        self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
+    }
+
     /// Decides how many frames recorders read together, so that each begins and ends in its frame.
     pub(super) fn be_patient(&mut self) {
         let patience = self.recorders.iter().map(Recorder::patience).min().unwrap_or(1);

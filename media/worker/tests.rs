@@ -101,3 +101,40 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
     bench.pass(5);
     assert_eq!(bench.taken(), 1);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
+fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
+    let now = Instant::now();
+    // Whoever has the larger key moves, whoever is told.
+    for (told, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
+        for unbridged in [false, true] {
+            let shared = Arc::new(Shared {
+                inboxes: vec![Inbox::new().unwrap(), Inbox::new().unwrap()],
+                homes: Mutex::new([(SessionKey(1), 0), (SessionKey(2), 1)].into()),
+                rooms: Mutex::default(),
+                published: vec![Published::default(), Published::default()],
+                sdp_refused: AtomicU64::new(0),
+            });
+            let (_, writer) = Writer::new();
+            let mut workers =
+                [0, 1].map(|number| Worker::new(number, Arc::clone(&shared), Budget::new(60), writer.clone()).unwrap());
+            let ports = Arc::new(Ports::new([127, 0, 1, 0].into(), "31900-31919".parse().unwrap()));
+            for (worker, key) in workers.iter_mut().zip([SessionKey(1), SessionKey(2)]) {
+                let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));
+                worker.handle(now, Message::Open { session, sockets: ports.bind().unwrap().unwrap() });
+            }
+            let home = shared.home(told).unwrap();
+            let order = |command| shared.post(home, Message::Command { key: told, command, of: None });
+            order(Command::Bridge { with: other });
+            if unbridged {
+                order(Command::Unbridge);
+            }
+            for _ in 0..10 {
+                workers.iter_mut().for_each(|worker| worker.drain_inbox(now));
+            }
+            let bridged = workers.iter().any(|worker| worker.core.is_bridged(told) || worker.core.is_bridged(other));
+            assert_eq!(bridged, !unbridged, "{told:?}");
+        }
+    }
+}

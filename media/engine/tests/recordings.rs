@@ -361,3 +361,91 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
     assert_eq!(changed.read_at(100, &mut [0; 10]).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
     assert_eq!(changed.read_at(10_000, &mut [0; 10]).unwrap(), 10);
 }
+
+/// A says so many frames that can all be told apart, `number` on, each a frame later; nothing happens meanwhile.
+fn say_later(pair: &mut MediaPair, number: u64, frames: u64) {
+    for frame in 0..frames {
+        pair.say(Who::A, 0x10 + ((number + frame) % 64) as u8, milliseconds(20 * frame));
+    }
+}
+
+#[test]
+fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
+    for stall in [15, 25, 32] {
+        let mut pair = MediaPair::new();
+        let file = TestFile::new("stood-still");
+        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+        for number in 0..100 {
+            say_later(&mut pair, number, 1);
+            pair.advance(20);
+        }
+        say_later(&mut pair, 100, stall);
+        pair.pass(1, milliseconds(20 * stall));
+        for number in 100 + stall..300 {
+            say_later(&mut pair, number, 1);
+            pair.advance(20);
+        }
+        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.advance(5);
+        let (_, _, duration) = recorded(&mut pair);
+        assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
+        let left: Vec<i16> = file.samples().into_iter().step_by(2).collect();
+        let said = |number: usize| [crate::codec::g711::ULAW_TO_LINEAR[0x10 + number % 64]; 160];
+        // The recording may begin within the first packet.
+        let from = left.windows(160).position(|window| window == said(1)).unwrap();
+        let said = (1..300).flat_map(said);
+        let wrong = left[from..].iter().zip(said).filter(|(heard, said)| **heard != *said).count();
+        assert_eq!(wrong, 0, "of {} after {stall} frames", left.len() - from);
+    }
+}
+
+#[test]
+fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("missed");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.talk(100, 0x10, 0xD5);
+    pair.pass(1, milliseconds(3_000));
+    pair.a.timestamp = pair.a.timestamp.wrapping_add(150 * 160);
+    pair.talk(100, 0x20, 0xD5);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let events = pair.events(Who::A);
+    let told = events.iter().find_map(|(_, event)| match event {
+        Event::RecordingFinished { duration, dropped, .. } => Some((*duration, *dropped)),
+        _ => None,
+    });
+    let (duration, dropped) = told.unwrap();
+    assert!(duration.abs_diff(milliseconds(7_000)) <= milliseconds(20), "{duration:?}");
+    assert!((milliseconds(2_960)..=milliseconds(3_000)).contains(&dropped), "{dropped:?}");
+    // What was said afterwards lies where it was said.
+    let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
+    let first = file.samples().into_iter().step_by(2).position(|sample| sample == said).unwrap();
+    assert!((first as i64 / 8 - 5_000).abs() <= 20, "{first}");
+}
+
+#[test]
+fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer() {
+    let mut pair = MediaPair::new();
+    let file = TestFile::new("lossy-pieces");
+    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.set_writing(false);
+    // As long as the buffers hold of samples, though every fifth packet is made up.
+    for frame in 0..75 {
+        if frame % 5 == 4 {
+            pair.lose(Who::A);
+        } else {
+            pair.say(Who::A, 0x10, NOW);
+        }
+        pair.advance(20);
+    }
+    pair.set_writing(true);
+    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.advance(5);
+    let events = pair.events(Who::A);
+    let dropped = events.iter().find_map(|(_, event)| match event {
+        Event::RecordingFinished { dropped, .. } => Some(*dropped),
+        _ => None,
+    });
+    assert_eq!(dropped, Some(Duration::ZERO));
+}

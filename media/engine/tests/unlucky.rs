@@ -229,3 +229,23 @@ fn a_peer_is_sent_silence_while_the_other_is_muted_in_whatever_codec() {
         assert!((19..=21).contains(&heard), "{heard} packets, {codec:?}");
     }
 }
+
+#[test]
+fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
+    for media in ["m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n", G722] {
+        let mut pair = MediaPair::with(media);
+        pair.bridge();
+        pair.talk(10, 0x33, 0xD5);
+        pair.command(Who::A, Command::Echo(true));
+        pair.talk(2, 0x33, 0xD5);
+        drop((pair.heard(Who::A), pair.heard(Who::B)));
+        pair.talk(20, 0x33, 0x20);
+        let heard = pair.heard(Who::A);
+        assert_eq!(heard.len(), 20, "{media}");
+        assert!(heard.iter().all(|sent| sent.payload() == [0x33; 160]), "{media}");
+        // And the other is sent silence meanwhile.
+        let heard = pair.heard(Who::B);
+        assert_eq!(heard.len(), 20, "{media}");
+        assert!(heard.iter().all(|sent| sent.payload() == [0xD5; 160]), "{media}");
+    }
+}
