@@ -11,11 +11,11 @@ use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
 use crate::wav::WavCoding;
 
-/// Octets of a buffer for each channel: 1 s of G.711, or half a second of linear samples. That is what a killed process
-/// loses at most, besides what is on its way to the file.
-pub(crate) const BUFFER: usize = 50 * FRAME;
-/// Buffers of one recording: 24 kB a channel. When all are full what comes is left out and written as silence.
-const BUFFERS: usize = 3;
+/// Octets of a buffer for each channel: half a second of G.711, or a quarter of linear samples. A killed process loses that
+/// and what is on its way: 0.9 s at most, unless the disk is slow.
+pub(crate) const BUFFER: usize = 25 * FRAME;
+/// Buffers of one recording: 20 kB a channel. When all are full what comes is left out and written as silence.
+const BUFFERS: usize = 5;
 /// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
 const CHANGES: usize = 8;
 /// Missed frames that become silence: 1 min. What was missed longer is not made good.

@@ -18,7 +18,7 @@ use crate::wav::WavCoding;
 use crate::writer::Writer;
 
 /// Frames in which recordings begin: as many as a piece has that goes to the writer.
-const SPREAD: u128 = 50;
+const SPREAD: u128 = 25;
 
 /// Calls of two legs each, whose peers talk all the time.
 pub struct Rehearsal {
@@ -55,7 +55,7 @@ impl Rehearsal {
             rehearsal.open(b, codecs[1]);
             rehearsal.core.handle_command(a, Command::Bridge { with: b });
         }
-        // One after the other within a second, so that their pieces do not all go to the writer at once.
+        // One after the other within half a second, so that their pieces do not all go to the writer at once.
         for frame in 0..SPREAD {
             for call in (0..u128::from(calls)).filter(|call| call % SPREAD == frame) {
                 if let Some(coding) = recorded {
@@ -86,7 +86,7 @@ impl Rehearsal {
         self.legs.push(Leg { slot, payload_type });
     }
 
-    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 200 ms. Gives how many
+    /// The next 20 ms: a packet from each peer, and the ticks; what was recorded is written every 100 ms. Gives how many
     /// packets left.
     pub fn frame(&mut self) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
@@ -112,7 +112,7 @@ impl Rehearsal {
             self.core.handle_tick(self.now, &mut self.wire, |_| {});
         }
         self.frames = self.frames.wrapping_add(1);
-        if self.frames.is_multiple_of(10) {
+        if self.frames.is_multiple_of(5) {
             self.writer.step();
         }
         self.wire.sent - before

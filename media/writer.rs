@@ -27,9 +27,9 @@ use crate::wav::{Form, WavCoding};
 
 /// Threads: one does the work, the others take over what it cannot while a file blocks it.
 pub(crate) const THREADS: usize = 3;
-/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 1 s, what was said is in the
-/// file at most 1.4 s later.
-const ROUND: Duration = Duration::from_millis(200);
+/// How long the thread that does the work sleeps between rounds. With the recorder's buffers of 500 ms, what was said is in
+/// the file at most 0.9 s later.
+const ROUND: Duration = Duration::from_millis(100);
 /// How long the others wait to see whether it does.
 const HELP: Duration = Duration::from_millis(400);
 /// How long all sleep while nothing is recorded.
