@@ -150,6 +150,7 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
         apart.len()
     );
     assert_eq!(dropped, Duration::ZERO);
-    assert!(duration.abs_diff(call) <= Duration::from_millis(20), "{duration:?} of {call:?}");
+    // Whole frames of 20 ms, and a tick of 5 ms in which a command may wait.
+    assert!(duration.abs_diff(call) <= Duration::from_millis(25), "{duration:?} of {call:?}");
     assert!(known.len() * 10 >= apart.len() * 9 && least.abs() <= 160 && most.abs() <= 160);
 }
