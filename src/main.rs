@@ -38,11 +38,8 @@ First steps:
   cp tandem.example.toml tandem.toml           every setting, with its default and unit
   tandem check --config tandem.toml            what is wrong with it, all at once, line by line
   tandem serve --config tandem.toml
-<<<<<<< HEAD
   tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
-=======
   tandem load --help                           paced calls against a SIP server, both ends counted
->>>>>>> ef114e3 (wip2)
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
