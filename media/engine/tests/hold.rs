@@ -128,10 +128,10 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
                 (loud(0), loud(1))
             })
             .collect();
-        let between = |range: std::ops::Range<usize>, side: fn(&(bool, bool)) -> bool| {
-            told[range].iter().filter(|one| side(one)).count()
+        let between = |range: std::ops::Range<usize>, right: bool| {
+            told[range].iter().filter(|(on_left, on_right)| if right { *on_right } else { *on_left }).count()
         };
-        let (left, right): (fn(&(bool, bool)) -> bool, fn(&(bool, bool)) -> bool) = (|one| one.0, |one| one.1);
+        let (left, right) = (false, true);
         assert!(between(0..49, left) >= 48 && between(152..199, left) >= 46, "{how}: {told:?}");
         assert_eq!(between(52..149, left), 0, "{how}");
         assert!(between(0..49, right) >= 48 && between(152..199, right) >= 46, "{how}");

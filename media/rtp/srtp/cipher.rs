@@ -25,6 +25,7 @@ pub(super) struct Session {
 /// Of AES-CM: 14 octets of salt. Of GCM: 12.
 type Salt = [u8; 14];
 
+#[expect(clippy::large_enum_variant, reason = "the larger one is the usual one, and a leg boxes all of its SRTP")]
 enum Keyed {
     Counter { cipher: EncryptingKey, salt: Salt, authentication: hmac::Key },
     Gcm { cipher: LessSafeKey, salt: Salt },
