@@ -349,7 +349,7 @@ fn what_has_no_effect_yet_is_noted_and_no_error() {
     );
     let (_, notes) = Config::read(&text, []).unwrap();
     let paths: Vec<&str> = notes.iter().map(|note| note.path.as_str()).collect();
-    assert_eq!(paths, ["accounts[0].signalwire", "endpoints"]);
+    assert_eq!(paths, ["accounts[0].signalwire"]);
     assert_eq!(notes[0].line(Some("f")), "f:22: accounts[0].signalwire: has no effect yet");
 }
 

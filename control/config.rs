@@ -13,6 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
+use tandem_call::address::PhoneNumber;
 use tandem_media::{RecordingKey, WavCoding};
 
 use crate::recordings::RecordingFiles;
@@ -554,6 +555,24 @@ pub struct EndpointConfig {
     pub username: Arc<str>,
     /// Its digest password.
     pub password: Secret,
+    /// Whose words its web application speaks, one of [`PROVIDERS`]; taken from `application` when that is set.
+    #[serde(default)]
+    pub provider: Option<Arc<str>>,
+    /// Document of each call that it makes.
+    #[serde(default)]
+    pub voice_url: Option<Arc<str>>,
+    /// `GET` or `POST`.
+    #[serde(default)]
+    pub voice_method: HttpMethod,
+    /// Instead of `voice_url`: the id of an application.
+    #[serde(default)]
+    pub application: Option<Arc<str>>,
+    /// Without either: whether it may call by the account's trunks, beside phones and numbers of the account.
+    #[serde(default)]
+    pub outbound: bool,
+    /// The number that such calls are said to come from; its user name when `None`.
+    #[serde(default)]
+    pub caller_id: Option<PhoneNumber>,
 }
 
 /// Text that is never printed.

@@ -259,7 +259,11 @@ impl LegIo {
                 .or(route.credentials),
             sdp,
         };
-        self.send(sip::Command::Invite { leg: self.key, invite: Box::new(outgoing) });
+        let (leg, invite) = (self.key, Box::new(outgoing));
+        self.send(match route.aor {
+            Some(aor) => sip::Command::Ring { leg, aor, invite },
+            None => sip::Command::Invite { leg, invite },
+        });
     }
 
     /// 180, or 183 with our answer.

@@ -22,6 +22,7 @@ pub mod listener;
 pub mod markup;
 pub mod new_call;
 pub mod notify;
+pub mod phones;
 pub mod quality;
 pub mod query;
 pub mod recordings;

@@ -116,6 +116,14 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         Ok(number) => Address::Phone(number),
         Err(_) => Address::from(uri),
     };
+    // A phone is who its password says, whatever it calls itself.
+    let from = match incoming.caller.as_ref().and_then(|caller| caller.username.as_deref()) {
+        Some(username) if username != incoming.from_user => {
+            let host = incoming.to_uri.rsplit_once('@').map_or("", |(_, host)| host);
+            party(username, &format!("sip:{username}@{host}"))
+        }
+        _ => party(&incoming.from_user, &incoming.from_uri),
+    };
     let info = LegInfo {
         id: leg,
         session,
@@ -124,7 +132,7 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         dialect: "".into(),
         application: None,
         direction: Direction::Inbound,
-        from: party(&incoming.from_user, &incoming.from_uri),
+        from,
         to: party(&incoming.to_user, &incoming.request_uri),
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),

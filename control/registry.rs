@@ -17,6 +17,7 @@ use crate::clock;
 use crate::event_log::{self, Line};
 use crate::inbox::{Inbox, Message, NotTaken};
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
+use crate::phones;
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
 use crate::services::Services;
@@ -60,6 +61,7 @@ impl Calls {
     pub fn on_sip(&self, event: sip::Event) {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
+            sip::Event::Binding(change) => phones::keep(&self.services().store, change),
             event => {
                 let leg = LegId(event.leg().0);
                 if let Some(inbox) = self.inbox(leg.0) {
@@ -83,10 +85,18 @@ impl Calls {
         if let Some(trunk) = services.routing.trunk(incoming.trunk.as_deref()) {
             identity::receive(trunk, &mut incoming);
         }
-        let Some(route) = services.routing.inbound(incoming.trunk.as_deref(), &incoming.to_user) else {
-            tracing::info!(to = %incoming.to_user, "call to a number that is nobody's");
-            services.counters.refused();
-            return refuse(404);
+        let user = &incoming.to_user;
+        let route = match &incoming.caller {
+            Some(caller) => services.routing.from_phone(caller, &incoming.request_uri, user),
+            None => services.routing.inbound(incoming.trunk.as_deref(), user).ok_or(404),
+        };
+        let route = match route {
+            Ok(route) => route,
+            Err(status) => {
+                tracing::info!(to = %user, status, "call to a number that is nobody's, or that a phone may not call");
+                services.counters.refused();
+                return refuse(status);
+            }
         };
         let session = CallId::random(&mut rand::rng());
         let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);

@@ -16,7 +16,8 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use crate::app::Application;
-use crate::config::{Bridge, NumberConfig, RecordBridge, TrunkConfig};
+use crate::config::{Bridge, EndpointConfig, NumberConfig, RecordBridge, TrunkConfig};
+use crate::phones::Phones;
 use crate::trunk::numbering::Numbering;
 
 /// Most trunks that one call is tried over.
@@ -30,6 +31,7 @@ pub struct Routing {
     numbers: Vec<(NumberConfig, Option<Program>)>,
     applications: Arc<Vec<Application>>,
     trunks: Vec<Arc<TrunkConfig>>,
+    phones: Arc<Phones>,
 }
 
 /// Where an outbound leg is sent.
@@ -45,6 +47,8 @@ pub struct Outbound {
     pub credentials: Option<sip::Credentials>,
     /// The trunk, also where it was called by its own URI.
     pub trunk: Option<Arc<TrunkConfig>>,
+    /// The user whose registered phones ring, instead of all that.
+    pub aor: Option<sip::Aor>,
 }
 
 impl Outbound {
@@ -77,7 +81,17 @@ impl Routing {
                 (number, program)
             })
             .collect();
-        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect() }
+        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), phones: Arc::default() }
+    }
+
+    /// The same, with phones.
+    pub fn with_phones(self, phones: Arc<Phones>) -> Self {
+        Self { phones, ..self }
+    }
+
+    /// Phones of the accounts.
+    pub fn phones(&self) -> &Arc<Phones> {
+        &self.phones
     }
 
     /// A trunk's settings.
@@ -88,6 +102,11 @@ impl Routing {
     /// Who decides about a call to `user` that came over `trunk`; `None` if the number is nobody's.
     pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
         let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
+        self.to_number(account, user)
+    }
+
+    /// Who decides about a call to `user`; any account's number, or that account's.
+    fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
         let mine = |number: &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.0.account);
         let (number, program) = self
             .numbers
@@ -98,7 +117,7 @@ impl Routing {
             .map(|(_, number)| number)?;
         let application = number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
         Some(match application {
-            Some(application) => to_application(number, application),
+            Some(application) => to_application(Arc::clone(&number.account), application),
             None => Route {
                 account: Arc::clone(&number.account),
                 dialect: number.provider.clone().unwrap_or_else(|| "twilio".into()),
@@ -110,6 +129,71 @@ impl Routing {
                     elsewhere: Vec::new(),
                 }),
                 decision: self.decision(number, program.as_ref(), user),
+            },
+        })
+    }
+
+    /// Who decides about a phone's call: the domain that it called, its own application, and else the account's phones,
+    /// numbers and trunks, in this order. An error is what the phone is refused with.
+    pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
+        let account = &caller.account;
+        let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
+        if let Some((voice, details)) = domain.and_then(|details| Some((details.voice.clone()?, details))) {
+            let target =
+                |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
+            return Ok(Route {
+                account: Arc::clone(account),
+                dialect: "twilio".into(),
+                application: None,
+                status: details.status_callback.as_ref().map(|status| completed(target(status))),
+                decision: Decision::Document {
+                    target: target(&voice),
+                    fallback: details.fallback.as_ref().map(target),
+                },
+            });
+        }
+        let endpoint = caller.username.as_deref().and_then(|username| self.phones.endpoint(account, username));
+        if let Some(route) = endpoint.and_then(|endpoint| self.to_its_application(endpoint)) {
+            return Ok(route);
+        }
+        let uri = Address::from(request_uri);
+        let named = match user.parse() {
+            Ok(number) => Address::Phone(number),
+            Err(_) => Address::Client(user.into()),
+        };
+        for to in [&uri, &named] {
+            if self.phones.find(account, to).is_some() {
+                return Ok(straight(account, to.clone(), None));
+            }
+        }
+        if let Some(route) = self.to_number(Some(account), user) {
+            return Ok(route);
+        }
+        let Address::Phone(_) = &named else { return Err(404) };
+        if self.outbound(account, &named, |_| sip::Health::Up, &mut rand::rng()).is_empty() {
+            return Err(404);
+        }
+        match endpoint.filter(|endpoint| endpoint.outbound) {
+            Some(endpoint) => Ok(straight(account, named, endpoint.caller_id.clone().map(Address::Phone))),
+            None => Err(403),
+        }
+    }
+
+    fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
+        let account = Arc::clone(&endpoint.account);
+        if let Some(id) = &endpoint.application {
+            let application = self.applications.iter().find(|app| app.id == *id)?;
+            return Some(to_application(account, application));
+        }
+        let url = endpoint.voice_url.as_ref()?;
+        Some(Route {
+            account,
+            dialect: endpoint.provider.clone().unwrap_or_else(|| "twilio".into()),
+            application: None,
+            status: None,
+            decision: Decision::Document {
+                target: Target { url: Arc::clone(url), method: endpoint.voice_method.into() },
+                fallback: None,
             },
         })
     }
@@ -171,6 +255,11 @@ impl Routing {
         health: impl Fn(&str) -> sip::Health,
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
+        if let Some(aor) = self.phones.find(account, to) {
+            let request_uri = self.phones.uri(&aor);
+            let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
+            return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, aor: Some(aor) }];
+        }
         match to {
             Address::Phone(number) => {
                 let number = number.as_str();
@@ -198,9 +287,8 @@ impl Routing {
                     .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
                 let from_host = trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(|host| host.to_string());
                 let trunk = trunk.cloned();
-                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk }]
+                vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
             }
-            // Registered endpoints come with the registrar.
             Address::Client(_) | Address::Name(_) => Vec::new(),
         }
     }
@@ -215,6 +303,7 @@ fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
         from_host: trunk.from_domain.as_ref().map(|host| host.to_string()),
         credentials: trunk_credentials(trunk),
         trunk: Some(Arc::clone(trunk)),
+        aor: None,
     })
 }
 
@@ -232,7 +321,7 @@ fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
     -chance.ln() / f64::from(weight.max(1))
 }
 
-fn to_application(number: &NumberConfig, application: &Application) -> Route {
+fn to_application(account: Arc<str>, application: &Application) -> Route {
     let method = match application.webhook_method.as_deref() {
         Some(method) if method.eq_ignore_ascii_case("GET") => Method::Get,
         _ => Method::Post,
@@ -256,11 +345,36 @@ fn to_application(number: &NumberConfig, application: &Application) -> Route {
         })
     };
     Route {
-        account: Arc::clone(&number.account),
+        account,
         dialect: Arc::clone(&application.provider),
         application: Some(Arc::clone(&application.id)),
         status,
         decision: if commands { Decision::Commands } else { Decision::Document { target, fallback: failover } },
+    }
+}
+
+fn method_of(word: &str) -> Method {
+    if word.eq_ignore_ascii_case("GET") { Method::Get } else { Method::Post }
+}
+
+fn completed(target: Target) -> Callback {
+    Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new() }
+}
+
+/// From a phone to whom it called, with no application between.
+fn straight(account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
+    let mut program = bridge_program(DialTarget::new(to), RecordBridge::Off);
+    for instruction in &mut program.instructions {
+        if let Instruction::Dial(dial) = instruction {
+            dial.caller_id.clone_from(&caller_id);
+        }
+    }
+    Route {
+        account: Arc::clone(account),
+        dialect: "twilio".into(),
+        application: None,
+        status: None,
+        decision: Decision::Program(program),
     }
 }
 

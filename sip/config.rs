@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::directory::Directory;
 use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
 use crate::peer::Peer;
-use crate::registrar::RegistrarConfig;
+use crate::registrar::{Binding, RegistrarConfig};
 use crate::trunk::TrunkAcl;
 
 /// Settings of one [`crate::Endpoint`] and its sockets.
@@ -71,6 +73,12 @@ pub struct Config {
     pub overload_ms: u64,
     /// What sources outside every trunk may do.
     pub bans: Bans,
+    /// Who has a password here, and our domains. Filled by the composition root.
+    #[serde(skip)]
+    pub directory: Arc<Directory>,
+    /// Phones that were registered before a restart. Filled by the composition root.
+    #[serde(skip)]
+    pub bindings: Vec<Binding>,
     /// Peers, filled by the composition root rather than read from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
@@ -119,6 +127,8 @@ impl Default for Config {
             hep_password: None,
             overload_ms: 500,
             bans: Bans::default(),
+            directory: Arc::default(),
+            bindings: Vec::new(),
             trunks: Vec::new(),
             peers: Vec::new(),
             prack_by_trunk: HashMap::new(),

@@ -173,6 +173,7 @@ impl Endpoint {
         // Its own generator: whoever sees many nonces learns nothing of tags and branches.
         let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
         let registrar = Registrar::new(config.registrar.clone());
+        let directory = Arc::clone(&config.directory);
         let mut endpoint = Self {
             config,
             locals: Vec::new(),
@@ -200,7 +201,7 @@ impl Endpoint {
             malformed: 0,
             stranger_lines: Throttle::default(),
             ladder: None,
-            directory: Arc::default(),
+            directory,
             authority,
             registrar,
             forks: fork::Forks::default(),

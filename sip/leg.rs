@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::directory::Directory;
-use crate::registrar::{Aor, Binding, Change};
+use crate::registrar::{Aor, Change};
 
 /// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses it for outgoing
 /// legs; the endpoint draws it from its own generator for incoming ones. Never reused by the endpoint.
@@ -255,8 +255,6 @@ pub enum Command {
     },
     /// Everybody who has a password here, in place of who had one. Whoever is registered stays so until that ends.
     Directory(Arc<Directory>),
-    /// A binding that was kept over a restart.
-    Restore(Box<Binding>),
 }
 
 impl Command {
@@ -277,7 +275,7 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => *leg,
-            Self::Directory(_) | Self::Restore(_) => LegKey::NONE,
+            Self::Directory(_) => LegKey::NONE,
         }
     }
 }

@@ -30,6 +30,7 @@ use tandem_control::directory;
 use tandem_control::event_log::Line;
 use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::notify::{Dialects, Sealer};
+use tandem_control::phones::{self, Phones};
 use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
@@ -156,12 +157,16 @@ impl Server {
         sip_config.tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
         sip_config.websocket = Some(http_addr);
         sip_config.peers = config.trunks.iter().map(trunk::peer).collect();
+        let phones = Arc::new(Phones::new(&sip_config.registrar, sip_config.advertise.as_deref(), config.endpoints));
+        sip_config.directory = phones.load(&store).await.context("phones")?;
+        sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline),
+            routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline)
+                .with_phones(Arc::clone(&phones)),
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
@@ -205,6 +210,7 @@ impl Server {
         if let Some(first) = &first_account {
             first.keep()?;
         }
+        phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         calls.services().connect_sip(sip);
         let app = App {
             accounts: Arc::clone(&accounts),

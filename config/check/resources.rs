@@ -370,9 +370,6 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
 
 fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
     let mut seen = HashSet::new();
-    if !config.endpoints.is_empty() {
-        report.note("endpoints", "nobody can register yet");
-    }
     for (index, endpoint) in config.endpoints.iter().enumerate() {
         let path = format!("endpoints[{index}]");
         report.exists(format!("{path}.account"), "account", &endpoint.account, &names.accounts);
@@ -383,6 +380,32 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
                 format!("{path}.username"),
                 format!("the account has an endpoint {:?} already", endpoint.username),
             );
+        }
+        if let Some(url) = &endpoint.voice_url {
+            target(config, &format!("{path}.voice_url"), url, report);
+            if endpoint.application.is_some() {
+                let message = "stands beside voice_url; keep one of voice_url and application";
+                report.fault(format!("{path}.application"), message);
+            }
+        }
+        if let Some(id) = &endpoint.application {
+            let ids: Vec<&str> = config.applications.iter().map(|one| &*one.id).collect();
+            report.exists(format!("{path}.application"), "application", id, &ids);
+            let other = config.applications.iter().find(|one| one.id == *id && one.account != endpoint.account);
+            if let Some(other) = other {
+                report.fault(format!("{path}.application"), format!("belongs to account {:?}", other.account));
+            }
+        }
+        match &endpoint.provider {
+            Some(provider) => check_provider(config, provider, &endpoint.account, &path, report),
+            None if endpoint.voice_url.is_some() => {
+                let message = "is missing: whose words does voice_url speak? \"twilio\"";
+                report.fault(format!("{path}.provider"), message);
+            }
+            None => {}
+        }
+        if endpoint.outbound && (endpoint.voice_url.is_some() || endpoint.application.is_some()) {
+            report.note(format!("{path}.outbound"), "has no effect: its application decides about its calls");
         }
     }
 }

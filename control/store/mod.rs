@@ -9,9 +9,11 @@
 //! JSON is text. What changes often (call rows, event lines) goes through the one [`writer`] task, so SQLite sees one
 //! writer and many rows a transaction; every read waits for the writes submitted before it.
 
+pub mod bindings;
 pub mod calls;
 mod column;
 pub mod deliveries;
+pub mod domains;
 pub mod events;
 mod insert;
 pub mod recordings;
@@ -39,11 +41,10 @@ use writer::Writer;
 use crate::directory;
 
 /// Every migration in order: version, description, SQL. Never edit one that was released; add the next.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "calls recordings deliveries events",
-    include_str!("migrations/0001_calls_recordings_deliveries_events.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
+    (2, "phones", include_str!("migrations/0002_phones.sql")),
+];
 
 /// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
 const POOL_CONNECTIONS: u32 = 8;

@@ -10,7 +10,7 @@ use super::events::{self, EventRow};
 use super::recordings::{self, RecordingFilter, RecordingRow};
 use super::testing::PostgresServer;
 use super::writer::Write;
-use super::{Page, Store, StoreError, TimeRange, server};
+use super::{Page, Store, StoreError, TimeRange, bindings, domains, server};
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -45,6 +45,8 @@ scenarios!(
     heartbeat_is_remembered,
     old_history_is_pruned_and_what_is_pending_stays,
     much_old_history_is_pruned_as_well_and_calls_and_recordings_stay,
+    registered_phones_are_kept_until_their_time_is_over,
+    domains_are_the_accounts_own_and_their_users_and_networks_are_found,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -452,4 +454,123 @@ fn delivery(id: u128, queue: &str) -> DeliveryRow {
         last_status: None,
         last_error: None,
     }
+}
+
+async fn registered_phones_are_kept_until_their_time_is_over(store: Store) {
+    let binding = |id, expires_at| {
+        let details = bindings::BindingDetails {
+            domain: None,
+            contact: "sip:alice@10.0.0.1".into(),
+            q: 500,
+            path: vec!["<sip:edge;lr>".into()],
+            instance: None,
+            sip_call_id: "c".into(),
+            cseq: 7,
+            source: "192.0.2.1:40000".parse().unwrap(),
+            direct: None,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: "udp".into(),
+            user_agent: Some("phone".into()),
+        };
+        bindings::BindingRow { id, account: "acme".into(), username: "alice".into(), expires_at, details }
+    };
+    for row in [binding(1, time(10)), binding(2, time(20)), binding(2, time(30)), binding(3, time(30))] {
+        store.writer().submit(Write::Binding(Box::new(row))).await.unwrap();
+    }
+    store.writer().submit(Write::Unbinding(3)).await.unwrap();
+    assert_eq!(bindings::restore(&store, time(10)).await.unwrap(), [binding(2, time(30))]);
+    assert_eq!(bindings::restore(&store, time(30)).await.unwrap(), []);
+}
+
+async fn domains_are_the_accounts_own_and_their_users_and_networks_are_found(store: Store) {
+    let domain = |id, account: &str, name: &str| domains::DomainRow {
+        id,
+        account: account.into(),
+        name: name.into(),
+        details: domains::DomainDetails {
+            registration: true,
+            voice: Some(("http://app/voice".into(), "POST".into())),
+            ..Default::default()
+        },
+        created_at: time(1),
+        updated_at: time(1),
+    };
+    assert!(domains::upsert_domain(&store, &domain(1, "acme", "a.example")).await.unwrap());
+    assert!(!domains::upsert_domain(&store, &domain(2, "other", "A.example")).await.unwrap(), "the name is taken");
+    assert!(domains::upsert_domain(&store, &domain(2, "other", "b.example")).await.unwrap());
+    assert_eq!(domains::domain(&store, "acme", 1).await.unwrap(), Some(domain(1, "acme", "a.example")));
+    assert_eq!(domains::domain(&store, "other", 1).await.unwrap(), None);
+    assert_eq!(domains::domains(&store, "acme", &Page::first(10)).await.unwrap().len(), 1);
+
+    let list = |id, kind| domains::ListRow {
+        id,
+        account: "acme".into(),
+        kind,
+        name: "list".into(),
+        created_at: time(2),
+        updated_at: time(2),
+    };
+    domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
+    domains::upsert_list(&store, &list(11, domains::ListKind::Addresses)).await.unwrap();
+    let lists = domains::lists(&store, "acme", domains::ListKind::Addresses, &Page::first(10)).await.unwrap();
+    assert_eq!(lists, [list(11, domains::ListKind::Addresses)]);
+    let credential = |id, username: &str, ha1: &str| domains::CredentialRow {
+        id,
+        account: "acme".into(),
+        list: 10,
+        username: username.into(),
+        ha1_md5: ha1.into(),
+        ha1_sha256: ha1.into(),
+        created_at: time(3),
+        updated_at: time(3),
+    };
+    assert!(domains::upsert_credential(&store, &credential(20, "alice", "one")).await.unwrap());
+    assert!(!domains::upsert_credential(&store, &credential(21, "alice", "two")).await.unwrap(), "one of each name");
+    assert!(domains::upsert_credential(&store, &credential(20, "alice", "new")).await.unwrap());
+    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap().unwrap().ha1_md5, "new");
+    let network = domains::AddressRow {
+        id: 30,
+        account: "acme".into(),
+        list: 11,
+        name: "office".into(),
+        network: "192.0.2.0/24".parse().unwrap(),
+        created_at: time(3),
+        updated_at: time(3),
+    };
+    domains::upsert_address(&store, &network).await.unwrap();
+    assert_eq!(domains::addresses(&store, "acme", 11, &Page::first(10)).await.unwrap(), [network.clone()]);
+
+    let mapping = |id, domain, list, purpose| domains::MappingRow {
+        id,
+        account: "acme".into(),
+        domain,
+        list,
+        purpose,
+        created_at: time(4),
+    };
+    use domains::Purpose::{CallsByAddress, CallsByPassword, Registrations};
+    assert!(!domains::map(&store, &mapping(39, 2, 10, Registrations)).await.unwrap(), "another's domain");
+    for (id, list, purpose) in [(40, 10, Registrations), (41, 11, CallsByAddress)] {
+        assert!(domains::map(&store, &mapping(id, 1, list, purpose)).await.unwrap());
+    }
+    assert!(!domains::map(&store, &mapping(42, 1, 10, Registrations)).await.unwrap(), "it is so already");
+    let flags = |users: Vec<domains::DomainUser>| {
+        users.into_iter().map(|user| (user.username, user.registers, user.calls)).collect::<Vec<_>>()
+    };
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, false)]);
+    assert!(domains::map(&store, &mapping(43, 1, 10, CallsByPassword)).await.unwrap());
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, true)]);
+    assert_eq!(domains::networks(&store).await.unwrap(), [("a.example".to_owned(), network.network)]);
+    let mapped = domains::mappings(&store, "acme", 1, Registrations, &Page::first(10)).await.unwrap();
+    assert_eq!(mapped, [mapping(40, 1, 10, Registrations)]);
+    assert!(domains::unmap(&store, "acme", 1, 10, Registrations).await.unwrap());
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), false, true)]);
+
+    assert!(!domains::delete_list(&store, "other", 10).await.unwrap());
+    assert!(domains::delete_list(&store, "acme", 10).await.unwrap());
+    assert!(domains::users(&store).await.unwrap().is_empty());
+    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap(), None);
+    assert!(domains::delete_domain(&store, "acme", 1).await.unwrap());
+    assert!(domains::networks(&store).await.unwrap().is_empty());
+    assert_eq!(domains::all_domains(&store).await.unwrap().len(), 1);
 }

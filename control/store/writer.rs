@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::bindings::{self, BindingRow};
 use super::calls::{self, CallDetails, CallRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
@@ -54,6 +55,10 @@ pub enum Write {
     Delivery(Box<DeliveryRow>),
     /// Note an attempt at a delivery.
     DeliveryProgress(Box<DeliveryProgress>),
+    /// Add or replace a registered phone.
+    Binding(Box<BindingRow>),
+    /// Remove a registered phone.
+    Unbinding(u128),
 }
 
 /// The way to the writer task. Clones share it.
@@ -291,6 +296,8 @@ impl WriterTask {
                 Write::Recording(row) => recordings::write(&mut transaction, row).await?,
                 Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
                 Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
+                Write::Binding(row) => bindings::write(&mut transaction, row).await?,
+                Write::Unbinding(id) => bindings::remove(&mut transaction, *id).await?,
             }
         }
         calls::write(&mut transaction, &calls).await?;

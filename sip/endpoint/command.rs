@@ -36,7 +36,6 @@ impl Endpoint {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
             Command::Directory(directory) => self.set_directory(directory),
-            Command::Restore(binding) => self.restore(now, *binding),
             command if self.command_fork(now, &command) => {}
             command => self.command_leg(now, key, command),
         }
@@ -54,7 +53,7 @@ impl Endpoint {
             return;
         }
         match command {
-            Command::Invite { .. } | Command::Ring { .. } | Command::Directory(_) | Command::Restore(_) => {}
+            Command::Invite { .. } | Command::Ring { .. } | Command::Directory(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
                 self.provisional(now, slot, status, sdp.as_ref(), &headers)
             }

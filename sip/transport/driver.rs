@@ -316,9 +316,13 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let secret = seed.iter().fold(0, |secret: u64, &octet| secret.rotate_left(8) ^ u64::from(octet));
     let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
     let overload = Overload::new(Duration::from_millis(config.overload_ms));
+    let bindings = std::mem::take(&mut config.bindings);
     let mut endpoint = Endpoint::new(config, seed);
     endpoint.set_locals(&locals);
     endpoint.set_guard(Arc::clone(&guard));
+    for binding in bindings {
+        endpoint.restore(instant(), binding);
+    }
     if let Some(ladder) = &ladder {
         endpoint.set_ladder(Arc::clone(ladder));
     }

@@ -27,5 +27,6 @@ mod bridge;
 mod guard;
 mod sdp;
 mod srtp;
+mod phones;
 mod trace;
 mod trunks;

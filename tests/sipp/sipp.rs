@@ -44,6 +44,11 @@ impl Sipp {
         Self { scenario, address, options: Vec::new(), calls: 1, transport: "u1" }
     }
 
+    /// Another scenario at the same address, once this one is over.
+    pub(crate) fn at_its_place(&self, scenario: &'static str) -> Self {
+        Self { scenario, address: self.address, options: Vec::new(), calls: 1, transport: self.transport }
+    }
+
     /// Its address, for trunks and for expectations.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::V4(SocketAddrV4::new(self.address, PORT))

@@ -1,0 +1,283 @@
+//! Phones: the users of the configuration and of the accounts' domains, who they may call, and their registrations over a
+//! restart. What they say is SIP's matter (`tandem_sip::Directory`, its registrar); who decides about their calls is here.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tandem_call::address::Address;
+use tandem_sip as sip;
+
+use crate::clock;
+use crate::config::EndpointConfig;
+use crate::store::bindings::{self, BindingDetails, BindingRow};
+use crate::store::domains::{self, DomainDetails};
+use crate::store::writer::Write;
+use crate::store::{Store, StoreError};
+
+/// All phones that may be.
+#[derive(Debug, Default)]
+pub struct Phones {
+    realm: String,
+    /// Host names that mean this server, whatever the port.
+    names: Vec<String>,
+    /// Its addresses, once it has some.
+    addresses: OnceLock<Vec<SocketAddr>>,
+    endpoints: Vec<EndpointConfig>,
+    known: RwLock<Arc<Known>>,
+}
+
+/// What the database says, with the configuration.
+#[derive(Debug, Default)]
+struct Known {
+    directory: Arc<sip::Directory>,
+    domains: HashMap<String, DomainDetails>,
+}
+
+impl Phones {
+    /// Those of the configuration. `advertise` is what the outside knows us by, if that is a name.
+    pub fn new(registrar: &sip::RegistrarConfig, advertise: Option<&str>, endpoints: Vec<EndpointConfig>) -> Self {
+        let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
+        let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
+        let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
+        Self { realm, names, addresses, endpoints, known: RwLock::default() }
+    }
+
+    /// Reads who may register and call, from the configuration and the database. To be told to SIP, at the start and
+    /// whenever domains, lists or what is in them have changed.
+    pub async fn load(&self, store: &Store) -> Result<Arc<sip::Directory>, StoreError> {
+        let rows = domains::all_domains(store).await?;
+        let own = self.endpoints.iter().map(|endpoint| sip::User {
+            account: Arc::clone(&endpoint.account),
+            username: Arc::clone(&endpoint.username),
+            ha1: sip::Ha1::of(&endpoint.username, &self.realm, endpoint.password.expose()),
+            domain: None,
+            registers: true,
+            calls: true,
+        });
+        let of_domains = domains::users(store).await?.into_iter().map(|user| sip::User {
+            account: user.account.into(),
+            username: user.username.into(),
+            ha1: sip::Ha1 { md5: user.ha1_md5.into(), sha256: user.ha1_sha256.into() },
+            domain: Some(user.domain.into()),
+            registers: user.registers,
+            calls: user.calls,
+        });
+        let mut networks: HashMap<String, Vec<_>> = HashMap::new();
+        for (domain, network) in domains::networks(store).await? {
+            networks.entry(domain).or_default().push(network);
+        }
+        let ours = rows.iter().map(|row| sip::Domain {
+            name: row.name.as_str().into(),
+            account: row.account.as_str().into(),
+            networks: networks.remove(&row.name).unwrap_or_default(),
+        });
+        let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_domains), ours));
+        let domains = rows.into_iter().map(|row| (row.name, row.details)).collect();
+        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains });
+        Ok(directory)
+    }
+
+    /// The sockets are bound. Once.
+    pub fn listen_on(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let set = self.addresses.set(addresses.into_iter().collect());
+        debug_assert!(set.is_ok(), "told twice");
+    }
+
+    /// Whose phones ring when the account calls that; `None` if it is no phone of its.
+    pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
+        let known = Arc::clone(&self.known.read());
+        let (username, domain): (&str, Option<Arc<str>>) = match to {
+            Address::Client(name) => (name, None),
+            Address::Sip(uri) => {
+                let host = host_of(uri);
+                let domain = known.directory.domain(host.0).filter(|domain| &*domain.account == account);
+                if domain.is_none() && !self.is_here(host) {
+                    return None;
+                }
+                (to.user(), domain.map(|domain| Arc::clone(&domain.name)))
+            }
+            Address::Phone(number) => (number.as_str(), None),
+            Address::Name(_) => return None,
+        };
+        // A number is an extension of a phone in the configuration only, so that no user of a domain takes it over.
+        let there = match to {
+            Address::Phone(_) => self.endpoint(account, username).is_some(),
+            _ => known.directory.has(account, username, domain.as_deref()),
+        };
+        there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
+    }
+
+    /// A phone of the configuration.
+    pub fn endpoint(&self, account: &str, username: &str) -> Option<&EndpointConfig> {
+        self.endpoints.iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username)
+    }
+
+    /// What a domain's calls are for.
+    pub fn domain(&self, name: &str) -> Option<DomainDetails> {
+        self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    /// The URI that a phone's user is shown as.
+    pub fn uri(&self, aor: &sip::Aor) -> String {
+        let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
+            (Some(domain), _, _) => domain.to_string(),
+            (None, Some(name), _) => name.clone(),
+            (None, None, Some(address)) => address.to_string(),
+            (None, None, None) => "localhost".to_owned(),
+        };
+        format!("sip:{}@{host}", aor.username)
+    }
+
+    fn is_here(&self, (host, port): (&str, Option<u16>)) -> bool {
+        let here = |address: &SocketAddr| {
+            address.port() == port.unwrap_or(5060) && host.trim_matches(['[', ']']).parse() == Ok(address.ip())
+        };
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            || self.addresses.get().into_iter().flatten().any(here)
+    }
+}
+
+/// Host and port of a SIP URI.
+fn host_of(uri: &str) -> (&str, Option<u16>) {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = rest.split(['?', ';']).next().unwrap_or(rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (rest, None),
+    }
+}
+
+/// Keeps what the registrar says has changed. When the writer's queue is full it is not kept: after a restart the phone is
+/// out of reach then until it registers again.
+pub fn keep(store: &Store, change: sip::Change) {
+    let write = match change {
+        sip::Change::Bound(binding) => Write::Binding(Box::new(row(*binding, clock::now().time))),
+        sip::Change::Unbound(binding) => Write::Unbinding(binding.id),
+    };
+    store.writer().try_submit(write);
+}
+
+/// Everybody who is registered still, after a restart.
+pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
+    let rows = bindings::restore(store, now).await?;
+    Ok(rows.into_iter().filter_map(|row| binding(row, now)).collect())
+}
+
+fn row(binding: sip::Binding, now: Timestamp) -> BindingRow {
+    let life = jiff::SignedDuration::try_from(binding.expires_in).unwrap_or_default();
+    BindingRow {
+        id: binding.id,
+        account: binding.aor.account.to_string(),
+        username: binding.aor.username.to_string(),
+        expires_at: now.checked_add(life).unwrap_or(now),
+        details: BindingDetails {
+            domain: binding.aor.domain.map(|domain| domain.to_string()),
+            contact: binding.contact,
+            q: binding.q,
+            path: binding.path,
+            instance: binding.instance,
+            sip_call_id: binding.sip_call_id,
+            cseq: binding.cseq,
+            source: binding.source,
+            direct: binding.direct,
+            local: binding.local,
+            transport: binding.transport.parameter().to_owned(),
+            user_agent: binding.user_agent,
+        },
+    }
+}
+
+fn binding(row: BindingRow, now: Timestamp) -> Option<sip::Binding> {
+    let BindingRow { id, account, username, expires_at, details } = row;
+    let expires_in = Duration::try_from(expires_at.duration_since(now)).ok()?;
+    Some(sip::Binding {
+        id,
+        aor: sip::Aor { account: account.into(), username: username.into(), domain: details.domain.map(Into::into) },
+        contact: details.contact,
+        q: details.q,
+        path: details.path,
+        instance: details.instance,
+        sip_call_id: details.sip_call_id,
+        cseq: details.cseq,
+        source: details.source,
+        direct: details.direct,
+        local: details.local,
+        transport: sip::Transport::named(&details.transport)?,
+        user_agent: details.user_agent,
+        expires_in,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phones() -> Phones {
+        let endpoint = |account: &str, username: &str| {
+            serde_json::from_value(serde_json::json!({ "account": account, "username": username, "password": "p" }))
+                .unwrap()
+        };
+        let registrar = sip::RegistrarConfig { domains: vec!["Phones.example".into()], ..Default::default() };
+        let endpoints = vec![endpoint("acme", "alice"), endpoint("acme", "100"), endpoint("other", "bob")];
+        let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints);
+        phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
+        phones
+    }
+
+    async fn loaded() -> (Phones, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let phones = phones();
+        phones.load(&store).await.unwrap();
+        (phones, directory)
+    }
+
+    #[tokio::test]
+    async fn a_phone_is_found_by_its_name_at_any_of_our_names_and_in_its_own_account() {
+        let (phones, _directory) = loaded().await;
+        let found = |account: &str, to: &str| phones.find(account, &Address::from(to)).is_some();
+        for to in [
+            "client:alice",
+            "sip:alice@PHONES.example",
+            "sip:alice@sip.example:9",
+            "sip:alice@127.0.0.1",
+            "sip:100@127.0.0.1:5060;x=1",
+        ] {
+            assert!(found("acme", to), "{to}");
+        }
+        assert!(found("acme", "100"), "an extension");
+        for to in
+            ["client:bob", "client:nobody", "sip:alice@127.0.0.1:5061", "sip:alice@elsewhere.example", "200", "alice"]
+        {
+            assert!(!found("acme", to), "{to}");
+        }
+        assert!(found("other", "client:bob") && !found("other", "100"));
+    }
+
+    #[test]
+    fn a_binding_is_kept_as_it_was() {
+        let now = "2026-11-21T08:00:00Z".parse().unwrap();
+        let kept = sip::Binding {
+            id: 7,
+            aor: sip::Aor { account: "acme".into(), username: "alice".into(), domain: Some("a.example".into()) },
+            contact: "sip:a@10.0.0.1".into(),
+            q: 500,
+            path: vec!["<sip:p;lr>".into()],
+            instance: Some("<urn:uuid:1> 1".into()),
+            sip_call_id: "c".into(),
+            cseq: 3,
+            source: "192.0.2.1:40000".parse().unwrap(),
+            direct: None,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: sip::Transport::Tcp,
+            user_agent: Some("phone".into()),
+            expires_in: Duration::from_secs(600),
+        };
+        assert_eq!(binding(row(kept.clone(), now), now), Some(kept));
+    }
+}

@@ -1,0 +1,594 @@
+//! SIP domains of accounts, and who may use them: lists of credentials and lists of addresses, mapped to domains.
+//!
+//! ```text
+//!   domain ◀── mapping (purpose) ──▶ list ◀── credentials (HA1, never the password)
+//!                                         ◀── addresses (networks)
+//! ```
+//!
+//! These change seldom, so they are written at once rather than by the writer task. Deleting a list or a domain deletes
+//! what hangs on it.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+
+use super::column::{Columns, hex, microseconds};
+use super::select::Conditions;
+use super::{Cursor, Page, Store, StoreError};
+
+/// A domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainRow {
+    /// Its id.
+    pub id: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// Host name, lower case; nobody else's.
+    pub name: String,
+    /// The rest.
+    pub details: DomainDetails,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What nothing is looked for by.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DomainDetails {
+    /// For people.
+    pub friendly_name: String,
+    /// Users of its lists may register.
+    pub registration: bool,
+    /// Document of a call to it, with its method.
+    pub voice: Option<(String, String)>,
+    /// Document when that fails, with its method.
+    pub fallback: Option<(String, String)>,
+    /// Told when a call to it has ended, with its method.
+    pub status_callback: Option<(String, String)>,
+    /// What else its API keeps of it.
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListKind {
+    /// Users with passwords.
+    Credentials,
+    /// Networks.
+    Addresses,
+}
+
+/// A list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListRow {
+    /// Its id.
+    pub id: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// What it holds.
+    pub kind: ListKind,
+    /// For people.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A user in a list. `Debug` hides what stands for the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CredentialRow {
+    /// Its id.
+    pub id: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// Its list.
+    pub list: u128,
+    /// Digest user name; one of each in a list.
+    pub username: String,
+    /// 32 hex digits (RFC 7616 §3.4.2) for the server's realm.
+    pub ha1_md5: String,
+    /// 64 hex digits.
+    pub ha1_sha256: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl std::fmt::Debug for CredentialRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialRow").field("id", &self.id).field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// A network in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressRow {
+    /// Its id.
+    pub id: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// Its list.
+    pub list: u128,
+    /// For people.
+    pub name: String,
+    /// The network.
+    pub network: IpNet,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What a list is used for at a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Its users may call.
+    CallsByPassword,
+    /// Calls may come from its networks.
+    CallsByAddress,
+    /// Its users may register.
+    Registrations,
+}
+
+/// A list at a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappingRow {
+    /// Its id.
+    pub id: u128,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// The domain.
+    pub domain: u128,
+    /// The list.
+    pub list: u128,
+    /// What for.
+    pub purpose: Purpose,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A user of a domain, for the registrar.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DomainUser {
+    /// The domain's name.
+    pub domain: String,
+    /// The owner's name in the configuration.
+    pub account: String,
+    /// Digest user name.
+    pub username: String,
+    /// For the server's realm.
+    pub ha1_md5: String,
+    /// For the server's realm.
+    pub ha1_sha256: String,
+    /// May register.
+    pub registers: bool,
+    /// May call.
+    pub calls: bool,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::CallsByPassword, Self::CallsByAddress, Self::Registrations];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::CallsByPassword => "calls-password",
+            Self::CallsByAddress => "calls-address",
+            Self::Registrations => "registrations",
+        }
+    }
+
+    fn read(word: String) -> Result<Self, StoreError> {
+        let found = Self::ALL.into_iter().find(|purpose| purpose.word() == word);
+        found.ok_or(StoreError::Corrupt { column: "purpose", value: word })
+    }
+}
+
+impl ListKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Credentials => "credentials",
+            Self::Addresses => "addresses",
+        }
+    }
+
+    fn read(word: String) -> Result<Self, StoreError> {
+        match word.as_str() {
+            "credentials" => Ok(Self::Credentials),
+            "addresses" => Ok(Self::Addresses),
+            _ => Err(StoreError::Corrupt { column: "kind", value: word }),
+        }
+    }
+}
+
+/// Adds the domain, or replaces the one with its id. `false`: its name is another's.
+pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, StoreError> {
+    // These types always serialise.
+    let details = serde_json::to_string(&row.details).unwrap_or_default();
+    unique(
+        sqlx::query(
+            "INSERT INTO sip_domains (id, account, name, details, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, details = excluded.details, \
+             updated_at = excluded.updated_at",
+        )
+        .bind(hex(row.id))
+        .bind(row.account.clone())
+        .bind(row.name.to_ascii_lowercase())
+        .bind(details)
+        .bind(microseconds(row.created_at))
+        .bind(microseconds(row.updated_at))
+        .execute(&store.pool)
+        .await,
+    )
+}
+
+/// The domain, when `account` owns it.
+pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<DomainRow>, StoreError> {
+    one(store, "SELECT * FROM sip_domains WHERE account = $1 AND id = $2", account, id)
+        .await?
+        .as_ref()
+        .map(read_domain)
+        .transpose()
+}
+
+/// One page of the account's domains, newest first.
+pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
+    let rows = Conditions::account(account).page(store, "sip_domains", "created_at", page).await?;
+    rows.iter().map(read_domain).collect()
+}
+
+/// Every domain of everybody, for routing.
+pub async fn all_domains(store: &Store) -> Result<Vec<DomainRow>, StoreError> {
+    sqlx::query("SELECT * FROM sip_domains").fetch_all(&store.pool).await?.iter().map(read_domain).collect()
+}
+
+/// Removes the domain and its mappings; false when `account` has none with this id.
+pub async fn delete_domain(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    let also = ["DELETE FROM sip_mappings WHERE account = $1 AND domain = $2"];
+    delete(store, "DELETE FROM sip_domains WHERE account = $1 AND id = $2", &also, account, id).await
+}
+
+/// Adds the list, or renames the one with its id.
+pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sip_lists (id, account, kind, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, updated_at = excluded.updated_at",
+    )
+    .bind(hex(row.id))
+    .bind(row.account.clone())
+    .bind(row.kind.word())
+    .bind(row.name.clone())
+    .bind(microseconds(row.created_at))
+    .bind(microseconds(row.updated_at))
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
+
+/// The list, when `account` owns it.
+pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListRow>, StoreError> {
+    one(store, "SELECT * FROM sip_lists WHERE account = $1 AND id = $2", account, id)
+        .await?
+        .as_ref()
+        .map(read_list)
+        .transpose()
+}
+
+/// One page of the account's lists of a kind, newest first.
+pub async fn lists(store: &Store, account: &str, kind: ListKind, page: &Page) -> Result<Vec<ListRow>, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal("kind", Some(kind.word()));
+    conditions.page(store, "sip_lists", "created_at", page).await?.iter().map(read_list).collect()
+}
+
+/// Removes the list, what is in it, and its mappings; false when `account` has none with this id.
+pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    let also = [
+        "DELETE FROM sip_credentials WHERE account = $1 AND list = $2",
+        "DELETE FROM sip_addresses WHERE account = $1 AND list = $2",
+        "DELETE FROM sip_mappings WHERE account = $1 AND list = $2",
+    ];
+    delete(store, "DELETE FROM sip_lists WHERE account = $1 AND id = $2", &also, account, id).await
+}
+
+/// Adds the user, or replaces what stands for the password of the one with its id. `false`: the list has that name already.
+pub async fn upsert_credential(store: &Store, row: &CredentialRow) -> Result<bool, StoreError> {
+    unique(
+        sqlx::query(
+            "INSERT INTO sip_credentials (id, account, list, username, ha1_md5, ha1_sha256, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (id) DO UPDATE SET ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256, \
+             updated_at = excluded.updated_at",
+        )
+        .bind(hex(row.id))
+        .bind(row.account.clone())
+        .bind(hex(row.list))
+        .bind(row.username.clone())
+        .bind(row.ha1_md5.clone())
+        .bind(row.ha1_sha256.clone())
+        .bind(microseconds(row.created_at))
+        .bind(microseconds(row.updated_at))
+        .execute(&store.pool)
+        .await,
+    )
+}
+
+/// The user, when `account` owns it.
+pub async fn credential(store: &Store, account: &str, id: u128) -> Result<Option<CredentialRow>, StoreError> {
+    let row = one(store, "SELECT * FROM sip_credentials WHERE account = $1 AND id = $2", account, id).await?;
+    row.as_ref().map(read_credential).transpose()
+}
+
+/// One page of a list's users, newest first.
+pub async fn credentials(
+    store: &Store,
+    account: &str,
+    list: u128,
+    page: &Page,
+) -> Result<Vec<CredentialRow>, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal_id("list", Some(list));
+    conditions.page(store, "sip_credentials", "created_at", page).await?.iter().map(read_credential).collect()
+}
+
+/// Removes the user; false when `account` has none with this id.
+pub async fn delete_credential(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    delete(store, "DELETE FROM sip_credentials WHERE account = $1 AND id = $2", &[], account, id).await
+}
+
+/// Adds the network, or replaces the one with its id.
+pub async fn upsert_address(store: &Store, row: &AddressRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sip_addresses (id, account, list, name, network, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, network = excluded.network, \
+         updated_at = excluded.updated_at",
+    )
+    .bind(hex(row.id))
+    .bind(row.account.clone())
+    .bind(hex(row.list))
+    .bind(row.name.clone())
+    .bind(row.network.to_string())
+    .bind(microseconds(row.created_at))
+    .bind(microseconds(row.updated_at))
+    .execute(&store.pool)
+    .await?;
+    Ok(())
+}
+
+/// The network, when `account` owns it.
+pub async fn address(store: &Store, account: &str, id: u128) -> Result<Option<AddressRow>, StoreError> {
+    let row = one(store, "SELECT * FROM sip_addresses WHERE account = $1 AND id = $2", account, id).await?;
+    row.as_ref().map(read_address).transpose()
+}
+
+/// One page of a list's networks, newest first.
+pub async fn addresses(store: &Store, account: &str, list: u128, page: &Page) -> Result<Vec<AddressRow>, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal_id("list", Some(list));
+    conditions.page(store, "sip_addresses", "created_at", page).await?.iter().map(read_address).collect()
+}
+
+/// Removes the network; false when `account` has none with this id.
+pub async fn delete_address(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
+    delete(store, "DELETE FROM sip_addresses WHERE account = $1 AND id = $2", &[], account, id).await
+}
+
+/// Uses the list at the domain. `false`: it is so already, or one of them is not the account's.
+pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
+    if domain(store, &row.account, row.domain).await?.is_none() || list(store, &row.account, row.list).await?.is_none()
+    {
+        return Ok(false);
+    }
+    unique(
+        sqlx::query(
+            "INSERT INTO sip_mappings (id, account, domain, list, purpose, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(hex(row.id))
+        .bind(row.account.clone())
+        .bind(hex(row.domain))
+        .bind(hex(row.list))
+        .bind(row.purpose.word())
+        .bind(microseconds(row.created_at))
+        .execute(&store.pool)
+        .await,
+    )
+}
+
+/// One page of what is used at a domain for this, newest first.
+pub async fn mappings(
+    store: &Store,
+    account: &str,
+    domain: u128,
+    purpose: Purpose,
+    page: &Page,
+) -> Result<Vec<MappingRow>, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal_id("domain", Some(domain));
+    conditions.equal("purpose", Some(purpose.word()));
+    conditions.page(store, "sip_mappings", "created_at", page).await?.iter().map(read_mapping).collect()
+}
+
+/// Uses the list no longer for this at the domain; false if it was not.
+pub async fn unmap(
+    store: &Store,
+    account: &str,
+    domain: u128,
+    list: u128,
+    purpose: Purpose,
+) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("DELETE FROM sip_mappings WHERE account = $1 AND domain = $2 AND list = $3 AND purpose = $4")
+            .bind(account.to_owned())
+            .bind(hex(domain))
+            .bind(hex(list))
+            .bind(purpose.word())
+            .execute(&store.pool)
+            .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Every user of every domain.
+pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT d.name AS domain, d.account AS account, d.details AS details, c.username AS username, \
+         c.ha1_md5 AS ha1_md5, c.ha1_sha256 AS ha1_sha256, m.purpose AS purpose \
+         FROM sip_mappings m JOIN sip_domains d ON d.id = m.domain JOIN sip_credentials c ON c.list = m.list \
+         ORDER BY d.name, c.username, c.id",
+    )
+    .fetch_all(&store.pool)
+    .await?;
+    let mut users: Vec<DomainUser> = Vec::new();
+    for row in &rows {
+        let columns = Columns(row);
+        let registration = read_details(&columns)?.registration;
+        let purpose = Purpose::read(columns.text("purpose")?)?;
+        let user = DomainUser {
+            domain: columns.text("domain")?,
+            account: columns.text("account")?,
+            username: columns.text("username")?,
+            ha1_md5: columns.text("ha1_md5")?,
+            ha1_sha256: columns.text("ha1_sha256")?,
+            registers: registration && purpose == Purpose::Registrations,
+            calls: purpose == Purpose::CallsByPassword,
+        };
+        let same = |one: &&mut DomainUser| {
+            (&one.domain, &one.username, &one.ha1_md5) == (&user.domain, &user.username, &user.ha1_md5)
+        };
+        match users.iter_mut().rev().take(8).find(same) {
+            Some(known) => {
+                known.registers |= user.registers;
+                known.calls |= user.calls;
+            }
+            None => users.push(user),
+        }
+    }
+    Ok(users)
+}
+
+/// Every network of every domain, with the domain's name.
+pub async fn networks(store: &Store) -> Result<Vec<(String, IpNet)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT d.name AS domain, a.network AS network FROM sip_mappings m JOIN sip_domains d ON d.id = m.domain \
+         JOIN sip_addresses a ON a.list = m.list WHERE m.purpose = $1",
+    )
+    .bind(Purpose::CallsByAddress.word())
+    .fetch_all(&store.pool)
+    .await?;
+    rows.iter().map(|row| Ok((Columns(row).text("domain")?, read_network(&Columns(row))?))).collect()
+}
+
+async fn one(store: &Store, sql: &'static str, account: &str, id: u128) -> Result<Option<AnyRow>, StoreError> {
+    Ok(sqlx::query(sql).bind(account.to_owned()).bind(hex(id)).fetch_optional(&store.pool).await?)
+}
+
+/// Removes a row, and what hangs on it.
+async fn delete(
+    store: &Store,
+    sql: &'static str,
+    also: &[&'static str],
+    account: &str,
+    id: u128,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.pool.begin().await?;
+    let done = sqlx::query(sql).bind(account.to_owned()).bind(hex(id)).execute(&mut *transaction).await?;
+    for sql in also {
+        sqlx::query(*sql).bind(account.to_owned()).bind(hex(id)).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Whether it was stored; not, when another row has what only one may have.
+fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl DomainRow {
+    /// Its place in [`domains`].
+    pub fn cursor(&self) -> Cursor {
+        Cursor { at: self.created_at, id: self.id }
+    }
+}
+
+fn read_details(columns: &Columns<'_>) -> Result<DomainDetails, StoreError> {
+    let details = columns.text("details")?;
+    serde_json::from_str(&details).map_err(|_| StoreError::Corrupt { column: "details", value: details })
+}
+
+fn read_domain(row: &AnyRow) -> Result<DomainRow, StoreError> {
+    let columns = Columns(row);
+    Ok(DomainRow {
+        id: columns.id("id")?,
+        account: columns.text("account")?,
+        name: columns.text("name")?,
+        details: read_details(&columns)?,
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+fn read_list(row: &AnyRow) -> Result<ListRow, StoreError> {
+    let columns = Columns(row);
+    Ok(ListRow {
+        id: columns.id("id")?,
+        account: columns.text("account")?,
+        kind: ListKind::read(columns.text("kind")?)?,
+        name: columns.text("name")?,
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+fn read_credential(row: &AnyRow) -> Result<CredentialRow, StoreError> {
+    let columns = Columns(row);
+    Ok(CredentialRow {
+        id: columns.id("id")?,
+        account: columns.text("account")?,
+        list: columns.id("list")?,
+        username: columns.text("username")?,
+        ha1_md5: columns.text("ha1_md5")?,
+        ha1_sha256: columns.text("ha1_sha256")?,
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+fn read_network(columns: &Columns<'_>) -> Result<IpNet, StoreError> {
+    let network = columns.text("network")?;
+    network.parse().map_err(|_| StoreError::Corrupt { column: "network", value: network })
+}
+
+fn read_address(row: &AnyRow) -> Result<AddressRow, StoreError> {
+    let columns = Columns(row);
+    Ok(AddressRow {
+        id: columns.id("id")?,
+        account: columns.text("account")?,
+        list: columns.id("list")?,
+        name: columns.text("name")?,
+        network: read_network(&columns)?,
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+fn read_mapping(row: &AnyRow) -> Result<MappingRow, StoreError> {
+    let columns = Columns(row);
+    Ok(MappingRow {
+        id: columns.id("id")?,
+        account: columns.text("account")?,
+        domain: columns.id("domain")?,
+        list: columns.id("list")?,
+        purpose: Purpose::read(columns.text("purpose")?)?,
+        created_at: columns.time("created_at")?,
+    })
+}

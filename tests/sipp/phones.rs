@@ -1,0 +1,65 @@
+//! Phones: registered with a password, called, calling, and several to a user.
+
+use crate::house::{House, inline};
+use crate::sipp::{Sipp, is_missing};
+
+const ENDPOINTS: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n\
+                         [[endpoints]]\naccount = \"acme\"\nusername = \"bob\"\npassword = \"of bob\"\n";
+
+/// A phone of this user's, about to do that.
+fn phone(scenario: &'static str, user: &str) -> Sipp {
+    Sipp::new(scenario).to(user).key("password", &format!("of {user}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registrar_binds_tells_refuses_and_forgets() {
+    if is_missing() {
+        return;
+    }
+    let house = House::start(ENDPOINTS).await;
+    for transport in ["u1", "t1"] {
+        let server = if transport == "u1" { house.udp } else { house.tcp };
+        phone("register_all", "alice").over(transport).call(server).succeed().await;
+    }
+    Sipp::new("register_wrong").to("alice").key("password", "a guess").call(house.udp).succeed().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn phones_call_each_other_and_not_whom_they_may_not() {
+    if is_missing() {
+        return;
+    }
+    let trunk = "[[trunks]]\nname = \"out\"\naccount = \"acme\"\nuri = \"sip:127.0.0.1:9\"\nprefixes = [\"+\"]\n";
+    let house = House::start(&format!("{ENDPOINTS}{trunk}")).await;
+    let register = phone("register", "alice");
+    let alice = register.at_its_place("answer");
+    register.call(house.udp).succeed().await;
+    let alice = alice.answer().await;
+    phone("phone_call", "bob").key("callee", "alice").call(house.udp).succeed().await;
+    alice.succeed().await;
+    // It may not call by the trunks.
+    phone("phone_refused", "bob").key("callee", "+15550001").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_phones_of_a_user_ring_and_the_first_answer_wins() {
+    if is_missing() {
+        return;
+    }
+    let caller = Sipp::new("call");
+    let number = inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>");
+    let house = House::start(&(caller.trunk("caller", "") + ENDPOINTS + &number)).await;
+    let (slow, quick) = (phone("register", "alice"), phone("register", "alice"));
+    let (ringing, answering) = (slow.at_its_place("ring_until_cancelled"), quick.at_its_place("answer"));
+    slow.call(house.udp).succeed().await;
+    quick.call(house.udp).succeed().await;
+    let (ringing, answering) = (ringing.answer().await, answering.answer().await);
+    caller.to("600").call(house.udp).succeed().await;
+    answering.succeed().await;
+    ringing.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
