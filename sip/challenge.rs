@@ -11,6 +11,7 @@ use rand::Rng;
 
 use crate::digest::{split_outside_quotes, unquote};
 use crate::directory::{Directory, User, md5_hex, sha256_hex};
+use crate::registrar::DigestAlgorithm;
 
 /// How long a nonce is good for; afterwards the client is given another, and asks nobody for the password again.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
@@ -69,19 +70,28 @@ impl Authority {
         }
     }
 
-    /// WWW-Authenticate lines, the algorithm we would rather have first (RFC 8760 §2.3).
-    pub(crate) fn challenge(&mut self, now: Instant, realm: &str, stale: bool, rng: &mut impl Rng) -> String {
+    /// WWW-Authenticate lines, one for each algorithm in this order (RFC 8760 §2.3).
+    pub(crate) fn challenge(
+        &mut self,
+        now: Instant,
+        realm: &str,
+        algorithms: &[DigestAlgorithm],
+        stale: bool,
+        rng: &mut impl Rng,
+    ) -> String {
         let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
         let nonce = self.nonce(age, rng.next_u64());
         let stale = if stale { ",stale=true" } else { "" };
-        ["SHA-256", "MD5"]
-            .iter()
-            .map(|algorithm| {
-                format!(
-                    "WWW-Authenticate: Digest realm=\"{realm}\",nonce=\"{nonce}\",algorithm={algorithm},qop=\"auth\"{stale}\r\n"
-                )
-            })
-            .collect()
+        let line = |algorithm: &DigestAlgorithm| {
+            let name = match algorithm {
+                DigestAlgorithm::Md5 => "MD5",
+                DigestAlgorithm::Sha256 => "SHA-256",
+            };
+            format!(
+                "WWW-Authenticate: Digest realm=\"{realm}\",nonce=\"{nonce}\",algorithm={name},qop=\"auth\"{stale}\r\n"
+            )
+        };
+        algorithms.iter().map(line).collect()
     }
 
     /// Judges the Authorization values of a request to `host`. Its URI is not compared with the one that was signed: a
@@ -222,7 +232,7 @@ mod tests {
 
     /// Our own client, with the challenge it took.
     fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
-        let lines = authority.challenge(now, "tandem", false, &mut StdRng::from_seed([2; 32]));
+        let lines = authority.challenge(now, "tandem", &[DigestAlgorithm::Sha256, DigestAlgorithm::Md5], false, &mut StdRng::from_seed([2; 32]));
         let line = lines.lines().nth(which).unwrap().strip_prefix("WWW-Authenticate: ").unwrap();
         let mut session = Session::new(Credentials { username: "alice".into(), password: password.into() });
         assert!(session.learn(parse_challenges(line, false), &mut Attempts::default()));

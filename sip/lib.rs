@@ -54,6 +54,6 @@ pub use leg::{
 };
 pub use peer::{Health, Peer, PeerStatus, Register, Registered};
 pub use redact::redact;
-pub use registrar::{Aor, Binding, Change, KeepAlive, RegistrarConfig};
+pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use trunk::TrunkAcl;

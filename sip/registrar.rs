@@ -36,6 +36,8 @@ const DEFAULT_EXPIRES: u32 = 3_600;
 pub struct RegistrarConfig {
     /// Realm of the challenges. Passwords that the database keeps are good for one realm only.
     pub realm: String,
+    /// Digest algorithms that are offered, in this order; both are taken.
+    pub algorithms: Vec<DigestAlgorithm>,
     /// Host names, beside our addresses, that mean this server.
     pub domains: Vec<String>,
     /// Shortest registration, seconds; less is refused with 423.
@@ -56,6 +58,7 @@ impl Default for RegistrarConfig {
     fn default() -> Self {
         Self {
             realm: "tandem".to_owned(),
+            algorithms: vec![DigestAlgorithm::Md5],
             domains: Vec::new(),
             min_expires: 60,
             max_expires: 3_600,
@@ -65,6 +68,18 @@ impl Default for RegistrarConfig {
             keep_alive_seconds: 25,
         }
     }
+}
+
+/// How a password is shown. Phones that know MD5 only, libre's before 2.0 for one, give up when they are offered anything
+/// else beside it, so only that is offered unless the operator knows better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum DigestAlgorithm {
+    /// RFC 2617's.
+    #[serde(rename = "MD5")]
+    Md5,
+    /// RFC 8760's.
+    #[serde(rename = "SHA-256")]
+    Sha256,
 }
 
 /// What keeps a NAT open.

@@ -231,7 +231,7 @@ impl Endpoint {
             Verdict::Missing => false,
         };
         self.offend(now, arrival.source.ip(), Offence::Challenge);
-        let lines = self.authority.challenge(now, directory.realm(), stale, &mut self.rng);
+        let lines = self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
         self.refuse(arrival, echo, 401, &lines);
         None
     }
