@@ -8,7 +8,7 @@ const ENDPOINTS: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"
 
 /// A phone of this user's, about to do that.
 fn phone(scenario: &'static str, user: &str) -> Sipp {
-    Sipp::new(scenario).to(user).key("password", &format!("of {user}"))
+    Sipp::new(scenario).to(user).option("-au", user).option("-ap", &format!("of {user}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +21,7 @@ async fn a_registrar_binds_tells_refuses_and_forgets() {
         let server = if transport == "u1" { house.udp } else { house.tcp };
         phone("register_all", "alice").over(transport).call(server).succeed().await;
     }
-    Sipp::new("register_wrong").to("alice").key("password", "a guess").call(house.udp).succeed().await;
+    Sipp::new("register_wrong").to("alice").option("-au", "alice").option("-ap", "a guess").call(house.udp).succeed().await;
     house.end().await;
 }
 
