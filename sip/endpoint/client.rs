@@ -299,11 +299,7 @@ impl Endpoint {
                 if let Some(farewell) = hangup {
                     self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
-                    self.event(Event::Answered {
-                        leg: key,
-                        sdp,
-                        headers: response.content.application_headers(),
-                    });
+                    self.event(Event::Answered { leg: key, sdp, headers: response.content.application_headers() });
                 }
             }
             _ => self.send_bye_outside(now, dialog),

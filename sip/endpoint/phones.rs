@@ -64,14 +64,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §10.3.
-    pub(super) fn handle_register(
-        &mut self,
-        now: Instant,
-        arrival: &Arrival,
-        request: &Request,
-        key: Key,
-        echo: Echo,
-    ) {
+    pub(super) fn handle_register(&mut self, now: Instant, arrival: &Arrival, request: &Request, key: Key, echo: Echo) {
         let host = request.uri.host_text();
         let username = request.to.uri.user();
         if !self.may_be_challenged(arrival, &host, &username) {

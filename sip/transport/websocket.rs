@@ -84,7 +84,12 @@ pub(super) async fn carry(
                     }
                     // Pings are answered by the library as it reads on.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break io::ErrorKind::ConnectionReset,
+                    Some(Ok(Message::Close(_))) => {
+                        // The library's answer waits to be sent.
+                        let _ = timeout(STALL_TIMEOUT, socket.flush()).await;
+                        break io::ErrorKind::ConnectionReset;
+                    }
+                    Some(Err(_)) | None => break io::ErrorKind::ConnectionReset,
                 }
             }
             data = queued.recv() => match data {
