@@ -224,7 +224,8 @@ impl Endpoint {
             Verdict::Missing => false,
         };
         self.offend(now, arrival.source.ip(), Offence::Challenge);
-        let lines = self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
+        let lines =
+            self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
         self.refuse(arrival, echo, 401, &lines);
         None
     }
