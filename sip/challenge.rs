@@ -232,7 +232,13 @@ mod tests {
 
     /// Our own client, with the challenge it took.
     fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
-        let lines = authority.challenge(now, "tandem", &[DigestAlgorithm::Sha256, DigestAlgorithm::Md5], false, &mut StdRng::from_seed([2; 32]));
+        let lines = authority.challenge(
+            now,
+            "tandem",
+            &[DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
+            false,
+            &mut StdRng::from_seed([2; 32]),
+        );
         let line = lines.lines().nth(which).unwrap().strip_prefix("WWW-Authenticate: ").unwrap();
         let mut session = Session::new(Credentials { username: "alice".into(), password: password.into() });
         assert!(session.learn(parse_challenges(line, false), &mut Attempts::default()));

@@ -25,8 +25,8 @@ mod sipp;
 
 mod bridge;
 mod guard;
+mod phones;
 mod sdp;
 mod srtp;
-mod phones;
 mod trace;
 mod trunks;

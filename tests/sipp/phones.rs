@@ -21,7 +21,13 @@ async fn a_registrar_binds_tells_refuses_and_forgets() {
         let server = if transport == "u1" { house.udp } else { house.tcp };
         phone("register_all", "alice").over(transport).call(server).succeed().await;
     }
-    Sipp::new("register_wrong").to("alice").option("-au", "alice").option("-ap", "a guess").call(house.udp).succeed().await;
+    Sipp::new("register_wrong")
+        .to("alice")
+        .option("-au", "alice")
+        .option("-ap", "a guess")
+        .call(house.udp)
+        .succeed()
+        .await;
     house.end().await;
 }
 
