@@ -103,7 +103,8 @@ impl Call {
         match after {
             AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
             // The dial that joined them says itself how it goes on.
-            AfterBridge::Continue if self.party(gone).is_some_and(|party| party.info.parent == Some(other)) => {}
+            AfterBridge::Continue
+                if self.party(gone).is_some_and(|party| party.told_to.or(party.info.parent) == Some(other)) => {}
             AfterBridge::Continue => self.advance(other),
         }
     }

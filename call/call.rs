@@ -198,6 +198,9 @@ impl Call {
                 };
                 self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail });
             }
+            LegEvent::Referred(referred) => self.referred(leg, *referred),
+            LegEvent::ReferAnswered { status } => self.signal(leg, Signal::ReferAnswered { status }),
+            LegEvent::ReferProgress { status, done } => self.signal(leg, Signal::ReferProgress { status, done }),
             LegEvent::Dtmf(digit) => {
                 self.emit(leg, EventKind::DtmfReceived { digit });
                 self.signal(leg, Signal::Dtmf(digit));
@@ -470,7 +473,7 @@ impl Call {
     }
 
     pub(crate) fn tell_parent(&mut self, child: LegId, event: ChildEvent) {
-        if let Some(parent) = self.party(child).and_then(|party| party.info.parent) {
+        if let Some(parent) = self.party(child).and_then(|party| party.told_to.or(party.info.parent)) {
             self.signal(parent, Signal::Child { leg: child, event });
         }
     }
@@ -500,6 +503,7 @@ impl Call {
         Arc::make_mut(&mut party.info).status = Status::Ringing;
         if first {
             self.emit(leg, EventKind::Ringing { early_media });
+            self.target_rings(leg);
         }
         if first || early_media {
             self.tell_parent(leg, ChildEvent::Ringing { early_media });
@@ -548,6 +552,7 @@ impl Call {
             }
             None => self.proceed(leg),
         }
+        self.target_answered(leg);
         self.tell_parent(leg, ChildEvent::Answered);
     }
 

@@ -93,6 +93,11 @@ pub enum Command {
         /// Only if the other is not joined to a third one.
         if_free: bool,
     },
+    /// An inbound leg takes the place of another one, which by now is in the same call (INVITE with Replaces).
+    TakePlace {
+        /// The other.
+        of: LegId,
+    },
     /// Let nobody hear this leg's far end, or let them again.
     Mute(bool),
     /// Call somebody and join.

@@ -7,7 +7,7 @@ use crate::call::{Abort, Call};
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, Status};
-use crate::output::{LegCommand, LegGone};
+use crate::output::{Farewell, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
@@ -26,7 +26,10 @@ impl Call {
         // A caller who was never answered gets a final response.
         let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
         let status = refused.then_some(UNAVAILABLE);
-        self.order(leg, status.map_or(LegCommand::Hangup, |status| LegCommand::Reject(RejectReason::Status(status))));
+        // The others of a race, or of a dial, end when one is answered.
+        let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
+        let farewell = LegCommand::Hangup(Farewell { cause, elsewhere });
+        self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail: None });
     }
 
@@ -67,6 +70,7 @@ impl Call {
         info.status = final_status(end.cause, answered);
         info.end = Some(end);
         self.timers.cancel_all(leg);
+        let awaited = self.end_in_transfer(leg);
         if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
             side.abort(self, leg, Abort::Hangup);
         }
@@ -75,7 +79,7 @@ impl Call {
         let parted = self.unbridge(leg);
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);
-        if let Some((other, after)) = parted {
+        if let Some((other, after)) = parted.filter(|_| !awaited) {
             self.left_alone(leg, other, after);
         }
         self.tell_parent(leg, ChildEvent::Ended);
@@ -135,6 +139,7 @@ pub(crate) fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool)
         LegGone::Bye => EndCause::NormalClearing,
         LegGone::Cancelled => EndCause::OriginatorCancel,
         LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
+        LegGone::Refused(cause) => cause,
         LegGone::Timeout if answered => EndCause::Unspecified,
         // Not even a provisional response: whoever rings has been reached, and does not answer in another way.
         LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,

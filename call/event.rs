@@ -74,6 +74,8 @@ pub enum EventKind {
     Stream(StreamFacts),
     /// A dial is over.
     Dialed(DialResult),
+    /// The far end was asked to call somebody else: how far that is.
+    Refer(ReferFacts),
     /// A document could not be had or read; what follows is the fallback, or the end.
     FetchFailed {
         /// What went wrong.
@@ -94,6 +96,30 @@ impl EventKind {
             _ => false,
         }
     }
+}
+
+/// A transfer that the far end was asked for (REFER).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReferFacts {
+    /// The SIP URI that it is to call.
+    pub to: String,
+    /// How far it is.
+    pub state: ReferState,
+    /// Status of its answer to the REFER.
+    pub answer: Option<u16>,
+    /// Status of the call that it made, as it told (NOTIFY).
+    pub progress: Option<u16>,
+}
+
+/// How far such a transfer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReferState {
+    /// Asked for.
+    Started,
+    /// The far end talks to the other one.
+    Completed,
+    /// It would not, or could not.
+    Failed,
 }
 
 /// A piece of audio to a leg.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Target;
-use crate::event::DialResult;
+use crate::event::{DialResult, ReferFacts};
 use crate::id::FetchId;
 use crate::leg::LegInfo;
 use crate::recording::Recording;
@@ -54,6 +54,15 @@ pub enum FetchReason {
     Dialed(DialResult),
     /// A connected stream is over.
     Connected(StreamFacts),
+    /// A transfer that the far end was asked for is over.
+    Refer(ReferFacts),
+    /// The far end of the other leg asks for this one to be transferred.
+    Referred {
+        /// To whom.
+        uri: String,
+        /// Who asks, as it says itself.
+        by: Option<String>,
+    },
     /// The called party's own document before the join.
     Whisper,
     /// Another document failed.

@@ -61,6 +61,15 @@ impl LegInfo {
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
     }
 
+    /// The URI of our side of it, as far as its addresses tell.
+    pub fn local_uri(&self) -> String {
+        let ours = if self.direction == Direction::Inbound { &self.to } else { &self.from };
+        match ours {
+            Address::Sip(uri) => uri.to_string(),
+            other => format!("tel:{}", other.user()),
+        }
+    }
+
     /// The final SIP response to the INVITE: the 200 that answered it, or the one that ended it.
     pub fn final_response(&self) -> Option<u16> {
         if self.answered_at.is_some() { Some(200) } else { self.end.as_ref().and_then(|end| end.sip_status) }

@@ -22,6 +22,7 @@ pub mod output;
 mod party;
 pub mod program;
 pub mod recording;
+pub mod refer;
 mod request;
 pub mod route;
 pub mod stream;

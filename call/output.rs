@@ -6,8 +6,10 @@ use crate::address::Address;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
+use crate::leg::EndCause;
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingEnd, RecordingSpec};
+use crate::refer::Referred;
 use crate::stream::{StreamSpec, StreamStatus};
 
 /// One thing to do.
@@ -43,8 +45,8 @@ pub enum LegCommand {
     Answer,
     /// A final refusal.
     Reject(RejectReason),
-    /// CANCEL or BYE, whichever fits.
-    Hangup,
+    /// CANCEL or BYE, whichever fits, and why.
+    Hangup(Farewell),
     /// Synthesise, fetch or make the audio and play it.
     Play {
         /// Its operation.
@@ -117,8 +119,34 @@ pub enum LegCommand {
     Echo(bool),
     /// Let nobody hear what the leg's far end says.
     Mute(bool),
+    /// Ask the far end to call somebody (REFER); answered by `ReferAnswered` and `ReferProgress`.
+    Refer {
+        /// A SIP URI.
+        to: String,
+        /// Extra headers.
+        headers: Vec<(String, String)>,
+    },
+    /// Answer the far end's REFER.
+    AnswerRefer {
+        /// 202, or why not.
+        status: u16,
+    },
+    /// Tell the far end how the call goes that it asked for.
+    NotifyRefer {
+        /// Status of its response so far.
+        status: u16,
+    },
     /// Nothing more will be asked of this leg: free its ports.
     Release,
+}
+
+/// Why we end a leg.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Farewell {
+    /// Why.
+    pub cause: EndCause,
+    /// Somebody else has answered the call.
+    pub elsewhere: bool,
 }
 
 /// An outgoing call.
@@ -134,6 +162,8 @@ pub struct Invite {
     pub headers: Vec<(String, String)>,
     /// For a peer that challenges.
     pub credentials: Option<Credentials>,
+    /// Value of Replaces: the call takes the place of that dialog.
+    pub replaces: Option<String>,
 }
 
 /// What happened on one leg.
@@ -159,6 +189,20 @@ pub enum LegEvent {
         sip_status: Option<u16>,
         /// More of it, in words.
         detail: Option<String>,
+    },
+    /// The far end asks for a transfer.
+    Referred(Box<Referred>),
+    /// The far end's answer to our REFER.
+    ReferAnswered {
+        /// SIP status.
+        status: u16,
+    },
+    /// How the call goes that the far end makes for us.
+    ReferProgress {
+        /// Status of its response so far.
+        status: u16,
+        /// Nothing more comes.
+        done: bool,
     },
     /// A key.
     Dtmf(char),
@@ -198,6 +242,8 @@ pub enum LegGone {
     Cancelled,
     /// A final response of 300 or more.
     Rejected,
+    /// Such a one, and the network behind it says why (Q.850).
+    Refused(EndCause),
     /// No answer of any kind to our request.
     Timeout,
     /// It could not be sent: no route, no port, no connection.

@@ -13,6 +13,7 @@ use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::recording::{ActiveRecording, NewRecording};
+use crate::refer::Referral;
 use crate::stream::StreamSpec;
 
 /// Legs of one call; a dial skips the targets beyond, requests are refused.
@@ -57,6 +58,10 @@ pub(crate) struct Party {
     pub(crate) ring_timer: Option<OpId>,
     pub(crate) limit_timer: Option<OpId>,
     pub(crate) release_timer: Option<OpId>,
+    /// It is called for a transfer.
+    pub(crate) referral: Option<Referral>,
+    /// Whose dial is told of its fate, if not its parent's.
+    pub(crate) told_to: Option<LegId>,
 }
 
 impl Party {
@@ -85,6 +90,8 @@ impl Party {
             ring_timer: None,
             limit_timer: None,
             release_timer: None,
+            referral: None,
+            told_to: None,
         }
     }
 }

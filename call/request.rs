@@ -139,6 +139,7 @@ impl Call {
                 return done(any);
             }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
+            Command::TakePlace { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
             Command::Transfer(dial) => {
                 if !self.has_room() {

@@ -115,6 +115,7 @@ impl CallScript {
             caller_name: None,
             headers: Vec::new(),
             credentials: None,
+            replaces: None,
         };
         let mut new = NewLeg {
             info,
@@ -474,6 +475,7 @@ pub fn dial(numbers: &[&str]) -> Dial {
         action: None,
         after: AfterBridge::Continue,
         pass_failure: false,
+        refer: None,
     }
 }
 

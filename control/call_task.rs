@@ -5,6 +5,7 @@
 
 mod perform;
 mod tell;
+mod transfer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -390,6 +391,9 @@ impl CallTask {
         if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
             farewell.dialog = true;
             return self.part(leg);
+        }
+        if let sip::Event::Referred { referred, .. } = event {
+            return self.take_referred(leg, *referred);
         }
         let routing = &self.services.routing;
         let tune = |session: &mut media::Session, trunk: Option<&str>| {

@@ -215,6 +215,12 @@ pub struct TrunkConfig {
     /// Codecs of the calls over it, both ways, best first; those of `[media]` when empty.
     #[serde(default)]
     pub codecs: Vec<tandem_media::CodecName>,
+    /// Reliable provisional responses (RFC 3262); what `sip.prack` says when `None`.
+    #[serde(default)]
+    pub prack: Option<tandem_sip::Prack>,
+    /// Whether calls over it follow 3xx responses.
+    #[serde(default = "yes")]
+    pub redirects: bool,
     /// Most calls at a time, both directions; no limit of its own when `None`.
     #[serde(default)]
     pub max_calls: Option<u32>,
@@ -346,6 +352,10 @@ impl TryFrom<String> for Fingerprint {
         }
         Ok(Self(fingerprint))
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> u16 {

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
-use tandem_call::output::{Invite, LegEvent, LegGone};
+use tandem_call::leg::EndCause;
+use tandem_call::output::{Farewell, Invite, LegEvent, LegGone};
 use tandem_call::program::instruction::{RejectReason, Tone};
 use tandem_call::recording::{RecordingChannels, RecordingEnd, RecordingSpec, Track};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
+use crate::reason;
 use crate::recordings::RecordingFiles;
+use crate::redirect::Redirects;
 use crate::routing::Outbound;
 use crate::stream::StreamHandle;
 use crate::trunk::identity::{self, Behind};
@@ -51,6 +54,14 @@ pub struct LegIo {
     pub peer: Option<LegId>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
+    /// The leg that it was called for.
+    pub on_behalf_of: Option<LegId>,
+    /// It follows 3xx responses.
+    pub may_be_redirected: bool,
+    /// Reliable provisional responses, if its trunk has a word on it.
+    pub prack: Option<sip::Prack>,
+    /// Where else it may be sent.
+    redirects: Option<Box<Redirects>>,
     /// Its key presses: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
     sip: sip::transport::Handle,
@@ -128,6 +139,10 @@ impl LegIo {
             headers: Vec::new(),
             peer: None,
             streams: HashMap::new(),
+            on_behalf_of: None,
+            may_be_redirected: false,
+            prack: None,
+            redirects: None,
             presses: media::Presses::default(),
             sip,
         }
@@ -247,9 +262,9 @@ impl LegIo {
             from_display: presented.from_display,
             from_host: presented.from_host.or(route.from_host),
             to: None,
-            on_behalf_of: None,
-            replaces: None,
-            prack: None,
+            on_behalf_of: self.on_behalf_of.map(|leg| sip::LegKey(leg.0)),
+            replaces: invite.replaces,
+            prack: self.prack,
             call_id,
             headers: headers(invite.headers).into_iter().chain(presented.headers).collect(),
             trunk: route.trunk.map(|trunk| Arc::clone(&trunk.name)),
@@ -259,11 +274,20 @@ impl LegIo {
                 .or(route.credentials),
             sdp,
         };
+        // A phone of ours that sends its calls elsewhere is not known by its own URI.
+        let redirects = self.may_be_redirected && route.aor.is_none();
+        self.redirects = redirects.then(|| Box::new(Redirects::of(&outgoing)));
         let (leg, invite) = (self.key, Box::new(outgoing));
         self.send(match route.aor {
             Some(aor) => sip::Command::Ring { leg, aor, invite },
             None => sip::Command::Invite { leg, invite },
         });
+    }
+
+    /// Asks the far end to call somebody else.
+    pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
+        let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
+        self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
     }
 
     /// 180, or 183 with our answer.
@@ -310,10 +334,12 @@ impl LegIo {
     }
 
     /// CANCEL, BYE or 480.
-    pub fn hangup(&mut self) {
+    pub fn hangup(&mut self, farewell: Option<Farewell>) {
+        self.redirects = None;
         if !self.gone {
             let headers = headers(std::mem::take(&mut self.headers));
-            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason: None, headers });
+            let reason = farewell.map(reason::of);
+            self.send(sip::Command::Hangup { leg: self.key, status: 480, reason, headers });
         }
     }
 
@@ -366,7 +392,7 @@ impl LegIo {
     /// The engine has closed its session: it cannot go on.
     pub fn lose_media(&mut self) {
         self.session = None;
-        self.hangup();
+        self.hangup(None);
     }
 
     /// Frees what the leg holds. Whether the engine will say a last word.
@@ -447,14 +473,23 @@ impl LegIo {
                 None
             }
             sip::Event::Info { content_type, body, .. } => info_digit(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
+                if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
+            {
+                self.send(sip::Command::Invite { leg: self.key, invite: Box::new(outgoing) });
+                None
+            }
             sip::Event::Ended { cause, status, reason: words, .. } => {
                 self.gone = true;
+                let detail_words = words.clone();
                 let detail = self.why(cause, status, words);
                 let reason = match cause {
                     sip::EndCause::LocalHangup => return None,
                     sip::EndCause::Bye => LegGone::Bye,
                     sip::EndCause::Cancelled => LegGone::Cancelled,
-                    sip::EndCause::Rejected => LegGone::Rejected,
+                    sip::EndCause::Rejected => {
+                        self.told_cause(detail_words.as_deref()).map_or(LegGone::Rejected, LegGone::Refused)
+                    }
                     sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => {
                         LegGone::Timeout
                     }
@@ -476,14 +511,11 @@ impl LegIo {
                 }
                 None
             }
-            sip::Event::Referred { .. } => {
-                self.send(sip::Command::AnswerRefer { leg: self.key, status: 603 });
-                None
-            }
+            sip::Event::ReferAnswered { status, .. } => Some(LegEvent::ReferAnswered { status }),
+            sip::Event::ReferProgress { status, done, .. } => Some(LegEvent::ReferProgress { status, done }),
             sip::Event::Incoming { .. }
             | sip::Event::OfferRejected { .. }
-            | sip::Event::ReferAnswered { .. }
-            | sip::Event::ReferProgress { .. }
+            | sip::Event::Referred { .. }
             | sip::Event::Trace { .. }
             | sip::Event::Binding(_)
             | sip::Event::AuthenticationFailed { .. } => None,
@@ -492,7 +524,7 @@ impl LegIo {
 
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
         tracing::warn!(leg = %LegId(self.key.0), "answer refused: {why}");
-        self.hangup();
+        self.hangup(None);
         let detail = Some(format!("its SDP answer has no audio for us: {why}"));
         LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
     }
@@ -514,7 +546,13 @@ impl LegIo {
         }
     }
 
-    fn send(&self, command: sip::Command) {
+    /// Why a call of ours was refused, by the network behind the peer.
+    fn told_cause(&self, reason: Option<&str>) -> Option<EndCause> {
+        reason.and_then(reason::cause)
+    }
+
+    /// An order to SIP.
+    pub fn send(&self, command: sip::Command) {
         self.sip.post(command);
     }
 }

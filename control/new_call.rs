@@ -205,6 +205,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         caller_name: call.caller_name,
         headers: call.headers,
         credentials: call.credentials,
+        replaces: None,
     };
     NewLeg {
         info,

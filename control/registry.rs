@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_call::route::{Decision, Route};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
 
@@ -82,6 +83,11 @@ impl Calls {
         if self.0.draining.load(Ordering::Relaxed) {
             return refuse(503);
         }
+        if let Some(replaced) = incoming.replaces {
+            let calls = self.clone();
+            tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
+            return;
+        }
         if let Some(trunk) = services.routing.trunk(incoming.trunk.as_deref()) {
             identity::receive(trunk, &mut incoming);
         }
@@ -98,6 +104,10 @@ impl Calls {
                 return refuse(status);
             }
         };
+        self.begin(leg, incoming, route);
+    }
+
+    fn begin(&self, leg: LegId, incoming: sip::Incoming, route: Route) {
         let session = CallId::random(&mut rand::rng());
         let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
         let (info, offer) = inbound_leg(leg, session, incoming);
@@ -106,6 +116,34 @@ impl Calls {
         self.register(session.0, inbox.clone());
         let beginning = Beginning::Incoming { info: Box::new(info), line, offer, route: Box::new(route) };
         call_task::spawn(self.clone(), session, inbox, receiver, beginning);
+    }
+
+    /// An INVITE that takes the place of a live leg (RFC 3891): it belongs to whoever that one belongs to.
+    async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
+        let store = &self.services().store;
+        let known = match store.flush().await {
+            Ok(()) => store::calls::find(store, replaced.0).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let Some(info) = known.as_ref().and_then(records::leg_of) else {
+            let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
+            return self.services().sip().post(sip::Command::Reject { leg, status: 481, reason: None, headers });
+        };
+        let route = Route {
+            account: info.account,
+            dialect: info.dialect,
+            application: info.application,
+            status: None,
+            decision: Decision::Commands,
+        };
+        self.begin(leg, incoming, route);
+        let command = Command::TakePlace { of: replaced };
+        if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
+            tracing::info!(%leg, %refused, "cannot take the place of another leg");
+            let hangup = Command::Hangup { headers: Vec::new() };
+            // It may be over by itself.
+            let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
+        }
     }
 
     /// Makes an outbound call. Returns at once: its progress is told by events.
@@ -169,7 +207,7 @@ impl Calls {
 
     /// Asks something of a live leg. It is done even if nobody waits for the answer any more.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
-        if let Command::Bridge { with, .. } = &request.command {
+        if let Command::Bridge { with, .. } | Command::TakePlace { of: with } = &request.command {
             let (calls, with) = (self.clone(), *with);
             let united = tokio::spawn(async move { calls.unite(leg, with).await });
             united.await.unwrap_or(Err(Refused::CannotBridge))?;
@@ -185,7 +223,7 @@ impl Calls {
 
     /// Brings two legs into one call. Neither call waits for the other, this does; one at a time, for the calls that are
     /// found at its beginning must still be those of the legs at its end.
-    async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
+    pub(crate) async fn unite(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
         let _one_at_a_time = self.0.uniting.lock().await;
         let heir = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
         let other = self.inbox(with.0).ok_or(Refused::CannotBridge)?;

@@ -244,6 +244,16 @@ impl Routing {
         self.trunk(trunk).map(|trunk| trunk.srtp).unwrap_or_default()
     }
 
+    /// Whether calls over a trunk follow 3xx responses; those to a URI of no trunk do.
+    pub fn redirects(&self, trunk: Option<&str>) -> bool {
+        self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
+    }
+
+    /// A trunk's own word on reliable provisional responses.
+    pub fn prack(&self, trunk: Option<&str>) -> Option<sip::Prack> {
+        self.trunk(trunk).and_then(|trunk| trunk.prack)
+    }
+
     /// Where a leg of `account` to `to` is sent; should that fail, to the next, [`MAX_ROUTES`] at most. None if nowhere.
     ///
     /// A number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
@@ -416,6 +426,7 @@ fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
         action: None,
         after: AfterBridge::Hangup,
         pass_failure: true,
+        refer: None,
     };
     Program { instructions: vec![Instruction::Dial(dial)], warnings: Vec::new() }
 }

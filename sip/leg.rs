@@ -304,6 +304,8 @@ pub struct Referred {
     pub replaced: Option<LegKey>,
     /// Value of Referred-By (RFC 3892).
     pub referred_by: Option<String>,
+    /// Its user, if the URI's host is one of ours.
+    pub own_user: Option<String>,
 }
 
 /// Whether provisional responses are made reliable (RFC 3262).
@@ -331,7 +333,7 @@ pub struct Caller {
 }
 
 /// An outgoing call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outgoing {
     /// Request-URI, `sip:...`.
     pub request_uri: String,

@@ -160,6 +160,8 @@ impl Server {
         let phones = Arc::new(Phones::new(&sip_config.registrar, sip_config.advertise.as_deref(), config.endpoints));
         sip_config.directory = phones.load(&store).await.context("phones")?;
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
+        let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
+        sip_config.prack_by_trunk = config.trunks.iter().filter_map(own_word).collect();
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {

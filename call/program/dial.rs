@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::Target;
 use crate::call::{Abort, Call, NewLeg, OnAnswer};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
@@ -134,6 +135,7 @@ impl Dialing {
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
         match event {
+            ChildEvent::Ringing { .. } if !self.ringing.contains(&child) => {}
             ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
             ChildEvent::Answered => self.child_answered(call, leg, child),
             ChildEvent::Ready => self.greet(call, leg, child),
@@ -313,8 +315,14 @@ impl Dialing {
             fallback: None,
             sip: SipFacts::default(),
         };
-        let invite =
-            Invite { to: target.to, from, caller_name, headers: target.headers, credentials: target.credentials };
+        let invite = Invite {
+            to: target.to,
+            from,
+            caller_name,
+            headers: target.headers,
+            credentials: target.credentials,
+            replaces: None,
+        };
         call.start_leg(NewLeg {
             info,
             invite,
@@ -338,6 +346,34 @@ impl Dialing {
 
     fn children(&self) -> Vec<LegId> {
         self.ringing.iter().copied().chain(self.chosen).collect()
+    }
+
+    /// Who is asked what to do with a transfer.
+    pub(crate) fn refer_url(&self) -> Option<&Target> {
+        self.dial.refer.as_ref()
+    }
+
+    /// Whether it is this child that is talked to.
+    pub(crate) fn has_chosen(&self, child: LegId) -> bool {
+        self.chosen == Some(child)
+    }
+
+    /// Goes on with another child, if it has this one.
+    pub(crate) fn exchange(&mut self, from: LegId, to: LegId) -> bool {
+        let has = self.chosen == Some(from);
+        if has {
+            self.chosen = Some(to);
+        }
+        has
+    }
+
+    /// The child goes on without this dial.
+    pub(crate) fn let_go(&mut self, child: LegId) {
+        if self.chosen == Some(child) {
+            self.chosen = None;
+            self.last.child = Some(child);
+            self.last.status = DialStatus::Completed;
+        }
     }
 
     /// Takes down how a child stands.

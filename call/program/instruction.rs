@@ -48,6 +48,8 @@ pub enum Instruction {
     Dial(Dial),
     /// Give the leg's audio to a WebSocket application until it lets go.
     Connect(Connect),
+    /// Have the far end call somebody else (REFER), and wait for how that goes.
+    Refer(Refer),
     /// Start a stream beside what follows.
     StartStream(StreamSpec),
     /// Stop a stream by name; every stream if none is named.
@@ -214,6 +216,20 @@ pub struct Dial {
     pub after: AfterBridge,
     /// If nobody answers an unanswered leg gets the target's own refusal (a plain trunk-to-trunk route).
     pub pass_failure: bool,
+    /// Asked for a document of the one to be transferred when either side asks for a transfer (REFER); without it the
+    /// transfer is made.
+    pub refer: Option<Target>,
+}
+
+/// Have the far end call somebody else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refer {
+    /// A SIP URI.
+    pub to: String,
+    /// Extra SIP headers on the REFER.
+    pub headers: Vec<(String, String)>,
+    /// Where the outcome goes; without it the next instruction runs.
+    pub action: Option<Target>,
 }
 
 /// What becomes of a leg when the one it was joined to is gone.

@@ -10,6 +10,7 @@ pub(crate) mod gather;
 pub mod instruction;
 pub(crate) mod play;
 pub(crate) mod record;
+pub(crate) mod refer;
 
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) enum Signal {
     Stream { id: StreamId, status: StreamStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
+    ReferAnswered { status: u16 },
+    ReferProgress { status: u16, done: bool },
 }
 
 /// What became of a leg that this leg's dial made.
@@ -62,6 +65,7 @@ pub(crate) enum Running {
     Record(record::RecordVerb),
     Dial(Box<dial::Dialing>),
     Connect(connect::Connected),
+    Refer(refer::Referring),
     Echoing,
 }
 
@@ -88,6 +92,7 @@ impl Running {
             Self::Record(verb) => verb.handle(call, leg, signal),
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
             Self::Connect(connected) => connected.handle(signal),
+            Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::SendingDigits(op) => match signal {
                 Signal::Played { op: done, .. } if done == op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(op)),
@@ -115,6 +120,7 @@ impl Running {
             Self::Record(verb) => verb.abort(call, leg, why),
             Self::Dial(dialing) => dialing.abort(call, leg, why),
             Self::Connect(connected) => connected.abort(call, leg),
+            Self::Refer(referring) => referring.abort(call, leg),
             Self::Echoing => call.order(leg, LegCommand::Echo(false)),
         }
     }
@@ -210,6 +216,7 @@ impl Call {
             Instruction::Gather(gather) => Step::Stay(Running::Gather(gather::Gathering::begin(self, leg, gather))),
             Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
+            Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),
             Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
             Instruction::StartStream(spec) => {
                 self.start_stream(leg, spec);

@@ -12,6 +12,7 @@ use tandem_call::program::instruction::{AudioSource, Play};
 use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::stream::{StreamSpec, StreamStatus};
 use tandem_media as media;
+use tandem_sip as sip;
 
 use super::CallTask;
 use crate::clock;
@@ -140,9 +141,28 @@ impl CallTask {
                     true
                 });
             }
-            LegCommand::Hangup => {
+            LegCommand::Hangup(farewell) => {
                 self.with(leg, |io| {
-                    io.hangup();
+                    io.hangup(Some(farewell));
+                    true
+                });
+            }
+            LegCommand::Refer { to, headers } => {
+                let by = self.call.leg(leg).map(|info| info.local_uri());
+                self.with(leg, |io| {
+                    io.refer(to, by, headers);
+                    true
+                });
+            }
+            LegCommand::AnswerRefer { status } => {
+                self.with(leg, |io| {
+                    io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status });
+                    true
+                });
+            }
+            LegCommand::NotifyRefer { status } => {
+                self.with(leg, |io| {
+                    io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status });
                     true
                 });
             }
@@ -184,6 +204,9 @@ impl CallTask {
                         self.call.set_trunk(leg, Arc::clone(&trunk.name));
                     }
                     io.prefer(other.unwrap_or_default());
+                    io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
+                    io.may_be_redirected = self.services.routing.redirects(route.trunk_name());
+                    io.prack = self.services.routing.prack(route.trunk_name());
                     io.invite(session, Attempt { invite, behind, call_id, routes }, route);
                     None
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource};
@@ -184,6 +184,14 @@ fn describe(event: &CallEvent) -> String {
         },
         EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
         EventKind::Dialed(result) => format!("dial {}, {} ms together", result.status, result.duration.as_millis()),
+        EventKind::Refer(facts) => match facts.state {
+            ReferState::Started => "transfer asked of the far end".to_owned(),
+            ReferState::Completed => "transferred by the far end".to_owned(),
+            ReferState::Failed => format!(
+                "transfer failed: {}",
+                facts.progress.or(facts.answer).map_or("no answer".to_owned(), |status| status.to_string())
+            ),
+        },
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
     }

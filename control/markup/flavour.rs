@@ -57,6 +57,8 @@ pub enum Meaning {
     Hangup,
     /// Hand the call to what is inside, and wait.
     Connect,
+    /// `Refer`.
+    Refer,
     /// Begin what is inside, and do not wait.
     Start,
     /// End what is inside.
@@ -177,7 +179,7 @@ pub static TWIML: Flavour = Flavour {
         "Pay" Meaning::Unserved(12200) => [],
         "Prompt" Meaning::Unserved(12200) => [],
         "Queue" Meaning::Unserved(12200) => [],
-        "Refer" Meaning::Unserved(12200) => [],
+        "Refer" Meaning::Refer => ["action", "method"],
         "Room" Meaning::Unserved(12200) => [],
         "Sim" Meaning::Unserved(13258) => [],
         "Siprec" Meaning::Unserved(12200) => [],

@@ -44,6 +44,7 @@ impl<'a> Reader<'a> {
                 Meaning::Hangup => instructions.push(Instruction::Hangup),
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
+                Meaning::Refer => instructions.extend(verb::refer::read(&mut self, element)?),
                 Meaning::Start => verb::stream::start(&mut self, element, &mut instructions)?,
                 Meaning::Stop => verb::stream::stop(&mut self, element, &mut instructions),
                 Meaning::Number

@@ -44,15 +44,12 @@ impl Endpoint {
         let uri = hash(&request.uri.text());
         let mut next = self.sender_of(request);
         // The chain gets shorter with each step; a key that comes again would be a mistake of ours.
-        for _ in 0..=HOPS {
-            let Some(incoming) = next.and_then(|leg| leg.extensions.origin.cause).and_then(|key| self.leg_of(key))
-            else {
-                return false;
-            };
-            if incoming.extensions.origin.uri == uri {
+        for _ in 0..=2 * u16::from(HOPS) {
+            let Some(leg) = next else { return false };
+            if leg.incoming && leg.extensions.origin.uri == uri {
                 return true;
             }
-            next = incoming.extensions.origin.cause.and_then(|key| self.leg_of(key));
+            next = leg.extensions.origin.cause.and_then(|key| self.leg_of(key));
         }
         false
     }

@@ -1,5 +1,6 @@
 //! REFER in a dialog (RFC 3515, 4488), both roles, and as much of RFC 6665 as its implicit subscription needs.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use super::state::{Again, Purpose, State, tag_number};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
 use crate::leg::{Event, Header, LegKey, Refer, Referred};
-use crate::message::{Method, Request, Response, Uri};
+use crate::message::{Host, Method, Request, Response, Uri};
 
 /// How long a subscription lasts without news, seconds.
 const EXPIRES: u64 = 180;
@@ -78,7 +79,8 @@ impl Endpoint {
                 Subscription { server: Some(server), id: request.cseq, quiet, out: false, next: None, last: 100 };
             leg.extensions.subscription = Some(Box::new(subscription));
         }
-        let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by });
+        let own_user = self.own_user(&target);
+        let referred = Box::new(Referred { uri, headers, replaces, replaced, referred_by, own_user });
         self.event(Event::Referred { leg: key, referred });
     }
 
@@ -273,6 +275,22 @@ impl Endpoint {
                 self.event(Event::ReferProgress { leg, status: 408, done: true });
             }
         }
+    }
+
+    fn own_user(&self, uri: &Uri) -> Option<String> {
+        let destination = uri.destination()?;
+        let port = destination.port.unwrap_or(5060);
+        let ours = match &destination.host {
+            Host::Ip(ip) => {
+                let address = SocketAddr::new(*ip, port).to_string();
+                self.locals.iter().any(|local| local.sent_by == address || local.bound.to_string() == address)
+            }
+            Host::Name(name) => {
+                let address = format!("{name}:{port}");
+                self.locals.iter().any(|local| local.sent_by.eq_ignore_ascii_case(&address))
+            }
+        };
+        ours.then(|| uri.user())
     }
 
     // ----- Replaces -----------------------------------------------------------------------------------------------

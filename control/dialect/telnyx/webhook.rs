@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tandem_call::Method;
-use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd};
+use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
@@ -115,6 +115,15 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
             RecordingStatus::InProgress | RecordingStatus::Paused | RecordingStatus::Absent => return None,
         },
         EventKind::Stream(facts) => streaming(facts),
+        EventKind::Refer(facts) => {
+            let event_type = match facts.state {
+                ReferState::Started => "call.refer.started",
+                ReferState::Completed => "call.refer.completed",
+                ReferState::Failed => "call.refer.failed",
+            };
+            let status = facts.progress.or(facts.answer).unwrap_or(100);
+            (event_type, parties(leg, json!({ "sip_notify_response": status })))
+        }
         EventKind::Ringing { .. }
         | EventKind::Unbridged
         | EventKind::Dialed(_)

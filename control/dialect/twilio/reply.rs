@@ -30,6 +30,7 @@ pub(super) fn whispered(mut program: Program) -> Program {
             Instruction::Dial(_) => (DIAL_IN_WHISPER, "<Dial>"),
             Instruction::Record(_) => (SCHEMA, "<Record>"),
             Instruction::Connect(_) => (SCHEMA, "<Connect>"),
+            Instruction::Refer(_) => (SCHEMA, "<Refer>"),
             Instruction::StartStream(_) | Instruction::StartRecording(_) => (SCHEMA, "<Start>"),
             Instruction::StopStream(_) => (SCHEMA, "<Stop>"),
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),

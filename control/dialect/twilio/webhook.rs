@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
-use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind};
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
@@ -47,6 +47,8 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
                 push("StreamError", why.clone());
             }
         }
+        FetchReason::Refer(facts) => refer(facts, &mut push),
+        FetchReason::Referred { uri, .. } => push("ReferTransferTarget", uri.clone()),
         FetchReason::Fallback { failure, url } => {
             push("ErrorCode", error::failure_code(failure).to_string());
             push("ErrorUrl", url.to_string());
@@ -170,6 +172,23 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     }
     if let Some(recording) = &result.recording {
         recorded(account_sid, recording, recording.duration.unwrap_or_default(), context, push);
+    }
+}
+
+fn refer(facts: &ReferFacts, push: &mut impl FnMut(&str, String)) {
+    let status = match (facts.state, facts.progress.or(facts.answer)) {
+        (ReferState::Completed | ReferState::Started, _) => "in-progress",
+        (ReferState::Failed, Some(486 | 600)) => "busy",
+        (ReferState::Failed, Some(408 | 480)) => "no-answer",
+        (ReferState::Failed, Some(487)) => "canceled",
+        (ReferState::Failed, _) => "failed",
+    };
+    push("ReferCallStatus", status.into());
+    if let Some(answer) = facts.answer {
+        push("ReferSipResponseCode", answer.to_string());
+    }
+    if let Some(progress) = facts.progress {
+        push("NotifySipResponseCode", progress.to_string());
     }
 }
 
@@ -297,6 +316,8 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Recorded { .. } => "record",
         FetchReason::Dialed(_) => "dial",
         FetchReason::Connected(_) => "connect",
+        FetchReason::Refer(_) => "refer",
+        FetchReason::Referred { .. } => "referred",
         FetchReason::Whisper => "whisper",
         FetchReason::Fallback { .. } => "fallback",
     }

@@ -41,6 +41,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let refer_method = reader.method(element, "referMethod", METHOD);
+    let refer = reader.target(element.attribute("referUrl"), refer_method, code::BAD_URL)?;
     let timeout = reader.seconds(element, "timeout", 1..=600, TIMEOUT).unwrap_or(defaults.dial_timeout);
     let time_limit = reader.seconds(element, "timeLimit", 1..=86_400, TIME_LIMIT).unwrap_or(defaults.dial_time_limit);
     let mut targets = Vec::new();
@@ -76,6 +78,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         action,
         after: AfterBridge::Continue,
         pass_failure: false,
+        refer,
     };
     if dial.targets.is_empty() {
         reader.warn(NOT_CALLABLE, "<Dial> without anybody to call was skipped");

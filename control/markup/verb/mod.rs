@@ -5,5 +5,6 @@ pub(super) mod flow;
 pub(super) mod gather;
 pub(super) mod noun;
 pub(super) mod record;
+pub(super) mod refer;
 pub(super) mod sound;
 pub(super) mod stream;

@@ -6,7 +6,8 @@ use tandem_call::command::{Command, Interrupt};
 use tandem_call::id::{RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{
-    AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Play, RejectReason, SendDigits, Speech,
+    AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Instruction, Play, Refer, RejectReason, SendDigits,
+    Speech,
 };
 use tandem_call::recording::{Gap, RecordingSource};
 
@@ -22,6 +23,7 @@ pub(super) enum Action {
     Hangup,
     Bridge,
     Transfer,
+    Refer,
     Speak,
     PlaybackStart,
     PlaybackStop,
@@ -49,6 +51,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("hangup", Action::Hangup),
     ("bridge", Action::Bridge),
     ("transfer", Action::Transfer),
+    ("refer", Action::Refer),
     ("speak", Action::Speak),
     ("playback_start", Action::PlaybackStart),
     ("playback_stop", Action::PlaybackStop),
@@ -85,7 +88,6 @@ const NOT_PERMITTED: &[&str] = &[
     "gather_using_ai",
     "leave_queue",
     "pay",
-    "refer",
     "send_sip_info",
     "siprec_start",
     "siprec_stop",
@@ -138,6 +140,12 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         }
         Action::Bridge => commands.extend(bridge(parameters)?),
         Action::Transfer => commands.push(transfer(parameters, leg)?),
+        Action::Refer => {
+            parameters.required("sip_address")?;
+            let to = parameters.text("sip_address")?.unwrap_or_default().to_owned();
+            let refer = Refer { to, headers: parameters.headers()?, action: None };
+            commands.push(Command::Enqueue(Box::new(Instruction::Refer(refer))));
+        }
         Action::Speak => {
             let to = parameters.hearers("target_legs")?.unwrap_or_default();
             let play = Play { source: speech(parameters, "payload")?, loops: parameters.loops()? };
@@ -265,6 +273,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         action: None,
         after: after_unbridge(parameters)?,
         pass_failure: false,
+        refer: None,
     })))
 }
 

@@ -1,0 +1,60 @@
+//! Refer: have the far end call somebody else, and see how that goes.
+
+use crate::Target;
+use crate::call::Call;
+use crate::event::{EventKind, ReferFacts, ReferState};
+use crate::fetch::FetchReason;
+use crate::id::LegId;
+use crate::output::LegCommand;
+use crate::program::instruction::Refer;
+use crate::program::{Running, Signal, Step};
+
+/// A transfer that the far end was asked for.
+pub(crate) struct Referring {
+    facts: ReferFacts,
+    action: Option<Target>,
+}
+
+impl Referring {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, refer: Refer) -> Step {
+        let Refer { to, headers, action } = refer;
+        let facts = ReferFacts { to: to.clone(), state: ReferState::Started, answer: None, progress: None };
+        call.order(leg, LegCommand::Refer { to, headers });
+        call.emit(leg, EventKind::Refer(facts.clone()));
+        Step::Stay(Running::Refer(Self { facts, action }))
+    }
+
+    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+        match *signal {
+            Signal::ReferAnswered { status } => {
+                self.facts.answer = Some(status);
+                if status < 300 {
+                    return Step::Stay(Running::Refer(self));
+                }
+                self.facts.state = ReferState::Failed;
+            }
+            Signal::ReferProgress { status, done } => {
+                self.facts.progress = Some(status);
+                if !done {
+                    return Step::Stay(Running::Refer(self));
+                }
+                let well = (200..300).contains(&status);
+                self.facts.state = if well { ReferState::Completed } else { ReferState::Failed };
+            }
+            _ => return Step::Stay(Running::Refer(self)),
+        }
+        call.emit(leg, EventKind::Refer(self.facts.clone()));
+        match self.action {
+            Some(action) => Step::Fetch(action, FetchReason::Refer(self.facts)),
+            None => Step::Next,
+        }
+    }
+
+    /// The leg was hung up or does something else: what is known by then is told.
+    pub(crate) fn abort(mut self, call: &mut Call, leg: LegId) {
+        // A far end that has been told to go elsewhere need not say more than BYE.
+        let well = self.facts.answer.is_some_and(|status| status < 300);
+        self.facts.state = if well { ReferState::Completed } else { ReferState::Failed };
+        call.emit(leg, EventKind::Refer(self.facts));
+    }
+}

@@ -1,0 +1,314 @@
+//! Transfers that a far end asks for (REFER, and INVITE with Replaces): whom it is joined to is joined to somebody else.
+//!
+//! ```text
+//!   referrer ── transferee        the transferee stays with the referrer until the target answers;
+//!                    └─ target    if nobody does, nothing has changed. Should the referrer go meanwhile, it waits alone.
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::call::{Call, NewLeg, OnAnswer};
+use crate::command::{Accepted, Refused};
+use crate::fetch::FetchReason;
+use crate::id::{LegId, OpId};
+use crate::leg::{Direction, EndCause, EndedBy, LegInfo, SipFacts, Status};
+use crate::output::{Invite, LegCommand};
+use crate::party::Party;
+use crate::program::Running;
+use crate::program::dial::Dialing;
+use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, Tone};
+use crate::route::Decision;
+
+/// How long the one may ring to whom somebody is transferred.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a far end asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Referred {
+    /// Whom the leg that it is joined to is to be joined to.
+    pub target: ReferTarget,
+    /// The URI as it was asked for.
+    pub uri: String,
+    /// Who asks, as it says itself.
+    pub by: Option<String>,
+}
+
+/// Where a transfer goes.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ReferTarget {
+    /// To whoever this leg of the same far end, in the same call by now, is joined to.
+    Peer(LegId),
+    /// To somebody who is called.
+    Call {
+        /// Who.
+        to: Address,
+        /// Extra headers.
+        headers: Vec<(String, String)>,
+        /// Value of a Replaces header.
+        replaces: Option<String>,
+        /// For a peer that challenges.
+        credentials: Option<Credentials>,
+    },
+    /// To what a number of ours does.
+    Number(Box<Decision>),
+}
+
+/// Of a leg that is called for a transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Referral {
+    referrer: LegId,
+    transferee: LegId,
+    /// What the transferee hears once it is alone.
+    ringback: Option<OpId>,
+}
+
+impl Call {
+    /// The far end of a leg asks for a transfer.
+    pub(crate) fn referred(&mut self, referrer: LegId, referred: Referred) {
+        let bridge = self.party(referrer).and_then(|party| party.bridge).filter(|bridge| bridge.told);
+        let Some(transferee) = bridge.map(|bridge| bridge.with) else {
+            return self.order(referrer, LegCommand::AnswerRefer { status: 603 });
+        };
+        if self.referral_of(|referral| referral.referrer == referrer).is_some() {
+            return self.order(referrer, LegCommand::AnswerRefer { status: 491 });
+        }
+        let asks = |leg| self.dial_of(leg).and_then(Dialing::refer_url).cloned();
+        if let Some(url) = asks(referrer).or_else(|| asks(transferee)) {
+            let reason = FetchReason::Referred { uri: referred.uri, by: referred.by };
+            self.send_elsewhere(referrer, transferee, |call| call.fetch(transferee, url, reason));
+            return;
+        }
+        match referred.target {
+            ReferTarget::Peer(other) => {
+                let peer = self.party(other).and_then(|party| party.bridge).filter(|bridge| bridge.told);
+                match peer.map(|bridge| bridge.with).filter(|peer| *peer != referrer && *peer != transferee) {
+                    Some(peer) => {
+                        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
+                        self.let_go(other, peer);
+                        self.exchange(transferee, referrer, peer);
+                        self.order(referrer, LegCommand::NotifyRefer { status: 200 });
+                        self.clear(referrer, EndedBy::OtherLeg);
+                        self.clear(other, EndedBy::OtherLeg);
+                    }
+                    None => self.order(referrer, LegCommand::AnswerRefer { status: 488 }),
+                }
+            }
+            ReferTarget::Call { to, headers, replaces, credentials } => {
+                let from = Address::Name("".into());
+                let invite = Invite { to, from, caller_name: None, headers, credentials, replaces };
+                self.call_target(referrer, transferee, invite);
+            }
+            ReferTarget::Number(decision) => match *decision {
+                Decision::Document { target, .. } => self.send_elsewhere(referrer, transferee, |call| {
+                    call.fetch(transferee, target, FetchReason::Redirect);
+                }),
+                Decision::Program(program) => {
+                    self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program))
+                }
+                Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
+                // Its application knows the leg by another name only.
+                Decision::Commands => self.order(referrer, LegCommand::AnswerRefer { status: 603 }),
+            },
+        }
+    }
+
+    /// A leg that calls takes the place of another one, which is in the same call by now.
+    pub(crate) fn take_place(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
+        let bridge = self.party(of).and_then(|party| party.bridge).filter(|bridge| bridge.told && bridge.with != leg);
+        let Some(peer) = bridge.map(|bridge| bridge.with) else {
+            self.reject(leg, crate::program::instruction::RejectReason::Status(481), EndedBy::Server);
+            return Err(Refused::NotJoined);
+        };
+        if !self.ensure_answered(leg) {
+            return Err(Refused::NotAnswered);
+        }
+        self.exchange(peer, of, leg);
+        self.clear(of, EndedBy::OtherLeg);
+        Ok(Accepted::default())
+    }
+
+    /// The transferee does something else, by itself; the referrer's part is over.
+    fn send_elsewhere(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
+        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
+        self.order(referrer, LegCommand::NotifyRefer { status: 200 });
+        self.let_go(referrer, transferee);
+        self.let_go(transferee, referrer);
+        // Neither is hung up because the other goes.
+        self.unbridge(referrer);
+        self.set_mode(transferee, crate::party::Mode::Document);
+        act(self);
+        self.clear(referrer, EndedBy::OtherLeg);
+    }
+
+    fn call_target(&mut self, referrer: LegId, transferee: LegId, invite: Invite) {
+        let Some(parent) = self.party(transferee).map(|party| Arc::clone(&party.info)) else { return };
+        if !self.has_room() {
+            return self.order(referrer, LegCommand::AnswerRefer { status: 503 });
+        }
+        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
+        let id = LegId::random(&mut self.rng);
+        let inbound = parent.direction == Direction::Inbound;
+        let from = if inbound { parent.from.clone() } else { parent.to.clone() };
+        let caller_name = parent.caller_name.clone().filter(|_| inbound);
+        let info = LegInfo {
+            id,
+            parent: Some(transferee),
+            direction: Direction::OutboundDial,
+            from: from.clone(),
+            to: invite.to.clone(),
+            caller_name: caller_name.clone(),
+            forwarded_from: None,
+            status: Status::Queued,
+            created_at: self.now().time,
+            answered_at: None,
+            end: None,
+            client_state: None,
+            status_callback: None,
+            fallback: None,
+            sip: SipFacts::default(),
+            ..LegInfo::clone(&parent)
+        };
+        let invite = Invite { from, caller_name, ..invite };
+        self.start_leg(NewLeg {
+            info,
+            invite,
+            timeout: PATIENCE,
+            time_limit: None,
+            then: OnAnswer::Wait,
+            send_digits: None,
+            record: None,
+            stream: None,
+            bridge_to: None,
+            if_free: false,
+            unanswered: EndCause::Timeout,
+            race: None,
+        });
+        if let Some(party) = self.party_mut(id) {
+            party.referral = Some(Referral { referrer, transferee, ringback: None });
+        }
+    }
+
+    /// The one called for a transfer rings.
+    pub(crate) fn target_rings(&mut self, target: LegId) {
+        if let Some(referral) = self.party(target).and_then(|party| party.referral) {
+            self.tell_referrer(referral.referrer, 180);
+        }
+    }
+
+    /// The one called for a transfer has answered.
+    pub(crate) fn target_answered(&mut self, target: LegId) {
+        let Some(referral) = self.party_mut(target).and_then(|party| party.referral.take()) else { return };
+        let Referral { referrer, transferee, ringback } = referral;
+        if let Some(op) = ringback {
+            self.order(transferee, LegCommand::Stop { op });
+        }
+        self.exchange(transferee, referrer, target);
+        self.tell_referrer(referrer, 200);
+        self.clear(referrer, EndedBy::OtherLeg);
+    }
+
+    /// How it goes, to who asked, if it is still there.
+    fn tell_referrer(&mut self, referrer: LegId, status: u16) {
+        if self.party(referrer).is_some_and(|party| !party.info.status.is_final()) {
+            self.order(referrer, LegCommand::NotifyRefer { status });
+        }
+    }
+
+    /// A leg has ended: what it was in a transfer comes to an end, or goes on without it. `true`: whom it was joined to is
+    /// not to be bothered, as it waits for somebody else.
+    pub(crate) fn end_in_transfer(&mut self, leg: LegId) -> bool {
+        // The target: the referrer is told, and has the transferee as before, if it is still there.
+        if let Some(Referral { referrer, transferee, ringback }) =
+            self.party_mut(leg).and_then(|party| party.referral.take())
+        {
+            let status = self.party(leg).and_then(|party| party.info.end.as_ref()?.sip_status);
+            let status = status.filter(|status| *status >= 300).unwrap_or(480);
+            self.tell_referrer(referrer, status);
+            if let Some(op) = ringback {
+                self.order(transferee, LegCommand::Stop { op });
+            }
+            let alone = self.party(transferee).is_some_and(|party| party.bridge.is_none());
+            let dials = self.dial_of(transferee).is_some_and(|dial| dial.has_chosen(leg));
+            if alone && !dials {
+                self.clear(transferee, EndedBy::OtherLeg);
+            }
+            return false;
+        }
+        // The transferee: nobody is left to be called.
+        if let Some(target) = self.referral_of(|referral| referral.transferee == leg) {
+            if let Some(Referral { referrer, .. }) = self.party_mut(target).and_then(|party| party.referral.take()) {
+                self.tell_referrer(referrer, 487);
+            }
+            self.hangup(target, EndCause::OriginatorCancel, EndedBy::OtherLeg);
+            return false;
+        }
+        // The referrer: the transferee waits for the target alone.
+        let Some(target) = self.referral_of(|referral| referral.referrer == leg) else { return false };
+        let Some(transferee) = self.party(target).and_then(|party| party.referral).map(|it| it.transferee) else {
+            return false;
+        };
+        self.let_go(leg, transferee);
+        self.adopt(transferee, leg, target);
+        let op = self.new_op();
+        let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
+        self.order(transferee, LegCommand::Play { op, play: Play { source, loops: None } });
+        if let Some(referral) = self.party_mut(target).and_then(|party| party.referral.as_mut()) {
+            referral.ringback = Some(op);
+        }
+        true
+    }
+
+    /// `leg`, joined to `from`, is joined to `to` instead, and its dial goes on with that one.
+    fn exchange(&mut self, leg: LegId, from: LegId, to: LegId) {
+        self.let_go(from, leg);
+        self.adopt(leg, from, to);
+        self.unbridge(from);
+        self.unbridge(to);
+        let after = |call: &Self, one: LegId, other: LegId| match call.dial_of(one) {
+            Some(dial) if dial.has_chosen(other) => AfterBridge::Continue,
+            _ => AfterBridge::Hangup,
+        };
+        let after = (after(self, leg, to), after(self, to, leg));
+        self.bridge(leg, to, after, true);
+    }
+
+    /// If `leg` dials and has `from`, it has `to` instead.
+    fn adopt(&mut self, leg: LegId, from: LegId, to: LegId) {
+        if self.dial_of_mut(leg).is_some_and(|dial| dial.exchange(from, to))
+            && let Some(party) = self.party_mut(to)
+        {
+            party.told_to = Some(leg);
+        }
+    }
+
+    /// If `leg` dials and has `child`, that is over, and the child not hung up for it.
+    fn let_go(&mut self, leg: LegId, child: LegId) {
+        if let Some(dial) = self.dial_of_mut(leg) {
+            dial.let_go(child);
+        }
+    }
+
+    fn dial_of(&self, leg: LegId) -> Option<&Dialing> {
+        let Party { lane, transfer, .. } = self.party(leg)?;
+        match (&lane.running, transfer) {
+            (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
+            _ => None,
+        }
+    }
+
+    fn dial_of_mut(&mut self, leg: LegId) -> Option<&mut Dialing> {
+        let Party { lane, transfer, .. } = self.party_mut(leg)?;
+        match (&mut lane.running, transfer) {
+            (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
+            _ => None,
+        }
+    }
+
+    /// The leg that is called for such a transfer.
+    fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
+        let found = |party: &&Party| party.referral.as_ref().is_some_and(&is_it);
+        self.parties.iter().find(found).map(|party| party.info.id)
+    }
+}

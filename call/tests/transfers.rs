@@ -1,0 +1,228 @@
+//! Transfers that a far end asks for (REFER), and those that it is asked for.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation ends the test")]
+
+use tandem_call::address::Address;
+use tandem_call::command::{Command, Refused};
+use tandem_call::event::{EventKind, ReferState};
+use tandem_call::fetch::FetchReason;
+use tandem_call::id::LegId;
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::*;
+use tandem_call::refer::{ReferTarget, Referred};
+use tandem_call::route::Decision;
+use tandem_call::testing::*;
+
+/// A caller joined to whom it was to dial: the script, the caller, the called one.
+fn joined() -> (CallScript, LegId, LegId) {
+    joined_by(dial(&["+15550003"]))
+}
+
+fn joined_by(dial: Dial) -> (CallScript, LegId, LegId) {
+    let mut script = CallScript::runs(vec![Instruction::Dial(dial), Instruction::Play(file("after"))]);
+    let (caller, called) = (script.leg(), script.newest());
+    script.answers(called);
+    (script, caller, called)
+}
+
+fn refers(script: &mut CallScript, leg: LegId, target: ReferTarget) {
+    let referred = Referred { target, uri: "sip:cy@h".to_owned(), by: None };
+    script.feed_to(leg, LegEvent::Referred(Box::new(referred)));
+}
+
+fn to_cy() -> ReferTarget {
+    ReferTarget::Call { to: Address::from("sip:cy@h"), headers: Vec::new(), replaces: None, credentials: None }
+}
+
+fn answered(script: &CallScript, leg: LegId) -> Option<u16> {
+    script.orders(leg).rev().find_map(|order| match order {
+        LegCommand::AnswerRefer { status } => Some(*status),
+        _ => None,
+    })
+}
+
+fn news(script: &CallScript, leg: LegId) -> Vec<u16> {
+    let told = |order: &LegCommand| match order {
+        LegCommand::NotifyRefer { status } => Some(*status),
+        _ => None,
+    };
+    script.orders(leg).filter_map(told).collect()
+}
+
+fn joins(script: &CallScript, one: LegId, other: LegId) -> bool {
+    script.ordered(one, |order| *order == LegCommand::Bridge { with: other })
+        || script.ordered(other, |order| *order == LegCommand::Bridge { with: one })
+}
+
+fn is_over(script: &CallScript, leg: LegId) -> bool {
+    script.ended.contains_key(&leg)
+}
+
+#[test]
+fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
+    for callee_refers in [true, false] {
+        let (mut script, caller, called) = joined();
+        let (referrer, transferee) = if callee_refers { (called, caller) } else { (caller, called) };
+        refers(&mut script, referrer, to_cy());
+        assert_eq!(answered(&script, referrer), Some(202));
+        let cy = script.newest();
+        script.feed_to(cy, LegEvent::Ringing { early_media: false });
+        assert!(!is_over(&script, referrer) && !joins(&script, transferee, cy));
+        script.answers(cy);
+        assert_eq!(news(&script, referrer), [180, 200]);
+        assert!(joins(&script, transferee, cy) && is_over(&script, referrer) && !is_over(&script, transferee));
+        script.hangs_up(cy);
+        if callee_refers {
+            assert!(script.orders(caller).any(|order| matches!(order, LegCommand::Play { .. })), "its program goes on");
+            script.play_ends(caller);
+        }
+        assert!(is_over(&script, transferee));
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_transfer_that_fails_leaves_everything_as_it_was() {
+    let (mut script, caller, called) = joined();
+    refers(&mut script, called, to_cy());
+    let cy = script.newest();
+    refers(&mut script, called, to_cy());
+    assert_eq!(answered(&script, called), Some(491), "one at a time");
+    script.refuses(cy, 486);
+    assert_eq!(news(&script, called), [486]);
+    assert!(!is_over(&script, caller) && !is_over(&script, called));
+    script.hangs_up(caller);
+    assert!(is_over(&script, called));
+    script.assert_settled();
+}
+
+#[test]
+fn who_asked_may_leave_at_once_and_the_other_waits_alone() {
+    for (callee_refers, answers) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (mut script, caller, called) = joined();
+        let (referrer, transferee) = if callee_refers { (called, caller) } else { (caller, called) };
+        refers(&mut script, referrer, to_cy());
+        let cy = script.newest();
+        script.hangs_up(referrer);
+        assert!(!is_over(&script, transferee) && !is_over(&script, cy));
+        assert!(script.ordered(transferee, is_ringback));
+        if answers {
+            script.answers(cy);
+            assert!(joins(&script, transferee, cy));
+            script.hangs_up(transferee);
+            assert!(is_over(&script, cy));
+        } else {
+            script.refuses(cy, 404);
+            if callee_refers {
+                script.play_ends(caller);
+            }
+            assert!(is_over(&script, transferee));
+        }
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn when_the_one_to_be_transferred_leaves_nobody_is_called_any_more() {
+    let (mut script, caller, called) = joined();
+    refers(&mut script, called, to_cy());
+    let cy = script.newest();
+    script.hangs_up(caller);
+    assert_eq!(news(&script, called), [487]);
+    assert!(is_over(&script, cy) && is_over(&script, called));
+    script.assert_settled();
+}
+
+#[test]
+fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
+    let (mut script, caller, called) = joined();
+    // The party's other call, which has come into this one.
+    let (other, peer) = (LegId(901), LegId(902));
+    let program = Program { instructions: vec![Instruction::Dial(dial(&["+15550009"]))], warnings: Vec::new() };
+    script.incoming(other, Decision::Program(program));
+    let answerer = script.newest();
+    assert_ne!(answerer, peer);
+    script.answers(answerer);
+    refers(&mut script, called, ReferTarget::Peer(other));
+    assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
+    assert!(joins(&script, caller, answerer));
+    assert!(is_over(&script, called) && is_over(&script, other));
+    assert!(!is_over(&script, caller) && !is_over(&script, answerer));
+    script.hangs_up(answerer);
+    script.play_ends(caller);
+    assert!(is_over(&script, caller));
+    script.assert_settled();
+}
+
+#[test]
+fn a_call_may_take_anothers_place() {
+    let (mut script, caller, called) = joined();
+    let newcomer = LegId(900);
+    script.incoming(newcomer, Decision::Commands);
+    assert!(script.request_to(newcomer, Command::TakePlace { of: called }).is_ok());
+    assert!(joins(&script, caller, newcomer) && is_over(&script, called));
+    let late = LegId(901);
+    script.incoming(late, Decision::Commands);
+    let refused = script.request_to(late, Command::TakePlace { of: called });
+    assert!(matches!(refused, Err(Refused::NotJoined)));
+    script.hangs_up(newcomer);
+    script.play_ends(caller);
+    script.assert_settled();
+}
+
+#[test]
+fn an_application_that_wants_to_decide_is_asked_and_a_leg_on_its_own_is_not_transferred() {
+    let (mut script, caller, called) = joined_by(Dial { refer: Some(target("refer")), ..dial(&["+15550003"]) });
+    refers(&mut script, called, to_cy());
+    assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
+    assert!(matches!(&script.asked().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h"));
+    assert!(is_over(&script, called) && !is_over(&script, caller));
+    script.fetched(vec![Instruction::Hangup]);
+    script.assert_settled();
+    let mut script = CallScript::commanded();
+    let leg = script.leg();
+    refers(&mut script, leg, to_cy());
+    assert_eq!(answered(&script, leg), Some(603));
+}
+
+#[test]
+fn a_transfer_to_a_number_of_ours_runs_what_that_number_does() {
+    let (mut script, caller, called) = joined();
+    let program = Program { instructions: vec![Instruction::Echo], warnings: Vec::new() };
+    refers(&mut script, called, ReferTarget::Number(Box::new(Decision::Program(program))));
+    assert!(is_over(&script, called) && !is_over(&script, caller));
+    assert!(script.ordered(caller, |order| *order == LegCommand::Echo(true)));
+    script.hangs_up(caller);
+    script.assert_settled();
+}
+
+#[test]
+fn a_far_end_that_is_asked_for_a_transfer_is_heard_to_the_end() {
+    let refer = || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
+    let state = |script: &CallScript| {
+        let told = |event: &tandem_call::event::CallEvent| match &event.kind {
+            EventKind::Refer(facts) => Some((facts.state, facts.answer, facts.progress)),
+            _ => None,
+        };
+        script.events().rev().find_map(told).unwrap()
+    };
+    let mut script = CallScript::runs(vec![refer()]);
+    let leg = script.leg();
+    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Refer { to, .. } if to == "sip:cy@h")));
+    assert_eq!(state(&script).0, ReferState::Started);
+    script.feed(LegEvent::ReferAnswered { status: 202 });
+    script.feed(LegEvent::ReferProgress { status: 180, done: false });
+    script.feed(LegEvent::ReferProgress { status: 200, done: true });
+    assert_eq!(state(&script), (ReferState::Completed, Some(202), Some(200)));
+    assert!(matches!(script.asked().next_back().unwrap().reason, FetchReason::Refer(_)));
+
+    let mut script = CallScript::runs(vec![refer()]);
+    script.feed(LegEvent::ReferAnswered { status: 603 });
+    assert_eq!(state(&script), (ReferState::Failed, Some(603), None));
+
+    let mut script = CallScript::runs(vec![refer()]);
+    let leg = script.leg();
+    script.feed(LegEvent::ReferAnswered { status: 202 });
+    script.hangs_up(leg);
+    assert_eq!(state(&script).0, ReferState::Completed, "it has gone where it was told to");
+    script.assert_settled();
+}

@@ -1,0 +1,29 @@
+//! `Refer`.
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{Instruction, Refer};
+
+use super::noun;
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+/// Reads it with the `Sip` in it; `None`, warned, if there is none.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+    let method = reader.method(element, "method", code::SCHEMA);
+    let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let mut targets = Vec::new();
+    for child in element.elements() {
+        match reader.rule(child).map(|rule| rule.meaning) {
+            Some(Meaning::Sip) => noun::sip(reader, child, &mut targets)?,
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    let Some(target) = targets.into_iter().next() else {
+        reader.warn(code::SCHEMA, "<Refer> without <Sip> was skipped");
+        return Ok(None);
+    };
+    Ok(Some(Instruction::Refer(Refer { to: target.to.to_string(), headers: target.headers, action })))
+}
