@@ -4,7 +4,7 @@ use tandem_call::leg::EndCause;
 use tandem_call::output::Farewell;
 
 /// Its value when we end a leg.
-pub fn of(farewell: Farewell) -> String {
+pub(crate) fn of(farewell: Farewell) -> String {
     if farewell.elsewhere {
         // Phones do not count it as a missed call then.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
@@ -22,7 +22,7 @@ pub fn of(farewell: Farewell) -> String {
 }
 
 /// Why a call was refused, if the Reason header's value has a Q.850 cause that says more than its SIP status may.
-pub fn cause(value: &str) -> Option<EndCause> {
+pub(crate) fn cause(value: &str) -> Option<EndCause> {
     let number: u8 = value.split(',').find_map(|reason| {
         let mut parts = reason.split(';').map(str::trim);
         parts.next().filter(|protocol| protocol.eq_ignore_ascii_case("Q.850"))?;

@@ -9,7 +9,7 @@ use tandem_sip as sip;
 const MOST: usize = 5;
 
 /// A call that may be redirected.
-pub struct Redirects {
+pub(crate) struct Redirects {
     outgoing: sip::Outgoing,
     tried: Vec<String>,
     waiting: VecDeque<String>,
@@ -17,13 +17,13 @@ pub struct Redirects {
 
 impl Redirects {
     /// For a call that is about to be placed.
-    pub fn of(outgoing: &sip::Outgoing) -> Self {
+    pub(crate) fn of(outgoing: &sip::Outgoing) -> Self {
         Self { outgoing: outgoing.clone(), tried: vec![outgoing.request_uri.clone()], waiting: VecDeque::new() }
     }
 
     /// The call to place instead, after it ended with this status and these headers; `None` when nobody is left who has not
     /// been tried: then that is its end.
-    pub fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
+    pub(crate) fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
         if (300..400).contains(&status) {
             let mut found: Vec<_> = headers
                 .iter()

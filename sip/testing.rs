@@ -54,10 +54,14 @@ pub(crate) struct SipPair {
 
 impl SipPair {
     pub(crate) fn new(link: Link, seed: u8) -> Self {
+        Self::with(link, seed, |_| {})
+    }
+
+    pub(crate) fn with(link: Link, seed: u8, change: fn(&mut Config)) -> Self {
         Self {
             now: instant(),
-            a: endpoint("127.0.0.1:5060", seed, |_| {}),
-            b: endpoint("127.0.0.2:5060", seed.wrapping_add(128), |_| {}),
+            a: endpoint("127.0.0.1:5060", seed, change),
+            b: endpoint("127.0.0.2:5060", seed.wrapping_add(128), change),
             link,
             rng: StdRng::from_seed([seed; 32]),
             wire: BinaryHeap::new(),

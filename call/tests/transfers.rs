@@ -174,7 +174,9 @@ fn an_application_that_wants_to_decide_is_asked_and_a_leg_on_its_own_is_not_tran
     let (mut script, caller, called) = joined_by(Dial { refer: Some(target("refer")), ..dial(&["+15550003"]) });
     refers(&mut script, called, to_cy());
     assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
-    assert!(matches!(&script.asked().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h"));
+    assert!(
+        matches!(&script.asked().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h")
+    );
     assert!(is_over(&script, called) && !is_over(&script, caller));
     script.fetched(vec![Instruction::Hangup]);
     script.assert_settled();
@@ -197,7 +199,8 @@ fn a_transfer_to_a_number_of_ours_runs_what_that_number_does() {
 
 #[test]
 fn a_far_end_that_is_asked_for_a_transfer_is_heard_to_the_end() {
-    let refer = || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
+    let refer =
+        || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
     let state = |script: &CallScript| {
         let told = |event: &tandem_call::event::CallEvent| match &event.kind {
             EventKind::Refer(facts) => Some((facts.state, facts.answer, facts.progress)),

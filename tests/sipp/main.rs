@@ -30,3 +30,4 @@ mod sdp;
 mod srtp;
 mod trace;
 mod trunks;
+mod dialogs;

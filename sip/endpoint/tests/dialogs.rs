@@ -3,6 +3,7 @@
 use super::callee::{invite, request};
 use super::*;
 use crate::leg::{Prack, Refer};
+use crate::testing::{Link, Side, SipPair};
 
 const LEG: LegKey = LegKey(1);
 
@@ -512,4 +513,59 @@ fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() 
     assert_eq!(bench.status_of(around.replace("z9hG4bKp", "z9hG4bKq")), 482, "the first caller's");
     bench.receive(sent_back(&second, "sip:three@127.0.0.1", 16).replace("z9hG4bKp", "z9hG4bKr"));
     bench.expect("SIP/2.0 100 ");
+}
+
+// ----- over a bad link --------------------------------------------------------------------------------------------
+
+/// Sixty calls with reliable early media, an offer each way, a transfer asked for and reported, on a link that loses a
+/// fifth of everything.
+#[test]
+fn extensions_survive_loss_duplication_and_reordering() {
+    for seed in 0..4 {
+        let link = Link { loss: 20, duplication: 20, delay: 200 };
+        let mut pair = SipPair::with(link, seed, |config| {
+            config.prack = Prack::Required;
+            config.session_expires = 90;
+        });
+        for call in 0..60_u128 {
+            let invite = outgoing(&format!("sip:{call}@127.0.0.2"));
+            pair.command(Side::A, Command::Invite { leg: LegKey(call), invite });
+        }
+        let sdp = || Bytes::from_static(SDP);
+        pair.drive(Duration::from_secs(400), |side, event| {
+            let leg = event.leg();
+            match (side, event) {
+                (Side::B, Event::Incoming { .. }) => {
+                    let early = Command::Provisional { leg, status: 183, sdp: Some(sdp()), headers: Vec::new() };
+                    vec![early, Command::Provisional { leg, status: 180, sdp: None, headers: Vec::new() }, answer(leg)]
+                }
+                (Side::B, Event::Acknowledged { .. }) => vec![Command::Offer { leg, sdp: sdp() }],
+                (_, Event::Offered { .. }) => vec![Command::AnswerOffer { leg, sdp: sdp() }],
+                (_, Event::RefreshDue { .. }) => vec![Command::Offer { leg, sdp: sdp() }],
+                (Side::B, Event::OfferAnswered { .. }) => {
+                    let refer = Refer { refer_to: "sip:c@h".into(), referred_by: None, headers: Vec::new() };
+                    vec![Command::Refer { leg, refer: Box::new(refer) }]
+                }
+                (_, Event::Referred { .. }) => {
+                    let news = |status| Command::NotifyRefer { leg, status };
+                    vec![Command::AnswerRefer { leg, status: 202 }, news(180), news(200)]
+                }
+                _ => vec![],
+            }
+        });
+        let count = |what: fn(&Event) -> bool| pair.events.iter().filter(|(_, event)| what(event)).count();
+        let answered = count(|event| matches!(event, Event::Answered { .. }));
+        let referred = count(|event| matches!(event, Event::ReferProgress { status: 200, done: true, .. }));
+        assert!(answered >= 50, "{answered} of 60 were answered");
+        assert!(referred >= 40, "{referred} of {answered} transfers were heard to the end");
+        let alive = pair.a.legs();
+        assert!(alive >= 40, "{alive} of {answered} live after four refreshes");
+        for leg in 0..60 {
+            pair.command(Side::A, hangup(LegKey(leg)));
+        }
+        pair.drive(Duration::from_secs(200), |_, _| vec![]);
+        for endpoint in [&pair.a, &pair.b] {
+            assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "nothing is left behind");
+        }
+    }
 }

@@ -1,0 +1,168 @@
+//! What happens within calls: reliable provisional responses, UPDATE, session timers, transfers, redirection, refusals.
+
+use std::time::Duration;
+
+use crate::house::{House, inline};
+use crate::sipp::{Running, Sipp, is_missing};
+
+/// Numbers that begin so go straight through to that trunk.
+fn through(prefix: &str, trunk: &str) -> String {
+    format!("[[numbers]]\nnumber = \"{prefix}*\"\naccount = \"acme\"\nbridge = \"trunk:{trunk}\"\n")
+}
+
+/// Waits until SIPp has logged this.
+async fn logged(running: &Running, what: &str) -> String {
+    for _ in 0..1_000 {
+        let messages = running.messages();
+        if messages.contains(what) {
+            return messages;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never logged {what}:\n{}", running.messages())
+}
+
+/// The dialog of a call that SIPp has placed, as Replaces names it to the server: its Call-ID, our tag, SIPp's.
+fn dialog(messages: &str) -> String {
+    let field = |name: &str, of: &str| {
+        let line = of.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.trim().to_owned()
+    };
+    let ack = messages.split("ACK sip:").nth(1).expect("an ACK");
+    let tag = |value: &str| value.split(";tag=").nth(1).expect("a tag").trim().to_owned();
+    format!("{};to-tag={};from-tag={}", field("Call-ID:", ack), tag(&field("To:", ack)), tag(&field("From:", ack)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisional_responses_are_reliable_on_both_sides_and_offers_are_updated() {
+    if is_missing() {
+        return;
+    }
+    let (caller, answerer) = (Sipp::new("prack_call"), Sipp::new("prack_answer"));
+    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
+    let house = House::start(&(trunks + &through("1", "answerer"))).await;
+    let answerer = answerer.answer().await;
+    caller.to("1234").call(house.udp).succeed().await;
+    answerer.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_timers_are_agreed_on_in_both_roles() {
+    if is_missing() {
+        return;
+    }
+    let (caller, answerer) = (Sipp::new("timer_call"), Sipp::new("timer_answer"));
+    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
+    let house = House::start(&(trunks + &through("1", "answerer"))).await;
+    let answerer = answerer.answer().await;
+    caller.to("1234").call(house.udp).succeed().await;
+    answerer.succeed().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_called_party_transfers_its_caller() {
+    if is_missing() {
+        return;
+    }
+    for (referrer, target, call) in
+        [("refer_blind", "answer_one_second", "call_until_bye"), ("refer_busy", "busy", "call_until_bye")]
+    {
+        let (caller, first, second) = (Sipp::new(call), Sipp::new(referrer), Sipp::new(target));
+        let trunks = caller.trunk("caller", "") + &first.trunk("first", "") + &second.trunk("second", "");
+        let house = House::start(&(trunks + &through("1", "first") + &through("2", "second"))).await;
+        let second = second.answer().await;
+        let first = first.key("target", "2000").answer().await;
+        let caller = caller.to("1234").call(house.udp);
+        first.succeed().await;
+        second.succeed().await;
+        caller.succeed().await;
+        house.quiet().await;
+        house.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attended_transfer_joins_two_calls_and_an_invite_takes_anothers_place() {
+    if is_missing() {
+        return;
+    }
+    for attended in [true, false] {
+        let (other, peer) = (Sipp::new("call_until_bye"), Sipp::new("answer"));
+        let (caller, first) = (Sipp::new("call_two_seconds"), Sipp::new("refer_attended"));
+        let newcomer = Sipp::new("replaces_call");
+        let trunks = [("other", &other), ("peer", &peer), ("caller", &caller), ("first", &first), ("new", &newcomer)];
+        let trunks: String = trunks.iter().map(|(name, sipp)| sipp.trunk(name, "")).collect();
+        let house = House::start(&(trunks + &through("1", "first") + &through("2", "peer"))).await;
+        let peer = peer.answer().await;
+        let other = other.to("2000").call(house.udp);
+        let replaced = dialog(&logged(&other, "ACK sip:").await);
+        if attended {
+            let escaped = replaced.replace('@', "%40").replace(';', "%3B").replace('=', "%3D");
+            let first = first.key("replaces", &escaped).answer().await;
+            let caller = caller.to("1234").call(house.udp);
+            first.succeed().await;
+            other.succeed().await;
+            caller.succeed().await;
+        } else {
+            newcomer.key("replaces", &replaced).to("2000").call(house.udp).succeed().await;
+            other.succeed().await;
+        }
+        peer.succeed().await;
+        house.quiet().await;
+        house.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirected_call_goes_where_it_is_sent_unless_the_trunk_says_otherwise() {
+    if is_missing() {
+        return;
+    }
+    let (caller, moved) = (Sipp::new("call"), Sipp::new("moved"));
+    let (better, worse) = (Sipp::new("busy"), Sipp::new("answer"));
+    let contact = |sipp: &Sipp| format!("x@{}", sipp.address());
+    let keys = (contact(&better), contact(&worse));
+    let trunks = caller.trunk("caller", "") + &moved.trunk("moved", "");
+    let house = House::start(&(trunks + &through("1", "moved"))).await;
+    let (better, worse) = (better.answer().await, worse.answer().await);
+    let moved = moved.key("better", &keys.0).key("worse", &keys.1).answer().await;
+    caller.to("1234").call(house.udp).succeed().await;
+    for sipp in [moved, better, worse] {
+        sipp.succeed().await;
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_done_here_is_refused_as_the_rfcs_say() {
+    if is_missing() {
+        return;
+    }
+    let caller = Sipp::new("refusals");
+    let house = House::start(&(caller.trunk("caller", "") + &inline("600", "<Response><Echo/></Response>"))).await;
+    caller.to("600").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_come_by_info_and_a_caller_is_asked_to_go_elsewhere() {
+    if is_missing() {
+        return;
+    }
+    let caller = Sipp::new("info_call");
+    let gathers = r#"<Response><Gather numDigits="2" timeout="9"/><Echo/></Response>"#;
+    let house = House::start(&(caller.trunk("caller", "") + &inline("600", gathers))).await;
+    caller.to("600").call(house.udp).succeed().await;
+    house.end().await;
+
+    let caller = Sipp::new("refer_asked");
+    let refers = "<Response><Refer><Sip>sip:elsewhere@192.0.2.1?X-Why=because</Sip></Refer></Response>";
+    let house = House::start(&(caller.trunk("caller", "") + &inline("600", refers))).await;
+    caller.to("600").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
