@@ -24,10 +24,10 @@ mod log;
 mod sipp;
 
 mod bridge;
+mod dialogs;
 mod guard;
 mod phones;
 mod sdp;
 mod srtp;
 mod trace;
 mod trunks;
-mod dialogs;
