@@ -101,6 +101,10 @@ pub(crate) struct MediaSession {
     pub(crate) echo: bool,
     muted: bool,
     relayed_any: bool,
+    /// It was bridged, and its peer has said nothing yet.
+    fresh: bool,
+    /// Frames since it was then last sent silence to keep its way open.
+    hush: u8,
     send_silence: bool,
     /// The network takes packets from the latched source only.
     pinned: bool,
@@ -221,6 +225,8 @@ impl MediaSession {
             echo: false,
             muted: false,
             relayed_any: false,
+            fresh: false,
+            hush: 0,
             send_silence,
             packing: Packing { packet: Box::new([0; FIXED + LONGEST]), frames: 0, octets: 0, timestamp: 0 },
             frames_since_rtp: u16::MAX,
@@ -360,6 +366,7 @@ impl MediaSession {
     /// The bridge begins, or ends.
     pub(crate) fn set_peer(&mut self, peer: Option<Peer>) {
         self.peer = peer;
+        self.fresh = peer.is_some();
         self.relayed_any = false;
         self.sender.pause();
     }
@@ -431,7 +438,7 @@ impl MediaSession {
 
     /// Its peer's packets do not come any more: what they left out was silence of their own, now it is sent ours.
     pub(crate) fn expect_frames(&mut self) {
-        self.relayed_any = false;
+        (self.relayed_any, self.fresh) = (false, false);
     }
 
     /// It comes into a room, or leaves it.

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -122,12 +122,14 @@ pub(crate) struct Published {
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
+    /// The worker looks at the queue within a tick anyhow: it need not be woken for it.
+    ticking: AtomicBool,
 }
 
 impl Inbox {
     pub(crate) fn new() -> io::Result<Inbox> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake })
+        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, ticking: AtomicBool::new(false) })
     }
 
     /// False when too many wait.
@@ -150,13 +152,24 @@ impl Inbox {
     }
 
     fn wake(&self) {
-        // A full counter has woken it already.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        if !self.ticking.load(Ordering::SeqCst) {
+            // A full counter has woken it already.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
     }
 
-    fn take(&self) -> VecDeque<Message> {
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.wake, &mut count);
+    /// The worker is about to sleep, until its next tick or for as long as nobody wakes it; true if it must not, because of
+    /// a message that came before it could be woken.
+    fn sleeps(&self, ticking: bool) -> bool {
+        self.ticking.store(ticking, Ordering::SeqCst);
+        !ticking && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn take(&self, woken: bool) -> VecDeque<Message> {
+        if woken {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(&self.wake, &mut count);
+        }
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -274,12 +287,13 @@ impl Worker {
         loop {
             let woken = self.sleep(Instant::now());
             let now = Instant::now();
-            if self.is_eager() || now >= self.core.next_tick() {
+            let ticks = self.is_eager() || now >= self.core.next_tick();
+            if ticks {
                 self.drain_sockets(now, &mut inlet);
                 self.tick(now);
             }
-            if woken {
-                self.drain_inbox(now);
+            if woken || ticks {
+                self.drain_inbox(now, woken);
             }
             self.sockets.flush();
             if self.stopping && self.core.is_empty() {
@@ -299,6 +313,9 @@ impl Worker {
         let eager = self.is_eager();
         let due = if eager { self.core.poll_timeout() } else { self.core.next_tick() };
         let left = if self.core.is_empty() { IDLE } else { due.saturating_duration_since(now) };
+        if inbox.sleeps(!eager && !self.core.is_empty()) {
+            return true;
+        }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
         let wake = if eager { &mut wake[..] } else { &mut wake[..1] };
@@ -381,9 +398,9 @@ impl Worker {
         published.malformed.store(malformed, Ordering::Relaxed);
     }
 
-    fn drain_inbox(&mut self, now: Instant) {
+    fn drain_inbox(&mut self, now: Instant, woken: bool) {
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return };
-        for message in inbox.take() {
+        for message in inbox.take(woken) {
             self.handle(now, message);
         }
     }

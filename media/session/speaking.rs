@@ -12,6 +12,9 @@ use crate::rtp::{FIXED, FRAME};
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
+/// Frames from one packet of silence to the next for a leg that is bridged to one that says nothing yet: half a second.
+const KEEP_OPEN: u8 = 25;
+
 /// A frame from elsewhere to be said.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
@@ -56,13 +59,18 @@ impl MediaSession {
                 return;
             }
         }
+        self.fresh &= input.is_none();
         match input {
             Some(Input::Heard(samples, rate)) => return self.say_samples(samples, rate, around),
             Some(Input::Mixed(said)) => return self.say_mixed(said, around),
             None => {}
         }
         let passes = self.relayed_any && (self.peer.is_some() || self.echo);
-        if self.send_silence && !passes {
+        // One that was bridged to somebody who has said nothing yet needs no more than that its way stays open.
+        self.fresh &= !passes;
+        let waits = self.fresh && self.tracks.is_none();
+        self.hush = if waits { (self.hush + 1) % KEEP_OPEN } else { 0 };
+        if self.send_silence && !passes && (!waits || self.packing.frames > 0 || self.hush == 1) {
             self.say_octets(law, &[law.silence(); FRAME], around);
         } else {
             if self.packing.frames > 0 {
