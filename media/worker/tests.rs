@@ -131,7 +131,7 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 order(Command::Unbridge);
             }
             for _ in 0..10 {
-                workers.iter_mut().for_each(|worker| worker.drain_inbox(now));
+                workers.iter_mut().for_each(|worker| worker.drain_inbox(now, true));
             }
             let bridged = workers.iter().any(|worker| worker.core.is_bridged(told) || worker.core.is_bridged(other));
             assert_eq!(bridged, !unbridged, "{told:?}");
