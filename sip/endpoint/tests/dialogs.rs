@@ -520,7 +520,6 @@ fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() 
 /// Sixty calls with reliable early media, an offer each way, a transfer asked for and reported, on a link that loses a
 /// fifth of everything.
 #[test]
-#[ignore = "not seen to pass yet"]
 fn extensions_survive_loss_duplication_and_reordering() {
     for seed in 0..4 {
         let link = Link { loss: 20, duplication: 20, delay: 200 };
