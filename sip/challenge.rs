@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use crate::digest::{split_outside_quotes, unquote};
-use crate::directory::{Directory, User, md5_hex, sha256_hex};
+use crate::digest::{Hash, split_outside_quotes, unquote};
+use crate::directory::{Directory, User};
 use crate::registrar::DigestAlgorithm;
 
 /// How long a nonce is good for; afterwards the client is given another, and asks nobody for the password again.
@@ -155,7 +155,7 @@ impl Authority {
 
     fn nonce(&self, made: Duration, salt: u64) -> String {
         let made = u64::try_from(made.as_millis()).unwrap_or(u64::MAX);
-        let proof = sha256_hex(format!("{:032x}{made:016x}{salt:016x}", self.secret).as_bytes());
+        let proof = Hash::Sha256.of(format!("{:032x}{made:016x}{salt:016x}", self.secret).as_bytes());
         format!("{made:016x}{salt:016x}{}", proof.get(..32).unwrap_or_default())
     }
 }
@@ -195,15 +195,14 @@ impl Answer {
 
     /// RFC 7616 §3.4.1.
     fn is_right(&self, method: &str, user: &User) -> bool {
-        let (hash, ha1): (fn(&[u8]) -> String, &str) =
-            if self.sha256 { (sha256_hex, &user.ha1.sha256) } else { (md5_hex, &user.ha1.md5) };
-        let ha2 = hash(format!("{method}:{}", self.uri).as_bytes());
+        let (hash, ha1) = if self.sha256 { (Hash::Sha256, &user.ha1.sha256) } else { (Hash::Md5, &user.ha1.md5) };
+        let ha2 = hash.of(format!("{method}:{}", self.uri).as_bytes());
         let nonce = &self.nonce;
         let whole = match &self.count {
             None => format!("{ha1}:{nonce}:{ha2}"),
             Some((count, cnonce)) => format!("{ha1}:{nonce}:{count}:{cnonce}:auth:{ha2}"),
         };
-        !ha1.is_empty() && hash(whole.as_bytes()).eq_ignore_ascii_case(&self.response)
+        !ha1.is_empty() && hash.of(whole.as_bytes()).eq_ignore_ascii_case(&self.response)
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Challenge {
 
 /// The weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hash {
+pub(crate) enum Hash {
     Md5,
     Sha256,
     Sha512Half,
@@ -272,7 +272,7 @@ fn response(
     count: u32,
     cnonce: &str,
 ) -> String {
-    let hash = |text: &str| hash(challenge.algorithm.hash, text.as_bytes());
+    let hash = |text: &str| challenge.algorithm.hash.of(text.as_bytes());
     let nonce = &challenge.nonce;
     let mut ha1 = hash(&format!("{}:{}:{}", credentials.username, challenge.realm, credentials.password));
     if challenge.algorithm.session {
@@ -282,21 +282,24 @@ fn response(
         Qop::None => return hash(&format!("{ha1}:{nonce}:{}", hash(&format!("{method}:{uri}")))),
         Qop::Auth => ("auth", hash(&format!("{method}:{uri}"))),
         Qop::AuthInt => {
-            let body = self::hash(challenge.algorithm.hash, body);
+            let body = challenge.algorithm.hash.of(body);
             ("auth-int", hash(&format!("{method}:{uri}:{body}")))
         }
     };
     hash(&format!("{ha1}:{nonce}:{count:08x}:{cnonce}:{qop}:{ha2}"))
 }
 
-fn hash(hash: Hash, data: &[u8]) -> String {
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-    match hash {
-        Hash::Md5 => hex(&Md5::digest(data)),
-        Hash::Sha256 => hex(&Sha256::digest(data)),
-        Hash::Sha512Half => hex(&Sha512_256::digest(data)),
+impl Hash {
+    /// In lower-case hexadecimal digits.
+    pub(crate) fn of(self, data: &[u8]) -> String {
+        fn hex(bytes: &[u8]) -> String {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+        match self {
+            Hash::Md5 => hex(&Md5::digest(data)),
+            Hash::Sha256 => hex(&Sha256::digest(data)),
+            Hash::Sha512Half => hex(&Sha512_256::digest(data)),
+        }
     }
 }
 

@@ -6,9 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::digest::Hash;
 use ipnet::IpNet;
-use md5::{Digest as _, Md5};
-use sha2::Sha256;
 
 /// Everybody who has a password here, and our domains.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +60,7 @@ impl Ha1 {
     #[must_use]
     pub fn of(username: &str, realm: &str, password: &str) -> Self {
         let text = format!("{username}:{realm}:{password}");
-        Self { md5: md5_hex(text.as_bytes()).into(), sha256: sha256_hex(text.as_bytes()).into() }
+        Self { md5: Hash::Md5.of(text.as_bytes()).into(), sha256: Hash::Sha256.of(text.as_bytes()).into() }
     }
 }
 
@@ -147,18 +146,6 @@ impl Domain {
         let source = source.to_canonical();
         self.networks.iter().any(|network| network.contains(&source))
     }
-}
-
-pub(crate) fn md5_hex(data: &[u8]) -> String {
-    hex(&Md5::digest(data))
-}
-
-pub(crate) fn sha256_hex(data: &[u8]) -> String {
-    hex(&Sha256::digest(data))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
