@@ -49,7 +49,7 @@ use crate::registrar::Registrar;
 use crate::throttle::Throttle;
 use crate::timer::{Owner, TimerQueue};
 use crate::transaction::{Action, ClientInput};
-pub use errand::{Errand, Locate, Target};
+pub use errand::{Errand, Target};
 pub use locate::LookupId;
 use locate::Lookups;
 pub(crate) use locate::MAX_LOOKUPS;
@@ -134,7 +134,6 @@ pub struct Endpoint {
     peers: Vec<PeerState>,
     peers_by_token: HashMap<u128, usize>,
     changed_peers: Vec<usize>,
-    locates: VecDeque<Locate>,
     timers: TimerQueue,
     lookups: Lookups,
     outputs: VecDeque<Output>,
@@ -190,7 +189,6 @@ impl Endpoint {
             peers: Vec::new(),
             peers_by_token: HashMap::new(),
             changed_peers: Vec::new(),
-            locates: VecDeque::new(),
             timers: TimerQueue::default(),
             lookups: Lookups::default(),
             outputs: VecDeque::new(),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::locate::Waiting;
 use super::state::{Purpose, tag_text};
 use super::{Arrival, Endpoint, Identity};
 use crate::arena::Slot;
@@ -16,7 +17,7 @@ use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
 use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
-use crate::message::{Method, Request, Response};
+use crate::message::{Method, Request, Response, Uri};
 use crate::peer::{PeerState, PeerStatus, Registered, Way};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
@@ -41,17 +42,6 @@ pub struct Target {
     pub address: SocketAddr,
     /// Who must be there, if a connection over TLS is to be opened.
     pub identity: Option<Identity>,
-}
-
-/// A SIP URI whose addresses the shell is to find (RFC 3263 §4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locate {
-    /// For [`Endpoint::handle_located`].
-    pub errand: Errand,
-    /// `sip:HOST...`.
-    pub uri: String,
-    /// The trunk that it is of, whose certificates and authorities a TLS connection uses.
-    pub trunk: TrunkName,
 }
 
 /// A request outside every dialog.
@@ -105,14 +95,10 @@ impl Endpoint {
         self.peers.iter().any(|peer| peer.registration.as_ref().is_some_and(Registration::is_withdrawing))
     }
 
-    /// The next URI to be looked up.
-    pub fn poll_locate(&mut self) -> Option<Locate> {
-        self.locates.pop_front()
-    }
-
-    /// What was found, best first; empty if nothing was.
-    pub fn handle_located(&mut self, now: Instant, errand: Errand, targets: Vec<Target>) {
+    /// What was found for a trunk's URI, best first; empty if nothing was.
+    pub(super) fn errand_located(&mut self, now: Instant, errand: Errand, mut targets: Vec<Target>) {
         let (Errand::Register(index) | Errand::Probe(index)) = errand;
+        targets.retain(|target| self.local_for(target.transport, target.address.ip()).is_some());
         if let Some(peer) = self.peers.get_mut(index) {
             peer.learn_addresses(targets.iter().map(|target| target.address.ip()));
         }
@@ -147,18 +133,17 @@ impl Endpoint {
             peer.wake = None;
         }
         peer.forget_doubt(now);
-        if let Some(registration) = peer.registration.as_mut()
-            && registration.is_due(now)
-        {
-            let uri = registration.register().registrar.clone();
-            let trunk = peer.peer.trunk.clone();
-            self.locates.push_back(Locate { errand: Errand::Register(index), uri, trunk });
-        }
-        if let Some(uri) = &peer.peer.uri
-            && peer.probe.as_mut().is_some_and(|probe| probe.is_due(now))
-        {
-            let (uri, trunk) = (uri.clone(), peer.peer.trunk.clone());
-            self.locates.push_back(Locate { errand: Errand::Probe(index), uri, trunk });
+        let registration = peer.registration.as_mut();
+        let registrar = registration.and_then(|one| one.is_due(now).then(|| one.register().registrar.clone()));
+        let probed = peer.probe.as_mut().is_some_and(|probe| probe.is_due(now));
+        let probed = peer.peer.uri.clone().filter(|_| probed);
+        let trunk = peer.peer.trunk.clone();
+        for (errand, uri) in [(Errand::Register(index), registrar), (Errand::Probe(index), probed)] {
+            let Some(uri) = uri else { continue };
+            match Uri::parse(uri.as_bytes()) {
+                Some(uri) => self.locate(now, &uri, Some(trunk.clone()), Waiting::Errand(errand)),
+                None => self.errand_located(now, errand, Vec::new()),
+            }
         }
         self.settle_peer(index);
     }

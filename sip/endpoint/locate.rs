@@ -14,11 +14,11 @@ use super::state::State;
 use crate::arena::Slot;
 use crate::compose;
 use crate::dialog::Flow;
-use crate::endpoint::{Output, Target};
+use crate::endpoint::{Errand, Output, Target};
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
-/// Most lookups at a time; a request beyond them fails.
+/// Most lookups at a time; a call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
 /// How long a peer that refused TCP is sent long requests over UDP without asking again.
 const UDP_ONLY: Duration = Duration::from_secs(3_600);
@@ -39,6 +39,8 @@ pub(super) enum Waiting {
         /// The call.
         outgoing: Box<Outgoing>,
     },
+    /// A request for a trunk: two at a time for each.
+    Errand(Errand),
 }
 
 /// The lookups under way, and what was learnt about peers on the way.
@@ -77,7 +79,7 @@ impl Endpoint {
         {
             let address = SocketAddr::new(ip, destination.port.unwrap_or(transport.default_port()));
             self.located(now, waiting, Ok(vec![Target { transport, address, identity: None }]));
-        } else if self.lookups.waiting.len() >= MAX_LOOKUPS {
+        } else if matches!(waiting, Waiting::Invite { .. }) && self.lookups.waiting.len() >= MAX_LOOKUPS {
             self.located(now, waiting, Err(EndCause::Overload));
         } else {
             self.lookups.next += 1;
@@ -94,6 +96,7 @@ impl Endpoint {
                 Ok(hops) => self.place(now, key, outgoing, hops),
                 Err(cause) => self.end_unplaced(key, cause),
             },
+            Waiting::Errand(errand) => self.errand_located(now, errand, found.unwrap_or_default()),
         }
     }
 

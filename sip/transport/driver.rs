@@ -22,9 +22,7 @@ use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEv
 use super::tls::{BadFile, Tls, Who};
 use super::witness::Witness;
 use crate::config::Config;
-use crate::endpoint::{
-    Arrival, ConnectionId, Endpoint, Identity, Locate, LookupId, MAX_LOOKUPS, Output, Target, parse_listen,
-};
+use crate::endpoint::{Arrival, ConnectionId, Endpoint, Identity, LookupId, MAX_LOOKUPS, Output, Target, parse_listen};
 use crate::guard::{Guard, Verdict};
 use crate::hep::Agent;
 use crate::ladder::Ladder;
@@ -330,7 +328,6 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
     let (resolved_sender, resolved) = mpsc::channel(MAX_LOOKUPS);
-    let (located_sender, located) = mpsc::channel(MAX_LOOKUPS);
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
@@ -357,8 +354,6 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         resolver,
         resolved_sender,
         resolved,
-        located_sender,
-        located,
         peers: Arc::clone(&peers),
         stopping,
         counters: Arc::clone(&counters),
@@ -406,9 +401,6 @@ struct Driver<S> {
     resolver: Arc<Resolver>,
     resolved_sender: mpsc::Sender<Resolved>,
     resolved: mpsc::Receiver<Resolved>,
-    /// Addresses for requests of no leg; look-ups beyond the queue wait.
-    located_sender: mpsc::Sender<(Locate, Vec<Target>)>,
-    located: mpsc::Receiver<(Locate, Vec<Target>)>,
     peers: Arc<Peers>,
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
@@ -449,7 +441,6 @@ enum Wake {
     Command(Command),
     Stream(StreamEvent),
     Resolved(Resolved),
-    Located(Locate, Vec<Target>),
     Look,
     Stop,
 }
@@ -482,11 +473,6 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
-                Wake::Located(Locate { errand, uri, trunk }, targets) => {
-                    let targets = self.identified(&uri, Some(trunk), targets);
-                    self.endpoint.handle_located(instant(), errand, targets);
-                    self.flush();
-                }
                 Wake::Look => {}
                 Wake::Stop => {
                     while let Ok(command) = self.command_queue.try_recv() {
@@ -533,9 +519,6 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
         if let Poll::Ready(Some(resolved)) = self.resolved.poll_recv(context) {
             return Poll::Ready(Wake::Resolved(resolved));
-        }
-        if let Poll::Ready(Some((locate, targets))) = self.located.poll_recv(context) {
-            return Poll::Ready(Wake::Located(locate, targets));
         }
         let mut ready = false;
         for (socket, _) in &self.sockets {
@@ -619,11 +602,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         self.flush();
     }
 
-    /// Asks the resolver beside the driver; its queue has a place for every lookup of a call.
+    /// Asks the resolver beside the driver; answers beyond the queue wait.
     fn look_up(&mut self, lookup: LookupId, uri: String, trunk: Option<TrunkName>) {
         let (sender, resolver, usable) = (self.resolved_sender.clone(), Arc::clone(&self.resolver), self.usable());
         tokio::spawn(async move {
             let found = resolver.resolve(&uri, &usable).await;
+            // The driver may be over.
             let _ = sender.send(Resolved { lookup, uri, trunk, found }).await;
         });
     }
@@ -734,19 +718,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
     }
 
-    fn locate(&self, locate: Locate) {
-        let (sender, resolver, usable) = (self.located_sender.clone(), Arc::clone(&self.resolver), self.usable());
-        tokio::spawn(async move {
-            let targets = resolver.resolve(&locate.uri, &usable).await.unwrap_or_default();
-            // The driver may be over.
-            let _ = sender.send((locate, targets)).await;
-        });
-    }
-
     fn flush(&mut self) {
-        while let Some(locate) = self.endpoint.poll_locate() {
-            self.locate(locate);
-        }
         while let Some((index, status)) = self.endpoint.poll_peer() {
             self.peers.write(index, status);
         }

@@ -41,9 +41,10 @@ impl Bench {
 
     /// Finds the address that is looked for.
     fn locate(&mut self) {
-        let locate = self.endpoint.poll_locate().expect("an address is wanted");
+        let (lookup, _, trunk) = self.asked.pop_front().expect("an address is wanted");
+        assert_eq!(trunk.as_deref(), Some("carrier"));
         let target = Target { transport: Transport::Udp, address: PEER.parse().unwrap(), identity: None };
-        self.endpoint.handle_located(self.now, locate.errand, vec![target]);
+        self.endpoint.handle_resolved(self.now, lookup, Ok(vec![target]));
         self.collect();
     }
 
@@ -137,17 +138,16 @@ fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
 fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
     let mut bench = Bench::with_trunk(|peer| peer.options_interval = Some(Duration::from_secs(30)));
     let ask = |bench: &mut Bench, wait: u64| {
+        bench.sent.clear();
         bench.wait(wait);
-        bench.locate();
         bench.expect("OPTIONS sip:127.0.0.2:5060 SIP/2.0\r\n")
     };
     let options = ask(&mut bench, 1_000);
     bench.receive(response_to(&options, 404, "x", ""));
     assert_eq!(bench.peer().health, Health::Up, "whoever refuses is there");
-    for health in [Health::Up, Health::Down] {
-        ask(&mut bench, 30_000);
+    for (wait, health) in [(30_000, Health::Up), (10_000, Health::Down)] {
+        ask(&mut bench, wait);
         bench.wait(32_000);
-        bench.sent.clear();
         assert_eq!(bench.peer().health, health);
     }
     for health in [Health::Down, Health::Up] {
