@@ -34,7 +34,7 @@ pub(crate) fn cause(value: &str) -> Option<EndCause> {
     Some(match number {
         1 | 2 | 3 | 22 | 28 => EndCause::NotFound,
         17 => EndCause::Busy,
-        18 | 19 | 20 => EndCause::NoAnswer,
+        18..=20 => EndCause::NoAnswer,
         21 | 55 | 57 | 87 => EndCause::Rejected,
         25 | 27 | 34 | 38 | 41 | 42 | 44 | 47 | 58 | 88 | 102 => EndCause::Failed,
         _ => return None,

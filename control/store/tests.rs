@@ -432,7 +432,7 @@ fn recording(id: u128) -> RecordingRow {
         ended_at: None,
         duration_ms: None,
         bytes: None,
-        details: "{}".to_owned().into(),
+        details: "{}".to_owned(),
     }
 }
 
@@ -538,7 +538,7 @@ async fn domains_are_the_accounts_own_and_their_users_and_networks_are_found(sto
         updated_at: time(3),
     };
     domains::upsert_address(&store, &network).await.unwrap();
-    assert_eq!(domains::addresses(&store, "acme", 11, &Page::first(10)).await.unwrap(), [network.clone()]);
+    assert_eq!(domains::addresses(&store, "acme", 11, &Page::first(10)).await.unwrap(), std::slice::from_ref(&network));
 
     let mapping = |id, domain, list, purpose| domains::MappingRow {
         id,

@@ -219,7 +219,7 @@ impl Handle {
     }
 
     /// Stops the driver: commands already queued are carried out and their messages sent, registrations are withdrawn, which
-    /// may take [`WITHDRAWAL`], then the sockets close. Live legs get no events any more; hang them up before.
+    /// may take two seconds, then the sockets close. Live legs get no events any more; hang them up before.
     pub async fn shutdown(&self) {
         let _ = self.stop.send(true);
         let mut stopped = self.stopped.clone();

@@ -37,7 +37,7 @@ fn malice(number: usize) -> Vec<u8> {
         4 => format!("{start}X-Long: {}\r\n", "x".repeat(64 * 1024)).into_bytes(),
         5 => format!("{start}{}", "X-Many: 1\r\n".repeat(6_000)).into_bytes(),
         6 => {
-            let parts: String = (0..200).map(|depth| nested(depth)).collect();
+            let parts: String = (0..200).map(nested).collect();
             let body = format!("{parts}--b199--\r\n");
             format!("{start}Content-Type: multipart/mixed;boundary=b0\r\nContent-Length: {}\r\n\r\n{body}", body.len())
                 .into_bytes()

@@ -110,6 +110,7 @@ impl Voice {
     }
 
     /// Where an end of a call listens.
+    #[expect(clippy::indexing_slicing, reason = "there are two sides, each with SOCKETS addresses")]
     pub(super) fn address(&self, side: Side, call: u64) -> SocketAddr {
         let addresses = &self.addresses[side as usize];
         addresses[(call % SOCKETS) as usize]
