@@ -254,7 +254,7 @@ impl Routing {
         self.trunk(trunk).and_then(|trunk| trunk.prack)
     }
 
-    /// Where a leg of `account` to `to` is sent; should that fail, to the next, [`MAX_ROUTES`] at most. None if nowhere.
+    /// Where a leg of `account` to `to` is sent; should that fail, to the next, a bounded number of them. None if nowhere.
     ///
     /// A number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
     /// among equals by chance, as often as their weights say.
