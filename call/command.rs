@@ -6,7 +6,7 @@ use crate::Target;
 use crate::id::{LegId, RecordingId, StreamId};
 use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
-use crate::recording::{Gap, RecordingSpec};
+use crate::recording::{Gap, RecordingSpec, Track};
 use crate::stream::StreamSpec;
 
 /// A request to a leg.
@@ -100,6 +100,13 @@ pub enum Command {
     },
     /// Let nobody hear this leg's far end, or let them again.
     Mute(bool),
+    /// Clean audio of noise, or leave it as it is again; at any time before the leg's end.
+    Suppress {
+        /// What the far end says, what it hears from others, or both.
+        track: Track,
+        /// On or off.
+        on: bool,
+    },
     /// Call somebody and join.
     Transfer(Box<Dial>),
     /// Run one instruction after what is queued.

@@ -8,7 +8,7 @@ use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
 use crate::leg::EndCause;
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
-use crate::recording::{Gap, RecordingEnd, RecordingSpec};
+use crate::recording::{Gap, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::stream::{StreamSpec, StreamStatus};
 
@@ -127,6 +127,13 @@ pub enum LegCommand {
         headers: Vec<(String, String)>,
     },
     /// Answer the far end's REFER.
+    /// Clean audio of noise, or no longer.
+    Suppress {
+        /// What the far end says, what it hears from others, or both.
+        track: Track,
+        /// On or off.
+        on: bool,
+    },
     AnswerRefer {
         /// 202, or why not.
         status: u16,

@@ -141,6 +141,7 @@ impl Call {
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
             Command::TakePlace { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
+            Command::Suppress { track, on } => self.order(leg, LegCommand::Suppress { track, on }),
             Command::Transfer(dial) => {
                 if !self.has_room() {
                     return Err(Refused::TooMany);

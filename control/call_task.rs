@@ -493,6 +493,15 @@ impl CallTask {
                 self.services.counters.impaired(*cause);
                 self.log.push(now.time, Some(leg), "media", quality::complaint(*cause, *value));
             }
+            media::Event::SuppressionShed { track } => {
+                self.services.counters.suppression_shed();
+                let text = format!("no time to clean {} of noise: it goes on as it is", side(*track));
+                self.log.push(now.time, Some(leg), "media", text);
+            }
+            media::Event::SuppressionResumed { track } => {
+                let text = format!("{} is cleaned of noise again", side(*track));
+                self.log.push(now.time, Some(leg), "media", text);
+            }
             media::Event::Closed { stats } => return self.closed(leg, stats),
             _ => {}
         }

@@ -31,6 +31,7 @@ pub struct Counters {
     unrecorded_ms: AtomicU64,
     rtcp_foreign: AtomicU64,
     srtp_refused: AtomicU64,
+    suppression_shed: AtomicU64,
     impaired: [AtomicU64; quality::CAUSES.len()],
     quality: Mutex<Histograms>,
 }
@@ -88,6 +89,11 @@ impl Counters {
         }
     }
 
+    /// A leg's noise suppression gave way to audio.
+    pub fn suppression_shed(&self) {
+        self.suppression_shed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes note of audio that a recording has silence for.
     pub fn add_unrecorded(&self, dropped: Duration) {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -113,6 +119,11 @@ impl Counters {
                 &self.unrecorded_ms,
             ),
             ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
+            (
+                "tandem_suppression_shed_total",
+                "Times that noise suppression of a leg gave way, as the media threads had no time for it",
+                &self.suppression_shed,
+            ),
             (
                 "tandem_srtp_refused_total",
                 "Packets that were not under the SRTP key agreed, or came twice",

@@ -15,7 +15,7 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{EndCause, Hearers, Status};
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::*;
-use tandem_call::recording::{Gap, RecordingStatus};
+use tandem_call::recording::{Gap, RecordingStatus, Track};
 use tandem_call::route::{Decision, Route};
 use tandem_call::stream::StreamStatus;
 use tandem_call::testing::*;
@@ -57,6 +57,19 @@ fn pair() -> (CallScript, LegId, LegId) {
     script.dial_out(b, |_| {});
     script.answers(b);
     (script, a, b)
+}
+
+#[test]
+fn noise_suppression_may_be_asked_for_before_anybody_has_answered_and_after() {
+    let mut script = CallScript::outbound(OnAnswer::Wait);
+    let leg = script.leg();
+    let suppress = |on| Command::Suppress { track: Track::Both, on };
+    script.request(suppress(true)).unwrap();
+    let order = LegCommand::Suppress { track: Track::Both, on: true };
+    assert!(script.orders(leg).any(|one| *one == order));
+    script.answers(leg);
+    script.request(suppress(false)).unwrap();
+    assert!(script.ordered(leg, |one| *one == LegCommand::Suppress { track: Track::Both, on: false }));
 }
 
 #[test]

@@ -132,6 +132,10 @@ impl CallTask {
             LegCommand::Answer => {
                 self.with(leg, |io| {
                     io.answer();
+            LegCommand::Suppress { track, on } => {
+                let direction = leg::tracks(track);
+                self.with(leg, |io| io.command(media::Command::Suppress { direction, on }));
+            }
                     true
                 });
             }

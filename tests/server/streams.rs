@@ -185,6 +185,50 @@ async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
     house.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn noise_suppression_asked_for_before_the_answer_is_heard_by_the_stream_until_it_is_stopped() {
+    let mut app = App::start(|_| String::new()).await;
+    let application = format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
+         [[numbers]]\nnumber = \"201\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
+        app.url("/telnyx")
+    );
+    let house = House::start(&application).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "201").await;
+    let leg = app.event("call.initiated").await;
+    let control = leg["call_control_id"].as_str().unwrap();
+    house.api.command(control, "suppression_start", &json!({ "direction": "both" })).await;
+    let order = json!({ "stream_url": app.stream_url(), "stream_track": "inbound_track" });
+    house.api.command(control, "answer", &order).await;
+    assert_eq!(phone.outcome().await, 200);
+    let stream = app.stream().await;
+    let hiss: Vec<i16> = noise(20_000, 5).into_iter().map(|sample| sample / 8).collect();
+    phone.audio.say(&hiss);
+    stream.event("start").await;
+    // A media thread that is late leaves it out for a while.
+    let mut cleaned = Vec::new();
+    while cleaned.len() < TRIES && !cleaned.last().is_some_and(|level| *level < 60.0) {
+        stream.listen(3_000).await;
+        cleaned.push(loudness(&track(&stream, "inbound")));
+    }
+    house.api.command(control, "suppression_stop", &json!({})).await;
+    stream.listen(2_000).await;
+    let plain = loudness(&track(&stream, "inbound"));
+    assert!(plain > 400.0 && cleaned.last() < Some(&(plain / 8.0)), "{cleaned:?} when cleaned, {plain} when not");
+    phone.hangup().await;
+    stream.closed().await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    house.end().await;
+}
+
+/// Root mean square of the last second.
+fn loudness(samples: &[i16]) -> f64 {
+    let last = &samples[samples.len().saturating_sub(8_000)..];
+    (last.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / last.len().max(1) as f64).sqrt()
+}
+
 /// What holds for every stream that speaks: its pace, the caller's own audio back, marks, clearing, and keys.
 async fn converse(stream: &Stream, phone: &Phone, wire: &Wire) {
     stream.echo(true);

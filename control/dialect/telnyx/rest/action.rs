@@ -9,7 +9,7 @@ use tandem_call::program::instruction::{
     AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Instruction, Play, Refer, RejectReason, SendDigits,
     Speech,
 };
-use tandem_call::recording::{Gap, RecordingSource};
+use tandem_call::recording::{Gap, RecordingSource, Track};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -212,14 +212,14 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         }
         Action::Mute => commands.push(Command::Mute(true)),
         Action::Unmute => commands.push(Command::Mute(false)),
-        // Noise is not suppressed yet; applications that ask for it are better served with the call as it is than with none.
         Action::SuppressionStart => {
-            parameters.check("direction", &["inbound", "outbound", "both"])?;
+            let directions = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
+            let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
+            // There is one engine, whatever it is called and set to.
             parameters.text("noise_suppression_engine")?;
-            tracing::info!("noise suppression was asked for and has no effect");
-            commands.extend(client_state.is_some().then_some(Command::SetClientState));
+            commands.push(Command::Suppress { track, on: true });
         }
-        Action::SuppressionStop => commands.extend(client_state.is_some().then_some(Command::SetClientState)),
+        Action::SuppressionStop => commands.push(Command::Suppress { track: Track::Both, on: false }),
     }
     Ok(Plan { client_state, commands })
 }

@@ -281,8 +281,11 @@ fn every_action_becomes_its_command() {
     let plan = planned("client_state_update", json!({"client_state": "c3RhdGU="})).unwrap();
     assert_eq!(plan.client_state.as_deref(), Some("c3RhdGU="));
     assert_eq!(plan.commands, [Command::SetClientState]);
-    assert!(planned("suppression_start", json!({"direction": "both"})).unwrap().commands.is_empty());
-    assert!(planned("suppression_stop", json!({})).unwrap().commands.is_empty());
+    let suppress = |track, on| Command::Suppress { track, on };
+    assert_eq!(command("suppression_start", json!({})), suppress(Track::Inbound, true));
+    let engine = json!({"direction": "both", "noise_suppression_engine": "Krisp"});
+    assert_eq!(command("suppression_start", engine), suppress(Track::Both, true));
+    assert_eq!(command("suppression_stop", json!({})), suppress(Track::Both, false));
 }
 
 #[test]
