@@ -14,6 +14,7 @@ use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason};
 use crate::id::{CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
+use crate::machine::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
@@ -56,6 +57,8 @@ pub struct NewLeg {
     pub then: OnAnswer,
     /// DTMF sent first once answered.
     pub send_digits: Option<crate::program::instruction::SendDigits>,
+    /// Who answers is found out.
+    pub detect: Option<Box<MachineDetection>>,
     /// Recorded from the answer.
     pub record: Option<crate::recording::NewRecording>,
     /// Streamed from the answer.
@@ -209,6 +212,7 @@ impl Call {
                 self.proceed(leg);
                 self.tell_parent(leg, ChildEvent::Ready);
             }
+            LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
         }
@@ -356,6 +360,7 @@ impl Call {
         party.on_answer = Some(new.then);
         party.time_limit = new.time_limit;
         party.send_digits = new.send_digits;
+        party.detect_on_answer = new.detect;
         party.record_on_answer = new.record;
         party.stream_on_answer = new.stream;
         let after = (AfterBridge::Hangup, AfterBridge::Hangup);
@@ -434,6 +439,9 @@ impl Call {
     pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
+        if let Some(detecting) = &mut party.detecting {
+            detecting.holds = false;
+        }
         party.lane.queue.clear();
         if let Some(transfer) = party.transfer.take() {
             transfer.abort(self, leg, why);
@@ -524,6 +532,7 @@ impl Call {
         let ring_timer = party.ring_timer.take();
         let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
         let (digits, race) = (party.send_digits.take(), party.race.take());
+        let detect = party.detect_on_answer.take();
         if let Some(op) = ring_timer {
             self.timers.cancel(leg, op);
         }
@@ -541,6 +550,9 @@ impl Call {
         if let Some(spec) = stream {
             self.start_stream(leg, spec);
         }
+        if let Some(spec) = detect {
+            self.detect_machine(leg, spec);
+        }
         match digits {
             // A door or an extension behind a switchboard opens to them: nobody is to talk before.
             Some(digits) => {
@@ -556,10 +568,13 @@ impl Call {
         self.tell_parent(leg, ChildEvent::Answered);
     }
 
-    /// What was to follow an outbound leg's answer, now that its digits are sent.
-    fn proceed(&mut self, leg: LegId) {
+    /// What was to follow an outbound leg's answer, now that its digits are sent and nothing is to be found out first.
+    pub(crate) fn proceed(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
+        if party.detecting.as_ref().is_some_and(|detecting| detecting.holds) {
+            return;
+        }
         match party.on_answer.take() {
             Some(OnAnswer::Document(target)) => {
                 self.set_mode(leg, Mode::Document);

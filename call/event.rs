@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::fetch::FetchFailure;
 use crate::id::{LegId, OpId};
 use crate::leg::LegInfo;
+use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{AudioSource, Warning};
 use crate::recording::{Recording, RecordingStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
@@ -72,6 +73,8 @@ pub enum EventKind {
     Recording(Recording),
     /// A stream's life.
     Stream(StreamFacts),
+    /// Something was found out about who answered; `LegInfo::answered_by` says it too.
+    MachineDetected(MachineFacts),
     /// A dial is over.
     Dialed(DialResult),
     /// The far end was asked to call somebody else: how far that is.
@@ -96,6 +99,17 @@ impl EventKind {
             _ => false,
         }
     }
+}
+
+/// What was found out about who answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MachineFacts {
+    /// Who.
+    pub verdict: Verdict,
+    /// How long after the answer.
+    pub after: Duration,
+    /// What was asked for.
+    pub spec: Box<MachineDetection>,
 }
 
 /// A transfer that the far end was asked for (REFER).

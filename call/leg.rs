@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::id::{CallId, LegId};
+use crate::machine::AnsweredBy;
 use crate::{Callback, Target};
 
 /// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event.
@@ -42,6 +43,9 @@ pub struct LegInfo {
     pub created_at: Timestamp,
     /// When it was answered.
     pub answered_at: Option<Timestamp>,
+    /// Who answered it, once that was found out.
+    #[serde(default)]
+    pub answered_by: Option<AnsweredBy>,
     /// How it ended.
     pub end: Option<LegEnd>,
     /// The application's own word, base64.

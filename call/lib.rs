@@ -18,6 +18,7 @@ pub mod event;
 pub mod fetch;
 pub mod id;
 pub mod leg;
+pub mod machine;
 pub mod output;
 mod party;
 pub mod program;

@@ -7,6 +7,7 @@ use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
 use crate::leg::EndCause;
+use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
@@ -60,6 +61,13 @@ pub enum LegCommand {
         op: OpId,
         /// What.
         digits: SendDigits,
+    },
+    /// Find out who answered; answered by `MachineDetected`, once or twice.
+    DetectMachine {
+        /// Its operation.
+        op: OpId,
+        /// By which figures.
+        spec: Box<MachineDetection>,
     },
     /// Stop a `Play` or `SendDigits`.
     Stop {
@@ -119,6 +127,13 @@ pub enum LegCommand {
     Echo(bool),
     /// Let nobody hear what the leg's far end says.
     Mute(bool),
+    /// Clean audio of noise, or no longer.
+    Suppress {
+        /// What the far end says, what it hears from others, or both.
+        track: Track,
+        /// On or off.
+        on: bool,
+    },
     /// Ask the far end to call somebody (REFER); answered by `ReferAnswered` and `ReferProgress`.
     Refer {
         /// A SIP URI.
@@ -127,13 +142,6 @@ pub enum LegCommand {
         headers: Vec<(String, String)>,
     },
     /// Answer the far end's REFER.
-    /// Clean audio of noise, or no longer.
-    Suppress {
-        /// What the far end says, what it hears from others, or both.
-        track: Track,
-        /// On or off.
-        on: bool,
-    },
     AnswerRefer {
         /// 202, or why not.
         status: u16,
@@ -219,6 +227,15 @@ pub enum LegEvent {
         op: OpId,
         /// How.
         end: PlaybackEnd,
+    },
+    /// Something was found out about who answered.
+    MachineDetected {
+        /// Of the `DetectMachine`.
+        op: OpId,
+        /// What.
+        verdict: Verdict,
+        /// How long after the order.
+        after: Duration,
     },
     /// A recording is over and whole on disk.
     RecordingFinished {

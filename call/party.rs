@@ -8,6 +8,7 @@ use crate::Target;
 use crate::call::OnAnswer;
 use crate::id::{LegId, OpId, StreamId};
 use crate::leg::{EndCause, LegInfo};
+use crate::machine::{Detecting, MachineDetection};
 use crate::program::Running;
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
@@ -43,6 +44,9 @@ pub(crate) struct Party {
     pub(crate) send_digits: Option<SendDigits>,
     /// The digits being sent since the answer: what was to follow it waits for them.
     pub(crate) sending_digits: Option<OpId>,
+    /// Who answers is to be found out, and is being.
+    pub(crate) detect_on_answer: Option<Box<MachineDetection>>,
+    pub(crate) detecting: Option<Detecting>,
     pub(crate) record_on_answer: Option<NewRecording>,
     pub(crate) stream_on_answer: Option<StreamSpec>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
@@ -79,6 +83,8 @@ impl Party {
             on_answer: None,
             send_digits: None,
             sending_digits: None,
+            detect_on_answer: None,
+            detecting: None,
             record_on_answer: None,
             stream_on_answer: None,
             bridge_on_answer: None,

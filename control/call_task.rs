@@ -574,6 +574,14 @@ impl CallTask {
     }
 }
 
+/// A side of a leg's audio in a log line's words.
+fn side(track: media::Track) -> &'static str {
+    match track {
+        media::Track::Inbound => "what it says",
+        media::Track::Outbound => "what it hears",
+    }
+}
+
 /// What still comes to a call that was given away.
 async fn forward(mut messages: Messages, heir: &Inbox) {
     while let Some(message) = messages.next().await {

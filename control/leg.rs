@@ -15,6 +15,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
+use crate::machine;
 use crate::reason;
 use crate::recordings::RecordingFiles;
 use crate::redirect::Redirects;
@@ -576,6 +577,9 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
             };
             let (duration, recorded) = (*duration, *recorded);
             Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
+        }
+        media::Event::MachineDetected { op, verdict, after } => {
+            Some(LegEvent::MachineDetected { op: OpId(op.0), verdict: machine::verdict(*verdict), after: *after })
         }
         _ => None,
     }

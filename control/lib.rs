@@ -19,6 +19,7 @@ pub mod http;
 pub mod inbox;
 pub mod leg;
 pub mod listener;
+mod machine;
 pub mod markup;
 pub mod new_call;
 pub mod notify;

@@ -8,6 +8,7 @@ use tandem_call::address::Address;
 use tandem_call::call::{NewLeg, OnAnswer};
 use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
+use tandem_call::machine::MachineDetection;
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
@@ -52,6 +53,8 @@ pub struct NewCall {
     pub fallback: Option<Target>,
     /// DTMF sent first.
     pub send_digits: Option<String>,
+    /// Who answers is found out.
+    pub detect: Option<Box<MachineDetection>>,
     /// Recorded from the answer.
     pub record: Option<RecordingSpec>,
     /// Streamed from the answer.
@@ -139,6 +142,7 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         status: Status::Initiated,
         created_at: clock::now().time,
         answered_at: None,
+        answered_by: None,
         end: None,
         client_state: None,
         status_callback: None,
@@ -193,6 +197,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         status: Status::Queued,
         created_at: now,
         answered_at: None,
+        answered_by: None,
         end: None,
         client_state: call.client_state,
         status_callback: call.status,
@@ -214,6 +219,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         time_limit: call.time_limit,
         then,
         send_digits: call.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
+        detect: call.detect,
         record: call.record.map(|spec| NewRecording { id: RecordingId::random(&mut rand::rng()), spec }),
         stream: call.stream,
         bridge_to: call.link_to.filter(|_| call.bridge_on_answer),

@@ -208,6 +208,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         first: First::Commands,
         fallback: None,
         send_digits: None,
+        detect: None,
         record: None,
         stream: None,
         status: None,

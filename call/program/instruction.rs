@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
 use crate::stream::StreamSpec;
 use crate::{Callback, Target};
@@ -261,6 +262,8 @@ pub struct DialTarget {
     pub credentials: Option<Credentials>,
     /// Sent once answered, before the join.
     pub send_digits: Option<String>,
+    /// Who answers is found out; nothing waits for it.
+    pub detect: Option<Box<MachineDetection>>,
     /// A document that runs on the target's leg before the join.
     pub whisper: Option<Target>,
     /// Audio for it alone before the join.
@@ -279,6 +282,7 @@ impl DialTarget {
             headers: Vec::new(),
             credentials: None,
             send_digits: None,
+            detect: None,
             whisper: None,
             greeting: None,
             status: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::machine::Verdict;
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play};
 use tandem_call::recording::{Gap, RecordingEnd};
@@ -20,6 +21,7 @@ use crate::dialect::Context;
 use crate::document;
 use crate::inbox::Message;
 use crate::leg::{self, Attempt, LegIo};
+use crate::machine;
 use crate::stream::{NewStream, StreamHandle};
 use crate::trunk::identity::Behind;
 use crate::trunk::numbering::Numbering;
@@ -78,6 +80,13 @@ impl CallTask {
                     fail(LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
                 }
             }
+            LegCommand::DetectMachine { op, spec } => {
+                let spec = Box::new(machine::detection(&spec));
+                let command = media::Command::DetectMachine { op: media::OpId(op.0), spec };
+                if !self.with(leg, |io| io.command(command)) {
+                    fail(LegEvent::MachineDetected { op, verdict: Verdict::NotSure, after: Duration::ZERO });
+                }
+            }
             LegCommand::Stop { op } => {
                 self.with(leg, |io| match io.renders.remove(&op) {
                     Some(render) => {
@@ -123,6 +132,10 @@ impl CallTask {
             LegCommand::Mute(on) => {
                 self.with(leg, |io| io.command(media::Command::Mute { inbound: on }));
             }
+            LegCommand::Suppress { track, on } => {
+                let direction = leg::tracks(track);
+                self.with(leg, |io| io.command(media::Command::Suppress { direction, on }));
+            }
             LegCommand::Headers(headers) => {
                 self.with(leg, |io| {
                     io.headers = headers;
@@ -132,10 +145,6 @@ impl CallTask {
             LegCommand::Answer => {
                 self.with(leg, |io| {
                     io.answer();
-            LegCommand::Suppress { track, on } => {
-                let direction = leg::tracks(track);
-                self.with(leg, |io| io.command(media::Command::Suppress { direction, on }));
-            }
                     true
                 });
             }

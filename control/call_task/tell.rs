@@ -183,6 +183,9 @@ fn describe(event: &CallEvent) -> String {
             None => format!("recording {} {}", recording.id, recording.status),
         },
         EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
+        EventKind::MachineDetected(facts) => {
+            format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis())
+        }
         EventKind::Dialed(result) => format!("dial {}, {} ms together", result.status, result.duration.as_millis()),
         EventKind::Refer(facts) => match facts.state {
             ReferState::Started => "transfer asked of the far end".to_owned(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::fetch::FailureKind;
+use tandem_call::machine::Until;
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use tandem_call::stream::{Playout, StreamCodec};
@@ -189,6 +190,21 @@ fn dial_reads_its_attributes_and_nouns() {
         assert_eq!((record.spec.track, record.spec.trim), (Track::Inbound, false));
         assert_eq!(dial.ring_tone.as_deref(), Some("uk"));
     });
+}
+
+#[test]
+fn a_dialled_party_may_be_listened_to_for_a_machine() {
+    let text = "<Dial><Number machineDetection='DetectMessageEnd' machineDetectionTimeout='10' \
+        machineDetectionSilenceTimeout='3000' amdStatusCallback='/amd'>+15550002222</Number>\
+        <Number machineDetection='Enable' sendDigits='1'>+15550002223</Number></Dial>";
+    expect!(one(text), Instruction::Dial(dial) => {
+        let spec = dial.targets[0].detect.as_ref().unwrap();
+        assert_eq!((spec.until, spec.holds, spec.verdict_within.as_secs()), (Until::GreetingEnd, false, 10));
+        assert_eq!(spec.initial_silence.as_secs(), 3);
+        assert_eq!(spec.callback.as_ref().unwrap().target.url.as_ref(), "https://app.example/amd");
+        assert!(dial.targets[1].detect.is_none(), "the digits would be heard");
+    });
+    assert_eq!(codes("<Dial><Number machineDetection='On'>+15550002222</Number></Dial>"), [12200]);
 }
 
 #[test]

@@ -180,6 +180,13 @@ impl Api {
         assert_eq!(reply.status, 200, "{action}: {}", String::from_utf8_lossy(&reply.body));
     }
 
+    /// A Telnyx dial.
+    pub(crate) async fn dial(self, body: &Value) {
+        let key = format!("Bearer {API_KEY}");
+        let reply = self.request("POST", "/v2/calls", &key, "application/json", &body.to_string()).await;
+        assert_eq!(reply.status, 200, "dial: {}", String::from_utf8_lossy(&reply.body));
+    }
+
     /// DELETE as Twilio's client.
     pub(crate) async fn delete(self, path: &str) -> Reply {
         self.request("DELETE", path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/json", "").await

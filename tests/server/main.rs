@@ -29,6 +29,7 @@ mod drain;
 mod floods;
 mod hangup;
 mod housekeeping;
+mod machines;
 mod recordings;
 mod streams;
 mod unruly;

@@ -46,6 +46,7 @@ pub(super) fn leg() -> LegInfo {
         status: Status::Initiated,
         created_at: "2026-11-21T02:00:00.000001Z".parse().unwrap(),
         answered_at: None,
+        answered_by: None,
         end: None,
         client_state: None,
         status_callback: Some(callback()),

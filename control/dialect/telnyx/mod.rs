@@ -8,6 +8,7 @@
 //! ```
 
 pub mod id;
+mod machine;
 pub mod rest;
 pub mod sign;
 mod stream;

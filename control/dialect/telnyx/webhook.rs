@@ -13,7 +13,7 @@ use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus};
 
-use super::{id, sign, time};
+use super::{id, machine, sign, time};
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
 
@@ -123,6 +123,10 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
             };
             let status = facts.progress.or(facts.answer).unwrap_or(100);
             (event_type, parties(leg, json!({ "sip_notify_response": status })))
+        }
+        EventKind::MachineDetected(facts) => {
+            let (event_type, result) = machine::told(facts)?;
+            (event_type, parties(leg, json!({ "result": result })))
         }
         EventKind::Ringing { .. }
         | EventKind::Unbridged

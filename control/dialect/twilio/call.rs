@@ -37,7 +37,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "from_formatted": format::formatted(&leg.from),
         "status": format::status(leg.status),
         "direction": format::direction(leg.direction),
-        "answered_by": null,
+        "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
         "start_time": leg.answered_at.map(format::rfc2822),
         "end_time": ended.map(format::rfc2822),
         "duration": ended.map(|at| format::seconds(leg.duration(at)).to_string()),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tandem_call::Method;
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, Status};
+use tandem_call::machine::{GreetingEnd, Verdict};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 
 /// RFC 2822 in UTC: `Tue, 31 Aug 2010 20:36:28 +0000`.
@@ -50,6 +51,19 @@ pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
         "canceled" => &[Status::Canceled],
         _ => return None,
     })
+}
+
+/// `AnsweredBy`.
+pub(super) fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Human => "human",
+        Verdict::Machine => "machine_start",
+        Verdict::GreetingEnded(GreetingEnd::Beep) => "machine_end_beep",
+        Verdict::GreetingEnded(GreetingEnd::Silence) => "machine_end_silence",
+        Verdict::GreetingEnded(GreetingEnd::Time) => "machine_end_other",
+        Verdict::Fax => "fax",
+        Verdict::Silence | Verdict::NotSure => "unknown",
+    }
 }
 
 /// `Direction`.

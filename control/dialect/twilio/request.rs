@@ -7,6 +7,7 @@ use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{EndCause, Hearers};
+use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
@@ -45,7 +46,7 @@ pub(super) fn new_call(
 ) -> Result<NewCall, ApiError> {
     let (to, headers) = called(parameters)?;
     let from = caller(parameters, &to)?;
-    machine_detection(parameters)?;
+    let detect = machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
     let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
     let Start { first, fallback, status, application } = start(parameters, account, applications)?;
@@ -67,6 +68,7 @@ pub(super) fn new_call(
         first,
         fallback,
         send_digits: send_digits(parameters)?,
+        detect: detect.map(Box::new),
         record: record.then_some(spec),
         stream: None,
         status,
@@ -316,20 +318,25 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
     }
 }
 
-/// Checked but without effect: this server does not listen for machines.
-fn machine_detection(parameters: &Parameters) -> Result<(), ApiError> {
-    parameters.word("MachineDetection", &[("Enable", ()), ("DetectMessageEnd", ())], (), 21234)?;
-    for (name, range) in [
-        ("MachineDetectionTimeout", 3..=120),
-        ("MachineDetectionSpeechThreshold", 1000..=6000),
-        ("MachineDetectionSpeechEndThreshold", 500..=5000),
-        ("MachineDetectionSilenceTimeout", 2000..=10_000),
-    ] {
-        parameters.number(name, range, 21263)?;
-    }
-    parameters.flag("AsyncAmd", false)?;
-    parameters.target("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod", 21502)?;
-    Ok(())
+/// Who answers is to be found out. Digits that are sent at the answer are heard as anybody's: there is none then.
+fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
+    let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
+    let until = parameters.word("MachineDetection", &modes, None, 21234)?;
+    let milliseconds = |name, range, default| -> Result<Duration, ApiError> {
+        Ok(Duration::from_millis(parameters.number(name, range, 21263)?.unwrap_or(default)))
+    };
+    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=120, 21263)?.unwrap_or(30));
+    let greeting = milliseconds("MachineDetectionSpeechThreshold", 1000..=6000, 2400)?;
+    let after_greeting = milliseconds("MachineDetectionSpeechEndThreshold", 500..=5000, 1200)?;
+    let silence = milliseconds("MachineDetectionSilenceTimeout", 2000..=10_000, 5000)?;
+    let beside = parameters.flag("AsyncAmd", false)?;
+    let callback = parameters.callback("AsyncAmdStatusCallback", &[])?;
+    let until = until.filter(|_| parameters.get("SendDigits").is_none());
+    Ok(until.map(|until| MachineDetection {
+        holds: !beside,
+        callback: callback.filter(|_| beside),
+        ..MachineDetection::new(until, within, greeting, after_greeting, silence)
+    }))
 }
 
 /// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.

@@ -67,6 +67,22 @@ fn every_parameter_is_carried_over() {
 }
 
 #[test]
+fn who_answers_is_found_out_before_the_document_or_beside_it() {
+    let spec = create(&format!("{BASE}&MachineDetection=DetectMessageEnd&MachineDetectionSpeechThreshold=3000"));
+    let spec = spec.unwrap().detect.unwrap();
+    assert_eq!((spec.until, spec.holds), (Until::GreetingEnd, true));
+    assert_eq!((spec.greeting.as_millis(), spec.verdict_within.as_secs()), (3_000, 30));
+    let spec = create(&format!(
+        "{BASE}&MachineDetection=Enable&AsyncAmd=true&AsyncAmdStatusCallback=http://x/amd&MachineDetectionTimeout=5"
+    ));
+    let spec = spec.unwrap().detect.unwrap();
+    assert_eq!((spec.until, spec.holds, spec.verdict_within.as_secs()), (Until::Verdict, false, 5));
+    assert_eq!(spec.callback.unwrap().target.url.as_ref(), "http://x/amd");
+    assert_eq!(create(BASE).unwrap().detect, None);
+    assert_eq!(create(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")).unwrap().detect, None);
+}
+
+#[test]
 fn what_is_wrong_is_numbered() {
     let url = "Url=http://x/";
     for (form, code) in [

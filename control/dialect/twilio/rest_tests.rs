@@ -35,6 +35,7 @@ fn leg(status: Status) -> LegInfo {
         status,
         created_at: at("2010-08-31T20:36:28Z"),
         answered_at: Some(at("2010-08-31T20:36:29Z")),
+        answered_by: None,
         end: status.is_final().then_some(end),
         client_state: None,
         status_callback: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
-use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, ReferFacts, ReferState};
+use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
@@ -28,7 +28,8 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
     let mut parameters = standard(account_sid, &fetch.leg, status);
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
-        FetchReason::Start | FetchReason::Redirect | FetchReason::Whisper => {}
+        FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
+        FetchReason::Redirect | FetchReason::Whisper => {}
         FetchReason::Gathered { digits, terminator } => {
             push("msg", "Gather End".into());
             push("Digits", digits.clone());
@@ -73,6 +74,7 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
         EventKind::Ended => progress(account_sid, event, Moment::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(account_sid, facts, context),
         EventKind::Stream(facts) => stream(account_sid, leg, facts, event.at),
+        EventKind::MachineDetected(facts) => machine_detected(account_sid, leg, facts),
         _ => None,
     };
     notice.into_iter().collect()
@@ -227,6 +229,7 @@ fn progress(
         if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
         }
+        answered_by(leg, false, &mut push);
         if let Some(facts) = context.recording.as_ref().filter(|facts| facts.status == RecordingStatus::Completed) {
             recorded(account_sid, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
@@ -284,6 +287,29 @@ fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) 
     .into();
     parameters.extend(problem.map(|why| ("StreamError".to_owned(), why)));
     Some(form(event, callback, parameters, false))
+}
+
+/// Who answered, once that is known, and how long it took.
+fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
+    if let Some(answered_by) = &leg.answered_by {
+        push("AnsweredBy", format::verdict(answered_by.verdict).into());
+        if took {
+            push("MachineDetectionDuration", answered_by.after.as_millis().to_string());
+        }
+    }
+}
+
+/// Told once: what ends the detection.
+fn machine_detected(account_sid: &str, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
+    let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
+    let parameters = [
+        ("CallSid", sid::call(leg.id)),
+        ("AccountSid", account_sid.to_owned()),
+        ("AnsweredBy", format::verdict(facts.verdict).to_owned()),
+        ("MachineDetectionDuration", facts.after.as_millis().to_string()),
+    ];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).into();
+    Some(form("machine-detection", callback, parameters, false))
 }
 
 fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, SipFacts, Status};
+use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
@@ -38,6 +39,7 @@ fn leg() -> LegInfo {
         status: Status::Ringing,
         created_at: at("2018-03-25T09:53:00Z"),
         answered_at: None,
+        answered_by: None,
         end: None,
         client_state: None,
         status_callback: Some(Callback {
@@ -222,6 +224,29 @@ fn progress_is_told_in_callbacks_words_and_numbered() {
     let answered = LegInfo { status: Status::InProgress, ..leg() };
     let (_, answered) = told(answered, EventKind::Answered { stream: None }, 2).unwrap();
     assert_eq!((get(&answered, "CallStatus"), get(&answered, "SequenceNumber")), (Some("in-progress"), Some("2")));
+}
+
+#[test]
+fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own() {
+    let answered_by = Some(AnsweredBy { verdict: Verdict::Machine, after: Duration::from_millis(2_340) });
+    let parameters = requested(LegInfo { answered_by, ..leg() }, FetchReason::Start);
+    assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_start"));
+    assert_eq!(get(&parameters, "MachineDetectionDuration"), Some("2340"));
+    assert_eq!(get(&requested(leg(), FetchReason::Start), "AnsweredBy"), None);
+    let over = ended(Status::Completed, Some("2018-03-25T09:53:30Z"), None);
+    let (_, completed) = told(LegInfo { answered_by, ..over }, EventKind::Ended, 3).unwrap();
+    assert_eq!(get(&completed, "AnsweredBy"), Some("machine_start"));
+    let second = Duration::from_secs(1);
+    let callback = leg().status_callback;
+    let spec = MachineDetection::new(Until::GreetingEnd, second, second, second, second);
+    let spec = Box::new(MachineDetection { callback, ..spec });
+    let facts = |verdict| MachineFacts { verdict, after: second, spec: spec.clone() };
+    assert!(told(leg(), EventKind::MachineDetected(facts(Verdict::Machine)), 0).is_none(), "more follows");
+    let beep = facts(Verdict::GreetingEnded(GreetingEnd::Beep));
+    let (notice, parameters) = told(leg(), EventKind::MachineDetected(beep), 0).unwrap();
+    assert!(!notice.numbered);
+    assert_eq!(get(&parameters, "AnsweredBy"), Some("machine_end_beep"));
+    assert_eq!((get(&parameters, "MachineDetectionDuration"), parameters.len()), (Some("1000"), 4));
 }
 
 #[test]

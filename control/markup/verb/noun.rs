@@ -1,8 +1,11 @@
 //! Who a `Dial` calls: `Number`, `Sip`, `Client`.
 
+use std::time::Duration;
+
 use tandem_call::Moment;
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
+use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
 
 use crate::markup::code;
@@ -146,7 +149,26 @@ fn progress(
     let method = reader.method(element, "method", method_code);
     target.whisper = reader.target(element.attribute("url"), method, code::BAD_URL)?;
     target.status = reader.callback(element, "statusCallback", &MOMENTS, &[Moment::Completed], code::SCHEMA)?;
+    target.detect = machine_detection(reader, element)?.map(Box::new);
     Ok(())
+}
+
+/// Who answers is to be found out, beside what happens. Digits that are sent at the answer are heard as anybody's: there is
+/// none then.
+fn machine_detection(reader: &mut Reader<'_>, element: &Element) -> Result<Option<MachineDetection>, FetchFailure> {
+    let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
+    let until = reader.word(element, "machineDetection", &modes, None, code::SCHEMA);
+    let Some(until) = until.filter(|_| element.attribute("sendDigits").is_none()) else { return Ok(None) };
+    let within = reader.seconds(element, "machineDetectionTimeout", 3..=120, code::SCHEMA);
+    let mut milliseconds = |name, range, default| {
+        Duration::from_millis(reader.number(element, name, range, code::SCHEMA).unwrap_or(default))
+    };
+    let greeting = milliseconds("machineDetectionSpeechThreshold", 1_000..=6_000, 2_400);
+    let after_greeting = milliseconds("machineDetectionSpeechEndThreshold", 500..=5_000, 1_200);
+    let silence = milliseconds("machineDetectionSilenceTimeout", 2_000..=10_000, 5_000);
+    let within = within.unwrap_or(Duration::from_secs(30));
+    let callback = reader.callback(element, "amdStatusCallback", &[], &[], code::SCHEMA)?;
+    Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
 }
 
 fn credentials(element: &Element) -> Option<Credentials> {

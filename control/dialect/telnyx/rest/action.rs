@@ -252,6 +252,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         headers: outbound.headers.clone(),
         credentials: outbound.credentials.clone(),
         send_digits: outbound.send_digits.clone(),
+        detect: outbound.detect.clone(),
         status: status.clone(),
         client_state: client_state.clone(),
         greeting: outbound.audio.clone(),

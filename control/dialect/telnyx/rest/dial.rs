@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::leg::EndCause;
+use tandem_call::machine::MachineDetection;
 use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
 use tandem_call::{Callback, Method, Target};
 
 use super::error::ApiError;
-use super::media;
 use super::parameters::{EVERY_MOMENT, Parameters, WEB};
+use super::{machine, media};
 use crate::app::Application;
 use crate::dialect::telnyx::NAME;
 use crate::new_call::{First, NewCall};
@@ -28,17 +29,15 @@ pub(super) struct Outbound {
     pub(super) timeout: Duration,
     pub(super) time_limit: Duration,
     pub(super) send_digits: Option<String>,
+    /// Who answers is found out.
+    pub(super) detect: Option<Box<MachineDetection>>,
     /// For the called party alone, once it has answered.
     pub(super) audio: Option<Play>,
 }
 
 /// Checks everything about the new leg's signalling. What the far end cannot notice (regions, codec preferences) is
-/// accepted and has no effect; what it would (encryption, answering machine detection) is refused.
+/// accepted and has no effect; what it would (encryption) is refused.
 pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
-    let detection = ["premium", "detect", "detect_beep", "detect_words", "greeting_end", "disabled"];
-    if parameters.check("answering_machine_detection", &detection)?.is_some_and(|mode| mode != "disabled") {
-        return Err(ApiError::not_permitted("answering_machine_detection"));
-    }
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
     }
@@ -59,6 +58,7 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
         timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGS_FOR),
         time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
         send_digits: parameters.digits("send_digits_on_answer")?,
+        detect: machine::detection(parameters)?.map(Box::new),
         audio: audio.map(|source| Play { source, loops: Some(NonZeroU32::MIN) }),
     })
 }
@@ -135,6 +135,7 @@ pub(super) fn new_call(
         first: outbound.audio.map_or(First::Commands, First::Play),
         fallback: None,
         send_digits: outbound.send_digits,
+        detect: outbound.detect,
         record: media::record(parameters, RecordingSource::Outbound)?,
         stream: media::stream(parameters)?,
         status: Some(status),

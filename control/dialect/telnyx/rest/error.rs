@@ -75,6 +75,15 @@ impl ApiError {
         Self { source: Some(Source::Pointer(format!("/{parameter}"))), ..self }
     }
 
+    /// Moves the error into an object of the body.
+    pub(super) fn within(self, object: &str) -> Self {
+        let source = match self.source {
+            Some(Source::Pointer(place)) => Some(Source::Pointer(format!("/{object}{place}"))),
+            other => other,
+        };
+        Self { source, ..self }
+    }
+
     /// Moves the error from the body to the query.
     pub(super) fn in_query(self, parameter: &str) -> Self {
         Self { source: Some(Source::Parameter(parameter.into())), ..self }

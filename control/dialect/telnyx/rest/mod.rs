@@ -8,6 +8,7 @@
 mod action;
 mod dial;
 mod error;
+mod machine;
 mod media;
 mod parameters;
 mod recording;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -118,6 +118,13 @@ impl<'a> Parameters<'a> {
 
     pub(super) fn milliseconds(self, name: &str, range: RangeInclusive<u32>) -> Result<Option<Duration>, ApiError> {
         Ok(self.integer(name, range)?.map(|milliseconds| Duration::from_millis(milliseconds.into())))
+    }
+
+    /// The members of an object; without one, none.
+    pub(super) fn object(self, name: &str) -> Result<Self, ApiError> {
+        static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        let Some(value) = self.get(name) else { return Ok(Parameters(&NOTHING)) };
+        value.as_object().map(Parameters).ok_or_else(|| ApiError::wrong_type(name, "object"))
     }
 
     /// `false` if absent.

@@ -6,6 +6,7 @@ use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::leg::{EndCause, EndedBy, Hearers, LegEnd};
+use tandem_call::machine::Until;
 use tandem_call::program::instruction::{AfterBridge, AudioSource, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{Playout, StreamCodec};
@@ -68,6 +69,24 @@ fn a_dial_with_defaults() {
     assert_eq!(&*status.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*status.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
     assert_eq!(status.moments.len(), 6);
+}
+
+#[test]
+fn who_answers_is_found_out_by_the_modes_figures() {
+    let asked = |members| new_call(members).unwrap().detect;
+    assert_eq!(asked(json!({"answering_machine_detection": "disabled"})), None);
+    let spec = asked(json!({"answering_machine_detection": "greeting_end"})).unwrap();
+    assert_eq!((spec.until, spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
+    assert_eq!((spec.verdict_within, spec.words), (Duration::from_millis(3_500), Some(5)));
+    assert!(spec.silence_is_machine);
+    let config = json!({"total_analysis_time_millis": 5_000, "maximum_number_of_words": 3, "silence_threshold": 512});
+    let members = json!({"answering_machine_detection": "detect", "answering_machine_detection_config": config});
+    let spec = asked(members).unwrap();
+    assert_eq!((spec.until, spec.words, spec.silence_threshold), (Until::Verdict, Some(3), 512));
+    assert_eq!(spec.verdict_within, Duration::from_secs(5));
+    let spec = asked(json!({"answering_machine_detection": "premium"})).unwrap();
+    assert_eq!((spec.until, spec.words, spec.silence_is_machine), (Until::Beep, None, false));
+    assert_eq!(spec.verdict_within, Duration::from_secs(30));
 }
 
 #[test]
@@ -199,7 +218,11 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
         (json!({"timeout_secs": 10.5}), 10026, "/timeout_secs"),
         (json!({"time_limit_secs": 14_401}), 90029, "/time_limit_secs"),
         (json!({"answering_machine_detection": "x"}), 10032, "/answering_machine_detection"),
-        (json!({"answering_machine_detection": "premium"}), 10038, "/answering_machine_detection"),
+        (
+            json!({"answering_machine_detection_config": {"maximum_number_of_words": "x"}}),
+            10026,
+            "/answering_machine_detection_config/maximum_number_of_words",
+        ),
         (json!({"audio_url": "nowhere"}), 10003, "/audio_url"),
         (json!({"media_name": "hello"}), 10038, "/media_name"),
         (json!({"client_state": "***"}), 90017, "/client_state"),

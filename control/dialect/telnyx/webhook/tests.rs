@@ -3,10 +3,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
-use tandem_call::event::{DialResult, DialStatus};
+use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{OpId, RecordingId, StreamId};
 use tandem_call::leg::Status;
+use tandem_call::machine::{MachineDetection, Until, Verdict};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
 use tandem_call::stream::StreamSpec;
@@ -228,6 +229,38 @@ fn digits_and_gathers() {
         expected["gather_id"] = json!("menu");
         assert_eq!(golden(leg(), gathered(Some("menu"))), ("call.gather.ended".into(), expected));
     }
+}
+
+#[test]
+fn who_answered_is_told_in_the_words_of_the_mode() {
+    use tandem_call::machine::GreetingEnd::{Beep, Silence, Time};
+    let found = |mode, verdict| {
+        let second = Duration::from_secs(1);
+        let spec = MachineDetection { mode, ..MachineDetection::new(Until::Beep, second, second, second, second) };
+        let facts = MachineFacts { verdict, after: second, spec: Box::new(spec) };
+        told(leg(), EventKind::MachineDetected(facts))
+    };
+    let (standard, premium) = ("call.machine.detection.ended", "call.machine.premium.detection.ended");
+    let (ended, premium_ended) = ("call.machine.greeting.ended", "call.machine.premium.greeting.ended");
+    for (mode, verdict, event, result) in [
+        ("detect", Verdict::Human, standard, "human"),
+        ("detect", Verdict::Machine, standard, "machine"),
+        ("detect", Verdict::Silence, standard, "not_sure"),
+        ("detect_beep", Verdict::GreetingEnded(Beep), ended, "beep_detected"),
+        ("detect_words", Verdict::GreetingEnded(Time), ended, "not_sure"),
+        ("greeting_end", Verdict::GreetingEnded(Silence), ended, "ended"),
+        ("premium", Verdict::Human, premium, "human_residence"),
+        ("premium", Verdict::Fax, premium, "fax_detected"),
+        ("premium", Verdict::Silence, premium, "silence"),
+        ("premium", Verdict::GreetingEnded(Beep), premium_ended, "beep_detected"),
+        ("premium", Verdict::GreetingEnded(Time), premium_ended, "no_beep_detected"),
+    ] {
+        let data = found(mode, verdict).expect("a webhook");
+        let payload = &data["payload"];
+        assert_eq!((data["event_type"].as_str(), payload["result"].as_str()), (Some(event), Some(result)), "{mode}");
+        assert_eq!((&payload["from"], &payload["to"]), (&json!("+15551230001"), &json!("+15551230002")));
+    }
+    assert_eq!(found("detect_beep", Verdict::GreetingEnded(Time)), None);
 }
 
 #[test]

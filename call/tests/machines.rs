@@ -1,0 +1,111 @@
+//! Who answered is found out: what waits for it, and what comes of it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken expectation ends the test")]
+
+use std::time::Duration;
+
+use tandem_call::call::OnAnswer;
+use tandem_call::command::Command;
+use tandem_call::event::EventKind;
+use tandem_call::id::{LegId, OpId};
+use tandem_call::leg::Status;
+use tandem_call::machine::{GreetingEnd, MachineDetection, Until, Verdict};
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::{DialTarget, Instruction};
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn detection(until: Until, holds: bool) -> Option<Box<MachineDetection>> {
+    let spec = MachineDetection::new(until, 30 * SECOND, 2 * SECOND, SECOND, 5 * SECOND);
+    Some(Box::new(MachineDetection { holds, ..spec }))
+}
+
+/// A leg that was called, has answered and is listened to.
+fn answered(until: Until, holds: bool) -> CallScript {
+    let mut script = CallScript::new(7);
+    script.dial_out(LegId(1), |leg| {
+        leg.then = OnAnswer::Document(target("voice"));
+        leg.detect = detection(until, holds);
+    });
+    script.answers(LegId(1));
+    script
+}
+
+fn op(script: &CallScript, leg: LegId) -> OpId {
+    let op = |order: &LegCommand| match order {
+        LegCommand::DetectMachine { op, .. } => Some(*op),
+        _ => None,
+    };
+    script.orders(leg).find_map(op).unwrap()
+}
+
+fn find(script: &mut CallScript, leg: LegId, verdict: Verdict) {
+    let op = op(script, leg);
+    script.feed_to(leg, LegEvent::MachineDetected { op, verdict, after: SECOND });
+}
+
+fn verdicts(script: &CallScript) -> Vec<Verdict> {
+    let verdict = |event: &tandem_call::event::CallEvent| match &event.kind {
+        EventKind::MachineDetected(facts) => Some(facts.verdict),
+        _ => None,
+    };
+    script.events().filter_map(verdict).collect()
+}
+
+#[test]
+fn the_document_waits_for_the_last_verdict_and_is_told_it() {
+    let mut script = answered(Until::GreetingEnd, true);
+    assert!(script.fetches.is_empty(), "asked for before it is known who answered");
+    find(&mut script, LegId(1), Verdict::Machine);
+    assert!(script.fetches.is_empty(), "asked for while the machine talks");
+    let end = Verdict::GreetingEnded(GreetingEnd::Beep);
+    find(&mut script, LegId(1), end);
+    let asked = script.asked().next().unwrap();
+    assert_eq!(asked.leg.answered_by.unwrap().verdict, end);
+    assert_eq!(verdicts(&script), [Verdict::Machine, end]);
+    find(&mut script, LegId(1), Verdict::Human);
+    assert_eq!(verdicts(&script).len(), 2, "it was over");
+}
+
+#[test]
+fn beside_the_document_nothing_waits() {
+    let mut script = answered(Until::Verdict, false);
+    assert_eq!(script.last_url(), Some("http://app.test/voice"));
+    script.fetched(vec![Instruction::Pause(60 * SECOND)]);
+    find(&mut script, LegId(1), Verdict::Human);
+    assert_eq!(verdicts(&script), [Verdict::Human]);
+    assert_eq!(script.fetches.len(), 0);
+}
+
+#[test]
+fn another_document_asked_for_meanwhile_is_not_run_over_by_the_first() {
+    let mut script = answered(Until::Verdict, true);
+    script.request(Command::Redirect(target("other"))).unwrap();
+    find(&mut script, LegId(1), Verdict::Human);
+    assert_eq!(script.asked().count(), 1);
+    assert_eq!(script.last_url(), Some("http://app.test/other"));
+}
+
+#[test]
+fn who_hangs_up_before_it_is_known_is_asked_nothing_more() {
+    let mut script = answered(Until::Verdict, true);
+    script.hangs_up(LegId(1));
+    assert_eq!(script.asked().count(), 0);
+    let end = script.events().find(|event| event.kind == EventKind::Ended).unwrap();
+    assert_eq!((end.leg.status, end.leg.answered_by), (Status::Completed, None));
+    script.assert_settled();
+}
+
+#[test]
+fn a_dialled_party_is_joined_at_once_and_listened_to() {
+    let mut dial = dial(&[]);
+    let mut target = DialTarget::new("+15550003".into());
+    target.detect = detection(Until::Verdict, false);
+    dial.targets = vec![target];
+    let mut script = CallScript::runs(vec![Instruction::Dial(dial)]);
+    let child = script.newest();
+    script.answers(child);
+    assert!(script.told(|kind| matches!(kind, EventKind::Bridged { .. })));
+    find(&mut script, child, Verdict::Machine);
+    assert_eq!(verdicts(&script), [Verdict::Machine]);
+}

@@ -1,0 +1,58 @@
+//! Telnyx's modes of answering machine detection, and its words for what was found out.
+
+use tandem_call::event::MachineFacts;
+use tandem_call::machine::{GreetingEnd, Verdict};
+
+/// What `answering_machine_detection` can be, but for `disabled`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    Premium,
+    Detect,
+    DetectBeep,
+    DetectWords,
+    GreetingEnd,
+}
+
+const MODES: [(&str, Mode); 5] = [
+    ("premium", Mode::Premium),
+    ("detect", Mode::Detect),
+    ("detect_beep", Mode::DetectBeep),
+    ("detect_words", Mode::DetectWords),
+    ("greeting_end", Mode::GreetingEnd),
+];
+
+impl Mode {
+    pub(super) fn name(self) -> &'static str {
+        MODES.iter().find(|(_, mode)| *mode == self).map_or("detect", |(name, _)| name)
+    }
+}
+
+/// The event and its result; `None` where that mode does not tell this.
+pub(super) fn told(facts: &MachineFacts) -> Option<(&'static str, &'static str)> {
+    let mode = MODES.iter().find(|(name, _)| *name == facts.spec.mode).map_or(Mode::Detect, |(_, mode)| *mode);
+    if mode == Mode::Premium {
+        return Some(match facts.verdict {
+            // Whether a business answered cannot be heard.
+            Verdict::Human => (PREMIUM, "human_residence"),
+            Verdict::Machine => (PREMIUM, "machine"),
+            Verdict::Silence => (PREMIUM, "silence"),
+            Verdict::Fax => (PREMIUM, "fax_detected"),
+            Verdict::NotSure => (PREMIUM, "not_sure"),
+            Verdict::GreetingEnded(GreetingEnd::Beep) => ("call.machine.premium.greeting.ended", "beep_detected"),
+            Verdict::GreetingEnded(_) => ("call.machine.premium.greeting.ended", "no_beep_detected"),
+        });
+    }
+    let ended = |result| Some(("call.machine.greeting.ended", result));
+    match facts.verdict {
+        Verdict::Human => Some((STANDARD, "human")),
+        Verdict::Machine => Some((STANDARD, "machine")),
+        Verdict::Silence | Verdict::Fax | Verdict::NotSure => Some((STANDARD, "not_sure")),
+        Verdict::GreetingEnded(GreetingEnd::Beep) => ended("beep_detected"),
+        Verdict::GreetingEnded(_) if mode == Mode::DetectBeep => None,
+        Verdict::GreetingEnded(GreetingEnd::Silence) => ended("ended"),
+        Verdict::GreetingEnded(GreetingEnd::Time) => ended("not_sure"),
+    }
+}
+
+const STANDARD: &str = "call.machine.detection.ended";
+const PREMIUM: &str = "call.machine.premium.detection.ended";

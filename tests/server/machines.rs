@@ -1,0 +1,93 @@
+//! Who answered a call that was made: a person or a machine, told in both dialects. The called party is a document of the
+//! same server's that talks.
+
+use serde_json::json;
+
+use crate::app::{App, Asked};
+use crate::house::{House, inline};
+
+const PERSON: &str = "<Response><Say>Hello?</Say><Pause length=\"20\"/></Response>";
+const MACHINE: &str = "<Response><Say>Hello. You have reached the office of the lighthouse keepers. Nobody is here at the \
+     moment, as all of us are out at sea. Please leave a message after the tone and somebody will call you back.</Say>\
+     <Pause length=\"20\"/></Response>";
+
+fn application(app: &App) -> String {
+    let telnyx = format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n",
+        app.url("/telnyx")
+    );
+    [telnyx, inline("810", PERSON), inline("811", MACHINE)].concat()
+}
+
+fn hangs_up(asked: &Asked) -> String {
+    let document = if asked.path == "/voice" { "<Response><Hangup/></Response>" } else { "" };
+    document.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_document_is_asked_for_once_a_machines_greeting_is_over() {
+    let app = App::start(hangs_up).await;
+    let house = House::start(&application(&app)).await;
+    let form = format!(
+        "To=sip:811@{}&From=%2B15551230001&Url={}&StatusCallback={}&MachineDetection=DetectMessageEnd",
+        house.udp,
+        app.url("/voice"),
+        app.url("/status")
+    );
+    let made = house.api.post("/Calls.json", &form).await;
+    assert_eq!(made.status, 201);
+    let asked = app.request("/voice").await;
+    assert_eq!(asked.field("AnsweredBy"), "machine_end_silence");
+    let duration: u64 = asked.field("MachineDetectionDuration").parse().unwrap();
+    assert!((4_000..20_000).contains(&duration), "after {duration} ms");
+    assert_eq!(app.request("/status").await.field("AnsweredBy"), "machine_end_silence");
+    let sid = made.json()["sid"].as_str().unwrap().to_owned();
+    let calls = house.api.calls().await;
+    let call = calls.iter().find(|call| call["sid"] == sid.as_str()).unwrap();
+    assert_eq!(call["answered_by"], "machine_end_silence");
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_told_beside_the_document() {
+    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => "<Response><Pause length=\"20\"/></Response>".to_owned(),
+        _ => String::new(),
+    })
+    .await;
+    let house = House::start(&application(&app)).await;
+    let form = format!(
+        "To=sip:810@{}&From=%2B15551230001&Url={}&MachineDetection=Enable&AsyncAmd=true&AsyncAmdStatusCallback={}",
+        house.udp,
+        app.url("/voice"),
+        app.url("/amd")
+    );
+    let made = house.api.post("/Calls.json", &form).await;
+    let sid = made.json()["sid"].as_str().unwrap().to_owned();
+    let told = app.request("/amd").await;
+    assert_eq!((told.field("AnsweredBy").as_str(), told.field("CallSid")), ("human", sid.clone()));
+    assert!(app.asked.all()[0].path == "/voice", "it did not wait");
+    house.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_is_told_by_a_webhook_when_a_dial_asks_for_it() {
+    let app = App::start(|_| String::new()).await;
+    let house = House::start(&application(&app)).await;
+    let order = json!({
+        "connection_id": "1000000000000000001",
+        "to": format!("sip:811@{}", house.udp),
+        "from": "+15551230001",
+        "answering_machine_detection": "detect",
+    });
+    house.api.dial(&order).await;
+    let told = app.event("call.machine.detection.ended").await;
+    assert_eq!((told["result"].as_str(), &told["from"]), (Some("machine"), &json!("+15551230001")));
+    house.api.command(told["call_control_id"].as_str().unwrap(), "hangup", &json!({})).await;
+    app.event("call.hangup").await;
+    house.quiet().await;
+    house.end().await;
+}
