@@ -308,7 +308,9 @@ impl Endpoint {
         if !transport.is_reliable() {
             return;
         }
-        self.registrar.lose_connection(peer);
+        for change in self.registrar.lose_connection(now, peer) {
+            self.event(Event::Binding(change));
+        }
         let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {
             let is_hit = |client: &Client| client.flow.transport == transport && client.machine.is_unanswered();

@@ -343,16 +343,22 @@ impl Registrar {
         self.sources.contains_key(&source)
     }
 
-    /// A connection to `peer` is gone: its phones are called at the address that they gave, if that can be.
-    pub(crate) fn lose_connection(&mut self, peer: SocketAddr) {
+    /// A connection to `peer` is gone: its phones are called at the address that they gave, if that can be. A WebSocket's
+    /// are gone with it: nobody can connect to a browser, and when it is back it has another Contact.
+    pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
+        let mut gone = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {
             let entries = self.keys.get(id).and_then(|key| self.users.get_mut(key));
             let entry = entries.into_iter().flatten().find(|entry| entry.binding.id == *id);
             if let Some(entry) = entry.filter(|entry| entry.flow.transport.is_reliable()) {
                 entry.flow.connection = None;
                 entry.flow.peer = entry.binding.direct.unwrap_or(peer);
+                if matches!(entry.flow.transport, Transport::Ws | Transport::Wss) {
+                    gone.push(*id);
+                }
             }
         }
+        self.remove_all(now, gone)
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

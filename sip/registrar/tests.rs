@@ -171,8 +171,20 @@ fn a_phone_whose_connection_is_gone_is_called_at_its_own_address() {
     office.register_as("alice", &[contact], None, |one| one.flow = connected).unwrap();
     let way = |office: &Office| office.registrar.contacts(office.now, &aor("alice"))[0].flow;
     assert_eq!(way(&office), connected);
-    office.registrar.lose_connection("192.0.2.9:40000".parse().unwrap());
+    assert!(office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap()).is_empty());
     assert_eq!(way(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
+}
+
+#[test]
+fn a_browser_whose_websocket_is_closed_is_no_longer_registered() {
+    let mut office = Office::new(|_| {});
+    let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Ws) };
+    office.register_as("alice", &["<sip:a@browser.invalid;transport=ws>"], None, |one| one.flow = connected).unwrap();
+    assert_eq!(office.reached().len(), 1);
+    let changes = office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap());
+    assert!(matches!(changes.as_slice(), [Change::Unbound(_)]), "{changes:?}");
+    assert!(office.reached().is_empty());
+    assert!(office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap()).is_empty());
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod program;
 
 mod abuse;
 mod bridge;
+mod browser;
 mod console;
 mod crash;
 mod documents;

@@ -28,7 +28,7 @@ impl Message {
         Some(Self { first, headers: lines.filter_map(header).collect(), body: body.to_owned() })
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
@@ -43,13 +43,13 @@ impl Message {
         }
     }
 
-    fn contact(&self) -> String {
+    pub(crate) fn contact(&self) -> String {
         let contact = self.get("Contact");
         contact.split(['<', '>']).nth(1).unwrap_or(contact).to_owned()
     }
 
     /// Where the body wants RTP.
-    fn media(&self) -> Option<SocketAddr> {
+    pub(crate) fn media(&self) -> Option<SocketAddr> {
         let field = |key: &str| self.body.lines().find_map(|line| line.strip_prefix(key));
         let host: IpAddr = field("c=IN IP4 ")?.trim().parse().ok()?;
         Some(SocketAddr::new(host, field("m=audio ")?.split(' ').next()?.parse().ok()?))

@@ -1,0 +1,98 @@
+"""What every phone can be asked to do. A phone is a real program without a screen; each kind has a file of its own."""
+
+import struct
+import time
+
+import tone
+
+PATIENCE = 10  # seconds for whatever is waited for
+FRESH = 0.4  # seconds of audio that are looked at
+
+
+class Failed(Exception):
+    """It did not do what was waited for."""
+
+
+class CannotDo(Exception):
+    """This kind of phone has no command for it."""
+
+
+def wait(what, condition, patience=PATIENCE):
+    """The first true value of `condition`."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise Failed(what)
+
+
+class Phone:
+    """A phone of `user` at `address`. Its tone is its own; what it hears is written to files while it hears it."""
+
+    kind = "?"
+    sends_info = False  # whether it can send keys by INFO
+    plays_music = False  # whether whom it holds hears its tone all the same, as music
+
+    def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=30000):
+        self.user, self.address, self.server = user, address, server
+        self.transport, self.srtp, self.hertz = transport, srtp, hertz
+        self.rtp = range(rtp, rtp + 100)
+        self.folder = folder / f"{self.kind}-{user}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tone.write(self.folder / "says.wav", hertz)
+
+    # Done: start stop mark dial(target) answer hangup decline hold resume press(digits) transfer(target)
+    #       consult(target) complete_transfer
+    # Seen: registered ringing established ended incoming pressed
+
+    def hang_up_all(self):
+        self.hangup()
+
+    def consult(self, _target):
+        raise CannotDo(f"{self.kind} has no attended transfer")
+
+    def is_held(self):
+        """Whether it holds the call after a transfer that failed, by itself."""
+        return False
+
+    def recordings(self):
+        """Files of raw PCM with what it heard, 16 bits mono with a header of 44 octets, oldest first."""
+        raise NotImplementedError
+
+    def new_audio(self, before):
+        """Samples written since `before`, which `heard_so_far` gave."""
+        samples = []
+        for path in self.recordings():
+            data = path.read_bytes()[max(44, before.get(path, 44)):]
+            samples += struct.unpack(f"<{len(data) // 2}h", data[: len(data) // 2 * 2])
+        return samples
+
+    def heard_so_far(self):
+        return {path: path.stat().st_size // 2 * 2 for path in self.recordings()}
+
+    rate = tone.RATE
+    deaf = False  # whether it no longer writes down what it hears; then the wire is listened to
+
+    def hears(self, other):
+        """Waits until the last of what it heard is the other's tone."""
+        before = self.heard_so_far()
+        need = int(self.rate * FRESH)
+
+        def fresh():
+            if self.deaf:
+                return self.server.wire.tone(self.rtp, other.hertz)
+            last = self.new_audio(before)[-need:]
+            return len(last) == need and tone.share(last, other.hertz, self.rate) > 0.8
+
+        wait(f"{self.user} does not hear {other.user}", fresh)
+
+    def hears_nothing(self):
+        """After half a second to settle, nothing loud is heard for one second."""
+        time.sleep(0.5)
+        before = self.heard_so_far()
+        time.sleep(1)
+        loudest = tone.rms(self.server.wire.heard(self.rtp, 1) if self.deaf else self.new_audio(before))
+        if loudest > tone.LOUD / 5:
+            raise Failed(f"{self.user} still hears something (rms {loudest:.0f})")

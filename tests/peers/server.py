@@ -1,0 +1,141 @@
+"""The server under test, and the web application that some of its numbers ask."""
+
+import http.server
+import pathlib
+import signal
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+from wire import Wire
+
+USERS = ("alice", "bob", "carol")
+REALM = "tandem"
+
+
+def password(user):
+    return f"of {user}"
+
+
+class Application:
+    """Answers documents by path, and remembers what it was told."""
+
+    def __init__(self, address):
+        self.address, self.told = address, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                length = int(self.headers.get("Content-Length", 0))
+                form = dict(urllib.parse.parse_qsl(self.rfile.read(length).decode()))
+                outer.told.append((self.path, form))
+                body = outer.document(self.path).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
+        self.url = f"http://{address}:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def document(self, path):
+        if path == "/gather":
+            return f'<Response><Gather numDigits="4" timeout="15" action="{self.url}/digits"/></Response>'
+        if path == "/ring":
+            return '<Response><Dial timeout="3" action="/rung"><Client>bob</Client></Dial></Response>'
+        return "<Response><Hangup/></Response>"
+
+    def said(self, path, field):
+        """The last value of that field at that path, or None."""
+        return next((form.get(field) for where, form in reversed(self.told) if where == path), None)
+
+    def close(self):
+        self.server.shutdown()
+
+
+class Server:
+    """`tandem serve` at an address of its own: UDP and TCP on 5060, TLS on 5061, HTTP on 8080."""
+
+    def __init__(self, binary, folder, address, more=""):
+        self.binary, self.folder, self.address = binary, pathlib.Path(folder), address
+        self.application = Application(address)
+        self.wire = Wire(address)
+        self.process = None
+        certificate = self.folder / "server.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+            + ["-subj", f"/CN={address}", "-addext", f"subjectAltName=IP:{address},DNS:{address}"]
+            + ["-keyout", str(self.folder / "server.key"), "-out", str(certificate)],
+            check=True,
+            capture_output=True,
+        )
+        self.certificate = certificate
+        (self.folder / "tandem.toml").write_text(self.settings() + more)
+
+    def settings(self):
+        asks = "".join(
+            f'[[numbers]]\nnumber = "{number}"\naccount = "peers"\nprovider = "twilio"\n'
+            f'voice_url = "{self.application.url}/{path}"\n'
+            for number, path in (("700", "gather"), ("701", "ring"))
+        )
+        users = "".join(
+            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\n' for user in USERS
+        )
+        return f"""
+data_dir = "{self.folder}/data"
+drain_timeout = 1
+[sip]
+listen = ["udp://{self.address}:5060", "tcp://{self.address}:5060", "tls://{self.address}:5061"]
+session_expires = 90
+[[sip.certificates]]
+certificate = "{self.folder}/server.pem"
+key = "{self.folder}/server.key"
+[media]
+listen = "{self.address}"
+ports = "20000-20499"
+[http]
+listen = "{self.address}:8080"
+[[accounts]]
+name = "peers"
+twilio = {{ account_sid = "AC00000000000000000000000000000001", auth_token = "of the peers" }}
+[[trunks]]
+name = "nobody"
+account = "peers"
+uri = "sip:192.0.2.1"
+inbound_from = ["192.0.2.1/32"]
+{users}{asks}
+[[numbers]]
+number = "702"
+account = "peers"
+twiml = "<Response><Echo/></Response>"
+"""
+
+    def start(self):
+        self.log = open(self.folder / "server.log", "ab")
+        command = [self.binary, "serve", "--config", str(self.folder / "tandem.toml")]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                return urllib.request.urlopen(f"http://{self.address}:8080/readyz", timeout=1).read()
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.1)
+        raise SystemExit(f"the server does not start: see {self.folder}/server.log")
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(20)
+
+    def close(self):
+        self.stop()
+        self.application.close()

@@ -1,0 +1,221 @@
+//! Phones in browsers: SIP over the WebSocket at `/sip` (RFC 7118), by hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use md5::{Digest as _, Md5};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::audio::{Audio, noise};
+use crate::bridge::{arrived, through};
+use crate::house::{House, inline};
+use crate::log::PATIENCE;
+use crate::phone::{Heard, Message, Phone};
+
+const HOST: &str = "browser.invalid";
+const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
+
+/// Opens a WebSocket at that path, for that subprotocol; else the status that it is refused with.
+async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, u16> {
+    let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+    let stream = TcpStream::connect(to).await.unwrap();
+    match tokio_tungstenite::client_async(request, stream).await {
+        Ok((socket, response)) => {
+            assert_eq!(response.headers()["sec-websocket-protocol"], "sip");
+            Ok(socket)
+        }
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Alice's browser.
+struct Browser {
+    socket: WebSocketStream<TcpStream>,
+    audio: Arc<Audio>,
+    server: SocketAddr,
+    cseq: u32,
+}
+
+impl Browser {
+    async fn open(house: &House) -> Self {
+        let socket = open(house.api.0, "/sip", "sip").await.unwrap();
+        let audio = Arc::new(Audio::open("127.0.0.1".parse().unwrap()));
+        Self { socket, audio, server: house.udp, cseq: 0 }
+    }
+
+    async fn say(&mut self, text: String) {
+        self.socket.send(Frame::text(text)).await.unwrap();
+    }
+
+    /// The next message that fits; others are let go.
+    async fn hear(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+        let heard = async {
+            loop {
+                let frame = self.socket.next().await.expect("open").unwrap();
+                let message = frame.to_text().ok().and_then(|text| Message::parse(text.as_bytes()));
+                if let Some(message) = message.filter(&fits) {
+                    return message;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+    }
+
+    /// The final response.
+    async fn outcome(&mut self) -> Message {
+        self.hear("a final response", |message| message.status().is_some_and(|status| status >= 200)).await
+    }
+
+    /// A request of its own, with these further lines and this body. A REGISTER without any asks who is registered.
+    fn request(&mut self, method: &str, uri: &str, to: &str, lines: &str, body: &str) -> String {
+        self.cseq += u32::from(method != "ACK");
+        let asks = method == "REGISTER" && !lines.contains("Expires");
+        let contact = if asks { String::new() } else { format!("Contact: <sip:alice@{HOST};transport=ws>\r\n") };
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS {HOST};branch=z9hG4bK{branch:x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:alice@{server}>;tag=browser\r\nTo: {to}\r\nCall-ID: of the browser\r\nCSeq: {cseq} {method}\r\n\
+             {contact}{lines}Content-Length: {length}\r\n\r\n{body}",
+            branch = rand::random::<u64>(),
+            server = self.server,
+            cseq = self.cseq,
+            length = body.len(),
+        )
+    }
+
+    /// Asks, shows the password when asked for it, and gives the outcome. `password`: alice's, or a guess.
+    async fn ask(&mut self, method: &str, uri: &str, lines: &str, body: &str, password: &str) -> Message {
+        let to = if method == "REGISTER" { format!("<sip:alice@{}>", self.server) } else { format!("<{uri}>") };
+        let request = self.request(method, uri, &to, lines, body);
+        self.say(request).await;
+        let refusal = self.outcome().await;
+        assert_eq!(refusal.status(), Some(401));
+        let asked = refusal.get("WWW-Authenticate");
+        let field = |name: &str| asked.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap();
+        let (realm, nonce) = (field("realm"), field("nonce"));
+        let hash = |text: String| Md5::digest(text).iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        let (one, two) = (hash(format!("alice:{realm}:{password}")), hash(format!("{method}:{uri}")));
+        let response = hash(format!("{one}:{nonce}:00000001:mine:auth:{two}"));
+        let authorization = format!(
+            "Authorization: Digest username=\"alice\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
+             response=\"{response}\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"mine\"\r\n{lines}"
+        );
+        let request = self.request(method, uri, &to, &authorization, body);
+        self.say(request).await;
+        self.outcome().await
+    }
+
+    async fn register(&mut self) {
+        let uri = format!("sip:{}", self.server);
+        let answer = self.ask("REGISTER", &uri, "Expires: 300\r\n", "", "of alice").await;
+        assert_eq!(answer.status(), Some(200));
+        assert!(answer.get("Contact").contains(HOST), "{answer:?}");
+    }
+
+    fn sdp(&self) -> String {
+        let (ip, port) = (self.audio.address.ip(), self.audio.address.port());
+        format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n")
+    }
+
+    /// Answers a request.
+    async fn answer(&mut self, request: &Message, status: u16, body: &str) {
+        let mut lines = String::new();
+        for name in ["Via", "From", "Call-ID", "CSeq"] {
+            lines.push_str(&format!("{name}: {}\r\n", request.get(name)));
+        }
+        let to = request.get("To");
+        let tag = if to.contains(";tag=") { "" } else { ";tag=answers" };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let text = format!(
+            "SIP/2.0 {status} Status\r\n{lines}To: {to}{tag}\r\nContact: <sip:alice@{HOST};transport=ws>\r\n{kind}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.say(text).await;
+    }
+}
+
+/// Both hear the other, whole.
+async fn assert_hear_each_other(browser: &Browser, phone: &Phone) {
+    for (from, to) in [(&browser.audio, &phone.audio), (&phone.audio, &browser.audio)] {
+        to.heard().reach(5, "RTP").await;
+        let said = noise(1_000, 7);
+        from.say(&said);
+        let last = crate::audio::encode(&said)[said.len() - crate::audio::FRAME..].to_vec();
+        to.heard().find("the last word", |packet| packet.payload == last).await;
+        assert_eq!(arrived(&said, &to.heard().all()), (0..50).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
+    let mut phone = Phone::new().await;
+    let house = House::start(&(ALICE.to_owned() + &through("700", &phone, "off"))).await;
+    assert_eq!(open(house.api.0, "/sip", "chat").await.err(), Some(400));
+    let mut browser = Browser::open(&house).await;
+    let registrar = format!("sip:{}", house.udp);
+    let guess = browser.ask("REGISTER", &registrar, "Expires: 300\r\n", "", "a guess").await;
+    assert_eq!(guess.status(), Some(403));
+    browser.register().await;
+
+    let uri = format!("sip:700@{}", house.udp);
+    let sdp = browser.sdp();
+    let (answer, ()) =
+        tokio::join!(browser.ask("INVITE", &uri, "Content-Type: application/sdp\r\n", &sdp, "of alice"), async {
+            phone.until(Heard::Invited).await;
+            phone.ring().await;
+            phone.pick_up().await;
+        });
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    let (to, contact) = (answer.get("To").to_owned(), answer.contact());
+    assert!(contact.contains("transport=ws"), "{contact}");
+    let ack = browser.request("ACK", &contact, &to, "", "");
+    browser.say(ack).await;
+    browser.audio.connect(answer.media().unwrap());
+    assert_hear_each_other(&browser, &phone).await;
+    let bye = browser.request("BYE", &contact, &to, "", "");
+    browser.say(bye).await;
+    assert_eq!(browser.outcome().await.status(), Some(200));
+    phone.until(Heard::Bye).await;
+    house.quiet().await;
+
+    browser.socket.close(None).await.unwrap();
+    let gone = async {
+        // Another asks who is there; the server hears of the end when it does.
+        let mut other = Browser::open(&house).await;
+        while other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact") != "" {}
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the registration goes");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_calls_a_browser() {
+    let house =
+        House::start(&(ALICE.to_owned() + &inline("600", "<Response><Dial><Client>alice</Client></Dial></Response>")))
+            .await;
+    let mut phone = Phone::new().await;
+    let mut browser = Browser::open(&house).await;
+    browser.register().await;
+    phone.invite(house.udp, "600").await;
+    let invite = browser.hear("INVITE", |message| message.first.starts_with("INVITE ")).await;
+    assert!(invite.first.contains(HOST), "{}", invite.first);
+    assert!(invite.get("Via").starts_with("SIP/2.0/WS "), "{invite:?}");
+    browser.answer(&invite, 180, "").await;
+    let sdp = browser.sdp();
+    browser.answer(&invite, 200, &sdp).await;
+    browser.hear("ACK", |message| message.first.starts_with("ACK ")).await;
+    assert_eq!(phone.outcome().await, 200);
+    browser.audio.connect(invite.media().unwrap());
+    assert_hear_each_other(&browser, &phone).await;
+    phone.hangup().await;
+    let bye = browser.hear("BYE", |message| message.first.starts_with("BYE ")).await;
+    browser.answer(&bye, 200, "").await;
+    house.quiet().await;
+    house.end().await;
+}
