@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip sdp rtp codec markup
 
-.PHONY: demo test check bench instructions run fuzz
+.PHONY: demo test check bench instructions run fuzz peers
 
 # One real call through everything, as a timeline.
 demo:
@@ -51,3 +51,12 @@ fuzz:
 	    -max_total_time=$(SECONDS) -timeout=5 -rss_limit_mb=2048 -max_len=8192 -print_final_stats=1; \
 	done
 	@echo "make fuzz: no findings"
+
+# Real phones (baresip, Linphone, JsSIP) against the server, feature by feature, and one behind a NAT. As root; takes a
+# quarter of an hour.
+peers:
+	@scripts/packages.sh peers
+	@cargo build --release --quiet
+	@cd tests/peers/browser && npm ci --no-audit --no-fund --silent
+	@set -e; binary="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/tandem"; \
+	 tests/peers/run.py --tandem "$$binary"; tests/peers/nat.py --tandem "$$binary"

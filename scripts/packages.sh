@@ -5,6 +5,7 @@
 #   scripts/packages.sh demo     to build, to run, and to make the demo's call
 #   scripts/packages.sh test     all that the tests use besides
 #   scripts/packages.sh instructions    to build, and to count instructions
+#   scripts/packages.sh peers    all that the tests use, and the real phones of tests/peers
 set -eu
 
 purpose=${1:-test}
@@ -37,6 +38,11 @@ elif [ "$purpose" != demo ]; then
     need "python3 python3-venv" python      # providers' SDKs
     need nodejs has node
     need npm has npm
+fi
+if [ "$purpose" = peers ]; then
+    need linphone-cli has linphonec         # a third SIP phone
+    need "iproute2 nftables" has nft        # a NAT
+    need openssl has openssl                # the server's certificate
 fi
 
 [ -n "$missing" ] || exit 0

@@ -13,6 +13,7 @@ SETTINGS = """
 [sip]
 bind_address={address}
 default_proxy=0
+keepalive_period=600000
 guess_hostname=0
 contact="{user}" <sip:{user}@{address}>
 sip_port={udp}
@@ -66,10 +67,10 @@ class Linphone(Phone):
         (self.folder / ".local/share/linphone").mkdir(parents=True, exist_ok=True)
         (self.folder / "log").unlink(missing_ok=True)
         self.lines, self.since = [], 0
-        self.process = subprocess.Popen(
-            [self.program, "-c", str(self.folder / "rc"), "-d", "6", "-l", str(self.folder / "log")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder,
-            env={"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "LANG": "C"},
+        self.process = self.run(
+            self.program, "-c", str(self.folder / "rc"), "-d", "6", "-l", str(self.folder / "log"),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder,
+            env={"HOME": str(self.folder), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C"},
         )
         threading.Thread(target=self.listen, daemon=True).start()
         self.command("soundcard use files")

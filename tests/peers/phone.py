@@ -1,6 +1,7 @@
 """What every phone can be asked to do. A phone is a real program without a screen; each kind has a file of its own."""
 
 import struct
+import subprocess
 import time
 
 import tone
@@ -32,12 +33,15 @@ class Phone:
     """A phone of `user` at `address`. Its tone is its own; what it hears is written to files while it hears it."""
 
     kind = "?"
+    sends_events = True  # whether it sends keys as RFC 4733 has it
     sends_info = False  # whether it can send keys by INFO
+    outlives_failed_transfers = True  # whether its call goes on when who it was sent to does not answer
     plays_music = False  # whether whom it holds hears its tone all the same, as music
 
     def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=30000):
         self.user, self.address, self.server = user, address, server
         self.transport, self.srtp, self.hertz = transport, srtp, hertz
+        self.namespace = None  # the network namespace that it lives in, by name
         self.rtp = range(rtp, rtp + 100)
         self.folder = folder / f"{self.kind}-{user}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,11 @@ class Phone:
     # Done: start stop mark dial(target) answer hangup decline hold resume press(digits) transfer(target)
     #       consult(target) complete_transfer
     # Seen: registered ringing established ended incoming pressed
+
+    def run(self, *command, **more):
+        """Starts a program where the phone lives."""
+        inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
+        return subprocess.Popen([*inside, *command], stdin=subprocess.PIPE, **more)
 
     def hang_up_all(self):
         self.hangup()
@@ -89,8 +98,8 @@ class Phone:
         wait(f"{self.user} does not hear {other.user}", fresh)
 
     def hears_nothing(self):
-        """After half a second to settle, nothing loud is heard for one second."""
-        time.sleep(0.5)
+        """After a second to settle, nothing loud is heard for another."""
+        time.sleep(1)
         before = self.heard_so_far()
         time.sleep(1)
         loudest = tone.rms(self.server.wire.heard(self.rtp, 1) if self.deaf else self.new_audio(before))

@@ -102,6 +102,8 @@ listen = "{self.address}"
 ports = "20000-20499"
 [http]
 listen = "{self.address}:8080"
+[webhooks]
+allow_networks = ["{self.address}/32"]
 [[accounts]]
 name = "peers"
 twilio = {{ account_sid = "AC00000000000000000000000000000001", auth_token = "of the peers" }}
