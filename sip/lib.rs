@@ -33,6 +33,7 @@ mod probe;
 mod redact;
 mod registrar;
 mod registration;
+pub mod stir;
 mod throttle;
 mod timer;
 mod transaction;

@@ -1,0 +1,164 @@
+//! Certificates of those who sign (RFC 8226): an authority that is trusted, valid now, with a list of what it is good for.
+
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+
+use super::der;
+use super::fault::Fault;
+
+/// Most certificates of a file that are looked at.
+const MOST_CERTIFICATES: usize = 10;
+/// id-pe-TNAuthList, 1.3.6.1.5.5.7.1.26 (RFC 8226 §9).
+const TN_AUTH_LIST: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1a];
+
+/// The authorities whose word is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Anchors(Vec<TrustAnchor<'static>>);
+
+impl Anchors {
+    /// Those of a PEM file.
+    ///
+    /// # Errors
+    /// In words, what is wrong with it; also when there is none in it.
+    pub fn read(pem: &[u8]) -> Result<Self, String> {
+        let mut anchors = Vec::new();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| error.to_string())?;
+            let anchor = webpki::anchor_from_trusted_cert(&certificate).map_err(|error| error.to_string())?;
+            anchors.push(anchor.to_owned());
+        }
+        if anchors.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(anchors)) }
+    }
+}
+
+/// A signer's certificate, and those between it and its authority.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    own: CertificateDer<'static>,
+    between: Vec<CertificateDer<'static>>,
+    entitled: Vec<Entitled>,
+}
+
+/// An entry of TNAuthList.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entitled {
+    /// A service provider's code: its numbers are in databases elsewhere.
+    Provider,
+    /// A number.
+    Number(String),
+    /// So many numbers from this one on.
+    Range(String, u64),
+}
+
+impl Certificate {
+    /// Reads what was found at `x5u`: PEM, the signer's first, or that one alone in DER.
+    ///
+    /// # Errors
+    /// [`Fault::Certificate`] if there is none, or it has no TNAuthList.
+    pub fn read(file: &[u8]) -> Result<Self, Fault> {
+        let fault = |what: &str| Fault::Certificate(what.to_owned());
+        let mut certificates: Vec<_> = CertificateDer::pem_slice_iter(file).flatten().take(MOST_CERTIFICATES).collect();
+        if certificates.is_empty() && file.first() == Some(&der::SEQUENCE) {
+            certificates.push(CertificateDer::from(file.to_vec()));
+        }
+        if certificates.is_empty() {
+            return Err(fault("there is no certificate at its URL"));
+        }
+        let between = certificates.split_off(1);
+        let own = certificates.pop().ok_or_else(|| fault("there is no certificate at its URL"))?;
+        webpki::EndEntityCert::try_from(&own)
+            .map_err(|error| Fault::Certificate(format!("its certificate: {error}")))?;
+        let list = extension(&own, &TN_AUTH_LIST).ok_or_else(|| fault("its certificate has no TNAuthList"))?;
+        let entitled = entitled(list).ok_or_else(|| fault("its certificate's TNAuthList cannot be read"))?;
+        Ok(Self { own, between, entitled })
+    }
+
+    /// Whether it was issued by one of these authorities and is valid at `now`, seconds since 1970.
+    ///
+    /// # Errors
+    /// [`Fault::Certificate`], which says why not.
+    pub fn check(&self, anchors: &Anchors, now: u64) -> Result<(), Fault> {
+        let fault = |error: webpki::Error| Fault::Certificate(format!("its certificate: {error}"));
+        let own = webpki::EndEntityCert::try_from(&self.own).map_err(fault)?;
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        own.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors.0, &self.between, time, AnyUsage, None, None)
+            .map(drop)
+            .map_err(fault)
+    }
+
+    /// Whether its holder may vouch for a number, canonical. A service provider may for any: whose number is whose is not in
+    /// the certificate.
+    #[must_use]
+    pub fn may_vouch_for(&self, number: &str) -> bool {
+        let value = |number: &str| number.parse::<u64>().ok();
+        self.entitled.iter().any(|entry| match entry {
+            Entitled::Provider => true,
+            Entitled::Number(own) => own == number,
+            Entitled::Range(first, count) => {
+                let within = value(number).zip(value(first)).and_then(|(number, first)| number.checked_sub(first));
+                first.len() == number.len() && within.is_some_and(|at| at < *count)
+            }
+        })
+    }
+
+    /// Whether its key made this signature (ES256, RFC 7518 §3.4).
+    pub(super) fn verify_signature(&self, signed: &[u8], signature: &[u8; 64]) -> Result<(), Fault> {
+        let own = webpki::EndEntityCert::try_from(&self.own)
+            .map_err(|error| Fault::Certificate(format!("its certificate: {error}")))?;
+        let algorithm = webpki::aws_lc_rs::ECDSA_P256_SHA256;
+        own.verify_signature(algorithm, signed, &der::signature(signature)).map_err(|error| match error {
+            webpki::Error::InvalidSignatureForPublicKey => Fault::Invalid("signed by another key".to_owned()),
+            error => Fault::Certificate(format!("its certificate's key: {error}")),
+        })
+    }
+}
+
+/// What a certificate is good for here, its TNAuthList says; STIR has no extended key usage of its own.
+struct AnyUsage;
+
+impl webpki::ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _: webpki::KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
+}
+
+/// The value of a certificate's extension (RFC 5280 §4.1).
+fn extension<'a>(mut certificate: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
+    let mut outer = der::expect(&mut certificate, der::SEQUENCE)?;
+    let to_be_signed = der::expect(&mut outer, der::SEQUENCE)?;
+    let (_, mut extensions) = der::elements(to_be_signed).find(|(tag, _)| *tag == der::context(3))?;
+    let list = der::expect(&mut extensions, der::SEQUENCE)?;
+    der::elements(list).find_map(|(_, extension)| {
+        let mut parts = der::elements(extension);
+        if parts.next()? != (der::OBJECT_IDENTIFIER, oid) {
+            return None;
+        }
+        parts.find(|(tag, _)| *tag == der::OCTET_STRING).map(|(_, value)| value)
+    })
+}
+
+/// The entries of a TNAuthList (RFC 8226 §9, explicit tags).
+fn entitled(mut list: &[u8]) -> Option<Vec<Entitled>> {
+    let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok().filter(|text| text.is_ascii());
+    let entries = der::expect(&mut list, der::SEQUENCE)?;
+    let mut entitled = Vec::new();
+    for (tag, mut entry) in der::elements(entries) {
+        entitled.push(if tag == der::context(0) {
+            der::expect(&mut entry, der::IA5_STRING).map(|_| Entitled::Provider)?
+        } else if tag == der::context(1) {
+            let mut range = der::expect(&mut entry, der::SEQUENCE)?;
+            let first = text(der::expect(&mut range, der::IA5_STRING)?)?;
+            let count = der::expect(&mut range, der::INTEGER)?
+                .iter()
+                .try_fold(0_u64, |count, octet| count.checked_mul(256).map(|count| count | u64::from(*octet)))?;
+            Entitled::Range(first, count)
+        } else if tag == der::context(2) {
+            Entitled::Number(text(der::expect(&mut entry, der::IA5_STRING)?)?)
+        } else {
+            return None;
+        });
+    }
+    (!entitled.is_empty()).then_some(entitled)
+}

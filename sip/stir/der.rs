@@ -1,0 +1,105 @@
+//! As much of DER (ITU-T X.690) as certificates' TNAuthList and ECDSA's signatures need.
+
+/// SEQUENCE.
+pub(super) const SEQUENCE: u8 = 0x30;
+/// INTEGER.
+pub(super) const INTEGER: u8 = 0x02;
+/// OBJECT IDENTIFIER.
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+/// OCTET STRING.
+pub(super) const OCTET_STRING: u8 = 0x04;
+/// IA5String.
+pub(super) const IA5_STRING: u8 = 0x16;
+/// A constructed, context-specific tag.
+pub(super) const fn context(number: u8) -> u8 {
+    0xa0 | number
+}
+
+/// Takes an element off: its tag and its contents. `None` at the end, and where there is none.
+pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (&[tag, first], mut rest) = input.split_first_chunk::<2>()?;
+    let length = match first {
+        0..=0x7f => usize::from(first),
+        // Up to 16 MiB, far beyond any file that is read.
+        0x81..=0x83 => {
+            let (octets, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            rest = after;
+            octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet))
+        }
+        _ => return None,
+    };
+    let (contents, after) = rest.split_at_checked(length)?;
+    *input = after;
+    Some((tag, contents))
+}
+
+/// Takes an element with this tag off; anything else is left.
+pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    let mut after = *input;
+    let (found, contents) = take(&mut after)?;
+    (found == tag).then(|| {
+        *input = after;
+        contents
+    })
+}
+
+/// The elements of a sequence, one after the other.
+pub(super) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || take(&mut contents))
+}
+
+/// An ECDSA signature as X.509 and TLS have it, from the one of JWS (RFC 7518 §3.4): r and s, 32 octets each.
+pub(super) fn signature(fixed: &[u8; 64]) -> Vec<u8> {
+    let (r, s) = fixed.split_at(32);
+    let mut integers = Vec::with_capacity(70);
+    for half in [r, s] {
+        let digits = half.iter().position(|octet| *octet != 0).and_then(|at| half.get(at..)).unwrap_or(&[0]);
+        // A set first bit would make it negative.
+        let sign = digits.first().is_some_and(|first| *first >= 0x80);
+        integers.extend([INTEGER, (digits.len() + usize::from(sign)) as u8]);
+        integers.extend(sign.then_some(0));
+        integers.extend_from_slice(digits);
+    }
+    let mut signature = vec![SEQUENCE, integers.len() as u8];
+    signature.append(&mut integers);
+    signature
+}
+
+/// The other way.
+pub(super) fn fixed_signature(mut signature: &[u8]) -> Option<[u8; 64]> {
+    let mut integers = expect(&mut signature, SEQUENCE)?;
+    let mut fixed = [0; 64];
+    for half in fixed.chunks_exact_mut(32) {
+        let integer = expect(&mut integers, INTEGER)?;
+        let digits = integer.strip_prefix(&[0]).unwrap_or(integer);
+        let start = half.len().checked_sub(digits.len())?;
+        half.get_mut(start..)?.copy_from_slice(digits);
+    }
+    Some(fixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_short_or_long_and_never_beyond_the_input() {
+        let long = [&[OCTET_STRING, 0x82, 0x01, 0x00][..], &[7; 256]].concat();
+        assert_eq!(take(&mut &long[..]), Some((OCTET_STRING, &[7; 256][..])));
+        assert_eq!(take(&mut &long[..200]), None);
+        for bad in [&[][..], &[0x30], &[0x30, 0x80], &[0x30, 0x84, 0, 0, 0, 1, 0], &[0x30, 0x81]] {
+            assert_eq!(take(&mut &bad[..]), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_keeps_its_numbers_both_ways_whatever_they_begin_with() {
+        for first in [[0x00, 0x00, 0x05], [0x00, 0x80, 0x01], [0x7f, 0xff, 0xff], [0xff, 0x00, 0x00]] {
+            let mut fixed = [0x11; 64];
+            fixed[..3].copy_from_slice(&first);
+            fixed[32..35].copy_from_slice(&first);
+            assert_eq!(fixed_signature(&signature(&fixed)), Some(fixed));
+        }
+        assert_eq!(signature(&[0; 64]), [SEQUENCE, 6, INTEGER, 1, 0, INTEGER, 1, 0]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Vouching for a calling number of ours (RFC 8224 §6.1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::sign::SigningKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
+use serde::Serialize;
+
+use super::{Attestation, der};
+
+/// A key, and where others find its certificate.
+#[derive(Clone)]
+pub struct Signer {
+    key: Arc<dyn SigningKey>,
+    x5u: Arc<str>,
+}
+
+/// What is claimed of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// What is attested.
+    pub attestation: Attestation,
+    /// The calling number, canonical.
+    pub orig: String,
+    /// The called number, canonical.
+    pub dest: String,
+    /// Now, seconds since 1970.
+    pub iat: u64,
+    /// Where the call came from, opaque to others (RFC 8588 §5).
+    pub origid: String,
+}
+
+/// The key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableKey {
+    /// No private key in the file.
+    #[error("there is no private key in it: {0}")]
+    Unreadable(String),
+    /// Another kind of key.
+    #[error("it is no key of the curve P-256, which ES256 takes (`openssl ecparam -name prime256v1 -genkey -noout`)")]
+    OtherKind,
+}
+
+// PASSporT wants its keys in lexicographic order and no whitespace (RFC 8225 §9): the order of these fields is what is sent.
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    ppt: &'a str,
+    typ: &'a str,
+    x5u: &'a str,
+}
+
+#[derive(Serialize)]
+struct Payload<'a> {
+    attest: Attestation,
+    dest: Dest<'a>,
+    iat: u64,
+    orig: Orig<'a>,
+    origid: &'a str,
+}
+
+#[derive(Serialize)]
+struct Dest<'a> {
+    tn: [&'a str; 1],
+}
+
+#[derive(Serialize)]
+struct Orig<'a> {
+    tn: &'a str,
+}
+
+impl Signer {
+    /// From the PEM file of a private key (PKCS #8 or SEC 1) and the URL of its certificate.
+    ///
+    /// # Errors
+    /// When it is no key of the curve P-256.
+    pub fn new(pem: &[u8], x5u: Arc<str>) -> Result<Self, UnusableKey> {
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| UnusableKey::Unreadable(error.to_string()))?;
+        let key = any_ecdsa_type(&key).map_err(|_| UnusableKey::OtherKind)?;
+        let signer = key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
+        if key.algorithm() != SignatureAlgorithm::ECDSA || signer.is_none() {
+            return Err(UnusableKey::OtherKind);
+        }
+        Ok(Self { key, x5u })
+    }
+
+    /// Where others find its certificate.
+    #[must_use]
+    pub fn certificate_url(&self) -> &str {
+        &self.x5u
+    }
+
+    /// The value of an Identity header that claims this. `None` if the key fails, which it does not.
+    #[must_use]
+    pub fn identity(&self, claims: &Claims) -> Option<String> {
+        let header = Header { alg: "ES256", ppt: "shaken", typ: "passport", x5u: &self.x5u };
+        let payload = Payload {
+            attest: claims.attestation,
+            dest: Dest { tn: [&claims.dest] },
+            iat: claims.iat,
+            orig: Orig { tn: &claims.orig },
+            origid: &claims.origid,
+        };
+        let encode = |octets: Vec<u8>| URL_SAFE_NO_PAD.encode(octets);
+        let header = encode(serde_json::to_vec(&header).ok()?);
+        let payload = encode(serde_json::to_vec(&payload).ok()?);
+        let signed = format!("{header}.{payload}");
+        let signer = self.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
+        let signature = der::fixed_signature(&signer.sign(signed.as_bytes()).ok()?)?;
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        Some(format!("{signed}.{signature};info=<{}>;alg=ES256;ppt=shaken", self.x5u))
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("x5u", &self.x5u).finish_non_exhaustive()
+    }
+}
