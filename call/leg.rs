@@ -252,12 +252,61 @@ pub struct SipFacts {
     pub trunk: Option<Arc<str>>,
     /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
     pub headers: Vec<(String, String)>,
+    /// Who vouches for the calling number, if it came with an Identity header that was looked into.
+    #[serde(default)]
+    pub identity: Option<Box<CallerIdentity>>,
     /// Codec of the audio once agreed (`PCMU`, `opus`).
     pub codec: Option<String>,
     /// Codecs the far end offered.
     pub offered_codecs: Vec<String>,
     /// Audio quality, once it ended.
     pub quality: Option<Quality>,
+}
+
+/// What came of a call's Identity header (RFC 8224), by its SHAKEN PASSporT (RFC 8588).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CallerIdentity {
+    /// Whether to believe it.
+    pub standing: Standing,
+    /// What it says of the caller, true or not.
+    pub attestation: Option<Attestation>,
+    /// The PASSporT.
+    pub token: Option<String>,
+    /// In words, why it is not to be believed.
+    pub detail: Option<String>,
+}
+
+/// Whether a signature is to be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// It is good, and about this call.
+    Passed,
+    /// It is neither.
+    Failed,
+    /// That cannot be told: its certificate could not be had, or it is of another kind.
+    Unknown,
+}
+
+/// How much the signer knows of the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Attestation {
+    /// A customer who may use the number.
+    A,
+    /// A customer.
+    B,
+    /// Somebody whose call came through a gateway.
+    C,
+}
+
+impl Attestation {
+    /// As it is written.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+        }
+    }
 }
 
 /// RTP counters of a leg at its end.

@@ -27,6 +27,7 @@ use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, SpeechConfig, StreamsConfig,
     TrunkConfig, WebhooksConfig,
 };
+use tandem_control::stir::StirConfig;
 
 pub use error::{Errors, Fault, Origin};
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// `[streams]`.
     pub streams: StreamsConfig,
+    /// `[stir]`.
+    pub stir: StirConfig,
     /// `[speech]`.
     pub speech: SpeechConfig,
     /// `[[accounts]]`.
@@ -84,6 +87,7 @@ impl Default for Config {
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),
             streams: StreamsConfig::default(),
+            stir: StirConfig::default(),
             speech: SpeechConfig::default(),
             accounts: Vec::new(),
             trunks: Vec::new(),

@@ -175,6 +175,11 @@ fn each_mistake_is_named() {
         ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
         ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),
         ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),
+        ("stir.verify = \"report\"".to_owned(), "needs a trust = \"FILE\" in [stir]"),
+        ("stir.trust = \"/nonexistent\"".to_owned(), "/nonexistent: cannot be read"),
+        ("stir.key = \"/nonexistent\"".to_owned(), "needs a certificate_url beside it"),
+        ("stir.ports = []".to_owned(), "name at least one port"),
+        ("stir.timeout_ms = 1".to_owned(), "1 is not 100 to 10000"),
         ("http.public_url = \"example.com\"".to_owned(), "is not a base"),
         ("database.url = \"mysql://x\"".to_owned(), "neither \"sqlite:PATH\""),
         (

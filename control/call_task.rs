@@ -401,8 +401,12 @@ impl CallTask {
             // Also when it is off: the last trunk may have been offered keys.
             session.set_srtp(routing.srtp(trunk));
         };
-        if let Some((line, trunk)) = self.legs.get_mut(&leg).and_then(|io| io.fail_over(&event, tune)) {
-            self.log.push(now.time, Some(leg), "sip", line);
+        let failed = self.legs.get_mut(&leg).and_then(|io| Some((io.fail_over(&event, tune)?, io.vouched.take())));
+        if let Some(((line, trunk), vouched)) = failed {
+            [Some(line), vouched]
+                .into_iter()
+                .flatten()
+                .for_each(|line| self.log.push(now.time, Some(leg), "sip", line));
             if let Some(trunk) = trunk {
                 self.call.set_trunk(leg, trunk);
             }

@@ -17,6 +17,7 @@ use tandem_call::address::PhoneNumber;
 use tandem_media::{RecordingKey, WavCoding};
 
 use crate::recordings::RecordingFiles;
+use crate::stir::TrunkStir;
 use crate::trunk::identity::{CallerId, Forwarding};
 use crate::trunk::numbering::NumberFormat;
 
@@ -251,6 +252,9 @@ pub struct TrunkConfig {
     /// Encrypted media (RFC 3711, keys by RFC 4568), both ways.
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
+    /// Signatures of calling numbers, where not as in `[stir]`.
+    #[serde(default)]
+    pub stir: TrunkStir,
     /// Seconds between OPTIONS pings; 0 for none.
     #[serde(default)]
     pub options_interval: u32,
@@ -507,6 +511,11 @@ impl NumberPattern {
         }
     }
 
+    /// The digits that its numbers begin with; `None` for one number.
+    pub fn prefix(&self) -> Option<&str> {
+        self.prefix.then(|| self.text.trim_start_matches('+'))
+    }
+
     /// The number; `None` for a prefix.
     pub fn exact(&self) -> Option<&str> {
         (!self.prefix).then_some(&self.text)
@@ -613,7 +622,7 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
 }
 
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(crate) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     Vec::<String>::deserialize(deserializer)?
         .iter()
         .map(|text| {

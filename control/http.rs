@@ -344,7 +344,8 @@ impl reqwest::dns::Resolve for GateResolver {
     }
 }
 
-struct SystemResolver;
+/// The system's resolver.
+pub struct SystemResolver;
 
 impl Lookup for SystemResolver {
     fn lookup(&self, host: &str) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {

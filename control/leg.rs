@@ -15,11 +15,13 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
+use crate::clock;
 use crate::machine;
 use crate::reason;
 use crate::recordings::RecordingFiles;
 use crate::redirect::Redirects;
 use crate::routing::Outbound;
+use crate::stir::Vouch;
 use crate::stream::StreamHandle;
 use crate::trunk::identity::{self, Behind};
 
@@ -63,6 +65,8 @@ pub struct LegIo {
     pub prack: Option<sip::Prack>,
     /// Where else it may be sent.
     redirects: Option<Box<Redirects>>,
+    /// What was said of its caller's number, for the log; taken from there.
+    pub vouched: Option<String>,
     /// Its key presses: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
     sip: sip::transport::Handle,
@@ -84,6 +88,8 @@ pub struct Attempt {
     pub behind: Option<Behind>,
     /// Its Call-ID, the same over every route.
     pub call_id: Option<String>,
+    /// What we say of its caller's number.
+    pub vouch: Vouch,
     /// Where it goes next.
     pub routes: VecDeque<Outbound>,
 }
@@ -144,6 +150,7 @@ impl LegIo {
             may_be_redirected: false,
             prack: None,
             redirects: None,
+            vouched: None,
             presses: media::Presses::default(),
             sip,
         }
@@ -247,7 +254,13 @@ impl LegIo {
         let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
         self.gone = false;
         let host = route.host();
-        let presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
+        let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
+        if route.aor.is_none() {
+            let now = clock::now().time.as_second().unsigned_abs();
+            let (headers, line) = attempt.vouch.headers(route.trunk.as_deref(), &invite, &presented, now);
+            presented.headers.extend(headers);
+            self.vouched = line;
+        }
         self.fails_over_on = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
         let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
         let name = match &route.trunk {

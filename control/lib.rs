@@ -37,6 +37,7 @@ pub mod server;
 pub mod services;
 mod sip_websocket;
 pub mod speech;
+pub mod stir;
 pub mod store;
 pub mod stream;
 mod tls;

@@ -22,6 +22,7 @@ use crate::phones;
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
 use crate::services::Services;
+use crate::stir::{self, Inquiry};
 use crate::store;
 use crate::trunk::identity;
 
@@ -74,12 +75,7 @@ impl Calls {
 
     fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
         let services = self.services();
-        let refuse = |status| {
-            let reject = sip::Command::Reject { leg: sip::LegKey(leg.0), status, reason: None, headers: Vec::new() };
-            if let Err(error) = services.sip().send(reject) {
-                tracing::warn!(?error, "SIP takes no command");
-            }
-        };
+        let refuse = |status| self.refuse(leg, status, None);
         if self.0.draining.load(Ordering::Relaxed) {
             return refuse(503);
         }
@@ -88,9 +84,11 @@ impl Calls {
             tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
             return;
         }
-        if let Some(trunk) = services.routing.trunk(incoming.trunk.as_deref()) {
+        let trunk = services.routing.trunk(incoming.trunk.as_deref());
+        if let Some(trunk) = trunk {
             identity::receive(trunk, &mut incoming);
         }
+        let inquiry = services.stir.inquire(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let route = match &incoming.caller {
             Some(caller) => services.routing.from_phone(caller, &incoming.request_uri, user),
@@ -104,18 +102,47 @@ impl Calls {
                 return refuse(status);
             }
         };
-        self.begin(leg, incoming, route);
+        self.begin(leg, incoming, route, inquiry);
     }
 
-    fn begin(&self, leg: LegId, incoming: sip::Incoming, route: Route) {
+    fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
+        let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
+        let reject = sip::Command::Reject { leg, status, reason, headers: Vec::new() };
+        if let Err(error) = self.services().sip().send(reject) {
+            tracing::warn!(?error, "SIP takes no command");
+        }
+    }
+
+    fn begin(&self, leg: LegId, incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
         let session = CallId::random(&mut rand::rng());
         let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
-        let (info, offer) = inbound_leg(leg, session, incoming);
+        let (mut info, offer) = inbound_leg(leg, session, incoming);
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
-        let beginning = Beginning::Incoming { info: Box::new(info), line, offer, route: Box::new(route) };
-        call_task::spawn(self.clone(), session, inbox, receiver, beginning);
+        let beginning = |info| Beginning::Incoming { info: Box::new(info), line, offer, route: Box::new(route) };
+        let calls = self.clone();
+        let Some(inquiry) = inquiry else {
+            return call_task::spawn(calls, session, inbox, receiver, beginning(info));
+        };
+        // What SIP says meanwhile waits in the inbox.
+        tokio::spawn(async move {
+            match calls.services().stir.verify(inquiry).await {
+                Ok(found) => {
+                    let (at, text) = (clock::now().time, stir::line(&found));
+                    inbox.log(Line { at, leg: Some(leg), kind: "sip".to_owned(), text });
+                    info.sip.identity = Some(Box::new(found));
+                    call_task::spawn(calls, session, inbox, receiver, beginning(info));
+                }
+                Err(fault) => {
+                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call whose number nobody vouches for");
+                    calls.services().counters.refused();
+                    calls.refuse(leg, fault.status(), Some(fault.phrase()));
+                    calls.forget(leg.0);
+                    calls.forget(session.0);
+                }
+            }
+        });
     }
 
     /// An INVITE that takes the place of a live leg (RFC 3891): it belongs to whoever that one belongs to.
@@ -136,7 +163,7 @@ impl Calls {
             status: None,
             decision: Decision::Commands,
         };
-        self.begin(leg, incoming, route);
+        self.begin(leg, incoming, route, None);
         let command = Command::TakePlace { of: replaced };
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot take the place of another leg");

@@ -16,12 +16,14 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use crate::app::Application;
-use crate::config::{Bridge, EndpointConfig, NumberConfig, RecordBridge, TrunkConfig};
+use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig};
 use crate::phones::Phones;
 use crate::trunk::numbering::Numbering;
 
 /// Most trunks that one call is tried over.
 const MAX_ROUTES: usize = 8;
+/// Fewest digits of a block of numbers that are all an account's; what is shorter says where calls go, not whose they are.
+const LEAST_OF_A_BLOCK: usize = 7;
 /// How long a bridged number may ring; the caller usually gives up before.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -231,6 +233,15 @@ impl Routing {
             }
             Bridge::Uri(_) => Some(DialTarget::new(Address::Sip(bridge.uri(user)?.into()))),
         }
+    }
+
+    /// Whether a calling number is one of an account's: named in full, or in a block of [`LEAST_OF_A_BLOCK`] digits or more.
+    pub fn owns(&self, account: &str, number: &str) -> bool {
+        let named = |pattern: &NumberPattern| {
+            let digits = pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK);
+            digits && pattern.fits(number).is_some()
+        };
+        self.numbers.iter().any(|(one, _)| &*one.account == account && named(&one.number))
     }
 
     /// The codecs of calls over a trunk, if it has its own.

@@ -17,6 +17,7 @@ use crate::http::Client;
 use crate::notify::Dialects;
 use crate::recordings::RecordingFiles;
 use crate::routing::{Outbound, Routing};
+use crate::stir::Stir;
 use crate::store::Store;
 use crate::webhook::Deliveries;
 
@@ -42,6 +43,8 @@ pub struct Services {
     pub public_url: Arc<str>,
     /// Where recordings are, and in what form.
     pub recordings: RecordingFiles,
+    /// Who vouches for calling numbers.
+    pub stir: Stir,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.

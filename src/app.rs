@@ -36,6 +36,7 @@ use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
 use tandem_control::services::{Late, Services};
 use tandem_control::speech::{self, Voice};
+use tandem_control::stir::Stir;
 use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
 use tandem_control::trunk;
@@ -162,6 +163,7 @@ impl Server {
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
         sip_config.prack_by_trunk = config.trunks.iter().filter_map(own_word).collect();
+        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
@@ -176,6 +178,7 @@ impl Server {
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             public_url: Arc::clone(&public_url),
             recordings,
+            stir,
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),

@@ -26,6 +26,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if let Err(message) = config.recordings.key() {
         report.fault("recordings.encryption_key", message);
     }
+    for (path, message) in tandem_control::stir::faults(&config.stir, &config.trunks) {
+        report.fault(path, message);
+    }
     if config.data_dir.as_os_str().is_empty() {
         report.fault("data_dir", "is empty; name a directory, or leave the key out for \"data\"");
     }

@@ -205,6 +205,12 @@ impl CallTask {
             let numbering = self.services.routing.trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             Behind { numbering: numbering.unwrap_or_default(), leg }
         });
+        let vouch = self.services.stir.vouch(
+            &self.services.routing,
+            &account,
+            &invite,
+            behind.as_ref().map(|behind| &*behind.leg),
+        );
         let mut routes = VecDeque::from(self.services.routes(&account, &invite.to));
         let refused = match routes.pop_front() {
             None => {
@@ -220,7 +226,7 @@ impl CallTask {
                     io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
                     io.may_be_redirected = self.services.routing.redirects(route.trunk_name());
                     io.prack = self.services.routing.prack(route.trunk_name());
-                    io.invite(session, Attempt { invite, behind, call_id, routes }, route);
+                    io.invite(session, Attempt { invite, behind, call_id, vouch, routes }, route);
                     None
                 }
                 Err(_) => {
@@ -229,6 +235,9 @@ impl CallTask {
                 }
             },
         };
+        if let Some(line) = io.vouched.take() {
+            self.log.push(clock::now().time, Some(leg), "sip", line);
+        }
         self.legs.insert(leg, io);
         if let Some(event) = refused {
             self.found_out(leg, event);

@@ -69,6 +69,11 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     incoming.from_user = numbering.caller_in(&incoming.from_user);
 }
 
+/// The number that is asserted of the caller, whether or not that is believed.
+pub fn asserted(headers: &[sip::Header]) -> Option<String> {
+    find(headers, "P-Asserted-Identity").and_then(Party::first).map(|party| party.user().to_owned())
+}
+
 /// The number that last sent the call on, if a header says so: the top Diversion, or in History-Info the entry before the
 /// call's own.
 pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
@@ -93,6 +98,8 @@ pub struct Presented {
     pub from_display: Option<String>,
     /// Host of From, when it is not the trunk's or ours.
     pub from_host: Option<String>,
+    /// The number, as we write it, if the trunk is told it at all.
+    pub number: Option<String>,
     /// Headers that go with it.
     pub headers: Vec<sip::Header>,
 }
@@ -123,11 +130,14 @@ pub fn present(trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&Beh
             behind.zip(party).map(|(behind, party)| behind.numbering.caller_in(party.user()))
         }
     };
+    let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;
+    let public = known.clone().filter(|_| !private || trunk.is_some_and(told));
     let number = known.map(|number| numbering.caller_out(&number));
     let mut presented = Presented {
         from_user: number.clone().unwrap_or_default(),
         from_display: invite.caller_name.clone(),
         from_host: None,
+        number: public,
         headers: Vec::new(),
     };
     if private {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tandem_call::Method;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality};
+use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Standing};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus};
@@ -178,13 +178,14 @@ fn initiated(leg: &LegInfo) -> Value {
         Direction::OutboundApi | Direction::OutboundDial => OUR_CODECS.to_owned(),
     };
     let caller_name = leg.caller_name.clone().unwrap_or_else(|| leg.from.user().to_owned());
+    let identity = leg.sip.identity.as_deref();
     let extra = json!({
         "direction": direction,
         "caller_id_name": caller_name,
         "offered_codecs": offered,
         "connection_codecs": OUR_CODECS,
-        "shaken_stir_attestation": null,
-        "shaken_stir_validated": false,
+        "shaken_stir_attestation": identity.and_then(|one| one.attestation).map(Attestation::letter),
+        "shaken_stir_validated": identity.is_some_and(|one| one.standing == Standing::Passed),
         "call_screening_result": null,
     });
     merged(signalled(leg, state), extra)

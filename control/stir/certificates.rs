@@ -1,0 +1,185 @@
+//! Certificates of signers, fetched from where their signatures say and kept for a while.
+//!
+//! The URL is a stranger's wish. So it must be HTTPS at one of few ports and at a public address, redirects are not followed,
+//! what comes is short, and few are fetched at a time; calls that wait for the same one wait for one fetch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+use moka::Expiry;
+use moka::future::Cache;
+use tandem_sip::stir::{Anchors, Certificate, Fault};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::clock;
+use crate::http::{Client, Request, Response, Timeouts};
+
+/// Longest that a fetch may take, waiting for its turn included.
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Fetches at a time; more wait for their turn.
+const MOST_FETCHES: usize = 16;
+/// Octets of a file at most.
+const LARGEST: usize = 64 * 1_024;
+/// Certificates kept; the least used one makes room.
+const MOST_KEPT: u64 = 512;
+/// How long one is kept whose server says nothing, and at most.
+const KEPT: Duration = Duration::from_secs(3_600);
+/// How long one is kept at least.
+const KEPT_LEAST: Duration = Duration::from_secs(60);
+/// How long it is not asked again for what could not be had, or was of no use.
+const FAILURE_KEPT: Duration = Duration::from_secs(15);
+
+/// Signers' certificates by URL. Clones share them.
+#[derive(Clone)]
+pub(super) struct Certificates(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    anchors: Anchors,
+    ports: Vec<u16>,
+    turns: Semaphore,
+    cache: Cache<String, Arc<Kept>>,
+}
+
+struct Kept {
+    found: Result<Trusted, Fault>,
+    lifetime: Duration,
+}
+
+/// A certificate that an authority vouches for.
+struct Trusted {
+    certificate: Arc<Certificate>,
+    /// Until then, seconds since 1970, nothing of it runs out.
+    until: u64,
+}
+
+struct Lifetimes;
+
+impl Expiry<String, Arc<Kept>> for Lifetimes {
+    fn expire_after_create(&self, _: &String, kept: &Arc<Kept>, _: Instant) -> Option<Duration> {
+        Some(kept.lifetime)
+    }
+}
+
+impl Certificates {
+    pub(super) fn new(client: Client, anchors: Anchors, ports: Vec<u16>) -> Self {
+        let cache = Cache::builder().max_capacity(MOST_KEPT).expire_after(Lifetimes).build();
+        Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MOST_FETCHES), cache }))
+    }
+
+    /// The certificate at a URL, if it is trusted now. A caller that gives up does not end the fetch: the next one finds it.
+    pub(super) async fn get(&self, url: &str) -> Result<Arc<Certificate>, Fault> {
+        let shared = Arc::clone(&self.0);
+        let kept = match shared.cache.get(url).await {
+            Some(kept) => kept,
+            None => {
+                let (fetching, url) = (Arc::clone(&shared), url.to_owned());
+                let key = url.clone();
+                let fetch = tokio::spawn(async move { fetching.cache.get_with(key, fetching.find(&url)).await });
+                fetch.await.map_err(|_| Fault::Unreachable("the fetch of its certificate failed".to_owned()))?
+            }
+        };
+        let trusted = kept.found.as_ref().map_err(Fault::clone)?;
+        let now = now();
+        if now >= trusted.until {
+            trusted.certificate.check(&shared.anchors, now)?;
+        }
+        Ok(Arc::clone(&trusted.certificate))
+    }
+}
+
+impl Shared {
+    async fn find(&self, url: &str) -> Arc<Kept> {
+        let found = match tokio::time::timeout(FETCH_TIMEOUT, self.fetch(url)).await {
+            Ok(found) => found,
+            Err(_) => Err(Fault::Unreachable(format!("no certificate from {url} in {} s", FETCH_TIMEOUT.as_secs()))),
+        };
+        let kept = found.and_then(|response| {
+            let lifetime = lifetime(response.header("cache-control"));
+            let certificate = Certificate::read(&response.body)?;
+            let now = now();
+            certificate.check(&self.anchors, now)?;
+            let end = now.saturating_add(lifetime.as_secs());
+            let until = if certificate.check(&self.anchors, end).is_ok() { end } else { 0 };
+            Ok((Trusted { certificate: Arc::new(certificate), until }, lifetime))
+        });
+        Arc::new(match kept {
+            Ok((trusted, lifetime)) => Kept { found: Ok(trusted), lifetime },
+            Err(fault) => Kept { found: Err(fault), lifetime: FAILURE_KEPT },
+        })
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Response, Fault> {
+        self.check_url(url)?;
+        let unreachable = |why: String| Fault::Unreachable(format!("no certificate from {url}: {why}"));
+        let _turn = self.turns.acquire().await.map_err(|error| unreachable(error.to_string()))?;
+        let request = Request {
+            method: Method::GET,
+            url: url.to_owned(),
+            headers: vec![("Accept".to_owned(), "application/pem-certificate-chain, */*;q=0.5".to_owned())],
+            body: Bytes::new(),
+            timeouts: Timeouts { connect: Some(FETCH_TIMEOUT), total: FETCH_TIMEOUT },
+            max_body: LARGEST,
+        };
+        let response = self.client.send(&request).await.map_err(|error| unreachable(error.to_string()))?;
+        match response.status {
+            200 => Ok(response),
+            status => Err(unreachable(format!("HTTP status {status}"))),
+        }
+    }
+
+    /// ATIS-1000074 §5.3.1: HTTPS, at 443 or 8443, and neither credentials nor anything behind the path.
+    fn check_url(&self, url: &str) -> Result<(), Fault> {
+        let bad = |why: &str| Err(Fault::Unreachable(format!("its certificate is at {url:?}: {why}")));
+        let Ok(parsed) = Url::parse(url) else { return bad("no URL") };
+        if parsed.scheme() != "https" {
+            return bad("not https");
+        }
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            return bad("with a user");
+        }
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return bad("with a query or a fragment");
+        }
+        if parsed.port_or_known_default().is_none_or(|port| !self.ports.contains(&port)) {
+            return bad("at a port that is not in stir.ports");
+        }
+        Ok(())
+    }
+}
+
+/// What `Cache-Control: max-age=` says, within bounds; `no-store` and `no-cache` are the least.
+fn lifetime(cache_control: Option<&str>) -> Duration {
+    let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
+    if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {
+        return KEPT_LEAST;
+    }
+    let seconds = directives().find_map(|one| one.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
+    seconds.map_or(KEPT, |seconds| Duration::from_secs(seconds).clamp(KEPT_LEAST, KEPT))
+}
+
+fn now() -> u64 {
+    clock::now().time.as_second().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_kept_as_its_server_says_within_bounds() {
+        for (said, seconds) in [
+            (None, 3_600),
+            (Some("public, max-age=600"), 600),
+            (Some("Max-Age=99999999"), 3_600),
+            (Some("max-age=0"), 60),
+            (Some("max-age=600, no-store"), 60),
+            (Some("max-age=soon"), 3_600),
+        ] {
+            assert_eq!(lifetime(said), Duration::from_secs(seconds), "{said:?}");
+        }
+    }
+}

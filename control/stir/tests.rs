@@ -1,0 +1,299 @@
+use tandem_call::address::Address;
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::LegInfo;
+use tandem_call::output::Invite;
+
+use super::*;
+use crate::http::testing::{Answer, WebServer};
+use crate::routing::Routing;
+use crate::trunk::identity::{Behind, Presented, present};
+
+const CALLER: &str = "+12155551212";
+const CALLED: &str = "+12155551213";
+
+fn trunk(more: serde_json::Value) -> TrunkConfig {
+    let mut trunk = serde_json::json!({ "name": "carrier", "uri": "sip:10.0.0.1" });
+    for (key, value) in more.as_object().unwrap() {
+        trunk[key] = value.clone();
+    }
+    serde_json::from_value(trunk).unwrap()
+}
+
+fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
+    let header = |(name, value): &(&str, &str)| sip::Header { name: (*name).to_owned(), value: (*value).to_owned() };
+    sip::Incoming {
+        from_user: CALLER.to_owned(),
+        from_uri: format!("sip:{CALLER}@h"),
+        from_display: None,
+        to_user: CALLED.to_owned(),
+        to_uri: "sip:+1-215-555-1214;x=1@h".to_owned(),
+        request_uri: format!("sip:{CALLED}@h"),
+        headers: headers.iter().map(header).collect(),
+        sip_call_id: "c".to_owned(),
+        source: ([192, 0, 2, 1], 5060).into(),
+        transport: sip::Transport::Udp,
+        trunk: Some("carrier".into()),
+        caller: None,
+        offer: None,
+        replaces: None,
+    }
+}
+
+fn stir(verify: Verify) -> Stir {
+    let config = StirConfig::default();
+    Stir { verify, ..Stir::new(&config, &[]).unwrap() }
+}
+
+#[test]
+fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
+    let trunk = trunk(serde_json::json!({}));
+    let signed = incoming(&[("X-A", "b"), ("y", "a.b.c;ppt=shaken")]);
+    let inquiry = stir(Verify::Report).inquire(Some(&trunk), &signed).unwrap();
+    assert_eq!(inquiry.identities, ["a.b.c;ppt=shaken"]);
+    assert_eq!(inquiry.expected.orig, ["12155551212"]);
+    // Request-URI and To.
+    assert_eq!(inquiry.expected.dest, ["12155551213", "12155551214"]);
+    let mut anonymous = incoming(&[("Identity", "a.b.c"), ("P-Asserted-Identity", "\"A\" <sip:+12155551299@h>")]);
+    assert_eq!(stir(Verify::Report).inquire(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551212"]);
+    anonymous.from_user = "anonymous".to_owned();
+    assert_eq!(stir(Verify::Report).inquire(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551299"]);
+}
+
+#[test]
+fn nobody_asks_where_it_is_off_or_nothing_was_said_or_a_phone_calls() {
+    let own = |verify: &str| trunk(serde_json::json!({ "stir": { "verify": verify } }));
+    let signed = incoming(&[("Identity", "a.b.c")]);
+    let plain = incoming(&[]);
+    assert!(stir(Verify::Off).inquire(None, &signed).is_none());
+    assert!(stir(Verify::Report).inquire(Some(&own("off")), &signed).is_none());
+    assert!(stir(Verify::Off).inquire(Some(&own("report")), &signed).is_some());
+    assert!(stir(Verify::Report).inquire(None, &plain).is_none());
+    assert!(stir(Verify::Require).inquire(None, &plain).unwrap().required);
+    let mut phone = signed.clone();
+    phone.caller = Some(sip::Caller { account: "acme".into(), username: Some("alice".into()), domain: None });
+    assert!(stir(Verify::Require).inquire(None, &phone).is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_it_must_be_good_both_are_refused() {
+    let verify = async |verify: Verify, value: &str| {
+        let inquiry = stir(verify).inquire(None, &incoming(&[("Identity", value)])).unwrap();
+        stir(verify).verify(inquiry).await
+    };
+    let found = verify(Verify::Report, "no.identity").await.unwrap();
+    assert_eq!((found.standing, found.token), (Standing::Failed, None));
+    let found = verify(Verify::Report, "a.b.c;ppt=div").await.unwrap();
+    assert_eq!(found.standing, Standing::Unknown);
+    assert_eq!(line(&found), "Identity: not verified: it is of another kind than shaken");
+    assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
+    assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
+    let none = stir(Verify::Require).inquire(None, &incoming(&[])).unwrap();
+    assert_eq!(stir(Verify::Require).verify(none).await.unwrap_err(), Fault::Absent);
+}
+
+/// An HTTPS server at 127.0.0.1, and certificates fetched from it.
+async fn fetching(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebServer, Certificates) {
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    let server = WebServer::start_with(Some(Arc::new(tls)), move |asked| answer(&asked.target)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, certified.cert.pem()).unwrap();
+    let allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
+    let config = StirConfig { ca_file: Some(ca_file), allow_networks, ..StirConfig::default() };
+    let certificates = Certificates::new(client(&config).unwrap(), Anchors::default(), vec![server.address.port()]);
+    (server, certificates)
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_one_certificate_fetch_it_once_and_a_failure_is_kept_for_a_while() {
+    let (mut server, certificates) = fetching(|_| Answer::body("no certificate")).await;
+    let url = format!("https://{}/shaken.pem", server.address);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (certificates, url) = (certificates.clone(), url.clone());
+            tokio::spawn(async move { certificates.get(&url).await })
+        })
+        .collect();
+    for one in waiting {
+        assert!(matches!(one.await.unwrap(), Err(Fault::Certificate(_))));
+    }
+    assert!(certificates.get(&url).await.is_err());
+    assert_eq!(server.rest().len(), 1);
+}
+
+#[tokio::test]
+async fn what_no_certificate_can_be_had_from_is_unreachable_and_nothing_else_is_asked() {
+    let (mut server, certificates) = fetching(|target| match target {
+        "/moved" => Answer::redirect(302, "/shaken.pem"),
+        "/large" => Answer::body("x".repeat(70_000)),
+        "/endless" => Answer::Endless,
+        _ => Answer::status(404),
+    })
+    .await;
+    let port = server.address.port();
+    for path in ["moved", "large", "endless", "absent"] {
+        let fault = certificates.get(&format!("https://127.0.0.1:{port}/{path}")).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Unreachable(_)), "{path}: {fault}");
+    }
+    assert_eq!(server.rest().len(), 4);
+    let never = [
+        format!("http://127.0.0.1:{port}/a"),
+        format!("https://user@127.0.0.1:{port}/a"),
+        format!("https://127.0.0.1:{port}/a?b"),
+        format!("https://127.0.0.1:{port}/a#b"),
+        format!("https://127.0.0.2:{port}/a"),
+        "https://127.0.0.1/a".to_owned(),
+        "ftp://127.0.0.1/a".to_owned(),
+        "no url".to_owned(),
+    ];
+    for url in never {
+        let fault = certificates.get(&url).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Unreachable(_)), "{url}: {fault}");
+    }
+    assert!(server.rest().is_empty());
+}
+
+/// As from the file.
+fn signing(trunks: &[TrunkConfig]) -> Stir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("shaken.key");
+    std::fs::write(&key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let certificate_url = Some("https://cert.example.org/passport.cer".into());
+    Stir::new(&StirConfig { key: Some(key), certificate_url, ..StirConfig::default() }, trunks).unwrap()
+}
+
+fn routing() -> Routing {
+    let number = |number: &str| {
+        serde_json::from_value(serde_json::json!({ "number": number, "account": "acme", "twiml": "<Response/>" }))
+            .unwrap()
+    };
+    Routing::new(vec![number("+12155550100"), number("+1212555*"), number("+44*")], Arc::default(), Vec::new(), |_| {
+        None
+    })
+}
+
+fn invite(from: &str, to: &str) -> Invite {
+    Invite {
+        from: Address::from(from),
+        to: Address::from(to),
+        caller_name: None,
+        headers: Vec::new(),
+        credentials: None,
+        replaces: None,
+    }
+}
+
+fn came(headers: &[(&str, &str)]) -> LegInfo {
+    crate::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers)).0
+}
+
+/// What a trunk is told: the Identity headers.
+fn told(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&LegInfo>) -> Vec<String> {
+    let vouch = stir.vouch(&routing(), "acme", invite, behind);
+    let behind = behind.map(|leg| Behind { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
+    let presented: Presented = present(trunk, invite, behind.as_ref(), "h");
+    let (headers, _) = vouch.headers(trunk, invite, &presented, 1_700_000_000);
+    headers.into_iter().map(|header| header.value).collect()
+}
+
+fn read(headers: &[String]) -> Passport {
+    let [header] = headers else { panic!("{headers:?}") };
+    Passport::read(&Identity::parse(header).unwrap()).unwrap()
+}
+
+#[test]
+fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c() {
+    let carrier = trunk(serde_json::json!({}));
+    let stir = signing(std::slice::from_ref(&carrier));
+    let attested = |from: &str, behind: Option<&LegInfo>| {
+        let passport = read(&told(&stir, Some(&carrier), &invite(from, CALLED), behind));
+        assert_eq!((&*passport.orig, &*passport.dest), (&from[1..], &["12155551213".to_owned()][..]));
+        assert_eq!(passport.iat, 1_700_000_000);
+        (passport.attestation, passport.origid)
+    };
+    let (a, ours) = attested("+12155550100", None);
+    assert_eq!(a, Attestation::A);
+    assert_eq!(attested("+12125551234", None).0, Attestation::A, "a block");
+    assert_eq!(attested("+441632960000", None).0, Attestation::B, "a country is no block");
+    let mut transit = came(&[]);
+    transit.to = Address::from("+12155550199");
+    let (c, theirs) = attested(CALLER, Some(&transit));
+    assert_eq!(c, Attestation::C);
+    assert_eq!(attested("+12155550100", Some(&transit)), (Attestation::A, ours.clone()));
+    assert_ne!(ours, theirs);
+    let is_uuid = ours.len() == 36 && ours.as_bytes()[14] == b'8' && b"89ab".contains(&ours.as_bytes()[19]);
+    assert!(is_uuid, "{ours}");
+    let other = signing(&[]).vouch(&routing(), "other", &invite("+12155550100", CALLED), None);
+    let presented = present(Some(&carrier), &invite("+12155550100", CALLED), None, "h");
+    let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, 1);
+    assert_eq!(headers.len(), 1);
+    assert_eq!(line.as_deref(), Some("Identity: signed with attestation B for 12155550100"), "another account's");
+}
+
+#[test]
+fn a_call_that_is_passed_on_unchanged_keeps_its_identity_and_one_that_is_forwarded_does_not() {
+    let carrier = trunk(serde_json::json!({}));
+    let stir = signing(std::slice::from_ref(&carrier));
+    let came = came(&[("Identity", "a.b.c;ppt=shaken"), ("Identity", "d.e.f;ppt=rcd")]);
+    let same = invite(CALLER, &format!("sip:{CALLED}@10.0.0.1"));
+    for trunk in [Some(&carrier), None] {
+        assert_eq!(told(&stir, trunk, &same, Some(&came)), ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
+    }
+    let forwarded = told(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&came));
+    assert_eq!(read(&forwarded).attestation, Attestation::C);
+    let own_number = told(&stir, Some(&carrier), &invite("+12155550100", CALLED), Some(&came));
+    assert_eq!(read(&own_number).attestation, Attestation::A);
+    let silent = trunk(serde_json::json!({ "stir": { "sign": false } }));
+    assert!(told(&stir, Some(&silent), &same, Some(&came)).is_empty());
+}
+
+#[test]
+fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk_may_know() {
+    let carrier = trunk(serde_json::json!({ "stir": { "attestation": "B" } }));
+    let stir = signing(std::slice::from_ref(&carrier));
+    assert_eq!(read(&told(&stir, Some(&carrier), &invite("+12155550100", CALLED), None)).attestation, Attestation::B);
+    assert!(told(&stir, None, &invite("+12155550100", "sip:+1215@h"), None).is_empty());
+    for (from, to) in [("100", CALLED), ("anonymous", CALLED), ("+12155550100", "100"), ("+12155550100", "sip:bob@h")] {
+        assert!(told(&stir, Some(&carrier), &invite(from, to), None).is_empty(), "{from} {to}");
+    }
+    // A call straight through is to the trunk's URI, in its form.
+    let digits = trunk(serde_json::json!({ "number_format": "digits" }));
+    let straight = told(&stir, Some(&digits), &invite("+12155550100", "sip:12155551213@10.0.0.1"), None);
+    assert_eq!(read(&straight).dest, ["12155551213"]);
+    // The number behind an anonymous caller is for a trunk that is told it anyway.
+    let mut hidden = came(&[("Privacy", "id"), ("P-Asserted-Identity", "<sip:+12155550100@h>")]);
+    hidden.from = Address::from("anonymous");
+    let anonymous = invite("anonymous", CALLED);
+    let trusted = trunk(serde_json::json!({ "trusted": true, "caller_id": "pai" }));
+    assert_eq!(read(&told(&stir, Some(&trusted), &anonymous, Some(&hidden))).orig, "12155550100");
+    assert!(told(&stir, Some(&carrier), &anonymous, Some(&hidden)).is_empty());
+}
+
+#[test]
+fn faults_name_the_setting() {
+    let key = Some("/etc/tandem/none.key".into());
+    let config = StirConfig {
+        verify: Verify::Require,
+        ca_file: Some("/nonexistent".into()),
+        certificate_url: Some("https://a/b".into()),
+        ..StirConfig::default()
+    };
+    let trunks = [
+        trunk(serde_json::json!({ "stir": { "key": "/nonexistent", "certificate_url": "http://a/b" } })),
+        trunk(serde_json::json!({ "stir": { "key": "/nonexistent", "certificate_url": "https://a/b" } })),
+        trunk(serde_json::json!({ "stir": { "verify": "report" } })),
+    ];
+    let paths = |config: &StirConfig| faults(config, &trunks).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    let of_trunks = ["trunks[0].stir.certificate_url", "trunks[1].stir.key"];
+    assert_eq!(paths(&config), ["stir.verify", "stir.certificate_url", of_trunks[0], of_trunks[1]]);
+    let config = StirConfig { verify: Verify::Off, key, certificate_url: None, ..config };
+    assert_eq!(paths(&config), ["trunks[2].stir.verify", "stir.key", of_trunks[0], of_trunks[1]]);
+}

@@ -1,0 +1,119 @@
+//! What we say of a call's number to those whom we call.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tandem_call::address::Address;
+use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::output::Invite;
+use tandem_sip as sip;
+use tandem_sip::stir::{Attestation, Claims, Signer, canonical_number};
+
+use super::{Signers, Stir, identities};
+use crate::config::TrunkConfig;
+use crate::routing::Routing;
+use crate::trunk::identity::Presented;
+use crate::trunk::numbering::Numbering;
+
+/// What can be said of one call, whichever trunk it goes over.
+#[derive(Clone, Debug)]
+pub struct Vouch {
+    signers: Arc<Signers>,
+    /// What we know of the caller.
+    attestation: Attestation,
+    /// Where the call came from: an account, or the trunk that it came over.
+    origin: String,
+    /// Identity headers that it came with and that are still about it.
+    passed_on: Vec<String>,
+}
+
+impl Stir {
+    /// What can be said of a call of `account`, joined to `behind`.
+    ///
+    /// A: the number is one of the account's. C: it came over a trunk with a number that is not. B: it is a call of our
+    /// account with another number. A call that is passed on with both of its numbers keeps the Identity headers it came
+    /// with: who signed them knew more than we do.
+    pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> Vouch {
+        let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
+        let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
+            Some(number) => canonical_number(other.user()) == Some(number),
+            None => false,
+        };
+        let unchanged = behind.filter(|leg| same(&leg.from, &invite.from) && same(&leg.to, &invite.to));
+        let headers = unchanged.map_or(&[][..], |leg| &leg.sip.headers);
+        let gateway = behind.and_then(|leg| leg.sip.trunk.as_deref());
+        let (attestation, origin) = match gateway {
+            _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),
+            Some(trunk) => (Attestation::C, format!("trunk {trunk}")),
+            None => (Attestation::B, format!("account {account}")),
+        };
+        let passed_on =
+            identities(headers.iter().map(|(name, value)| (&**name, &**value))).map(str::to_owned).collect();
+        Vouch { signers: Arc::clone(&self.signers), attestation, origin, passed_on }
+    }
+}
+
+impl Vouch {
+    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and a line for the log. `now`: seconds
+    /// since 1970.
+    pub fn headers(
+        &self,
+        trunk: Option<&TrunkConfig>,
+        invite: &Invite,
+        presented: &Presented,
+        now: u64,
+    ) -> (Vec<sip::Header>, Option<String>) {
+        let header = |value: String| sip::Header { name: "Identity".to_owned(), value };
+        if trunk.is_some_and(|trunk| !trunk.stir.sign) {
+            return (Vec::new(), None);
+        }
+        if !self.passed_on.is_empty() {
+            let headers = self.passed_on.iter().cloned().map(header).collect();
+            return (headers, Some("Identity: passed on as it came".to_owned()));
+        }
+        let Some((trunk, signer)) = trunk.and_then(|trunk| Some((trunk, self.signer(trunk)?))) else {
+            return (Vec::new(), None);
+        };
+        let orig = presented.number.as_deref().and_then(international);
+        let Some((orig, dest)) = orig.zip(called(trunk, &invite.to)) else {
+            let line = "Identity: not signed, for that takes a number in international form on both sides";
+            return (Vec::new(), Some(line.to_owned()));
+        };
+        let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
+        let line = format!("Identity: signed with attestation {attestation} for {orig}");
+        let claims = Claims { attestation, orig, dest, iat: now, origid: origid(signer, &self.origin) };
+        let value = signer.identity(&claims);
+        (value.map(header).into_iter().collect(), Some(line))
+    }
+
+    fn signer(&self, trunk: &TrunkConfig) -> Option<&Signer> {
+        self.signers.by_trunk.get(&trunk.name).or(self.signers.all.as_ref())
+    }
+}
+
+/// The called number, wherever a trunk's own form of it can be told.
+fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
+    match to {
+        Address::Phone(number) => international(number.as_str()),
+        // A call straight through is to the trunk's URI, and in its form.
+        Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
+        Address::Client(_) | Address::Name(_) => None,
+    }
+}
+
+/// A number with its country, canonical; others mean another one elsewhere.
+fn international(number: &str) -> Option<String> {
+    number.starts_with('+').then(|| canonical_number(number)).flatten()
+}
+
+/// A UUID that is always the same for the same origin and tells nobody else which it is (RFC 8588 §5, RFC 9562 §5.8).
+fn origid(signer: &Signer, origin: &str) -> String {
+    let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));
+    let mut octets = [0; 16];
+    octets.iter_mut().zip(digest).for_each(|(octet, from)| *octet = from);
+    let number = u128::from_be_bytes(octets);
+    let version = (number & !(0xf << 76) | 8 << 76) & !(0b11 << 62) | 0b10 << 62;
+    let hex = format!("{version:032x}");
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
