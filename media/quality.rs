@@ -45,10 +45,10 @@ pub(crate) fn delay_ms(round_trip_ms: Option<f32>, jitter_ms: f32) -> f64 {
     f64::from(round_trip_ms.unwrap_or(0.0)) / 2.0 + 40.0 + 2.0 * f64::from(jitter_ms)
 }
 
-/// Ro with the default values of G.107 table 3.
-const SIGNAL_TO_NOISE: f64 = 94.77;
-/// Is with the default values of G.107 table 3.
-const SIMULTANEOUS: f64 = 1.41;
+/// Ro, which G.107 §7.2 makes of the default values of its table 3.
+const SIGNAL_TO_NOISE: f64 = 94.7688;
+/// Is, which §7.3 makes of them. R is then the 93.2 of §7.7.
+const SIMULTANEOUS: f64 = 1.4136;
 /// TELR by default: a handset, or echo cancelled as well as that.
 const TALKER_ECHO_LOSS: f64 = 65.0;
 /// WEPL by default.
@@ -57,7 +57,7 @@ const ECHO_PATH_LOSS: f64 = 110.0;
 /// Ie and Bpl of a codec.
 const fn equipment(codec: Codec) -> (f64, f64) {
     match codec {
-        // G.113 appendix I: G.711 with packet-loss concealment after its appendix I.
+        // G.113 appendix I: G.711 with packet-loss concealment after its appendix I. Without it Bpl would be 4.3.
         Codec::Pcmu | Codec::Pcma => (0.0, 25.1),
         // Estimates: G.113 has these only on the scales of wideband listeners, or not at all. The samples of L16 are
         // concealed as those of G.711 are; Opus does at least as well; G.722's predictors take a while to recover.
@@ -166,8 +166,25 @@ mod tests {
 
     #[test]
     fn the_defaults_of_g107_give_93_2_and_4_41() {
-        close(PERFECT.rating(), 93.2, 0.05);
-        close(PERFECT.mos().into(), 4.41, 0.005);
+        close(PERFECT.rating(), 93.206, 0.001);
+        close(PERFECT.mos().into(), 4.4094, 0.0002);
+    }
+
+    #[test]
+    fn delay_and_loss_give_what_the_equations_of_g107_do_elsewhere() {
+        // Equations 7-18 to 7-29, as another implementation works them out.
+        for (delay_ms, percent, rating, opinion) in [
+            (100.0, 0.0, 90.6637, 4.3549),
+            (150.0, 0.0, 89.5391, 4.3275),
+            (250.0, 0.0, 79.1771, 3.9925),
+            (0.0, 1.0, 89.5664, 4.3282),
+            (0.0, 5.0, 77.4255, 3.9231),
+        ] {
+            let path = Path { delay_ms, loss: percent / 100.0, ..PERFECT };
+            close(path.rating(), rating, 0.001);
+            close(path.mos().into(), opinion, 0.0003);
+        }
+        close(Path { loss: 0.05, burst_ratio: 2.0, ..PERFECT }.equipment_impairment(), 17.2101, 0.0001);
     }
 
     #[test]
