@@ -395,7 +395,7 @@ impl LegIo {
             after: after.map(|op| media::OpId(op.0)),
             key: files.key.clone(),
         };
-        self.command(media::Command::Record { op: media::OpId(op.0), spec })
+        self.command(media::Command::Recording(media::RecordingCommand::Start { op: media::OpId(op.0), spec }))
     }
 
     /// Whether its dialog is over, or never was.

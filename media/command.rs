@@ -74,9 +74,10 @@ pub struct RecordSpec {
     pub track: Tracks,
     /// Of recorded audio, in whole frames: rounded up to 20 ms. Time that a pause leaves out does not count.
     pub max_length: Option<Duration>,
-    /// Ends when the peer is silent so long. Counts from the start, and only while RTP arrives.
+    /// Ends when the peer says nothing for so long, whatever noise there is. Counts from the start, and only while RTP arrives.
     pub silence_timeout: Option<Duration>,
-    /// Removes leading and trailing silence when finished.
+    /// Removes what comes before the first word and after the last when finished, noise too; where nobody speaks at all, what is
+    /// quiet.
     pub trim: bool,
     /// Starts when the `Play` or `Tone` of this name is over or was never there, so that a beep is not in it.
     pub after: Option<OpId>,
@@ -104,6 +105,35 @@ impl RecordSpec {
         let channels = if self.channels == Channels::Dual { 2 } else { 1 };
         Form { coding: self.coding, channels }
     }
+}
+
+/// An order about a recording: of a session, or of a room. Each takes eight at a time.
+#[derive(Debug)]
+pub enum RecordingCommand {
+    /// Begins one.
+    Start {
+        /// Echoed by `RecordingFinished`.
+        op: OpId,
+        /// What and where. A room's is one channel, its whole mix, whatever this says.
+        spec: RecordSpec,
+    },
+    /// Holds it: what comes now is left out.
+    Pause {
+        /// Of the recording.
+        op: OpId,
+        /// Its time is kept, as silence.
+        silence: bool,
+    },
+    /// Goes on.
+    Resume {
+        /// Of the recording.
+        op: OpId,
+    },
+    /// Ends it.
+    Stop {
+        /// Of the recording.
+        op: OpId,
+    },
 }
 
 /// An order to a session's worker. Acts at once; what it makes audible starts at the leg's next 20 ms frame.
@@ -146,30 +176,8 @@ pub enum Command {
         /// Of the command to end.
         op: OpId,
     },
-    /// Starts a recording; a session takes eight at a time.
-    Record {
-        /// Echoed by `RecordingFinished`.
-        op: OpId,
-        /// What and where.
-        spec: RecordSpec,
-    },
-    /// Holds a recording: what comes now is left out.
-    PauseRecording {
-        /// Of the recording.
-        op: OpId,
-        /// Its time is kept, as silence.
-        silence: bool,
-    },
-    /// Goes on.
-    ResumeRecording {
-        /// Of the recording.
-        op: OpId,
-    },
-    /// Ends a recording.
-    StopRecording {
-        /// Of the recording.
-        op: OpId,
-    },
+    /// About a recording of this session.
+    Recording(RecordingCommand),
     /// Copies audio to a reader; a session takes eight taps at a time.
     Tap {
         /// Echoed by `StreamOverflow`.

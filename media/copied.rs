@@ -1,7 +1,6 @@
 //! A frame of one track for taps and recorders: as it was on the wire, or decoded.
 
 use crate::codec::g711::Law;
-use crate::recorder::is_silent;
 use crate::rtp::FRAME;
 use crate::wav::WavCoding;
 
@@ -60,10 +59,5 @@ impl Copied {
             Copied::Octets(law, octets) => *octets == [law.silence(); FRAME],
             Copied::Samples(samples) => *samples == [0; FRAME],
         }
-    }
-
-    /// Whether its mean level counts as silence.
-    pub(crate) fn is_silent(&self) -> bool {
-        is_silent(&self.samples())
     }
 }

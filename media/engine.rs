@@ -312,7 +312,7 @@ impl Core {
         session.is_none_or(|session| session.orders == number)
     }
 
-    pub(crate) fn handle_command(&mut self, key: SessionKey, command: Command) -> Outcome {
+    pub(crate) fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command) -> Outcome {
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
             return Outcome::Unknown;
         };
@@ -339,7 +339,7 @@ impl Core {
                 let suppresses = matches!(command, Command::Suppress { .. });
                 let reframes = suppresses || matches!(command, Command::Mute { .. });
                 let echoes = matches!(command, Command::Echo(_));
-                session.handle_command(command, &self.writer, &self.done);
+                session.handle_command(command, self.clock.units(now, 8_000), &self.writer, &self.done);
                 if echoes && let Some(peer) = session.peer.and_then(|peer| self.sessions.get_mut(peer.slot)) {
                     peer.expect_frames();
                 }

@@ -41,10 +41,10 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
         }
         let (sink, reader) = tap(16, TapCodec::Native);
         readers.push(reader);
-        core.handle_command(SessionKey(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
+        core.handle_command(now, SessionKey(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
         slot
     });
-    core.handle_command(SessionKey(1), Command::Bridge { with: SessionKey(2) });
+    core.handle_command(now, SessionKey(1), Command::Bridge { with: SessionKey(2) });
     let mut now = now;
     let mut rest = octets;
     while let Some((first, after)) = rest.split_first() {

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
 use crate::copied::Copied;
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
+use crate::vad::VoiceActivity;
 use crate::wav::WavCoding;
 
 /// Octets of a buffer for each channel: half a second of G.711, or a quarter of linear samples. A killed process loses that
@@ -20,8 +22,6 @@ const BUFFERS: usize = 5;
 const CHANGES: usize = 8;
 /// Missed frames that become silence: 1 min. What was missed longer is not made good.
 const MISSED: u32 = 3_000;
-/// Mean level below which a frame counts as silence, about -46 dBFS.
-pub(crate) const SILENT: u32 = 160;
 
 /// What goes to the writer thread.
 #[derive(Debug)]
@@ -76,10 +76,17 @@ pub(crate) struct Recorder {
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
+    /// Hears whether somebody speaks, where that matters.
+    activity: Option<Box<VoiceActivity>>,
+    /// When it was ordered, unless it began later.
+    began: Option<u32>,
+    /// Frames since then.
+    frames: u32,
 }
 
 impl Recorder {
-    pub(crate) fn new(op: OpId, spec: &RecordSpec) -> (Recorder, Feed) {
+    /// `now`: the media clock, 8,000 a second, at the order, if its length is to be that of the time until it is stopped.
+    pub(crate) fn new(op: OpId, spec: &RecordSpec, now: Option<u32>) -> (Recorder, Feed) {
         // One place more than buffers, so that the end always finds room.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
         let (mut give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
@@ -103,6 +110,9 @@ impl Recorder {
             frames_left: spec.max_length.map(frames),
             silence_limit: spec.silence_timeout.map(frames),
             silent_frames: 0,
+            activity: spec.silence_timeout.map(|_| Box::new(VoiceActivity::new(SampleRate::Hz8000))),
+            began: now.filter(|_| spec.after.is_none()),
+            frames: 0,
         };
         (recorder, Feed { pieces: taken, empty: give })
     }
@@ -140,6 +150,7 @@ impl Recorder {
         if self.after.is_some() {
             return None;
         }
+        self.frames = self.frames.wrapping_add(1);
         self.proceed();
         if self.lag > 0 {
             self.lag -= 1;
@@ -153,7 +164,8 @@ impl Recorder {
         }
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
-        if !listened.is_silent() {
+        let activity = self.activity.as_mut()?.handle_frame(&listened.samples());
+        if activity.active {
             self.silent_frames = 0;
         } else if alive || self.track == Tracks::Outbound {
             self.silent_frames += 1;
@@ -167,6 +179,7 @@ impl Recorder {
             return;
         }
         self.hand_over();
+        self.frames = self.frames.wrapping_add(frames);
         for _ in 0..frames.min(MISSED) {
             self.proceed();
             if self.lag > 0 {
@@ -178,13 +191,15 @@ impl Recorder {
         }
     }
 
-    /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given.
-    pub(crate) fn finish(mut self, reason: RecordingReason, drain: Option<Drain<'_>>) {
+    /// Ends it: what the wire brought until now but no tick has read yet is added when `drain` is given. With `now`, as for
+    /// [`Recorder::new`], it is as many frames as come nearest to the time since it began: ticks alone, which lie anyhow
+    /// between the orders, would leave out or add up to a frame.
+    pub(crate) fn finish(mut self, reason: RecordingReason, now: Option<u32>, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
             && self.after.is_none()
         {
             let (mut left, mut right) = (Copied::silence(Law::Mu), Copied::silence(Law::Mu));
-            for later in 0..RECORDER_LAG {
+            for later in 0..RECORDER_LAG.saturating_add_signed(self.short(now)) {
                 drain(&mut left, &mut right);
                 self.proceed();
                 // When it was stopped before its lag had passed, that many fewer frames are ours.
@@ -199,6 +214,13 @@ impl Recorder {
         }
         self.hand_over();
         let _ = self.pieces.push(Piece::Finish { silence_before: self.silence_before, reason });
+    }
+
+    /// By how many frames the ticks until now are fewer than the time since it began: -1, 0 or 1.
+    fn short(&self, now: Option<u32>) -> i8 {
+        let Some((began, now)) = self.began.zip(now) else { return 0 };
+        let nearest = (now.wrapping_sub(began) + FRAME as u32 / 2) / FRAME as u32;
+        nearest.wrapping_sub(self.frames).cast_signed().clamp(-1, 1) as i8
     }
 
     /// Lets a pause or its end begin whose moment has come.
@@ -314,10 +336,4 @@ fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>
 fn pairs<T: Copy>(both: &mut [T; 2 * FRAME], left: &[T; FRAME], right: &[T; FRAME]) {
     let pairs = left.iter().zip(right);
     both.as_chunks_mut().0.iter_mut().zip(pairs).for_each(|(place, (left, right))| *place = [*left, *right]);
-}
-
-/// Whether a frame's mean level is below [`SILENT`].
-pub(crate) fn is_silent(samples: &[i16]) -> bool {
-    let sum: u32 = samples.iter().map(|sample| u32::from(sample.unsigned_abs())).sum();
-    sum <= SILENT.saturating_mul(samples.len() as u32)
 }

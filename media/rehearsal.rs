@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::{Codec, LONGEST_PAYLOAD};
-use crate::command::{Channels, Command, OpId, RecordSpec, SessionKey};
+use crate::command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey};
 use crate::engine::{Core, Flow, TICK};
 use crate::event::EventSink;
 use crate::fuzz::Wire;
@@ -53,14 +53,15 @@ impl Rehearsal {
             let [a, b] = [SessionKey(2 * call), SessionKey(2 * call + 1)];
             rehearsal.open(a, codecs[0]);
             rehearsal.open(b, codecs[1]);
-            rehearsal.core.handle_command(a, Command::Bridge { with: b });
+            rehearsal.core.handle_command(now, a, Command::Bridge { with: b });
         }
         // One after the other within half a second, so that their pieces do not all go to the writer at once.
         for frame in 0..SPREAD {
             for call in (0..u128::from(calls)).filter(|call| call % SPREAD == frame) {
                 if let Some(coding) = recorded {
                     let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
-                    rehearsal.core.handle_command(SessionKey(2 * call), Command::Record { op: OpId(1), spec });
+                    let order = RecordingCommand::Start { op: OpId(1), spec };
+                    rehearsal.core.handle_command(rehearsal.now, SessionKey(2 * call), Command::Recording(order));
                 }
             }
             rehearsal.frame();

@@ -23,21 +23,19 @@ use shield::Shield;
 pub(crate) use speaking::Input;
 use voice::Voice;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::answering::listener::MachineListener;
 use crate::codec::Codec;
-use crate::command::{Command, OpId, SessionKey, Track};
+use crate::command::{Command, OpId, RecordingCommand, SessionKey, Track};
 use crate::dtmf::KeyEar;
 use crate::engine::{Counts, Flow, MediaClock, Network, Place};
-use crate::event::{BACKLOG, Event, EventSink, FinishReason, RecordingReason, Stats};
+use crate::event::{BACKLOG, Event, EventSink, FinishReason, Stats};
 use crate::latch::Latch;
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
-use crate::recorder::{Pause, Recorder};
+use crate::recorders::{Obeyed, Recorders};
 use crate::rtp::FIXED;
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
@@ -47,10 +45,11 @@ use crate::rtp::sender::Sender;
 use crate::sdp::MediaPlan;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
+use crate::telling::Telling;
 use crate::tone::ToneGenerator;
-use crate::writer::{Done, NewRecording, WriterHandle};
+use crate::writer::{Done, WriterHandle};
 
-/// Recorders and taps that a session takes, each.
+/// Taps that a session takes.
 const SINKS: usize = 8;
 /// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
 const MARKS: usize = 32;
@@ -133,10 +132,9 @@ pub(crate) struct MediaSession {
     shield: Shield,
     plan: Option<MediaPlan>,
 
-    backlog: VecDeque<Event>,
     reports: Reports,
     watch: Watch,
-    recorders: Vec<Recorder>,
+    recorders: Recorders,
     taps: Vec<Tap>,
     /// Orders so far that say whom it is to hear.
     pub(crate) orders: u32,
@@ -151,12 +149,10 @@ pub(crate) struct MediaSession {
     /// The telephone-event of another clock that is being passed on: its timestamp there and here.
     passed_event: Option<(u32, u32)>,
     rtcp_learnt: Option<SocketAddr>,
-    /// Recordings whose files are not complete.
-    unfinished: usize,
     /// Packets that had come when their loss was last judged.
     judged_packets: u64,
     stats: Stats,
-    events: EventSink,
+    telling: Telling<SessionKey, Event>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +185,7 @@ impl MediaSession {
     pub(crate) fn new(key: SessionKey, seed: u64, events: EventSink, send_silence: bool) -> MediaSession {
         MediaSession {
             key,
-            events,
-            backlog: VecDeque::new(),
+            telling: Telling::new(key, events),
             plan: None,
             latch: Latch::default(),
             shield: Shield::default(),
@@ -204,8 +199,7 @@ impl MediaSession {
             playback: None,
             digits: None,
             source: None,
-            recorders: Vec::new(),
-            unfinished: 0,
+            recorders: Recorders::default(),
             taps: Vec::new(),
             tracks: None,
             unread: Unread::default(),
@@ -291,14 +285,14 @@ impl MediaSession {
     pub(crate) fn is_over(&self) -> bool {
         match self.state {
             State::Open => false,
-            State::Closing { frames, told } => (told && self.backlog.is_empty()) || frames >= CLOSING,
+            State::Closing { frames, told } => (told && self.telling.waiting() == 0) || frames >= CLOSING,
         }
     }
 
     // ---- commands ----
 
-    /// Takes a command that concerns this session alone; bridging is the engine's.
-    pub(crate) fn handle_command(&mut self, command: Command, writer: &WriterHandle, done: &Done) {
+    /// Takes a command that concerns this session alone; bridging is the engine's. `now`: the media clock, 8,000 a second.
+    pub(crate) fn handle_command(&mut self, command: Command, now: u32, writer: &WriterHandle, done: &Done) {
         if self.is_closing() {
             return;
         }
@@ -319,21 +313,8 @@ impl MediaSession {
                     self.emit(Event::Finished { op, reason: FinishReason::Stopped });
                 }
             }
-            Command::Record { op, spec } => self.record(op, spec, writer, done),
+            Command::Recording(order) => self.handle_recording(order, now, writer, done),
             Command::DetectMachine { op, spec } => self.detect_machine(op, &spec),
-            Command::PauseRecording { op, silence } => {
-                self.pause_recording(op, if silence { Pause::Silence } else { Pause::Skip }, writer);
-            }
-            Command::ResumeRecording { op } => self.pause_recording(op, Pause::No, writer),
-            Command::StopRecording { op } => {
-                self.catch_up(writer);
-                if let Some(index) = self.recorders.iter().position(|recorder| recorder.op == op) {
-                    let recorder = self.recorders.swap_remove(index);
-                    self.stop_recorder(recorder);
-                    writer.wake();
-                    self.drop_unused_tracks();
-                }
-            }
             Command::Tap { op, tracks, sink } => {
                 if self.taps.len() < SINKS {
                     let tapped = !self.taps.is_empty();
@@ -377,49 +358,32 @@ impl MediaSession {
         }
     }
 
-    fn record(&mut self, op: OpId, spec: crate::command::RecordSpec, writer: &WriterHandle, done: &Done) {
-        let failed = |spec: crate::command::RecordSpec, why: &str| Event::RecordingFinished {
-            op,
-            reason: RecordingReason::Error(why.to_owned()),
-            duration: std::time::Duration::ZERO,
-            recorded: std::time::Duration::ZERO,
-            dropped: std::time::Duration::ZERO,
-            path: spec.path,
-            bytes: 0,
-        };
-        if self.recorders.len() >= SINKS {
-            self.emit(failed(spec, "the session has eight recordings already"));
-            return;
-        }
-        let (recorder, feed) = Recorder::new(op, &spec);
-        let new = NewRecording { key: self.key, op, spec: spec.clone(), feed, done: Arc::clone(done) };
-        if !writer.start(new) {
-            self.emit(failed(spec, "too many recordings wait to be opened"));
-            return;
-        }
-        self.unfinished += 1;
-        // Those that are at work read what is theirs alone.
+    fn handle_recording(&mut self, order: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
+        // Those that are at work read what is theirs alone, up to the frame.
         self.catch_up(writer);
         let first = self.recorders.is_empty();
-        let tracks = self.need_tracks();
-        if first {
-            tracks.inbound.begin_recording();
-            tracks.outbound.begin_recording();
+        match self.recorders.obey(self.key, order, Some(now), writer, done) {
+            Obeyed::Started => {
+                let tracks = self.need_tracks();
+                if first {
+                    tracks.inbound.begin_recording();
+                    tracks.outbound.begin_recording();
+                }
+            }
+            Obeyed::Stopped(recorder) => {
+                self.stop_recorder(recorder, now);
+                writer.wake();
+                self.drop_unused_tracks();
+            }
+            Obeyed::Refused(event) => self.emit(event),
+            Obeyed::Done => {}
         }
-        self.recorders.push(recorder);
         self.be_patient();
-    }
-
-    fn pause_recording(&mut self, op: OpId, pause: Pause, writer: &WriterHandle) {
-        self.catch_up(writer);
-        for recorder in self.recorders.iter_mut().filter(|recorder| recorder.op == op) {
-            recorder.pause(pause);
-        }
     }
 
     /// The writer has completed a file.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
-        self.unfinished = self.unfinished.saturating_sub(1);
+        self.recorders.note_finished();
         self.emit(event);
     }
 
@@ -510,8 +474,9 @@ impl MediaSession {
         }
         self.send_report(true, around);
         self.catch_up(writer);
+        let now = around.clock.units(around.now, 8_000);
         while let Some(recorder) = self.recorders.pop() {
-            self.stop_recorder(recorder);
+            self.stop_recorder(recorder, now);
         }
         writer.wake();
         self.forget_tracks();
@@ -535,9 +500,9 @@ impl MediaSession {
         writer: &WriterHandle,
         around: &mut Surroundings<'_>,
     ) -> bool {
-        self.retry_backlog();
+        self.telling.retry();
         if let State::Closing { frames, told } = self.state {
-            let told = told || self.unfinished == 0;
+            let told = told || self.recorders.are_finished();
             if told != matches!(self.state, State::Closing { told: true, .. }) {
                 let stats = self.stats();
                 self.emit(Event::Closed { stats });
@@ -566,7 +531,7 @@ impl MediaSession {
 
     /// Whether more events wait for its sink than are kept.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.backlog.len() > BACKLOG
+        self.telling.waiting() > BACKLOG
     }
 
     // ---- reports and events ----
@@ -651,19 +616,8 @@ impl MediaSession {
         }
     }
 
+    /// Past the bound the next tick closes the session; until then at most a tick's events more are kept.
     pub(crate) fn emit(&mut self, event: Event) {
-        if !self.backlog.is_empty() || (self.events)(self.key, event.clone()).is_err() {
-            // Past the bound the next tick closes the session; until then at most a tick's events more are kept.
-            self.backlog.push_back(event);
-        }
-    }
-
-    fn retry_backlog(&mut self) {
-        while let Some(event) = self.backlog.front() {
-            if (self.events)(self.key, event.clone()).is_err() {
-                return;
-            }
-            self.backlog.pop_front();
-        }
+        self.telling.tell(event);
     }
 }

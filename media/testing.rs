@@ -157,6 +157,11 @@ impl MediaPair {
         self.now
     }
 
+    /// The same, as the engine is told it.
+    pub(crate) fn instant(&self) -> Instant {
+        self.origin + self.now
+    }
+
     /// A new offer from the peer.
     pub(crate) fn offer(&mut self, who: Who, media: &str) {
         let party = self.party(who);
@@ -173,7 +178,7 @@ impl MediaPair {
 
     pub(crate) fn command(&mut self, who: Who, command: Command) {
         let key = self.party(who).key;
-        let outcome = self.core.handle_command(key, command);
+        let outcome = self.core.handle_command(self.instant(), key, command);
         assert!(matches!(outcome, crate::engine::Outcome::Done), "{outcome:?}");
     }
 

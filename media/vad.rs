@@ -47,6 +47,8 @@ pub(crate) struct Activity {
     pub(crate) speech: bool,
     /// Speech in the frame itself, give or take 20 ms.
     pub(crate) active: bool,
+    /// Something stands out of what was there all the time.
+    pub(crate) sound: bool,
     /// Root mean square against full scale, dBov (a sine that just does not clip is -3); -127 for digital silence.
     pub(crate) level: f32,
 }
@@ -106,7 +108,7 @@ impl VoiceActivity {
         let active = something && self.voice > if self.was_active { GO_ON } else { BEGIN };
         self.was_active = active;
         self.hangover = if active { HANGOVER } else { self.hangover.saturating_sub(1) };
-        Activity { speech: active || self.hangover > 0, active, level }
+        Activity { speech: active || self.hangover > 0, active, sound: something, level }
     }
 
     /// The most that the detector says of a block that ends in this frame.

@@ -485,7 +485,7 @@ impl Worker {
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
         };
-        match self.core.handle_command(key, command) {
+        match self.core.handle_command(now, key, command) {
             Outcome::Done | Outcome::Unknown => {}
             Outcome::RoomElsewhere(room, join) => match self.shared.room(room) {
                 Some(to) if to != self.number => {

@@ -20,9 +20,10 @@ use std::time::Duration;
 use crate::command::{OpId, RecordSpec, SessionKey};
 use crate::event::{Event, RecordingReason};
 use crate::recorded::{RecordedFile, unfinished};
-use crate::recorder::{BUFFER, Feed, Piece, is_silent};
+use crate::recorder::{BUFFER, Feed, Piece};
 use crate::rtp::FRAME;
 use crate::sealed::{Content, KEY, Sealer};
+use crate::spoken;
 use crate::wav::{Form, WavCoding};
 
 /// Threads: one does the work, the others take over what it cannot while a file blocks it.
@@ -385,13 +386,13 @@ pub(crate) fn salt() -> io::Result<[u8; KEY]> {
     Ok(salt)
 }
 
-/// Cuts leading and trailing silence out of a finished recording; one of nothing but silence stays whole. What is left is
+/// Cuts what comes before the first word and after the last out of a finished recording; one of nothing but silence stays whole. What is left is
 /// written beside it and then takes its place, so that a crash leaves one or the other. Returns its octets of samples.
 fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
     let (form, start) = file.form()?;
     let data = file.len() - start;
-    let Some((first, end)) = find_loud(&mut file, form, start)?.filter(|loud| *loud != (0, data)) else {
+    let Some((first, end)) = spoken::find(&mut file, form, start)?.filter(|spoken| *spoken != (0, data)) else {
         return Ok(data);
     };
     let beside = unfinished(&spec.path);
@@ -413,30 +414,6 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
     };
     copy().inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
     Ok(end - first)
-}
-
-/// Where the first frame begins that is not silent, and where the last one ends, in octets of samples.
-fn find_loud(file: &mut RecordedFile, form: Form, start: u64) -> io::Result<Option<(u64, u64)>> {
-    let mut frame = vec![0; form.frame() as usize];
-    let (mut samples, mut channel) = (Vec::with_capacity(2 * FRAME), Vec::with_capacity(FRAME));
-    let mut loud: Option<(u64, u64)> = None;
-    for at in (0..).step_by(frame.len()) {
-        if file.read_at(start + at, &mut frame)? < frame.len() {
-            break;
-        }
-        samples.clear();
-        form.coding.decode(&frame, &mut samples);
-        // Each channel by itself: one silent side must not hide the other.
-        let silent = (0..usize::from(form.channels)).all(|number| {
-            channel.clear();
-            channel.extend(samples.iter().skip(number).step_by(form.channels.into()));
-            is_silent(&channel)
-        });
-        if !silent {
-            loud = Some((loud.map_or(at, |(first, _)| first), at + frame.len() as u64));
-        }
-    }
-    Ok(loud)
 }
 
 #[cfg(test)]

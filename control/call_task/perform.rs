@@ -106,13 +106,22 @@ impl CallTask {
             }
             LegCommand::PauseRecording { op, gap } => {
                 let silence = gap == Gap::Silence;
-                self.with(leg, |io| io.command(media::Command::PauseRecording { op: media::OpId(op.0), silence }));
+                self.with(leg, |io| {
+                    io.command(media::Command::Recording(media::RecordingCommand::Pause {
+                        op: media::OpId(op.0),
+                        silence,
+                    }))
+                });
             }
             LegCommand::ResumeRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::ResumeRecording { op: media::OpId(op.0) }));
+                self.with(leg, |io| {
+                    io.command(media::Command::Recording(media::RecordingCommand::Resume { op: media::OpId(op.0) }))
+                });
             }
             LegCommand::StopRecording { op } => {
-                self.with(leg, |io| io.command(media::Command::StopRecording { op: media::OpId(op.0) }));
+                self.with(leg, |io| {
+                    io.command(media::Command::Recording(media::RecordingCommand::Stop { op: media::OpId(op.0) }))
+                });
             }
             LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
             LegCommand::StopStream { id } => {

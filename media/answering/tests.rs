@@ -42,7 +42,7 @@ fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineV
     for (active, milliseconds) in parts.iter().copied().chain([(false, 60_000)]) {
         for _ in 0..milliseconds / 20 {
             let level = if active { -20.0 } else { -80.0 };
-            let verdict = detection.handle_frame(&[0; 160], Activity { speech: active, active, level });
+            let verdict = detection.handle_frame(&[0; 160], Activity { speech: active, active, sound: active, level });
             told.extend(verdict.map(|verdict| (detection.elapsed().as_millis() as u64, verdict)));
         }
     }

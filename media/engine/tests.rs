@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::command::{Channels, OpId, RecordSpec, Track, Tracks};
+use crate::command::{Channels, OpId, RecordSpec, RecordingCommand, Track, Tracks};
 use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, Said};

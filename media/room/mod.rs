@@ -5,17 +5,16 @@ mod outlet;
 mod participation;
 mod recording;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::audio::Audio;
 use crate::codec::{Codec, SampleRate};
-use crate::command::{OpId, RecordSpec, SessionKey};
-use crate::event::{BACKLOG, Event, FinishReason, Full, RecordingReason};
+use crate::command::{OpId, RecordingCommand, SessionKey};
+use crate::event::{BACKLOG, Event, FinishReason, Full};
 use crate::mixer::{MOST, Mixer, Told};
-use crate::recorder::Pause;
+use crate::telling::Telling;
 use crate::writer::{Done, WriterHandle};
 use outlet::Outlets;
 use recording::Recordings;
@@ -72,30 +71,8 @@ pub enum RoomCommand {
         /// Of the command to end.
         op: OpId,
     },
-    /// Records the whole mix from now on: one channel, whatever the specification says; eight at a time.
-    Record {
-        /// Echoed by `Recorded`.
-        op: OpId,
-        /// What and where.
-        spec: RecordSpec,
-    },
-    /// Holds a recording: what comes now is left out.
-    PauseRecording {
-        /// Of the recording.
-        op: OpId,
-        /// Its time is kept, as silence.
-        silence: bool,
-    },
-    /// Goes on.
-    ResumeRecording {
-        /// Of the recording.
-        op: OpId,
-    },
-    /// Ends a recording.
-    StopRecording {
-        /// Of the recording.
-        op: OpId,
-    },
+    /// About a recording of the whole mix; `Recorded` tells its end.
+    Recording(RecordingCommand),
     /// Ends it: all leave.
     End,
 }
@@ -175,8 +152,7 @@ pub(crate) struct Room {
     /// Its sink knows.
     told_end: bool,
     recordings: Recordings,
-    events: RoomSink,
-    backlog: VecDeque<RoomEvent>,
+    telling: Telling<RoomKey, RoomEvent>,
 }
 
 impl Room {
@@ -195,8 +171,7 @@ impl Room {
             end: None,
             told_end: false,
             recordings: Recordings::new(spec.rate, done),
-            events,
-            backlog: VecDeque::new(),
+            telling: Telling::new(key, events),
         }
     }
 
@@ -254,24 +229,11 @@ impl Room {
                 }
             }
             RoomCommand::Stop { op } => self.mixer.stop(op),
-            RoomCommand::Record { op, spec } => {
-                if let Err(why) = self.recordings.start(self.key, op, &spec, writer) {
-                    self.emit(RoomEvent::Recorded(Event::RecordingFinished {
-                        op,
-                        reason: RecordingReason::Error(why.to_owned()),
-                        duration: Duration::ZERO,
-                        recorded: Duration::ZERO,
-                        dropped: Duration::ZERO,
-                        path: spec.path,
-                        bytes: 0,
-                    }));
+            RoomCommand::Recording(order) => {
+                if let Some(refused) = self.recordings.obey(self.key, order, writer) {
+                    self.emit(RoomEvent::Recorded(refused));
                 }
             }
-            RoomCommand::PauseRecording { op, silence } => {
-                self.recordings.pause(op, if silence { Pause::Silence } else { Pause::Skip });
-            }
-            RoomCommand::ResumeRecording { op } => self.recordings.pause(op, Pause::No),
-            RoomCommand::StopRecording { op } => self.recordings.stop(op, writer),
             RoomCommand::End => self.finish(RoomEnd::Ended, writer),
         }
     }
@@ -343,7 +305,7 @@ impl Room {
 
     /// Whether its sink knows that too, or never will.
     pub(crate) fn is_over(&self) -> bool {
-        self.told_end && (self.backlog.is_empty() || self.end == Some(RoomEnd::Unheard))
+        self.told_end && (self.telling.waiting() == 0 || self.end == Some(RoomEnd::Unheard))
     }
 
     // ---- a frame ----
@@ -355,7 +317,7 @@ impl Room {
 
     /// Mixes, between all hearing and all speaking.
     pub(crate) fn handle_tick(&mut self, writer: &WriterHandle) {
-        self.retry_backlog();
+        self.telling.retry();
         if self.end.is_some() {
             return;
         }
@@ -363,7 +325,7 @@ impl Room {
         self.outlets.handle_mix(&self.mixer);
         self.recordings.handle_frame(self.mixer.whole(), writer);
         self.tell();
-        if self.backlog.len() > BACKLOG + 2 * MOST {
+        if self.telling.waiting() > BACKLOG + 2 * MOST {
             self.finish(RoomEnd::Unheard, writer);
         }
     }
@@ -380,19 +342,10 @@ impl Room {
 
     fn emit(&mut self, event: RoomEvent) {
         // Who speaks is no state that somebody must know: with a full sink it is the first to go.
-        let passing = matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_));
-        let taken = self.backlog.is_empty() && (self.events)(self.key, event.clone()).is_ok();
-        if !taken && !passing {
-            self.backlog.push_back(event);
-        }
-    }
-
-    fn retry_backlog(&mut self) {
-        while let Some(event) = self.backlog.front() {
-            if (self.events)(self.key, event.clone()).is_err() {
-                return;
-            }
-            self.backlog.pop_front();
+        if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_)) {
+            self.telling.tell_now(event);
+        } else {
+            self.telling.tell(event);
         }
     }
 }

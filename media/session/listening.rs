@@ -87,17 +87,7 @@ impl MediaSession {
             tracks.inbound.read_recorder(now, &mut inbound);
             tracks.outbound.read_recorder(now, &mut outbound);
             let alive = self.unread.alive >> later & 1 == 1;
-            let mut index = 0;
-            while let Some(recorder) = self.recorders.get_mut(index) {
-                recorder.playing(playing);
-                match recorder.handle_frame(&inbound, &outbound, alive) {
-                    None => index += 1,
-                    Some(reason) => {
-                        self.recorders.swap_remove(index).finish(reason, None);
-                        writer.wake();
-                    }
-                }
-            }
+            self.recorders.handle_frame(&inbound, &outbound, alive, playing, writer);
         }
         self.be_patient();
         self.drop_unused_tracks();
@@ -106,21 +96,20 @@ impl MediaSession {
     /// So many frames are left out.
     pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
         self.catch_up(writer);
-        self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
+        self.recorders.miss(frames);
     }
 
     /// Decides how many frames recorders read together, so that each begins and ends in its frame.
     pub(super) fn be_patient(&mut self) {
-        let patience = self.recorders.iter().map(Recorder::patience).min().unwrap_or(1);
-        self.unread.most = patience.clamp(1, TOGETHER.into()) as u8;
+        self.unread.most = self.recorders.patience().clamp(1, TOGETHER.into()) as u8;
     }
 
     /// Ends a recording that has read up to the present frame, with what the wire brought until now.
-    pub(super) fn stop_recorder(&mut self, recorder: Recorder) {
-        let now = self.unread.now;
+    pub(super) fn stop_recorder(&mut self, recorder: Recorder, now: u32) {
+        let read = self.unread.now;
         match &mut self.tracks {
-            Some(tracks) => recorder.finish(RecordingReason::Stopped, Some(&mut tracks.drain(now))),
-            None => recorder.finish(RecordingReason::Stopped, None),
+            Some(tracks) => recorder.finish(RecordingReason::Stopped, Some(now), Some(&mut tracks.drain(read))),
+            None => recorder.finish(RecordingReason::Stopped, Some(now), None),
         }
     }
 

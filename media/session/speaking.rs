@@ -95,7 +95,7 @@ impl MediaSession {
 
     /// How many marks may be told in this frame: none while the sink is full.
     fn most_marks(&self) -> usize {
-        if self.backlog.is_empty() { MARKS } else { 0 }
+        if self.telling.waiting() == 0 { MARKS } else { 0 }
     }
 
     /// True when the frame is taken by a key press.

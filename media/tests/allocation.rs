@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tandem_media::{
-    Channels, Codec, Command, Config, Engine, OpId, RecordSpec, RecordingKey, SampleRate, Session, SessionKey, Srtp,
-    WavCoding,
+    Channels, Codec, Command, Config, Engine, OpId, RecordSpec, RecordingCommand, RecordingKey, SampleRate, Session,
+    SessionKey, Srtp, WavCoding,
 };
 
 struct Counting;
@@ -152,7 +152,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
             let path =
                 std::env::temp_dir().join(format!("tandem-media-allocation-{}-{number}.wav", std::process::id()));
             let spec = RecordSpec { coding, key, ..RecordSpec::new(path.clone(), Channels::Dual) };
-            leg.session.command(Command::Record { op: OpId(number as u64), spec }).unwrap();
+            leg.session.command(Command::Recording(RecordingCommand::Start { op: OpId(number as u64), spec })).unwrap();
             paths.push(path);
         }
     }

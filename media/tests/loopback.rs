@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tandem_media::{
     Audio, Channels, Codec, Command, Config, Country, Engine, Event, FinishReason, NotJoined, OpId, OpenError,
-    Participation, Preference, RecordSpec, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec, Session, SessionKey,
-    TapCodec, Tone, Tracks,
+    Participation, Preference, RecordSpec, RecordingCommand, RecordingReason, RoomEnd, RoomEvent, RoomKey, RoomSpec,
+    Session, SessionKey, TapCodec, Tone, Tracks,
 };
 
 /// A peer's end: its socket and what the session told.
@@ -271,7 +271,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
     let path = folder.join("call.wav");
     let mut phone = Phone::call(&engine, 5, 5, Codec::Pcmu);
     let spec = RecordSpec::new(path.clone(), Channels::Dual);
-    phone.session.command(Command::Record { op: OpId(1), spec }).unwrap();
+    phone.session.command(Command::Recording(RecordingCommand::Start { op: OpId(1), spec })).unwrap();
     let audio = Arc::new(Audio::new(vec![8_031i16; 1_600]));
     phone.session.command(Command::Play { op: OpId(2), audio, loops: std::num::NonZeroU32::new(1) }).unwrap();
     let mut loud = 0;
@@ -285,7 +285,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
     phone.wait(|event| *event == Event::Finished { op: OpId(2), reason: FinishReason::Completed });
     phone.say(101, &[7, 10, 0, 160]);
     phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20 });
-    phone.session.command(Command::StopRecording { op: OpId(1) }).unwrap();
+    phone.session.command(Command::Recording(RecordingCommand::Stop { op: OpId(1) })).unwrap();
     let Event::RecordingFinished { reason, duration, bytes, .. } =
         phone.wait(|event| matches!(event, Event::RecordingFinished { .. }))
     else {
@@ -308,7 +308,7 @@ fn shutdown_completes_recordings_and_tells_every_sink() {
     let phone = Phone::call(&engine, 6, 6, Codec::Pcmu);
     let spec = RecordSpec { track: Tracks::Outbound, ..RecordSpec::new(path.clone(), Channels::Mono) };
     phone.session.command(Command::Tone { op: OpId(1), tone: Tone::Ringback(Country::De) }).unwrap();
-    phone.session.command(Command::Record { op: OpId(2), spec }).unwrap();
+    phone.session.command(Command::Recording(RecordingCommand::Start { op: OpId(2), spec })).unwrap();
     for _ in 0..20 {
         phone.hear();
     }

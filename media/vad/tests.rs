@@ -110,3 +110,24 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
     }
     assert_eq!(share(&heard(noise.samples(), SampleRate::Hz8000), |frame| frame.active), 0);
 }
+
+/// How long nothing is heard of somebody who speaks quietly: shorter than any limit of silence.
+#[test]
+fn quiet_words_leave_no_long_silence() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
+    let read = |name: &str| crate::read_wav(&std::fs::read(folder.join(name)).ok()?).ok();
+    let (Some(clean), Some(short)) = (read("clean_freesound_33711.wav"), read("short_nb_voice.wav")) else {
+        println!("skipped: ../shared/corpora/audio is not here");
+        return;
+    };
+    for (name, audio) in [("clean", clean), ("short", short)] {
+        for quieter in [1, 4, 8] {
+            let samples: Vec<i16> = audio.samples().iter().map(|sample| sample / quieter).collect();
+            let frames = heard(&samples, SampleRate::Hz8000);
+            let longest = frames.split(|frame| frame.active).map(<[Activity]>::len).max().unwrap_or_default();
+            let loudest = frames.iter().map(|frame| frame.level).fold(-127.0, f32::max);
+            println!("{name} at {loudest:.0} dBov at most: silent for {} ms", longest * 20);
+            assert!(longest * 20 <= 1_800, "{name} at {loudest:.0} dBov: silent for {} ms", longest * 20);
+        }
+    }
+}

@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// A recording without a session.
 fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>) {
-    let (recorder, feed) = Recorder::new(OpId(1), &spec);
+    let (recorder, feed) = Recorder::new(OpId(1), &spec, None);
     let (told, events) = mpsc::channel();
     let done: Done = Arc::new(move |_, event| told.send(event).unwrap());
     assert!(handle.start(NewRecording { key: SessionKey(1), op: OpId(1), spec, feed, done }));
@@ -50,7 +50,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
         }
         say(&mut free);
     }
-    free.finish(RecordingReason::Stopped, None);
+    free.finish(RecordingReason::Stopped, None, None);
     let Event::RecordingFinished { reason, duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
         unreachable!()
     };
@@ -64,7 +64,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
             File::open(path).unwrap().read_to_end(&mut octets).unwrap();
             octets
         });
-        recorder.finish(RecordingReason::Stopped, None);
+        recorder.finish(RecordingReason::Stopped, None, None);
         let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
             unreachable!()
         };
@@ -88,7 +88,7 @@ fn a_recording_that_never_finds_the_writer_takes_no_memory_and_keeps_its_length(
     for _ in 0..3_000 + u32::from(RECORDER_LAG) {
         say(&mut recorder);
     }
-    recorder.finish(RecordingReason::Stopped, None);
+    recorder.finish(RecordingReason::Stopped, None, None);
     writer.step();
     let Event::RecordingFinished { duration, dropped, bytes, .. } = told.recv_timeout(SOON).unwrap() else {
         unreachable!()

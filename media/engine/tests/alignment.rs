@@ -88,11 +88,11 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
     };
     live(&mut pair, 10);
     let spec = RecordSpec { coding: WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Dual) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec.clone() });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
     let began = pair.now();
     live(&mut pair, 3_600);
     let length = pair.now() - began;
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let events = pair.events(Who::A);
     let duration = events.iter().find_map(|(_, event)| match event {

@@ -106,7 +106,13 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
         let mut pair = MediaPair::new();
         pair.bridge();
         pair.talk(10, 0x10, 0x20);
-        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+        pair.command(
+            Who::A,
+            Command::Recording(RecordingCommand::Start {
+                op: OpId(1),
+                spec: spec(&file, Channels::Dual, Tracks::Both),
+            }),
+        );
         pair.talk(50, 0x10, 0x20);
         hold(&mut pair, how);
         for _ in 0..100 {
@@ -115,7 +121,7 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
         }
         hold(&mut pair, "a=sendrecv");
         pair.talk(50, 0x10, 0x20);
-        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(1_000);
         let samples = file.samples();
         let frames = samples.len() / 320;

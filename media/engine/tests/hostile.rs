@@ -60,7 +60,10 @@ fn payloads_of_any_length_pass_or_fall_and_the_recording_keeps_time() {
     let mut pair = MediaPair::new();
     pair.bridge();
     let file = TestFile::new("odd-lengths");
-    pair.command(Who::A, Command::Record { op: OpId(9), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(9), spec: spec(&file, Channels::Dual, Tracks::Both) }),
+    );
     let (sink, mut reader) = tap(64, TapCodec::Native);
     pair.command(Who::A, Command::Tap { op: OpId(8), tracks: Tracks::Both, sink });
     let (mut sequence, mut timestamp) = (100, 5_000);
@@ -75,7 +78,7 @@ fn payloads_of_any_length_pass_or_fall_and_the_recording_keeps_time() {
         while reader.pop().is_some() {}
     }
     let talked = pair.now();
-    pair.command(Who::A, Command::StopRecording { op: OpId(9) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
     pair.advance(100);
     let finished = pair.events(Who::A).into_iter().find_map(|(_, event)| match event {
         Event::RecordingFinished { duration, .. } => Some(duration),
@@ -91,7 +94,10 @@ fn payloads_of_any_length_pass_or_fall_and_the_recording_keeps_time() {
 fn replayed_packets_do_not_lengthen_a_recording() {
     let mut pair = bridged();
     let file = TestFile::new("replayed");
-    pair.command(Who::A, Command::Record { op: OpId(9), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(9), spec: spec(&file, Channels::Mono, Tracks::Inbound) }),
+    );
     for place in 0..50u16 {
         let packet = rtp(place, u32::from(place) * 160, 7, &[0x10; 160]);
         for _ in 0..5 {
@@ -101,7 +107,7 @@ fn replayed_packets_do_not_lengthen_a_recording() {
         pair.send(Who::A, Flow::Rtp, rtp(place / 2, u32::from(place / 2) * 160, 7, &[0x55; 160]), NOW);
         pair.advance(20);
     }
-    pair.command(Who::A, Command::StopRecording { op: OpId(9) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
     pair.advance(100);
     assert!(file.samples().len().abs_diff(8_000) <= 480, "{}", file.samples().len());
     pair.close(Who::A);

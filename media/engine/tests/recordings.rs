@@ -3,6 +3,7 @@
 use super::*;
 use crate::recorded::RecordedFile;
 use crate::sealed::RecordingKey;
+use crate::testing::voice::Voice;
 use crate::wav::WavCoding;
 
 #[test]
@@ -10,7 +11,10 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("dual");
     pair.talk(5, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
+    );
     let start = pair.now();
     pair.talk(25, 0xFF, 0xD5);
     // At 500 ms the peer speaks and hears; two packets are lost, two swap.
@@ -25,7 +29,7 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     }
     pair.talk(15, 0xFF, 0xD5);
     let length = pair.now() - start;
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let events = pair.events(Who::A);
     let Some(Event::RecordingFinished { duration, reason, bytes, .. }) =
@@ -62,7 +66,10 @@ fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
     let file = TestFile::new("mono");
     pair.bridge();
     pair.talk(5, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Both) }),
+    );
     pair.talk(20, 0x10, 0x20 ^ 0x55);
     pair.close(Who::A);
     pair.advance(40);
@@ -101,7 +108,7 @@ fn a_recording_ends_at_its_length_to_the_frame() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("length");
     let spec = RecordSpec { max_length: Some(milliseconds(500)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(50, 0x10, 0x20);
     let (at, reason, duration) = recorded(&mut pair);
     assert_eq!((reason, duration), (RecordingReason::MaxLength, milliseconds(500)));
@@ -115,17 +122,70 @@ fn silence_ends_a_recording_only_while_rtp_arrives() {
     let file = TestFile::new("silence");
     let spec =
         RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     // Two seconds without a packet: does not count.
     pair.advance(2_000);
     pair.talk(30, 0xFF, 0xD5);
-    pair.talk(1, 0x10, 0xD5);
+    hear(&mut pair, &Voice::new(9).say(400));
     let spoke = pair.now();
     pair.talk(80, 0xFF, 0xD5);
     let (at, reason, _) = recorded(&mut pair);
     assert_eq!(reason, RecordingReason::Silence);
     let after = at - spoke;
-    assert!((milliseconds(980)..milliseconds(1_200)).contains(&after), "{after:?}");
+    assert!((milliseconds(980)..milliseconds(1_240)).contains(&after), "{after:?}");
+}
+
+/// A says this.
+fn hear(pair: &mut MediaPair, samples: &[i16]) {
+    for frame in samples.chunks_exact(160) {
+        let mut octets = [0; 160];
+        crate::g711::Law::Mu.encode(frame, &mut octets);
+        let packet = pair.a.next(0, &octets);
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.advance(20);
+    }
+}
+
+#[test]
+fn a_noisy_line_is_silent_and_quiet_words_are_not() {
+    let mut voice = Voice::new(5);
+    let noise = voice.silence(12_000, -35.0);
+    let quiet: Vec<i16> = voice.say(6_000).into_iter().map(|sample| sample / 24).collect();
+    for (samples, ends) in [(noise, true), (quiet, false)] {
+        let mut pair = MediaPair::new();
+        let file = TestFile::new("noisy");
+        let spec =
+            RecordSpec { silence_timeout: Some(milliseconds(2_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
+        pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+        hear(&mut pair, &samples);
+        let over = pair.events(Who::A).into_iter().find_map(|(at, event)| match event {
+            Event::RecordingFinished { reason, .. } => Some((at, reason)),
+            _ => None,
+        });
+        assert_eq!(over.is_some(), ends, "{over:?}");
+        if let Some((at, reason)) = over {
+            assert_eq!(reason, RecordingReason::Silence);
+            assert!(at <= milliseconds(3_500), "after {at:?}");
+        }
+    }
+}
+
+#[test]
+fn a_recording_is_as_long_as_the_time_between_its_orders_to_half_a_frame() {
+    for (wait, length) in [(3, 1_000), (17, 1_009), (9, 1_011), (1, 1_019), (13, 991), (6, 130), (6, 30)] {
+        let mut pair = MediaPair::new();
+        let file = TestFile::new("exact");
+        pair.talk(20, 0x10, 0xD5);
+        pair.advance(wait);
+        let spec = spec(&file, Channels::Dual, Tracks::Both);
+        pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+        pair.advance(length);
+        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+        pair.advance(100);
+        let (_, _, duration) = recorded(&mut pair);
+        assert!(duration.abs_diff(milliseconds(length)) <= milliseconds(10), "{duration:?} of {length} ms");
+    }
 }
 
 #[test]
@@ -133,16 +193,16 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("trim");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(20, 0xFF, 0xD5);
     pair.talk(10, 0x10, 0xD5);
     pair.talk(10, 0xFF, 0xD5);
-    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: false });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: false }));
     pair.talk(50, 0x10, 0xD5);
-    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
     pair.talk(10, 0x10, 0xD5);
     pair.talk(20, 0xFF, 0xD5);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
@@ -156,9 +216,9 @@ fn a_recording_of_nothing_but_silence_stays_whole() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("nothing");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(50, 0xFF, 0xD5);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(1_000)) <= milliseconds(60), "{duration:?}");
@@ -169,13 +229,16 @@ fn a_recording_of_nothing_but_silence_stays_whole() {
 fn a_pause_that_keeps_its_time_is_silence() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("silence");
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) }),
+    );
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence: true });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: true }));
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(1_200)) <= milliseconds(60), "{duration:?}");
@@ -187,7 +250,10 @@ fn a_pause_that_keeps_its_time_is_silence() {
 fn a_recording_that_was_cut_off_is_playable_and_repaired() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("cut");
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
+    );
     pair.talk(100, 0x10, 0x20);
     // As kill -9 leaves it, and half a sample more.
     let cut = TestFile::new("cut-copy");
@@ -210,9 +276,9 @@ fn a_recording_that_cannot_be_written_says_so() {
         path: "/proc/nowhere/call.wav".into(),
         ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both)
     };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(5, 0x10, 0x20);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     assert!(matches!(recorded(&mut pair).1, RecordingReason::Error(_)));
 }
@@ -223,23 +289,29 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         let mut pair = MediaPair::new();
         let file = TestFile::new(if silence { "exact-silence" } else { "exact-skip" });
         pair.talk(5, 0xFF, 0xD5);
-        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) });
+        pair.command(
+            Who::A,
+            Command::Recording(RecordingCommand::Start {
+                op: OpId(1),
+                spec: spec(&file, Channels::Mono, Tracks::Inbound),
+            }),
+        );
         pair.talk(20, 0x10, 0xD5);
-        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(20, 0x00, 0xD5);
-        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x20, 0xD5);
         // Gone on before the pause has reached the recorder.
-        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
-        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x30, 0xD5);
         // Stopped before its end has.
-        pair.command(Who::A, Command::PauseRecording { op: OpId(1), silence });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
-        pair.command(Who::A, Command::ResumeRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(1, 0x40, 0xD5);
-        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(5);
         let samples = file.samples();
         let count = |octet: u8| {
@@ -262,10 +334,10 @@ fn a_beep_before_a_recording_is_not_in_it() {
     pair.talk(5, 0xFF, 0xD5);
     pair.command(Who::A, Command::Tone { op: OpId(1), tone: crate::tone::Tone::Beep { milliseconds: 300 } });
     let spec = RecordSpec { after: Some(OpId(1)), ..spec(&file, Channels::Dual, Tracks::Both) };
-    pair.command(Who::A, Command::Record { op: OpId(2), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(2), spec }));
     pair.talk(15, 0x10, 0xD5);
     pair.talk(20, 0x20, 0xD5);
-    pair.command(Who::A, Command::StopRecording { op: OpId(2) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert_eq!(duration, milliseconds(400));
@@ -291,11 +363,11 @@ fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
             pair.bridge();
             pair.talk(5, 0xFF, 0xD5);
             let spec = RecordSpec { coding, key: key.clone(), trim: true, ..RecordSpec::new(&file.0, channels) };
-            pair.command(Who::A, Command::Record { op: OpId(1), spec: spec.clone() });
+            pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
             pair.talk(10, 0xFF, 0xD5);
             pair.talk(40, 0x20, 0x20 ^ 0x55);
             pair.talk(15, 0xFF, 0xD5);
-            pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+            pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
             pair.advance(5);
             let (_, _, duration) = recorded(&mut pair);
             assert!((milliseconds(800)..=milliseconds(840)).contains(&duration), "{duration:?} {spec:?}");
@@ -338,7 +410,7 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("sealed-cut");
     let spec = RecordSpec { key: Some(key.clone()), ..spec(&file, Channels::Dual, Tracks::Both) };
-    pair.command(Who::A, Command::Record { op: OpId(1), spec });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(100, 0x10, 0x20);
     let cut = TestFile::new("sealed-cut-copy");
     let mut octets = std::fs::read(&file.0).unwrap();
@@ -374,7 +446,13 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
     for stall in [15, 25, 32] {
         let mut pair = MediaPair::new();
         let file = TestFile::new("stood-still");
-        pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+        pair.command(
+            Who::A,
+            Command::Recording(RecordingCommand::Start {
+                op: OpId(1),
+                spec: spec(&file, Channels::Dual, Tracks::Both),
+            }),
+        );
         for number in 0..100 {
             say_later(&mut pair, number, 1);
             pair.advance(20);
@@ -385,7 +463,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
             say_later(&mut pair, number, 1);
             pair.advance(20);
         }
-        pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(5);
         let (_, _, duration) = recorded(&mut pair);
         assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
@@ -403,12 +481,15 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
 fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("missed");
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
+    );
     pair.talk(100, 0x10, 0xD5);
     pair.pass(1, milliseconds(3_000));
     pair.a.timestamp = pair.a.timestamp.wrapping_add(150 * 160);
     pair.talk(100, 0x20, 0xD5);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let events = pair.events(Who::A);
     let told = events.iter().find_map(|(_, event)| match event {
@@ -428,7 +509,10 @@ fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
 fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("lossy-pieces");
-    pair.command(Who::A, Command::Record { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
+    );
     pair.set_writing(false);
     // As long as the buffers hold of samples, though every fifth packet is made up.
     for frame in 0..65 {
@@ -440,7 +524,7 @@ fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer()
         pair.advance(20);
     }
     pair.set_writing(true);
-    pair.command(Who::A, Command::StopRecording { op: OpId(1) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let events = pair.events(Who::A);
     let dropped = events.iter().find_map(|(_, event)| match event {

@@ -89,7 +89,7 @@ impl Meeting {
     }
 
     fn command(&mut self, phone: usize, command: Command) {
-        let outcome = self.core.handle_command(SessionKey(phone as u128), command);
+        let outcome = self.core.handle_command(self.origin + self.now, SessionKey(phone as u128), command);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
     }
 
@@ -312,9 +312,8 @@ fn a_room_is_told_of_from_beginning_to_end() {
     assert_eq!(meeting.told(), [left(0), left(1), RoomEvent::Ended { reason: RoomEnd::Left(SessionKey(0)) }]);
     assert_eq!(meeting.core.take_ended_rooms(), [ROOM]);
     meeting.run(10);
-    let outcome = meeting
-        .core
-        .handle_command(SessionKey(1), Command::Join { room: ROOM, participation: Participation::default() });
+    let join = Command::Join { room: ROOM, participation: Participation::default() };
+    let outcome = meeting.core.handle_command(meeting.origin + meeting.now, SessionKey(1), join);
     assert!(matches!(outcome, Outcome::RoomElsewhere(ROOM, _)), "the worker finds that there is none");
 }
 
@@ -325,9 +324,9 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
     meeting.join_all();
     meeting.run(50);
     let spec = RecordSpec::new(&file.0, Channels::Dual);
-    meeting.room(RoomCommand::Record { op: OpId(9), spec });
+    meeting.room(RoomCommand::Recording(RecordingCommand::Start { op: OpId(9), spec }));
     meeting.run(100);
-    meeting.room(RoomCommand::StopRecording { op: OpId(9) });
+    meeting.room(RoomCommand::Recording(RecordingCommand::Stop { op: OpId(9) }));
     meeting.run(5);
     let told = meeting.told();
     let Some(RoomEvent::Recorded(Event::RecordingFinished { op, reason, duration, .. })) = told.last() else {
@@ -344,7 +343,7 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
     // What records ends with the room, which ends when that is complete.
     let again = TestFile::new("room-end");
     let spec = RecordSpec::new(&again.0, Channels::Mono);
-    meeting.room(RoomCommand::Record { op: OpId(10), spec });
+    meeting.room(RoomCommand::Recording(RecordingCommand::Start { op: OpId(10), spec }));
     meeting.phones.clear();
     meeting.room(RoomCommand::End);
     assert!(!meeting.told().iter().any(|event| matches!(event, RoomEvent::Ended { .. })));

@@ -64,7 +64,13 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
         let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
         let file = TestFile::new(&format!("change-{codec:?}"));
         pair.command(Who::A, play(1, 200));
-        pair.command(Who::A, Command::Record { op: OpId(2), spec: spec(&file, Channels::Dual, Tracks::Both) });
+        pair.command(
+            Who::A,
+            Command::Recording(RecordingCommand::Start {
+                op: OpId(2),
+                spec: spec(&file, Channels::Dual, Tracks::Both),
+            }),
+        );
         let mut hum = Hum::new(Codec::Pcmu, 440.0);
         for _ in 0..50 {
             hum.say(&mut pair, Who::A);
@@ -77,7 +83,7 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
             hum.say(&mut pair, Who::A);
             pair.advance(20);
         }
-        pair.command(Who::A, Command::StopRecording { op: OpId(2) });
+        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
         pair.advance(20);
         assert_eq!(file.samples().len(), 100 * 320, "{codec:?}");
         for channel in 0..2 {
@@ -97,7 +103,13 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
         b.say(&mut pair, Who::B);
         pair.advance(20);
     }
-    pair.command(Who::A, Command::Record { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Outbound) });
+    pair.command(
+        Who::A,
+        Command::Recording(RecordingCommand::Start {
+            op: OpId(2),
+            spec: spec(&file, Channels::Mono, Tracks::Outbound),
+        }),
+    );
     for frame in 0..40 {
         if frame == 10 {
             pair.command(
@@ -108,7 +120,7 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
         b.say(&mut pair, Who::B);
         pair.advance(20);
     }
-    pair.command(Who::A, Command::StopRecording { op: OpId(2) });
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(20);
     let (all, silent) = loud_and_silent(&file, 0, 1);
     assert!((3..=5).contains(&silent), "{silent} of {all}");
@@ -118,7 +130,10 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
 fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("regrouped");
-    pair.command(Who::B, Command::Record { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Both) });
+    pair.command(
+        Who::B,
+        Command::Recording(RecordingCommand::Start { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Both) }),
+    );
     let mut keys = Vec::new();
     for key in 3..9 {
         let session = MediaSession::new(SessionKey(key), 3, Arc::new(|_, _| Ok(())), true);
@@ -129,11 +144,11 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     for round in 0..24usize {
         // B is the one that is regrouped.
         let with = pair.b.key;
-        pair.core.handle_command(keys[round % keys.len()], Command::Bridge { with });
+        pair.core.handle_command(pair.instant(), keys[round % keys.len()], Command::Bridge { with });
         pair.advance(95 + round as u64 % 17);
     }
     let talked = pair.now() - began;
-    pair.command(Who::B, Command::StopRecording { op: OpId(2) });
+    pair.command(Who::B, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(20);
     let recorded = file.samples().len() as u64 / 8;
     // 24 moves of 10 ms each that all fell one way would be 240.
@@ -169,10 +184,13 @@ fn any_commands_plans_and_packets_in_any_order_break_nothing() {
                 1 => pair.command(who, Command::Unbridge),
                 2 => pair.command(who, Command::Mute { inbound: random(2) == 0 }),
                 3 => pair.command(who, Command::Suppress { direction: track, on: random(3) > 0 }),
-                4 => pair.command(who, Command::Record { op, spec: spec(&file, Channels::Dual, track) }),
-                5 => pair.command(who, Command::StopRecording { op }),
-                6 => pair.command(who, Command::PauseRecording { op, silence: random(2) == 0 }),
-                7 => pair.command(who, Command::ResumeRecording { op }),
+                4 => pair.command(
+                    who,
+                    Command::Recording(RecordingCommand::Start { op, spec: spec(&file, Channels::Dual, track) }),
+                ),
+                5 => pair.command(who, Command::Recording(RecordingCommand::Stop { op })),
+                6 => pair.command(who, Command::Recording(RecordingCommand::Pause { op, silence: random(2) == 0 })),
+                7 => pair.command(who, Command::Recording(RecordingCommand::Resume { op })),
                 8 => {
                     let (sink, reader) = tap(8, TapCodec::Native);
                     readers.push(reader);

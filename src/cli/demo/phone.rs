@@ -125,7 +125,7 @@ impl Phone {
             ..media::RecordSpec::new(path.to_owned(), media::Channels::Mono)
         };
         let op = self.op();
-        self.command(media::Command::Record { op, spec })
+        self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
     /// Waits for the other side to hang up, or hangs up itself; then its figures.

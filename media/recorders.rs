@@ -1,0 +1,147 @@
+//! The recordings of a session or of a room: what is ordered of them, and what they are given together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{OpId, RecordSpec, RecordingCommand, SessionKey};
+use crate::copied::Copied;
+use crate::event::{Event, RecordingReason};
+use crate::recorder::{Pause, Recorder};
+use crate::writer::{Done, NewRecording, WriterHandle};
+
+/// As many as there are at a time.
+const MOST: usize = 8;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Recorders {
+    recorders: Vec<Recorder>,
+    /// Recordings whose files are not complete.
+    unfinished: usize,
+}
+
+/// What came of an order.
+pub(crate) enum Obeyed {
+    Done,
+    Started,
+    /// To be told.
+    Refused(Event),
+    /// To be finished.
+    Stopped(Recorder),
+}
+
+impl Recorders {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.recorders.is_empty()
+    }
+
+    /// Whether all files are complete.
+    pub(crate) fn are_finished(&self) -> bool {
+        self.unfinished == 0
+    }
+
+    /// A file is complete.
+    pub(crate) fn note_finished(&mut self) {
+        self.unfinished = self.unfinished.saturating_sub(1);
+    }
+
+    /// `now`: the media clock, 8,000 a second, where the length is to be that of the time between orders.
+    pub(crate) fn obey(
+        &mut self,
+        key: SessionKey,
+        order: RecordingCommand,
+        now: Option<u32>,
+        writer: &WriterHandle,
+        done: &Done,
+    ) -> Obeyed {
+        match order {
+            RecordingCommand::Start { op, spec } => match self.start(key, op, &spec, now, writer, done) {
+                Ok(()) => Obeyed::Started,
+                Err(why) => Obeyed::Refused(refused(op, spec, why)),
+            },
+            RecordingCommand::Pause { op, silence } => {
+                self.pause(op, if silence { Pause::Silence } else { Pause::Skip })
+            }
+            RecordingCommand::Resume { op } => self.pause(op, Pause::No),
+            RecordingCommand::Stop { op } => match self.recorders.iter().position(|recorder| recorder.op == op) {
+                Some(place) => Obeyed::Stopped(self.recorders.swap_remove(place)),
+                None => Obeyed::Done,
+            },
+        }
+    }
+
+    fn start(
+        &mut self,
+        key: SessionKey,
+        op: OpId,
+        spec: &RecordSpec,
+        now: Option<u32>,
+        writer: &WriterHandle,
+        done: &Done,
+    ) -> Result<(), &'static str> {
+        if self.recorders.len() >= MOST {
+            return Err("there are eight recordings already");
+        }
+        let (recorder, feed) = Recorder::new(op, spec, now);
+        if !writer.start(NewRecording { key, op, spec: spec.clone(), feed, done: Arc::clone(done) }) {
+            return Err("too many recordings wait to be opened");
+        }
+        self.unfinished += 1;
+        self.recorders.push(recorder);
+        Ok(())
+    }
+
+    fn pause(&mut self, op: OpId, pause: Pause) -> Obeyed {
+        self.recorders.iter_mut().filter(|recorder| recorder.op == op).for_each(|recorder| recorder.pause(pause));
+        Obeyed::Done
+    }
+
+    /// Takes one out, to be finished.
+    pub(crate) fn pop(&mut self) -> Option<Recorder> {
+        self.recorders.pop()
+    }
+
+    /// Gives all a frame of each side. `alive`: RTP arrived; `playing`: what is being played.
+    pub(crate) fn handle_frame(
+        &mut self,
+        inbound: &Copied,
+        outbound: &Copied,
+        alive: bool,
+        playing: Option<OpId>,
+        writer: &WriterHandle,
+    ) {
+        let mut place = 0;
+        while let Some(recorder) = self.recorders.get_mut(place) {
+            recorder.playing(playing);
+            match recorder.handle_frame(inbound, outbound, alive) {
+                None => place += 1,
+                Some(reason) => {
+                    self.recorders.swap_remove(place).finish(reason, None, None);
+                    writer.wake();
+                }
+            }
+        }
+    }
+
+    /// So many frames are left out.
+    pub(crate) fn miss(&mut self, frames: u32) {
+        self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
+    }
+
+    /// Frames that all can be given at once.
+    pub(crate) fn patience(&self) -> u64 {
+        self.recorders.iter().map(Recorder::patience).min().unwrap_or(1)
+    }
+}
+
+fn refused(op: OpId, spec: RecordSpec, why: &str) -> Event {
+    Event::RecordingFinished {
+        op,
+        reason: RecordingReason::Error(why.to_owned()),
+        duration: Duration::ZERO,
+        recorded: Duration::ZERO,
+        dropped: Duration::ZERO,
+        path: spec.path,
+        bytes: 0,
+    }
+}
