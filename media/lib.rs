@@ -73,9 +73,9 @@ pub use room::{
 };
 pub use sdp::{Preference, SdpError, Srtp, offered_codecs};
 pub use sealed::{RecordingKey, SealedWriter};
-pub use source::{Overflow, StreamSource, StreamWriter, source};
+pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;
-pub use tap::{TapCodec, TapFrame, TapReader, TapSink, tap};
+pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
 pub use wav::WavCoding;

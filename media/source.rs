@@ -8,25 +8,71 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use crate::codec::g711::Law;
+use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::command::OpId;
+use crate::resample::Resampler;
 use crate::rtp::FRAME;
+use crate::tap::ByteOrder;
 
 /// Places of the ring that only marks may take, so that a writer of tiny pieces still gets its marks through.
 const FOR_MARKS: usize = 256;
 /// Marks whose audio has passed and that may wait to be told; while more come, what is behind them waits.
 const PASSED: usize = 4_096;
 
-/// Makes a source of G.711 octets. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at most
-/// that long.
-pub fn source(law: Law, max_buffer: Duration) -> (StreamSource, StreamWriter) {
-    let max_octets = usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(8).max(FRAME);
+/// Makes a source of what `codec` says. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at
+/// most that long.
+pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSource, StreamWriter) {
+    let codec = codec.into();
+    let frame = codec.frame();
+    let max_octets =
+        usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(frame / 20).max(frame);
     // Pieces are usually 20 ms or longer; their places take memory (40 octets each), so there are ten minutes' at most.
-    let places = (max_octets / FRAME).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
+    let places = (max_octets / frame).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
     let shared = Arc::new(Shared { gone: AtomicU64::new(0), cleared: AtomicU64::new(0) });
     let queue = Queue { producer, next: 1, written: 0, cleared: 0 };
-    let writer = StreamWriter { queue: Mutex::new(queue), shared: Arc::clone(&shared), max_octets: max_octets as u64 };
-    (StreamSource { consumer, shared, law, head: None }, writer)
+    let max_octets = max_octets as u64;
+    let writer =
+        StreamWriter { queue: Mutex::new(queue), shared: Arc::clone(&shared), max_octets, frame: frame as u64 };
+    (StreamSource { consumer, shared, codec, head: None }, writer)
+}
+
+/// What a source's octets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceCodec {
+    /// G.711.
+    Law(Law),
+    /// Linear samples.
+    L16(SourceRate, ByteOrder),
+}
+
+/// Samples a second of a source of linear samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceRate {
+    /// Narrowband.
+    Hz8000,
+    /// Wideband.
+    Hz16000,
+    /// What makers of speech often have.
+    Hz24000,
+}
+
+impl From<Law> for SourceCodec {
+    fn from(law: Law) -> SourceCodec {
+        SourceCodec::Law(law)
+    }
+}
+
+impl SourceCodec {
+    /// Octets of 20 ms: 160, 320, 640 or 960.
+    const fn frame(self) -> usize {
+        match self {
+            SourceCodec::Law(_) => FRAME,
+            SourceCodec::L16(SourceRate::Hz8000, _) => 2 * FRAME,
+            SourceCodec::L16(SourceRate::Hz16000, _) => 4 * FRAME,
+            SourceCodec::L16(SourceRate::Hz24000, _) => 6 * FRAME,
+        }
+    }
 }
 
 /// The writer is too far ahead of playout: this piece was refused.
@@ -40,6 +86,8 @@ pub struct StreamWriter {
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
     max_octets: u64,
+    /// Octets of 20 ms.
+    frame: u64,
 }
 
 impl std::fmt::Debug for StreamWriter {
@@ -49,7 +97,7 @@ impl std::fmt::Debug for StreamWriter {
 }
 
 impl StreamWriter {
-    /// Appends audio of any length in the source's law.
+    /// Appends audio of any length in the source's codec.
     pub fn audio(&self, octets: Bytes) -> Result<(), Overflow> {
         if octets.is_empty() {
             return Ok(());
@@ -87,7 +135,8 @@ impl StreamWriter {
     /// How much audio waits to be played.
     pub fn queued(&self) -> Duration {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        Duration::from_micros((queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared)) * 125)
+        let octets = queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared);
+        Duration::from_micros(octets * 20_000 / self.frame)
     }
 
     /// Whether the session has closed or detached the source.
@@ -100,13 +149,13 @@ impl StreamWriter {
 pub struct StreamSource {
     consumer: rtrb::Consumer<Item>,
     shared: Arc<Shared>,
-    law: Law,
+    codec: SourceCodec,
     head: Option<Item>,
 }
 
 impl std::fmt::Debug for StreamSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("StreamSource").field("law", &self.law).finish_non_exhaustive()
+        formatter.debug_struct("StreamSource").field("codec", &self.codec).finish_non_exhaustive()
     }
 }
 
@@ -161,22 +210,57 @@ pub(crate) struct SourcePlayer {
     source: StreamSource,
     /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
     passed: VecDeque<Arc<str>>,
+    /// From 24,000 to 48,000 Hz.
+    doubler: Option<Box<Resampler>>,
+}
+
+/// 20 ms of a source.
+pub(crate) enum Spoken {
+    Octets(Law, [u8; FRAME]),
+    Samples([i16; LONGEST_FRAME], SampleRate),
 }
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, speaks: false, source, passed: VecDeque::new() }
+        SourcePlayer { op, speaks: false, source, passed: VecDeque::new(), doubler: None }
     }
 
-    /// Fills one frame in codec `to`; the rest is silence. Returns how many octets were audio. `reached` gets marks
-    /// whose audio ended with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
-    pub(crate) fn next_frame(
-        &mut self,
-        to: Law,
-        frame: &mut [u8; FRAME],
-        most: usize,
-        reached: impl FnMut(Arc<str>),
-    ) -> usize {
+    /// The next frame, silence where it has no audio; `None` when it has none at all. `reached` gets marks whose audio ended
+    /// with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
+    pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
+        let codec = self.source.codec;
+        let mut octets = [0; 6 * FRAME];
+        let octets = octets.get_mut(..codec.frame())?;
+        let filled = self.fill(octets, most, reached);
+        if filled == 0 {
+            return None;
+        }
+        let (rate, order) = match codec {
+            SourceCodec::Law(law) => {
+                octets.get_mut(filled..)?.fill(law.silence());
+                return octets.first_chunk().map(|octets| Spoken::Octets(law, *octets));
+            }
+            SourceCodec::L16(rate, order) => (rate, order),
+        };
+        // Half a sample is none.
+        octets.get_mut(filled - filled % 2..)?.fill(0);
+        let mut samples = [0; LONGEST_FRAME];
+        order.read(octets, &mut samples);
+        Some(match rate {
+            SourceRate::Hz8000 => Spoken::Samples(samples, SampleRate::Hz8000),
+            SourceRate::Hz16000 => Spoken::Samples(samples, SampleRate::Hz16000),
+            SourceRate::Hz24000 => {
+                let doubler = || Box::new(Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000));
+                let mut twice = [0; LONGEST_FRAME];
+                let half = samples.get(..LONGEST_FRAME / 2).unwrap_or_default();
+                self.doubler.get_or_insert_with(doubler).process(half, &mut twice);
+                Spoken::Samples(twice, SampleRate::Hz48000)
+            }
+        })
+    }
+
+    /// Fills as much of a frame as there is; returns how much.
+    fn fill(&mut self, frame: &mut [u8], most: usize, reached: impl FnMut(Arc<str>)) -> usize {
         let source = &mut self.source;
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         // Marks right behind audio of this frame are not among them: it is being played.
@@ -212,10 +296,6 @@ impl SourcePlayer {
                     }
                 }
             }
-        }
-        if let Some((audio, rest)) = frame.split_at_mut_checked(filled) {
-            source.law.transcode(to, audio);
-            rest.fill(to.silence());
         }
         self.passed.drain(..due.min(most)).for_each(reached);
         self.speaks = filled > 0;
@@ -255,7 +335,7 @@ mod tests {
     /// What one frame brings: octets of audio and the marks told.
     fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
         let mut told = Vec::new();
-        let filled = player.next_frame(Law::Mu, &mut [0; FRAME], most, |name| told.push(name.to_string()));
+        let filled = player.fill(&mut [0; FRAME], most, |name| told.push(name.to_string()));
         (filled, told)
     }
 

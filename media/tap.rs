@@ -7,19 +7,26 @@ use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 
-use crate::codec::Codec;
 use crate::codec::g711::Law;
+use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, Track, Tracks};
 use crate::copied::Copied;
 use crate::rtp::FRAME;
 
+/// Octets of the longest frame: 20 ms of L16 at 16,000 Hz.
+const LONGEST: usize = 2 * WIDE;
+/// Samples of a wide frame.
+pub(crate) const WIDE: usize = SampleRate::Hz16000.frame();
+/// What goes before each frame in the ring: track, codec, length, milliseconds.
+const HEAD: usize = 12;
+
 /// Makes a tap. `capacity_frames` counts the frames of all its tracks (50 a second each) and is at least 2. When the
 /// ring is full new frames are dropped, counted, and reported as [`crate::Event::StreamOverflow`].
 pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
-    let (producer, consumer) = rtrb::RingBuffer::new(capacity_frames.max(2));
+    let (producer, consumer) = rtrb::RingBuffer::new(capacity_frames.max(2) * (HEAD + codec.octets()));
     let shared =
         Arc::new(Shared { waker: AtomicWaker::new(), dropped: AtomicU64::new(0), ended: AtomicBool::new(false) });
-    (TapSink { producer, shared: Arc::clone(&shared), codec }, TapReader { consumer, shared })
+    (TapSink { producer, shared: Arc::clone(&shared), codec }, TapReader { consumer, shared, codec })
 }
 
 /// What a tap's payload is encoded as.
@@ -29,8 +36,51 @@ pub enum TapCodec {
     Pcmu,
     /// Always A-law.
     Pcma,
-    /// What the session negotiated.
+    /// The law that the session negotiated: of one, nothing is decoded. Mu-law of a session that speaks neither.
     Native,
+    /// Linear samples at 8,000 Hz.
+    L16(ByteOrder),
+    /// Linear samples at 16,000 Hz: those of G.722, Opus and wideband L16 as they were decoded, others brought up.
+    L16Wide(ByteOrder),
+}
+
+/// How linear samples lie in octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByteOrder {
+    /// The upper octet first: L16 as RTP has it (RFC 3551 §4.5.11).
+    Big,
+    /// The lower one first, as WAV files and most programs have it.
+    Little,
+}
+
+impl TapCodec {
+    /// Of a frame.
+    const fn octets(self) -> usize {
+        match self {
+            TapCodec::Pcmu | TapCodec::Pcma | TapCodec::Native => FRAME,
+            TapCodec::L16(_) => 2 * FRAME,
+            TapCodec::L16Wide(_) => 2 * WIDE,
+        }
+    }
+
+    /// Whether it takes samples at 16,000 Hz.
+    const fn is_wide(self) -> bool {
+        matches!(self, TapCodec::L16Wide(_))
+    }
+}
+
+/// A track's frame as the taps of a session take it, each in its own form.
+#[derive(Debug)]
+pub(crate) struct Tapped {
+    pub(crate) narrow: Copied,
+    /// Where any wants it.
+    pub(crate) wide: [i16; WIDE],
+}
+
+impl Tapped {
+    pub(crate) fn silence(law: Law) -> Tapped {
+        Tapped { narrow: Copied::silence(law), wide: [0; WIDE] }
+    }
 }
 
 /// 20 ms of one track. Both tracks of a tap have a frame for every 20 ms, silence when there was nothing.
@@ -45,21 +95,20 @@ pub struct TapFrame {
     /// The same in samples, from a zero of the tap.
     pub rtp_timestamp: u32,
     /// The octets; [`TapFrame::audio`] gives those in use.
-    pub payload: [u8; FRAME],
-    /// Octets in use: 160.
-    pub len: u8,
+    payload: [u8; LONGEST],
+    len: usize,
 }
 
 impl TapFrame {
     /// The octets of audio.
     pub fn audio(&self) -> &[u8] {
-        self.payload.get(..self.len.into()).unwrap_or(&self.payload)
+        self.payload.get(..self.len).unwrap_or(&self.payload)
     }
 }
 
 /// The worker's end of a tap; give it to [`crate::Command::Tap`].
 pub struct TapSink {
-    producer: rtrb::Producer<TapFrame>,
+    producer: rtrb::Producer<u8>,
     shared: Arc<Shared>,
     codec: TapCodec,
 }
@@ -79,8 +128,9 @@ impl Drop for TapSink {
 
 /// The reader's end of a tap. Dropping it ends the tap.
 pub struct TapReader {
-    consumer: rtrb::Consumer<TapFrame>,
+    consumer: rtrb::Consumer<u8>,
     shared: Arc<Shared>,
+    codec: TapCodec,
 }
 
 impl std::fmt::Debug for TapReader {
@@ -98,7 +148,37 @@ struct Shared {
 impl TapReader {
     /// The oldest frame that waits.
     pub fn pop(&mut self) -> Option<TapFrame> {
-        self.consumer.pop().ok()
+        let mut head = [0; HEAD];
+        self.read(&mut head)?;
+        let [track, codec, high, low, ms @ ..] = head;
+        let codec = match (codec, self.codec) {
+            (LINEAR, TapCodec::L16Wide(_)) => Codec::L16(SampleRate::Hz16000),
+            (LINEAR, _) => Codec::L16(SampleRate::Hz8000),
+            (ALAW, _) => Codec::Pcma,
+            _ => Codec::Pcmu,
+        };
+        let timestamp_ms = u64::from_be_bytes(ms);
+        let mut frame = TapFrame {
+            track: if track == 0 { Track::Inbound } else { Track::Outbound },
+            codec,
+            timestamp_ms,
+            rtp_timestamp: (timestamp_ms * u64::from(codec.clock_rate() / 1_000)) as u32,
+            payload: [0; LONGEST],
+            len: usize::from(u16::from_be_bytes([high, low])).min(LONGEST),
+        };
+        // It was written together with what goes before it.
+        self.read(frame.payload.get_mut(..frame.len)?)?;
+        Some(frame)
+    }
+
+    fn read(&mut self, to: &mut [u8]) -> Option<()> {
+        let chunk = self.consumer.read_chunk(to.len()).ok()?;
+        let (first, second) = chunk.as_slices();
+        let (start, end) = to.split_at_mut(first.len());
+        start.copy_from_slice(first);
+        end.copy_from_slice(second);
+        chunk.commit_all();
+        Some(())
     }
 
     /// The next frame; `None` when the tap has ended and all frames are read. Cancel-safe.
@@ -147,27 +227,15 @@ impl Tap {
         self.sink.producer.is_abandoned()
     }
 
+    /// Whether it takes samples at 16,000 Hz.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.sink.codec.is_wide()
+    }
+
     /// Copies one frame of each side. Returns the milliseconds dropped when that is due to be told.
-    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied, native: Law) -> Option<u32> {
-        let law = match self.sink.codec {
-            TapCodec::Pcmu => Law::Mu,
-            TapCodec::Pcma => Law::A,
-            TapCodec::Native => native,
-        };
-        for (track, copied) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
-            if !self.tracks.has(track) {
-                continue;
-            }
-            let payload = copied.octets(law);
-            let frame = TapFrame {
-                track,
-                codec: law.into(),
-                timestamp_ms: self.frames * 20,
-                rtp_timestamp: (self.frames * FRAME as u64) as u32,
-                payload,
-                len: FRAME as u8,
-            };
-            if self.sink.producer.push(frame).is_err() {
+    pub(crate) fn handle_frame(&mut self, inbound: &Tapped, outbound: &Tapped, native: Law) -> Option<u32> {
+        for (track, tapped) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
+            if self.tracks.has(track) && !self.sink.push(track, self.frames * 20, tapped, native) {
                 self.dropped = self.dropped.saturating_add(1);
                 self.sink.shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -180,5 +248,65 @@ impl Tap {
             return Some(std::mem::take(&mut self.dropped).saturating_mul(20));
         }
         None
+    }
+}
+
+/// Codecs as they are written in the ring.
+const MULAW: u8 = 0;
+const ALAW: u8 = 1;
+const LINEAR: u8 = 2;
+
+impl TapSink {
+    /// False: there is no room.
+    fn push(&mut self, track: Track, timestamp_ms: u64, tapped: &Tapped, native: Law) -> bool {
+        let octets = |law: Law| (if law == Law::Mu { MULAW } else { ALAW }, tapped.narrow.octets(law));
+        let mut linear = [0; LONGEST];
+        let law = match self.codec {
+            TapCodec::Pcmu => octets(Law::Mu),
+            TapCodec::Pcma => octets(Law::A),
+            TapCodec::Native => octets(native),
+            TapCodec::L16(order) => {
+                order.write(&tapped.narrow.samples(), &mut linear);
+                return self.write(track, LINEAR, timestamp_ms, linear.get(..2 * FRAME).unwrap_or_default());
+            }
+            TapCodec::L16Wide(order) => {
+                order.write(&tapped.wide, &mut linear);
+                return self.write(track, LINEAR, timestamp_ms, &linear);
+            }
+        };
+        let (codec, octets) = law;
+        self.write(track, codec, timestamp_ms, &octets)
+    }
+
+    fn write(&mut self, track: Track, codec: u8, timestamp_ms: u64, octets: &[u8]) -> bool {
+        let Ok(mut chunk) = self.producer.write_chunk(HEAD + octets.len()) else { return false };
+        let [high, low] = (octets.len() as u16).to_be_bytes();
+        let mut head = [u8::from(track == Track::Outbound), codec, high, low, 0, 0, 0, 0, 0, 0, 0, 0];
+        if let Some(ms) = head.last_chunk_mut::<8>() {
+            *ms = timestamp_ms.to_be_bytes();
+        }
+        let (first, second) = chunk.as_mut_slices();
+        let places = first.iter_mut().chain(second);
+        places.zip(head.iter().chain(octets)).for_each(|(place, octet)| *place = *octet);
+        chunk.commit_all();
+        true
+    }
+}
+
+impl ByteOrder {
+    /// Writes samples; what finds no room is left out.
+    pub(crate) fn write(self, samples: &[i16], octets: &mut [u8]) {
+        let places = octets.as_chunks_mut().0.iter_mut();
+        places.zip(samples).for_each(|(place, sample)| {
+            *place = if self == ByteOrder::Big { sample.to_be_bytes() } else { sample.to_le_bytes() };
+        });
+    }
+
+    /// Reads as many samples as both hold.
+    pub(crate) fn read(self, octets: &[u8], samples: &mut [i16]) {
+        let pairs = octets.as_chunks().0.iter();
+        samples.iter_mut().zip(pairs).for_each(|(sample, pair)| {
+            *sample = if self == ByteOrder::Big { i16::from_be_bytes(*pair) } else { i16::from_le_bytes(*pair) };
+        });
     }
 }

@@ -8,6 +8,7 @@ use crate::copied::Copied;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
 use crate::rtp::FRAME;
+use crate::tap::{Tap, Tapped};
 use crate::writer::WriterHandle;
 
 /// Both directions, while somebody listens.
@@ -115,16 +116,13 @@ impl MediaSession {
 
     fn copy_to_taps(&mut self, tracks: &mut Tracks, now: u32) {
         let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
-        let (mut inbound, mut outbound) = (Copied::silence(native), Copied::silence(native));
+        let wide = self.taps.iter().any(Tap::is_wide);
+        let (mut inbound, mut outbound) = (Tapped::silence(native), Tapped::silence(native));
         match self.last_heard(now) {
-            Some(heard) => {
-                let mut samples = [0; FRAME];
-                tracks.inbound.narrow(heard, &mut samples);
-                inbound = Copied::Samples(samples);
-            }
-            None => tracks.inbound.read_tap(now, native, &mut inbound),
+            Some(heard) => tracks.inbound.shape(heard, wide, &mut inbound),
+            None => tracks.inbound.read_tap(now, native, wide, &mut inbound),
         }
-        tracks.outbound.read_tap(now, native, &mut outbound);
+        tracks.outbound.read_tap(now, native, wide, &mut outbound);
         self.taps.retain(|tap| !tap.is_abandoned());
         let mut taps = std::mem::take(&mut self.taps);
         for tap in &mut taps {

@@ -9,6 +9,7 @@ use crate::event::{Event, FinishReason};
 use crate::room::Said;
 use crate::rtp::dtmf::{self, DigitFrame};
 use crate::rtp::{FIXED, FRAME};
+use crate::source::Spoken;
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
@@ -51,12 +52,14 @@ impl MediaSession {
         if let Some(mut source) = self.source.take() {
             let op = source.op;
             let most = self.most_marks();
-            let mut octets = [0; FRAME];
-            let filled = source.next_frame(law, &mut octets, most, |name| self.emit(Event::MarkReached { op, name }));
+            let spoken = source.next_frame(most, |name| self.emit(Event::MarkReached { op, name }));
             self.source = Some(source);
-            if filled > 0 {
-                self.say_octets(law, &octets, around);
-                return;
+            match spoken {
+                Some(Spoken::Octets(law, octets)) => return self.say_octets(law, &octets, around),
+                Some(Spoken::Samples(samples, rate)) => {
+                    return self.say_samples(samples.get(..rate.frame()).unwrap_or_default(), rate, around);
+                }
+                None => {}
             }
         }
         self.fresh &= input.is_none();

@@ -5,6 +5,7 @@ use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
 use crate::copied::Copied;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
+use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
 /// See the module. Made when somebody begins to listen.
@@ -19,6 +20,8 @@ pub(super) struct Track {
     recorder: Reader,
     /// To the 8,000 Hz of taps, and of recorders, when that is another rate.
     tap_narrower: Option<Box<Resampler>>,
+    /// To the 16,000 Hz of those that want them; made when one does.
+    tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
     /// What recorders have yet to read of another codec, for so many frames.
     before: Option<(Box<Track>, u8)>,
@@ -44,6 +47,7 @@ impl Track {
             live: Reader::adaptive(),
             recorder: timeline::recorder(),
             tap_narrower: narrower.clone(),
+            tap_widener: None,
             recorder_narrower: narrower,
             before: None,
             late_before: 0,
@@ -133,25 +137,31 @@ impl Track {
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
-    /// The same for taps: octets, not decoded when they came in `law`, or else samples at 8,000 Hz.
-    pub(super) fn read_tap(&mut self, now: u32, law: Law, copied: &mut Copied) {
-        if self.assembly.is_none() {
+    /// The same for taps: octets of `law`, not decoded when they came in it, or else samples at 8,000 Hz; and at 16,000 Hz
+    /// when it is to be `wide` too.
+    pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
+        if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
             self.timeline.read_octets(&mut self.live, now, law, &mut octets);
-            *copied = Copied::Octets(law, octets);
+            tapped.narrow = Copied::Octets(law, octets);
             return;
         }
-        let (mut wide, mut samples) = ([0; LONGEST_FRAME], [0; FRAME]);
-        self.read_live(now, &mut wide);
-        self.narrow(wide.get(..self.rate.frame()).unwrap_or_default(), &mut samples);
-        *copied = Copied::Samples(samples);
+        let mut samples = [0; LONGEST_FRAME];
+        self.read_live(now, &mut samples);
+        self.shape(samples.get(..self.rate.frame()).unwrap_or_default(), wide, tapped);
     }
 
-    /// Brings a frame that was read live to 8,000 Hz.
-    pub(super) fn narrow(&mut self, heard: &[i16], samples: &mut [i16; FRAME]) {
+    /// Brings a frame that was read live to the rates of taps.
+    pub(super) fn shape(&mut self, heard: &[i16], wide: bool, tapped: &mut Tapped) {
+        let mut narrow = [0; FRAME];
         match &mut self.tap_narrower {
-            Some(narrower) => narrower.process(heard, samples),
-            None => samples.iter_mut().zip(heard).for_each(|(to, from)| *to = *from),
+            Some(narrower) => narrower.process(heard, &mut narrow),
+            None => narrow.iter_mut().zip(heard).for_each(|(to, from)| *to = *from),
+        }
+        tapped.narrow = Copied::Samples(narrow);
+        if wide {
+            let widener = || Box::new(Resampler::new(self.rate, SampleRate::Hz16000));
+            self.tap_widener.get_or_insert_with(widener).process(heard, &mut tapped.wide);
         }
     }
 

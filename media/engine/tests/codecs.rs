@@ -6,7 +6,7 @@ use crate::codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGE
 pub(super) const G722: &str = "m=audio 4000 RTP/AVP 9 101\r\na=rtpmap:101 telephone-event/8000\r\n";
 pub(super) const OPUS: &str =
     "m=audio 4000 RTP/AVP 111 101\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:101 telephone-event/48000\r\n";
-const L16: &str = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
+pub(super) const L16: &str = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
 const PCMA: &str = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
 /// A peer that hums at so many Hz in its codec.

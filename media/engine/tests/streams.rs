@@ -1,7 +1,10 @@
 //! What taps get and sources play.
 
+use super::codecs::{G722, Hum, L16};
 use super::*;
 use crate::codec::g711::Law;
+use crate::codec::{Codec, SampleRate};
+use crate::{ByteOrder, SourceCodec, SourceRate};
 
 #[test]
 fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
@@ -17,11 +20,11 @@ fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
     for (place, frame) in inbound.iter().enumerate() {
         assert_eq!((frame.timestamp_ms, frame.rtp_timestamp), (place as u64 * 20, place as u32 * 160));
     }
-    let first = inbound.iter().position(|frame| frame.payload == [0x10; 160]).unwrap();
+    let first = inbound.iter().position(|frame| frame.audio() == [0x10; 160]).unwrap();
     assert!((5..=7).contains(&first), "{first}");
-    assert_eq!(inbound.iter().filter(|frame| frame.payload == [0x10; 160]).count(), 10);
+    assert_eq!(inbound.iter().filter(|frame| frame.audio() == [0x10; 160]).count(), 10);
     assert!(
-        frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.payload == [0xFF; 160])
+        frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.audio() == [0xFF; 160])
     );
     pair.command(Who::A, Command::Untap { op: OpId(1) });
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -156,4 +159,101 @@ fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
     assert_eq!(kinds[..5], [0x11; 5]);
     assert!(kinds[5..10].iter().all(|octet| *octet != 0x11 && *octet != 0xFF));
     assert_eq!(kinds[10..15], [0x11; 5]);
+}
+
+#[test]
+fn a_wideband_leg_is_tapped_at_16_khz_without_its_upper_half_being_lost() {
+    for (codec, media) in [(Codec::G722, G722), (Codec::L16(SampleRate::Hz16000), L16)] {
+        let mut pair = MediaPair::with(media);
+        let (sink, mut reader) = tap(200, TapCodec::L16Wide(ByteOrder::Little));
+        pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+        let (narrow, mut narrow_reader) = tap(200, TapCodec::Pcmu);
+        pair.command(Who::A, Command::Tap { op: OpId(2), tracks: Tracks::Inbound, sink: narrow });
+        // What no telephone has.
+        let mut hum = Hum::new(codec, 6_000.0);
+        for _ in 0..60 {
+            hum.say(&mut pair, Who::A);
+            pair.advance(20);
+        }
+        let frames: Vec<_> = std::iter::from_fn(|| reader.pop()).collect();
+        let last = frames.last().unwrap();
+        assert_eq!((last.codec, last.audio().len()), (Codec::L16(SampleRate::Hz16000), 640));
+        assert_eq!(last.rtp_timestamp, (frames.len() as u32 - 1) * 320);
+        let samples = last.audio().chunks(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
+        let loudest = samples.map(i16::unsigned_abs).max().unwrap();
+        assert!((6_500..9_500).contains(&loudest), "{codec:?}: {loudest}");
+        // The one beside it has its own form of the same frames, in which that cannot be.
+        let narrow: Vec<_> = std::iter::from_fn(|| narrow_reader.pop()).collect();
+        assert_eq!(narrow.len(), frames.len());
+        let octets = narrow.last().unwrap().audio();
+        let loudest = octets.iter().map(|octet| crate::g711::ULAW_TO_LINEAR[usize::from(*octet)].unsigned_abs()).max();
+        assert!(octets.len() == 160 && loudest < Some(400), "{codec:?}: {loudest:?}");
+    }
+}
+
+#[test]
+fn a_leg_of_g711_is_tapped_as_samples_of_either_rate() {
+    let mut pair = MediaPair::new();
+    let taps = [TapCodec::L16(ByteOrder::Big), TapCodec::L16Wide(ByteOrder::Big), TapCodec::Native];
+    let mut readers: Vec<_> = (1..)
+        .zip(taps)
+        .map(|(op, codec)| {
+            let (sink, reader) = tap(200, codec);
+            pair.command(Who::A, Command::Tap { op: OpId(op), tracks: Tracks::Both, sink });
+            reader
+        })
+        .collect();
+    pair.talk(40, 0x10, 0xD5);
+    let said = crate::g711::ULAW_TO_LINEAR[0x10];
+    let last = |reader: &mut crate::TapReader| {
+        let frames: Vec<_> =
+            std::iter::from_fn(|| reader.pop()).filter(|frame| frame.track == Track::Inbound).collect();
+        assert_eq!(frames.len(), 40);
+        frames.last().unwrap().clone()
+    };
+    let samples =
+        |octets: &[u8]| octets.chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect::<Vec<_>>();
+    let narrow = last(&mut readers[0]);
+    assert_eq!((narrow.codec, samples(narrow.audio())), (Codec::L16(SampleRate::Hz8000), vec![said; 160]));
+    let wide = last(&mut readers[1]);
+    let heard = samples(wide.audio());
+    assert_eq!((wide.codec, heard.len()), (Codec::L16(SampleRate::Hz16000), 320));
+    assert!(heard.iter().all(|sample| sample.abs_diff(said) < 300), "{said}: {heard:?}");
+    let native = last(&mut readers[2]);
+    assert_eq!((native.codec, native.audio()), (Codec::Pcmu, &[0x10; 160][..]));
+}
+
+#[test]
+fn samples_of_every_rate_are_played_at_their_pitch() {
+    for (rate, hertz) in [(SourceRate::Hz8000, 8_000), (SourceRate::Hz16000, 16_000), (SourceRate::Hz24000, 24_000)] {
+        for order in [ByteOrder::Big, ByteOrder::Little] {
+            let mut pair = MediaPair::new();
+            let (source, writer) = source(SourceCodec::L16(rate, order), Duration::from_secs(10));
+            pair.command(Who::A, Command::Source { op: OpId(3), source });
+            // A second of 500 Hz, in pieces that are no whole frames nor samples.
+            let octets: Vec<u8> = (0..hertz)
+                .flat_map(|at| {
+                    let sample = ((at as f32 * 500.0 / hertz as f32 * std::f32::consts::TAU).sin() * 8_000.0) as i16;
+                    if order == ByteOrder::Big { sample.to_be_bytes() } else { sample.to_le_bytes() }
+                })
+                .collect();
+            octets.chunks(333).for_each(|piece| writer.audio(Bytes::copy_from_slice(piece)).unwrap());
+            writer.mark("end".into());
+            assert_eq!(writer.queued(), Duration::from_secs(1));
+            pair.advance(1_200);
+            let table = &crate::g711::ULAW_TO_LINEAR;
+            let heard: Vec<i16> = pair
+                .heard(Who::A)
+                .iter()
+                .flat_map(|sent| sent.payload().iter().map(|octet| table[usize::from(*octet)]).collect::<Vec<_>>())
+                .collect();
+            let middle = &heard[1_600..1_600 + 4_000];
+            let crossings = middle.windows(2).filter(|two| two[0] < 0 && two[1] >= 0).count();
+            assert!(crossings.abs_diff(250) <= 1, "{crossings} waves in half a second at {hertz} Hz, {order:?}");
+            let loudest = middle.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
+            assert!((7_500..8_700).contains(&loudest), "{loudest} at {hertz} Hz");
+            let told = pair.events(Who::A).into_iter().find(|(_, event)| matches!(event, Event::MarkReached { .. }));
+            assert!(told.is_some_and(|(at, _)| at.abs_diff(milliseconds(1_020)) <= milliseconds(40)));
+        }
+    }
 }
