@@ -1,5 +1,6 @@
 //! What a call wants done. The shell performs these in order and answers with inputs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -177,6 +178,8 @@ pub struct Invite {
     pub headers: Vec<(String, String)>,
     /// For a peer that challenges.
     pub credentials: Option<Credentials>,
+    /// The trunks it goes over, by name: the next when one fails. By its own prefix when empty.
+    pub via: Vec<Arc<str>>,
     /// Value of Replaces: the call takes the place of that dialog.
     pub replaces: Option<String>,
 }

@@ -50,6 +50,8 @@ pub enum ReferTarget {
         replaces: Option<String>,
         /// For a peer that challenges.
         credentials: Option<Credentials>,
+        /// The trunks it goes over, by name; by its own prefix when empty.
+        via: Vec<Arc<str>>,
     },
     /// To what a number of ours does.
     Number(Box<Decision>),
@@ -95,9 +97,9 @@ impl Call {
                     None => self.order(referrer, LegCommand::AnswerRefer { status: 488 }),
                 }
             }
-            ReferTarget::Call { to, headers, replaces, credentials } => {
+            ReferTarget::Call { to, headers, replaces, credentials, via } => {
                 let from = Address::Name("".into());
-                let invite = Invite { to, from, caller_name: None, headers, credentials, replaces };
+                let invite = Invite { to, from, caller_name: None, headers, credentials, via, replaces };
                 self.call_target(referrer, transferee, invite);
             }
             ReferTarget::Number(decision) => match *decision {

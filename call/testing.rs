@@ -115,6 +115,7 @@ impl CallScript {
             caller_name: None,
             headers: Vec::new(),
             credentials: None,
+            via: Vec::new(),
             replaces: None,
         };
         let mut new = NewLeg {

@@ -279,6 +279,7 @@ impl LegIo {
             on_behalf_of: self.on_behalf_of.map(|leg| sip::LegKey(leg.0)),
             replaces: invite.replaces,
             prack: self.prack,
+            impatient: !attempt.routes.is_empty(),
             call_id,
             headers: headers(invite.headers).into_iter().chain(presented.headers).collect(),
             trunk: route.trunk.map(|trunk| Arc::clone(&trunk.name)),

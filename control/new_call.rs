@@ -210,6 +210,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         caller_name: call.caller_name,
         headers: call.headers,
         credentials: call.credentials,
+        via: Vec::new(),
         replaces: None,
     };
     NewLeg {

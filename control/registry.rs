@@ -180,7 +180,7 @@ impl Calls {
         }
         let services = self.services();
         for to in iter::once(&call.to).chain(&call.also) {
-            if services.routes(&call.account, to).is_empty() {
+            if services.routes(&call.account, to, &[]).is_empty() {
                 return Err(CreateError::NoRoute(to.to_string()));
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 use tandem_call::address::Address;
 use tandem_call::program::instruction::{
-    AfterBridge, Credentials, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
+    AfterBridge, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::route::{Decision, Route};
@@ -172,7 +172,7 @@ impl Routing {
             return Ok(route);
         }
         let Address::Phone(_) = &named else { return Err(404) };
-        if self.outbound(account, &named, |_| sip::Health::Up, &mut rand::rng()).is_empty() {
+        if self.outbound(account, &named, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
             return Err(404);
         }
         match endpoint.filter(|endpoint| endpoint.outbound) {
@@ -223,14 +223,15 @@ impl Routing {
 
     fn bridge_target(&self, bridge: &Bridge, user: &str) -> Option<DialTarget> {
         match bridge {
-            Bridge::Trunk(name) => {
-                let trunk = self.trunk(Some(name))?;
-                let uri = with_user(trunk.uri.as_deref()?, &Numbering::of(trunk).called_out(user));
-                let mut target = DialTarget::new(Address::Sip(uri.into()));
-                target.credentials =
-                    trunk_credentials(trunk).map(|own| Credentials { username: own.username, password: own.password });
-                Some(target)
+            Bridge::Trunks(names) => {
+                let first = names.iter().find_map(|name| self.trunk(Some(name))?.uri.as_deref())?;
+                let to = match user.parse() {
+                    Ok(number) => Address::Phone(number),
+                    Err(_) => Address::Sip(with_user(first, user).into()),
+                };
+                Some(DialTarget { via: names.clone(), ..DialTarget::new(to) })
             }
+            Bridge::Prefixes => Some(DialTarget::new(Address::Phone(user.parse().ok()?))),
             Bridge::Uri(_) => Some(DialTarget::new(Address::Sip(bridge.uri(user)?.into()))),
         }
     }
@@ -242,6 +243,13 @@ impl Routing {
             digits && pattern.fits(number).is_some()
         };
         self.numbers.iter().any(|(one, _)| &*one.account == account && named(&one.number))
+    }
+
+    /// A call to `user` over the trunks named: those that are up first, and else in the order that they are named in.
+    fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
+        let mut trunks: Vec<_> = via.iter().filter_map(|name| self.trunk(Some(name))).collect();
+        trunks.sort_by_key(|trunk| trouble(health(&trunk.name)));
+        trunks.into_iter().filter_map(|trunk| over_trunk(trunk, user)).take(MAX_ROUTES).collect()
     }
 
     /// The codecs of calls over a trunk, if it has its own.
@@ -267,15 +275,19 @@ impl Routing {
 
     /// Where a leg of `account` to `to` is sent; should that fail, to the next, a bounded number of them. None if nowhere.
     ///
-    /// A number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
+    /// `via` names the trunks, if somebody has chosen them. Else a number goes by the trunks that take it: those that are up first, then the longest prefix, the lowest priority, and
     /// among equals by chance, as often as their weights say.
     pub fn outbound(
         &self,
         account: &str,
         to: &Address,
+        via: &[Arc<str>],
         health: impl Fn(&str) -> sip::Health,
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
+        if !via.is_empty() {
+            return self.over(via, to.user(), health);
+        }
         if let Some(aor) = self.phones.find(account, to) {
             let request_uri = self.phones.uri(&aor);
             let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
@@ -482,7 +494,7 @@ mod tests {
     }
 
     fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
-        routing.outbound("acme", to, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
+        routing.outbound("acme", to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
     }
 
     fn routing(trunks: &[serde_json::Value]) -> Routing {
@@ -526,8 +538,36 @@ mod tests {
             "b" => sip::Health::Doubtful,
             _ => sip::Health::Up,
         };
-        let routes = routing.outbound("acme", &"+15551230001".into(), health, &mut StdRng::from_seed([1; 32]));
+        let routes = routing.outbound("acme", &"+15551230001".into(), &[], health, &mut StdRng::from_seed([1; 32]));
         assert_eq!(names(&routes), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn a_bridge_goes_over_its_trunks_in_their_order_those_that_are_up_first() {
+        let mut national = trunk("national", &[], 0, 1);
+        national["number_format"] = "national".into();
+        national["country_code"] = "49".into();
+        let number = |bridge: serde_json::Value| {
+            let number = serde_json::json!({ "number": "*", "account": "acme", "bridge": bridge });
+            serde_json::from_value::<NumberConfig>(number).unwrap()
+        };
+        let trunks = [trunk("a", &["+49"], 0, 1), national, trunk("c", &["+"], 1, 1)];
+        let uris = |bridge: serde_json::Value, user: &str, down: &str| {
+            let trunks = trunks.iter().map(|trunk| serde_json::from_value(trunk.clone()).unwrap()).collect();
+            let routing = Routing::new(vec![number(bridge)], Arc::default(), trunks, |_| None);
+            let Some(Decision::Program(program)) = routing.inbound(None, user).map(|route| route.decision) else { panic!() };
+            let Some(Instruction::Dial(dial)) = program.instructions.first() else { panic!() };
+            let health = |name: &str| if name == down { sip::Health::Down } else { sip::Health::Up };
+            let (to, via) = (&dial.targets[0].to, &dial.targets[0].via);
+            let routes = routing.outbound("acme", to, via, health, &mut StdRng::from_seed([1; 32]));
+            routes.into_iter().map(|route| route.request_uri).collect::<Vec<_>>()
+        };
+        let list = serde_json::json!(["trunk:national", "trunk:a"]);
+        assert_eq!(uris(list.clone(), "+4930", ""), ["sip:030@national", "sip:+4930@a"]);
+        assert_eq!(uris(list.clone(), "+4930", "national"), ["sip:+4930@a", "sip:030@national"]);
+        assert_eq!(uris(list, "front-desk", ""), ["sip:front-desk@national", "sip:front-desk@a"]);
+        assert_eq!(uris("trunk:c".into(), "100", ""), ["sip:100@c"]);
+        assert_eq!(uris("trunk:*".into(), "+4930", ""), ["sip:+4930@a", "sip:+4930@c"]);
     }
 
     #[test]
@@ -536,7 +576,7 @@ mod tests {
         let mut rng = StdRng::from_seed([5; 32]);
         let mut heavy = 0;
         for _ in 0..4_000 {
-            let routes = routing.outbound("acme", &"+15551230001".into(), |_| sip::Health::Up, &mut rng);
+            let routes = routing.outbound("acme", &"+15551230001".into(), &[], |_| sip::Health::Up, &mut rng);
             assert_eq!(routes.len(), 2);
             heavy += usize::from(names(&routes)[0] == "heavy");
         }

@@ -83,10 +83,10 @@ impl Services {
         self.late.deliveries.wait()
     }
 
-    /// Where a leg is sent, the best way first, as the trunks are now.
-    pub fn routes(&self, account: &str, to: &Address) -> Vec<Outbound> {
+    /// Where a leg is sent, the best way first, as the trunks are now. `via`: over the trunks of these names.
+    pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = self.sip();
-        self.routing.outbound(account, to, |trunk| sip.peer(trunk).health, &mut rand::rng())
+        self.routing.outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
     /// The file of a recording.

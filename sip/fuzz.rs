@@ -84,6 +84,7 @@ fn call() -> Box<Outgoing> {
         on_behalf_of: None,
         replaces: None,
         prack: None,
+        impatient: false,
         call_id: None,
         headers: Vec::new(),
         trunk: None,

@@ -364,6 +364,8 @@ pub struct Outgoing {
     pub replaces: Option<String>,
     /// Reliable provisional responses; [`crate::Config::prack`] when `None`.
     pub prack: Option<Prack>,
+    /// The application has other ways: one that is silent is given up after a quarter of Timer B.
+    pub impatient: bool,
     /// The offer.
     pub sdp: Bytes,
 }

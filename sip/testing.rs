@@ -180,6 +180,7 @@ pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
         on_behalf_of: None,
         replaces: None,
         prack: None,
+        impatient: false,
         call_id: None,
         headers: vec![Header { name: "X-Test".to_owned(), value: "1".to_owned() }],
         trunk: None,

@@ -286,6 +286,7 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
         on_behalf_of: None,
         replaces: None,
         prack: None,
+        impatient: false,
         call_id: None,
         headers: Vec::new(),
         trunk: None,

@@ -322,6 +322,7 @@ impl Dialing {
             caller_name,
             headers: target.headers,
             credentials: target.credentials,
+            via: target.via,
             replaces: None,
         };
         call.start_leg(NewLeg {

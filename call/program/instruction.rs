@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -260,6 +261,8 @@ pub struct DialTarget {
     pub headers: Vec<(String, String)>,
     /// For a peer that challenges.
     pub credentials: Option<Credentials>,
+    /// The trunks it goes over, by name: the next when one fails. By its own prefix when empty.
+    pub via: Vec<Arc<str>>,
     /// Sent once answered, before the join.
     pub send_digits: Option<String>,
     /// Who answers is found out; nothing waits for it.
@@ -281,6 +284,7 @@ impl DialTarget {
             to,
             headers: Vec::new(),
             credentials: None,
+            via: Vec::new(),
             send_digits: None,
             detect: None,
             whisper: None,

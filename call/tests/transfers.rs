@@ -30,7 +30,8 @@ fn refers(script: &mut CallScript, leg: LegId, target: ReferTarget) {
 }
 
 fn to_cy() -> ReferTarget {
-    ReferTarget::Call { to: Address::from("sip:cy@h"), headers: Vec::new(), replaces: None, credentials: None }
+    let (to, headers, via) = (Address::from("sip:cy@h"), Vec::new(), Vec::new());
+    ReferTarget::Call { to, headers, replaces: None, credentials: None, via }
 }
 
 fn answered(script: &CallScript, leg: LegId) -> Option<u16> {

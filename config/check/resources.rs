@@ -357,11 +357,18 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     if number.fallback_url.is_some() && number.voice_url.is_none() {
         report.fault(format!("{path}.fallback_url"), "is for when voice_url fails, and there is none");
     }
-    if let Some(Bridge::Trunk(name)) = &number.bridge {
+    for name in number.bridge.iter().flat_map(Bridge::trunks) {
         report.exists(format!("{path}.bridge"), "trunk", name, &names.trunks);
         if config.trunks.iter().any(|trunk| trunk.name == *name && trunk.uri.is_none()) {
             report.fault(format!("{path}.bridge"), format!("trunk {name:?} has no uri for the call to go to"));
         }
+    }
+    let takes = |trunk: &TrunkConfig| {
+        !trunk.prefixes.is_empty() && trunk.account.as_ref().is_none_or(|account| *account == number.account)
+    };
+    if number.bridge == Some(Bridge::Prefixes) && !config.trunks.iter().any(takes) {
+        let message = format!("no trunk of account {:?} has prefixes for the call to go by", number.account);
+        report.fault(format!("{path}.bridge"), message);
     }
     if number.record != RecordBridge::Off && number.bridge.is_none() {
         report.fault(format!("{path}.record"), "goes with bridge; in a document <Record> or <Dial record> does it");

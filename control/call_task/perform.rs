@@ -220,7 +220,7 @@ impl CallTask {
             &invite,
             behind.as_ref().map(|behind| &*behind.leg),
         );
-        let mut routes = VecDeque::from(self.services.routes(&account, &invite.to));
+        let mut routes = VecDeque::from(self.services.routes(&account, &invite.to, &invite.via));
         let refused = match routes.pop_front() {
             None => {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));

@@ -44,11 +44,11 @@ impl CallTask {
             .collect();
         headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
         let replaces = referred.replaces.clone();
-        let call = |to, credentials| ReferTarget::Call { to, headers, replaces, credentials };
+        let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
         let number = match (&referred.own_user, referred.uri.split_once(':')) {
             (Some(user), _) => user.as_str(),
             (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),
-            _ => return call(Address::Sip(referred.uri.as_str().into()), None),
+            _ => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
         };
         let routing = &self.services.routing;
         let info = self.call.leg(leg);
@@ -61,17 +61,17 @@ impl CallTask {
                     _ => None,
                 });
                 match target {
-                    Some(target) => call(target.to, target.credentials),
+                    Some(target) => call(target.to, target.credentials, target.via),
                     None => ReferTarget::Number(Box::new(Decision::Reject(RejectReason::Status(404)))),
                 }
             }
             Some(decision) => ReferTarget::Number(Box::new(decision)),
             None => {
                 let account = info.map(|info| &*info.account).unwrap_or_default();
-                let known = |to: &Address| !self.services.routes(account, to).is_empty();
+                let known = |to: &Address| !self.services.routes(account, to, &[]).is_empty();
                 let places = [Address::from(number), Address::Client(number.into())];
                 match places.into_iter().find(known) {
-                    Some(to) => call(to, None),
+                    Some(to) => call(to, None, Vec::new()),
                     None => ReferTarget::Number(Box::new(Decision::Reject(RejectReason::Status(404)))),
                 }
             }

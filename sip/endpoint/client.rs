@@ -490,7 +490,7 @@ impl Endpoint {
         let before = calling.client;
         let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
         let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);
-        self.may_also_try(now, client, hops.unwrap_or_default());
+        self.may_also_try(now, client, hops.unwrap_or_default(), false);
         if let Some(client) = self.clients.get_mut(client) {
             client.acknowledge = Some(Box::new(acknowledge));
         }
@@ -782,7 +782,7 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
-        self.may_also_try(now, slot, fallback);
+        self.may_also_try(now, slot, fallback, false);
         slot
     }
 

@@ -160,6 +160,7 @@ impl Endpoint {
         home.extend(placing.home);
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
+        let impatient = outgoing.impatient;
         let calling = Calling {
             outgoing,
             client: Slot::NONE,
@@ -189,7 +190,7 @@ impl Endpoint {
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
             let client = calling.client;
-            self.may_also_try(now, client, placing.hops);
+            self.may_also_try(now, client, placing.hops, impatient);
         }
     }
 

@@ -127,11 +127,12 @@ impl Endpoint {
 
     /// Gives a request that was just sent other places to go to. With them it waits a quarter of Timer B or F for a sign of
     /// life only: nobody lets a telephone be silent for the RFC's 32 s.
-    pub(super) fn may_also_try(&mut self, now: Instant, slot: Slot, hops: Vec<Target>) {
+    /// The same if the application is `impatient`, as it has others to turn to.
+    pub(super) fn may_also_try(&mut self, now: Instant, slot: Slot, hops: Vec<Target>, impatient: bool) {
         let by = now + self.config.timers.timeout() / 4;
         if let Some(client) = self.clients.get_mut(slot) {
             client.alternatives.extend(hops);
-            if !client.alternatives.is_empty() {
+            if impatient || !client.alternatives.is_empty() {
                 client.machine.expire_by(by);
                 let next = client.machine.next_timeout();
                 self.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
@@ -156,10 +157,12 @@ impl Endpoint {
     pub(super) fn try_next(&mut self, now: Instant, slot: Slot) -> bool {
         let Some(client) = self.clients.get_mut(slot) else { return false };
         let (mut hops, leg, old) = (std::mem::take(&mut client.alternatives), client.leg, client.flow);
-        if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state)
-            && (calling.client != slot || calling.hangup.is_some())
-        {
-            return false;
+        let mut impatient = false;
+        if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
+            if calling.client != slot || calling.hangup.is_some() {
+                return false;
+            }
+            impatient = calling.outgoing.impatient;
         }
         let Some(flow) = self.next_hop(&mut hops) else { return false };
         if old.transport == Transport::Tcp && flow.transport == Transport::Udp && old.peer == flow.peer {
@@ -184,7 +187,7 @@ impl Endpoint {
                 acknowledge
             });
         }
-        self.may_also_try(now, next, hops);
+        self.may_also_try(now, next, hops, impatient);
         if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))
             && let State::Calling(calling) = &mut leg.state
         {

@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             on_behalf_of: None,
             replaces: None,
             prack: None,
+            impatient: false,
             call_id: None,
             headers: Vec::new(),
             trunk: None,

@@ -21,3 +21,46 @@ async fn calls_go_straight_through_over_udp_and_tcp() {
         house.end().await;
     }
 }
+
+/// Calls to 1* go over the first of two trunks, and over the second.
+async fn two_trunks(first: &Sipp, second: &Sipp, caller: &Sipp, of_first: &str) -> House {
+    let trunks = caller.trunk("caller", "") + &first.trunk("first", of_first) + &second.trunk("second", "");
+    let number =
+        "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = [\"trunk:first\", \"trunk:second\"]\n";
+    House::start(&(trunks + number)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridged_call_goes_over_the_next_trunk_when_one_fails() {
+    if is_missing() {
+        return;
+    }
+    let (caller, first, second) = (Sipp::new("call"), Sipp::new("unavailable"), Sipp::new("answer").calls(2));
+    let house = two_trunks(&first, &second, &caller, "").await;
+    let again = caller.at_its_place("call");
+    let (first, second) = (first.answer().await, second.answer().await);
+    caller.to("1234").call(house.udp).succeed().await;
+    first.succeed().await;
+    house.quiet().await;
+    // It is doubted now: nobody waits for it.
+    again.to("1234").call(house.udp).succeed().await;
+    let said = second.succeed().await;
+    assert_eq!(said.matches("INVITE sip:1234@").count(), 2, "{said}");
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridged_call_that_the_callee_refuses_goes_nowhere_else() {
+    if is_missing() {
+        return;
+    }
+    let (caller, first, second) = (Sipp::new("refused_486"), Sipp::new("busy"), Sipp::new("answer"));
+    let house = two_trunks(&first, &second, &caller, "").await;
+    let (first, second) = (first.answer().await, second.answer().await);
+    caller.to("1234").call(house.udp).succeed().await;
+    first.succeed().await;
+    assert_eq!(second.messages(), "");
+    house.quiet().await;
+    house.end().await;
+}

@@ -56,6 +56,7 @@ fn invite(from: &str, to: &str) -> Invite {
         caller_name: Some("Ann".to_owned()),
         headers: Vec::new(),
         credentials: None,
+        via: Vec::new(),
         replaces: None,
     }
 }

@@ -67,6 +67,7 @@ impl Phone {
             on_behalf_of: None,
             replaces: None,
             prack: None,
+            impatient: false,
             call_id: None,
             headers: Vec::new(),
             trunk: None,
