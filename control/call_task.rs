@@ -65,6 +65,8 @@ pub enum Beginning {
         line: String,
         /// What they offer.
         offer: Option<bytes::Bytes>,
+        /// The phone that it is, if it has shown so.
+        phone: Option<sip::Aor>,
         /// Where it goes.
         route: Box<Route>,
     },
@@ -220,12 +222,12 @@ impl CallTask {
     fn begin(&mut self, beginning: Beginning) {
         match beginning {
             Beginning::Outgoing(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
-            Beginning::Incoming { mut info, line, offer, route } => {
+            Beginning::Incoming { mut info, line, offer, phone, route } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
                 info.sip.offered_codecs = offer.as_deref().map_or_else(Vec::new, media::offered_codecs);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
-                match self.open(leg, info.sip.trunk.as_deref()) {
+                match self.open(leg, info.sip.trunk.as_deref(), phone.as_ref()) {
                     Ok(session) => match io.accept_offer(session, offer.as_deref()) {
                         Ok(()) => {
                             info.sip.codec = io.codec().map(str::to_owned);
@@ -275,7 +277,7 @@ impl CallTask {
         self.services.store.writer().try_submit(Write::CallDetails(Box::new(records::call_details(info, at))));
     }
 
-    fn open(&self, leg: LegId, trunk: Option<&str>) -> Result<media::Session, u16> {
+    fn open(&self, leg: LegId, trunk: Option<&str>, phone: Option<&sip::Aor>) -> Result<media::Session, u16> {
         let mut session = self
             .services
             .media
@@ -283,7 +285,7 @@ impl CallTask {
             .inspect_err(|error| tracing::warn!(%error, "no media session"))
             .map_err(|_| 503_u16)?;
         session.set_codecs(&self.services.routing.codecs(trunk));
-        let srtp = self.services.routing.srtp(trunk);
+        let srtp = self.services.routing.srtp(trunk, phone);
         if srtp != media::Srtp::Off {
             session.set_srtp(srtp);
         }
@@ -399,7 +401,7 @@ impl CallTask {
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
             // Also when it is off: the last trunk may have been offered keys.
-            session.set_srtp(routing.srtp(trunk));
+            session.set_srtp(routing.srtp(trunk, None));
         };
         let failed = self.legs.get_mut(&leg).and_then(|io| Some((io.fail_over(&event, tune)?, io.vouched.take())));
         if let Some(((line, trunk), vouched)) = failed {

@@ -632,6 +632,9 @@ pub struct EndpointConfig {
     /// The number that such calls are said to come from; its user name when `None`.
     #[serde(default)]
     pub caller_id: Option<PhoneNumber>,
+    /// Encrypted media (RFC 3711, keys by RFC 4568), both ways; what `media.endpoint_srtp` says when `None`.
+    #[serde(default)]
+    pub srtp: Option<tandem_media::Srtp>,
 }
 
 /// Text that is never printed.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tandem_call::address::Address;
+use tandem_media::Srtp;
 use tandem_sip as sip;
 
 use crate::clock;
@@ -27,6 +28,7 @@ pub struct Phones {
     /// Its addresses, once it has some.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<EndpointConfig>,
+    srtp: Srtp,
     known: RwLock<Arc<Known>>,
 }
 
@@ -38,12 +40,18 @@ struct Known {
 }
 
 impl Phones {
-    /// Those of the configuration. `advertise` is what the outside knows us by, if that is a name.
-    pub fn new(registrar: &sip::RegistrarConfig, advertise: Option<&str>, endpoints: Vec<EndpointConfig>) -> Self {
+    /// Those of the configuration. `advertise` is what the outside knows us by, if that is a name; `srtp` is for those that
+    /// have no word of their own on it.
+    pub fn new(
+        registrar: &sip::RegistrarConfig,
+        advertise: Option<&str>,
+        endpoints: Vec<EndpointConfig>,
+        srtp: Srtp,
+    ) -> Self {
         let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
         let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
-        Self { realm, names, addresses, endpoints, known: RwLock::default() }
+        Self { realm, names, addresses, endpoints, srtp, known: RwLock::default() }
     }
 
     /// Reads who may register and call, from the configuration and the database. To be told to SIP, at the start and
@@ -114,6 +122,11 @@ impl Phones {
     /// A phone of the configuration.
     pub fn endpoint(&self, account: &str, username: &str) -> Option<&EndpointConfig> {
         self.endpoints.iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username)
+    }
+
+    /// Whether the media of a phone's calls is encrypted.
+    pub fn srtp(&self, account: &str, username: &str) -> Srtp {
+        self.endpoint(account, username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
     }
 
     /// What a domain's calls are for.
@@ -224,7 +237,7 @@ mod tests {
         };
         let registrar = sip::RegistrarConfig { domains: vec!["Phones.example".into()], ..Default::default() };
         let endpoints = vec![endpoint("acme", "alice"), endpoint("acme", "100"), endpoint("other", "bob")];
-        let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints);
+        let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints, Srtp::Optional);
         phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
         phones
     }

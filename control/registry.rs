@@ -116,11 +116,15 @@ impl Calls {
     fn begin(&self, leg: LegId, incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
         let session = CallId::random(&mut rand::rng());
         let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
+        let phone = incoming.caller.as_ref().and_then(|caller| {
+            let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
+            Some(sip::Aor { account, username: caller.username.clone()?, domain })
+        });
         let (mut info, offer) = inbound_leg(leg, session, incoming);
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
-        let beginning = |info| Beginning::Incoming { info: Box::new(info), line, offer, route: Box::new(route) };
+        let beginning = |info| Beginning::Incoming { info: Box::new(info), line, offer, phone, route: Box::new(route) };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {
             return call_task::spawn(calls, session, inbox, receiver, beginning(info));

@@ -258,9 +258,13 @@ impl Routing {
         media::CodecName::codecs(names.unwrap_or_default())
     }
 
-    /// Whether the media of calls over a trunk is encrypted; without one it is not.
-    pub fn srtp(&self, trunk: Option<&str>) -> media::Srtp {
-        self.trunk(trunk).map(|trunk| trunk.srtp).unwrap_or_default()
+    /// Whether the media of a leg is encrypted: as its trunk says, or its phone; with neither it is not.
+    pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
+        match (self.trunk(trunk), phone) {
+            (Some(trunk), _) => trunk.srtp,
+            (None, Some(phone)) => self.phones.srtp(&phone.account, &phone.username),
+            (None, None) => media::Srtp::Off,
+        }
     }
 
     /// Whether calls over a trunk follow 3xx responses; those to a URI of no trunk do.

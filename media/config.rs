@@ -29,6 +29,8 @@ pub struct Config {
     /// What noise suppression may take of a media thread's time, in percent, 0 to 100; beyond that the newest is shed, and
     /// so it is when the thread is late.
     pub suppression_budget: u8,
+    /// Whether the media of phones is encrypted that have no word of their own on it.
+    pub endpoint_srtp: Srtp,
 }
 
 impl Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             send_silence: true,
             relatch_probation_ms: 0,
             suppression_budget: 60,
+            endpoint_srtp: Srtp::Off,
         }
     }
 }

@@ -21,6 +21,10 @@ use crate::Config;
 const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
+/// Where a phone's keys go without TLS.
+const PHONES_IN_THE_CLEAR: &str =
+    "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
+
 /// Providers whose dialect is there.
 const SERVED: [&str; 2] = ["twilio", "telnyx"];
 
@@ -376,6 +380,9 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
 }
 
 fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    if config.media.endpoint_srtp != Srtp::Off && !hears_tls(config) {
+        report.note("media.endpoint_srtp", PHONES_IN_THE_CLEAR);
+    }
     let mut seen = HashSet::new();
     for (index, endpoint) in config.endpoints.iter().enumerate() {
         let path = format!("endpoints[{index}]");
@@ -410,6 +417,9 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
                 report.fault(format!("{path}.provider"), message);
             }
             None => {}
+        }
+        if endpoint.srtp.is_some_and(|srtp| srtp != Srtp::Off) && !hears_tls(config) {
+            report.note(format!("{path}.srtp"), PHONES_IN_THE_CLEAR);
         }
         if endpoint.outbound && (endpoint.voice_url.is_some() || endpoint.application.is_some()) {
             report.note(format!("{path}.outbound"), "has no effect: its application decides about its calls");
@@ -463,6 +473,11 @@ fn is_local(config: &Config) -> bool {
         Some(Ok(Some(Host::Domain(name)))) => name == "localhost",
     };
     told_local && config.http.listen.ip().is_loopback()
+}
+
+/// Whether phones can register over TLS.
+fn hears_tls(config: &Config) -> bool {
+    config.sip.listen.iter().any(|listen| listen.starts_with("tls://") || listen.starts_with("wss://"))
 }
 
 fn filled(path: &str, text: &str, report: &mut Report<'_>) {

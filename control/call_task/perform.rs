@@ -226,7 +226,7 @@ impl CallTask {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
                 Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
             }
-            Some(route) => match self.open(leg, route.trunk_name()) {
+            Some(route) => match self.open(leg, route.trunk_name(), route.aor.as_ref()) {
                 Ok(session) => {
                     if let Some(trunk) = &route.trunk {
                         self.call.set_trunk(leg, Arc::clone(&trunk.name));
