@@ -1,5 +1,6 @@
 //! What types cannot say: that names exist, that addresses are ours to take, that settings agree with each other.
 
+mod registrar;
 mod resources;
 mod surfaces;
 
@@ -16,6 +17,7 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
     let unread = faults.len();
     let mut report = Report { document, faults, unread, notes: Vec::new() };
     surfaces::check(config, &mut report);
+    registrar::check(config, &mut report);
     resources::check(config, &mut report);
     report.notes
 }

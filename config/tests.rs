@@ -142,6 +142,12 @@ fn each_mistake_is_named() {
     let account = "[[accounts]]\nname = \"a\"\ntwilio = { account_sid = \"AC00000000000000000000000000000001\", auth_token = \"t\" }\n";
     let number = |rest: &str| format!("{account}[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n{rest}");
     let trunk = |rest: &str| format!("{account}[[trunks]]\nname = \"t\"\n{rest}");
+    let registrar = |line: &str| format!("[sip.registrar]\n{line}");
+    let namesakes = ["a", "b"].map(|account| {
+        let phone = "username = \"u\"\npassword = \"p\"";
+        format!("[[accounts]]\nname = \"{account}\"\n[[endpoints]]\naccount = \"{account}\"\n{phone}\n")
+    });
+    let namesakes = namesakes.concat();
     let voice = "provider = \"twilio\"\nvoice_url = \"http://127.0.0.1/\"\n";
     let table = [
         ("sip.listen = []".to_owned(), "sip.listen: is empty"),
@@ -223,6 +229,21 @@ fn each_mistake_is_named() {
         (trunk("uri = \"sip:h\"\ncountry_code = \"+49\""), "is not 1 to 3 digits"),
         (trunk("uri = \"sip:h\"\nadd_prefix = \"0 \""), "is not made of 0 to 9"),
         (trunk("uri = \"sip:h\"\nfailover_on = [503, 180]"), "failover_on[1]: 180 is no refusal"),
+        (registrar("realm = \"a \\\"b\""), "realm: is not 1 to 64 printable"),
+        (registrar("realm = \"\""), "realm: is not 1 to 64 printable"),
+        (registrar("algorithms = []"), "nobody could log in"),
+        (registrar("algorithms = [\"MD5\", \"MD5\"]"), "algorithms[1]: the algorithm is taken by"),
+        (registrar("algorithms = [\"SHA256\"]"), "did you mean \"SHA-256\"?"),
+        (registrar("domains = [\"a.example\", \"b.example:5060\"]"), "domains[1]: \"b.example:5060\" is not a host name"),
+        (registrar("domains = [\"a.example\", \"A.example\"]"), "domains[1]: the domain is taken by"),
+        (registrar("min_expires = 0"), "min_expires: 0 is not 1 to 3600 seconds"),
+        (registrar("max_expires = 30"), "max_expires: less than sip.registrar.min_expires"),
+        (registrar("max_expires = 700000"), "700000 is not 1 to 604800 seconds"),
+        (registrar("max_contacts = 0"), "max_contacts: 0 would let nobody register"),
+        (registrar("max_bindings = 0"), "max_bindings: 0 would let nobody register"),
+        (registrar("keep_alive_seconds = 1"), "keep_alive_seconds: 1 is not 5 to 3600"),
+        (registrar("keep_alive = \"pings\""), "is not one of \"off\", \"crlf\", \"options\""),
+        (namesakes, "endpoints[1].password: is that of endpoints[0], of the same name"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number("twiml = \"<Response><Say>\""), "Say"),

@@ -72,7 +72,7 @@ impl Default for RegistrarConfig {
 
 /// How a password is shown. Phones that know MD5 only, libre's before 2.0 for one, give up when they are offered anything
 /// else beside it, so only that is offered unless the operator knows better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum DigestAlgorithm {
     /// RFC 2617's.
     #[serde(rename = "MD5")]

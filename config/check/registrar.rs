@@ -1,0 +1,72 @@
+//! `[sip.registrar]`, and passwords that could be more than one's.
+
+use std::collections::HashMap;
+
+use tandem_sip::KeepAlive;
+
+use super::Report;
+use super::surfaces::is_host;
+use crate::Config;
+
+/// Longest registration that may be granted, seconds.
+const WEEK: u32 = 604_800;
+/// What a registrar may refuse as too short (RFC 3261 §10.3), seconds.
+const HOUR: u32 = 3_600;
+
+pub(super) fn check(config: &Config, report: &mut Report<'_>) {
+    let registrar = &config.sip.registrar;
+    let at = |key: &str| format!("sip.registrar.{key}");
+    let is_written = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || c == ' ';
+    if registrar.realm.is_empty() || registrar.realm.len() > 64 || !registrar.realm.chars().all(is_written) {
+        report.fault(at("realm"), "is not 1 to 64 printable characters of ASCII without \" and \\");
+    }
+    if registrar.algorithms.is_empty() {
+        report.fault(at("algorithms"), "is empty: nobody could log in; \"MD5\", \"SHA-256\" or both");
+    }
+    let algorithms = registrar.algorithms.iter().enumerate();
+    report.unique("the algorithm", algorithms.map(|(i, one)| (at(&format!("algorithms[{i}]")), *one)).collect::<Vec<_>>());
+    for (index, domain) in registrar.domains.iter().enumerate() {
+        if !is_host(domain) {
+            let message = format!("{domain:?} is not a host name or an address (without a port)");
+            report.fault(at(&format!("domains[{index}]")), message);
+        }
+    }
+    let domains = registrar.domains.iter().enumerate();
+    let domains = domains.map(|(i, one)| (at(&format!("domains[{i}]")), one.to_ascii_lowercase()));
+    report.unique("the domain", domains.collect::<Vec<_>>());
+    if !(1..=HOUR).contains(&registrar.min_expires) {
+        report.fault(at("min_expires"), format!("{} is not 1 to {HOUR} seconds", registrar.min_expires));
+    }
+    if !(1..=WEEK).contains(&registrar.max_expires) {
+        report.fault(at("max_expires"), format!("{} is not 1 to {WEEK} seconds", registrar.max_expires));
+    } else if registrar.max_expires < registrar.min_expires {
+        report.fault(at("max_expires"), "less than sip.registrar.min_expires");
+    }
+    for (key, limit) in [("max_contacts", registrar.max_contacts), ("max_bindings", registrar.max_bindings)] {
+        if limit == 0 {
+            report.fault(at(key), "0 would let nobody register; at least 1");
+        }
+    }
+    if registrar.keep_alive != KeepAlive::Off && !(5..=HOUR).contains(&registrar.keep_alive_seconds) {
+        let message = format!("{} is not 5 to {HOUR}; keep_alive = \"off\" sends none", registrar.keep_alive_seconds);
+        report.fault(at("keep_alive_seconds"), message);
+    }
+    check_passwords(config, report);
+}
+
+/// Who shows a user name and a password is known by both: two that share them could not be told apart.
+fn check_passwords(config: &Config, report: &mut Report<'_>) {
+    let phones = config.endpoints.iter().enumerate();
+    let mut all: HashMap<(&str, &str), (&str, String)> = HashMap::new();
+    for (index, phone) in phones {
+        let (key, path) = ((&*phone.username, phone.password.expose()), format!("endpoints[{index}]"));
+        match all.get(&key) {
+            Some((account, first)) if *account != &*phone.account => {
+                let message = format!("is that of {first}, of the same name: they could not be told apart");
+                report.fault(format!("{path}.password"), message);
+            }
+            Some(_) => {}
+            None => drop(all.insert(key, (&phone.account, path))),
+        }
+    }
+}
