@@ -300,6 +300,9 @@ pub struct TrunkConfig {
     /// How it is told that a call was forwarded.
     #[serde(default)]
     pub forwarding: Forwarding,
+    /// Whether calls from it reach its account's phones by their names, where the name is no number's.
+    #[serde(default)]
+    pub phones: bool,
     /// Final responses after which a call is tried over the next trunk.
     #[serde(default = "failures")]
     pub failover_on: Vec<u16>,

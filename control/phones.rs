@@ -119,6 +119,18 @@ impl Phones {
         there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
     }
 
+    /// The account whose phone is meant by a SIP URI at one of our names or addresses; `None` if there is none, or several.
+    pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
+        let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
+        if known.directory.domain(host.0).is_none() && !self.is_here(host) {
+            return None;
+        }
+        let to = Address::Sip(uri.into());
+        let mut owners = known.directory.users(to.user(), host.0).map(|user| &user.account);
+        let first = owners.next()?;
+        owners.all(|other| other == first).then(|| Arc::clone(first))
+    }
+
     /// A phone of the configuration.
     pub fn endpoint(&self, account: &str, username: &str) -> Option<&EndpointConfig> {
         self.endpoints.iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username)
@@ -236,7 +248,7 @@ mod tests {
                 .unwrap()
         };
         let registrar = sip::RegistrarConfig { domains: vec!["Phones.example".into()], ..Default::default() };
-        let endpoints = vec![endpoint("acme", "alice"), endpoint("acme", "100"), endpoint("other", "bob")];
+        let endpoints = vec![endpoint("acme", "alice"), endpoint("acme", "100"), endpoint("other", "bob"), endpoint("acme", "twin"), endpoint("other", "twin")];
         let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints, Srtp::Optional);
         phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
         phones
@@ -270,6 +282,17 @@ mod tests {
             assert!(!found("acme", to), "{to}");
         }
         assert!(found("other", "client:bob") && !found("other", "100"));
+    }
+
+    #[tokio::test]
+    async fn a_uri_at_our_address_names_the_one_account_that_has_such_a_phone() {
+        let (phones, _directory) = loaded().await;
+        let owner = |uri: &str| phones.owner(uri).map(|account| account.to_string());
+        assert_eq!(owner("sip:bob@127.0.0.1").as_deref(), Some("other"));
+        assert_eq!(owner("sip:alice@phones.example").as_deref(), Some("acme"));
+        for uri in ["sip:nobody@127.0.0.1", "sip:alice@elsewhere.example", "sip:twin@127.0.0.1"] {
+            assert_eq!(owner(uri), None, "{uri}");
+        }
     }
 
     #[test]

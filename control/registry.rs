@@ -92,7 +92,10 @@ impl Calls {
         let user = &incoming.to_user;
         let route = match &incoming.caller {
             Some(caller) => services.routing.from_phone(caller, &incoming.request_uri, user),
-            None => services.routing.inbound(incoming.trunk.as_deref(), user).ok_or(404),
+            None => {
+                let trunk = incoming.trunk.as_deref();
+                services.routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
+            }
         };
         let route = match route {
             Ok(route) => route,

@@ -107,6 +107,16 @@ impl Routing {
         self.to_number(account, user)
     }
 
+    /// The same, where the trunk's calls may go to phones as well: `request_uri` names one at our address.
+    pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
+        self.inbound(trunk, user).or_else(|| {
+            let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
+            let account = trunk.account.clone().or_else(|| self.phones.owner(request_uri))?;
+            let to = Address::from(request_uri);
+            self.phones.find(&account, &to).map(|_| straight(&account, to, None))
+        })
+    }
+
     /// Who decides about a call to `user`; any account's number, or that account's.
     fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
         let mine = |number: &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.0.account);
