@@ -13,8 +13,17 @@ use crate::document::Document;
 use crate::error::Fault;
 
 /// Keys whose values no message may show.
-const SECRETS: [&str; 8] =
-    ["auth_token", "api_key", "signing_seed", "api_token", "signing_key", "password", "url", "encryption_key"];
+const SECRETS: [&str; 9] = [
+    "auth_token",
+    "api_key",
+    "signing_seed",
+    "api_token",
+    "signing_key",
+    "password",
+    "inbound_password",
+    "url",
+    "encryption_key",
+];
 
 /// After so many faults the rest would hardly be read.
 const MOST_FAULTS: usize = 500;

@@ -195,6 +195,15 @@ pub struct TrunkConfig {
     /// Source networks that may send calls without a password.
     #[serde(default, deserialize_with = "networks")]
     pub inbound_from: Vec<IpNet>,
+    /// Digest user name that its calls show.
+    #[serde(default)]
+    pub inbound_username: Option<Arc<str>>,
+    /// Its password.
+    #[serde(default)]
+    pub inbound_password: Option<Secret>,
+    /// Whether source or password is enough, or both are asked for.
+    #[serde(default)]
+    pub inbound_auth: InboundAuth,
     /// Beginnings of the destinations it takes (`+`, `+4930`, `0`); the longest match wins, then priority and weight.
     #[serde(default)]
     pub prefixes: Vec<Arc<str>>,
@@ -336,6 +345,17 @@ fn host_name(uri: &str) -> Option<String> {
     let authority = rest.split(';').next()?;
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).split(':').next()?;
     (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then(|| host.to_owned())
+}
+
+/// What a trunk with `inbound_username` has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InboundAuth {
+    /// That it calls from `inbound_from` (or with its certificate), or its password.
+    #[default]
+    Either,
+    /// Both.
+    Both,
 }
 
 /// SHA-256 of a certificate, 64 hexadecimal digits with or without colons, as `openssl x509 -fingerprint -sha256` shows it.

@@ -13,7 +13,7 @@ use tandem_media::Srtp;
 use tandem_sip as sip;
 
 use crate::clock;
-use crate::config::EndpointConfig;
+use crate::config::{EndpointConfig, TrunkConfig};
 use crate::store::bindings::{self, BindingDetails, BindingRow};
 use crate::store::domains::{self, DomainDetails};
 use crate::store::writer::Write;
@@ -29,6 +29,8 @@ pub struct Phones {
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<EndpointConfig>,
     srtp: Srtp,
+    /// Trunks that call with a password, which is asked for like phones'.
+    trunks: Vec<TrunkConfig>,
     known: RwLock<Arc<Known>>,
 }
 
@@ -51,7 +53,13 @@ impl Phones {
         let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
         let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
-        Self { realm, names, addresses, endpoints, srtp, known: RwLock::default() }
+        Self { realm, names, addresses, endpoints, srtp, trunks: Vec::new(), known: RwLock::default() }
+    }
+
+    /// The same, and the trunks of these that call with a password.
+    pub fn with_trunks(mut self, trunks: &[TrunkConfig]) -> Self {
+        self.trunks = trunks.iter().filter(|trunk| trunk.inbound_username.is_some()).cloned().collect();
+        self
     }
 
     /// Reads who may register and call, from the configuration and the database. To be told to SIP, at the start and
@@ -63,14 +71,28 @@ impl Phones {
             username: Arc::clone(&endpoint.username),
             ha1: sip::Ha1::of(&endpoint.username, &self.realm, endpoint.password.expose()),
             domain: None,
+            trunk: None,
             registers: true,
             calls: true,
+        });
+        let of_trunks = self.trunks.iter().filter_map(|trunk| {
+            let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
+            Some(sip::User {
+                account: trunk.account.clone().unwrap_or_default(),
+                username: Arc::clone(username),
+                ha1: sip::Ha1::of(username, &self.realm, password.expose()),
+                domain: None,
+                trunk: Some(Arc::clone(&trunk.name)),
+                registers: false,
+                calls: true,
+            })
         });
         let of_domains = domains::users(store).await?.into_iter().map(|user| sip::User {
             account: user.account.into(),
             username: user.username.into(),
             ha1: sip::Ha1 { md5: user.ha1_md5.into(), sha256: user.ha1_sha256.into() },
             domain: Some(user.domain.into()),
+            trunk: None,
             registers: user.registers,
             calls: user.calls,
         });
@@ -83,7 +105,7 @@ impl Phones {
             account: row.account.as_str().into(),
             networks: networks.remove(&row.name).unwrap_or_default(),
         });
-        let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_domains), ours));
+        let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours));
         let domains = rows.into_iter().map(|row| (row.name, row.details)).collect();
         *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains });
         Ok(directory)
@@ -126,7 +148,8 @@ impl Phones {
             return None;
         }
         let to = Address::Sip(uri.into());
-        let mut owners = known.directory.users(to.user(), host.0).map(|user| &user.account);
+        let phones = known.directory.users(to.user(), host.0).filter(|user| user.trunk.is_none());
+        let mut owners = phones.map(|user| &user.account);
         let first = owners.next()?;
         owners.all(|other| other == first).then(|| Arc::clone(first))
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tandem_sip as sip;
 
-use crate::config::TrunkConfig;
+use crate::config::{InboundAuth, TrunkConfig};
 
 /// What SIP does with a trunk.
 pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
@@ -40,6 +40,11 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Peer {
             .map(|seconds| Duration::from_secs(seconds.into())),
         max_calls: trunk.max_calls,
         max_cps: trunk.max_cps,
+        known_by: match (&trunk.inbound_username, trunk.inbound_auth) {
+            (None, _) => sip::KnownBy::Source,
+            (Some(_), InboundAuth::Either) => sip::KnownBy::Either,
+            (Some(_), InboundAuth::Both) => sip::KnownBy::Both,
+        },
         ..sip::Peer::new(Arc::clone(&trunk.name))
     }
 }

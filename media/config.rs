@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::codec::{Codec, SampleRate};
+use crate::sdp::Srtp;
 
 /// Where and how RTP is served. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -223,6 +223,7 @@ mod tests {
             username: "alice".into(),
             ha1: Ha1::of("alice", "tandem", "secret"),
             domain: None,
+            trunk: None,
             registers: true,
             calls: true,
         };

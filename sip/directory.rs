@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::Hash;
+use crate::leg::TrunkName;
 use ipnet::IpNet;
 
 /// Everybody who has a password here, and our domains.
@@ -28,6 +29,8 @@ pub struct User {
     pub ha1: Ha1,
     /// The one domain it belongs to; every host name and address of ours when `None`.
     pub domain: Option<Arc<str>>,
+    /// The trunk that calls with it: then it is no phone's, and `account` is empty for a trunk of everybody's.
+    pub trunk: Option<TrunkName>,
     /// May register.
     pub registers: bool,
     /// May call.
@@ -102,13 +105,13 @@ impl Directory {
         self.domains.get(host.to_ascii_lowercase().as_str())
     }
 
-    /// Those who have this name at `host`: at a domain of ours its own users and those of its account that belong to none,
-    /// at any other host (our address, say) everybody of that name.
+    /// Those who have this name at `host`: at a domain of ours its own users and those of its account (or every account's)
+    /// that belong to none, at any other host (our address, say) everybody of that name. Trunks among them.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
         self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {
             (None, _) => true,
-            (Some(domain), None) => user.account == domain.account,
+            (Some(domain), None) => user.account == domain.account || user.account.is_empty(),
             (Some(domain), Some(own)) => own.eq_ignore_ascii_case(&domain.name),
         })
     }
@@ -126,7 +129,7 @@ impl Directory {
         self.users.values().flatten().any(at)
     }
 
-    /// Whether the account has a user of this name, at `domain` if that is given.
+    /// Whether the account has a phone's user of this name, at `domain` if that is given.
     #[must_use]
     pub fn has(&self, account: &str, username: &str, domain: Option<&str>) -> bool {
         self.users.get(username).into_iter().flatten().any(|user| {
@@ -134,7 +137,7 @@ impl Directory {
                 (Some(domain), Some(own)) => own.eq_ignore_ascii_case(domain),
                 _ => true,
             };
-            &*user.account == account && there
+            &*user.account == account && there && user.trunk.is_none()
         })
     }
 }
@@ -158,6 +161,7 @@ mod tests {
             username: username.into(),
             ha1: Ha1::of(username, "r", "p"),
             domain: domain.map(Into::into),
+            trunk: None,
             registers: true,
             calls: true,
         }

@@ -53,7 +53,7 @@ pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
     Transport, TrunkName,
 };
-pub use peer::{Health, Peer, PeerStatus, Register, Registered};
+pub use peer::{Health, KnownBy, Peer, PeerStatus, Register, Registered};
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;

@@ -33,6 +33,20 @@ pub struct Peer {
     pub max_calls: Option<u32>,
     /// Most new legs a second, each direction for itself.
     pub max_cps: Option<u32>,
+    /// How its calls are known.
+    pub known_by: KnownBy,
+}
+
+/// How a trunk's calls are known. Its passwords are users' of the [`crate::Directory`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KnownBy {
+    /// Their source: its networks, its certificate, or the Contact that its registrar was told.
+    #[default]
+    Source,
+    /// That, or a password from anywhere.
+    Either,
+    /// That, and a password.
+    Both,
 }
 
 impl Peer {
@@ -47,6 +61,7 @@ impl Peer {
             options_interval: None,
             max_calls: None,
             max_cps: None,
+            known_by: KnownBy::default(),
         }
     }
 }

@@ -158,12 +158,13 @@ impl Server {
         sip_config.tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
         sip_config.websocket = Some(http_addr);
         sip_config.peers = config.trunks.iter().map(trunk::peer).collect();
-        let phones = Arc::new(Phones::new(
+        let phones = Phones::new(
             &sip_config.registrar,
             sip_config.advertise.as_deref(),
             config.endpoints,
             config.media.endpoint_srtp,
-        ));
+        );
+        let phones = Arc::new(phones.with_trunks(&config.trunks));
         sip_config.directory = phones.load(&store).await.context("phones")?;
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));

@@ -56,17 +56,24 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
 
 /// Who shows a user name and a password is known by both: two that share them could not be told apart.
 fn check_passwords(config: &Config, report: &mut Report<'_>) {
-    let phones = config.endpoints.iter().enumerate();
-    let mut all: HashMap<(&str, &str), (&str, String)> = HashMap::new();
-    for (index, phone) in phones {
-        let (key, path) = ((&*phone.username, phone.password.expose()), format!("endpoints[{index}]"));
+    let phones = config.endpoints.iter().enumerate().map(|(index, phone)| {
+        let owner = Some(&*phone.account);
+        ((&*phone.username, phone.password.expose()), owner, format!("endpoints[{index}].password"))
+    });
+    let trunks = config.trunks.iter().enumerate().filter_map(|(index, trunk)| {
+        let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
+        Some(((&**username, password.expose()), None, format!("trunks[{index}].inbound_password")))
+    });
+    let mut all: HashMap<(&str, &str), (Option<&str>, String)> = HashMap::new();
+    for (key, owner, path) in phones.chain(trunks) {
         match all.get(&key) {
-            Some((account, first)) if *account != &*phone.account => {
-                let message = format!("is that of {first}, of the same name: they could not be told apart");
-                report.fault(format!("{path}.password"), message);
+            // An account's two of one name are another fault.
+            Some((other, _)) if *other == owner && owner.is_some() => {}
+            Some((_, first)) => {
+                let message = format!("is {first}, of the same user name: they could not be told apart");
+                report.fault(path, message);
             }
-            Some(_) => {}
-            None => drop(all.insert(key, (&phone.account, path))),
+            None => drop(all.insert(key, (owner, path))),
         }
     }
 }

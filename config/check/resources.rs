@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::{Account, DEFAULT_ACCOUNT};
-use tandem_control::config::{Bridge, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
+use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
 use tandem_control::trunk::numbering::NumberFormat;
@@ -109,8 +109,9 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
                 report.fault(format!("{path}.uri"), message);
             }
         }
-        None if trunk.inbound_from.is_empty() && !trunk.mutual_tls => {
-            report.fault(path, "has neither uri (to call out) nor inbound_from (to be called from)");
+        None if trunk.inbound_from.is_empty() && !trunk.mutual_tls && trunk.inbound_username.is_none() => {
+            let message = "has neither uri (to call out) nor inbound_from or inbound_username (to be called from)";
+            report.fault(path, message);
         }
         None if !trunk.prefixes.is_empty() => {
             report.fault(format!("{path}.prefixes"), "need a uri for the calls to go to");
@@ -129,6 +130,23 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         (Some(_), None) => report.fault(format!("{path}.username"), "needs a password beside it"),
         (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username beside it"),
         _ => {}
+    }
+    match (&trunk.inbound_username, &trunk.inbound_password) {
+        (Some(_), None) => report.fault(format!("{path}.inbound_username"), "needs an inbound_password beside it"),
+        (None, Some(_)) => report.fault(format!("{path}.inbound_password"), "needs an inbound_username beside it"),
+        (Some(username), Some(password)) => {
+            name(&format!("{path}.inbound_username"), username, report);
+            filled(&format!("{path}.inbound_password"), password.expose(), report);
+        }
+        (None, None) => {}
+    }
+    if trunk.inbound_auth == InboundAuth::Both {
+        if trunk.inbound_username.is_none() {
+            report.fault(format!("{path}.inbound_auth"), "needs an inbound_username and an inbound_password");
+        }
+        if trunk.inbound_from.is_empty() && !trunk.mutual_tls {
+            report.fault(format!("{path}.inbound_auth"), "needs inbound_from or mutual_tls beside the password");
+        }
     }
     match (&trunk.certificate, &trunk.key) {
         (Some(_), None) => report.fault(format!("{path}.certificate"), "needs a key beside it"),
@@ -157,7 +175,7 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     }
     check_registration(trunk, path, report);
     check_numbering(trunk, path, report);
-    if trunk.phones && trunk.inbound_from.is_empty() && !trunk.mutual_tls && !trunk.register {
+    if trunk.phones && trunk.inbound_from.is_empty() && !trunk.mutual_tls && !trunk.register && trunk.inbound_username.is_none() {
         report.fault(format!("{path}.phones"), "is for calls from it, and it may not call in");
     }
     if trunk.options_interval > 0 && trunk.uri.is_none() {

@@ -13,8 +13,9 @@ use crate::config::UnknownSources;
 use crate::dialog::Flow;
 use crate::directory::{Directory, User};
 use crate::guard::Offence;
-use crate::leg::{Caller, Event};
+use crate::leg::{Caller, Event, TrunkName};
 use crate::message::{Echo, Method, Request};
+use crate::peer::KnownBy;
 use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
 
 /// Two empty lines (RFC 5626 §3.5.1).
@@ -26,8 +27,13 @@ const MAX_KEPT: usize = 4_096;
 
 /// Who sent an INVITE.
 pub(super) enum Admission {
-    /// A trunk, by its address or certificate.
-    Trunk,
+    /// A trunk, by its source, its password, or both.
+    Trunk {
+        /// Which.
+        name: Option<TrunkName>,
+        /// From outside its networks: it is answered where it called from, like a phone.
+        guest: bool,
+    },
     /// A phone, or a domain's peer.
     Caller(Caller),
     /// Nobody that may call; it has been told, or is not to be told.
@@ -135,7 +141,15 @@ impl Endpoint {
         // What comes to the address that a carrier has of us by registration comes from that carrier.
         let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
-            return Admission::Trunk;
+            let name = self.trunk_of(arrival, request);
+            if self.known_by(name.as_deref()) == KnownBy::Both {
+                let Some(user) = self.authenticate(now, arrival, request, &host, echo) else { return Admission::Refused };
+                if user.trunk != name {
+                    self.refuse(arrival, echo, 403, "");
+                    return Admission::Refused;
+                }
+            }
+            return Admission::Trunk { name, guest: false };
         }
         let directory = Arc::clone(&self.directory);
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
@@ -149,17 +163,27 @@ impl Endpoint {
                 return Admission::Caller(Caller { account, username: None, domain });
             }
         }
-        if !self.may_be_challenged(arrival, &host, &name) {
+        // A trunk's calls come in its customers' names: whoever calls is asked, once there is a trunk that may be anywhere.
+        let guests = self.peers.iter().any(|peer| peer.peer.known_by == KnownBy::Either);
+        if !guests && !self.may_be_challenged(arrival, &host, &name) {
             self.turn_away(now, arrival, request, echo, 403);
             return Admission::Refused;
         }
         let Some(user) = self.authenticate(now, arrival, request, &host, echo) else { return Admission::Refused };
-        if !user.calls {
+        if user.trunk.is_some() && self.known_by(user.trunk.as_deref()) == KnownBy::Either {
+            return Admission::Trunk { name: user.trunk, guest: true };
+        }
+        if !user.calls || user.trunk.is_some() {
             self.refuse(arrival, echo, 403, "");
             return Admission::Refused;
         }
         let Aor { account, username, domain } = aor(&user, &host, &directory);
         Admission::Caller(Caller { account, username: Some(username), domain })
+    }
+
+    fn known_by(&self, trunk: Option<&str>) -> KnownBy {
+        let peer = trunk.and_then(|trunk| self.peers.get(self.peer_of(trunk)?));
+        peer.map(|peer| peer.peer.known_by).unwrap_or_default()
     }
 
     /// Whether the source is neither a trunk's nor that of a registered phone.

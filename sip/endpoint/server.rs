@@ -134,17 +134,16 @@ impl Endpoint {
                 return;
             }
         }
-        let caller = match self.identify(now, arrival, &request, &echo) {
-            Admission::Trunk => None,
-            Admission::Caller(caller) => Some(caller),
+        let (trunk, caller, guest) = match self.identify(now, arrival, &request, &echo) {
+            Admission::Trunk { name, guest } => (name, None, guest),
+            Admission::Caller(caller) => (None, Some(caller), true),
             Admission::Refused => return,
         };
         let merge_key = self.merge_key(&request);
-        if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, arrival) {
+        if let Some((status, lines)) = self.refusal_of_invite(&request, merge_key, trunk.as_ref()) {
             self.refuse(arrival, &echo, status, &lines);
             return;
         }
-        let trunk = if caller.is_some() { None } else { self.trunk_of(arrival, &request) };
         let peer = trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
         if !self.admit(now, peer, Way::In) {
             self.refuse(arrival, &echo, 503, RETRY_AFTER);
@@ -153,7 +152,8 @@ impl Endpoint {
         // Some carriers ask for a password even for the BYE of a call of theirs.
         let credentials = peer.and_then(|peer| self.peers.get(peer)?.peer.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.home_of(peer)));
-        let leg = self.accept_invite(now, arrival, request, trunk, key, merge_key, echo, caller);
+        let flow = Flow { pinned: guest, ..self.arrival_flow(arrival) };
+        let leg = self.accept_invite(now, arrival, flow, request, trunk, key, merge_key, echo, caller);
         match leg.and_then(|leg| self.legs.get_mut(leg)) {
             Some(leg) => {
                 leg.peer = peer;
@@ -164,7 +164,12 @@ impl Endpoint {
     }
 
     /// RFC 3261 §8.2 in its order.
-    fn refusal_of_invite(&mut self, request: &Request, merge_key: Key, arrival: &Arrival) -> Option<(u16, String)> {
+    fn refusal_of_invite(
+        &mut self,
+        request: &Request,
+        merge_key: Key,
+        trunk: Option<&TrunkName>,
+    ) -> Option<(u16, String)> {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
@@ -178,7 +183,6 @@ impl Endpoint {
         if self.is_loop(request) {
             return Some((482, String::new()));
         }
-        let trunk = trunk::matching(&self.config.trunks, arrival.source.ip());
         if let Some(lines) = unsupported(request, self.prack_of(trunk)) {
             return Some((420, lines));
         }
@@ -206,6 +210,8 @@ impl Endpoint {
         &mut self,
         now: Instant,
         arrival: &Arrival,
+        // A guest's own address may lie behind a NAT: what goes to it goes where it came from.
+        flow: Flow,
         request: Request,
         trunk: Option<TrunkName>,
         key: Key,
@@ -213,8 +219,6 @@ impl Endpoint {
         echo: Echo,
         caller: Option<Caller>,
     ) -> Option<Slot> {
-        // A phone's own address may lie behind a NAT: what goes to it goes where it came from.
-        let flow = Flow { pinned: caller.is_some(), ..self.arrival_flow(arrival) };
         let leg_key = self.fresh_leg_key();
         let tag = self.fresh_tag();
         let mut local = echo.to.to_vec();

@@ -1,3 +1,5 @@
+mod trunks;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,6 +40,7 @@ fn user(username: &str, domain: Option<&str>) -> User {
         username: username.into(),
         ha1: Ha1::of(username, "tandem", "secret"),
         domain: domain.map(Into::into),
+        trunk: None,
         registers: true,
         calls: true,
     }
