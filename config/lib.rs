@@ -14,6 +14,7 @@ mod check;
 mod decode;
 mod document;
 mod error;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ use tandem_control::stir::StirConfig;
 pub use error::{Errors, Fault, Origin};
 
 use document::Document;
+use reload::Written;
 
 /// All settings. `Default` is what the server runs with when nobody says anything.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,6 +75,9 @@ pub struct Config {
     /// What is right and has no effect yet, a line each, for the operator to read.
     #[serde(skip)]
     pub notes: Vec<String>,
+    /// What was written of it.
+    #[serde(skip)]
+    written: Written,
 }
 
 impl Default for Config {
@@ -95,6 +100,7 @@ impl Default for Config {
             numbers: Vec::new(),
             endpoints: Vec::new(),
             notes: Vec::new(),
+            written: Written::default(),
         }
     }
 }
@@ -128,7 +134,9 @@ impl Config {
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut document = Document::parse(text)?;
         let mut faults = document.overlay(environment);
+        let written = Written::of(&document.table);
         let mut config = decode::decode(&mut document, &mut faults);
+        config.written = written;
         config.place_in_data_dir(&document);
         let notes = check::check(&config, &document, &mut faults);
         if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }

@@ -275,6 +275,18 @@ fn each_mistake_is_named() {
 }
 
 #[test]
+fn what_another_file_changes_holds_at_once_or_after_a_restart() {
+    let old = read("data_dir = \"a\"\n[sip]\nlisten = [\"udp://127.0.0.1:1\"]\nmax_legs = 5\n[speech]\ntts = \"off\"").unwrap();
+    let new = "data_dir = \"b\"\n[sip]\nlisten = [\"udp://127.0.0.1:2\"]\nmax_legs = 6\n[sip.bans]\nseconds = 5\n\
+               [[trunks]]\nname = \"t\"\nuri = \"sip:h\"\n[media]\nendpoint_srtp = \"off\"\nworkers = 1";
+    let restart = ["data_dir", "media.workers", "sip.listen", "speech.tts"];
+    assert_eq!(old.needs_restart(&read(new).unwrap()), restart);
+    assert!(old.needs_restart(&old).is_empty());
+    let other = Config::read("", [("TANDEM_HTTP__LISTEN".to_owned(), "127.0.0.1:9".to_owned())]).unwrap().0;
+    assert_eq!(read("").unwrap().needs_restart(&other), ["http.listen"], "also by the environment");
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_named_once_and_hides_no_other_error() {
     let found = faults(
         r#"drain_timeout = "60"

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::current::Current;
+
 /// The account that a server makes for itself when none is configured.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
@@ -74,51 +76,56 @@ impl std::fmt::Debug for TelnyxCredentials {
 
 secret_debug!(TwilioCredentials.account_sid, SignalwireCredentials.project_id);
 
-/// All accounts.
-#[derive(Clone, Debug, Default)]
-pub struct Accounts(Vec<Arc<Account>>);
+/// All accounts, as they are now.
+#[derive(Debug, Default)]
+pub struct Accounts(Current<Vec<Arc<Account>>>);
 
 impl Accounts {
     /// From the configuration.
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
-        Self(accounts.into_iter().map(Arc::new).collect())
+        Self(Current::new(accounts.into_iter().map(Arc::new).collect()))
+    }
+
+    /// From another configuration. Who has logged in before stays so until its request is answered.
+    pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
+        self.0.set(accounts.into_iter().map(Arc::new).collect());
     }
 
     /// Every account.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.0.iter()
+    pub fn all(&self) -> Arc<Vec<Arc<Account>>> {
+        self.0.get()
     }
 
     /// Whether it may see and do what is the server's and no account's. An only account may.
     pub fn is_operator(&self, account: &Account) -> bool {
-        account.operator || self.0.len() == 1
+        account.operator || self.0.get().len() == 1
     }
 
     /// By its name in this server.
-    pub fn by_name(&self, name: &str) -> Option<&Arc<Account>> {
-        self.0.iter().find(|account| &*account.name == name)
+    pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
+        self.find(|account| &*account.name == name)
     }
-}
 
-impl Accounts {
+    /// By the SID that Twilio's clients log in with.
+    pub fn by_twilio_sid(&self, sid: &str) -> Option<Arc<Account>> {
+        self.find(|account| account.twilio.as_ref().is_some_and(|twilio| twilio.account_sid == sid))
+    }
+
     /// By its Telnyx API key. Every key is compared, in constant time, so that answers tell nothing about near misses.
-    pub fn by_telnyx_key(&self, key: &str) -> Option<&Arc<Account>> {
+    pub fn by_telnyx_key(&self, key: &str) -> Option<Arc<Account>> {
         use subtle::ConstantTimeEq;
         let mut found = None;
-        for account in &self.0 {
+        for account in self.0.get().iter() {
             let matches =
                 account.telnyx.as_ref().is_some_and(|telnyx| telnyx.api_key.as_bytes().ct_eq(key.as_bytes()).into());
             if matches {
-                found = Some(account);
+                found = Some(Arc::clone(account));
             }
         }
         found
     }
-}
 
-impl Accounts {
-    /// By the SID that Twilio's clients log in with.
-    pub fn by_twilio_sid(&self, sid: &str) -> Option<&Arc<Account>> {
-        self.0.iter().find(|account| account.twilio.as_ref().is_some_and(|twilio| twilio.account_sid == sid))
+    fn find(&self, fits: impl Fn(&Account) -> bool) -> Option<Arc<Account>> {
+        self.0.get().iter().find(|account| fits(account)).cloned()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, oneshot};
+
 use crate::account::Accounts;
 use crate::recordings::Recordings;
 use crate::registry::Calls;
@@ -17,8 +19,30 @@ pub struct App {
     pub recordings: Recordings,
     /// What callers are told; no trailing slash.
     pub public_url: Arc<str>,
-    /// The applications of the configuration.
-    pub applications: Arc<Vec<Application>>,
+    /// Has the configuration read again.
+    pub reload: Reload,
+}
+
+/// What came of a reload, in lines: what holds now, or why everything stays as it was.
+pub type Reloaded = Result<String, String>;
+
+/// Has the configuration read again by whoever knows where it is.
+#[derive(Clone, Debug)]
+pub struct Reload(mpsc::Sender<oneshot::Sender<Reloaded>>);
+
+impl Reload {
+    /// One, and where its wishes arrive.
+    pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Waits for it to be done; `None` when nobody is there to do it.
+    pub async fn ask(&self) -> Option<Reloaded> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(reply).await.ok()?;
+        answer.await.ok()
+    }
 }
 
 /// An application that numbers and outbound calls may belong to.

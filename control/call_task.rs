@@ -284,8 +284,9 @@ impl CallTask {
             .open(media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
             .inspect_err(|error| tracing::warn!(%error, "no media session"))
             .map_err(|_| 503_u16)?;
-        session.set_codecs(&self.services.routing.codecs(trunk));
-        let srtp = self.services.routing.srtp(trunk, phone);
+        let routing = self.services.routing.get();
+        session.set_codecs(&routing.codecs(trunk));
+        let srtp = routing.srtp(trunk, phone);
         if srtp != media::Srtp::Off {
             session.set_srtp(srtp);
         }
@@ -397,7 +398,7 @@ impl CallTask {
         if let sip::Event::Referred { referred, .. } = event {
             return self.take_referred(leg, *referred);
         }
-        let routing = &self.services.routing;
+        let routing = self.services.routing.get();
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
             // Also when it is off: the last trunk may have been offered keys.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod counters;
+pub mod current;
 pub mod dialect;
 pub mod directory;
 pub mod document;

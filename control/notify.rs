@@ -88,7 +88,7 @@ impl Seal for Sealer {
             DeliveryMethod::Post => Method::Post,
         };
         let input = SealInput { url, method, body: &body, id: delivery.id, attempt, now };
-        let sealed = dialect.seal(account, &input);
+        let sealed = dialect.seal(&account, &input);
         Sealed { url: sealed.url, headers: sealed.headers, body: sealed.body }
     }
 }

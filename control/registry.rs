@@ -84,17 +84,21 @@ impl Calls {
             tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
             return;
         }
-        let trunk = services.routing.trunk(incoming.trunk.as_deref());
-        if let Some(trunk) = trunk {
-            identity::receive(trunk, &mut incoming);
+        let routing = services.routing.get();
+        let trunk = routing.trunk(incoming.trunk.as_deref());
+        match trunk {
+            Some(trunk) => identity::receive(trunk, &mut incoming),
+            // It has just been taken out of the configuration.
+            None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
+            None => {}
         }
-        let inquiry = services.stir.inquire(trunk.map(|trunk| &**trunk), &incoming);
+        let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let route = match &incoming.caller {
-            Some(caller) => services.routing.from_phone(caller, &incoming.request_uri, user),
+            Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
             None => {
                 let trunk = incoming.trunk.as_deref();
-                services.routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
+                routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
             }
         };
         let route = match route {
@@ -134,7 +138,7 @@ impl Calls {
         };
         // What SIP says meanwhile waits in the inbox.
         tokio::spawn(async move {
-            match calls.services().stir.verify(inquiry).await {
+            match calls.services().stir.get().verify(inquiry).await {
                 Ok(found) => {
                     let (at, text) = (clock::now().time, stir::line(&found));
                     inbox.log(Line { at, leg: Some(leg), kind: "sip".to_owned(), text });

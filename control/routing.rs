@@ -96,6 +96,16 @@ impl Routing {
         &self.phones
     }
 
+    /// Applications of the accounts.
+    pub fn applications(&self) -> &[Application] {
+        &self.applications
+    }
+
+    /// Whether there are trunks; without any, whoever is on this machine may call.
+    pub fn has_trunks(&self) -> bool {
+        !self.trunks.is_empty()
+    }
+
     /// A trunk's settings.
     pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)

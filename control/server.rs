@@ -1,13 +1,14 @@
 //! The HTTP listener: every provider's surface, health, metrics, and a call's event log.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 
 use crate::account::Account;
 use crate::app::App;
@@ -41,6 +42,7 @@ pub fn router(app: App) -> Router {
         .route("/console/sessions/{id}/events", get(events))
         .route("/console/calls/{id}/trace", get(trace))
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
+        .route("/console/reload", post(reload))
         .route("/console/sip/strangers", get(strangers))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
@@ -142,7 +144,7 @@ async fn events(
         Ok(account) => account,
         Err(denied) => return denied.into_response(),
     };
-    match CallLog::find(&app, account, &id).await {
+    match CallLog::find(&app, &account, &id).await {
         Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
         Ok(Some(log)) => {
             let lines = serde_json::to_string(&log.lines).unwrap_or_default();
@@ -161,7 +163,7 @@ async fn trace(
     Query(wish): Query<Wish>,
 ) -> Response {
     match caller(&app, &headers) {
-        Ok(account) => shown(CallTrace::find(&app, account, &id).await, &wish),
+        Ok(account) => shown(CallTrace::find(&app, &account, &id).await, &wish),
         Err(denied) => denied.into_response(),
     }
 }
@@ -171,7 +173,7 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
         Ok(account) => account,
         Err(denied) => return denied.into_response(),
     };
-    match CallTrace::find(&app, account, &id).await {
+    match CallTrace::find(&app, &account, &id).await {
         Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
         Err(why) => no_trace(&why),
     }
@@ -182,6 +184,18 @@ async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Quer
     match operator(&app, &headers) {
         Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
         Err(denied) => denied.into_response(),
+    }
+}
+
+/// Reads the configuration file again, as SIGHUP does.
+async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
+    if let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    match app.reload.ask().await {
+        Some(Ok(told)) => told.into_response(),
+        Some(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "nobody reads a configuration file now\n").into_response(),
     }
 }
 
@@ -240,16 +254,16 @@ fn no_trace(why: &NoTrace) -> Response {
 }
 
 /// The account whose credentials a request shows, in any dialect.
-fn caller<'a>(app: &'a App, headers: &HeaderMap) -> Result<&'a Account, Denied> {
+fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     let accounts = &app.accounts;
     let caller = twilio::rest::caller(accounts, headers).or_else(|| telnyx::rest::caller(accounts, headers));
-    caller.map(|account| &**account).ok_or(Denied::Nobody)
+    caller.ok_or(Denied::Nobody)
 }
 
 /// Whether the credentials are those of an account that may see what is the server's.
 fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     let account = caller(app, headers)?;
-    app.accounts.is_operator(account).then_some(()).ok_or(Denied::NoOperator)
+    app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
 /// Why nothing is shown.

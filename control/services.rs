@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
 use crate::counters::Counters;
+use crate::current::Current;
 use crate::http::Client;
 use crate::notify::Dialects;
 use crate::recordings::RecordingFiles;
@@ -28,7 +29,7 @@ pub struct Services {
     /// Dialects by name.
     pub dialects: Dialects,
     /// Numbers and trunks.
-    pub routing: Routing,
+    pub routing: Current<Routing>,
     /// The media engine.
     pub media: media::Engine,
     /// The database.
@@ -44,7 +45,7 @@ pub struct Services {
     /// Where recordings are, and in what form.
     pub recordings: RecordingFiles,
     /// Who vouches for calling numbers.
-    pub stir: Stir,
+    pub stir: Current<Stir>,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.
@@ -86,7 +87,7 @@ impl Services {
     /// Where a leg is sent, the best way first, as the trunks are now. `via`: over the trunks of these names.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = self.sip();
-        self.routing.outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
+        self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
     /// The file of a recording.

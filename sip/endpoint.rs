@@ -18,6 +18,7 @@ mod fork;
 mod locate;
 mod origin;
 mod phones;
+mod reconfigure;
 mod refer;
 mod reliable;
 mod server;

@@ -12,7 +12,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -187,14 +187,20 @@ pub struct Guarded {
 /// The table. Shared by the driver and whoever asks.
 #[derive(Debug)]
 pub struct Guard {
-    config: Bans,
-    trunks: Vec<TrunkAcl>,
     secret: u64,
     table: Mutex<Table>,
 }
 
+/// What the operator says.
+#[derive(Debug)]
+struct Rules {
+    config: Bans,
+    trunks: Vec<TrunkAcl>,
+}
+
 #[derive(Debug)]
 struct Table {
+    rules: Arc<Rules>,
     start: Instant,
     entries: Vec<Entry>,
     strangers: Bucket,
@@ -245,13 +251,25 @@ impl Guard {
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
+            rules: Arc::new(Rules { config, trunks }),
             start: now,
             entries: vec![Entry::default(); SETS * WAYS],
             strangers: Bucket::default(),
             counts: Guarded::default(),
             lines: Throttle::default(),
         };
-        Self { config, trunks, secret, table: Mutex::new(table) }
+        Self { secret, table: Mutex::new(table) }
+    }
+
+    /// Other rules, from now on. A source that is exempt by them is not banned any more; other bans hold.
+    pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
+        let mut table = self.lock();
+        let rules = Rules { config, trunks };
+        for entry in &mut table.entries {
+            entry.exempt = entry.source.is_some_and(|source| rules.exempts(source.network().addr()));
+            entry.ban = entry.ban.filter(|_| !entry.exempt);
+        }
+        table.rules = Arc::new(rules);
     }
 
     /// What becomes of a message, or a connection, from there.
@@ -259,7 +277,8 @@ impl Guard {
         let mut table = self.lock();
         let table = &mut *table;
         let now_ms = table.since_start(now);
-        let Some(entry) = self.entry(&mut table.entries, now_ms, source) else { return Verdict::Take };
+        let rules = Arc::clone(&table.rules);
+        let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) else { return Verdict::Take };
         if entry.exempt {
             return Verdict::Take;
         }
@@ -274,12 +293,12 @@ impl Guard {
         if entry.called_until > now_ms {
             return Verdict::Take;
         }
-        if !entry.bucket.take(now_ms, self.config.source_rate) {
+        if !entry.bucket.take(now_ms, rules.config.source_rate) {
             table.counts.limited += 1;
             self.offence(table, now, source, Offence::Flood);
             return Verdict::Limited;
         }
-        if entry.known_until <= now_ms && !table.strangers.take(now_ms, self.config.strangers_rate) {
+        if entry.known_until <= now_ms && !table.strangers.take(now_ms, rules.config.strangers_rate) {
             table.counts.crowded += 1;
             return Verdict::Limited;
         }
@@ -295,7 +314,8 @@ impl Guard {
     pub fn call(&self, now: Instant, peer: IpAddr) {
         let mut table = self.lock();
         let now = table.since_start(now);
-        if let Some(entry) = self.entry(&mut table.entries, now, peer) {
+        let rules = Arc::clone(&table.rules);
+        if let Some(entry) = self.entry(&rules, &mut table.entries, now, peer) {
             entry.called_until = now + millis(KNOWN);
         }
     }
@@ -304,7 +324,8 @@ impl Guard {
     pub fn acquaint(&self, now: Instant, source: IpAddr) {
         let mut table = self.lock();
         let now_ms = table.since_start(now);
-        if let Some(entry) = self.entry(&mut table.entries, now_ms, source) {
+        let rules = Arc::clone(&table.rules);
+        if let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) {
             entry.known_until = now_ms + millis(KNOWN);
             for forgiven in [Offence::Credentials, Offence::Challenge] {
                 if let Some(count) = entry.offences.get_mut(forgiven as usize) {
@@ -355,7 +376,8 @@ impl Guard {
 
     fn offence(&self, table: &mut Table, now: Instant, source: IpAddr, offence: Offence) -> bool {
         let now_ms = table.since_start(now);
-        let Some(entry) = self.entry(&mut table.entries, now_ms, source) else { return false };
+        let rules = Arc::clone(&table.rules);
+        let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) else { return false };
         if entry.exempt || entry.ban.is_some_and(|ban| ban.until > now_ms) {
             return false;
         }
@@ -365,7 +387,7 @@ impl Guard {
         if now_ms.saturating_sub(entry.window) >= millis(WINDOW) {
             (entry.window, entry.offences) = (now_ms, Default::default());
         }
-        let limit = self.config.limit(offence);
+        let limit = rules.config.limit(offence);
         let Some(count) = entry.offences.get_mut(offence as usize) else { return false };
         *count = count.saturating_add(1);
         let count = *count;
@@ -373,7 +395,7 @@ impl Guard {
             return false;
         }
         let length =
-            Duration::from_secs(self.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(LONGEST);
+            Duration::from_secs(rules.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(LONGEST);
         entry.times = entry.times.saturating_add(1);
         entry.offences = Default::default();
         let until = now_ms + millis(length);
@@ -389,7 +411,13 @@ impl Guard {
     }
 
     /// The source's entry, made if there is none. `None` only if the table has no places.
-    fn entry<'a>(&self, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
+    fn entry<'a>(
+        &self,
+        rules: &Rules,
+        entries: &'a mut [Entry],
+        now: u64,
+        address: IpAddr,
+    ) -> Option<&'a mut Entry> {
         let source = Source::of(address);
         let mut hasher = DefaultHasher::new();
         (self.secret, source).hash(&mut hasher);
@@ -407,7 +435,7 @@ impl Guard {
                     )
                 };
                 let (at, place) = places.iter_mut().enumerate().min_by_key(|(_, entry)| worth(entry))?;
-                *place = Entry { source: Some(source), exempt: self.is_exempt(address), ..Entry::default() };
+                *place = Entry { source: Some(source), exempt: rules.exempts(address), ..Entry::default() };
                 at
             }
         };
@@ -416,13 +444,15 @@ impl Guard {
         Some(entry)
     }
 
-    fn is_exempt(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        trunk::matching(&self.trunks, address).is_some() || self.config.never.iter().any(|net| net.contains(&address))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rules {
+    fn exempts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        trunk::matching(&self.trunks, address).is_some() || self.config.never.iter().any(|net| net.contains(&address))
     }
 }
 

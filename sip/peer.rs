@@ -136,6 +136,8 @@ pub(crate) struct PeerState {
     /// What was last reported.
     pub(crate) reported: PeerStatus,
     pub(crate) wake: Option<Instant>,
+    /// Not in the configuration any more.
+    pub(crate) retired: bool,
 }
 
 /// Which way a call goes.
@@ -160,6 +162,7 @@ impl PeerState {
             is_listed: false,
             reported: PeerStatus::default(),
             wake: None,
+            retired: false,
         }
     }
 

@@ -217,6 +217,11 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
+    /// Other limits, from now on.
+    pub(crate) fn reconfigure(&mut self, config: RegistrarConfig) {
+        self.config = config;
+    }
+
     pub(crate) fn new(config: RegistrarConfig) -> Self {
         Self { config, users: HashMap::new(), keys: HashMap::new(), sources: HashMap::new(), wakes: BinaryHeap::new() }
     }

@@ -18,11 +18,12 @@ use anyhow::{Context, anyhow};
 use tandem_call::id::CallId;
 use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
-use tandem_control::app::App;
+use tandem_control::app::{App, Reload, Reloaded};
 use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
 use tandem_control::config::{DatabaseConfig, TrunkConfig};
 use tandem_control::counters::Counters;
+use tandem_control::current::Current;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
@@ -45,7 +46,8 @@ use tandem_control::{listener, recovery, server};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -70,8 +72,11 @@ pub struct Server {
     http_addr: SocketAddr,
     public_url: Arc<str>,
     accounts: Arc<Accounts>,
+    /// What holds now.
+    config: Current<Config>,
+    /// Wishes to read it again.
+    reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     first_account: Option<FirstAccount>,
-    drain_timeout: Duration,
     stop_http: watch::Sender<bool>,
     http: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
@@ -91,28 +96,41 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_contro
     Ok(FirstAccount::load_or_draw(data_dir)?.account)
 }
 
-/// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once. At SIGHUP, and when
+/// `POST /console/reload` asks, it takes the settings that `read` gives then.
+pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
     let mut signals = signals()?;
-    let server = Server::start(config).await?;
+    let mut hangups = unix::signal(SignalKind::hangup())?;
+    let mut server = Server::start(config).await?;
     if let Some(account) = &server.first_account {
         println!("{account}");
     }
     for (transport, address) in server.sip_addrs() {
         tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
     }
-    for account in server.accounts.iter() {
+    for account in server.accounts.all().iter() {
         if let Some(Ok(key)) = account.telnyx.as_ref().map(telnyx::sign::public_key) {
             tracing::info!(account = %account.name, "Telnyx public key: {key}");
         }
     }
     tracing::info!("HTTP on {}; callers are told {}", server.http_addr, server.public_url);
-    signals.recv().await;
+    loop {
+        let reply = tokio::select! {
+            () = signals.recv() => break,
+            _ = hangups.recv() => None,
+            reply = server.reloads.recv() => reply,
+        };
+        let reloaded = server.reload_from(&read).await;
+        if let Some(reply) = reply {
+            // Who asked may have gone.
+            let _ = reply.send(reloaded);
+        }
+    }
     server.calls.stop_accepting();
     let live = server.calls.live_legs();
     tracing::info!(
         "draining: no new calls; waiting for {live} legs, {} s at most (again: hang up now)",
-        server.drain_timeout.as_secs()
+        server.config.get().drain_timeout.as_secs()
     );
     server.shutdown(signals).await;
     tracing::info!("shut down");
@@ -122,6 +140,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 impl Server {
     /// Builds and starts everything. An error says what in the environment is at fault.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let in_force = config.clone();
         let lock = lock(&config.data_dir)?;
         let open_files = descriptors::raise();
         if let Some(shortage) = descriptors::shortage(&config, open_files) {
@@ -152,31 +171,16 @@ impl Server {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }
         let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech")));
-        let applications = Arc::new(config.applications);
-        let mut sip_config = config.sip;
-        sip_config.trunks = sources(&config.trunks);
-        sip_config.tls_trunks = config.trunks.iter().map(TrunkConfig::tls).collect();
+        let phones = phones(&config);
+        let mut sip_config = sip_settings(&config, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
-        sip_config.peers = config.trunks.iter().map(trunk::peer).collect();
-        let phones = Phones::new(
-            &sip_config.registrar,
-            sip_config.advertise.as_deref(),
-            config.endpoints,
-            config.media.endpoint_srtp,
-        );
-        let phones = Arc::new(phones.with_trunks(&config.trunks));
-        sip_config.directory = phones.load(&store).await.context("phones")?;
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
-        let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
-        sip_config.prack_by_trunk = config.trunks.iter().filter_map(own_word).collect();
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
-        let inline = |text: &str| twilio::inline_program(text, true).ok();
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Routing::new(config.numbers, Arc::clone(&applications), config.trunks, inline)
-                .with_phones(Arc::clone(&phones)),
+            routing: Current::new(routing(&config, Arc::clone(&phones))),
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
@@ -184,7 +188,7 @@ impl Server {
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             public_url: Arc::clone(&public_url),
             recordings,
-            stir,
+            stir: Current::new(stir),
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),
@@ -223,12 +227,13 @@ impl Server {
         }
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         calls.services().connect_sip(sip);
+        let (reload, reloads) = Reload::new();
         let app = App {
             accounts: Arc::clone(&accounts),
             recordings: Recordings::new(Arc::clone(calls.services())),
             calls: calls.clone(),
             public_url: Arc::clone(&public_url),
-            applications,
+            reload,
         };
         let (stop_http, stopped) = watch::channel(false);
         let http = tokio::spawn(serve(http, app, http_connections, stopped));
@@ -239,8 +244,9 @@ impl Server {
             http_addr,
             public_url,
             accounts,
+            config: Current::new(in_force),
+            reloads,
             first_account,
-            drain_timeout: config.drain_timeout,
             stop_http,
             http,
             heartbeat,
@@ -265,13 +271,70 @@ impl Server {
     }
 
     /// Who may use it.
-    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.accounts.iter()
+    pub fn accounts(&self) -> Arc<Vec<Arc<Account>>> {
+        self.accounts.all()
+    }
+
+    /// Takes other settings while calls go on. The keys that hold after a restart only; an error changes nothing.
+    pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
+        let services = self.calls.services();
+        let first_account = match config.accounts.is_empty() {
+            true => Some(FirstAccount::load_or_draw(&self.config.get().data_dir)?.account),
+            false => None,
+        };
+        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+        let phones = phones(&config);
+        phones.listen_on(services.sip().local_addrs().iter().map(|(_, address)| *address));
+        let sip_config = sip_settings(&config, &phones, &services.store).await?;
+        services.sip().reload(sip_config).await.context("TLS")?;
+        services.routing.set(routing(&config, phones));
+        services.stir.set(stir);
+        match first_account {
+            Some(account) => self.accounts.replace([account]),
+            None => self.accounts.replace(config.accounts.iter().cloned()),
+        }
+        let in_force = self.config.get();
+        let restart = in_force.needs_restart(&config);
+        self.config.set(in_force.replaced_by(config));
+        Ok(restart)
+    }
+
+    /// The same with what is written now; tells the log, and whoever asked.
+    async fn reload_from(&self, read: impl Fn() -> Result<Config, String>) -> Reloaded {
+        let done = match read() {
+            Ok(config) => {
+                for note in &config.notes {
+                    tracing::warn!("{note}");
+                }
+                let (trunks, numbers, endpoints) = (config.trunks.len(), config.numbers.len(), config.endpoints.len());
+                let told = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
+                self.reload(config).await.map(|restart| (told, restart)).map_err(|error| format!("{error:#}\n"))
+            }
+            Err(faults) => Err(faults),
+        };
+        match done {
+            Ok((mut told, restart)) => {
+                tracing::info!("{}", told.trim_end());
+                if !restart.is_empty() {
+                    let line = format!("restart needed: {}", restart.join(", "));
+                    tracing::warn!("{line}");
+                    told = format!("{told}{line}\n");
+                }
+                Ok(told)
+            }
+            Err(faults) => {
+                for fault in faults.lines() {
+                    tracing::error!("not reloaded: {fault}");
+                }
+                Err(faults)
+            }
+        }
     }
 
     /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
     pub async fn shutdown(self, mut hurry: Signals) {
-        let Self { calls, store, deliveries, drain_timeout, stop_http, http, heartbeat, pruning, .. } = self;
+        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, pruning, .. } = self;
+        let drain_timeout = config.get().drain_timeout;
         calls.stop_accepting();
         let mut limit = GOODBYE;
         tokio::select! {
@@ -312,7 +375,7 @@ impl Server {
 }
 
 /// SIGTERM and Ctrl-C, whichever comes.
-pub struct Signals(Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>);
+pub struct Signals(Option<(unix::Signal, unix::Signal)>);
 
 impl Signals {
     /// None ever come: for servers within another program.
@@ -331,8 +394,7 @@ impl Signals {
 }
 
 fn signals() -> anyhow::Result<Signals> {
-    use tokio::signal::unix::{SignalKind, signal};
-    Ok(Signals(Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+    Ok(Signals(Some((unix::signal(SignalKind::terminate())?, unix::signal(SignalKind::interrupt())?))))
 }
 
 /// One server to a directory: a second one would take the first one's live calls for the remains of a crash.
@@ -357,6 +419,34 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
         ErrorKind::AddrInUse => format!("; stop what listens there, or listen elsewhere: TANDEM_{variable}"),
         _ => String::new(),
     }
+}
+
+/// The phones of the configuration.
+fn phones(config: &Config) -> Arc<Phones> {
+    let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
+    let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);
+    Arc::new(phones.with_trunks(&config.trunks))
+}
+
+/// `[sip]`, with what trunks and phones have to say to it.
+async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow::Result<sip::Config> {
+    let trunks = &config.trunks;
+    let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
+    Ok(sip::Config {
+        trunks: sources(trunks),
+        tls_trunks: trunks.iter().map(TrunkConfig::tls).collect(),
+        peers: trunks.iter().map(trunk::peer).collect(),
+        directory: phones.load(store).await.context("phones")?,
+        prack_by_trunk: trunks.iter().filter_map(own_word).collect(),
+        ..config.sip.clone()
+    })
+}
+
+/// Where calls go.
+fn routing(config: &Config, phones: Arc<Phones>) -> Routing {
+    let inline = |text: &str| twilio::inline_program(text, true).ok();
+    let applications = Arc::new(config.applications.clone());
+    Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline).with_phones(phones)
 }
 
 /// Who may send calls. Without any trunk, everybody on this machine.

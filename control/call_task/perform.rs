@@ -211,11 +211,11 @@ impl CallTask {
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let behind = parent.map(|leg| {
-            let numbering = self.services.routing.trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+            let numbering = self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             Behind { numbering: numbering.unwrap_or_default(), leg }
         });
-        let vouch = self.services.stir.vouch(
-            &self.services.routing,
+        let vouch = self.services.stir.get().vouch(
+            &self.services.routing.get(),
             &account,
             &invite,
             behind.as_ref().map(|behind| &*behind.leg),
@@ -233,8 +233,8 @@ impl CallTask {
                     }
                     io.prefer(other.unwrap_or_default());
                     io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
-                    io.may_be_redirected = self.services.routing.redirects(route.trunk_name());
-                    io.prack = self.services.routing.prack(route.trunk_name());
+                    io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
+                    io.prack = self.services.routing.get().prack(route.trunk_name());
                     io.invite(session, Attempt { invite, behind, call_id, vouch, routes }, route);
                     None
                 }
@@ -280,7 +280,7 @@ impl CallTask {
             let status = StreamStatus::Failed("no dialect speaks for this call".to_owned());
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
-        let wire = dialect.stream(account, &info, id, &spec, clock::now().time);
+        let wire = dialect.stream(&account, &info, id, &spec, clock::now().time);
         let law = if info.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu };
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let new = NewStream { leg, id, op, spec, wire, law, buffer: services.stream_buffer };
@@ -343,7 +343,7 @@ impl CallTask {
                 return;
             };
             let request_id = rand::random();
-            let done = document::fetch(&services.client, dialect, account, &fetch, &context, &jar, request_id).await;
+            let done = document::fetch(&services.client, dialect, &account, &fetch, &context, &jar, request_id).await;
             // The call may be over: then the request was its last word.
             let _ = inbox.post(Message::Fetched { leg, id, line: done.line, result: done.result });
         });

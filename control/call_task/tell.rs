@@ -132,7 +132,7 @@ impl Services {
             return Vec::new();
         };
         let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned() };
-        let notices = dialect.webhook(account, event, &context).into_iter().enumerate();
+        let notices = dialect.webhook(&account, event, &context).into_iter().enumerate();
         notices
             .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
             .collect()

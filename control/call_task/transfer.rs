@@ -50,7 +50,7 @@ impl CallTask {
             (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),
             _ => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
         };
-        let routing = &self.services.routing;
+        let routing = self.services.routing.get();
         let info = self.call.leg(leg);
         let trunk = info.and_then(|info| info.sip.trunk.as_deref());
         match routing.inbound(trunk, number).map(|route| route.decision) {

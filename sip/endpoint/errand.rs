@@ -15,11 +15,9 @@ use super::{Arrival, Endpoint, Identity};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
-use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
 use crate::peer::{PeerState, PeerStatus, Registered, Way};
-use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::trunk;
@@ -31,6 +29,8 @@ pub enum Errand {
     Register(usize),
     /// OPTIONS.
     Probe(usize),
+    /// REGISTER that withdraws a Contact which another configuration does not have.
+    Leave(usize),
 }
 
 /// An address to send a request to.
@@ -62,19 +62,8 @@ pub(super) struct Outside<'a> {
 impl Endpoint {
     /// Begins to register with trunks and to ask how they are. Once; the shell's look-ups work by then.
     pub fn start_errands(&mut self, now: Instant) {
-        for (index, peer) in std::mem::take(&mut self.config.peers).into_iter().enumerate() {
-            let session = || peer.credentials.clone().map(digest::Session::new);
-            let registration =
-                peer.register.clone().map(|register| Registration::new(now, register, session(), &mut self.rng));
-            let probe = peer
-                .options_interval
-                .filter(|_| peer.uri.is_some())
-                .map(|interval| Probe::new(now, interval, &mut self.rng));
-            if let Some(registration) = &registration {
-                self.peers_by_token.insert(registration.token, index);
-            }
-            self.peers.push(PeerState::new(peer, registration, probe));
-            self.settle_peer(index);
+        for peer in std::mem::take(&mut self.config.peers) {
+            self.add_peer(now, peer);
         }
     }
 
@@ -83,7 +72,7 @@ impl Endpoint {
         for index in 0..self.peers.len() {
             let step = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()).map(Registration::stop);
             if step == Some(Step::Send) {
-                self.send_register(now, index);
+                self.send_register(now, index, Errand::Register(index));
             }
             self.settle_peer(index);
         }
@@ -97,7 +86,7 @@ impl Endpoint {
 
     /// What was found for a trunk's URI, best first; empty if nothing was.
     pub(super) fn errand_located(&mut self, now: Instant, errand: Errand, mut targets: Vec<Target>) {
-        let (Errand::Register(index) | Errand::Probe(index)) = errand;
+        let (Errand::Register(index) | Errand::Probe(index) | Errand::Leave(index)) = errand;
         targets.retain(|target| self.local_for(target.transport, target.address.ip()).is_some());
         if let Some(peer) = self.peers.get_mut(index) {
             peer.learn_addresses(targets.iter().map(|target| target.address.ip()));
@@ -108,7 +97,7 @@ impl Endpoint {
                     return;
                 };
                 if registration.handle_located(now, targets, &mut self.rng) == Step::Send {
-                    self.send_register(now, index);
+                    self.send_register(now, index, Errand::Register(index));
                 }
                 self.settle_peer(index);
             }
@@ -116,6 +105,7 @@ impl Endpoint {
                 Some(&target) => self.send_options(now, index, target),
                 None => self.probed(now, index, None),
             },
+            Errand::Leave(_) => {}
         }
     }
 
@@ -159,11 +149,12 @@ impl Endpoint {
                 };
                 let reply = Reply::of(response, registration.token);
                 if registration.handle_reply(now, reply, &mut self.rng) == Step::Send {
-                    self.send_register(now, index);
+                    self.send_register(now, index, Errand::Register(index));
                 }
                 self.settle_peer(index);
             }
             Errand::Probe(index) => self.probed(now, index, Some(response.status)),
+            Errand::Leave(_) => {}
         }
     }
 
@@ -174,11 +165,12 @@ impl Endpoint {
                     return;
                 };
                 if registration.handle_silence(now, &mut self.rng) == Step::Send {
-                    self.send_register(now, index);
+                    self.send_register(now, index, Errand::Register(index));
                 }
                 self.settle_peer(index);
             }
             Errand::Probe(index) => self.probed(now, index, None),
+            Errand::Leave(_) => {}
         }
     }
 
@@ -201,7 +193,7 @@ impl Endpoint {
         self.settle_peer(index);
     }
 
-    fn send_register(&mut self, now: Instant, index: usize) {
+    pub(super) fn send_register(&mut self, now: Instant, index: usize, errand: Errand) {
         let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else { return };
         let Some(target) = registration.target() else { return };
         let register = registration.register().clone();
@@ -216,7 +208,7 @@ impl Endpoint {
         let contact =
             match self.local_for(target.transport, target.address.ip()).and_then(|local| self.locals.get(local)) {
                 Some(local) => local.contact_of(&compose::escape_user(&register.contact_user), token),
-                None => return self.errand_failed(now, Errand::Register(index), EndCause::NoSocket),
+                None => return self.errand_failed(now, errand, EndCause::NoSocket),
             };
         let outside = Outside {
             method: Method::Register,
@@ -228,7 +220,7 @@ impl Endpoint {
             contact: &contact,
             lines: &lines,
         };
-        self.send_errand(now, target, Errand::Register(index), &outside);
+        self.send_errand(now, target, errand, &outside);
     }
 
     fn send_options(&mut self, now: Instant, index: usize, target: Target) {
@@ -359,7 +351,7 @@ impl Endpoint {
 
     /// The place of a trunk in [`crate::Config::peers`].
     pub(super) fn peer_of(&self, trunk: &str) -> Option<usize> {
-        self.peers.iter().position(|peer| &*peer.peer.trunk == trunk)
+        self.peers.iter().position(|peer| &*peer.peer.trunk == trunk && !peer.retired)
     }
 
     /// An INVITE over a leg's trunk was answered, or not, or with 503: the trunk is trusted, or doubted for a while.

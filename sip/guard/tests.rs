@@ -151,3 +151,18 @@ fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
     assert!(before * size_of::<Entry>() <= 8 << 20, "{} octets", before * size_of::<Entry>());
     assert_eq!(guard.admit(start + SECOND, scanner), Verdict::Banned);
 }
+
+#[test]
+fn other_rules_hold_at_once_and_who_is_exempt_by_them_is_free() {
+    let now = instant();
+    let guard = Guard::new(Bans { malformed: 1, ..Bans::default() }, Vec::new(), 1, now);
+    let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    for source in [one, other] {
+        assert!(guard.offend(now, source, Offence::Malformed));
+    }
+    let trunk = TrunkAcl { name: "t".into(), networks: vec!["192.0.2.1/32".parse().unwrap()] };
+    guard.reconfigure(Bans { malformed: 2, ..Bans::default() }, vec![trunk]);
+    assert_eq!((guard.admit(now, one), guard.admit(now, other)), (Verdict::Take, Verdict::Banned));
+    guard.reconfigure(Bans { malformed: 2, ..Bans::default() }, Vec::new());
+    assert!(!guard.offend(now, one, Offence::Malformed) && guard.offend(now, one, Offence::Malformed));
+}

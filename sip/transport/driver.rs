@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,8 @@ pub struct Handle {
     ladder: Option<Arc<Ladder>>,
     guard: Arc<Guard>,
     peers: Arc<Peers>,
+    tls: Arc<Tls>,
+    reloads: mpsc::Sender<Box<Config>>,
     stop: Arc<watch::Sender<bool>>,
     stopped: watch::Receiver<bool>,
 }
@@ -208,14 +210,27 @@ impl Handle {
     /// How a trunk of [`Config::peers`] stands; as one that nothing is known of if there is none of that name.
     #[must_use]
     pub fn peer(&self, trunk: &str) -> PeerStatus {
-        let index = self.peers.names.iter().position(|name| &**name == trunk);
-        index.and_then(|index| self.peers.read().get(index).copied()).unwrap_or_default()
+        let peers = self.peers.read();
+        peers.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
     }
 
     /// How every trunk of [`Config::peers`] stands.
     #[must_use]
     pub fn peers(&self) -> Vec<(TrunkName, PeerStatus)> {
-        self.peers.names.iter().cloned().zip(self.peers.read()).collect()
+        self.peers.read().iter().flatten().cloned().collect()
+    }
+
+    /// Takes other settings while calls go on ([`Endpoint::reconfigure`]). Sockets, `advertise`, `nameservers`, `trace_mib`
+    /// and `hep` stay as they were.
+    ///
+    /// # Errors
+    /// A file of TLS's that is not as it should be: then nothing has changed.
+    pub async fn reload(&self, config: Config) -> Result<(), BadFile> {
+        self.tls.reconfigure(&config)?;
+        self.guard.reconfigure(config.bans.clone(), config.trunks.clone());
+        // A driver that has stopped needs no settings.
+        let _ = self.reloads.send(Box::new(config)).await;
+        Ok(())
     }
 
     /// Stops the driver: commands already queued are carried out and their messages sent, registrations are withdrawn, which
@@ -227,22 +242,24 @@ impl Handle {
     }
 }
 
-/// How the trunks stand, as the driver last heard.
+/// How the trunks stand, as the driver last heard: each at the place that the endpoint has it at, if it is configured still.
 #[derive(Debug, Default)]
-struct Peers {
-    names: Vec<TrunkName>,
-    statuses: RwLock<Vec<PeerStatus>>,
-}
+struct Peers(RwLock<Vec<Option<(TrunkName, PeerStatus)>>>);
 
 impl Peers {
-    fn read(&self) -> Vec<PeerStatus> {
-        self.statuses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Option<(TrunkName, PeerStatus)>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, index: usize, status: PeerStatus) {
-        if let Some(place) = self.statuses.write().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some((_, place))) = places.get_mut(index) {
             *place = status;
         }
+    }
+
+    fn replace(&self, all: Vec<Option<(TrunkName, PeerStatus)>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 }
 
@@ -295,13 +312,11 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let websocket = config.websocket;
     let mut locals = addresses.clone();
     locals.extend(config.websocket.map(|bound| (Transport::Ws, bound)));
-    let keep_alive = Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero());
-    let idle = Duration::from_secs(config.connection_idle_seconds.max(1));
+    let (keep_alive, idle) = (keep_alive(&config), idle(&config));
     let max_connections = config.max_connections;
     let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
-    let names: Vec<_> = config.peers.iter().map(|peer| peer.trunk.clone()).collect();
-    let statuses = RwLock::new(vec![PeerStatus::default(); names.len()]);
-    let peers = Arc::new(Peers { names, statuses });
+    let unknown = config.peers.iter().map(|peer| Some((peer.trunk.clone(), PeerStatus::default())));
+    let peers = Arc::new(Peers(RwLock::new(unknown.collect())));
     let told = Arc::new(capture::Counts::default());
     let capture = match &config.hep {
         Some(url) => {
@@ -328,6 +343,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (stream_sender, stream_events) = mpsc::channel(STREAM_QUEUE);
     let (resolved_sender, resolved) = mpsc::channel(MAX_LOOKUPS);
+    let (reloads, settings) = mpsc::channel(1);
     let (stop, stopping) = watch::channel(false);
     let (report_stopped, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
@@ -349,7 +365,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         max_connections,
         idle,
         keep_alive,
-        tls,
+        tls: Arc::clone(&tls),
+        settings,
         identities: Identities::default(),
         resolver,
         resolved_sender,
@@ -377,6 +394,8 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         ladder,
         guard,
         peers,
+        tls,
+        reloads,
         stop: Arc::new(stop),
         stopped,
     })
@@ -397,6 +416,7 @@ struct Driver<S> {
     idle: Duration,
     keep_alive: Option<Duration>,
     tls: Arc<Tls>,
+    settings: mpsc::Receiver<Box<Config>>,
     identities: Identities,
     resolver: Arc<Resolver>,
     resolved_sender: mpsc::Sender<Resolved>,
@@ -441,6 +461,7 @@ enum Wake {
     Command(Command),
     Stream(StreamEvent),
     Resolved(Resolved),
+    Settings(Box<Config>),
     Look,
     Stop,
 }
@@ -473,6 +494,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 Wake::Command(command) => self.command(command),
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
+                Wake::Settings(config) => self.reconfigure(*config),
                 Wake::Look => {}
                 Wake::Stop => {
                     while let Ok(command) = self.command_queue.try_recv() {
@@ -520,6 +542,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         if let Poll::Ready(Some(resolved)) = self.resolved.poll_recv(context) {
             return Poll::Ready(Wake::Resolved(resolved));
         }
+        if let Poll::Ready(Some(config)) = self.settings.poll_recv(context) {
+            return Poll::Ready(Wake::Settings(config));
+        }
         let mut ready = false;
         for (socket, _) in &self.sockets {
             ready |= socket.poll_recv_ready(context).is_ready();
@@ -528,6 +553,16 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             ready |= sleep.poll(context).is_ready();
         }
         if ready { Poll::Ready(Wake::Look) } else { Poll::Pending }
+    }
+
+    fn reconfigure(&mut self, config: Config) {
+        self.max_connections = config.max_connections;
+        self.idle = idle(&config);
+        self.keep_alive = keep_alive(&config);
+        self.overload = Overload::new(Duration::from_millis(config.overload_ms));
+        self.endpoint.reconfigure(instant(), config);
+        self.peers.replace(self.endpoint.peers());
+        self.flush();
     }
 
     /// Takes what is there already, a batch of each kind, so that one wake-up serves many inputs.
@@ -824,6 +859,14 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 #[expect(clippy::disallowed_methods, reason = "the shell is where the endpoint's clock comes from")]
 fn instant() -> Instant {
     Instant::now()
+}
+
+fn keep_alive(config: &Config) -> Option<Duration> {
+    Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero())
+}
+
+fn idle(config: &Config) -> Duration {
+    Duration::from_secs(config.connection_idle_seconds.max(1))
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {

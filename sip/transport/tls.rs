@@ -76,10 +76,10 @@ pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
 
 /// What connections are made with at present.
 pub(super) struct Tls {
-    settings: Settings,
     loaded: RwLock<Arc<Loaded>>,
 }
 
+#[derive(Clone)]
 struct Settings {
     certificates: Vec<Certificate>,
     ca_file: Option<PathBuf>,
@@ -88,6 +88,7 @@ struct Settings {
 
 /// Everything read from files.
 struct Loaded {
+    settings: Settings,
     /// `None` without any certificate.
     server: Option<Arc<ServerConfig>>,
     /// For peers that are no trunk with settings of its own.
@@ -104,7 +105,7 @@ struct Mutual {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("certificates", &self.settings.certificates).finish_non_exhaustive()
+        f.debug_struct("Tls").field("certificates", &self.loaded().settings.certificates).finish_non_exhaustive()
     }
 }
 
@@ -114,13 +115,17 @@ impl Tls {
     /// # Errors
     /// The first file that is not as it should be.
     pub(super) fn load(config: &Config) -> Result<Self, BadFile> {
-        let settings = Settings {
-            certificates: config.certificates.clone(),
-            ca_file: config.ca_file.clone(),
-            trunks: config.tls_trunks.clone(),
-        };
-        let loaded = RwLock::new(Arc::new(settings.load()?));
-        Ok(Self { settings, loaded })
+        Ok(Self { loaded: RwLock::new(Arc::new(Settings::of(config).load()?)) })
+    }
+
+    /// Takes other files. Connections keep what they were opened with.
+    ///
+    /// # Errors
+    /// The first file that is not as it should be: then all stays as it was.
+    pub(super) fn reconfigure(&self, config: &Config) -> Result<(), BadFile> {
+        let loaded = Arc::new(Settings::of(config).load()?);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
     }
 
     /// For accepting; `None` without any certificate.
@@ -131,7 +136,7 @@ impl Tls {
     /// For connecting to somebody, and the name it has to prove.
     pub(super) fn client(&self, who: &Who) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
         let loaded = self.loaded();
-        let own = who.trunk.as_ref().and_then(|trunk| self.settings.trunks.iter().find(|one| one.trunk == *trunk));
+        let own = who.trunk.as_ref().and_then(|trunk| loaded.settings.trunks.iter().find(|one| one.trunk == *trunk));
         let name = own.and_then(|own| own.name.clone()).unwrap_or_else(|| who.host.clone());
         let name = ServerName::try_from(name.trim_matches(['[', ']']).trim_end_matches('.').to_owned()).ok()?;
         let config = own.and_then(|own| loaded.trunks.get(&own.trunk)).unwrap_or(&loaded.client);
@@ -159,18 +164,25 @@ impl Tls {
 
     /// Looks at the files for ever, and reads all again when one is another. What is not right is told and not taken.
     pub(super) async fn watch(self: Arc<Self>) {
-        let files = self.settings.files();
-        let mut seen = stamps(&files);
+        let mut before = self.loaded();
+        let mut seen = stamps(&before.settings.files());
         loop {
             sleep(LOOK).await;
-            let now = stamps(&files);
-            if now == seen {
+            let loaded = self.loaded();
+            let now = stamps(&loaded.settings.files());
+            if now == seen || !Arc::ptr_eq(&before, &loaded) {
+                (before, seen) = (loaded, now);
                 continue;
             }
             seen = now;
-            match self.settings.load() {
-                Ok(loaded) => {
-                    *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+            match loaded.settings.load() {
+                Ok(fresh) => {
+                    let mut place = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+                    if !Arc::ptr_eq(&place, &loaded) {
+                        continue;
+                    }
+                    *place = Arc::new(fresh);
+                    before = Arc::clone(&place);
                     tracing::info!("SIP: certificates and authorities read again");
                 }
                 Err(fault) => tracing::warn!("SIP: TLS stays as it was: {fault}"),
@@ -194,6 +206,14 @@ pub(super) fn chain(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> &[Ce
 }
 
 impl Settings {
+    fn of(config: &Config) -> Self {
+        Self {
+            certificates: config.certificates.clone(),
+            ca_file: config.ca_file.clone(),
+            trunks: config.tls_trunks.clone(),
+        }
+    }
+
     fn files(&self) -> Vec<PathBuf> {
         let own = self.certificates.iter().chain(self.trunks.iter().filter_map(|trunk| trunk.certificate.as_ref()));
         let own = own.flat_map(|own| [own.certificate.clone(), own.key.clone()]);
@@ -228,7 +248,7 @@ impl Settings {
             trunks.insert(tls.trunk.clone(), Arc::new(client(roots, &tls.fingerprints, own)));
         }
         let server = first.clone().map(|_| Arc::new(server(keys, !mutual.is_empty())));
-        Ok(Loaded { server, client: Arc::new(client(everybody, &[], first)), trunks, mutual })
+        Ok(Loaded { settings: self.clone(), server, client: Arc::new(client(everybody, &[], first)), trunks, mutual })
     }
 }
 

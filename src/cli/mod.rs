@@ -51,11 +51,14 @@ impl Failure {
 
 /// The configuration of a command's `--config`, or the defaults, under this process's environment.
 fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
+    read_config(path).map_err(|errors| Failure::Input(errors.into()))
+}
+
+fn read_config(path: Option<&Path>) -> Result<Config, tandem_config::Errors> {
     Config::load(
         path,
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
     )
-    .map_err(|errors| Failure::Input(errors.into()))
 }
 
 /// Logs to standard error what `TANDEM_LOG` asks for, or `default`.

@@ -9,6 +9,7 @@ use super::Failure;
 /// Without --config: SIP on udp and tcp 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data; at the first start one
 /// account is made and its credentials are printed once. SIGTERM ends it gently: no new calls, live calls go on for
 /// `drain_timeout`, webhooks are delivered, recordings closed. A second SIGTERM ends it at once.
+/// SIGHUP reads the file again: trunks, numbers, phones, accounts, limits and certificates hold for new calls then.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Settings, TOML; tandem.example.toml shows all of them
@@ -23,5 +24,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
-    super::block_on(tandem::app::run(config))?.map_err(Failure::Environment)
+    let path = arguments.config;
+    let read = move || super::read_config(path.as_deref()).map_err(|errors| errors.to_string());
+    super::block_on(tandem::app::run(config, read))?.map_err(Failure::Environment)
 }

@@ -40,11 +40,12 @@ pub fn routes() -> Router<App> {
 }
 
 /// Whose credentials a request shows: HTTP Basic with account SID and auth token, compared in constant time.
-pub fn caller<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Option<&'a Arc<Account>> {
+pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let (username, password) = basic(headers)?;
     let account = accounts.by_twilio_sid(&username)?;
     let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
-    bool::from(password.as_bytes().ct_eq(auth_token)).then_some(account)
+    let right = password.as_bytes().ct_eq(auth_token);
+    bool::from(right).then_some(account)
 }
 
 async fn serve(State(app): State<App>, request: Request<Body>) -> Response {
@@ -92,9 +93,9 @@ struct Exchange<'a> {
 }
 
 /// Who is logged in.
-struct Login<'a> {
-    account: &'a Arc<Account>,
-    credentials: &'a TwilioCredentials,
+struct Login {
+    account: Arc<Account>,
+    credentials: TwilioCredentials,
 }
 
 type Answer = Result<Response, ApiError>;
@@ -116,7 +117,7 @@ impl Exchange<'_> {
         let (post, delete) = (self.method == Method::POST, self.method == Method::DELETE);
         match resource.ok_or_else(|| self.not_found())? {
             Resource::Accounts if get => self.accounts(&login),
-            Resource::Account if get => Ok(ok(account::account(login.account, login.credentials))),
+            Resource::Account if get => Ok(ok(account::account(&login.account, &login.credentials))),
             Resource::Balance if get => Ok(ok(account::balance(&login.credentials.account_sid))),
             Resource::Calls if get => self.list_calls(&login).await,
             Resource::Calls if post => self.create_call(&login).await,
@@ -152,9 +153,9 @@ impl Exchange<'_> {
         }
     }
 
-    fn login(&self) -> Result<Login<'_>, ApiError> {
+    fn login(&self) -> Result<Login, ApiError> {
         let account = caller(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)?;
-        let credentials = account.twilio.as_ref().ok_or_else(ApiError::unauthenticated)?;
+        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
         Ok(Login { account, credentials })
     }
 
@@ -162,23 +163,23 @@ impl Exchange<'_> {
         ApiError::not_found(self.path)
     }
 
-    fn accounts(&self, login: &Login<'_>) -> Answer {
+    fn accounts(&self, login: &Login) -> Answer {
         let paging = Paging::parse(&self.parameters, "AC")?;
         let name_fits = self.parameters.get("FriendlyName").is_none_or(|name| name == &*login.account.name);
         let status_fits = self.parameters.get("Status").is_none_or(|status| status == "active");
         let page = paging.page();
         let here = name_fits && status_fits && page.offset == 0 && page.after.is_none();
-        let item = (login.credentials.account_sid.clone(), account::account(login.account, login.credentials));
+        let item = (login.credentials.account_sid.clone(), account::account(&login.account, &login.credentials));
         let items = if here { vec![item] } else { Vec::new() };
         let path = format!("/{}/Accounts.json", path::VERSION);
         Ok(ok(paging.envelope("accounts", &path, &self.parameters, items)))
     }
 
-    async fn leg(&self, login: &Login<'_>, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
+    async fn leg(&self, login: &Login, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
         self.app.calls.get(&login.account.name, id).await?.ok_or_else(|| self.not_found())
     }
 
-    async fn list_calls(&self, login: &Login<'_>) -> Answer {
+    async fn list_calls(&self, login: &Login) -> Answer {
         let paging = Paging::parse(&self.parameters, "CA")?;
         let filter = leg_filter(&self.parameters)?;
         let Some(filter) = filter else { return Ok(ok(self.list(login, "calls", "Calls", &paging, Vec::new()))) };
@@ -190,7 +191,7 @@ impl Exchange<'_> {
 
     fn list(
         &self,
-        login: &Login<'_>,
+        login: &Login,
         key: &'static str,
         name: &str,
         paging: &Paging,
@@ -200,14 +201,14 @@ impl Exchange<'_> {
         paging.envelope(key, &path, &self.parameters, items)
     }
 
-    async fn create_call(&self, login: &Login<'_>) -> Answer {
-        let new = request::new_call(&self.parameters, &login.account.name, &self.app.applications)?;
+    async fn create_call(&self, login: &Login) -> Answer {
+        let new = request::new_call(&self.parameters, &login.account.name, self.app.calls.services().routing.get().applications())?;
         let created = self.app.calls.create(new).await?;
         let body = call::created(&login.credentials.account_sid, &created.leg);
         Ok((StatusCode::CREATED, Json(body)).into_response())
     }
 
-    async fn update_call(&self, login: &Login<'_>, id: LegId) -> Answer {
+    async fn update_call(&self, login: &Login, id: LegId) -> Answer {
         let leg = self.leg(login, id).await?;
         let update = request::call_update(&self.parameters)?;
         match &update.change {
@@ -234,7 +235,7 @@ impl Exchange<'_> {
         Ok(ok(call::call(&login.credentials.account_sid, &leg)))
     }
 
-    async fn delete_call(&self, login: &Login<'_>, id: LegId) -> Answer {
+    async fn delete_call(&self, login: &Login, id: LegId) -> Answer {
         let leg = self.leg(login, id).await?;
         if !leg.status.is_final() {
             return Err(ApiError::bad(20009, "Call is still in progress. Cannot delete."));
@@ -262,7 +263,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn create_recording(&self, login: &Login<'_>, id: LegId) -> Answer {
+    async fn create_recording(&self, login: &Login, id: LegId) -> Answer {
         let leg = self.leg(login, id).await?;
         let spec = request::call_recording(&self.parameters)?;
         if leg.status != Status::InProgress {
@@ -276,7 +277,7 @@ impl Exchange<'_> {
         Ok((StatusCode::CREATED, Json(body)).into_response())
     }
 
-    async fn update_recording(&self, login: &Login<'_>, id: LegId, which: CallRecording) -> Answer {
+    async fn update_recording(&self, login: &Login, id: LegId, which: CallRecording) -> Answer {
         let update = request::recording_update(&self.parameters)?;
         let before = self.call_recording(login, id, which).await?;
         if !matches!(before.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
@@ -297,7 +298,7 @@ impl Exchange<'_> {
         Ok(ok(body))
     }
 
-    async fn list_recordings(&self, login: &Login<'_>, leg: Option<LegId>) -> Answer {
+    async fn list_recordings(&self, login: &Login, leg: Option<LegId>) -> Answer {
         let paging = Paging::parse(&self.parameters, "RE")?;
         let account_sid = &login.credentials.account_sid;
         let started = list::range(&self.parameters, "DateCreated")?;
@@ -330,11 +331,11 @@ impl Exchange<'_> {
         Ok(ok(self.list(login, "recordings", &name, &paging, items.collect())))
     }
 
-    async fn recording(&self, login: &Login<'_>, id: RecordingId) -> Result<Recording, ApiError> {
+    async fn recording(&self, login: &Login, id: RecordingId) -> Result<Recording, ApiError> {
         self.app.recordings.get(&login.account.name, id).await?.ok_or_else(|| self.not_found())
     }
 
-    async fn call_recording(&self, login: &Login<'_>, leg: LegId, which: CallRecording) -> Result<Recording, ApiError> {
+    async fn call_recording(&self, login: &Login, leg: LegId, which: CallRecording) -> Result<Recording, ApiError> {
         match which {
             CallRecording::Id(id) => {
                 let recording = self.recording(login, id).await?;
@@ -354,7 +355,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn delete_recording(&self, login: &Login<'_>, recording: &Recording) -> Answer {
+    async fn delete_recording(&self, login: &Login, recording: &Recording) -> Answer {
         if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
             return Err(ApiError::bad(20009, "The recording is still in progress. Cannot delete."));
         }
@@ -362,7 +363,7 @@ impl Exchange<'_> {
         if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(self.not_found()) }
     }
 
-    async fn create_stream(&self, login: &Login<'_>, id: LegId) -> Answer {
+    async fn create_stream(&self, login: &Login, id: LegId) -> Answer {
         self.leg(login, id).await?;
         let spec = request::stream(&self.parameters)?;
         let name = spec.name.clone();
@@ -375,7 +376,7 @@ impl Exchange<'_> {
         Ok(ok(recording::stream(account_sid, id, stream, name.as_deref(), "in-progress", Timestamp::now())))
     }
 
-    async fn stop_stream(&self, login: &Login<'_>, id: LegId, name: &str) -> Answer {
+    async fn stop_stream(&self, login: &Login, id: LegId, name: &str) -> Answer {
         self.leg(login, id).await?;
         if self.parameters.get("Status") != Some("stopped") {
             return Err(ApiError::bad(20001, "Status is required and must be stopped"));

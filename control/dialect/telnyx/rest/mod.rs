@@ -69,12 +69,12 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        caller(&app.accounts, &parts.headers).cloned().map(Self).ok_or_else(ApiError::unauthenticated)
+        caller(&app.accounts, &parts.headers).map(Self).ok_or_else(ApiError::unauthenticated)
     }
 }
 
 /// Whose API key a request shows.
-pub fn caller<'a>(accounts: &'a Accounts, headers: &HeaderMap) -> Option<&'a Arc<Account>> {
+pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     accounts.by_telnyx_key(bearer(header)?)
 }
@@ -149,7 +149,7 @@ async fn dial(
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
     let execute = async {
-        let call = dial::new_call(parameters, &account.name, &app.applications)?;
+        let call = dial::new_call(parameters, &account.name, app.calls.services().routing.get().applications())?;
         if let Some(other) = call.link_to {
             known(&app, &account, other).await?.ok_or_else(|| ApiError::no_such_call("link_to"))?;
         }

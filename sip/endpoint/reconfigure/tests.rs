@@ -1,0 +1,207 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::endpoint::{Arrival, Output};
+use crate::leg::{Command, Credentials, Event, Transport};
+use crate::message::{self, Message};
+use crate::peer::{Register, Registered};
+use crate::testing::{self, SDP, instant};
+use crate::trunk::TrunkAcl;
+
+const CARRIER: &str = "192.0.2.1:5060";
+
+/// An endpoint with trunks.
+struct Bench {
+    endpoint: Endpoint,
+    now: Instant,
+    sent: VecDeque<String>,
+    events: VecDeque<Event>,
+}
+
+fn settings(peers: Vec<Peer>) -> Config {
+    let acl = |peer: &Peer| TrunkAcl { name: peer.trunk.clone(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
+    Config { trunks: peers.iter().map(acl).collect(), peers, trace: false, ..Config::default() }
+}
+
+fn peer(name: &str, change: impl FnOnce(&mut Peer)) -> Peer {
+    let mut peer = Peer { uri: Some(format!("sip:{CARRIER}")), ..Peer::new(name.into()) };
+    change(&mut peer);
+    peer
+}
+
+fn registering(name: &str, password: &str) -> Peer {
+    peer(name, |peer| {
+        peer.credentials = Some(Credentials { username: "us".into(), password: password.into() });
+        peer.register = Some(Register {
+            registrar: format!("sip:{CARRIER}"),
+            address: "sip:us@carrier.example".into(),
+            contact_user: "us".into(),
+            expires: Duration::from_secs(600),
+        });
+    })
+}
+
+impl Bench {
+    fn new(peers: Vec<Peer>) -> Self {
+        let config = settings(peers);
+        let mut endpoint = testing::endpoint("127.0.0.1:5060", 3, |own| {
+            (own.trunks, own.peers) = (config.trunks.clone(), config.peers.clone());
+        });
+        let now = instant();
+        endpoint.start_errands(now);
+        Self { endpoint, now, sent: VecDeque::new(), events: VecDeque::new() }
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                Output::Transmit { data, .. } => self.sent.push_back(String::from_utf8(data.to_vec()).unwrap()),
+                Output::Event(event) => self.events.push_back(event),
+                _ => {}
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, peers: Vec<Peer>) {
+        self.endpoint.reconfigure(self.now, settings(peers));
+        self.collect();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.endpoint.handle_timeout(self.now);
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    fn receive(&mut self, message: String) {
+        let arrival = Arrival {
+            source: CARRIER.parse().unwrap(),
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: Transport::Udp,
+            connection: None,
+            proven: None,
+            data: message.into(),
+        };
+        self.endpoint.handle_datagram(self.now, arrival);
+        self.collect();
+    }
+
+    #[track_caller]
+    fn expect(&mut self, start: &str) -> String {
+        let sent = self.sent.pop_front().expect("something is sent");
+        assert!(sent.starts_with(start), "{sent}");
+        sent
+    }
+
+    fn answer(&mut self, request: &str, status: u16, lines: &str) {
+        let copied: String = ["Via", "From", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", field(request, name))).concat();
+        let to = field(request, "To");
+        self.receive(format!("SIP/2.0 {status} X\r\n{copied}To: {to};tag=t\r\n{lines}Content-Length: 0\r\n\r\n"));
+    }
+
+    fn call(&mut self, number: u32) {
+        self.receive(format!(
+            "INVITE sip:600@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {CARRIER};branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:c@h>;tag=f{number}\r\nTo: <sip:600@127.0.0.1>\r\nCall-ID: call{number}\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:c@{CARRIER}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{}",
+            SDP.len(),
+            std::str::from_utf8(SDP).unwrap()
+        ));
+    }
+}
+
+fn field<'a>(message: &'a str, name: &str) -> &'a str {
+    message.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap_or_else(|| panic!("{name} in {message}"))
+}
+
+#[test]
+fn a_call_goes_on_while_its_trunk_goes_and_the_next_is_refused() {
+    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    bench.call(1);
+    bench.expect("SIP/2.0 100 ");
+    let Some(Event::Incoming { leg, .. }) = bench.events.pop_front() else { panic!("no call") };
+    bench.reconfigure(vec![Peer { uri: None, ..peer("b", |_| {}) }]);
+    assert_eq!(bench.endpoint.peers().iter().flatten().map(|(name, _)| &**name).collect::<Vec<_>>(), ["b"]);
+    bench.command_answer(leg);
+    assert!(bench.expect("SIP/2.0 200 ").contains("Contact: <sip:127.0.0.1:5060>"));
+    bench.endpoint.reconfigure(bench.now, Config { trunks: Vec::new(), ..settings(Vec::new()) });
+    bench.call(2);
+    bench.expect("SIP/2.0 403 ");
+}
+
+impl Bench {
+    fn command_answer(&mut self, leg: crate::leg::LegKey) {
+        self.endpoint.handle_command(self.now, Command::Answer { leg, sdp: SDP.into(), headers: Vec::new() });
+        self.collect();
+    }
+}
+
+#[test]
+fn limits_hold_from_now_on_and_count_what_is_there() {
+    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    bench.call(1);
+    bench.expect("SIP/2.0 100 ");
+    bench.reconfigure(vec![peer("a", |peer| peer.max_calls = Some(1))]);
+    bench.call(2);
+    bench.expect("SIP/2.0 503 ");
+    bench.reconfigure(vec![peer("a", |peer| peer.max_calls = Some(2))]);
+    bench.call(3);
+    bench.expect("SIP/2.0 100 ");
+}
+
+#[test]
+fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_anew() {
+    let mut bench = Bench::new(vec![registering("a", "old")]);
+    bench.wait(Duration::from_secs(1));
+    let first = bench.expect("REGISTER ");
+    bench.answer(&first, 200, "Expires: 600\r\n");
+    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+    bench.reconfigure(vec![registering("a", "old")]);
+    bench.wait(Duration::from_secs(5));
+    assert!(bench.sent.is_empty());
+    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+
+    bench.reconfigure(vec![registering("a", "new")]);
+    let gone = bench.expect("REGISTER ");
+    assert_eq!((field(&gone, "Expires"), field(&gone, "Call-ID")), ("0", field(&first, "Call-ID")));
+    bench.wait(Duration::from_secs(1));
+    let again = bench.sent.drain(..).find(|sent| field(sent, "Call-ID") != field(&first, "Call-ID")).expect("a new one");
+    bench.answer(&gone, 200, "");
+    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Pending, "that was the old one's");
+    bench.answer(&again, 200, "Expires: 600\r\n");
+    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+
+    bench.reconfigure(vec![]);
+    assert_eq!(field(&bench.expect("REGISTER "), "Expires"), "0");
+    assert!(bench.endpoint.peers().iter().all(Option::is_none));
+    bench.reconfigure(vec![registering("a", "new")]);
+    bench.wait(Duration::from_secs(1));
+    assert!(bench.sent.iter().any(|sent| field(sent, "Expires") == "600"), "it is back, in its place");
+    assert_eq!(bench.endpoint.peers().len(), 1);
+}
+
+#[test]
+fn who_has_a_password_is_asked_from_now_on() {
+    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    let user = crate::directory::User {
+        account: "acme".into(),
+        username: "alice".into(),
+        ha1: crate::directory::Ha1::of("alice", "elsewhere", "secret"),
+        domain: None,
+        trunk: None,
+        registers: true,
+        calls: true,
+    };
+    let directory = Arc::new(crate::directory::Directory::new("elsewhere", [user], []));
+    bench.endpoint.reconfigure(bench.now, Config { trunks: Vec::new(), directory, ..settings(Vec::new()) });
+    bench.call(1);
+    let challenge = bench.expect("SIP/2.0 401 ");
+    let Ok(Message::Response(response)) = message::parse(challenge.as_bytes(), CARRIER.parse().unwrap()) else { panic!() };
+    assert_eq!(response.status, 401);
+    assert!(challenge.contains("realm=\"elsewhere\""));
+}
