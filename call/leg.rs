@@ -250,6 +250,9 @@ pub struct SipFacts {
     pub source_ip: Option<std::net::IpAddr>,
     /// Name of the trunk it came over or went out on.
     pub trunk: Option<Arc<str>>,
+    /// Id of its account's SIP domain that was called, 32 hex digits, where the domain decides about its calls.
+    #[serde(default)]
+    pub domain: Option<Arc<str>>,
     /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
     pub headers: Vec<(String, String)>,
     /// Who vouches for the calling number, if it came with an Identity header that was looked into.

@@ -18,6 +18,7 @@ use tandem_sip as sip;
 
 use crate::clock;
 use crate::query::StoreFailed;
+use crate::store::domains::DomainRow;
 use crate::trunk::identity;
 
 /// A call to be made.
@@ -113,19 +114,34 @@ pub enum CreateError {
     Store(#[from] StoreFailed),
 }
 
-/// The leg of an INVITE, and the offer in it.
-pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) -> (LegInfo, Option<bytes::Bytes>) {
+/// The leg of an INVITE, and the offer in it. `domain`: the one that decides about it, where everybody is called by a SIP URI.
+pub(crate) fn inbound_leg(
+    leg: LegId,
+    session: CallId,
+    incoming: sip::Incoming,
+    domain: Option<DomainRow>,
+) -> (LegInfo, Option<bytes::Bytes>) {
     let party = |user: &str, uri: &str| match user.parse() {
         Ok(number) => Address::Phone(number),
         Err(_) => Address::from(uri),
     };
     // A phone is who its password says, whatever it calls itself.
-    let from = match incoming.caller.as_ref().and_then(|caller| caller.username.as_deref()) {
-        Some(username) if username != incoming.from_user => {
-            let host = incoming.to_uri.rsplit_once('@').map_or("", |(_, host)| host);
-            party(username, &format!("sip:{username}@{host}"))
+    let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
+    let (from, to) = match &domain {
+        Some(domain) => {
+            let at = |user: &str| Address::Sip(format!("sip:{user}@{}", domain.name).into());
+            (username.map_or_else(|| Address::from(&*incoming.from_uri), at), Address::from(&*incoming.request_uri))
         }
-        _ => party(&incoming.from_user, &incoming.from_uri),
+        None => {
+            let from = match username.filter(|username| *username != incoming.from_user) {
+                Some(username) => {
+                    let host = incoming.to_uri.rsplit_once('@').map_or("", |(_, host)| host);
+                    party(username, &format!("sip:{username}@{host}"))
+                }
+                None => party(&incoming.from_user, &incoming.from_uri),
+            };
+            (from, party(&incoming.to_user, &incoming.request_uri))
+        }
     };
     let info = LegInfo {
         id: leg,
@@ -136,7 +152,7 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
         application: None,
         direction: Direction::Inbound,
         from,
-        to: party(&incoming.to_user, &incoming.request_uri),
+        to,
         caller_name: incoming.from_display.clone(),
         forwarded_from: identity::forwarded_from(&incoming.headers),
         status: Status::Initiated,
@@ -151,6 +167,7 @@ pub(crate) fn inbound_leg(leg: LegId, session: CallId, incoming: sip::Incoming) 
             call_id: Some(incoming.sip_call_id),
             source_ip: Some(incoming.source.ip()),
             trunk: incoming.trunk,
+            domain: domain.map(|domain| format!("{:032x}", domain.id).into()),
             headers: incoming.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             ..SipFacts::default()
         },

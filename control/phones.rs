@@ -15,7 +15,7 @@ use tandem_sip as sip;
 use crate::clock;
 use crate::config::{EndpointConfig, TrunkConfig};
 use crate::store::bindings::{self, BindingDetails, BindingRow};
-use crate::store::domains::{self, DomainDetails};
+use crate::store::domains::{self, DomainRow};
 use crate::store::writer::Write;
 use crate::store::{Store, StoreError};
 
@@ -38,7 +38,7 @@ pub struct Phones {
 #[derive(Debug, Default)]
 struct Known {
     directory: Arc<sip::Directory>,
-    domains: HashMap<String, DomainDetails>,
+    domains: HashMap<String, DomainRow>,
 }
 
 impl Phones {
@@ -106,7 +106,7 @@ impl Phones {
             networks: networks.remove(&row.name).unwrap_or_default(),
         });
         let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours));
-        let domains = rows.into_iter().map(|row| (row.name, row.details)).collect();
+        let domains = rows.into_iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
         *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains });
         Ok(directory)
     }
@@ -164,8 +164,8 @@ impl Phones {
         self.endpoint(account, username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
     }
 
-    /// What a domain's calls are for.
-    pub fn domain(&self, name: &str) -> Option<DomainDetails> {
+    /// A domain of an account.
+    pub fn domain(&self, name: &str) -> Option<DomainRow> {
         self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
     }
 

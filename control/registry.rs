@@ -127,7 +127,10 @@ impl Calls {
             let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
             Some(sip::Aor { account, username: caller.username.clone()?, domain })
         });
-        let (mut info, offer) = inbound_leg(leg, session, incoming);
+        let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
+        let domain = domain.and_then(|name| self.services().routing.get().phones().domain(name));
+        let domain = domain.filter(|domain| domain.details.voice.is_some());
+        let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());

@@ -160,7 +160,7 @@ impl Routing {
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
-        if let Some((voice, details)) = domain.and_then(|details| Some((details.voice.clone()?, details))) {
+        if let Some((voice, details)) = domain.and_then(|domain| Some((domain.details.voice.clone()?, domain.details))) {
             let target =
                 |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
             return Ok(Route {

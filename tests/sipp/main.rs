@@ -25,6 +25,7 @@ mod sipp;
 
 mod bridge;
 mod dialogs;
+mod domains;
 mod guard;
 mod phones;
 mod sdp;

@@ -128,6 +128,9 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         push("SipDomain".into(), host.split([';', '?', ':']).next().unwrap_or(host).into());
     }
+    if let Some(domain) = &leg.sip.domain {
+        push("SipDomainSid".into(), format!("SD{domain}"));
+    }
     if leg.direction == Direction::Inbound && matches!(leg.from, Address::Sip(_)) {
         push("SipUsername".into(), leg.from.user().into());
     }
