@@ -102,6 +102,15 @@ pub enum Output {
     },
     /// A phone has registered over this connection: it is no stranger's any more.
     Trust(ConnectionId),
+    /// What goes to that trunk at that address over TLS may go over this connection, which it has opened (RFC 5923).
+    Alias {
+        /// The connection.
+        connection: ConnectionId,
+        /// Where the trunk listens.
+        address: SocketAddr,
+        /// The trunk, as its certificate says.
+        trunk: TrunkName,
+    },
     /// Tell the application.
     Event(Event),
     /// Find out where requests to `uri` go (RFC 3263), and say so with [`Endpoint::handle_resolved`].

@@ -139,6 +139,8 @@ pub(crate) struct TopVia {
     pub(crate) sent_by: String,
     /// It has `rport` (RFC 3581 §3).
     pub(crate) rport: bool,
+    /// The port where its sender listens, if it has `alias` (RFC 5923 §8.1).
+    pub(crate) alias: Option<u16>,
 }
 
 /// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
@@ -589,7 +591,8 @@ impl TopVia {
         };
         let branch =
             via.branch().filter(|branch| branch.len() > 7 && via.has_rfc3261_branch()).map(Bytes::copy_from_slice);
-        Self { branch, sent_by, rport: via.rport().is_some() }
+        let alias = via.params.iter().any(|param| param.is("alias"));
+        Self { branch, sent_by, rport: via.rport().is_some(), alias: alias.then(|| via.port.unwrap_or(5061)) }
     }
 }
 

@@ -123,7 +123,7 @@ impl SipPair {
                 match output {
                     Output::Event(event) => self.events.push((side, event)),
                     Output::Resolve { .. } => {}
-                    Output::Trust(_) => {}
+                    Output::Trust(_) | Output::Alias { .. } => {}
                     Output::Transmit { data, .. } => {
                         let to = if side == Side::A { Side::B } else { Side::A };
                         let copies = 1 + u64::from(self.rng.next_u64() % 100 < self.link.duplication);

@@ -1,7 +1,7 @@
 //! Requests that come in: server transactions, the refusals of RFC 3261 §8.2, and what a dialog does with the rest.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,14 +10,14 @@ use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::state::{AwaitingAck, End, Extensions, Key, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
-use super::{Arrival, Endpoint, session_timer};
+use super::{Arrival, Endpoint, Output, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
 use crate::config::UnknownSources;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::guard::Offence;
-use crate::leg::{Caller, EndCause, Event, Header, Incoming, Prack, TrunkName};
+use crate::leg::{Caller, EndCause, Event, Header, Incoming, Prack, Transport, TrunkName};
 use crate::message::{Echo, Malformed, Method, Request, Uri};
 use crate::peer::{PeerState, Way};
 use crate::timer::Owner;
@@ -62,6 +62,13 @@ impl Endpoint {
                 self.handle_ack(now, arrival, leg, &request);
             }
             return;
+        }
+        // RFC 5923 §5: only to whom has shown a certificate is anything sent that it did not ask for.
+        if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
+            && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
+        {
+            let address = SocketAddr::new(arrival.source.ip(), port);
+            self.outputs.push_back(Output::Alias { connection, address, trunk });
         }
         let Some(echo) = request.content.echo(arrival.source) else { return };
         if request.method == Method::Register && leg.is_none() {

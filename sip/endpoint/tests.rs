@@ -56,7 +56,7 @@ impl Bench {
                 }
                 Output::Event(event) => self.events.push_back(event),
                 Output::Resolve { lookup, uri, trunk } => self.asked.push_back((lookup, uri, trunk)),
-                Output::Trust(_) => {}
+                Output::Trust(_) | Output::Alias { .. } => {}
             }
         }
     }

@@ -361,6 +361,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         stream_events,
         connections: HashMap::new(),
         connections_by_peer: HashMap::new(),
+        aliases: HashMap::new(),
         next_connection: 0,
         max_connections,
         idle,
@@ -411,6 +412,8 @@ struct Driver<S> {
     stream_events: mpsc::Receiver<StreamEvent>,
     connections: HashMap<ConnectionId, Connection>,
     connections_by_peer: HashMap<Way, ConnectionId>,
+    /// Connections that trunks have opened to us, by where they listen: one of each connection.
+    aliases: HashMap<(SocketAddr, TrunkName), ConnectionId>,
     next_connection: u64,
     max_connections: usize,
     idle: Duration,
@@ -746,6 +749,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     }
 
     fn forget(&mut self, id: ConnectionId) {
+        self.aliases.retain(|_, other| *other != id);
         if let Some(connection) = self.connections.remove(&id)
             && self.connections_by_peer.get(&connection.way) == Some(&id)
         {
@@ -773,6 +777,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                         connection.trust();
                     }
                 }
+                Output::Alias { connection, address, trunk } => self.alias(connection, address, trunk),
                 Output::Transmit { destination, local, transport: Transport::Udp, data, .. } => {
                     self.send_datagram(destination, local, &data);
                 }
@@ -798,7 +803,8 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
     fn send_stream(&mut self, way: Way, local: Option<SocketAddr>, connection: Option<ConnectionId>, data: Bytes) {
         let known = connection
             .filter(|id| self.connections.contains_key(id))
-            .or_else(|| self.connections_by_peer.get(&way).copied());
+            .or_else(|| self.connections_by_peer.get(&way).copied())
+            .or_else(|| self.alias_of(way));
         let id = match known.map_or_else(|| self.open(way, local), Ok) {
             Ok(id) => id,
             Err(why) => {
@@ -819,6 +825,23 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             self.forget(id);
             self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
         }
+    }
+
+    /// RFC 5923 §5: for a later request to where its opener listens, the connection is as good as one of our own.
+    fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
+        let key = (address, trunk);
+        if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {
+            self.aliases.retain(|_, other| *other != connection);
+            self.aliases.insert(key, connection);
+        }
+    }
+
+    fn alias_of(&self, (transport, address, identity): Way) -> Option<ConnectionId> {
+        if self.aliases.is_empty() || transport != Transport::Tls {
+            return None;
+        }
+        let trunk = self.identities.get(identity?)?.trunk?;
+        self.aliases.get(&(address, trunk)).copied()
     }
 
     fn open(&mut self, way: Way, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {

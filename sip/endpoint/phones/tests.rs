@@ -71,7 +71,7 @@ impl Exchange {
                     self.sent.push_back(Sent { to: destination, connection, text });
                 }
                 Output::Trust(connection) => self.trusted.push(connection),
-                Output::Resolve { .. } => {}
+                Output::Resolve { .. } | Output::Alias { .. } => {}
                 Output::Event(event) => self.events.push_back(event),
             }
         }

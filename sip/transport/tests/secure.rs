@@ -235,6 +235,49 @@ async fn a_trunk_that_calls_in_with_its_certificate_is_nobody_without_it() {
 }
 
 #[tokio::test]
+async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_has_shown_its_certificate() {
+    let authority = Authority::new();
+    // Nobody listens there: who is called was here before.
+    let listens = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (alias, certified) in [(true, true), (false, true), (true, false)] {
+        let (handle, mut events) = driver(|config| {
+            authority.listen(&["localhost"])(config);
+            config.tls_trunks = vec![TrunkTls {
+                trunk: "carrier".into(),
+                name: Some("carrier.example".into()),
+                ca_file: Some(authority.file("ca.pem")),
+                fingerprints: Vec::new(),
+                certificate: None,
+                mutual: Some(Vec::new()),
+            }];
+        })
+        .await;
+        let own = authority.issue("carrier", &["carrier.example"]);
+        let mut stream = authority.connect(address(&handle, Transport::Tls), "localhost", certified.then_some(&own)).await;
+        let parameter = if alias { ";alias" } else { "" };
+        let hello = options("TLS", "hello").replace("127.0.0.1:9;", &format!("{listens}{parameter};"));
+        assert!(ask(&mut stream, &hello).await.starts_with("SIP/2.0 200 "));
+        let mut invite = outgoing(&format!("sip:1@{listens};transport=tls"));
+        invite.trunk = Some("carrier".into());
+        handle.send(Command::Invite { leg: LegKey(1), invite }).unwrap();
+        if alias && certified {
+            let mut text = Vec::new();
+            let head = async {
+                while !text.windows(4).any(|four| four == b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "closed");
+                }
+            };
+            timeout(DEADLINE, head).await.expect("the INVITE comes");
+            assert!(text.starts_with(b"INVITE sip:1@"), "{}", String::from_utf8_lossy(&text));
+        } else {
+            let ended = timeout(DEADLINE, events.recv()).await.expect("an end").unwrap();
+            assert!(matches!(ended, Event::Ended { cause: EndCause::Unconnected(_), .. }), "{ended:?}");
+        }
+        handle.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn the_certificate_is_for_the_name_asked_for_and_changes_with_its_file() {
     let authority = Authority::new();
     let second = authority.issue("second", &["two.example"]);
