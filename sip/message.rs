@@ -447,6 +447,13 @@ pub(crate) enum Contacts {
     Listed(Vec<Contact>),
 }
 
+impl Contacts {
+    /// Whether one is a flow of a phone that has an instance (RFC 5626 §4.2).
+    pub(crate) fn has_flow(&self) -> bool {
+        matches!(self, Self::Listed(listed) if listed.iter().any(|contact| contact.instance.is_some()))
+    }
+}
+
 /// A Contact value with what a registrar reads of it (RFC 3261 §10.2.1, RFC 5626 §4.1).
 #[derive(Debug)]
 pub(crate) struct Contact {

@@ -331,10 +331,14 @@ impl Registrar {
         lines
     }
 
-    /// The ways to a user's phones, the preferred first, and among those the one that was heard of last.
+    /// The ways to a user's phones, the preferred first, and among those the one that was heard of last. A phone with several
+    /// flows is called over one of them, one that is open if there is any (RFC 5626 §5.3).
     pub(crate) fn contacts(&self, now: Instant, aor: &Aor) -> Vec<Way> {
+        let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
         let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).collect();
-        entries.sort_by_key(|entry| Reverse((entry.binding.q, entry.refreshed)));
+        entries.sort_by_key(|entry| Reverse((entry.binding.q, open(entry), entry.refreshed)));
+        let mut called = HashSet::new();
+        entries.retain(|entry| entry.instance().is_none_or(|instance| called.insert(instance)));
         entries.into_iter().map(Entry::way).collect()
     }
 
@@ -483,6 +487,11 @@ impl Registrar {
 }
 
 impl Entry {
+    /// The phone itself, whichever of its flows this is.
+    fn instance(&self) -> Option<&str> {
+        self.binding.instance.as_deref()?.rsplit_once(' ').map(|(instance, _)| instance)
+    }
+
     fn way(&self) -> Way {
         // A datagram can go to either address; a connection leads where it came from.
         let flow = match self.binding.direct {

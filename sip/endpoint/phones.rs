@@ -21,7 +21,7 @@ use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, 
 /// Two empty lines (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 /// Option tags of a REGISTER that we obey.
-const REGISTER_SUPPORTED: &[&str] = &["path"];
+const REGISTER_SUPPORTED: &[&str] = &["path", "outbound"];
 /// Longest Contact, Path and User-Agent values that are kept together, octets.
 const MAX_KEPT: usize = 4_096;
 
@@ -92,6 +92,7 @@ impl Endpoint {
         if !self.has_room() {
             return self.refuse(arrival, &echo, 503, super::server::RETRY_AFTER);
         }
+        let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
         let path = request.content.listed("Path");
         let flow = Flow { pinned: true, ..self.arrival_flow(arrival) };
         let aor = aor(&user, &host, &self.directory);
@@ -122,6 +123,10 @@ impl Endpoint {
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
                 // RFC 3327 §5.3.
                 lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));
+                // RFC 5626 §6.
+                if has_flow {
+                    lines.push_str("Require: outbound\r\nSupported: path, outbound\r\n");
+                }
                 (200, None, lines)
             }
             Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),

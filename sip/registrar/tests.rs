@@ -211,6 +211,24 @@ fn an_instance_that_comes_back_from_elsewhere_takes_its_own_place() {
 }
 
 #[test]
+fn a_phone_with_two_flows_is_called_over_the_one_that_is_open() {
+    let mut office = Office::new(|_| {});
+    let contact = |number: u8| format!("<sip:a@10.0.0.1:{number}000>;+sip.instance=\"<urn:uuid:1>\";reg-id={number}");
+    office.register(&["<sip:other@h>"], None).unwrap();
+    for (number, source) in [(1, "192.0.2.1:1"), (2, "192.0.2.2:2")] {
+        let over = |one: &mut Register| {
+            one.flow = flow(source, Transport::Tcp);
+            one.flow.connection = Some(crate::endpoint::ConnectionId(number.into()));
+        };
+        office.now += Duration::from_secs(1);
+        office.register_as("alice", &[&contact(number)], None, over).unwrap();
+    }
+    assert_eq!(office.reached(), ["sip:a@10.0.0.1:2000", "sip:other@h"]);
+    office.registrar.lose_connection("192.0.2.2:2".parse().unwrap());
+    assert_eq!(office.reached(), ["sip:a@10.0.0.1:1000", "sip:other@h"]);
+}
+
+#[test]
 fn a_path_is_the_way_back() {
     let mut office = Office::new(|_| {});
     let path = vec!["<sip:edge.example;lr>".to_owned()];

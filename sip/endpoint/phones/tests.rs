@@ -196,6 +196,16 @@ fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
 }
 
 #[test]
+fn a_phone_that_knows_outbound_is_told_that_we_do() {
+    let mut exchange = Exchange::new();
+    let contact = "Contact: <sip:alice@10.0.0.1>;+sip.instance=\"<urn:uuid:1>\";reg-id=1\r\n";
+    let told = exchange.register(ALICE, "alice", &format!("{contact}Supported: path, outbound\r\n"));
+    assert!(told.contains("Require: outbound\r\n"), "{told}");
+    let told = exchange.register(ALICE, "alice", contact);
+    assert!(!told.contains("outbound"), "{told}");
+}
+
+#[test]
 fn a_wrong_password_is_refused_and_told() {
     let mut exchange = Exchange::new();
     let answer = exchange.authenticated(ALICE, "REGISTER", "sip:tandem", "alice", "Contact: <sip:a@h>\r\n", "guess");
