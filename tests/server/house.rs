@@ -72,7 +72,7 @@ pub(crate) struct House {
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
     pub(crate) api: Api,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl House {
@@ -92,7 +92,15 @@ impl House {
         let address = |which| server.sip_addrs().iter().find(|(transport, _)| *transport == which).unwrap().1;
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
         let api = Api(server.http_addr());
-        Self { server, udp, tcp, api, _folder: folder }
+        Self { server, udp, tcp, api, folder }
+    }
+
+    /// Has it take `more` instead of what it was started with; the keys that it would need a restart for.
+    pub(crate) async fn reload(&self, more: &str) -> Vec<String> {
+        let file = self.folder.path().join("tandem.toml");
+        std::fs::write(&file, settings(self.folder.path(), more)).unwrap();
+        let config = Config::load(Some(&file), []).unwrap_or_else(|errors| panic!("{errors}"));
+        self.server.reload(config).await.unwrap()
     }
 
     /// Waits until no call and no media session is left.

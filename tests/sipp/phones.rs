@@ -69,3 +69,22 @@ async fn all_phones_of_a_user_ring_and_the_first_answer_wins() {
     house.quiet().await;
     house.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_calls_a_phone_by_name_if_it_may() {
+    if is_missing() {
+        return;
+    }
+    let (caller, other) = (Sipp::new("call"), Sipp::new("refused_404"));
+    let trunks = caller.trunk("pbx", "phones = true") + &other.trunk("carrier", "");
+    let house = House::start(&(trunks + ENDPOINTS)).await;
+    let register = phone("register", "alice");
+    let alice = register.at_its_place("answer");
+    register.call(house.udp).succeed().await;
+    let alice = alice.answer().await;
+    caller.to("alice").call(house.udp).succeed().await;
+    alice.succeed().await;
+    other.to("alice").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}

@@ -226,3 +226,67 @@ async fn each_trunk_hears_numbers_and_callers_in_its_own_form() {
         house.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_without_an_address_calls_with_its_password() {
+    if is_missing() {
+        return;
+    }
+    let trunk = "[[trunks]]\nname = \"roaming\"\naccount = \"acme\"\ninbound_username = \"pbx\"\ninbound_password = \"secret\"\n";
+    let number = "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Echo/></Response>'\n";
+    let house = House::start(&format!("{trunk}{number}")).await;
+    let phone = |scenario, password| Sipp::new(scenario).to("+4930").option("-au", "pbx").option("-ap", password);
+    phone("phone_call", "secret").key("callee", "600").call(house.udp).succeed().await;
+    house.quiet().await;
+    let call = &house.api.calls().await[0];
+    assert_eq!((&call["from"], &call["to"]), (&"+4930".into(), &"600".into()));
+    phone("phone_refused", "a guess").key("callee", "600").call(house.udp).succeed().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_change_while_a_call_goes_on() {
+    if is_missing() {
+        return;
+    }
+    let (caller, first, second) = (Sipp::new("call_two_seconds"), Sipp::new("answer"), Sipp::new("answer"));
+    let straight = |to: &str| format!("[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:{to}\"\n");
+    let again = Sipp::new("call");
+    let callers = caller.trunk("caller", "") + &again.trunk("again", "");
+    let trunks = |name: &str, trunk: &Sipp| callers.clone() + &trunk.trunk(name, "") + &straight(name);
+    let (before, after) = (trunks("first", &first), trunks("second", &second));
+    let stranger = Sipp::new("call");
+    let stranger_is = stranger.trunk("new", "");
+    let gone = caller.at_its_place("refused_403");
+    let house = House::start(&before).await;
+    let (first, second) = (first.answer().await, second.answer().await);
+    let caller = caller.to("1234").call(house.udp);
+    let talking = async {
+        while !caller.messages().contains("ACK sip:") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), talking).await.is_ok(), "the first call is answered");
+
+    assert_eq!(house.reload(&after).await, ["media.ports"], "each server has its own");
+    let names = || house.calls().services().sip().peers().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    let changed = async {
+        while names() != ["here", "caller", "again", "second"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), changed).await.is_ok(), "{:?}", names());
+    again.to("1235").call(house.udp).succeed().await;
+    assert!(second.succeed().await.contains("INVITE sip:1235@"));
+    caller.succeed().await;
+    first.succeed().await;
+    house.quiet().await;
+
+    // Whoever was a trunk is none, and the other way round.
+    let number = "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Echo/></Response>'\n";
+    house.reload(&(stranger_is + number)).await;
+    gone.to("600").call(house.udp).succeed().await;
+    stranger.to("600").call(house.udp).succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
