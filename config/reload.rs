@@ -58,7 +58,7 @@ fn collect(path: &str, table: &Table, keys: &mut BTreeMap<String, u64>) {
             Value::Table(table) => collect(&path, table, keys),
             value => {
                 let mut hasher = DefaultHasher::new();
-                value.to_string().hash(&mut hasher);
+                format!("{value:?}").hash(&mut hasher);
                 keys.insert(path, hasher.finish());
             }
         }

@@ -171,8 +171,8 @@ impl Server {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }
         let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech")));
-        let phones = phones(&config);
-        let mut sip_config = sip_settings(&config, &phones, &store).await?;
+        let phones = phones(&in_force);
+        let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
@@ -180,7 +180,7 @@ impl Server {
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Current::new(routing(&config, Arc::clone(&phones))),
+            routing: Current::new(routing(&in_force, Arc::clone(&phones))),
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),

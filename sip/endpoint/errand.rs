@@ -17,7 +17,7 @@ use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
-use crate::peer::{PeerState, PeerStatus, Registered, Way};
+use crate::peer::{PeerStatus, Registered, Way};
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::trunk;

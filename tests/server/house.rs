@@ -195,6 +195,11 @@ impl Api {
         assert_eq!(reply.status, 200, "dial: {}", String::from_utf8_lossy(&reply.body));
     }
 
+    /// Has the configuration read again.
+    pub(crate) async fn reload(self) -> Reply {
+        self.request("POST", "/console/reload", &basic(ACCOUNT_SID, AUTH_TOKEN), "text/plain", "").await
+    }
+
     /// DELETE as Twilio's client.
     pub(crate) async fn delete(self, path: &str) -> Reply {
         self.request("DELETE", path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/json", "").await

@@ -32,5 +32,6 @@ mod hangup;
 mod housekeeping;
 mod machines;
 mod recordings;
+mod reload;
 mod streams;
 mod unruly;

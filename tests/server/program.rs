@@ -54,6 +54,12 @@ impl Program {
         self.said.find(words, |line| line.contains(words)).await;
     }
 
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = self.child.id().expect("it runs").to_string();

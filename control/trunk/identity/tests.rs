@@ -36,12 +36,10 @@ fn header(name: &str, value: &str) -> sip::Header {
 }
 
 fn parent(headers: &[(&str, &str)]) -> LegInfo {
-    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), {
-        let mut incoming = incoming(headers);
-        incoming.from_user = "+493011111111".to_owned();
-        incoming.to_user = "+493012345678".to_owned();
-        incoming
-    });
+    let mut incoming = incoming(headers);
+    incoming.from_user = "+493011111111".to_owned();
+    incoming.to_user = "+493012345678".to_owned();
+    let (info, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), incoming, None);
     info
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
-use crate::message::{self, Message};
 use crate::peer::{Register, Registered};
 use crate::testing::{self, SDP, instant};
 use crate::trunk::TrunkAcl;
@@ -201,7 +200,5 @@ fn who_has_a_password_is_asked_from_now_on() {
     bench.endpoint.reconfigure(bench.now, Config { trunks: Vec::new(), directory, ..settings(Vec::new()) });
     bench.call(1);
     let challenge = bench.expect("SIP/2.0 401 ");
-    let Ok(Message::Response(response)) = message::parse(challenge.as_bytes(), CARRIER.parse().unwrap()) else { panic!() };
-    assert_eq!(response.status, 401);
     assert!(challenge.contains("realm=\"elsewhere\""));
 }
