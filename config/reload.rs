@@ -38,7 +38,8 @@ impl Config {
     /// The keys that are other in `new`, or are only in one of both, and hold after a restart only.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {
         let (old, new) = (&self.written.0, &new.written.0);
-        let mut keys: Vec<String> = old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
+        let mut keys: Vec<String> =
+            old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
         keys.retain(|key| !holds_at_once(key));
         keys.sort_unstable();
         keys.dedup();

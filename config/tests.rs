@@ -231,7 +231,10 @@ fn each_mistake_is_named() {
         (trunk("inbound_username = \"u\""), "inbound_username: needs an inbound_password"),
         (trunk("inbound_password = \"p\"\nuri = \"sip:h\""), "inbound_password: needs an inbound_username"),
         (trunk("inbound_username = \"a b\"\ninbound_password = \"p\""), "\"a b\" is not a name"),
-        (trunk("inbound_username = \"u\"\ninbound_password = \"p\"\ninbound_auth = \"both\""), "needs inbound_from or mutual_tls"),
+        (
+            trunk("inbound_username = \"u\"\ninbound_password = \"p\"\ninbound_auth = \"both\""),
+            "needs inbound_from or mutual_tls",
+        ),
         (trunk("uri = \"sip:h\"\ninbound_auth = \"both\""), "needs an inbound_username"),
         (trunk("uri = \"sip:h\"\nphones = true"), "it may not call in"),
         (trunk("uri = \"sip:h\"\nfailover_on = [503, 180]"), "failover_on[1]: 180 is no refusal"),
@@ -240,7 +243,10 @@ fn each_mistake_is_named() {
         (registrar("algorithms = []"), "nobody could log in"),
         (registrar("algorithms = [\"MD5\", \"MD5\"]"), "algorithms[1]: the algorithm is taken by"),
         (registrar("algorithms = [\"SHA256\"]"), "did you mean \"SHA-256\"?"),
-        (registrar("domains = [\"a.example\", \"b.example:5060\"]"), "domains[1]: \"b.example:5060\" is not a host name"),
+        (
+            registrar("domains = [\"a.example\", \"b.example:5060\"]"),
+            "domains[1]: \"b.example:5060\" is not a host name",
+        ),
         (registrar("domains = [\"a.example\", \"A.example\"]"), "domains[1]: the domain is taken by"),
         (registrar("min_expires = 0"), "min_expires: 0 is not 1 to 3600 seconds"),
         (registrar("max_expires = 30"), "max_expires: less than sip.registrar.min_expires"),
@@ -276,7 +282,8 @@ fn each_mistake_is_named() {
 
 #[test]
 fn what_another_file_changes_holds_at_once_or_after_a_restart() {
-    let old = read("data_dir = \"a\"\n[sip]\nlisten = [\"udp://127.0.0.1:1\"]\nmax_legs = 5\n[speech]\ntts = \"off\"").unwrap();
+    let old = read("data_dir = \"a\"\n[sip]\nlisten = [\"udp://127.0.0.1:1\"]\nmax_legs = 5\n[speech]\ntts = \"off\"")
+        .unwrap();
     let new = "data_dir = \"b\"\n[sip]\nlisten = [\"udp://127.0.0.1:2\"]\nmax_legs = 6\n[sip.bans]\nseconds = 5\n\
                [[trunks]]\nname = \"t\"\nuri = \"sip:h\"\n[media]\nendpoint_srtp = \"off\"\nworkers = 1";
     let restart = ["data_dir", "media.workers", "sip.listen", "speech.tts"];

@@ -551,7 +551,9 @@ impl TryFrom<String> for Bridge {
         let host = text.strip_prefix("sip:").map(|rest| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
         match host {
             Some(host) if !host.is_empty() && !text.contains(char::is_whitespace) => Ok(Self::Uri(text.into())),
-            _ => Err(format!("{text:?} is neither \"sip:{{number}}@HOST:PORT\" nor \"trunk:NAME\", \"trunk:*\" or a list of trunks")),
+            _ => Err(format!(
+                "{text:?} is neither \"sip:{{number}}@HOST:PORT\" nor \"trunk:NAME\", \"trunk:*\" or a list of trunks"
+            )),
         }
     }
 }
@@ -737,7 +739,8 @@ mod tests {
         );
         assert_eq!(bridge("trunk:carrier").unwrap(), Bridge::Trunks(vec!["carrier".into()]));
         assert_eq!(bridge("trunk:*").unwrap(), Bridge::Prefixes);
-        let several = |names: &[&str]| Bridge::try_from(Bridges::Several(names.iter().map(|&name| name.into()).collect()));
+        let several =
+            |names: &[&str]| Bridge::try_from(Bridges::Several(names.iter().map(|&name| name.into()).collect()));
         assert_eq!(several(&["trunk:a", "trunk:b"]).unwrap().trunks(), ["a".into(), "b".into()]);
         for list in [&[][..], &["trunk:a", "b"], &["trunk:*"], &["sip:1@h", "trunk:a"]] {
             assert!(several(list).is_err(), "{list:?}");

@@ -271,7 +271,13 @@ mod tests {
                 .unwrap()
         };
         let registrar = sip::RegistrarConfig { domains: vec!["Phones.example".into()], ..Default::default() };
-        let endpoints = vec![endpoint("acme", "alice"), endpoint("acme", "100"), endpoint("other", "bob"), endpoint("acme", "twin"), endpoint("other", "twin")];
+        let endpoints = vec![
+            endpoint("acme", "alice"),
+            endpoint("acme", "100"),
+            endpoint("other", "bob"),
+            endpoint("acme", "twin"),
+            endpoint("other", "twin"),
+        ];
         let phones = Phones::new(&registrar, Some("sip.example:5080"), endpoints, Srtp::Optional);
         phones.listen_on(["127.0.0.1:5060".parse().unwrap()]);
         phones

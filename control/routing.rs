@@ -160,7 +160,8 @@ impl Routing {
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
-        if let Some((voice, details)) = domain.and_then(|domain| Some((domain.details.voice.clone()?, domain.details))) {
+        if let Some((voice, details)) = domain.and_then(|domain| Some((domain.details.voice.clone()?, domain.details)))
+        {
             let target =
                 |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
             return Ok(Route {
@@ -579,7 +580,9 @@ mod tests {
         let uris = |bridge: serde_json::Value, user: &str, down: &str| {
             let trunks = trunks.iter().map(|trunk| serde_json::from_value(trunk.clone()).unwrap()).collect();
             let routing = Routing::new(vec![number(bridge)], Arc::default(), trunks, |_| None);
-            let Some(Decision::Program(program)) = routing.inbound(None, user).map(|route| route.decision) else { panic!() };
+            let Some(Decision::Program(program)) = routing.inbound(None, user).map(|route| route.decision) else {
+                panic!()
+            };
             let Some(Instruction::Dial(dial)) = program.instructions.first() else { panic!() };
             let health = |name: &str| if name == down { sip::Health::Down } else { sip::Health::Up };
             let (to, via) = (&dial.targets[0].to, &dial.targets[0].via);

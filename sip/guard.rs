@@ -411,13 +411,7 @@ impl Guard {
     }
 
     /// The source's entry, made if there is none. `None` only if the table has no places.
-    fn entry<'a>(
-        &self,
-        rules: &Rules,
-        entries: &'a mut [Entry],
-        now: u64,
-        address: IpAddr,
-    ) -> Option<&'a mut Entry> {
+    fn entry<'a>(&self, rules: &Rules, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
         let source = Source::of(address);
         let mut hasher = DefaultHasher::new();
         (self.secret, source).hash(&mut hasher);

@@ -24,7 +24,10 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         report.fault(at("algorithms"), "is empty: nobody could log in; \"MD5\", \"SHA-256\" or both");
     }
     let algorithms = registrar.algorithms.iter().enumerate();
-    report.unique("the algorithm", algorithms.map(|(i, one)| (at(&format!("algorithms[{i}]")), *one)).collect::<Vec<_>>());
+    report.unique(
+        "the algorithm",
+        algorithms.map(|(i, one)| (at(&format!("algorithms[{i}]")), *one)).collect::<Vec<_>>(),
+    );
     for (index, domain) in registrar.domains.iter().enumerate() {
         if !is_host(domain) {
             let message = format!("{domain:?} is not a host name or an address (without a port)");

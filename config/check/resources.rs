@@ -175,7 +175,12 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     }
     check_registration(trunk, path, report);
     check_numbering(trunk, path, report);
-    if trunk.phones && trunk.inbound_from.is_empty() && !trunk.mutual_tls && !trunk.register && trunk.inbound_username.is_none() {
+    if trunk.phones
+        && trunk.inbound_from.is_empty()
+        && !trunk.mutual_tls
+        && !trunk.register
+        && trunk.inbound_username.is_none()
+    {
         report.fault(format!("{path}.phones"), "is for calls from it, and it may not call in");
     }
     if trunk.options_interval > 0 && trunk.uri.is_none() {

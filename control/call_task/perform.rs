@@ -211,7 +211,8 @@ impl CallTask {
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let behind = parent.map(|leg| {
-            let numbering = self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+            let numbering =
+                self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             Behind { numbering: numbering.unwrap_or_default(), leg }
         });
         let vouch = self.services.stir.get().vouch(

@@ -148,7 +148,9 @@ impl Endpoint {
         if known && !self.is_phone(arrival, &host, &name) {
             let name = self.trunk_of(arrival, request);
             if self.known_by(name.as_deref()) == KnownBy::Both {
-                let Some(user) = self.authenticate(now, arrival, request, &host, echo) else { return Admission::Refused };
+                let Some(user) = self.authenticate(now, arrival, request, &host, echo) else {
+                    return Admission::Refused;
+                };
                 if user.trunk != name {
                     self.refuse(arrival, echo, 403, "");
                     return Admission::Refused;

@@ -224,7 +224,7 @@ fn a_phone_with_two_flows_is_called_over_the_one_that_is_open() {
         office.register_as("alice", &[&contact(number)], None, over).unwrap();
     }
     assert_eq!(office.reached(), ["sip:a@10.0.0.1:2000", "sip:other@h"]);
-    office.registrar.lose_connection("192.0.2.2:2".parse().unwrap());
+    office.registrar.lose_connection(office.now, "192.0.2.2:2".parse().unwrap());
     assert_eq!(office.reached(), ["sip:a@10.0.0.1:1000", "sip:other@h"]);
 }
 

@@ -34,7 +34,8 @@ async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
     late.invite(program.udp, "101").await;
     assert_eq!(late.outcome().await, 486);
 
-    let elsewhere = before.replace("tcp://127.0.0.1:0", "tcp://127.0.0.2:0").replace("ports = \"", "workers = 1\nports = \"");
+    let elsewhere =
+        before.replace("tcp://127.0.0.1:0", "tcp://127.0.0.2:0").replace("ports = \"", "workers = 1\nports = \"");
     std::fs::write(&file, elsewhere).unwrap();
     let told = program.api.reload().await;
     let text = String::from_utf8(told.body).unwrap();

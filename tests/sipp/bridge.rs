@@ -25,8 +25,7 @@ async fn calls_go_straight_through_over_udp_and_tcp() {
 /// Calls to 1* go over the first of two trunks, and over the second.
 async fn two_trunks(first: &Sipp, second: &Sipp, caller: &Sipp, of_first: &str) -> House {
     let trunks = caller.trunk("caller", "") + &first.trunk("first", of_first) + &second.trunk("second", "");
-    let number =
-        "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = [\"trunk:first\", \"trunk:second\"]\n";
+    let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = [\"trunk:first\", \"trunk:second\"]\n";
     House::start(&(trunks + number)).await
 }
 

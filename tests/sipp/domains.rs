@@ -29,7 +29,9 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
                     let length = stream.read(&mut buffer).await.unwrap_or(0);
                     text.push_str(&String::from_utf8_lossy(&buffer[..length]));
                     let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let wanted = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                    let wanted = head
+                        .lines()
+                        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
                     if length == 0 || body.len() >= wanted.unwrap_or(0) {
                         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                         let _ = sender.send((path, form_urlencoded::parse(body.as_bytes()).into_owned().collect()));
@@ -114,7 +116,10 @@ async fn a_phone_of_a_domain_calls_and_the_domains_application_is_asked() {
         }
         assert!(form.get("SipCallId").is_some_and(|id| id.contains('@')), "{form:?}");
         let (path, form) = asked.recv().await.unwrap();
-        assert_eq!((&*path, form["CallStatus"].as_str(), form["SipDomain"].as_str()), ("/status", "completed", "acme.sip.test"));
+        assert_eq!(
+            (&*path, form["CallStatus"].as_str(), form["SipDomain"].as_str()),
+            ("/status", "completed", "acme.sip.test")
+        );
     }
     house.quiet().await;
     house.end().await;

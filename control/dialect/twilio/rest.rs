@@ -202,7 +202,11 @@ impl Exchange<'_> {
     }
 
     async fn create_call(&self, login: &Login) -> Answer {
-        let new = request::new_call(&self.parameters, &login.account.name, self.app.calls.services().routing.get().applications())?;
+        let new = request::new_call(
+            &self.parameters,
+            &login.account.name,
+            self.app.calls.services().routing.get().applications(),
+        )?;
         let created = self.app.calls.create(new).await?;
         let body = call::created(&login.credentials.account_sid, &created.leg);
         Ok((StatusCode::CREATED, Json(body)).into_response())

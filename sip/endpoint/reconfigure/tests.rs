@@ -98,7 +98,8 @@ impl Bench {
     }
 
     fn answer(&mut self, request: &str, status: u16, lines: &str) {
-        let copied: String = ["Via", "From", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", field(request, name))).concat();
+        let copied: String =
+            ["Via", "From", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", field(request, name))).concat();
         let to = field(request, "To");
         self.receive(format!("SIP/2.0 {status} X\r\n{copied}To: {to};tag=t\r\n{lines}Content-Length: 0\r\n\r\n"));
     }
@@ -115,7 +116,10 @@ impl Bench {
 }
 
 fn field<'a>(message: &'a str, name: &str) -> &'a str {
-    message.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap_or_else(|| panic!("{name} in {message}"))
+    message
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}: ")))
+        .unwrap_or_else(|| panic!("{name} in {message}"))
 }
 
 #[test]
@@ -169,7 +173,8 @@ fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_an
     let gone = bench.expect("REGISTER ");
     assert_eq!((field(&gone, "Expires"), field(&gone, "Call-ID")), ("0", field(&first, "Call-ID")));
     bench.wait(Duration::from_secs(1));
-    let again = bench.sent.drain(..).find(|sent| field(sent, "Call-ID") != field(&first, "Call-ID")).expect("a new one");
+    let again =
+        bench.sent.drain(..).find(|sent| field(sent, "Call-ID") != field(&first, "Call-ID")).expect("a new one");
     bench.answer(&gone, 200, "");
     assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Pending, "that was the old one's");
     bench.answer(&again, 200, "Expires: 600\r\n");

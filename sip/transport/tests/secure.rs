@@ -253,7 +253,8 @@ async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_
         })
         .await;
         let own = authority.issue("carrier", &["carrier.example"]);
-        let mut stream = authority.connect(address(&handle, Transport::Tls), "localhost", certified.then_some(&own)).await;
+        let mut stream =
+            authority.connect(address(&handle, Transport::Tls), "localhost", certified.then_some(&own)).await;
         let parameter = if alias { ";alias" } else { "" };
         let hello = options("TLS", "hello").replace("127.0.0.1:9;", &format!("{listens}{parameter};"));
         assert!(ask(&mut stream, &hello).await.starts_with("SIP/2.0 200 "));

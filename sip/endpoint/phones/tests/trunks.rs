@@ -20,7 +20,8 @@ impl Exchange {
             config.peers = vec![Peer { known_by, credentials, ..Peer::new("carrier".into()) }];
             change(config);
         });
-        let carrier = User { account: "".into(), trunk: Some("carrier".into()), registers: false, ..user("carrier", None) };
+        let carrier =
+            User { account: "".into(), trunk: Some("carrier".into()), registers: false, ..user("carrier", None) };
         let users = [user("alice", None), carrier];
         exchange.endpoint.set_directory(Arc::new(Directory::new("tandem", users, [])));
         exchange.endpoint.start_errands(exchange.now);
@@ -30,7 +31,14 @@ impl Exchange {
     /// An INVITE of some caller's from there.
     fn call(&mut self, from: &str, lines: &str) {
         let lines = format!("Contact: <sip:gw@10.0.0.1>\r\n{lines}");
-        let invite = self.request("INVITE", URI, "sip:+15550100@carrier.example", URI, &lines, std::str::from_utf8(SDP).unwrap());
+        let invite = self.request(
+            "INVITE",
+            URI,
+            "sip:+15550100@carrier.example",
+            URI,
+            &lines,
+            std::str::from_utf8(SDP).unwrap(),
+        );
         self.receive(from, invite);
     }
 
@@ -69,7 +77,9 @@ fn a_trunk_calls_from_anywhere_with_its_password() {
         assert_eq!(exchange.called().1.as_deref(), Some("carrier"), "its network is enough");
         exchange.call_with(CARRIER, "carrier", "guess");
         exchange.expect("SIP/2.0 403 ");
-        assert!(matches!(exchange.events.pop_front(), Some(Event::AuthenticationFailed { username, .. }) if username == "carrier"));
+        assert!(
+            matches!(exchange.events.pop_front(), Some(Event::AuthenticationFailed { username, .. }) if username == "carrier")
+        );
     }
 }
 
@@ -85,14 +95,19 @@ fn what_goes_to_a_trunk_that_is_anywhere_goes_where_it_called_from() {
     exchange.command(testing::hangup(leg));
     // Until the ACK is here, nothing is sent; its timer is not waited for.
     exchange.wait(Duration::from_secs(33));
-    let bye = std::iter::from_fn(|| exchange.sent.pop_front()).find(|sent| sent.text.starts_with("BYE ")).expect("a BYE");
+    let bye =
+        std::iter::from_fn(|| exchange.sent.pop_front()).find(|sent| sent.text.starts_with("BYE ")).expect("a BYE");
     assert_eq!(bye.to.to_string(), CARRIER);
     assert!(bye.text.starts_with("BYE sip:gw@10.0.0.1 "), "{}", bye.text);
     // Our own password is for the trunk's addresses: whoever has one of its, is not given the other.
     let field = |name: &str| bye.text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     let challenge = format!(
         "SIP/2.0 401 Unauthorized\r\n{}\r\n{}\r\n{}\r\n{}\r\n{}\r\nWWW-Authenticate: Digest realm=\"r\",nonce=\"n\"\r\nContent-Length: 0\r\n\r\n",
-        field("Via: "), field("From: "), field("To: "), field("Call-ID: "), field("CSeq: ")
+        field("Via: "),
+        field("From: "),
+        field("To: "),
+        field("Call-ID: "),
+        field("CSeq: ")
     );
     exchange.sent.clear();
     exchange.receive(CARRIER, challenge);
