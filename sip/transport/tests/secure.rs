@@ -235,6 +235,21 @@ async fn a_trunk_that_calls_in_with_its_certificate_is_nobody_without_it() {
 }
 
 #[tokio::test]
+async fn a_reload_shows_other_certificates_and_changes_nothing_with_bad_ones() {
+    let authority = Authority::new();
+    let (handle, _events) = driver(authority.listen(&["one.example"])).await;
+    let tls = address(&handle, Transport::Tls);
+    let second = authority.issue("second", &["one.example"]);
+    let config = Config { certificates: vec![second.clone()], ..Config::default() };
+    handle.reload(config.clone()).await.unwrap();
+    assert_eq!(shown(&authority, tls, "one.example").await, written(&second));
+    let nowhere = Certificate { certificate: "/nowhere/a.pem".into(), key: "/nowhere/a.key".into() };
+    assert!(handle.reload(Config { certificates: vec![nowhere], ..config }).await.is_err());
+    assert_eq!(shown(&authority, tls, "one.example").await, written(&second));
+    handle.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_has_shown_its_certificate() {
     let authority = Authority::new();
     // Nobody listens there: who is called was here before.
