@@ -9,8 +9,17 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 9] =
-    ["accounts", "trunks", "applications", "numbers", "endpoints", "sip", "stir", "drain_timeout", "media.endpoint_srtp"];
+const AT_ONCE: [&str; 9] = [
+    "accounts",
+    "trunks",
+    "applications",
+    "numbers",
+    "endpoints",
+    "sip",
+    "stir",
+    "drain_timeout",
+    "media.endpoint_srtp",
+];
 /// Keys of `[sip]` that do not.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];
 
