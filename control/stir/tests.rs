@@ -187,12 +187,13 @@ fn invite(from: &str, to: &str) -> Invite {
         caller_name: None,
         headers: Vec::new(),
         credentials: None,
+        via: Vec::new(),
         replaces: None,
     }
 }
 
 fn came(headers: &[(&str, &str)]) -> LegInfo {
-    crate::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers)).0
+    crate::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
 }
 
 /// What a trunk is told: the Identity headers.
