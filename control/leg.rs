@@ -37,8 +37,12 @@ pub struct LegIo {
     preferred: media::Preference,
     /// The INVITE, or the last re-INVITE, had no offer: our 200 carries it, the ACK the answer.
     late_offer: bool,
+    /// Our offer has been given to a provisional response.
+    has_offered: bool,
     /// The peer's answer is in.
     negotiated: bool,
+    /// The callee's early offer has been answered, and its response is yet to be told.
+    has_early_media: bool,
     /// Why the INVITE's offer was not taken.
     refusal: Option<Refusal>,
     /// Whom we called, for the log.
@@ -90,6 +94,8 @@ pub struct Attempt {
     pub call_id: Option<String>,
     /// What we say of its caller's number.
     pub vouch: Vouch,
+    /// That leg has not made an offer, and none is made over trunks that want it so.
+    pub late_offer: bool,
     /// Where it goes next.
     pub routes: VecDeque<Outbound>,
 }
@@ -136,7 +142,9 @@ impl LegIo {
             answer: None,
             preferred: media::Preference::default(),
             late_offer: false,
+            has_offered: false,
             negotiated: false,
+            has_early_media: false,
             refusal: None,
             callee: None,
             attempt: None,
@@ -250,7 +258,8 @@ impl LegIo {
 
     fn send_invite(&mut self, attempt: &Attempt, route: Outbound) {
         let Some(session) = &mut self.session else { return };
-        let sdp = session.offer_preferring(&self.preferred);
+        let late = attempt.late_offer && route.trunk.as_ref().is_some_and(|trunk| trunk.late_offer);
+        let sdp = if late { Bytes::new() } else { session.offer_preferring(&self.preferred) };
         let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
         self.gone = false;
         let host = route.host();
@@ -305,12 +314,19 @@ impl LegIo {
         self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
     }
 
-    /// 180, or 183 with our answer.
+    /// Whether it called without an offer, and has not been answered.
+    pub fn wants_offer(&self) -> bool {
+        self.late_offer && !self.negotiated
+    }
+
+    /// 180, or 183 with our answer. Either has our offer, where a response that is sure to arrive must (RFC 3262 §5).
     pub fn ring(&mut self, early_media: bool) {
-        let sdp = self.answer.clone().filter(|_| early_media);
+        let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
         if sdp.is_some() {
             self.settle();
+        } else if self.wants_offer() && !std::mem::replace(&mut self.has_offered, true) {
+            sdp = self.session.as_mut().map(|session| session.offer_preferring(&self.preferred));
         }
         self.send(sip::Command::Provisional { leg: self.key, status, sdp, headers: Vec::new() });
     }
@@ -318,7 +334,7 @@ impl LegIo {
     /// 200 with our answer (or our offer).
     pub fn answer(&mut self) {
         let sdp = match (&self.answer, &mut self.session) {
-            (Some(answer), _) => answer.clone(),
+            (Some(sdp), _) => sdp.clone(),
             (None, Some(session)) => session.offer_preferring(&self.preferred),
             (None, None) => return self.reject(RejectReason::Status(500)),
         };
@@ -427,7 +443,7 @@ impl LegIo {
             sip::Event::Provisional { sdp, .. } => {
                 let early_media = match (sdp, &mut self.session) {
                     (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
-                    _ => false,
+                    _ => std::mem::take(&mut self.has_early_media),
                 };
                 self.negotiated |= early_media;
                 Some(LegEvent::Ringing { early_media })
@@ -437,7 +453,7 @@ impl LegIo {
                 let accepted = match sdp {
                     Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
                     None if self.negotiated => Ok(()),
-                    None => Err("there is no answer to our offer".to_owned()),
+                    None => Err(self.refusal.take().map_or_else(|| "there is none".to_owned(), |refusal| refusal.why)),
                 };
                 if let Err(why) = accepted {
                     return Some(self.hangup_without_audio(&why));
@@ -450,21 +466,26 @@ impl LegIo {
                 if !std::mem::take(&mut self.late_offer) {
                     return None;
                 }
-                let accepted = match (sdp, &mut self.session) {
-                    (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
-                    _ => Err("the ACK has no answer to our offer".to_owned()),
-                };
-                self.negotiated |= accepted.is_ok();
-                // After a re-INVITE the session goes on as it was.
-                let why = accepted.err().filter(|_| !self.negotiated)?;
-                Some(self.hangup_without_audio(&why))
+                self.take_late_answer(sdp)
             }
-            sip::Event::Offered { sdp, .. } => {
+            sip::Event::Offered { sdp, refusable, .. } => {
                 let session = self.session.as_mut()?;
                 let answer = match sdp {
-                    Some(offer) => {
-                        session.answer_preferring(&offer, &self.preferred).map_err(|error| Refusal::of(&error))
-                    }
+                    Some(offer) => match session.answer_preferring(&offer, &self.preferred) {
+                        Ok(answer) => {
+                            self.has_early_media = !self.negotiated;
+                            self.negotiated = true;
+                            Ok(answer)
+                        }
+                        Err(error) => {
+                            let refusal = Refusal::of(&error);
+                            let declined = if refusable { None } else { session.decline(&offer) };
+                            if !self.negotiated {
+                                self.refusal = Some(refusal.clone());
+                            }
+                            declined.ok_or(refusal)
+                        }
+                    },
                     None => {
                         self.late_offer = true;
                         Ok(session.offer_preferring(&self.preferred))
@@ -479,6 +500,10 @@ impl LegIo {
                     }
                 }
                 None
+            }
+            // Our offer was in a provisional response.
+            sip::Event::OfferAnswered { sdp, .. } if std::mem::take(&mut self.late_offer) => {
+                self.take_late_answer(Some(sdp))
             }
             sip::Event::OfferAnswered { sdp, .. } => {
                 if let Some(session) = &mut self.session {
@@ -537,10 +562,22 @@ impl LegIo {
         }
     }
 
+    /// The answer to an offer of ours that a call without one got.
+    fn take_late_answer(&mut self, sdp: Option<Bytes>) -> Option<LegEvent> {
+        let accepted = match (sdp, &mut self.session) {
+            (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
+            _ => Err("the ACK has no answer to our offer".to_owned()),
+        };
+        self.negotiated |= accepted.is_ok();
+        // After a re-INVITE the session goes on as it was.
+        let why = accepted.err().filter(|_| !self.negotiated)?;
+        Some(self.hangup_without_audio(&why))
+    }
+
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
-        tracing::warn!(leg = %LegId(self.key.0), "answer refused: {why}");
+        tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
         self.hangup(None);
-        let detail = Some(format!("its SDP answer has no audio for us: {why}"));
+        let detail = Some(format!("its session description has no audio for us: {why}"));
         LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
     }
 

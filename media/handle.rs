@@ -337,6 +337,12 @@ impl Session {
         Ok(answer)
     }
 
+    /// An answer that refuses each stream of an offer (RFC 3264 §6), for where an offer cannot be refused otherwise. `None` if it
+    /// is none.
+    pub fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
+        self.negotiation.decline(offer)
+    }
+
     /// Like [`Session::answer_preferring`], for an answer that is not sent yet: until [`Session::settle`] the same offer may
     /// be answered again, and the peer is sent nothing, lest it hear one codec first and then another.
     pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {

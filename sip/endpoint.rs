@@ -15,6 +15,7 @@ mod client;
 mod command;
 mod errand;
 mod fork;
+mod late;
 mod locate;
 mod origin;
 mod phones;

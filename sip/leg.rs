@@ -153,13 +153,14 @@ pub enum Command {
         /// The call to place; its Request-URI is what To says, and its next hop is not looked at.
         invite: Box<Outgoing>,
     },
-    /// Send a provisional response (101 to 199) to an unanswered incoming leg; with `sdp` it is early media.
+    /// Send a provisional response (101 to 199) to an unanswered incoming leg; with `sdp` it is early media. To an INVITE
+    /// without an offer `sdp` is our offer, which only a reliable one carries.
     Provisional {
         /// Which leg.
         leg: LegKey,
         /// 101 to 199; anything else is sent as 180.
         status: u16,
-        /// Early media answer.
+        /// Early media answer, or offer.
         sdp: Option<Bytes>,
         /// Extra header fields.
         headers: Vec<Header>,
@@ -366,7 +367,7 @@ pub struct Outgoing {
     pub prack: Option<Prack>,
     /// The application has other ways: one that is silent is given up after a quarter of Timer B.
     pub impatient: bool,
-    /// The offer.
+    /// The offer; empty: the peer is to offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
 }
 
@@ -398,7 +399,7 @@ pub enum Event {
         /// Which leg.
         leg: LegKey,
         /// The answer: the 200's, or that of a reliable provisional response of the same phone. `None`: neither had one (it may
-        /// have come in another provisional response).
+        /// have come in another provisional response), or it was an offer, of which [`Event::Offered`] told.
         sdp: Option<Bytes>,
         /// Header fields, as in [`Incoming::headers`].
         headers: Vec<Header>,
@@ -410,15 +411,19 @@ pub enum Event {
         /// The answer, when our 200 carried the offer.
         sdp: Option<Bytes>,
     },
-    /// A re-INVITE, or an UPDATE with SDP: the application must reply with [`Command::AnswerOffer`] or
-    /// [`Command::RejectOffer`].
+    /// A re-INVITE, an UPDATE or PRACK with SDP, or the first offer to an INVITE of ours without one, which comes before
+    /// [`Event::Provisional`] or [`Event::Answered`]: the application must reply with [`Command::AnswerOffer`] or
+    /// [`Command::RejectOffer`]. Several are replied to in their order.
     Offered {
         /// Which leg.
         leg: LegKey,
         /// The offer; `None` asks for ours.
         sdp: Option<Bytes>,
+        /// It may be refused. If not, as in PRACK and in what answers an INVITE of ours without an offer, the answer that
+        /// refuses it refuses each of its streams (RFC 6337 §2.3).
+        refusable: bool,
     },
-    /// Our re-INVITE was accepted.
+    /// Our re-INVITE was accepted, or the offer of a reliable provisional response of ours.
     OfferAnswered {
         /// Which leg.
         leg: LegKey,

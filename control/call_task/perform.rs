@@ -208,7 +208,9 @@ impl CallTask {
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let call_id = info.and_then(|info| info.sip.call_id.clone());
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
+        let late_offer = other.is_some_and(LegIo::wants_offer);
+        let other = other.map(LegIo::preference);
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let behind = parent.map(|leg| {
             let numbering =
@@ -236,7 +238,7 @@ impl CallTask {
                     io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
                     io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
                     io.prack = self.services.routing.get().prack(route.trunk_name());
-                    io.invite(session, Attempt { invite, behind, call_id, vouch, routes }, route);
+                    io.invite(session, Attempt { invite, behind, call_id, vouch, late_offer, routes }, route);
                     None
                 }
                 Err(_) => {

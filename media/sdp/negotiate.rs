@@ -205,6 +205,18 @@ impl Negotiation {
         Ok(self.say(body))
     }
 
+    /// An answer that refuses each stream of the offer. What we had agreed stands.
+    pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
+        let description = Description::parse(offer).ok()?;
+        let family = family(self.local.address);
+        let mut body = format!("s=-\r\nc=IN {family} {}\r\nt=0 0\r\n", self.local.address);
+        for line in &description.lines {
+            // Writing to a String cannot fail.
+            let _ = write!(body, "m={} 0 {} {}\r\n", line.media, line.proto, line.formats);
+        }
+        Some(self.say(body))
+    }
+
     /// Takes the peer's answer to our offer. The same answer again (183, then 200) changes nothing.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         let refused = SdpError::Incompatible("the answer refuses audio, or has no codec of our offer");

@@ -147,6 +147,21 @@ fn an_answer_to_our_offer_is_taken_twice() {
 }
 
 #[test]
+fn an_offer_that_cannot_be_refused_otherwise_is_declined_line_by_line() {
+    let mut negotiation = Negotiation::new(local());
+    let declined =
+        negotiation.decline(offer("m=video 4002 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 18\r\n").as_bytes()).unwrap();
+    let declined = text(&declined);
+    let lines: Vec<&str> = declined.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(lines, ["m=video 0 RTP/AVP 31", "m=audio 0 RTP/AVP 18"]);
+    assert!(
+        declined.starts_with("v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"),
+        "{declined}"
+    );
+    assert!(negotiation.plan().is_none() && negotiation.decline(b"noise").is_none());
+}
+
+#[test]
 fn an_answer_that_refuses_audio_is_incompatible_and_changes_nothing() {
     let mut negotiation = Negotiation::new(local());
     let _ = negotiation.offer();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::late::Acknowledgement;
 use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
 use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
@@ -14,6 +15,10 @@ use crate::leg::{EndCause, Event, Prack};
 use crate::message::{Method, Response, Uri};
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
+
+/// How often an offer is put off at the peer's wish before it counts as refused, and for how many seconds each time.
+const MOST_DEFERRALS: u8 = 10;
+const LONGEST_DEFERRAL: u64 = 10;
 
 impl Endpoint {
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
@@ -183,9 +188,9 @@ impl Endpoint {
                 leg.offering = None;
                 self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            (491, _) => self.retry_offer(now, slot),
+            (_, Some(response)) if self.defer_offer(now, slot, response) => {}
             _ => {
-                leg.offering = None;
+                self.abandon_offer(now, slot);
                 self.event(Event::OfferRejected { leg: key, status });
             }
         }
@@ -212,6 +217,7 @@ impl Endpoint {
         if response.status < 200 {
             calling.provisional = true;
             let (cancelled, reported) = (calling.hangup.is_some(), leg.reported);
+            let offered = !calling.outgoing.sdp.is_empty();
             if response.status > 100 && !self.acknowledge_provisional(now, slot, leg_slot, response) {
                 return;
             }
@@ -222,7 +228,7 @@ impl Endpoint {
                     leg: key,
                     status: response.status,
                     reason: response.reason.clone(),
-                    sdp: response.content.sdp(),
+                    sdp: response.content.sdp().filter(|_| offered),
                     headers: response.content.application_headers(),
                 });
             }
@@ -262,7 +268,7 @@ impl Endpoint {
     /// A 2xx to the initial INVITE: the first makes the dialog, repetitions get their ACK again, and those of other forks
     /// are acknowledged and hung up (RFC 3261 §13.2.2.4).
     fn invite_answered(&mut self, now: Instant, slot: Slot, leg_slot: Option<Slot>, response: &Response) {
-        if self.acknowledge_again(slot, response) {
+        if self.acknowledge_again(slot, response) || self.is_ack_due(slot, leg_slot, response) {
             return;
         }
         let Some(client) = self.clients.get(slot) else { return };
@@ -277,11 +283,23 @@ impl Endpoint {
             return;
         }
         let mut dialog = Dialog::from_response(response, &fallback, flow);
-        self.acknowledge_answer(slot, leg_slot, &dialog, response, &authorization);
+        let mut offer = response
+            .content
+            .sdp()
+            .filter(|_| first && leg_slot.is_some_and(|leg| self.expects_offer(leg, &dialog.remote_tag)));
+        let again = Again { lines: authorization, ..Again::default() };
+        if offer.is_none() {
+            self.acknowledge_answer(slot, leg_slot, &dialog, response.cseq, &again);
+        }
+        let mut told = None;
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
             State::Calling(calling) if first => {
                 let early = calling.early.iter().find(|early| early.dialog.remote_tag == dialog.remote_tag);
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
+                if calling.outgoing.sdp.is_empty() {
+                    told = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
+                    return Some((calling.hangup.take(), leg.reported, None));
+                }
                 // Of several that rang, it is the answer of the one that has been picked up that counts.
                 let sdp = response.content.sdp().or_else(|| early?.answer.clone());
                 Some((calling.hangup.take(), leg.reported, sdp))
@@ -299,6 +317,14 @@ impl Endpoint {
                 if let Some(farewell) = hangup {
                     self.send_bye(now, leg_slot, farewell, End::of(EndCause::LocalHangup, None));
                 } else if !reported {
+                    let tag = response.to.tag.clone().unwrap_or_default();
+                    if let Some(offer) = offer.take() {
+                        let (cseq, authorization) = (response.cseq, again.lines);
+                        let ack = Acknowledgement::Ack { client: slot, cseq, authorization };
+                        self.tell_late_offer(leg_slot, tag, offer, ack);
+                    } else {
+                        self.tell_offer_again(leg_slot, &tag, told);
+                    }
                     self.event(Event::Answered { leg: key, sdp, headers: response.content.application_headers() });
                 }
             }
@@ -328,7 +354,8 @@ impl Endpoint {
                 }
                 dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
             }
-            self.acknowledge_answer(slot, leg_slot, &dialog, response, &authorization);
+            let again = Again { lines: authorization, ..Again::default() };
+            self.acknowledge_answer(slot, leg_slot, &dialog, response.cseq, &again);
         }
         let Some(leg_slot) = leg_slot else { return };
         if response.status < 200 || (!success && self.repeat_with_credentials(now, slot, leg_slot, response)) {
@@ -345,17 +372,40 @@ impl Endpoint {
                 self.learn_session(now, leg_slot, response);
                 self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
             }
-            491 => self.retry_offer(now, leg_slot),
-            408 | 481 => {
-                leg.offering = None;
-                self.send_bye(now, leg_slot, Farewell::default(), refusal(response));
-            }
+            _ if self.defer_offer(now, leg_slot, response) => {}
+            408 | 481 => self.send_bye(now, leg_slot, Farewell::default(), refusal(response)),
             status => {
-                leg.offering = None;
+                self.abandon_offer(now, leg_slot);
                 self.refresh_again(now, leg_slot);
                 self.event(Event::OfferRejected { leg: key, status });
             }
         }
+    }
+
+    /// Sends our offer again later, if that is all that the peer wants: two that crossed (491), or one of its own that it is
+    /// not done with (500 with Retry-After, RFC 3261 §14.2, RFC 3311 §5.2).
+    fn defer_offer(&mut self, now: Instant, slot: Slot, response: &Response) -> bool {
+        let seconds = response.content.value("Retry-After").and_then(|value| {
+            value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
+        });
+        let wait = match (response.status, seconds) {
+            (491, _) => None,
+            (500, Some(seconds)) if seconds <= LONGEST_DEFERRAL => Some(Duration::from_secs(seconds)),
+            _ => return false,
+        };
+        let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut()) else { return false };
+        if offering.deferrals >= MOST_DEFERRALS {
+            return false;
+        }
+        offering.deferrals += 1;
+        match wait {
+            Some(wait) => {
+                offering.retry_at = Some(now + wait);
+                self.arm_leg(slot);
+            }
+            None => self.retry_offer(now, slot),
+        }
+        true
     }
 
     /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
@@ -554,6 +604,7 @@ impl Endpoint {
     pub(super) fn send_bye(&mut self, now: Instant, slot: Slot, farewell: Farewell, end: End) {
         let report_by = now + self.config.timers.t1 * 4;
         self.abandon_offer(now, slot);
+        self.acknowledge_without_answer(now, slot);
         self.tell_last_news(now, slot);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.state = State::Ending(Box::new(end));
@@ -676,17 +727,17 @@ impl Endpoint {
     }
 
     /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
-    fn acknowledge_answer(
+    pub(super) fn acknowledge_answer(
         &mut self,
         slot: Slot,
         leg: Option<Slot>,
         dialog: &Dialog,
-        response: &Response,
-        authorization: &str,
+        cseq: u32,
+        again: &Again,
     ) {
         let branch = self.random_u128();
         let flow = dialog.next_flow();
-        let data = self.compose_in_dialog(dialog, flow, branch, "ACK", response.cseq, &Again::default(), authorization);
+        let data = self.compose_in_dialog(dialog, flow, branch, "ACK", cseq, again, &again.lines);
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {

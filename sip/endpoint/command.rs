@@ -64,6 +64,9 @@ impl Endpoint {
             Command::Hangup { status, reason, headers, .. } => self.hangup(now, slot, status, reason, headers),
             Command::AnswerOffer { sdp, .. } => self.answer_offer(now, slot, &sdp),
             Command::RejectOffer { status, reason, headers, .. } => {
+                if self.answer_late_offer(now, slot, None) {
+                    return;
+                }
                 if let Some(server) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) {
                     let status = if (400..700).contains(&status) { status } else { 488 };
                     let (reason, headers) = (reason.as_deref(), headers.as_slice());
@@ -198,11 +201,12 @@ impl Endpoint {
         let Some(leg) = self.legs.get(slot) else { return };
         let State::Ringing { server, .. } = leg.state else { return };
         let contact = self.contact(leg.dialog.flow);
+        let offers_first = leg.extensions.offers_first;
         let status = if (101..200).contains(&status) { status } else { 180 };
         if self.provide(now, slot, status, sdp, headers) {
             return;
         }
-        let body = sdp.map(|sdp| ("application/sdp", sdp.as_ref()));
+        let body = sdp.filter(|_| !offers_first).map(|sdp| ("application/sdp", sdp.as_ref()));
         self.respond(
             now,
             server,
@@ -281,6 +285,9 @@ impl Endpoint {
     }
 
     fn answer_offer(&mut self, now: Instant, slot: Slot, sdp: &Bytes) {
+        if self.answer_late_offer(now, slot, Some(sdp)) {
+            return;
+        }
         let Some(server_slot) = self.legs.get_mut(slot).and_then(|leg| leg.offered.take()) else { return };
         let Some(server) = self.servers.get(server_slot) else { return };
         if server.method == Method::Invite {
@@ -316,7 +323,7 @@ impl Endpoint {
             self.event(Event::OfferRejected { leg: key, status: 491 });
             return;
         }
-        leg.offering = Some(Offering { sdp, client: None, retry_at: None });
+        leg.offering = Some(Offering { sdp, client: None, retry_at: None, deferrals: 0 });
         self.send_offer(now, slot);
     }
 }

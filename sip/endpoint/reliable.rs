@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::late::Acknowledgement;
 use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
@@ -182,17 +183,31 @@ impl Endpoint {
             self.respond(now, server, plain(481));
             return;
         };
-        let response = reliable.unacknowledged.take();
-        reliable.settled |= response.is_some_and(|response| response.has_sdp);
+        let described = reliable.unacknowledged.take().is_some_and(|response| response.has_sdp);
         let answer = reliable.answer.take();
         let next = if answer.is_none() { reliable.waiting.pop_front() } else { None };
-        if request.content.has_sdp() && reliable.settled && ringing && leg.offered.is_none() && answer.is_none() {
-            leg.offered = Some(server);
-            self.event(Event::Offered { leg: key, sdp: request.content.sdp() });
-        } else if request.content.has_sdp() {
-            self.respond(now, server, plain(488));
-        } else {
-            self.respond(now, server, plain(200));
+        let sdp = request.content.sdp();
+        let answers = leg.extensions.offers_first && !reliable.settled;
+        reliable.settled |= described && (!answers || sdp.is_some());
+        let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
+        match sdp {
+            None => self.respond(now, server, plain(200)),
+            Some(sdp) if answers && described => {
+                self.respond(now, server, plain(200));
+                self.event(Event::OfferAnswered { leg: key, sdp });
+            }
+            // RFC 3262 §5: a further offer, once the first one is through; its answer goes with the 200 of the PRACK.
+            Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
+                leg.offered = Some(server);
+                self.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
+            }
+            // The provisional response is acknowledged all the same; of two offers that cross, neither counts.
+            Some(_) if reliable.settled && offering => self.respond(now, server, plain(491)),
+            Some(_) if leg.offered.is_some() => {
+                let lines = self.retry_shortly();
+                self.respond(now, server, ResponseParts { lines: &lines, ..plain(500) });
+            }
+            Some(_) => self.respond(now, server, plain(488)),
         }
         if let Some((sdp, headers)) = answer {
             self.answer(now, slot, &sdp, &headers);
@@ -222,7 +237,8 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
         let fallback = leg.dialog.target.clone();
         let State::Calling(calling) = &mut leg.state else { return false };
-        let settles = response.content.has_sdp();
+        let late = calling.outgoing.sdp.is_empty();
+        let settles = response.content.has_sdp() && !late;
         let answer = response.content.sdp();
         let room = calling.early.len() < MAX_FORKS;
         match calling.early.iter_mut().find(|early| early.dialog.remote_tag == *tag) {
@@ -233,7 +249,8 @@ impl Endpoint {
                     early.dialog.target = target;
                 }
                 early.settled |= settles;
-                early.answer = answer.or(early.answer.take());
+                // The first offer is the one that is answered; what is repeated later says nothing new.
+                early.answer = if late { early.answer.take().or(answer) } else { answer.or(early.answer.take()) };
             }
             None if !room => return false,
             None => {
@@ -244,6 +261,12 @@ impl Endpoint {
         let Some(early) = calling.early.iter().find(|early| early.dialog.remote_tag == *tag) else { return false };
         let dialog = early.dialog.clone();
         let lines = format!("RAck: {rseq} {} INVITE\r\n", response.cseq);
+        if self.expects_offer(leg_slot, tag)
+            && let Some(offer) = response.content.sdp()
+        {
+            self.tell_late_offer(leg_slot, tag.clone(), offer, Acknowledgement::Prack(lines));
+            return true;
+        }
         let again = Again { lines, ..Again::default() };
         self.send_along(now, leg_slot, dialog, Method::Prack, Purpose::Prack, again);
         true
@@ -290,12 +313,12 @@ impl Endpoint {
                         if let Some(leg) = self.legs.get_mut(slot) {
                             leg.offered = Some(server);
                         }
-                        self.event(Event::Offered { leg: leg_key, sdp: request.content.sdp() });
+                        self.event(Event::Offered { leg: leg_key, sdp: request.content.sdp(), refusable: true });
                         return;
                     }
                 };
-                let lines = if status == 500 { "Retry-After: 2\r\n" } else { "" };
-                self.respond(now, server, ResponseParts { lines, ..plain(status) });
+                let lines = if status == 500 { self.retry_shortly() } else { String::new() };
+                self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             }
             Method::Update => {
                 let contact = self.contact(flow);

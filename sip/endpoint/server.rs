@@ -258,6 +258,7 @@ impl Endpoint {
             origin: self.origin_of_incoming(&request),
             peer_updates: request.content.has_token("Allow", "UPDATE"),
             reliable,
+            offers_first: !request.content.has_sdp(),
             agreed: session_timer::agree(&request, self.config.session_expires, self.config.min_se).ok().flatten(),
             ..Extensions::default()
         };
@@ -404,6 +405,11 @@ impl Endpoint {
         }
     }
 
+    /// RFC 3261 §14.2, RFC 3311 §5.2: up to ten seconds, by chance.
+    pub(super) fn retry_shortly(&mut self) -> String {
+        format!("Retry-After: {}\r\n", rand::Rng::next_u32(&mut self.rng) % 11)
+    }
+
     pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
         if !is_taken(&request.content.content_type()) {
@@ -464,14 +470,15 @@ impl Endpoint {
         let settled = leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled);
         let status = match leg.state {
             _ if leg.offered.is_some() => Some(500),
-            State::Ringing { .. } if asks && !settled => Some(500),
+            // Of our own offer the answer is still out; of theirs, ours.
+            State::Ringing { .. } if asks && !settled => Some(if leg.extensions.offers_first { 491 } else { 500 }),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
             _ if invite && leg.awaiting_ack.is_some() => Some(500),
             _ => None,
         };
         if let Some(status) = status {
-            let lines = if status == 500 { "Retry-After: 2\r\n" } else { "" };
-            self.respond(now, server, ResponseParts { lines, ..plain(status) });
+            let lines = if status == 500 { self.retry_shortly() } else { String::new() };
+            self.respond(now, server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
         let agreed = match session_timer::agree(request, self.config.session_expires, self.config.min_se) {
@@ -506,7 +513,7 @@ impl Endpoint {
         if invite {
             self.respond(now, server, plain(100));
         }
-        self.event(Event::Offered { leg, sdp: request.content.sdp() });
+        self.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
     /// Sends the 200 of an INVITE or re-INVITE and keeps it until its ACK.
@@ -523,9 +530,12 @@ impl Endpoint {
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = self.contact(flow);
         let leg = self.legs.get_mut(slot);
-        let (agreed, reliable) =
-            leg.map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some())).unwrap_or_default();
+        let (agreed, reliable, settled) = leg
+            .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
+            .unwrap_or_default();
         let supported = compose::supported(reliable || self.config.prack != Prack::Off);
+        // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
+        let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = format!("Supported: {supported}\r\n{}", session_timer::answer_lines(agreed));
         self.respond(
             now,
@@ -535,7 +545,7 @@ impl Endpoint {
                 contact: Some(&contact),
                 lines: &lines,
                 headers,
-                body: Some(("application/sdp", sdp)),
+                body,
                 ..ResponseParts::default()
             },
         );

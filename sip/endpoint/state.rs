@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Target;
 use super::errand::Errand;
+use super::late::LateOffers;
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
@@ -52,6 +53,10 @@ pub(super) struct Extensions {
     pub(super) peer_updates: bool,
     /// We send reliable provisional responses.
     pub(super) reliable: Option<Box<Reliable>>,
+    /// The peer's INVITE had no offer: ours comes first.
+    pub(super) offers_first: bool,
+    /// Offers of the peer's to an INVITE of ours without one.
+    pub(super) late: Option<Box<LateOffers>>,
     /// What our 2xx to the request in hand will say of the session timer.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
@@ -144,9 +149,17 @@ pub(super) struct Offering {
     pub(super) client: Option<Slot>,
     /// `None` while the re-INVITE is out.
     pub(super) retry_at: Option<Instant>,
+    /// How often the peer has put it off.
+    pub(super) deferrals: u8,
 }
 
 impl Leg {
+    /// The peer's INVITE had no offer, and has had ours and answered it by PRACK.
+    pub(super) fn has_settled_early(&self) -> bool {
+        let reliable = self.extensions.reliable.as_ref();
+        self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let ack = self.awaiting_ack.as_ref().map(|ack| ack.retransmit.min(ack.deadline));
         let offer = self.offering.as_ref().and_then(|offering| offering.retry_at);

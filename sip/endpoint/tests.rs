@@ -4,6 +4,7 @@ mod callee;
 mod caller;
 mod dialogs;
 mod floods;
+mod late;
 mod locate;
 mod torture;
 mod trunks;

@@ -22,11 +22,13 @@ mod house;
 #[path = "../server/log.rs"]
 mod log;
 mod sipp;
+mod straight;
 
 mod bridge;
 mod dialogs;
 mod domains;
 mod guard;
+mod offers;
 mod phones;
 mod sdp;
 mod srtp;

@@ -1,0 +1,35 @@
+//! Who offers when: calls without an offer, in both directions, and what carries the answers then.
+
+use crate::sipp::{Sipp, is_missing};
+use crate::straight::straight_through;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_an_offer_is_placed_without_one_where_the_trunk_wants_it() {
+    if is_missing() {
+        return;
+    }
+    for callee in ["late_answer", "late_early"] {
+        let (caller, callee) = (Sipp::new("late_offer"), Sipp::new(callee));
+        straight_through((caller, ""), (callee, "late_offer = true")).await;
+    }
+    // What was offered is offered on, whatever the trunk wants.
+    let [_, callee] = straight_through((Sipp::new("call"), ""), (Sipp::new("answer"), "late_offer = true")).await;
+    assert!(callee.split("SIP/2.0 180").next().is_some_and(|invite| invite.contains("m=audio")), "{callee}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_offer_that_cannot_be_taken_is_declined_in_the_ack() {
+    if is_missing() {
+        return;
+    }
+    let (caller, callee) = (Sipp::new("late_refused"), Sipp::new("late_unusable"));
+    straight_through((caller, ""), (callee, "late_offer = true")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_an_offer_that_wants_reliable_responses_is_offered_in_the_first() {
+    if is_missing() {
+        return;
+    }
+    straight_through((Sipp::new("late_prack_call"), ""), (Sipp::new("answer"), "")).await;
+}
