@@ -176,6 +176,9 @@ pub struct Invite {
     pub caller_name: Option<String>,
     /// Extra headers.
     pub headers: Vec<(String, String)>,
+    /// It takes the call of the leg that it is made for straight through: of that one's headers, those go with it that the
+    /// trunk passes.
+    pub inherits: bool,
     /// For a peer that challenges.
     pub credentials: Option<Credentials>,
     /// The trunks it goes over, by name: the next when one fails. By its own prefix when empty.

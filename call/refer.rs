@@ -99,7 +99,9 @@ impl Call {
             }
             ReferTarget::Call { to, headers, replaces, credentials, via } => {
                 let from = Address::Name("".into());
-                let invite = Invite { to, from, caller_name: None, headers, credentials, via, replaces };
+                let caller_name = None;
+                let inherits = false;
+                let invite = Invite { to, from, caller_name, headers, inherits, credentials, via, replaces };
                 self.call_target(referrer, transferee, invite);
             }
             ReferTarget::Number(decision) => match *decision {

@@ -114,6 +114,7 @@ impl CallScript {
             from: info.from.clone(),
             caller_name: None,
             headers: Vec::new(),
+            inherits: false,
             credentials: None,
             via: Vec::new(),
             replaces: None,

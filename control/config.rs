@@ -20,6 +20,7 @@ use crate::recordings::RecordingFiles;
 use crate::stir::TrunkStir;
 use crate::trunk::identity::{CallerId, Forwarding};
 use crate::trunk::numbering::NumberFormat;
+use crate::trunk::passing;
 
 /// Providers as `provider = "..."` spells them.
 pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
@@ -309,6 +310,9 @@ pub struct TrunkConfig {
     /// Whether what it asserts of callers is believed, and whether it is told of those who want to be unknown (RFC 3325).
     #[serde(default)]
     pub trusted: bool,
+    /// Header fields of the caller that go with calls straight through over it.
+    #[serde(default = "passing::usual")]
+    pub pass_headers: Vec<passing::HeaderPattern>,
     /// How it is told that a call was forwarded.
     #[serde(default)]
     pub forwarding: Forwarding,

@@ -24,6 +24,7 @@ use crate::routing::Outbound;
 use crate::stir::Vouch;
 use crate::stream::StreamHandle;
 use crate::trunk::identity::{self, Behind};
+use crate::trunk::passing;
 
 /// What one leg holds.
 pub struct LegIo {
@@ -270,6 +271,11 @@ impl LegIo {
             presented.headers.extend(headers);
             self.vouched = line;
         }
+        let passed = attempt.behind.as_ref().filter(|_| invite.inherits).map(|behind| {
+            let usual = passing::usual();
+            let patterns = route.trunk.as_ref().map_or(&usual, |trunk| &trunk.pass_headers);
+            passing::passed(patterns, &behind.leg.sip.headers)
+        });
         self.fails_over_on = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
         let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
         let name = match &route.trunk {
@@ -290,7 +296,11 @@ impl LegIo {
             prack: self.prack,
             impatient: !attempt.routes.is_empty(),
             call_id,
-            headers: headers(invite.headers).into_iter().chain(presented.headers).collect(),
+            headers: headers(invite.headers)
+                .into_iter()
+                .chain(presented.headers)
+                .chain(passed.into_iter().flatten())
+                .collect(),
             trunk: route.trunk.map(|trunk| Arc::clone(&trunk.name)),
             credentials: invite
                 .credentials

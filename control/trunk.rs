@@ -5,6 +5,7 @@
 
 pub mod identity;
 pub mod numbering;
+pub mod passing;
 
 use std::fmt::Write;
 use std::sync::Arc;

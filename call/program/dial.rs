@@ -321,6 +321,7 @@ impl Dialing {
             from,
             caller_name,
             headers: target.headers,
+            inherits: self.dial.pass_failure,
             credentials: target.credentials,
             via: target.via,
             replaces: None,

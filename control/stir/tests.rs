@@ -186,6 +186,7 @@ fn invite(from: &str, to: &str) -> Invite {
         to: Address::from(to),
         caller_name: None,
         headers: Vec::new(),
+        inherits: false,
         credentials: None,
         via: Vec::new(),
         replaces: None,

@@ -28,6 +28,7 @@ mod bridge;
 mod dialogs;
 mod domains;
 mod guard;
+mod headers;
 mod offers;
 mod phones;
 mod sdp;

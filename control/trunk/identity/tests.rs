@@ -53,6 +53,7 @@ fn invite(from: &str, to: &str) -> Invite {
         to: Address::from(to),
         caller_name: Some("Ann".to_owned()),
         headers: Vec::new(),
+        inherits: false,
         credentials: None,
         via: Vec::new(),
         replaces: None,
