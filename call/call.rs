@@ -73,6 +73,27 @@ pub struct NewLeg {
     pub race: Option<LegId>,
 }
 
+impl NewLeg {
+    /// One that does nothing by itself: whoever called it knows what for.
+    pub fn waiting(info: LegInfo, invite: Invite, timeout: Duration) -> Self {
+        Self {
+            info,
+            invite,
+            timeout,
+            time_limit: None,
+            then: OnAnswer::Wait,
+            send_digits: None,
+            detect: None,
+            record: None,
+            stream: None,
+            bridge_to: None,
+            if_free: false,
+            unanswered: EndCause::Timeout,
+            race: None,
+        }
+    }
+}
+
 /// What a leg does once answered.
 #[derive(Clone, PartialEq, Debug)]
 pub enum OnAnswer {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::id::{CallId, LegId};
 use crate::machine::AnsweredBy;
+use crate::output::Invite;
 use crate::{Callback, Target};
 
 /// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event.
@@ -63,6 +64,29 @@ impl LegInfo {
     pub fn duration(&self, now: Timestamp) -> Duration {
         let end = self.end.as_ref().map_or(now, |end| end.at);
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
+    }
+
+    /// One that is called for this one: it belongs to whom this one does, and nothing is known of it yet.
+    pub fn child(&self, id: LegId, at: Timestamp, invite: &Invite) -> Self {
+        Self {
+            id,
+            parent: Some(self.id),
+            direction: Direction::OutboundDial,
+            from: invite.from.clone(),
+            to: invite.to.clone(),
+            caller_name: invite.caller_name.clone(),
+            forwarded_from: None,
+            status: Status::Queued,
+            created_at: at,
+            answered_at: None,
+            answered_by: None,
+            end: None,
+            client_state: None,
+            status_callback: None,
+            fallback: None,
+            sip: SipFacts::default(),
+            ..self.clone()
+        }
     }
 
     /// The URI of our side of it, as far as its addresses tell.

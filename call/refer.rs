@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::call::{Call, NewLeg, OnAnswer};
+use crate::call::{Call, NewLeg};
 use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
-use crate::leg::{Direction, EndCause, EndedBy, LegInfo, SipFacts, Status};
+use crate::leg::{Direction, EndCause, EndedBy};
 use crate::output::{Invite, LegCommand};
 use crate::party::Party;
 use crate::program::Running;
@@ -156,41 +156,9 @@ impl Call {
         let inbound = parent.direction == Direction::Inbound;
         let from = if inbound { parent.from.clone() } else { parent.to.clone() };
         let caller_name = parent.caller_name.clone().filter(|_| inbound);
-        let info = LegInfo {
-            id,
-            parent: Some(transferee),
-            direction: Direction::OutboundDial,
-            from: from.clone(),
-            to: invite.to.clone(),
-            caller_name: caller_name.clone(),
-            forwarded_from: None,
-            status: Status::Queued,
-            created_at: self.now().time,
-            answered_at: None,
-            answered_by: None,
-            end: None,
-            client_state: None,
-            status_callback: None,
-            fallback: None,
-            sip: SipFacts::default(),
-            ..LegInfo::clone(&parent)
-        };
         let invite = Invite { from, caller_name, ..invite };
-        self.start_leg(NewLeg {
-            info,
-            invite,
-            timeout: PATIENCE,
-            time_limit: None,
-            then: OnAnswer::Wait,
-            send_digits: None,
-            detect: None,
-            record: None,
-            stream: None,
-            bridge_to: None,
-            if_free: false,
-            unanswered: EndCause::Timeout,
-            race: None,
-        });
+        let info = parent.child(id, self.now().time, &invite);
+        self.start_leg(NewLeg::waiting(info, invite, PATIENCE));
         if let Some(party) = self.party_mut(id) {
             party.referral = Some(Referral { referrer, transferee, ringback: None });
         }

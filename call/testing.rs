@@ -15,7 +15,7 @@ use crate::command::{Accepted, Command, Refused, Request};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, FetchId, LegId, OpId, StreamId};
-use crate::leg::{Direction, EndCause, Hearers, LegInfo, SipFacts, Status};
+use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dial, DialTarget, Gather, Instruction, Play, Program, Tone,
@@ -119,21 +119,7 @@ impl CallScript {
             via: Vec::new(),
             replaces: None,
         };
-        let mut new = NewLeg {
-            info,
-            invite,
-            timeout: Duration::from_secs(30),
-            time_limit: None,
-            then: OnAnswer::Wait,
-            send_digits: None,
-            detect: None,
-            record: None,
-            stream: None,
-            bridge_to: None,
-            if_free: false,
-            unanswered: EndCause::Timeout,
-            race: None,
-        };
+        let mut new = NewLeg::waiting(info, invite, Duration::from_secs(30));
         change(&mut new);
         self.call.handle_new_leg(self.now, new).expect("there is room");
         self.drain();

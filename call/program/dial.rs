@@ -8,11 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::Target;
-use crate::call::{Abort, Call, NewLeg, OnAnswer};
+use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
-use crate::leg::{Direction, EndCause, EndedBy, LegInfo, SipFacts, Status};
+use crate::leg::{EndCause, EndedBy, Status};
 use crate::output::{Invite, LegCommand};
 use crate::party::Mode;
 use crate::program::instruction::{
@@ -294,28 +294,6 @@ impl Dialing {
         let id = LegId::random(&mut call.rng);
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
         let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
-        let info = LegInfo {
-            id,
-            session: parent.session,
-            parent: Some(leg),
-            account: Arc::clone(&parent.account),
-            dialect: Arc::clone(&parent.dialect),
-            application: parent.application.clone(),
-            direction: Direction::OutboundDial,
-            from: from.clone(),
-            to: target.to.clone(),
-            caller_name: caller_name.clone(),
-            forwarded_from: None,
-            status: Status::Queued,
-            created_at: call.now().time,
-            answered_at: None,
-            answered_by: None,
-            end: None,
-            client_state: target.client_state,
-            status_callback: target.status,
-            fallback: None,
-            sip: SipFacts::default(),
-        };
         let invite = Invite {
             to: target.to,
             from,
@@ -326,21 +304,11 @@ impl Dialing {
             via: target.via,
             replaces: None,
         };
-        call.start_leg(NewLeg {
-            info,
-            invite,
-            timeout: self.dial.timeout,
-            time_limit: None,
-            then: OnAnswer::Wait,
-            send_digits: target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
-            detect: target.detect,
-            record: None,
-            stream: None,
-            bridge_to: None,
-            if_free: false,
-            unanswered: EndCause::Timeout,
-            race: None,
-        });
+        let mut info = parent.child(id, call.now().time, &invite);
+        (info.client_state, info.status_callback) = (target.client_state, target.status);
+        let send_digits = target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) });
+        let waiting = NewLeg::waiting(info, invite, self.dial.timeout);
+        call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
         if let Some(party) = call.party_mut(id) {
             party.whisper = target.whisper;
             party.greeting = target.greeting;

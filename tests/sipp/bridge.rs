@@ -2,6 +2,7 @@
 
 use crate::house::House;
 use crate::sipp::{Sipp, is_missing};
+use crate::straight::through;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_straight_through_over_udp_and_tcp() {
@@ -11,8 +12,7 @@ async fn calls_go_straight_through_over_udp_and_tcp() {
     for transport in ["u1", "t1"] {
         let (caller, answerer) = (Sipp::new("call").over(transport), Sipp::new("answer").over(transport));
         let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
-        let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:answerer\"\n";
-        let house = House::start(&(trunks + number)).await;
+        let house = House::start(&(trunks + &through("1", "answerer"))).await;
         let answerer = answerer.calls(5).answer().await;
         let server = if transport == "u1" { house.udp } else { house.tcp };
         caller.calls(5).to("1234").call(server).succeed().await;

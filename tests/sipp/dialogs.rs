@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use crate::house::{House, inline};
 use crate::sipp::{Running, Sipp, is_missing};
-
-/// Numbers that begin so go straight through to that trunk.
-fn through(prefix: &str, trunk: &str) -> String {
-    format!("[[numbers]]\nnumber = \"{prefix}*\"\naccount = \"acme\"\nbridge = \"trunk:{trunk}\"\n")
-}
+use crate::straight::{straight_through, through};
 
 /// Waits until SIPp has logged this.
 async fn logged(running: &Running, what: &str) -> String {
@@ -38,14 +34,7 @@ async fn provisional_responses_are_reliable_on_both_sides_and_offers_are_updated
     if is_missing() {
         return;
     }
-    let (caller, answerer) = (Sipp::new("prack_call"), Sipp::new("prack_answer"));
-    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
-    let house = House::start(&(trunks + &through("1", "answerer"))).await;
-    let answerer = answerer.answer().await;
-    caller.to("1234").call(house.udp).succeed().await;
-    answerer.succeed().await;
-    house.quiet().await;
-    house.end().await;
+    straight_through((Sipp::new("prack_call"), ""), (Sipp::new("prack_answer"), "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,13 +42,7 @@ async fn session_timers_are_agreed_on_in_both_roles() {
     if is_missing() {
         return;
     }
-    let (caller, answerer) = (Sipp::new("timer_call"), Sipp::new("timer_answer"));
-    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
-    let house = House::start(&(trunks + &through("1", "answerer"))).await;
-    let answerer = answerer.answer().await;
-    caller.to("1234").call(house.udp).succeed().await;
-    answerer.succeed().await;
-    house.end().await;
+    straight_through((Sipp::new("timer_call"), ""), (Sipp::new("timer_answer"), "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

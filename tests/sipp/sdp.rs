@@ -2,6 +2,7 @@
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
+use crate::straight::straight_through;
 
 const ECHO: &str = "<Response><Echo/></Response>";
 
@@ -35,15 +36,7 @@ async fn a_call_without_an_offer_is_offered_and_answered_in_the_ack() {
     if is_missing() {
         return;
     }
-    let (caller, answerer) = (Sipp::new("late_offer"), Sipp::new("answer"));
-    let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", "");
-    let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:answerer\"\n";
-    let house = House::start(&(trunks + number)).await;
-    let answerer = answerer.answer().await;
-    caller.to("1234").call(house.udp).succeed().await;
-    answerer.succeed().await;
-    house.quiet().await;
-    house.end().await;
+    straight_through((Sipp::new("late_offer"), ""), (Sipp::new("answer"), "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,15 +44,7 @@ async fn of_several_phones_that_ring_the_one_that_answers_has_the_call() {
     if is_missing() {
         return;
     }
-    let (caller, phones) = (Sipp::new("call"), Sipp::new("forks"));
-    let trunks = caller.trunk("caller", "") + &phones.trunk("phones", "");
-    let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:phones\"\n";
-    let house = House::start(&(trunks + number)).await;
-    let phones = phones.answer().await;
-    caller.to("1234").call(house.udp).succeed().await;
-    phones.succeed().await;
-    house.quiet().await;
-    house.end().await;
+    straight_through((Sipp::new("call"), ""), (Sipp::new("forks"), "")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use crate::house::{House, inline};
 use crate::sdp::{answer, description};
 use crate::sipp::{Sipp, is_missing};
+use crate::straight::through;
 
 const ECHO: &str = "<Response><Echo/></Response>";
 const KEY: &str = "AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
@@ -68,8 +69,7 @@ async fn keys_are_offered_as_the_trunk_says_and_an_answer_without_them_is_plain_
         // A caller whose call does not come about is told so by 4xx or 5xx, which "call" does not expect.
         let (caller, answerer) = (Sipp::new("call"), Sipp::new("answer_sdp"));
         let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", &format!("srtp = \"{srtp}\""));
-        let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"trunk:answerer\"\n";
-        let house = House::start(&(trunks + number)).await;
+        let house = House::start(&(trunks + &through("1", "answerer"))).await;
         let sdp = description(&answerer.address().ip().to_string(), &media(profile, key));
         let answerer = answerer.key("sdp", &sdp).answer().await;
         let caller = caller.to("1234").call(house.udp);
