@@ -114,7 +114,10 @@ impl Calls {
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
         let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
-        let reject = sip::Command::Reject { leg, status, reason, headers: Vec::new() };
+        // Whoever heeds this sends us nothing until we are back.
+        let retry = || sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() };
+        let headers = (status == 503).then(retry).into_iter().collect();
+        let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip().send(reject) {
             tracing::warn!(?error, "SIP takes no command");
         }

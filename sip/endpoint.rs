@@ -22,6 +22,7 @@ mod phones;
 mod reconfigure;
 mod refer;
 mod reliable;
+mod retry;
 mod server;
 mod session_timer;
 mod state;

@@ -191,7 +191,7 @@ impl PeerState {
 
     /// Takes a call on, unless that would be one too many.
     pub(crate) fn admit(&mut self, now: Instant, way: Way) -> bool {
-        let full = self.peer.max_calls.is_some_and(|most| self.calls >= most);
+        let full = self.is_full();
         let pace = match way {
             Way::In => &mut self.inbound,
             Way::Out => &mut self.outbound,
@@ -202,6 +202,11 @@ impl PeerState {
         }
         self.calls += 1;
         true
+    }
+
+    /// Whether it carries as many calls as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.peer.max_calls.is_some_and(|most| self.calls >= most)
     }
 
     /// A call that was taken on is over.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::retry::Full;
 use super::state::{Key, Purpose};
 use super::{Arrival, Endpoint};
 use crate::challenge::Verdict;
@@ -90,7 +91,8 @@ impl Endpoint {
             return self.refuse_with(arrival, &echo, 400, "Malformed Contact");
         };
         if !self.has_room() {
-            return self.refuse(arrival, &echo, 503, super::server::RETRY_AFTER);
+            let lines = self.come_back(Full::Tables);
+            return self.refuse(arrival, &echo, 503, &lines);
         }
         let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
         let path = request.content.listed("Path");
@@ -132,7 +134,7 @@ impl Endpoint {
             Err(Refusal::Malformed(why)) => (400, Some(why), String::new()),
             Err(Refusal::TooBrief(seconds)) => (423, None, format!("Min-Expires: {seconds}\r\n")),
             Err(Refusal::OutOfOrder) => (500, Some("Older than the binding"), String::new()),
-            Err(Refusal::Full) => (503, None, super::server::RETRY_AFTER.to_owned()),
+            Err(Refusal::Full) => (503, None, self.come_back(Full::Bindings)),
         };
         self.respond(now, server, ResponseParts { status, reason, lines: &lines, ..ResponseParts::default() });
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::late::Acknowledgement;
+use super::retry::Full;
 use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
@@ -297,8 +298,11 @@ impl Endpoint {
         }
         let settled = early.settled;
         if late || full {
-            let (status, lines) = if late { (500, "Retry-After: 1\r\n") } else { (503, super::server::RETRY_AFTER) };
-            self.refuse(arrival, &echo, status, lines);
+            let (status, lines) = match late {
+                true => (500, "Retry-After: 1\r\n".to_owned()),
+                false => (503, self.come_back(Full::Dialog)),
+            };
+            self.refuse(arrival, &echo, status, &lines);
             return;
         }
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
+use super::retry::Full;
 use super::state::{AwaitingAck, End, Extensions, Key, Leg, PROVISIONAL_REPEAT, Server, State, tag_number, tag_text};
 use super::{Arrival, Endpoint, Output, session_timer};
 use crate::arena::Slot;
@@ -24,8 +25,6 @@ use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
 use crate::trunk;
 
-/// Seconds a peer is asked to wait when we are full.
-pub(super) const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 /// Longest Request-URI taken, octets (414 beyond it).
 const MAX_URI: usize = 2_048;
 
@@ -153,7 +152,9 @@ impl Endpoint {
         }
         let peer = trunk.as_deref().and_then(|trunk| self.peer_of(trunk));
         if !self.admit(now, peer, Way::In) {
-            self.refuse(arrival, &echo, 503, RETRY_AFTER);
+            let full = peer.and_then(|peer| self.peers.get(peer)).is_some_and(PeerState::is_full);
+            let lines = self.come_back(if full { Full::Calls } else { Full::Pace });
+            self.refuse(arrival, &echo, 503, &lines);
             return;
         }
         // Some carriers ask for a password even for the BYE of a call of theirs.
@@ -207,7 +208,8 @@ impl Endpoint {
         }
         if self.overloaded || self.legs.len() >= self.config.max_legs || !self.has_room() {
             self.shed += 1;
-            return Some((503, RETRY_AFTER.to_owned()));
+            let full = if self.overloaded { Full::Late } else { Full::Tables };
+            return Some((503, self.come_back(full)));
         }
         None
     }
@@ -378,7 +380,8 @@ impl Endpoint {
         }
         if request.method != Method::Bye && !self.has_room() {
             self.shed += 1;
-            self.refuse(arrival, &echo, 503, RETRY_AFTER);
+            let lines = self.come_back(Full::Dialog);
+            self.refuse(arrival, &echo, 503, &lines);
             return;
         }
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -403,11 +406,6 @@ impl Endpoint {
             }
             Method::Ack | Method::Cancel | Method::Register | Method::Other(_) => self.respond(now, server, plain(405)),
         }
-    }
-
-    /// RFC 3261 §14.2, RFC 3311 §5.2: up to ten seconds, by chance.
-    pub(super) fn retry_shortly(&mut self) -> String {
-        format!("Retry-After: {}\r\n", rand::Rng::next_u32(&mut self.rng) % 11)
     }
 
     pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {

@@ -148,6 +148,11 @@ fn field<'a>(message: &'a str, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in:\n{message}"))
 }
 
+/// Seconds.
+fn retry_after(message: &str) -> u32 {
+    field(message, "Retry-After").parse().unwrap()
+}
+
 /// A header parameter's value, e.g. the tag of To.
 fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}=");

@@ -285,7 +285,7 @@ fn a_second_offer_before_the_first_is_answered_is_put_off_by_up_to_ten_seconds()
         bench.receive(request("UPDATE", "u", 2, &tag, WITH_SDP));
         assert!(bench.offered().1);
         bench.receive(request("UPDATE", "v", 3, &tag, WITH_SDP));
-        waits.insert(field(&bench.expect("SIP/2.0 500 "), "Retry-After").parse::<u32>().unwrap());
+        waits.insert(retry_after(&bench.expect("SIP/2.0 500 ")));
         bench.command(Command::AnswerOffer { leg, sdp: Bytes::from_static(SDP) });
         bench.expect("SIP/2.0 200 ");
     }

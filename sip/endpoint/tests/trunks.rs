@@ -167,7 +167,7 @@ fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
     let sent = bench.expect("INVITE ");
     bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
     let refused = bench.expect("SIP/2.0 503 ");
-    assert_eq!(field(&refused, "Retry-After"), "5");
+    assert!((5..=15).contains(&retry_after(&refused)), "a call has to end");
     bench.command(Command::Invite { leg: LegKey(2), invite: call });
     assert_eq!(bench.ended().0, EndCause::TrunkFull);
     assert_eq!((bench.peer().calls, bench.peer().limited), (1, 2));

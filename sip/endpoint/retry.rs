@@ -1,0 +1,56 @@
+//! How long who is refused for now is asked to stay away (RFC 3261 §20.33).
+//!
+//! For so long a peer that heeds the 503 sends us nothing at all (RFC 3261 §21.5.4): briefly where only its own pace was too
+//! fast, longer where nothing but the end of calls makes room. Always by chance, lest all come back in the same second.
+
+use std::ops::RangeInclusive;
+
+use super::Endpoint;
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// A trunk's `max_cps`: the next second has room.
+    Pace,
+    /// A trunk's `max_calls`: some call has to end first.
+    Calls,
+    /// We are late; shedding cures that within seconds.
+    Late,
+    /// `max_legs` or `max_transactions`: many calls have to end.
+    Tables,
+    /// A request within a call, which must not wait for long.
+    Dialog,
+    /// The registrar's table.
+    Bindings,
+}
+
+impl Full {
+    fn seconds(self) -> RangeInclusive<u32> {
+        match self {
+            Self::Pace => 1..=2,
+            Self::Dialog => 1..=4,
+            Self::Late => 2..=8,
+            Self::Calls => 5..=15,
+            Self::Tables => 10..=30,
+            Self::Bindings => 60..=180,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The line of a 503.
+    pub(super) fn come_back(&mut self, full: Full) -> String {
+        self.retry_within(full.seconds())
+    }
+
+    /// The line of a 500 to a second offer, or request, before the first is done with (RFC 3261 §14.2, RFC 3311 §5.2).
+    pub(super) fn retry_shortly(&mut self) -> String {
+        self.retry_within(0..=10)
+    }
+
+    fn retry_within(&mut self, seconds: RangeInclusive<u32>) -> String {
+        let (least, most) = seconds.into_inner();
+        let chance = rand::Rng::next_u32(&mut self.rng) % (most - least + 1);
+        format!("Retry-After: {}\r\n", least + chance)
+    }
+}
