@@ -229,6 +229,9 @@ pub struct TrunkConfig {
     /// Reliable provisional responses (RFC 3262); what `sip.prack` says when `None`.
     #[serde(default)]
     pub prack: Option<tandem_sip::Prack>,
+    /// Whether its peer may transfer calls (REFER), at the expense of whoever calls on; what `sip.refer` says when `None`.
+    #[serde(default)]
+    pub refer: Option<bool>,
     /// Whether calls over it for callers that made no offer make none either: the callee does then (RFC 3261 §13.2.1).
     #[serde(default)]
     pub late_offer: bool,

@@ -8,8 +8,9 @@ use crate::header;
 use crate::leg::{Header, Transport};
 use crate::message::Echo;
 
-/// Methods we accept (RFC 3261 §20.5).
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY";
+/// Methods we accept (RFC 3261 §20.5), REFER from those who may transfer.
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
+pub(crate) const ALLOW_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY, REFER";
 /// Option tags we implement (RFC 3262, 4028, 3891, 4488). `100rel` is announced and taken only where the configuration
 /// lets it.
 pub(crate) const SUPPORTED: &[&str] = &["100rel", "timer", "replaces", "norefersub"];
@@ -34,6 +35,8 @@ pub(crate) struct ResponseParts<'a> {
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) server: &'a str,
+    /// The peer may transfer its calls: Allow has REFER.
+    pub(crate) refer: bool,
 }
 
 /// A request to be written.
@@ -56,6 +59,8 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) user_agent: &'a str,
+    /// The peer may transfer its calls: Allow has REFER.
+    pub(crate) refer: bool,
 }
 
 /// Writes a response around the request's echoed lines.
@@ -87,7 +92,7 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
         out.extend_from_slice(b">\r\n");
     }
     if parts.status == 405 || (200..300).contains(&parts.status) {
-        push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
+        push_field(&mut out, b"Allow: ", if parts.refer { ALLOW_REFER.as_bytes() } else { ALLOW.as_bytes() });
     }
     push_name(&mut out, b"Server: ", parts.server);
     out.extend_from_slice(parts.lines.as_bytes());
@@ -130,7 +135,7 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
         out.extend_from_slice(b">\r\n");
     }
     if matches!(parts.method, "INVITE" | "UPDATE") {
-        push_field(&mut out, b"Allow: ", ALLOW.as_bytes());
+        push_field(&mut out, b"Allow: ", if parts.refer { ALLOW_REFER.as_bytes() } else { ALLOW.as_bytes() });
     }
     push_name(&mut out, b"User-Agent: ", parts.user_agent);
     out.extend_from_slice(parts.lines.as_bytes());

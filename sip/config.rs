@@ -46,7 +46,8 @@ pub struct Config {
     pub min_se: u32,
     /// Reliable provisional responses.
     pub prack: Prack,
-    /// Whether a peer may have us call somebody with REFER; else it gets 403.
+    /// Whether a peer may have us call somebody with REFER, where its trunk has no word of its own on it and it is no user who
+    /// has shown its password; else it gets 403. Whoever may has us call at somebody's expense.
     pub refer: bool,
     /// Seconds between the CRLF keep-alives of the stream connections we opened (RFC 5626 §4.4.1) and the pings of WebSocket
     /// connections; 0: none.
@@ -88,6 +89,9 @@ pub struct Config {
     /// Reliable provisional responses of trunks that have their own word on it.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
+    /// Whether trunks that have their own word on it may transfer.
+    #[serde(skip)]
+    pub refer_by_trunk: HashMap<TrunkName, bool>,
     /// The trunks that have TLS settings of their own; filled likewise.
     #[serde(skip)]
     pub tls_trunks: Vec<TrunkTls>,
@@ -114,7 +118,7 @@ impl Default for Config {
             session_expires: 1_800,
             min_se: 90,
             prack: Prack::default(),
-            refer: true,
+            refer: false,
             keep_alive_seconds: 30,
             nameservers: Vec::new(),
             certificates: Vec::new(),
@@ -132,6 +136,7 @@ impl Default for Config {
             trunks: Vec::new(),
             peers: Vec::new(),
             prack_by_trunk: HashMap::new(),
+            refer_by_trunk: HashMap::new(),
             tls_trunks: Vec::new(),
             websocket: None,
             timers: Timers::default(),

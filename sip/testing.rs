@@ -155,13 +155,14 @@ pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
-/// An endpoint at that address over UDP and TCP, which knows everyone.
+/// An endpoint at that address over UDP and TCP, which knows everyone and lets everyone transfer.
 pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
     let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     let mut config = Config {
         listen: vec![format!("udp://{address}"), format!("tcp://{address}")],
         trunks: vec![TrunkAcl { name: "anyone".into(), networks: everyone }],
         trace: false,
+        refer: true,
         ..Config::default()
     };
     change(&mut config);

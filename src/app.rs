@@ -432,12 +432,14 @@ fn phones(config: &Config) -> Arc<Phones> {
 async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow::Result<sip::Config> {
     let trunks = &config.trunks;
     let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
+    let transfers = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.refer?));
     Ok(sip::Config {
         trunks: sources(trunks),
         tls_trunks: trunks.iter().map(TrunkConfig::tls).collect(),
         peers: trunks.iter().map(trunk::peer).collect(),
         directory: phones.load(store).await.context("phones")?,
         prack_by_trunk: trunks.iter().filter_map(own_word).collect(),
+        refer_by_trunk: trunks.iter().filter_map(transfers).collect(),
         ..config.sip.clone()
     })
 }

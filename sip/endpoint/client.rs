@@ -526,6 +526,7 @@ impl Endpoint {
             headers: &calling.outgoing.headers,
             body: Some(("application/sdp", &calling.outgoing.sdp)),
             user_agent: &self.config.user_agent,
+            refer: leg.extensions.may_refer,
         });
         let acknowledge = Acknowledge {
             uri,
@@ -656,12 +657,13 @@ impl Endpoint {
         mut dialog: Dialog,
         method: Method,
         purpose: Purpose,
-        again: Again,
+        mut again: Again,
     ) {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
         dialog.local_cseq = leg.dialog.local_cseq;
+        again.refer = leg.extensions.may_refer;
         let flow = dialog.next_flow();
         let (uri, routes) = dialog.request_uri_and_routes();
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
@@ -776,6 +778,7 @@ impl Endpoint {
             headers: &again.headers,
             body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),
             user_agent: &self.config.user_agent,
+            refer: again.refer,
             ..RequestParts::default()
         })
     }

@@ -22,6 +22,8 @@ use crate::peer::Way;
 pub(super) struct Placing {
     /// Route values of the INVITE.
     pub(super) routes: Vec<Bytes>,
+    /// It goes to a phone that has registered.
+    pub(super) phone: bool,
     /// Addresses that its credentials may be shown to.
     pub(super) home: Vec<IpNet>,
     /// Other places to go to.
@@ -164,6 +166,7 @@ impl Endpoint {
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let impatient = outgoing.impatient;
+        let may_refer = placing.phone || self.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
             client: Slot::NONE,
@@ -188,7 +191,7 @@ impl Endpoint {
             peer: trunk,
             report_by: None,
             wake: None,
-            extensions: Extensions { origin, ..Extensions::default() },
+            extensions: Extensions { origin, may_refer, ..Extensions::default() },
         });
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {

@@ -226,7 +226,7 @@ impl Endpoint {
                 fork.branches.push(branch);
             }
             let outgoing = Outgoing { request_uri: way.contact, next_hop: None, ..(*outgoing).clone() };
-            let placing = Placing { routes: way.routes, ..Placing::default() };
+            let placing = Placing { routes: way.routes, phone: true, ..Placing::default() };
             match self.legs.len() < self.config.max_legs && self.has_room() {
                 true => self.place_along(now, branch, Box::new(outgoing), way.flow, placing),
                 false => self.end_unplaced(branch, EndCause::Overload),

@@ -9,11 +9,12 @@ use super::Endpoint;
 use super::state::{Again, Purpose, State, tag_number};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
-use crate::leg::{Event, Header, LegKey, Refer, Referred};
+use crate::leg::{Event, Header, LegKey, Refer, Referred, TrunkName};
 use crate::message::{Host, Method, Request, Response, Uri};
 
 /// How long a subscription lasts without news, seconds.
 const EXPIRES: u64 = 180;
+const NOT_YOURS: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
 const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 
 /// The peer's REFER: we tell it how it goes.
@@ -43,6 +44,11 @@ pub(super) struct Referral {
 }
 
 impl Endpoint {
+    /// Whether a peer over that trunk, or over none, may transfer its calls.
+    pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
+        trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
+    }
+
     // ----- as the one who is asked --------------------------------------------------------------------------------
 
     pub(super) fn handle_refer(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
@@ -56,8 +62,11 @@ impl Endpoint {
             [one] => Uri::of_address(one),
             _ => None,
         };
+        if !leg.extensions.may_refer {
+            self.respond(now, server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
+            return;
+        }
         let status = match &target {
-            _ if !self.config.refer => 403,
             _ if !ready => 481,
             None => 400,
             Some(uri) if !uri.is_sip() && !uri.text().starts_with(b"tel:") => 416,

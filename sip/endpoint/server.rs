@@ -252,12 +252,15 @@ impl Endpoint {
             replaces: self.replaced_by(&request).ok().flatten(),
         });
         let trunk = incoming.trunk.as_ref();
+        let is_user = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());
+        let may_refer = is_user || self.may_refer(trunk);
         let reliable = self.is_to_be_reliable(&request, trunk).then(|| {
             let first = u32::from(rand::Rng::next_u32(&mut self.rng) as u16);
             Box::new(Reliable::new(first, request.cseq))
         });
         let extensions = Extensions {
             origin: self.origin_of_incoming(&request),
+            may_refer,
             peer_updates: request.content.has_token("Allow", "UPDATE"),
             reliable,
             offers_first: !request.content.has_sdp(),
@@ -571,8 +574,10 @@ impl Endpoint {
         let tag = tag_text(server.tag);
         let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
         let status = parts.status;
+        let refer = server.leg.and_then(|leg| self.legs.get(leg)).is_some_and(|leg| leg.extensions.may_refer);
         let parts = ResponseParts {
             tag: &tag,
+            refer,
             record_routes: if forms_dialog { &server.record_routes } else { &[] },
             server: &self.config.user_agent,
             ..parts
@@ -712,7 +717,8 @@ impl Endpoint {
         // Nor are strangers told what we are.
         let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
         let server = if known { self.config.user_agent.as_str() } else { "" };
-        let data = compose::response(echo, &ResponseParts { tag, server, ..parts });
+        let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
+        let data = compose::response(echo, &ResponseParts { tag, server, refer, ..parts });
         let flow = self.response_flow(arrival, echo);
         self.transmit(flow, data);
     }

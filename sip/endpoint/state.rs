@@ -49,6 +49,8 @@ pub(super) struct Leg {
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) origin: Origin,
+    /// The peer may transfer its call.
+    pub(super) may_refer: bool,
     /// The peer's Allow has UPDATE.
     pub(super) peer_updates: bool,
     /// We send reliable provisional responses.
@@ -233,6 +235,8 @@ pub(super) struct Again {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
     pub(super) body: Option<(String, Bytes)>,
+    /// Its Allow has REFER.
+    pub(super) refer: bool,
     pub(super) attempts: digest::Attempts,
 }
 

@@ -54,7 +54,7 @@ async fn a_called_party_transfers_its_caller() {
         [("refer_blind", "answer_one_second", "call_until_bye"), ("refer_busy", "busy", "call_until_bye")]
     {
         let (caller, first, second) = (Sipp::new(call), Sipp::new(referrer), Sipp::new(target));
-        let trunks = caller.trunk("caller", "") + &first.trunk("first", "") + &second.trunk("second", "");
+        let trunks = caller.trunk("caller", "") + &first.trunk("first", "refer = true") + &second.trunk("second", "");
         let house = House::start(&(trunks + &through("1", "first") + &through("2", "second"))).await;
         let second = second.answer().await;
         let first = first.key("target", "2000").key("server", &house.udp.to_string()).answer().await;
@@ -68,6 +68,15 @@ async fn a_called_party_transfers_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_may_not_transfer_unless_it_is_said_to() {
+    if is_missing() {
+        return;
+    }
+    let (caller, callee) = (Sipp::new("call_until_bye"), Sipp::new("refer_refused"));
+    straight_through((caller, ""), (callee, "")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attended_transfer_joins_two_calls_and_an_invite_takes_anothers_place() {
     if is_missing() {
         return;
@@ -77,7 +86,7 @@ async fn an_attended_transfer_joins_two_calls_and_an_invite_takes_anothers_place
         let (caller, first) = (Sipp::new("call_two_seconds"), Sipp::new("refer_attended"));
         let newcomer = Sipp::new("replaces_call");
         let trunks = [("other", &other), ("peer", &peer), ("caller", &caller), ("first", &first), ("new", &newcomer)];
-        let trunks: String = trunks.iter().map(|(name, sipp)| sipp.trunk(name, "")).collect();
+        let trunks: String = trunks.iter().map(|(name, sipp)| sipp.trunk(name, "refer = true")).collect();
         let house = House::start(&(trunks + &through("1", "first") + &through("2", "peer"))).await;
         let peer = peer.answer().await;
         let other = other.to("2000").call(house.udp);
@@ -125,7 +134,7 @@ async fn what_is_not_done_here_is_refused_as_the_rfcs_say() {
         return;
     }
     let caller = Sipp::new("refusals");
-    let house = House::start(&(caller.trunk("caller", "") + &inline("600", "<Response><Echo/></Response>"))).await;
+    let house = House::start(&(caller.trunk("caller", "refer = true") + &inline("600", "<Response><Echo/></Response>"))).await;
     caller.to("600").call(house.udp).succeed().await;
     house.quiet().await;
     house.end().await;

@@ -258,7 +258,7 @@ fn refusals_are_those_of_the_rfc() {
         let mut bench = Bench::new();
         bench.receive(request(method, "x", 1, "", ""));
         let refusal = bench.expect("SIP/2.0 405 ");
-        assert_eq!(field(&refusal, "Allow"), compose::ALLOW);
+        assert_eq!(field(&refusal, "Allow"), compose::ALLOW_REFER);
         bench.empty();
     }
     let mut bench = Bench::new();
@@ -282,7 +282,7 @@ fn options_say_what_we_can_do() {
     let mut bench = Bench::new();
     bench.receive(request("OPTIONS", "o", 1, "", ""));
     let ok = bench.expect("SIP/2.0 200 ");
-    assert_eq!(field(&ok, "Allow"), compose::ALLOW);
+    assert_eq!(field(&ok, "Allow"), compose::ALLOW_REFER);
     assert_eq!(field(&ok, "Accept"), "application/sdp, multipart/mixed");
     assert_eq!(field(&ok, "Supported"), "100rel, timer, replaces, norefersub");
     assert_eq!(field(&ok, "Allow-Events"), "refer");

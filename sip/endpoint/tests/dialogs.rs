@@ -409,6 +409,45 @@ fn odd_transfers_and_subscriptions_are_refused() {
 }
 
 #[test]
+fn who_may_transfer_is_told_so_by_allow_and_who_may_not_gets_403_with_a_reason() {
+    for (general, own, may) in
+        [(false, None, false), (true, None, true), (false, Some(true), true), (true, Some(false), false)]
+    {
+        let change = |config: &mut Config| {
+            config.refer = general;
+            config.refer_by_trunk = own.map(|own| ("anyone".into(), own)).into_iter().collect();
+        };
+        let (mut bench, leg) = Bench::ringing_call(change, "");
+        bench.command(answer(leg));
+        let ok = bench.expect("SIP/2.0 200 ");
+        let tag = parameter(field(&ok, "To"), "tag").to_owned();
+        bench.receive(request("ACK", "a", 1, &tag, ""));
+        bench.event();
+        assert_eq!(field(&ok, "Allow").contains("REFER"), may);
+        bench.receive(refer("r", 2, &tag, "<sip:+19005550000@127.0.0.1>"));
+        if may {
+            assert!(matches!(bench.event(), Event::Referred { .. }));
+        } else {
+            let refusal = bench.expect("SIP/2.0 403 ");
+            assert!(field(&refusal, "Reason").starts_with("SIP;cause=403;"), "{refusal}");
+            assert!(bench.events.is_empty());
+        }
+        let mut bench = Bench::with(change);
+        bench.command(Command::Invite {
+            leg: LEG,
+            invite: Box::new(crate::Outgoing { trunk: Some("anyone".into()), ..*outgoing("sip:x@127.0.0.2") }),
+        });
+        let invite = bench.expect("INVITE ");
+        assert_eq!(field(&invite, "Allow").contains("REFER"), may);
+        bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+        bench.expect("ACK ");
+        bench.event();
+        bench.receive(Bench::peer_request(&invite, "REFER", 1, "Refer-To: <sip:+19005550000@127.0.0.1>\r\n"));
+        assert_eq!(matches!(bench.events.front(), Some(Event::Referred { .. })), may);
+    }
+}
+
+#[test]
 fn our_refer_is_told_as_it_is_answered_and_as_it_goes() {
     let (mut bench, invite) = Bench::answered_call(|_| {}, "");
     let refer = || {
