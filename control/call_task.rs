@@ -227,8 +227,9 @@ impl CallTask {
                 self.log.push(info.created_at, Some(leg), "sip", line);
                 info.sip.offered_codecs = offer.as_deref().map_or_else(Vec::new, media::offered_codecs);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
+                let dtmf = self.services.routing.get().dtmf(info.sip.trunk.as_deref());
                 match self.open(leg, info.sip.trunk.as_deref(), phone.as_ref()) {
-                    Ok(session) => match io.accept_offer(session, offer.as_deref()) {
+                    Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
                         Ok(()) => {
                             info.sip.codec = io.codec().map(str::to_owned);
                             self.legs.insert(leg, io);
@@ -429,7 +430,13 @@ impl CallTask {
     fn take_press(&mut self, leg: LegId, digit: char, form: media::Form) {
         let now = clock::now();
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        if io.presses.handle(now.instant, digit, form) {
+        // Events and tones the engine has told once already.
+        let known = if form == media::Form::Info { form } else { media::Form::Event };
+        if io.presses.handle(now.instant, digit, known) {
+            if let Some(peer) = io.peer.and_then(|peer| self.legs.get(&peer)) {
+                peer.pass_press(digit, form);
+            }
+            let Some(io) = self.legs.get(&leg) else { return };
             io.streams.values().for_each(|stream| stream.dtmf(digit));
             self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
         }
@@ -471,7 +478,7 @@ impl CallTask {
                 self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
             }
             // Whether event or tone, the engine has told it once.
-            media::Event::Dtmf { digit, .. } => return self.take_press(leg, *digit, media::Form::Event),
+            media::Event::Dtmf { digit, form, .. } => return self.take_press(leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
                 self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());

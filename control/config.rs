@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use tandem_call::address::PhoneNumber;
 use tandem_media::{RecordingKey, WavCoding};
 
+use crate::keys::Dtmf;
 use crate::recordings::RecordingFiles;
 use crate::stir::TrunkStir;
 use crate::trunk::identity::{CallerId, Forwarding};
@@ -229,6 +230,9 @@ pub struct TrunkConfig {
     /// Reliable provisional responses (RFC 3262); what `sip.prack` says when `None`.
     #[serde(default)]
     pub prack: Option<tandem_sip::Prack>,
+    /// How keys are pressed over it.
+    #[serde(default)]
+    pub dtmf: Dtmf,
     /// Whether its peer may transfer calls (REFER), at the expense of whoever calls on; what `sip.refer` says when `None`.
     #[serde(default)]
     pub refer: Option<bool>,

@@ -16,6 +16,7 @@ use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
 use crate::clock;
+use crate::keys::{self, Dtmf};
 use crate::machine;
 use crate::reason;
 use crate::recordings::RecordingFiles;
@@ -66,6 +67,8 @@ pub struct LegIo {
     pub on_behalf_of: Option<LegId>,
     /// It follows 3xx responses.
     pub may_be_redirected: bool,
+    /// How its keys are pressed.
+    dtmf: Dtmf,
     /// Reliable provisional responses, if its trunk has a word on it.
     pub prack: Option<sip::Prack>,
     /// Where else it may be sent.
@@ -157,6 +160,7 @@ impl LegIo {
             streams: HashMap::new(),
             on_behalf_of: None,
             may_be_redirected: false,
+            dtmf: Dtmf::default(),
             prack: None,
             redirects: None,
             vouched: None,
@@ -193,8 +197,10 @@ impl LegIo {
         self.preferred = preferred;
     }
 
-    /// Takes an INVITE's offer and gets our answer ready.
-    pub fn accept_offer(&mut self, mut session: media::Session, offer: Option<&[u8]>) -> Result<(), Refusal> {
+    /// Takes an INVITE's offer and gets our answer ready. `dtmf`: how keys are pressed over its trunk.
+    pub fn accept_offer(&mut self, mut session: media::Session, dtmf: Dtmf, offer: Option<&[u8]>) -> Result<(), Refusal> {
+        self.dtmf = dtmf;
+        session.set_events(dtmf == Dtmf::Rfc4733);
         match offer {
             Some(offer) => {
                 let answer = session.prepare_answer(offer, &self.preferred).map_err(|error| {
@@ -259,6 +265,8 @@ impl LegIo {
 
     fn send_invite(&mut self, attempt: &Attempt, route: Outbound) {
         let Some(session) = &mut self.session else { return };
+        self.dtmf = route.trunk.as_ref().map(|trunk| trunk.dtmf).unwrap_or_default();
+        session.set_events(self.dtmf == Dtmf::Rfc4733);
         let late = attempt.late_offer && route.trunk.as_ref().is_some_and(|trunk| trunk.late_offer);
         let sdp = if late { Bytes::new() } else { session.offer_preferring(&self.preferred) };
         let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
@@ -398,6 +406,23 @@ impl LegIo {
         }
     }
 
+    /// How its keys are pressed.
+    pub fn dtmf(&self) -> Dtmf {
+        self.dtmf
+    }
+
+    /// Presses a key that the leg that this one is joined to has sent in that form, unless media has.
+    pub fn pass_press(&self, key: char, came: media::Form) {
+        match self.dtmf.pass(came, self.session.as_ref().is_some_and(media::Session::has_events)) {
+            keys::Passed::ByMedia => {}
+            keys::Passed::AsInfo => self.send(keys::info(self.key, key, keys::PRESS_MS)),
+            keys::Passed::Anew => {
+                let (op, duration_ms) = (keys::PASSED, keys::PRESS_MS);
+                self.command(media::Command::SendDigits { op, digits: key.to_string(), duration_ms });
+            }
+        }
+    }
+
     /// Starts a recording, once `after` has been played.
     pub fn record(
         &self,
@@ -522,7 +547,7 @@ impl LegIo {
                 }
                 None
             }
-            sip::Event::Info { content_type, body, .. } => info_digit(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Info { content_type, body, .. } => keys::pressed(&content_type, &body).map(LegEvent::Dtmf),
             sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
                 if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
             {
@@ -622,6 +647,7 @@ impl LegIo {
 /// What an engine event means to the call, if anything.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
+        media::Event::Finished { op, .. } if *op == keys::PASSED => None,
         media::Event::Finished { op, reason } => {
             let end = match reason {
                 media::FinishReason::Completed => PlaybackEnd::Completed,
@@ -667,28 +693,6 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
 }
 
-/// A key press in an INFO body: `Signal=5` (application/dtmf-relay) or the bare digit (application/dtmf).
-fn info_digit(content_type: &str, body: &[u8]) -> Option<char> {
-    let text = std::str::from_utf8(body).ok()?;
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
-        let mut fields = text.lines().filter_map(|line| line.split_once('='));
-        fields.find(|(name, _)| name.trim().eq_ignore_ascii_case("Signal"))?.1.trim()
-    } else if kind.eq_ignore_ascii_case("application/dtmf") {
-        text.trim()
-    } else {
-        return None;
-    };
-    // Some write the codes of RFC 4733; 16, the hook flash, is no key.
-    let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
-    if let Some(code) = code {
-        return "*#ABCD".chars().nth(code - 10);
-    }
-    let mut letters = word.chars().map(|letter| letter.to_ascii_uppercase());
-    let digit = letters.next().filter(|digit| "0123456789*#ABCD".contains(*digit))?;
-    letters.next().is_none().then_some(digit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -700,20 +704,5 @@ mod tests {
         let (phrase, headers) = Refusal::of(&media::SdpError::Malformed("é\r\nx".repeat(200))).told();
         assert!(phrase.is_some_and(|phrase| phrase.starts_with("malformed SDP: éxéx")));
         assert_eq!((headers[0].name.as_str(), headers[0].value.len() < 300), ("Warning", true));
-    }
-
-    #[test]
-    fn an_info_body_holds_one_key() {
-        assert_eq!(info_digit("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(info_digit("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
-        assert_eq!(info_digit("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
-        assert_eq!(info_digit("application/dtmf", b"11"), Some('#'));
-        assert_eq!(info_digit("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
-        assert_eq!(info_digit("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
-        for no_key in [&b"Signal=16"[..], b"Signal=hf", b"Signal=", b"Signal=55", b"Duration=160", b""] {
-            assert_eq!(info_digit("application/dtmf-relay", no_key), None);
-        }
-        assert_eq!(info_digit("text/plain", b"5"), None);
-        assert_eq!(info_digit("application/dtmf", b"\xff"), None);
     }
 }

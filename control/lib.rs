@@ -18,6 +18,7 @@ pub mod document;
 pub mod event_log;
 pub mod http;
 pub mod inbox;
+pub mod keys;
 pub mod leg;
 pub mod listener;
 mod machine;

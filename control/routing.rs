@@ -17,6 +17,7 @@ use tandem_sip as sip;
 
 use crate::app::Application;
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig};
+use crate::keys::Dtmf;
 use crate::phones::Phones;
 use crate::trunk::numbering::Numbering;
 
@@ -286,6 +287,11 @@ impl Routing {
             (None, Some(phone)) => self.phones.srtp(&phone.account, &phone.username),
             (None, None) => media::Srtp::Off,
         }
+    }
+
+    /// How keys are pressed over a trunk; with peers of none, and phones, as by default.
+    pub fn dtmf(&self, trunk: Option<&str>) -> Dtmf {
+        self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
     }
 
     /// Whether calls over a trunk follow 3xx responses; those to a URI of no trunk do.

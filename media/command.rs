@@ -155,7 +155,8 @@ pub enum Command {
         /// Which; ringback and busy go on for ever.
         tone: Tone,
     },
-    /// Sends key presses as RFC 4733 events, or as tones in the audio when the peer has no telephone-event.
+    /// Sends key presses as RFC 4733 events, or as tones in the audio when the peer has no telephone-event. Those of an
+    /// operation that is still sending go after what it has left.
     SendDigits {
         /// Echoed by `Finished`.
         op: OpId,

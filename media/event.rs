@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::answering::MachineVerdict;
 use crate::command::{OpId, SessionKey, Track};
+use crate::dtmf::Form;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
 
@@ -38,6 +39,8 @@ pub enum Event {
         digit: char,
         /// How long the key had been down, in ms.
         duration_ms: u32,
+        /// How it came: as an event, or as tones.
+        form: Form,
     },
     /// A `Play`, `Tone` or `SendDigits` is over. Completed: its last sample has been sent and 20 ms have passed.
     Finished {

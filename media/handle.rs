@@ -311,6 +311,17 @@ impl Session {
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
+    /// Whether telephone-events are offered and taken, as they are unless this says otherwise: before its first offer or
+    /// answer. Without them its keys are sent as tones.
+    pub fn set_events(&mut self, events: bool) {
+        self.negotiation.set_events(events);
+    }
+
+    /// Whether keys are sent to the peer as telephone-events.
+    pub fn has_events(&self) -> bool {
+        self.negotiation.plan().is_some_and(|plan| plan.events.is_some())
+    }
+
     /// An SDP offer: its codecs, telephone-events at their clock rates, 20 ms, sendrecv; for a re-offer, what is agreed
     /// comes first. `o=`'s version rises only when the description changes.
     pub fn offer(&mut self) -> Bytes {

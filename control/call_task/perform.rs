@@ -9,7 +9,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::machine::Verdict;
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
-use tandem_call::program::instruction::{AudioSource, Play};
+use tandem_call::program::instruction::{AudioSource, Play, SendDigits};
 use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::stream::{StreamSpec, StreamStatus};
 use tandem_media as media;
@@ -20,6 +20,7 @@ use crate::clock;
 use crate::dialect::Context;
 use crate::document;
 use crate::inbox::Message;
+use crate::keys::{self, Dtmf};
 use crate::leg::{self, Attempt, LegIo};
 use crate::machine;
 use crate::stream::{NewStream, StreamHandle};
@@ -73,6 +74,9 @@ impl CallTask {
                 }
             }
             LegCommand::Play { op, play } => self.play(leg, op, play),
+            LegCommand::SendDigits { op, digits } if self.legs.get(&leg).is_some_and(|io| io.dtmf() == Dtmf::Info) => {
+                self.press_by_info(leg, op, &digits);
+            }
             LegCommand::SendDigits { op, digits } => {
                 let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
                 let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
@@ -273,6 +277,25 @@ impl CallTask {
             let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
         io.renders.insert(op, render.abort_handle());
+    }
+
+    /// A task of its own keeps time; it is stopped like the making of audio.
+    fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let steps = keys::steps(&digits.digits, digits.tone);
+        let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+        let (sip, inbox) = (self.services.sip().clone(), self.inbox.clone());
+        let task = tokio::spawn(async move {
+            for (key, time) in steps {
+                if let Some(key) = key {
+                    sip.post(keys::info(sip::LegKey(leg.0), key, milliseconds));
+                }
+                tokio::time::sleep(time).await;
+            }
+            // The call may be over.
+            let _ = inbox.post(Message::Own(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
+        });
+        io.renders.insert(op, task.abort_handle());
     }
 
     fn start_stream(&mut self, leg: LegId, op: OpId, id: StreamId, spec: StreamSpec) {

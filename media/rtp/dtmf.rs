@@ -155,6 +155,9 @@ pub(crate) enum DigitFrame {
     Done,
 }
 
+/// Keys that may wait to be sent.
+const MOST_KEYS: usize = 1_024;
+
 /// Plays a string of keys, one packet a frame: a rising duration, then the end three times (RFC 4733 §2.5.1.4),
 /// then at least 60 ms between presses. `w` waits 500 ms, `W` 1 s.
 #[derive(Debug)]
@@ -187,10 +190,16 @@ impl DigitSender {
     /// `duration_ms` is kept within 40 ms and 8 s and rounded to whole frames. Unknown characters are skipped.
     pub(crate) fn new(digits: &str, duration_ms: u16) -> DigitSender {
         DigitSender {
-            keys: digits.chars().filter(|key| "0123456789*#ABCDabcdwW".contains(*key)).take(1_024).collect(),
+            keys: digits.chars().filter(|key| "0123456789*#ABCDabcdwW".contains(*key)).take(MOST_KEYS).collect(),
             frames: duration_ms.clamp(40, 8_000).div_ceil(20),
             state: State::Idle,
         }
+    }
+
+    /// Sends that one's keys too, behind its own; more than it takes are skipped.
+    pub(crate) fn append(&mut self, more: DigitSender) {
+        let room = MOST_KEYS.saturating_sub(self.keys.len());
+        self.keys.extend(more.keys.into_iter().take(room));
     }
 
     /// How long each press is, in ms.

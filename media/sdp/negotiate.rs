@@ -35,6 +35,8 @@ pub(crate) struct Negotiation {
     wanted: Vec<Codec>,
     /// Our numbers of all that was ever named in this session: they do not change in it (RFC 3264 §8.3.2).
     numbers: Vec<Format>,
+    /// Telephone-events are offered and taken.
+    events: bool,
     /// What our last offer named.
     offered: Vec<Format>,
     /// The codecs that the peer named last and we speak, in its order.
@@ -73,6 +75,7 @@ impl Negotiation {
             ours: 0,
             wanted: vec![Codec::Pcmu, Codec::Pcma],
             numbers: Vec::new(),
+            events: true,
             offered: Vec::new(),
             common: Vec::new(),
             crypto: Crypto::off(),
@@ -85,6 +88,11 @@ impl Negotiation {
     /// Whether its media is encrypted, before its first offer or answer. `random`: what its keys are made of.
     pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
         self.crypto = Crypto::new(srtp, random);
+    }
+
+    /// Whether telephone-events are offered and taken from now on.
+    pub(crate) fn set_events(&mut self, events: bool) {
+        self.events = events;
     }
 
     /// What we speak from now on, best first; none is no change.
@@ -134,7 +142,7 @@ impl Negotiation {
         }
         for codec in codecs {
             let events = Meaning::Events(codec.clock_rate());
-            if !meanings.contains(&events) {
+            if self.events && !meanings.contains(&events) {
                 meanings.push(events);
             }
         }
@@ -191,6 +199,9 @@ impl Negotiation {
         let taken = audio.formats.iter().filter(answered).chain(audio.formats.iter().filter(besides));
         plan.taken = gather(taken.filter_map(|format| Some((format.number, format.meaning.codec()?))));
         plan.events_taken = gather(audio.formats.iter().filter_map(events));
+        if !self.events {
+            (plan.events, plan.events_taken) = (None, [None; MOST_EVENTS]);
+        }
         let mut chosen: Vec<Format> = audio.formats.iter().filter(answered).copied().collect();
         let noise = plan.comfort_noise.map(|number| Format { number, meaning: Meaning::Noise });
         let events =
@@ -238,6 +249,9 @@ impl Negotiation {
         let both: Vec<Format> = agreed.chain(theirs.copied()).collect();
         plan.taken = gather(both.iter().filter_map(|format| Some((format.number, format.meaning.codec()?))));
         plan.events_taken = gather(both.iter().filter_map(events));
+        if !self.events {
+            plan.events = None;
+        }
         if ours(Meaning::Noise).is_none() {
             plan.comfort_noise = None;
         }

@@ -147,6 +147,20 @@ fn an_answer_to_our_offer_is_taken_twice() {
 }
 
 #[test]
+fn without_telephone_events_none_are_offered_nor_taken() {
+    let mut negotiation = Negotiation::new(local());
+    negotiation.set_events(false);
+    assert!(!text(&negotiation.offer()).contains("telephone-event"));
+    let theirs = offer("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
+    negotiation.accept(theirs.as_bytes()).unwrap();
+    let plan = negotiation.plan().unwrap();
+    assert_eq!((plan.events, plan.events_taken.iter().flatten().count()), (None, 0));
+    assert!(!text(&negotiation.answer(theirs.as_bytes()).unwrap()).contains("101"));
+    let plan = negotiation.plan().unwrap();
+    assert_eq!((plan.events, plan.events_taken.iter().flatten().count()), (None, 0));
+}
+
+#[test]
 fn an_offer_that_cannot_be_refused_otherwise_is_declined_line_by_line() {
     let mut negotiation = Negotiation::new(local());
     let declined =

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::MediaSession;
 use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::command::Track;
+use crate::dtmf::Form;
 
 /// The frame heard last.
 pub(super) struct HeardFrame {
@@ -50,7 +51,7 @@ impl MediaSession {
         if let Some(ear) = &mut self.ear
             && let Some(digit) = ear.handle_frame(instant, samples, heard.rate)
         {
-            self.tell_press(digit, 40);
+            self.tell_press(digit, 40, Form::Tone);
         }
         self.hear_machine(heard.sounds.then_some((samples, heard.rate)));
         let ended = self.clean(Track::Inbound, &mut heard.samples, heard.rate);

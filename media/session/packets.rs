@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Heard, MediaSession, Surroundings};
+use crate::dtmf::Form;
 use crate::engine::Flow;
 use crate::event::Event;
 use crate::latch::Admission;
@@ -86,7 +87,7 @@ impl MediaSession {
                 let begins = press.map(|(digit, _)| digit);
                 let told = self.ear.as_mut().is_some_and(|ear| !ear.handle_event(around.now, begins));
                 if let Some((digit, duration_ms)) = press.filter(|_| !told) {
-                    self.tell_press(digit, duration_ms);
+                    self.tell_press(digit, duration_ms, Form::Event);
                 }
                 // A muted leg's keys are reported but not passed on.
                 (!self.muted).then_some((header, heard))
@@ -129,9 +130,9 @@ impl MediaSession {
     }
 
     /// Tells a press, unless there are more than a hand can make.
-    pub(super) fn tell_press(&mut self, digit: char, duration_ms: u32) {
+    pub(super) fn tell_press(&mut self, digit: char, duration_ms: u32, form: Form) {
         if self.presses.take() {
-            self.emit(Event::Dtmf { digit, duration_ms });
+            self.emit(Event::Dtmf { digit, duration_ms, form });
         } else {
             self.stats.dropped_presses += 1;
         }

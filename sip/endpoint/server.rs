@@ -413,6 +413,11 @@ impl Endpoint {
 
     pub(super) fn handle_info(&mut self, now: Instant, slot: Slot, server: Slot, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
+        // RFC 6086 §4.2.2: we have asked for no package. Without one it is INFO as RFC 2976 had it.
+        if request.content.value("Info-Package").is_some() {
+            self.respond(now, server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
+            return;
+        }
         if !is_taken(&request.content.content_type()) {
             self.respond(now, server, ResponseParts { lines: INFO_LINES, ..plain(415) });
             return;
@@ -825,6 +830,7 @@ fn options_lines(prack: Prack) -> String {
 
 /// What an INFO may hold: a key press. One without a body asks whether the dialog lives.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
+const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
 
 fn is_taken(content_type: &str) -> bool {

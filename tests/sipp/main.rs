@@ -29,6 +29,7 @@ mod dialogs;
 mod domains;
 mod guard;
 mod headers;
+mod keys;
 mod offers;
 mod phones;
 mod sdp;

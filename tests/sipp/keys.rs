@@ -1,0 +1,62 @@
+//! Key presses by INFO: out, and from one form to the other where two joined legs differ.
+
+use std::net::SocketAddr;
+
+use crate::house::{House, inline};
+use crate::sipp::{Sipp, is_missing};
+use crate::straight::straight_through;
+
+/// Numbers that begin with 1 go straight through to another server.
+fn far(address: SocketAddr) -> String {
+    format!("[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"sip:{{number}}@{address}\"\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
+    if is_missing() {
+        return;
+    }
+    let (caller, carrier) = (Sipp::new("call_until_bye"), Sipp::new("pressed_answer"));
+    let keys = "prefixes = [\"+\"]\ndtmf = \"info\"";
+    let dials = "<Response><Dial><Number sendDigits=\"w5\">+15551230002</Number></Dial></Response>";
+    let trunks = caller.trunk("caller", "") + &carrier.trunk("carrier", keys);
+    let house = House::start(&(trunks + &inline("100", dials))).await;
+    let carrier = carrier.answer().await;
+    let caller = caller.to("100").call(house.udp);
+    carrier.succeed().await;
+    caller.succeed().await;
+    house.quiet().await;
+    house.end().await;
+    // And from leg to leg.
+    straight_through((Sipp::new("press_and_bye"), ""), (Sipp::new("pressed_answer_bye"), "dtmf = \"info\"")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_by_info_is_an_event_on_a_leg_that_has_events_and_the_other_way_round() {
+    if is_missing() {
+        return;
+    }
+    let gathers = "<Response><Gather numDigits=\"1\" timeout=\"20\"/><Hangup/></Response>";
+    let presses = "<Response><Play digits=\"w5\"/><Pause length=\"20\"/></Response>";
+    for (scenario, document, keys) in [("press_call", gathers, ""), ("pressed_call", presses, "dtmf = \"info\"")] {
+        let other = House::start(&inline("1600", document)).await;
+        let caller = Sipp::new(scenario);
+        let house = House::start(&(caller.trunk("caller", keys) + &far(other.udp))).await;
+        caller.to("1600").call(house.udp).succeed().await;
+        for house in [house, other] {
+            house.quiet().await;
+            house.end().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_info_package_that_nobody_asked_for_gets_469() {
+    if is_missing() {
+        return;
+    }
+    let caller = Sipp::new("info_package");
+    let house = House::start(&(caller.trunk("caller", "") + &inline("600", "<Response><Echo/></Response>"))).await;
+    caller.to("600").call(house.udp).succeed().await;
+    house.end().await;
+}
