@@ -52,6 +52,8 @@ class Baresip(Phone):
             f"<sip:{self.user}@{self.server.address}:{port};transport={self.transport}>;auth_pass=\"{password(self.user)}\""
             f";regint=60;audio_codecs=PCMU,PCMA;call_transfer=yes"
         )
+        if self.proxy:
+            account += f';outbound="sip:{self.proxy};transport=udp"'
         if self.srtp:
             account += ";mediaenc=srtp-mand"
         (self.folder / "accounts").write_text(account + "\n")

@@ -35,8 +35,8 @@ echolimiter=0
 mtu=1300
 dns_srv_enabled=0
 [proxy_0]
-reg_proxy=<sip:{server}:{port};transport={transport}>
-reg_route=<sip:{server}:{port};transport={transport};lr>
+reg_proxy=<sip:{proxy};transport={transport}>
+reg_route=<sip:{proxy};transport={transport};lr>
 reg_identity="{user}" <sip:{user}@{server}>
 reg_expires=60
 reg_sendregister=1
@@ -60,7 +60,7 @@ class Linphone(Phone):
         (self.folder / "rc").write_text(
             SETTINGS.format(
                 address=self.address, user=self.user, password=password(self.user), server=self.server.address,
-                port=5061 if tls else 5060, transport=self.transport, rtp=self.rtp.start, certificate=self.server.certificate,
+                proxy=self.proxy or f"{self.server.address}:{5061 if tls else 5060}", transport=self.transport, rtp=self.rtp.start, certificate=self.server.certificate,
                 encryption="srtp" if self.srtp else "none", info=int(keys == "info"), rfc2833=int(keys == "rtp"), **ports,
             )
         )

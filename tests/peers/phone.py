@@ -41,6 +41,7 @@ class Phone:
     def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=30000):
         self.user, self.address, self.server = user, address, server
         self.transport, self.srtp, self.hertz = transport, srtp, hertz
+        self.proxy = None  # ADDRESS:PORT of an edge proxy on UDP that all it says goes to, instead of the server
         self.namespace = None  # the network namespace that it lives in, by name
         self.rtp = range(rtp, rtp + 100)
         self.folder = folder / f"{self.kind}-{user}"

@@ -60,26 +60,30 @@ class Application:
         self.server.shutdown()
 
 
+def certify(address, path):
+    """A certificate of its own for that address, `PATH.pem`, and its key, `PATH.key`."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        + ["-subj", f"/CN={address}", "-addext", f"subjectAltName=IP:{address},DNS:{address}"]
+        + ["-keyout", f"{path}.key", "-out", f"{path}.pem"],
+        check=True,
+        capture_output=True,
+    )
+    return f"{path}.pem"
+
+
 class Server:
     """`tandem serve` at an address of its own: UDP and TCP on 5060, TLS on 5061, HTTP on 8080."""
 
-    def __init__(self, binary, folder, address, more=""):
+    def __init__(self, binary, folder, address, more="", sip=""):
         self.binary, self.folder, self.address = binary, pathlib.Path(folder), address
         self.application = Application(address)
         self.wire = Wire(address)
         self.process = None
-        certificate = self.folder / "server.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-            + ["-subj", f"/CN={address}", "-addext", f"subjectAltName=IP:{address},DNS:{address}"]
-            + ["-keyout", str(self.folder / "server.key"), "-out", str(certificate)],
-            check=True,
-            capture_output=True,
-        )
-        self.certificate = certificate
-        (self.folder / "tandem.toml").write_text(self.settings() + more)
+        self.certificate = certify(address, self.folder / "server")
+        (self.folder / "tandem.toml").write_text(self.settings(sip) + more)
 
-    def settings(self):
+    def settings(self, sip):
         asks = "".join(
             f'[[numbers]]\nnumber = "{number}"\naccount = "peers"\nprovider = "twilio"\n'
             f'voice_url = "{self.application.url}/{path}"\n'
@@ -94,6 +98,7 @@ drain_timeout = 1
 [sip]
 listen = ["udp://{self.address}:5060", "tcp://{self.address}:5060", "tls://{self.address}:5061"]
 session_expires = 90
+{sip}
 [[sip.certificates]]
 certificate = "{self.folder}/server.pem"
 key = "{self.folder}/server.key"

@@ -4,7 +4,7 @@
 //!   Sipp, calling ──► House: a server in this process ──► Sipp, answering
 //! ```
 //!
-//! A capability has a file here with its tests, and its scenarios in `scenarios/`. SIPp judges: a test fails when a call
+//! `baresip.rs` has a second opinion, by a phone. A capability has a file here with its tests, and its scenarios in `scenarios/`. SIPp judges: a test fails when a call
 //! of SIPp's does, i.e. at the first message that the scenario does not expect.
 
 #![allow(
@@ -24,6 +24,7 @@ mod log;
 mod sipp;
 mod straight;
 
+mod baresip;
 mod bridge;
 mod dialogs;
 mod domains;

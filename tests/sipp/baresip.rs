@@ -1,0 +1,217 @@
+//! A SIP phone that nobody here wrote: three baresips register, call, hear each other's tones, and transfer.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::house::House;
+use crate::log::PATIENCE;
+
+const RATE: usize = 8_000;
+/// How often a file is looked at that a phone writes while it hears.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A baresip with a user of its own; killed when dropped.
+struct Baresip {
+    user: &'static str,
+    hertz: u32,
+    folder: TempDir,
+    control: TcpStream,
+    pending: Vec<u8>,
+    _child: Child,
+}
+
+fn is_missing() -> bool {
+    let modules = Path::new("/usr/lib/baresip/modules/ctrl_tcp.so").exists();
+    let missing = !modules || std::process::Command::new("baresip").arg("-h").output().is_err();
+    if missing {
+        eprintln!("skipped: baresip is not installed where Debian has it");
+    }
+    missing
+}
+
+impl Baresip {
+    /// Starts one that answers every call and says a tone of so many Hz, and waits until it is registered.
+    async fn start(number: u8, user: &'static str, hertz: u32, server: SocketAddr, transport: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let address = Ipv4Addr::new(127, 99, (std::process::id() % 250) as u8 + 1, number);
+        let here = folder.path().display();
+        let settings = format!(
+            "poll_method epoll\nsip_listen {address}:5060\nnet_interface {address}\nrtp_ports 10000-15999\n\
+             jitter_buffer_delay 1-5\naudio_source aufile,{here}/says.wav\naudio_alert aufile,/dev/null\n\
+             audio_channels 1\nsnd_path {here}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
+             module sndfile.so\nmodule_app account.so\nmodule_app menu.so\nmodule_app contact.so\n\
+             module_app ctrl_tcp.so\nctrl_tcp_listen {address}:4444\n"
+        );
+        let account = format!(
+            "<sip:{user}@{server};transport={transport}>;auth_pass=\"of {user}\";regint=60;answermode=auto;\
+             audio_codecs=PCMU;call_transfer=yes\n"
+        );
+        std::fs::write(path("config"), settings).unwrap();
+        std::fs::write(path("accounts"), account).unwrap();
+        std::fs::write(path("contacts"), "").unwrap();
+        std::fs::write(path("says.wav"), wav(hertz)).unwrap();
+        let said = std::fs::File::create(path("output")).unwrap();
+        let mut command = Command::new("baresip");
+        command.arg("-f").arg(folder.path()).kill_on_drop(true);
+        let child = command.stdin(Stdio::piped()).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap();
+        let control = async {
+            loop {
+                match TcpStream::connect((address, 4_444)).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        let control = tokio::time::timeout(PATIENCE, control).await.expect("baresip's control port");
+        let mut phone = Self { user, hertz, folder, control, pending: Vec::new(), _child: child };
+        // It may have registered before it could tell: it is asked, until it has.
+        let registered = async {
+            loop {
+                phone.order("reginfo", "").await;
+                let told = phone.next("the state of its registration", |event| event["response"] == true).await;
+                if told["data"].as_str().unwrap_or("").contains("mOK ") {
+                    return;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, registered).await.expect("a registration");
+        phone
+    }
+
+    /// A command of its menu.
+    async fn order(&mut self, command: &str, parameters: &str) {
+        let text = json!({ "command": command, "params": parameters }).to_string();
+        self.control.write_all(format!("{}:{text},", text.len()).as_bytes()).await.unwrap();
+    }
+
+    /// The next of what it tells that fits; others are let go.
+    async fn next(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let told = async {
+            loop {
+                while let Some(told) = self.take() {
+                    if fits(&told) {
+                        return told;
+                    }
+                }
+                let length = self.control.read_buf(&mut self.pending).await.unwrap();
+                assert!(length > 0, "baresip has ended");
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{}: in vain: {what}", self.user))
+    }
+
+    /// A netstring with JSON.
+    fn take(&mut self) -> Option<Value> {
+        let colon = self.pending.iter().position(|octet| *octet == b':')?;
+        let length: usize = std::str::from_utf8(&self.pending[..colon]).unwrap().parse().unwrap();
+        let end = colon + 1 + length;
+        if self.pending.len() <= end {
+            return None;
+        }
+        let told = serde_json::from_slice(&self.pending[colon + 1..end]).unwrap();
+        self.pending.drain(..=end);
+        Some(told)
+    }
+
+    async fn until(&mut self, kind: &str) {
+        self.next(kind, |event| event["type"] == kind).await;
+    }
+
+    /// Waits until the newest of what it heard is that other's tone.
+    async fn hears(&self, other: &Self) {
+        let before = self.heard().len();
+        let heard = async {
+            loop {
+                let samples = self.heard();
+                let newest = samples.len().saturating_sub(RATE / 4);
+                if newest >= before && share(&samples[newest..], other.hertz) > 0.8 {
+                    return;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, heard).await;
+        assert!(heard.is_ok(), "{} does not hear {}", self.user, other.user);
+    }
+
+    /// What its recorder has written of its calls so far, the files' headers with it.
+    fn heard(&self) -> Vec<i16> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).collect();
+        files.sort();
+        let octets: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+        octets.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect()
+    }
+}
+
+/// A second of a tone that can be repeated without a click: 16-bit mono.
+fn wav(hertz: u32) -> Vec<u8> {
+    let turn = f64::from(hertz) * std::f64::consts::TAU / RATE as f64;
+    let samples = (0..RATE).flat_map(|at| ((8_000.0 * (at as f64 * turn).sin()) as i16).to_le_bytes());
+    let (rate, octets) = (RATE as u32, 2 * RATE as u32);
+    let mut file = Vec::from(*b"RIFF");
+    file.extend((36 + octets).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend(rate.to_le_bytes());
+    file.extend((2 * rate).to_le_bytes());
+    file.extend(b"\x02\0\x10\0data");
+    file.extend(octets.to_le_bytes());
+    file.extend(samples);
+    file
+}
+
+/// How much of the energy is at that frequency, 0 to 1 (Goertzel).
+fn share(samples: &[i16], hertz: u32) -> f64 {
+    let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    let turn = 2.0 * (f64::from(hertz) * std::f64::consts::TAU / RATE as f64).cos();
+    let (mut last, mut before) = (0.0, 0.0);
+    for sample in samples {
+        (last, before) = (f64::from(*sample) + turn * last - before, last);
+    }
+    let power = last * last + before * before - turn * last * before;
+    2.0 * power / samples.len() as f64 / energy.max(1.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
+    if is_missing() {
+        return;
+    }
+    let users = ["alice", "bob", "carol"]
+        .map(|user| format!("[[endpoints]]\naccount = \"acme\"\nusername = \"{user}\"\npassword = \"of {user}\"\n"));
+    let house = House::start(&users.concat()).await;
+    let (mut alice, mut bob, mut carol) = tokio::join!(
+        Baresip::start(1, "alice", 500, house.udp, "udp"),
+        Baresip::start(2, "bob", 800, house.tcp, "tcp"),
+        Baresip::start(3, "carol", 1_100, house.udp, "udp"),
+    );
+    alice.order("dial", "bob").await;
+    bob.until("CALL_INCOMING").await;
+    alice.until("CALL_ESTABLISHED").await;
+    tokio::join!(alice.hears(&bob), bob.hears(&alice));
+    // What bob's recorder hears after a hold of its own is lost (baresip 1.0), so alice is the one to tell.
+    bob.order("hold", "").await;
+    bob.until("CALL_REMOTE_SDP").await;
+    bob.order("resume", "").await;
+    bob.until("CALL_REMOTE_SDP").await;
+    alice.hears(&bob).await;
+    bob.order("transfer", "carol").await;
+    carol.until("CALL_ESTABLISHED").await;
+    bob.until("CALL_CLOSED").await;
+    tokio::join!(alice.hears(&carol), carol.hears(&alice));
+    alice.order("hangup", "").await;
+    carol.until("CALL_CLOSED").await;
+    house.quiet().await;
+    drop((alice, bob, carol));
+    house.end().await;
+}
