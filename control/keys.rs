@@ -120,7 +120,11 @@ mod tests {
             (Dtmf::Inband, false, [Passed::Anew, Passed::ByMedia, Passed::Anew]),
             (Dtmf::Info, false, [Passed::AsInfo; 3]),
         ] {
-            assert_eq!([Form::Event, Form::Tone, Form::Info].map(|came| wanted.pass(came, events)), expected, "{wanted:?}");
+            assert_eq!(
+                [Form::Event, Form::Tone, Form::Info].map(|came| wanted.pass(came, events)),
+                expected,
+                "{wanted:?}"
+            );
         }
     }
 

@@ -198,7 +198,12 @@ impl LegIo {
     }
 
     /// Takes an INVITE's offer and gets our answer ready. `dtmf`: how keys are pressed over its trunk.
-    pub fn accept_offer(&mut self, mut session: media::Session, dtmf: Dtmf, offer: Option<&[u8]>) -> Result<(), Refusal> {
+    pub fn accept_offer(
+        &mut self,
+        mut session: media::Session,
+        dtmf: Dtmf,
+        offer: Option<&[u8]>,
+    ) -> Result<(), Refusal> {
         self.dtmf = dtmf;
         session.set_events(dtmf == Dtmf::Rfc4733);
         match offer {

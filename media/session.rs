@@ -303,7 +303,9 @@ impl MediaSession {
                 let sender = DigitSender::new(&digits, duration_ms);
                 if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
                     running.sender.append(sender);
-                } else if let Some(before) = self.digits.replace(Box::new(Digits { op, sender, timestamp: 0, tone: None })) {
+                } else if let Some(before) =
+                    self.digits.replace(Box::new(Digits { op, sender, timestamp: 0, tone: None }))
+                {
                     self.emit(Event::Finished { op: before.op, reason: FinishReason::Stopped });
                 }
             }

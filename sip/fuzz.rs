@@ -1,13 +1,20 @@
 //! Entry points for fuzzing: whole conversations made of arbitrary bytes. Pure, and the same every time.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::config::Config;
+use crate::digest::{Attempts, Session, parse_challenges};
+use crate::directory::{Directory, Ha1, User};
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output};
 use crate::leg::{Command, Credentials, Event, LegKey, Outgoing, Transport};
+use crate::registrar::Change;
 use crate::trunk::TrunkAcl;
 
 pub use crate::message::fuzz_message;
@@ -22,55 +29,165 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     let everyone = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
     let networks = ipnet::IpNet::new(everyone.addr(), 0).into_iter().collect();
     let config = Config { trunks: vec![TrunkAcl { name: "fuzz".into(), networks }], ..Config::default() };
-    let source = SocketAddr::from(([127, 0, 0, 2], 5060));
-    let mut endpoint = Endpoint::new(config, [0; 32]);
-    let mut now = now;
-    let mut ended = std::collections::HashSet::new();
-    let mut answered = 0;
-    endpoint.handle_command(now, Command::Invite { leg: LegKey(1), invite: call() });
-    let mut settle = |endpoint: &mut Endpoint, now: Instant| {
-        while let Some(output) = endpoint.poll_output() {
-            let Output::Event(event) = output else { continue };
-            let leg = event.leg();
-            assert!(!ended.contains(&leg), "an event after the end");
-            let sdp = Bytes::from_static(b"v=0\r\n");
-            match event {
-                Event::Incoming { .. } => {
-                    endpoint.handle_command(now, Command::Answer { leg, sdp, headers: Vec::new() })
-                }
-                Event::Answered { .. } => answered += 1,
-                Event::Offered { .. } => endpoint.handle_command(now, Command::AnswerOffer { leg, sdp }),
-                Event::Acknowledged { .. } => endpoint.handle_command(now, Command::Offer { leg, sdp }),
-                Event::Ended { .. } => {
-                    ended.insert(leg);
-                }
+    let mut office = Office::new(now, config);
+    office.command(Command::Invite { leg: LegKey(1), invite: call() });
+    for (number, part) in data.split(|&byte| byte == 0xff).take(MAX_PARTS).enumerate() {
+        office.receive(number, Bytes::copy_from_slice(part));
+    }
+    office.close().answered
+}
+
+/// The same with two phones' users, alice and bob, and no trunk. Each request is signed with alice's password once that was
+/// asked for, and whoever registers is called: the way into the registrar, to forks and to calls of phones. Gives how many
+/// bindings were made.
+///
+/// # Panics
+/// As [`fuzz_endpoint`].
+pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
+    let mut office = Office::new(now, Config::default());
+    let users = ["alice", "bob"].map(|name| User {
+        account: "fuzz".into(),
+        username: name.into(),
+        ha1: Ha1::of(name, "fuzz", "secret"),
+        domain: None,
+        trunk: None,
+        registers: true,
+        calls: true,
+    });
+    office.endpoint.set_directory(Arc::new(Directory::new("fuzz", users, [])));
+    for (number, part) in data.split(|&byte| byte == 0xff).take(MAX_PARTS).enumerate() {
+        let signed = office.sign(part);
+        office.receive(number, signed);
+    }
+    office.close().bound
+}
+
+/// Most messages of one conversation.
+const MAX_PARTS: usize = 64;
+/// Most calls to phones in one.
+const MAX_CALLS: u64 = 8;
+
+/// An endpoint, and an application that answers everything.
+struct Office {
+    endpoint: Endpoint,
+    now: Instant,
+    ended: HashSet<LegKey>,
+    answered: usize,
+    bound: usize,
+    calls: u64,
+    alice: Session,
+    rng: StdRng,
+}
+
+impl Office {
+    fn new(now: Instant, config: Config) -> Self {
+        let credentials = Credentials { username: "alice".to_owned(), password: "secret".to_owned() };
+        Self {
+            endpoint: Endpoint::new(config, [0; 32]),
+            now,
+            ended: HashSet::new(),
+            answered: 0,
+            bound: 0,
+            calls: 0,
+            alice: Session::new(credentials),
+            rng: StdRng::from_seed([0; 32]),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.endpoint.handle_command(self.now, command);
+        self.settle();
+    }
+
+    /// Every fourth message comes over TCP.
+    fn receive(&mut self, number: usize, data: Bytes) {
+        let source = SocketAddr::from(([127, 0, 0, 2], 5060));
+        let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
+        let connection = transport.is_reliable().then_some(ConnectionId(1));
+        let arrival = Arrival { source, local: source, transport, connection, proven: None, data };
+        self.endpoint.handle_datagram(self.now, arrival);
+        self.settle();
+        self.now += Duration::from_millis(400);
+        self.endpoint.handle_timeout(self.now);
+        self.settle();
+    }
+
+    /// Adds alice's answer to the challenge, if there was one, behind the first line of a request.
+    fn sign(&mut self, part: &[u8]) -> Bytes {
+        let end = part.windows(2).position(|two| two == b"\r\n").map_or(part.len(), |at| at + 2);
+        let (first, rest) = part.split_at_checked(end).unwrap_or((part, &[]));
+        let method = String::from_utf8_lossy(first.split(|&octet| octet == b' ').next().unwrap_or_default());
+        let lines = if method.starts_with("SIP/") {
+            String::new()
+        } else {
+            self.alice.lines(&method, "sip:x", &[], &mut self.rng)
+        };
+        Bytes::from([first, lines.as_bytes(), rest].concat())
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                Output::Event(event) => self.on_event(event),
+                Output::Transmit { data, .. } => self.on_response(&data),
                 _ => {}
             }
         }
-    };
-    settle(&mut endpoint, now);
-    for (number, part) in data.split(|&byte| byte == 0xff).take(64).enumerate() {
-        let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
-        let connection = transport.is_reliable().then_some(ConnectionId(1));
-        let data = Bytes::copy_from_slice(part);
-        endpoint.handle_datagram(now, Arrival { source, local: source, transport, connection, proven: None, data });
-        settle(&mut endpoint, now);
-        now += Duration::from_millis(400);
-        endpoint.handle_timeout(now);
-        settle(&mut endpoint, now);
     }
-    let legs: Vec<LegKey> = endpoint.leg_keys().collect();
-    for leg in legs {
-        endpoint.handle_command(now, Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() });
+
+    fn on_response(&mut self, data: &[u8]) {
+        if !data.starts_with(b"SIP/2.0 401 ") {
+            return;
+        }
+        let text = String::from_utf8_lossy(data);
+        if let Some(value) = text.split("\r\n").find_map(|line| line.strip_prefix("WWW-Authenticate: ")) {
+            self.alice.learn(parse_challenges(value, false), &mut Attempts::default());
+        }
     }
-    settle(&mut endpoint, now);
-    while let Some(at) = endpoint.poll_timeout() {
-        now = now.max(at);
-        endpoint.handle_timeout(now);
-        settle(&mut endpoint, now);
+
+    fn on_event(&mut self, event: Event) {
+        if let Event::Binding(change) = event {
+            if let (Change::Bound(binding), true) = (change, self.calls < MAX_CALLS) {
+                self.bound += 1;
+                self.calls += 1;
+                let leg = LegKey(u128::from(1_000 + self.calls));
+                self.endpoint.handle_command(self.now, Command::Ring { leg, aor: binding.aor, invite: call() });
+            }
+            return;
+        }
+        let leg = event.leg();
+        assert!(!self.ended.contains(&leg), "an event after the end");
+        let (now, sdp) = (self.now, Bytes::from_static(b"v=0\r\n"));
+        match event {
+            Event::Incoming { .. } => {
+                self.endpoint.handle_command(now, Command::Answer { leg, sdp, headers: Vec::new() });
+            }
+            Event::Answered { .. } => self.answered += 1,
+            Event::Offered { .. } => self.endpoint.handle_command(now, Command::AnswerOffer { leg, sdp }),
+            Event::Acknowledged { .. } => self.endpoint.handle_command(now, Command::Offer { leg, sdp }),
+            Event::Ended { .. } => {
+                self.ended.insert(leg);
+            }
+            _ => {}
+        }
     }
-    assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "nothing is left behind");
-    answered
+
+    /// Hangs everything up, and lets all the time pass that anything still waits for.
+    fn close(mut self) -> Self {
+        let legs: Vec<LegKey> = self.endpoint.leg_keys().collect();
+        for leg in legs {
+            let hangup = Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() };
+            self.endpoint.handle_command(self.now, hangup);
+        }
+        self.settle();
+        while let Some(at) = self.endpoint.poll_timeout() {
+            self.now = self.now.max(at);
+            self.endpoint.handle_timeout(self.now);
+            self.settle();
+        }
+        assert_eq!((self.endpoint.legs(), self.endpoint.transactions()), (0, 0), "nothing is left behind");
+        self
+    }
 }
 
 fn call() -> Box<Outgoing> {
@@ -95,8 +212,7 @@ fn call() -> Box<Outgoing> {
 
 #[cfg(test)]
 mod tests {
-    use rand::rngs::StdRng;
-    use rand::{Rng, SeedableRng};
+    use rand::Rng;
 
     use super::*;
     use crate::testing::instant;
@@ -139,28 +255,43 @@ mod tests {
         parts.join(&0xff)
     }
 
+    fn mutated(good: &[u8], rng: &mut StdRng) -> Vec<u8> {
+        let mut data = good.to_vec();
+        for _ in 0..1 + rng.next_u32() % 12 {
+            let at = usize::try_from(rng.next_u64()).unwrap_or(0) % data.len();
+            match rng.next_u32() % 4 {
+                0 => data[at] = rng.next_u32() as u8,
+                1 => drop(data.remove(at)),
+                2 => data.insert(at, b"\r\n\0\";,<>:= "[rng.next_u32() as usize % 11]),
+                _ => {
+                    let end = (at + rng.next_u32() as usize % 40).min(data.len());
+                    let copy = data[at..end].to_vec();
+                    data.splice(at..at, copy);
+                }
+            }
+        }
+        data
+    }
+
     #[test]
     fn mutated_conversations_neither_panic_nor_leave_anything_behind() {
         let good = [conversation(&[180, 200]), conversation(&[180, 401]), conversation(&[302])];
         let mut rng = StdRng::from_seed([3; 32]);
         assert_eq!(fuzz_endpoint(instant(), &good[0]), 1, "the good one gets through");
         for round in 0..400 {
-            let mut data = good[round % good.len()].clone();
-            for _ in 0..1 + rng.next_u32() % 12 {
-                let at = usize::try_from(rng.next_u64()).unwrap_or(0) % data.len();
-                match rng.next_u32() % 4 {
-                    0 => data[at] = rng.next_u32() as u8,
-                    1 => drop(data.remove(at)),
-                    2 => data.insert(at, b"\r\n\0\";,<>:= "[rng.next_u32() as usize % 11]),
-                    _ => {
-                        let end = (at + rng.next_u32() as usize % 40).min(data.len());
-                        let copy = data[at..end].to_vec();
-                        data.splice(at..at, copy);
-                    }
-                }
-            }
+            let data = mutated(&good[round % good.len()], &mut rng);
             fuzz_endpoint(instant(), &data);
             fuzz_message(&data);
+        }
+    }
+
+    #[test]
+    fn mutated_phones_neither_panic_nor_leave_anything_behind() {
+        let good = include_bytes!("../fuzz/seeds/phones/registers_and_calls");
+        assert_eq!(fuzz_phones(instant(), good), 3, "the good ones get through");
+        let mut rng = StdRng::from_seed([4; 32]);
+        for _ in 0..400 {
+            fuzz_phones(instant(), &mutated(good, &mut rng));
         }
     }
 }

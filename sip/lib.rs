@@ -46,7 +46,7 @@ mod testing;
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};
-pub use fuzz::{fuzz_endpoint, fuzz_message};
+pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
 pub use guard::{Ban, Bans, Guard, Guarded, Offence, Verdict};
 pub use ladder::{Fill, Ladder, Seen, Trace};
 pub use leg::{

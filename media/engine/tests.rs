@@ -330,7 +330,11 @@ fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
     pair.send(Who::A, Flow::Rtp, press, NOW);
     pair.advance(20);
     assert!(pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
-    assert!(pair.events(Who::A).iter().any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event }));
+    assert!(
+        pair.events(Who::A)
+            .iter()
+            .any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event })
+    );
 }
 
 #[test]

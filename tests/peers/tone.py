@@ -8,8 +8,8 @@ RATE = 8000
 LOUD = 500  # root mean square of 16-bit samples; what phones play is at 5,600
 
 
-def write(path, hertz, seconds=30):
-    """A WAV file of a sine that can be played again and again without a click: whole periods in whole seconds."""
+def write(path, hertz, seconds=240):
+    """A WAV file of a sine, whole periods in whole seconds. At its end baresip hangs up, and Linphone begins again."""
     step = 2 * math.pi * hertz / RATE
     samples = [round(8000 * math.sin(step * at)) for at in range(RATE)]
     with wave.open(str(path), "wb") as file:

@@ -154,11 +154,11 @@ impl Baresip {
     }
 }
 
-/// A second of a tone that can be repeated without a click: 16-bit mono.
+/// A minute of a tone, 16-bit mono. At the end of it baresip hangs up.
 fn wav(hertz: u32) -> Vec<u8> {
     let turn = f64::from(hertz) * std::f64::consts::TAU / RATE as f64;
-    let samples = (0..RATE).flat_map(|at| ((8_000.0 * (at as f64 * turn).sin()) as i16).to_le_bytes());
-    let (rate, octets) = (RATE as u32, 2 * RATE as u32);
+    let samples = (0..60 * RATE).flat_map(|at| ((8_000.0 * (at as f64 * turn).sin()) as i16).to_le_bytes());
+    let (rate, octets) = (RATE as u32, 2 * 60 * RATE as u32);
     let mut file = Vec::from(*b"RIFF");
     file.extend((36 + octets).to_le_bytes());
     file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
@@ -195,8 +195,7 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
         Baresip::start(2, "bob", 800, house.tcp, "tcp"),
         Baresip::start(3, "carol", 1_100, house.udp, "udp"),
     );
-    alice.order("dial", "bob").await;
-    bob.until("CALL_INCOMING").await;
+    alice.order("dial", &format!("sip:bob@{}", house.udp)).await;
     alice.until("CALL_ESTABLISHED").await;
     tokio::join!(alice.hears(&bob), bob.hears(&alice));
     // What bob's recorder hears after a hold of its own is lost (baresip 1.0), so alice is the one to tell.
@@ -205,7 +204,7 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
     bob.order("resume", "").await;
     bob.until("CALL_REMOTE_SDP").await;
     alice.hears(&bob).await;
-    bob.order("transfer", "carol").await;
+    bob.order("transfer", &format!("sip:carol@{}", house.udp)).await;
     carol.until("CALL_ESTABLISHED").await;
     bob.until("CALL_CLOSED").await;
     tokio::join!(alice.hears(&carol), carol.hears(&alice));

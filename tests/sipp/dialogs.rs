@@ -134,7 +134,8 @@ async fn what_is_not_done_here_is_refused_as_the_rfcs_say() {
         return;
     }
     let caller = Sipp::new("refusals");
-    let house = House::start(&(caller.trunk("caller", "refer = true") + &inline("600", "<Response><Echo/></Response>"))).await;
+    let house =
+        House::start(&(caller.trunk("caller", "refer = true") + &inline("600", "<Response><Echo/></Response>"))).await;
     caller.to("600").call(house.udp).succeed().await;
     house.quiet().await;
     house.end().await;

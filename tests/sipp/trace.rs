@@ -20,7 +20,9 @@ async fn a_ladder_has_every_message_of_both_legs_in_order_by_any_id() {
     for transport in ["u1", "t1"] {
         let (caller, answerer) = (Sipp::new("call").over(transport), Sipp::new("answer").over(transport));
         let there = answerer.address();
-        let house = House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer"))).await;
+        let house =
+            House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer")))
+                .await;
         let answerer = answerer.answer().await;
         let server = if transport == "u1" { house.udp } else { house.tcp };
         caller.to("1234").call(server).succeed().await;
@@ -80,7 +82,8 @@ async fn neither_side_hears_where_the_other_is() {
     }
     let (caller, answerer) = (Sipp::new("from_within"), Sipp::new("answer"));
     let (here, there) = (caller.address(), answerer.address());
-    let house = House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer"))).await;
+    let house =
+        House::start(&(caller.trunk("caller", "") + &answerer.trunk("answerer", "") + &through("1", "answerer"))).await;
     let answerer = answerer.answer().await;
     let said = caller.to("1234").call(house.udp).succeed().await;
     let heard = answerer.succeed().await;
