@@ -35,5 +35,6 @@ mod offers;
 mod phones;
 mod sdp;
 mod srtp;
+mod stir;
 mod trace;
 mod trunks;

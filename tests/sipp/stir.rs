@@ -1,0 +1,314 @@
+//! STIR/SHAKEN: Identity headers that come are verified before the application hears of the call, those that go are signed.
+//! An authority of our own, certificates over HTTPS on loopback, and openssl as the judge of what we sign.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tandem_sip::stir::{Attestation, Claims, Signer};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use crate::house::{House, asks};
+use crate::log::PATIENCE;
+use crate::sipp::{Sipp, is_missing};
+
+/// From in the scenarios.
+const CALLER: &str = "15550100";
+const CALLED: &str = "12155551213";
+
+/// An authority, whom it has certified, and where that certificate is.
+struct Pki {
+    folder: TempDir,
+    server: SocketAddr,
+    key: KeyPair,
+    fetches: Arc<AtomicUsize>,
+}
+
+impl Pki {
+    async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let authority = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.clone().self_signed(&authority).unwrap();
+        std::fs::write(folder.path().join("anchors.pem"), root.pem()).unwrap();
+        let issuer = Issuer::new(params, &authority);
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "SHAKEN 1234");
+        let list = b"\x30\x08\xa0\x06\x16\x041234".to_vec();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 26], list)];
+        let chain = params.signed_by(&key, &issuer).unwrap().pem();
+        std::fs::write(folder.path().join("shaken.key"), key.serialize_pem()).unwrap();
+        std::fs::write(folder.path().join("shaken.pub"), key.public_key_pem()).unwrap();
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let (server, own) = https(chain, Arc::clone(&fetches)).await;
+        std::fs::write(folder.path().join("https.pem"), own).unwrap();
+        Self { folder, server, key, fetches }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}/shaken.pem", self.server)
+    }
+
+    /// `[stir]`, verifying.
+    fn verifying(&self, verify: &str) -> String {
+        let (trust, ca_file) = (self.file("anchors.pem"), self.file("https.pem"));
+        format!(
+            "[stir]\nverify = \"{verify}\"\ntrust = {trust:?}\nca_file = {ca_file:?}\nports = [{}]\n\
+             allow_networks = [\"127.0.0.0/8\"]\n",
+            self.server.port()
+        )
+    }
+
+    /// An Identity header by `key` for a call to a number, some seconds old.
+    fn identity(&self, key: &KeyPair, dest: &str, age: u64) -> String {
+        let claims = Claims {
+            attestation: Attestation::A,
+            orig: CALLER.to_owned(),
+            dest: dest.to_owned(),
+            iat: now() - age,
+            origid: "123e4567-e89b-12d3-a456-426655440000".to_owned(),
+        };
+        Signer::new(key.serialize_pem().as_bytes(), self.url().into()).unwrap().identity(&claims).unwrap()
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Answers every request over TLS with this; its own certificate.
+async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, body, asked) = (acceptor.clone(), body.clone(), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await?);
+                }
+                asked.fetch_add(1, Ordering::SeqCst);
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await?;
+                stream.shutdown().await
+            });
+        }
+    });
+    (address, certified.cert.pem())
+}
+
+type Form = BTreeMap<String, String>;
+
+/// An application that hangs up; what it was asked for calls.
+async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
+    let (sender, asked) = mpsc::unbounded_channel();
+    let answer = async |State(sender): State<mpsc::UnboundedSender<Form>>, body: String| {
+        let form: Form = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        if form.get("CallStatus").is_some_and(|status| status == "ringing") {
+            let _ = sender.send(form);
+        }
+        "<Response><Pause length=\"1\"/></Response>"
+    };
+    let router = Router::new().fallback(answer).with_state(sender);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (address, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_whether_to_believe_it() {
+    if is_missing() {
+        return;
+    }
+    let pki = Pki::start().await;
+    let (app, mut asked) = application().await;
+    let caller = || Sipp::new("signed");
+    let first = caller();
+    let others: Vec<_> = (0..5).map(|_| caller()).collect();
+    let trunks: String = [&first]
+        .into_iter()
+        .chain(&others)
+        .enumerate()
+        .map(|(index, caller)| caller.trunk(&format!("carrier{index}"), ""))
+        .collect();
+    let house = House::start(&(pki.verifying("report") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
+    let stranger = KeyPair::generate().unwrap();
+    let good = pki.identity(&pki.key, CALLED, 0);
+    let cases = [
+        (good.clone(), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
+        // In the compact form of its name, and with another before it.
+        (format!("a.b.c;ppt=div\r\ny: {good}"), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
+        (pki.identity(&pki.key, "12155559999", 0), Some("TN-Validation-Failed-A"), "it is about a call to 12155559999"),
+        (pki.identity(&pki.key, CALLED, 90), Some("TN-Validation-Failed-A"), "issued 9"),
+        (pki.identity(&stranger, CALLED, 0), Some("TN-Validation-Failed-A"), "signed by another key"),
+        (String::new(), None, ""),
+    ];
+    for (caller, (identity, verstat, said)) in [first].into_iter().chain(others).zip(cases) {
+        let line = if identity.is_empty() { "X-None: none".to_owned() } else { format!("Identity: {identity}") };
+        let caller = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp);
+        let form = tokio::time::timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+        caller.succeed().await;
+        assert_eq!(form.get("StirVerstat").map(String::as_str), verstat, "{said}");
+        let token =
+            identity.rsplit("y: ").next().and_then(|value| value.split(';').next()).filter(|one| !one.is_empty());
+        assert_eq!(form.get("StirPassportToken").map(String::as_str), token);
+        house.quiet().await;
+        let sid = &form["CallSid"];
+        let log = house.api.get(&format!("/console/sessions/{sid}/events?format=text")).await;
+        let log = String::from_utf8_lossy(&log.body).into_owned();
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    // Whoever's key it is, the certificate is the same, and is kept.
+    assert_eq!(pki.fetches.load(Ordering::SeqCst), 1);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_good_identity_is_required_other_calls_are_refused_and_no_application_hears_of_them() {
+    if is_missing() {
+        return;
+    }
+    let pki = Pki::start().await;
+    let (app, mut asked) = application().await;
+    let callers = [Sipp::new("signed"), Sipp::new("signed_refused"), Sipp::new("signed_refused")];
+    let trunks: String =
+        callers.iter().enumerate().map(|(index, caller)| caller.trunk(&format!("carrier{index}"), "")).collect();
+    let house = House::start(&(pki.verifying("require") + &trunks + &asks(&format!("+{CALLED}"), app))).await;
+    let lines = [
+        (format!("Identity: {}", pki.identity(&pki.key, CALLED, 0)), "SIP/2.0 200"),
+        (format!("Identity: {}", pki.identity(&pki.key, "1", 0)), "SIP/2.0 438 Invalid Identity Header"),
+        ("X-None: none".to_owned(), "SIP/2.0 428 Use Identity Header"),
+    ];
+    for (caller, (line, status)) in callers.into_iter().zip(lines) {
+        let said = caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
+        assert!(said.contains(status), "{status}: {said}");
+    }
+    house.quiet().await;
+    assert_eq!(asked.recv().await.unwrap()["StirVerstat"], "TN-Validation-Passed-A");
+    assert!(asked.try_recv().is_err());
+    house.end().await;
+}
+
+/// What openssl says of a PASSporT's signature.
+fn openssl_verifies(public_key: &Path, folder: &Path, token: &str) -> bool {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let fixed = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let integer = |half: &[u8]| {
+        let digits: Vec<u8> = std::iter::once(0).chain(half.iter().copied()).collect();
+        let zeros = digits.iter().zip(digits.iter().skip(1)).take_while(|(a, b)| **a == 0 && **b < 0x80).count();
+        let digits = &digits[zeros..];
+        [&[2, digits.len() as u8], digits].concat()
+    };
+    let integers = [integer(&fixed[..32]), integer(&fixed[32..])].concat();
+    std::fs::write(folder.join("signature"), [&[0x30, integers.len() as u8], &integers[..]].concat()).unwrap();
+    std::fs::write(folder.join("signed"), signed).unwrap();
+    let verified = std::process::Command::new("openssl")
+        .args(["dgst", "-sha256", "-verify"])
+        .arg(public_key)
+        .arg("-signature")
+        .args([folder.join("signature"), folder.join("signed")])
+        .output()
+        .unwrap();
+    verified.status.success()
+}
+
+/// Identity headers in SIPp's log of messages.
+fn identities(said: &str) -> Vec<&str> {
+    said.lines().filter_map(|line| line.trim_end().strip_prefix("Identity: ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_over_a_trunk_are_signed_so_that_openssl_finds_the_signature_good() {
+    if is_missing() || std::process::Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let pki = Pki::start().await;
+    let carrier = Sipp::new("answer");
+    let (key, url) = (pki.file("shaken.key"), pki.url());
+    let stir = format!("[stir]\nkey = {key:?}\ncertificate_url = \"{url}\"\n");
+    let trunk = carrier.trunk("carrier", "prefixes = [\"+\"]");
+    let house = House::start(&(stir + &trunk + &asks(&format!("+{CALLER}"), house_of_nobody()))).await;
+    let carrier = carrier.answer().await;
+    let body = format!("To=%2B{CALLED}&From=%2B{CALLER}&Twiml=%3CResponse%2F%3E");
+    assert_eq!(house.api.post("/Calls.json", &body).await.status, 201);
+    let said = carrier.succeed().await;
+    let identity = identities(&said)[0];
+    let token = identity.split(';').next().unwrap();
+    assert!(identity.ends_with(&format!(";info=<{url}>;alg=ES256;ppt=shaken")), "{identity}");
+    let json = |part: usize| -> serde_json::Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap()).unwrap()
+    };
+    assert_eq!(json(0), serde_json::json!({ "alg": "ES256", "ppt": "shaken", "typ": "passport", "x5u": url }));
+    let payload = json(1);
+    assert_eq!(
+        (&payload["attest"], &payload["orig"]["tn"], &payload["dest"]["tn"]),
+        (&"A".into(), &CALLER.into(), &serde_json::json!([CALLED]))
+    );
+    assert!(payload["iat"].as_u64().unwrap().abs_diff(now()) < 60);
+    assert!(openssl_verifies(&pki.file("shaken.pub"), pki.folder.path(), token));
+    let forged = format!("{}x.{}", &token[..token.len() - 90], &token[token.len() - 86..]);
+    assert!(!openssl_verifies(&pki.file("shaken.pub"), pki.folder.path(), &forged));
+    house.quiet().await;
+    house.end().await;
+}
+
+/// Where nobody is asked.
+fn house_of_nobody() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_goes_straight_through_keeps_the_identity_that_it_came_with() {
+    if is_missing() {
+        return;
+    }
+    let pki = Pki::start().await;
+    let (caller, carrier) = (Sipp::new("signed"), Sipp::new("answer"));
+    let identity = pki.identity(&pki.key, CALLED, 0);
+    let (key, url) = (pki.file("shaken.key"), pki.url());
+    let stir = pki.verifying("report") + &format!("key = {key:?}\ncertificate_url = \"{url}\"\n");
+    let number = format!("[[numbers]]\nnumber = \"+{CALLED}\"\naccount = \"acme\"\nbridge = \"trunk:carrier\"\n");
+    let trunks = caller.trunk("from", "") + &carrier.trunk("carrier", "");
+    let house = House::start(&(stir + &trunks + &number)).await;
+    let carrier = carrier.answer().await;
+    let line = format!("Identity: {identity}");
+    caller.to(&format!("+{CALLED}")).key("identity", &line).call(house.udp).succeed().await;
+    let said = carrier.succeed().await;
+    assert_eq!(identities(&said), [identity]);
+    house.quiet().await;
+    house.end().await;
+}
