@@ -131,7 +131,7 @@ async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
 
 type Form = BTreeMap<String, String>;
 
-/// An application that hangs up; what it was asked for calls.
+/// An application that says hello; what it was asked for new calls.
 async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
     let (sender, asked) = mpsc::unbounded_channel();
     let answer = async |State(sender): State<mpsc::UnboundedSender<Form>>, body: String| {
@@ -139,7 +139,7 @@ async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
         if form.get("CallStatus").is_some_and(|status| status == "ringing") {
             let _ = sender.send(form);
         }
-        "<Response><Pause length=\"1\"/></Response>"
+        ([("Content-Type", "text/xml")], "<Response><Say>hello</Say><Pause length=\"2\"/></Response>")
     };
     let router = Router::new().fallback(answer).with_state(sender);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
