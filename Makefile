@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing prepared but Rust, make, and Debian's apt as root or by sudo.
 
 SECONDS ?= 60
-FUZZ_TARGETS ?= sip phones sdp rtp codec markup
+FUZZ_TARGETS ?= sip phones identity sdp rtp codec markup
 
 .PHONY: demo test check bench instructions run fuzz peers
 
