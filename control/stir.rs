@@ -146,12 +146,9 @@ impl Stir {
         // Behind an anonymous caller is whom the trunk asserts.
         let asserted = || canonical_number(&numbering.caller_in(&identity::asserted(&incoming.headers)?));
         let to = numbering.called_in(sip_user(&incoming.to_uri));
-        let dest = [canonical_number(&incoming.to_user), canonical_number(&to)];
-        let expected = Expected {
-            orig: shown.or_else(asserted).into_iter().collect(),
-            dest: dest.into_iter().flatten().collect(),
-            max_age: self.max_age,
-        };
+        let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
+        dest.dedup();
+        let expected = Expected { orig: shown.or_else(asserted).into_iter().collect(), dest, max_age: self.max_age };
         Some(Inquiry { identities, expected, required })
     }
 

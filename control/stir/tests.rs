@@ -161,6 +161,26 @@ async fn what_no_certificate_can_be_had_from_is_unreachable_and_nothing_else_is_
     assert!(server.rest().is_empty());
 }
 
+#[tokio::test]
+async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
+    let (server, certificates) = fetching(|_| Answer::Silence).await;
+    let signer = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let url = format!("https://{}/shaken.pem", server.address);
+    let claims = sip::stir::Claims {
+        attestation: Attestation::B,
+        orig: canonical_number(CALLER).unwrap(),
+        dest: canonical_number(CALLED).unwrap(),
+        iat: clock::now().time.as_second().unsigned_abs(),
+        origid: String::new(),
+    };
+    let identity = Signer::new(signer.as_bytes(), url.into()).unwrap().identity(&claims).unwrap();
+    let stir = Stir { certificates: Some(certificates), timeout: Duration::from_millis(100), ..stir(Verify::Report) };
+    let inquiry = stir.inquire(None, &incoming(&[("Identity", &identity)])).unwrap();
+    let found = stir.verify(inquiry).await.unwrap();
+    assert_eq!((found.standing, found.attestation), (Standing::Unknown, Some(tandem_call::leg::Attestation::B)));
+    assert!(found.detail.unwrap().ends_with(" in time"));
+}
+
 /// As from the file.
 fn signing(trunks: &[TrunkConfig]) -> Stir {
     let folder = tempfile::tempdir().unwrap();
@@ -197,13 +217,17 @@ fn came(headers: &[(&str, &str)]) -> LegInfo {
     crate::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
 }
 
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_700_000_000).unwrap()
+}
+
 /// What a trunk is told: the Identity headers.
 fn told(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&LegInfo>) -> Vec<String> {
     let vouch = stir.vouch(&routing(), "acme", invite, behind);
     let behind = behind.map(|leg| Behind { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
     let presented: Presented = present(trunk, invite, behind.as_ref(), "h");
-    let (headers, _) = vouch.headers(trunk, invite, &presented, 1_700_000_000);
-    headers.into_iter().map(|header| header.value).collect()
+    let (headers, _) = vouch.headers(trunk, invite, &presented, now());
+    headers.into_iter().filter(|header| header.name == "Identity").map(|header| header.value).collect()
 }
 
 fn read(headers: &[String]) -> Passport {
@@ -235,8 +259,10 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
     assert!(is_uuid, "{ours}");
     let other = signing(&[]).vouch(&routing(), "other", &invite("+12155550100", CALLED), None);
     let presented = present(Some(&carrier), &invite("+12155550100", CALLED), None, "h");
-    let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, 1);
-    assert_eq!(headers.len(), 1);
+    let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, now());
+    let names: Vec<_> = headers.iter().map(|header| &*header.name).collect();
+    assert_eq!(names, ["Date", "Identity"]);
+    assert_eq!(headers[0].value, "Tue, 14 Nov 2023 22:13:20 GMT");
     assert_eq!(line.as_deref(), Some("Identity: signed with attestation B for 12155550100"), "another account's");
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
@@ -23,8 +24,8 @@ pub struct Vouch {
     attestation: Attestation,
     /// Where the call came from: an account, or the trunk that it came over.
     origin: String,
-    /// Identity headers that it came with and that are still about it.
-    passed_on: Vec<String>,
+    /// Identity headers that it came with and that are still about it, and the Date that it came with.
+    passed_on: Vec<sip::Header>,
 }
 
 impl Stir {
@@ -47,29 +48,28 @@ impl Stir {
             Some(trunk) => (Attestation::C, format!("trunk {trunk}")),
             None => (Attestation::B, format!("account {account}")),
         };
-        let passed_on =
-            identities(headers.iter().map(|(name, value)| (&**name, &**value))).map(str::to_owned).collect();
+        let headers = || headers.iter().map(|(name, value)| (&**name, &**value));
+        let mut passed_on: Vec<_> = identities(headers()).map(|value| header("Identity", value.to_owned())).collect();
+        let date = headers().find(|(name, _)| name.eq_ignore_ascii_case("Date")).filter(|_| !passed_on.is_empty());
+        passed_on.extend(date.map(|(_, value)| header("Date", value.to_owned())));
         Vouch { signers: Arc::clone(&self.signers), attestation, origin, passed_on }
     }
 }
 
 impl Vouch {
-    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and a line for the log. `now`: seconds
-    /// since 1970.
+    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and a line for the log.
     pub fn headers(
         &self,
         trunk: Option<&TrunkConfig>,
         invite: &Invite,
         presented: &Presented,
-        now: u64,
+        now: Timestamp,
     ) -> (Vec<sip::Header>, Option<String>) {
-        let header = |value: String| sip::Header { name: "Identity".to_owned(), value };
         if trunk.is_some_and(|trunk| !trunk.stir.sign) {
             return (Vec::new(), None);
         }
         if !self.passed_on.is_empty() {
-            let headers = self.passed_on.iter().cloned().map(header).collect();
-            return (headers, Some("Identity: passed on as it came".to_owned()));
+            return (self.passed_on.clone(), Some("Identity: passed on as it came".to_owned()));
         }
         let Some((trunk, signer)) = trunk.and_then(|trunk| Some((trunk, self.signer(trunk)?))) else {
             return (Vec::new(), None);
@@ -81,14 +81,21 @@ impl Vouch {
         };
         let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
         let line = format!("Identity: signed with attestation {attestation} for {orig}");
-        let claims = Claims { attestation, orig, dest, iat: now, origid: origid(signer, &self.origin) };
-        let value = signer.identity(&claims);
-        (value.map(header).into_iter().collect(), Some(line))
+        let iat = now.as_second().unsigned_abs();
+        let claims = Claims { attestation, orig, dest, iat, origid: origid(signer, &self.origin) };
+        let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
+        // Some verifiers want a Date that agrees (RFC 8224 §6.1; its form is RFC 3261 §20.17's).
+        let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        (vec![header("Date", date), header("Identity", identity)], Some(line))
     }
 
     fn signer(&self, trunk: &TrunkConfig) -> Option<&Signer> {
         self.signers.by_trunk.get(&trunk.name).or(self.signers.all.as_ref())
     }
+}
+
+fn header(name: &str, value: String) -> sip::Header {
+    sip::Header { name: name.to_owned(), value }
 }
 
 /// The called number, wherever a trunk's own form of it can be told.

@@ -51,7 +51,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "group_sid": null,
         "trunk_sid": null,
         "queue_time": "0",
-        "stir_verstat": null,
+        "stir_verstat": leg.sip.identity.as_deref().map(format::stir_verstat),
         "uri": format!("{path}.json"),
         "subresource_uris": subresources,
     })

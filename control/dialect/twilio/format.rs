@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::Method;
 use tandem_call::address::Address;
-use tandem_call::leg::{Direction, Status};
+use tandem_call::leg::{CallerIdentity, Direction, Standing, Status};
 use tandem_call::machine::{GreetingEnd, Verdict};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 
@@ -22,6 +22,16 @@ pub(super) fn iso8601(at: Timestamp) -> String {
 /// Whole seconds, to the nearest.
 pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
+}
+
+/// Who vouches for the calling number, of a call that came with a signature.
+pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
+    let word = match identity.standing {
+        Standing::Passed => "TN-Validation-Passed",
+        Standing::Failed => "TN-Validation-Failed",
+        Standing::Unknown => return "No-TN-Validation".into(),
+    };
+    identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
 
 /// `CallStatus`, except that `initiated` is a word of callbacks only: elsewhere a leg that is being set up is `ringing`.

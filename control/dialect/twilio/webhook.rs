@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
-use tandem_call::leg::{CallerIdentity, Direction, LegInfo, Standing};
+use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment};
@@ -135,7 +135,7 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
         push("SipUsername".into(), leg.from.user().into());
     }
     if let Some(identity) = &leg.sip.identity {
-        push("StirVerstat".into(), stir_verstat(identity));
+        push("StirVerstat".into(), format::stir_verstat(identity));
         if let Some(token) = &identity.token {
             push("StirPassportToken".into(), token.clone());
         }
@@ -146,16 +146,6 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     for (name, value) in passed_on(&leg.sip.headers) {
         push(format!("SipHeader_{name}"), value.clone());
     }
-}
-
-/// Absent for a call without a signature.
-fn stir_verstat(identity: &CallerIdentity) -> String {
-    let word = match identity.standing {
-        Standing::Passed => "TN-Validation-Passed",
-        Standing::Failed => "TN-Validation-Failed",
-        Standing::Unknown => return "No-TN-Validation".into(),
-    };
-    identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
 
 /// Those headers that applications are told.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
-use tandem_call::leg::{EndCause, EndedBy, LegEnd, SipFacts, Status};
+use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::StreamSpec;
@@ -154,6 +154,27 @@ fn a_document_request_has_the_standard_parameters() {
     }
     assert_eq!(get(&parameters, "SipHeader_Server"), None);
     assert_eq!(get(&parameters, "SequenceNumber"), None);
+}
+
+#[test]
+fn a_call_with_a_signature_says_who_vouches_for_its_number() {
+    let found = |standing, attestation| {
+        let identity = CallerIdentity { standing, attestation, token: Some("a.b.c".into()), detail: None };
+        let sip = SipFacts { identity: Some(Box::new(identity)), ..SipFacts::default() };
+        requested(LegInfo { direction: Direction::Inbound, sip, ..leg() }, FetchReason::Start)
+    };
+    for (standing, attestation, verstat) in [
+        (Standing::Passed, Some(Attestation::A), "TN-Validation-Passed-A"),
+        (Standing::Passed, Some(Attestation::C), "TN-Validation-Passed-C"),
+        (Standing::Failed, Some(Attestation::B), "TN-Validation-Failed-B"),
+        (Standing::Failed, None, "TN-Validation-Failed"),
+        (Standing::Unknown, Some(Attestation::A), "No-TN-Validation"),
+    ] {
+        let parameters = found(standing, attestation);
+        assert_eq!(get(&parameters, "StirVerstat"), Some(verstat));
+        assert_eq!(get(&parameters, "StirPassportToken"), Some("a.b.c"));
+    }
+    assert_eq!(get(&requested(leg(), FetchReason::Start), "StirVerstat"), None);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{OpId, RecordingId, StreamId};
-use tandem_call::leg::Status;
+use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine::{MachineDetection, Until, Verdict};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
@@ -118,6 +118,21 @@ fn call_initiated_of_an_inbound_leg() {
         "shaken_stir_attestation": null, "shaken_stir_validated": false, "call_screening_result": null,
     });
     assert_eq!(extra, expected);
+}
+
+#[test]
+fn call_initiated_says_who_vouches_for_the_number_and_whether_that_is_true() {
+    for (standing, valid) in [(Standing::Passed, true), (Standing::Failed, false), (Standing::Unknown, false)] {
+        let attestation = Some(Attestation::B);
+        let identity = CallerIdentity { standing, attestation, token: None, detail: None };
+        let mut leg = leg();
+        leg.sip.identity = Some(Box::new(identity));
+        let (_, payload) = golden(leg, EventKind::Initiated);
+        assert_eq!(
+            (&payload["shaken_stir_attestation"], &payload["shaken_stir_validated"]),
+            (&json!("B"), &json!(valid))
+        );
+    }
 }
 
 #[test]
