@@ -153,3 +153,23 @@ fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
     bench.wait(64_000);
     bench.empty();
 }
+
+#[test]
+fn who_has_other_ways_hears_of_silence_sooner_and_of_a_ringing_phone_as_late_as_ever() {
+    for (impatient, rings) in [(true, false), (false, false), (true, true)] {
+        let mut bench = Bench::new();
+        let mut call = outgoing("sip:x@127.0.0.2");
+        call.impatient = impatient;
+        bench.command(Command::Invite { leg: LEG, invite: call });
+        let invite = bench.expect("INVITE ");
+        if rings {
+            bench.receive(response_to(&invite, 100, "", ""));
+        }
+        bench.wait(8_100);
+        let over = impatient && !rings;
+        assert_eq!(bench.events.is_empty(), !over, "impatient: {impatient}, rings: {rings}");
+        if over {
+            assert_eq!(bench.ended().0, EndCause::Timeout);
+        }
+    }
+}
