@@ -11,6 +11,7 @@ use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
 use tandem_control::trunk::numbering::NumberFormat;
 use tandem_media::Srtp;
+use tandem_sip::UnknownSources;
 use url::{Host, Url};
 
 use super::surfaces::is_host;
@@ -275,6 +276,14 @@ fn check_trunks_together(config: &Config, report: &mut Report<'_>) {
                 }
             }
         }
+    }
+    let from_anywhere =
+        |trunk: &TrunkConfig| trunk.inbound_username.is_some() && trunk.inbound_auth == InboundAuth::Either;
+    if config.sip.unknown_sources == UnknownSources::Silent
+        && let Some((_, trunk)) = trunks().find(|(_, trunk)| from_anywhere(trunk))
+    {
+        let message = format!("calls are answered with 401 all the same: trunk {:?} may be anywhere", trunk.name);
+        report.note("sip.unknown_sources", message);
     }
     let networks = trunks().flat_map(|(i, one)| {
         one.inbound_from

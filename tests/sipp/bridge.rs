@@ -63,3 +63,28 @@ async fn a_bridged_call_that_the_callee_refuses_goes_nowhere_else() {
     house.quiet().await;
     house.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridged_call_goes_over_the_next_trunk_when_one_is_full() {
+    if is_missing() {
+        return;
+    }
+    let (long, caller) = (Sipp::new("call_two_seconds"), Sipp::new("call"));
+    let (first, second) = (Sipp::new("answer"), Sipp::new("answer"));
+    let house =
+        two_trunks(&first, &second, &long, &format!("max_calls = 1\n{}", caller.trunk("other", "").trim())).await;
+    let (first, second) = (first.answer().await, second.answer().await);
+    let long = long.to("1234").call(house.udp);
+    let full = async {
+        while house.calls().services().sip().peer("first").calls == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(10), full).await.is_ok(), "the first call is there");
+    caller.to("1235").call(house.udp).succeed().await;
+    assert!(second.succeed().await.contains("INVITE sip:1235@"));
+    long.succeed().await;
+    first.succeed().await;
+    house.quiet().await;
+    house.end().await;
+}
