@@ -596,11 +596,14 @@ mod tests {
             routes.into_iter().map(|route| route.request_uri).collect::<Vec<_>>()
         };
         let list = serde_json::json!(["trunk:national", "trunk:a"]);
-        assert_eq!(uris(list.clone(), "+4930", ""), ["sip:030@national", "sip:+4930@a"]);
-        assert_eq!(uris(list.clone(), "+4930", "national"), ["sip:+4930@a", "sip:030@national"]);
+        assert_eq!(uris(list.clone(), "+493012345678", ""), ["sip:03012345678@national", "sip:+493012345678@a"]);
+        assert_eq!(
+            uris(list.clone(), "+493012345678", "national"),
+            ["sip:+493012345678@a", "sip:03012345678@national"]
+        );
         assert_eq!(uris(list, "front-desk", ""), ["sip:front-desk@national", "sip:front-desk@a"]);
         assert_eq!(uris("trunk:c".into(), "100", ""), ["sip:100@c"]);
-        assert_eq!(uris("trunk:*".into(), "+4930", ""), ["sip:+4930@a", "sip:+4930@c"]);
+        assert_eq!(uris("trunk:*".into(), "+493012345678", ""), ["sip:+493012345678@a", "sip:+493012345678@c"]);
     }
 
     #[test]
