@@ -6,7 +6,7 @@ use crate::house::{House, inline, settings};
 use crate::phone::Phone;
 use crate::program::Program;
 
-const WAIT: &str = "<Response><Pause length=\"60\"/></Response>";
+const WAIT: &str = "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>";
 const BUSY: &str = "<Response><Reject reason=\"busy\"/></Response>";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
