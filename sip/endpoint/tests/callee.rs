@@ -448,8 +448,11 @@ fn info_is_answered_and_reported_and_out_of_order_requests_are_refused() {
     bench.receive(request("INFO", "s", 7, &tag, "Content-Type: Application/DTMF;charset=utf-8\r\n\r\n5"));
     bench.expect("SIP/2.0 200 ");
     assert!(matches!(bench.event(), Event::Info { .. }));
-    assert_eq!(bench.status_of(request("OPTIONS", "p", 8, &tag, "")), 200);
-    assert_eq!(bench.status_of(request("MESSAGE", "q", 9, &tag, "")), 405);
+    bench.receive(request("INFO", "t", 8, &tag, "Info-Package: dtmf\r\nContent-Type: application/dtmf\r\n\r\n5"));
+    assert!(bench.expect("SIP/2.0 469 ").contains("\r\nRecv-Info:\r\n"), "we have asked for no package");
+    assert!(bench.events.is_empty());
+    assert_eq!(bench.status_of(request("OPTIONS", "p", 9, &tag, "")), 200);
+    assert_eq!(bench.status_of(request("MESSAGE", "q", 10, &tag, "")), 405);
 }
 
 #[test]
