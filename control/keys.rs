@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn keys_by_info_take_as_long_as_others() {
-        let seconds = Duration::from_secs_f32;
+        let ms = Duration::from_millis;
         assert_eq!(
-            steps("1wW?#", seconds(0.2)),
-            [(Some('1'), seconds(0.3)), (None, seconds(0.5)), (None, seconds(1.0)), (Some('#'), seconds(0.3))]
+            steps("1wW?#", ms(200)),
+            [(Some('1'), ms(300)), (None, ms(500)), (None, ms(1_000)), (Some('#'), ms(300))]
         );
         assert_eq!(steps(&"1".repeat(5_000), GAP).len(), 1_024);
         let sip::Command::Info { content_type, body, .. } = info(sip::LegKey(1), 'a', 160) else { panic!() };
