@@ -37,6 +37,44 @@ pub enum StreamCodec {
     Pcmu,
     /// ITU-T G.711 A-law, 8 kHz.
     Pcma,
+    /// Linear samples of 16 bits.
+    L16(SampleRate, ByteOrder),
+}
+
+impl StreamCodec {
+    /// Samples a second.
+    pub fn hertz(self) -> u32 {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::L16(SampleRate::Hz8000, _) => 8_000,
+            Self::L16(SampleRate::Hz16000, _) => 16_000,
+            Self::L16(SampleRate::Hz24000, _) => 24_000,
+        }
+    }
+
+    /// Octets of a sample.
+    pub fn sample_octets(self) -> u32 {
+        if matches!(self, Self::L16(..)) { 2 } else { 1 }
+    }
+}
+
+/// How many samples a second a stream's linear audio has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SampleRate {
+    /// Narrowband.
+    Hz8000,
+    /// Wideband.
+    Hz16000,
+    /// What many voices are made at; only towards the leg.
+    Hz24000,
+}
+
+/// How linear samples lie in octets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByteOrder {
+    /// The upper octet first (RFC 3551 §4.5.11).
+    Big,
+    /// The lower octet first, as in WAV files.
+    Little,
 }
 
 /// How an application's audio is to be understood.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::leg::Hearers;
-use tandem_call::stream::{Playout, StreamCodec, StreamSpec, StreamStatus};
+use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec, StreamStatus};
 use tandem_media as media;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -32,7 +32,7 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 const AT_PEER: u64 = 1 << 63;
 /// Audio to the application that may wait for a slow socket: two seconds of both directions.
 const TAP_FRAMES: usize = 200;
-/// Longest message of an application: 30 s of µ-law in base64, and then some.
+/// Longest message of an application: 30 s of linear samples at 24 kHz in base64, and then some.
 const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(25);
@@ -53,7 +53,7 @@ pub struct StreamHandle {
     /// Its socket is open and its leg's audio flows.
     pub attached: bool,
     hearers: Hearers,
-    law: media::g711::Law,
+    codec: media::SourceCodec,
     buffer: Duration,
 }
 
@@ -97,10 +97,9 @@ impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
     pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
-        let law = match new.spec.playout {
-            Some(Playout::Payload(StreamCodec::Pcma)) => media::g711::Law::A,
-            Some(Playout::Payload(StreamCodec::Pcmu)) => media::g711::Law::Mu,
-            Some(Playout::Files) | None => new.law,
+        let codec = match new.spec.playout {
+            Some(Playout::Payload(codec)) => source_codec(codec),
+            Some(Playout::Files) | None => new.law.into(),
         };
         let handle = Self {
             notes,
@@ -109,12 +108,12 @@ impl StreamHandle {
             tracks: crate::leg::tracks(new.spec.track),
             attached: false,
             hearers: new.spec.hearers,
-            law,
+            codec,
             buffer: new.buffer,
         };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, law, heard).await {
+            let status = match run(&client, &inbox, new, codec, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -139,7 +138,7 @@ impl StreamHandle {
         if !self.plays || self.hearers == Hearers::Own {
             return None;
         }
-        let (source, writer) = media::source(self.law, self.buffer);
+        let (source, writer) = media::source(self.codec, self.buffer);
         self.note(Note::Peer(Some(writer)));
         Some(source)
     }
@@ -174,10 +173,10 @@ async fn run(
     client: &Client,
     inbox: &Inbox,
     new: NewStream,
-    play_law: media::g711::Law,
+    plays: media::SourceCodec,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), String> {
-    let NewStream { leg, id, spec, mut wire, buffer, .. } = new;
+    let NewStream { leg, id, spec, mut wire, law, buffer, .. } = new;
     let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
     let mut socket = tokio::select! {
         opened = open => opened.map_err(|_| {
@@ -186,15 +185,10 @@ async fn run(
         () = stopped(&mut notes) => return Ok(()),
     };
     send(&mut socket, wire.connected()).await?;
-    let tap_codec = match spec.codec {
-        None => media::TapCodec::Native,
-        Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
-        Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
-    };
-    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec);
-    let (source, own) = spec.playout.map(|_| media::source(play_law, buffer)).unzip();
+    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(spec.codec));
+    let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
     let files = spec.playout == Some(Playout::Files);
-    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, law: play_law, last_file: None };
+    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, law, last_file: None };
     send(&mut socket, wire.start()).await?;
     let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
     inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
@@ -281,7 +275,7 @@ struct Speech {
     /// Plays to the leg that it is joined to.
     peer: Option<media::StreamWriter>,
     hearers: Hearers,
-    /// Whole files instead of payload.
+    /// Whole files instead of payload, and what they become.
     files: bool,
     law: media::g711::Law,
     /// When the last file was taken.
@@ -345,6 +339,40 @@ impl Speech {
             Ok(Err(error)) => Err(Unplayable::Undecodable(error.to_string())),
             Err(_) => Err(Unplayable::Undecodable("the audio could not be decoded".to_owned())),
         }
+    }
+}
+
+fn source_codec(codec: StreamCodec) -> media::SourceCodec {
+    match codec {
+        StreamCodec::Pcmu => media::g711::Law::Mu.into(),
+        StreamCodec::Pcma => media::g711::Law::A.into(),
+        StreamCodec::L16(rate, order) => {
+            let rate = match rate {
+                SampleRate::Hz8000 => media::SourceRate::Hz8000,
+                SampleRate::Hz16000 => media::SourceRate::Hz16000,
+                SampleRate::Hz24000 => media::SourceRate::Hz24000,
+            };
+            media::SourceCodec::L16(rate, byte_order(order))
+        }
+    }
+}
+
+fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+    match codec {
+        None => media::TapCodec::Native,
+        Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
+        Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
+        Some(StreamCodec::L16(SampleRate::Hz8000, order)) => media::TapCodec::L16(byte_order(order)),
+        Some(StreamCodec::L16(SampleRate::Hz16000 | SampleRate::Hz24000, order)) => {
+            media::TapCodec::L16Wide(byte_order(order))
+        }
+    }
+}
+
+fn byte_order(order: ByteOrder) -> media::ByteOrder {
+    match order {
+        ByteOrder::Big => media::ByteOrder::Big,
+        ByteOrder::Little => media::ByteOrder::Little,
     }
 }
 

@@ -25,8 +25,8 @@ use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unpla
 /// `User-Agent` of the handshake. Servers look for "telnyx" in it, in any case, and turn others away.
 const USER_AGENT: &str = "Telnyx/Tandem";
 const AUTH_TOKEN: &str = "x-telnyx-streaming-auth-token";
-/// 30 s at 8 kHz: the longest payload of one message.
-const LONGEST_PAYLOAD: usize = 30 * 8_000;
+/// The longest payload of one message, s.
+const LONGEST_PAYLOAD: usize = 30;
 /// Applications in the field send the base64 of JavaScript, Go and Python, with and without padding.
 const PAYLOAD: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -50,11 +50,8 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
-        let encoding = match spec.codec {
-            Some(codec) => name(codec),
-            None if leg.sip.codec.as_deref() == Some("PCMA") => "PCMA",
-            None => "PCMU",
-        };
+        let european = leg.sip.codec.as_deref() == Some("PCMA");
+        let codec = spec.codec.unwrap_or(if european { StreamCodec::Pcma } else { StreamCodec::Pcmu });
         let parameters = spec.parameters.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
         let start = Start {
             user_id: id::user_id(&account.name),
@@ -65,7 +62,7 @@ impl Wire {
             tags: [],
             client_state: leg.client_state.clone(),
             custom_parameters: parameters.collect(),
-            media_format: MediaFormat { encoding, sample_rate: 8_000, channels: 1 },
+            media_format: MediaFormat { encoding: name(codec), sample_rate: codec.hertz(), channels: 1 },
         };
         Self {
             start,
@@ -109,7 +106,7 @@ impl Wire {
                 if self.rtp.precedes(codec, &audio) {
                     audio = audio.slice(RTP_HEADER.min(audio.len())..);
                 }
-                if audio.len() > LONGEST_PAYLOAD {
+                if audio.len() > LONGEST_PAYLOAD * codec.hertz() as usize * codec.sample_octets() as usize {
                     return Err(self.problem(100_004, "invalid_media", "media.payload is longer than 30 seconds"));
                 }
             }
@@ -224,6 +221,8 @@ impl RtpHeaders {
         let payload_type = match codec {
             StreamCodec::Pcmu => 0,
             StreamCodec::Pcma => 8,
+            // No such gateway is known.
+            StreamCodec::L16(..) => return false,
         };
         let fits = payload.len() > RTP_HEADER && (payload.len() - RTP_HEADER).is_multiple_of(160);
         let sequence = match payload {
@@ -244,6 +243,7 @@ fn name(codec: StreamCodec) -> &'static str {
     match codec {
         StreamCodec::Pcmu => "PCMU",
         StreamCodec::Pcma => "PCMA",
+        StreamCodec::L16(..) => "L16",
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::recording::Track;
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{StreamCodec, StreamSpec};
 
 use super::{sid, sign};
 use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
@@ -35,6 +35,8 @@ pub(super) struct Wire {
     stream_sid: String,
     handshake: Vec<(String, String)>,
     tracks: &'static [&'static str],
+    encoding: &'static str,
+    hertz: u32,
     parameters: Map<String, Value>,
     bidirectional: bool,
     sequence: u64,
@@ -54,6 +56,8 @@ impl Wire {
             call_sid: sid::call(leg),
             stream_sid: sid::stream(id),
             handshake: handshake.map(|(name, value)| (name.to_owned(), value)).into(),
+            encoding: if matches!(spec.codec, Some(StreamCodec::L16(..))) { "audio/x-L16" } else { "audio/x-mulaw" },
+            hertz: spec.codec.map_or(8_000, StreamCodec::hertz),
             tracks: match spec.track {
                 Track::Inbound => &["inbound"],
                 Track::Outbound => &["outbound"],
@@ -92,7 +96,7 @@ impl StreamWire for Wire {
                 "streamSid": self.stream_sid,
                 "callSid": self.call_sid,
                 "tracks": self.tracks,
-                "mediaFormat": { "encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1 },
+                "mediaFormat": { "encoding": self.encoding, "sampleRate": self.hertz, "channels": 1 },
                 "customParameters": self.parameters,
             },
             "streamSid": self.stream_sid,
@@ -207,7 +211,7 @@ fn problem(code: u32, detail: String) -> StreamProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_call::stream::{Playout, StreamCodec};
+    use tandem_call::stream::Playout;
 
     fn spec(bidirectional: bool) -> StreamSpec {
         StreamSpec {

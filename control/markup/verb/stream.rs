@@ -5,7 +5,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::Hearers;
 use tandem_call::program::instruction::{Connect, Instruction};
 use tandem_call::recording::Track;
-use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::record;
 use crate::markup::code;
@@ -30,10 +30,7 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
-            Meaning::Stream if connected.is_none() => {
-                let playout = Some(Playout::Payload(StreamCodec::Pcmu));
-                connected = stream(reader, child, playout)?;
-            }
+            Meaning::Stream if connected.is_none() => connected = stream(reader, child, true)?,
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
@@ -55,7 +52,7 @@ pub(crate) fn start(
         empty = false;
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
-            Meaning::Stream => out.extend(stream(reader, child, None)?.map(Instruction::StartStream)),
+            Meaning::Stream => out.extend(stream(reader, child, false)?.map(Instruction::StartStream)),
             Meaning::Recording => out.push(Instruction::StartRecording(record::start(reader, child)?)),
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.warn(NESTED, format!("<{}> does not belong in <Start> and was skipped", child.name)),
@@ -85,11 +82,8 @@ pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Ins
     }
 }
 
-fn stream(
-    reader: &mut Reader<'_>,
-    element: &Element,
-    playout: Option<Playout>,
-) -> Result<Option<StreamSpec>, FetchFailure> {
+/// `speaks`: the application may.
+fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Option<StreamSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
         reader.warn(MALFORMED_URL, "<Stream> without a url was skipped");
@@ -97,6 +91,7 @@ fn stream(
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let track = reader.word(element, "track", &TRACKS, Track::Inbound, TRACK);
+    let codec = codec(reader, element);
     for child in element.elements() {
         match reader.rule(child) {
             Some(rule) if rule.meaning == Meaning::Part && child.name == "Parameter" => {}
@@ -115,11 +110,24 @@ fn stream(
         url,
         name: element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
         track,
-        codec: Some(StreamCodec::Pcmu),
-        playout,
+        codec: Some(codec),
+        playout: speaks.then_some(Playout::Payload(codec)),
         parameters,
         callback,
         hearers: Hearers::Own,
         auth_token: None,
     }))
+}
+
+/// `audioFormat` and `sampleRate`: u-law unless linear samples are asked for, 16,000 a second unless 8,000.
+fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
+    let formats = [("audio/x-mulaw", false), ("mulaw", false), ("audio/x-l16", true), ("l16", true)];
+    let linear = reader.word(element, "audioFormat", &formats, false, code::SCHEMA);
+    if !linear {
+        reader.word(element, "sampleRate", &[("8000", ())], (), code::SCHEMA);
+        return StreamCodec::Pcmu;
+    }
+    let rates = [("8000", SampleRate::Hz8000), ("16000", SampleRate::Hz16000)];
+    let rate = reader.word(element, "sampleRate", &rates, SampleRate::Hz16000, code::SCHEMA);
+    StreamCodec::L16(rate, ByteOrder::Little)
 }

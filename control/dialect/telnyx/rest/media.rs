@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_call::leg::Hearers;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{Playout, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -13,8 +13,10 @@ const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("w
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
 const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
-/// What the streams of this server can carry. Telnyx has more (G722, OPUS, AMR-WB, L16).
-const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+/// What the streams of this server can carry. Telnyx has more (G722, OPUS, AMR-WB). Its L16 has 16,000 samples a second, whose
+/// order of octets is that of RTP as far as is known.
+const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", LINEAR)];
+const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
 
 /// `record: "record-from-answer"` and its `record_*` companions.
 pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
@@ -61,13 +63,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         Some(_) => parameters.word("stream_codec", CODECS)?,
     };
     let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
-    let spoken = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
-    // Both codecs have one rate (RFC 3551 §4.5.14).
-    if let Some(rate) = parameters.integer("stream_bidirectional_sampling_rate", 1..=u32::MAX)?
-        && rate != 8_000
-    {
-        return Err(ApiError::not_one_of("stream_bidirectional_sampling_rate", &["8000"]));
-    }
+    let spoken = spoken(parameters)?;
     let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(Hearers::Peer);
     parameters.flag("stream_establish_before_call_originate")?;
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
@@ -88,6 +84,22 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         hearers,
         auth_token: auth_token.map(Into::into),
     }))
+}
+
+/// What an application's payload is.
+fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
+    const RATE: &str = "stream_bidirectional_sampling_rate";
+    let codec = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
+    let Some(rate) = parameters.integer(RATE, 1..=u32::MAX)? else { return Ok(codec) };
+    match (codec, rate) {
+        (StreamCodec::L16(_, order), 8_000) => Ok(StreamCodec::L16(SampleRate::Hz8000, order)),
+        (StreamCodec::L16(_, order), 16_000) => Ok(StreamCodec::L16(SampleRate::Hz16000, order)),
+        (StreamCodec::L16(_, order), 24_000) => Ok(StreamCodec::L16(SampleRate::Hz24000, order)),
+        (StreamCodec::L16(..), _) => Err(ApiError::not_one_of(RATE, &["8000", "16000", "24000"])),
+        // G.711 has one rate (RFC 3551 §4.5.14).
+        (_, 8_000) => Ok(codec),
+        _ => Err(ApiError::not_one_of(RATE, &["8000"])),
+    }
 }
 
 /// Zero means no limit.

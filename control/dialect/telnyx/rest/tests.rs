@@ -9,7 +9,7 @@ use tandem_call::leg::{EndCause, EndedBy, Hearers, LegEnd};
 use tandem_call::machine::Until;
 use tandem_call::program::instruction::{AfterBridge, AudioSource, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
-use tandem_call::stream::{Playout, StreamCodec};
+use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 
 use super::*;
 use crate::app::Application;
@@ -69,6 +69,24 @@ fn a_dial_with_defaults() {
     assert_eq!(&*status.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*status.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
     assert_eq!(status.moments.len(), 6);
+}
+
+#[test]
+fn a_streams_samples_have_the_rate_asked_for_each_way() {
+    let linear = |rate| StreamCodec::L16(rate, ByteOrder::Big);
+    let asked = |more: serde_json::Value| {
+        let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
+        members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.playout)))
+    };
+    let stream = asked(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
+    let wide = linear(SampleRate::Hz16000);
+    assert_eq!(stream, (Some(wide), Some(Playout::Payload(wide))));
+    let rate = |rate: u32| json!({"stream_bidirectional_codec": "L16", "stream_bidirectional_sampling_rate": rate});
+    let spoken = Playout::Payload(linear(SampleRate::Hz24000));
+    assert_eq!(asked(rate(24_000)).unwrap().unwrap(), (None, Some(spoken)));
+    assert_eq!(asked(rate(22_050)).unwrap_err().code, 10032);
+    assert_eq!(asked(json!({"stream_bidirectional_sampling_rate": 16_000})).unwrap_err().code, 10032);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use rand::{Rng, RngCore, SeedableRng};
 use serde_json::json;
+use tandem_call::stream::{ByteOrder, SampleRate};
 
 use super::*;
 use crate::dialect::telnyx::fixture::{LEG, account, leg};
@@ -88,6 +89,20 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 }
 
 #[test]
+fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
+    let linear = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
+    let asked = StreamSpec { codec: Some(linear), playout: Some(Playout::Payload(linear)), ..spec() };
+    let mut wire = wire(&asked);
+    let format = json!({"encoding": "L16", "sample_rate": 16_000, "channels": 1});
+    assert_eq!(parsed(&wire.start())["start"]["media_format"], format);
+    let mut media = |octets: usize| {
+        let payload = STANDARD.encode(vec![0; octets]);
+        wire.decode(&json!({"event": "media", "media": {"payload": payload}}).to_string())
+    };
+    assert!(media(30 * 32_000).is_ok() && media(30 * 32_000 + 1).is_err());
+}
+
+#[test]
 fn the_handshake_names_telnyx_and_shows_the_token() {
     assert_eq!(wire(&spec()).handshake(), [("User-Agent".to_owned(), "Telnyx/Tandem".to_owned())]);
     let mut wire = wire(&StreamSpec { auth_token: Some("secret".into()), ..spec() });
@@ -150,7 +165,7 @@ fn what_cannot_be_used_is_answered_with_an_error_frame() {
         let payload = json!({"code": code, "title": title, "detail": problem.detail});
         assert_eq!(answer, json!({"event": "error", "stream_id": STREAM, "payload": payload}));
     }
-    let long = STANDARD.encode(vec![0; LONGEST_PAYLOAD + 1]);
+    let long = STANDARD.encode(vec![0; LONGEST_PAYLOAD * 8_000 + 1]);
     let message = json!({"event": "media", "media": {"payload": long}}).to_string();
     assert_eq!(wire.decode(&message).unwrap_err().code, 100_004);
 }
