@@ -57,8 +57,10 @@ impl Call {
         let joined = self.are_joined(a, b);
         let known = joined && self.party(a).and_then(|party| party.bridge).is_some_and(|bridge| bridge.told);
         if !joined {
-            self.part(a);
-            self.part(b);
+            for one in [a, b] {
+                self.part(one);
+                self.leave_conference(one);
+            }
         }
         let alive = |leg| self.party(leg).filter(|party| !party.info.status.is_final()).map(|party| party.info.clone());
         let (Some(of_a), Some(of_b)) = (alive(a), alive(b)) else { return };

@@ -236,6 +236,7 @@ impl Call {
             LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
+            LegEvent::ConferenceOver => self.conference_over(leg),
         }
     }
 

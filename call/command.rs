@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::Target;
+use crate::conference::Participation;
 use crate::id::{LegId, RecordingId, StreamId};
 use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
@@ -107,6 +108,12 @@ pub enum Command {
         /// On or off.
         on: bool,
     },
+    /// Take part in a conference, or in the same one otherwise.
+    Confer(Participation),
+    /// Let nobody in its conference hear this leg, or let them again.
+    MuteInConference(bool),
+    /// Leave it.
+    LeaveConference,
     /// Call somebody and join.
     Transfer(Box<Dial>),
     /// Run one instruction after what is queued.

@@ -76,6 +76,7 @@ impl Call {
         }
         self.abort_lane(leg, Abort::Hangup);
         self.stop_streams(leg);
+        self.leave_conference(leg);
         let parted = self.unbridge(leg);
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::conference::Participation;
 use crate::fetch::FetchFailure;
 use crate::id::{LegId, OpId};
 use crate::leg::LegInfo;
@@ -69,6 +70,10 @@ pub enum EventKind {
     },
     /// No longer joined.
     Unbridged,
+    /// Takes part in a conference.
+    ConferenceJoined(Participation),
+    /// No longer.
+    ConferenceLeft(Participation),
     /// A recording began, was held, ended: its status says which.
     Recording(Recording),
     /// A stream's life.

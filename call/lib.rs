@@ -13,6 +13,7 @@ pub mod address;
 mod bridge;
 pub mod call;
 pub mod command;
+pub mod conference;
 mod ending;
 pub mod event;
 pub mod fetch;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::conference::Participation;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
@@ -124,6 +125,10 @@ pub enum LegCommand {
     },
     /// No longer.
     Unbridge,
+    /// Take part in a conference of the account, or in the same one otherwise.
+    Confer(Participation),
+    /// No longer.
+    LeaveConference,
     /// Send the leg its own audio back.
     Echo(bool),
     /// Let nobody hear what the leg's far end says.
@@ -261,6 +266,8 @@ pub enum LegEvent {
         /// What.
         status: StreamStatus,
     },
+    /// The conference that it takes part in is over, or would not have it.
+    ConferenceOver,
 }
 
 /// How a leg went, seen from the wire.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::Target;
 use crate::call::OnAnswer;
+use crate::conference::Participation;
 use crate::id::{LegId, OpId, StreamId};
 use crate::leg::{EndCause, LegInfo};
 use crate::machine::{Detecting, MachineDetection};
@@ -36,6 +37,7 @@ pub(crate) struct Party {
     /// A transfer beside what the lane plays (only by command).
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
+    pub(crate) conference: Option<Participation>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     /// Documents run one after the other without any of them taking time.
@@ -77,6 +79,7 @@ impl Party {
             side: None,
             transfer: None,
             bridge: None,
+            conference: None,
             recordings: Vec::new(),
             streams: Vec::new(),
             hasty_documents: 0,

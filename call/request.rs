@@ -142,6 +142,23 @@ impl Call {
             Command::TakePlace { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
             Command::Suppress { track, on } => self.order(leg, LegCommand::Suppress { track, on }),
+            Command::Confer(participation) => {
+                let same = |party: &Party| {
+                    party.conference.as_ref().is_some_and(|now| now.conference == participation.conference)
+                };
+                if !self.party(leg).is_some_and(same) {
+                    self.tell_parent(leg, ChildEvent::Taken);
+                    self.abort_lane(leg, Abort::Replaced);
+                }
+                self.confer(leg, participation);
+            }
+            Command::MuteInConference(muted) => return done(self.mute_in_conference(leg, muted)),
+            Command::LeaveConference => {
+                if self.party(leg).is_none_or(|party| party.conference.is_none()) {
+                    return Err(Refused::NotJoined);
+                }
+                self.conference_over(leg);
+            }
             Command::Transfer(dial) => {
                 if !self.has_room() {
                     return Err(Refused::TooMany);
@@ -279,6 +296,7 @@ fn needs_answer(command: &Command) -> bool {
             | Command::SendDigits(_)
             | Command::StartRecording(_)
             | Command::StartStream { .. }
+            | Command::Confer(_)
             | Command::Enqueue(_)
     )
 }

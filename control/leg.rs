@@ -16,6 +16,7 @@ use tandem_sip as sip;
 use tokio::task::AbortHandle;
 
 use crate::clock;
+use crate::conferences::Seat;
 use crate::keys::{self, Dtmf};
 use crate::machine;
 use crate::reason;
@@ -61,6 +62,8 @@ pub struct LegIo {
     pub headers: Vec<(String, String)>,
     /// Whom it is joined to.
     pub peer: Option<LegId>,
+    /// Its place in a conference.
+    pub seat: Option<Seat>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     /// The leg that it was called for.
@@ -157,6 +160,7 @@ impl LegIo {
             renders: HashMap::new(),
             headers: Vec::new(),
             peer: None,
+            seat: None,
             streams: HashMap::new(),
             on_behalf_of: None,
             may_be_redirected: false,
@@ -474,6 +478,7 @@ impl LegIo {
         for (_, stream) in self.streams.drain() {
             stream.stop();
         }
+        self.seat = None;
         self.session.take().is_some()
     }
 
@@ -670,6 +675,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
             let (duration, recorded) = (*duration, *recorded);
             Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
         }
+        media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver),
         media::Event::MachineDetected { op, verdict, after } => {
             Some(LegEvent::MachineDetected { op: OpId(op.0), verdict: machine::verdict(*verdict), after: *after })
         }

@@ -8,6 +8,7 @@ pub mod audio;
 pub mod bans;
 pub mod call_task;
 pub mod clock;
+pub mod conferences;
 pub mod config;
 pub mod console;
 pub mod counters;

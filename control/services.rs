@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
+use crate::conferences::Conferences;
 use crate::counters::Counters;
 use crate::current::Current;
 use crate::http::Client;
@@ -46,6 +47,8 @@ pub struct Services {
     pub recordings: RecordingFiles,
     /// Who vouches for calling numbers.
     pub stir: Current<Stir>,
+    /// Legs of whatever calls that hear each other.
+    pub conferences: Conferences,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.

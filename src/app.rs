@@ -21,6 +21,7 @@ use tandem_control::account::{Account, Accounts};
 use tandem_control::app::{App, Reload, Reloaded};
 use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
+use tandem_control::conferences::Conferences;
 use tandem_control::config::{DatabaseConfig, TrunkConfig};
 use tandem_control::counters::Counters;
 use tandem_control::current::Current;
@@ -189,6 +190,7 @@ impl Server {
             public_url: Arc::clone(&public_url),
             recordings,
             stir: Current::new(stir),
+            conferences: Conferences::default(),
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),

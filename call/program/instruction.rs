@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::conference::Participation;
 use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
 use crate::stream::StreamSpec;
@@ -48,6 +49,8 @@ pub enum Instruction {
     Record(Record),
     /// Call someone and join them to this leg.
     Dial(Dial),
+    /// Take part in a conference until that is over.
+    Conference(Conference),
     /// Give the leg's audio to a WebSocket application until it lets go.
     Connect(Connect),
     /// Have the far end call somebody else (REFER), and wait for how that goes.
@@ -221,6 +224,19 @@ pub struct Dial {
     /// Asked for a document of the one to be transferred when either side asks for a transfer (REFER); without it the
     /// transfer is made.
     pub refer: Option<Target>,
+}
+
+/// Take part in a conference.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conference {
+    /// Which, and how.
+    pub participation: Participation,
+    /// For how long at most.
+    pub time_limit: Option<Duration>,
+    /// `*` leaves it.
+    pub hangup_on_star: bool,
+    /// Where the outcome goes; without it the next instruction runs.
+    pub action: Option<Target>,
 }
 
 /// Have the far end call somebody else.

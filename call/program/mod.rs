@@ -3,6 +3,7 @@
 //! A leg's lane runs one instruction at a time. An instruction that takes time becomes a `Running`; it sees every
 //! `Signal` of its leg and answers with a `Step`. What happens next is decided in one place, `Call::step`.
 
+pub(crate) mod conference;
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod document;
@@ -36,6 +37,7 @@ pub(crate) enum Signal {
     Stream { id: StreamId, status: StreamStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
+    ConferenceOver,
     ReferAnswered { status: u16 },
     ReferProgress { status: u16, done: bool },
 }
@@ -64,6 +66,7 @@ pub(crate) enum Running {
     Gather(gather::Gathering),
     Record(record::RecordVerb),
     Dial(Box<dial::Dialing>),
+    Conference(conference::Conferring),
     Connect(connect::Connected),
     Refer(refer::Referring),
     Echoing,
@@ -91,6 +94,7 @@ impl Running {
             Self::Gather(gathering) => gathering.handle_in_lane(call, leg, &signal),
             Self::Record(verb) => verb.handle(call, leg, signal),
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
+            Self::Conference(conferring) => conferring.handle(call, leg, &signal),
             Self::Connect(connected) => connected.handle(signal),
             Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::SendingDigits(op) => match signal {
@@ -119,6 +123,7 @@ impl Running {
             Self::Gather(gathering) => gathering.abort(call, leg, why),
             Self::Record(verb) => verb.abort(call, leg, why),
             Self::Dial(dialing) => dialing.abort(call, leg, why),
+            Self::Conference(conferring) => conferring.abort(call, leg, why),
             Self::Connect(connected) => connected.abort(call, leg),
             Self::Refer(referring) => referring.abort(call, leg),
             Self::Echoing => call.order(leg, LegCommand::Echo(false)),
@@ -217,6 +222,7 @@ impl Call {
             Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
             Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),
+            Instruction::Conference(conference) => conference::Conferring::begin(self, leg, conference),
             Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
             Instruction::StartStream(spec) => {
                 self.start_stream(leg, spec);

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Interrupt};
+use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId};
@@ -53,6 +54,12 @@ fn every_instruction() -> Vec<Instruction> {
         dialed(|dial| dial.after = AfterBridge::Hangup),
         dialed(|dial| dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("whisper")))),
         Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) }),
+        Instruction::Conference(Conference {
+            participation: Participation::new("room"),
+            time_limit: Some(Duration::from_secs(60)),
+            hangup_on_star: true,
+            action: Some(target("conferred")),
+        }),
         Instruction::StartStream(stream("a")),
         Instruction::StopStream(None),
         Instruction::StartRecording(recording()),

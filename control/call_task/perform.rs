@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::id::{LegId, OpId, StreamId};
@@ -133,6 +134,13 @@ impl CallTask {
                     stream.stop();
                 }
             }
+            LegCommand::Confer(participation) => self.confer(leg, &participation),
+            LegCommand::LeaveConference => {
+                self.with(leg, |io| {
+                    io.seat = None;
+                    io.command(media::Command::Leave)
+                });
+            }
             LegCommand::Echo(on) => {
                 self.with(leg, |io| io.command(media::Command::Echo(on)));
             }
@@ -204,6 +212,32 @@ impl CallTask {
 
     fn with(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo) -> bool) -> bool {
         self.legs.get_mut(&leg).is_some_and(act)
+    }
+
+    fn confer(&mut self, leg: LegId, participation: &Participation) {
+        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let why = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+            Some(seat) => Ok(seat),
+            None => {
+                let (services, inbox) = (&self.services, self.inbox.clone());
+                services.conferences.join(&services.media, &account, participation, leg, inbox)
+            }
+        };
+        let taken = match why {
+            Ok(seat) => {
+                let command = seat.command(participation);
+                io.seat = Some(seat);
+                io.command(command)
+            }
+            Err(why) => {
+                tracing::warn!(conference = %participation.conference, why, "no room for a conference");
+                false
+            }
+        };
+        if !taken {
+            self.found_out(leg, LegEvent::ConferenceOver);
+        }
     }
 
     fn invite(&mut self, leg: LegId, invite: Invite) {

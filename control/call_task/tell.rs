@@ -178,6 +178,8 @@ fn describe(event: &CallEvent) -> String {
         EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()),
         EventKind::Bridged { with } => format!("bridged with {}", with.id),
         EventKind::Unbridged => "no longer bridged".to_owned(),
+        EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference),
+        EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference),
         EventKind::Recording(recording) => match recording.duration {
             Some(length) => format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()),
             None => format!("recording {} {}", recording.id, recording.status),

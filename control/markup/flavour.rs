@@ -71,6 +71,8 @@ pub enum Meaning {
     Sip,
     /// In a dial: a registered endpoint.
     Client,
+    /// In a dial, alone: a conference.
+    Conference,
     /// In `Connect`, `Start` and `Stop`: a stream.
     Stream,
     /// In `Start`: a recording.
@@ -154,6 +156,12 @@ pub static TWIML: Flavour = Flavour {
             "password", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url", "username",
         ],
         "Client" Meaning::Client => ["method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url"],
+        "Conference" Meaning::Conference => [
+            "beep", "coach", "endConferenceOnExit", "eventCallbackUrl", "jitterBufferSize", "maxParticipants", "muted",
+            "participantLabel", "record", "recordingConfigurationId", "recordingStatusCallback",
+            "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "region", "startConferenceOnEnter", "statusCallback", "statusCallbackEvent",
+            "statusCallbackMethod", "trim", "waitMethod", "waitUrl",
+        ],
         "Stream" Meaning::Stream => [
             "audioFormat", "connectorName", "name", "sampleRate", "statusCallback", "statusCallbackMethod", "track", "url",
         ],
@@ -170,7 +178,6 @@ pub static TWIML: Flavour = Flavour {
         "Application" Meaning::Unserved(12200) => [],
         "Assistant" Meaning::Unserved(12200) => [],
         "Autopilot" Meaning::Unserved(12200) => [],
-        "Conference" Meaning::Unserved(12200) => [],
         "Conversation" Meaning::Unserved(12200) => [],
         "ConversationRelay" Meaning::Unserved(12200) => [],
         "ConversationRelaySession" Meaning::Unserved(12200) => [],

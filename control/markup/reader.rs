@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
                 }
                 Meaning::Gather => instructions.push(Instruction::Gather(verb::gather::read(&mut self, element)?)),
                 Meaning::Record => instructions.push(Instruction::Record(verb::record::read(&mut self, element)?)),
-                Meaning::Dial => instructions.extend(verb::dial::read(&mut self, element)?.map(Instruction::Dial)),
+                Meaning::Dial => instructions.extend(verb::dial::read(&mut self, element)?),
                 Meaning::Redirect => instructions.extend(verb::flow::redirect(&mut self, element)?),
                 Meaning::Reject => instructions.push(verb::flow::reject(&mut self, element)),
                 Meaning::Hangup => instructions.push(Instruction::Hangup),
@@ -50,6 +50,7 @@ impl<'a> Reader<'a> {
                 Meaning::Number
                 | Meaning::Sip
                 | Meaning::Client
+                | Meaning::Conference
                 | Meaning::Stream
                 | Meaning::Recording
                 | Meaning::Part => {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tandem_call::address::Address;
+use tandem_call::conference::{Beep, Participation};
 use tandem_call::fetch::FailureKind;
 use tandem_call::machine::Until;
 use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
-use tandem_call::stream::{Playout, StreamCodec};
+use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::{Method, Moment};
 
 use super::*;
@@ -193,6 +194,24 @@ fn dial_reads_its_attributes_and_nouns() {
 }
 
 #[test]
+fn a_dial_may_lead_into_a_conference() {
+    let text = "<Dial hangupOnStar='true' timeLimit='60' action='/after'><Conference muted='true' beep='onEnter' \
+        startConferenceOnEnter='false' endConferenceOnExit='true' maxParticipants='10'>Room 1</Conference></Dial>";
+    expect!(one(text), Instruction::Conference(conference) => {
+        let expected = Participation {
+            muted: true, waits: true, ends: true, beep: Beep::Enter, most: 10, ..Participation::new("Room 1")
+        };
+        assert_eq!(conference.participation, expected);
+        assert_eq!((conference.hangup_on_star, conference.time_limit), (true, Some(Duration::from_secs(60))));
+        assert_eq!(conference.action.unwrap().url.as_ref(), "https://app.example/after");
+    });
+    expect!(one("<Dial><Conference>a</Conference></Dial>"), Instruction::Conference(conference) => {
+        assert_eq!(conference.participation, Participation::new("a"));
+    });
+    assert_eq!(codes("<Dial><Number>100</Number><Conference>a</Conference></Dial>"), [12200]);
+}
+
+#[test]
 fn a_dialled_party_may_be_listened_to_for_a_machine() {
     let text = "<Dial><Number machineDetection='DetectMessageEnd' machineDetectionTimeout='10' \
         machineDetectionSilenceTimeout='3000' amdStatusCallback='/amd'>+15550002222</Number>\
@@ -222,11 +241,11 @@ fn a_sip_noun_may_hold_several_uris_and_headers() {
 fn a_dial_with_nobody_to_call_is_skipped() {
     assert_eq!(codes("<Dial/>"), [13224]);
     assert_eq!(codes("<Dial>nobody</Dial>"), [13223, 13224]);
-    assert_eq!(codes("<Dial><Conference>room</Conference></Dial>"), [12200, 13224]);
+    assert_eq!(codes("<Dial><Conference> </Conference></Dial>"), [13237, 13224]);
     assert_eq!(codes("<Dial><Sip>http://h/</Sip></Dial>"), [13243, 13224]);
     assert_eq!(
         codes("<Dial timeout='0' timeLimit='x' record='yes' ringTone='mars' hangupOnStar='2' callerId=''>100</Dial>"),
-        [13212, 13216, 13214, 13220, 13213, 13217]
+        [13212, 13216, 13213, 13214, 13220, 13217]
     );
 }
 
@@ -243,6 +262,12 @@ fn connect_hands_the_call_to_a_stream() {
         assert!(stream.callback.is_some());
         assert_eq!(connect.action.unwrap().url.as_ref(), "https://app.example/after");
     });
+    let text = "<Connect><Stream url='wss://ai.example/ws' audioFormat='audio/x-L16' sampleRate='8000'/></Connect>";
+    expect!(one(text), Instruction::Connect(connect) => {
+        let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
+        assert_eq!((connect.stream.codec, connect.stream.playout), (Some(linear), Some(Playout::Payload(linear))));
+    });
+    assert_eq!(codes("<Connect><Stream url='wss://ai.example/ws' sampleRate='16000'/></Connect>"), [12200]);
     assert_eq!(codes("<Connect><ConversationRelay url='wss://x'/></Connect>"), [12200, 12200]);
     assert_eq!(codes("<Connect><Stream url='https://x/'/></Connect>"), [31922, 12200]);
 }

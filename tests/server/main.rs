@@ -23,6 +23,7 @@ mod program;
 mod abuse;
 mod bridge;
 mod browser;
+mod conferences;
 mod console;
 mod crash;
 mod documents;

@@ -130,6 +130,8 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         }
         EventKind::Ringing { .. }
         | EventKind::Unbridged
+        | EventKind::ConferenceJoined(_)
+        | EventKind::ConferenceLeft(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
         | EventKind::Warned(_) => return None,

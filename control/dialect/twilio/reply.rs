@@ -27,7 +27,7 @@ pub(super) fn whispered(mut program: Program) -> Program {
             | Instruction::Pause(_)
             | Instruction::Hangup
             | Instruction::Redirect(_) => return true,
-            Instruction::Dial(_) => (DIAL_IN_WHISPER, "<Dial>"),
+            Instruction::Dial(_) | Instruction::Conference(_) => (DIAL_IN_WHISPER, "<Dial>"),
             Instruction::Record(_) => (SCHEMA, "<Record>"),
             Instruction::Connect(_) => (SCHEMA, "<Connect>"),
             Instruction::Refer(_) => (SCHEMA, "<Refer>"),

@@ -2,7 +2,7 @@
 
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
-use tandem_call::program::instruction::{AfterBridge, Dial, DialRecord};
+use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecord, Instruction};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
 use super::{noun, record};
@@ -36,8 +36,8 @@ enum Recorded {
     Yes { from_ringing: bool, channels: RecordingChannels },
 }
 
-/// Reads it with the parties in it; `None`, warned, if there is nobody to call.
-pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Dial>, FetchFailure> {
+/// Reads it with the parties in it, or the conference; `None`, warned, if there is nobody to call.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
@@ -46,6 +46,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let timeout = reader.seconds(element, "timeout", 1..=600, TIMEOUT).unwrap_or(defaults.dial_timeout);
     let time_limit = reader.seconds(element, "timeLimit", 1..=86_400, TIME_LIMIT).unwrap_or(defaults.dial_time_limit);
     let mut targets = Vec::new();
+    let mut conference = None;
     let text = element.text();
     if !text.is_empty() {
         targets.extend(noun::bare(reader, &text));
@@ -56,9 +57,17 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
             Meaning::Number => targets.extend(noun::number(reader, child)?),
             Meaning::Sip => noun::sip(reader, child, &mut targets)?,
             Meaning::Client => targets.extend(noun::client(reader, child)?),
+            Meaning::Conference if conference.is_none() && targets.is_empty() => {
+                conference = noun::conference(reader, child);
+            }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
+    }
+    let hangup_on_star = reader.flag(element, "hangupOnStar", false, HANGUP_ON_STAR);
+    if let Some(participation) = conference {
+        let time_limit = Some(time_limit);
+        return Ok(Some(Instruction::Conference(Conference { participation, time_limit, hangup_on_star, action })));
     }
     if targets.len() > MAX_TARGETS {
         reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
@@ -73,7 +82,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         caller_name: None,
         answer_on_bridge: reader.flag(element, "answerOnBridge", false, ANSWER_ON_BRIDGE),
         ring_tone: Some(ring_tone(reader, element)),
-        hangup_on_star: reader.flag(element, "hangupOnStar", false, HANGUP_ON_STAR),
+        hangup_on_star,
         record: recorded(reader, element)?,
         action,
         after: AfterBridge::Continue,
@@ -84,7 +93,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         reader.warn(NOT_CALLABLE, "<Dial> without anybody to call was skipped");
         return Ok(None);
     }
-    Ok(Some(dial))
+    Ok(Some(Instruction::Dial(dial)))
 }
 
 fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {

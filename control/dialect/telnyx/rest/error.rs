@@ -207,6 +207,20 @@ impl ApiError {
         Self::unprocessable(90015, "Invalid Call Control ID", detail).at(parameter)
     }
 
+    pub(super) fn no_conference() -> Self {
+        let detail = "The conference could not be found. Please check its id and try again.";
+        Self::new(StatusCode::NOT_FOUND, 90044, "Conference not found", detail).at("id")
+    }
+
+    pub(super) fn conference_name_in_use() -> Self {
+        let detail = "A conference of this name is active already.";
+        Self::unprocessable(90033, "Conference name already in use", detail).at("name")
+    }
+
+    pub(super) fn conference_over() -> Self {
+        Self::unprocessable(90019, "Conference has already ended", "The conference is over, or could not be opened.")
+    }
+
     pub(super) fn call_ended() -> Self {
         let detail = "This call is no longer active and can't receive commands.";
         Self::unprocessable(90018, "Call has already ended", detail)

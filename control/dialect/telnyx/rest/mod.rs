@@ -6,6 +6,7 @@
 //! ```
 
 mod action;
+mod conference;
 mod dial;
 mod error;
 mod machine;
@@ -51,6 +52,9 @@ pub fn routes() -> Router<App> {
         .route("/v2/calls", only(post(dial)))
         .route("/v2/calls/{call}", only(get(call)))
         .route("/v2/calls/{call}/actions/{action}", only(post(command).put(command)))
+        .route("/v2/conferences", only(post(conference::create)))
+        .route("/v2/conferences/{conference}", only(get(conference::get)))
+        .route("/v2/conferences/{conference}/actions/{action}", only(post(conference::command)))
         .route("/v2/recordings", only(get(recording::list)))
         .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))
         .route("/v2/recordings/actions/delete", only(post(recording::delete_several)))

@@ -192,6 +192,18 @@ impl<'a> Parameters<'a> {
         id::parse_call_control_id(text).map(Some).ok_or_else(|| ApiError::no_such_call(name))
     }
 
+    /// Several calls' control ids.
+    pub(super) fn legs(self, name: &str) -> Result<Option<Vec<LegId>>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
+        let leg = |item: &Value| item.as_str().and_then(id::parse_call_control_id);
+        items
+            .iter()
+            .map(|item| leg(item).ok_or_else(|| ApiError::no_such_call(name)))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     /// A UUID of ours.
     pub(super) fn uuid(self, name: &str) -> Result<Option<u128>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };

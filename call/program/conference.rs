@@ -1,0 +1,71 @@
+//! A leg that takes part in a conference until that is over.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::Target;
+use crate::call::{Abort, Call};
+use crate::event::{DialResult, DialStatus};
+use crate::fetch::FetchReason;
+use crate::id::{LegId, OpId};
+use crate::program::instruction::Conference;
+use crate::program::{Running, Signal, Step};
+
+/// See the module.
+pub(crate) struct Conferring {
+    began: Timestamp,
+    limit: Option<OpId>,
+    hangup_on_star: bool,
+    action: Option<Target>,
+}
+
+impl Conferring {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, conference: Conference) -> Step {
+        let Conference { participation, time_limit, hangup_on_star, action } = conference;
+        let limit = time_limit.map(|limit| call.timer(leg, limit));
+        call.confer(leg, participation);
+        Step::Stay(Running::Conference(Self { began: call.now().time, limit, hangup_on_star, action }))
+    }
+
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+        let over = match signal {
+            Signal::ConferenceOver => true,
+            Signal::Dtmf('*') => self.hangup_on_star,
+            Signal::Timer(op) => self.limit == Some(*op),
+            _ => false,
+        };
+        if !over {
+            return Step::Stay(Running::Conference(self));
+        }
+        let result = self.end(call, leg);
+        match self.action {
+            Some(action) => Step::Fetch(action, FetchReason::Dialed(result)),
+            None => Step::Next,
+        }
+    }
+
+    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+        let result = self.end(call, leg);
+        if let (Abort::Hangup, Some(action)) = (why, self.action) {
+            call.request_fetch(leg, action, FetchReason::Dialed(result));
+        }
+    }
+
+    fn end(&self, call: &mut Call, leg: LegId) -> DialResult {
+        if let Some(op) = self.limit {
+            call.timers.cancel(leg, op);
+        }
+        call.leave_conference(leg);
+        DialResult {
+            status: DialStatus::Completed,
+            child: None,
+            duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
+            bridged: true,
+            sip_status: None,
+            sip_call_id: None,
+            sip_headers: Vec::new(),
+            recording: None,
+        }
+    }
+}

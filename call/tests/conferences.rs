@@ -1,0 +1,124 @@
+//! Legs in conferences: how they come in, what they are in meanwhile, and how they leave.
+#![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
+
+use std::time::Duration;
+
+use tandem_call::command::{Command, Refused};
+use tandem_call::conference::Participation;
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::id::LegId;
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::{AfterBridge, Conference, Instruction};
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn conference(change: impl FnOnce(&mut Conference)) -> Instruction {
+    let participation = Participation::new("room");
+    let mut conference = Conference { participation, time_limit: None, hangup_on_star: false, action: None };
+    change(&mut conference);
+    Instruction::Conference(conference)
+}
+
+fn joined(script: &CallScript) -> usize {
+    script.events().filter(|event| matches!(event.kind, EventKind::ConferenceJoined(_))).count()
+}
+
+fn left(script: &CallScript) -> usize {
+    script.events().filter(|event| matches!(event.kind, EventKind::ConferenceLeft(_))).count()
+}
+
+fn leaves(script: &CallScript, leg: LegId) -> bool {
+    script.ordered(leg, |order| *order == LegCommand::LeaveConference)
+}
+
+#[test]
+fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
+    let mut script = CallScript::runs(vec![conference(|_| {}), Instruction::Play(file("after"))]);
+    let leg = script.leg();
+    assert!(script.ordered(leg, |order| *order == LegCommand::Confer(Participation::new("room"))));
+    script.presses("*1");
+    assert_eq!((joined(&script), left(&script)), (1, 0));
+    script.feed(LegEvent::ConferenceOver);
+    assert!(leaves(&script, leg));
+    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Play { .. })));
+    script.hangs_up(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
+    let action = |conference: &mut Conference| conference.action = Some(target("after"));
+    let star = conference(|conference| {
+        action(conference);
+        conference.hangup_on_star = true;
+    });
+    let limit = conference(|conference| {
+        action(conference);
+        conference.time_limit = Some(60 * SECOND);
+    });
+    let ends: [(Instruction, fn(&mut CallScript)); 2] =
+        [(star, |script| script.presses("*")), (limit, |script| script.passes(61 * SECOND))];
+    for (instruction, end) in ends {
+        let mut script = CallScript::runs(vec![instruction]);
+        end(&mut script);
+        assert!(leaves(&script, script.leg()));
+        assert_eq!(script.last_url(), Some("http://app.test/after"));
+    }
+}
+
+#[test]
+fn a_hang_up_leaves_it_and_asks_the_action_all_the_same() {
+    let mut script = CallScript::runs(vec![conference(|conference| conference.action = Some(target("after")))]);
+    script.hangs_up(script.leg());
+    assert_eq!(left(&script), 1);
+    assert_eq!(script.last_url(), Some("http://app.test/after"));
+}
+
+#[test]
+fn a_leg_by_command_joins_is_muted_and_leaves() {
+    let mut script = CallScript::commanded();
+    let leg = script.leg();
+    assert_eq!(script.request(Command::MuteInConference(true)), Err(Refused::NotRunning));
+    assert_eq!(script.request(Command::LeaveConference), Err(Refused::NotJoined));
+    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::MuteInConference(true)).unwrap();
+    let muted = Participation { muted: true, ..Participation::new("room") };
+    assert!(script.ordered(leg, |order| *order == LegCommand::Confer(muted.clone())));
+    assert_eq!((joined(&script), left(&script)), (1, 0), "it is in the same one");
+    script.request(Command::Confer(Participation::new("other"))).unwrap();
+    assert_eq!((joined(&script), left(&script)), (2, 1));
+    script.request(Command::LeaveConference).unwrap();
+    assert_eq!(left(&script), 2);
+    // What the engine says late changes nothing.
+    script.feed(LegEvent::ConferenceOver);
+    assert_eq!(left(&script), 2);
+}
+
+#[test]
+fn a_leg_that_ends_leaves_its_conference_first() {
+    let mut script = CallScript::commanded();
+    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.hangs_up(script.leg());
+    let place = |what: fn(&EventKind) -> bool| script.events().position(|event| what(&event.kind));
+    let (left, ended) =
+        (place(|kind| matches!(kind, EventKind::ConferenceLeft(_))), place(|kind| *kind == EventKind::Ended));
+    assert!(left.is_some() && left < ended);
+    script.assert_settled();
+}
+
+#[test]
+fn a_bridge_takes_a_leg_out_of_its_conference_and_a_conference_out_of_its_bridge() {
+    let mut script = CallScript::commanded();
+    let (a, b) = (script.leg(), LegId(2));
+    script.dial_out(b, |_| {});
+    script.answers(b);
+    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
+    assert!(leaves(&script, a));
+    let bridged = |event: &&CallEvent| matches!(event.kind, EventKind::Bridged { .. });
+    assert_eq!(script.events().filter(bridged).count(), 2);
+    script.request(Command::Confer(Participation::new("room"))).unwrap();
+    assert!(script.told(|kind| *kind == EventKind::Unbridged));
+    assert_eq!(joined(&script), 2);
+}

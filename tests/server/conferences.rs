@@ -1,0 +1,132 @@
+//! Phones of different calls in one conference.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::app::{App, Asked};
+use crate::audio::{FRAME, holds, noise};
+use crate::house::{House, inline};
+use crate::phone::{Heard, Phone};
+
+const TRIES: u64 = 4;
+
+fn conference(number: &str, attributes: &str) -> String {
+    inline(
+        number,
+        &format!("<Response><Dial><Conference beep=\"false\" {attributes}>room</Conference></Dial></Response>"),
+    )
+}
+
+/// How many frames of a phone's audio so far had something to be heard.
+fn loud(phone: &Phone) -> usize {
+    phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count()
+}
+
+/// Whether they hear it, in one of a few tries: a busy machine is late now and then, a wrong one never hears it.
+async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
+    for turn in 0..TRIES {
+        let said = noise(1_000, 100 * seed + turn);
+        speaker.audio.say(&said);
+        for hearer in hearers {
+            listen(hearer, said.len() / FRAME + 50).await;
+        }
+        if hearers.iter().all(|hearer| holds(&said, &hearer.audio.samples())) {
+            return;
+        }
+    }
+    panic!("not heard");
+}
+
+/// Until so many more packets have come to it.
+async fn listen(phone: &Phone, frames: usize) {
+    phone.audio.heard().reach(phone.audio.heard().len() + frames, "RTP from the conference").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
+    let numbers =
+        [conference("900", ""), conference("901", "muted=\"true\""), conference("902", "endConferenceOnExit=\"true\"")];
+    let house = House::start(&numbers.concat()).await;
+    let (mut guest, mut muted, mut host) = (Phone::new().await, Phone::new().await, Phone::new().await);
+    guest.call(house.udp, "900").await;
+    muted.call(house.udp, "901").await;
+    host.call(house.udp, "902").await;
+    for phone in [&guest, &muted, &host] {
+        listen(phone, 25).await;
+    }
+    hear(&guest, &[&muted, &host], 1).await;
+    assert_eq!(loud(&guest), 0, "it hears itself");
+    let before = (loud(&guest), loud(&host));
+    muted.audio.say(&noise(1_000, 32));
+    listen(&host, 75).await;
+    assert_eq!((loud(&guest), loud(&host)), before, "the muted one is heard");
+    // The conference ends with its host, and with it the documents of the others.
+    host.hangup().await;
+    guest.until(Heard::Bye).await;
+    muted.until(Heard::Bye).await;
+    house.quiet().await;
+    assert!(house.calls().services().conferences.is_empty());
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_and_comes_again_is_heard_again_and_the_last_one_ends_it() {
+    let house = House::start(&conference("900", "")).await;
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    one.call(house.udp, "900").await;
+    for seed in [2, 3] {
+        other.call(house.udp, "900").await;
+        listen(&other, 25).await;
+        hear(&other, &[&one], seed).await;
+        other.hangup().await;
+        other = Phone::new().await;
+    }
+    one.hangup().await;
+    house.quiet().await;
+    assert!(house.calls().services().conferences.is_empty());
+    tokio::time::timeout(Duration::from_secs(5), house.end()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_joined_muted_and_let_go_by_command() {
+    let app = App::start(|_| String::new()).await;
+    let application = format!(
+        "[[applications]]\nid = \"1000000000000000001\"\naccount = \"acme\"\nprovider = \"telnyx\"\nwebhook_url = \"{}\"\n\
+         [[numbers]]\nnumber = \"2*\"\naccount = \"acme\"\napplication = \"1000000000000000001\"\n",
+        app.url("/telnyx")
+    );
+    let house = House::start(&application).await;
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    let mut legs = Vec::new();
+    for (phone, number) in [(&mut one, "201"), (&mut other, "202")] {
+        phone.invite(house.udp, number).await;
+        let rings = |asked: &Asked| {
+            let data = &asked.json()["data"];
+            data["event_type"] == "call.initiated" && data["payload"]["to"] == number
+        };
+        let asked = app.asked.find("call.initiated", rings).await.json();
+        legs.push(asked["data"]["payload"]["call_control_id"].as_str().unwrap().to_owned());
+        house.api.command(legs.last().unwrap(), "answer", &json!({})).await;
+        assert_eq!(phone.outcome().await, 200);
+    }
+    let opened = house.api.telnyx("/conferences", &json!({ "call_control_id": legs[0], "name": "room" })).await;
+    let path = |action: &str| format!("/conferences/{}/actions/{action}", opened["id"].as_str().unwrap());
+    house.api.telnyx(&path("join"), &json!({ "call_control_id": legs[1] })).await;
+    listen(&one, 25).await;
+    hear(&other, &[&one], 4).await;
+    house.api.telnyx(&path("mute"), &json!({ "call_control_ids": [legs[1]] })).await;
+    listen(&one, 10).await;
+    let before = loud(&one);
+    other.audio.say(&noise(1_000, 52));
+    listen(&one, 75).await;
+    assert_eq!(loud(&one), before, "the muted one is heard");
+    house.api.telnyx(&path("leave"), &json!({ "call_control_id": legs[1] })).await;
+    house.api.telnyx(&path("leave"), &json!({ "call_control_id": legs[0] })).await;
+    assert!(house.calls().services().conferences.is_empty());
+    for phone in [&mut one, &mut other] {
+        phone.hangup().await;
+    }
+    house.quiet().await;
+    house.end().await;
+}
