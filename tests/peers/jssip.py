@@ -16,6 +16,7 @@ class Jssip(Phone):
     kind = "jssip"
     sends_info = True
     sends_events = False
+    hears_keys = False
 
     def start(self, _keys="info"):
         settings = {

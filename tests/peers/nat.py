@@ -97,9 +97,9 @@ def run(args, kind, transport, keeps):
     keep_alive = f'"crlf"\nkeep_alive_seconds = {FORGETS // 2}' if keeps else '"off"'
     more = f'[sip.registrar]\nkeep_alive = {keep_alive}\n'
     server = Server(args.tandem, folder, SERVER, more)
-    alice = kind("alice", ALICE, server, folder, transport, False, 500, 30000)
+    alice = kind("alice", ALICE, server, folder, transport, False, 500, 12000)
     alice.namespace = HOME
-    bob = baresip.Baresip("bob", BOB, server, folder, "udp", False, 800, 30100)
+    bob = baresip.Baresip("bob", BOB, server, folder, "udp", False, 800, 14000)
     started = []
     try:
         server.start()

@@ -87,8 +87,8 @@ def run(args, name):
     folder = pathlib.Path(args.folder) / name.replace(" ", "-")
     folder.mkdir(parents=True)
     server = Server(args.tandem, folder, f"{args.network}.1")
-    alice = kind("alice", f"{args.network}.11", server, folder, transport, False, 500, 30000)
-    bob = baresip.Baresip("bob", f"{args.network}.12", server, folder, "udp", False, 800, 30100)
+    alice = kind("alice", f"{args.network}.11", server, folder, transport, False, 500, 12000)
+    bob = baresip.Baresip("bob", f"{args.network}.12", server, folder, "udp", False, 800, 14000)
     results, started = {}, []
     try:
         server.start()

@@ -34,16 +34,17 @@ class Phone:
 
     kind = "?"
     sends_events = True  # whether it sends keys as RFC 4733 has it
+    hears_keys = True  # whether it tells of the other's keys
     sends_info = False  # whether it can send keys by INFO
     outlives_failed_transfers = True  # whether its call goes on when who it was sent to does not answer
     plays_music = False  # whether whom it holds hears its tone all the same, as music
 
-    def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=30000):
+    def __init__(self, user, address, server, folder, transport="udp", srtp=False, hertz=500, rtp=12000):
         self.user, self.address, self.server = user, address, server
         self.transport, self.srtp, self.hertz = transport, srtp, hertz
         self.proxy = None  # ADDRESS:PORT of an edge proxy on UDP that all it says goes to, instead of the server
         self.namespace = None  # the network namespace that it lives in, by name
-        self.rtp = range(rtp, rtp + 100)
+        self.rtp = range(rtp, rtp + 2000)
         self.folder = folder / f"{self.kind}-{user}"
         self.folder.mkdir(parents=True, exist_ok=True)
         tone.write(self.folder / "says.wav", hertz)
@@ -87,6 +88,8 @@ class Phone:
 
     def hears(self, other):
         """Waits until the last of what it heard is the other's tone."""
+        if self.deaf and self.srtp:
+            raise CannotDo("no longer writes down what it hears, and the wire is encrypted")
         before = self.heard_so_far()
         need = int(self.rate * FRESH)
 

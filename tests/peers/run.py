@@ -35,9 +35,10 @@ class Company:
         self.server = server
         self.folder = pathlib.Path(args.folder) / f"{kind}-{transport}{'-srtp' if srtp else ''}"
         self.folder.mkdir(parents=True)
-        self.alice = phone("alice", f"{network}.11", server, self.folder, transport, srtp, 500, 30000)
-        self.bob = baresip.Baresip("bob", f"{network}.12", server, self.folder, "udp", False, 800, 30100)
-        self.carol = baresip.Baresip("carol", f"{network}.13", server, self.folder, "udp", False, 1100, 30200)
+        # Dora's phone takes encrypted media only, and is sent no other.
+        self.alice = phone("dora" if srtp else "alice", f"{network}.11", server, self.folder, transport, srtp, 500, 12000)
+        self.bob = baresip.Baresip("bob", f"{network}.12", server, self.folder, "udp", False, 800, 14000)
+        self.carol = baresip.Baresip("carol", f"{network}.13", server, self.folder, "udp", False, 1100, 16000)
         self.alice.proxy = self.bob.proxy = proxy
         self.phones = (self.alice, self.bob, self.carol)
 
@@ -78,6 +79,8 @@ class Company:
 
 def it_calls(all):
     all.talk(all.alice, all.bob)
+    if all.alice.srtp and all.server.wire.tone(all.alice.rtp, all.bob.hertz):
+        raise Failed("its audio is not encrypted")
     all.alice.hangup()
     wait("bob's call does not end", all.bob.ended)
 
@@ -132,6 +135,8 @@ def keys_to_and_from_a_phone(all):
     all.talk(all.alice, all.bob)
     all.alice.press("159")
     wait("bob does not hear 159", lambda: all.bob.pressed() == "159")
+    if not all.alice.hears_keys:
+        return
     all.bob.press("7")
     wait("it does not hear 7", lambda: "7" in all.alice.pressed())
 
@@ -235,7 +240,7 @@ def it_is_transferred(all):
 def it_is_the_target(all):
     all.talk(all.bob, all.carol)
     all.alice.mark()
-    all.bob.transfer("alice")
+    all.bob.transfer(all.alice.user)
     wait("it does not ring", all.alice.incoming)
     all.alice.answer()
     all.both(all.alice, all.carol)
@@ -245,7 +250,7 @@ def it_is_the_target(all):
 def it_is_busy(all):
     all.bob.mark()
     all.alice.mark()
-    all.bob.dial("alice")
+    all.bob.dial(all.alice.user)
     wait("it does not ring", all.alice.incoming)
     all.alice.decline()
     wait("bob is not told", all.bob.ended)
@@ -274,7 +279,7 @@ def it_cancels(all):
 def its_caller_cancels(all):
     all.bob.mark()
     all.alice.mark()
-    all.bob.dial("alice")
+    all.bob.dial(all.alice.user)
     wait("it does not ring", all.alice.incoming)
     wait("bob does not hear it ring", all.bob.ringing)
     all.bob.hangup()
@@ -306,7 +311,7 @@ def sessions_are_refreshed(all):
 def it_unregisters(all):
     all.alice.stop()
     all.bob.mark()
-    all.bob.dial("alice")
+    all.bob.dial(all.alice.user)
     wait("bob is not told", all.bob.ended)
 
 

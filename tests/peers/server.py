@@ -11,7 +11,7 @@ import urllib.request
 
 from wire import Wire
 
-USERS = ("alice", "bob", "carol")
+USERS = {"alice": "", "bob": "", "carol": "", "dora": 'srtp = "required"\n'}
 REALM = "tandem"
 
 
@@ -90,7 +90,8 @@ class Server:
             for number, path in (("700", "gather"), ("701", "ring"))
         )
         users = "".join(
-            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\n' for user in USERS
+            f'[[endpoints]]\naccount = "peers"\nusername = "{user}"\npassword = "{password(user)}"\n{more}'
+            for user, more in USERS.items()
         )
         return f"""
 data_dir = "{self.folder}/data"
