@@ -52,11 +52,11 @@ fuzz:
 	done
 	@echo "make fuzz: no findings"
 
-# Real phones (baresip, Linphone, JsSIP) against the server, feature by feature, and one behind a NAT. As root; takes a
-# quarter of an hour.
+# Real phones (baresip, Linphone, JsSIP) against the server, feature by feature; behind a NAT and behind Kamailio; while the
+# server restarts. As root; takes half an hour.
 peers:
 	@scripts/packages.sh peers
 	@cargo build --release --quiet
 	@cd tests/peers/browser && npm ci --no-audit --no-fund --silent
 	@set -e; binary="$$(realpath "$${CARGO_TARGET_DIR:-target}")/release/tandem"; \
-	 tests/peers/run.py --tandem "$$binary"; tests/peers/nat.py --tandem "$$binary"
+	 for each in run nat edge outages; do tests/peers/$$each.py --tandem "$$binary"; done

@@ -43,6 +43,7 @@ if [ "$purpose" = peers ]; then
     need linphone-cli has linphonec         # a third SIP phone
     need "iproute2 nftables" has nft        # a NAT
     need openssl has openssl                # the server's certificate
+    need "kamailio kamailio-tls-modules" has kamailio    # a proxy in front
 fi
 
 [ -n "$missing" ] || exit 0
