@@ -478,11 +478,13 @@ impl MediaSession {
         }
         self.send_report(true, around);
         self.catch_up(writer);
-        let now = around.clock.units(around.now, 8_000);
-        while let Some(recorder) = self.recorders.pop() {
-            self.stop_recorder(recorder, now);
+        if !self.recorders.is_empty() {
+            let now = around.clock.units(around.now, 8_000);
+            while let Some(recorder) = self.recorders.pop() {
+                self.stop_recorder(recorder, now);
+            }
+            writer.wake();
         }
-        writer.wake();
         self.forget_tracks();
         self.framed = false;
         self.cleaning = None;

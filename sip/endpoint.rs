@@ -16,6 +16,7 @@ mod command;
 mod errand;
 mod fork;
 mod late;
+mod linger;
 mod locate;
 mod origin;
 mod phones;
@@ -147,6 +148,7 @@ pub struct Endpoint {
     peers_by_token: HashMap<u128, usize>,
     changed_peers: Vec<usize>,
     timers: TimerQueue,
+    lingering: linger::Lingering,
     lookups: Lookups,
     outputs: VecDeque<Output>,
     actions: Vec<Action>,
@@ -202,6 +204,7 @@ impl Endpoint {
             peers_by_token: HashMap::new(),
             changed_peers: Vec::new(),
             timers: TimerQueue::default(),
+            lingering: linger::Lingering::default(),
             lookups: Lookups::default(),
             outputs: VecDeque::new(),
             actions: Vec::new(),
@@ -262,14 +265,14 @@ impl Endpoint {
         self.legs_by_key.keys().copied()
     }
 
-    /// Live client and server transactions.
+    /// Live client and server transactions, those that only wait for repetitions included.
     #[must_use]
     pub fn transactions(&self) -> usize {
-        self.clients.len() + self.servers.len()
+        self.clients.len() + self.servers.len() + self.lingering.len()
     }
 
     #[cfg(test)]
-    pub(crate) fn table_sizes(&self) -> [usize; 6] {
+    pub(crate) fn table_sizes(&self) -> [usize; 7] {
         [
             self.clients_by_branch.len(),
             self.stream_clients.len(),
@@ -277,6 +280,7 @@ impl Endpoint {
             self.servers_by_merge_key.len(),
             self.legs_by_key.len(),
             self.legs_by_tag.len(),
+            self.lingering.table_sizes(),
         ]
     }
 
@@ -313,6 +317,7 @@ impl Endpoint {
             }
         }
         self.settle_forks(now);
+        self.skip_idle_timers();
     }
 
     /// The shell could not connect to `peer`, or a connection to it broke: requests that heard nothing yet fail.
@@ -343,9 +348,42 @@ impl Endpoint {
                 Owner::Peer(index) => self.peer_timeout(now, at, index),
             }
         }
+        self.lingering.handle_timeout(now);
         self.registrar_timeout(now);
         self.fork_timeout(now);
         self.settle_forks(now);
+    }
+
+    /// Forgets the next timers as far as there will be nothing to do at their time, so that nobody is woken for them: of
+    /// those that repeat a message most are, as its answer came.
+    fn skip_idle_timers(&mut self) {
+        while let Some((at, owner)) = self.timers.first() {
+            let (next, wake) = match owner {
+                Owner::Client(slot) => match self.clients.get_mut(slot) {
+                    Some(client) => (client.machine.next_timeout(), Some(&mut client.wake)),
+                    None => (None, None),
+                },
+                Owner::Server(slot) => match self.servers.get_mut(slot) {
+                    Some(server) => (server.machine.next_timeout(), Some(&mut server.wake)),
+                    None => (None, None),
+                },
+                Owner::Leg(slot) => match self.legs.get_mut(slot) {
+                    Some(leg) => (leg.next_timeout(), Some(&mut leg.wake)),
+                    None => (None, None),
+                },
+                Owner::Peer(_) => return,
+            };
+            if next.is_some_and(|next| next <= at) {
+                return;
+            }
+            self.timers.pop();
+            if let Some(wake) = wake
+                && *wake == Some(at)
+            {
+                *wake = None;
+                self.timers.arm(wake, next, owner);
+            }
+        }
     }
 
     /// The next thing for the shell to do.
@@ -356,7 +394,8 @@ impl Endpoint {
     /// When to call [`Endpoint::handle_timeout`] next. It may be early: then nothing happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
+        let lingering = self.lingering.poll_timeout();
+        [self.timers.next(), lingering, self.registrar.poll_timeout(), self.fork_deadline()].into_iter().flatten().min()
     }
 
     fn acquaint(&self, now: Instant, source: IpAddr) {

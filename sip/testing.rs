@@ -266,7 +266,7 @@ mod tests {
         assert!(last.values().all(|&over| over), "nothing follows the end");
         for endpoint in [&pair.a, &pair.b] {
             assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0), "tables are empty");
-            assert_eq!(endpoint.table_sizes(), [0; 6]);
+            assert_eq!(endpoint.table_sizes(), [0; 7]);
         }
     }
 

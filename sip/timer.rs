@@ -45,6 +45,14 @@ impl TimerQueue {
         }
     }
 
+    pub(crate) fn first(&self) -> Option<(Instant, Owner)> {
+        self.heap.peek().map(|Reverse(entry)| *entry)
+    }
+
+    pub(crate) fn pop(&mut self) {
+        self.heap.pop();
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }

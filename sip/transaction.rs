@@ -162,6 +162,12 @@ impl ClientMachine {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
 
+    /// The end of a 2xx'd INVITE's wait for repetitions (Timer M), once there is nothing else to wait for.
+    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+        let expire = self.deadlines.expire.map(|(at, _)| at);
+        expire.filter(|_| self.state == ClientState::Accepted)
+    }
+
     /// Nobody waits for the answer any more: an INVITE that rings, which no timer of the figure ends, ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
         self.abandoned = Some(at);
@@ -304,6 +310,12 @@ impl ServerMachine {
 
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
         self.deadlines.take_due(now)
+    }
+
+    /// The end of its wait for repetitions (Timers J and L), once there is nothing else to wait for.
+    pub(crate) fn lingers_until(&self) -> Option<Instant> {
+        let expire = self.deadlines.expire.map(|(at, _)| at);
+        expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
     }
 
     /// Whether the request still waits for a final response.

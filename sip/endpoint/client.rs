@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::late::Acknowledgement;
+use super::linger::Asked;
 use super::state::{Acknowledge, Again, Calling, Client, End, Farewell, Leg, MAX_FORKS, Offering, Purpose, State};
 use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
@@ -24,10 +25,13 @@ impl Endpoint {
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
         // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
-        let cancel = response.method == Method::Cancel;
-        let Some(&slot) = branch.and_then(|branch| self.clients_by_branch.get(&(branch, cancel))) else {
+        let Some(branch) = branch else {
             tracing::debug!(status = response.status, "response to no transaction of ours");
             return;
+        };
+        let cancel = response.method == Method::Cancel;
+        let Some(&slot) = self.clients_by_branch.get(&(branch, cancel)) else {
+            return self.handle_late_response(now, branch, response);
         };
         let Some(client) = self.clients.get(slot) else { return };
         if client.method != response.method {
@@ -59,7 +63,8 @@ impl Endpoint {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.handle(now, input, &self.config.timers, &mut actions);
-            let next = client.machine.next_timeout();
+            // Who lingers needs no timer of its own; whether it can is known after the ACK.
+            let next = client.machine.next_timeout().filter(|_| client.machine.lingers_until().is_none());
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
         for action in actions.drain(..) {
@@ -81,9 +86,21 @@ impl Endpoint {
             }
         }
         self.actions = actions;
-        // What lingers for 32 s repeats ACKs, never the request.
-        if let Some(client) = self.clients.get_mut(slot).filter(|client| !client.machine.is_pending()) {
-            client.request = Bytes::new();
+        let Some(client) = self.clients.get_mut(slot).filter(|client| !client.machine.is_pending()) else { return };
+        // From now on ACKs are repeated, never the request.
+        client.request = Bytes::new();
+        let Some(until) = client.machine.lingers_until() else { return };
+        if client.purpose == Purpose::Invite
+            && client.acknowledged_alike
+            && let (Some(response), [_]) = (response, client.acknowledged.as_slice())
+            && response.content.contact().is_some()
+        {
+            let (branch, leg, flow) = (client.branch, client.leg, client.flow);
+            self.remove_client(slot);
+            let tags = vec![self.tag_hash(response)];
+            self.lingering.ask(until, branch, Asked { leg, flow, tags });
+        } else {
+            self.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
         }
     }
 
@@ -635,7 +652,7 @@ impl Endpoint {
     }
 
     /// Hangs up a dialog that no leg stands for: a second fork's.
-    fn send_bye_outside(&mut self, now: Instant, mut dialog: Dialog) {
+    pub(super) fn send_bye_outside(&mut self, now: Instant, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = self.random_u128();
         let flow = dialog.next_flow();
@@ -737,15 +754,28 @@ impl Endpoint {
         cseq: u32,
         again: &Again,
     ) {
-        let branch = self.random_u128();
-        let flow = dialog.next_flow();
-        let data = self.compose_in_dialog(dialog, flow, branch, "ACK", cseq, again, &again.lines);
+        let Some(branch) = self.clients.get(slot).map(|client| client.branch) else { return };
+        let (flow, data) = self.compose_ack(branch, dialog, cseq, again);
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {
+            client.acknowledged_alike = again.is_empty();
             // A copy: the tag as it was parsed would keep the whole response.
             client.acknowledged.push((Bytes::copy_from_slice(&dialog.remote_tag), data, flow));
         }
+    }
+
+    /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
+    pub(super) fn compose_ack(
+        &self,
+        branch: u128,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &Again,
+    ) -> (Flow, Bytes) {
+        let branch = self.key_of((branch, &dialog.remote_tag)).0;
+        let flow = dialog.next_flow();
+        (flow, self.compose_in_dialog(dialog, flow, branch, "ACK", cseq, again, &again.lines))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
@@ -824,6 +854,7 @@ impl Endpoint {
             flow,
             request: data,
             acknowledge: None,
+            acknowledged_alike: false,
             acknowledged: Vec::new(),
             alternatives: Vec::new(),
             again: None,
@@ -874,7 +905,7 @@ fn refusal(response: &Response) -> End {
 }
 
 /// `INVITE sip:...` of a request we wrote.
-fn start_line(data: &[u8]) -> String {
+pub(super) fn start_line(data: &[u8]) -> String {
     let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     line.strip_suffix(" SIP/2.0").unwrap_or(&line).to_owned()

@@ -334,8 +334,10 @@ impl Endpoint {
     /// Whether a request from a source in no trunk's networks is all the same awaited: a call that a registrar sends to our
     /// Contact, and what belongs to it.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
-        let cancels = request.method == Method::Cancel
-            && self.servers_by_key.contains_key(&self.server_key(request, &Method::Invite));
+        let cancels = request.method == Method::Cancel && {
+            let key = self.server_key(request, &Method::Invite);
+            self.servers_by_key.contains_key(&key) || self.lingering.served(&key).is_some()
+        };
         cancels || self.registrar_of(request).is_some()
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::linger::{Answer, Served};
 use super::phones::Admission;
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
@@ -53,6 +54,9 @@ impl Endpoint {
         let key = self.server_key(&request, &request.method);
         if let Some(&slot) = self.servers_by_key.get(&key) {
             self.handle_repetition(now, arrival, slot, &request);
+            return;
+        }
+        if self.handle_late_repetition(now, arrival, &key, &request) {
             return;
         }
         let leg = self.dialog_of(&request);
@@ -181,7 +185,7 @@ impl Endpoint {
         if request.uri.text().len() > MAX_URI {
             return Some((414, String::new()));
         }
-        if self.servers_by_merge_key.contains_key(&merge_key) {
+        if self.servers_by_merge_key.contains_key(&merge_key) || self.lingering.has_merged(&merge_key) {
             return Some((482, String::new()));
         }
         // Taking the call means forwarding it, so this is a proxy's question to us too (RFC 3261 §16.3).
@@ -311,12 +315,16 @@ impl Endpoint {
     /// RFC 3261 §9.2.
     fn handle_cancel(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) {
         let key = self.server_key(request, &Method::Invite);
-        let Some(&slot) = self.servers_by_key.get(&key) else {
+        let live = self.servers_by_key.get(&key).copied();
+        let found = match (live.and_then(|slot| self.servers.get(slot)), self.lingering.served(&key)) {
+            (Some(server), _) => Some((server.leg, server.tag, server.machine.is_pending())),
+            (None, Some(served)) => Some((served.leg, served.tag, false)),
+            (None, None) => None,
+        };
+        let Some((leg, tag, pending)) = found else {
             self.refuse(arrival, echo, 481, "");
             return;
         };
-        let Some(server) = self.servers.get(slot) else { return };
-        let (leg, tag, pending) = (server.leg, server.tag, server.machine.is_pending());
         let flow = self.arrival_flow(arrival);
         self.trace(leg, false, flow, || request_line(request));
         self.respond_statelessly(
@@ -325,9 +333,7 @@ impl Endpoint {
             ResponseParts { status: 200, tag: &tag_text(tag), ..ResponseParts::default() },
         );
         self.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
-        if !pending {
-            return;
-        }
+        let Some(slot) = live.filter(|_| pending) else { return };
         self.respond(now, slot, ResponseParts { status: 487, ..ResponseParts::default() });
         let Some(leg_slot) = leg else { return };
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
@@ -344,7 +350,7 @@ impl Endpoint {
         }
     }
 
-    fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
+    pub(super) fn handle_ack(&mut self, now: Instant, arrival: &Arrival, slot: Slot, request: &Request) {
         let flow = self.arrival_flow(arrival);
         self.trace(Some(slot), false, flow, || request_line(request));
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -543,7 +549,7 @@ impl Endpoint {
         // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = format!("Supported: {supported}\r\n{}", session_timer::answer_lines(agreed));
-        self.respond(
+        let response = self.answer_through(
             now,
             server_slot,
             ResponseParts {
@@ -556,8 +562,7 @@ impl Endpoint {
             },
         );
         // From here on it is the leg's to repeat (RFC 6026 §8.7).
-        let Some(server) = self.servers.get_mut(server_slot).filter(|server| server.status == 200) else { return };
-        let Some(response) = server.response.take() else { return };
+        let Some(response) = response else { return };
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.awaiting_ack = Some(AwaitingAck {
                 cseq,
@@ -575,11 +580,22 @@ impl Endpoint {
 
     /// Answers through the transaction.
     pub(super) fn respond(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) {
-        let Some(server) = self.servers.get(slot) else { return };
+        // It is the transaction's to repeat.
+        let _ = self.answer_through(now, slot, parts);
+    }
+
+    /// The same; what was sent, unless the request has its final response already.
+    fn answer_through(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) -> Option<Bytes> {
+        let server = self.servers.get(slot)?;
         let tag = tag_text(server.tag);
         let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
         let status = parts.status;
         let refer = server.leg.and_then(|leg| self.legs.get(leg)).is_some_and(|leg| leg.extensions.may_refer);
+        let plain = server.echo.tagged
+            && parts.lines.is_empty()
+            && parts.headers.is_empty()
+            && (parts.reason, parts.contact, parts.body) == (None, None, None);
+        let plain = plain.then_some(refer);
         let parts = ResponseParts {
             tag: &tag,
             refer,
@@ -588,19 +604,18 @@ impl Endpoint {
             ..parts
         };
         let data = compose::response(&server.echo, &parts);
-        if let Some(server) = self.servers.get_mut(slot)
-            && server.machine.is_pending()
-        {
-            server.response = Some(data);
-            server.status = status;
-            if status >= 200 {
-                // There is no second final response to write: for 32 s only its bytes are needed.
-                server.echo.lines = Vec::new();
-                server.echo.to = Bytes::new();
-                server.record_routes = Vec::new();
-            }
-            self.run_server(now, slot, ServerInput::Respond(status));
+        let server = self.servers.get_mut(slot).filter(|server| server.machine.is_pending())?;
+        server.response = Some(data.clone());
+        server.status = status;
+        server.plain = plain;
+        if status >= 200 {
+            // There is no second final response to write.
+            server.echo.lines = Vec::new();
+            server.echo.to = Bytes::new();
+            server.record_routes = Vec::new();
         }
+        self.run_server(now, slot, ServerInput::Respond(status));
+        Some(data)
     }
 
     /// Remembers when to repeat the provisional response just sent.
@@ -645,7 +660,8 @@ impl Endpoint {
         let mut delivered = Delivered::No;
         if let Some(server) = self.servers.get_mut(slot) {
             server.machine.handle(now, input, &self.config.timers, &mut actions);
-            let next = server.machine.next_timeout();
+            // Who lingers needs no timer of its own.
+            let next = server.machine.next_timeout().filter(|_| server.machine.lingers_until().is_none());
             self.timers.arm(&mut server.wake, next, Owner::Server(slot));
         }
         for action in actions.drain(..) {
@@ -653,12 +669,23 @@ impl Endpoint {
                 Action::Transmit => self.transmit_response(slot, false),
                 Action::Retransmit => self.transmit_response(slot, true),
                 Action::Deliver => delivered = Delivered::Yes,
-                Action::Terminate => self.remove_server(slot),
+                Action::Terminate => drop(self.remove_server(slot)),
                 // A final response that nobody acknowledged or that cannot be sent changes nothing: its leg is over.
                 Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
             }
         }
         self.actions = actions;
+        if let Some(until) = self.servers.get(slot).and_then(|server| server.machine.lingers_until())
+            && let Some(server) = self.remove_server(slot)
+        {
+            let Server { key, merge_key, leg, tag, flow, status, plain, response, .. } = server;
+            let answer = match (plain, response) {
+                _ if server.method == Method::Invite => Answer::Legs,
+                (None, Some(response)) => Answer::Whole(Box::new((status, flow, response))),
+                (plain, _) => Answer::Status { status, refer: plain.unwrap_or_default() },
+            };
+            self.lingering.serve(until, key, merge_key, Served { leg, tag, answer });
+        }
         delivered
     }
 
@@ -686,19 +713,20 @@ impl Endpoint {
             cseq: request.cseq,
             response: None,
             status: 0,
+            plain: None,
             wake: None,
         });
         self.servers_by_key.insert(key, slot);
         slot
     }
 
-    fn remove_server(&mut self, slot: Slot) {
-        if let Some(server) = self.servers.remove(slot) {
-            self.servers_by_key.remove(&server.key);
-            if let Some(merge_key) = &server.merge_key {
-                self.servers_by_merge_key.remove(merge_key);
-            }
+    fn remove_server(&mut self, slot: Slot) -> Option<Server> {
+        let server = self.servers.remove(slot)?;
+        self.servers_by_key.remove(&server.key);
+        if let Some(merge_key) = &server.merge_key {
+            self.servers_by_merge_key.remove(merge_key);
         }
+        Some(server)
     }
 
     /// Answers and forgets (RFC 3261 §8.2.7).
@@ -730,7 +758,7 @@ impl Endpoint {
 
     /// RFC 3261 §18.2.2: a stream's response goes back on its connection, or, should that be gone, to the sent-by port.
     /// `maddr` is not followed: it would let anyone aim our responses at a third party.
-    fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
+    pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
         let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
         Flow { peer, ..self.arrival_flow(arrival) }
     }
@@ -755,7 +783,7 @@ impl Endpoint {
     }
 
     /// 128 bits under a secret, so that no one can make two requests' keys meet.
-    fn key_of(&self, fields: impl Hash) -> Key {
+    pub(super) fn key_of(&self, fields: impl Hash) -> Key {
         let half = |side: u64| {
             let mut hasher = DefaultHasher::new();
             (self.secret, side, &fields).hash(&mut hasher);
@@ -873,7 +901,7 @@ fn accepts_sdp(request: &Request) -> bool {
     })
 }
 
-fn request_line(request: &Request) -> String {
+pub(super) fn request_line(request: &Request) -> String {
     format!("{} {}", request.method.as_str(), lossy(&request.uri.text()))
 }
 

@@ -186,6 +186,8 @@ pub(super) struct Client {
     pub(super) request: Bytes,
     /// What the ACK of a 300-699 needs; INVITE only.
     pub(super) acknowledge: Option<Box<Acknowledge>>,
+    /// The 2xx says where its ACK goes, and no password goes with it.
+    pub(super) acknowledged_alike: bool,
     /// ACKs sent for 2xx responses, by the To tag; at most [`MAX_FORKS`].
     pub(super) acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Where the request may go if it gets nowhere here, best first.
@@ -240,6 +242,13 @@ pub(super) struct Again {
     pub(super) attempts: digest::Attempts,
 }
 
+impl Again {
+    /// Whether the request says nothing but what its dialog has it say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
+    }
+}
+
 /// What tells one server transaction from all others: a keyed hash of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u128);
@@ -260,6 +269,8 @@ pub(super) struct Server {
     pub(super) cseq: u32,
     pub(super) response: Option<Bytes>,
     pub(super) status: u16,
+    /// The response says nothing that cannot be written again from the request but this: whether we take REFER.
+    pub(super) plain: Option<bool>,
     pub(super) wake: Option<Instant>,
 }
 

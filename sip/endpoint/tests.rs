@@ -5,6 +5,7 @@ mod caller;
 mod dialogs;
 mod floods;
 mod late;
+mod lingering;
 mod locate;
 mod torture;
 mod trunks;
@@ -134,7 +135,7 @@ impl Bench {
     #[track_caller]
     fn empty(&mut self) {
         self.wait(200_000);
-        assert_eq!((self.endpoint.legs(), self.endpoint.table_sizes()), (0, [0; 6]));
+        assert_eq!((self.endpoint.legs(), self.endpoint.table_sizes()), (0, [0; 7]));
     }
 }
 

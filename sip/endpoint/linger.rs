@@ -1,0 +1,251 @@
+//! Transactions whose work is done and that wait for repetitions alone, for 64*T1 (RFC 3261 §17, RFC 6026 §7): at any time
+//! these are nearly all of them. What a repetition needs is kept, and nothing else:
+//!
+//! - of an INVITE that got its 2xx (Timer L): that it was. The 2xx is the leg's to repeat;
+//! - of another request that was answered (Timer J): its status, if the answer can be written again from the repetition;
+//!   else the answer itself;
+//! - of an INVITE of ours that got a 2xx (Timer M): whose. Its ACK is written again from the repetition.
+//!
+//! They are forgotten a quarter of a second's worth at a time, at the end of the last one's time: nobody is woken for each. They
+//! count as transactions, so that [`Config::max_transactions`](crate::Config::max_transactions) bounds them, and cost 100
+//! to 200 octets each.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::state::{Again, Key, MAX_FORKS, tag_text};
+use super::{Arrival, Endpoint};
+use crate::arena::Slot;
+use crate::compose::{self, ResponseParts};
+use crate::dialog::{Dialog, Flow};
+use crate::message::{Method, Request, Response};
+
+/// Those whose times end so close together are forgotten together.
+const TOGETHER: Duration = Duration::from_millis(250);
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Lingering {
+    served: HashMap<Key, Served, AsDrawn>,
+    asked: HashMap<u128, Asked, AsDrawn>,
+    /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
+    merged: HashSet<Key, AsDrawn>,
+    ends: VecDeque<Ends>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) leg: Option<Slot>,
+    pub(super) tag: u64,
+    pub(super) answer: Answer,
+}
+
+/// What its repetition gets.
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    /// Nothing: it is an INVITE, and its 2xx is the leg's to repeat.
+    Legs,
+    /// This status, and no more than every answer says; whether that it takes REFER.
+    Status { status: u16, refer: bool },
+    /// This, on this way.
+    Whole(Box<(u16, Flow, Bytes)>),
+}
+
+/// An INVITE of ours that was answered with a 2xx.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) leg: Option<Slot>,
+    pub(super) flow: Flow,
+    /// Of whose 2xx: hashes of the tags of To, at most [`MAX_FORKS`].
+    pub(super) tags: Vec<u64>,
+}
+
+/// Those whose times end until then.
+#[derive(Debug)]
+struct Ends {
+    first: Instant,
+    last: Instant,
+    ids: Vec<Id>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Id {
+    Served(Key),
+    Merged(Key),
+    Asked(u128),
+}
+
+impl Lingering {
+    /// How many transactions linger.
+    pub(super) fn len(&self) -> usize {
+        self.served.len() + self.asked.len()
+    }
+
+    /// `merge_key`: of an INVITE.
+    pub(super) fn serve(&mut self, until: Instant, key: Key, merge_key: Option<Key>, served: Served) {
+        self.served.insert(key, served);
+        self.note(until, Id::Served(key));
+        if let Some(merge_key) = merge_key {
+            self.merged.insert(merge_key);
+            self.note(until, Id::Merged(merge_key));
+        }
+    }
+
+    /// By the branch of the INVITE.
+    pub(super) fn ask(&mut self, until: Instant, branch: u128, asked: Asked) {
+        self.asked.insert(branch, asked);
+        self.note(until, Id::Asked(branch));
+    }
+
+    pub(super) fn served(&self, key: &Key) -> Option<&Served> {
+        self.served.get(key)
+    }
+
+    /// Whether an INVITE among them has this key of RFC 3261 §8.2.2.2.
+    pub(super) fn has_merged(&self, key: &Key) -> bool {
+        self.merged.contains(key)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.front().map(|ends| ends.last)
+    }
+
+    /// Forgets those whose time is over.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let mut forgot = false;
+        while self.ends.front().is_some_and(|ends| ends.last <= now) {
+            forgot = true;
+            for id in self.ends.pop_front().into_iter().flat_map(|ends| ends.ids) {
+                match id {
+                    Id::Served(key) => drop(self.served.remove(&key)),
+                    Id::Merged(key) => drop(self.merged.remove(&key)),
+                    Id::Asked(branch) => drop(self.asked.remove(&branch)),
+                }
+            }
+        }
+        // What a burst took is given back.
+        if forgot && self.served.capacity() > 8 * self.served.len().max(128) {
+            self.served.shrink_to(2 * self.served.len());
+            self.asked.shrink_to(2 * self.asked.len());
+            self.merged.shrink_to(2 * self.merged.len());
+        }
+    }
+
+    fn note(&mut self, until: Instant, id: Id) {
+        match self.ends.back_mut() {
+            // All linger equally long, so the last ends last.
+            Some(ends) if until < ends.first + TOGETHER => {
+                ends.last = ends.last.max(until);
+                ends.ids.push(id);
+            }
+            _ => self.ends.push_back(Ends { first: until, last: until, ids: vec![id] }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_sizes(&self) -> usize {
+        self.served.len() + self.asked.len() + self.merged.len() + self.ends.len()
+    }
+}
+
+impl Endpoint {
+    /// A repetition of a request that was answered, or the ACK of a 2xx with its INVITE's branch. `false`: none such lingers.
+    pub(super) fn handle_late_repetition(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        key: &Key,
+        request: &Request,
+    ) -> bool {
+        let Some(Served { leg, tag, answer }) = self.lingering.served(key).cloned() else { return false };
+        let flow = self.arrival_flow(arrival);
+        let is_ack = request.method == Method::Ack;
+        self.trace(leg, false, flow, || {
+            if is_ack { "ACK".to_owned() } else { format!("{} (retransmission)", super::server::request_line(request)) }
+        });
+        let (status, flow, data) = match answer {
+            Answer::Legs => {
+                if let (true, Some(leg)) = (is_ack, leg) {
+                    self.handle_ack(now, arrival, leg, request);
+                }
+                return true;
+            }
+            Answer::Status { status, refer } => {
+                let Some(echo) = request.content.echo(arrival.source) else { return true };
+                let (tag, server) = (tag_text(tag), self.config.user_agent.as_str());
+                let parts = ResponseParts { status, tag: &tag, refer, server, ..ResponseParts::default() };
+                (status, self.response_flow(arrival, &echo), compose::response(&echo, &parts))
+            }
+            Answer::Whole(whole) => *whole,
+        };
+        self.transmit(flow, data);
+        let method = request.method.as_str();
+        self.trace(leg, true, flow, || {
+            format!("{status} {} ({method}) (retransmission)", compose::reason_phrase(status))
+        });
+        true
+    }
+
+    /// A response to an INVITE that got a 2xx before: its repetition gets its ACK again, a fork's is acknowledged and hung up
+    /// (RFC 3261 §13.2.2.4).
+    pub(super) fn handle_late_response(&mut self, now: Instant, branch: u128, response: &Response) {
+        let tag = self.tag_hash(response);
+        let Some(asked) = self.lingering.asked.get_mut(&branch) else {
+            tracing::debug!(status = response.status, "response to no transaction of ours");
+            return;
+        };
+        if response.method != Method::Invite {
+            return;
+        }
+        let (leg, flow) = (asked.leg, asked.flow);
+        let again = asked.tags.contains(&tag);
+        let target = response.content.contact().filter(|_| (200..300).contains(&response.status));
+        let room = target.is_some() && (again || asked.tags.len() < MAX_FORKS);
+        if room && !again {
+            asked.tags.push(tag);
+        }
+        self.trace(leg, false, flow, || format!("{} {} (INVITE) (retransmission)", response.status, response.reason));
+        let Some(target) = target.filter(|_| room) else { return };
+        let dialog = Dialog::from_response(response, &target, flow);
+        let (flow, data) = self.compose_ack(branch, &dialog, response.cseq, &Again::default());
+        self.transmit(flow, data.clone());
+        self.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
+        if !again {
+            self.send_bye_outside(now, dialog);
+        }
+    }
+
+    /// The To tag of a response to a request of ours, as a number.
+    pub(super) fn tag_hash(&self, response: &Response) -> u64 {
+        self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
+    }
+}
+
+/// Keys that are keyed hashes or drawn at random already need no hashing.
+type AsDrawn = BuildHasherDefault<Drawn>;
+
+#[derive(Debug, Default)]
+pub(super) struct Drawn(u64);
+
+impl Hasher for Drawn {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 ^= (key >> 64) as u64 ^ key as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use super::*;
+use crate::testing::instant;
+
+fn served() -> Served {
+    Served { leg: None, tag: 1, answer: Answer::Status { status: 200, refer: false } }
+}
+
+#[test]
+fn what_ends_close_together_is_forgotten_together_and_no_earlier_than_it_may() {
+    let start = instant();
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    let mut lingering = Lingering::default();
+    for number in 0..100_u64 {
+        let key = Key(u128::from(number) << 64);
+        lingering.serve(at(number * 10), key, (number % 2 == 0).then_some(Key(u128::from(number))), served());
+        lingering.ask(at(number * 10), number.into(), Asked { leg: None, flow: flow(), tags: vec![1] });
+    }
+    assert_eq!(lingering.len(), 200);
+    let mut looked = 0;
+    while let Some(end) = lingering.poll_timeout() {
+        looked += 1;
+        lingering.handle_timeout(end);
+        let left: u64 = (0..100).filter(|number| lingering.served(&Key(u128::from(*number) << 64)).is_some()).sum();
+        let over = (0..100_u64).filter(|number| at(number * 10) > end).sum::<u64>();
+        assert_eq!(left, over, "those whose time is over are gone, the others are there");
+    }
+    assert_eq!((looked, lingering.table_sizes()), (4, 0));
+}
+
+#[test]
+fn what_a_burst_took_is_given_back() {
+    let start = instant();
+    let mut lingering = Lingering::default();
+    for number in 0..20_000 {
+        lingering.serve(start, Key(number << 64), None, served());
+    }
+    lingering.handle_timeout(start);
+    assert!(lingering.served.capacity() < 1_000, "{}", lingering.served.capacity());
+}
+
+#[test]
+fn a_lingering_transaction_is_small() {
+    let per_call = 2 * (size_of::<Key>() + size_of::<Served>()) + size_of::<Asked>() + 16 + 4 * size_of::<Id>();
+    assert!(per_call <= 512, "{per_call} octets a call");
+}
+
+fn flow() -> Flow {
+    Flow {
+        transport: crate::Transport::Udp,
+        peer: "127.0.0.2:5060".parse().unwrap(),
+        local: 0,
+        connection: None,
+        identity: None,
+        pinned: false,
+    }
+}
