@@ -112,7 +112,8 @@ impl Call {
     pub fn new(id: CallId, seed: [u8; 32], now: Now) -> Self {
         Self {
             id,
-            parties: Vec::new(),
+            // Most calls have two.
+            parties: Vec::with_capacity(2),
             rng: StdRng::from_seed(seed),
             timers: Timers::default(),
             outputs: VecDeque::new(),

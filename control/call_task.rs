@@ -225,12 +225,12 @@ impl CallTask {
             Beginning::Incoming { mut info, line, offer, phone, route } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
-                info.sip.offered_codecs = offer.as_deref().map_or_else(Vec::new, media::offered_codecs);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
                 let dtmf = self.services.routing.get().dtmf(info.sip.trunk.as_deref());
                 match self.open(leg, info.sip.trunk.as_deref(), phone.as_ref()) {
                     Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
                         Ok(()) => {
+                            info.sip.offered_codecs = io.offered_codecs();
                             info.sip.codec = io.codec().map(str::to_owned);
                             self.legs.insert(leg, io);
                             self.call.handle_incoming(clock::now(), *info, *route);
@@ -238,17 +238,26 @@ impl CallTask {
                         Err(leg::Refusal { status, why }) => {
                             tracing::warn!(%leg, "offer refused: {why}");
                             self.log.push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
-                            self.refuse(leg, io, *info, *route, status);
+                            self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
                     },
-                    Err(status) => self.refuse(leg, io, *info, *route, status),
+                    Err(status) => self.refuse(leg, io, *info, offer.as_deref(), *route, status),
                 }
             }
         }
     }
 
     /// A call that cannot have audio: refused, and yet on record.
-    fn refuse(&mut self, leg: LegId, io: LegIo, info: LegInfo, mut route: Route, status: u16) {
+    fn refuse(
+        &mut self,
+        leg: LegId,
+        io: LegIo,
+        mut info: LegInfo,
+        offer: Option<&[u8]>,
+        mut route: Route,
+        status: u16,
+    ) {
+        info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs);
         self.legs.insert(leg, io);
         route.decision = Decision::Reject(RejectReason::Status(status));
         self.call.handle_incoming(clock::now(), info, route);
@@ -298,7 +307,7 @@ impl CallTask {
         let now = clock::now();
         match message {
             Message::Sip(leg, event) => self.take_sip(leg, event),
-            Message::Media(leg, event) => self.take_media(leg, event),
+            Message::Media(leg, event) => self.take_media(leg, *event),
             Message::Fetched { leg, id, line: text, result } => {
                 self.log.push(now.time, Some(leg), "webhook", text);
                 self.call.handle_fetched(now, leg, id, result);

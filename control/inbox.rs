@@ -52,7 +52,7 @@ pub enum Message {
     /// From its dialogs.
     Sip(LegId, sip::Event),
     /// From the engine.
-    Media(LegId, media::Event),
+    Media(LegId, Box<media::Event>),
     /// A document came.
     Fetched {
         /// For this leg.
@@ -202,7 +202,7 @@ impl Inbox {
     /// Where the engine's events go.
     pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
-        Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), event)) {
+        Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
             Err(NotTaken::Full) => Err(media::Full),
             _ => Ok(()),
         })

@@ -173,6 +173,11 @@ impl LegIo {
         }
     }
 
+    /// Names of the codecs of the offer that was taken.
+    pub fn offered_codecs(&self) -> Vec<String> {
+        self.session.as_ref().map_or_else(Vec::new, |session| session.offered_codecs().to_vec())
+    }
+
     /// Name of the agreed codec.
     pub fn codec(&self) -> Option<&'static str> {
         self.session.as_ref()?.codec().map(media::Codec::name)

@@ -360,6 +360,11 @@ impl Session {
         self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
     }
 
+    /// Names of the codecs of the offer that an answer was prepared to last, in its order, those we do not speak included.
+    pub fn offered_codecs(&self) -> &[String] {
+        self.negotiation.named()
+    }
+
     /// The prepared answer is being sent.
     pub fn settle(&mut self) {
         self.send_plan();

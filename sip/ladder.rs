@@ -6,6 +6,7 @@
 //! alone. What is kept is kept as it was: whoever shows it hides what is secret in it with [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -332,7 +333,13 @@ impl Ring {
 
 /// The value of the first Call-ID line, found without reading more of the message.
 pub(crate) fn call_id(data: &[u8]) -> Option<&[u8]> {
-    for line in data.split(|&byte| byte == b'\n') {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let whole = rest;
+        // Read as a file is: this looks for the end of a line by more than an octet at a time.
+        let length = rest.skip_until(b'\n').unwrap_or_default();
+        let line = whole.get(..length)?;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let (name, value) = match line {
             [b'C' | b'c', ..] if line.len() > 8 => line.split_at(7),
             [b'I' | b'i', ..] => line.split_at(1),

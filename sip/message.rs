@@ -141,6 +141,9 @@ pub(crate) struct TopVia {
     pub(crate) rport: bool,
     /// The port where its sender listens, if it has `alias` (RFC 5923 §8.1).
     pub(crate) alias: Option<u16>,
+    /// Its host, if that is an address.
+    ip: Option<IpAddr>,
+    port: Option<u16>,
 }
 
 /// The lines of a request that every response to it repeats (RFC 3261 §8.2.6.2), written once.
@@ -193,7 +196,7 @@ pub fn fuzz_message(data: &[u8]) {
     match parse(&Bytes::copy_from_slice(data), source) {
         Ok(Message::Request(request)) => {
             let _ = (
-                request.content.echo(source),
+                request.echo(source),
                 request.content.application_headers(),
                 request.content.contact(),
                 request.content.record_routes(),
@@ -284,6 +287,17 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The lines for responses to it.
+    pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
+        let mut fields = EchoFields::default();
+        for header in self.content.headers.iter() {
+            fields.take(header.name(), &header.value());
+        }
+        fields.write(source, Some((self.via.ip, self.via.port, self.via.rport)), self.to.tag.is_some())
+    }
+}
+
 impl Response {
     fn check(response: sipx_sip::Response) -> Result<Self, Box<Malformed>> {
         let drop = |reason: &str| Box::new(Malformed { status: 0, reason: reason.to_owned(), echo: None });
@@ -322,11 +336,6 @@ impl Response {
 }
 
 impl Content {
-    /// The lines for responses to this request.
-    pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
-        echo_of_headers(&self.headers, source)
-    }
-
     /// First Contact URI.
     pub(crate) fn contact(&self) -> Option<Uri> {
         let value = self.headers.value(&HeaderName::Contact)?;
@@ -344,8 +353,8 @@ impl Content {
     }
 
     /// Values of a list header by name, split at commas.
-    pub(crate) fn listed(&self, name: &str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+    pub(crate) fn listed(&self, name: &'static str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
         list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
     }
 
@@ -366,8 +375,8 @@ impl Content {
     }
 
     /// First value of a header field by name.
-    pub(crate) fn value(&self, name: &str) -> Option<String> {
-        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+    pub(crate) fn value(&self, name: &'static str) -> Option<String> {
+        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
         self.headers.value(&name).map(|value| lossy(&value))
     }
 
@@ -377,19 +386,19 @@ impl Content {
     }
 
     /// All values of a header field by name, one a line, not split at commas.
-    pub(crate) fn values(&self, name: &str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+    pub(crate) fn values(&self, name: &'static str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
         self.headers.get_all(&name).map(|header| lossy(&header.value())).collect()
     }
 
     /// The values of a comma-separated header over all its lines.
-    pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::copy_from_slice(name.as_bytes()));
+    pub(crate) fn list(&self, name: &'static str) -> Vec<String> {
+        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
         list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
     }
 
     /// Whether a comma-separated header has this token, in any case.
-    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
+    pub(crate) fn has_token(&self, name: &'static str, token: &str) -> bool {
         self.list(name).iter().any(|value| value.eq_ignore_ascii_case(token))
     }
 
@@ -598,8 +607,15 @@ impl TopVia {
         };
         let branch =
             via.branch().filter(|branch| branch.len() > 7 && via.has_rfc3261_branch()).map(Bytes::copy_from_slice);
-        let alias = via.params.iter().any(|param| param.is("alias"));
-        Self { branch, sent_by, rport: via.rport().is_some(), alias: alias.then(|| via.port.unwrap_or(5061)) }
+        let alias = via.params.iter().any(|param| param.is("alias")).then(|| via.port.unwrap_or(5061));
+        Self { branch, sent_by, rport: via.rport().is_some(), alias, ip: ip_of(via), port: via.port }
+    }
+}
+
+fn ip_of(via: &Via) -> Option<IpAddr> {
+    match &via.host {
+        sipx_sip::Host::Ip(ip) => Some(*ip),
+        sipx_sip::Host::Name(_) => None,
     }
 }
 
@@ -710,17 +726,26 @@ impl EchoFields {
         }
     }
 
+    /// Of a request that is not one: what it says has yet to be read.
     fn finish(self, source: SocketAddr) -> Option<Echo> {
+        let first = self.vias.first()?;
+        // A Via nobody can read is repeated as it is; the source is all there is to go by.
+        let via = Via::parse_one(first.get(..first_hop_end(first)).unwrap_or(first).trim_ascii()).ok();
+        let via = via.map(|via| (ip_of(&via), via.port, via.rport().is_some()));
+        let to = self.to.as_deref().unwrap_or_default();
+        let tagged = Address::parse(to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
+        self.write(source, via, tagged)
+    }
+
+    /// `via`: address, port and whether `rport` is there, of the topmost.
+    fn write(self, source: SocketAddr, via: Option<(Option<IpAddr>, Option<u16>, bool)>, tagged: bool) -> Option<Echo> {
         let mut vias = self.vias.iter();
         let first = vias.next()?;
         let end = first_hop_end(first);
         let (top, others) = first.split_at(end.min(first.len()));
-        // A Via nobody can read is repeated as it is; the source is all there is to go by.
-        let via = Via::parse_one(top.trim_ascii()).ok();
-        let rport = via.as_ref().is_some_and(|via| via.rport().is_some());
-        let same_host = via.as_ref().is_none_or(
-            |via| matches!(&via.host, sipx_sip::Host::Ip(ip) if ip.to_canonical() == source.ip().to_canonical()),
-        );
+        let rport = via.is_some_and(|(_, _, rport)| rport);
+        let same_host =
+            via.is_none_or(|(ip, _, _)| ip.is_some_and(|ip| ip.to_canonical() == source.ip().to_canonical()));
         let mut lines = Vec::with_capacity(512);
         lines.extend_from_slice(b"Via: ");
         if rport || !same_host {
@@ -743,9 +768,8 @@ impl EchoFields {
             push_line(&mut lines, b"CSeq: ", cseq);
         }
         let to = self.to.map(Bytes::from).unwrap_or_default();
-        let tagged = Address::parse(&to, "To").is_ok_and(|address| address.tag().is_some_and(|tag| !tag.is_empty()));
-        let reconnect = match &via {
-            Some(via) => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+        let reconnect = match via {
+            Some((_, port, _)) => SocketAddr::new(source.ip(), port.unwrap_or(5060)),
             None => source,
         };
         let destination = if rport { source } else { reconnect };

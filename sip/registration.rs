@@ -58,7 +58,7 @@ impl Reply {
     /// `token` tells our Contact from the others that a 200 lists.
     pub(crate) fn of(response: &Response, token: u128) -> Self {
         let content = &response.content;
-        let seconds = |name: &str| content.value(name).and_then(|value| leading_number(&value));
+        let seconds = |name: &'static str| content.value(name).and_then(|value| leading_number(&value));
         Self {
             status: response.status,
             expires: granted(&content.values("Contact"), token).or_else(|| seconds("Expires")),

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::insert::Insert;
+use super::insert::{Insert, Marks};
 use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
@@ -196,7 +196,7 @@ static INSERT: Insert = Insert::new(
 
 /// Stores rows of different legs within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> Result<(), sqlx::Error> {
-    for (sql, rows) in INSERT.pieces(rows) {
+    for (sql, rows) in INSERT.pieces(Marks::of(connection), rows) {
         let mut query = sqlx::query(sql);
         for row in rows {
             query = query

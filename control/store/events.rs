@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::insert::Insert;
+use super::insert::{Insert, Marks};
 use super::writer::Write;
 use super::{Store, StoreError};
 
@@ -56,7 +56,7 @@ pub(super) async fn write(
     lines: &[&EventRow],
     mut next: impl FnMut() -> i64,
 ) -> Result<(), sqlx::Error> {
-    for (sql, lines) in INSERT.pieces(lines) {
+    for (sql, lines) in INSERT.pieces(Marks::of(connection), lines) {
         let mut query = sqlx::query(sql);
         for line in lines {
             query = query

@@ -123,8 +123,7 @@ pub enum SdpError {
 /// Names of the codecs that an offer's first audio line has, in its order: for whoever wants to know what was offered, not
 /// only what was agreed. Empty if it is no SDP.
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
-    let lines = parse::Description::parse(offer).map(|description| description.lines).unwrap_or_default();
-    lines.into_iter().find(|line| line.media.starts_with("audio")).map_or_else(Vec::new, |line| line.encodings)
+    parse::Description::parse(offer).map(|mut description| description.take_encodings()).unwrap_or_default()
 }
 
 /// Feeds arbitrary octets to the negotiation, as an offer and as an answer. For fuzzing: must never panic or hang.

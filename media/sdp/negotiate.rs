@@ -41,6 +41,8 @@ pub(crate) struct Negotiation {
     offered: Vec<Format>,
     /// The codecs that the peer named last and we speak, in its order.
     common: Vec<Codec>,
+    /// Names of the codecs that the peer offered last, those we do not speak included.
+    named: Vec<String>,
     crypto: Crypto,
     /// The profile that was agreed last; `None` before.
     secure: Option<bool>,
@@ -78,11 +80,17 @@ impl Negotiation {
             events: true,
             offered: Vec::new(),
             common: Vec::new(),
+            named: Vec::new(),
             crypto: Crypto::off(),
             secure: None,
             plan: None,
             agreed: false,
         }
+    }
+
+    /// As [`offered_codecs`](super::offered_codecs), of the offer that was answered last.
+    pub(crate) fn named(&self) -> &[String] {
+        &self.named
     }
 
     /// Whether its media is encrypted, before its first offer or answer. `random`: what its keys are made of.
@@ -167,7 +175,8 @@ impl Negotiation {
 
     /// Like [`Negotiation::answer`], but for what another leg would like, if that is offered and we speak it.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
-        let description = Description::parse(offer)?;
+        let mut description = Description::parse(offer)?;
+        self.named = description.take_encodings();
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.wanted, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());

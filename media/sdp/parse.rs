@@ -19,6 +19,14 @@ pub(super) struct Description {
     pub(super) lines: Vec<Line>,
 }
 
+impl Description {
+    /// The names of the codecs that its first audio line has.
+    pub(super) fn take_encodings(&mut self) -> Vec<String> {
+        let audio = self.lines.iter_mut().find(|line| line.media.starts_with("audio"));
+        audio.map(|line| std::mem::take(&mut line.encodings)).unwrap_or_default()
+    }
+}
+
 /// One m-line.
 #[derive(Debug)]
 pub(super) struct Line {

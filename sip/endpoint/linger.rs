@@ -175,7 +175,7 @@ impl Endpoint {
                 return true;
             }
             Answer::Status { status, refer } => {
-                let Some(echo) = request.content.echo(arrival.source) else { return true };
+                let Some(echo) = request.echo(arrival.source) else { return true };
                 let (tag, server) = (tag_text(tag), self.config.user_agent.as_str());
                 let parts = ResponseParts { status, tag: &tag, refer, server, ..ResponseParts::default() };
                 (status, self.response_flow(arrival, &echo), compose::response(&echo, &parts))

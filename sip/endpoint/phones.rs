@@ -85,7 +85,7 @@ impl Endpoint {
         if !user.registers || *user.username != *username {
             return self.refuse(arrival, &echo, 403, "");
         }
-        let length = |name: &str| request.content.values(name).iter().map(String::len).sum::<usize>();
+        let length = |name: &'static str| request.content.values(name).iter().map(String::len).sum::<usize>();
         let kept = length("Contact") + length("Path");
         let Some(contacts) = request.content.contacts().filter(|_| kept <= MAX_KEPT) else {
             return self.refuse_with(arrival, &echo, 400, "Malformed Contact");

@@ -73,7 +73,7 @@ impl Endpoint {
             let address = SocketAddr::new(arrival.source.ip(), port);
             self.outputs.push_back(Output::Alias { connection, address, trunk });
         }
-        let Some(echo) = request.content.echo(arrival.source) else { return };
+        let Some(echo) = request.echo(arrival.source) else { return };
         if request.method == Method::Register && leg.is_none() {
             self.handle_register(now, arrival, &request, key, echo);
             return;

@@ -70,7 +70,7 @@ fn parse(value: &str) -> Option<(u32, Option<bool>)> {
     Some((interval, refresher))
 }
 
-fn seconds(content: &Content, name: &str) -> Option<u32> {
+fn seconds(content: &Content, name: &'static str) -> Option<u32> {
     content.value(name)?.split(';').next()?.trim().parse().ok()
 }
 

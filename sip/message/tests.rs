@@ -11,7 +11,7 @@ fn echo(via: &str) -> Echo {
         "OPTIONS sip:a@b SIP/2.0\r\nv: {via}\r\nf: <sip:x@y>;tag=1\r\nt: <sip:a@b>\r\ni: 1\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
     );
     let Ok(Message::Request(request)) = parse(&Bytes::from(message), source()) else { panic!("must parse") };
-    request.content.echo(source()).unwrap()
+    request.echo(source()).unwrap()
 }
 
 #[test]
