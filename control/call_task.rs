@@ -77,7 +77,7 @@ pub enum Beginning {
 /// Starts the task of a call.
 pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
     let span = tracing::info_span!("call", call = %id);
-    let task = CallTask {
+    let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
         services: Arc::clone(calls.services()),
@@ -93,7 +93,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         answers: Vec::new(),
         refused: Vec::new(),
         expected: None,
-    };
+    });
     // Boxed: it is some 10 KiB, which the spawning would move from place to place eight times.
     tokio::spawn(Box::pin(task.run(messages, beginning)).instrument(span));
 }
@@ -150,10 +150,13 @@ enum Turn {
 }
 
 impl CallTask {
-    async fn run(mut self, mut messages: Messages, beginning: Beginning) {
+    async fn run(mut self: Box<Self>, mut messages: Messages, beginning: Beginning) {
         self.begin(beginning);
         self.perform().await;
         let mut farewell = None;
+        // Set anew only when its time changes, which few messages do.
+        let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut set = None;
         loop {
             if self.call.is_finished() && self.expected.is_none() {
                 if self.ended.is_empty() {
@@ -167,12 +170,16 @@ impl CallTask {
                 (Some(timer), _) => Some(timer.into()),
                 (None, farewell) => farewell,
             };
+            if let Some(at) = wake.filter(|at| set != Some(*at)) {
+                alarm.as_mut().reset(at);
+                set = Some(at);
+            }
             let turn = tokio::select! {
                 message = messages.next() => match message {
                     Some(message) => self.take(message),
                     None => Turn::Over,
                 },
-                () = sleep_until(wake), if wake.is_some() => {
+                () = &mut alarm, if wake.is_some() => {
                     self.call.handle_timeout(clock::now());
                     if farewell.is_some_and(|at| at <= tokio::time::Instant::now()) { Turn::Over } else { Turn::On }
                 }
@@ -188,7 +195,7 @@ impl CallTask {
                     match self.surrender(&heir, done) {
                         // The inbox stays open for as long as anyone else has its address.
                         Ok(()) => return forward(messages, &heir).await,
-                        Err(still_here) => self = *still_here,
+                        Err(still_here) => self = still_here,
                     }
                 }
             }
@@ -347,7 +354,7 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
-            Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, &kind, text),
+            Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, kind, text),
             Message::Log(reply) => {
                 let _ = reply.send(self.log.lines().to_vec());
             }
@@ -364,7 +371,7 @@ impl CallTask {
     }
 
     /// Gives everything away. If the heir is no more, this call goes on as it was.
-    fn surrender(mut self, heir: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
+    fn surrender(mut self: Box<Self>, heir: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
         let estate = Estate {
@@ -381,7 +388,7 @@ impl CallTask {
         self.own_recordings = own_recordings;
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences, self.log) = (ended, sequences, log);
-        Err(Box::new(self))
+        Err(self)
     }
 
     fn absorb(&mut self, estate: Estate) {
@@ -620,11 +627,4 @@ async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
         let _ = settled.await;
     }
     *expected = None;
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -3,6 +3,7 @@
 //! A live call keeps its lines in memory (bounded) and writes them as one row when it is over, so that a short call costs
 //! one insert and not thirty. What is heard of a call after its end (a callback that was retried) is a row of its own.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -25,9 +26,52 @@ pub struct Line {
     /// The leg it is about.
     pub leg: Option<LegId>,
     /// `sip`, `webhook`, `media`, `call`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// What, in words.
     pub text: String,
+}
+
+/// A log as it is stored: half the octets that its lines would have one by one.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    legs: Vec<LegId>,
+    /// Microseconds since 1970 UTC, which leg, kind, text.
+    lines: Vec<(i64, Option<usize>, Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> Stored<'a> {
+    fn of(lines: &'a [Line]) -> Self {
+        let mut legs: Vec<LegId> = Vec::new();
+        let mut number = |leg| {
+            legs.iter().position(|known| *known == leg).unwrap_or_else(|| {
+                legs.push(leg);
+                legs.len() - 1
+            })
+        };
+        let line = |line: &'a Line| {
+            let (kind, text) = (Cow::Borrowed(&*line.kind), Cow::Borrowed(&*line.text));
+            (line.at.as_microsecond(), line.leg.map(&mut number), kind, text)
+        };
+        let lines = lines.iter().map(line).collect();
+        Self { legs, lines }
+    }
+
+    fn lines(self) -> Vec<Line> {
+        let Self { legs, lines } = self;
+        let line = |(at, leg, kind, text): (i64, Option<usize>, Cow<'_, str>, Cow<'_, str>)| Line {
+            at: Timestamp::from_microsecond(at).unwrap_or_default(),
+            leg: leg.and_then(|number| legs.get(number).copied()),
+            kind: Cow::Owned(kind.into_owned()),
+            text: text.into_owned(),
+        };
+        lines.into_iter().map(line).collect()
+    }
+}
+
+/// The lines of a stored log; those of older versions stood one by one. `None`: it is none.
+fn read_stored(data: &str) -> Option<Vec<Line>> {
+    let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
+    stored.or_else(|_| serde_json::from_str(data)).ok()
 }
 
 /// The lines of a live call.
@@ -39,12 +83,14 @@ pub struct EventLog {
 
 impl EventLog {
     /// Adds a line.
-    pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: &str, mut text: String) {
+    pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: impl Into<Cow<'static, str>>, mut text: String) {
         if self.lines.len() < MOST_LINES {
-            if let Some((end, _)) = text.char_indices().nth(LONGEST_LINE) {
+            if text.len() > LONGEST_LINE
+                && let Some((end, _)) = text.char_indices().nth(LONGEST_LINE)
+            {
                 text.truncate(end);
             }
-            self.lines.push(Line { at, leg, kind: kind.to_owned(), text });
+            self.lines.push(Line { at, leg, kind: kind.into(), text });
         } else {
             self.left_out += 1;
         }
@@ -67,10 +113,10 @@ impl EventLog {
     pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
             let text = format!("{} more lines were not kept", self.left_out);
-            self.lines.push(Line { at, leg: None, kind: "call".to_owned(), text });
+            self.lines.push(Line { at, leg: None, kind: "call".into(), text });
         }
         let began = self.lines.first().map_or(at, |line| line.at);
-        let data = serde_json::to_string(&self.lines).ok();
+        let data = serde_json::to_string(&Stored::of(&self.lines)).ok();
         let text = format!("{} lines", self.lines.len());
         for session in sessions {
             let row = EventRow {
@@ -102,18 +148,47 @@ pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> 
 /// A line about a call that is over.
 pub fn late(store: &Store, session: CallId, line: Line) {
     let Line { at, leg, kind, text } = line;
-    events::insert(store, EventRow { session: session.0, leg: leg.map(|leg| leg.0), at, kind, text, data: None });
+    let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
+    events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
 /// The log of an ended call.
 pub async fn read(store: &Store, session: CallId) -> Result<Vec<Line>, StoreError> {
     let mut lines = Vec::new();
     for row in events::list(store, session.0).await? {
-        match row.data.as_deref().map(serde_json::from_str::<Vec<Line>>) {
-            Some(Ok(mut written)) => lines.append(&mut written),
-            _ => lines.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind, text: row.text }),
+        match row.data.as_deref().and_then(read_stored) {
+            Some(mut written) => lines.append(&mut written),
+            None => lines.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text }),
         }
     }
     lines.sort_by_key(|line| line.at);
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_log_is_read_as_it_was_and_so_is_one_of_an_older_version() {
+        let at = |microseconds| Timestamp::from_microsecond(microseconds).unwrap();
+        let line = |at, leg: Option<u128>, kind: &'static str, text: &str| Line {
+            at,
+            leg: leg.map(LegId),
+            kind: kind.into(),
+            text: text.to_owned(),
+        };
+        let lines = [
+            line(at(1_700_000_000_000_001), Some(7), "sip", "<- \"x\" \u{e9}"),
+            line(at(1_700_000_000_000_002), Some(8), "media", ""),
+            line(at(1_700_000_000_000_003), Some(7), "call", "answered"),
+            line(at(1_700_000_000_000_004), None, "webhook", "200"),
+        ];
+        let stored = serde_json::to_string(&Stored::of(&lines)).unwrap();
+        assert_eq!(read_stored(&stored).as_deref(), Some(&lines[..]));
+        let older = serde_json::to_string(&lines).unwrap();
+        assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
+        assert!(stored.len() < older.len(), "{stored}");
+        assert_eq!(read_stored("{}"), None);
+    }
 }

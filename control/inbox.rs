@@ -175,7 +175,7 @@ impl Inbox {
 
     /// A line about a leg's media, if there is room.
     pub fn note(&self, leg: LegId, text: String) {
-        self.log(Line { at: clock::now().time, leg: Some(leg), kind: "media".to_owned(), text });
+        self.log(Line { at: clock::now().time, leg: Some(leg), kind: "media".into(), text });
     }
 
     /// What SIP says, in order.
@@ -183,7 +183,7 @@ impl Inbox {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let arrow = if sent { "->" } else { "<-" };
             let text = format!("{arrow} {peer} {} {line}", transport.token());
-            return self.log(Line { at: clock::now().time, leg: Some(leg), kind: "sip".to_owned(), text });
+            return self.log(Line { at: clock::now().time, leg: Some(leg), kind: "sip".into(), text });
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
         let message = Message::Sip(leg, event);

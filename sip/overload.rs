@@ -2,9 +2,13 @@
 //!
 //! A queue that is older than T1 is worked off in vain: peers repeat what waits in it. So when the loop has not caught up
 //! with its inputs for a while, or its timers ring late, new INVITEs get 503 with Retry-After at once, which costs little, and
-//! what remains of the time goes to the calls that are there: their requests are never refused for this.
+//! what remains of the time goes to the calls that are there: their requests are never refused for this. The same when what
+//! the loop passes on waits long for its turn: calls would pile up behind a loop that keeps up.
 
 use std::time::{Duration, Instant};
+
+/// Turns that a call waits for until the callee has heard of it: as many times as late is who waits for each.
+const TURNS: u32 = 2;
 
 /// Measures how late the loop is.
 #[derive(Debug)]
@@ -14,17 +18,24 @@ pub(crate) struct Overload {
     late: Duration,
     /// In the round before. One late round is a hiccup of the machine.
     late_before: Duration,
+    /// How long what is passed on waits for its turn.
+    turn: Duration,
 }
 
 impl Overload {
     /// Later than `limit` is overloaded; a limit of zero never is.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO }
+        Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, turn: Duration::ZERO }
     }
 
     /// A timer that was due at `due` is seen to.
     pub(crate) fn rang(&mut self, now: Instant, due: Instant) {
         self.late = now.saturating_duration_since(due);
+    }
+
+    /// What the loop passes on waits so long for its turn.
+    pub(crate) fn turned(&mut self, turn: Duration) {
+        self.turn = turn;
     }
 
     /// A round is over: whether inputs are left that waited already when it began. Says whether we are overloaded.
@@ -33,7 +44,8 @@ impl Overload {
         self.behind_since = since;
         let lag = since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-            .max(self.late.min(self.late_before));
+            .max(self.late.min(self.late_before))
+            .max(self.turn * TURNS);
         (self.late_before, self.late) = (self.late, Duration::ZERO);
         !self.limit.is_zero() && lag > self.limit
     }
@@ -55,6 +67,17 @@ mod tests {
         assert!(overload.round(start + 401 * MS, true));
         assert!(!overload.round(start + 402 * MS, false));
         assert!(!overload.round(start + 403 * MS, true));
+    }
+
+    #[test]
+    fn calls_that_wait_long_for_their_turn_are_overload_too() {
+        let (mut overload, start) = (Overload::new(400 * MS), instant());
+        overload.turned(150 * MS);
+        assert!(!overload.round(start, false));
+        overload.turned(250 * MS);
+        assert!(overload.round(start, false));
+        overload.turned(MS);
+        assert!(!overload.round(start, false));
     }
 
     #[test]

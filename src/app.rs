@@ -469,7 +469,7 @@ fn note_attempt(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     if report.state == DeliveryState::Failed {
         tracing::warn!(%call, "webhook {text}");
     }
-    calls.note(call, Line { at, leg: None, kind: "webhook".to_owned(), text });
+    calls.note(call, Line { at, leg: None, kind: "webhook".into(), text });
 }
 
 async fn heartbeat(store: Store) {

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
+use super::pulse::Pulse;
 use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEvent, Way};
 use super::tls::{BadFile, Tls, Who};
@@ -378,6 +379,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         witness: Witness::new(ladder.clone(), capture),
         guard: Arc::clone(&guard),
         overload,
+        pulse: Pulse::default(),
         overload_lines: Throttle::default(),
         acceptors,
     };
@@ -430,6 +432,7 @@ struct Driver<S> {
     witness: Witness,
     guard: Arc<Guard>,
     overload: Overload,
+    pulse: Pulse,
     overload_lines: Throttle,
     acceptors: Vec<JoinHandle<()>>,
 }
@@ -588,6 +591,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn judge_overload(&mut self, behind: bool) {
         let now = instant();
+        self.overload.turned(self.pulse.feel(now));
         let overloaded = self.overload.round(now, behind);
         self.endpoint.set_overloaded(overloaded);
         let before = self.counters.overloaded.swap(overloaded, Ordering::Relaxed);

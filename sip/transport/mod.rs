@@ -12,6 +12,7 @@
 mod capture;
 mod driver;
 mod framing;
+mod pulse;
 mod resolver;
 mod stream;
 mod tls;

@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PACKET: Duration = Duration::from_millis(100);
 /// From the last call's answer to what is counted of held calls.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Kernel buffer asked for, octets: at 1,500 calls a second 256 KiB hold what comes in 10 ms.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Datagrams taken from a socket before the timers get their turn.
 const BATCH: usize = 64;
 /// A call that begins so much later than planned is counted as late: the generator is short of CPU.
@@ -68,6 +70,11 @@ pub(super) struct Held {
 }
 
 impl Outcome {
+    /// Every call went well, at most one in a thousand needed a message twice, and one in a hundred was begun late.
+    pub(super) fn is_clean(&self) -> bool {
+        self.failed() == 0 && self.retransmissions * 1_000 <= self.calls && self.late * 100 <= self.calls
+    }
+
     pub(super) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
@@ -138,6 +145,8 @@ impl Generator {
         let bind = |address: SocketAddr| {
             let socket = std::net::UdpSocket::bind(address)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+            // What a burst of answers takes; what the system allows of it is had.
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
         };
@@ -231,14 +240,15 @@ impl Generator {
         Ok(self.outcome)
     }
 
-    fn show(&self, began: Instant, begun: u64, terminal: bool) {
-        let Outcome { ok, added, .. } = &self.outcome;
+    fn show(&mut self, began: Instant, begun: u64, terminal: bool) {
+        let recent = self.outcome.added.recent();
+        let ok = self.outcome.ok;
         let line = format!(
             "{:4.0} s  begun {begun}  live {}  ok {ok}  failed {}  added delay p50 {:.2} ms",
             began.elapsed().as_secs_f64(),
             self.calls.len(),
             self.outcome.failed(),
-            added.percentile(0.5).unwrap_or_default()
+            recent.unwrap_or_default()
         );
         if terminal { eprint!("\r{line}  ") } else { eprintln!("{line}") }
     }
@@ -486,8 +496,8 @@ impl Generator {
         match (method, known) {
             ("INVITE", Some(call)) => {
                 // Repeated; or a re-INVITE, which is answered as before.
+                self.outcome.retransmissions += 1;
                 if let Some(answering) = self.answering.get(&call).filter(|answering| answering.answered.is_some()) {
-                    self.outcome.retransmissions += 1;
                     self.send(Side::Answerer, &answering.answer, from);
                 }
             }

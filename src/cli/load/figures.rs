@@ -4,23 +4,27 @@ use serde_json::{Value, json};
 
 /// Milliseconds, each of them kept: a million are 8 MB.
 #[derive(Debug, Default)]
-pub(super) struct Figures(Vec<f64>);
+pub(super) struct Figures {
+    all: Vec<f64>,
+    /// How many of them [`Figures::recent`] has told of.
+    told: usize,
+}
 
 impl Figures {
     pub(super) fn add(&mut self, milliseconds: f64) {
-        self.0.push(milliseconds);
+        self.all.push(milliseconds);
     }
 
-    /// The value below which that share of all is.
-    pub(super) fn percentile(&self, share: f64) -> Option<f64> {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        sorted.get((last as f64 * share).round() as usize).copied()
+    /// The median of what came since this was last asked: to sort all of a million would hold up the calls.
+    pub(super) fn recent(&mut self) -> Option<f64> {
+        let mut recent = self.all.get(self.told..)?.to_vec();
+        self.told = self.all.len();
+        let middle = recent.len().checked_sub(1)? / 2;
+        Some(*recent.select_nth_unstable_by(middle, f64::total_cmp).1)
     }
 
     pub(super) fn report(&self) -> Value {
-        let mut sorted = self.0.clone();
+        let mut sorted = self.all.clone();
         sorted.sort_by(f64::total_cmp);
         let Some(last) = sorted.len().checked_sub(1) else { return Value::Null };
         let at = |share: f64| sorted.get((last as f64 * share).round() as usize).copied().map(rounded);
@@ -40,9 +44,11 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_were_measured() {
         let mut figures = Figures::default();
-        assert_eq!((figures.report(), figures.percentile(0.5)), (Value::Null, None));
-        (1..=101).rev().for_each(|value| figures.add(f64::from(value)));
-        assert_eq!(figures.percentile(0.5), Some(51.0));
+        assert_eq!((figures.report(), figures.recent()), (Value::Null, None));
+        (52..=101).rev().for_each(|value| figures.add(f64::from(value)));
+        assert_eq!(figures.recent(), Some(76.0));
+        (1..=51).rev().for_each(|value| figures.add(f64::from(value)));
+        assert_eq!((figures.recent(), figures.recent()), (Some(26.0), None));
         assert_eq!(
             figures.report(),
             json!({ "n": 101, "min": 1.0, "p50": 51.0, "p95": 96.0, "p99": 100.0, "max": 101.0 })
