@@ -147,7 +147,7 @@ impl Calls {
             match calls.services().stir.get().verify(inquiry).await {
                 Ok(found) => {
                     let (at, text) = (clock::now().time, stir::line(&found));
-                    inbox.log(Line { at, leg: Some(leg), kind: "sip".to_owned(), text });
+                    inbox.log(Line { at, leg: Some(leg), kind: "sip".into(), text });
                     info.sip.identity = Some(Box::new(found));
                     call_task::spawn(calls, session, inbox, receiver, beginning(info));
                 }
