@@ -72,10 +72,10 @@ impl Endpoint {
             // What comes of it is of no interest: the old Contact is over in time anyway.
             self.send_register(now, index, Errand::Leave(index));
         }
-        if registers_anew && let Some(state) = self.peers.get_mut(index) {
-            if let Some(registration) = state.registration.take() {
-                self.peers_by_token.remove(&registration.token);
-            }
+        if registers_anew
+            && let Some(registration) = self.peers.get_mut(index).and_then(|state| state.registration.take())
+        {
+            self.peers_by_token.remove(&registration.token);
         }
         self.begin_errands(now, index);
         self.settle_peer(index);
