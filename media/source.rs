@@ -215,6 +215,7 @@ pub(crate) struct SourcePlayer {
 }
 
 /// 20 ms of a source.
+#[expect(clippy::large_enum_variant, reason = "on the stack, for a frame; it is never kept")]
 pub(crate) enum Spoken {
     Octets(Law, [u8; FRAME]),
     Samples([i16; LONGEST_FRAME], SampleRate),
