@@ -180,6 +180,15 @@ impl Phones {
         format!("sip:{}@{host}", aor.username)
     }
 
+    /// The URI that this address, one of that user's, is called by: with the instance that it means, if it means one.
+    pub fn target(&self, aor: &sip::Aor, to: &Address) -> String {
+        let uri = self.uri(aor);
+        match instance(to) {
+            Some(instance) => format!("{uri};gr={instance}"),
+            None => uri,
+        }
+    }
+
     fn is_here(&self, (host, port): (&str, Option<u16>)) -> bool {
         let here = |address: &SocketAddr| {
             address.port() == port.unwrap_or(5060) && host.trim_matches(['[', ']']).parse() == Ok(address.ip())
@@ -187,6 +196,17 @@ impl Phones {
         self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
             || self.addresses.get().into_iter().flatten().any(here)
     }
+}
+
+/// The phone that a GRUU means (RFC 5627): the value of `gr` in a SIP URI.
+pub fn instance(to: &Address) -> Option<&str> {
+    let Address::Sip(uri) = to else { return None };
+    let host = uri.rsplit_once('@').map_or(&**uri, |(_, host)| host);
+    let parameters = host.split('?').next().unwrap_or(host).split(';').skip(1);
+    parameters
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("gr"))
+        .map(|(_, id)| id)
 }
 
 /// Host and port of a SIP URI.
@@ -289,6 +309,19 @@ mod tests {
         let phones = phones();
         phones.load(&store).await.unwrap();
         (phones, directory)
+    }
+
+    #[tokio::test]
+    async fn a_gruu_is_of_a_user_and_keeps_the_phone_that_it_means() {
+        let (phones, _directory) = loaded().await;
+        let target = |to: &str| {
+            let to = Address::from(to);
+            phones.find("acme", &to).map(|aor| phones.target(&aor, &to).replace(&phones.uri(&aor), ""))
+        };
+        let gruu = "sip:alice@phones.example;transport=tcp;GR=urn:uuid:d?X-A=;gr=no";
+        assert_eq!(target(gruu).as_deref(), Some(";gr=urn:uuid:d"));
+        assert_eq!(target("sip:alice@phones.example;transport=tcp").as_deref(), Some(""));
+        assert_eq!(target("sip:nobody@phones.example;gr=urn:uuid:d"), None);
     }
 
     #[tokio::test]

@@ -320,7 +320,7 @@ impl Routing {
             return self.over(via, to.user(), health);
         }
         if let Some(aor) = self.phones.find(account, to) {
-            let request_uri = self.phones.uri(&aor);
+            let request_uri = self.phones.target(&aor, to);
             let (next_hop, from_host, credentials, trunk) = (None, None, None, None);
             return vec![Outbound { request_uri, next_hop, from_host, credentials, trunk, aor: Some(aor) }];
         }

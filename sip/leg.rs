@@ -143,7 +143,7 @@ pub enum Command {
         invite: Box<Outgoing>,
     },
     /// Start an outgoing leg to the contacts that a user has registered, all at once or by preference (RFC 3261 §16.6).
-    /// Without any it ends at once with status 480. Once one has answered, it is a leg like any other; until then it
+    /// A `gr` parameter in the Request-URI means one of them (RFC 5627). Without any it ends at once with status 480. Once one has answered, it is a leg like any other; until then it
     /// obeys [`Command::Hangup`] only.
     Ring {
         /// The key the application chose.

@@ -21,6 +21,7 @@ mod digest;
 mod directory;
 mod endpoint;
 mod fuzz;
+mod gruu;
 mod guard;
 mod header;
 mod hep;

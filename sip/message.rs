@@ -459,7 +459,7 @@ pub(crate) enum Contacts {
 impl Contacts {
     /// Whether one is a flow of a phone that has an instance (RFC 5626 §4.2).
     pub(crate) fn has_flow(&self) -> bool {
-        matches!(self, Self::Listed(listed) if listed.iter().any(|contact| contact.instance.is_some()))
+        matches!(self, Self::Listed(listed) if listed.iter().any(Contact::has_flow))
     }
 }
 
@@ -471,11 +471,15 @@ pub(crate) struct Contact {
     pub(crate) q: Option<u16>,
     /// Seconds; what is no number counts as missing (RFC 3261 §20.19).
     pub(crate) expires: Option<u32>,
-    /// Instance and registration number, when it has both: `<urn:uuid:...> 1`.
+    /// Instance and registration number: `<urn:uuid:...> 1`; 0 when it has none.
     pub(crate) instance: Option<String>,
 }
 
 impl Contact {
+    fn has_flow(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| !instance.ends_with(" 0"))
+    }
+
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let address = Address::parse(value, "Contact").ok()?;
         let text = |name: &str| address.param(name).map(|value| lossy(value).trim_matches('"').to_owned());
@@ -486,7 +490,7 @@ impl Contact {
         Some(Self {
             q: q.map(|q| (q * 1_000.0).round() as u16),
             expires: text("expires").and_then(|seconds| seconds.parse().ok()),
-            instance: instance.zip(number).map(|(instance, number)| format!("{instance} {number}")),
+            instance: instance.map(|instance| format!("{instance} {}", number.unwrap_or(0))),
             uri: Uri { inner: address.uri },
         })
     }
@@ -553,6 +557,11 @@ impl Uri {
             user.truncate(end);
         }
         user
+    }
+
+    /// The `gr` parameter: the instance that is meant (RFC 5627 §5.1).
+    pub(crate) fn instance(&self) -> Option<String> {
+        self.inner.params()?.value("gr").map(lossy)
     }
 
     /// The `line` parameter, as we put it into the Contacts that registrars are told.

@@ -22,6 +22,7 @@ use rand::Rng;
 use serde::Deserialize;
 
 use crate::dialog::Flow;
+use crate::gruu;
 use crate::leg::Transport;
 use crate::message::{Contacts, Host, Uri};
 
@@ -119,7 +120,7 @@ pub struct Binding {
     pub q: u16,
     /// Path values (RFC 3327), the first hop from us first.
     pub path: Vec<String>,
-    /// `+sip.instance` and `reg-id` (RFC 5626 §4.1), when it has both.
+    /// `+sip.instance` and `reg-id` (RFC 5626 §4.1), 0 when it has an instance alone.
     pub instance: Option<String>,
     /// Call-ID of its REGISTER.
     pub sip_call_id: String,
@@ -314,7 +315,9 @@ impl Registrar {
     }
 
     /// The Contact values of a 200 (RFC 3261 §10.3 step 8).
-    pub(crate) fn describe(&self, now: Instant, aor: &Aor) -> Vec<String> {
+    ///
+    /// `gruu`: the address-of-record as the phone wrote it, if it wants to hear of public GRUUs (RFC 5627 §5.3).
+    pub(crate) fn describe(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in self.of(aor).filter(|entry| entry.expires > now) {
             let seconds = entry.expires.saturating_duration_since(now).as_secs_f64().ceil();
@@ -324,7 +327,13 @@ impl Registrar {
                 line.push_str(&format!(";q=0.{q:03}"));
             }
             if let Some((instance, number)) = entry.binding.instance.as_ref().and_then(|one| one.rsplit_once(' ')) {
-                line.push_str(&format!(";+sip.instance=\"{instance}\";reg-id={number}"));
+                line.push_str(&format!(";+sip.instance=\"{instance}\""));
+                if number != "0" {
+                    line.push_str(&format!(";reg-id={number}"));
+                }
+                if let Some(gruu) = gruu.and_then(|aor| gruu::public(aor, instance)) {
+                    line.push_str(&format!(";pub-gruu=\"{gruu}\""));
+                }
             }
             lines.push(line);
         }
@@ -332,14 +341,17 @@ impl Registrar {
     }
 
     /// The ways to a user's phones, the preferred first, and among those the one that was heard of last. A phone with several
-    /// flows is called over one of them, one that is open if there is any (RFC 5626 §5.3).
-    pub(crate) fn contacts(&self, now: Instant, aor: &Aor) -> Vec<Way> {
+    /// flows is called over one of them, one that is open if there is any (RFC 5626 §5.3). `instance`: what a GRUU names; then
+    /// the way to that phone alone.
+    pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
         let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
-        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).collect();
+        let meant = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
+        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).filter(meant).collect();
         entries.sort_by_key(|entry| Reverse((entry.binding.q, open(entry), entry.refreshed)));
         let mut called = HashSet::new();
         entries.retain(|entry| entry.instance().is_none_or(|instance| called.insert(instance)));
-        entries.into_iter().map(Entry::way).collect()
+        let most = if instance.is_some() { 1 } else { entries.len() };
+        entries.into_iter().take(most).map(Entry::way).collect()
     }
 
     /// Whether a phone of this user registered from exactly there.
@@ -424,7 +436,7 @@ impl Registrar {
     /// RFC 5626 §6: a registration of the same instance and number takes the place of the one before, whatever its Contact.
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
         self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
-            (Some(one), Some(other)) => one == other,
+            (Some(one), Some(other)) if !one.ends_with(" 0") => one == other,
             _ => Uri::parse(entry.binding.contact.as_bytes()).is_some_and(|known| known.is_equivalent(uri)),
         })
     }
@@ -487,9 +499,15 @@ impl Registrar {
 }
 
 impl Entry {
+    fn is_of(&self, instance: &str) -> bool {
+        let own = self.binding.instance.as_ref().and_then(|own| own.rsplit_once(' '));
+        own.is_some_and(|(own, _)| gruu::names(instance, own))
+    }
+
     /// The phone itself, whichever of its flows this is.
     fn instance(&self) -> Option<&str> {
-        self.binding.instance.as_deref()?.rsplit_once(' ').map(|(instance, _)| instance)
+        let (instance, number) = self.binding.instance.as_deref()?.rsplit_once(' ')?;
+        (number != "0").then_some(instance)
     }
 
     fn way(&self) -> Way {

@@ -12,6 +12,7 @@ use super::CallTask;
 use crate::clock;
 use crate::inbox::Message;
 use crate::markup::party;
+use crate::phones;
 
 impl CallTask {
     /// The far end of `leg` asks for a transfer.
@@ -45,6 +46,12 @@ impl CallTask {
         headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
         let replaces = referred.replaces.clone();
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
+        // One phone of a user's.
+        let gruu = Address::Sip(referred.uri.as_str().into());
+        let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
+        if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
+            return call(gruu, None, Vec::new());
+        }
         let number = match (&referred.own_user, referred.uri.split_once(':')) {
             (Some(user), _) => user.as_str(),
             (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),

@@ -16,6 +16,7 @@ use super::Endpoint;
 use super::command::Placing;
 use super::state::End;
 use crate::leg::{Command, EndCause, Event, LegKey, Outgoing};
+use crate::message::Uri;
 use crate::registrar::{Aor, Way};
 
 /// How long the phones of one preference ring before those of the next do.
@@ -65,7 +66,8 @@ impl Endpoint {
             return;
         }
         let mut groups: VecDeque<Vec<Way>> = VecDeque::new();
-        for way in self.registrar.contacts(now, aor) {
+        let instance = Uri::parse(outgoing.request_uri.as_bytes()).and_then(|uri| uri.instance());
+        for way in self.registrar.contacts(now, aor, instance.as_deref()) {
             match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == way.q)) {
                 Some(group) => group.push(way),
                 None => groups.push_back(vec![way]),

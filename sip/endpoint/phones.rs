@@ -22,7 +22,7 @@ use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, 
 /// Two empty lines (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 /// Option tags of a REGISTER that we obey.
-const REGISTER_SUPPORTED: &[&str] = &["path", "outbound"];
+const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
 /// Longest Contact, Path and User-Agent values that are kept together, octets.
 const MAX_KEPT: usize = 4_096;
 
@@ -121,7 +121,10 @@ impl Endpoint {
                 for change in changes {
                     self.event(Event::Binding(change));
                 }
-                let contacts = self.registrar.describe(now, &aor);
+                let wanted =
+                    request.content.has_token("Supported", "gruu") || request.content.has_token("Require", "gruu");
+                let named = wanted.then(|| String::from_utf8_lossy(&request.to.uri.text()).into_owned());
+                let contacts = self.registrar.describe(now, &aor, named.as_deref());
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
                 // RFC 3327 §5.3.
                 lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));

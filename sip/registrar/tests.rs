@@ -53,11 +53,11 @@ impl Office {
     }
 
     fn reached(&self) -> Vec<String> {
-        self.registrar.contacts(self.now, &aor("alice")).into_iter().map(|way| way.contact).collect()
+        self.registrar.contacts(self.now, &aor("alice"), None).into_iter().map(|way| way.contact).collect()
     }
 
     fn bindings(&self) -> Vec<String> {
-        self.registrar.describe(self.now, &aor("alice"))
+        self.registrar.describe(self.now, &aor("alice"), None)
     }
 }
 
@@ -154,7 +154,7 @@ fn a_phone_is_reached_where_it_came_from_unless_it_said_otherwise_and_is_there()
     let mut reach = |user: &str, contact: &str, transport, symmetric| {
         let from = flow("192.0.2.9:40000", transport);
         office.register_as(user, &[contact], None, |one| (one.flow, one.symmetric) = (from, symmetric)).unwrap();
-        office.registrar.contacts(office.now, &aor(user))[0].flow.peer.to_string()
+        office.registrar.contacts(office.now, &aor(user), None)[0].flow.peer.to_string()
     };
     assert_eq!(reach("nat", "<sip:a@10.0.0.1:5060>", Transport::Udp, false), "192.0.2.9:40000");
     assert_eq!(reach("public", "<sip:a@192.0.2.9:5080>", Transport::Udp, false), "192.0.2.9:5080");
@@ -169,7 +169,7 @@ fn a_phone_whose_connection_is_gone_is_called_at_its_own_address() {
     let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Tcp) };
     let contact = "<sip:a@192.0.2.9:5080;transport=tcp>";
     office.register_as("alice", &[contact], None, |one| one.flow = connected).unwrap();
-    let way = |office: &Office| office.registrar.contacts(office.now, &aor("alice"))[0].flow;
+    let way = |office: &Office| office.registrar.contacts(office.now, &aor("alice"), None)[0].flow;
     assert_eq!(way(&office), connected);
     assert!(office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap()).is_empty());
     assert_eq!(way(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
@@ -233,7 +233,7 @@ fn a_path_is_the_way_back() {
     let mut office = Office::new(|_| {});
     let path = vec!["<sip:edge.example;lr>".to_owned()];
     office.register_as("alice", &["<sip:a@10.0.0.1>"], None, |one| one.path = path).unwrap();
-    let ways = office.registrar.contacts(office.now, &aor("alice"));
+    let ways = office.registrar.contacts(office.now, &aor("alice"), None);
     assert_eq!(ways[0].routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
     assert_eq!(ways[0].flow.peer.to_string(), "192.0.2.9:40000");
 }
@@ -248,4 +248,30 @@ fn what_was_kept_over_a_restart_is_there_again() {
     assert_eq!(after.bindings(), ["<sip:a@10.0.0.1>;expires=600"]);
     assert!(after.registrar.is_phone("192.0.2.9:40000".parse().unwrap(), &aor("alice")));
     assert!(!after.registrar.is_phone("192.0.2.9:40001".parse().unwrap(), &aor("alice")));
+}
+
+#[test]
+fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
+    let mut office = Office::new(|_| {});
+    let phone = |host: &str, instance: &str| format!("<sip:alice@{host}>;+sip.instance=\"<urn:uuid:{instance}>\"");
+    office.register(&[&phone("192.0.2.1", "a"), &phone("192.0.2.2", "b"), "<sip:alice@192.0.2.3>"], None).unwrap();
+    let described = office.registrar.describe(office.now, &aor("alice"), Some("sip:alice@tandem"));
+    assert_eq!(
+        described,
+        [
+            "<sip:alice@192.0.2.1>;expires=3600;+sip.instance=\"<urn:uuid:a>\";pub-gruu=\"sip:alice@tandem;gr=urn:uuid:a\"",
+            "<sip:alice@192.0.2.2>;expires=3600;+sip.instance=\"<urn:uuid:b>\";pub-gruu=\"sip:alice@tandem;gr=urn:uuid:b\"",
+            "<sip:alice@192.0.2.3>;expires=3600",
+        ]
+    );
+    let reached = |office: &Office, instance| {
+        let ways = office.registrar.contacts(office.now, &aor("alice"), Some(instance));
+        ways.into_iter().map(|way| way.contact).collect::<Vec<_>>()
+    };
+    assert_eq!(reached(&office, "URN:uuid:b"), ["sip:alice@192.0.2.2"]);
+    assert_eq!(reached(&office, "urn:uuid:c"), [""; 0]);
+    office.now += Duration::from_secs(1);
+    office.register(&[&phone("192.0.2.9", "a")], None).unwrap();
+    assert_eq!(reached(&office, "urn:uuid:a"), ["sip:alice@192.0.2.9"], "the newest of two without a reg-id");
+    assert_eq!(office.reached().len(), 4);
 }

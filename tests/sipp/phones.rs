@@ -51,6 +51,25 @@ async fn phones_call_each_other_and_not_whom_they_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_phone_of_several_is_called_by_its_gruu() {
+    if is_missing() {
+        return;
+    }
+    let house = House::start(ENDPOINTS).await;
+    let named = |scenario, user, id: &str| phone(scenario, user).key("uuid", id);
+    let (desk, cell) = (named("register_gruu", "alice", "desk"), named("register_gruu", "alice", "cell"));
+    let (left_alone, called) = (desk.at_its_place("answer"), cell.at_its_place("answer"));
+    desk.call(house.udp).succeed().await;
+    cell.call(house.udp).succeed().await;
+    let (left_alone, called) = (left_alone.answer().await, called.answer().await);
+    named("gruu_call", "bob", "cell").key("callee", "alice").call(house.udp).succeed().await;
+    called.succeed().await;
+    assert!(!left_alone.messages().contains("INVITE"), "{}", left_alone.messages());
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_phones_of_a_user_ring_and_the_first_answer_wins() {
     if is_missing() {
         return;

@@ -189,10 +189,10 @@ fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
     let brief = exchange.register(ALICE, "alice", "Contact: <sip:alice@10.0.0.1>\r\nExpires: 5\r\n");
     assert!(brief.starts_with("SIP/2.0 423 ") && brief.contains("Min-Expires: 60\r\n"), "{brief}");
     let demanding =
-        exchange.request("REGISTER", "sip:tandem", "sip:alice@h", "sip:alice@h", "Require: path, gruu\r\n", "");
+        exchange.request("REGISTER", "sip:tandem", "sip:alice@h", "sip:alice@h", "Require: path, gruu, pref\r\n", "");
     exchange.receive(ALICE, demanding);
     let refused = exchange.next().text;
-    assert!(refused.starts_with("SIP/2.0 420 ") && refused.contains("Unsupported: gruu\r\n"), "{refused}");
+    assert!(refused.starts_with("SIP/2.0 420 ") && refused.contains("Unsupported: pref\r\n"), "{refused}");
 }
 
 #[test]
@@ -415,4 +415,30 @@ fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_t
             assert_eq!((ban.why, ban.count), (Offence::Credentials, 10));
         }
     }
+}
+
+#[test]
+fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
+    let mut exchange = Exchange::new();
+    let contact = |user: &str, id: &str| {
+        format!("Supported: path, gruu\r\nContact: <sip:{user}@10.0.0.1:5060>;+sip.instance=\"<urn:uuid:{id}>\"\r\n")
+    };
+    let answer = exchange.register(ALICE, "alice", &contact("desk", "d"));
+    assert!(answer.contains(";pub-gruu=\"sip:alice@tandem;gr=urn:uuid:d\"\r\n"), "{answer}");
+    let answer = exchange.register(ALICE, "alice", &contact("cell", "c").replace("path, gruu", "path"));
+    assert!(answer.starts_with("SIP/2.0 200 ") && !answer.contains("pub-gruu"), "{answer}");
+    let aor = Aor { account: "acme".into(), username: "alice".into(), domain: None };
+    let call = |leg, gr: &str| Command::Ring {
+        leg: LegKey(leg),
+        aor: aor.clone(),
+        invite: outgoing(&format!("sip:alice@tandem;gr=urn:uuid:{gr}")),
+    };
+    exchange.command(call(1, "c"));
+    let invite = exchange.next();
+    assert!(invite.text.starts_with("INVITE sip:cell@10.0.0.1:5060 SIP/2.0\r\n"), "{}", invite.text);
+    assert!(exchange.sent.is_empty(), "the other phone is left alone");
+    exchange.command(call(2, "gone"));
+    let ended =
+        exchange.events.iter().any(|event| matches!(event, Event::Ended { leg: LegKey(2), status: Some(480), .. }));
+    assert!(ended && exchange.sent.is_empty());
 }

@@ -1,0 +1,44 @@
+//! Globally routable user agent URIs (RFC 5627), the public ones: one phone among those of a user, wherever it is by now.
+//!
+//! ```text
+//!   phone ── REGISTER, +sip.instance="<urn:uuid:x>", Supported: gruu ──> 200, pub-gruu="sip:alice@tandem;gr=urn:uuid:x"
+//!   anybody ── INVITE sip:alice@tandem;gr=urn:uuid:x ──> that phone alone
+//! ```
+//!
+//! There is nothing to remember: the URI names the instance, and the registrar knows where that is. Temporary ones, which
+//! hide the user, are not made.
+
+/// The public GRUU of an instance (`<urn:uuid:...>`) of the user with this address-of-record; `None` if the instance is nothing
+/// that a URI parameter can hold.
+pub(crate) fn public(aor: &str, instance: &str) -> Option<String> {
+    let id = instance.strip_prefix('<')?.strip_suffix('>')?;
+    let holds = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!~*'()[]/:&+$%".contains(&octet);
+    // What stands behind the host is about one request or another (RFC 3261 §19.1.1).
+    let host = aor.find('@')?;
+    let end = aor.get(host..)?.find([';', '?']).map_or(aor.len(), |end| host + end);
+    (!id.is_empty() && id.bytes().all(holds)).then(|| format!("{};gr={id}", aor.get(..end).unwrap_or(aor)))
+}
+
+/// Whether the instance is the one that a `gr` parameter names.
+pub(crate) fn names(parameter: &str, instance: &str) -> bool {
+    let id = instance.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(instance);
+    id.eq_ignore_ascii_case(parameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_gruu_is_the_address_of_record_and_the_instance() {
+        let of = |aor: &str, instance: &str| public(aor, instance);
+        let uuid = "<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>";
+        let gruu = "sip:alice@tandem:5070;gr=urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
+        assert_eq!(of("sip:alice@tandem:5070;transport=tcp?x=y", uuid).as_deref(), Some(gruu));
+        assert_eq!(of("sip:al;ice@tandem", "<urn:x>").as_deref(), Some("sip:al;ice@tandem;gr=urn:x"));
+        for odd in ["urn:x", "<>", "<a b>", "<a;b>", "<a\">"] {
+            assert_eq!(of("sip:alice@tandem", odd), None, "{odd}");
+        }
+        assert!(names("URN:UUID:F81D4fae-7dec-11d0-a765-00a0c91e6bf6", uuid) && !names("urn:uuid:f81d", uuid));
+    }
+}
