@@ -20,7 +20,7 @@ from phone import Failed, wait
 from server import Server
 
 PUBLIC, NAT, HOME = "tandem-public", "tandem-nat", "tandem-home"
-FORGETS = 8  # seconds
+FORGETS, REMINDED = 8, 5  # seconds
 SERVER, BOB, ALICE = "10.16.0.1", "10.16.0.12", "192.168.16.11"
 
 
@@ -94,7 +94,7 @@ def is_forgotten(alice, bob):
 def run(args, kind, transport, keeps):
     folder = pathlib.Path(args.folder) / f"{kind.kind}-{transport}-{'kept' if keeps else 'not-kept'}"
     folder.mkdir(parents=True)
-    keep_alive = f'"crlf"\nkeep_alive_seconds = {FORGETS // 2}' if keeps else '"off"'
+    keep_alive = f'"crlf"\nkeep_alive_seconds = {REMINDED}' if keeps else '"off"'
     more = f'[sip.registrar]\nkeep_alive = {keep_alive}\n'
     server = Server(args.tandem, folder, SERVER, more)
     alice = kind("alice", ALICE, server, folder, transport, False, 500, 12000)
