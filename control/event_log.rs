@@ -35,9 +35,11 @@ pub struct Line {
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     legs: Vec<LegId>,
-    /// Microseconds since 1970 UTC, which leg, kind, text.
-    lines: Vec<(i64, Option<usize>, Cow<'a, str>, Cow<'a, str>)>,
+    lines: Vec<StoredLine<'a>>,
 }
+
+/// Microseconds since 1970 UTC, which leg, kind, text.
+type StoredLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
     fn of(lines: &'a [Line]) -> Self {

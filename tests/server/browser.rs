@@ -188,7 +188,7 @@ async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
     let gone = async {
         // Another asks who is there; the server hears of the end when it does.
         let mut other = Browser::open(&house).await;
-        while other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact") != "" {}
+        while !other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact").is_empty() {}
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("the registration goes");
     house.end().await;
