@@ -766,13 +766,7 @@ impl Endpoint {
     }
 
     /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
-    pub(super) fn compose_ack(
-        &self,
-        branch: u128,
-        dialog: &Dialog,
-        cseq: u32,
-        again: &Again,
-    ) -> (Flow, Bytes) {
+    pub(super) fn compose_ack(&self, branch: u128, dialog: &Dialog, cseq: u32, again: &Again) -> (Flow, Bytes) {
         let branch = self.key_of((branch, &dialog.remote_tag)).0;
         let flow = dialog.next_flow();
         (flow, self.compose_in_dialog(dialog, flow, branch, "ACK", cseq, again, &again.lines))
