@@ -60,7 +60,7 @@ impl<'a> Stored<'a> {
 
     fn lines(self) -> Vec<Line> {
         let Self { legs, lines } = self;
-        let line = |(at, leg, kind, text): (i64, Option<usize>, Cow<'_, str>, Cow<'_, str>)| Line {
+        let line = |(at, leg, kind, text): StoredLine<'_>| Line {
             at: Timestamp::from_microsecond(at).unwrap_or_default(),
             leg: leg.and_then(|number| legs.get(number).copied()),
             kind: Cow::Owned(kind.into_owned()),
