@@ -258,7 +258,7 @@ impl Routing {
         }
     }
 
-    /// Whether a calling number is one of an account's: named in full, or in a block of [`LEAST_OF_A_BLOCK`] digits or more.
+    /// Whether a calling number is one of an account's: named in full, or in a block of seven digits or more.
     pub fn owns(&self, account: &str, number: &str) -> bool {
         let named = |pattern: &NumberPattern| {
             let digits = pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK);
