@@ -4,7 +4,6 @@ import ctypes
 import json
 import shutil
 import socket
-import subprocess
 import threading
 import time
 
@@ -100,13 +99,7 @@ class Baresip(Phone):
         self.control.sendall(b"%d:%s," % (len(text), text))
 
     def stop(self):
-        if self.process.poll() is None:
-            self.command("quit")
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        super().stop()
         self.control.close()
 
     def seen(self, kind, since=0):

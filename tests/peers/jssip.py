@@ -47,15 +47,6 @@ class Jssip(Phone):
         self.process.stdin.write(json.dumps(words).encode() + b"\n")
         self.process.stdin.flush()
 
-    def stop(self):
-        if self.process.poll() is None:
-            self.command("quit")
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
     def mark(self):
         self.since = len(self.events)
 

@@ -89,15 +89,6 @@ class Linphone(Phone):
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
 
-    def stop(self):
-        if self.process.poll() is None:
-            self.command("quit")
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
     takes = 0
 
     # What it says on the screen tells little; its log tells each change of state.

@@ -49,7 +49,7 @@ class Phone:
         self.folder.mkdir(parents=True, exist_ok=True)
         tone.write(self.folder / "says.wav", hertz)
 
-    # Done: start stop mark dial(target) answer hangup decline hold resume press(digits) transfer(target)
+    # Done: start command mark dial(target) answer hangup decline hold resume press(digits) transfer(target)
     #       consult(target) complete_transfer
     # Seen: registered ringing established ended incoming pressed
 
@@ -57,6 +57,15 @@ class Phone:
         """Starts a program where the phone lives."""
         inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
         return subprocess.Popen([*inside, *command], stdin=subprocess.PIPE, **more)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.command("quit")
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def hang_up_all(self):
         self.hangup()
