@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::audio::{FRAME, encode, noise};
-use crate::bridge::{arrived, through};
+use crate::bridge::{arrived, live_call};
 use crate::house::{House, inline};
 use crate::log::PATIENCE;
 use crate::phone::{Heard, Message, Phone};
@@ -59,14 +59,7 @@ async fn tell(to: SocketAddr, octets: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_on_every_port_does_not_harm_a_live_call() {
-    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
-    let house = House::start(&through("700", &called, "off")).await;
-    caller.invite(house.udp, "700").await;
-    called.until(Heard::Invited).await;
-    called.pick_up().await;
-    assert_eq!(caller.outcome().await, 200);
-    caller.audio.heard().reach(10, "RTP to the caller").await;
-    called.audio.heard().reach(10, "RTP to the called").await;
+    let (house, mut caller, mut called) = live_call().await;
 
     let said = noise(3_000, 31);
     caller.audio.say(&said);

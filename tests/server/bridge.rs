@@ -12,6 +12,19 @@ pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
     )
 }
 
+/// A call from one phone straight to another, at a server of its own, when each hears the server.
+pub(crate) async fn live_call() -> (House, Phone, Phone) {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let house = House::start(&through("700", &called, "off")).await;
+    caller.invite(house.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    caller.audio.heard().reach(10, "RTP to the caller").await;
+    called.audio.heard().reach(10, "RTP to the called").await;
+    (house, caller, called)
+}
+
 /// Which of the frames of `said` arrived, in order of arrival.
 pub(crate) fn arrived(said: &[i16], heard: &[Packet]) -> Vec<usize> {
     let frames: std::collections::HashMap<Vec<u8>, usize> =

@@ -10,10 +10,9 @@ use tokio::task::JoinSet;
 
 use crate::abuse::assert_answers;
 use crate::audio::{FRAME, encode, noise};
-use crate::bridge::{arrived, through};
-use crate::house::House;
+use crate::bridge::{arrived, live_call};
 use crate::log::PATIENCE;
-use crate::phone::{Heard, Phone};
+use crate::phone::Heard;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 200;
@@ -81,14 +80,7 @@ fn resident_kib() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_share_of_memory() {
-    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
-    let house = House::start(&through("700", &called, "off")).await;
-    caller.invite(house.udp, "700").await;
-    called.until(Heard::Invited).await;
-    called.pick_up().await;
-    assert_eq!(caller.outcome().await, 200);
-    caller.audio.heard().reach(10, "RTP to the caller").await;
-    called.audio.heard().reach(10, "RTP to the called").await;
+    let (house, mut caller, mut called) = live_call().await;
     let before = resident_kib();
 
     let said = noise(4_000, 77);
