@@ -93,19 +93,25 @@ async fn place(house: &House) {
     assert_eq!(reply.status, 201);
 }
 
+/// A server whose calls try the trunk `first`, then `second`, both answering.
+async fn one_after_the_other(first: Sipp, second: Sipp) -> (House, Running, Running) {
+    let trunks =
+        first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
+    let house = House::start(&trunks).await;
+    (house, first.answer().await, second.answer().await)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begins_there() {
     if is_missing() {
         return;
     }
     let (bad, good) = (Sipp::new("unavailable"), Sipp::new("answer").calls(2));
-    let trunks = bad.trunk("bad", "prefixes = [\"+\"]") + &good.trunk("good", "prefixes = [\"+\"]\npriority = 1");
-    let house = House::start(&trunks).await;
-    let (bad, good) = (bad.answer().await, good.answer().await);
+    let (house, bad, good) = one_after_the_other(bad, good).await;
     place(&house).await;
     bad.succeed().await;
     house.quiet().await;
-    assert_eq!(house.calls().services().sip().peer("bad").health, Health::Doubtful);
+    assert_eq!(house.calls().services().sip().peer("first").health, Health::Doubtful);
     // Nobody is at the bad one any more, and nobody misses it.
     place(&house).await;
     good.succeed().await;
@@ -119,10 +125,7 @@ async fn a_busy_callee_is_called_over_no_other_trunk() {
         return;
     }
     let (first, second) = (Sipp::new("busy"), Sipp::new("answer"));
-    let trunks =
-        first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
-    let house = House::start(&trunks).await;
-    let (first, second) = (first.answer().await, second.answer().await);
+    let (house, first, second) = one_after_the_other(first, second).await;
     place(&house).await;
     first.succeed().await;
     house.quiet().await;
@@ -137,10 +140,7 @@ async fn a_call_that_no_trunk_takes_fails() {
         return;
     }
     let (first, second) = (Sipp::new("broken"), Sipp::new("unavailable"));
-    let trunks =
-        first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
-    let house = House::start(&trunks).await;
-    let (first, second) = (first.answer().await, second.answer().await);
+    let (house, first, second) = one_after_the_other(first, second).await;
     place(&house).await;
     first.succeed().await;
     second.succeed().await;
