@@ -15,7 +15,7 @@ use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
-use super::{Cursor, Page, Store, StoreError};
+use super::{Cursor, Page, Store, StoreError, unique};
 
 /// A domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -502,15 +502,6 @@ async fn delete(
     }
     transaction.commit().await?;
     Ok(done.rows_affected() > 0)
-}
-
-/// Whether it was stored; not, when another row has what only one may have.
-fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
-    match done {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 impl DomainRow {

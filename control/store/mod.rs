@@ -17,6 +17,7 @@ pub mod domains;
 pub mod events;
 mod insert;
 pub mod recordings;
+pub mod resources;
 mod select;
 pub mod server;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::directory;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
     (2, "phones", include_str!("migrations/0002_phones.sql")),
+    (3, "resources", include_str!("migrations/0003_resources.sql")),
 ];
 
 /// Connections of one pool. SQLite serves readers in parallel and one writer; PostgreSQL gives each its own backend.
@@ -251,4 +253,13 @@ fn without_password(url: &str) -> String {
 /// SQL put together from literals of this module and `$n` placeholders only.
 fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
+}
+
+/// Whether it was stored; not, when another row has what only one may have.
+fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

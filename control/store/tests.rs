@@ -10,7 +10,7 @@ use super::events::{self, EventRow};
 use super::recordings::{self, RecordingFilter, RecordingRow};
 use super::testing::PostgresServer;
 use super::writer::Write;
-use super::{Page, Store, StoreError, TimeRange, bindings, domains, server};
+use super::{Page, Store, StoreError, TimeRange, bindings, domains, resources, server};
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -47,6 +47,7 @@ scenarios!(
     much_old_history_is_pruned_as_well_and_calls_and_recordings_stay,
     registered_phones_are_kept_until_their_time_is_over,
     domains_are_the_accounts_own_and_their_users_and_networks_are_found,
+    resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -573,4 +574,38 @@ async fn domains_are_the_accounts_own_and_their_users_and_networks_are_found(sto
     assert!(domains::delete_domain(&store, "acme", 1).await.unwrap());
     assert!(domains::networks(&store).await.unwrap().is_empty());
     assert_eq!(domains::all_domains(&store).await.unwrap().len(), 1);
+}
+
+async fn resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent(store: Store) {
+    const QUEUE: fn() -> resources::Kind<Vec<u32>> = || resources::Kind::new("queue");
+    const MEMBER: fn() -> resources::Kind<String> = || resources::Kind::new("member");
+    let mut queue = resources::Resource::new("acme", "support", vec![1, 2]);
+    (queue.created_at, queue.updated_at) = (time(1), time(1));
+    queue.claim = Some("queue acme support".into());
+    assert!(resources::put(&store, QUEUE(), &queue).await.unwrap());
+    let twin = resources::Resource { id: 7, ..queue.clone() };
+    assert!(!resources::put(&store, QUEUE(), &twin).await.unwrap(), "the claim is taken");
+    assert_eq!(resources::get(&store, QUEUE(), "acme", queue.id).await.unwrap(), Some(queue.clone()));
+    assert_eq!(resources::get(&store, QUEUE(), "other", queue.id).await.unwrap(), None);
+    assert_eq!(resources::get(&store, MEMBER(), "acme", queue.id).await.unwrap(), None, "of another kind");
+    let changed = resources::Resource { name: "sales".into(), details: vec![3], updated_at: time(2), ..queue.clone() };
+    assert!(resources::put(&store, QUEUE(), &changed).await.unwrap());
+    assert_eq!(resources::named(&store, QUEUE(), "acme", "sales").await.unwrap(), Some(changed.clone()));
+    assert_eq!(resources::named(&store, QUEUE(), "acme", "support").await.unwrap(), None);
+    for n in 0..3 {
+        let mut member = resources::Resource::new("acme", format!("member {n}"), String::new());
+        (member.parent, member.created_at) = (Some(queue.id), time(10 + n));
+        assert!(resources::put(&store, MEMBER(), &member).await.unwrap());
+    }
+    let of_queue = resources::Filter { parent: Some(queue.id), ..resources::Filter::default() };
+    let newest = resources::list(&store, MEMBER(), "acme", &of_queue, &Page::first(2)).await.unwrap();
+    assert_eq!(newest.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["member 2", "member 1"]);
+    assert_eq!(resources::count(&store, MEMBER(), "acme", &of_queue).await.unwrap(), 3);
+    let late = TimeRange { since: Some(time(12)), before: None };
+    let late = resources::Filter { created: late, ..resources::Filter::default() };
+    assert_eq!(resources::count(&store, MEMBER(), "acme", &late).await.unwrap(), 1);
+    assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 3);
+    assert!(!resources::delete(&store, QUEUE(), "other", queue.id).await.unwrap());
+    assert!(resources::delete(&store, QUEUE(), "acme", queue.id).await.unwrap());
+    assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 0, "gone with their queue");
 }

@@ -2,6 +2,11 @@
 
 use tandem_call::id::{LegId, RecordingId, StreamId};
 
+/// Prefix and hex digits.
+pub fn spell(prefix: &str, id: u128) -> String {
+    format!("{prefix}{id:032x}")
+}
+
 /// `CA...`
 pub fn call(id: LegId) -> String {
     format!("CA{id}")

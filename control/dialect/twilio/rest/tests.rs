@@ -1,12 +1,17 @@
 //! The whole surface without a server behind it, and the representations against the published examples.
 
 use axum::http::Request;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::address::Address;
-use tandem_call::id::CallId;
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, SipFacts};
-use tandem_call::recording::{RecordingFormat, RecordingSource, Track};
+use tandem_call::id::{CallId, RecordingId};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, SipFacts, Status};
+use tandem_call::recording::{
+    Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track,
+};
 
+use super::super::{account, call, recording};
+use super::calls::leg_filter;
 use super::*;
 
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
@@ -252,4 +257,25 @@ fn errors_come_in_the_envelope() {
 
 fn futures_executor<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[test]
+fn a_recording_without_json_is_its_audio() {
+    const CALL: &str = "CA00000000000000000000000000000001";
+    const RECORDING: &str = "RE00000000000000000000000000000002";
+    use recordings::Audio;
+    for (path, expected) in [
+        (format!("/Recordings/{RECORDING}.json"), None),
+        (format!("/Recordings/{RECORDING}"), Some(Audio::Wav)),
+        (format!("/Recordings/{RECORDING}.wav"), Some(Audio::Wav)),
+        (format!("/Recordings/{RECORDING}.mp3"), Some(Audio::Mp3)),
+        ("/Recordings/x.wav".into(), None),
+        (format!("/Calls/{CALL}/Recordings/{RECORDING}.wav"), Some(Audio::Wav)),
+        (format!("/Calls/{CALL}/Recordings/{RECORDING}"), None),
+        (format!("/Calls/CA1/Recordings/{RECORDING}.wav"), None),
+    ] {
+        let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
+        let found = recordings::audio(&path::parse(&path).unwrap());
+        assert_eq!(found, expected.map(|audio| (RecordingId(2), audio)), "{path}");
+    }
 }

@@ -1,0 +1,115 @@
+//! `Calls`: list, create, fetch, update, delete; and where to go below one.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use tandem_call::command::{Accepted, Command};
+use tandem_call::id::LegId;
+use tandem_call::leg::Status;
+
+use super::super::error::ApiError;
+use super::super::form::Parameters;
+use super::super::list::{self, Paging};
+use super::super::request::{self, Change};
+use super::super::{call, format, sid};
+use super::{Answer, Exchange, Verb, ok, recordings, streams};
+use crate::query::LegFilter;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x).await,
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = sid::parse_call(name).ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(call::call(x.account_sid(), &*x.leg(id).await?))),
+        ([], Verb::Post) => update(x, id).await,
+        ([], Verb::Delete) => delete(x, id).await,
+        ([], Verb::Other) => Err(ApiError::method_not_allowed()),
+        (["Recordings", below @ ..], _) => recordings::of_call_answer(x, id, below).await,
+        (["Streams", below @ ..], _) => streams::answer(x, id, below).await,
+        _ => Err(x.not_found()),
+    }
+}
+
+async fn list(x: &Exchange<'_>) -> Answer {
+    let paging = Paging::parse(x.parameters, "CA")?;
+    let filter = leg_filter(x.parameters)?;
+    let Some(filter) = filter else { return Ok(ok(x.list("calls", "Calls", &paging, Vec::new()))) };
+    let legs = x.app.calls.list(&x.account.name, &filter, paging.page()).await?;
+    let account_sid = x.account_sid();
+    let items = legs.iter().map(|leg| (sid::call(leg.id), call::call(account_sid, leg))).collect();
+    Ok(ok(x.list("calls", "Calls", &paging, items)))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let new = request::new_call(x.parameters, &x.account.name, x.app.calls.services().routing.get().applications())?;
+    let created = x.app.calls.create(new).await?;
+    let body = call::created(x.account_sid(), &created.leg);
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
+    let leg = x.leg(id).await?;
+    let update = request::call_update(x.parameters)?;
+    match &update.change {
+        Some(Change::Complete) if leg.status.is_final() => return Err(x.not_found()),
+        Some(Change::Redirect(_)) if leg.status != Status::InProgress => return Err(cannot_redirect()),
+        _ => {}
+    }
+    if !leg.status.is_final() {
+        for command in update.settings {
+            x.request(id, command).await.map_err(|refused| x.refused(refused))?;
+        }
+        let done = match update.change {
+            None => Ok(Accepted::default()),
+            // Answered or ended meanwhile: no effect, as documented.
+            Some(Change::Cancel) => x.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
+            Some(Change::Complete) => {
+                x.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| x.refused(r))
+            }
+            Some(Change::Redirect(command)) => x.request(id, *command).await.map_err(|_| cannot_redirect()),
+        };
+        done?;
+    }
+    let leg = x.leg(id).await?;
+    Ok(ok(call::call(x.account_sid(), &leg)))
+}
+
+async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
+    let leg = x.leg(id).await?;
+    if !leg.status.is_final() {
+        return Err(ApiError::bad(20009, "Call is still in progress. Cannot delete."));
+    }
+    let deleted = x.app.calls.delete(&x.account.name, id).await?;
+    if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
+}
+
+/// `None` if nothing can match.
+pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, ApiError> {
+    let mut filter = LegFilter {
+        to: parameters.get("To").map(request::filter_party),
+        from: parameters.get("From").map(request::filter_party),
+        started: list::range(parameters, "StartTime")?,
+        ended: list::range(parameters, "EndTime")?,
+        ..LegFilter::default()
+    };
+    if let Some(parent) = parameters.get("ParentCallSid") {
+        filter.parent = sid::parse_call(parent);
+        if filter.parent.is_none() {
+            return Ok(None);
+        }
+    }
+    if let Some(status) = parameters.get("Status") {
+        let states = format::parse_status(status);
+        filter.status = states.ok_or_else(|| ApiError::bad(20001, format!("Status is not valid: {status}")))?.to_vec();
+    }
+    Ok(Some(filter))
+}
+
+fn cannot_redirect() -> ApiError {
+    ApiError::bad(21220, "Call is not in-progress. Cannot redirect.")
+}

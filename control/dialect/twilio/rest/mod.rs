@@ -1,0 +1,272 @@
+//! The 2010 REST API: `/2010-04-01/...`. One route takes them all, so that what does not exist is answered in the API's own
+//! words too. A file a group of resources: each has an `answer` for the segments of the path below its name.
+
+mod accounts;
+mod calls;
+mod recordings;
+mod streams;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use subtle::ConstantTimeEq;
+use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
+use tandem_call::id::LegId;
+use tandem_call::leg::LegInfo;
+
+use super::error::ApiError;
+use super::form::Parameters;
+use super::list::Paging;
+use super::path::{self, Path};
+use super::sid;
+use crate::account::{Account, Accounts, TwilioCredentials};
+use crate::app::App;
+use crate::new_call::CreateError;
+use crate::query::StoreFailed;
+use crate::store::resources::{self, Filter, Kind, Resource};
+use crate::store::{Store, StoreError};
+
+/// Longest request body, octets.
+const MAX_BODY: usize = 256 * 1024;
+
+/// Every path of the API.
+pub fn routes() -> Router<App> {
+    Router::new().route("/2010-04-01", any(serve)).route("/2010-04-01/{*path}", any(serve))
+}
+
+/// Whose credentials a request shows: HTTP Basic with account SID and auth token, compared in constant time.
+pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let (username, password) = basic(headers)?;
+    let account = accounts.by_twilio_sid(&username)?;
+    let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
+    let right = password.as_bytes().ct_eq(auth_token);
+    bool::from(right).then_some(account)
+}
+
+async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let encoded = if parts.method == Method::POST {
+        // Strangers are not listened to.
+        if caller(&app.accounts, &parts.headers).is_none() {
+            return identified(ApiError::unauthenticated().into_response());
+        }
+        match axum::body::to_bytes(body, MAX_BODY).await {
+            Ok(body) => body,
+            Err(_) => {
+                app.calls.services().counters.body_refused();
+                return identified(ApiError::bad(20001, "The request body cannot be read").into_response());
+            }
+        }
+    } else {
+        parts.uri.query().unwrap_or_default().to_owned().into()
+    };
+    let request = Request {
+        app: &app,
+        method: &parts.method,
+        path: parts.uri.path(),
+        headers: &parts.headers,
+        parameters: Parameters::parse(&encoded),
+    };
+    identified(request.answer().await.unwrap_or_else(IntoResponse::into_response))
+}
+
+fn identified(mut response: Response) -> Response {
+    let id = format!("RQ{:032x}", rand::random::<u128>());
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("Twilio-Request-Id", id);
+    }
+    response
+}
+
+/// A request of anybody.
+struct Request<'a> {
+    app: &'a App,
+    method: &'a Method,
+    path: &'a str,
+    headers: &'a HeaderMap,
+    parameters: Parameters,
+}
+
+/// What is wanted of a resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verb {
+    /// Fetch or list (`GET`, `HEAD`).
+    Get,
+    /// Create or update.
+    Post,
+    /// Delete.
+    Delete,
+    /// Nothing that this API knows.
+    Other,
+}
+
+/// A request of somebody who is logged in, about an account that is theirs.
+struct Exchange<'a> {
+    app: &'a App,
+    verb: Verb,
+    path: &'a str,
+    parameters: &'a Parameters,
+    account: Arc<Account>,
+    credentials: TwilioCredentials,
+}
+
+type Answer = Result<Response, ApiError>;
+
+impl Request<'_> {
+    async fn answer(&self) -> Answer {
+        let path = path::parse(self.path);
+        let audio = path.as_ref().filter(|_| *self.method != Method::DELETE).and_then(recordings::audio);
+        if let (Some((id, form)), Some(path)) = (audio, &path) {
+            return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
+        }
+        let (account, credentials) = self.login()?;
+        let Some(Path { account: asked, below, .. }) = path else { return Err(self.not_found()) };
+        if asked.as_deref().is_some_and(|asked| asked != credentials.account_sid) {
+            return Err(ApiError::unauthenticated());
+        }
+        let verb = match *self.method {
+            Method::GET | Method::HEAD => Verb::Get,
+            Method::POST => Verb::Post,
+            Method::DELETE => Verb::Delete,
+            _ => Verb::Other,
+        };
+        let x = Exchange { app: self.app, verb, path: self.path, parameters: &self.parameters, account, credentials };
+        let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
+        match (asked, &below[..]) {
+            (None, _) => accounts::list(&x),
+            (Some(_), []) => accounts::answer(&x),
+            (_, ["Balance"]) => accounts::balance(&x),
+            (_, ["Calls", below @ ..]) => calls::answer(&x, below).await,
+            (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
+            _ => Err(x.not_found()),
+        }
+    }
+
+    fn login(&self) -> Result<(Arc<Account>, TwilioCredentials), ApiError> {
+        let account = caller(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)?;
+        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
+        Ok((account, credentials))
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.path)
+    }
+}
+
+impl Exchange<'_> {
+    fn account_sid(&self) -> &str {
+        &self.credentials.account_sid
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.path)
+    }
+
+    /// A call of the account.
+    async fn leg(&self, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
+        self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
+    }
+
+    /// One page of a list that is at `name` below the account; `items` come with their SIDs.
+    fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
+        let path = format!("/{}/Accounts/{}/{name}.json", path::VERSION, self.account_sid());
+        paging.envelope(key, &path, self.parameters, items)
+    }
+
+    /// The answer to a request for a list of stored resources: `key` in the envelope, `name` below the account's path, SIDs of
+    /// this prefix.
+    async fn resources<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        (key, name, prefix): (&'static str, &str, &str),
+        filter: &Filter<'_>,
+        represent: impl Fn(&Resource<T>) -> Value,
+    ) -> Answer {
+        let paging = Paging::parse(self.parameters, prefix)?;
+        let (store, page) = (self.store(), paging.page());
+        let after = match page.after {
+            Some(id) => resources::cursor(store, &self.account.name, id).await?,
+            None => None,
+        };
+        let rows = resources::list(store, kind, &self.account.name, filter, &page.after(after)).await?;
+        let items = rows.iter().map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
+        Ok(ok(self.list(key, name, &paging, items)))
+    }
+
+    fn store(&self) -> &Store {
+        &self.app.calls.services().store
+    }
+
+    async fn request(&self, id: LegId, command: Command) -> Result<Accepted, Refused> {
+        self.app.calls.request(id, LegRequest { client_state: None, command }).await
+    }
+
+    fn refused(&self, refused: Refused) -> ApiError {
+        match refused {
+            Refused::NoSuchLeg | Refused::NotRunning => self.not_found(),
+            Refused::Ended | Refused::NotAnswered => ApiError::bad(21220, "Call is not in-progress."),
+            Refused::AlreadyAnswered | Refused::AlreadyRunning | Refused::CannotBridge | Refused::NotJoined => {
+                ApiError::bad(21220, "The call's state does not allow this.")
+            }
+            Refused::TooMany => ApiError {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                code: 20429,
+                message: "Too many of these on this call already".into(),
+            },
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        StoreFailed::from(error).into()
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::NoRoute(to) => {
+                Self::bad(21214, format!("'To' number {to} cannot be reached: no trunk takes it"))
+            }
+            CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
+            CreateError::Draining => {
+                let message = "Service unavailable: the server is shutting down".into();
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+            }
+            CreateError::Full => {
+                let message = "Call concurrency limit exceeded".into();
+                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }
+            }
+            CreateError::Store(failed) => failed.into(),
+        }
+    }
+}
+
+fn ok(body: Value) -> Response {
+    Json(body).into_response()
+}
+
+/// User and password of an `Authorization: Basic` header (RFC 7617).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
