@@ -69,6 +69,8 @@ pub enum Beginning {
         phone: Option<sip::Aor>,
         /// Where it goes.
         route: Box<Route>,
+        /// Let go when something has been done about it.
+        waiting: sip::Waiting,
     },
     /// An application calls.
     Outgoing(Vec<NewLeg>),
@@ -151,8 +153,9 @@ enum Turn {
 
 impl CallTask {
     async fn run(mut self: Box<Self>, mut messages: Messages, beginning: Beginning) {
-        self.begin(beginning);
+        let waiting = self.begin(beginning);
         self.perform().await;
+        drop(waiting);
         let mut farewell = None;
         // Set anew only when its time changes, which few messages do.
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -226,10 +229,13 @@ impl CallTask {
         }
     }
 
-    fn begin(&mut self, beginning: Beginning) {
+    fn begin(&mut self, beginning: Beginning) -> sip::Waiting {
         match beginning {
-            Beginning::Outgoing(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
-            Beginning::Incoming { mut info, line, offer, phone, route } => {
+            Beginning::Outgoing(legs) => {
+                legs.into_iter().for_each(|leg| self.add_leg(leg));
+                sip::Waiting::default()
+            }
+            Beginning::Incoming { mut info, line, offer, phone, route, waiting } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
                 let mut io = LegIo::incoming(leg, self.services.sip().clone());
@@ -250,6 +256,7 @@ impl CallTask {
                     },
                     Err(status) => self.refuse(leg, io, *info, offer.as_deref(), *route, status),
                 }
+                waiting
             }
         }
     }

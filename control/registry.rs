@@ -81,6 +81,7 @@ impl Calls {
         }
         if let Some(replaced) = incoming.replaces {
             let calls = self.clone();
+            incoming.waiting = sip::Waiting::default();
             tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
             return;
         }
@@ -123,7 +124,8 @@ impl Calls {
         }
     }
 
-    fn begin(&self, leg: LegId, incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
+    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
+        let waiting = std::mem::take(&mut incoming.waiting);
         let session = CallId::random(&mut rand::rng());
         let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
         let phone = incoming.caller.as_ref().and_then(|caller| {
@@ -137,19 +139,23 @@ impl Calls {
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
-        let beginning = |info| Beginning::Incoming { info: Box::new(info), line, offer, phone, route: Box::new(route) };
+        let beginning = |info, waiting| {
+            let (info, route) = (Box::new(info), Box::new(route));
+            Beginning::Incoming { info, line, offer, phone, route, waiting }
+        };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {
-            return call_task::spawn(calls, session, inbox, receiver, beginning(info));
+            return call_task::spawn(calls, session, inbox, receiver, beginning(info, waiting));
         };
         // What SIP says meanwhile waits in the inbox.
         tokio::spawn(async move {
+            drop(waiting);
             match calls.services().stir.get().verify(inquiry).await {
                 Ok(found) => {
                     let (at, text) = (clock::now().time, stir::line(&found));
                     inbox.log(Line { at, leg: Some(leg), kind: "sip".into(), text });
                     info.sip.identity = Some(Box::new(found));
-                    call_task::spawn(calls, session, inbox, receiver, beginning(info));
+                    call_task::spawn(calls, session, inbox, receiver, beginning(info, sip::Waiting::default()));
                 }
                 Err(fault) => {
                     tracing::info!(to = %info.to, status = fault.status(), %fault, "call whose number nobody vouches for");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
+use crate::waiting::Waiting;
 
 /// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses it for outgoing
 /// legs; the endpoint draws it from its own generator for incoming ones. Never reused by the endpoint.
@@ -647,4 +648,6 @@ pub struct Incoming {
     pub offer: Option<Bytes>,
     /// The leg of ours whose place it is to take (Replaces, RFC 3891).
     pub replaces: Option<LegKey>,
+    /// To be dropped when something has been done about the call: while many wait, new ones are refused.
+    pub waiting: Waiting,
 }

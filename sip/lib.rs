@@ -40,6 +40,7 @@ mod timer;
 mod transaction;
 pub mod transport;
 mod trunk;
+mod waiting;
 
 #[cfg(test)]
 mod testing;
@@ -59,3 +60,4 @@ pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
 pub use trunk::TrunkAcl;
+pub use waiting::Waiting;

@@ -2,13 +2,13 @@
 //!
 //! A queue that is older than T1 is worked off in vain: peers repeat what waits in it. So when the loop has not caught up
 //! with its inputs for a while, or its timers ring late, new INVITEs get 503 with Retry-After at once, which costs little, and
-//! what remains of the time goes to the calls that are there: their requests are never refused for this. The same when what
-//! the loop passes on waits long for its turn: calls would pile up behind a loop that keeps up.
+//! what remains of the time goes to the calls that are there: their requests are never refused for this. The same when calls
+//! that the loop has passed on wait long for somebody to see to them: they would pile up behind a loop that keeps up.
 
 use std::time::{Duration, Instant};
 
-/// Turns that a call waits for until the callee has heard of it: as many times as late is who waits for each.
-const TURNS: u32 = 2;
+/// What waits on its way in waits again on its way back.
+const WAYS: u32 = 2;
 
 /// Measures how late the loop is.
 #[derive(Debug)]
@@ -18,14 +18,14 @@ pub(crate) struct Overload {
     late: Duration,
     /// In the round before. One late round is a hiccup of the machine.
     late_before: Duration,
-    /// How long what is passed on waits for its turn.
-    turn: Duration,
+    /// How long the oldest call that is passed on has waited.
+    waited: Duration,
 }
 
 impl Overload {
     /// Later than `limit` is overloaded; a limit of zero never is.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, turn: Duration::ZERO }
+        Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, waited: Duration::ZERO }
     }
 
     /// A timer that was due at `due` is seen to.
@@ -33,9 +33,9 @@ impl Overload {
         self.late = now.saturating_duration_since(due);
     }
 
-    /// What the loop passes on waits so long for its turn.
-    pub(crate) fn turned(&mut self, turn: Duration) {
-        self.turn = turn;
+    /// The oldest call that the loop has passed on, and that nobody has seen to, has waited so long.
+    pub(crate) fn waited(&mut self, longest: Duration) {
+        self.waited = longest;
     }
 
     /// A round is over: whether inputs are left that waited already when it began. Says whether we are overloaded.
@@ -45,7 +45,7 @@ impl Overload {
         let lag = since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
             .max(self.late.min(self.late_before))
-            .max(self.turn * TURNS);
+            .max(self.waited * WAYS);
         (self.late_before, self.late) = (self.late, Duration::ZERO);
         !self.limit.is_zero() && lag > self.limit
     }
@@ -70,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_wait_long_for_their_turn_are_overload_too() {
+    fn calls_that_nobody_sees_to_are_overload_too() {
         let (mut overload, start) = (Overload::new(400 * MS), instant());
-        overload.turned(150 * MS);
+        overload.waited(150 * MS);
         assert!(!overload.round(start, false));
-        overload.turned(250 * MS);
+        overload.waited(250 * MS);
         assert!(overload.round(start, false));
-        overload.turned(MS);
+        overload.waited(MS);
         assert!(!overload.round(start, false));
     }
 

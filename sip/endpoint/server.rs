@@ -25,6 +25,7 @@ use crate::peer::{PeerState, Way};
 use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
 use crate::trunk;
+use crate::waiting::Waiting;
 
 /// Longest Request-URI taken, octets (414 beyond it).
 const MAX_URI: usize = 2_048;
@@ -254,6 +255,7 @@ impl Endpoint {
             headers: request.content.application_headers(),
             offer: request.content.sdp(),
             replaces: self.replaced_by(&request).ok().flatten(),
+            waiting: Waiting::default(),
         });
         let trunk = incoming.trunk.as_ref();
         let is_user = incoming.caller.as_ref().is_some_and(|caller| caller.username.is_some());

@@ -17,7 +17,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
-use super::pulse::Pulse;
 use super::resolver::{self, Resolved, Resolver, Usable};
 use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEvent, Way};
 use super::tls::{BadFile, Tls, Who};
@@ -31,6 +30,7 @@ use crate::leg::{Command, Event, Transport, TrunkName};
 use crate::overload::Overload;
 use crate::peer::PeerStatus;
 use crate::throttle::Throttle;
+use crate::waiting::WaitingCalls;
 
 /// Commands that may wait for the driver; [`Handle::send`] fails beyond them.
 const COMMAND_QUEUE: usize = 8_192;
@@ -379,7 +379,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         witness: Witness::new(ladder.clone(), capture),
         guard: Arc::clone(&guard),
         overload,
-        pulse: Pulse::default(),
+        waiting: WaitingCalls::default(),
         overload_lines: Throttle::default(),
         acceptors,
     };
@@ -432,7 +432,7 @@ struct Driver<S> {
     witness: Witness,
     guard: Arc<Guard>,
     overload: Overload,
-    pulse: Pulse,
+    waiting: WaitingCalls,
     overload_lines: Throttle,
     acceptors: Vec<JoinHandle<()>>,
 }
@@ -591,7 +591,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 
     fn judge_overload(&mut self, behind: bool) {
         let now = instant();
-        self.overload.turned(self.pulse.feel(now));
+        self.overload.waited(self.waiting.longest(now));
         let overloaded = self.overload.round(now, behind);
         self.endpoint.set_overloaded(overloaded);
         let before = self.counters.overloaded.swap(overloaded, Ordering::Relaxed);
@@ -774,6 +774,10 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 self.guard.call(instant(), destination.ip());
             }
             match output {
+                Output::Event(Event::Incoming { leg, mut incoming }) => {
+                    incoming.waiting = self.waiting.join(instant());
+                    (self.sink)(Event::Incoming { leg, incoming });
+                }
                 Output::Event(event) => (self.sink)(event),
                 Output::Resolve { lookup, uri, trunk } => self.look_up(lookup, uri, trunk),
                 Output::Trust(connection) => {

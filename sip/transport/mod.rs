@@ -12,7 +12,6 @@
 mod capture;
 mod driver;
 mod framing;
-mod pulse;
 mod resolver;
 mod stream;
 mod tls;
