@@ -1,7 +1,13 @@
-//! What sets one provider's documents apart from another's: which elements it has, with which attributes, and what holds when
-//! an attribute is absent.
+//! What sets one provider's documents apart from another's: which elements it has, with which attributes, what becomes of
+//! each of these, and what holds when an attribute is absent.
+
+#[cfg(test)]
+mod tests;
+mod twiml;
 
 use std::time::Duration;
+
+pub use twiml::TWIML;
 
 /// One provider's documents, as a table.
 #[derive(Debug)]
@@ -21,6 +27,12 @@ impl Flavour {
     pub fn rule(&self, name: &str) -> Option<&'static Rule> {
         self.elements.iter().find(|rule| rule.name == name)
     }
+
+    /// What an element means within another one, where that makes a difference.
+    pub fn rule_in(&self, name: &str, parent: &str) -> Option<&'static Rule> {
+        let here = self.elements.iter().find(|rule| rule.name == name && rule.inside.contains(&parent));
+        here.or_else(|| self.rule(name))
+    }
 }
 
 /// One element of a flavour.
@@ -28,10 +40,39 @@ impl Flavour {
 pub struct Rule {
     /// As written; case matters.
     pub name: &'static str,
+    /// The elements it may stand in.
+    pub inside: &'static [&'static str],
     /// What it says.
     pub meaning: Meaning,
-    /// Attributes that are not worth a warning, whether they have an effect or not.
-    pub attributes: &'static [&'static str],
+    /// Every attribute it may carry.
+    pub attributes: &'static [Attribute],
+}
+
+impl Rule {
+    /// What becomes of an attribute; `None` if it is not known.
+    pub fn standing(&self, attribute: &str) -> Option<Standing> {
+        self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)
+    }
+}
+
+/// One attribute of an element.
+#[derive(Debug)]
+pub struct Attribute {
+    /// As written; case matters.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub standing: Standing,
+}
+
+/// What becomes of an attribute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It has its effect.
+    Honoured,
+    /// It is taken without a word and has no effect, for this reason.
+    Idle(&'static str),
+    /// It is reported by this number, for this reason, and passed over.
+    Refused(u32, &'static str),
 }
 
 /// What an element says, whatever it is called.
@@ -77,6 +118,8 @@ pub enum Meaning {
     Stream,
     /// In `Start`: a recording.
     Recording,
+    /// Marks in what is said (SSML).
+    Speech,
     /// Part of one of the above, read by it (`Parameter`, `Uri`, `Headers` ...).
     Part,
     /// Known, but not served here; the code says so.
@@ -108,103 +151,24 @@ pub struct Defaults {
     pub ring_tone: &'static str,
 }
 
+/// The rows of a table: `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason => [..]], refused: [number reason =>
+/// [..]] }`, where each of the three may be absent.
 macro_rules! rules {
-    ($($name:literal $meaning:expr => [$($attribute:literal),* $(,)?]),+ $(,)?) => {
-        &[$(Rule { name: $name, meaning: $meaning, attributes: &[$($attribute),*] }),+]
+    ($($name:literal in [$($parent:literal),+] $meaning:expr => {
+        $(honoured: [$($honoured:literal),* $(,)?] $(,)?)?
+        $(idle: [$($idle_for:expr => [$($idle:literal),+ $(,)?]),+ $(,)?] $(,)?)?
+        $(refused: [$($code:literal $refused_for:tt => [$($refused:literal),+ $(,)?]),+ $(,)?] $(,)?)?
+    })+) => {
+        &[$(Rule {
+            name: $name,
+            inside: &[$($parent),+],
+            meaning: $meaning,
+            attributes: &[
+                $($(Attribute { name: $honoured, standing: Standing::Honoured },)*)?
+                $($($(Attribute { name: $idle, standing: Standing::Idle($idle_for) },)+)+)?
+                $($($(Attribute { name: $refused, standing: Standing::Refused($code, $refused_for) },)+)+)?
+            ],
+        }),+]
     };
 }
-
-/// TwiML.
-pub static TWIML: Flavour = Flavour {
-    name: "TwiML",
-    root: "Response",
-    elements: rules! {
-        "Say" Meaning::Say => ["voice", "language", "loop"],
-        "Play" Meaning::Play => ["loop", "digits"],
-        "Pause" Meaning::Pause => ["length"],
-        "Gather" Meaning::Gather => [
-            "action", "actionOnEmptyResult", "bargeIn", "debug", "enhanced", "finishOnKey", "hints", "input", "language",
-            "maxSpeechTime", "method", "numDigits", "partialResultCallback", "partialResultCallbackMethod",
-            "profanityFilter", "speechModel", "speechTimeout", "timeout",
-        ],
-        "Record" Meaning::Record => [
-            "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingConfigurationId",
-            "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout",
-            "transcribe", "transcribeCallback", "trim",
-        ],
-        "Dial" Meaning::Dial => [
-            "action", "answerOnBridge", "callReason", "callerId", "events", "hangupOnStar", "method", "passports", "record",
-            "recordingConfigurationId", "recordingStatusCallback", "recordingStatusCallbackEvent",
-            "recordingStatusCallbackMethod", "recordingTrack", "referMethod", "referUrl", "ringTone", "sequential",
-            "timeLimit", "timeout", "trim",
-        ],
-        "Redirect" Meaning::Redirect => ["method"],
-        "Reject" Meaning::Reject => ["reason"],
-        "Hangup" Meaning::Hangup => [],
-        "Connect" Meaning::Connect => ["action", "method"],
-        "Start" Meaning::Start => ["action", "method"],
-        "Stop" Meaning::Stop => [],
-        "Echo" Meaning::Echo => [],
-        "Number" Meaning::Number => [
-            "amdStatusCallback", "amdStatusCallbackMethod", "byoc", "machineDetection", "machineDetectionSilenceTimeout",
-            "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
-            "sendDigits", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
-        ],
-        "Sip" Meaning::Sip => [
-            "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
-            "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
-            "password", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url", "username",
-        ],
-        "Client" Meaning::Client => ["method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url"],
-        "Conference" Meaning::Conference => [
-            "beep", "coach", "endConferenceOnExit", "eventCallbackUrl", "jitterBufferSize", "maxParticipants", "muted",
-            "participantLabel", "record", "recordingConfigurationId", "recordingStatusCallback",
-            "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "region", "startConferenceOnEnter", "statusCallback", "statusCallbackEvent",
-            "statusCallbackMethod", "trim", "waitMethod", "waitUrl",
-        ],
-        "Stream" Meaning::Stream => [
-            "audioFormat", "connectorName", "name", "sampleRate", "statusCallback", "statusCallbackMethod", "track", "url",
-        ],
-        "Recording" Meaning::Recording => [
-            "channels", "recordingConfigurationId", "recordingStatusCallback", "recordingStatusCallbackEvent",
-            "recordingStatusCallbackMethod", "track", "trim",
-        ],
-        "Parameter" Meaning::Part => ["name", "value"],
-        "Identity" Meaning::Part => [],
-        "Uri" Meaning::Part => ["password", "priority", "username", "weight"],
-        "Headers" Meaning::Part => [],
-        "Header" Meaning::Part => ["name", "value"],
-        "AiSession" Meaning::Unserved(12200) => [],
-        "Application" Meaning::Unserved(12200) => [],
-        "Assistant" Meaning::Unserved(12200) => [],
-        "Autopilot" Meaning::Unserved(12200) => [],
-        "Conversation" Meaning::Unserved(12200) => [],
-        "ConversationRelay" Meaning::Unserved(12200) => [],
-        "ConversationRelaySession" Meaning::Unserved(12200) => [],
-        "Enqueue" Meaning::Unserved(12200) => [],
-        "Leave" Meaning::Unserved(12200) => [],
-        "Pay" Meaning::Unserved(12200) => [],
-        "Prompt" Meaning::Unserved(12200) => [],
-        "Queue" Meaning::Unserved(12200) => [],
-        "Refer" Meaning::Refer => ["action", "method"],
-        "Room" Meaning::Unserved(12200) => [],
-        "Sim" Meaning::Unserved(13258) => [],
-        "Siprec" Meaning::Unserved(12200) => [],
-        "Sms" Meaning::Unserved(13803) => [],
-        "Transcription" Meaning::Unserved(12200) => [],
-        "VirtualAgent" Meaning::Unserved(32604) => [],
-        "WhatsApp" Meaning::Unserved(12200) => [],
-    },
-    defaults: Defaults {
-        gather_timeout: Duration::from_secs(5),
-        gather_finish_on_key: "#",
-        record_timeout: Duration::from_secs(5),
-        record_max_length: Duration::from_secs(3600),
-        record_finish_on_key: "1234567890*#",
-        record_trim: true,
-        action_is_current_document: true,
-        dial_timeout: Duration::from_secs(30),
-        dial_time_limit: Duration::from_secs(14_400),
-        ring_tone: "us",
-    },
-};
+use rules;

@@ -8,7 +8,7 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use super::element::{Element, Node};
-use super::flavour::{Flavour, Meaning, Rule};
+use super::flavour::{Flavour, Meaning, Rule, Standing};
 use super::{Origin, code, failure, verb};
 
 /// Most warnings kept of one document; more of them say nothing new.
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
                 Meaning::Dial => instructions.extend(verb::dial::read(&mut self, element)?),
                 Meaning::Redirect => instructions.extend(verb::flow::redirect(&mut self, element)?),
                 Meaning::Reject => instructions.push(verb::flow::reject(&mut self, element)),
-                Meaning::Hangup => instructions.push(Instruction::Hangup),
+                Meaning::Hangup => instructions.push(verb::flow::hangup(&mut self, element)),
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
                 Meaning::Refer => instructions.extend(verb::refer::read(&mut self, element)?),
@@ -53,6 +53,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Conference
                 | Meaning::Stream
                 | Meaning::Recording
+                | Meaning::Speech
                 | Meaning::Part => {
                     self.misplaced(element, root);
                 }
@@ -62,17 +63,37 @@ impl<'a> Reader<'a> {
         Ok(Program { instructions, warnings: self.warnings })
     }
 
-    /// What an element means, having warned of unknown attributes; `None`, warned, if it is not known at all.
+    /// What an element means, having warned of attributes that are unknown or refused; `None`, warned, if it is not known at
+    /// all.
     pub(crate) fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
-        let Some(rule) = self.flavour.rule(&element.name) else {
+        let rule = self.flavour.rule(&element.name);
+        self.checked(element, rule)
+    }
+
+    /// As [`Self::rule`], for an element whose attributes depend on where it stands.
+    pub(crate) fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
+        let rule = self.flavour.rule_in(&element.name, &parent.name);
+        self.checked(element, rule)
+    }
+
+    fn checked(&mut self, element: &Element, rule: Option<&'static Rule>) -> Option<&'static Rule> {
+        let Some(rule) = rule else {
             self.warn(code::SCHEMA, format!("<{}> is not known and was skipped", element.name));
             return None;
         };
-        if !matches!(rule.meaning, Meaning::Unserved(_)) {
-            for (name, _) in &element.attributes {
-                if !rule.attributes.contains(&name.as_str()) && !name.starts_with("xmlns") {
-                    self.warn(code::SCHEMA, format!("<{}> has no attribute {name}; it was ignored", element.name));
+        if matches!(rule.meaning, Meaning::Unserved(_)) {
+            return Some(rule);
+        }
+        for (name, value) in &element.attributes {
+            match rule.standing(name) {
+                Some(Standing::Honoured | Standing::Idle(_)) => {}
+                // Asks for nothing.
+                Some(Standing::Refused(..)) if value.is_empty() || value == "false" => {}
+                Some(Standing::Refused(code, why)) => {
+                    self.warn(code, format!("<{}> {name} is not served ({why}); it was ignored", element.name));
                 }
+                None if name.starts_with("xmlns") => {}
+                None => self.warn(code::SCHEMA, format!("<{}> has no attribute {name}; it was ignored", element.name)),
             }
         }
         Some(rule)

@@ -147,7 +147,7 @@ fn record_has_its_defaults_and_limits() {
     });
     assert_eq!(
         codes("<Record timeout='-1' maxLength='0' finishOnKey='x' playBeep='maybe' trim='no' transcribe='true'/>"),
-        [13611, 13612, 13613, 13616, 13617, 13699]
+        [13617, 13611, 13612, 13613, 13616, 13699]
     );
 }
 
@@ -384,34 +384,6 @@ fn documents_of_the_official_libraries_are_read_without_a_warning() {
         assert_eq!(program.warnings, [], "{text}");
         assert_eq!(program.instructions.len(), instructions, "{text}");
     }
-}
-
-/// Every element, and every attribute of those that are served, that the provider's own libraries can write.
-#[test]
-fn the_table_knows_whatever_the_official_libraries_write() {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/openapi/twiml_voice.json");
-    let Ok(text) = std::fs::read_to_string(&file) else {
-        println!("skipped: ../shared/openapi/twiml_voice.json is not here");
-        return;
-    };
-    let oracle: serde_json::Value = serde_json::from_str(&text).unwrap();
-    // Options of the libraries, parts of speech markup, and parts of what is not served at all.
-    let not_elements = ["SipUri", "Task", "Config", "Language"];
-    let mut compared = 0;
-    for (name, attributes) in oracle["attributes"].as_object().unwrap() {
-        if name.starts_with("Ssml") || not_elements.contains(&name.as_str()) {
-            continue;
-        }
-        let rule = flavour::TWIML.rule(name).unwrap_or_else(|| panic!("<{name}> is not known"));
-        if matches!(rule.meaning, flavour::Meaning::Unserved(_)) {
-            continue;
-        }
-        for attribute in attributes.as_object().unwrap().keys() {
-            assert!(rule.attributes.contains(&attribute.as_str()), "<{name}> {attribute} is not known");
-            compared += 1;
-        }
-    }
-    assert!(compared > 80, "only {compared} attributes were found");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! `Redirect` and `Reject`.
+//! `Redirect`, `Reject` and `Hangup`.
 
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{Instruction, RejectReason};
 
 use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
 use crate::markup::{code, failure};
 
@@ -26,6 +27,24 @@ pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Opt
 
 /// Refusal.
 pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
+    parameters(reader, element);
     let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
+}
+
+/// The end.
+pub(crate) fn hangup(reader: &mut Reader<'_>, element: &Element) -> Instruction {
+    parameters(reader, element);
+    Instruction::Hangup
+}
+
+/// What is known inside, though nothing asks for it.
+fn parameters(reader: &mut Reader<'_>, element: &Element) {
+    for child in element.elements() {
+        match reader.rule_in(child, element) {
+            Some(rule) if rule.meaning == Meaning::Part => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
 }

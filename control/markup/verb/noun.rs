@@ -106,7 +106,7 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     let identity =
         element.elements().find(|child| child.name == "Identity").map_or_else(|| element.text(), Element::text);
     for child in element.elements() {
-        reader.rule(child);
+        reader.rule_in(child, element);
     }
     let name = identity.strip_prefix("client:").unwrap_or(&identity);
     if name.is_empty() || name.len() > 256 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {

@@ -16,11 +16,9 @@ const METHOD: u32 = 13610;
 const TIMEOUT: u32 = 13611;
 const MAX_LENGTH: u32 = 13612;
 const FINISH_ON_KEY: u32 = 13613;
-const TRANSCRIBE: u32 = 13614;
 const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
-const NO_TRANSCRIPTION: u32 = 13617;
 
 /// What a recording's callback may be told of.
 pub(crate) const MOMENTS: [(&str, Moment); 3] =
@@ -41,9 +39,6 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
         .keys(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)
         .to_owned();
     let beep = reader.flag(element, "playBeep", true, PLAY_BEEP);
-    if reader.flag(element, "transcribe", false, TRANSCRIBE) || element.attribute("transcribeCallback").is_some() {
-        reader.warn(NO_TRANSCRIPTION, "<Record> transcription is not available on this server");
-    }
     let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;
     // Only what the caller says, on one channel: the prompt before it is not part of a message.
     spec.track = Track::Inbound;

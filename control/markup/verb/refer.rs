@@ -15,7 +15,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let mut targets = Vec::new();
     for child in element.elements() {
-        match reader.rule(child).map(|rule| rule.meaning) {
+        match reader.rule_in(child, element).map(|rule| rule.meaning) {
             Some(Meaning::Sip) => noun::sip(reader, child, &mut targets)?,
             Some(_) => reader.misplaced(child, element),
             None => {}

@@ -54,6 +54,7 @@ pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) ->
 fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     let loops = reader.loops(element, SAY_LOOP);
     let ssml = element.elements().next().is_some();
+    marks(reader, element);
     let text = if ssml { format!("<speak>{}</speak>", element.inner_xml()) } else { element.text() };
     if text.is_empty() {
         reader.warn(SAY_TEXT, "<Say> without text was skipped");
@@ -66,6 +67,16 @@ fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     let own = |name| element.attribute(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
     let speech = Speech { text, ssml, voice: own("voice"), language: own("language") };
     Some(Play { source: AudioSource::Speech(speech), loops })
+}
+
+/// Warns of what is no mark for a voice; documents nest no deeper than their reader lets them.
+fn marks(reader: &mut Reader<'_>, element: &Element) {
+    for child in element.elements() {
+        if reader.rule(child).is_some_and(|rule| rule.meaning != Meaning::Speech) {
+            reader.misplaced(child, element);
+        }
+        marks(reader, child);
+    }
 }
 
 fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, FetchFailure> {

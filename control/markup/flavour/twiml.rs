@@ -1,0 +1,269 @@
+//! TwiML: every verb, noun and attribute of the provider's own libraries, and what becomes of each here.
+//!
+//! `docs/twiml.md` is written from this table (`UPDATE_DOCS=1 cargo test -p tandem-control twiml_in_the_docs`). What is said to
+//! be honoured is tested: `../../dialect/twilio/fixtures/honoured.xml` holds a document for each attribute, whose program is
+//! another one without it.
+
+use std::time::Duration;
+
+use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
+
+/// Settings that live in the provider's console.
+const CONSOLE: &str = "names settings of the provider's console";
+/// Speech has no recogniser behind it.
+const NO_RECOGNISER: &str = "speech is not recognised";
+
+/// TwiML.
+pub static TWIML: Flavour = Flavour {
+    name: "TwiML",
+    root: "Response",
+    elements: rules! {
+        "Say" in ["Response", "Gather"] Meaning::Say => { honoured: ["language", "loop", "voice"] }
+        "Play" in ["Response", "Gather"] Meaning::Play => { honoured: ["digits", "loop"] }
+        "Pause" in ["Response", "Gather"] Meaning::Pause => { honoured: ["length"] }
+        "Gather" in ["Response"] Meaning::Gather => {
+            honoured: ["action", "actionOnEmptyResult", "bargeIn", "finishOnKey", "input", "method", "numDigits", "timeout"],
+            idle: [
+                "deprecated: there is one quality" => ["enhanced"],
+                "the call's log tells what was heard" => ["debug"],
+                NO_RECOGNISER => [
+                    "hints", "language", "maxSpeechTime", "partialResultCallback", "partialResultCallbackMethod",
+                    "profanityFilter", "speechModel", "speechTimeout",
+                ],
+            ],
+        }
+        "Record" in ["Response"] Meaning::Record => {
+            honoured: [
+                "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "trim",
+            ],
+            idle: [CONSOLE => ["recordingConfigurationId"]],
+            refused: [13617 NO_RECOGNISER => ["transcribe", "transcribeCallback"]],
+        }
+        "Dial" in ["Response"] Meaning::Dial => {
+            honoured: [
+                "action", "answerOnBridge", "callerId", "hangupOnStar", "method", "record", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "recordingTrack", "referMethod", "referUrl",
+                "ringTone", "sequential", "timeLimit", "timeout", "trim",
+            ],
+            idle: [
+                CONSOLE => ["recordingConfigurationId"],
+                "carriers show no reason for a call" => ["callReason"],
+                "progress is told to the status callbacks of the nouns" => ["events"],
+                "calls are vouched for with the server's own certificate" => ["passports"],
+            ],
+        }
+        "Redirect" in ["Response"] Meaning::Redirect => { honoured: ["method"] }
+        "Reject" in ["Response"] Meaning::Reject => { honoured: ["reason"] }
+        "Hangup" in ["Response"] Meaning::Hangup => {}
+        "Echo" in ["Response"] Meaning::Echo => {}
+        "Refer" in ["Response"] Meaning::Refer => { honoured: ["action", "method"] }
+        "Connect" in ["Response"] Meaning::Connect => { honoured: ["action", "method"] }
+        "Start" in ["Response"] Meaning::Start => {
+            idle: ["what is started tells its own status callback" => ["action", "method"]],
+        }
+        "Stop" in ["Response"] Meaning::Stop => {}
+        "Number" in ["Dial"] Meaning::Number => {
+            honoured: [
+                "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
+                "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
+                "sendDigits", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+            ],
+            idle: ["trunks are chosen by their prefixes" => ["byoc"]],
+        }
+        "Sip" in ["Dial"] Meaning::Sip => {
+            honoured: [
+                "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
+                "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
+                "password", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url", "username",
+            ],
+        }
+        "Sip" in ["Refer"] Meaning::Sip => {}
+        "Uri" in ["Sip"] Meaning::Part => {
+            honoured: ["password", "priority", "username"],
+            idle: ["equal ones are called in the order written" => ["weight"]],
+        }
+        "Headers" in ["Sip"] Meaning::Part => {}
+        "Header" in ["Headers"] Meaning::Part => { honoured: ["name", "value"] }
+        "Client" in ["Dial"] Meaning::Client => {
+            honoured: ["method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url"],
+        }
+        "Identity" in ["Client"] Meaning::Part => {}
+        "Parameter" in ["Stream"] Meaning::Part => { honoured: ["name", "value"] }
+        "Parameter" in ["Client"] Meaning::Part => {
+            idle: ["a phone that registers takes no parameters" => ["name", "value"]],
+        }
+        "Parameter" in ["Hangup", "Reject"] Meaning::Part => {
+            idle: ["nothing asks for it" => ["name", "value"]],
+        }
+        "Conference" in ["Dial"] Meaning::Conference => {
+            honoured: ["beep", "endConferenceOnExit", "maxParticipants", "muted", "startConferenceOnEnter"],
+            refused: [
+                12200 "not yet" => [
+                    "coach", "eventCallbackUrl", "jitterBufferSize", "participantLabel", "record",
+                    "recordingConfigurationId", "recordingStatusCallback", "recordingStatusCallbackEvent",
+                    "recordingStatusCallbackMethod", "region", "statusCallback", "statusCallbackEvent",
+                    "statusCallbackMethod", "trim", "waitMethod", "waitUrl",
+                ],
+            ],
+        }
+        "Queue" in ["Dial"] Meaning::Unserved(12200) => {
+            refused: [12200 "not yet" => ["method", "postWorkActivitySid", "reservationSid", "url"]],
+        }
+        "Enqueue" in ["Response"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 "not yet" => ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod", "workflowSid"],
+            ],
+        }
+        "Task" in ["Enqueue"] Meaning::Unserved(14226) => {
+            refused: [14226 "part of a hosted product" => ["priority", "timeout"]],
+        }
+        "Leave" in ["Response"] Meaning::Unserved(12200) => {}
+        "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
+            honoured: [
+                "audioFormat", "name", "sampleRate", "statusCallback", "statusCallbackMethod", "track", "url",
+            ],
+            idle: [CONSOLE => ["connectorName"]],
+        }
+        "Recording" in ["Start"] Meaning::Recording => {
+            honoured: [
+                "channels", "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "track", "trim",
+            ],
+            idle: [CONSOLE => ["recordingConfigurationId"]],
+        }
+        "Siprec" in ["Start", "Stop"] Meaning::Unserved(12200) => {
+            refused: [12200 "not yet" => ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"]],
+        }
+        "Parameter" in ["Siprec"] Meaning::Unserved(12200) => { refused: [12200 "not yet" => ["name", "value"]] }
+        "Transcription" in ["Start", "Stop"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 NO_RECOGNISER => [
+                    "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "intelligenceService", "languageCode",
+                    "name", "outboundTrackLabel", "partialResults", "profanityFilter", "speechModel",
+                    "statusCallbackMethod", "statusCallbackUrl", "track", "transcriptionEngine",
+                ],
+            ],
+        }
+        "Config" in ["Transcription", "VirtualAgent"] Meaning::Unserved(12200) => {
+            refused: [12200 NO_RECOGNISER => ["name", "value"]],
+        }
+        "Parameter" in ["Transcription"] Meaning::Unserved(12200) => {
+            refused: [12200 NO_RECOGNISER => ["name", "value"]],
+        }
+        "ConversationRelay" in ["Connect"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 "not yet" => [
+                    "backgroundnoisereduction", "debug", "deepgramsmartformat", "dtmfDetection",
+                    "elevenlabsTextNormalization", "events", "hints", "ignorebackchannel", "intelligenceService",
+                    "interruptSensitivity", "interruptible", "language", "partialPrompts", "preemptible",
+                    "profanityFilter", "reportInputDuringAgentSpeech", "speechModel", "speechtimeout",
+                    "transcriptionLanguage", "transcriptionProvider", "ttsLanguage", "ttsProvider", "url", "voice",
+                    "welcomeGreeting", "welcomeGreetingInterruptible",
+                ],
+            ],
+        }
+        "Language" in ["ConversationRelay"] Meaning::Unserved(12200) => {
+            refused: [12200 "not yet" => ["code", "speechModel", "transcriptionProvider", "ttsProvider", "voice"]],
+        }
+        "Parameter" in ["ConversationRelay"] Meaning::Unserved(12200) => {
+            refused: [12200 "not yet" => ["name", "value"]],
+        }
+        // Marks in what is said; the voice decides what it makes of them.
+        "break" in ["Say"] Meaning::Speech => { honoured: ["strength", "time"] }
+        "emphasis" in ["Say"] Meaning::Speech => { honoured: ["level"] }
+        "lang" in ["Say"] Meaning::Speech => { honoured: ["xml:lang"] }
+        "p" in ["Say"] Meaning::Speech => {}
+        "phoneme" in ["Say"] Meaning::Speech => { honoured: ["alphabet", "ph"] }
+        "prosody" in ["Say"] Meaning::Speech => { honoured: ["pitch", "rate", "volume"] }
+        "s" in ["Say"] Meaning::Speech => {}
+        "say-as" in ["Say"] Meaning::Speech => { honoured: ["format", "interpret-as"] }
+        "sub" in ["Say"] Meaning::Speech => { honoured: ["alias"] }
+        "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
+        // What is refused, each with its number.
+        "Sms" in ["Response"] Meaning::Unserved(13803) => {
+            refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
+        }
+        "Pay" in ["Response"] Meaning::Unserved(64002) => {
+            refused: [
+                64002 "cards are for a certified provider" => [
+                    "action", "bankAccountType", "chargeAmount", "currency", "description", "input", "language",
+                    "maxAttempts", "minPostalCodeLength", "paymentConnector", "paymentMethod", "postalCode",
+                    "securityCode", "statusCallback", "statusCallbackMethod", "timeout", "tokenType", "validCardTypes",
+                ],
+            ],
+        }
+        "Prompt" in ["Response", "Pay"] Meaning::Unserved(64002) => {
+            refused: [
+                64002 "cards are for a certified provider" => [
+                    "attempt", "cardType", "errorType", "for", "requireMatchingInputs",
+                ],
+            ],
+        }
+        "Parameter" in ["Pay"] Meaning::Unserved(64002) => {
+            refused: [64002 "cards are for a certified provider" => ["name", "value"]],
+        }
+        "Application" in ["Dial"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 "an application is called by its number" => [
+                    "copyParentTo", "customerId", "method", "statusCallback", "statusCallbackEvent",
+                    "statusCallbackMethod", "url",
+                ],
+            ],
+        }
+        "ApplicationSid" in ["Application"] Meaning::Unserved(12200) => {}
+        "Parameter" in ["Application"] Meaning::Unserved(12200) => {
+            refused: [12200 "an application is called by its number" => ["name", "value"]],
+        }
+        "Sim" in ["Dial"] Meaning::Unserved(13258) => {}
+        "WhatsApp" in ["Dial"] Meaning::Unserved(12200) => {
+            refused: [
+                12200 "a network of its own" => [
+                    "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+                ],
+            ],
+        }
+        "VirtualAgent" in ["Connect"] Meaning::Unserved(32604) => {
+            refused: [
+                32604 "part of a hosted product" => [
+                    "connectorName", "language", "sentimentAnalysis", "statusCallback", "statusCallbackMethod",
+                ],
+            ],
+        }
+        "Parameter" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+            refused: [32604 "part of a hosted product" => ["name", "value"]],
+        }
+        "AiSession" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["aiConnector", "aiSessionConfiguration"]],
+        }
+        "Assistant" in ["Connect"] Meaning::Unserved(13750) => {}
+        "Autopilot" in ["Connect"] Meaning::Unserved(13750) => {}
+        "Conversation" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [
+                13750 "part of a hosted product" => [
+                    "inboundAutocreation", "inboundTimeout", "method", "record", "recordingStatusCallback",
+                    "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "routingAssignmentTimeout",
+                    "serviceInstanceSid", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim", "url",
+                ],
+            ],
+        }
+        "ConversationRelaySession" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["connector", "sessionConfiguration"]],
+        }
+        "Room" in ["Connect"] Meaning::Unserved(13750) => {
+            refused: [13750 "part of a hosted product" => ["participantIdentity"]],
+        }
+    },
+    defaults: Defaults {
+        gather_timeout: Duration::from_secs(5),
+        gather_finish_on_key: "#",
+        record_timeout: Duration::from_secs(5),
+        record_max_length: Duration::from_secs(3600),
+        record_finish_on_key: "1234567890*#",
+        record_trim: true,
+        action_is_current_document: true,
+        dial_timeout: Duration::from_secs(30),
+        dial_time_limit: Duration::from_secs(14_400),
+        ring_tone: "us",
+    },
+};
