@@ -17,6 +17,7 @@ pub mod conference;
 mod ending;
 pub mod event;
 pub mod fetch;
+pub mod hearing;
 pub mod id;
 pub mod leg;
 pub mod machine;

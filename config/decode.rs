@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::error::Fault;
 
 /// Keys whose values no message may show.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 11] = [
     "auth_token",
     "api_key",
     "signing_seed",
@@ -23,6 +23,8 @@ const SECRETS: [&str; 9] = [
     "inbound_password",
     "url",
     "encryption_key",
+    "tts_key",
+    "stt_key",
 ];
 
 /// After so many faults the rest would hardly be read.

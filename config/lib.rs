@@ -25,9 +25,10 @@ use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
-    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, SpeechConfig, StreamsConfig,
-    TrunkConfig, WebhooksConfig,
+    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig, TrunkConfig,
+    WebhooksConfig,
 };
+use tandem_control::speech::SpeechConfig;
 use tandem_control::stir::StirConfig;
 
 pub use error::{Errors, Fault, Origin};

@@ -129,7 +129,7 @@ fn every_error_comes_at_once_with_its_line_and_what_would_be_right() {
         r#"46: numbers[2].number: the number is taken by numbers[0].number on line 35"#,
         r#"57: numbers[4].bridge: trunk "carrier" has no uri"#,
         r#"58: endpoints[0].password: is missing"#,
-        r#"62: speech.tts: "espaek" is not one of "espeak", "off"; did you mean "espeak"?"#,
+        r#"62: speech.tts: "espaek" is not one of "espeak", "off", "http://HOST/v1/audio/speech"; did you mean "espeak"?"#,
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -170,6 +170,8 @@ fn each_mistake_is_named() {
         ("sip.trace_mib = 5000".to_owned(), "more than 4096"),
         ("sip.bans.seconds = 0".to_owned(), "at least 1"),
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
+        ("speech.stt = \"ftp://h/v1/listen\"".to_owned(), "is not one of \"off\", \"http://HOST/v1/audio/"),
+        ("speech.timeout_seconds = 0".to_owned(), "0 is not 1 to 60"),
         ("media.listen = \"0.0.0.0\"".to_owned(), "set media.advertise"),
         ("media.listen = \"localhost\"".to_owned(), "media.listen: \"localhost\" is not an IP address, such as"),
         ("http.listen = \"localhost:8080\"".to_owned(), "\"localhost:8080\" is not \"ADDRESS:PORT\", such as"),

@@ -152,36 +152,6 @@ impl Default for StreamsConfig {
     }
 }
 
-/// `[speech]`: the engines for text to speech and speech to text.
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SpeechConfig {
-    /// Text to speech.
-    pub tts: Tts,
-    /// Speech to text.
-    pub stt: Stt,
-}
-
-/// A text-to-speech engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tts {
-    /// `espeak-ng`, run as a program of its own.
-    #[default]
-    Espeak,
-    /// None: what is to be said is silence, and reported.
-    Off,
-}
-
-/// A speech-to-text engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stt {
-    /// None.
-    #[default]
-    Off,
-}
-
 /// `[[trunks]]`: a carrier or a PBX.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

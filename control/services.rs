@@ -19,6 +19,8 @@ use crate::http::Client;
 use crate::notify::Dialects;
 use crate::recordings::RecordingFiles;
 use crate::routing::{Outbound, Routing};
+use crate::speech::Voice;
+use crate::speech::recognise::Recogniser;
 use crate::stir::Stir;
 use crate::store::Store;
 use crate::webhook::Deliveries;
@@ -39,6 +41,10 @@ pub struct Services {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioRoom,
+    /// Text to speech.
+    pub voice: Arc<Voice>,
+    /// Speech to text.
+    pub recogniser: Arc<Recogniser>,
     /// How much audio of a stream's application may wait to be played.
     pub stream_buffer: Duration,
     /// What callers are told; no trailing slash.

@@ -384,9 +384,11 @@ async fn stopped(notes: &mut mpsc::Receiver<Note>) {
     }
 }
 
-type Socket = WebSocketStream<crate::tls::MaybeTls>;
+/// A WebSocket of ours to somebody else.
+pub(crate) type Socket = WebSocketStream<crate::tls::MaybeTls>;
 
-async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Socket, String> {
+/// Connects and does the handshake, under the client's policy. An error shows no password.
+pub(crate) async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Socket, String> {
     // What cannot be parsed may hold a password anywhere: it is not shown.
     let parsed = Url::parse(url).map_err(|error| format!("the stream's URL: {error}"))?;
     let shown = without_credentials(url);

@@ -78,4 +78,5 @@ pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
+pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;

@@ -42,19 +42,19 @@ const BLOCK: usize = 256;
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Activity {
+pub struct Activity {
     /// Somebody speaks: an active frame, or at most 200 ms after one.
-    pub(crate) speech: bool,
+    pub speech: bool,
     /// Speech in the frame itself, give or take 20 ms.
-    pub(crate) active: bool,
+    pub active: bool,
     /// Something stands out of what was there all the time.
-    pub(crate) sound: bool,
+    pub sound: bool,
     /// Root mean square against full scale, dBov (a sine that just does not clip is -3); -127 for digital silence.
-    pub(crate) level: f32,
+    pub level: f32,
 }
 
 /// Says of each frame of one stream whether somebody speaks. 10 KiB, most of it on the heap.
-pub(crate) struct VoiceActivity {
+pub struct VoiceActivity {
     to_narrow: Resampler,
     to_detector: Resampler,
     gate: Gate,
@@ -78,7 +78,7 @@ impl std::fmt::Debug for VoiceActivity {
 
 impl VoiceActivity {
     /// For frames at `rate`.
-    pub(crate) fn new(rate: SampleRate) -> VoiceActivity {
+    pub fn new(rate: SampleRate) -> VoiceActivity {
         VoiceActivity {
             to_narrow: Resampler::new(rate, SampleRate::Hz8000),
             to_detector: Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000),
@@ -94,7 +94,7 @@ impl VoiceActivity {
     }
 
     /// Takes the next 20 ms. What is above 4 kHz counts for the level only. Allocates nothing.
-    pub(crate) fn handle_frame(&mut self, samples: &[i16]) -> Activity {
+    pub fn handle_frame(&mut self, samples: &[i16]) -> Activity {
         let level = level(samples);
         let mut narrow = [0; SampleRate::Hz8000.frame()];
         self.to_narrow.process(samples, &mut narrow);

@@ -37,6 +37,7 @@ use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
 use tandem_control::services::{Late, Services};
+use tandem_control::speech::recognise::Recogniser;
 use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
 use tandem_control::store::deliveries::DeliveryState;
@@ -171,7 +172,8 @@ impl Server {
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }
-        let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech")));
+        let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone()));
+        let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech"), client.clone()));
         let phones = phones(&in_force);
         let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
@@ -185,7 +187,9 @@ impl Server {
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
-            audio: AudioRoom::new(client.clone(), voice),
+            audio: AudioRoom::new(client.clone(), Arc::clone(&voice)),
+            voice,
+            recogniser,
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
             public_url: Arc::clone(&public_url),
             recordings,

@@ -105,6 +105,14 @@ pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet
     if gender == Female { language + FEMALE } else { language }
 }
 
+/// `man` or `woman`, as a voice's name tells; `woman` if it does not.
+pub(super) fn gender(name: &str) -> &'static str {
+    match read(name).gender {
+        Some(Male) => "man",
+        Some(Female) | None => "woman",
+    }
+}
+
 #[derive(Default)]
 struct Wanted {
     language: Option<String>,

@@ -13,10 +13,10 @@ use tandem::app::{Server, Signals};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::Speech;
 use tandem_config::Config;
-use tandem_control::config::SpeechConfig;
 use tandem_control::directory;
+use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::query::{LegFilter, Page, RecordingFilter};
-use tandem_control::speech::Voice;
+use tandem_control::speech::{SpeechConfig, Voice};
 use tandem_media::Audio;
 
 use super::Failure;
@@ -69,7 +69,8 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     println!("Tandem demo: SIP on {sip}, HTTP on {}, a web application on {}", server.http_addr(), app.address);
     println!("configuration {}\n", config.display());
 
-    let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"));
+    let client = Client::new(NetworkPolicy::default(), Duration::from_secs(5))?;
+    let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"), client);
     let message = spoken(&voice, MESSAGE).await?;
     let to_stream = spoken(&voice, TO_STREAM).await?;
     let (to_desk, to_caller) = (spoken(&voice, TO_DESK).await?, spoken(&voice, TO_CALLER).await?);

@@ -1,0 +1,111 @@
+//! espeak-ng: a program of its own, never a library: it is GPL-licensed, keeps global state and is given strangers'
+//! text. That text goes in by standard input; its command line holds only words of ours.
+
+use std::collections::HashSet;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use tandem_call::program::instruction::Speech;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::{SpeechError, TIME, WAITING, voices};
+
+/// The engine's program.
+pub(super) const PROGRAM: &str = "espeak-ng";
+/// Most audio one text may give, octets of 22,050 Hz WAV: some 20 minutes.
+const LARGEST_AUDIO: u64 = 56 * 1024 * 1024;
+
+/// The engine: at most as many runs at a time as there are cores.
+pub(super) struct Espeak {
+    /// What it can speak, asked once.
+    voices: OnceCell<HashSet<String>>,
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Espeak {
+    pub(super) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { voices: OnceCell::new(), running: Semaphore::new(cores.max(2)), waiting: Semaphore::new(WAITING) }
+    }
+
+    /// Its voice for what is asked for.
+    pub(super) async fn voice(&self, speech: &Speech) -> Result<String, SpeechError> {
+        let known = self.voices.get_or_try_init(list_voices).await?;
+        Ok(voices::choose(speech.voice.as_deref(), speech.language.as_deref(), known))
+    }
+
+    /// Samples at 8,000 Hz.
+    pub(super) async fn speak(&self, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
+        let _place = self.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
+        let work = async {
+            let _turn = self.running.acquire().await.map_err(|_| SpeechError::Busy)?;
+            run(voice, speech).await
+        };
+        let wav = tokio::time::timeout(TIME, work).await.map_err(|_| SpeechError::Timeout(TIME))??;
+        super::samples(wav).await
+    }
+}
+
+/// One run: text in, a WAV file out. The engine dies with this future.
+async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["--stdin", "--stdout", "-b", "1", "-v", voice]);
+    if speech.ssml {
+        command.arg("-m");
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(cannot_start)?;
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(SpeechError::Failed("no pipe".to_owned()));
+    };
+    let text: String = speech.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let feed = async move {
+        // An engine that ends early says why itself.
+        drop(stdin.write_all(text.as_bytes()).await);
+        drop(stdin.shutdown().await);
+    };
+    let mut wav = Vec::new();
+    let mut complaint = Vec::new();
+    let (mut stdout, mut stderr) = (stdout.take(LARGEST_AUDIO), stderr.take(4_096));
+    let (_, read, _) = tokio::join!(feed, stdout.read_to_end(&mut wav), stderr.read_to_end(&mut complaint));
+    read.map_err(|error| SpeechError::Failed(error.to_string()))?;
+    if stdout.limit() == 0 {
+        return Err(SpeechError::Failed("more audio than one text may give".to_owned()));
+    }
+    let status = child.wait().await.map_err(|error| SpeechError::Failed(error.to_string()))?;
+    ended(status, &complaint)?;
+    Ok(wav)
+}
+
+/// The names that `-v` takes: languages, in lower case.
+async fn list_voices() -> Result<HashSet<String>, SpeechError> {
+    let list = Command::new(PROGRAM).arg("--voices").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output =
+        tokio::time::timeout(TIME, list).await.map_err(|_| SpeechError::Timeout(TIME))?.map_err(cannot_start)?;
+    ended(output.status, &output.stderr)?;
+    Ok(voices::parse_list(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn cannot_start(error: std::io::Error) -> SpeechError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => SpeechError::NoEngine,
+        _ => SpeechError::Failed(error.to_string()),
+    }
+}
+
+fn ended(status: ExitStatus, complaint: &[u8]) -> Result<(), SpeechError> {
+    if status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(complaint);
+    Err(SpeechError::Failed(format!("{status} {}", complaint.lines().next().unwrap_or_default())))
+}

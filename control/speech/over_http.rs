@@ -1,0 +1,76 @@
+//! Text to speech over HTTP, as OpenAI's `/v1/audio/speech` has it: JSON in, a WAV file out. Many servers speak it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use tandem_call::program::instruction::Speech;
+use url::Url;
+
+use super::{SpeechConfig, SpeechError, voices};
+use crate::http::{Client, Request, Timeouts};
+
+/// Most audio one text may give, octets: some 20 minutes at 24,000 Hz.
+const LARGEST_AUDIO: usize = 58 * 1024 * 1024;
+
+/// The engine.
+pub(super) struct HttpVoice {
+    client: Client,
+    url: Url,
+    config: SpeechConfig,
+}
+
+impl HttpVoice {
+    pub(super) fn new(client: Client, url: Url, config: SpeechConfig) -> Self {
+        Self { client, url, config }
+    }
+
+    /// Its voice for what is asked for: by name, by language, by gender, or the one for everything else.
+    pub(super) fn voice(&self, speech: &Speech) -> String {
+        let table = &self.config.tts_voices;
+        let named =
+            |name: &str| table.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, voice)| voice);
+        let by_name = speech.voice.as_deref().and_then(named);
+        let by_language = || {
+            let language = speech.language.as_deref()?;
+            named(language).or_else(|| named(language.split(['-', '_']).next()?))
+        };
+        let by_gender = || named(voices::gender(speech.voice.as_deref()?));
+        by_name.or_else(by_language).or_else(by_gender).map_or_else(|| self.config.tts_voice.to_string(), String::clone)
+    }
+
+    /// Which of its audio is the same: the engine, the model and the voice.
+    pub(super) fn identity(&self, voice: &str) -> String {
+        format!("{} {} {voice}", self.url, self.config.tts_model)
+    }
+
+    /// Samples at 8,000 Hz of plain text.
+    pub(super) async fn speak(&self, voice: &str, text: &str) -> Result<Arc<[i16]>, SpeechError> {
+        let body = json!({
+            "model": &*self.config.tts_model,
+            "input": text,
+            "voice": voice,
+            "response_format": "wav",
+        });
+        let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+        if let Some(key) = &self.config.tts_key {
+            headers.push(("Authorization".to_owned(), format!("Bearer {}", key.expose())));
+        }
+        let request = Request {
+            method: Method::POST,
+            url: self.url.to_string(),
+            headers,
+            body: body.to_string().into(),
+            timeouts: Timeouts { connect: None, total: Duration::from_secs(self.config.timeout_seconds.into()) },
+            max_body: LARGEST_AUDIO,
+        };
+        let answer = self.client.send(&request).await.map_err(|error| SpeechError::Failed(error.to_string()))?;
+        if !(200..300).contains(&answer.status) {
+            let why = String::from_utf8_lossy(&answer.body);
+            let why: String = why.chars().take(200).collect();
+            return Err(SpeechError::Failed(format!("the engine answers {}: {why}", answer.status)));
+        }
+        super::samples(answer.body.to_vec()).await
+    }
+}

@@ -1,0 +1,271 @@
+//! Live speech over a WebSocket, as Deepgram's `/v1/listen` has it: audio out as binary messages, results in as JSON.
+//!
+//! A result's words may change until it is final; an utterance is one or more final results, the last of which says so.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use tandem_call::hearing::{Heard, Listening, Words, joined};
+use tandem_media::g711::Law;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use url::Url;
+
+use super::super::SpeechConfig;
+use super::RecogniseError;
+use super::ears::{Ears, FRAME};
+use crate::http::Client;
+use crate::stream::{self, Socket};
+
+/// Silence that ends an utterance, ms.
+const ENDPOINTING: &str = "300";
+/// How long the engine may take for what is left when no more audio comes.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// A socket that takes nothing for so long is given up.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// One session to be.
+pub(super) struct Live {
+    client: Client,
+    url: Url,
+    key: Option<String>,
+    partials: bool,
+    time: Duration,
+}
+
+impl Live {
+    pub(super) fn new(client: Client, url: &Url, config: &SpeechConfig, how: &Listening) -> Self {
+        let mut url = with_parameters(url.clone(), config, how);
+        // Interim results are what the end of an utterance is found by.
+        for (name, value) in [
+            ("encoding", "mulaw"),
+            ("sample_rate", "8000"),
+            ("channels", "1"),
+            ("interim_results", "true"),
+            ("endpointing", ENDPOINTING),
+            ("utterance_end_ms", "1000"),
+        ] {
+            set(&mut url, name, value);
+        }
+        let key = config.stt_key.as_ref().map(|key| format!("Token {}", key.expose()));
+        Self { client, url, key, partials: how.partials, time: Duration::from_secs(config.timeout_seconds.into()) }
+    }
+
+    /// Listens until no more audio comes and everything has been said.
+    pub(super) async fn run(
+        self,
+        mut ears: Ears,
+        heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
+    ) -> Result<(), String> {
+        let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
+        let opened = timeout(self.time, stream::open(&self.client, self.url.as_str(), headers));
+        let mut socket = tokio::select! {
+            opened = opened => opened.map_err(|_| "no handshake in time".to_owned())??,
+            () = heard.closed() => return Ok(()),
+        };
+        let mut utterance = Utterance::default();
+        let mut deadline = None;
+        loop {
+            let found = tokio::select! {
+                frame = ears.frame(), if deadline.is_none() => match frame {
+                    Some(frame) => {
+                        let mut octets = [0; FRAME];
+                        Law::Mu.encode(&frame.samples, &mut octets);
+                        send(&mut socket, Message::binary(octets.to_vec())).await?;
+                        frame.edge
+                    }
+                    None => {
+                        send(&mut socket, Message::text(r#"{"type":"CloseStream"}"#)).await?;
+                        deadline = Some(Instant::now() + LAST_WORDS);
+                        None
+                    }
+                },
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => utterance.take(&text),
+                    Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => {
+                        let unsaid = utterance.end();
+                        if let Some(unsaid) = unsaid {
+                            // Nobody may listen any more.
+                            let _ = heard.send(Ok(unsaid)).await;
+                        }
+                        return if deadline.is_some() { Ok(()) } else { Err("the engine closed the connection".into()) };
+                    }
+                    Some(Ok(_)) => None,
+                    Some(Err(error)) => return Err(error.to_string()),
+                },
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    return Err("the engine owes its last words".to_owned());
+                }
+                () = heard.closed() => return Ok(()),
+            };
+            let wanted = found.filter(|found| self.partials || !matches!(found, Heard::Partial(_)));
+            if let Some(found) = wanted
+                && heard.send(Ok(found)).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, message: Message) -> Result<(), String> {
+    match timeout(STALLED, socket.send(message)).await {
+        Ok(sent) => sent.map_err(|error| error.to_string()),
+        Err(_) => Err("the engine's socket is stuck".to_owned()),
+    }
+}
+
+/// Results that belong together.
+#[derive(Default)]
+struct Utterance {
+    stable: String,
+    /// Of its final results, and how many there were.
+    confidence: (f32, u16),
+    language: Option<String>,
+}
+
+impl Utterance {
+    fn take(&mut self, text: &str) -> Option<Heard> {
+        // Whatever else the engine has to say is not about words.
+        let message: LiveMessage = serde_json::from_str(text).ok()?;
+        match message {
+            LiveMessage::Results(results) => self.results(results),
+            LiveMessage::UtteranceEnd {} => self.end(),
+            LiveMessage::Other => None,
+        }
+    }
+
+    fn results(&mut self, results: Results) -> Option<Heard> {
+        let best = results.channel.alternatives.into_iter().next().unwrap_or_default();
+        self.language = best.languages.into_iter().next().or(self.language.take());
+        if !results.is_final {
+            return (!best.transcript.is_empty()).then(|| {
+                Heard::Partial(Words {
+                    stable: self.stable.clone(),
+                    unstable: best.transcript,
+                    stability: Some(best.confidence),
+                    confidence: Some(best.confidence),
+                    language: self.language.clone(),
+                })
+            });
+        }
+        if !best.transcript.is_empty() {
+            self.stable = joined(&self.stable, &best.transcript);
+            self.confidence = (self.confidence.0 + best.confidence, self.confidence.1.saturating_add(1));
+        }
+        if results.speech_final {
+            return self.end();
+        }
+        (!best.transcript.is_empty()).then(|| Heard::Partial(self.words()))
+    }
+
+    /// The utterance is over; `None` if there was none.
+    fn end(&mut self) -> Option<Heard> {
+        let words = (!self.stable.is_empty()).then(|| self.words());
+        *self = Self::default();
+        words.map(Heard::Final)
+    }
+
+    fn words(&self) -> Words {
+        let (sum, count) = self.confidence;
+        Words {
+            stable: self.stable.clone(),
+            unstable: String::new(),
+            stability: Some(1.0),
+            confidence: (count > 0).then(|| sum / f32::from(count)),
+            language: self.language.clone(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum LiveMessage {
+    Results(Results),
+    UtteranceEnd {},
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Results {
+    #[serde(default)]
+    is_final: bool,
+    #[serde(default)]
+    speech_final: bool,
+    channel: Channel,
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    alternatives: Vec<Alternative>,
+}
+
+#[derive(Deserialize, Default)]
+struct Alternative {
+    #[serde(default)]
+    transcript: String,
+    #[serde(default)]
+    confidence: f32,
+    #[serde(default)]
+    languages: Vec<String>,
+}
+
+/// The answer to a whole file.
+#[derive(Deserialize)]
+pub(super) struct Prerecorded {
+    results: PrerecordedResults,
+}
+
+#[derive(Deserialize)]
+struct PrerecordedResults {
+    channels: Vec<Channel>,
+}
+
+impl From<Prerecorded> for Words {
+    fn from(found: Prerecorded) -> Self {
+        let best = found.results.channels.into_iter().flat_map(|channel| channel.alternatives).next();
+        let best = best.unwrap_or_default();
+        Words {
+            stable: best.transcript,
+            confidence: Some(best.confidence),
+            language: best.languages.into_iter().next(),
+            ..Words::default()
+        }
+    }
+}
+
+/// The same engine for whole files.
+pub(super) fn of_files(url: &Url) -> Url {
+    let mut url = url.clone();
+    let scheme = if url.scheme() == "wss" { "https" } else { "http" };
+    // Fails only between schemes that are special and others.
+    let _ = url.set_scheme(scheme);
+    url
+}
+
+/// With what is asked for in the query; what the configured URL has there stays.
+pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &Listening) -> Url {
+    let model = how.model.as_deref().or(config.stt_model.as_deref());
+    if let Some(model) = model {
+        set(&mut url, "model", model);
+    }
+    if let Some(language) = &how.language {
+        set(&mut url, "language", language);
+    }
+    set(&mut url, "punctuate", if how.punctuation { "true" } else { "false" });
+    set(&mut url, "profanity_filter", if how.no_profanity { "true" } else { "false" });
+    let newer = model.is_some_and(|model| model.starts_with("nova-3") || model.starts_with("flux"));
+    for hint in &how.hints {
+        url.query_pairs_mut().append_pair(if newer { "keyterm" } else { "keywords" }, hint);
+    }
+    url
+}
+
+fn set(url: &mut Url, name: &str, value: &str) {
+    if !url.query_pairs().any(|(known, _)| known == name) {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+}

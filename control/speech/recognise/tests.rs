@@ -1,0 +1,235 @@
+//! Sessions against engines on loopback: what they are sent, and what comes of what they say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tandem_call::program::instruction::Speech;
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+use super::*;
+use crate::config::Secret;
+use crate::http::NetworkPolicy;
+use crate::http::testing::{Answer, WebServer};
+use crate::speech::Voice;
+
+fn client() -> Client {
+    let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
+    Client::new(policy, Duration::from_secs(5)).unwrap()
+}
+
+fn recogniser(stt: Stt) -> Recogniser {
+    let config = SpeechConfig { stt, stt_key: Some(Secret::new("s3cret")), ..SpeechConfig::default() };
+    Recogniser::new(config, client())
+}
+
+/// Two sentences with a second of silence behind each; `None` without the engine that speaks them.
+async fn two_sentences() -> Option<Vec<i16>> {
+    let directory = tempfile::tempdir().unwrap();
+    let voice = Voice::new(SpeechConfig::default(), directory.path(), client());
+    let mut audio = vec![0; 4_000];
+    for text in ["I would like to check the balance of my account.", "And then please connect me to an agent."] {
+        let speech = Speech { text: text.to_owned(), ssml: false, voice: None, language: None };
+        let Ok(samples) = voice.speak(&speech).await else {
+            println!("skipped: no engine to speak with");
+            return None;
+        };
+        audio.extend_from_slice(&samples);
+        audio.extend([0; 8_000]);
+    }
+    Some(audio)
+}
+
+async fn everything(session: &mut Session) -> Vec<Result<Heard, RecogniseError>> {
+    let mut all = Vec::new();
+    let gather = async {
+        while let Some(heard) = session.next().await {
+            all.push(heard);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gather).await.expect("the session ends");
+    all
+}
+
+fn said(text: &str) -> Heard {
+    Heard::Final(Words { stable: text.to_owned(), confidence: None, ..Words::default() })
+}
+
+#[tokio::test]
+async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
+    let Some(audio) = two_sentences().await else { return };
+    let mut server = WebServer::start(|request| {
+        let confident = "{\"text\":\" balance\",\"language\":\"english\",\"segments\":[{\"avg_logprob\":-0.5}]}";
+        let first = request.body.len() > 0 && request.header("authorization") == Some("Bearer s3cret");
+        if first { Answer::body(confident) } else { Answer::status(401) }
+    })
+    .await;
+    let recogniser = recogniser(Stt::Http(server.url("/v1/audio/transcriptions").parse().unwrap()));
+    let how = Listening {
+        language: Some("en-US".into()),
+        hints: vec!["balance".into(), "agent".into()],
+        ..Listening::default()
+    };
+    let mut session = recogniser.listen(&how).unwrap();
+    session.hear(&audio);
+    session.finish();
+    let heard: Vec<Heard> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let edges = heard.iter().filter(|heard| matches!(heard, Heard::Began)).count();
+    let finals: Vec<&Words> =
+        heard.iter().filter_map(|h| if let Heard::Final(words) = h { Some(words) } else { None }).collect();
+    assert!(matches!(heard.first(), Some(Heard::Began)), "{heard:?}");
+    assert_eq!((edges >= 2, finals.len()), (true, 2), "{heard:?}");
+    assert_eq!(finals[0].stable, "balance");
+    assert!((finals[0].confidence.unwrap() - (-0.5_f32).exp()).abs() < 0.001);
+    for request in [server.next().await, server.next().await] {
+        for field in
+            ["name=\"model\"\r\n\r\nwhisper-1", "name=\"language\"\r\n\r\nen\r\n", "\r\n\r\nbalance, agent\r\n", "RIFF"]
+        {
+            assert!(request.body.contains(field), "{field}");
+        }
+    }
+    assert!(server.rest().is_empty(), "silence is not asked about");
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_is_a_sessions_last_word() {
+    let Some(audio) = two_sentences().await else { return };
+    let server = WebServer::start(|_| Answer::status(503)).await;
+    let recogniser = recogniser(Stt::Http(server.url("/").parse().unwrap()));
+    let mut session = recogniser.listen(&Listening::default()).unwrap();
+    session.hear(&audio);
+    let heard = everything(&mut session).await;
+    assert!(matches!(heard.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{heard:?}");
+    let off = Recogniser::new(SpeechConfig::default(), client());
+    assert!(off.is_off());
+    assert_eq!(off.listen(&Listening::default()).err(), Some(RecogniseError::Off));
+}
+
+/// An engine over a WebSocket: it says `lines` when the first audio comes, `last` when it is told that no more does.
+async fn live_engine(
+    lines: &'static [&'static str],
+    last: &'static str,
+) -> (SocketAddr, tokio::task::JoinHandle<(String, usize)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        use futures_util::{SinkExt, StreamExt};
+        use tokio_tungstenite::tungstenite::Message;
+        let (tcp, _) = listener.accept().await.unwrap();
+        let asked = Arc::new(std::sync::Mutex::new(String::new()));
+        let note = Arc::clone(&asked);
+        #[expect(clippy::result_large_err, reason = "the library's own type")]
+        let look = move |request: &Request, response: Response| {
+            let key = request.headers().get("authorization").and_then(|key| key.to_str().ok()).unwrap_or_default();
+            *note.lock().unwrap() = format!("{} {key}", request.uri());
+            Ok(response)
+        };
+        let mut socket = tokio_tungstenite::accept_hdr_async(tcp, look).await.unwrap();
+        let mut octets = 0;
+        while let Some(Ok(message)) = socket.next().await {
+            match message {
+                Message::Binary(audio) => {
+                    if octets == 0 {
+                        for line in lines {
+                            socket.send(Message::text(*line)).await.unwrap();
+                        }
+                    }
+                    octets += audio.len();
+                }
+                Message::Text(text) if text.contains("CloseStream") => {
+                    socket.send(Message::text(last)).await.unwrap();
+                    socket.close(None).await.unwrap();
+                }
+                _ => {}
+            }
+        }
+        let asked = asked.lock().unwrap().clone();
+        (asked, octets)
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn live_results_become_partial_and_final_words() {
+    const LINES: &[&str] = &[
+        r#"{"type":"Metadata","request_id":"x"}"#,
+        r#"{"type":"Results","is_final":false,"speech_final":false,"channel":{"alternatives":[{"transcript":"I want","confidence":0.5}]}}"#,
+        r#"{"type":"Results","is_final":true,"speech_final":false,"channel":{"alternatives":[{"transcript":"I want to","confidence":0.9}]}}"#,
+        r#"{"type":"Results","is_final":false,"speech_final":false,"channel":{"alternatives":[{"transcript":"pay","confidence":0.6}]}}"#,
+        "no JSON at all",
+        r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"pay my bill.","confidence":0.7}]}}"#,
+        r#"{"type":"UtteranceEnd","last_word_end":2.5}"#,
+    ];
+    let last = r#"{"type":"Results","is_final":true,"speech_final":false,"channel":{"alternatives":[{"transcript":"bye","confidence":1.0}]}}"#;
+    let (address, engine) = live_engine(LINES, last).await;
+    let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/v1/listen?tier=x").parse().unwrap()));
+    let how = Listening {
+        language: Some("en-GB".into()),
+        hints: vec!["bill".into()],
+        model: Some("nova-2".into()),
+        partials: true,
+        no_profanity: true,
+        punctuation: true,
+    };
+    let mut session = recogniser.listen(&how).unwrap();
+    session.hear(&[0; 16_000]);
+    session.finish();
+    let heard: Vec<Heard> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
+    let words = |heard: &Heard| match heard {
+        Heard::Partial(words) => format!("{}|{}", words.stable, words.unstable),
+        Heard::Final(words) => format!("{}.", words.text()),
+        edge => format!("{edge:?}"),
+    };
+    let told: Vec<String> = heard.iter().map(words).collect();
+    assert_eq!(told, ["|I want", "I want to|", "I want to|pay", "I want to pay my bill..", "bye|", "bye."]);
+    let Heard::Final(last) = &heard[3] else { panic!() };
+    assert!((last.confidence.unwrap() - 0.8).abs() < 0.001);
+    let (asked, octets) = engine.await.unwrap();
+    for part in [
+        "/v1/listen?tier=x&model=nova-2&language=en-GB",
+        "encoding=mulaw",
+        "profanity_filter=true",
+        "keywords=bill",
+        "Token s3cret",
+    ] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+    assert_eq!(octets, 16_000);
+}
+
+#[tokio::test]
+async fn partial_words_come_only_when_they_are_asked_for() {
+    const LINES: &[&str] =
+        &[r#"{"type":"Results","is_final":false,"channel":{"alternatives":[{"transcript":"one","confidence":0.5}]}}"#];
+    let last = r#"{"type":"Results","is_final":true,"speech_final":true,"channel":{"alternatives":[{"transcript":"one two","confidence":1.0}]}}"#;
+    let (address, _engine) = live_engine(LINES, last).await;
+    let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/").parse().unwrap()));
+    let mut session = recogniser.listen(&Listening::default()).unwrap();
+    session.hear(&[0; 1_600]);
+    session.finish();
+    let heard = everything(&mut session).await;
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert!(matches!(&heard[0], Ok(Heard::Final(words)) if words.stable == "one two"));
+}
+
+#[tokio::test]
+async fn whole_files_go_to_either_kind_of_engine() {
+    let wav = Bytes::from(file::wav(&[0; 800]));
+    let mut form = WebServer::start(|_| Answer::body("{\"text\":\"from a form\"}")).await;
+    let by_form = recogniser(Stt::Http(form.url("/v1/audio/transcriptions").parse().unwrap()));
+    let how = Listening::default();
+    let words = by_form.transcribe(wav.clone(), &how).await.unwrap();
+    assert_eq!(Heard::Final(words), said("from a form"));
+    assert!(form.next().await.header("content-type").unwrap().starts_with("multipart/form-data; boundary="));
+    let body = r#"{"results":{"channels":[{"alternatives":[{"transcript":"as a body","confidence":0.9}]}]}}"#;
+    let mut server = WebServer::start(move |_| Answer::body(body)).await;
+    let by_body = recogniser(Stt::WebSocket(server.url("/v1/listen").replace("http", "ws").parse().unwrap()));
+    let words = by_body.transcribe(wav, &how).await.unwrap();
+    assert_eq!((words.stable.as_str(), words.confidence), ("as a body", Some(0.9)));
+    let request = server.next().await;
+    assert_eq!(
+        (request.header("content-type"), request.header("authorization")),
+        (Some("audio/wav"), Some("Token s3cret"))
+    );
+    assert!(request.body.starts_with("RIFF"));
+}

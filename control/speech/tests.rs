@@ -1,0 +1,173 @@
+//! Words are heard, kept, and chosen a voice for.
+
+use super::*;
+use crate::http::NetworkPolicy;
+
+fn client() -> Client {
+    let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
+    Client::new(policy, Duration::from_secs(5)).unwrap()
+}
+
+fn speech(text: &str) -> Speech {
+    Speech { text: text.to_owned(), ssml: false, voice: None, language: None }
+}
+
+fn voice(directory: &tempfile::TempDir) -> Option<Voice> {
+    if std::process::Command::new(PROGRAM).arg("--version").output().is_err() {
+        println!("skipped: no {PROGRAM}");
+        return None;
+    }
+    Some(Voice::new(SpeechConfig::default(), directory.path().join("speech"), client()))
+}
+
+fn loudness(samples: &[i16]) -> f64 {
+    let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    (energy / samples.len().max(1) as f64).sqrt()
+}
+
+#[tokio::test]
+async fn a_sentence_is_heard_and_the_second_time_comes_from_the_cache() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(first) = voice(&directory) else { return };
+    let sentence = speech("Please enter your account number, followed by the pound sign.");
+    let samples = first.speak(&sentence).await.unwrap();
+    assert!((16_000..56_000).contains(&samples.len()), "{} samples", samples.len());
+    assert!(loudness(&samples) > 500.0, "{}", loudness(&samples));
+    assert!(Arc::ptr_eq(&samples, &first.speak(&sentence).await.unwrap()));
+    assert_eq!(std::fs::read_dir(directory.path().join("speech")).unwrap().count(), 1);
+    let second = voice(&directory).unwrap();
+    assert_eq!(samples, second.speak(&sentence).await.unwrap());
+}
+
+#[tokio::test]
+async fn text_is_never_an_option_or_markup_unless_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(voice) = voice(&directory) else { return };
+    for text in ["-w /tmp/x hello", "--help", "a < b & c", "<speak", "\u{0}\u{1b}hi", "$(reboot)"] {
+        assert!(!voice.speak(&speech(text)).await.unwrap().is_empty(), "{text}");
+    }
+    let plain = voice.speak(&speech("<speak>one<break time=\"2s\"/>two</speak>")).await.unwrap();
+    let markup = Speech { ssml: true, ..speech("<speak>one<break time=\"2s\"/>two</speak>") };
+    let markup = voice.speak(&markup).await.unwrap();
+    assert_ne!(plain, markup);
+    assert!(markup.len() > 16_000, "the break lasts 2 s: {}", markup.len());
+    assert!(voice.speak(&speech(" \n")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn languages_and_genders_sound_different_and_unknown_ones_still_speak() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(voice) = voice(&directory) else { return };
+    let say = |name: Option<&str>, language: Option<&str>| Speech {
+        voice: name.map(str::to_owned),
+        language: language.map(str::to_owned),
+        ..speech("Guten Tag, 25")
+    };
+    let man = voice.speak(&say(Some("man"), None)).await.unwrap();
+    let woman = voice.speak(&say(Some("woman"), None)).await.unwrap();
+    let german = voice.speak(&say(Some("Polly.Hans"), None)).await.unwrap();
+    let unknown = voice.speak(&say(Some("Nobody.Knows-Me"), Some("xx-XX"))).await.unwrap();
+    assert_ne!(man, woman);
+    assert_ne!(man, german);
+    assert!(!unknown.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_spoken_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let off = SpeechConfig { tts: Tts::Off, ..SpeechConfig::default() };
+    let off = Voice::new(off, directory.path(), client());
+    assert!(matches!(off.speak(&speech("a")).await, Err(SpeechError::Off)));
+    let on = Voice::new(SpeechConfig::default(), directory.path(), client());
+    assert!(matches!(on.speak(&speech(&"a".repeat(LONGEST_TEXT + 1))).await, Err(SpeechError::TooLong(_))));
+    assert!(SpeechError::NoEngine.to_string().contains("apt install espeak-ng"));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_costs_only_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(_) = voice(&directory) else { return };
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let voice = Voice::new(SpeechConfig::default(), file.join("below"), client());
+    assert!(!voice.speak(&speech("hello")).await.unwrap().is_empty());
+}
+
+/// A WAV file of text only: 8 bits, so that a test server which knows nothing but text can hand it out.
+fn wav_of_text() -> String {
+    let data = "0".repeat(0x1000);
+    let head: &[u8] =
+        b"RIFF\x24\x10\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\0\x10\0\0";
+    String::from_utf8(head.to_vec()).unwrap() + &data
+}
+
+fn over_http(url: String) -> SpeechConfig {
+    let voices = [("man", "onyx"), ("Polly.Hans", "hans"), ("de", "deutsch")];
+    SpeechConfig {
+        tts: Tts::Http(url.parse().unwrap()),
+        tts_key: Some(crate::config::Secret::new("s3cret")),
+        tts_voices: voices.map(|(name, voice)| (name.to_owned(), voice.to_owned())).into(),
+        ..SpeechConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
+    use crate::http::testing::{Answer, WebServer};
+    let directory = tempfile::tempdir().unwrap();
+    let wav = wav_of_text();
+    let mut server = WebServer::start(move |_| Answer::body(wav.clone())).await;
+    let voice = Voice::new(over_http(server.url("/v1/audio/speech")), directory.path(), client());
+    let say = |name: Option<&str>, language: Option<&str>| Speech {
+        voice: name.map(str::to_owned),
+        language: language.map(str::to_owned),
+        ..speech("Hello.")
+    };
+    let table = [
+        (None, None, "alloy"),
+        (Some("man"), None, "onyx"),
+        (Some("Polly.Matthew"), Some("en-US"), "onyx"),
+        (Some("polly.hans"), Some("de-DE"), "hans"),
+        (Some("woman"), Some("de-DE"), "deutsch"),
+    ];
+    for (name, language, expected) in table {
+        assert_eq!(voice.speak(&say(name, language)).await.unwrap().len(), 0x1000);
+        if (name, expected) == (Some("Polly.Matthew"), "onyx") {
+            continue; // The same voice said the same before.
+        }
+        let request = server.next().await;
+        let asked: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+        assert_eq!(asked["voice"], expected, "{name:?} {language:?}");
+        assert_eq!((&asked["input"], &asked["response_format"]), (&"Hello.".into(), &"wav".into()));
+        assert_eq!(request.header("authorization"), Some("Bearer s3cret"));
+    }
+    assert!(server.rest().is_empty());
+}
+
+#[tokio::test]
+async fn espeak_speaks_for_an_engine_that_fails() {
+    use crate::http::testing::{Answer, WebServer};
+    let directory = tempfile::tempdir().unwrap();
+    let Some(local) = voice(&directory) else { return };
+    let server = WebServer::start(|_| Answer::status(500)).await;
+    let voice = Voice::new(over_http(server.url("/v1/audio/speech")), directory.path().join("http"), client());
+    let sentence = speech("Please hold the line.");
+    assert_eq!(voice.speak(&sentence).await.unwrap(), local.speak(&sentence).await.unwrap());
+}
+
+#[tokio::test]
+async fn pieces_come_in_order_and_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(voice) = voice(&directory) else { return };
+    let voice = Arc::new(voice);
+    let mut pieces = voice.synthesise(speech("Thank you for calling us today. How can we help you? Please say it."));
+    let mut lengths = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        lengths.push(piece.unwrap().len());
+    }
+    assert_eq!(lengths.len(), 3, "{lengths:?}");
+    let off = SpeechConfig { tts: Tts::Off, ..SpeechConfig::default() };
+    let mut pieces = Arc::new(Voice::new(off, directory.path(), client())).synthesise(speech("One. Two."));
+    assert!(matches!(pieces.recv().await, Some(Err(SpeechError::Off))));
+    assert!(pieces.recv().await.is_none());
+}
