@@ -238,6 +238,7 @@ impl Call {
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::ConferenceOver => self.conference_over(leg),
+            LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
         }
     }
 

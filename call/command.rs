@@ -140,12 +140,14 @@ pub enum Interrupt {
 }
 
 /// What a request started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Accepted {
     /// The recording it started, if it started one.
     pub recording: Option<RecordingId>,
-    /// The stream it started, if it started one, or stopped by its name.
+    /// The stream it started or stopped, if it was one.
     pub stream: Option<StreamId>,
+    /// The name of the stream that it stopped.
+    pub stream_name: Option<String>,
 }
 
 /// Why a request cannot be done.

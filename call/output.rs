@@ -10,7 +10,7 @@ use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, RecordingId, StreamId};
 use crate::leg::EndCause;
 use crate::machine::{MachineDetection, Verdict};
-use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits};
+use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::recording::{Gap, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::stream::{StreamSpec, StreamStatus};
@@ -268,6 +268,8 @@ pub enum LegEvent {
     },
     /// The conference that it takes part in is over, or would not have it.
     ConferenceOver,
+    /// Something odd that it could live with, to be reported once.
+    Warned(Warning),
 }
 
 /// How a leg went, seen from the wire.

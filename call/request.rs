@@ -130,9 +130,15 @@ impl Call {
             Command::StopNamedStream(name) => {
                 let id = self.named_stream(leg, &name).ok_or(Refused::NotRunning)?;
                 self.stop_stream(leg, id);
-                accepted.stream = Some(id);
+                (accepted.stream, accepted.stream_name) = (Some(id), Some(name));
             }
-            Command::StopStream(Some(id)) => return done(self.stop_stream(leg, id)),
+            Command::StopStream(Some(id)) => {
+                accepted.stream_name = self.stream_name(leg, id);
+                accepted.stream = Some(id);
+                if !self.stop_stream(leg, id) {
+                    return Err(Refused::NotRunning);
+                }
+            }
             Command::StopStream(None) => {
                 let any = self.party(leg).is_some_and(|party| !party.streams.is_empty());
                 self.stop_streams(leg);

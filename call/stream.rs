@@ -105,7 +105,50 @@ pub enum StreamStatus {
     /// It ended as it should.
     Stopped,
     /// The application could not be reached or broke off.
-    Failed(String),
+    Failed(StreamFailure),
+}
+
+/// Why a stream to an application failed. Dialects number the kinds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamFailure {
+    /// What kind of failure.
+    pub fault: StreamFault,
+    /// In words, without credentials.
+    pub detail: String,
+}
+
+/// Kinds of failure of a WebSocket to an application.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamFault {
+    /// The URL is no URL.
+    Url,
+    /// It is neither `ws:` nor `wss:`.
+    Scheme,
+    /// The name has no address, or one that may not be reached.
+    Unreachable,
+    /// Nobody listens there.
+    Refused,
+    /// Nothing came in time: no connection, no handshake, or no sign of life later on.
+    Timeout,
+    /// TLS failed.
+    Tls,
+    /// The handshake was answered with something else than 101.
+    Handshake,
+    /// What came is no WebSocket protocol.
+    Protocol,
+    /// The connection broke.
+    Broken,
+    /// The application closed with a code that says that something is wrong.
+    Closed,
+    /// Something of ours.
+    Internal,
+}
+
+impl StreamFault {
+    /// A failure of this kind.
+    pub fn because(self, detail: impl Into<String>) -> StreamFailure {
+        StreamFailure { fault: self, detail: detail.into() }
+    }
 }
 
 impl fmt::Display for StreamStatus {
@@ -113,7 +156,7 @@ impl fmt::Display for StreamStatus {
         match self {
             Self::Started => f.write_str("started"),
             Self::Stopped => f.write_str("stopped"),
-            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Failed(why) => write!(f, "failed: {}", why.detail),
         }
     }
 }

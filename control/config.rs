@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -144,11 +145,20 @@ impl Default for WebhooksConfig {
 pub struct StreamsConfig {
     /// Seconds of an application's audio that may wait to be played; what it sends beyond them is refused.
     pub buffer_seconds: u16,
+    /// Seconds without any sign of life of an application, not even a pong, before its stream is ended; 0: never.
+    pub idle_seconds: u16,
 }
 
 impl Default for StreamsConfig {
     fn default() -> Self {
-        Self { buffer_seconds: 600 }
+        Self { buffer_seconds: 600, idle_seconds: 60 }
+    }
+}
+
+impl StreamsConfig {
+    /// Longest without a sign of life; `None`: for ever.
+    pub fn idle(&self) -> Option<Duration> {
+        (self.idle_seconds > 0).then(|| Duration::from_secs(self.idle_seconds.into()))
     }
 }
 

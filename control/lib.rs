@@ -47,3 +47,4 @@ mod tls;
 pub mod trace;
 pub mod trunk;
 pub mod webhook;
+pub(crate) mod websocket;

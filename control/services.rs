@@ -47,6 +47,8 @@ pub struct Services {
     pub recogniser: Arc<Recogniser>,
     /// How much audio of a stream's application may wait to be played.
     pub stream_buffer: Duration,
+    /// How long a stream's application may give no sign of life.
+    pub stream_idle: Option<Duration>,
     /// What callers are told; no trailing slash.
     pub public_url: Arc<str>,
     /// Where recordings are, and in what form.

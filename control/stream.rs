@@ -4,27 +4,28 @@
 //! application says, and tells the call how it ended. Audio to the application is dropped when the socket is slow (the
 //! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
 
+mod container;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::leg::Hearers;
-use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec, StreamStatus};
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::Warning;
+use tandem_call::stream::{
+    ByteOrder, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
+};
 use tandem_media as media;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use url::Url;
 
 use crate::clock;
-use crate::dialect::{MediaFrame, StreamMessage, StreamWire, Unplayable};
-use crate::http::{Client, without_credentials};
+use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
+use crate::http::Client;
 use crate::inbox::{Inbox, Message as CallMessage};
+use crate::websocket::{Socket, Word};
+use container::container;
 
 /// Least time between two audio files of an application: one may come in a second, and networks are not punctual.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
@@ -32,14 +33,10 @@ const BETWEEN_FILES: Duration = Duration::from_millis(800);
 const AT_PEER: u64 = 1 << 63;
 /// Audio to the application that may wait for a slow socket: two seconds of both directions.
 const TAP_FRAMES: usize = 200;
-/// Longest message of an application: 30 s of linear samples at 24 kHz in base64, and then some.
-const MAX_MESSAGE: usize = 2 * 1024 * 1024;
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const PING: Duration = Duration::from_secs(25);
-/// A socket that takes nothing for so long is given up.
-const STALLED: Duration = Duration::from_secs(20);
 /// Notes to a stream that may wait.
 const NOTES: usize = 1024;
+/// Code of an ordinary end (RFC 6455 §7.4.1).
+const NORMAL: u16 = 1000;
 
 /// A running stream, from its call's side.
 pub struct StreamHandle {
@@ -91,6 +88,8 @@ pub struct NewStream {
     pub law: media::g711::Law,
     /// Longest that its application's audio may wait to be played.
     pub buffer: Duration,
+    /// Longest without a sign of life of its application.
+    pub idle: Option<Duration>,
 }
 
 impl StreamHandle {
@@ -175,97 +174,100 @@ async fn run(
     new: NewStream,
     plays: media::SourceCodec,
     mut notes: mpsc::Receiver<Note>,
-) -> Result<(), String> {
-    let NewStream { leg, id, spec, mut wire, law, buffer, .. } = new;
-    let open = tokio::time::timeout(HANDSHAKE, open(client, &spec.url, wire.handshake()));
+) -> Result<(), StreamFailure> {
+    let NewStream { leg, id, spec, mut wire, law, buffer, idle, .. } = new;
     let mut socket = tokio::select! {
-        opened = open => opened.map_err(|_| {
-            format!("{}: no handshake in {} s", without_credentials(&spec.url), HANDSHAKE.as_secs())
-        })??,
+        opened = Socket::open(client, &spec.url, wire.handshake(), idle) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
-    send(&mut socket, wire.connected()).await?;
+    socket.send(wire.connected()).await?;
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(spec.codec));
     let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
     let files = spec.playout == Some(Playout::Files);
     let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, law, last_file: None };
-    send(&mut socket, wire.start()).await?;
+    socket.send(wire.start()).await?;
     let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
-    inbox.post(ready).map_err(|_| "the call is over".to_owned())?;
+    inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
 
-    let mut ping = tokio::time::interval(PING);
-    ping.tick().await;
-    let mut complained = false;
-    let outcome = loop {
+    let mut complaints = Complaints::default();
+    loop {
         tokio::select! {
-                   frame = tap.next() => {
-                       let Some(frame) = frame else { break Ok(()) };
-                       let track = match frame.track {
-                           media::Track::Inbound => tandem_call::recording::Track::Inbound,
-                           media::Track::Outbound => tandem_call::recording::Track::Outbound,
-                       };
-                       let frame = MediaFrame {
-                           track,
-                           timestamp_ms: frame.timestamp_ms,
-                           rtp_timestamp: frame.rtp_timestamp,
-                           payload: frame.audio(),
-                       };
-                       let mut text = String::with_capacity(512);
-                       wire.media(&frame, &mut text);
-                       send(&mut socket, text).await?;
-                   }
-                   note = notes.recv() => match note {
-                       Some(Note::Mark(name)) => send(&mut socket, wire.mark(&name)).await?,
-                       Some(Note::Dtmf(digit)) => {
-                           if let Some(text) = wire.dtmf(digit, clock::now().time) {
-                               send(&mut socket, text).await?;
-                           }
-                       }
-                       Some(Note::Peer(writer)) => speech.join(writer),
-                       Some(Note::Stop) | None => break Ok(()),
-                   },
-                   message = socket.next() => match message {
-                       Some(Ok(Message::Text(words))) => {
-                           let problem = match wire.decode(&words) {
-                               Ok(message) => {
-        let taken = speech.take(message, clock::now().instant).await;
-        taken.err().map(|why| wire.unplayable(why))
+            frame = tap.next() => {
+                let Some(mut frame) = frame else { break };
+                // Both tracks have a frame in every tick: they leave together.
+                loop {
+                    socket.feed(written(wire.as_mut(), &frame)).await?;
+                    let Some(another) = tap.pop() else { break };
+                    frame = another;
+                }
+                socket.flush().await?;
+            }
+            note = notes.recv() => match note {
+                Some(Note::Mark(name)) => socket.send(wire.mark(&name)).await?,
+                Some(Note::Dtmf(digit)) => {
+                    if let Some(text) = wire.dtmf(digit, clock::now().time) {
+                        socket.send(text).await?;
+                    }
+                }
+                Some(Note::Peer(writer)) => speech.join(writer),
+                Some(Note::Stop) | None => break,
+            },
+            word = socket.next() => {
+                let problem = match word {
+                    Word::Closed(how) => return how,
+                    Word::Binary => wire.binary(),
+                    Word::Text(text) => match wire.decode(&text) {
+                        Ok(message) => {
+                            let taken = speech.take(message, clock::now().instant).await;
+                            taken.err().map(|why| wire.unplayable(why))
+                        }
+                        Err(problem) => Some(problem),
+                    },
+                };
+                let Some(problem) = problem else { continue };
+                if let Some(answer) = problem.answer.clone() {
+                    socket.send(answer).await?;
+                }
+                if let Some(warning) = complaints.first(problem) {
+                    // Its call may be over.
+                    let _ = inbox.post(CallMessage::Own(leg, LegEvent::Warned(warning)));
+                }
+            }
         }
-                               Err(problem) => Some(problem),
-                           };
-                           if let Some(answer) = problem.as_ref().and_then(|problem| problem.answer.clone()) {
-                               send(&mut socket, answer).await?;
-                           }
-                           if let (Some(problem), false) = (problem, complained) {
-                               complained = true;
-                               inbox.note(leg, format!("stream: {} {}", problem.code, problem.detail));
-                           }
-                       }
-                       Some(Ok(Message::Close(frame))) => {
-                           let normal = frame.is_none_or(|frame| {
-                               matches!(frame.code, CloseCode::Normal | CloseCode::Away | CloseCode::Status)
-                           });
-                           // Our half of the closing handshake (RFC 6455 §5.5.1), which reading has queued.
-                           let _ = tokio::time::timeout(Duration::from_secs(2), socket.flush()).await;
-                           return if normal { Ok(()) } else { Err("the application closed the stream abnormally".into()) };
-                       }
-                       Some(Ok(_)) => {}
-                       Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => return Ok(()),
-                       Some(Err(error)) => return Err(error.to_string()),
-                   },
-                   _ = ping.tick() => {
-                       let pinged = tokio::time::timeout(STALLED, socket.send(Message::Ping(Vec::new().into()))).await;
-                       if !matches!(pinged, Ok(Ok(()))) {
-                           return Err("the application's socket is stuck".into());
-                       }
-                   }
-               }
+    }
+    socket.send(wire.stop()).await?;
+    socket.close(NORMAL, "").await;
+    Ok(())
+}
+
+fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+    let track = match frame.track {
+        media::Track::Inbound => tandem_call::recording::Track::Inbound,
+        media::Track::Outbound => tandem_call::recording::Track::Outbound,
     };
-    send(&mut socket, wire.stop()).await?;
-    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    // The stream is over either way.
-    let _ = tokio::time::timeout(Duration::from_secs(2), socket.close(Some(farewell))).await;
-    outcome
+    let frame = MediaFrame {
+        track,
+        timestamp_ms: frame.timestamp_ms,
+        rtp_timestamp: frame.rtp_timestamp,
+        payload: frame.audio(),
+    };
+    let mut text = String::with_capacity(512);
+    wire.media(&frame, &mut text);
+    text
+}
+
+/// What an application has been reproached with: each number once a stream. The numbers are the dialect's own, a handful.
+#[derive(Default)]
+struct Complaints(Vec<u32>);
+
+impl Complaints {
+    fn first(&mut self, problem: StreamProblem) -> Option<Warning> {
+        if self.0.contains(&problem.code) {
+            return None;
+        }
+        self.0.push(problem.code);
+        Some(Warning { code: problem.code, message: format!("stream: {}", problem.detail) })
+    }
 }
 
 /// The application's side of a stream: how it speaks, and to whom.
@@ -305,6 +307,7 @@ impl Speech {
     async fn take(&mut self, message: StreamMessage, now: Instant) -> Result<(), Unplayable> {
         match message {
             StreamMessage::Media(bytes) if self.own.is_some() => {
+                let container = if self.files { None } else { container(&bytes) };
                 let octets = if self.files { self.file(bytes, now).await? } else { bytes };
                 let mut refused = false;
                 for writer in self.writers() {
@@ -312,6 +315,9 @@ impl Speech {
                 }
                 if refused {
                     return Err(Unplayable::TooFarAhead);
+                }
+                if let Some(container) = container {
+                    return Err(Unplayable::Container(container));
                 }
             }
             // Reached once, whoever hears it.
@@ -381,69 +387,5 @@ async fn stopped(notes: &mut mpsc::Receiver<Note>) {
         if let Some(Note::Stop) | None = notes.recv().await {
             return;
         }
-    }
-}
-
-/// A WebSocket of ours to somebody else.
-pub(crate) type Socket = WebSocketStream<crate::tls::MaybeTls>;
-
-/// Connects and does the handshake, under the client's policy. An error shows no password.
-pub(crate) async fn open(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Socket, String> {
-    // What cannot be parsed may hold a password anywhere: it is not shown.
-    let parsed = Url::parse(url).map_err(|error| format!("the stream's URL: {error}"))?;
-    let shown = without_credentials(url);
-    let secure = match parsed.scheme() {
-        "ws" => false,
-        "wss" => true,
-        other => return Err(format!("{shown}: {other:?} is neither ws nor wss")),
-    };
-    let host = parsed.host_str().ok_or_else(|| format!("{shown}: no host"))?.to_owned();
-    let port = parsed.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
-    let tcp = client.connect(&host, port, Some(HANDSHAKE)).await.map_err(|error| error.to_string())?;
-    let stream = crate::tls::wrap(tcp, secure.then(|| client.tls()), &host)
-        .await
-        .map_err(|error| format!("{shown}: {error}"))?;
-    let mut request = url.into_client_request().map_err(|error| format!("{shown}: {error}"))?;
-    for (name, value) in headers {
-        let name = http::HeaderName::try_from(name).map_err(|error| error.to_string())?;
-        let value = http::HeaderValue::try_from(value).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(name, value);
-    }
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE))
-        .max_write_buffer_size(MAX_MESSAGE);
-    let (socket, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
-        .await
-        .map_err(|error| format!("{shown}: {error}"))?;
-    Ok(socket)
-}
-
-async fn send(socket: &mut Socket, text: String) -> Result<(), String> {
-    match tokio::time::timeout(STALLED, socket.send(Message::text(text))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the application's socket is stuck".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::NetworkPolicy;
-    use crate::http::testing::{Answer, WebServer};
-
-    #[tokio::test]
-    async fn why_a_stream_failed_is_told_without_the_password_of_its_url() {
-        let server = WebServer::start(|_| Answer::status(404)).await;
-        let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
-        let client = Client::new(policy, Duration::from_secs(5)).unwrap();
-        let place = server.url("/stream").replace("http://", "");
-        for url in [format!("ws://me:hunter2@{place}"), "ws://me:hunter2@127.0.0.1:99999/".to_owned()] {
-            let why = open(&client, &url, Vec::new()).await.err().unwrap();
-            assert!(!why.contains("hunter2") && !why.is_empty(), "{why}");
-        }
-        let why = open(&client, &format!("ws://{place}"), Vec::new()).await.err().unwrap();
-        assert!(why.contains(&place) && why.contains("404"), "{why}");
     }
 }

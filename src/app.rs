@@ -191,6 +191,7 @@ impl Server {
             voice,
             recogniser,
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
+            stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
             stir: Current::new(stir),

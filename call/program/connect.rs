@@ -78,6 +78,12 @@ impl Call {
         streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
     }
 
+    /// What the application calls a stream.
+    pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
+        let streams = &self.party(leg)?.streams;
+        streams.iter().find(|(which, _)| *which == id).and_then(|(_, spec)| spec.name.clone())
+    }
+
     pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self

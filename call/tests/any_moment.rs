@@ -21,7 +21,7 @@ use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::route::Decision;
-use tandem_call::stream::StreamStatus;
+use tandem_call::stream::{StreamFault, StreamStatus};
 use tandem_call::testing::*;
 
 fn record() -> Record {
@@ -235,7 +235,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
             recorded: Duration::from_secs(3),
         },
         21 => match stream {
-            Some(id) => LegEvent::Stream { id, status: StreamStatus::Failed("gone".to_owned()) },
+            Some(id) => LegEvent::Stream { id, status: StreamStatus::Failed(StreamFault::Broken.because("gone")) },
             None => LegEvent::Dtmf('A'),
         },
         _ => match stream {

@@ -18,7 +18,7 @@ use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
 use tandem_call::route::Decision;
-use tandem_call::stream::StreamStatus;
+use tandem_call::stream::{StreamFault, StreamStatus};
 use tandem_call::testing::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -279,7 +279,7 @@ fn connect() -> Instruction {
 
 #[test]
 fn a_connected_leg_asks_its_action_when_the_application_closes_or_cannot_be_reached() {
-    for status in [StreamStatus::Stopped, StreamStatus::Failed("refused".to_owned())] {
+    for status in [StreamStatus::Stopped, StreamStatus::Failed(StreamFault::Refused.because("refused"))] {
         let mut script = CallScript::runs(vec![connect()]);
         let leg = script.leg();
         script.stream_is(leg, StreamStatus::Started);

@@ -17,6 +17,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if !(1..=60).contains(&config.speech.timeout_seconds) {
         report.fault("speech.timeout_seconds", format!("{} is not 1 to 60", config.speech.timeout_seconds));
     }
+    if !(config.streams.idle_seconds == 0 || (5..=3_600).contains(&config.streams.idle_seconds)) {
+        report.fault("streams.idle_seconds", format!("{} is not 0 or 5 to 3600", config.streams.idle_seconds));
+    }
     let database = config.database.url.expose();
     if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
         report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");

@@ -12,7 +12,7 @@ use tandem_call::machine::Verdict;
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits};
 use tandem_call::recording::{Gap, RecordingEnd};
-use tandem_call::stream::{StreamSpec, StreamStatus};
+use tandem_call::stream::{StreamFault, StreamSpec, StreamStatus};
 use tandem_media as media;
 use tandem_sip as sip;
 
@@ -337,13 +337,14 @@ impl CallTask {
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let Some((dialect, account)) = found else {
-            let status = StreamStatus::Failed("no dialect speaks for this call".to_owned());
+            let status = StreamStatus::Failed(StreamFault::Internal.because("no dialect speaks for this call"));
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(&account, &info, id, &spec, clock::now().time);
         let law = if info.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu };
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        let new = NewStream { leg, id, op, spec, wire, law, buffer: services.stream_buffer };
+        let (buffer, idle) = (services.stream_buffer, services.stream_idle);
+        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle };
         let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
         io.streams.insert(id, handle);
     }

@@ -193,6 +193,10 @@ pub trait StreamWire: Send {
     fn mark(&mut self, name: &str) -> String;
     /// The last message.
     fn stop(&mut self) -> String;
+    /// What is said about a binary message, if anything.
+    fn binary(&self) -> Option<StreamProblem> {
+        None
+    }
     /// Understands one message of the application.
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem>;
     /// What is said about audio that will not be played.
@@ -208,6 +212,8 @@ pub enum Unplayable {
     TooSoon,
     /// As much waits to be played as may.
     TooFarAhead,
+    /// Where raw samples were agreed, a whole file came: its head is heard as noise.
+    Container(&'static str),
 }
 
 impl fmt::Display for Unplayable {
@@ -216,6 +222,7 @@ impl fmt::Display for Unplayable {
             Self::Undecodable(why) => f.write_str(why),
             Self::TooSoon => f.write_str("at most one file may be sent in a second"),
             Self::TooFarAhead => f.write_str("the application is too far ahead of playout: audio was dropped"),
+            Self::Container(what) => write!(f, "the payload is {what}, not raw samples: it is heard as noise"),
         }
     }
 }

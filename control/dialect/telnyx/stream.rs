@@ -177,6 +177,7 @@ impl StreamWire for Wire {
             Unplayable::TooSoon => self.problem(100_005, "rate_limit_reached", &detail),
             // Telnyx has neither a limit nor a number for it.
             Unplayable::TooFarAhead => StreamProblem { code: 100_002, detail, answer: None },
+            Unplayable::Container(_) => StreamProblem { code: 100_004, detail, answer: None },
         }
     }
 

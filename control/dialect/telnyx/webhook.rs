@@ -344,8 +344,8 @@ fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
     match &facts.status {
         StreamStatus::Started => ("streaming.started", json!({ "stream_url": facts.spec.url })),
         StreamStatus::Stopped => ("streaming.stopped", json!({ "stream_url": facts.spec.url })),
-        StreamStatus::Failed(detail) => {
-            tracing::debug!(%detail, "stream failed");
+        StreamStatus::Failed(why) => {
+            tracing::debug!(why.detail, "stream failed");
             let extra = json!({
                 "failure_reason": "connection_failed",
                 "stream_id": id::uuid(facts.id.0),

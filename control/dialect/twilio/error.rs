@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::stream::StreamFault;
 
 /// The number of a failed fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
@@ -24,6 +25,23 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
         FailureKind::ContentType => 12300,
         FailureKind::Document(code) => code,
         FailureKind::Loop => 14106,
+    }
+}
+
+/// The number of a stream's failure.
+pub(super) fn stream_code(fault: StreamFault) -> u32 {
+    match fault {
+        StreamFault::Internal => 31900,
+        StreamFault::Timeout => 31901,
+        StreamFault::Refused => 31902,
+        StreamFault::Broken => 31903,
+        StreamFault::Unreachable => 31904,
+        StreamFault::Tls => 31910,
+        StreamFault::Handshake => 31920,
+        StreamFault::Closed => 31921,
+        StreamFault::Scheme => 31922,
+        StreamFault::Url => 31923,
+        StreamFault::Protocol => 31924,
     }
 }
 

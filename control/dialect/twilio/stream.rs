@@ -23,6 +23,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Audio that would wait for longer than any may.
+const DISCARDED: u32 = 31931;
 /// Not JSON, or not a message.
 const MALFORMED: u32 = 31950;
 /// A message that means nothing here.
@@ -49,6 +51,7 @@ impl Wire {
         let url = spec.url.split('#').next().unwrap_or(&spec.url);
         let handshake = [
             ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
+            ("Accept-Encoding", "gzip".to_owned()),
             ("X-Twilio-Signature", sign::signature(auth_token, url, [])),
         ];
         Self {
@@ -147,8 +150,15 @@ impl StreamWire for Wire {
     }
 
     fn unplayable(&self, why: Unplayable) -> StreamProblem {
-        let code = if why == Unplayable::TooFarAhead { 31930 } else { 0 };
-        StreamProblem { code, detail: why.to_string(), answer: None }
+        let code = match why {
+            Unplayable::TooFarAhead => DISCARDED,
+            Unplayable::Undecodable(_) | Unplayable::TooSoon | Unplayable::Container(_) => INVALID,
+        };
+        problem(code, why.to_string())
+    }
+
+    fn binary(&self) -> Option<StreamProblem> {
+        Some(problem(MALFORMED, "a binary message: streams are text".into()))
     }
 
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {

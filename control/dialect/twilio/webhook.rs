@@ -45,7 +45,8 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("StreamSid", sid::stream(facts.id));
             push("StreamName", stream_name(facts));
             if let StreamStatus::Failed(why) = &facts.status {
-                push("StreamError", why.clone());
+                push("StreamErrorCode", error::stream_code(why.fault).to_string());
+                push("StreamError", why.detail.clone());
             }
         }
         FetchReason::Refer(facts) => refer(facts, &mut push),
@@ -282,7 +283,7 @@ fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) 
     let (event, problem) = match &facts.status {
         StreamStatus::Started => ("stream-started", None),
         StreamStatus::Stopped => ("stream-stopped", None),
-        StreamStatus::Failed(why) => ("stream-error", Some(why.clone())),
+        StreamStatus::Failed(why) => ("stream-error", Some(why)),
     };
     let mut parameters: Parameters = [
         ("AccountSid", account_sid.into()),
@@ -294,7 +295,10 @@ fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) 
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    parameters.extend(problem.map(|why| ("StreamError".to_owned(), why)));
+    if let Some(why) = problem {
+        parameters.push(("StreamErrorCode".into(), error::stream_code(why.fault).to_string()));
+        parameters.push(("StreamError".into(), why.detail.clone()));
+    }
     Some(form(event, callback, parameters, false))
 }
 

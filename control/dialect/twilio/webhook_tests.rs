@@ -8,7 +8,7 @@ use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{StreamFault, StreamSpec};
 use tandem_call::{Method, Target};
 
 use super::*;
@@ -354,6 +354,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
     assert_eq!(get(&started, "StreamEvent"), Some("stream-started"));
     assert_eq!(get(&started, "StreamName"), Some("MZ0000000000000000000000000000000e"));
     assert_eq!(get(&started, "Timestamp"), Some("2018-03-25T09:54:31.000Z"));
-    let (_, failed) = told(leg(), EventKind::Stream(facts(StreamStatus::Failed("gone".into()))), 0).unwrap();
+    let (_, failed) =
+        told(leg(), EventKind::Stream(facts(StreamStatus::Failed(StreamFault::Closed.because("gone")))), 0).unwrap();
     assert_eq!((get(&failed, "StreamEvent"), get(&failed, "StreamError")), (Some("stream-error"), Some("gone")));
 }

@@ -14,6 +14,7 @@ use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
 
 const NESTED: u32 = 14300;
+const CONNECTOR: u32 = 31940;
 const TRACK: u32 = 31941;
 const MALFORMED_URL: u32 = 31923;
 /// Longest name and value of one parameter together, characters.
@@ -86,7 +87,10 @@ pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Ins
 fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Option<StreamSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
-        reader.warn(MALFORMED_URL, "<Stream> without a url was skipped");
+        match element.attribute("connectorName") {
+            Some(name) => reader.warn(CONNECTOR, format!("<Stream>: there is no connector {name:?}; it was skipped")),
+            None => reader.warn(MALFORMED_URL, "<Stream> without a url was skipped"),
+        }
         return Ok(None);
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };

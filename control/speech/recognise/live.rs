@@ -17,7 +17,7 @@ use super::super::SpeechConfig;
 use super::RecogniseError;
 use super::ears::{Ears, FRAME};
 use crate::http::Client;
-use crate::stream::{self, Socket};
+use crate::websocket::{self, Connection};
 
 /// Silence that ends an utterance, ms.
 const ENDPOINTING: &str = "300";
@@ -60,9 +60,9 @@ impl Live {
         heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
     ) -> Result<(), String> {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
-        let opened = timeout(self.time, stream::open(&self.client, self.url.as_str(), headers));
+        let opened = timeout(self.time, websocket::connect(&self.client, self.url.as_str(), headers));
         let mut socket = tokio::select! {
-            opened = opened => opened.map_err(|_| "no handshake in time".to_owned())??,
+            opened = opened => opened.map_err(|_| "no handshake in time".to_owned())?.map_err(|why| why.detail)?,
             () = heard.closed() => return Ok(()),
         };
         let mut utterance = Utterance::default();
@@ -110,7 +110,7 @@ impl Live {
     }
 }
 
-async fn send(socket: &mut Socket, message: Message) -> Result<(), String> {
+async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
     match timeout(STALLED, socket.send(message)).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
         Err(_) => Err("the engine's socket is stuck".to_owned()),

@@ -228,7 +228,7 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
     for command in plan.commands {
         let request = Request { client_state: client_state.take(), command };
         match app.calls.request(leg, request).await {
-            Ok(accepted) => add_recording(&mut result, action, accepted),
+            Ok(accepted) => add_recording(&mut result, action, &accepted),
             Err(refused) => match ApiError::refusal(action, refused) {
                 Some(error) => return Err(error),
                 None => {
@@ -244,7 +244,7 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
 }
 
 /// Only an answer that records says which recording that is.
-fn add_recording(result: &mut Value, action: Action, accepted: Accepted) {
+fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
     if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
         result.insert("recording_id".into(), id::uuid(recording.0).into());
     }

@@ -570,11 +570,11 @@ fn a_call_is_shown_as_published() {
 
 #[test]
 fn only_an_answer_tells_its_recording() {
-    let accepted = Accepted { recording: Some(tandem_call::id::RecordingId(LEG.0)), stream: None };
+    let accepted = Accepted { recording: Some(tandem_call::id::RecordingId(LEG.0)), ..Accepted::default() };
     let mut result = json!({"result": "ok"});
-    add_recording(&mut result, Action::RecordStart, accepted);
+    add_recording(&mut result, Action::RecordStart, &accepted);
     assert_eq!(result, json!({"result": "ok"}));
-    add_recording(&mut result, Action::Answer, accepted);
+    add_recording(&mut result, Action::Answer, &accepted);
     assert_eq!(result, json!({"result": "ok", "recording_id": id::uuid(LEG.0)}));
 }
 

@@ -10,7 +10,7 @@ use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine::{MachineDetection, Until, Verdict};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
 use tandem_call::recording::{RecordingSource, RecordingSpec};
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{StreamFault, StreamSpec};
 
 use super::*;
 use crate::dialect::telnyx::fixture::{self, LEG, account, leg, shared};
@@ -330,7 +330,10 @@ fn streams_are_told_without_the_call_prefix() {
         "failure_reason": "connection_failed", "stream_id": "1af5aabe-a9b8-11f0-bb0d-02420a1f0a6b",
         "stream_params": {"stream_url": "ws://127.0.0.1:9000/audio", "track": "both_tracks"}, "stream_type": "websocket",
     });
-    assert_eq!(told(StreamStatus::Failed("refused".into())), ("streaming.failed".into(), failed));
+    assert_eq!(
+        told(StreamStatus::Failed(StreamFault::Refused.because("refused"))),
+        ("streaming.failed".into(), failed)
+    );
 }
 
 #[test]
@@ -451,7 +454,12 @@ fn members_are_those_of_the_published_description() {
         ),
         ("callStreamingStarted", leg(), EventKind::Stream(stream(StreamStatus::Started)), &[]),
         ("callStreamingStopped", leg(), EventKind::Stream(stream(StreamStatus::Stopped)), &[]),
-        ("callStreamingFailed", leg(), EventKind::Stream(stream(StreamStatus::Failed(String::new()))), &[]),
+        (
+            "callStreamingFailed",
+            leg(),
+            EventKind::Stream(stream(StreamStatus::Failed(StreamFault::Internal.because("")))),
+            &[],
+        ),
     ];
     for (name, leg, kind, ours) in rows {
         let data = told(leg, kind).unwrap();

@@ -33,13 +33,12 @@ async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
     if x.parameters.get("Status") != Some("stopped") {
         return Err(ApiError::bad(20001, "Status is required and must be stopped"));
     }
-    let known = sid::parse_stream(name);
-    let command = match known {
+    let command = match sid::parse_stream(name) {
         Some(stream) => Command::StopStream(Some(stream)),
         None => Command::StopNamedStream(name.to_owned()),
     };
     let accepted = x.request(id, command).await.map_err(|refused| x.refused(refused))?;
-    let stream = known.or(accepted.stream).ok_or_else(ApiError::internal)?;
-    let (account_sid, name) = (x.account_sid(), known.is_none().then_some(name));
-    Ok(ok(recording::stream(account_sid, id, stream, name, "stopped", Timestamp::now())))
+    let stream = accepted.stream.ok_or_else(ApiError::internal)?;
+    let name = accepted.stream_name.as_deref();
+    Ok(ok(recording::stream(x.account_sid(), id, stream, name, "stopped", Timestamp::now())))
 }
