@@ -145,8 +145,8 @@ impl Recorder {
         if self.after.is_some() { 1 } else { rest }
     }
 
-    /// Takes one frame of each side. `alive`: RTP arrived. Returns why it is over, when it is.
-    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied, alive: bool) -> Option<RecordingReason> {
+    /// Takes one frame of each side. Returns why it is over, when it is.
+    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied) -> Option<RecordingReason> {
         if self.after.is_some() {
             return None;
         }
@@ -165,11 +165,8 @@ impl Recorder {
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
         let activity = self.activity.as_mut()?.handle_frame(&listened.samples());
-        if activity.active {
-            self.silent_frames = 0;
-        } else if alive || self.track == Tracks::Outbound {
-            self.silent_frames += 1;
-        }
+        // Who sends nothing is silent: phones save packets that way.
+        self.silent_frames = if activity.active { 0 } else { self.silent_frames + 1 };
         (self.silent_frames >= limit).then_some(RecordingReason::Silence)
     }
 

@@ -101,19 +101,18 @@ impl Recorders {
         self.recorders.pop()
     }
 
-    /// Gives all a frame of each side. `alive`: RTP arrived; `playing`: what is being played.
+    /// Gives all a frame of each side. `playing`: what is being played.
     pub(crate) fn handle_frame(
         &mut self,
         inbound: &Copied,
         outbound: &Copied,
-        alive: bool,
         playing: Option<OpId>,
         writer: &WriterHandle,
     ) {
         let mut place = 0;
         while let Some(recorder) = self.recorders.get_mut(place) {
             recorder.playing(playing);
-            match recorder.handle_frame(inbound, outbound, alive) {
+            match recorder.handle_frame(inbound, outbound) {
                 None => place += 1,
                 Some(reason) => {
                     self.recorders.swap_remove(place).finish(reason, None, None);

@@ -57,8 +57,6 @@ const MARKS: usize = 32;
 const LONGEST: usize = 640;
 /// Packets between two reports that say something about their loss: 1 s.
 const JUDGED: u64 = 50;
-/// Frames without RTP after which the peer no longer counts as sending: 200 ms.
-const ALIVE: u16 = 10;
 /// Frames that a closed session waits for a sink that stays full: 10 s.
 const CLOSING: u16 = 500;
 
@@ -117,7 +115,6 @@ pub(crate) struct MediaSession {
     pub(crate) shift: i32,
     presses: Allowance,
     budget: Budget,
-    frames_since_rtp: u16,
     playback: Option<Box<Playback>>,
     digits: Option<Box<Digits>>,
     source: Option<Box<SourcePlayer>>,
@@ -223,7 +220,6 @@ impl MediaSession {
             hush: 0,
             send_silence,
             packing: Packing { packet: Box::new([0; FIXED + LONGEST]), frames: 0, octets: 0, timestamp: 0 },
-            frames_since_rtp: u16::MAX,
             reports: Reports::new(seed),
             watch: Watch::default(),
             judged_packets: 0,
@@ -523,7 +519,6 @@ impl MediaSession {
             self.pinned = false;
             around.network.pin(around.slot, None);
         }
-        self.frames_since_rtp = self.frames_since_rtp.saturating_add(1);
         self.speak(input, around);
         if self.tracks.is_some() {
             self.listen(writer, around.clock.units(around.now, 8_000));

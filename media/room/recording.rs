@@ -91,7 +91,7 @@ impl Recordings {
         let late = self.recent.len() > usize::from(RECORDER_LAG);
         let due = if late { self.recent.pop_front() } else { None }.unwrap_or([0; FRAME]);
         let (due, nothing) = (Copied::Samples(due), Copied::Samples([0; FRAME]));
-        self.recorders.handle_frame(&due, &nothing, true, None, writer);
+        self.recorders.handle_frame(&due, &nothing, None, writer);
     }
 
     /// So many frames are left out.

@@ -1,7 +1,7 @@
 //! Recorders and taps: what both directions of a leg sounded like.
 
 use super::track::Track;
-use super::{ALIVE, MediaSession};
+use super::MediaSession;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
 use crate::copied::Copied;
@@ -27,8 +27,6 @@ pub(super) struct Unread {
     pub(super) frames: u8,
     /// At how many they are read.
     most: u8,
-    /// For each whether RTP arrived, the newest in the lowest bit.
-    alive: u8,
     /// The media clock at the newest.
     now: u32,
 }
@@ -68,7 +66,6 @@ impl MediaSession {
             return;
         }
         unread.frames += 1;
-        unread.alive = unread.alive << 1 | u8::from(self.frames_since_rtp < ALIVE);
         if unread.frames >= unread.most {
             self.catch_up(writer);
         }
@@ -87,8 +84,7 @@ impl MediaSession {
             let now = self.unread.now.wrapping_sub(u32::from(later) * FRAME as u32);
             tracks.inbound.read_recorder(now, &mut inbound);
             tracks.outbound.read_recorder(now, &mut outbound);
-            let alive = self.unread.alive >> later & 1 == 1;
-            self.recorders.handle_frame(&inbound, &outbound, alive, playing, writer);
+            self.recorders.handle_frame(&inbound, &outbound, playing, writer);
         }
         self.be_patient();
         self.drop_unused_tracks();

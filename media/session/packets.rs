@@ -75,7 +75,6 @@ impl MediaSession {
         }
         let arrival = around.clock.units(around.now, self.receiver.rate());
         let new = self.receiver.handle(&header, arrival);
-        self.frames_since_rtp = 0;
         around.counts.packets_in += 1;
         if first {
             self.emit(Event::FirstPacket);

@@ -22,7 +22,7 @@ fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>
 
 fn say(recorder: &mut Recorder) {
     let [left, right] = [1_000, -1_000].map(|sample| Copied::Samples([sample; FRAME]));
-    assert_eq!(recorder.handle_frame(&left, &right, true), None);
+    assert_eq!(recorder.handle_frame(&left, &right), None);
 }
 
 /// A file that takes 64 KiB and then nothing until it is read.
