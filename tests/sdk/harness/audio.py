@@ -86,6 +86,18 @@ def likeness(sent, heard):
     return (product[best] / norm if norm else 0.0), (best if best < size // 2 else best - size)
 
 
+def is_heard(sent, heard):
+    """Whether at least half of what was sent, taken by 400 ms, is in what was heard: this machine may be too busy to send
+    in time, so that single parts come with gaps."""
+    size = 2 * RATE // 5
+    alike = []
+    for at in range(0, len(sent) - size + 1, size):
+        part = sent[at : at + size]
+        behind = max(likeness(part, heard)[1], 0)
+        alike.append(likeness(part, heard[behind : behind + size])[0])
+    return np.median(alike) > 0.9
+
+
 def ulaw(samples):
     """G.711 µ-law."""
     samples = samples.astype(np.int32)

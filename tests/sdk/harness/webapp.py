@@ -51,10 +51,8 @@ class WebApp:
         self._answers = {}
         self.received = []
         self._changed = threading.Condition()
-        self._server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._serving = Serving(self.app)
+        self.url = self._serving.url
 
     def on(self, path, answer=("", 204)):
         """Answers GET and POST of `path` with `answer`, or with what it returns when called."""
@@ -87,9 +85,7 @@ class WebApp:
 
     def stop(self):
         """Ends it."""
-        self._server.shutdown()
-        self._thread.join(5)
-        self._server.server_close()
+        self._serving.stop()
 
     def _answer(self, path):
         answer = self._answers.get("/" + path, ("no such page", 404))
@@ -112,3 +108,19 @@ class WebApp:
         with self._changed:
             self.received.append(one)
             self._changed.notify_all()
+
+
+class Serving:
+    """Serves a Flask application of somebody else's in a thread: `url` is its base."""
+
+    def __init__(self, app):
+        self._server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self):
+        """Ends it."""
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.server_close()
