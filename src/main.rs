@@ -25,9 +25,7 @@ enum Command {
     #[command(hide = true)]
     Doctor(cli::doctor::Arguments),
     Load(cli::load::Arguments),
-    #[command(hide = true)]
     Ca(cli::ca::Arguments),
-    #[command(hide = true)]
     Proxy(cli::proxy::Arguments),
 }
 
@@ -39,13 +37,14 @@ First steps:
   tandem check --config tandem.toml            what is wrong with it, all at once, line by line
   tandem serve --config tandem.toml
   tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
+  tandem proxy --help                          an application of yours comes here instead of to its provider, as it is
   tandem load --help                           paced calls against a SIP server, both ends counted
 
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
   TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)
 
-Not yet: doctor, ca, proxy.
+Not yet: doctor.
 
 Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the environment is (port taken, database down);
 3 the command is not there yet.";

@@ -6,6 +6,7 @@
 //!   stream frames ◄──StreamWire──► text messages                          REST bodies ──rest.rs──► Command
 //! ```
 
+pub mod hosts;
 pub mod telnyx;
 pub mod twilio;
 

@@ -1,12 +1,64 @@
-//! `tandem ca`: a certificate authority of our own.
+//! `tandem ca`: a certificate authority of our own, and how applications come to trust it.
+
+use std::path::PathBuf;
 
 use super::Failure;
+use super::authority::Authority;
 
-/// Make certificates for the names that provider SDKs call (not yet)
+/// Make our own certificate authority, once, and say how applications come to trust it
+///
+/// `tandem proxy` shows certificates of this authority for the providers' names. It is made at the first call and kept in
+/// data_dir/ca; its key is readable by its owner only, and it can vouch for names of providers only: whoever trusts it trusts
+/// no other name the more.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// The server's configuration, for its data_dir
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the certificate and nothing else
+    #[arg(long, conflicts_with = "path")]
+    pem: bool,
+    /// Print the certificate's path and nothing else: export NODE_EXTRA_CA_CERTS="$(tandem ca --path)"
+    #[arg(long)]
+    path: bool,
+}
 
-/// Says that it is not there yet.
-pub(crate) fn run(_: Arguments) -> Result<(), Failure> {
-    Err(Failure::not_yet("ca", "make certificates for the names that provider SDKs call"))
+/// Prints what was asked for.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = super::load_config(arguments.config.as_deref())?;
+    let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
+    let certificate = authority.certificate();
+    if arguments.pem {
+        let pem = std::fs::read_to_string(certificate).map_err(|error| Failure::Environment(error.into()))?;
+        print!("{pem}");
+    } else if arguments.path {
+        println!("{}", certificate.display());
+    } else {
+        let made = if authority.is_new { "made now" } else { "as made before" };
+        println!("Certificate authority, {made}: {}", certificate.display());
+        println!("It vouches for {} only.\n", tandem_control::dialect::hosts::HOSTS);
+        println!("{}", trust(&authority, super::proxy::LISTEN));
+    }
+    Ok(())
+}
+
+/// What an application needs so that its requests come to a proxy at `proxy` (HOST:PORT): a line a language.
+pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
+    let (ca, bundle) = (authority.certificate(), authority.bundle());
+    let (ca, bundle) = (ca.display(), bundle.display());
+    let (host, port) = proxy.rsplit_once(':').unwrap_or((proxy, "3128"));
+    format!(
+        "An application needs its proxy variable and its CA variable, and no other change:\n  \
+         python  HTTPS_PROXY=http://{proxy} REQUESTS_CA_BUNDLE={bundle}\n  \
+         node    HTTP_PROXY=http://{proxy} NODE_EXTRA_CA_CERTS={ca}\n  \
+         go      HTTPS_PROXY=http://{proxy} SSL_CERT_FILE={bundle}\n  \
+         ruby    HTTPS_PROXY=http://{proxy} SSL_CERT_FILE={bundle}\n  \
+         php     HTTPS_PROXY=http://{proxy} php -d curl.cainfo={bundle} -d openssl.cafile={bundle}\n  \
+         csharp  HTTPS_PROXY=http://{proxy} SSL_CERT_FILE={bundle}\n  \
+         java    keytool -importcert -noprompt -alias tandem -storepass changeit -keystore tandem.p12 -file {ca}\n          \
+                 java -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} -Djavax.net.ssl.trustStore=tandem.p12\n  \
+         curl    HTTPS_PROXY=http://{proxy} CURL_CA_BUNDLE={bundle}\n\
+         {bundle} holds this machine's own authorities besides.\n\
+         For a whole container: copy {ca} to /usr/local/share/ca-certificates/tandem.crt, then update-ca-certificates."
+    )
 }

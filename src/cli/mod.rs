@@ -1,5 +1,6 @@
 //! The commands, one file each: their arguments, and a `run` that returns when the command is done.
 
+mod authority;
 pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod demo;
@@ -9,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod serve;
 pub(crate) mod trace;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -61,6 +63,12 @@ fn read_config(path: Option<&Path>) -> Result<Config, tandem_config::Errors> {
     )
 }
 
+/// Every address is no address to connect to: this machine's own is one of them.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let own: IpAddr = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen }
+}
+
 /// Logs to standard error what `TANDEM_LOG` asks for, or `default`.
 fn log(default: &str) {
     use std::io::IsTerminal;
@@ -78,4 +86,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build();
     Ok(runtime.map_err(|error| Failure::Environment(error.into()))?.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_every_address_is_asked_on_loopback() {
+        assert_eq!(reachable("0.0.0.0:8080".parse().unwrap()).to_string(), "127.0.0.1:8080");
+        assert_eq!(reachable("[::]:8080".parse().unwrap()).to_string(), "[::1]:8080");
+        assert_eq!(reachable("192.0.2.1:80".parse().unwrap()).to_string(), "192.0.2.1:80");
+    }
 }

@@ -1,7 +1,6 @@
 //! `tandem trace`: a call's SIP messages, asked of the running server.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,7 +51,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let config = super::load_config(arguments.config.as_deref())?;
     let authorization = authorization(&config, arguments.account.as_deref())?;
-    let base = arguments.url.clone().unwrap_or_else(|| format!("http://{}", reachable(config.http.listen)));
+    let base = arguments.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
     let path = match &arguments.call {
         Some(call) => format!("/console/calls/{}/trace", escaped(call)),
         None => "/console/sip/strangers".to_owned(),
@@ -132,12 +131,6 @@ fn header(account: &Account) -> Option<String> {
     basic.or_else(|| account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key)))
 }
 
-/// Every address is no address to connect to: this machine's own is one of them.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let own: IpAddr = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-    if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen }
-}
-
 /// As a part of a path: an id may have a colon, a Call-ID anything.
 fn escaped(id: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
@@ -160,12 +153,5 @@ mod tests {
     fn an_id_of_any_form_becomes_a_part_of_a_path() {
         assert_eq!(escaped("v3:a-b_c"), "v3%3Aa-b_c");
         assert_eq!(escaped("4/x?@10.0.0.1"), "4%2Fx%3F%4010.0.0.1");
-    }
-
-    #[test]
-    fn a_server_on_every_address_is_asked_on_loopback() {
-        assert_eq!(reachable("0.0.0.0:8080".parse().unwrap()).to_string(), "127.0.0.1:8080");
-        assert_eq!(reachable("[::]:8080".parse().unwrap()).to_string(), "[::1]:8080");
-        assert_eq!(reachable("192.0.2.1:80".parse().unwrap()).to_string(), "192.0.2.1:80");
     }
 }

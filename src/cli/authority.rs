@@ -1,0 +1,218 @@
+//! A certificate authority of our own, which vouches for the providers' names and for no others.
+//!
+//! It is made once, in `data_dir/ca`: `tandem-ca.pem` is for applications to trust, `tandem-ca.key` stays ours alone,
+//! `bundle.pem` is the certificate together with the authorities that this machine trusts anyway, for programs that take
+//! one file instead of all others.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, crypto};
+use tandem_control::dialect::hosts::DOMAINS;
+use tandem_control::{clock, directory};
+
+/// How long a certificate for a name is good; a new one is made for each connection.
+const LEAF: Duration = Duration::from_secs(7 * DAY);
+/// Clocks differ.
+const BEFORE: Duration = Duration::from_secs(DAY);
+const DAY: u64 = 86_400;
+
+/// Where systems keep the authorities that they trust.
+const SYSTEM: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// It.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Every leaf has the same key: it never leaves this process, and so is new with each.
+    leaf_key: KeyPair,
+    folder: PathBuf,
+    /// Made by this very call rather than an earlier one.
+    pub(crate) is_new: bool,
+}
+
+impl Authority {
+    /// The one of an earlier call, or a new one. Two processes that make it at once end up with the same.
+    pub(crate) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
+        let folder = data_dir.join("ca");
+        let is_new = !folder.join(KEY).exists() && make(data_dir, &folder)?;
+        let path = folder.join(KEY);
+        let shown = path.display();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+        let key = KeyPair::from_pem(&text).with_context(|| format!("{shown} is not a private key"))?;
+        let folder = fs::canonicalize(&folder).with_context(|| format!("{}", folder.display()))?;
+        let certificate = folder.join(CERTIFICATE);
+        if !certificate.exists() {
+            return Err(anyhow!("{} is not there; put it back, or remove its folder", certificate.display()));
+        }
+        let this = Self { issuer: Issuer::new(authority(&key), key), leaf_key: KeyPair::generate()?, folder, is_new };
+        this.write_bundle().with_context(|| format!("cannot write {}", this.bundle().display()))?;
+        Ok(this)
+    }
+
+    /// Its certificate, PEM.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.join(CERTIFICATE)
+    }
+
+    /// Its certificate and those of the system's authorities, PEM.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.folder.join(BUNDLE)
+    }
+
+    /// What a TLS server is that shows a certificate for `host`. Takes a signature's time.
+    pub(crate) fn server(&self, host: &str) -> anyhow::Result<Arc<ServerConfig>> {
+        let mut leaf = CertificateParams::new([host.to_owned()])?;
+        leaf.distinguished_name = named("Tandem");
+        // Some clients will not have two certificates of one number.
+        leaf.serial_number = Some(SerialNumber::from_slice(&(rand::random::<u128>() >> 1).to_be_bytes()));
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        let now = date_time_ymd(1970, 1, 1)
+            + Duration::from_secs(u64::try_from(clock::now().time.as_second()).unwrap_or_default());
+        (leaf.not_before, leaf.not_after) = (now - BEFORE, now + LEAF);
+        let certificate = leaf.signed_by(&self.leaf_key, &self.issuer)?;
+        let key = PrivateKeyDer::try_from(self.leaf_key.serialize_der()).map_err(|error| anyhow!(error))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        // The server behind speaks nothing else.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // The next connection has another configuration, which would not know this one's sessions.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    /// Made anew each time: the system's authorities change.
+    fn write_bundle(&self) -> anyhow::Result<()> {
+        let mut bundle = fs::read(self.certificate())?;
+        if let Some(system) = SYSTEM.iter().find_map(|path| fs::read(path).ok()) {
+            bundle.push(b'\n');
+            bundle.extend(system);
+        }
+        if fs::read(self.bundle()).is_ok_and(|old| old == bundle) {
+            return Ok(());
+        }
+        // Programs may be reading the old one.
+        let new = self.folder.join(format!(".{BUNDLE}.{:032x}", rand::random::<u128>()));
+        write(&new, &bundle, 0o644)?;
+        Ok(fs::rename(new, self.bundle())?)
+    }
+}
+
+const CERTIFICATE: &str = "tandem-ca.pem";
+const KEY: &str = "tandem-ca.key";
+const BUNDLE: &str = "bundle.pem";
+
+/// Makes the folder with key and certificate in it at once. `false`: another process was faster.
+fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
+    directory::make(data_dir).with_context(|| format!("data_dir: {}", data_dir.display()))?;
+    let key = KeyPair::generate()?;
+    let certificate = authority(&key).self_signed(&key)?;
+    let draft = data_dir.join(format!(".ca.{:032x}", rand::random::<u128>()));
+    let write_all = || {
+        directory::make(&draft)?;
+        write(&draft.join(KEY), key.serialize_pem().as_bytes(), 0o600)?;
+        write(&draft.join(CERTIFICATE), certificate.pem().as_bytes(), 0o644)
+    };
+    write_all().with_context(|| format!("cannot make {}", draft.display()))?;
+    match fs::rename(&draft, folder) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            drop(fs::remove_dir_all(&draft));
+            // A folder that is not empty is not replaced.
+            let there = matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists);
+            if there && folder.join(KEY).exists() {
+                Ok(false)
+            } else {
+                Err(error).with_context(|| format!("cannot make {}", folder.display()))
+            }
+        }
+    }
+}
+
+/// What its certificate says: the same for the same key, so that the issuer of a leaf is the one on file.
+fn authority(key: &KeyPair) -> CertificateParams {
+    let mut authority = CertificateParams::default();
+    let mark: String = key.der_bytes().iter().rev().take(4).map(|octet| format!("{octet:02x}")).collect();
+    authority.distinguished_name = named(&format!("Tandem test authority {mark}"));
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let domains = DOMAINS.map(|domain| GeneralSubtree::DnsName(domain.to_owned()));
+    // Whoever trusts it is safe for every other name, even if its key is lost.
+    authority.name_constraints =
+        Some(NameConstraints { permitted_subtrees: domains.to_vec(), excluded_subtrees: Vec::new() });
+    (authority.not_before, authority.not_after) = (date_time_ymd(2024, 1, 1), date_time_ymd(2049, 12, 31));
+    authority
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}
+
+fn write(path: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_its_key_is_ours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Authority::load_or_make(folder.path()).unwrap();
+        let (made, key) = (fs::read(first.certificate()).unwrap(), folder.path().join("ca").join(KEY));
+        let again = Authority::load_or_make(folder.path()).unwrap();
+        assert!(first.is_new && !again.is_new);
+        assert_eq!(fs::read(again.certificate()).unwrap(), made);
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let bundle = fs::read(again.bundle()).unwrap();
+        assert!(bundle.starts_with(&made));
+        let names = fs::read_dir(folder.path().join("ca")).unwrap().count();
+        assert_eq!(names, 3, "drafts are left");
+    }
+
+    #[test]
+    fn whoever_comes_second_takes_what_the_first_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ca");
+        assert!(make(folder.path(), &place).unwrap());
+        let made = fs::read(place.join(KEY)).unwrap();
+        assert!(!make(folder.path(), &place).unwrap());
+        assert_eq!(fs::read(place.join(KEY)).unwrap(), made);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "drafts are left");
+    }
+
+    #[test]
+    fn what_is_no_key_is_said_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("ca")).unwrap();
+        fs::write(folder.path().join("ca").join(KEY), "no key").unwrap();
+        let error = Authority::load_or_make(folder.path()).err().unwrap();
+        assert!(format!("{error:#}").contains("tandem-ca.key is not a private key"), "{error:#}");
+    }
+}

@@ -1,0 +1,359 @@
+//! What an application speaks with: CONNECT and absolute-form requests (RFC 9110 §9.3.6, RFC 9112 §3.2.2), or TLS at once.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::body::Body;
+use axum::http::uri::{Authority as Named, Scheme};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::service::service_fn;
+use hyper::{client, server};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
+use tandem_control::dialect::hosts::{HOSTS, is_provider};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::relay::relay;
+use crate::cli::authority::Authority;
+
+/// How long a request's head may take, and how long a connection may wait for its next request.
+const HEAD: Duration = Duration::from_secs(15);
+/// Largest head, octets.
+const MAX_HEAD: usize = 64 * 1024;
+/// For a TCP connection to the server or beyond.
+const CONNECT: Duration = Duration::from_secs(10);
+/// For each half of a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the server may think about a request.
+const ANSWER: Duration = Duration::from_secs(120);
+/// How long a tunnel may be silent.
+const IDLE: Duration = Duration::from_secs(600);
+/// After the system refused a connection, for want of descriptors most likely.
+const BREATH: Duration = Duration::from_millis(100);
+/// Different things that are said once each; what comes then is not said.
+const MOST_SAID: usize = 256;
+
+/// A host name or address, without brackets, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Place {
+    /// Where an `http://` URL leads.
+    pub(super) fn of(url: &Uri) -> anyhow::Result<Self> {
+        let wrong = || anyhow!("{url} is not of the form http://HOST:PORT");
+        if url.scheme() != Some(&Scheme::HTTP) {
+            return Err(wrong());
+        }
+        Ok(Self::named(url.authority().ok_or_else(wrong)?, 80))
+    }
+
+    fn named(authority: &Named, default: u16) -> Self {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        Self { host, port: authority.port_u16().unwrap_or(default) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The proxy's listening side. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Front {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    authority: Authority,
+    /// Where requests for providers go.
+    server: Place,
+    /// Ways to the server that need no detour.
+    own: Vec<Place>,
+    pass_through: bool,
+    /// Connections at a time, tunnels included; more wait to be accepted.
+    places: Arc<Semaphore>,
+    /// What was said once.
+    said: Mutex<HashSet<String>>,
+}
+
+/// Which way a request goes.
+enum Way {
+    /// To the server, in place of a provider.
+    Server,
+    /// Where it wants to.
+    There,
+}
+
+impl Front {
+    pub(super) fn new(
+        authority: Authority,
+        server: Place,
+        own: Vec<Place>,
+        pass_through: bool,
+        max_connections: usize,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(max_connections.max(1)));
+        Self { shared: Arc::new(Shared { authority, server, own, pass_through, places, said: Mutex::default() }) }
+    }
+
+    /// Answers as a proxy, for ever.
+    pub(super) async fn serve(&self, listener: TcpListener) {
+        loop {
+            let Some((stream, permit)) = self.accept(&listener).await else { return };
+            let this = self.clone();
+            tokio::spawn(async move {
+                let permit = Arc::new(permit);
+                let service = service_fn(move |request| {
+                    let (this, permit) = (this.clone(), Arc::clone(&permit));
+                    async move { Ok::<_, Infallible>(this.answer(request, permit).await) }
+                });
+                let ended = server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .max_buf_size(MAX_HEAD)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection");
+                }
+            });
+        }
+    }
+
+    /// Takes TLS for the providers' names, for ever.
+    pub(super) async fn serve_tls(&self, listener: TcpListener) {
+        loop {
+            let Some((stream, permit)) = self.accept(&listener).await else { return };
+            let this = self.clone();
+            tokio::spawn(async move {
+                let ended = async {
+                    let stream = this.end_tls(stream, None).await?;
+                    let server = connect(&this.shared.server).await?;
+                    Ok::<_, anyhow::Error>(relay(stream, server, IDLE).await?)
+                };
+                if let Err(error) = ended.await {
+                    tracing::debug!("TLS connection: {error:#}");
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    /// `None`: it is over.
+    async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    drop(stream.set_nodelay(true));
+                    // Not before: a listener that waits must not keep the other's place.
+                    return Some((stream, Arc::clone(&self.shared.places).acquire_owned().await.ok()?));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, permit: Arc<OwnedSemaphorePermit>) -> Response<Body> {
+        let answered = match *request.method() {
+            Method::CONNECT => self.tunnel(request, permit).await,
+            _ => self.forward(request).await,
+        };
+        answered.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn tunnel(
+        &self,
+        request: Request<Incoming>,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Response<Body>, Refusal> {
+        let place = request.uri().authority().map(|authority| Place::named(authority, 443));
+        let place = place.ok_or_else(|| Refusal::bad("CONNECT needs HOST:PORT"))?;
+        let way = self.way(&place)?;
+        // First the server: an application can still be told when there is none.
+        let there = connect(match way {
+            Way::Server => &self.shared.server,
+            Way::There => &place,
+        });
+        let there = there.await.map_err(|error| self.unreachable(&way, &error))?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            let ended = async {
+                let here = TokioIo::new(hyper::upgrade::on(request).await?);
+                match way {
+                    // Port 80 is where plain WebSockets go, which ask for tunnels too.
+                    Way::Server if place.port != 80 => {
+                        relay(this.end_tls(here, Some(&place.host)).await?, there, IDLE).await?;
+                    }
+                    _ => relay(here, there, IDLE).await?,
+                }
+                Ok::<_, anyhow::Error>(())
+            };
+            if let Err(error) = ended.await {
+                tracing::debug!("tunnel to {place}: {error:#}");
+            }
+            drop(permit);
+        });
+        Ok(Response::new(Body::empty()))
+    }
+
+    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let Some(authority) = request.uri().authority().cloned() else {
+            return Err(Refusal::bad(
+                "This is a proxy, not a web server: name it in HTTPS_PROXY (see tandem proxy --help)",
+            ));
+        };
+        let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let place = Place::named(&authority, if secure { 443 } else { 80 });
+        let way = self.way(&place)?;
+        let there = match way {
+            Way::Server => &self.shared.server,
+            Way::There if secure => return Err(Refusal::bad("https goes by CONNECT")),
+            Way::There => &place,
+        };
+        let there = connect(there).await.map_err(|error| self.unreachable(&way, &error))?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
+        *request.uri_mut() = path.map_err(|_| Refusal::bad("no such path"))?;
+        strip(request.headers_mut());
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Refusal::bad("no such host"))?;
+        request.headers_mut().insert(header::HOST, host);
+        let failed = |error: &dyn fmt::Display| Refusal::new(StatusCode::BAD_GATEWAY, format!("{place}: {error}"));
+        let (mut sender, connection) =
+            client::conn::http1::handshake(TokioIo::new(there)).await.map_err(|error| failed(&error))?;
+        tokio::spawn(connection);
+        let response = timeout(ANSWER, sender.send_request(request)).await;
+        let response = response.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let mut response = response.map(Body::new);
+        strip(response.headers_mut());
+        Ok(response)
+    }
+
+    fn way(&self, place: &Place) -> Result<Way, Refusal> {
+        if is_provider(&place.host) {
+            return Ok(Way::Server);
+        }
+        if self.shared.pass_through || self.shared.own.contains(place) {
+            return Ok(Way::There);
+        }
+        let says = format!("tandem proxy is for {HOSTS}; {place} needs --pass-through, or NO_PROXY in the application");
+        self.say_once(&says);
+        Err(Refusal::new(StatusCode::FORBIDDEN, says))
+    }
+
+    fn unreachable(&self, way: &Way, error: &anyhow::Error) -> Refusal {
+        let says = match way {
+            Way::Server => format!("No server of ours: {error:#}. Is `tandem serve` running? Say where by --url"),
+            Way::There => format!("{error:#}"),
+        };
+        self.say_once(&says);
+        Refusal::new(StatusCode::BAD_GATEWAY, says)
+    }
+
+    /// Shows a certificate for the provider's name that is asked for, or else for `host`.
+    async fn end_tls<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        host: Option<&str>,
+    ) -> anyhow::Result<TlsStream<S>> {
+        let start = timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
+        let asked = start.client_hello().server_name().filter(|name| is_provider(name)).map(str::to_owned);
+        let name = asked.or_else(|| host.map(str::to_owned)).context("no provider's name is asked for")?;
+        let config = self.shared.authority.server(&name)?;
+        let ended = timeout(HANDSHAKE, start.into_stream(config)).await?;
+        if let Err(error) = &ended
+            && is_alert(error)
+        {
+            self.say_once(&format!(
+                "an application does not take the certificate for {name} ({error}): does it trust {}? `tandem ca` says how",
+                self.shared.authority.certificate().display()
+            ));
+        }
+        Ok(ended?)
+    }
+
+    fn say_once(&self, says: &str) {
+        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MOST_SAID && said.insert(says.to_owned()) {
+            tracing::warn!("{says}");
+        }
+    }
+}
+
+async fn connect(place: &Place) -> anyhow::Result<TcpStream> {
+    let stream = timeout(CONNECT, TcpStream::connect((place.host.as_str(), place.port))).await;
+    let stream = stream.map_err(io::Error::from).and_then(|stream| stream).with_context(|| place.to_string())?;
+    drop(stream.set_nodelay(true));
+    Ok(stream)
+}
+
+/// Whether the peer broke the handshake off and said so.
+fn is_alert(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(rustls::Error::AlertReceived(_)))
+}
+
+/// Removes what is between two neighbours only (RFC 9110 §7.6.1).
+fn strip(headers: &mut HeaderMap) {
+    let named: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let always = ["connection", "proxy-connection", "proxy-authorization", "keep-alive", "te", "upgrade"];
+    for name in named.iter().map(String::as_str).chain(always) {
+        headers.remove(name);
+    }
+}
+
+/// Why a request does not go on.
+struct Refusal {
+    status: StatusCode,
+    says: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, says: String) -> Self {
+        Self { status, says }
+    }
+
+    fn bad(says: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, says.to_owned())
+    }
+
+    /// It is in the status line too: of an answer to CONNECT most clients show nothing else.
+    fn into_response(self) -> Response<Body> {
+        let reason = ReasonPhrase::try_from(self.says.as_bytes());
+        let mut response = Response::new(Body::from(self.says + "\n"));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Ok(reason) = reason {
+            response.extensions_mut().insert(reason);
+        }
+        response
+    }
+}

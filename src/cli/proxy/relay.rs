@@ -1,0 +1,108 @@
+//! Octets between two connections, both ways.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::time::timeout;
+
+/// What one direction holds at most, octets.
+const HELD: usize = 16 * 1024;
+
+/// Moves octets until both sides have ended, one has failed, nothing moved either way for `idle`, or one took nothing for
+/// as long.
+pub(super) async fn relay(
+    a: impl AsyncRead + AsyncWrite + Unpin,
+    b: impl AsyncRead + AsyncWrite + Unpin,
+    idle: Duration,
+) -> io::Result<()> {
+    let moved = AtomicU64::new(0);
+    let ((from_a, to_a), (from_b, to_b)) = (split(a), split(b));
+    tokio::try_join!(pour(from_a, to_b, &moved, idle), pour(from_b, to_a, &moved, idle)).map(drop)
+}
+
+async fn pour(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+    idle: Duration,
+) -> io::Result<()> {
+    let mut held = vec![0; HELD];
+    let mut before = moved.load(Ordering::Relaxed);
+    loop {
+        let count = match timeout(idle, from.read(&mut held)).await {
+            Ok(count) => count?,
+            // The other direction may be the busy one.
+            Err(late) => match moved.load(Ordering::Relaxed) {
+                now if now == before => return Err(late.into()),
+                now => {
+                    before = now;
+                    continue;
+                }
+            },
+        };
+        if count == 0 {
+            return timeout(idle, to.shutdown()).await?;
+        }
+        moved.fetch_add(1, Ordering::Relaxed);
+        let write = async {
+            to.write_all(held.get(..count).unwrap_or_default()).await?;
+            to.flush().await
+        };
+        timeout(idle, write).await??;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn octets_go_both_ways_until_both_sides_have_ended() {
+        let ((a, mut app), (b, mut server)) = (duplex(64), duplex(64));
+        let relayed = tokio::spawn(relay(a, b, IDLE));
+        let said = vec![7; 100_000];
+        let (mut heard, mut answer) = (Vec::new(), Vec::new());
+        let talk = async {
+            app.write_all(&said).await.unwrap();
+            app.shutdown().await.unwrap();
+            app.read_to_end(&mut answer).await.unwrap();
+        };
+        let listen = async {
+            server.read_to_end(&mut heard).await.unwrap();
+            server.write_all(b"answer").await.unwrap();
+            drop(server);
+        };
+        tokio::join!(talk, listen);
+        assert_eq!((heard, answer.as_slice()), (said, b"answer".as_slice()));
+        relayed.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_busy_direction_keeps_the_other_open_and_silence_ends_both() {
+        let ((a, mut app), (b, mut server)) = (duplex(64), duplex(64));
+        let relayed = tokio::spawn(relay(a, b, IDLE));
+        for _ in 0..10 {
+            tokio::time::sleep(IDLE / 2).await;
+            server.write_all(b"x").await.unwrap();
+            assert_eq!(app.read_u8().await.unwrap(), b'x');
+        }
+        assert!(!relayed.is_finished());
+        let error = relayed.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_takes_nothing_ends_it() {
+        let ((a, mut app), (b, _server)) = (duplex(64), duplex(64));
+        let relayed = tokio::spawn(relay(a, b, IDLE));
+        app.write_all(&[0; 64]).await.unwrap();
+        let error = relayed.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}
