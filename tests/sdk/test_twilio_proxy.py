@@ -1,0 +1,125 @@
+"""The SDKs as they are, sent here by `tandem proxy`: nothing in an application is changed, only its environment."""
+
+import os
+import ssl
+import subprocess
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+import requests
+from twilio.base.exceptions import TwilioRestException
+from twilio.rest import Client
+
+from harness.audio import speech, write_capture
+from harness.phone import callee, play
+from harness.proxy import Proxy
+from harness.waiting import wait_for
+
+HERE = Path(__file__).parent
+FROM = "+15550001111"
+HANGUP = "<Response><Hangup/></Response>"
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem):
+    return start_tandem()
+
+
+@pytest.fixture(scope="module")
+def proxy(server):
+    one = Proxy(server)
+    yield one
+    one.stop()
+
+
+def ended(client, sid):
+    """Waits for the end of a call and returns it."""
+    final = ("completed", "busy", "failed", "no-answer", "canceled")
+    return wait_for("the call's end", lambda: [call for call in [client.calls(sid).fetch()] if call.status in final])[0]
+
+
+def test_twilio_python_as_it_is(server, proxy, phone, tmp_path, monkeypatch):
+    pcap = tmp_path / "spoken.pcap"
+    write_capture(pcap, speech(1.0))
+    spoken, many = phone(callee(play(pcap))), phone(callee(), calls=3)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.bundle))
+    client = Client(server.account_sid, server.auth_token)
+
+    assert client.api.accounts(server.account_sid).fetch().status == "active"
+    record = "<Response><Record timeout='1' maxLength='2' playBeep='false'/><Hangup/></Response>"
+    call = client.calls.create(to=spoken.uri, from_=FROM, twiml=record)
+    assert ended(client, call.sid).status == "completed"
+    spoken.finish()
+    (recording,) = client.calls(call.sid).recordings.list()
+    done = lambda: client.recordings(recording.sid).fetch().status == "completed"
+    wait_for("the recording", done)
+    media = f"https://api.twilio.com/2010-04-01/Accounts/{server.account_sid}/Recordings/{recording.sid}"
+    audio = requests.get(media + ".mp3", auth=(client.username, client.password), timeout=10)
+    assert audio.status_code == 200 and audio.headers["content-type"] == "audio/mpeg"
+
+    made = [client.calls.create(to=many.uri, from_=FROM, twiml=HANGUP).sid for _ in range(3)]
+    for sid in made:
+        ended(client, sid)
+    many.finish()
+    assert [one.sid for one in client.calls.list(to=many.uri, page_size=2)] == made[::-1]
+    page = client.calls.page(to=many.uri, page_size=2)
+    assert [one.sid for one in page.next_page()] == made[:1]
+    with pytest.raises(TwilioRestException) as refused:
+        client.calls("CA" + "0" * 32).fetch()
+    assert (refused.value.status, refused.value.code) == (404, 20404)
+    assert client.recordings(recording.sid).delete()
+
+
+def test_twilio_node_as_it_is(server, proxy, phone):
+    many = phone(callee(), calls=3)
+    assert (HERE / "node_modules" / "twilio").is_dir(), "run npm ci --prefix tests/sdk"
+    environment = {
+        "HTTP_PROXY": proxy.url,
+        "NODE_EXTRA_CA_CERTS": str(proxy.ca),
+        "TWILIO_ACCOUNT_SID": server.account_sid,
+        "TWILIO_AUTH_TOKEN": server.auth_token,
+        "PHONE": many.uri,
+    }
+    command = ["node", "twilio_as_it_is.mjs"]
+    done = subprocess.run(command, cwd=HERE, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    many.finish()
+
+
+def test_another_host_is_refused_by_name_and_let_through_when_asked_for(server, proxy, webapp):
+    def through(one, url):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": one.url, "https": one.url}))
+        return opener.open(url, timeout=10)
+
+    with pytest.raises(URLError, match="403 tandem proxy is for .*example.com:443 needs --pass-through"):
+        through(proxy, "https://example.com/")
+    webapp.on("/page", ("a page", 200))
+    with pytest.raises(HTTPError, match="403"):
+        through(proxy, f"{webapp.url}/page")
+    # The server's own URLs are no strangers.
+    assert through(proxy, f"{server.http}/healthz").read() == b"alive\n"
+    open_one = Proxy(server, "--pass-through")
+    try:
+        assert through(open_one, f"{webapp.url}/page").read() == b"a page"
+    finally:
+        open_one.stop()
+
+
+def test_the_strictest_checks_of_a_certificate_pass(proxy):
+    strict = ssl.create_default_context(cafile=proxy.bundle)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+    https = urllib.request.HTTPSHandler(context=strict)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy.url}), https)
+    for host in ("api.twilio.com", "api.dublin.ie1.twilio.com", "api.telnyx.com"):
+        assert opener.open(f"https://{host}/healthz", timeout=10).read() == b"alive\n"
+
+
+def test_who_does_not_trust_the_authority_is_told_what_to_do(proxy):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy.url}))
+    with pytest.raises(URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        opener.open("https://voice.twilio.com/", timeout=10)
+    wait_for("the proxy's word", lambda: "does not take the certificate for voice.twilio.com" in proxy.log())
