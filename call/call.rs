@@ -11,7 +11,7 @@ use crate::Now;
 use crate::command::Refused;
 use crate::ending::cause_of;
 use crate::event::{CallEvent, EventKind};
-use crate::fetch::{Fetch, FetchFailure, FetchReason};
+use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
 use crate::id::{CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use crate::machine::MachineDetection;
@@ -204,6 +204,10 @@ impl Call {
     /// Something happened on a leg. Late events of ended legs are ignored.
     pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
         self.now = now;
+        // Whoever takes it is to know even if it has gone meanwhile.
+        if let LegEvent::Called { by } = event {
+            return self.called(leg, by);
+        }
         let Some(party) = self.party_mut(leg) else { return };
         let ended = party.info.status.is_final();
         match event {
@@ -239,6 +243,9 @@ impl Call {
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::ConferenceOver => self.conference_over(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
+            LegEvent::Enqueued(standing) => self.signal(leg, Signal::Enqueued(standing)),
+            LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),
+            LegEvent::Called { .. } => {}
         }
     }
 
@@ -333,8 +340,12 @@ impl Call {
     pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
         let id = FetchId(self.new_op().0);
         if let Some(party) = self.party(leg) {
-            let whisper = party.mode == Mode::Whisper;
-            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason, whisper };
+            let scope = match party.mode {
+                Mode::Document | Mode::Commands => Scope::Leg,
+                Mode::Whisper => Scope::Whisper,
+                Mode::Queue => Scope::Queue,
+            };
+            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason, scope };
             self.outputs.push_back(Output::Fetch(Box::new(fetch)));
         }
         id
@@ -405,7 +416,7 @@ impl Call {
 
     /// Lets a leg run a program instead of whatever it runs.
     pub(crate) fn run(&mut self, leg: LegId, program: Program) {
-        self.abort_lane(leg, Abort::Replaced);
+        self.clear_lane(leg, Abort::Replaced);
         for warning in program.warnings {
             self.emit(leg, EventKind::Warned(warning));
         }
@@ -419,7 +430,7 @@ impl Call {
     }
 
     pub(crate) fn fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) {
-        self.abort_lane(leg, Abort::Replaced);
+        self.clear_lane(leg, Abort::Replaced);
         if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
             return;
         }
@@ -459,8 +470,14 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Cuts short what the leg runs and whatever was to follow: something else happens instead.
+    /// Cuts short all that the leg does, a wait in a queue included: something else happens instead.
     pub(crate) fn abort_lane(&mut self, leg: LegId, why: Abort) {
+        self.clear_lane(leg, why);
+        self.end_wait(leg, why);
+    }
+
+    /// Cuts short what the leg runs and whatever was to follow.
+    pub(crate) fn clear_lane(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
         if let Some(detecting) = &mut party.detecting {

@@ -116,6 +116,8 @@ pub enum Command {
     LeaveConference,
     /// Call somebody and join.
     Transfer(Box<Dial>),
+    /// It waits in a queue: leave that, and fetch this document.
+    Dequeue(Target),
     /// Run one instruction after what is queued.
     Enqueue(Box<Instruction>),
     /// Only the client state.

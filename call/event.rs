@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use crate::conference::Participation;
 use crate::fetch::FetchFailure;
-use crate::id::{LegId, OpId};
+use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{AudioSource, Warning};
+use crate::queue::QueueOutcome;
 use crate::recording::{Recording, RecordingStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 
@@ -74,6 +75,15 @@ pub enum EventKind {
     ConferenceJoined(Participation),
     /// No longer.
     ConferenceLeft(Participation),
+    /// Waits in a queue.
+    Enqueued {
+        /// Its name.
+        queue: Arc<str>,
+        /// Its id.
+        id: QueueId,
+    },
+    /// No longer, or it never could.
+    Dequeued(QueueOutcome),
     /// A recording began, was held, ended: its status says which.
     Recording(Recording),
     /// A stream's life.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::Target;
 use crate::event::{DialResult, ReferFacts};
-use crate::id::FetchId;
+use crate::id::{FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
+use crate::queue::QueueOutcome;
 use crate::recording::Recording;
 use crate::stream::StreamFacts;
 
@@ -21,8 +22,20 @@ pub struct Fetch {
     pub target: Target,
     /// Why, with what the application is told besides the leg itself.
     pub reason: FetchReason,
-    /// Whether it is for a called party who is yet to be joined: few instructions are in place there.
-    pub whisper: bool,
+    /// Where it will run.
+    pub scope: Scope,
+}
+
+/// Where a document runs: not every instruction is in place everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Scope {
+    /// On a leg, and it decides what the leg does.
+    #[default]
+    Leg,
+    /// On the leg of a party who is yet to be joined.
+    Whisper,
+    /// On a leg that waits in a queue.
+    Queue,
 }
 
 /// Why a document is asked for.
@@ -65,6 +78,19 @@ pub enum FetchReason {
     },
     /// The called party's own document before the join.
     Whisper,
+    /// What is heard in a queue, for the first time or again.
+    Wait,
+    /// Its turn has come: what it is told before it is joined to who takes it.
+    Called {
+        /// The queue.
+        queue: QueueId,
+        /// How long it waited there.
+        waited: Duration,
+        /// Who takes it.
+        by: LegId,
+    },
+    /// It is in the queue no longer.
+    Queued(QueueOutcome),
     /// Another document failed.
     Fallback {
         /// How.

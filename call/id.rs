@@ -55,6 +55,8 @@ ids! {
     RecordingId,
     /// One audio stream to a WebSocket.
     StreamId,
+    /// One queue of an account.
+    QueueId,
 }
 
 /// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.

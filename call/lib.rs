@@ -24,6 +24,7 @@ pub mod machine;
 pub mod output;
 mod party;
 pub mod program;
+pub mod queue;
 pub mod recording;
 pub mod refer;
 mod request;

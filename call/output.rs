@@ -7,10 +7,11 @@ use crate::address::Address;
 use crate::conference::Participation;
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
-use crate::id::{LegId, OpId, RecordingId, StreamId};
+use crate::id::{LegId, OpId, QueueId, RecordingId, StreamId};
 use crate::leg::EndCause;
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
+use crate::queue::NotQueued;
 use crate::recording::{Gap, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::stream::{StreamSpec, StreamStatus};
@@ -129,6 +130,26 @@ pub enum LegCommand {
     Confer(Participation),
     /// No longer.
     LeaveConference,
+    /// Stand in line in a queue of the account, which comes to be if there is none; answered by `Enqueued`, and by `Called`
+    /// when it is its turn.
+    EnterQueue {
+        /// Its name.
+        queue: Arc<str>,
+        /// Not if so many wait there.
+        most: Option<u32>,
+    },
+    /// Whoever called it has gone: it stands where it stood.
+    ReturnToQueue,
+    /// No longer.
+    LeaveQueue,
+    /// Have whoever is first in that queue, now or later; answered by `Called` on that one's leg, which is in the same call
+    /// by then, or by `NobodyCalled`.
+    TakeFromQueue {
+        /// Its name.
+        queue: Arc<str>,
+    },
+    /// No longer.
+    StopTaking,
     /// Send the leg its own audio back.
     Echo(bool),
     /// Let nobody hear what the leg's far end says.
@@ -270,6 +291,15 @@ pub enum LegEvent {
     ConferenceOver,
     /// Something odd that it could live with, to be reported once.
     Warned(Warning),
+    /// It stands in line, or cannot.
+    Enqueued(Result<QueueId, NotQueued>),
+    /// It is its turn: that leg, which is in the same call, takes it.
+    Called {
+        /// Which.
+        by: LegId,
+    },
+    /// The one it was to have from the queue cannot be brought into its call.
+    NobodyCalled,
 }
 
 /// How a leg went, seen from the wire.

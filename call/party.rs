@@ -12,6 +12,7 @@ use crate::leg::{EndCause, LegInfo};
 use crate::machine::{Detecting, MachineDetection};
 use crate::program::Running;
 use crate::program::dial::Dialing;
+use crate::program::enqueue::Waiting;
 use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::recording::{ActiveRecording, NewRecording};
@@ -38,6 +39,8 @@ pub(crate) struct Party {
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) conference: Option<Participation>,
+    /// It waits in a queue, or is with somebody who took it out of one.
+    pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     /// Documents run one after the other without any of them taking time.
@@ -66,7 +69,7 @@ pub(crate) struct Party {
     pub(crate) release_timer: Option<OpId>,
     /// It is called for a transfer.
     pub(crate) referral: Option<Referral>,
-    /// Whose dial is told of its fate, if not its parent's.
+    /// Whose dial is told of its fate, if not its parent's: it was transferred there, or taken out of a queue.
     pub(crate) told_to: Option<LegId>,
 }
 
@@ -80,6 +83,7 @@ impl Party {
             transfer: None,
             bridge: None,
             conference: None,
+            waiting: None,
             recordings: Vec::new(),
             streams: Vec::new(),
             hasty_documents: 0,
@@ -114,6 +118,8 @@ pub(crate) enum Mode {
     Commands,
     /// A called party's own document before the join: the dial goes on.
     Whisper,
+    /// The queue that it waits in: it hears the same again.
+    Queue,
 }
 
 /// What a leg runs: one instruction at a time.

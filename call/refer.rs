@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::call::{Call, NewLeg};
+use crate::call::{Abort, Call, NewLeg};
 use crate::command::{Accepted, Refused};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
@@ -141,6 +141,7 @@ impl Call {
         self.let_go(transferee, referrer);
         // Neither is hung up because the other goes.
         self.unbridge(referrer);
+        self.end_wait(transferee, Abort::Replaced);
         self.set_mode(transferee, crate::party::Mode::Document);
         act(self);
         self.clear(referrer, EndedBy::OtherLeg);
@@ -242,6 +243,8 @@ impl Call {
         self.unbridge(to);
         let after = |call: &Self, one: LegId, other: LegId| match call.dial_of(one) {
             Some(dial) if dial.has_chosen(other) => AfterBridge::Continue,
+            // Who waited in a queue goes on behind that.
+            None if call.party(one).is_some_and(|party| party.waiting.is_some()) => AfterBridge::Continue,
             _ => AfterBridge::Hangup,
         };
         let after = (after(self, leg, to), after(self, to, leg));

@@ -173,6 +173,13 @@ impl Call {
                 let step = Dialing::begin(self, leg, *dial);
                 self.step_transfer(leg, step);
             }
+            Command::Dequeue(target) => {
+                if !self.waits_in_queue(leg) {
+                    return Err(Refused::NotRunning);
+                }
+                self.take_over(leg);
+                self.fetch(leg, target, FetchReason::Redirect);
+            }
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
             Command::SetClientState => {}
             Command::SetCallback(callback) => self.set_status_callback(leg, callback),
@@ -184,6 +191,7 @@ impl Call {
 
     /// A leg that is sent elsewhere leaves the dial that made it, or the one it made.
     fn take_over(&mut self, leg: LegId) {
+        self.end_wait(leg, Abort::Replaced);
         if !self.runs_dial(leg) {
             self.part(leg);
         }

@@ -18,7 +18,7 @@ use crate::id::{CallId, FetchId, LegId, OpId, StreamId};
 use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
-    AfterBridge, AudioSource, Dial, DialTarget, Gather, Instruction, Play, Program, Tone,
+    AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, Instruction, Play, Program, Tone, Wait,
 };
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
@@ -453,6 +453,7 @@ pub fn stream(name: &str) -> StreamSpec {
 pub fn dial(numbers: &[&str]) -> Dial {
     Dial {
         targets: numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect(),
+        queue: None,
         sequential: false,
         timeout: Duration::from_secs(20),
         time_limit: None,
@@ -467,6 +468,17 @@ pub fn dial(numbers: &[&str]) -> Dial {
         pass_failure: false,
         refer: None,
     }
+}
+
+/// A wait in this queue with the server's music, asking `queued` afterwards.
+pub fn enqueue(queue: &str) -> Enqueue {
+    Enqueue { queue: queue.into(), most: None, wait: Wait::Music, action: Some(target("queued")) }
+}
+
+/// A dial of whoever is first in this queue, 20 s, asking `dialed`.
+pub fn dequeue(queue: &str) -> Dial {
+    let queue = Some(Dequeue { queue: queue.into(), whisper: None });
+    Dial { queue, action: Some(target("dialed")), ..dial(&[]) }
 }
 
 /// Whether this is the order to play a country's ringback.

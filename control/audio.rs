@@ -65,6 +65,7 @@ impl AudioRoom {
             },
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
+            AudioSource::Music => Ok(tandem_media::hold_music()),
             AudioSource::Tone(_) => Err(AudioError::Unusable("a tone is not a file".to_owned())),
         }
     }

@@ -4,6 +4,7 @@
 //! [inbox](crate::inbox), which says what happens when it is full.
 
 mod perform;
+mod queueing;
 mod tell;
 mod transfer;
 

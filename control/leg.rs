@@ -19,6 +19,7 @@ use crate::clock;
 use crate::conferences::Seat;
 use crate::keys::{self, Dtmf};
 use crate::machine;
+use crate::queues::{Place, Taking};
 use crate::reason;
 use crate::recordings::RecordingFiles;
 use crate::redirect::Redirects;
@@ -64,6 +65,10 @@ pub struct LegIo {
     pub peer: Option<LegId>,
     /// Its place in a conference.
     pub seat: Option<Seat>,
+    /// Its place in a queue.
+    pub place: Option<Place>,
+    /// It waits for whoever is first in a queue.
+    pub taking: Option<Taking>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     /// The leg that it was called for.
@@ -161,6 +166,8 @@ impl LegIo {
             headers: Vec::new(),
             peer: None,
             seat: None,
+            place: None,
+            taking: None,
             streams: HashMap::new(),
             on_behalf_of: None,
             may_be_redirected: false,
@@ -484,6 +491,8 @@ impl LegIo {
             stream.stop();
         }
         self.seat = None;
+        self.place = None;
+        self.taking = None;
         self.session.take().is_some()
     }
 

@@ -29,6 +29,7 @@ pub mod notify;
 pub mod phones;
 pub mod quality;
 pub mod query;
+pub mod queues;
 mod reason;
 pub mod recordings;
 pub mod records;

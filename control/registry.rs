@@ -395,6 +395,16 @@ impl Calls {
         }
     }
 
+    /// Whether the leg's call is alive.
+    pub(crate) fn is_live(&self, leg: LegId) -> bool {
+        self.inbox(leg.0).is_some()
+    }
+
+    /// Puts in for a live leg what its call cannot do without. `false`: the call is over.
+    pub(crate) fn tell(&self, leg: LegId, message: Message) -> bool {
+        self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
+    }
+
     fn inbox(&self, id: u128) -> Option<Inbox> {
         self.0.inboxes.read().get(&id).cloned()
     }

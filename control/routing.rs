@@ -455,6 +455,7 @@ fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
     };
     let dial = Dial {
         targets: vec![target],
+        queue: None,
         sequential: false,
         timeout: BRIDGE_TIMEOUT,
         time_limit: None,

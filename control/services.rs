@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::current::Current;
 use crate::http::Client;
 use crate::notify::Dialects;
+use crate::queues::Queues;
 use crate::recordings::RecordingFiles;
 use crate::routing::{Outbound, Routing};
 use crate::speech::Voice;
@@ -57,6 +58,8 @@ pub struct Services {
     pub stir: Current<Stir>,
     /// Legs of whatever calls that hear each other.
     pub conferences: Conferences,
+    /// Legs of whatever calls that wait for somebody.
+    pub queues: Queues,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.

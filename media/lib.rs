@@ -24,6 +24,7 @@ mod latch;
 mod mixer;
 #[cfg(feature = "mp3")]
 mod mp3;
+mod music;
 mod player;
 mod ports;
 mod quality;
@@ -63,6 +64,7 @@ pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError}
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;
+pub use music::hold_music;
 pub use quality::Impairment;
 pub use recorded::{RecordedFile, repair_recording, unfinished};
 #[doc(hidden)]

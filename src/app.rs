@@ -33,6 +33,7 @@ use tandem_control::event_log::Line;
 use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::notify::{Dialects, Sealer};
 use tandem_control::phones::{self, Phones};
+use tandem_control::queues::Queues;
 use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
@@ -196,6 +197,7 @@ impl Server {
             recordings,
             stir: Current::new(stir),
             conferences: Conferences::default(),
+            queues: Queues::load(&store).await.context("queues")?,
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),

@@ -34,6 +34,8 @@ pub(crate) struct Dialing {
     ringback: Option<OpId>,
     recording: Option<OpId>,
     limit: Option<OpId>,
+    /// Whoever is first in the queue is waited for until then.
+    patience: Option<OpId>,
     last: DialResult,
     /// The dial is over but for its recording.
     finishing: bool,
@@ -63,10 +65,17 @@ impl Dialing {
             ringback: None,
             recording: None,
             limit: None,
+            patience: None,
             last,
             finishing: false,
             dial,
         };
+        if this.dial.queue.is_some() {
+            this.patience = Some(call.timer(leg, this.dial.timeout));
+            this.ask_queue(call, leg);
+            this.wait_for_somebody(call, leg);
+            return Step::Stay(Running::Dial(Box::new(this)));
+        }
         let at_once = if this.dial.sequential { 1 } else { this.waiting.len() };
         for _ in 0..at_once.min(this.waiting.len()) {
             this.call_next(call, leg);
@@ -86,7 +95,7 @@ impl Dialing {
                 let children = self.children();
                 for child in children {
                     self.note(call, child);
-                    call.clear(child, EndedBy::OtherLeg);
+                    dismiss(call, leg, child, None);
                 }
                 // Their ends came while this dial was being handled: take note of them here.
                 return self.all_gone(call, leg, DialStatus::Canceled);
@@ -94,10 +103,17 @@ impl Dialing {
             Signal::Timer(op) if self.limit == Some(*op) => {
                 if let Some(child) = self.chosen {
                     self.note(call, child);
-                    call.hangup(child, EndCause::TimeLimit, EndedBy::Server);
+                    dismiss(call, leg, child, Some(EndCause::TimeLimit));
                 }
                 return self.all_gone(call, leg, DialStatus::Completed);
             }
+            Signal::Called(first) if self.patience.is_some() => match first {
+                Some(child) => self.has_been_given(call, leg, *child),
+                // That one has gone: whoever is next.
+                None => self.ask_queue(call, leg),
+            },
+            Signal::Timer(op) if self.patience == Some(*op) => return self.all_gone(call, leg, DialStatus::NoAnswer),
+            Signal::NobodyCalled if self.patience.is_some() => return self.all_gone(call, leg, DialStatus::Failed),
             Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
             Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
                 self.last.recording = Some(Recording::clone(recording));
@@ -117,9 +133,10 @@ impl Dialing {
         if let Some(op) = self.limit.take() {
             call.timers.cancel(leg, op);
         }
+        self.stop_asking(call, leg);
         for child in self.children() {
             self.note(call, child);
-            call.clear(child, EndedBy::OtherLeg);
+            dismiss(call, leg, child, None);
         }
         if let Some(op) = self.recording {
             call.end_recording(leg, op);
@@ -135,6 +152,12 @@ impl Dialing {
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
         match event {
+            // Who was first in the queue has gone before the join: whoever is next.
+            ChildEvent::Taken | ChildEvent::Ended if self.dial.queue.is_some() && self.joined_at.is_none() => {
+                self.chosen = None;
+                self.patience = Some(call.timer(leg, self.dial.timeout));
+                self.ask_queue(call, leg);
+            }
             ChildEvent::Ringing { .. } if !self.ringing.contains(&child) => {}
             ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
             ChildEvent::Answered => self.child_answered(call, leg, child),
@@ -146,6 +169,9 @@ impl Dialing {
                     call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
                 }
                 self.chosen = None;
+                if let Some(party) = call.party_mut(child) {
+                    party.told_to.take_if(|to| *to == leg);
+                }
                 self.last.status = DialStatus::Completed;
                 return self.over(call, leg);
             }
@@ -169,19 +195,25 @@ impl Dialing {
     }
 
     fn child_rings(&mut self, call: &mut Call, leg: LegId, child: LegId, early_media: bool) {
-        let answered = call.party(leg).is_some_and(|party| party.info.answered_at.is_some());
         let only = self.ringing.len() == 1;
         if early_media && only {
             self.stop_ringback(call, leg);
             call.ring(leg, true);
             call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), false);
-        } else if answered {
-            self.start_ringback(call, leg);
         } else {
-            call.ring(leg, false);
+            self.wait_for_somebody(call, leg);
         }
         if self.dial.record.as_ref().is_some_and(|record| record.from_ringing) {
             self.start_recording(call, leg);
+        }
+    }
+
+    /// The caller hears that it rings.
+    fn wait_for_somebody(&mut self, call: &mut Call, leg: LegId) {
+        if call.party(leg).is_some_and(|party| party.info.answered_at.is_some()) {
+            self.start_ringback(call, leg);
+        } else {
+            call.ring(leg, false);
         }
     }
 
@@ -215,7 +247,8 @@ impl Dialing {
                 // What the called party is told first is not for the caller, who may hear its early media.
                 call.unbridge(leg);
                 call.set_mode(child, Mode::Whisper);
-                call.fetch(child, target, FetchReason::Whisper);
+                let reason = call.whisper_reason(child, leg);
+                call.fetch(child, target, reason);
             }
             None => self.join(call, leg, child),
         }
@@ -232,8 +265,10 @@ impl Dialing {
         self.joined_at = Some(call.now().time);
         self.last.bridged = true;
         self.limit = self.dial.time_limit.map(|limit| call.timer(leg, limit));
+        call.join_called(child);
         // What this leg does afterwards is this dial's to say, not the bridge's.
-        call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), true);
+        let after = if self.dial.queue.is_some() { AfterBridge::Continue } else { AfterBridge::Hangup };
+        call.bridge(leg, child, (AfterBridge::Continue, after), true);
         if self.dial.record.is_some() {
             self.start_recording(call, leg);
         }
@@ -255,6 +290,7 @@ impl Dialing {
         if let Some(op) = self.limit.take() {
             call.timers.cancel(leg, op);
         }
+        self.stop_asking(call, leg);
         call.unbridge(leg);
         if let Some(op) = self.recording {
             call.end_recording(leg, op);
@@ -314,6 +350,31 @@ impl Dialing {
             party.greeting = target.greeting;
         }
         self.ringing.push(id);
+    }
+
+    /// Wants whoever is first in the queue.
+    fn ask_queue(&self, call: &mut Call, leg: LegId) {
+        if let Some(dequeue) = &self.dial.queue {
+            call.order(leg, LegCommand::TakeFromQueue { queue: Arc::clone(&dequeue.queue) });
+        }
+    }
+
+    fn stop_asking(&mut self, call: &mut Call, leg: LegId) {
+        if let Some(op) = self.patience.take() {
+            call.timers.cancel(leg, op);
+            call.order(leg, LegCommand::StopTaking);
+        }
+    }
+
+    /// The first of the queue is here: what it is told first, then the join.
+    fn has_been_given(&mut self, call: &mut Call, leg: LegId, child: LegId) {
+        self.stop_asking(call, leg);
+        call.take_called(child, leg);
+        if let Some(party) = call.party_mut(child) {
+            party.whisper = self.dial.queue.as_ref().and_then(|queue| queue.whisper.clone());
+        }
+        self.chosen = Some(child);
+        self.greet(call, leg, child);
     }
 
     fn children(&self) -> Vec<LegId> {
@@ -392,5 +453,16 @@ impl Dialing {
         if let Some(op) = self.ringback.take() {
             call.order(leg, LegCommand::Stop { op });
         }
+    }
+}
+
+/// Ends a child, for a reason of its own or because this side goes; one that waited in a queue goes on behind that instead.
+fn dismiss(call: &mut Call, leg: LegId, child: LegId, cause: Option<EndCause>) {
+    if call.release_called(child, leg) {
+        return;
+    }
+    match cause {
+        Some(cause) => call.hangup(child, cause, EndedBy::Server),
+        None => call.clear(child, EndedBy::OtherLeg),
     }
 }

@@ -9,6 +9,7 @@ use crate::event::EventKind;
 use crate::fetch::{FailureKind, FetchFailure, FetchReason};
 use crate::id::{FetchId, LegId};
 use crate::output::LegCommand;
+use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
@@ -34,7 +35,14 @@ impl Running {
         if hasty > MOST_HASTY_DOCUMENTS {
             let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row only led to another one");
             call.emit(leg, EventKind::FetchFailed { failure: FetchFailure { kind: FailureKind::Loop, detail } });
-            return apologise(call, leg);
+            // Who waits in a queue waits on.
+            return match call.party(leg).map(|party| party.mode) {
+                Some(Mode::Queue) => match call.hold_music(leg) {
+                    Step::Stay(running) => running,
+                    _ => apologise(call, leg),
+                },
+                _ => apologise(call, leg),
+            };
         }
         Self::Fetching(Fetching { id: call.request_fetch(leg, target, reason), url, fallback })
     }
@@ -53,6 +61,12 @@ impl Fetching {
 
     fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
         call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
+        match call.party(leg).map(|party| (party.mode, party.waiting.is_some())) {
+            // Who waits in a queue loses nothing by it, and who is taken out of it is joined without another word.
+            Some((Mode::Queue, _)) => return call.hold_music(leg),
+            Some((Mode::Whisper, true)) => return Step::Next,
+            _ => {}
+        }
         let fallback = call.party(leg).and_then(|party| party.info.fallback.clone());
         match fallback {
             Some(target) if !self.fallback => {

@@ -51,6 +51,10 @@ pub enum Instruction {
     Dial(Dial),
     /// Take part in a conference until that is over.
     Conference(Conference),
+    /// Wait in a queue until somebody takes the leg out of it, or it leaves.
+    Enqueue(Enqueue),
+    /// Leave the queue that the leg waits in: what follows the wait goes on. Nothing, where it waits in none.
+    Leave,
     /// Give the leg's audio to a WebSocket application until it lets go.
     Connect(Connect),
     /// Have the far end call somebody else (REFER), and wait for how that goes.
@@ -104,6 +108,8 @@ pub enum AudioSource {
     Tone(Tone),
     /// Silence of this length (a pause between prompts).
     Silence(Duration),
+    /// The music that the server itself has for those who wait.
+    Music,
 }
 
 /// Generated tones.
@@ -195,8 +201,10 @@ pub struct Record {
 /// Call others and join the first that answers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dial {
-    /// Who; at least one.
+    /// Who; at least one, or else `queue`.
     pub targets: Vec<DialTarget>,
+    /// Whoever waits first in this queue, or comes within `timeout`; there are no targets then.
+    pub queue: Option<Dequeue>,
     /// One after the other instead of all at once.
     pub sequential: bool,
     /// How long a target may ring.
@@ -237,6 +245,40 @@ pub struct Conference {
     pub hangup_on_star: bool,
     /// Where the outcome goes; without it the next instruction runs.
     pub action: Option<Target>,
+}
+
+/// Wait in a queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enqueue {
+    /// The account's name for it. It comes to be with the first who waits in it, and stays.
+    pub queue: Arc<str>,
+    /// Not if so many wait there already; the queue has a limit of its own, too.
+    pub most: Option<u32>,
+    /// What is heard meanwhile.
+    pub wait: Wait,
+    /// Told how it came out; what it answers runs, unless the leg is over or was sent elsewhere. Without it the next
+    /// instruction runs.
+    pub action: Option<Target>,
+}
+
+/// What somebody who waits hears.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// The server's own music.
+    Music,
+    /// Nothing.
+    Silence,
+    /// A document, over and over; asked for each time.
+    Document(Target),
+}
+
+/// Take somebody out of a queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dequeue {
+    /// The account's name for it.
+    pub queue: Arc<str>,
+    /// A document that runs on the leg of the one who waited, before the join.
+    pub whisper: Option<Target>,
 }
 
 /// Have the far end call somebody else.

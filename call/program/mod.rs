@@ -7,6 +7,7 @@ pub(crate) mod conference;
 pub(crate) mod connect;
 pub(crate) mod dial;
 pub(crate) mod document;
+pub(crate) mod enqueue;
 pub(crate) mod gather;
 pub mod instruction;
 pub(crate) mod play;
@@ -19,15 +20,17 @@ use crate::Target;
 use crate::call::{Abort, Call};
 use crate::event::PlaybackEnd;
 use crate::fetch::{FetchFailure, FetchReason};
-use crate::id::{FetchId, LegId, OpId, StreamId};
+use crate::id::{FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::EndedBy;
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{Instruction, Program};
+use crate::queue::NotQueued;
 use crate::recording::Recording;
 use crate::stream::StreamStatus;
 
-/// Something an instruction may be waiting for.
+/// Something an instruction may be waiting for. `Called`: the first of the queue, for a dial that asked for it; or that one has
+/// gone meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     Dtmf(char),
@@ -38,6 +41,9 @@ pub(crate) enum Signal {
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
     ConferenceOver,
+    Enqueued(Result<QueueId, NotQueued>),
+    Called(Option<LegId>),
+    NobodyCalled,
     ReferAnswered { status: u16 },
     ReferProgress { status: u16, done: bool },
 }
@@ -69,6 +75,8 @@ pub(crate) enum Running {
     Conference(conference::Conferring),
     Connect(connect::Connected),
     Refer(refer::Referring),
+    /// A queue that is yet to be entered, or silence in it.
+    Queueing,
     Echoing,
 }
 
@@ -97,6 +105,7 @@ impl Running {
             Self::Conference(conferring) => conferring.handle(call, leg, &signal),
             Self::Connect(connected) => connected.handle(signal),
             Self::Refer(referring) => referring.handle(call, leg, &signal),
+            Self::Queueing => enqueue::handle(call, leg, &signal),
             Self::SendingDigits(op) => match signal {
                 Signal::Played { op: done, .. } if done == op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(op)),
@@ -116,7 +125,7 @@ impl Running {
     /// Cuts it short: what it started is stopped, what applications must know is told.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
-            Self::Fetching(_) => {}
+            Self::Fetching(_) | Self::Queueing => {}
             Self::Apologising(op) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
@@ -193,6 +202,7 @@ impl Call {
                 self.set_mode(leg, Mode::Commands);
                 self.tell_parent(leg, ChildEvent::Ready);
             }
+            Some(Mode::Queue) => self.wait_further(leg),
             Some(Mode::Commands) => self.join_as_promised(leg),
             None => {}
         }
@@ -201,7 +211,11 @@ impl Call {
     fn begin(&mut self, leg: LegId, instruction: Instruction) -> Step {
         let needs_answer = !matches!(
             instruction,
-            Instruction::Pause(_) | Instruction::Dial(_) | Instruction::Redirect(_) | Instruction::Reject(_)
+            Instruction::Pause(_)
+                | Instruction::Dial(_)
+                | Instruction::Redirect(_)
+                | Instruction::Reject(_)
+                | Instruction::Leave
         );
         if needs_answer && !self.ensure_answered(leg) {
             return Step::Next;
@@ -223,6 +237,8 @@ impl Call {
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
             Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),
             Instruction::Conference(conference) => conference::Conferring::begin(self, leg, conference),
+            Instruction::Enqueue(enqueue) => enqueue::begin(self, leg, enqueue),
+            Instruction::Leave => self.leave_queue(leg),
             Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
             Instruction::StartStream(spec) => {
                 self.start_stream(leg, spec);

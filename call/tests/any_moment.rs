@@ -15,10 +15,11 @@ use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{LegId, OpId};
+use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::Hearers;
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
+use tandem_call::queue::NotQueued;
 use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::route::Decision;
 use tandem_call::stream::{StreamFault, StreamStatus};
@@ -60,6 +61,17 @@ fn every_instruction() -> Vec<Instruction> {
             hangup_on_star: true,
             action: Some(target("conferred")),
         }),
+        Instruction::Enqueue(enqueue("support")),
+        Instruction::Enqueue(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") }),
+        Instruction::Leave,
+        Instruction::Dial(dequeue("support")),
+        Instruction::Dial(Dial {
+            queue: Some(Dequeue { queue: "support".into(), whisper: Some(target("whisper")) }),
+            record: Some(DialRecord { from_ringing: true, spec: recording() }),
+            hangup_on_star: true,
+            time_limit: Some(Duration::from_secs(60)),
+            ..dequeue("support")
+        }),
         Instruction::StartStream(stream("a")),
         Instruction::StopStream(None),
         Instruction::StartRecording(recording()),
@@ -71,9 +83,10 @@ fn every_instruction() -> Vec<Instruction> {
 }
 
 /// What happens to a leg before it is cut off; each is a moment of the table.
-const MOMENTS: [fn(&mut CallScript); 10] = [
+const MOMENTS: [fn(&mut CallScript); 11] = [
     |_| {},
     |script| script.passes(Duration::from_secs(1)),
+    |script| script.feed(LegEvent::Enqueued(Ok(QueueId(1)))),
     |script| script.presses("1"),
     |script| script.presses("12#"),
     |script| script.passes(Duration::from_secs(4)),
@@ -185,7 +198,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let to = [Hearers::Own, Hearers::Peer, Hearers::Both][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
-    match rng.random_range(0..29) {
+    match rng.random_range(0..30) {
         0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: Vec::new() },
         2 => Command::Reject(RejectReason::Busy),
         3 => Command::Hangup { headers: Vec::new() },
@@ -210,6 +223,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
             Command::Enqueue(Box::new(all[rng.random_range(0..all.len())].clone()))
         }
         27 => Command::StopNamedStream("s".to_owned()),
+        29 => Command::Dequeue(target("dequeued")),
         26 => Command::SetFallback(rng.random::<bool>().then(|| target("fallback"))),
         _ => Command::TimeLimit(Duration::from_secs(rng.random_range(0..100))),
     }
@@ -221,7 +235,12 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
     };
     let stream = script.streams.iter().find(|(of, _)| *of == leg).map(|(_, id)| *id);
     let early_media = rng.random();
-    match rng.random_range(0..24) {
+    let by = script.legs[rng.random_range(0..script.legs.len())];
+    match rng.random_range(0..30) {
+        24 | 25 => LegEvent::Enqueued(Ok(QueueId(1))),
+        26 => LegEvent::Enqueued(Err(NotQueued::Full)),
+        27 | 28 => LegEvent::Called { by },
+        29 => LegEvent::NobodyCalled,
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new() },
         7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None },

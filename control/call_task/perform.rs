@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
-use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::machine::Verdict;
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
@@ -135,6 +135,15 @@ impl CallTask {
                 }
             }
             LegCommand::Confer(participation) => self.confer(leg, &participation),
+            LegCommand::EnterQueue { queue, most } => self.enter_queue(leg, &queue, most),
+            LegCommand::ReturnToQueue => self.return_to_queue(leg),
+            LegCommand::LeaveQueue => {
+                self.with(leg, |io| io.place.take().is_some());
+            }
+            LegCommand::TakeFromQueue { queue } => self.take_from_queue(leg, &queue),
+            LegCommand::StopTaking => {
+                self.with(leg, |io| io.taking.take().is_some());
+            }
             LegCommand::LeaveConference => {
                 self.with(leg, |io| {
                     io.seat = None;
@@ -205,7 +214,7 @@ impl CallTask {
     }
 
     /// Something that a leg's hands found out while obeying: an event like any other, in its turn.
-    fn found_out(&self, leg: LegId, event: LegEvent) {
+    pub(super) fn found_out(&self, leg: LegId, event: LegEvent) {
         // Our own inbox is open.
         let _ = self.inbox.post(Message::Own(leg, event));
     }
@@ -390,7 +399,10 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
         let (inbox, jar) = (self.inbox.clone(), self.jar.clone());
-        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None };
+        let place =
+            self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
+        let queue = place.and_then(|place| place.standing(clock::now().time));
+        let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
         self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));

@@ -131,7 +131,8 @@ impl Services {
         else {
             return Vec::new();
         };
-        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned() };
+        let context =
+            Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned(), queue: None };
         let notices = dialect.webhook(&account, event, &context).into_iter().enumerate();
         notices
             .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
@@ -180,6 +181,8 @@ fn describe(event: &CallEvent) -> String {
         EventKind::Unbridged => "no longer bridged".to_owned(),
         EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference),
         EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference),
+        EventKind::Enqueued { queue, .. } => format!("waits in queue {queue}"),
+        EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result),
         EventKind::Recording(recording) => match recording.duration {
             Some(length) => format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()),
             None => format!("recording {} {}", recording.id, recording.status),
@@ -208,6 +211,7 @@ fn describe_source(source: &AudioSource) -> String {
         AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
         AudioSource::Tone(tone) => tone.to_string(),
+        AudioSource::Music => "the server's music".to_owned(),
         AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),
     }
 }

@@ -27,6 +27,7 @@ use tandem_call::{Method, Target};
 use url::Url;
 
 use crate::account::Account;
+use crate::queues::QueueStanding;
 use crate::webhook::RetryOn;
 
 /// One provider's spelling.
@@ -124,6 +125,8 @@ pub struct Context {
     pub sequence: u32,
     /// The recording that was asked for with the leg, as far as it is.
     pub recording: Option<Recording>,
+    /// How the leg stands in the queue that it waits in.
+    pub queue: Option<QueueStanding>,
 }
 
 /// A request to an application, before it is signed.

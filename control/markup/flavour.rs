@@ -98,6 +98,10 @@ pub enum Meaning {
     Hangup,
     /// Hand the call to what is inside, and wait.
     Connect,
+    /// Wait in a queue.
+    Enqueue,
+    /// Leave it.
+    Leave,
     /// `Refer`.
     Refer,
     /// Begin what is inside, and do not wait.
@@ -114,6 +118,8 @@ pub enum Meaning {
     Client,
     /// In a dial, alone: a conference.
     Conference,
+    /// In a dial, alone: whoever is first in a queue.
+    Queue,
     /// In `Connect`, `Start` and `Stop`: a stream.
     Stream,
     /// In `Start`: a recording.

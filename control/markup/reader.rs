@@ -44,6 +44,8 @@ impl<'a> Reader<'a> {
                 Meaning::Hangup => instructions.push(verb::flow::hangup(&mut self, element)),
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
+                Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
+                Meaning::Leave => instructions.push(Instruction::Leave),
                 Meaning::Refer => instructions.extend(verb::refer::read(&mut self, element)?),
                 Meaning::Start => verb::stream::start(&mut self, element, &mut instructions)?,
                 Meaning::Stop => verb::stream::stop(&mut self, element, &mut instructions),
@@ -51,6 +53,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Sip
                 | Meaning::Client
                 | Meaning::Conference
+                | Meaning::Queue
                 | Meaning::Stream
                 | Meaning::Recording
                 | Meaning::Speech

@@ -6,10 +6,10 @@ use tandem_call::address::Address;
 use tandem_call::conference::{Beep, Participation};
 use tandem_call::fetch::FailureKind;
 use tandem_call::machine::Until;
-use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason};
+use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
-use tandem_call::{Method, Moment};
+use tandem_call::{Method, Moment, Target};
 
 use super::*;
 
@@ -209,6 +209,42 @@ fn a_dial_may_lead_into_a_conference() {
         assert_eq!(conference.participation, Participation::new("a"));
     });
     assert_eq!(codes("<Dial><Number>100</Number><Conference>a</Conference></Dial>"), [12200]);
+}
+
+#[test]
+fn a_caller_may_be_put_in_a_queue() {
+    let text = "<Enqueue action='/queued' waitUrl='/wait' waitUrlMethod='GET' maxQueueSize='5'> support </Enqueue>";
+    expect!(one(text), Instruction::Enqueue(enqueue) => {
+        assert_eq!((&*enqueue.queue, enqueue.most), ("support", Some(5)));
+        assert_eq!(enqueue.action.unwrap().url.as_ref(), "https://app.example/queued");
+        let url = "https://app.example/wait".into();
+        assert_eq!(enqueue.wait, Wait::Document(Target { url, method: Method::Get }));
+    });
+    for (attribute, wanted) in [("", Wait::Music), ("waitUrl=''", Wait::Silence)] {
+        expect!(one(&format!("<Enqueue {attribute}>a</Enqueue>")), Instruction::Enqueue(enqueue) => {
+            assert_eq!((enqueue.wait, enqueue.most, enqueue.action), (wanted, None, None));
+        });
+    }
+    expect!(one("<Leave/>"), Instruction::Leave => {});
+    assert_eq!(codes("<Enqueue/>"), [14204]);
+    assert_eq!(codes(&format!("<Enqueue>{}</Enqueue>", "x".repeat(65))), [14205]);
+    assert_eq!(codes("<Enqueue workflowSid='WW1'><Task>{}</Task></Enqueue>"), [14226, 14226, 14204]);
+}
+
+#[test]
+fn a_dial_may_take_somebody_out_of_a_queue() {
+    let text = "<Dial timeout='7' record='true' hangupOnStar='true'><Queue url='/whisper'>support</Queue></Dial>";
+    expect!(one(text), Instruction::Dial(dial) => {
+        let queue = dial.queue.unwrap();
+        assert_eq!(&*queue.queue, "support");
+        assert_eq!(queue.whisper.unwrap().url.as_ref(), "https://app.example/whisper");
+        assert!(dial.targets.is_empty() && dial.record.is_some() && dial.hangup_on_star);
+        assert_eq!(dial.timeout, Duration::from_secs(7));
+    });
+    assert_eq!(codes("<Dial><Queue/></Dial>"), [14212, 13224]);
+    assert_eq!(codes("<Dial><Queue reservationSid='WR1'/></Dial>"), [14219, 14212, 13224]);
+    assert_eq!(codes("<Dial><Number>100</Number><Queue>a</Queue></Dial>"), [12200]);
+    assert_eq!(codes("<Dial><Queue>a</Queue><Number>100</Number></Dial>"), [12200]);
 }
 
 #[test]

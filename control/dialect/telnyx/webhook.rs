@@ -132,6 +132,8 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::Unbridged
         | EventKind::ConferenceJoined(_)
         | EventKind::ConferenceLeft(_)
+        | EventKind::Enqueued { .. }
+        | EventKind::Dequeued(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
         | EventKind::Warned(_) => return None,
@@ -283,7 +285,7 @@ fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
         AudioSource::Url(_) | AudioSource::Inline(_) => Some(Audio::File),
-        AudioSource::Tone(_) | AudioSource::Silence(_) => None,
+        AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => None,
     }
 }
 

@@ -26,7 +26,7 @@ mod webhook;
 
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
-use tandem_call::fetch::{Fetch, FetchFailure};
+use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
@@ -69,7 +69,11 @@ impl Dialect for Twilio {
         body: &[u8],
     ) -> Result<Program, FetchFailure> {
         let program = reply::reply(base, content_type, body)?;
-        Ok(if fetch.whisper { reply::whispered(program) } else { program })
+        Ok(match fetch.scope {
+            Scope::Leg => program,
+            Scope::Whisper => reply::whispered(program),
+            Scope::Queue => reply::waiting(program),
+        })
     }
 
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {

@@ -17,7 +17,16 @@ pub(super) fn reply(base: Option<&Url>, content_type: Option<&str>, body: &[u8])
 }
 
 /// What a called party may be told or asked before the join: all else is passed over, as it would lead somewhere else.
-pub(super) fn whispered(mut program: Program) -> Program {
+pub(super) fn whispered(program: Program) -> Program {
+    told(program, "before the join", |_| false)
+}
+
+/// What somebody may be told or asked who waits in a queue.
+pub(super) fn waiting(program: Program) -> Program {
+    told(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
+}
+
+fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {
         let (code, verb) = match instruction {
@@ -27,6 +36,9 @@ pub(super) fn whispered(mut program: Program) -> Program {
             | Instruction::Pause(_)
             | Instruction::Hangup
             | Instruction::Redirect(_) => return true,
+            other if too(other) => return true,
+            Instruction::Enqueue(_) => (SCHEMA, "<Enqueue>"),
+            Instruction::Leave => (SCHEMA, "<Leave>"),
             Instruction::Dial(_) | Instruction::Conference(_) => (DIAL_IN_WHISPER, "<Dial>"),
             Instruction::Record(_) => (SCHEMA, "<Record>"),
             Instruction::Connect(_) => (SCHEMA, "<Connect>"),
@@ -36,7 +48,7 @@ pub(super) fn whispered(mut program: Program) -> Program {
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
         };
-        warnings.push(Warning { code, message: format!("{verb} before the join was passed over") });
+        warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
         false
     });
     program
@@ -54,6 +66,14 @@ pub fn inline_program(twiml: &str, local_files: bool) -> Result<Program, FetchFa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_in_a_queue_can_leave_it_but_not_be_sent_on() {
+        let text = "<Response><Play>http://x/a</Play><Dial>+15550001</Dial><Leave/><Enqueue>q</Enqueue></Response>";
+        let program = waiting(inline_program(text, false).unwrap());
+        assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
+        assert_eq!(program.warnings.len(), 2);
+    }
 
     #[test]
     fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {

@@ -1,6 +1,6 @@
 //! Spelling of ids: a prefix and 32 lower-case hex digits.
 
-use tandem_call::id::{LegId, RecordingId, StreamId};
+use tandem_call::id::{LegId, QueueId, RecordingId, StreamId};
 
 /// Prefix and hex digits.
 pub fn spell(prefix: &str, id: u128) -> String {
@@ -20,6 +20,16 @@ pub fn recording(id: RecordingId) -> String {
 /// `MZ...`
 pub fn stream(id: StreamId) -> String {
     format!("MZ{id}")
+}
+
+/// `QU...`
+pub fn queue(id: QueueId) -> String {
+    format!("QU{id}")
+}
+
+/// The queue a `QU...` names.
+pub fn parse_queue(text: &str) -> Option<QueueId> {
+    parse("QU", text).map(QueueId)
 }
 
 /// The leg a `CA...` names; hex digits of either case are taken.

@@ -7,12 +7,14 @@ use tandem_call::address::Address;
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment};
 
 use super::{error, format, sid};
 use crate::dialect::{Body, Context, Notice};
+use crate::queues::QueueStanding;
 
 /// Code of a recording that could not be written.
 pub(super) const RECORDING_FAILED: u32 = 12400;
@@ -29,7 +31,14 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
-        FetchReason::Redirect | FetchReason::Whisper => {}
+        FetchReason::Redirect | FetchReason::Whisper | FetchReason::Wait => {}
+        FetchReason::Called { queue, waited, by } => {
+            push("QueueSid", sid::queue(*queue));
+            push("QueueTime", format::seconds(*waited).to_string());
+            // Spelled so.
+            push("DequeingCallSid", sid::call(*by));
+        }
+        FetchReason::Queued(outcome) => queued(outcome, &mut push),
         FetchReason::Gathered { digits, terminator } => {
             push("msg", "Gather End".into());
             push("Digits", digits.clone());
@@ -55,6 +64,9 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("ErrorCode", error::failure_code(failure).to_string());
             push("ErrorUrl", url.to_string());
         }
+    }
+    if let Some(standing) = &context.queue {
+        stands(standing, &mut push);
     }
     Notice {
         event: reason_name(&fetch.reason).into(),
@@ -185,6 +197,34 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     if let Some(recording) = &result.recording {
         recorded(account_sid, recording, recording.duration.unwrap_or_default(), context, push);
     }
+}
+
+fn queued(outcome: &QueueOutcome, push: &mut impl FnMut(&str, String)) {
+    let result = match outcome.result {
+        QueueResult::Bridged => "bridged",
+        QueueResult::Bridging => "bridging-in-process",
+        QueueResult::Left => "leave",
+        QueueResult::Redirected => "redirected",
+        QueueResult::RedirectedFromBridge => "redirected-from-bridged",
+        QueueResult::Hangup => "hangup",
+        QueueResult::Full => "queue-full",
+        QueueResult::Failed => "system-error",
+    };
+    push("QueueResult", result.into());
+    if let Some((queue, waited)) = outcome.waited {
+        push("QueueSid", sid::queue(queue));
+        push("QueueTime", format::seconds(waited).to_string());
+    }
+}
+
+/// What everything says that is asked on behalf of somebody who waits.
+fn stands(standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
+    push("QueueSid", sid::queue(standing.queue));
+    push("QueueTime", format::seconds(standing.waited).to_string());
+    push("AvgQueueTime", format::seconds(standing.average).to_string());
+    push("QueuePosition", standing.position.to_string());
+    push("CurrentQueueSize", standing.size.to_string());
+    push("MaxQueueSize", standing.most.to_string());
 }
 
 fn refer(facts: &ReferFacts, push: &mut impl FnMut(&str, String)) {
@@ -357,7 +397,9 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Connected(_) => "connect",
         FetchReason::Refer(_) => "refer",
         FetchReason::Referred { .. } => "referred",
-        FetchReason::Whisper => "whisper",
+        FetchReason::Whisper | FetchReason::Called { .. } => "whisper",
+        FetchReason::Wait => "wait",
+        FetchReason::Queued(_) => "queue",
         FetchReason::Fallback { .. } => "fallback",
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{CallId, FetchId, LegId, RecordingId, StreamId};
+use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
+use tandem_call::id::{CallId, FetchId, LegId, QueueId, RecordingId, StreamId};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
@@ -64,7 +64,7 @@ fn ended(status: Status, answered: Option<&str>, sip_status: Option<u16>) -> Leg
 }
 
 fn context(sequence: u32) -> Context {
-    Context { public_url: "http://127.0.0.1:8080".into(), sequence, recording: None }
+    Context { public_url: "http://127.0.0.1:8080".into(), sequence, recording: None, queue: None }
 }
 
 fn told(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
@@ -85,9 +85,66 @@ fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 
 fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
     let fetch =
-        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, whisper: false };
+        Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, scope: Scope::Leg };
     let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context(0)).body else { panic!() };
     parameters
+}
+
+#[test]
+fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
+    let standing = QueueStanding {
+        queue: QueueId(0xc),
+        position: 2,
+        size: 5,
+        most: 100,
+        waited: Duration::from_millis(7_400),
+        average: Duration::from_secs(3),
+    };
+    let fetch = Fetch {
+        id: FetchId(1),
+        leg: Arc::new(leg()),
+        target: target("http://app/wait"),
+        reason: FetchReason::Wait,
+        scope: Scope::Queue,
+    };
+    let context = Context { queue: Some(standing), ..context(0) };
+    let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context).body else { panic!() };
+    for (name, value) in [
+        ("QueueSid", "QU0000000000000000000000000000000c"),
+        ("QueuePosition", "2"),
+        ("QueueTime", "7"),
+        ("AvgQueueTime", "3"),
+        ("CurrentQueueSize", "5"),
+        ("MaxQueueSize", "100"),
+    ] {
+        assert_eq!(get(&parameters, name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn how_a_wait_came_out_is_told_in_twilios_words() {
+    for (result, word) in [
+        (QueueResult::Bridged, "bridged"),
+        (QueueResult::Bridging, "bridging-in-process"),
+        (QueueResult::Left, "leave"),
+        (QueueResult::Redirected, "redirected"),
+        (QueueResult::RedirectedFromBridge, "redirected-from-bridged"),
+        (QueueResult::Hangup, "hangup"),
+    ] {
+        let waited = Some((QueueId(0xc), Duration::from_secs(9)));
+        let told = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited, result }));
+        assert_eq!(get(&told, "QueueResult"), Some(word));
+        assert_eq!(get(&told, "QueueTime"), Some("9"));
+        assert_eq!(get(&told, "QueueSid"), Some("QU0000000000000000000000000000000c"));
+    }
+    for (result, word) in [(QueueResult::Full, "queue-full"), (QueueResult::Failed, "system-error")] {
+        let told = requested(leg(), FetchReason::Queued(QueueOutcome { name: "q".into(), waited: None, result }));
+        assert_eq!((get(&told, "QueueResult"), get(&told, "QueueSid")), (Some(word), None));
+    }
+    let reason = FetchReason::Called { queue: QueueId(0xc), waited: Duration::from_secs(9), by: LegId(0xd) };
+    let told = requested(leg(), reason);
+    assert_eq!(get(&told, "DequeingCallSid"), Some("CA0000000000000000000000000000000d"));
+    assert_eq!(get(&told, "QueueTime"), Some("9"));
 }
 
 fn recording(status: RecordingStatus) -> Recording {

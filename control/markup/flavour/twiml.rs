@@ -13,6 +13,9 @@ const CONSOLE: &str = "names settings of the provider's console";
 /// Speech has no recogniser behind it.
 const NO_RECOGNISER: &str = "speech is not recognised";
 
+/// Tasks are given to workers by rules.
+const TASKS: &str = "tasks for workers are a hosted product";
+
 /// TwiML.
 pub static TWIML: Flavour = Flavour {
     name: "TwiML",
@@ -107,18 +110,18 @@ pub static TWIML: Flavour = Flavour {
                 ],
             ],
         }
-        "Queue" in ["Dial"] Meaning::Unserved(12200) => {
-            refused: [12200 "not yet" => ["method", "postWorkActivitySid", "reservationSid", "url"]],
+        "Queue" in ["Dial"] Meaning::Queue => {
+            honoured: ["method", "url"],
+            refused: [14219 TASKS => ["postWorkActivitySid", "reservationSid"]],
         }
-        "Enqueue" in ["Response"] Meaning::Unserved(12200) => {
-            refused: [
-                12200 "not yet" => ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod", "workflowSid"],
-            ],
+        "Enqueue" in ["Response"] Meaning::Enqueue => {
+            honoured: ["action", "maxQueueSize", "method", "waitUrl", "waitUrlMethod"],
+            refused: [14226 TASKS => ["workflowSid"]],
         }
         "Task" in ["Enqueue"] Meaning::Unserved(14226) => {
             refused: [14226 "part of a hosted product" => ["priority", "timeout"]],
         }
-        "Leave" in ["Response"] Meaning::Unserved(12200) => {}
+        "Leave" in ["Response"] Meaning::Leave => {}
         "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
             honoured: [
                 "audioFormat", "name", "sampleRate", "statusCallback", "statusCallbackMethod", "track", "url",

@@ -5,7 +5,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecord, Instruction};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
-use super::{noun, record};
+use super::{noun, queue, record};
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
@@ -47,6 +47,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let time_limit = reader.seconds(element, "timeLimit", 1..=86_400, TIME_LIMIT).unwrap_or(defaults.dial_time_limit);
     let mut targets = Vec::new();
     let mut conference = None;
+    let mut dequeue = None;
     let text = element.text();
     if !text.is_empty() {
         targets.extend(noun::bare(reader, &text));
@@ -57,7 +58,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
             Meaning::Number => targets.extend(noun::number(reader, child)?),
             Meaning::Sip => noun::sip(reader, child, &mut targets)?,
             Meaning::Client => targets.extend(noun::client(reader, child)?),
-            Meaning::Conference if conference.is_none() && targets.is_empty() => {
+            Meaning::Queue if dequeue.is_none() && conference.is_none() && targets.is_empty() => {
+                dequeue = queue::dequeue(reader, child)?;
+            }
+            Meaning::Conference if conference.is_none() && dequeue.is_none() && targets.is_empty() => {
                 conference = noun::conference(reader, child);
             }
             Meaning::Unserved(code) => reader.unserved(child, code),
@@ -73,8 +77,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
         targets.truncate(MAX_TARGETS);
     }
+    if dequeue.is_some() && !targets.is_empty() {
+        reader.warn(code::SCHEMA, "<Dial> of a <Queue> calls nobody besides; the rest was skipped");
+        targets.clear();
+    }
     let dial = Dial {
         targets,
+        queue: dequeue,
         sequential: reader.flag(element, "sequential", false, SEQUENTIAL),
         timeout,
         time_limit: Some(time_limit),
@@ -89,7 +98,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         pass_failure: false,
         refer,
     };
-    if dial.targets.is_empty() {
+    if dial.targets.is_empty() && dial.queue.is_none() {
         reader.warn(NOT_CALLABLE, "<Dial> without anybody to call was skipped");
         return Ok(None);
     }

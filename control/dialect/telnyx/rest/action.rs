@@ -261,6 +261,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
     let record = media::record(parameters, RecordingSource::Dial)?;
     Ok(Command::Transfer(Box::new(Dial {
         targets: callees.into_iter().map(target).collect(),
+        queue: None,
         sequential: false,
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),

@@ -18,7 +18,7 @@ use crate::dialect::telnyx::fixture::{self, LEG, account, leg, shared};
 const AT: &str = "2026-11-21T02:00:05.5Z";
 
 fn context() -> Context {
-    Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0, recording: None }
+    Context { public_url: "http://127.0.0.1:8080".into(), sequence: 0, recording: None, queue: None }
 }
 
 fn told(leg: LegInfo, kind: EventKind) -> Option<Value> {

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod calls;
+mod queues;
 mod recordings;
 mod streams;
 
@@ -146,6 +147,7 @@ impl Request<'_> {
             (Some(_), []) => accounts::answer(&x),
             (_, ["Balance"]) => accounts::balance(&x),
             (_, ["Calls", below @ ..]) => calls::answer(&x, below).await,
+            (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,
             (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
             _ => Err(x.not_found()),
         }

@@ -1,0 +1,274 @@
+//! Enqueue: a leg that waits in a queue, what it hears there, and how it goes on afterwards.
+//!
+//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::call::{Abort, Call};
+use crate::event::EventKind;
+use crate::fetch::FetchReason;
+use crate::id::{LegId, QueueId};
+use crate::output::LegCommand;
+use crate::party::Mode;
+use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
+use crate::program::play::Playing;
+use crate::program::{Running, Signal, Step};
+use crate::queue::{NotQueued, QueueOutcome, QueueResult};
+
+/// A document that is over sooner is not asked for again at once.
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+
+/// A leg that waits in a queue, or was taken out of it and is with somebody.
+pub(crate) struct Waiting {
+    enqueue: Enqueue,
+    /// What follows, and who decides about the leg then.
+    then: VecDeque<Instruction>,
+    mode: Mode,
+    /// The queue, once it is in.
+    queue: Option<QueueId>,
+    since: Timestamp,
+    /// How long it waited, once somebody has taken it.
+    waited: Option<Duration>,
+    stage: Stage,
+    /// When what it hears began.
+    round: Instant,
+}
+
+/// How far a wait is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Not in the queue yet.
+    Entering,
+    Waiting,
+    /// Its turn has come; it is not joined yet.
+    Called,
+    Joined,
+}
+
+pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
+    // A document in a queue that leads to another one.
+    call.end_wait(leg, Abort::Replaced);
+    let now = call.now();
+    let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
+    let Some(party) = call.party_mut(leg) else { return Step::Next };
+    party.waiting = Some(Box::new(Waiting {
+        enqueue,
+        then: std::mem::take(&mut party.lane.queue),
+        mode: std::mem::replace(&mut party.mode, Mode::Queue),
+        queue: None,
+        since: now.time,
+        waited: None,
+        stage: Stage::Entering,
+        round: now.instant,
+    }));
+    call.order(leg, LegCommand::EnterQueue { queue, most });
+    Step::Stay(Running::Queueing)
+}
+
+pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+    let Signal::Enqueued(standing) = signal else { return Step::Stay(Running::Queueing) };
+    let now = call.now().time;
+    let Some(waiting) = call.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Entering) else {
+        return Step::Stay(Running::Queueing);
+    };
+    match standing {
+        Ok(id) => {
+            (waiting.queue, waiting.stage, waiting.since) = (Some(*id), Stage::Waiting, now);
+            let queue = Arc::clone(&waiting.enqueue.queue);
+            call.emit(leg, EventKind::Enqueued { queue, id: *id });
+            call.round(leg)
+        }
+        Err(NotQueued::Full) => call.finish_wait(leg, QueueResult::Full),
+        Err(NotQueued::TooManyQueues) => call.finish_wait(leg, QueueResult::Failed),
+    }
+}
+
+impl Waiting {
+    fn waited(&self, now: Timestamp) -> Duration {
+        self.waited.unwrap_or_else(|| Duration::try_from(now.duration_since(self.since)).unwrap_or_default())
+    }
+
+    fn outcome(&self, result: QueueResult, now: Timestamp) -> QueueOutcome {
+        let name = Arc::clone(&self.enqueue.queue);
+        QueueOutcome { name, waited: self.queue.map(|queue| (queue, self.waited(now))), result }
+    }
+}
+
+impl Call {
+    fn waiting_mut(&mut self, leg: LegId) -> Option<&mut Waiting> {
+        self.party_mut(leg)?.waiting.as_deref_mut()
+    }
+
+    fn wait_stage(&self, leg: LegId) -> Option<Stage> {
+        Some(self.party(leg)?.waiting.as_ref()?.stage)
+    }
+
+    /// Whether it waits in a queue and nobody has taken it yet.
+    pub(crate) fn waits_in_queue(&self, leg: LegId) -> bool {
+        self.wait_stage(leg) == Some(Stage::Waiting)
+    }
+
+    /// What is heard in the queue, from the beginning.
+    fn round(&mut self, leg: LegId) -> Step {
+        let now = self.now().instant;
+        let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
+        waiting.round = now;
+        match waiting.enqueue.wait.clone() {
+            Wait::Music => self.hold_music(leg),
+            Wait::Silence => Step::Stay(Running::Queueing),
+            Wait::Document(target) => {
+                // It is asked for again and again, though never in haste.
+                if let Some(party) = self.party_mut(leg) {
+                    party.hasty_documents = 0;
+                }
+                Step::Fetch(target, FetchReason::Wait)
+            }
+        }
+    }
+
+    /// The server's own music until something else happens.
+    pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
+        let play = Play { source: AudioSource::Music, loops: None };
+        Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
+    }
+
+    /// A leg in [`Mode::Queue`] has nothing left to do.
+    pub(crate) fn wait_further(&mut self, leg: LegId) {
+        let now = self.now().instant;
+        let alone = self.party(leg).is_some_and(|party| party.bridge.is_none());
+        let Some(waiting) = self.waiting_mut(leg) else { return };
+        let step = match waiting.stage {
+            Stage::Waiting => {
+                let lasted = now.saturating_duration_since(waiting.round);
+                match SHORTEST_ROUND.checked_sub(lasted).filter(|left| !left.is_zero()) {
+                    Some(left) => Step::Stay(Running::Pausing(self.timer(leg, left))),
+                    None => self.round(leg),
+                }
+            }
+            Stage::Joined if alone => self.finish_wait(leg, QueueResult::Bridged),
+            Stage::Entering | Stage::Called | Stage::Joined => return,
+        };
+        self.step(leg, step);
+    }
+
+    /// The leg's own document has it leave.
+    pub(crate) fn leave_queue(&mut self, leg: LegId) -> Step {
+        if self.waits_in_queue(leg) { self.finish_wait(leg, QueueResult::Left) } else { Step::Next }
+    }
+
+    /// The wait is over, and what followed it goes on.
+    fn finish_wait(&mut self, leg: LegId, result: QueueResult) -> Step {
+        let Some((outcome, action, then)) = self.take_wait(leg, result) else { return Step::Next };
+        if let Some(party) = self.party_mut(leg) {
+            party.lane.queue = then;
+        }
+        action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
+    }
+
+    /// The wait is over as something else happens: that is told, and what is answered does not matter.
+    pub(crate) fn end_wait(&mut self, leg: LegId, why: Abort) {
+        let Some(stage) = self.wait_stage(leg) else { return };
+        let result = match (stage, why) {
+            (Stage::Called, _) => QueueResult::Bridging,
+            (Stage::Joined, Abort::Hangup) => QueueResult::Bridged,
+            (Stage::Joined, _) => QueueResult::RedirectedFromBridge,
+            (Stage::Entering | Stage::Waiting, Abort::Hangup) => QueueResult::Hangup,
+            (Stage::Entering | Stage::Waiting, _) => QueueResult::Redirected,
+        };
+        if let Some((outcome, Some(action), _)) = self.take_wait(leg, result) {
+            self.request_fetch(leg, action, FetchReason::Queued(outcome));
+        }
+    }
+
+    fn take_wait(
+        &mut self,
+        leg: LegId,
+        result: QueueResult,
+    ) -> Option<(QueueOutcome, Option<crate::Target>, VecDeque<Instruction>)> {
+        let now = self.now().time;
+        let party = self.party_mut(leg)?;
+        let waiting = *party.waiting.take()?;
+        party.mode = waiting.mode;
+        let outcome = waiting.outcome(result, now);
+        self.order(leg, LegCommand::LeaveQueue);
+        self.emit(leg, EventKind::Dequeued(outcome.clone()));
+        Some((outcome, waiting.enqueue.action, waiting.then))
+    }
+
+    /// The turn of a leg has come that waits; `by`, in this call too, is to take it, if both still want to.
+    pub(crate) fn called(&mut self, leg: LegId, by: LegId) {
+        let now = self.now().time;
+        let waiting = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Waiting);
+        let called = waiting.map(|waiting| {
+            waiting.stage = Stage::Called;
+            waiting.waited = Some(waiting.waited(now));
+        });
+        self.signal(by, Signal::Called(called.map(|()| leg)));
+        let taken = self.party(leg).is_some_and(|party| party.told_to == Some(by));
+        if called.is_some() && !taken {
+            self.wait_again(leg);
+        }
+    }
+
+    /// Who was about to take it has gone: it waits on, where it stood.
+    fn wait_again(&mut self, leg: LegId) {
+        let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
+        (waiting.stage, waiting.waited) = (Stage::Waiting, None);
+        self.order(leg, LegCommand::ReturnToQueue);
+        self.set_mode(leg, Mode::Queue);
+        // What it hears was not cut, if nobody has had it.
+        if self.party(leg).is_some_and(|party| party.lane.running.is_none()) {
+            let step = self.round(leg);
+            self.step(leg, step);
+        }
+    }
+
+    /// `by` has a leg whose turn has come: it hears nothing more of the queue. What it is told first, if `by` has something.
+    pub(crate) fn take_called(&mut self, leg: LegId, by: LegId) {
+        self.clear_lane(leg, Abort::Replaced);
+        if let Some(party) = self.party_mut(leg) {
+            party.told_to = Some(by);
+        }
+    }
+
+    /// Why a called leg's own document is asked for.
+    pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
+        let waiting = self.party(leg).and_then(|party| party.waiting.as_deref());
+        match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
+            Some((queue, waited)) => FetchReason::Called { queue, waited, by },
+            None => FetchReason::Whisper,
+        }
+    }
+
+    /// A leg whose turn has come is about to be joined: it is in the queue no longer.
+    pub(crate) fn join_called(&mut self, leg: LegId) {
+        if let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) {
+            waiting.stage = Stage::Joined;
+            self.set_mode(leg, Mode::Queue);
+            self.order(leg, LegCommand::LeaveQueue);
+        }
+    }
+
+    /// `by` lets go of a leg that it took out of a queue: that one goes on behind its wait, or waits on if they were not joined
+    /// yet. `false` if it took none.
+    pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
+        let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
+        if let Some(party) = self.party_mut(leg) {
+            party.told_to = None;
+            // It has not been told that.
+            party.whisper = None;
+        }
+        if stage == Stage::Called {
+            self.clear_lane(leg, Abort::Replaced);
+            self.wait_again(leg);
+        } else {
+            self.unbridge(by);
+            self.advance(leg);
+        }
+        true
+    }
+}

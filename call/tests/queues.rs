@@ -1,0 +1,376 @@
+//! Waiting in a queue, and taking somebody out of one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken expectation ends the test"
+)]
+
+use std::time::Duration;
+
+use tandem_call::command::{Command, Refused};
+use tandem_call::event::{DialStatus, EventKind};
+use tandem_call::fetch::{FetchReason, Scope};
+use tandem_call::id::{LegId, QueueId};
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::*;
+use tandem_call::queue::{NotQueued, QueueResult};
+use tandem_call::route::Decision;
+use tandem_call::testing::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const QUEUE: QueueId = QueueId(5);
+const CALLER: LegId = LegId(1);
+const AGENT: LegId = LegId(2);
+
+/// A caller who runs this and then echoes, and is let into the queue.
+fn waiting(enqueue: Enqueue) -> CallScript {
+    let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue), Instruction::Echo]);
+    script.feed(LegEvent::Enqueued(Ok(QUEUE)));
+    script
+}
+
+fn with_document() -> CallScript {
+    waiting(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") })
+}
+
+/// A caller who waits, and an agent in the same call who dials the queue; it is the caller's turn.
+fn called(dial: Dial) -> CallScript {
+    let mut script = waiting(enqueue("support"));
+    script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dial), Instruction::Pause(SECOND)])));
+    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
+    script
+}
+
+fn whispering() -> Dial {
+    Dial { queue: Some(Dequeue { queue: "support".into(), whisper: Some(target("whisper")) }), ..dequeue("support") }
+}
+
+fn result(script: &CallScript) -> Option<QueueResult> {
+    script.events().rev().find_map(|event| match &event.kind {
+        EventKind::Dequeued(outcome) => Some(outcome.result),
+        _ => None,
+    })
+}
+
+fn dial_status(script: &CallScript) -> Option<DialStatus> {
+    script.events().rev().find_map(|event| match &event.kind {
+        EventKind::Dialed(result) => Some(result.status),
+        _ => None,
+    })
+}
+
+fn hears_music(script: &CallScript, leg: LegId) -> bool {
+    let op = script.orders(leg).rev().find_map(|order| match order {
+        LegCommand::Play { op, play: Play { source: AudioSource::Music, loops: None } } => Some(*op),
+        _ => None,
+    });
+    op.is_some_and(|op| script.plays.contains(&(leg, op)))
+}
+
+fn joined(script: &CallScript) -> bool {
+    script.ordered(AGENT, |order| *order == LegCommand::Bridge { with: CALLER })
+}
+
+fn left(script: &CallScript) -> usize {
+    script.orders(CALLER).filter(|order| **order == LegCommand::LeaveQueue).count()
+}
+
+fn ends(mut script: CallScript) {
+    for leg in script.legs.clone() {
+        script.hangs_up(leg);
+    }
+    script.close_recordings();
+    script.assert_settled();
+    script.assert_silent();
+}
+
+#[test]
+fn a_caller_stands_in_line_and_hears_music() {
+    let mut script = CallScript::runs(vec![Instruction::Enqueue(Enqueue { most: Some(3), ..enqueue("support") })]);
+    let entered = LegCommand::EnterQueue { queue: "support".into(), most: Some(3) };
+    assert!(script.ordered(CALLER, |order| *order == entered));
+    assert!(!hears_music(&script, CALLER), "not in line yet");
+    script.feed(LegEvent::Enqueued(Ok(QUEUE)));
+    assert!(hears_music(&script, CALLER));
+    assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
+    ends(script);
+}
+
+#[test]
+fn silence_is_silence() {
+    let script = waiting(Enqueue { wait: Wait::Silence, ..enqueue("support") });
+    assert!(script.plays.is_empty() && script.fetches.is_empty());
+    ends(script);
+}
+
+#[test]
+fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
+    for (why, wanted) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
+        let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
+        script.feed(LegEvent::Enqueued(Err(why)));
+        let FetchReason::Queued(outcome) = &script.asked().next_back().unwrap().reason else { panic!("not told") };
+        assert_eq!((outcome.result, outcome.waited), (wanted, None));
+        script.fetched(vec![Instruction::Play(file("sorry"))]);
+        assert_eq!(script.plays.len(), 1);
+        ends(script);
+    }
+}
+
+#[test]
+fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
+    let mut script = with_document();
+    for round in 1..4 {
+        let fetch = script.asked().next_back().unwrap();
+        assert_eq!((&fetch.reason, fetch.scope), (&FetchReason::Wait, Scope::Queue));
+        assert_eq!(script.asked().count(), round);
+        script.fetched(vec![Instruction::Play(file("tune"))]);
+        script.passes(3 * SECOND);
+        script.play_ends(CALLER);
+    }
+    // Nothing in it: the next time in a second, for ever.
+    for _ in 0..200 {
+        script.fetched(Vec::new());
+        assert!(script.fetches.is_empty());
+        script.passes(SECOND);
+    }
+    assert_eq!(script.fetches.len(), 1);
+    ends(script);
+}
+
+#[test]
+fn a_document_that_cannot_be_had_or_leads_nowhere_leaves_the_caller_in_line_with_music() {
+    let mut script = with_document();
+    script.fetch_fails();
+    assert!(hears_music(&script, CALLER));
+    ends(script);
+    let mut script = with_document();
+    for _ in 0..50 {
+        script.fetched(vec![Instruction::Redirect(target("further"))]);
+    }
+    assert!(script.fetches.is_empty());
+    assert!(hears_music(&script, CALLER));
+    ends(script);
+}
+
+#[test]
+fn keys_lead_to_another_document_of_the_queue_and_out_of_it() {
+    let mut script = with_document();
+    script.fetched(vec![Instruction::Gather(gather())]);
+    script.presses("1#");
+    assert_eq!(script.asked().next_back().unwrap().scope, Scope::Queue);
+    script.passes(4 * SECOND);
+    script.fetched(vec![Instruction::Leave, Instruction::Play(file("never"))]);
+    let fetch = script.asked().next_back().unwrap();
+    let FetchReason::Queued(outcome) = &fetch.reason else { panic!("{fetch:?}") };
+    assert_eq!((outcome.result, outcome.waited), (QueueResult::Left, Some((QUEUE, 4 * SECOND))));
+    assert_eq!((fetch.scope, left(&script)), (Scope::Leg, 1));
+    assert!(script.plays.is_empty());
+    ends(script);
+}
+
+#[test]
+fn without_an_action_what_follows_goes_on() {
+    let mut script = waiting(Enqueue { wait: Wait::Document(target("wait")), action: None, ..enqueue("support") });
+    script.fetched(vec![Instruction::Leave]);
+    assert!(script.ordered(CALLER, |order| *order == LegCommand::Echo(true)));
+    ends(script);
+}
+
+#[test]
+fn leaving_where_nobody_waits_does_nothing() {
+    let script = CallScript::runs(vec![Instruction::Leave, Instruction::Play(file("a"))]);
+    assert_eq!(script.plays.len(), 1);
+    ends(script);
+}
+
+#[test]
+fn a_caller_who_hangs_up_or_is_sent_elsewhere_leaves_the_queue_and_that_is_told() {
+    let mut script = waiting(enqueue("support"));
+    script.hangs_up(CALLER);
+    assert_eq!((result(&script), left(&script)), (Some(QueueResult::Hangup), 1));
+    assert_eq!(script.last_url(), Some("http://app.test/queued"));
+    script.assert_settled();
+    for command in [Command::Redirect(target("elsewhere")), Command::Dequeue(target("elsewhere"))] {
+        let mut script = waiting(enqueue("support"));
+        script.request(command).unwrap();
+        assert_eq!((result(&script), left(&script)), (Some(QueueResult::Redirected), 1));
+        assert_eq!(script.last_url(), Some("http://app.test/elsewhere"));
+        let fetch = script.asked().next_back().unwrap();
+        assert_eq!(fetch.scope, Scope::Leg);
+        ends(script);
+    }
+    let mut script = CallScript::runs(vec![Instruction::Echo]);
+    assert_eq!(script.request(Command::Dequeue(target("elsewhere"))), Err(Refused::NotRunning));
+}
+
+#[test]
+fn an_agent_gets_the_first_of_the_queue_and_both_go_on_afterwards() {
+    let mut script = called(dequeue("support"));
+    assert!(joined(&script));
+    assert!(!hears_music(&script, CALLER));
+    assert_eq!(left(&script), 1);
+    script.passes(7 * SECOND);
+    script.hangs_up(AGENT);
+    assert_eq!(dial_status(&script), Some(DialStatus::Completed));
+    let told = script.asked().find_map(|fetch| match &fetch.reason {
+        FetchReason::Queued(outcome) => Some((outcome.result, outcome.waited)),
+        _ => None,
+    });
+    assert_eq!(told, Some((QueueResult::Bridged, Some((QUEUE, Duration::ZERO)))));
+    assert!(!script.ended.contains_key(&CALLER));
+    ends(script);
+
+    let mut script = called(dequeue("support"));
+    script.passes(7 * SECOND);
+    script.hangs_up(CALLER);
+    assert_eq!(result(&script), Some(QueueResult::Bridged));
+    let told = script.events().find_map(|event| match &event.kind {
+        EventKind::Dialed(result) => Some((result.child, result.duration, result.bridged)),
+        _ => None,
+    });
+    assert_eq!(told, Some((Some(CALLER), 7 * SECOND, true)));
+    assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+    ends(script);
+}
+
+#[test]
+fn the_star_key_and_the_time_limit_let_the_caller_go_on() {
+    let mut script = called(Dial { hangup_on_star: true, ..dequeue("support") });
+    script.feed_to(AGENT, LegEvent::Dtmf('*'));
+    assert_eq!(result(&script), Some(QueueResult::Bridged));
+    assert!(script.ended.is_empty());
+    ends(script);
+    let mut script = called(Dial { time_limit: Some(60 * SECOND), ..dequeue("support") });
+    script.passes(60 * SECOND);
+    assert_eq!((result(&script), dial_status(&script)), (Some(QueueResult::Bridged), Some(DialStatus::Completed)));
+    assert!(script.ended.is_empty());
+    ends(script);
+}
+
+#[test]
+fn the_caller_alone_hears_the_whisper_and_is_joined_then() {
+    let mut script = called(whispering());
+    assert!(!joined(&script));
+    let fetch = script.asked().next_back().unwrap();
+    assert_eq!((fetch.leg.id, fetch.scope), (CALLER, Scope::Whisper));
+    assert_eq!(fetch.reason, FetchReason::Called { queue: QUEUE, waited: Duration::ZERO, by: AGENT });
+    script.fetched(vec![Instruction::Play(file("soon"))]);
+    assert!(!joined(&script));
+    script.play_ends(CALLER);
+    assert!(joined(&script));
+    script.hangs_up(AGENT);
+    assert_eq!(result(&script), Some(QueueResult::Bridged));
+    ends(script);
+}
+
+#[test]
+fn a_whisper_that_cannot_be_had_is_left_out() {
+    let mut script = called(whispering());
+    script.fetch_fails();
+    assert!(joined(&script));
+    ends(script);
+}
+
+#[test]
+fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
+    for heard in [false, true] {
+        let mut script = called(whispering());
+        if heard {
+            script.fetched(vec![Instruction::Play(file("soon"))]);
+        }
+        script.hangs_up(AGENT);
+        assert!(script.ordered(CALLER, |order| *order == LegCommand::ReturnToQueue));
+        assert_eq!((left(&script), result(&script)), (0, None));
+        assert!(hears_music(&script, CALLER));
+        // Its turn comes again.
+        script.fetches.clear();
+        script.incoming(LegId(3), Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
+        script.feed_to(CALLER, LegEvent::Called { by: LegId(3) });
+        assert!(script.ordered(LegId(3), |order| *order == LegCommand::Bridge { with: CALLER }));
+        ends(script);
+    }
+}
+
+#[test]
+fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
+    let mut script = called(whispering());
+    script.hangs_up(CALLER);
+    assert_eq!(result(&script), Some(QueueResult::Bridging));
+    assert_eq!(dial_status(&script), None);
+    let asked = |script: &CallScript| {
+        script.orders(AGENT).filter(|order| matches!(order, LegCommand::TakeFromQueue { .. })).count()
+    };
+    assert_eq!(asked(&script), 2);
+    // So does one who had gone before it was here.
+    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
+    assert_eq!(asked(&script), 3);
+    ends(script);
+}
+
+#[test]
+fn an_agent_who_no_longer_asks_is_given_nobody() {
+    let mut script = waiting(enqueue("support"));
+    script.incoming(AGENT, Decision::Program(program(vec![Instruction::Echo])));
+    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
+    script.feed_to(CALLER, LegEvent::Called { by: LegId(77) });
+    assert_eq!(script.orders(CALLER).filter(|order| **order == LegCommand::ReturnToQueue).count(), 2);
+    assert!(hears_music(&script, CALLER));
+    ends(script);
+}
+
+#[test]
+fn an_empty_queue_is_waited_at_until_the_timeout() {
+    let mut script = CallScript::runs(vec![Instruction::Dial(Dial { ring_tone: Some("us".into()), ..dequeue("q") })]);
+    assert!(script.ordered(CALLER, is_ringback));
+    script.passes(19 * SECOND);
+    assert_eq!(dial_status(&script), None);
+    script.passes(SECOND);
+    assert_eq!(dial_status(&script), Some(DialStatus::NoAnswer));
+    assert!(script.ordered(CALLER, |order| *order == LegCommand::StopTaking));
+    script.assert_silent();
+    ends(script);
+}
+
+#[test]
+fn a_caller_who_cannot_be_brought_here_fails_the_dial() {
+    let mut script = CallScript::runs(vec![Instruction::Dial(dequeue("q"))]);
+    script.feed(LegEvent::NobodyCalled);
+    assert_eq!(dial_status(&script), Some(DialStatus::Failed));
+    ends(script);
+}
+
+#[test]
+fn a_joined_caller_can_be_sent_elsewhere() {
+    let mut script = called(dequeue("support"));
+    script.request_to(CALLER, Command::Redirect(target("elsewhere"))).unwrap();
+    assert_eq!(result(&script), Some(QueueResult::RedirectedFromBridge));
+    assert_eq!(dial_status(&script), Some(DialStatus::Completed));
+    ends(script);
+}
+
+#[test]
+fn the_two_are_recorded() {
+    let record = Some(DialRecord { from_ringing: false, spec: recording() });
+    let mut script = called(Dial { record, ..dequeue("support") });
+    assert_eq!(script.recordings.iter().next().unwrap().0, AGENT);
+    script.hangs_up(CALLER);
+    script.close_recordings();
+    assert_eq!(script.last_url(), Some("http://app.test/dialed"));
+    ends(script);
+}
+
+#[test]
+fn another_queue_follows_the_first() {
+    let mut script = waiting(enqueue("support"));
+    script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
+    let names: Vec<_> = script
+        .orders(CALLER)
+        .filter_map(|order| match order {
+            LegCommand::EnterQueue { queue, .. } => Some(&**queue),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["support", "sales"]);
+    ends(script);
+}

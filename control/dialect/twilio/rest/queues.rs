@@ -1,0 +1,191 @@
+//! `Queues` and their `Members`. A queue is found by its SID only; one member is found by its call's SID, or as `Front`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_call::command::Command;
+use tandem_call::id::{LegId, QueueId};
+
+use super::super::error::ApiError;
+use super::super::list::Paging;
+use super::super::path::VERSION;
+use super::super::{format, sid};
+use super::{Answer, Exchange, Verb, ok};
+use crate::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, Queues, Snapshot, Unfit};
+
+/// Longest name, characters.
+const MAX_NAME: usize = 64;
+// The published reference names the family of these numbers but not each of them.
+const BAD_NAME: u32 = 22001;
+const BAD_SIZE: u32 = 22002;
+const NAME_TAKEN: u32 = 22003;
+const NOT_EMPTY: u32 = 22004;
+const TOO_MANY: u32 = 22006;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let Some((name, below)) = below.split_first() else {
+        return match x.verb {
+            Verb::Get => list(x),
+            Verb::Post => create(x).await,
+            _ => Err(ApiError::method_not_allowed()),
+        };
+    };
+    let id = sid::parse_queue(name).ok_or_else(|| x.not_found())?;
+    match (below, x.verb) {
+        ([], Verb::Get) => Ok(ok(queue(x.account_sid(), &find(x, id)?))),
+        ([], Verb::Post) => update(x, id).await,
+        ([], Verb::Delete) => delete(x, id).await,
+        (["Members"], Verb::Get) => members(x, &find(x, id)?),
+        (["Members", which], Verb::Get) => {
+            let snapshot = find(x, id)?;
+            let which = member_id(x, which)?;
+            let found = snapshot.members.iter().find(|member| which.is_none_or(|leg| leg == member.leg));
+            let found = found.ok_or_else(|| x.not_found())?;
+            Ok(ok(member(x.account_sid(), id, found, Timestamp::now())))
+        }
+        (["Members", which], Verb::Post) => dequeue(x, id, member_id(x, which)?).await,
+        ([] | ["Members"] | ["Members", _], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
+    &x.app.calls.services().queues
+}
+
+fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {
+    all(x).get(&x.account.name, id, Timestamp::now()).ok_or_else(|| x.not_found())
+}
+
+fn list(x: &Exchange<'_>) -> Answer {
+    let paging = Paging::parse(x.parameters, "QU")?;
+    let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
+    let items = items.map(|one| (one.queue.id.0, sid::queue(one.queue.id), queue(x.account_sid(), &one))).collect();
+    Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
+    let most = most(x)?.unwrap_or(DEFAULT_MOST);
+    let made = all(x).create(&x.account.name, name, most, Timestamp::now()).map_err(|why| unfit(x, why))?;
+    if let Err(error) = queues::keep(x.store(), &made.queue).await {
+        // Nobody has been told of it.
+        let _ = all(x).delete(&x.account.name, made.queue.id);
+        return Err(error.into());
+    }
+    Ok((StatusCode::CREATED, Json(queue(x.account_sid(), &made))).into_response())
+}
+
+async fn update(x: &Exchange<'_>, id: QueueId) -> Answer {
+    let (name, most) = (name(x)?, most(x)?);
+    let changed = all(x).change(&x.account.name, id, name, most, Timestamp::now());
+    let (changed, pair) = changed.map_err(|why| unfit(x, why))?;
+    x.app.calls.bring_together(pair);
+    queues::keep(x.store(), &changed.queue).await?;
+    Ok(ok(queue(x.account_sid(), &changed)))
+}
+
+async fn delete(x: &Exchange<'_>, id: QueueId) -> Answer {
+    let deleted = all(x).delete(&x.account.name, id).map_err(|why| unfit(x, why))?;
+    queues::forget(x.store(), &deleted).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
+    let paging = Paging::parse(x.parameters, "CA")?;
+    let (id, now) = (snapshot.queue.id, Timestamp::now());
+    let item = |one: &Member| (one.leg.0, sid::call(one.leg), member(x.account_sid(), id, one, now));
+    let items = snapshot.members.iter().map(item).collect();
+    let name = format!("Queues/{}/Members", sid::queue(id));
+    Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
+}
+
+/// Sends a member, or the first that will have it, to another document.
+async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer {
+    find(x, id)?;
+    let target = x.parameters.target("Url", "Method", 21205)?;
+    let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
+    // Those who were leaving by themselves: given to nobody until this is done, so that each is asked once.
+    let mut leaving = Vec::new();
+    let taken = loop {
+        let Some(next) = all(x).call(&x.account.name, id, which) else { break None };
+        match x.request(next.leg, Command::Dequeue(target.clone())).await {
+            Ok(_) => break Some(next),
+            Err(_) => leaving.push(next.leg),
+        }
+    };
+    for leg in leaving {
+        x.app.calls.bring_together(all(x).wait_again(id, leg));
+    }
+    let taken = taken.ok_or_else(|| x.not_found())?;
+    Ok(ok(member(x.account_sid(), id, &taken, Timestamp::now())))
+}
+
+/// `None`: the first.
+fn member_id(x: &Exchange<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
+    if text.eq_ignore_ascii_case("Front") {
+        return Ok(None);
+    }
+    sid::parse_call(text).map(Some).ok_or_else(|| x.not_found())
+}
+
+fn name<'a>(x: &'a Exchange<'_>) -> Result<Option<&'a str>, ApiError> {
+    let Some(name) = x.parameters.get("FriendlyName") else { return Ok(None) };
+    if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(ApiError::bad(BAD_NAME, format!("FriendlyName must have at most {MAX_NAME} characters")));
+    }
+    Ok(Some(name))
+}
+
+fn most(x: &Exchange<'_>) -> Result<Option<u32>, ApiError> {
+    let most = x.parameters.number("MaxSize", 1..=u64::from(MOST_WAITING), BAD_SIZE)?;
+    Ok(most.and_then(|most| u32::try_from(most).ok()))
+}
+
+fn unfit(x: &Exchange<'_>, why: Unfit) -> ApiError {
+    match why {
+        Unfit::Unknown => x.not_found(),
+        Unfit::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),
+        Unfit::TooMany => ApiError::bad(TOO_MANY, "This account has as many queues as it may"),
+        Unfit::InUse => ApiError::bad(NOT_EMPTY, "The queue is not empty"),
+    }
+}
+
+/// One page of what is in memory, and one more if there is a next page.
+fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Value)> {
+    let page = paging.page();
+    let from = match page.after {
+        Some(after) => items.iter().position(|(id, ..)| *id == after).map_or(items.len(), |place| place + 1),
+        None => page.offset,
+    };
+    items.into_iter().skip(from).take(page.limit + 1).map(|(_, sid, item)| (sid, item)).collect()
+}
+
+fn queue(account_sid: &str, snapshot: &Snapshot) -> Value {
+    let (queue, sid) = (&snapshot.queue, sid::queue(snapshot.queue.id));
+    json!({
+        "account_sid": account_sid,
+        "average_wait_time": format::seconds(snapshot.average),
+        "current_size": snapshot.members.len(),
+        "date_created": format::rfc2822(queue.created_at),
+        "date_updated": format::rfc2822(queue.updated_at),
+        "friendly_name": &*queue.name,
+        "max_size": queue.most,
+        "sid": sid,
+        "uri": format!("/{VERSION}/Accounts/{account_sid}/Queues/{sid}.json"),
+    })
+}
+
+fn member(account_sid: &str, queue: QueueId, member: &Member, now: Timestamp) -> Value {
+    let (queue, call) = (sid::queue(queue), sid::call(member.leg));
+    json!({
+        "call_sid": call,
+        "date_enqueued": format::rfc2822(member.since),
+        "position": member.position,
+        "queue_sid": queue,
+        "uri": format!("/{VERSION}/Accounts/{account_sid}/Queues/{queue}/Members/{call}.json"),
+        "wait_time": format::seconds(member.waited(now)),
+    })
+}

@@ -1,0 +1,64 @@
+//! `Enqueue`, and the `Queue` in a `Dial`.
+
+use std::sync::Arc;
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{Dequeue, Enqueue, Instruction, Wait};
+
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+/// Longest name, characters.
+pub(crate) const MAX_NAME: usize = 64;
+
+const NAME_TOO_SHORT: u32 = 14204;
+const NAME_TOO_LONG: u32 = 14205;
+const DIAL_URL: u32 = 14211;
+const DIAL_NAME_TOO_SHORT: u32 = 14212;
+const DIAL_NAME_TOO_LONG: u32 = 14213;
+
+/// A place in line; `None`, warned, if there is no such queue to stand in.
+pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+    let method = reader.method(element, "method", code::SCHEMA);
+    let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let wait_method = reader.method(element, "waitUrlMethod", code::SCHEMA);
+    let wait = match element.attribute("waitUrl").map(str::trim) {
+        None => Wait::Music,
+        Some("") => Wait::Silence,
+        url => reader.target(url, wait_method, code::BAD_URL)?.map_or(Wait::Music, Wait::Document),
+    };
+    let most = reader.number(element, "maxQueueSize", 1..=5_000, code::SCHEMA);
+    for child in element.elements() {
+        match reader.rule(child).map(|rule| rule.meaning) {
+            Some(Meaning::Unserved(code)) => reader.unserved(child, code),
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    let Some(queue) = name(reader, element, (NAME_TOO_SHORT, NAME_TOO_LONG)) else { return Ok(None) };
+    let most = most.and_then(|most| u32::try_from(most).ok());
+    Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, action })))
+}
+
+/// Somebody out of a queue.
+pub(super) fn dequeue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Dequeue>, FetchFailure> {
+    let method = reader.method(element, "method", code::SCHEMA);
+    let whisper = reader.target(element.attribute("url"), method, DIAL_URL)?;
+    let queue = name(reader, element, (DIAL_NAME_TOO_SHORT, DIAL_NAME_TOO_LONG));
+    Ok(queue.map(|queue| Dequeue { queue, whisper }))
+}
+
+fn name(reader: &mut Reader<'_>, element: &Element, (too_short, too_long): (u32, u32)) -> Option<Arc<str>> {
+    let name = element.text();
+    if name.is_empty() {
+        reader.warn(too_short, format!("<{}> without a name was skipped", element.name));
+        return None;
+    }
+    if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        reader.warn(too_long, format!("<{}>: a queue's name has at most {MAX_NAME} characters", element.name));
+        return None;
+    }
+    Some(name.into())
+}

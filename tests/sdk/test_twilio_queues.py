@@ -1,0 +1,277 @@
+"""Queues: callers who wait, agents who take them, and the SDK's view of both. What each hears is heard by its phone."""
+
+import threading
+
+import pytest
+from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.twiml.voice_response import Dial, Enqueue, Gather, VoiceResponse
+
+from harness.audio import write_wav
+from harness.phone import caller, pause, until_told
+from harness.rtp import share, tone
+from harness.waiting import wait_for
+from twilio_app import assert_genuine, client, number, twiml
+
+MUSIC, SOON, CALLER, AGENT = 350, 700, 1000, 1400  # Hz
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, module_webapp):
+    return start_tandem(number("caller", module_webapp, "/caller") + number("agent", module_webapp, "/agent"))
+
+
+@pytest.fixture
+def rest(server):
+    return client(server)
+
+
+@pytest.fixture
+def app(server, module_webapp, tmp_path):
+    """The web application, knowing nothing of earlier tests; every request must be genuine."""
+    module_webapp.forget()
+    for hertz in (MUSIC, SOON):
+        write_wav(tmp_path / f"{hertz}.wav", tone(hertz, 1.5))
+        file = (tmp_path / f"{hertz}.wav").read_bytes()
+        module_webapp.on(f"/{hertz}.wav", (file, {"Content-Type": "audio/wav"}))
+    yield module_webapp
+    assert_genuine(server, module_webapp, files=[f"/{hertz}.wav" for hertz in (MUSIC, SOON)])
+
+
+def answering(app, path, make):
+    """`path` answers with the document that `make` fills."""
+
+    def view():
+        response = VoiceResponse()
+        make(response)
+        return twiml(response)
+
+    app.on(path, view)
+
+
+def waits(app, queue, **attributes):
+    """Callers wait in this queue and hear MUSIC; afterwards the application is told at /queued and hangs up."""
+    attributes = {"wait_url": "/wait", "action": "/queued", **attributes}
+    answering(app, "/caller", lambda document: document.enqueue(queue, **attributes))
+    answering(app, "/wait", lambda document: document.play(f"/{MUSIC}.wav"))
+    answering(app, "/queued", lambda document: document.hangup())
+
+
+def takes(app, queue, **attributes):
+    def agent(document):
+        dial = Dial(action="/dialed", timeout=20)
+        dial.queue(queue, **attributes)
+        document.append(dial)
+
+    answering(app, "/agent", agent)
+    answering(app, "/dialed", lambda document: document.hangup())
+
+
+def the_queue(rest, name):
+    (queue,) = [queue for queue in rest.queues.list() if queue.friendly_name == name]
+    return queue
+
+
+def members(rest, name):
+    return wait_for("members", lambda: rest.queues(the_queue(rest, name).sid).members.list())
+
+
+def calls(phone, rtp, server, who="caller", ends="wait", steps=""):
+    """A phone that calls, and what it hears and says."""
+    media = rtp()
+    return phone(caller(who, steps, ends=ends), target=server.sip, media=media), media
+
+
+def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app, rest, phone, rtp):
+    waits(app, "support")
+    takes(app, "support", url="/whisper")
+    answering(app, "/whisper", lambda document: document.play(f"/{SOON}.wav"))
+
+    first_phone, first = calls(phone, rtp, server)
+    first.wait_for_tone(MUSIC)
+    (wait,) = app.to("/wait")
+    sid = the_queue(rest, "support").sid
+    assert wait["QueueSid"] == sid and wait["QueuePosition"] == "1" and wait["CurrentQueueSize"] == "1"
+    assert wait["QueueTime"] == "0" and wait["AvgQueueTime"] == "0" and wait["MaxQueueSize"] == "1000"
+    assert wait["CallStatus"] == "in-progress"
+
+    second_phone, second = calls(phone, rtp, server)
+    second.wait_for_tone(MUSIC)
+    (voice, other) = app.to("/caller")
+    queue = rest.queues(sid).fetch()
+    assert (queue.current_size, queue.max_size) == (2, 1000) and queue.average_wait_time >= 0
+    both = members(rest, "support")
+    assert [(one.call_sid, one.position) for one in both] == [(voice["CallSid"], 1), (other["CallSid"], 2)]
+    assert both[0].queue_sid == sid and both[0].wait_time >= both[1].wait_time
+    assert rest.queues(sid).members("Front").fetch().call_sid == voice["CallSid"]
+    assert rest.queues(sid).members(other["CallSid"]).fetch().position == 2
+    with pytest.raises(TwilioRestException) as refused:
+        rest.queues(sid).delete()
+    assert refused.value.status == 400
+
+    agent_phone, agent = calls(phone, rtp, server, "agent", ends="bye", steps=until_told())
+    first.wait_for_tone(SOON)
+    (whisper,) = app.wait("/whisper")
+    agent_call = app.to("/agent")[0]["CallSid"]
+    assert whisper["CallSid"] == voice["CallSid"] and whisper["QueueSid"] == sid
+    assert whisper["DequeingCallSid"] == agent_call and int(whisper["QueueTime"]) >= 0
+    # The other one has moved up meanwhile, and hears the music.
+    (left,) = members(rest, "support")
+    assert (left.call_sid, left.position) == (other["CallSid"], 1)
+
+    # Joined: each hears the other.
+    for one, hertz, other in [(first, CALLER, agent), (agent, AGENT, first)]:
+        saying = threading.Thread(target=one.play, args=(tone(hertz, 3),))
+        saying.start()
+        other.wait_for_tone(hertz)
+        saying.join()
+    # What was for the caller only, it alone has heard.
+    whole = agent.heard()
+    assert not any(share(whole[at : at + 800], SOON) > 0.5 for at in range(0, len(whole) - 800, 400))
+    assert not app.to("/queued")
+    agent_phone.tell()
+    agent_phone.finish()
+    first_phone.finish()
+    (queued,) = app.wait("/queued")
+    assert queued["QueueResult"] == "bridged" and queued["QueueSid"] == sid and queued["CallSid"] == voice["CallSid"]
+    assert int(queued["QueueTime"]) <= 20
+    (dialed,) = app.wait("/dialed")
+    assert dialed["DialCallStatus"] == "completed" and dialed["DialBridged"] == "true"
+    assert dialed["DialCallSid"] == voice["CallSid"] and dialed["CallSid"] == agent_call
+
+    # The SDK takes the next one out.
+    answering(app, "/elsewhere", lambda document: document.play(f"/{SOON}.wav"))
+    taken = rest.queues(sid).members("Front").update(url=f"{app.url}/elsewhere", method="GET")
+    assert (taken.call_sid, taken.position) == (other["CallSid"], 1)
+    second.wait_for_tone(SOON)
+    second_phone.finish()
+    (elsewhere,) = app.to("/elsewhere")
+    assert elsewhere.method == "GET" and elsewhere["CallSid"] == other["CallSid"]
+    (_, queued) = app.wait("/queued", 2)
+    assert queued["QueueResult"] == "redirected" and queued["CallSid"] == other["CallSid"]
+    with pytest.raises(TwilioRestException) as refused:
+        rest.queues(sid).members("Front").update(url=f"{app.url}/elsewhere")
+    assert (refused.value.status, refused.value.code) == (404, 20404)
+    rest.queues(sid).delete()
+
+
+def test_an_agent_waits_for_the_first_who_comes_and_a_caller_goes_on_by_itself(server, app, rest, phone, rtp):
+    waits(app, "sales")
+    takes(app, "sales")
+    agent_phone, _ = calls(phone, rtp, server, "agent", ends="wait")
+    app.wait("/agent")
+    caller_phone, heard = calls(phone, rtp, server, ends="bye", steps=pause(1500))
+    caller_phone.finish()
+    agent_phone.finish()
+    (dialed,) = app.wait("/dialed")
+    assert dialed["DialCallStatus"] == "completed" and 1 <= int(dialed["DialCallDuration"]) <= 3
+    (queued,) = app.wait("/queued")
+    assert queued["QueueResult"] == "bridged" and queued["QueueTime"] == "0"
+    assert queued["CallStatus"] == "completed"
+    assert the_queue(rest, "sales").current_size == 0
+
+
+def test_nobody_comes_within_the_dials_timeout(server, app, phone, rtp):
+    takes(app, "nobody")
+    answering(app, "/agent", lambda document: document.append(_short_dial()))
+    agent_phone, heard = calls(phone, rtp, server, "agent", ends="wait")
+    agent_phone.finish()
+    (dialed,) = app.wait("/dialed")
+    assert dialed["DialCallStatus"] == "no-answer" and dialed["DialBridged"] == "false"
+    assert "DialCallSid" not in dialed.form
+
+
+def _short_dial():
+    dial = Dial(action="/dialed", timeout=1)
+    dial.queue("nobody")
+    return dial
+
+
+def test_a_caller_hears_the_servers_music_and_hangs_up(server, app, rest, phone, rtp):
+    answering(app, "/caller", lambda document: document.enqueue("default", action="/queued"))
+    answering(app, "/queued", lambda document: document.say("Nobody is here any more."))
+    caller_phone, heard = calls(phone, rtp, server, ends="bye", steps=until_told())
+    heard.wait_for_sound()
+    assert len(members(rest, "default")) == 1
+    caller_phone.tell()
+    caller_phone.finish()
+    (queued,) = app.wait("/queued")
+    assert queued["QueueResult"] == "hangup" and queued["CallStatus"] == "completed"
+    assert the_queue(rest, "default").current_size == 0
+
+
+def test_a_key_leads_out_of_the_queue_and_the_document_goes_on(server, app, phone, rtp):
+    def voice(document):
+        document.enqueue("leaving", wait_url="/wait", wait_url_method="GET")
+        document.play(f"/{SOON}.wav")
+
+    def wait(document):
+        gather = Gather(num_digits=1, action="/pressed", timeout=1)
+        gather.play(f"/{MUSIC}.wav")
+        document.append(gather)
+
+    answering(app, "/caller", voice)
+    answering(app, "/wait", wait)
+    answering(app, "/pressed", lambda document: document.leave())
+    caller_phone, media = calls(phone, rtp, server)
+    # More than once round.
+    app.wait("/wait", 2)
+    media.wait_for_tone(MUSIC)
+    media.press("1")
+    media.wait_for_tone(SOON)
+    caller_phone.finish()
+    (pressed,) = app.to("/pressed")
+    assert pressed["Digits"] == "1" and pressed["QueuePosition"] == "1" and int(pressed["QueueTime"]) >= 2
+    assert {one.method for one in app.to("/wait")} == {"GET"}
+
+
+def test_a_full_queue_is_told_and_queues_are_made_and_changed_by_the_sdk(server, app, rest, phone, rtp):
+    queue = rest.queues.create(friendly_name="small", max_size=1)
+    assert (queue.friendly_name, queue.max_size, queue.current_size, queue.average_wait_time) == ("small", 1, 0, 0)
+    assert queue.sid.startswith("QU") and queue.date_created and queue.account_sid == server.account_sid
+    for taken, code in [({"friendly_name": "small"}, 22003), ({"friendly_name": "x" * 65}, 22001)]:
+        with pytest.raises(TwilioRestException) as refused:
+            rest.queues.create(**taken)
+        assert (refused.value.status, refused.value.code) == (400, code)
+    with pytest.raises(TwilioRestException) as refused:
+        rest.queues(queue.sid).update(max_size=5001)
+    assert refused.value.code == 22002
+
+    waits(app, "small")
+    first_phone, first = calls(phone, rtp, server, ends="bye", steps=until_told())
+    first.wait_for_tone(MUSIC)
+    second_phone, _ = calls(phone, rtp, server)
+    second_phone.finish()
+    (full,) = app.wait("/queued")
+    assert full["QueueResult"] == "queue-full" and "QueueSid" not in full.form and "QueueTime" not in full.form
+
+    changed = rest.queues(queue.sid).update(friendly_name="larger", max_size=2)
+    assert (changed.friendly_name, changed.max_size, changed.current_size) == ("larger", 2, 1)
+    first_phone.tell()
+    first_phone.finish()
+    app.wait("/queued", 2)
+    assert rest.queues(queue.sid).delete()
+    with pytest.raises(TwilioRestException) as refused:
+        rest.queues(queue.sid).fetch()
+    assert refused.value.status == 404
+
+
+def test_lists_come_in_pages(server, rest):
+    made = [rest.queues.create(friendly_name=f"page {number}").sid for number in range(5)]
+    names = [queue.sid for queue in rest.queues.list(page_size=2)]
+    assert [sid for sid in names if sid in made] == made[::-1] and len(set(names)) == len(names)
+    for sid in made:
+        rest.queues(sid).delete()
+
+
+def test_a_workflow_is_refused_and_an_unknown_queue_too(server, app, rest, phone, rtp):
+    def voice(document):
+        document.append(Enqueue("x", workflow_sid="WW00000000000000000000000000000001"))
+        document.redirect("/after")
+
+    answering(app, "/caller", voice)
+    answering(app, "/after", lambda document: document.hangup())
+    caller_phone, _ = calls(phone, rtp, server)
+    caller_phone.finish()
+    assert app.to("/after")
+    with pytest.raises(TwilioException, match="20404"):
+        rest.queues("QU00000000000000000000000000000001").members.list()
