@@ -98,9 +98,9 @@ pub(crate) struct MediaSession {
     pub(crate) echo: bool,
     muted: bool,
     relayed_any: bool,
-    /// It was bridged, and its peer has said nothing yet.
+    /// It was bridged, and its peer has said nothing yet, or nothing for a while.
     fresh: bool,
-    /// Frames since it was then last sent silence to keep its way open.
+    /// Frames since it was then last sent silence to keep its way open; else since something was relayed to it.
     hush: u8,
     send_silence: bool,
     /// The network takes packets from the latched source only.

@@ -96,6 +96,25 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
 }
 
 #[test]
+fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.talk(50, 0x10, 0x20);
+    pair.heard(Who::B);
+    pair.advance(1_900);
+    assert_eq!(pair.heard(Who::B).len(), 0, "a pause in speech is left as it is");
+    pair.advance(5_100);
+    let mut heard = pair.heard(Who::B);
+    assert!((9..=11).contains(&heard.len()), "{}", heard.len());
+    assert!(!heard.iter().any(is_loud));
+    pair.talk(50, 0x10, 0x20);
+    let spoken = pair.heard(Who::B);
+    assert!(spoken.iter().filter(|sent| is_loud(sent)).count() >= 49);
+    heard.extend(spoken);
+    assert_one_line(&heard);
+}
+
+#[test]
 fn timestamps_go_on_evenly_across_reports() {
     let mut pair = MediaPair::new();
     pair.advance(100);

@@ -240,6 +240,7 @@ impl MediaSession {
         around.counts.packets_out += 1;
         around.counts.relayed += 1;
         self.relayed_any |= !framed;
+        self.hush = 0;
     }
 
     /// Passes a telephone-event on among audio that has a timestamp line of its own, at the clock of this peer's events.

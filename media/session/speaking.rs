@@ -13,8 +13,10 @@ use crate::source::Spoken;
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
-/// Frames from one packet of silence to the next for a leg that is bridged to one that says nothing yet: half a second.
+/// Frames from one packet of silence to the next for a leg that is bridged to one that says nothing: half a second.
 const KEEP_OPEN: u8 = 25;
+/// Frames without a relayed packet after which the other side counts as saying nothing: two seconds, more than pauses in speech.
+const FELL_SILENT: u8 = 100;
 
 /// A frame from elsewhere to be said.
 #[derive(Debug, Clone, Copy)]
@@ -68,11 +70,18 @@ impl MediaSession {
             Some(Input::Mixed(said)) => return self.say_mixed(said, around),
             None => {}
         }
-        let passes = self.relayed_any && (self.peer.is_some() || self.echo);
-        // One that was bridged to somebody who has said nothing yet needs no more than that its way stays open.
+        let mut passes = self.relayed_any && (self.peer.is_some() || self.echo);
+        if passes && self.hush >= FELL_SILENT {
+            (self.relayed_any, passes, self.fresh, self.hush) = (false, false, true, 0);
+        }
+        // One that is bridged to somebody who says nothing needs no more than that its way stays open.
         self.fresh &= !passes;
         let waits = self.fresh && self.tracks.is_none();
-        self.hush = if waits { (self.hush + 1) % KEEP_OPEN } else { 0 };
+        self.hush = match (passes, waits) {
+            (true, _) => self.hush + 1,
+            (false, true) => (self.hush + 1) % KEEP_OPEN,
+            (false, false) => 0,
+        };
         if self.send_silence && !passes && (!waits || self.packing.frames > 0 || self.hush == 1) {
             self.say_octets(law, &[law.silence(); FRAME], around);
         } else {
