@@ -11,13 +11,17 @@
 //! Refusals of requests that belong to no leg are stateless (RFC 3261 §8.2.7): a scanner costs no memory. Their To tag
 //! derives from the request, so that repetitions get the same answer.
 
+mod calling;
 mod client;
 mod command;
 mod errand;
 mod fork;
+mod in_dialog;
+mod incoming;
 mod late;
 mod linger;
 mod locate;
+mod offering;
 mod origin;
 mod phones;
 mod reconfigure;

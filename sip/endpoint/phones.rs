@@ -79,7 +79,7 @@ impl Endpoint {
         }
         let unsupported = request.content.unsupported(REGISTER_SUPPORTED);
         if !unsupported.is_empty() {
-            return self.refuse(arrival, &echo, 420, &super::server::unsupported_line(&unsupported));
+            return self.refuse(arrival, &echo, 420, &super::incoming::unsupported_line(&unsupported));
         }
         let Some(user) = self.authenticate(now, arrival, request, &host, &echo) else { return };
         if !user.registers || *user.username != *username {

@@ -1,12 +1,16 @@
-//! The driver task and the handle to it.
+//! The driver task.
+
+mod connections;
+
+use connections::{idle, keep_alive};
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,8 +21,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
+use super::handle::{Counters, Handle, Peers};
 use super::resolver::{self, Resolved, Resolver, Usable};
-use super::stream::{self, Accepted, Connection, Incoming, Link, Octets, StreamEvent, Way};
+use super::stream::{self, Connection, StreamEvent, Way};
 use super::tls::{BadFile, Tls, Who};
 use super::witness::Witness;
 use crate::config::Config;
@@ -44,11 +49,6 @@ const WITHDRAWAL: Duration = Duration::from_secs(2);
 const MAX_IDENTITIES: usize = 8_192;
 /// Kernel buffers asked for, octets; what the system allows is taken.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-
-/// The driver's command queue is full, or the driver is gone: the caller should shed load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the SIP command queue is full")]
-pub struct Busy;
 
 /// Why the sockets could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -81,187 +81,6 @@ pub enum StartError {
     /// No entropy.
     #[error("no random seed from the system: {0}")]
     Entropy(String),
-}
-
-/// Counters since the start, and the present size of the tables.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Messages received.
-    pub received: u64,
-    /// Messages sent.
-    pub sent: u64,
-    /// Messages not sent because the kernel or a stream peer did not take them.
-    pub dropped: u64,
-    /// Requests refused with 503.
-    pub shed: u64,
-    /// Requests from addresses that are in no trunk's networks.
-    pub strangers: u64,
-    /// Messages that could not be understood.
-    pub malformed: u64,
-    /// The driver is late: new INVITEs get 503.
-    pub overloaded: bool,
-    /// Messages that the capture server was told of.
-    pub captured: u64,
-    /// Messages that it could not be told of.
-    pub uncaptured: u64,
-    /// Legs now.
-    pub legs: usize,
-    /// Transactions now.
-    pub transactions: usize,
-    /// Stream connections now.
-    pub connections: usize,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    received: AtomicU64,
-    sent: AtomicU64,
-    dropped: AtomicU64,
-    shed: AtomicU64,
-    strangers: AtomicU64,
-    malformed: AtomicU64,
-    overloaded: AtomicBool,
-    legs: AtomicUsize,
-    transactions: AtomicUsize,
-    connections: AtomicUsize,
-}
-
-/// How the application talks to the driver. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    commands: mpsc::Sender<Command>,
-    websockets: mpsc::Sender<StreamEvent>,
-    websocket: Option<SocketAddr>,
-    addresses: Arc<[(Transport, SocketAddr)]>,
-    counters: Arc<Counters>,
-    told: Arc<capture::Counts>,
-    ladder: Option<Arc<Ladder>>,
-    guard: Arc<Guard>,
-    peers: Arc<Peers>,
-    tls: Arc<Tls>,
-    reloads: mpsc::Sender<Box<Config>>,
-    stop: Arc<watch::Sender<bool>>,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Handle {
-    /// Queues a command; never waits.
-    ///
-    /// # Errors
-    /// [`Busy`] if the queue is full or the driver has stopped.
-    pub fn send(&self, command: Command) -> Result<(), Busy> {
-        self.commands.try_send(command).map_err(|_| Busy)
-    }
-
-    /// Queues a command that must not be lost: when the queue is full, a task waits for room. Must be called on a tokio
-    /// runtime. A driver that has stopped takes nothing.
-    pub fn post(&self, command: Command) {
-        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
-            let commands = self.commands.clone();
-            tokio::spawn(async move { commands.send(command).await });
-        }
-    }
-
-    /// Takes over a WebSocket connection that somebody else's listener accepted, at [`Config::websocket`], and on which hands
-    /// were shaken for the subprotocol `sip` (RFC 7118). What may be held of us holds for it too.
-    pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr) {
-        let (stream, local) = (Incoming::Upgraded(Box::new(stream)), self.websocket.unwrap_or(peer));
-        let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
-        let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
-    }
-
-    /// The addresses bound, in the order of `sip.listen`.
-    #[must_use]
-    pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
-        &self.addresses
-    }
-
-    /// The messages of live and recent calls; `None` when [`Config::trace_mib`] is 0.
-    #[must_use]
-    pub fn ladder(&self) -> Option<&Arc<Ladder>> {
-        self.ladder.as_ref()
-    }
-
-    /// Who is banned, and why.
-    #[must_use]
-    pub fn guard(&self) -> &Guard {
-        &self.guard
-    }
-
-    /// Counters and table sizes.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        let counters = &self.counters;
-        Statistics {
-            received: counters.received.load(Ordering::Relaxed),
-            sent: counters.sent.load(Ordering::Relaxed),
-            dropped: counters.dropped.load(Ordering::Relaxed),
-            shed: counters.shed.load(Ordering::Relaxed),
-            strangers: counters.strangers.load(Ordering::Relaxed),
-            malformed: counters.malformed.load(Ordering::Relaxed),
-            overloaded: counters.overloaded.load(Ordering::Relaxed),
-            captured: self.told.sent.load(Ordering::Relaxed),
-            uncaptured: self.told.dropped.load(Ordering::Relaxed),
-            legs: counters.legs.load(Ordering::Relaxed),
-            transactions: counters.transactions.load(Ordering::Relaxed),
-            connections: counters.connections.load(Ordering::Relaxed),
-        }
-    }
-
-    /// How a trunk of [`Config::peers`] stands; as one that nothing is known of if there is none of that name.
-    #[must_use]
-    pub fn peer(&self, trunk: &str) -> PeerStatus {
-        let peers = self.peers.read();
-        peers.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
-    }
-
-    /// How every trunk of [`Config::peers`] stands.
-    #[must_use]
-    pub fn peers(&self) -> Vec<(TrunkName, PeerStatus)> {
-        self.peers.read().iter().flatten().cloned().collect()
-    }
-
-    /// Takes other settings while calls go on ([`Endpoint::reconfigure`]). Sockets, `advertise`, `nameservers`, `trace_mib`
-    /// and `hep` stay as they were.
-    ///
-    /// # Errors
-    /// A file of TLS's that is not as it should be: then nothing has changed.
-    pub async fn reload(&self, config: Config) -> Result<(), BadFile> {
-        self.tls.reconfigure(&config)?;
-        self.guard.reconfigure(config.bans.clone(), config.trunks.clone());
-        // A driver that has stopped needs no settings.
-        let _ = self.reloads.send(Box::new(config)).await;
-        Ok(())
-    }
-
-    /// Stops the driver: commands already queued are carried out and their messages sent, registrations are withdrawn, which
-    /// may take two seconds, then the sockets close. Live legs get no events any more; hang them up before.
-    pub async fn shutdown(&self) {
-        let _ = self.stop.send(true);
-        let mut stopped = self.stopped.clone();
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    }
-}
-
-/// How the trunks stand, as the driver last heard: each at the place that the endpoint has it at, if it is configured still.
-#[derive(Debug, Default)]
-struct Peers(RwLock<Vec<Option<(TrunkName, PeerStatus)>>>);
-
-impl Peers {
-    fn read(&self) -> RwLockReadGuard<'_, Vec<Option<(TrunkName, PeerStatus)>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, index: usize, status: PeerStatus) {
-        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some((_, place))) = places.get_mut(index) {
-            *place = status;
-        }
-    }
-
-    fn replace(&self, all: Vec<Option<(TrunkName, PeerStatus)>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
-    }
 }
 
 /// Binds the sockets and starts the driver. `sink` is called from the driver's task: it must return at once.
@@ -678,89 +497,6 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         self.flush();
     }
 
-    fn stream_event(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
-                tracing::debug!(%peer, "a connection from a banned source, or one of too many");
-            }
-            StreamEvent::Accepted(accepted) => self.accept(accepted),
-            StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
-            StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
-                Verdict::Take => self.arrival(arrival),
-                Verdict::Limited => {}
-                Verdict::Banned => {
-                    if let Some((id, connection)) =
-                        arrival.connection.and_then(|id| Some((id, self.connections.get(&id)?)))
-                    {
-                        connection.abort();
-                        self.forget(id);
-                    }
-                }
-            },
-            StreamEvent::Proven(id) => {
-                if let Some(connection) = self.connections.get(&id) {
-                    connection.trust();
-                }
-            }
-            StreamEvent::Closed { id, transport, peer, why } => {
-                self.forget(id);
-                self.endpoint.handle_transport_error(instant(), transport, peer, why);
-                self.flush();
-            }
-        }
-    }
-
-    fn accept(&mut self, accepted: Accepted) {
-        let Accepted { stream, transport, peer, local } = accepted;
-        let stranger = self.endpoint.is_unknown(peer.ip());
-        if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
-            tracing::debug!(%peer, stranger, "too many connections");
-            return;
-        }
-        // Who connects keeps the connection alive (RFC 5626 §4.4.1), but for browsers, which have no ping to send.
-        let ours = matches!(transport, Transport::Ws | Transport::Wss);
-        let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
-        link.stranger.store(stranger, Ordering::Relaxed);
-        let id = link.id;
-        let connection = Connection::accepted(stream, link, Arc::clone(&self.tls));
-        self.connections.insert(id, connection);
-        self.connections_by_peer.insert((transport, peer, None), id);
-    }
-
-    fn link(
-        &mut self,
-        transport: Transport,
-        peer: SocketAddr,
-        local: SocketAddr,
-        keep_alive: Option<Duration>,
-    ) -> Link {
-        self.next_connection += 1;
-        let id = ConnectionId(self.next_connection);
-        let (idle, events) = (self.idle, self.stream_sender.clone());
-        Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
-    }
-
-    /// A quarter of the connections is for sources outside every trunk, and a quarter of that for each: who calls us from
-    /// there is refused anyway, but peers that we called may be among them.
-    fn has_strangers_enough(&self, source: IpAddr) -> bool {
-        let all = self.max_connections.div_ceil(4);
-        let (mut strangers, mut its_own) = (0, 0);
-        for connection in self.connections.values().filter(|connection| connection.is_stranger()) {
-            strangers += 1;
-            its_own += usize::from(connection.way.1.ip() == source);
-        }
-        strangers >= all || its_own >= all.div_ceil(4)
-    }
-
-    fn forget(&mut self, id: ConnectionId) {
-        self.aliases.retain(|_, other| *other != id);
-        if let Some(connection) = self.connections.remove(&id)
-            && self.connections_by_peer.get(&connection.way) == Some(&id)
-        {
-            self.connections_by_peer.remove(&connection.way);
-        }
-    }
-
     fn flush(&mut self) {
         while let Some((index, status)) = self.endpoint.poll_peer() {
             self.peers.write(index, status);
@@ -807,76 +543,6 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Over the connection if it is still there, else over one that is open to the same peer, else over a new one.
-    fn send_stream(&mut self, way: Way, local: Option<SocketAddr>, connection: Option<ConnectionId>, data: Bytes) {
-        let known = connection
-            .filter(|id| self.connections.contains_key(id))
-            .or_else(|| self.connections_by_peer.get(&way).copied())
-            .or_else(|| self.alias_of(way));
-        let id = match known.map_or_else(|| self.open(way, local), Ok) {
-            Ok(id) => id,
-            Err(why) => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.endpoint.handle_transport_error(instant(), way.0, way.1, why);
-                return;
-            }
-        };
-        if self.connections.get(&id).is_some_and(|connection| connection.send(data)) {
-            self.counters.sent.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        if let Some(connection) = self.connections.get(&id) {
-            tracing::warn!(peer = %connection.way.1, "stream peer does not keep up: closing");
-            connection.abort();
-            let (transport, peer) = (connection.way.0, connection.way.1);
-            self.forget(id);
-            self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
-        }
-    }
-
-    /// RFC 5923 §5: for a later request to where its opener listens, the connection is as good as one of our own.
-    fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
-        let key = (address, trunk);
-        if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {
-            self.aliases.retain(|_, other| *other != connection);
-            self.aliases.insert(key, connection);
-        }
-    }
-
-    fn alias_of(&self, (transport, address, identity): Way) -> Option<ConnectionId> {
-        if self.aliases.is_empty() || transport != Transport::Tls {
-            return None;
-        }
-        let trunk = self.identities.get(identity?)?.trunk?;
-        self.aliases.get(&(address, trunk)).copied()
-    }
-
-    fn open(&mut self, way: Way, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
-        let (transport, peer, identity) = way;
-        if self.connections.len() >= self.max_connections {
-            return Err(io::ErrorKind::QuotaExceeded);
-        }
-        let tls = match transport {
-            Transport::Udp | Transport::Tcp => None,
-            Transport::Tls => {
-                let who = match identity {
-                    Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
-                    // A request in a dialog whose connection is gone.
-                    None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
-                };
-                Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
-            }
-            // Browsers are behind the connections they made, and nowhere else.
-            Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
-        };
-        let link = self.link(transport, peer, peer, self.keep_alive);
-        let id = link.id;
-        self.connections.insert(id, Connection::open(link, identity, local, tls));
-        self.connections_by_peer.insert(way, id);
-        Ok(id)
-    }
-
     fn count(&self) {
         self.counters.legs.store(self.endpoint.legs(), Ordering::Relaxed);
         self.counters.transactions.store(self.endpoint.transactions(), Ordering::Relaxed);
@@ -890,14 +556,6 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
 #[expect(clippy::disallowed_methods, reason = "the shell is where the endpoint's clock comes from")]
 fn instant() -> Instant {
     Instant::now()
-}
-
-fn keep_alive(config: &Config) -> Option<Duration> {
-    Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero())
-}
-
-fn idle(config: &Config) -> Duration {
-    Duration::from_secs(config.connection_idle_seconds.max(1))
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -12,13 +12,15 @@
 mod capture;
 mod driver;
 mod framing;
+mod handle;
 mod resolver;
 mod stream;
 mod tls;
 mod websocket;
 mod witness;
 
-pub use driver::{Busy, Handle, StartError, Statistics, start};
+pub use driver::{StartError, start};
+pub use handle::{Busy, Handle, Statistics};
 pub use stream::Octets;
 pub use tls::{BadFile, faults};
 

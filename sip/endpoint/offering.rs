@@ -1,0 +1,171 @@
+//! Our offers within a dialog (re-INVITE, UPDATE): sent, put off when they cross the peer's, answered.
+
+use super::Endpoint;
+use super::calling::refusal;
+use super::state::{Again, Farewell, Offering, Purpose, State};
+use crate::arena::Slot;
+use crate::dialog::Dialog;
+use crate::leg::Event;
+use crate::message::{Method, Response, Uri};
+use crate::timer::Owner;
+use std::time::{Duration, Instant};
+
+/// How often an offer is put off at the peer's wish before it counts as refused, and for how many seconds each time.
+const MOST_DEFERRALS: u8 = 10;
+const LONGEST_DEFERRAL: u64 = 10;
+
+impl Endpoint {
+    /// An offer in an early dialog was answered; the call's own fate is its INVITE's to decide.
+    pub(super) fn update_answered(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Response>) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        if leg.offering.is_none() || leg.reported {
+            return;
+        }
+        let key = leg.key;
+        match (status, response) {
+            (200..=299, Some(response)) => {
+                leg.offering = None;
+                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+            }
+            (_, Some(response)) if self.defer_offer(now, slot, response) => {}
+            _ => {
+                self.abandon_offer(now, slot);
+                self.event(Event::OfferRejected { leg: key, status });
+            }
+        }
+    }
+
+    pub(super) fn deliver_to_reinvite(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        leg_slot: Option<Slot>,
+        response: &Response,
+    ) {
+        let success = (200..300).contains(&response.status);
+        if success {
+            if self.acknowledge_again(slot, response) {
+                return;
+            }
+            let Some(client) = self.clients.get(slot) else { return };
+            let flow = client.flow;
+            let (authorization, fallback) = client
+                .acknowledge
+                .as_ref()
+                .map(|acknowledge| (acknowledge.authorization.clone(), Uri::parse(&acknowledge.uri)))
+                .unwrap_or_default();
+            let Some(fallback) = fallback else { return };
+            // The route set stays as the dialog's first transaction made it; only the target may move (§12.2.1.2).
+            let mut dialog = Dialog::from_response(response, &fallback, flow);
+            if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
+                if let Some(target) = response.content.contact() {
+                    leg.dialog.target = target;
+                }
+                dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
+            }
+            let again = Again { lines: authorization, ..Again::default() };
+            self.acknowledge_answer(slot, leg_slot, &dialog, response.cseq, &again);
+        }
+        let Some(leg_slot) = leg_slot else { return };
+        if response.status < 200 || (!success && self.repeat_with_credentials(now, slot, leg_slot, response)) {
+            return;
+        }
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let key = leg.key;
+        if leg.reported || matches!(leg.state, State::Ending(_)) {
+            return;
+        }
+        match response.status {
+            200..=299 => {
+                leg.offering = None;
+                self.learn_session(now, leg_slot, response);
+                self.event(Event::OfferAnswered { leg: key, sdp: response.content.sdp().unwrap_or_default() });
+            }
+            _ if self.defer_offer(now, leg_slot, response) => {}
+            408 | 481 => self.send_bye(now, leg_slot, Farewell::default(), refusal(response)),
+            status => {
+                self.abandon_offer(now, leg_slot);
+                self.refresh_again(now, leg_slot);
+                self.event(Event::OfferRejected { leg: key, status });
+            }
+        }
+    }
+
+    /// Sends our offer again later, if that is all that the peer wants: two that crossed (491), or one of its own that it is
+    /// not done with (500 with Retry-After, RFC 3261 §14.2, RFC 3311 §5.2).
+    pub(super) fn defer_offer(&mut self, now: Instant, slot: Slot, response: &Response) -> bool {
+        let seconds = response.content.value("Retry-After").and_then(|value| {
+            value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
+        });
+        let wait = match (response.status, seconds) {
+            (491, _) => None,
+            (500, Some(seconds)) if seconds <= LONGEST_DEFERRAL => Some(Duration::from_secs(seconds)),
+            _ => return false,
+        };
+        let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut()) else { return false };
+        if offering.deferrals >= MOST_DEFERRALS {
+            return false;
+        }
+        offering.deferrals += 1;
+        match wait {
+            Some(wait) => {
+                offering.retry_at = Some(now + wait);
+                self.arm_leg(slot);
+            }
+            None => self.retry_offer(now, slot),
+        }
+        true
+    }
+
+    /// RFC 3261 §14.1: the owner of the Call-ID waits longer, so that the two do not collide again.
+    pub(super) fn retry_offer(&mut self, now: Instant, slot: Slot) {
+        let random = rand::Rng::next_u64(&mut self.rng);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let tens = if leg.incoming { random % 201 } else { 210 + random % 191 };
+        if let Some(offering) = &mut leg.offering {
+            offering.retry_at = Some(now + Duration::from_millis(tens * 10));
+        }
+        self.arm_leg(slot);
+    }
+
+    pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        let (incoming, dialog) = match &leg.state {
+            State::Ending(_) => return,
+            State::Established => (leg.incoming, None),
+            State::Ringing { .. } => (true, Some(leg.dialog.clone())),
+            State::Calling(calling) => {
+                (false, calling.early.iter().rfind(|early| early.settled).map(|early| early.dialog.clone()))
+            }
+        };
+        let busy = leg.offered.is_some() || leg.awaiting_ack.is_some();
+        if busy || (!incoming && matches!(leg.state, State::Calling(_)) && dialog.is_none()) {
+            self.retry_offer(now, slot);
+            return;
+        }
+        let Some(Offering { sdp, retry_at, .. }) = &mut leg.offering else { return };
+        *retry_at = None;
+        let body = Some(("application/sdp".to_owned(), sdp.clone()));
+        if let Some(dialog) = dialog {
+            let again = Again { body, ..Again::default() };
+            self.send_along(now, slot, dialog, Method::Update, Purpose::Update, again);
+            return;
+        }
+        let Some(leg) = self.legs.get(slot) else { return };
+        let lines = self.refresh_lines(leg);
+        self.send_in_dialog(now, slot, Method::Invite, Purpose::Reinvite, Again { lines, body, ..Again::default() });
+    }
+
+    /// The leg ends: its re-INVITE may still be answered, and is acknowledged then, but no longer than 64*T1 from now.
+    pub(super) fn abandon_offer(&mut self, now: Instant, slot: Slot) {
+        let at = now + self.config.timers.timeout();
+        let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());
+        if let Some(slot) = offering.and_then(|offering| offering.client)
+            && let Some(client) = self.clients.get_mut(slot)
+        {
+            client.machine.abandon(at);
+            let next = client.machine.next_timeout();
+            self.timers.arm(&mut client.wake, next, Owner::Client(slot));
+        }
+    }
+}

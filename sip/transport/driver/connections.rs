@@ -1,0 +1,185 @@
+//! Streams: what they bring, which of them are taken, and which one a message leaves by.
+
+use super::super::stream::{Accepted, Connection, Link, StreamEvent, Way};
+use super::super::tls::Who;
+use crate::config::Config;
+use crate::endpoint::ConnectionId;
+use crate::guard::Verdict;
+use crate::leg::{Event, Transport, TrunkName};
+use bytes::Bytes;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Driver, instant};
+
+impl<S: FnMut(Event) + Send + 'static> Driver<S> {
+    pub(super) fn stream_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
+                tracing::debug!(%peer, "a connection from a banned source, or one of too many");
+            }
+            StreamEvent::Accepted(accepted) => self.accept(accepted),
+            StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
+            StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
+                Verdict::Take => self.arrival(arrival),
+                Verdict::Limited => {}
+                Verdict::Banned => {
+                    if let Some((id, connection)) =
+                        arrival.connection.and_then(|id| Some((id, self.connections.get(&id)?)))
+                    {
+                        connection.abort();
+                        self.forget(id);
+                    }
+                }
+            },
+            StreamEvent::Proven(id) => {
+                if let Some(connection) = self.connections.get(&id) {
+                    connection.trust();
+                }
+            }
+            StreamEvent::Closed { id, transport, peer, why } => {
+                self.forget(id);
+                self.endpoint.handle_transport_error(instant(), transport, peer, why);
+                self.flush();
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let Accepted { stream, transport, peer, local } = accepted;
+        let stranger = self.endpoint.is_unknown(peer.ip());
+        if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
+            tracing::debug!(%peer, stranger, "too many connections");
+            return;
+        }
+        // Who connects keeps the connection alive (RFC 5626 §4.4.1), but for browsers, which have no ping to send.
+        let ours = matches!(transport, Transport::Ws | Transport::Wss);
+        let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
+        link.stranger.store(stranger, Ordering::Relaxed);
+        let id = link.id;
+        let connection = Connection::accepted(stream, link, Arc::clone(&self.tls));
+        self.connections.insert(id, connection);
+        self.connections_by_peer.insert((transport, peer, None), id);
+    }
+
+    pub(super) fn link(
+        &mut self,
+        transport: Transport,
+        peer: SocketAddr,
+        local: SocketAddr,
+        keep_alive: Option<Duration>,
+    ) -> Link {
+        self.next_connection += 1;
+        let id = ConnectionId(self.next_connection);
+        let (idle, events) = (self.idle, self.stream_sender.clone());
+        Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
+    }
+
+    /// A quarter of the connections is for sources outside every trunk, and a quarter of that for each: who calls us from
+    /// there is refused anyway, but peers that we called may be among them.
+    pub(super) fn has_strangers_enough(&self, source: IpAddr) -> bool {
+        let all = self.max_connections.div_ceil(4);
+        let (mut strangers, mut its_own) = (0, 0);
+        for connection in self.connections.values().filter(|connection| connection.is_stranger()) {
+            strangers += 1;
+            its_own += usize::from(connection.way.1.ip() == source);
+        }
+        strangers >= all || its_own >= all.div_ceil(4)
+    }
+
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        self.aliases.retain(|_, other| *other != id);
+        if let Some(connection) = self.connections.remove(&id)
+            && self.connections_by_peer.get(&connection.way) == Some(&id)
+        {
+            self.connections_by_peer.remove(&connection.way);
+        }
+    }
+
+    /// Over the connection if it is still there, else over one that is open to the same peer, else over a new one.
+    pub(super) fn send_stream(
+        &mut self,
+        way: Way,
+        local: Option<SocketAddr>,
+        connection: Option<ConnectionId>,
+        data: Bytes,
+    ) {
+        let known = connection
+            .filter(|id| self.connections.contains_key(id))
+            .or_else(|| self.connections_by_peer.get(&way).copied())
+            .or_else(|| self.alias_of(way));
+        let id = match known.map_or_else(|| self.open(way, local), Ok) {
+            Ok(id) => id,
+            Err(why) => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                self.endpoint.handle_transport_error(instant(), way.0, way.1, why);
+                return;
+            }
+        };
+        if self.connections.get(&id).is_some_and(|connection| connection.send(data)) {
+            self.counters.sent.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(connection) = self.connections.get(&id) {
+            tracing::warn!(peer = %connection.way.1, "stream peer does not keep up: closing");
+            connection.abort();
+            let (transport, peer) = (connection.way.0, connection.way.1);
+            self.forget(id);
+            self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
+        }
+    }
+
+    /// RFC 5923 §5: for a later request to where its opener listens, the connection is as good as one of our own.
+    pub(super) fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
+        let key = (address, trunk);
+        if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {
+            self.aliases.retain(|_, other| *other != connection);
+            self.aliases.insert(key, connection);
+        }
+    }
+
+    pub(super) fn alias_of(&self, (transport, address, identity): Way) -> Option<ConnectionId> {
+        if self.aliases.is_empty() || transport != Transport::Tls {
+            return None;
+        }
+        let trunk = self.identities.get(identity?)?.trunk?;
+        self.aliases.get(&(address, trunk)).copied()
+    }
+
+    pub(super) fn open(&mut self, way: Way, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
+        let (transport, peer, identity) = way;
+        if self.connections.len() >= self.max_connections {
+            return Err(io::ErrorKind::QuotaExceeded);
+        }
+        let tls = match transport {
+            Transport::Udp | Transport::Tcp => None,
+            Transport::Tls => {
+                let who = match identity {
+                    Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
+                    // A request in a dialog whose connection is gone.
+                    None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
+                };
+                Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
+            }
+            // Browsers are behind the connections they made, and nowhere else.
+            Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
+        };
+        let link = self.link(transport, peer, peer, self.keep_alive);
+        let id = link.id;
+        self.connections.insert(id, Connection::open(link, identity, local, tls));
+        self.connections_by_peer.insert(way, id);
+        Ok(id)
+    }
+}
+
+pub(super) fn keep_alive(config: &Config) -> Option<Duration> {
+    Some(Duration::from_secs(config.keep_alive_seconds)).filter(|every| !every.is_zero())
+}
+
+pub(super) fn idle(config: &Config) -> Duration {
+    Duration::from_secs(config.connection_idle_seconds.max(1))
+}
