@@ -277,6 +277,9 @@ pub struct SipFacts {
     /// Id of its account's SIP domain that was called, 32 hex digits, where the domain decides about its calls.
     #[serde(default)]
     pub domain: Option<Arc<str>>,
+    /// Id of its account's number that is called, or that it calls from, 32 hex digits.
+    #[serde(default)]
+    pub number: Option<Arc<str>>,
     /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
     pub headers: Vec<(String, String)>,
     /// Who vouches for the calling number, if it came with an Identity header that was looked into.

@@ -26,8 +26,9 @@ use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig, TrunkConfig,
-    WebhooksConfig,
+    TwilioConfig, WebhooksConfig,
 };
+use tandem_control::number_pool::Block;
 use tandem_control::speech::SpeechConfig;
 use tandem_control::stir::StirConfig;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub stir: StirConfig,
     /// `[speech]`.
     pub speech: SpeechConfig,
+    /// `[twilio]`.
+    pub twilio: TwilioConfig,
     /// `[[accounts]]`.
     pub accounts: Vec<Account>,
     /// `[[trunks]]`.
@@ -71,6 +74,8 @@ pub struct Config {
     pub applications: Vec<Application>,
     /// `[[numbers]]`.
     pub numbers: Vec<NumberConfig>,
+    /// `[[number_pool]]`.
+    pub number_pool: Vec<Block>,
     /// `[[endpoints]]`.
     pub endpoints: Vec<EndpointConfig>,
     /// What is right and has no effect yet, a line each, for the operator to read.
@@ -95,10 +100,12 @@ impl Default for Config {
             streams: StreamsConfig::default(),
             stir: StirConfig::default(),
             speech: SpeechConfig::default(),
+            twilio: TwilioConfig::default(),
             accounts: Vec::new(),
             trunks: Vec::new(),
             applications: Vec::new(),
             numbers: Vec::new(),
+            number_pool: Vec::new(),
             endpoints: Vec::new(),
             notes: Vec::new(),
             written: Written::default(),

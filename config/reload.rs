@@ -9,11 +9,13 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 9] = [
+const AT_ONCE: [&str; 11] = [
     "accounts",
     "trunks",
     "applications",
     "numbers",
+    "number_pool",
+    "twilio.strict_caller_id",
     "endpoints",
     "sip",
     "stir",

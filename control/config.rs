@@ -139,6 +139,14 @@ impl Default for WebhooksConfig {
     }
 }
 
+/// `[twilio]`: how like the original its API is.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TwilioConfig {
+    /// Whether calls by REST must say that they come from a number of the account, or one that it has verified.
+    pub strict_caller_id: bool,
+}
+
 /// `[streams]`: audio to and from WebSocket applications.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -175,10 +175,10 @@ pub(crate) fn inbound_leg(
     (info, incoming.offer)
 }
 
-/// The legs of a call to be made: one for each who is called. The first is the one that its application is told of at once.
-pub(crate) fn outbound_legs(session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
+/// The legs of a call to be made: one for each who is called. The first, which has this id, is the one that its application is
+/// told of at once.
+pub(crate) fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
-    let id = LegId::random(&mut rand::rng());
     let race = (!also.is_empty()).then_some(id);
     let first = outbound_leg(id, session, call, race, now);
     let another = |to: Address| {

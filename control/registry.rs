@@ -136,6 +136,7 @@ impl Calls {
         let domain = domain.and_then(|name| self.services().routing.get().phones().domain(name));
         let domain = domain.filter(|domain| domain.details.voice.is_some());
         let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
+        info.sip.number = self.services().number_id(&route.account, &info.to);
         let (inbox, receiver) = Inbox::new();
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
@@ -198,6 +199,12 @@ impl Calls {
 
     /// Makes an outbound call. Returns at once: its progress is told by events.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::random(&mut rand::rng());
+        self.create_as(id, call).await
+    }
+
+    /// The same, with an id for its leg that nobody else has.
+    pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(CreateError::Draining);
         }
@@ -215,7 +222,9 @@ impl Calls {
             Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
             None => CallId::random(&mut rand::rng()),
         };
-        let (leg, others) = outbound_legs(session, call, clock::now().time);
+        let number = services.number_id(&call.account, &call.from);
+        let (mut leg, others) = outbound_legs(id, session, call, clock::now().time);
+        leg.info.sip.number = number;
         let info = Arc::new(leg.info.clone());
         let recording = leg.record.as_ref().map(|new| new.id);
         let legs: Vec<_> = iter::once(leg).chain(others).collect();

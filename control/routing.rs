@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use tandem_call::address::Address;
+use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::program::instruction::{
     AfterBridge, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
@@ -17,8 +17,11 @@ use tandem_sip as sip;
 
 use crate::app::Application;
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig};
+use crate::holdings::{self, Caller, Holdings, Number, Voice};
 use crate::keys::Dtmf;
+use crate::number_pool::NumberPool;
 use crate::phones::Phones;
+use crate::store::resources::Resource;
 use crate::trunk::numbering::Numbering;
 
 /// Most trunks that one call is tried over.
@@ -28,13 +31,16 @@ const LEAST_OF_A_BLOCK: usize = 7;
 /// How long a bridged number may ring; the caller usually gives up before.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The numbers, applications and trunks of the configuration.
+/// The numbers, applications and trunks of the configuration, and what accounts hold beside them.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     numbers: Vec<(NumberConfig, Option<Program>)>,
     applications: Arc<Vec<Application>>,
     trunks: Vec<Arc<TrunkConfig>>,
     phones: Arc<Phones>,
+    holdings: Arc<Holdings>,
+    pool: Arc<NumberPool>,
+    strict_callers: bool,
 }
 
 /// Where an outbound leg is sent.
@@ -84,12 +90,37 @@ impl Routing {
                 (number, program)
             })
             .collect();
-        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), phones: Arc::default() }
+        Self { numbers, applications, trunks: trunks.into_iter().map(Arc::new).collect(), ..Self::default() }
     }
 
     /// The same, with phones.
     pub fn with_phones(self, phones: Arc<Phones>) -> Self {
         Self { phones, ..self }
+    }
+
+    /// The same, with what accounts hold and the numbers that they may take.
+    pub fn with_holdings(self, holdings: Arc<Holdings>, pool: NumberPool) -> Self {
+        Self { holdings, pool: Arc::new(pool), ..self }
+    }
+
+    /// The same, where a call from a number must be from one of the account's, if `strict`.
+    pub fn with_strict_callers(self, strict: bool) -> Self {
+        Self { strict_callers: strict, ..self }
+    }
+
+    /// What accounts hold.
+    pub fn holdings(&self) -> &Arc<Holdings> {
+        &self.holdings
+    }
+
+    /// Numbers that they may take.
+    pub fn pool(&self) -> &NumberPool {
+        &self.pool
+    }
+
+    /// Numbers of the configuration.
+    pub fn configured(&self) -> impl Iterator<Item = &NumberConfig> {
+        self.numbers.iter().map(|(number, _)| number)
     }
 
     /// Phones of the accounts.
@@ -130,6 +161,100 @@ impl Routing {
 
     /// Who decides about a call to `user`; any account's number, or that account's.
     fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
+        match self.held(user).filter(|held| account.is_none_or(|own| own == held.account)) {
+            Some(held) => Some(self.to_held(&held, user)),
+            None => self.to_configured(account, user),
+        }
+    }
+
+    /// The number as its account holds it. What the file says is another account's is that one's.
+    fn held(&self, number: &str) -> Option<Arc<Resource<Number>>> {
+        self.holdings.numbers.find(number).filter(|held| !self.is_anothers(held))
+    }
+
+    /// Whether the file says that a number is another account's than who holds it.
+    pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
+        self.configured().any(|one| *one.account != *held.account && one.number.exact() == Some(&held.name))
+    }
+
+    /// Whether nobody can take a number: somebody holds it, or the file gives it to somebody.
+    pub fn is_taken(&self, number: &str) -> bool {
+        let given = || self.configured().any(|one| one.number.exact() == Some(number));
+        self.holdings.numbers.find(number).is_some() || given()
+    }
+
+    /// Its own application decides, and else what the file says of the number.
+    fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
+        let Number { dialect, voice, application, .. } = &held.details;
+        let route = |voice: &Voice, application: Option<&str>, decision| Route {
+            account: held.account.as_str().into(),
+            dialect: dialect.as_str().into(),
+            application: application.map(Arc::from),
+            status: voice.status(),
+            decision,
+        };
+        let nobody = || Decision::Reject(RejectReason::Status(404));
+        let document = |voice: &Voice| match voice.document() {
+            Some(target) => Decision::Document { target, fallback: voice.fallback() },
+            None => nobody(),
+        };
+        if let Some(id) = application.as_deref() {
+            return match self.application(&held.account, dialect, id) {
+                Some(voice) => route(&voice, Some(id), document(&voice)),
+                None => route(voice, Some(id), nobody()),
+            };
+        }
+        if voice.url.is_some() {
+            return route(voice, None, document(voice));
+        }
+        match self.to_configured(Some(&held.account), user) {
+            Some(floor) => Route { status: voice.status().or(floor.status), ..floor },
+            None => route(voice, None, nobody()),
+        }
+    }
+
+    /// Where an account's application of that dialect is, by its id.
+    pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
+        let held = self.holdings.applications.find(id);
+        if let Some(held) = held.filter(|held| held.account == account && held.details.dialect == dialect) {
+            return Some(held.details.voice.clone());
+        }
+        let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
+        self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from)
+    }
+
+    /// The id of an account's number, if it is one: of one that it holds, that the file gives it, or that was verified as a
+    /// caller's.
+    pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
+        let Address::Phone(number) = address else { return None };
+        let number = number.as_str();
+        if let Some(held) = self.held(number).filter(|held| held.account == account) {
+            return Some(held.id);
+        }
+        let named = |one: &NumberConfig| &*one.account == account && one.number.exact() == Some(number);
+        if self.configured().any(named) {
+            return Some(holdings::file_id(account, number));
+        }
+        self.holdings.callers.find(&Caller::key(account, number)).map(|caller| caller.id)
+    }
+
+    /// One of an account's own numbers in international form, if it has any.
+    pub fn any_number(&self, account: &str) -> Option<Address> {
+        let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
+        let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
+        let held = || self.holdings.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
+        given.or_else(held).map(Address::Phone)
+    }
+
+    /// Whether an account may say that a call is from there: a number that is its own, unless nobody minds.
+    pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
+        match from {
+            Address::Phone(number) if self.strict_callers => self.owns(account, number.as_str()),
+            _ => true,
+        }
+    }
+
+    fn to_configured(&self, account: Option<&str>, user: &str) -> Option<Route> {
         let mine = |number: &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.0.account);
         let (number, program) = self
             .numbers
@@ -258,8 +383,13 @@ impl Routing {
         }
     }
 
-    /// Whether a calling number is one of an account's: named in full, or in a block of seven digits or more.
+    /// Whether a calling number is one of an account's: held or verified by it, or in the file: named in full, or in a block of
+    /// seven digits or more.
     pub fn owns(&self, account: &str, number: &str) -> bool {
+        let held = self.held(number).is_some_and(|held| held.account == account);
+        if held || self.holdings.callers.find(&Caller::key(account, number)).is_some() {
+            return true;
+        }
         let named = |pattern: &NumberPattern| {
             let digits = pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK);
             digits && pattern.fits(number).is_some()
@@ -504,6 +634,8 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::holdings::VoiceApplication;
+    use crate::store::Store;
 
     #[test]
     fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
@@ -512,6 +644,66 @@ mod tests {
             "sip:+15551230001@10.0.0.1:5070;transport=tcp"
         );
         assert_eq!(with_user("sip:pbx@host", "100"), "sip:100@host");
+    }
+
+    #[tokio::test]
+    async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let holdings = Arc::new(Holdings::default());
+        let number = |number: &str, account: &str| {
+            let number = serde_json::json!({ "number": number, "account": account, "voice_url": "http://file/" });
+            serde_json::from_value::<NumberConfig>(number).unwrap()
+        };
+        let routing = Routing::new(
+            vec![number("+15551230001", "acme"), number("+15551230003", "other"), number("+1666*", "acme")],
+            Arc::default(),
+            Vec::new(),
+            |_| None,
+        );
+        let routing = routing.with_holdings(Arc::clone(&holdings), NumberPool::default());
+        let asked = |routing: &Routing, user: &str| match routing.inbound(None, user)?.decision {
+            Decision::Document { target, .. } => Some(target.url.to_string()),
+            Decision::Reject(reason) => Some(format!("{reason:?}")),
+            _ => None,
+        };
+        let hold = async |number: &str, details: Number| {
+            holdings.numbers.put(&store, Resource::new("acme", number, details)).await.unwrap().id
+        };
+        let voice = |url: &str| Voice { url: Some(url.into()), ..Voice::default() };
+        let at = |url: &str| Number { dialect: "twilio".into(), voice: voice(url), ..Number::default() };
+
+        assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"));
+        assert_eq!(asked(&routing, "+15551230002"), None);
+        hold("+15551230002", at("http://rest/")).await;
+        assert_eq!(asked(&routing, "+15551230002").as_deref(), Some("http://rest/"));
+        let renamed = Number { friendly_name: "main".into(), ..Number::default() };
+        let changed = hold("+15551230001", renamed).await;
+        assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
+        holdings.numbers.delete(&store, "acme", changed).await.unwrap();
+        hold("+15551230001", at("http://rest/")).await;
+        assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://rest/"));
+        hold("+15551230003", at("http://rest/")).await;
+        assert_eq!(asked(&routing, "+15551230003").as_deref(), Some("http://file/"), "the file says whose it is");
+        hold("+15551230004", Number { application: Some("AP1".into()), ..at("http://rest/") }).await;
+        assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("Status(404)"), "its application is gone");
+        let details = VoiceApplication {
+            id: "AP1".into(),
+            dialect: "twilio".into(),
+            voice: voice("http://app/"),
+            ..VoiceApplication::default()
+        };
+        holdings.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
+        assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("http://app/"));
+        hold("+15551230005", Number::default()).await;
+        assert_eq!(asked(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
+
+        let from = |number: &str| routing.clone().with_strict_callers(true).may_call_from("acme", &number.into());
+        assert!(from("+15551230001") && from("+15551230005") && from("client:alice"));
+        assert!(!from("+15551230003") && !from("+15559999999"));
+        assert!(routing.may_call_from("acme", &"+15559999999".into()));
+        assert!(routing.number_id("acme", &"+15551230001".into()).is_some());
+        assert_eq!(routing.number_id("other", &"+15551230001".into()), None);
     }
 
     #[test]

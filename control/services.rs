@@ -15,6 +15,7 @@ use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
 use crate::counters::Counters;
 use crate::current::Current;
+use crate::followers::Followers;
 use crate::http::Client;
 use crate::notify::Dialects;
 use crate::queues::Queues;
@@ -60,6 +61,8 @@ pub struct Services {
     pub conferences: Conferences,
     /// Legs of whatever calls that wait for somebody.
     pub queues: Queues,
+    /// Who in here follows a leg.
+    pub followers: Followers,
     /// For `/metrics`.
     pub counters: Counters,
     /// Requests for documents under way: a shutdown waits for them.
@@ -102,6 +105,11 @@ impl Services {
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = self.sip();
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
+    }
+
+    /// The id of an account's number, as its legs keep it.
+    pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
+        self.routing.get().number_id(account, number).map(|id| format!("{id:032x}").into())
     }
 
     /// The file of a recording.

@@ -30,8 +30,11 @@ use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::directory;
 use tandem_control::event_log::Line;
+use tandem_control::followers::Followers;
+use tandem_control::holdings::Holdings;
 use tandem_control::http::{Client, NetworkPolicy};
 use tandem_control::notify::{Dialects, Sealer};
+use tandem_control::number_pool::NumberPool;
 use tandem_control::phones::{self, Phones};
 use tandem_control::queues::Queues;
 use tandem_control::recordings::Recordings;
@@ -180,11 +183,12 @@ impl Server {
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+        let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
         let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Current::new(routing(&in_force, Arc::clone(&phones))),
+            routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings)),
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
@@ -198,6 +202,7 @@ impl Server {
             stir: Current::new(stir),
             conferences: Conferences::default(),
             queues: Queues::load(&store).await.context("queues")?,
+            followers: Followers::default(),
             counters: Counters::default(),
             fetches: TaskTracker::new(),
             late: Late::default(),
@@ -296,7 +301,8 @@ impl Server {
         phones.listen_on(services.sip().local_addrs().iter().map(|(_, address)| *address));
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip().reload(sip_config).await.context("TLS")?;
-        services.routing.set(routing(&config, phones));
+        let holdings = Arc::clone(services.routing.get().holdings());
+        services.routing.set(routing(&config, phones, holdings));
         services.stir.set(stir);
         match first_account {
             Some(account) => self.accounts.replace([account]),
@@ -454,10 +460,13 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 }
 
 /// Where calls go.
-fn routing(config: &Config, phones: Arc<Phones>) -> Routing {
+fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
-    Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline).with_phones(phones)
+    Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline)
+        .with_phones(phones)
+        .with_holdings(holdings, NumberPool::new(config.number_pool.clone()))
+        .with_strict_callers(config.twilio.strict_caller_id)
 }
 
 /// Who may send calls. Without any trunk, everybody on this machine.

@@ -9,6 +9,7 @@ use tandem_control::account::{Account, DEFAULT_ACCOUNT};
 use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
+use tandem_control::number_pool::LARGEST_BLOCK;
 use tandem_control::trunk::numbering::NumberFormat;
 use tandem_media::Srtp;
 use tandem_sip::UnknownSources;
@@ -48,6 +49,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
     report.unique("the number", patterns.collect::<Vec<_>>());
+    check_pool(config, &names, report);
     check_endpoints(config, &names, report);
 }
 
@@ -333,6 +335,41 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
     };
     if !has {
         report.fault(key, format!("account {:?} has no {table} to sign {provider}'s requests with", account.name));
+    }
+}
+
+fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
+    for (index, block) in config.number_pool.iter().enumerate() {
+        let path = format!("number_pool[{index}]");
+        if !block.number.is_e164() {
+            let message = format!("{:?} is not \"+\" and 2 to 15 digits (E.164)", block.number.as_str());
+            report.fault(format!("{path}.number"), message);
+        } else if let (Some(last), None) = (&block.last, block.bounds()) {
+            let message = format!(
+                "{last} is not the last of at most {LARGEST_BLOCK} numbers that begin with {}, all as long",
+                block.number
+            );
+            report.fault(format!("{path}.last"), message);
+        }
+        if let Some(account) = &block.account {
+            report.exists(format!("{path}.account"), "account", account, &names.accounts);
+        }
+        let is_country = |country: &str| country.len() == 2 && country.bytes().all(|octet| octet.is_ascii_uppercase());
+        if block.country.as_deref().is_some_and(|country| !is_country(country)) {
+            report.fault(format!("{path}.country"), "is not two capital letters (ISO 3166-1): \"US\"");
+        }
+        for (key, degrees, most) in [("latitude", block.latitude, 90.0), ("longitude", block.longitude, 180.0)] {
+            if degrees.is_some_and(|degrees| !(-most..=most).contains(&degrees)) {
+                report.fault(format!("{path}.{key}"), format!("is not -{most} to {most} degrees"));
+            }
+        }
+    }
+    let of_trunks = |number: &str| config.numbers.iter().position(|one| one.number.exact() == Some(number));
+    for (index, block) in config.number_pool.iter().enumerate() {
+        if let Some(taken) = of_trunks(block.number.as_str()).filter(|_| block.last.is_none()) {
+            let message = format!("is numbers[{taken}] already: nobody can take it");
+            report.fault(format!("number_pool[{index}].number"), message);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ impl CallTask {
     pub(super) async fn tell(&mut self, event: CallEvent) {
         self.note(&event);
         self.services.counters.count(&event);
+        self.services.followers.tell(&event);
         // The notices are stored before the record: after a crash an ended record means that its end will be told.
         if !self.holds_back(&event) {
             self.notify(&event).await;

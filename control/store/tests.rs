@@ -48,6 +48,7 @@ scenarios!(
     registered_phones_are_kept_until_their_time_is_over,
     domains_are_the_accounts_own_and_their_users_and_networks_are_found,
     resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
+    a_number_has_one_holder_and_is_found_after_a_restart,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -608,4 +609,34 @@ async fn resources_are_the_accounts_own_are_claimed_once_and_go_with_their_paren
     assert!(!resources::delete(&store, QUEUE(), "other", queue.id).await.unwrap());
     assert!(resources::delete(&store, QUEUE(), "acme", queue.id).await.unwrap());
     assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 0, "gone with their queue");
+}
+
+async fn a_number_has_one_holder_and_is_found_after_a_restart(store: Store) {
+    use crate::holdings::{Caller, Holdings, NotHeld, Number};
+    let number = |account: &str| {
+        let details = Number { friendly_name: account.into(), dialect: "one".into(), ..Number::default() };
+        resources::Resource::new(account, "+15551230001", details)
+    };
+    let caller = |account: &str| resources::Resource::new(account, "+15551230009", Caller::default());
+    let holdings = Holdings::default();
+    let held = holdings.numbers.put(&store, number("acme")).await.unwrap();
+    assert!(matches!(holdings.numbers.put(&store, number("other")).await, Err(NotHeld::Taken)));
+    for account in ["acme", "other"] {
+        holdings.callers.put(&store, caller(account)).await.unwrap();
+        assert!(matches!(holdings.callers.put(&store, caller(account)).await, Err(NotHeld::Taken)));
+    }
+    let again = Holdings::load(&store).await.unwrap();
+    let found = again.numbers.find("+15551230001").unwrap();
+    assert_eq!((found.id, &*found.account, &found.details), (held.id, "acme", &held.details));
+    assert_eq!(again.callers.find(&Caller::key("other", "+15551230009")).unwrap().account, "other");
+
+    let moved = resources::Resource { account: "other".into(), ..(*found).clone() };
+    again.numbers.put(&store, moved).await.unwrap();
+    assert!(again.numbers.all("acme").is_empty());
+    assert_eq!(again.numbers.all("other").len(), 1);
+    assert!(!again.numbers.delete(&store, "acme", held.id).await.unwrap());
+    assert!(again.numbers.delete(&store, "other", held.id).await.unwrap());
+    assert!(again.numbers.find("+15551230001").is_none());
+    assert!(Holdings::load(&store).await.unwrap().numbers.find("+15551230001").is_none());
+    again.numbers.put(&store, number("other")).await.unwrap();
 }

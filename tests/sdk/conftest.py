@@ -17,11 +17,12 @@ def pytest_sessionstart(session):
 
 @pytest.fixture(scope="session")
 def start_tandem(tmp_path_factory):
-    """Starts servers: start_tandem(resources="TOML"). Each is checked when it ends (see Tandem.stop)."""
+    """Starts servers: start_tandem(resources="TOML"), with at=PATH on the data of one that has ended. Each is checked when it
+    ends (see Tandem.stop)."""
     running = []
 
-    def start(resources=""):
-        server = Tandem(tmp_path_factory.mktemp("tandem"), resources)
+    def start(resources="", at=None):
+        server = Tandem(at or tmp_path_factory.mktemp("tandem"), resources)
         running.append(server)
         return server
 

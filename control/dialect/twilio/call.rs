@@ -30,7 +30,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "sid": sid,
         "account_sid": account_sid,
         "parent_call_sid": leg.parent.map(sid::call),
-        "phone_number_sid": null,
+        "phone_number_sid": leg.sip.number.as_ref().map(|id| format!("PN{id}")),
         "to": leg.to.to_string(),
         "to_formatted": format::formatted(&leg.to),
         "from": leg.from.to_string(),

@@ -30,6 +30,11 @@ impl Parameters {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
+    /// Whether a value was given, an empty one too: that takes back what was there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.pairs().any(|(key, _)| key == name)
+    }
+
     /// Every value of a repeated key, those separated by white space or commas apart.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value);

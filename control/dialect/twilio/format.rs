@@ -140,6 +140,14 @@ pub(super) fn formatted(address: &Address) -> String {
     }
 }
 
+/// `GET` or `POST`.
+pub(super) fn method(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    }
+}
+
 /// `GET` or `POST`, in any case.
 pub(super) fn parse_method(text: &str) -> Option<Method> {
     if text.eq_ignore_ascii_case("GET") {

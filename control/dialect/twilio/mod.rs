@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   seal ── sign                 webhook ── format, sid          reply ── markup
-//!   stream                       rest ── path, form, request, list, call, recording, account, media
+//!   stream                       rest ── path, form, request, list, call, recording, account, media, holding
 //! ```
 
 mod account;
 mod call;
+mod country;
 mod error;
 mod form;
 mod format;
+mod holding;
 mod list;
 mod media;
 mod overrides;

@@ -17,7 +17,7 @@ use url::Url;
 use super::error::{self, ApiError};
 use super::form::Parameters;
 use super::{NAME, inline_program};
-use crate::app::Application;
+use crate::holdings::Voice;
 use crate::markup::party;
 use crate::new_call::{First, NewCall};
 
@@ -38,18 +38,18 @@ const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Tr
 const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// A new call (`POST Calls.json`).
+/// A new call (`POST Calls.json`). `application` knows the account's applications by their SIDs.
 pub(super) fn new_call(
     parameters: &Parameters,
     account: &Arc<str>,
-    applications: &[Application],
+    application: &dyn Fn(&str) -> Option<Voice>,
 ) -> Result<NewCall, ApiError> {
     let (to, headers) = called(parameters)?;
     let from = caller(parameters, &to)?;
     let detect = machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
     let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
-    let Start { first, fallback, status, application } = start(parameters, account, applications)?;
+    let Start { first, fallback, status, application } = start(parameters, application)?;
     let record = parameters.flag("Record", false)?;
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
     Ok(NewCall {
@@ -236,24 +236,16 @@ struct Start {
 
 /// Which document runs and which when that fails, who is told of progress, and the application, which decides all of it if
 /// there is one.
-fn start(parameters: &Parameters, account: &Arc<str>, applications: &[Application]) -> Result<Start, ApiError> {
+fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
     if let Some(sid) = parameters.get("ApplicationSid") {
-        let mut known = applications.iter().filter(|app| app.account == *account && &*app.provider == NAME);
-        let application = known
-            .find(|app| &*app.id == sid)
-            .ok_or_else(|| ApiError::bad(21218, format!("ApplicationSid {sid} is not valid")))?;
-        let method = application.webhook_method.as_deref().and_then(super::format::parse_method).unwrap_or_default();
-        let target = |url: &Arc<str>, method| Target { url: Arc::clone(url), method };
+        let bad = || ApiError::bad(21218, format!("ApplicationSid {sid} is not valid"));
+        let voice = application(sid).ok_or_else(bad)?;
+        let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
         return Ok(Start {
-            first: First::Document(target(&application.webhook_url, method)),
-            fallback: application.webhook_failover_url.as_ref().map(|url| target(url, Default::default())),
-            status: application.status_callback.as_ref().map(|url| Callback {
-                target: target(url, Default::default()),
-                failover: None,
-                moments: vec![Moment::Completed],
-                elsewhere: Vec::new(),
-            }),
-            application: Some(Arc::clone(&application.id)),
+            first: First::Document(voice.document().ok_or_else(nowhere)?),
+            fallback: voice.fallback(),
+            status: voice.status(),
+            application: Some(sid.into()),
         });
     }
     let status = parameters.callback("StatusCallback", &MOMENTS)?;

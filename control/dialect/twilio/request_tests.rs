@@ -11,25 +11,23 @@ fn parameters(form: &str) -> Parameters {
     Parameters::parse(form.as_bytes())
 }
 
-fn applications() -> Vec<Application> {
-    let application = |id: &str, account: &str, provider: &str| Application {
-        id: id.into(),
-        account: account.into(),
-        provider: provider.into(),
-        webhook_url: "http://app/voice".into(),
-        webhook_failover_url: Some("http://app/fallback".into()),
-        webhook_method: Some("GET".into()),
+fn application(sid: &str) -> Option<Voice> {
+    let voice = Voice {
+        url: Some("http://app/voice".into()),
+        method: Method::Get,
+        fallback_url: Some("http://app/fallback".into()),
         status_callback: Some("http://app/status".into()),
+        ..Voice::default()
     };
-    vec![
-        application("AP1", "acme", "twilio"),
-        application("AP2", "other", "twilio"),
-        application("AP3", "acme", "telnyx"),
-    ]
+    match sid {
+        "AP1" => Some(voice),
+        "AP2" => Some(Voice::default()),
+        _ => None,
+    }
 }
 
 fn create(form: &str) -> Result<NewCall, ApiError> {
-    new_call(&parameters(form), &"acme".into(), &applications())
+    new_call(&parameters(form), &"acme".into(), &application)
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn what_is_wrong_is_numbered() {
         (format!("{BASE}&SipAuthUsername=u"), 21225),
         (format!("{BASE}&TimeLimit=x"), 20001),
         (format!("{BASE}&ApplicationSid=AP9"), 21218),
-        (format!("{BASE}&ApplicationSid=AP2"), 21218),
+        (format!("{BASE}&ApplicationSid=AP2"), 21205),
         (format!("{BASE}&ApplicationSid=AP3"), 21218),
         ("To=sip:a@b?From%3Dx&From=2&Url=http://x/".into(), 21228),
         ("To=1&From=2&Twiml=<Response><Redirect>/x</Redirect></Response>".into(), 15004),

@@ -10,7 +10,7 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
-use tandem_call::{Callback, Moment};
+use tandem_call::{Callback, Moment, Target};
 
 use super::{error, format, sid};
 use crate::dialect::{Body, Context, Notice};
@@ -91,6 +91,16 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
         _ => None,
     };
     notice.into_iter().collect()
+}
+
+/// What came of the call that was to verify a number: the id of what is held from now on, or nothing.
+pub(super) fn verification(account_sid: &str, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
+    let mut parameters = standard(account_sid, leg, format::status(leg.status));
+    let status = if verified.is_some() { "success" } else { "failed" };
+    parameters.push(("VerificationStatus".into(), status.into()));
+    parameters.extend(verified.map(|id| ("OutgoingCallerIdSid".into(), sid::spell("PN", id))));
+    let (event, body) = ("caller-id-verification".into(), Body::Form(parameters));
+    Notice { event, target, failover: None, body, numbered: false }
 }
 
 /// Parameters of every request about a call.

@@ -11,7 +11,7 @@ use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
-use super::super::{call, format, sid};
+use super::super::{NAME, call, format, sid};
 use super::{Answer, Exchange, Verb, ok, recordings, streams};
 use crate::query::LegFilter;
 
@@ -46,7 +46,13 @@ async fn list(x: &Exchange<'_>) -> Answer {
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
-    let new = request::new_call(x.parameters, &x.account.name, x.app.calls.services().routing.get().applications())?;
+    let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
+    let new = request::new_call(x.parameters, account, &|sid| routing.application(account, NAME, sid))?;
+    if !routing.may_call_from(account, &new.from) {
+        let message =
+            format!("Source phone number {} is neither a number nor a verified caller id of the account", new.from);
+        return Err(ApiError::bad(21210, message));
+    }
     let created = x.app.calls.create(new).await?;
     let body = call::created(x.account_sid(), &created.leg);
     Ok((StatusCode::CREATED, Json(body)).into_response())

@@ -2,7 +2,12 @@
 //! words too. A file a group of resources: each has an `answer` for the segments of the path below its name.
 
 mod accounts;
+mod applications;
+mod available_phone_numbers;
 mod calls;
+mod held;
+mod incoming_phone_numbers;
+mod outgoing_caller_ids;
 mod queues;
 mod recordings;
 mod streams;
@@ -31,8 +36,10 @@ use super::path::{self, Path};
 use super::sid;
 use crate::account::{Account, Accounts, TwilioCredentials};
 use crate::app::App;
+use crate::holdings::Holdings;
 use crate::new_call::CreateError;
 use crate::query::StoreFailed;
+use crate::routing::Routing;
 use crate::store::resources::{self, Filter, Kind, Resource};
 use crate::store::{Store, StoreError};
 
@@ -146,7 +153,11 @@ impl Request<'_> {
             (None, _) => accounts::list(&x),
             (Some(_), []) => accounts::answer(&x),
             (_, ["Balance"]) => accounts::balance(&x),
+            (_, ["Applications", below @ ..]) => applications::answer(&x, below).await,
+            (_, ["AvailablePhoneNumbers", below @ ..]) => available_phone_numbers::answer(&x, below),
             (_, ["Calls", below @ ..]) => calls::answer(&x, below).await,
+            (_, ["IncomingPhoneNumbers", below @ ..]) => incoming_phone_numbers::answer(&x, below).await,
+            (_, ["OutgoingCallerIds", below @ ..]) => outgoing_caller_ids::answer(&x, below).await,
             (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,
             (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
             _ => Err(x.not_found()),
@@ -202,6 +213,27 @@ impl Exchange<'_> {
         let rows = resources::list(store, kind, &self.account.name, filter, &page.after(after)).await?;
         let items = rows.iter().map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
         Ok(ok(self.list(key, name, &paging, items)))
+    }
+
+    /// Whose numbers and applications are whose.
+    fn routing(&self) -> Arc<Routing> {
+        self.app.calls.services().routing.get()
+    }
+
+    /// What accounts hold.
+    fn holdings(&self) -> Arc<Holdings> {
+        Arc::clone(self.routing().holdings())
+    }
+
+    /// The account that may be given what is this one's: any, if who gives runs the server.
+    fn heir(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
+        let generous = self.app.accounts.is_operator(&self.account);
+        let heir = generous.then(|| self.app.accounts.by_twilio_sid(sid)).flatten();
+        heir.ok_or_else(|| ApiError {
+            status: StatusCode::FORBIDDEN,
+            code: 20006,
+            message: format!("Nothing of this account can be transferred to {sid}"),
+        })
     }
 
     fn store(&self) -> &Store {

@@ -1,0 +1,80 @@
+//! `Applications`: those that the account holds and those that the file gives it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+
+use super::super::error::ApiError;
+use super::super::{NAME, holding, sid};
+use super::{Answer, Exchange, Verb, held, ok};
+use crate::holdings::{self, Voice, VoiceApplication};
+use crate::store::resources::Resource;
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    match (below, x.verb) {
+        ([], Verb::Get) => list(x),
+        ([], Verb::Post) => create(x).await,
+        ([name], verb) => one(x, name, verb).await,
+        ([], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn list(x: &Exchange<'_>) -> Answer {
+    let named =
+        |row: &Arc<Resource<VoiceApplication>>| x.parameters.get("FriendlyName").is_none_or(|name| name == row.name);
+    let rows = applications(x).into_iter().filter(named).collect();
+    held::page(x, ("applications", "Applications", "AP"), rows, |row| holding::application(x.account_sid(), row))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let details = VoiceApplication { dialect: NAME.to_owned(), ..VoiceApplication::default() };
+    let mut row = Resource::new(&x.account.name, "", details);
+    row.details.id = sid::spell("AP", row.id);
+    holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
+    let row = put(x, row).await?;
+    Ok((StatusCode::CREATED, Json(holding::application(x.account_sid(), &row))).into_response())
+}
+
+async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+    let id = sid::parse("AP", name).ok_or_else(|| x.not_found())?;
+    let row = applications(x).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
+    match verb {
+        Verb::Get => Ok(ok(holding::application(x.account_sid(), &row))),
+        Verb::Post => {
+            let mut row = held::changed(&row);
+            holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
+            Ok(ok(holding::application(x.account_sid(), &*put(x, row).await?)))
+        }
+        Verb::Delete if holdings::is_of_the_file(&row) => Err(held::in_the_file(name)),
+        Verb::Delete => match x.holdings().applications.delete(x.store(), &x.account.name, id).await? {
+            true => Ok(StatusCode::NO_CONTENT.into_response()),
+            false => Err(x.not_found()),
+        },
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn put(x: &Exchange<'_>, row: Resource<VoiceApplication>) -> Result<Arc<Resource<VoiceApplication>>, ApiError> {
+    let shelved = x.holdings().applications.put(x.store(), row).await;
+    // Its SID is drawn, or the file's, which has each once.
+    shelved.map_err(|error| held::not_held(error, ApiError::internal()))
+}
+
+/// All applications of the account that have SIDs.
+fn applications(x: &Exchange<'_>) -> Vec<Arc<Resource<VoiceApplication>>> {
+    let routing = x.routing();
+    let own = routing.applications().iter().filter(|app| app.account == x.account.name && &*app.provider == NAME);
+    let file = own.filter_map(|app| {
+        let details = VoiceApplication {
+            id: app.id.to_string(),
+            dialect: NAME.to_owned(),
+            voice: Voice::from(app),
+            ..VoiceApplication::default()
+        };
+        Some(holdings::of_the_file(sid::parse("AP", &app.id)?, &x.account.name, &app.id, details))
+    });
+    held::with_the_file(x.holdings().applications.all(&x.account.name), file)
+}

@@ -1,0 +1,68 @@
+//! What numbers, applications and caller ids have in common: lists of what is in memory, and why something is not held.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::super::error::ApiError;
+use super::super::list::Paging;
+use super::super::sid;
+use super::{Answer, Exchange, ok};
+use crate::holdings::{self, NotHeld};
+use crate::store::resources::Resource;
+
+/// One page of these, newest first, and what nobody knows the age of last: `key` in the envelope, `name` below the account's
+/// path, SIDs of this prefix.
+pub(super) fn page<T>(
+    x: &Exchange<'_>,
+    (key, name, prefix): (&'static str, &str, &str),
+    mut rows: Vec<Arc<Resource<T>>>,
+    represent: impl Fn(&Resource<T>) -> Value,
+) -> Answer {
+    let paging = Paging::parse(x.parameters, prefix)?;
+    let page = paging.page();
+    rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
+    // One that is gone was most likely deleted with all before it, by somebody who goes through the list and deletes.
+    let after = page.after.map(|id| rows.iter().position(|row| row.id == id).map_or(0, |place| place + 1));
+    let from = after.unwrap_or(page.offset);
+    let shown = rows.iter().skip(from).take(page.limit.saturating_add(1));
+    let items = shown.map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
+    Ok(ok(x.list(key, name, &paging, items)))
+}
+
+/// What is held, and of what the file says that which nobody has changed.
+pub(super) fn with_the_file<T>(
+    mut held: Vec<Arc<Resource<T>>>,
+    file: impl Iterator<Item = Resource<T>>,
+) -> Vec<Arc<Resource<T>>> {
+    for row in file {
+        if !held.iter().any(|other| other.id == row.id) {
+            held.push(Arc::new(row));
+        }
+    }
+    held
+}
+
+/// The row as it is after a change: one of the file is its account's own from now on.
+pub(super) fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
+    let now = jiff::Timestamp::now();
+    let created_at = if holdings::is_of_the_file(row) { now } else { row.created_at };
+    Resource { created_at, updated_at: now, ..row.clone() }
+}
+
+/// Why it is not held; `taken` when somebody else has it.
+pub(super) fn not_held(error: NotHeld, taken: ApiError) -> ApiError {
+    match error {
+        NotHeld::Taken => taken,
+        NotHeld::Full => ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() },
+        NotHeld::Store(error) => error.into(),
+    }
+}
+
+/// 403: what the configuration says cannot be deleted here.
+pub(super) fn in_the_file(what: &str) -> ApiError {
+    let message = format!("{what} is in the server's configuration file and can be removed only there");
+    ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }
+}

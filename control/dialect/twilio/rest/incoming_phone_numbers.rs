@@ -1,0 +1,187 @@
+//! `IncomingPhoneNumbers`: those that the account holds and those that the file gives it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use tandem_call::address::Address;
+
+use super::super::error::ApiError;
+use super::super::{NAME, holding, sid};
+use super::{Answer, Exchange, Verb, held, ok};
+use crate::config::NumberConfig;
+use crate::holdings::{self, NotHeld, Number, Voice};
+use crate::markup::party;
+use crate::number_pool::NumberKind;
+use crate::store::resources::Resource;
+
+/// The lists of one kind of number.
+const KINDS: [(&str, NumberKind); 3] =
+    [("Local", NumberKind::Local), ("Mobile", NumberKind::Mobile), ("TollFree", NumberKind::TollFree)];
+
+pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
+    let kind = |name: &str| KINDS.iter().find(|(known, _)| *known == name).copied();
+    match (below, x.verb) {
+        ([], Verb::Get) => list(x, "IncomingPhoneNumbers", None),
+        ([], Verb::Post) => create(x).await,
+        ([name], verb) => match (kind(name), verb) {
+            (Some((name, kind)), Verb::Get) => list(x, &format!("IncomingPhoneNumbers/{name}"), Some(kind)),
+            (Some(_), Verb::Post) => create(x).await,
+            (None, verb) => one(x, name, verb).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
+        ([], _) => Err(ApiError::method_not_allowed()),
+        _ => Err(x.not_found()),
+    }
+}
+
+fn list(x: &Exchange<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
+    let beta = x.parameters.get("Beta").is_some().then(|| x.parameters.flag("Beta", false)).transpose()?;
+    let fits = |row: &Arc<Resource<Number>>| {
+        kind.is_none_or(|kind| holding::kind(row) == kind)
+            && x.parameters.get("PhoneNumber").is_none_or(|pattern| holding::contains(&row.name, pattern))
+            && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
+            && x.parameters.get("Origin").is_none_or(|origin| origin.eq_ignore_ascii_case(holding::ORIGIN))
+            && beta.is_none_or(|beta| beta == holding::is_beta(&row.details))
+    };
+    let rows = numbers(x).into_iter().filter(fits).collect();
+    held::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| holding::number(x.account_sid(), row))
+}
+
+async fn create(x: &Exchange<'_>) -> Answer {
+    let mut details = Number { dialect: NAME.to_owned(), ..Number::default() };
+    let candidates = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
+        (Some(text), _) => vec![free(x, text)?],
+        (None, Some(area)) => in_area(x, area)?,
+        (None, None) => return Err(ApiError::bad(21421, "PhoneNumber or AreaCode is required")),
+    };
+    check(x)?;
+    holding::change_number(&mut details, x.parameters)?;
+    for number in &candidates {
+        let pooled = x.routing().pool().find(&x.account.name, number).map(holding::pooled);
+        let mut details = details.clone();
+        details.other.extend(pooled.unwrap_or_default());
+        if details.friendly_name.is_empty() {
+            details.friendly_name = holding::name_of(number);
+        }
+        let row = Resource::new(&x.account.name, number, details);
+        match x.holdings().numbers.put(x.store(), row).await {
+            Ok(row) => return Ok((StatusCode::CREATED, Json(holding::number(x.account_sid(), &row))).into_response()),
+            // Somebody was faster.
+            Err(NotHeld::Taken) if candidates.len() > 1 => {}
+            Err(error) => return Err(held::not_held(error, unavailable(number))),
+        }
+    }
+    Err(ApiError::bad(21452, "No phone numbers found in area code"))
+}
+
+/// The number, if the account may take it: nobody has it, and it is in the pool if there is one.
+fn free(x: &Exchange<'_>, text: &str) -> Result<String, ApiError> {
+    let number = match party::phone(text) {
+        Some(Address::Phone(number)) if number.is_e164() => number.to_string(),
+        _ => return Err(ApiError::bad(21421, format!("PhoneNumber is invalid: {text}"))),
+    };
+    let routing = x.routing();
+    let pool = routing.pool();
+    let offered = pool.is_empty() || pool.find(&x.account.name, &number).is_some();
+    if offered && !routing.is_taken(&number) { Ok(number) } else { Err(unavailable(&number)) }
+}
+
+fn in_area(x: &Exchange<'_>, area: &str) -> Result<Vec<String>, ApiError> {
+    /// How many are tried when others take numbers at the same time.
+    const TRIES: usize = 16;
+    let routing = x.routing();
+    let numbers = routing.pool().numbers(&x.account.name);
+    let fits = |number: &str| holding::area_code(number).is_some_and(|code| code == area);
+    let free = numbers.filter(|(number, _)| fits(number) && !routing.is_taken(number)).map(|(number, _)| number);
+    let found: Vec<String> = free.take(TRIES).collect();
+    match found.is_empty() {
+        true => Err(ApiError::bad(21452, format!("No phone numbers found in area code {area}"))),
+        false => Ok(found),
+    }
+}
+
+fn unavailable(number: &str) -> ApiError {
+    ApiError::bad(21422, format!("{number} is not available"))
+}
+
+async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
+    let id = sid::parse("PN", name).ok_or_else(|| x.not_found())?;
+    let row = numbers(x).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
+    match verb {
+        Verb::Get => Ok(ok(holding::number(x.account_sid(), &row))),
+        Verb::Post => update(x, &row).await,
+        Verb::Delete if holdings::is_of_the_file(&row) => Err(held::in_the_file(&row.name)),
+        Verb::Delete => match x.holdings().numbers.delete(x.store(), &x.account.name, id).await? {
+            true => Ok(StatusCode::NO_CONTENT.into_response()),
+            false => Err(x.not_found()),
+        },
+        Verb::Other => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
+    let mut row = held::changed(row);
+    check(x)?;
+    holding::change_number(&mut row.details, x.parameters)?;
+    let mut account_sid = x.account_sid().to_owned();
+    if let Some(sid) = x.parameters.get("AccountSid").filter(|sid| *sid != account_sid) {
+        let heir = x.heir(sid)?;
+        if is_in_the_file(x, &row.name) {
+            return Err(held::in_the_file(&row.name));
+        }
+        row.account = heir.name.to_string();
+        sid.clone_into(&mut account_sid);
+        // They are the giver's.
+        let stays = |id: &String| x.parameters.get("VoiceApplicationSid") == Some(id);
+        row.details.application = row.details.application.filter(stays);
+        row.details.trunk = None;
+    }
+    let number = row.name.clone();
+    let row =
+        x.holdings().numbers.put(x.store(), row).await.map_err(|error| held::not_held(error, unavailable(&number)))?;
+    Ok(ok(holding::number(&account_sid, &row)))
+}
+
+/// What a form names must be there.
+fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
+    if let Some(sid) = x.parameters.get("VoiceApplicationSid") {
+        let owner = match x.parameters.get("AccountSid") {
+            Some(account) if account != x.account_sid() => x.heir(account)?.name.clone(),
+            _ => Arc::clone(&x.account.name),
+        };
+        x.routing()
+            .application(&owner, NAME, sid)
+            .ok_or_else(|| ApiError::bad(21218, format!("VoiceApplicationSid {sid} is not valid")))?;
+    }
+    Ok(())
+}
+
+/// All numbers of the account that are not only beginnings of numbers.
+fn numbers(x: &Exchange<'_>) -> Vec<Arc<Resource<Number>>> {
+    let routing = x.routing();
+    let own = |number: &&NumberConfig| number.account == x.account.name;
+    let file = routing.configured().filter(own).filter_map(|one| {
+        let number = one.number.exact()?;
+        let other_words = one.provider.as_deref().is_some_and(|provider| provider != NAME);
+        (!other_words).then(|| of_the_file(one, number))
+    });
+    let held = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| !routing.is_anothers(row)).collect();
+    held::with_the_file(held, file)
+}
+
+fn of_the_file(config: &NumberConfig, number: &str) -> Resource<Number> {
+    let details = Number {
+        friendly_name: holding::name_of(number),
+        dialect: NAME.to_owned(),
+        voice: Voice::from(config),
+        application: config.application.as_deref().map(str::to_owned),
+        ..Number::default()
+    };
+    holdings::of_the_file(holdings::file_id(&config.account, number), &config.account, number, details)
+}
+
+fn is_in_the_file(x: &Exchange<'_>, number: &str) -> bool {
+    x.routing().configured().any(|one| one.number.exact() == Some(number))
+}

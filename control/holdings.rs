@@ -1,0 +1,223 @@
+//! What accounts hold beside what the file gives them: numbers, applications that answer calls, and callers' numbers that were
+//! verified. All of it is in the database, and in memory too: a call must not wait to learn whose number it is to.
+//!
+//! ```text
+//!   REST ── put, delete ──► database, then memory ◄── find ── Routing: who decides about a call, whose a number is
+//!                                 start ── load ──┘
+//! ```
+//!
+//! What the file says is the floor: a number or an application of the file that was changed is held here under an id that
+//! follows from what it is, and what the file says of it holds again once that is deleted.
+//!
+//! Bounded: an account holds at most [`MOST`] of a kind; more are refused.
+
+mod shelf;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use tandem_call::{Callback, Method, Moment, Target};
+
+pub use self::shelf::{Held, NotHeld, Shelf};
+use crate::app::Application;
+use crate::config::NumberConfig;
+use crate::store::resources::Resource;
+use crate::store::{Store, StoreError};
+
+/// Of each kind, that one account may hold.
+pub const MOST: usize = 10_000;
+
+/// All that accounts hold. One for the server.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    /// Numbers, by what is dialled.
+    pub numbers: Shelf<Number>,
+    /// Applications, by their ids as they are spelled.
+    pub applications: Shelf<VoiceApplication>,
+    /// Verified callers' numbers, by [`Caller::key`].
+    pub callers: Shelf<Caller>,
+}
+
+impl Holdings {
+    /// From the database.
+    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            numbers: Shelf::load(store).await?,
+            applications: Shelf::load(store).await?,
+            callers: Shelf::load(store).await?,
+        })
+    }
+}
+
+/// A number; its resource's name is what is dialled.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Number {
+    /// For people.
+    pub friendly_name: String,
+    /// Whose words its application speaks.
+    pub dialect: String,
+    /// Who decides about its calls.
+    pub voice: Voice,
+    /// Instead of `voice`: an application's id, as it is spelled.
+    pub application: Option<String>,
+    /// Instead of both: the id of a trunk, as it is spelled.
+    pub trunk: Option<String>,
+    /// What else its API keeps of it.
+    pub other: Map<String, Value>,
+}
+
+/// An application; its resource's name is for people.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VoiceApplication {
+    /// Its id, as it is spelled.
+    pub id: String,
+    /// Whose words it speaks.
+    pub dialect: String,
+    /// Where it is.
+    pub voice: Voice,
+    /// What else its API keeps of it.
+    pub other: Map<String, Value>,
+}
+
+/// A caller's number that somebody at that number has verified; its resource's name is the number.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Caller {
+    /// For people.
+    pub friendly_name: String,
+}
+
+impl Caller {
+    /// What it is found by.
+    pub fn key(account: &str, number: &str) -> String {
+        format!("{account} {number}")
+    }
+}
+
+/// Where an application is asked about calls, and told of their ends.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Voice {
+    /// The document of a call.
+    pub url: Option<Arc<str>>,
+    /// How it is asked for.
+    pub method: Method,
+    /// The document when that fails.
+    pub fallback_url: Option<Arc<str>>,
+    /// How it is asked for.
+    pub fallback_method: Method,
+    /// Told when a call has ended.
+    pub status_callback: Option<Arc<str>>,
+    /// How.
+    pub status_callback_method: Method,
+}
+
+impl Voice {
+    /// The document of a call.
+    pub fn document(&self) -> Option<Target> {
+        target(self.url.as_ref(), self.method)
+    }
+
+    /// The document when that fails.
+    pub fn fallback(&self) -> Option<Target> {
+        target(self.fallback_url.as_ref(), self.fallback_method)
+    }
+
+    /// Who is told when a call has ended.
+    pub fn status(&self) -> Option<Callback> {
+        let target = target(self.status_callback.as_ref(), self.status_callback_method)?;
+        Some(Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new() })
+    }
+}
+
+fn target(url: Option<&Arc<str>>, method: Method) -> Option<Target> {
+    url.map(|url| Target { url: Arc::clone(url), method })
+}
+
+impl From<&Application> for Voice {
+    fn from(application: &Application) -> Self {
+        let get = application.webhook_method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("GET"));
+        Self {
+            url: Some(Arc::clone(&application.webhook_url)),
+            method: if get { Method::Get } else { Method::Post },
+            fallback_url: application.webhook_failover_url.clone(),
+            fallback_method: Method::Post,
+            status_callback: application.status_callback.clone(),
+            status_callback_method: Method::Post,
+        }
+    }
+}
+
+impl From<&NumberConfig> for Voice {
+    fn from(number: &NumberConfig) -> Self {
+        Self {
+            url: number.voice_url.clone(),
+            method: number.voice_method.into(),
+            fallback_url: number.fallback_url.clone(),
+            fallback_method: number.fallback_method.into(),
+            status_callback: number.status_callback.clone(),
+            status_callback_method: number.status_callback_method.into(),
+        }
+    }
+}
+
+impl Held for Number {
+    const WORD: &'static str = "number";
+
+    fn key(row: &Resource<Self>) -> String {
+        row.name.clone()
+    }
+}
+
+impl Held for VoiceApplication {
+    const WORD: &'static str = "application";
+
+    fn key(row: &Resource<Self>) -> String {
+        row.details.id.clone()
+    }
+}
+
+impl Held for Caller {
+    const WORD: &'static str = "caller";
+
+    fn key(row: &Resource<Self>) -> String {
+        Self::key(&row.account, &row.name)
+    }
+}
+
+/// The id of a number of the file: the same at every start.
+pub fn file_id(account: &str, number: &str) -> u128 {
+    let digest = Sha256::digest(format!("number\n{account}\n{number}"));
+    digest.iter().take(16).fold(0, |id, octet| id << 8 | u128::from(*octet))
+}
+
+/// What the file says, as if it were held. Its dates say that nobody knows when it was made.
+pub fn of_the_file<T>(id: u128, account: &str, name: &str, details: T) -> Resource<T> {
+    let (created_at, updated_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    Resource { id, created_at, updated_at, ..Resource::new(account, name, details) }
+}
+
+/// Whether nobody has changed what the file says of it.
+pub fn is_of_the_file<T>(row: &Resource<T>) -> bool {
+    row.created_at == Timestamp::UNIX_EPOCH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_the_file_has_one_id_for_ever_and_no_other_has_it() {
+        let id = file_id("acme", "+15551230001");
+        assert_eq!(format!("{id:032x}"), "0e930f797ee83ca792a38291817b31ff");
+        assert_ne!(id, file_id("acme", "+15551230002"));
+        assert_ne!(id, file_id("other", "+15551230001"));
+        assert!(is_of_the_file(&of_the_file(id, "acme", "+15551230001", Number::default())));
+        assert!(!is_of_the_file(&Resource::new("acme", "+15551230001", Number::default())));
+    }
+}

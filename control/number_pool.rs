@@ -1,0 +1,205 @@
+//! Numbers that accounts may take: what carriers have given the server and nobody uses yet.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tandem_call::address::PhoneNumber;
+
+/// Most numbers of one block.
+pub const LARGEST_BLOCK: u64 = 10_000;
+
+/// `[[number_pool]]`: a number, or a block of them, that an account may take by REST.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// The number, or a block's first one, E.164.
+    pub number: PhoneNumber,
+    /// A block's last one, of as many digits.
+    #[serde(default)]
+    pub last: Option<PhoneNumber>,
+    /// Who may take them; everybody when `None`.
+    #[serde(default)]
+    pub account: Option<Arc<str>>,
+    /// What they are.
+    #[serde(default, rename = "type")]
+    pub kind: NumberKind,
+    /// ISO 3166-1 alpha-2; found out from the number when `None`.
+    #[serde(default)]
+    pub country: Option<Arc<str>>,
+    /// State or province.
+    #[serde(default)]
+    pub region: Option<Arc<str>>,
+    /// Town.
+    #[serde(default)]
+    pub locality: Option<Arc<str>>,
+    /// Postal code.
+    #[serde(default)]
+    pub postal_code: Option<Arc<str>>,
+    /// Rate center (North America).
+    #[serde(default)]
+    pub rate_center: Option<Arc<str>>,
+    /// Local access and transport area (North America).
+    #[serde(default)]
+    pub lata: Option<Arc<str>>,
+    /// Degrees, -90 to 90.
+    #[serde(default)]
+    pub latitude: Option<f64>,
+    /// Degrees, -180 to 180.
+    #[serde(default)]
+    pub longitude: Option<f64>,
+    /// What they are good for.
+    #[serde(default = "voice")]
+    pub capabilities: Vec<Capability>,
+    /// They are new to the network.
+    #[serde(default)]
+    pub beta: bool,
+    /// Who may have them has an address where.
+    #[serde(default)]
+    pub address_requirements: AddressRequirements,
+}
+
+/// What a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberKind {
+    /// Of a place.
+    #[default]
+    Local,
+    /// A mobile phone's.
+    Mobile,
+    /// The called party pays.
+    TollFree,
+    /// Of a country as a whole.
+    National,
+    /// Of no place.
+    Voip,
+    /// Both parties pay.
+    SharedCost,
+    /// For machines.
+    MachineToMachine,
+}
+
+/// What a number is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Calls.
+    Voice,
+    /// Short messages.
+    Sms,
+    /// Messages with pictures.
+    Mms,
+    /// Faxes.
+    Fax,
+}
+
+/// Where somebody must have an address to have a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressRequirements {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Anywhere.
+    Any,
+    /// In the number's place.
+    Local,
+    /// In another country.
+    Foreign,
+}
+
+fn voice() -> Vec<Capability> {
+    vec![Capability::Voice]
+}
+
+impl Block {
+    /// Its first and its last number as digits; `None` if there is no number in it, or too many.
+    pub fn bounds(&self) -> Option<(u64, u64)> {
+        let digits =
+            |number: &PhoneNumber| number.is_e164().then(|| number.as_str().trim_start_matches('+').parse().ok())?;
+        let first: u64 = digits(&self.number)?;
+        let last = match &self.last {
+            Some(last) if last.as_str().len() == self.number.as_str().len() => digits(last)?,
+            Some(_) => return None,
+            None => first,
+        };
+        (first..first.saturating_add(LARGEST_BLOCK)).contains(&last).then_some((first, last))
+    }
+
+    fn is_for(&self, account: &str) -> bool {
+        self.account.as_deref().is_none_or(|own| own == account)
+    }
+}
+
+/// All blocks of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct NumberPool(Vec<Block>);
+
+impl NumberPool {
+    /// These.
+    pub fn new(blocks: Vec<Block>) -> Self {
+        Self(blocks)
+    }
+
+    /// Whether there are none: then nobody has said which numbers there are.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The blocks that the account may take from.
+    pub fn blocks(&self, account: &str) -> impl Iterator<Item = &Block> {
+        self.0.iter().filter(move |block| block.is_for(account))
+    }
+
+    /// Every number that the account may take, unless it is taken, in the order of the configuration.
+    pub fn numbers(&self, account: &str) -> impl Iterator<Item = (String, &Block)> {
+        let mut seen = HashSet::new();
+        let all = self.blocks(account).flat_map(|block| {
+            let (first, last) = block.bounds().unwrap_or((1, 0));
+            (first..=last).map(move |number| (format!("+{number}"), block))
+        });
+        all.filter(move |(number, _)| seen.insert(number.clone()))
+    }
+
+    /// The block that a number is in, if the account may take it.
+    pub fn find(&self, account: &str, number: &str) -> Option<&Block> {
+        let digits: u64 = number.strip_prefix('+')?.parse().ok()?;
+        let holds = |block: &&Block| block.bounds().is_some_and(|(first, last)| (first..=last).contains(&digits));
+        self.blocks(account).find(holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(blocks: serde_json::Value) -> NumberPool {
+        NumberPool::new(serde_json::from_value(blocks).unwrap())
+    }
+
+    #[test]
+    fn a_block_has_its_numbers_once_and_only_for_its_account() {
+        let pool = pool(serde_json::json!([
+            { "number": "+15551230009", "last": "+15551230011" },
+            { "number": "+15551230010" },
+            { "number": "+445551230010", "account": "other", "type": "toll_free" },
+        ]));
+        let numbers = |account| pool.numbers(account).map(|(number, _)| number).collect::<Vec<_>>();
+        assert_eq!(numbers("acme"), ["+15551230009", "+15551230010", "+15551230011"]);
+        assert_eq!(numbers("other").last().unwrap(), "+445551230010");
+        assert!(pool.find("acme", "+15551230011").is_some() && pool.find("acme", "+15551230012").is_none());
+        assert!(pool.find("acme", "+445551230010").is_none());
+        assert_eq!(pool.find("other", "+445551230010").unwrap().kind, NumberKind::TollFree);
+    }
+
+    #[test]
+    fn what_is_no_block_has_no_numbers() {
+        for (number, last) in
+            [("100", None), ("+15", Some("+14")), ("+15551", Some("+155512")), ("+10000", Some("+20000"))]
+        {
+            let pool = pool(serde_json::json!([{ "number": number, "last": last }]));
+            assert_eq!(pool.numbers("acme").count(), 0, "{number}");
+        }
+    }
+}
