@@ -137,9 +137,8 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
             0 => "Hello. Please enter your six digit verification code.",
             _ => "That was not the code. Please enter your six digit verification code.",
         };
+        // The right code is answered as soon as the next of these begins.
         instructions.push(ask(words, verification.code.len()));
-        // The right code is answered before this is over.
-        instructions.push(Instruction::Pause(Duration::from_secs(1)));
     }
     instructions.push(say("Your number is not verified. Goodbye."));
     NewCall {

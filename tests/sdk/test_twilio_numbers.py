@@ -164,7 +164,7 @@ def test_a_number_is_found_taken_called_changed_and_given_back(server, twilio, p
     assert numbers.toll_free.list() == [] and numbers.list(friendly_name="nobody") == []
     free = numbers.toll_free.create(phone_number="+18005550100")
     assert [one.sid for one in numbers.toll_free.list()] == [free.sid] and free.friendly_name == "(800) 555-0100"
-    assert free.delete() is True
+    assert numbers(free.sid).delete() is True
 
     assert taken.delete() is True
     assert refused(lambda: numbers(taken.sid).fetch()) == (404, 20404)
