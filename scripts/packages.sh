@@ -22,6 +22,7 @@ has() { command -v "$1"; }
 c_compiler() { has cc && [ -e /usr/include/stdio.h ]; }
 postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
+php_curl() { command php -m | grep -qx curl; }
 python() { has python3 && python3 -c 'import venv, ensurepip'; }
 
 need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc, LAME and libopus are C
@@ -38,6 +39,7 @@ elif [ "$purpose" != demo ]; then
     need "python3 python3-venv" python      # providers' SDKs
     need nodejs has node
     need npm has npm
+    need "php-cli php-curl" php_curl           # what its SDK is made on, by proxy
 fi
 if [ "$purpose" = peers ]; then
     need linphone-cli has linphonec         # a third SIP phone

@@ -1,6 +1,9 @@
 //! `tandem ca`: a certificate authority of our own, and how applications come to trust it.
 
+use std::io::Write;
 use std::path::PathBuf;
+
+use tandem_control::dialect::hosts::HOSTS;
 
 use super::Failure;
 use super::authority::Authority;
@@ -28,17 +31,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::load_config(arguments.config.as_deref())?;
     let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
     let certificate = authority.certificate();
-    if arguments.pem {
-        let pem = std::fs::read_to_string(certificate).map_err(|error| Failure::Environment(error.into()))?;
-        print!("{pem}");
+    let said = if arguments.pem {
+        std::fs::read_to_string(certificate).map_err(|error| Failure::Environment(error.into()))?
     } else if arguments.path {
-        println!("{}", certificate.display());
+        format!("{}\n", certificate.display())
     } else {
         let made = if authority.is_new { "made now" } else { "as made before" };
-        println!("Certificate authority, {made}: {}", certificate.display());
-        println!("It vouches for {} only.\n", tandem_control::dialect::hosts::HOSTS);
-        println!("{}", trust(&authority, super::proxy::LISTEN));
-    }
+        let (certificate, trust) = (certificate.display(), trust(&authority, super::proxy::LISTEN));
+        format!("Certificate authority, {made}: {certificate}\nIt vouches for {HOSTS} only.\n\n{trust}\n")
+    };
+    // Whoever reads it may have enough of it (`| head`).
+    drop(std::io::stdout().write_all(said.as_bytes()));
     Ok(())
 }
 
@@ -56,7 +59,7 @@ pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
          php     HTTPS_PROXY=http://{proxy} php -d curl.cainfo={bundle} -d openssl.cafile={bundle}\n  \
          csharp  HTTPS_PROXY=http://{proxy} SSL_CERT_FILE={bundle}\n  \
          java    keytool -importcert -noprompt -alias tandem -storepass changeit -keystore tandem.p12 -file {ca}\n          \
-                 java -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} -Djavax.net.ssl.trustStore=tandem.p12\n  \
+                 java -Dhttps.proxyHost={host} -Dhttps.proxyPort={port} -Djavax.net.ssl.trustStore=tandem.p12 -Djavax.net.ssl.trustStorePassword=changeit\n  \
          curl    HTTPS_PROXY=http://{proxy} CURL_CA_BUNDLE={bundle}\n\
          {bundle} holds this machine's own authorities besides.\n\
          For a whole container: copy {ca} to /usr/local/share/ca-certificates/tandem.crt, then update-ca-certificates."

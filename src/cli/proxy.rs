@@ -68,7 +68,7 @@ An application needs its proxy variable and its CA variable; `tandem ca` prints 
   ruby    HTTPS_PROXY=http://127.0.0.1:3128 SSL_CERT_FILE=data/ca/bundle.pem
   php     HTTPS_PROXY=http://127.0.0.1:3128 php -d curl.cainfo=data/ca/bundle.pem
   csharp  HTTPS_PROXY=http://127.0.0.1:3128 SSL_CERT_FILE=data/ca/bundle.pem
-  java    -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128 -Djavax.net.ssl.trustStore=tandem.p12 (see `tandem ca`)
+  java    -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128, and a trust store that `tandem ca` says how to make
 
 Without any proxy variable: --listen-tls 0.0.0.0:443, and a hosts entry for api.twilio.com that points at this machine.";
 

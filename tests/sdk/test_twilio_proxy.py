@@ -1,6 +1,7 @@
 """The SDKs as they are, sent here by `tandem proxy`: nothing in an application is changed, only its environment."""
 
 import os
+import shutil
 import ssl
 import subprocess
 import urllib.request
@@ -88,6 +89,72 @@ def test_twilio_node_as_it_is(server, proxy, phone):
     print(done.stdout, done.stderr)
     assert done.returncode == 0
     many.finish()
+
+
+def command_in(language, proxy, folder):
+    """The command line of a program in languages/, and what its environment needs besides."""
+    https, trusted = {"HTTPS_PROXY": proxy.url}, {"SSL_CERT_FILE": str(proxy.bundle)}
+    place = HERE / "languages"
+    match language:
+        case "php":
+            return ["php", "-d", f"curl.cainfo={proxy.bundle}", str(place / "calls.php")], https
+        case "ruby":
+            return ["ruby", str(place / "calls.rb")], https | trusted
+        case "go":
+            return ["go", "run", str(place / "calls.go")], https | trusted
+        case "java":
+            store, (host, port) = folder / "tandem.p12", proxy.url.removeprefix("http://").split(":")
+            make = ["keytool", "-importcert", "-noprompt", "-alias", "tandem", "-storepass", "changeit", "-keystore", str(store)]
+            subprocess.run([*make, "-file", str(proxy.ca)], check=True, capture_output=True)
+            properties = {"https.proxyHost": host, "https.proxyPort": port, "javax.net.ssl.trustStore": store}
+            properties["javax.net.ssl.trustStorePassword"] = "changeit"
+            given = [f"-D{name}={value}" for name, value in properties.items()]
+            return ["java", *given, str(place / "Calls.java")], {}
+
+
+def test_without_the_proxy_one_line_does(server):
+    client = Client(server.account_sid, server.auth_token)
+    client.api.base_url = server.http
+    assert [one.sid for one in client.api.accounts.list()] == [server.account_sid]
+    script = """
+        import twilio from "twilio";
+        const client = twilio();
+        client.api.baseUrl = process.env.TANDEM;
+        const all = await client.api.accounts.list();
+        if (all.length !== 1 || all[0].sid !== process.env.TWILIO_ACCOUNT_SID) process.exit(1);
+    """
+    environment = {"TANDEM": server.http, "TWILIO_ACCOUNT_SID": server.account_sid, "TWILIO_AUTH_TOKEN": server.auth_token}
+    command = ["node", "--input-type=module", "-e", script]
+    done = subprocess.run(command, cwd=HERE, env=os.environ | environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def is_here(language):
+    """Whether the language is on this machine, and what its SDK is made on."""
+    if language == "ruby":
+        return bool(shutil.which("ruby")) and subprocess.run(["ruby", "-rfaraday", "-e", ""], capture_output=True).returncode == 0
+    return bool(shutil.which({"java": "javac"}.get(language, language)))
+
+
+@pytest.mark.parametrize("language", ["php", "ruby", "go", "java"])
+def test_what_other_languages_sdks_are_made_on_as_it_is(language, server, proxy, phone, tmp_path):
+    # PHP is among the packages that the tests need; the others are tried where they are.
+    if language != "php" and not is_here(language):
+        pytest.skip(f"no {language} here")
+    many = phone(callee(), calls=3)
+    command, environment = command_in(language, proxy, tmp_path)
+    environment |= {"TWILIO_ACCOUNT_SID": server.account_sid, "TWILIO_AUTH_TOKEN": server.auth_token, "PHONE": many.uri}
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=90)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    many.finish()
+    calls = requests.get(
+        f"{server.http}/2010-04-01/Accounts/{server.account_sid}/Calls.json",
+        {"To": many.uri},
+        auth=(server.account_sid, server.auth_token),
+        timeout=10,
+    ).json()["calls"]
+    assert done.stdout.split() == [call["sid"] for call in calls] and len(calls) == 3
 
 
 def test_another_host_is_refused_by_name_and_let_through_when_asked_for(server, proxy, webapp):
