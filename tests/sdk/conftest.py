@@ -9,10 +9,27 @@ from harness.rtp import Rtp
 from harness.server import Tandem, binary
 from harness.webapp import WebApp
 
+SCORES = pytest.StashKey()
+
 
 def pytest_sessionstart(session):
     if not binary().exists():
         pytest.exit(f"no {binary()}: run cargo build first", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def score(pytestconfig):
+    """Keeps a figure for the end of the report: score(of_what, reached, of_how_many)."""
+    return lambda what, reached, most: pytestconfig.stash.setdefault(SCORES, []).append((what, reached, most))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    scores = config.stash.get(SCORES, [])
+    if scores:
+        terminalreporter.section("operations that answer as published")
+        total = ("all", *(sum(column) for column in list(zip(*scores))[1:]))
+        for what, reached, most in [*scores, total]:
+            terminalreporter.line(f"{what:15} {reached:4} of {most:4}  {100 * reached / most:5.1f} %")
 
 
 @pytest.fixture(scope="session")
