@@ -91,6 +91,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         sequences: HashMap::new(),
         own_recordings: HashMap::new(),
         log: EventLog::default(),
+        troubles: 0,
         jar: CookieJar::new(),
         notices: None,
         answers: Vec::new(),
@@ -118,6 +119,8 @@ struct CallTask {
     /// The recordings asked for with a leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
     log: EventLog,
+    /// How often its application was told of something that went wrong.
+    troubles: usize,
     jar: CookieJar,
     /// Has this call's notices sent, in order, beside it.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
@@ -323,8 +326,11 @@ impl CallTask {
         match message {
             Message::Sip(leg, event) => self.take_sip(leg, event),
             Message::Media(leg, event) => self.take_media(leg, *event),
-            Message::Fetched { leg, id, line: text, result } => {
+            Message::Fetched { leg, id, line: text, exchange, result } => {
                 self.log.push(now.time, Some(leg), "webhook", text);
+                if let Some(exchange) = exchange {
+                    self.log.push_exchange(Some(leg), *exchange);
+                }
                 self.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
@@ -363,6 +369,10 @@ impl CallTask {
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
             Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, kind, text),
+            Message::Exchanged(leg, exchange) => self.log.push_exchange(leg, *exchange),
+            Message::Exchanges(reply) => {
+                let _ = reply.send(self.log.exchanges().to_vec());
+            }
             Message::Log(reply) => {
                 let _ = reply.send(self.log.lines().to_vec());
             }

@@ -1,5 +1,7 @@
 //! What became of a call, for people: its legs and its event log.
 
+pub mod webhooks;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;

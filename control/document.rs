@@ -14,6 +14,7 @@ use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::dialect::{Context, Dialect, SealInput};
+use crate::exchange::{Answer, Exchange};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
 /// Largest document.
@@ -24,9 +25,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(15);
 
 /// What one exchange looked like, for the call's log.
-pub struct Exchange {
+pub struct Fetched {
     /// `POST http://... 200 (12 ms)`, or why it failed.
     pub line: String,
+    /// The last attempt.
+    pub exchange: Exchange,
     /// The document, or why there is none.
     pub result: Result<Program, FetchFailure>,
 }
@@ -40,7 +43,7 @@ pub async fn fetch(
     context: &Context,
     jar: &CookieJar,
     id: u128,
-) -> Exchange {
+) -> Fetched {
     let notice = dialect.fetch(account, fetch, context);
     let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
         let now = clock::now().time;
@@ -70,6 +73,7 @@ pub async fn fetch(
     let repeats = |outcome: &Result<Response, FetchError>| {
         patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
     };
+    let at = clock::now().time;
     let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
     let mut pauses = patience.retries.iter();
     let outcome = loop {
@@ -84,15 +88,25 @@ pub async fn fetch(
         }
     };
     let url = without_credentials(&notice.target.url);
+    let parameters = match &notice.body {
+        crate::dialect::Body::Form(pairs) => pairs.as_slice(),
+        crate::dialect::Body::Json(_) => &[],
+    };
+    let method_name = method.to_string();
+    let mut exchange = Exchange::new(at, method_name, &notice.target.url, parameters, began.elapsed());
     let (line, result) = match outcome {
         Ok(response) => {
+            exchange.answer = Some(Answer::of(&response));
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
             (line, read(dialect, fetch, &response))
         }
-        Err(error) => (format!("{method} {url} failed: {error}"), Err(failure(&error))),
+        Err(error) => {
+            exchange.error = Some(error.to_string());
+            (format!("{method} {url} failed: {error}"), Err(failure(&error)))
+        }
     };
     let told = |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
-    Exchange { line, result: result.map_err(told) }
+    Fetched { line, exchange, result: result.map_err(told) }
 }
 
 fn read(dialect: &Arc<dyn Dialect>, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {

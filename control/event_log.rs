@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::id::{CallId, LegId};
 
+use crate::exchange::Exchange;
 use crate::store::events::{self, EventRow};
 use crate::store::{Store, StoreError};
 
@@ -17,6 +18,13 @@ use crate::store::{Store, StoreError};
 const MOST_LINES: usize = 2_000;
 /// Characters kept of a line.
 const LONGEST_LINE: usize = 512;
+/// Memory for the exchanges kept of one live call, octets; later ones are not kept.
+const MOST_EXCHANGED: usize = 512 * 1024;
+/// Kind of a stored row that is an exchange.
+const EXCHANGE: &str = "exchange";
+
+/// A request with its answer, and the leg it was about.
+pub type Exchanged = (Option<LegId>, Exchange);
 
 /// One line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -36,13 +44,16 @@ pub struct Line {
 struct Stored<'a> {
     legs: Vec<LegId>,
     lines: Vec<StoredLine<'a>>,
+    /// Which leg, and what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
 }
 
 /// Microseconds since 1970 UTC, which leg, kind, text.
 type StoredLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
-    fn of(lines: &'a [Line]) -> Self {
+    fn of(lines: &'a [Line], exchanges: &'a [Exchanged]) -> Self {
         let mut legs: Vec<LegId> = Vec::new();
         let mut number = |leg| {
             legs.iter().position(|known| *known == leg).unwrap_or_else(|| {
@@ -55,11 +66,19 @@ impl<'a> Stored<'a> {
             (line.at.as_microsecond(), line.leg.map(&mut number), kind, text)
         };
         let lines = lines.iter().map(line).collect();
-        Self { legs, lines }
+        let exchanges =
+            exchanges.iter().map(|(leg, exchange)| (leg.map(&mut number), Cow::Borrowed(exchange))).collect();
+        Self { legs, lines, exchanges }
+    }
+
+    fn exchanges(self) -> Vec<Exchanged> {
+        let Self { legs, exchanges, .. } = self;
+        let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
+        exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect()
     }
 
     fn lines(self) -> Vec<Line> {
-        let Self { legs, lines } = self;
+        let Self { legs, lines, .. } = self;
         let line = |(at, leg, kind, text): StoredLine<'_>| Line {
             at: Timestamp::from_microsecond(at).unwrap_or_default(),
             leg: leg.and_then(|number| legs.get(number).copied()),
@@ -81,6 +100,8 @@ fn read_stored(data: &str) -> Option<Vec<Line>> {
 pub struct EventLog {
     lines: Vec<Line>,
     left_out: usize,
+    exchanges: Vec<Exchanged>,
+    exchanged: usize,
 }
 
 impl EventLog {
@@ -98,6 +119,25 @@ impl EventLog {
         }
     }
 
+    /// Adds a request with its answer.
+    pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: Exchange) {
+        let size = exchange.size();
+        if self.exchanged + size <= MOST_EXCHANGED {
+            self.exchanged += size;
+            self.exchanges.push((leg, exchange));
+        }
+    }
+
+    /// The exchanges so far.
+    pub fn exchanges(&self) -> &[Exchanged] {
+        &self.exchanges
+    }
+
+    /// The last one about a leg.
+    pub fn last_exchange(&self, leg: LegId) -> Option<&Exchange> {
+        self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
+    }
+
     /// The lines so far.
     pub fn lines(&self) -> &[Line] {
         &self.lines
@@ -109,6 +149,10 @@ impl EventLog {
         self.lines.sort_by_key(|line| line.at);
         self.left_out += other.left_out + self.lines.len().saturating_sub(MOST_LINES);
         self.lines.truncate(MOST_LINES);
+        for (leg, exchange) in other.exchanges {
+            self.push_exchange(leg, exchange);
+        }
+        self.exchanges.sort_by_key(|(_, exchange)| exchange.at);
     }
 
     /// Writes the log of an ended call, under each of its sessions.
@@ -118,7 +162,7 @@ impl EventLog {
             self.lines.push(Line { at, leg: None, kind: "call".into(), text });
         }
         let began = self.lines.first().map_or(at, |line| line.at);
-        let data = serde_json::to_string(&Stored::of(&self.lines)).ok();
+        let data = serde_json::to_string(&Stored::of(&self.lines, &self.exchanges)).ok();
         let text = format!("{} lines", self.lines.len());
         for session in sessions {
             let row = EventRow {
@@ -154,10 +198,32 @@ pub fn late(store: &Store, session: CallId, line: Line) {
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
+/// An exchange about a call that is over.
+pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange) {
+    let data = serde_json::to_string(exchange).ok();
+    let (at, leg, kind) = (exchange.at, leg.map(|leg| leg.0), EXCHANGE.to_owned());
+    events::insert(store, EventRow { session: session.0, leg, at, kind, text: String::new(), data });
+}
+
+/// The exchanges of an ended call, oldest first.
+pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Vec<Exchanged>, StoreError> {
+    let mut exchanges = Vec::new();
+    for row in events::list(store, session.0).await? {
+        let Some(data) = row.data.as_deref() else { continue };
+        if row.kind == EXCHANGE {
+            exchanges.extend(serde_json::from_str(data).ok().map(|exchange| (row.leg.map(LegId), exchange)));
+        } else if let Ok(stored) = serde_json::from_str::<Stored<'_>>(data) {
+            exchanges.append(&mut stored.exchanges());
+        }
+    }
+    exchanges.sort_by_key(|(_, exchange)| exchange.at);
+    Ok(exchanges)
+}
+
 /// The log of an ended call.
 pub async fn read(store: &Store, session: CallId) -> Result<Vec<Line>, StoreError> {
     let mut lines = Vec::new();
-    for row in events::list(store, session.0).await? {
+    for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
         match row.data.as_deref().and_then(read_stored) {
             Some(mut written) => lines.append(&mut written),
             None => lines.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text }),
@@ -186,8 +252,13 @@ mod tests {
             line(at(1_700_000_000_000_003), Some(7), "call", "answered"),
             line(at(1_700_000_000_000_004), None, "webhook", "200"),
         ];
-        let stored = serde_json::to_string(&Stored::of(&lines)).unwrap();
+        let stored = serde_json::to_string(&Stored::of(&lines, &[])).unwrap();
         assert_eq!(read_stored(&stored).as_deref(), Some(&lines[..]));
+        let exchange = Exchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        let exchanges = [(Some(LegId(8)), exchange.clone()), (None, exchange)];
+        let with = serde_json::to_string(&Stored::of(&lines, &exchanges)).unwrap();
+        assert_eq!(read_stored(&with).as_deref(), Some(&lines[..]));
+        assert_eq!(serde_json::from_str::<Stored<'_>>(&with).unwrap().exchanges(), exchanges);
         let older = serde_json::to_string(&lines).unwrap();
         assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
         assert!(stored.len() < older.len(), "{stored}");

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::audio::AudioError;
 use crate::call_task::Estate;
 use crate::clock;
-use crate::event_log::Line;
+use crate::event_log::{Exchanged, Line};
+use crate::exchange::Exchange;
 use crate::stream::Ready;
 
 /// Messages that wait for one call before those that it can do without are turned away: requests of applications, INFO,
@@ -61,9 +62,15 @@ pub enum Message {
         id: FetchId,
         /// For the log.
         line: String,
+        /// For the log too.
+        exchange: Option<Box<Exchange>>,
         /// It.
         result: Result<Program, FetchFailure>,
     },
+    /// A request with its answer, for the log.
+    Exchanged(Option<LegId>, Box<Exchange>),
+    /// Show those.
+    Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// Audio is ready.
     Rendered {
         /// For this leg.

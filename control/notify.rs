@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::Method;
-use tandem_call::id::LegId;
+use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 
 use crate::account::Accounts;
+use crate::clock;
 use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
-use crate::webhook::{Delivery, DeliveryBody, DeliveryMethod, Retry, Seal, Sealed};
+use crate::event_log::Line;
+use crate::exchange::Exchange;
+use crate::registry::Calls;
+use crate::store::deliveries::DeliveryState;
+use crate::trouble::{Level, Trouble};
+use crate::webhook::{AttemptReport, Delivery, DeliveryBody, DeliveryMethod, Retry, Seal, Sealed};
 
 /// The dialects by name.
 #[derive(Clone, Default)]
@@ -60,7 +66,37 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) 
         retries: retry,
         follow_redirects: redirects,
         numbered: notice.numbered.then(|| leg.id.to_string()),
+        leg: Some(leg.id),
+        replay_of: None,
     }
+}
+
+/// Notes an attempt at a notice in its call's log, and what went wrong if it was given up.
+pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
+    let session = CallId(delivery.session);
+    let text = format!("{} {report}", delivery.event);
+    let form = match &delivery.body {
+        DeliveryBody::Form(pairs) => pairs.as_slice(),
+        DeliveryBody::Json(_) => &[],
+    };
+    let (method, attempt) = (delivery.method.as_http().to_string(), &report.attempt);
+    let mut exchange = Exchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
+    (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
+    if report.state == DeliveryState::Failed {
+        tracing::warn!(call = %session, "webhook {text}");
+        let services = calls.services();
+        let number = |dialect: &Arc<dyn Dialect>| dialect.undelivered(&delivery.event, attempt.status);
+        if let Some(code) = services.dialects.get(&delivery.dialect).and_then(number) {
+            let message = match attempt.status {
+                Some(status) => format!("Got HTTP {status} response to {}", attempt.url),
+                None => format!("{}: {}", attempt.url, attempt.error.as_deref().unwrap_or("no answer")),
+            };
+            let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
+            services.note_trouble(&delivery.account, delivery.leg, Level::Warning, trouble);
+        }
+    }
+    calls.note(session, Line { at: clock::now().time, leg: None, kind: "webhook".into(), text });
+    calls.exchanged(session, delivery.leg, exchange);
 }
 
 /// Signs deliveries in their dialect's way.
@@ -87,7 +123,7 @@ impl Seal for Sealer {
             DeliveryMethod::Get => Method::Get,
             DeliveryMethod::Post => Method::Post,
         };
-        let input = SealInput { url, method, body: &body, id: delivery.id, attempt, now };
+        let input = SealInput { url, method, body: &body, id: delivery.token(), attempt, now };
         let sealed = dialect.seal(&account, &input);
         Sealed { url: sealed.url, headers: sealed.headers, body: sealed.body }
     }

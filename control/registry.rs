@@ -15,7 +15,8 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::call_task::{self, Beginning};
 use crate::clock;
-use crate::event_log::{self, Line};
+use crate::event_log::{self, Exchanged, Line};
+use crate::exchange::Exchange;
 use crate::inbox::{Inbox, Message, NotTaken};
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use crate::phones;
@@ -347,6 +348,30 @@ impl Calls {
         lines.extend(event_log::read(store, session).await?);
         lines.sort_by_key(|line| line.at);
         Ok(lines)
+    }
+
+    /// The requests and answers of a session, live or over, oldest first.
+    pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
+        let mut exchanges = Vec::new();
+        if let Some(inbox) = self.inbox(session.0) {
+            let (reply, answer) = oneshot::channel();
+            if inbox.offer(Message::Exchanges(reply)).is_ok() {
+                exchanges = answer.await.unwrap_or_default();
+            }
+        }
+        let store = &self.services().store;
+        store.flush().await?;
+        exchanges.extend(event_log::read_exchanges(store, session).await?);
+        exchanges.sort_by_key(|(_, exchange)| exchange.at);
+        Ok(exchanges)
+    }
+
+    /// A request and its answer for a session's log, live or over. Dropped if the call has too much to do.
+    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange) {
+        match self.inbox(session.0) {
+            Some(inbox) => drop(inbox.offer(Message::Exchanged(leg, Box::new(exchange)))),
+            None => event_log::late_exchange(&self.services().store, session, leg, &exchange),
+        }
     }
 
     /// A line for a session's log, live or over.

@@ -14,7 +14,7 @@ use crate::account::Account;
 use crate::app::App;
 use crate::bans;
 use crate::clock;
-use crate::console::CallLog;
+use crate::console::{CallLog, webhooks};
 use crate::counters::metric;
 use crate::dialect::{telnyx, twilio};
 use crate::sip_websocket;
@@ -26,6 +26,8 @@ const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
 How it is: /healthz, /readyz, /metrics
 A call's log: /console/sessions/{any id of the call}/events?format=text
+A call's webhooks: /console/calls/{any id of the call}/webhooks; one again: POST /console/webhooks/{its id}/replay
+Why a signature fits, or not: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
@@ -34,6 +36,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
+        .merge(webhooks::routes())
         .route("/", get(|| async { PLACES }))
         .route("/sip", get(sip_websocket::open))
         .route("/healthz", get(|| async { "alive\n" }))
@@ -254,7 +257,7 @@ fn no_trace(why: &NoTrace) -> Response {
 }
 
 /// The account whose credentials a request shows, in any dialect.
-fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
+pub(crate) fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     let accounts = &app.accounts;
     let caller = twilio::rest::caller(accounts, headers).or_else(|| telnyx::rest::caller(accounts, headers));
     caller.ok_or(Denied::Nobody)
@@ -267,7 +270,7 @@ fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
 }
 
 /// Why nothing is shown.
-enum Denied {
+pub(crate) enum Denied {
     /// No account's credentials.
     Nobody,
     /// Not those of an operator.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tandem_call::id::CallId;
 use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
 use tandem_control::app::{App, Reload, Reloaded};
@@ -29,11 +28,10 @@ use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::directory;
-use tandem_control::event_log::Line;
 use tandem_control::followers::Followers;
 use tandem_control::holdings::Holdings;
 use tandem_control::http::{Client, NetworkPolicy};
-use tandem_control::notify::{Dialects, Sealer};
+use tandem_control::notify::{self, Dialects, Sealer};
 use tandem_control::number_pool::NumberPool;
 use tandem_control::phones::{self, Phones};
 use tandem_control::queues::Queues;
@@ -44,7 +42,6 @@ use tandem_control::services::{Late, Services};
 use tandem_control::speech::recognise::Recogniser;
 use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
-use tandem_control::store::deliveries::DeliveryState;
 use tandem_control::store::{self, Store};
 use tandem_control::trunk;
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
@@ -210,7 +207,8 @@ impl Server {
 
         let sealer = Arc::new(Sealer { accounts: Arc::clone(&accounts), dialects });
         let noting = calls.clone();
-        let sink = Arc::new(move |delivery: &Delivery, report: &AttemptReport| note_attempt(&noting, delivery, report));
+        let sink =
+            Arc::new(move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report));
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
         calls.services().connect_deliveries(deliveries.clone());
         let recovered = recovery::recover(calls.services()).await.context("recovery after a crash")?;
@@ -477,15 +475,6 @@ fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     }
     let acl = |trunk: &TrunkConfig| sip::TrunkAcl { name: Arc::clone(&trunk.name), networks: trunk.networks() };
     trunks.iter().map(acl).collect()
-}
-
-/// An attempt at a webhook, in the words of its call's log.
-fn note_attempt(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
-    let (call, text, at) = (CallId(delivery.session), format!("{} {report}", delivery.event), clock::now().time);
-    if report.state == DeliveryState::Failed {
-        tracing::warn!(%call, "webhook {text}");
-    }
-    calls.note(call, Line { at, leg: None, kind: "webhook".into(), text });
 }
 
 async fn heartbeat(store: Store) {

@@ -412,13 +412,14 @@ impl CallTask {
                     detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
                 };
                 let line = failure.detail.clone();
-                let _ = inbox.post(Message::Fetched { leg, id, line, result: Err(failure) });
+                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, result: Err(failure) });
                 return;
             };
             let request_id = rand::random();
             let done = document::fetch(&services.client, dialect, &account, &fetch, &context, &jar, request_id).await;
             // The call may be over: then the request was its last word.
-            let _ = inbox.post(Message::Fetched { leg, id, line: done.line, result: done.result });
+            let document::Fetched { line, exchange, result } = done;
+            let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
         });
     }
 }

@@ -6,6 +6,7 @@ use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource};
+use tandem_call::stream::{StreamFacts, StreamStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -16,8 +17,11 @@ use crate::notify;
 use crate::records;
 use crate::services::Services;
 use crate::store;
+use crate::trouble::{Level, Trouble};
 use crate::webhook::{Delivery, Submitted};
 
+/// What is kept of what went wrong with one call; later ones are in its log.
+const MOST_TROUBLES: usize = 200;
 /// Notices of one call that may wait to be stored.
 const NOTICES: usize = 1024;
 
@@ -25,6 +29,7 @@ impl CallTask {
     /// A fact: for the record, the log, and the application.
     pub(super) async fn tell(&mut self, event: CallEvent) {
         self.note(&event);
+        self.note_trouble(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
         // The notices are stored before the record: after a crash an ended record means that its end will be told.
@@ -74,6 +79,30 @@ impl CallTask {
             _ => {}
         }
         self.log.push(event.at, Some(leg.id), "call", text);
+    }
+
+    /// What is odd with a document or cannot be had of an application, with the request that it came of.
+    fn note_trouble(&mut self, event: &CallEvent) {
+        let leg = &event.leg;
+        let (level, code, message) = match &event.kind {
+            EventKind::Warned(warning) => (Level::Warning, warning.code, warning.message.clone()),
+            EventKind::FetchFailed { failure } => match self.services.dialects.get(&leg.dialect) {
+                Some(dialect) => (Level::Error, dialect.failure_code(failure), failure.detail.clone()),
+                None => return,
+            },
+            EventKind::Stream(StreamFacts { status: StreamStatus::Failed(failure), .. }) => {
+                let dialect = self.services.dialects.get(&leg.dialect);
+                let Some(code) = dialect.and_then(|dialect| dialect.stream_code(failure)) else { return };
+                (Level::Warning, code, failure.detail.clone())
+            }
+            _ => return,
+        };
+        if self.troubles >= MOST_TROUBLES {
+            return;
+        }
+        self.troubles += 1;
+        let exchange = self.log.last_exchange(leg.id).cloned();
+        self.services.note_trouble(&leg.account, Some(leg.id), level, Trouble { code, message, exchange });
     }
 
     /// Whether the end of a leg is not to be told before the recording asked for with it is whole. That comes soon, or the

@@ -22,7 +22,7 @@ use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::{Recording, Track};
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{StreamFailure, StreamSpec};
 use tandem_call::{Method, Target};
 use url::Url;
 
@@ -73,6 +73,17 @@ pub trait Dialect: Send + Sync {
 
     /// The provider's number for a failed fetch, for `ErrorCode` and the log.
     fn failure_code(&self, failure: &FetchFailure) -> u32;
+
+    /// The provider's number for a stream that failed; `None` if there is none.
+    fn stream_code(&self, _failure: &StreamFailure) -> Option<u32> {
+        None
+    }
+
+    /// The provider's number for a notice of this name that was given up, its last attempt answered so; `None` if there is
+    /// none.
+    fn undelivered(&self, _event: &str, _status: Option<u16>) -> Option<u32> {
+        None
+    }
 
     /// The wire form of a stream to a WebSocket application.
     fn stream(

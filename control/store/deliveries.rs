@@ -125,6 +125,17 @@ pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Ve
     rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
 }
 
+/// The delivery, when it is one of `account`.
+pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<DeliveryRow>, StoreError> {
+    store.flush().await?;
+    let row = sqlx::query("SELECT * FROM deliveries WHERE account = $1 AND id = $2")
+        .bind(account.to_owned())
+        .bind(hex(id))
+        .fetch_optional(&store.pool)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
 /// The call's deliveries, oldest first; the first 1000.
 pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, StoreError> {
     store.flush().await?;

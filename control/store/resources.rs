@@ -8,11 +8,16 @@ use std::marker::PhantomData;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
+use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
+
+/// The word of what went wrong with calls, which is pruned as their logs are.
+pub const TROUBLE: &str = "trouble";
 
 /// A kind of resource: its word in the column, and what it keeps beside the columns.
 #[derive(Debug)]
@@ -79,29 +84,69 @@ pub struct Filter<'a> {
     pub updated: TimeRange,
 }
 
+const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+    ON CONFLICT (id) DO UPDATE SET account = excluded.account, parent = excluded.parent, name = excluded.name, \
+    claim = excluded.claim, details = excluded.details, updated_at = excluded.updated_at";
+
 /// Adds it, or replaces the one with its id. `false`: its claim is another's.
 pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) -> Result<bool, StoreError> {
     // These types always serialise.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
-        sqlx::query(
-            "INSERT INTO resources (id, account, kind, parent, name, claim, details, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             ON CONFLICT (id) DO UPDATE SET account = excluded.account, parent = excluded.parent, name = excluded.name, \
-             claim = excluded.claim, details = excluded.details, updated_at = excluded.updated_at",
-        )
-        .bind(hex(row.id))
-        .bind(row.account.clone())
-        .bind(kind.word)
-        .bind(row.parent.map(hex))
-        .bind(row.name.clone())
-        .bind(row.claim.clone())
-        .bind(details)
-        .bind(microseconds(row.created_at))
-        .bind(microseconds(row.updated_at))
-        .execute(&store.pool)
-        .await,
+        sqlx::query(PUT)
+            .bind(hex(row.id))
+            .bind(row.account.clone())
+            .bind(kind.word)
+            .bind(row.parent.map(hex))
+            .bind(row.name.clone())
+            .bind(row.claim.clone())
+            .bind(details)
+            .bind(microseconds(row.created_at))
+            .bind(microseconds(row.updated_at))
+            .execute(&store.pool)
+            .await,
     )
+}
+
+/// A resource that nobody waits for, as its row.
+#[derive(Debug)]
+pub struct Row {
+    resource: Resource<String>,
+    kind: &'static str,
+}
+
+/// Has it added beside what calls write. When the writer's queue is full it is dropped and counted, as lines of a log are.
+pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
+    let resource = Resource {
+        id: row.id,
+        account: row.account.clone(),
+        parent: row.parent,
+        name: row.name.clone(),
+        claim: row.claim.clone(),
+        details: serde_json::to_string(&row.details).unwrap_or_default(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    };
+    store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word })));
+}
+
+/// Adds it within the writer's transaction.
+pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
+    let Row { resource, kind } = row;
+    sqlx::query(PUT)
+        .bind(hex(resource.id))
+        .bind(resource.account.clone())
+        .bind(*kind)
+        .bind(resource.parent.map(hex))
+        .bind(resource.name.clone())
+        .bind(resource.claim.clone())
+        .bind(resource.details.clone())
+        .bind(microseconds(resource.created_at))
+        .bind(microseconds(resource.updated_at))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The resource, when `account` owns it and it is of that kind.

@@ -34,7 +34,7 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
         .transpose()
 }
 
-/// Removes the event log of calls that began before `before`, and webhook deliveries that were accepted or given up before
+/// Removes the event log of calls that began before `before`, what went wrong with calls before it, and webhook deliveries that were accepted or given up before
 /// it; says how many rows that were. Call records, recordings with their files, and deliveries still to be sent stay: the
 /// first two are the user's to delete.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
@@ -42,6 +42,7 @@ pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> 
     let mut removed = 0;
     for statement in [
         "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
+        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'trouble' AND created_at < $1 LIMIT $2)",
         "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
     ] {
         loop {

@@ -21,6 +21,7 @@ use super::calls::{self, CallDetails, CallRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
 use super::recordings::{self, RecordingRow};
+use super::resources;
 
 /// Writes of one transaction at most.
 const BATCH: usize = 4096;
@@ -55,6 +56,8 @@ pub enum Write {
     Delivery(Box<DeliveryRow>),
     /// Note an attempt at a delivery.
     DeliveryProgress(Box<DeliveryProgress>),
+    /// Add or replace a resource.
+    Resource(Box<resources::Row>),
     /// Add or replace a registered phone.
     Binding(Box<BindingRow>),
     /// Remove a registered phone.
@@ -296,6 +299,7 @@ impl WriterTask {
                 Write::Recording(row) => recordings::write(&mut transaction, row).await?,
                 Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
                 Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
+                Write::Resource(row) => resources::write(&mut transaction, row).await?,
                 Write::Binding(row) => bindings::write(&mut transaction, row).await?,
                 Write::Unbinding(id) => bindings::remove(&mut transaction, *id).await?,
             }

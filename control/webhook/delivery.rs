@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tandem_call::id::LegId;
 
+use crate::exchange::Answer;
 use crate::http::FetchError;
 use crate::store::deliveries::DeliveryState;
 
@@ -49,6 +51,20 @@ pub struct Delivery {
     /// The leg whose numbered notices it is one of.
     #[serde(default)]
     pub numbered: Option<String>,
+    /// The leg it tells about.
+    #[serde(default)]
+    pub leg: Option<LegId>,
+    /// The delivery that it repeats at somebody's wish, 32 hex digits.
+    #[serde(default)]
+    pub replay_of: Option<String>,
+}
+
+impl Delivery {
+    /// By what a receiver tells a repetition: the id, of the first one if it was sent again at somebody's wish.
+    pub fn token(&self) -> u128 {
+        let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
+        original.unwrap_or(self.id)
+    }
 }
 
 /// How the body travels.
@@ -209,6 +225,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; `None`: it did not.
     pub error: Option<String>,
+    /// What was answered, whether it was accepted or not.
+    pub answer: Option<Answer>,
 }
 
 /// What follows an attempt.
@@ -248,7 +266,8 @@ mod tests {
         let told = |number, status, error: Option<&str>, state, next| {
             let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
             let elapsed = Duration::from_millis(12);
-            let attempt = Attempt { number, url, failover: false, at: Timestamp::UNIX_EPOCH, elapsed, status, error };
+            let (at, failover) = (Timestamp::UNIX_EPOCH, false);
+            let attempt = Attempt { number, url, failover, at, elapsed, status, error, answer: None };
             AttemptReport { attempt, state, next }.to_string()
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };

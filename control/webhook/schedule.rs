@@ -148,6 +148,8 @@ mod tests {
             },
             follow_redirects: false,
             numbered: None,
+            leg: None,
+            replay_of: None,
         }
     }
 

@@ -347,6 +347,8 @@ fn delivery(id: u128, queue: &str, url: &str) -> Delivery {
         retries: Retry::default(),
         follow_redirects: false,
         numbered: None,
+        leg: None,
+        replay_of: None,
     }
 }
 

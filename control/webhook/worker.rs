@@ -11,6 +11,7 @@ use super::schedule::{Schedule, Step, Target};
 use super::{
     Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
 };
+use crate::exchange::Answer;
 use crate::http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use crate::store::StoreError;
 use crate::store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryState};
@@ -203,6 +204,7 @@ impl Worker {
             elapsed,
             status,
             error,
+            answer: sent.outcome.as_ref().ok().map(Answer::of),
         };
         (self.shared.sink)(delivery, &AttemptReport { attempt, state, next });
         Ok(())

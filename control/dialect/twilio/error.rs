@@ -45,6 +45,17 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
     }
 }
 
+/// The number of a callback that was given up.
+pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
+    let of_conference = ["conference", "participant", "announcement"].iter().any(|kind| event.starts_with(kind));
+    match (of_conference, status) {
+        (true, Some(_)) => 16011,
+        (true, None) => 16010,
+        (false, Some(_)) => 15003,
+        (false, None) => 15002,
+    }
+}
+
 /// An error of the REST API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ApiError {

@@ -9,6 +9,7 @@ mod account;
 mod call;
 mod country;
 mod error;
+pub mod explain;
 mod form;
 mod format;
 mod holding;
@@ -32,7 +33,7 @@ use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{StreamFailure, StreamSpec};
 use url::Url;
 
 pub use self::reply::inline_program;
@@ -96,6 +97,14 @@ impl Dialect for Twilio {
 
     fn failure_code(&self, failure: &FetchFailure) -> u32 {
         error::failure_code(failure)
+    }
+
+    fn stream_code(&self, failure: &StreamFailure) -> Option<u32> {
+        Some(error::stream_code(failure.fault))
+    }
+
+    fn undelivered(&self, event: &str, status: Option<u16>) -> Option<u32> {
+        Some(error::undelivered_code(event, status))
     }
 
     fn stream(

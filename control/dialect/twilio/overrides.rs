@@ -7,6 +7,12 @@ use crate::dialect::Patience;
 use crate::webhook::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
+/// Which failures may be tried again.
+const FAILURES: [&str; 5] = ["4xx", "5xx", "ct", "rt", "all"];
+/// A time out of its range.
+const TIMES: u32 = 11242;
+/// How often, or after what, to try again.
+const POLICY: u32 = 11243;
 
 /// The patience with the application at `url`. What is out of range counts as not said.
 pub(super) fn patience(url: &str) -> Patience {
@@ -31,10 +37,30 @@ pub(super) fn patience(url: &str) -> Patience {
     patience
 }
 
+/// What of a URL's overrides counts as not said: the provider's number and why.
+pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
+    let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
+    let mut faults = Vec::new();
+    for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
+        let within = |range: RangeInclusive<u64>| value.parse().is_ok_and(|number| range.contains(&number));
+        let (fine, code) = match key {
+            "ct" => (within(100..=10_000), TIMES),
+            "rt" | "tt" => (within(TIME), TIMES),
+            "rc" => (within(0..=5), POLICY),
+            "rp" => (value.split(',').all(|word| FAILURES.contains(&word)), POLICY),
+            _ => continue,
+        };
+        if !fine {
+            let value: String = value.chars().take(40).collect();
+            faults.push((code, format!("connection override {key}={value} is not valid; it was ignored")));
+        }
+    }
+    faults
+}
+
 fn repeat_on(patience: &mut Patience, words: &str) {
-    let known = ["4xx", "5xx", "ct", "rt", "all"];
     let words: Vec<_> = words.split(',').collect();
-    if words.iter().any(|word| !known.contains(word)) {
+    if words.iter().any(|word| !FAILURES.contains(word)) {
         return;
     }
     let named = |word| words.contains(&"all") || words.contains(&word);
@@ -73,6 +99,23 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_counts_as_not_said() {
-        assert_eq!(patience("http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx"), Patience::default());
+        let url = "http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx";
+        assert_eq!(patience(url), Patience::default());
+        let codes: Vec<u32> = faults(url).into_iter().map(|(code, _)| code).collect();
+        assert_eq!(codes, [TIMES, TIMES, TIMES, POLICY, POLICY]);
+        assert_eq!(faults("http://h/#ct=100&rt=15000&tt=100&rc=5&rp=all&e=ashburn&sni=y"), []);
+    }
+
+    #[test]
+    fn every_override_holds_at_both_ends_of_its_range() {
+        let milliseconds = Duration::from_millis;
+        for (url, connect, total, overall, count) in [
+            ("http://h/#ct=100&rt=100&tt=100&rc=0", 100, 100, 100, 0),
+            ("http://h/#ct=10000&rt=15000&tt=15000&rc=5", 10_000, 15_000, 15_000, 5),
+        ] {
+            let patience = patience(url);
+            assert_eq!((patience.connect, patience.total), (milliseconds(connect), milliseconds(total)));
+            assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(overall)), count));
+        }
     }
 }

@@ -16,13 +16,17 @@ use url::Url;
 
 use super::error::{self, ApiError};
 use super::form::Parameters;
-use super::{NAME, inline_program};
+use super::{NAME, inline_program, overrides};
 use crate::holdings::Voice;
 use crate::markup::party;
 use crate::new_call::{First, NewCall};
 
 /// Longest inline document, characters.
 const MAX_TWIML: usize = 4000;
+/// Unknown parameters that are reported.
+const MAX_UNKNOWN: usize = 20;
+/// Longest user or password for a peer that challenges, characters.
+const MAX_CREDENTIAL: usize = 255;
 /// Most parameters of a stream.
 const MAX_STREAM_PARAMETERS: usize = 99;
 
@@ -77,6 +81,80 @@ pub(super) fn new_call(
         bridge_on_answer: false,
         if_free: false,
     })
+}
+
+/// Everything that a new call may be told.
+const PARAMETERS: [&str; 39] = [
+    "ApplicationSid",
+    "AsyncAmd",
+    "AsyncAmdStatusCallback",
+    "AsyncAmdStatusCallbackMethod",
+    "Byoc",
+    "CallReason",
+    "CallToken",
+    "CallerId",
+    "ClientNotificationUrl",
+    "FallbackMethod",
+    "FallbackUrl",
+    "From",
+    "IfMachine",
+    "MachineDetection",
+    "MachineDetectionSilenceTimeout",
+    "MachineDetectionSpeechEndThreshold",
+    "MachineDetectionSpeechThreshold",
+    "MachineDetectionTimeout",
+    "Method",
+    "Passports",
+    "Record",
+    "RecordingChannels",
+    "RecordingConfigurationId",
+    "RecordingStatusCallback",
+    "RecordingStatusCallbackEvent",
+    "RecordingStatusCallbackMethod",
+    "RecordingTrack",
+    "SendDigits",
+    "SipAuthPassword",
+    "SipAuthUsername",
+    "StatusCallback",
+    "StatusCallbackEvent",
+    "StatusCallbackMethod",
+    "TimeLimit",
+    "Timeout",
+    "To",
+    "Trim",
+    "Twiml",
+    "Url",
+];
+
+/// What is odd with a new call's parameters, though it is made: numbers and words.
+pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
+    let mut odd = Vec::new();
+    if parameters.get("ApplicationSid").is_none()
+        && parameters.get("Url").is_some()
+        && parameters.get("Twiml").is_some()
+    {
+        odd.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
+    }
+    if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
+        let text = "SendDigits would be heard as somebody's answer: machine detection is off".to_owned();
+        odd.push((21263, text));
+    }
+    for name in ["StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
+        let host =
+            parameters.get(name).and_then(|url| Url::parse(url).ok()).and_then(|url| url.host_str().map(str::to_owned));
+        if let Some(host) = host.filter(|host| host.contains('_')) {
+            odd.push((21609, format!("{name}: host {host} has an underscore, which the original refuses")));
+        }
+    }
+    for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
+        odd.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
+    }
+    let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name);
+    odd.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
+        let name: String = name.chars().take(80).collect();
+        (20001, format!("{name} is not a parameter of a new call; it was ignored"))
+    }));
+    odd
 }
 
 /// A change to a call (`POST Calls/{Sid}.json`).
@@ -193,6 +271,10 @@ fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), A
     }
     match Address::from(text) {
         Address::Sip(_) => {
+            let headers = text.split_once('?').map_or("", |(_, headers)| headers);
+            if headers.len() >= party::MAX_HEADERS {
+                return Err(ApiError::bad(21227, "The SIP headers of 'To' are 1024 characters or longer"));
+            }
             let (uri, headers) = party::split_sip_uri(text).map_err(|_| bad())?;
             if headers.iter().any(|(_, value)| value.chars().any(char::is_control)) {
                 return Err(ApiError::bad(21229, "A SIP header's value is not valid"));
@@ -209,7 +291,13 @@ fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), A
 
 fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
     let from = parameters.get("From").ok_or_else(|| ApiError::bad(21213, "No 'From' number is specified"))?;
-    let text = parameters.get("CallerId").unwrap_or(from);
+    let from = party_as(from, to)?;
+    // What is presented; it was told who calls nevertheless.
+    parameters.get("CallerId").map_or(Ok(from), |shown| party_as(shown, to))
+}
+
+/// A calling party as it can be shown to the called one.
+fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
     let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
     let address = party::phone(text).unwrap_or_else(|| Address::from(text));
     let fits = match (&address, to) {
@@ -298,16 +386,21 @@ fn send_digits(parameters: &Parameters) -> Result<Option<String>, ApiError> {
 
 fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError> {
     let (username, password) = (parameters.get("SipAuthUsername"), parameters.get("SipAuthPassword"));
-    let fits = |text: &str| text.len() <= 256 && !text.chars().any(|c| c.is_control() || c == '"');
-    match (username, password) {
-        (None, None) => Ok(None),
-        (Some(username), _) if !fits(username) => Err(ApiError::bad(21221, "SipAuthUsername is not valid")),
-        (_, Some(password)) if !fits(password) => Err(ApiError::bad(21222, "SipAuthPassword is not valid")),
-        (Some(username), Some(password)) => {
-            Ok(Some(Credentials { username: username.into(), password: password.into() }))
+    let long = |text: Option<&str>| text.is_some_and(|text| text.chars().count() > MAX_CREDENTIAL);
+    let odd = |text: Option<&str>| text.is_some_and(|text| text.chars().any(|c| c.is_control() || c == '"'));
+    for (bad, code, what) in [
+        (long(username), 21221, "SipAuthUsername is longer than 255 characters"),
+        (odd(username), 21222, "SipAuthUsername has characters that SIP does not allow"),
+        (long(password), 21223, "SipAuthPassword is longer than 255 characters"),
+        (odd(password), 21224, "SipAuthPassword has characters that SIP does not allow"),
+        (username.is_some() != password.is_some(), 21225, "SipAuthUsername and SipAuthPassword go together"),
+    ] {
+        if bad {
+            return Err(ApiError::bad(code, what));
         }
-        _ => Err(ApiError::bad(21225, "SipAuthUsername and SipAuthPassword must be given together")),
     }
+    let pair = username.zip(password);
+    Ok(pair.map(|(username, password)| Credentials { username: username.into(), password: password.into() }))
 }
 
 /// Who answers is to be found out. Digits that are sent at the answer are heard as anybody's: there is none then.
@@ -317,7 +410,7 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
     let milliseconds = |name, range, default| -> Result<Duration, ApiError> {
         Ok(Duration::from_millis(parameters.number(name, range, 21263)?.unwrap_or(default)))
     };
-    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=120, 21263)?.unwrap_or(30));
+    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=59, 21263)?.unwrap_or(30));
     let greeting = milliseconds("MachineDetectionSpeechThreshold", 1000..=6000, 2400)?;
     let after_greeting = milliseconds("MachineDetectionSpeechEndThreshold", 500..=5000, 1200)?;
     let silence = milliseconds("MachineDetectionSilenceTimeout", 2000..=10_000, 5000)?;

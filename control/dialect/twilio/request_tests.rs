@@ -81,6 +81,29 @@ fn who_answers_is_found_out_before_the_document_or_beside_it() {
 }
 
 #[test]
+fn what_is_odd_with_a_call_that_is_made_is_numbered() {
+    let codes = |form: &str| oddities(&parameters(form)).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
+    assert!(codes(BASE).is_empty());
+    assert_eq!(codes(&format!("{BASE}&Twiml=%3CResponse/%3E")), [32019]);
+    assert_eq!(codes(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")), [21263]);
+    assert_eq!(codes(&format!("{BASE}&StatusCallback=http://my_app/")), [21609]);
+    assert_eq!(codes(&format!("{BASE}&to=1&Colour=red")), [20001, 20001]);
+    assert_eq!(codes(&format!("{BASE}&FallbackUrl=http://x/%23rp=6xx")), [11243]);
+}
+
+#[test]
+fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() {
+    let call = create(&format!(
+        "{BASE}&CallerId=%2B15550003333&Byoc=BY{0}&Passports=x&RecordingConfigurationId=y",
+        "0".repeat(32)
+    ));
+    assert_eq!(call.unwrap().from.to_string(), "+15550003333");
+    let absent =
+        create(&format!("{BASE}&Record=true&RecordingStatusCallback=http://x/&RecordingStatusCallbackEvent=absent"));
+    assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().moments, [Moment::Absent]);
+}
+
+#[test]
 fn what_is_wrong_is_numbered() {
     let url = "Url=http://x/";
     for (form, code) in [
@@ -105,7 +128,21 @@ fn what_is_wrong_is_numbered() {
         (format!("{BASE}&RecordingChannels=triple"), 20001),
         (format!("{BASE}&MachineDetection=On"), 21234),
         (format!("{BASE}&MachineDetectionTimeout=1"), 21263),
+        (format!("{BASE}&MachineDetection=Enable&MachineDetectionTimeout=60"), 21263),
+        (format!("{BASE}&MachineDetectionSpeechThreshold=999"), 21263),
+        (format!("{BASE}&MachineDetectionSpeechEndThreshold=5001"), 21263),
+        (format!("{BASE}&MachineDetectionSilenceTimeout=1999"), 21263),
         (format!("{BASE}&SipAuthUsername=u"), 21225),
+        (format!("{BASE}&SipAuthPassword=p"), 21225),
+        (format!("{BASE}&SipAuthUsername={}&SipAuthPassword=p", "u".repeat(256)), 21221),
+        (format!("{BASE}&SipAuthUsername=a%22b&SipAuthPassword=p"), 21222),
+        (format!("{BASE}&SipAuthUsername=u&SipAuthPassword={}", "p".repeat(256)), 21223),
+        (format!("{BASE}&SipAuthUsername=u&SipAuthPassword=%01"), 21224),
+        (format!("{BASE}&RecordingTrack=left"), 20001),
+        (format!("{BASE}&Trim=yes"), 20001),
+        (format!("{BASE}&CallerId=client:bob"), 21212),
+        (format!("From=client:bob&CallerId=1&To=2&{url}"), 21212),
+        (format!("To=sip:a@b?X-A%3D{}&From=2&{url}", "x".repeat(1024)), 21227),
         (format!("{BASE}&TimeLimit=x"), 20001),
         (format!("{BASE}&ApplicationSid=AP9"), 21218),
         (format!("{BASE}&ApplicationSid=AP2"), 21205),

@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde_json::Value;
 use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
 use tandem_call::leg::Status;
@@ -12,8 +14,10 @@ use super::super::form::Parameters;
 use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
 use super::super::{NAME, call, format, sid};
-use super::{Answer, Exchange, Verb, ok, recordings, streams};
+use super::{Answer, Exchange, Verb, events, notifications, ok, recordings, streams};
 use crate::query::LegFilter;
+use crate::trouble::{Level, Trouble};
+use crate::{clock, exchange};
 
 pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
@@ -31,6 +35,8 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
         ([], Verb::Other) => Err(ApiError::method_not_allowed()),
         (["Recordings", below @ ..], _) => recordings::of_call_answer(x, id, below).await,
         (["Streams", below @ ..], _) => streams::answer(x, id, below).await,
+        (["Events", below @ ..], _) => events::answer(x, id, below).await,
+        (["Notifications", below @ ..], _) => notifications::answer(x, Some(id), below).await,
         _ => Err(x.not_found()),
     }
 }
@@ -53,12 +59,34 @@ async fn create(x: &Exchange<'_>) -> Answer {
             format!("Source phone number {} is neither a number nor a verified caller id of the account", new.from);
         return Err(ApiError::bad(21210, message));
     }
-    let created = x.app.calls.create(new).await?;
-    let body = call::created(x.account_sid(), &created.leg);
+    let began = clock::now().time;
+    let leg = x.app.calls.create(new).await?.leg;
+    let body = call::created(x.account_sid(), &leg);
+    let exchange = exchange(x, began, StatusCode::CREATED, &body);
+    for (code, message) in request::oddities(x.parameters) {
+        let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
+        x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
+    }
+    x.app.calls.exchanged(leg.session, Some(leg.id), exchange);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
+/// A request to change a call and its answer, for the call's log.
+fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &Value) -> exchange::Exchange {
+    let secret = |name: &str| name == "SipAuthPassword";
+    let pairs = x
+        .parameters
+        .pairs()
+        .map(|(name, value)| (name.to_owned(), if secret(name) { "***".to_owned() } else { value.to_owned() }));
+    let elapsed = clock::now().time.duration_since(began).unsigned_abs();
+    let (url, pairs) = (format!("{}{}", x.app.public_url, x.path), pairs.collect::<Vec<_>>());
+    let mut exchange = exchange::Exchange::new(began, "POST", &url, &pairs, elapsed);
+    exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", &body.to_string()));
+    exchange
+}
+
 async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
+    let began = clock::now().time;
     let leg = x.leg(id).await?;
     let update = request::call_update(x.parameters)?;
     match &update.change {
@@ -82,7 +110,9 @@ async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
         done?;
     }
     let leg = x.leg(id).await?;
-    Ok(ok(call::call(x.account_sid(), &leg)))
+    let body = call::call(x.account_sid(), &leg);
+    x.app.calls.exchanged(leg.session, Some(id), exchange(x, began, StatusCode::OK, &body));
+    Ok(ok(body))
 }
 
 async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {

@@ -5,8 +5,10 @@ mod accounts;
 mod applications;
 mod available_phone_numbers;
 mod calls;
+mod events;
 mod held;
 mod incoming_phone_numbers;
+mod notifications;
 mod outgoing_caller_ids;
 mod queues;
 mod recordings;
@@ -159,6 +161,7 @@ impl Request<'_> {
             (_, ["IncomingPhoneNumbers", below @ ..]) => incoming_phone_numbers::answer(&x, below).await,
             (_, ["OutgoingCallerIds", below @ ..]) => outgoing_caller_ids::answer(&x, below).await,
             (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,
+            (_, ["Notifications", below @ ..]) => notifications::answer(&x, None, below).await,
             (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
             _ => Err(x.not_found()),
         }

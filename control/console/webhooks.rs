@@ -1,0 +1,157 @@
+//! Webhooks for those who write applications: what a call's were, one of them again, and why a signature fits or does not.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::CallLog;
+use crate::app::App;
+use crate::dialect::twilio::explain::{Seen, explain};
+use crate::server::caller;
+use crate::store::deliveries::{self, DeliveryRow};
+use crate::webhook::{Delivery, DeliveryBody};
+
+/// Longest URL, and most parameters, of a signature to be explained.
+const MAX_URL: usize = 4_096;
+const MAX_PARAMETERS: usize = 300;
+
+/// Paths below `/console`.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/console/calls/{id}/webhooks", get(list))
+        .route("/console/webhooks/{id}/replay", post(replay))
+        .route("/console/signature", post(signature))
+}
+
+/// A webhook, and how far it is.
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    event: String,
+    method: String,
+    url: String,
+    /// Name and value, in order; or the JSON.
+    body: DeliveryBody,
+    /// `pending`, `delivered`, `failed`.
+    state: &'static str,
+    attempts: i64,
+    last_status: Option<i64>,
+    last_error: Option<String>,
+    created_at: Timestamp,
+    done_at: Option<Timestamp>,
+    /// The one that it repeats.
+    replay_of: Option<String>,
+}
+
+impl Shown {
+    fn of(row: DeliveryRow) -> Option<Self> {
+        let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
+        Some(Self {
+            id: format!("{:032x}", row.id),
+            event: row.event,
+            method: delivery.method.as_http().to_string(),
+            url: crate::http::without_credentials(&delivery.url),
+            body: delivery.body,
+            state: row.state.word(),
+            attempts: row.attempts,
+            last_status: row.last_status,
+            last_error: row.last_error,
+            created_at: row.created_at,
+            done_at: row.done_at,
+            replay_of: delivery.replay_of,
+        })
+    }
+}
+
+/// A call's webhooks, oldest first.
+async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let account = match caller(&app, &headers) {
+        Ok(account) => account,
+        Err(denied) => return denied.into_response(),
+    };
+    let session = match CallLog::legs(&app, &account, &id).await {
+        Ok(Some((session, _))) => session,
+        Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
+        Err(_) => return unavailable(),
+    };
+    match deliveries::list(&app.calls.services().store, session.0).await {
+        // A session's calls may be several accounts'.
+        Ok(rows) => {
+            let rows = rows.into_iter().filter(|row| row.account == *account.name);
+            Json(rows.filter_map(Shown::of).collect::<Vec<_>>()).into_response()
+        }
+        Err(_) => unavailable(),
+    }
+}
+
+/// Sends a webhook again: the same body, with the same idempotency token, signed anew, behind those that still wait.
+async fn replay(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let account = match caller(&app, &headers) {
+        Ok(account) => account,
+        Err(denied) => return denied.into_response(),
+    };
+    let services = app.calls.services();
+    let Ok(id) = u128::from_str_radix(&id.replace('-', ""), 16) else {
+        return (StatusCode::NOT_FOUND, "no such webhook\n").into_response();
+    };
+    let row = match deliveries::get(&services.store, &account.name, id).await {
+        Ok(Some(row)) => row,
+        Ok(None) => return (StatusCode::NOT_FOUND, "no such webhook\n").into_response(),
+        Err(_) => return unavailable(),
+    };
+    let Ok(mut delivery) = serde_json::from_str::<Delivery>(&row.request) else { return unavailable() };
+    delivery.replay_of.get_or_insert_with(|| format!("{:032x}", delivery.id));
+    delivery.id = rand::random();
+    let body = serde_json::json!({ "id": format!("{:032x}", delivery.id), "replay_of": delivery.replay_of });
+    match services.deliveries().enqueue(delivery).await {
+        Ok(()) => (StatusCode::ACCEPTED, Json(body)).into_response(),
+        Err(_) => unavailable(),
+    }
+}
+
+/// What an application saw of a request of ours.
+#[derive(Deserialize)]
+struct Question {
+    url: String,
+    /// Values are texts, or lists of them.
+    #[serde(default)]
+    params: serde_json::Map<String, Value>,
+    signature: String,
+}
+
+/// Explains a signature by the caller's own key, and whether it is another account's.
+async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
+    let account = match caller(&app, &headers) {
+        Ok(account) => account,
+        Err(denied) => return denied.into_response(),
+    };
+    if question.url.len() > MAX_URL || question.params.len() > MAX_PARAMETERS {
+        let most = format!("a URL of at most {MAX_URL} octets and at most {MAX_PARAMETERS} params, please\n");
+        return (StatusCode::BAD_REQUEST, most).into_response();
+    }
+    let Some(own) = &account.twilio else {
+        return (StatusCode::BAD_REQUEST, "this account's webhooks are not signed in that way\n").into_response();
+    };
+    let mut keys = vec![(format!("the auth token of {}", own.account_sid), own.auth_token.clone())];
+    let others = app.accounts.all();
+    let others =
+        others.iter().filter_map(|other| other.twilio.as_ref()).filter(|key| key.account_sid != own.account_sid);
+    keys.extend(others.map(|other| ("the auth token of another account".to_owned(), other.auth_token.clone())));
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let parameters = question.params.iter().flat_map(|(name, value)| match value {
+        Value::Array(values) => values.iter().map(|value| (name.clone(), text(value))).collect::<Vec<_>>(),
+        value => vec![(name.clone(), text(value))],
+    });
+    let seen = Seen { url: question.url, parameters: parameters.collect() };
+    let body = serde_json::to_string(&explain(&keys, &seen, &question.signature)).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+fn unavailable() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+}

@@ -1,0 +1,305 @@
+//! Why a signature fits, or does not: which string it was made of, and what an application sees otherwise than we sent it.
+//!
+//! A validator puts the URL together from what reaches it, behind proxies, frameworks and their ideas of a port. So each of the
+//! usual differences is tried, alone and in pairs, until the signature fits.
+
+use serde::Serialize;
+
+use super::sign;
+
+/// Geographic parameters, which are sent empty and which some frameworks drop.
+const PARTIES: [&str; 4] = ["From", "To", "Caller", "Called"];
+const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
+
+/// What a request looked like to the one that validates it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// As the application put it together.
+    pub url: String,
+    /// The form's; empty for GET, JSON bodies and WebSockets.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// What is found out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether the signature is that of this very URL and these parameters.
+    pub valid: bool,
+    /// The string that is signed for them: the URL, then each name with its value, by name.
+    pub signed: String,
+    /// The signature of that, with the first key.
+    pub expected: String,
+    /// Whose key the signature was made with, if that was found out.
+    pub key: Option<String>,
+    /// The URL that it was made for, if another one.
+    pub url: Option<String>,
+    /// What is different, in words; empty if nothing is, or if nothing was found out.
+    pub differences: Vec<&'static str>,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+/// Explains `signature` by `keys`, each with its name; the first is the one that should have been used.
+pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
+    let given = signature.trim();
+    let mut explanation = Explanation {
+        valid: false,
+        signed: signed(seen),
+        expected: keys.first().map(|(_, key)| sign(key, seen)).unwrap_or_default(),
+        key: None,
+        url: None,
+        differences: Vec::new(),
+        advice: "None of the usual differences explains it: compare the string that is signed here with what your application \
+                 signs, octet by octet, and make sure that the key is this account's auth token.",
+    };
+    let fits = |seen: &Seen| keys.iter().position(|(_, key)| sign(key, seen) == given);
+    let mut candidates = vec![(seen.clone(), Vec::new())];
+    let singles: Vec<(Seen, Vec<&'static str>)> = VARIANTS.iter().flat_map(|variant| variants(variant, seen)).collect();
+    candidates.extend(singles.iter().cloned());
+    for (single, differences) in &singles {
+        for variant in VARIANTS.iter().filter(|variant| !differences.contains(&variant.difference)) {
+            let both = variants(variant, single);
+            candidates.extend(both.into_iter().map(|(seen, more)| (seen, [&differences[..], &more[..]].concat())));
+        }
+    }
+    for (candidate, differences) in candidates {
+        let Some(key) = fits(&candidate) else { continue };
+        explanation.valid = differences.is_empty() && key == 0;
+        explanation.key = keys.get(key).map(|(name, _)| name.clone());
+        explanation.url = (candidate.url != seen.url).then_some(candidate.url);
+        explanation.advice = match (explanation.valid, key) {
+            (true, _) => "It fits. If your validator says otherwise, it signs something else, or with another key.",
+            (false, 0) => "Give your validator the URL and the parameters as they were sent (see differences).",
+            (false, _) => "It was made with another key: use that of the account the call belongs to.",
+        };
+        explanation.differences = differences;
+        break;
+    }
+    explanation
+}
+
+/// The string that is signed.
+fn signed(seen: &Seen) -> String {
+    let mut pairs: Vec<_> = seen.parameters.iter().collect();
+    pairs.sort();
+    pairs.dedup();
+    pairs.iter().fold(seen.url.clone(), |text, (name, value)| text + name + value)
+}
+
+fn sign(key: &str, seen: &Seen) -> String {
+    sign::signature(key, &seen.url, seen.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+/// One usual difference between what is sent and what an application sees.
+struct Variant {
+    difference: &'static str,
+    /// What was sent, if that is the difference; nothing where it cannot be.
+    sent: fn(&Seen) -> Vec<Seen>,
+}
+
+fn variants(variant: &Variant, seen: &Seen) -> Vec<(Seen, Vec<&'static str>)> {
+    let sent = (variant.sent)(seen).into_iter().filter(|sent| sent != seen);
+    sent.map(|sent| (sent, vec![variant.difference])).collect()
+}
+
+const VARIANTS: [Variant; 12] = [
+    Variant {
+        difference: "scheme: the URL was signed with the other one of http and https (a proxy ends TLS)",
+        sent: |seen| {
+            let pairs = [("https://", "http://"), ("http://", "https://"), ("wss://", "ws://"), ("ws://", "wss://")];
+            let http = [("wss://", "https://"), ("https://", "wss://"), ("ws://", "http://"), ("http://", "ws://")];
+            let swapped = pairs
+                .into_iter()
+                .chain(http)
+                .filter_map(|(from, to)| Some(format!("{to}{}", seen.url.strip_prefix(from)?)));
+            swapped.map(|url| with_url(seen, url)).collect()
+        },
+    },
+    Variant {
+        difference: "port: the URL was signed without the port that you see",
+        sent: |seen| host(seen, |host| host.rsplit_once(':').map(|(name, _)| name.to_owned())),
+    },
+    Variant {
+        difference: "port: the URL was signed with :443",
+        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:443"))),
+    },
+    Variant {
+        difference: "port: the URL was signed with :80",
+        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:80"))),
+    },
+    Variant {
+        difference: "port: the URL was signed with :8080",
+        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:8080"))),
+    },
+    Variant {
+        difference: "trailing slash: it is there on one side only",
+        sent: |seen| {
+            let (path, query) = match seen.url.split_once('?') {
+                Some((path, query)) => (path, format!("?{query}")),
+                None => (seen.url.as_str(), String::new()),
+            };
+            let url = match path.strip_suffix('/') {
+                Some(path) => format!("{path}{query}"),
+                None => format!("{path}/{query}"),
+            };
+            vec![with_url(seen, url)]
+        },
+    },
+    Variant {
+        difference: "query: its parameters were signed in another order",
+        sent: |seen| {
+            let Some((path, query)) = seen.url.split_once('?') else { return Vec::new() };
+            let pairs: Vec<&str> = query.split('&').collect();
+            orders(&pairs).into_iter().map(|order| with_url(seen, format!("{path}?{}", order.join("&")))).collect()
+        },
+    },
+    Variant {
+        difference: "query: the URL was signed without it",
+        sent: |seen| seen.url.split_once('?').map(|(path, _)| with_url(seen, path.to_owned())).into_iter().collect(),
+    },
+    Variant {
+        difference: "query: it was signed in another encoding of its characters",
+        sent: |seen| {
+            let decoded = percent_encoding::percent_decode_str(&seen.url).decode_utf8_lossy().into_owned();
+            [seen.url.replace("%20", "+"), seen.url.replace('+', "%20"), decoded].map(|url| with_url(seen, url)).into()
+        },
+    },
+    Variant {
+        difference: "fragment: what follows # is never signed",
+        sent: |seen| seen.url.split_once('#').map(|(url, _)| with_url(seen, url.to_owned())).into_iter().collect(),
+    },
+    Variant {
+        difference: "body: its parameters were not signed (a GET, a JSON body, a WebSocket), or are in the URL",
+        sent: |seen| vec![Seen { url: seen.url.clone(), parameters: Vec::new() }],
+    },
+    Variant {
+        difference: "parameters: empty ones were signed too, which your framework drops",
+        sent: |seen| {
+            let mut parameters = seen.parameters.clone();
+            for name in PARTIES.iter().flat_map(|party| PLACES.map(|place| format!("{party}{place}"))) {
+                if !parameters.iter().any(|(known, _)| *known == name) {
+                    parameters.push((name, String::new()));
+                }
+            }
+            let without_finish = Seen { url: seen.url.clone(), parameters: parameters.clone() };
+            let mut gathered = without_finish.clone();
+            for name in ["Digits", "FinishedOnKey"] {
+                if !parameters.iter().any(|(known, _)| known == name) {
+                    gathered.parameters.push((name.to_owned(), String::new()));
+                }
+            }
+            vec![without_finish, gathered]
+        },
+    },
+];
+
+fn with_url(seen: &Seen, url: String) -> Seen {
+    Seen { url, parameters: seen.parameters.clone() }
+}
+
+/// With another host and port, if `change` makes one.
+fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
+    let Some((scheme, rest)) = seen.url.split_once("://") else { return Vec::new() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    change(host).map(|host| with_url(seen, format!("{scheme}://{host}{path}"))).into_iter().collect()
+}
+
+/// The orders of a few things; of many only the sorted one and the reverse.
+fn orders<'a>(pairs: &[&'a str]) -> Vec<Vec<&'a str>> {
+    if pairs.len() > 4 {
+        let mut sorted = pairs.to_vec();
+        sorted.sort_unstable();
+        return vec![sorted, pairs.iter().rev().copied().collect()];
+    }
+    let mut all = vec![Vec::new()];
+    for pair in pairs {
+        let longer = |order: Vec<&'a str>| {
+            (0..=order.len()).map(move |place| {
+                let mut order = order.clone();
+                order.insert(place, *pair);
+                order
+            })
+        };
+        all = all.into_iter().flat_map(longer).collect();
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Vec<(String, String)> {
+        [("acme", "12345"), ("other", "67890")].map(|(name, key)| (name.to_owned(), key.to_owned())).into()
+    }
+
+    fn seen(url: &str, parameters: &[(&str, &str)]) -> Seen {
+        let pairs = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Seen { url: url.into(), parameters: pairs.collect() }
+    }
+
+    const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
+
+    /// What is said of a request that was sent to `sent` when the application sees `url`.
+    fn told(sent: &str, url: &str) -> (bool, Vec<&'static str>) {
+        let signature = sign("12345", &seen(sent, &FORM));
+        let explanation = explain(&keys(), &seen(url, &FORM), &signature);
+        let heads = explanation.differences.iter().map(|text| text.split(':').next().unwrap_or_default());
+        (explanation.valid, heads.collect())
+    }
+
+    #[test]
+    fn a_signature_that_fits_is_said_to() {
+        let explanation =
+            explain(&keys(), &seen("http://h/voice", &FORM), &sign("12345", &seen("http://h/voice", &FORM)));
+        assert!(explanation.valid && explanation.differences.is_empty());
+        assert_eq!(explanation.signed, "http://h/voiceFrom+2To+1");
+        assert_eq!(explanation.key.as_deref(), Some("acme"));
+        assert_eq!(explanation.url, None);
+    }
+
+    #[test]
+    fn the_usual_differences_are_found() {
+        for (sent, url, differences) in [
+            ("https://h/voice", "http://h/voice", vec!["scheme"]),
+            ("https://h/voice", "https://h:8443/voice", vec!["port"]),
+            ("https://h:443/voice", "https://h/voice", vec!["port"]),
+            ("http://h/voice", "http://h/voice/", vec!["trailing slash"]),
+            ("http://h/voice?b=1&a=2", "http://h/voice?a=2&b=1", vec!["query"]),
+            ("http://h/voice?a=1+2", "http://h/voice?a=1%202", vec!["query"]),
+            ("http://h/voice", "http://h/voice?x=1", vec!["query"]),
+            ("http://h/voice", "http://h/voice#rc=2", vec!["fragment"]),
+            ("wss://h/media", "https://h/media", vec!["scheme"]),
+            ("https://h/voice", "http://h:5000/voice", vec!["scheme", "port"]),
+            ("https://h/voice/?b=1&a=2", "https://h/voice?a=2&b=1", vec!["trailing slash", "query"]),
+        ] {
+            let (valid, told) = told(sent, url);
+            let (mut told, mut expected) = (told, differences);
+            told.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!((valid, told), (false, expected), "{sent} seen as {url}");
+        }
+    }
+
+    #[test]
+    fn another_accounts_key_and_dropped_parameters_are_found() {
+        let request = seen("http://h/voice", &FORM);
+        let explanation = explain(&keys(), &request, &sign("67890", &request));
+        assert_eq!((explanation.valid, explanation.key.as_deref()), (false, Some("other")));
+        let mut sent = request.clone();
+        sent.parameters.extend(PARTIES.iter().flat_map(|p| PLACES.map(|place| (format!("{p}{place}"), String::new()))));
+        let explanation = explain(&keys(), &request, &sign("12345", &sent));
+        assert!(explanation.differences[0].starts_with("parameters"));
+        let explanation = explain(&keys(), &request, &sign("12345", &seen("http://h/voice", &[])));
+        assert!(explanation.differences[0].starts_with("body"));
+    }
+
+    #[test]
+    fn what_cannot_be_explained_is_said_so() {
+        let explanation = explain(&keys(), &seen("http://h/voice", &FORM), "bm9uc2Vuc2U=");
+        assert!(!explanation.valid && explanation.key.is_none() && explanation.differences.is_empty());
+        assert!(!explanation.expected.is_empty() && explanation.advice.starts_with("None"));
+        assert!(!explain(&[], &seen("", &[]), "").valid);
+    }
+}
