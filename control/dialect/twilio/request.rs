@@ -23,6 +23,8 @@ use crate::new_call::{First, NewCall};
 
 /// Longest inline document, characters.
 const MAX_TWIML: usize = 4000;
+/// Longest called party, octets: a SIP URI with headers.
+const MAX_TO: usize = 2048;
 /// Unknown parameters that are reported.
 const MAX_UNKNOWN: usize = 20;
 /// Longest user or password for a peer that challenges, characters.
@@ -263,7 +265,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
 fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), ApiError> {
     let text = parameters.get("To").ok_or_else(|| ApiError::bad(21201, "No 'To' number is specified"))?;
     let bad = || ApiError::bad(21211, format!("The 'To' number {text} is not a valid phone number."));
-    if text.len() > 1024 || text.chars().any(char::is_control) {
+    if text.len() > MAX_TO || text.chars().any(char::is_control) {
         return Err(bad());
     }
     if let Some(number) = party::phone(text) {
