@@ -226,6 +226,8 @@ pub struct DialResult {
     pub duration: Duration,
     /// Whether they were joined at all.
     pub bridged: bool,
+    /// Whether a request took it away; how long that one was joined says nothing then.
+    pub taken: bool,
     /// The final SIP response of the child.
     pub sip_status: Option<u16>,
     /// The child's SIP Call-ID.

@@ -53,6 +53,7 @@ pub struct Estate {
     ended: HashMap<LegId, Farewell>,
     sequences: HashMap<LegId, u32>,
     own_recordings: HashMap<LegId, OwnRecording>,
+    jars: HashMap<CallId, CookieJar>,
     log: EventLog,
 }
 
@@ -92,7 +93,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         own_recordings: HashMap::new(),
         log: EventLog::default(),
         troubles: 0,
-        jar: CookieJar::new(),
+        jars: HashMap::new(),
         notices: None,
         answers: Vec::new(),
         refused: Vec::new(),
@@ -121,7 +122,8 @@ struct CallTask {
     log: EventLog,
     /// How often its application was told of something that went wrong.
     troubles: usize,
-    jar: CookieJar,
+    /// The cookies of each call that has become part of this one, by its session.
+    jars: HashMap<CallId, CookieJar>,
     /// Has this call's notices sent, in order, beside it.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
     /// To those who asked something, once what came of it has been done.
@@ -399,18 +401,19 @@ impl CallTask {
             ended: std::mem::take(&mut self.ended),
             sequences: std::mem::take(&mut self.sequences),
             own_recordings: std::mem::take(&mut self.own_recordings),
+            jars: std::mem::take(&mut self.jars),
             log: std::mem::take(&mut self.log),
         };
         let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, log } = *estate;
-        self.own_recordings = own_recordings;
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = *estate;
+        (self.own_recordings, self.jars) = (own_recordings, jars);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences, self.log) = (ended, sequences, log);
         Err(self)
     }
 
     fn absorb(&mut self, estate: Estate) {
-        let Estate { call, sessions, legs, ended, sequences, own_recordings, log } = estate;
+        let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = estate;
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0));
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
             self.calls.register(id, self.inbox.clone());
@@ -421,6 +424,7 @@ impl CallTask {
         self.ended.extend(ended);
         self.sequences.extend(sequences);
         self.own_recordings.extend(own_recordings);
+        self.jars.extend(jars);
         self.log.append(log);
     }
 

@@ -24,15 +24,17 @@ pub enum Tone {
     },
 }
 
-/// Whose tones.
+/// Whose tones: a country, or several that have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Country {
     /// 440 + 480 Hz, 2 s on, 4 s off.
     #[default]
     Us,
-    /// 400 + 450 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off.
+    /// As the United States had it: 420 Hz modulated by 40 Hz (as 380 + 460 Hz), 2 s on, 4 s off.
+    UsOld,
+    /// 400 + 450 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off. Ireland and New Zealand too.
     Uk,
-    /// 425 Hz, 1 s on, 4 s off.
+    /// 425 Hz, 1 s on, 4 s off. Most of Europe, Brazil, Mexico, Venezuela.
     De,
     /// 440 Hz, 1.5 s on, 3.5 s off.
     Fr,
@@ -44,41 +46,100 @@ pub enum Country {
     Au,
     /// 400 Hz modulated by 16 Hz (as 384 + 416 Hz), 1 s on, 2 s off.
     Jp,
+    /// 425 Hz, 1 s on, 5 s off. Austria and Portugal too.
+    Se,
+    /// 425 Hz, 1 s on, 3 s off.
+    Be,
+    /// 425 Hz, 1.25 s on, 3.75 s off.
+    Hu,
+    /// 425 Hz, 0.8 s on, 3.2 s off.
+    Ru,
+    /// 400 Hz, 1 s on, 3 s off. Chile too.
+    Il,
+    /// 400 Hz, 1 s on, 4 s off.
+    Th,
+    /// 450 Hz, 1 s on, 4 s off.
+    Cn,
+    /// 425 + 480 Hz, 1 s on, 4 s off.
+    Ph,
+    /// 440 + 480 Hz, 1 s on, 2 s off.
+    Tw,
+    /// 425 Hz, 0.4 on, 0.2 off, 0.4 on, 2 off. Malaysia too.
+    Sg,
+    /// 400 Hz modulated by 25 Hz (as 375 + 425 Hz), 0.4 on, 0.2 off, 0.4 on, 2 off.
+    In,
+    /// 400 Hz modulated by 33 Hz (as 367 + 433 Hz), 0.4 on, 0.2 off, 0.4 on, 2 off.
+    Za,
 }
 
 impl Country {
-    /// By ISO 3166 code or the ending of a provider's tone name, such as `us` or `us-old`; unknown ones are `Us`.
+    /// By ISO 3166 code or a provider's tone name, such as `us` or `us-old`; unknown ones are `Us`.
     pub fn from_code(code: &str) -> Country {
-        match code.get(..2).unwrap_or_default().to_ascii_lowercase().as_str() {
-            "uk" | "gb" | "ie" => Country::Uk,
-            "de" | "at" | "ch" | "nl" | "be" | "se" | "no" | "dk" | "pl" | "br" => Country::De,
+        let code = code.to_ascii_lowercase();
+        match code.get(..2).unwrap_or_default() {
+            "us" if code == "us-old" => Country::UsOld,
+            "uk" | "gb" | "ie" | "nz" => Country::Uk,
+            "de" | "bg" | "br" | "ch" | "cz" | "dk" | "ee" | "fi" | "gr" | "lt" | "mx" | "nl" | "no" | "pl" | "ve" => {
+                Country::De
+            }
             "fr" => Country::Fr,
-            "es" | "pt" => Country::Es,
+            "es" => Country::Es,
             "it" => Country::It,
-            "au" | "nz" | "in" | "sg" => Country::Au,
+            "au" => Country::Au,
             "jp" => Country::Jp,
+            "se" | "at" | "pt" => Country::Se,
+            "be" => Country::Be,
+            "hu" => Country::Hu,
+            "ru" => Country::Ru,
+            "il" | "cl" => Country::Il,
+            "th" => Country::Th,
+            "cn" => Country::Cn,
+            "ph" => Country::Ph,
+            "tw" => Country::Tw,
+            "sg" | "my" => Country::Sg,
+            "in" => Country::In,
+            "za" => Country::Za,
             _ => Country::Us,
         }
     }
 
     /// Frequencies (Hz) and cadence (ms on, ms off, ...) of ringback.
     const fn ringback(self) -> Pattern {
+        const DOUBLE: &[u16] = &[400, 200, 400, 2_000];
         match self {
             Country::Us => Pattern { hertz: [440, 480], cadence: &[2_000, 4_000] },
-            Country::Uk | Country::Au => Pattern { hertz: [400, 450], cadence: &[400, 200, 400, 2_000] },
+            Country::UsOld => Pattern { hertz: [380, 460], cadence: &[2_000, 4_000] },
+            Country::Uk | Country::Au => Pattern { hertz: [400, 450], cadence: DOUBLE },
             Country::De | Country::It => Pattern { hertz: [425, 0], cadence: &[1_000, 4_000] },
             Country::Fr => Pattern { hertz: [440, 0], cadence: &[1_500, 3_500] },
             Country::Es => Pattern { hertz: [425, 0], cadence: &[1_500, 3_000] },
             Country::Jp => Pattern { hertz: [384, 416], cadence: &[1_000, 2_000] },
+            Country::Se => Pattern { hertz: [425, 0], cadence: &[1_000, 5_000] },
+            Country::Be => Pattern { hertz: [425, 0], cadence: &[1_000, 3_000] },
+            Country::Hu => Pattern { hertz: [425, 0], cadence: &[1_250, 3_750] },
+            Country::Ru => Pattern { hertz: [425, 0], cadence: &[800, 3_200] },
+            Country::Il => Pattern { hertz: [400, 0], cadence: &[1_000, 3_000] },
+            Country::Th => Pattern { hertz: [400, 0], cadence: &[1_000, 4_000] },
+            Country::Cn => Pattern { hertz: [450, 0], cadence: &[1_000, 4_000] },
+            Country::Ph => Pattern { hertz: [425, 480], cadence: &[1_000, 4_000] },
+            Country::Tw => Pattern { hertz: [440, 480], cadence: &[1_000, 2_000] },
+            Country::Sg => Pattern { hertz: [425, 0], cadence: DOUBLE },
+            Country::In => Pattern { hertz: [375, 425], cadence: DOUBLE },
+            Country::Za => Pattern { hertz: [367, 433], cadence: DOUBLE },
         }
     }
 
     const fn busy(self) -> Pattern {
         match self {
-            Country::Us => Pattern { hertz: [480, 620], cadence: &[500, 500] },
-            Country::Uk | Country::Au => Pattern { hertz: [400, 0], cadence: &[375, 375] },
-            Country::De => Pattern { hertz: [425, 0], cadence: &[480, 480] },
-            Country::It => Pattern { hertz: [425, 0], cadence: &[500, 500] },
+            Country::Us | Country::UsOld | Country::Tw | Country::Ph => {
+                Pattern { hertz: [480, 620], cadence: &[500, 500] }
+            }
+            Country::Uk | Country::Au | Country::In | Country::Za => Pattern { hertz: [400, 0], cadence: &[375, 375] },
+            Country::De | Country::Se | Country::Ru => Pattern { hertz: [425, 0], cadence: &[480, 480] },
+            Country::Sg => Pattern { hertz: [425, 0], cadence: &[750, 750] },
+            Country::Cn => Pattern { hertz: [450, 0], cadence: &[350, 350] },
+            Country::Il | Country::Th => Pattern { hertz: [400, 0], cadence: &[500, 500] },
+            Country::Be | Country::Hu | Country::It => Pattern { hertz: [425, 0], cadence: &[500, 500] },
             Country::Fr => Pattern { hertz: [440, 0], cadence: &[500, 500] },
             Country::Es => Pattern { hertz: [425, 0], cadence: &[200, 200] },
             Country::Jp => Pattern { hertz: [400, 0], cadence: &[500, 500] },
@@ -195,6 +256,19 @@ impl ToneGenerator {
 mod tests {
     use super::*;
     use crate::rtp::FRAME;
+
+    #[test]
+    fn every_tone_that_can_be_asked_for_is_somebodys_own() {
+        let others = [
+            "at", "au", "bg", "br", "be", "ch", "cl", "cn", "cz", "de", "dk", "ee", "es", "fi", "fr", "gr", "hu", "il",
+            "in", "it", "lt", "jp", "mx", "my", "nl", "no", "nz", "ph", "pl", "pt", "ru", "se", "sg", "th", "uk", "tw",
+            "ve", "za", "us-old",
+        ];
+        for code in others {
+            assert_ne!(Country::from_code(code), Country::Us, "{code}");
+        }
+        assert_eq!(Country::from_code("us"), Country::Us);
+    }
 
     #[test]
     fn american_ringback_is_two_seconds_on_and_four_off() {

@@ -62,6 +62,7 @@ impl Conferring {
             child: None,
             duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
             bridged: true,
+            taken: false,
             sip_status: None,
             sip_call_id: None,
             sip_headers: Vec::new(),

@@ -12,7 +12,7 @@ use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
-use crate::leg::{EndCause, EndedBy, Status};
+use crate::leg::{Direction, EndCause, EndedBy, Status};
 use crate::output::{Invite, LegCommand};
 use crate::party::Mode;
 use crate::program::instruction::{
@@ -52,6 +52,7 @@ impl Dialing {
             child: None,
             duration: Duration::ZERO,
             bridged: false,
+            taken: false,
             sip_status: None,
             sip_call_id: None,
             sip_headers: Vec::new(),
@@ -173,6 +174,7 @@ impl Dialing {
                     party.told_to.take_if(|to| *to == leg);
                 }
                 self.last.status = DialStatus::Completed;
+                self.last.taken = true;
                 return self.over(call, leg);
             }
             ChildEvent::Ended => {
@@ -180,16 +182,26 @@ impl Dialing {
                 self.ringing.retain(|ringing| *ringing != child);
                 if self.chosen == Some(child) {
                     self.chosen = None;
+                    // It declined, or was no one: whoever is called after it.
+                    if self.dial.sequential && self.joined_at.is_none() && !self.waiting.is_empty() {
+                        return self.call_others(call, leg);
+                    }
                     let status = if self.last.bridged { DialStatus::Completed } else { self.last.status };
                     return self.all_gone(call, leg, status);
                 }
-                while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
-                    self.call_next(call, leg);
-                }
-                if self.ringing.is_empty() && self.chosen.is_none() {
-                    return self.over(call, leg);
-                }
+                return self.call_others(call, leg);
             }
+        }
+        Step::Stay(Running::Dial(self))
+    }
+
+    /// Whoever is next, unless somebody rings or has answered.
+    fn call_others(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
+        while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
+            self.call_next(call, leg);
+        }
+        if self.ringing.is_empty() && self.chosen.is_none() {
+            return self.over(call, leg);
         }
         Step::Stay(Running::Dial(self))
     }
@@ -226,7 +238,9 @@ impl Dialing {
         for other in std::mem::take(&mut self.ringing) {
             call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
         }
-        self.waiting.clear();
+        if !self.dial.sequential {
+            self.waiting.clear();
+        }
         if call.party(child).is_some_and(|party| party.sending_digits.is_none()) {
             self.greet(call, leg, child);
         }
@@ -413,9 +427,12 @@ impl Dialing {
     fn note(&mut self, call: &Call, child: LegId) {
         let Some(party) = call.party(child) else { return };
         self.last.child = Some(child);
-        self.last.sip_call_id = party.info.sip.call_id.clone();
-        self.last.sip_headers = party.info.sip.headers.clone();
-        self.last.sip_status = party.info.final_response();
+        // Somebody out of a queue was not called.
+        if party.info.direction != Direction::Inbound {
+            self.last.sip_call_id = party.info.sip.call_id.clone();
+            self.last.sip_headers = party.info.sip.headers.clone();
+            self.last.sip_status = party.info.final_response();
+        }
         if let Some(from) = self.joined_at {
             let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);
             self.last.duration = Duration::try_from(until.duration_since(from)).unwrap_or_default();

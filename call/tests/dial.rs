@@ -126,6 +126,41 @@ fn a_target_that_rings_too_long_is_cancelled_and_did_not_answer() {
 }
 
 #[test]
+fn who_declines_by_its_own_document_makes_way_for_the_next_of_a_sequence() {
+    let mut dial = Dial { sequential: true, ring_tone: Some("us".into()), ..two() };
+    dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("screen")));
+    let mut script = run(dial);
+    let first = script.newest();
+    script.answers(first);
+    script.fetched(vec![Instruction::Hangup]);
+    let second = script.newest();
+    assert_ne!(first, second);
+    script.answers(second);
+    script.fetched(Vec::new());
+    assert_eq!(bridged(&script), 2);
+    script.hangs_up(second);
+    assert_eq!(result(&script).unwrap().child, Some(second));
+    assert_eq!(script.legs.len(), 3);
+}
+
+#[test]
+fn if_all_decline_nobody_was_joined() {
+    for sequential in [false, true] {
+        let mut dial = Dial { sequential, ..two() };
+        dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("screen")));
+        let mut script = run(dial);
+        for answering in [1, 2] {
+            if let Some(child) = script.legs.get(answering).copied().filter(|leg| !script.ended.contains_key(leg)) {
+                script.answers(child);
+                script.fetched(vec![Instruction::Hangup]);
+            }
+        }
+        let result = result(&script).unwrap();
+        assert_eq!((result.status, result.bridged), (DialStatus::Completed, false), "sequential {sequential}");
+    }
+}
+
+#[test]
 fn sequential_targets_are_called_one_after_the_other() {
     let mut script = run(Dial { sequential: true, ..two() });
     let first = script.newest();

@@ -20,6 +20,7 @@ use super::CallTask;
 use crate::clock;
 use crate::dialect::Context;
 use crate::document;
+use crate::http::CookieJar;
 use crate::inbox::Message;
 use crate::keys::{self, Dtmf};
 use crate::leg::{self, Attempt, LegIo};
@@ -387,6 +388,9 @@ impl CallTask {
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         self.own_recordings.remove(&leg);
+        // An agent may have had many callers out of queues.
+        let call = &self.call;
+        self.jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
         let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
             return self.calls.forget(leg.0);
@@ -398,7 +402,8 @@ impl CallTask {
 
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
-        let (inbox, jar) = (self.inbox.clone(), self.jar.clone());
+        let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
+        let jar = self.jars.entry(session).or_insert_with(CookieJar::new).clone();
         let place =
             self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::now().time));

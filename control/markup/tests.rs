@@ -186,6 +186,7 @@ fn dial_reads_its_attributes_and_nouns() {
         assert_eq!(sip.credentials.as_ref().unwrap().username, "u");
         assert_eq!(alice.to, Address::Client("alice".into()));
         assert_eq!(carol.to, Address::Client("carol".into()));
+        assert_eq!(carol.headers, [("X-k".into(), "v".into())]);
         let record = dial.record.as_ref().unwrap();
         assert_eq!((record.from_ringing, record.spec.channels), (false, RecordingChannels::Dual));
         assert_eq!((record.spec.track, record.spec.trim), (Track::Inbound, false));

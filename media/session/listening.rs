@@ -1,7 +1,7 @@
 //! Recorders and taps: what both directions of a leg sounded like.
 
-use super::track::Track;
 use super::MediaSession;
+use super::track::Track;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
 use crate::copied::Copied;

@@ -193,7 +193,9 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     push("DialBridged", result.bridged.to_string());
     if let Some(child) = result.child {
         push("DialCallSid", sid::call(child));
-        push("DialCallDuration", format::seconds(result.duration).to_string());
+        if !result.taken {
+            push("DialCallDuration", format::seconds(result.duration).to_string());
+        }
     }
     if let Some(call_id) = &result.sip_call_id {
         push("DialSipCallId", call_id.clone());

@@ -258,6 +258,7 @@ fn verbs_add_what_they_found_out() {
         child: Some(LegId(0xd)),
         duration: Duration::from_secs(12),
         bridged: true,
+        taken: false,
         sip_status: Some(200),
         sip_call_id: Some("x".into()),
         sip_headers: vec![("X-Agent".into(), "7".into()), ("Server".into(), "phone".into())],

@@ -93,9 +93,7 @@ pub static TWIML: Flavour = Flavour {
         }
         "Identity" in ["Client"] Meaning::Part => {}
         "Parameter" in ["Stream"] Meaning::Part => { honoured: ["name", "value"] }
-        "Parameter" in ["Client"] Meaning::Part => {
-            idle: ["a phone that registers takes no parameters" => ["name", "value"]],
-        }
+        "Parameter" in ["Client"] Meaning::Part => { honoured: ["name", "value"] }
         "Parameter" in ["Hangup", "Reject"] Meaning::Part => {
             idle: ["nothing asks for it" => ["name", "value"]],
         }

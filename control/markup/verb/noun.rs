@@ -105,15 +105,23 @@ pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Dial
 pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let identity =
         element.elements().find(|child| child.name == "Identity").map_or_else(|| element.text(), Element::text);
+    let mut headers = Vec::new();
     for child in element.elements() {
-        reader.rule_in(child, element);
+        let known = reader.rule_in(child, element).is_some();
+        if known && child.name == "Parameter" {
+            // A phone takes no parameters, but headers of the call.
+            let name = child.attribute("name").unwrap_or_default();
+            let prefix = if name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) { "" } else { "X-" };
+            let header = if name.is_empty() { String::new() } else { format!("{prefix}{name}") };
+            push_header(reader, &header, child.attribute("value").unwrap_or_default(), &mut headers);
+        }
     }
     let name = identity.strip_prefix("client:").unwrap_or(&identity);
     if name.is_empty() || name.len() > 256 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
         reader.warn(code::SCHEMA, "<Client> without an identity was not called");
         return Ok(None);
     }
-    let mut target = DialTarget::new(Address::Client(name.into()));
+    let mut target = DialTarget { headers, ..DialTarget::new(Address::Client(name.into())) };
     progress(reader, element, code::SCHEMA, &mut target)?;
     Ok(Some(target))
 }

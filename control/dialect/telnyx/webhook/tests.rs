@@ -344,6 +344,7 @@ fn what_telnyx_does_not_tell_is_not_told() {
         child: None,
         duration: Duration::ZERO,
         bridged: false,
+        taken: false,
         sip_status: None,
         sip_headers: Vec::new(),
         sip_call_id: None,
