@@ -2,6 +2,7 @@
 
 import threading
 
+import flask
 import pytest
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.twiml.voice_response import Dial, Enqueue, Gather, VoiceResponse
@@ -13,6 +14,7 @@ from harness.waiting import wait_for
 from twilio_app import assert_genuine, client, number, twiml
 
 MUSIC, SOON, CALLER, AGENT = 350, 700, 1000, 1400  # Hz
+CALLS = ["/caller", "/agent"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,10 @@ def answering(app, path, make):
     def view():
         response = VoiceResponse()
         make(response)
-        return twiml(response)
+        text, headers = twiml(response)
+        # Whose call it is, as a session's cookie would say.
+        cookie = {"Set-Cookie": f"call={flask.request.form['CallSid']}; Path=/"} if path in CALLS else {}
+        return text, headers | cookie
 
     app.on(path, view)
 
@@ -119,10 +124,10 @@ def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app
     assert (left.call_sid, left.position) == (other["CallSid"], 1)
 
     # Joined: each hears the other.
-    for one, hertz, other in [(first, CALLER, agent), (agent, AGENT, first)]:
-        saying = threading.Thread(target=one.play, args=(tone(hertz, 3),))
+    for speaker, hertz, listener in [(first, CALLER, agent), (agent, AGENT, first)]:
+        saying = threading.Thread(target=speaker.play, args=(tone(hertz, 3),))
         saying.start()
-        other.wait_for_tone(hertz)
+        listener.wait_for_tone(hertz)
         saying.join()
     # What was for the caller only, it alone has heard.
     whole = agent.heard()
@@ -137,6 +142,8 @@ def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app
     (dialed,) = app.wait("/dialed")
     assert dialed["DialCallStatus"] == "completed" and dialed["DialBridged"] == "true"
     assert dialed["DialCallSid"] == voice["CallSid"] and dialed["CallSid"] == agent_call
+    for request in (queued, dialed, whisper, wait):
+        assert request.headers["cookie"] == f"call={request['CallSid']}", "two calls became one, and keep their cookies"
 
     # The SDK takes the next one out.
     answering(app, "/elsewhere", lambda document: document.play(f"/{SOON}.wav"))
@@ -265,7 +272,9 @@ def test_lists_come_in_pages(server, rest):
 
 def test_a_workflow_is_refused_and_an_unknown_queue_too(server, app, rest, phone, rtp):
     def voice(document):
-        document.append(Enqueue("x", workflow_sid="WW00000000000000000000000000000001"))
+        enqueue = Enqueue(workflow_sid="WW00000000000000000000000000000001")
+        enqueue.task("{}")
+        document.append(enqueue)
         document.redirect("/after")
 
     answering(app, "/caller", voice)
