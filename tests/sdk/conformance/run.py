@@ -59,9 +59,9 @@ class Run:
         said = self.table["operations"][operation]
         return _json(self._send(said, parameters, dict(path))).get(said["list"])
 
-    def refused(self, operation, status, code):
+    def refused(self, operation, status, code, parameters=()):
         """Calls it about nobody in particular, and expects this error, in the API's form."""
-        response = self._send(self.table["operations"][operation], (), {})
+        response = self._send(self.table["operations"][operation], parameters, {})
         body = _json(response)
         wrong = _differences(ERROR, body)
         if (response.status_code, body.get("code"), body.get("status")) != (status, code, status):
