@@ -159,7 +159,7 @@ fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
 }
 
 /// All numbers of the account that are not only beginnings of numbers.
-fn numbers(x: &Exchange<'_>) -> Vec<Arc<Resource<Number>>> {
+pub(super) fn numbers(x: &Exchange<'_>) -> Vec<Arc<Resource<Number>>> {
     let routing = x.routing();
     let own = |number: &&NumberConfig| number.account == x.account.name;
     let file = routing.configured().filter(own).filter_map(|one| {
