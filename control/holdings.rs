@@ -64,7 +64,7 @@ pub struct Number {
     pub voice: Voice,
     /// Instead of `voice`: an application's id, as it is spelled.
     pub application: Option<String>,
-    /// Instead of both: a trunk of the account's, 32 hex digits.
+    /// Instead of both: the id of a trunk, as it is spelled.
     pub trunk: Option<String>,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,

@@ -73,13 +73,18 @@ const OF_APPLICATIONS: [Field; 9] = [
 /// Changes a number as a form says. Whether its application and its trunk exist is for the caller to find out before.
 pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Result<(), ApiError> {
     change_name(&mut number.friendly_name, parameters)?;
+    let set = |name: &str, slot: &mut Option<String>| {
+        if parameters.has(name) {
+            *slot = parameters.get(name).map(str::to_owned);
+        }
+        parameters.get(name).is_some()
+    };
     // Either takes the other's place.
-    if parameters.has("VoiceApplicationSid") {
-        number.application = parameters.get("VoiceApplicationSid").map(str::to_owned);
-        number.trunk = number.trunk.take().filter(|_| number.application.is_none());
+    if set("VoiceApplicationSid", &mut number.application) {
+        number.trunk = None;
     }
-    if parameters.has("TrunkSid") {
-        set_trunk(number, trunk_of(parameters)?);
+    if set("TrunkSid", &mut number.trunk) {
+        number.application = None;
     }
     change_voice(&mut number.voice, parameters)?;
     let Number { voice, application, trunk, .. } = &*number;
@@ -87,23 +92,6 @@ pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Res
         primary(voice, parameters)?;
     }
     change_kept(&mut number.other, &OF_NUMBERS, parameters)
-}
-
-/// The trunk that a form names.
-pub(super) fn trunk_of(parameters: &Parameters) -> Result<Option<u128>, ApiError> {
-    let Some(sid) = parameters.get("TrunkSid") else { return Ok(None) };
-    sid::parse("TK", sid).map(Some).ok_or_else(|| no_trunk(sid))
-}
-
-/// Nothing of the account has this SID.
-pub(super) fn no_trunk(sid: &str) -> ApiError {
-    ApiError::bad(21245, format!("TrunkSid {sid} is not valid"))
-}
-
-/// Sends a number's calls to a trunk, or no longer.
-pub(super) fn set_trunk(number: &mut Number, trunk: Option<u128>) {
-    number.trunk = trunk.map(|id| format!("{id:032x}"));
-    number.application = number.application.take().filter(|_| trunk.is_none());
 }
 
 /// Changes an application as a form says.
@@ -234,7 +222,7 @@ pub(super) fn number(account_sid: &str, row: &Resource<Number>) -> Value {
         "emergency_address_status": "unregistered",
         "origin": ORIGIN,
         "status": "in-use",
-        "trunk_sid": details.trunk.as_ref().map(|id| format!("TK{id}")),
+        "trunk_sid": details.trunk,
         "type": kind(row).word(),
         "voice_application_sid": details.application.as_deref().unwrap_or_default(),
         "uri": format!("/{VERSION}/Accounts/{account_sid}/IncomingPhoneNumbers/{pn}.json"),
