@@ -584,6 +584,7 @@ impl Hears {
             Hold::Silence => Hears::Nothing,
             Hold::Music => Hears::Music,
             Hold::No if started => Hears::Room,
+            Hold::No if participation.waits_in_silence => Hears::Nothing,
             Hold::No => Hears::Music,
         }
     }

@@ -15,6 +15,8 @@ pub struct Participation {
     pub gain_db: i8,
     /// Which of its coming and going the room hears.
     pub beep: Beep,
+    /// It hears nothing until the room starts; else the room's music.
+    pub waits_in_silence: bool,
     /// The room waits until somebody comes who does not wait.
     pub waits: bool,
     /// The room ends when it leaves.
