@@ -2,6 +2,7 @@
 
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
+use crate::conference::Leaving;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
@@ -59,7 +60,7 @@ impl Call {
         if !joined {
             for one in [a, b] {
                 self.part(one);
-                self.leave_conference(one);
+                self.leave_conference(one, Leaving::Elsewhere);
             }
         }
         let alive = |leg| self.party(leg).filter(|party| !party.info.status.is_final()).map(|party| party.info.clone());

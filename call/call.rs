@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::Now;
 use crate::command::Refused;
+use crate::conference::Leaving;
 use crate::ending::cause_of;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
@@ -241,7 +242,7 @@ impl Call {
             LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
-            LegEvent::ConferenceOver => self.conference_over(leg),
+            LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued(standing) => self.signal(leg, Signal::Enqueued(standing)),
             LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::Target;
-use crate::conference::Participation;
+use crate::conference::{Change, Participation};
 use crate::id::{LegId, RecordingId, StreamId};
 use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
@@ -112,6 +112,8 @@ pub enum Command {
     Confer(Participation),
     /// Let nobody in its conference hear this leg, or let them again.
     MuteInConference(bool),
+    /// Take part in its conference otherwise.
+    ChangeInConference(Box<Change>),
     /// Leave it.
     LeaveConference,
     /// Call somebody and join.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::{Abort, Call};
+use crate::conference::Leaving;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, Status};
@@ -76,7 +77,7 @@ impl Call {
         }
         self.abort_lane(leg, Abort::Hangup);
         self.stop_streams(leg);
-        self.leave_conference(leg);
+        self.leave_conference(leg, Leaving::Ended);
         let parted = self.unbridge(leg);
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);

@@ -243,6 +243,8 @@ pub struct DialResult {
 pub enum DialStatus {
     /// Joined and over.
     Completed,
+    /// It was a conference, which was taken part in.
+    Answered,
     /// Busy.
     Busy,
     /// Nobody answered.
@@ -257,6 +259,7 @@ impl fmt::Display for DialStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Completed => "completed",
+            Self::Answered => "answered",
             Self::Busy => "busy",
             Self::NoAnswer => "no answer",
             Self::Failed => "failed",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Target;
 use crate::event::{DialResult, ReferFacts};
-use crate::id::{FetchId, LegId, QueueId};
+use crate::id::{ConferenceId, FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
 use crate::queue::QueueOutcome;
 use crate::recording::Recording;
@@ -36,6 +36,8 @@ pub enum Scope {
     Whisper,
     /// On a leg that waits in a queue.
     Queue,
+    /// In a conference: it is only heard, and may end at any moment.
+    Conference,
 }
 
 /// Why a document is asked for.
@@ -91,6 +93,15 @@ pub enum FetchReason {
     },
     /// It is in the queue no longer.
     Queued(QueueOutcome),
+    /// What is heard in a conference.
+    Conference {
+        /// It.
+        id: ConferenceId,
+        /// Its name.
+        name: Arc<str>,
+        /// For all of it, not for the leg alone.
+        all: bool,
+    },
     /// Another document failed.
     Fallback {
         /// How.

@@ -53,6 +53,8 @@ ids! {
     LegId,
     /// One recording.
     RecordingId,
+    /// One conference.
+    ConferenceId,
     /// One audio stream to a WebSocket.
     StreamId,
     /// One queue of an account.

@@ -109,4 +109,22 @@ pub enum Moment {
     InProgress,
     /// A recording holds nothing.
     Absent,
+    /// A conference began.
+    Started,
+    /// It is over.
+    Over,
+    /// Somebody takes part in it.
+    Joined,
+    /// No longer.
+    Left,
+    /// Somebody was muted in it, or no longer.
+    Muted,
+    /// Somebody was held, or no longer.
+    Held,
+    /// Somebody takes part in it otherwise.
+    Modified,
+    /// Somebody speaks, or has stopped.
+    Speaks,
+    /// An announcement is over.
+    Announced,
 }

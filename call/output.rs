@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::conference::Participation;
+use crate::conference::{Leaving, Participation};
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::id::{LegId, OpId, QueueId, RecordingId, StreamId};
-use crate::leg::EndCause;
+use crate::leg::{EndCause, LegInfo};
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::queue::NotQueued;
@@ -129,7 +129,12 @@ pub enum LegCommand {
     /// Take part in a conference of the account, or in the same one otherwise.
     Confer(Participation),
     /// No longer.
-    LeaveConference,
+    LeaveConference {
+        /// Why.
+        why: Leaving,
+        /// The leg as it is then; it may be over.
+        leg: Arc<LegInfo>,
+    },
     /// Stand in line in a queue of the account, which comes to be if there is none; answered by `Enqueued`, and by `Called`
     /// when it is its turn.
     EnterQueue {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{LegId, OpId, RecordingId};
+use crate::id::{ConferenceId, LegId, OpId, RecordingId};
 use crate::{Callback, Target};
 
 /// How to record a leg.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordingSpec {
     /// Who asked for it.
     pub source: RecordingSource,
@@ -56,6 +56,10 @@ pub enum RecordingSource {
     Start,
     /// A route of the configuration.
     Trunk,
+    /// The first participant of a conference.
+    Conference,
+    /// A request during a conference.
+    ConferenceRequest,
 }
 
 /// What becomes of the time for which a recording is held.
@@ -101,8 +105,11 @@ pub enum RecordingFormat {
 pub struct Recording {
     /// Its id.
     pub id: RecordingId,
-    /// The leg it was made on.
+    /// The leg it was made on; of a conference: the one that was first in it.
     pub leg: LegId,
+    /// The conference that it was made of.
+    #[serde(default)]
+    pub conference: Option<ConferenceId>,
     /// How it was asked for.
     pub spec: RecordingSpec,
     /// When it began.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::Now;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
+use crate::conference::{Change, Leaving};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
@@ -158,12 +159,15 @@ impl Call {
                 }
                 self.confer(leg, participation);
             }
-            Command::MuteInConference(muted) => return done(self.mute_in_conference(leg, muted)),
+            Command::MuteInConference(muted) => {
+                return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));
+            }
+            Command::ChangeInConference(change) => return done(self.change_in_conference(leg, *change)),
             Command::LeaveConference => {
                 if self.party(leg).is_none_or(|party| party.conference.is_none()) {
                     return Err(Refused::NotJoined);
                 }
-                self.conference_over(leg);
+                self.conference_over(leg, Leaving::Removed);
             }
             Command::Transfer(dial) => {
                 if !self.has_room() {

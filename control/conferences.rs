@@ -1,113 +1,561 @@
-//! The conferences of the server: a room of the engine for each name of an account, from the first who comes to the last who goes.
+//! The conferences of the server: a room of the engine for each name of an account, from the first who comes to the last who goes,
+//! and the one state that says in which order things happened.
 //!
 //! ```text
 //!   Confer ──► join ──► Seat (in the leg's hands) ──► media::Command::Join
-//!                          \-- dropped: the last one takes the room with it
-//!   the room ends, or puts somebody out ──► its sink ──► Own(leg, ConferenceOver) to the leg's call
+//!                          \-- left, dropped: the last one takes the room with it
+//!   requests ──► end, record, announce ──►┐
+//!   the room's sink ──► joined, left, ... ├─► state::Conference ──► teller: webhooks and records, one after the other
+//!                                         │                    ├──► room commands; stage: documents somebody hears
+//!                                         └────────────────────┴──► Own(leg, ConferenceOver) to the call of whom the room put out
 //! ```
+//!
+//! All of it is behind one lock, which is held only to note and to order, never to wait.
+
+pub mod history;
+mod stage;
+mod teller;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
-use tandem_call::conference::{Beep, Participation};
-use tandem_call::id::LegId;
+use tandem_call::Target;
+use tandem_call::conference::event::{ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo};
+use tandem_call::conference::state::{Conference, Output, Refused};
+use tandem_call::conference::{Beep, Leaving, Opening, Participation};
+use tandem_call::id::{ConferenceId, LegId, RecordingId};
+use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::Wait;
+use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
 use tandem_media as media;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
+use crate::clock;
 use crate::inbox::{Inbox, Message};
+use crate::services::Services;
+use stage::Stage;
+use teller::Teller;
+
+/// How long one that was opened by request waits for somebody.
+const UNUSED: Duration = Duration::from_secs(5 * 60);
+/// Announcements of one conference at a time.
+const MOST_ANNOUNCEMENTS: usize = 16;
 
 /// Account and name.
 type Name = (Arc<str>, Arc<str>);
 
 /// All of them; at most as many as the engine has rooms. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Conferences(Arc<Mutex<HashMap<Name, Conference>>>);
+pub struct Conferences(Arc<Mutex<Hall>>);
 
-struct Conference {
-    room: media::RoomHandle,
-    members: HashMap<LegId, Member>,
+#[derive(Default)]
+struct Hall {
+    live: HashMap<ConferenceId, Live>,
+    /// Those that can be joined.
+    names: HashMap<Name, ConferenceId>,
+    /// Legs that are being called for one.
+    expected: HashMap<LegId, ConferenceId>,
 }
 
-struct Member {
-    /// Of its call.
-    inbox: Inbox,
-    /// The room has said that it is there.
-    inside: bool,
+/// One conference, from its opening until nothing more will be told of it.
+struct Live {
+    state: Conference,
+    /// Dropped, the room ends.
+    room: Option<media::RoomHandle>,
+    /// Of the calls of those who have a seat.
+    inboxes: HashMap<LegId, Inbox>,
+    services: Arc<Services>,
+    runtime: Handle,
+    teller: Teller,
+    /// What lets somebody hear a document.
+    documents: HashMap<LegId, AbortHandle>,
+    announcements: usize,
+    next_op: u64,
+    /// What the room plays, and who waits for its end.
+    plays: HashMap<media::OpId, oneshot::Sender<()>>,
+    recordings: HashMap<media::OpId, RecordingId>,
+}
+
+/// A conference as it is now.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The facts about it.
+    pub info: Arc<ConferenceInfo>,
+    /// Who is there or is being called, in the order they came.
+    pub participants: Vec<ParticipantInfo>,
 }
 
 /// A leg's place in a conference; dropped, it is free.
 pub struct Seat {
     conferences: Conferences,
-    name: Name,
-    room: media::RoomKey,
-    leg: LegId,
+    id: ConferenceId,
+    name: Arc<str>,
+    /// As it came.
+    leg: Arc<LegInfo>,
+    left: bool,
+}
+
+/// Holds a conference open although nobody may be there; dropped, no longer.
+pub struct Reservation {
+    conferences: Conferences,
+    id: ConferenceId,
 }
 
 impl Conferences {
-    /// Whether there is none.
+    /// Whether there is none that can be joined.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.0.lock().names.is_empty()
     }
 
     /// The id of an account's conference of that name.
     pub fn find(&self, account: &str, name: &str) -> Option<u128> {
-        self.0.lock().get(&(account.into(), name.into())).map(|conference| conference.room.key().0)
+        self.0.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
     }
 
     /// The name of an account's conference.
     pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
-        let conferences = self.0.lock();
-        let mut own = conferences.iter().filter(|((of, _), _)| **of == *account);
-        own.find(|(_, conference)| conference.room.key().0 == id).map(|((_, name), _)| Arc::clone(name))
+        self.get(account, ConferenceId(id)).map(|seen| Arc::clone(&seen.info.name))
     }
 
-    /// Who takes part in it, in no order.
+    /// Who takes part in it.
     pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
-        let Some(name) = self.name(account, id) else { return Vec::new() };
-        let conferences = self.0.lock();
-        let conference = conferences.get(&(account.into(), name));
-        conference.map(|conference| conference.members.keys().copied().collect()).unwrap_or_default()
+        let seen = self.get(account, ConferenceId(id));
+        seen.map(|seen| seen.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
+    }
+
+    /// An account's conference, while it lives.
+    pub fn get(&self, account: &str, id: ConferenceId) -> Option<Seen> {
+        self.0.lock().of(account, id).map(|live| live.seen())
+    }
+
+    /// All of an account, newest first.
+    pub fn all(&self, account: &str) -> Vec<Seen> {
+        let hall = self.0.lock();
+        let own = hall.live.values().filter(|live| *live.state.info().account == *account);
+        let mut all: Vec<_> = own.map(Live::seen).collect();
+        all.sort_by_key(|seen| std::cmp::Reverse((seen.info.created_at, seen.info.id)));
+        all
     }
 
     /// A place in the conference of that name, which is opened if there is none. An error says why not.
     pub fn join(
         &self,
-        engine: &media::Engine,
-        account: &Arc<str>,
+        services: &Arc<Services>,
+        leg: &Arc<LegInfo>,
         participation: &Participation,
-        leg: LegId,
         inbox: Inbox,
     ) -> Result<Seat, String> {
-        let name = (Arc::clone(account), Arc::clone(&participation.conference));
-        let mut conferences = self.0.lock();
-        let conference = match conferences.get_mut(&name) {
-            Some(conference) => conference,
-            None => {
-                let key = media::RoomKey(rand::random());
-                let spec = media::RoomSpec { most: participation.most, starts_with: 2, ..media::RoomSpec::default() };
-                let sink = sink(Arc::downgrade(&self.0), name.clone());
-                let room = engine.open_room(key, key.0, spec, sink).map_err(|error| error.to_string())?;
-                conferences.entry(name.clone()).or_insert(Conference { room, members: HashMap::new() })
+        let mut hall = self.0.lock();
+        let owner = (&leg.account, &leg.dialect);
+        let Participation { conference: name, most, opening, .. } = participation;
+        let id = hall.find_or_open(self, services, owner, name, *most, opening.clone())?;
+        let refused = match hall.live.get_mut(&id) {
+            Some(live) => {
+                let taken = live.state.enter(clock::now().time, leg, participation.clone());
+                if taken.is_ok() {
+                    live.inboxes.insert(leg.id, inbox);
+                }
+                taken.err()
             }
+            None => Some(Refused::Over),
         };
-        conference.members.insert(leg, Member { inbox, inside: false });
-        let room = conference.room.key();
-        drop(conferences);
-        Ok(Seat { conferences: self.clone(), name, room, leg })
+        hall.expected.remove(&leg.id);
+        hall.settle(self, id);
+        match refused {
+            None => {
+                Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
+            }
+            Some(Refused::Full) => Err("as many are there as it takes".to_owned()),
+            Some(why) => Err(format!("{why:?}")),
+        }
+    }
+
+    /// The conference of that name, which is opened if there is none, held open. `owner`: account and dialect.
+    pub fn reserve(
+        &self,
+        services: &Arc<Services>,
+        owner: (&Arc<str>, &Arc<str>),
+        name: &Arc<str>,
+        most: u16,
+        opening: Option<Arc<Opening>>,
+    ) -> Result<Reservation, String> {
+        let mut hall = self.0.lock();
+        let id = hall.find_or_open(self, services, owner, name, most, opening)?;
+        if let Some(live) = hall.live.get_mut(&id) {
+            live.state.reserve();
+        }
+        hall.settle(self, id);
+        Ok(Reservation { conferences: self.clone(), id })
+    }
+
+    /// Opens one for those who will come; for a while it waits for the first.
+    pub fn open(
+        &self,
+        services: &Arc<Services>,
+        owner: (&Arc<str>, &Arc<str>),
+        name: &Arc<str>,
+        most: u16,
+        opening: Option<Arc<Opening>>,
+    ) -> Result<Seen, String> {
+        let reserved = self.reserve(services, owner, name, most, opening)?;
+        let seen = self.get(owner.0, reserved.id).ok_or_else(|| "it is over".to_owned())?;
+        tokio::spawn(async move {
+            tokio::time::sleep(UNUSED).await;
+            drop(reserved);
+        });
+        Ok(seen)
+    }
+
+    /// Ends all.
+    pub fn end_all(&self) {
+        let all: Vec<_> = self.0.lock().live.keys().copied().collect();
+        for id in all {
+            self.end(id);
+        }
+    }
+
+    /// Whether somebody would be taken.
+    pub fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
+        self.0.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
+    }
+
+    /// A leg is being called for it.
+    pub fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
+        self.with(id, |live| live.state.expect(clock::now().time, leg, participation))
+            .unwrap_or(Err(Refused::Over))
+            .map(|expected| {
+                if expected {
+                    self.0.lock().expected.insert(leg, id);
+                }
+            })
+    }
+
+    /// A leg is over: if it was called for a conference, it will not come.
+    pub fn leg_is_over(&self, leg: &LegInfo) {
+        let Some(id) = self.0.lock().expected.remove(&leg.id) else { return };
+        self.with(id, |live| live.state.fail(clock::now().time, leg));
+    }
+
+    /// Ends one. Whose calls are to be given up: those of whoever is still being called.
+    pub fn end(&self, id: ConferenceId) -> Vec<LegId> {
+        self.with(id, |live| live.state.end(clock::now().time)).unwrap_or_default()
+    }
+
+    /// Records one. `None`: it is over, or as many run as may.
+    pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
+        let recording = RecordingId::random(&mut rand::rng());
+        self.with(id, |live| live.state.record(clock::now().time, recording, spec))?
+    }
+
+    /// Its recordings that are not on disk yet.
+    pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
+        self.0.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
+    }
+
+    /// Holds a recording, or goes on with it.
+    pub fn pause(&self, id: ConferenceId, recording: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
+        let paused = self.with(id, |live| live.state.pause_recording(clock::now().time, recording, gap));
+        paused.unwrap_or(Err(Refused::Over))
+    }
+
+    /// Ends a recording.
+    pub fn stop(&self, id: ConferenceId, recording: RecordingId) -> Result<Recording, Refused> {
+        self.with(id, |live| live.state.stop_recording(recording)).unwrap_or(Err(Refused::Over))
+    }
+
+    /// Has what a document plays announced, to all or to one. `false`: it is over, or as many are announced as may.
+    pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
+        let conferences = self.clone();
+        let started = self.with(id, |live| {
+            let leg = live.state.leg(to).cloned().filter(|_| live.announcements < MOST_ANNOUNCEMENTS)?;
+            live.announcements += 1;
+            let stage = live.stage(&conferences, leg, to);
+            live.runtime.spawn(async move {
+                let failure = stage.announce(target.clone()).await.err();
+                conferences.with(id, |live| {
+                    live.announcements -= 1;
+                    live.state.announced(clock::now().time, &target.url, to, failure);
+                });
+            });
+            Some(())
+        });
+        started.flatten().is_some()
+    }
+
+    /// Does something with one that lives, and what comes of it.
+    fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut Live) -> T) -> Option<T> {
+        let mut hall = self.0.lock();
+        let done = hall.live.get_mut(&id).map(act);
+        hall.settle(self, id);
+        done
+    }
+
+    /// Plays audio in a room; the receiver hears of its end. `to`: to this one alone.
+    fn play(
+        &self,
+        id: ConferenceId,
+        audio: Arc<media::Audio>,
+        loops: Option<NonZeroU32>,
+        to: Option<LegId>,
+    ) -> Option<(media::OpId, oneshot::Receiver<()>)> {
+        let mut hall = self.0.lock();
+        let live = hall.live.get_mut(&id)?;
+        let op = live.new_op();
+        let to = to.map(|leg| vec![media::SessionKey(leg.0)]);
+        live.room.as_ref()?.command(media::RoomCommand::Play { op, audio, loops, to }).ok()?;
+        let (sender, receiver) = oneshot::channel();
+        live.plays.insert(op, sender);
+        Some((op, receiver))
+    }
+
+    /// Ends what is played, if it still is.
+    fn stop_play(&self, id: ConferenceId, op: media::OpId) {
+        let mut hall = self.0.lock();
+        let Some(live) = hall.live.get_mut(&id) else { return };
+        if live.plays.remove(&op).is_some() {
+            live.command(media::RoomCommand::Stop { op });
+        }
+    }
+}
+
+impl Hall {
+    fn of(&self, account: &str, id: ConferenceId) -> Option<&Live> {
+        self.live.get(&id).filter(|live| *live.state.info().account == *account)
+    }
+
+    fn find_or_open(
+        &mut self,
+        conferences: &Conferences,
+        services: &Arc<Services>,
+        owner: (&Arc<str>, &Arc<str>),
+        name: &Arc<str>,
+        most: u16,
+        opening: Option<Arc<Opening>>,
+    ) -> Result<ConferenceId, String> {
+        let place = (Arc::clone(owner.0), Arc::clone(name));
+        if let Some(id) = self.names.get(&place) {
+            return Ok(*id);
+        }
+        let id = ConferenceId::random(&mut rand::rng());
+        let music = Some(media::hold_music());
+        let spec = media::RoomSpec { most, starts_with: 2, music, ..media::RoomSpec::default() };
+        let sink = sink(Arc::downgrade(&conferences.0));
+        let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
+        let room = room.map_err(|error| error.to_string())?;
+        let state = Conference::open(id, owner, name, most, opening, clock::now().time);
+        let live = Live {
+            state,
+            room: Some(room),
+            inboxes: HashMap::new(),
+            services: Arc::clone(services),
+            runtime: Handle::current(),
+            teller: Teller::start(services),
+            documents: HashMap::new(),
+            announcements: 0,
+            next_op: 0,
+            plays: HashMap::new(),
+            recordings: HashMap::new(),
+        };
+        self.live.insert(id, live);
+        self.names.insert(place, id);
+        Ok(id)
+    }
+
+    /// Does what a conference has come to want; forgets it when it is over.
+    fn settle(&mut self, conferences: &Conferences, id: ConferenceId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        while let Some(output) = live.state.poll_output() {
+            live.perform(conferences, output);
+        }
+        let info = live.state.info();
+        if live.state.is_closing() {
+            // Who comes now begins a new one.
+            let name = (Arc::clone(&info.account), Arc::clone(&info.name));
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+        }
+        if info.status == ConferenceStatus::Completed {
+            self.expected.retain(|_, of| *of != id);
+            if let Some(live) = self.live.remove(&id) {
+                live.documents.values().for_each(AbortHandle::abort);
+            }
+        }
+    }
+}
+
+impl Live {
+    fn seen(&self) -> Seen {
+        Seen { info: Arc::clone(self.state.info()), participants: self.state.participants().cloned().collect() }
+    }
+
+    fn new_op(&mut self) -> media::OpId {
+        self.next_op += 1;
+        media::OpId(self.next_op)
+    }
+
+    fn perform(&mut self, conferences: &Conferences, output: Output) {
+        match output {
+            Output::Tell(event) => {
+                if let ConferenceEventKind::Left { participant, .. } = &event.kind
+                    && self.state.participant(participant.leg).is_none()
+                {
+                    self.inboxes.remove(&participant.leg);
+                }
+                self.teller.tell(*event);
+            }
+            Output::Record { id, spec } => self.start_recording(id, &spec),
+            Output::PauseRecording { id, gap } => {
+                let silence = gap == Gap::Silence;
+                self.to_recording(id, |op| media::RecordingCommand::Pause { op, silence });
+            }
+            Output::ResumeRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Resume { op }),
+            Output::StopRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Stop { op }),
+            Output::Hear { leg, document } => {
+                if let Some(before) = self.documents.remove(&leg) {
+                    before.abort();
+                }
+                if let (Some(target), Some(info)) = (document, self.state.leg(Some(leg)).cloned()) {
+                    let stage = self.stage(conferences, info, Some(leg));
+                    let task = self.runtime.spawn(stage.repeat(target));
+                    self.documents.insert(leg, task.abort_handle());
+                }
+            }
+            Output::PutOut(leg) => {
+                if let Some(inbox) = self.inboxes.get(&leg) {
+                    // Its call may be over.
+                    let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver));
+                }
+            }
+            Output::Close => self.room = None,
+        }
+    }
+
+    fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Stage {
+        let info = self.state.info();
+        let inbox = self.inboxes.get(&leg.id).cloned();
+        Stage {
+            conferences: conferences.clone(),
+            services: Arc::clone(&self.services),
+            id: info.id,
+            name: Arc::clone(&info.name),
+            leg,
+            to,
+            inbox,
+        }
+    }
+
+    fn command(&self, command: media::RoomCommand) -> bool {
+        self.room.as_ref().is_some_and(|room| room.command(command).is_ok())
+    }
+
+    fn start_recording(&mut self, id: RecordingId, spec: &RecordingSpec) {
+        let op = self.new_op();
+        let files = &self.services.recordings;
+        let spec = media::RecordSpec {
+            path: files.path(id),
+            coding: files.coding,
+            channels: media::Channels::Mono,
+            track: media::Tracks::Both,
+            max_length: spec.max_length,
+            silence_timeout: spec.silence_timeout,
+            trim: spec.trim,
+            after: None,
+            key: files.key.clone(),
+        };
+        if self.command(media::RoomCommand::Recording(media::RecordingCommand::Start { op, spec })) {
+            self.recordings.insert(op, id);
+        } else {
+            let failed = RecordingEnd::Failed("the media engine takes no command".to_owned());
+            self.state.handle_recorded(clock::now().time, id, failed, Duration::ZERO);
+        }
+    }
+
+    fn to_recording(&self, id: RecordingId, order: impl FnOnce(media::OpId) -> media::RecordingCommand) {
+        if let Some((op, _)) = self.recordings.iter().find(|(_, one)| **one == id) {
+            self.command(media::RoomCommand::Recording(order(*op)));
+        }
+    }
+
+    /// What the room tells.
+    fn hear(&mut self, now: Timestamp, event: media::RoomEvent) {
+        match event {
+            media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
+            media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
+            media::RoomEvent::Started => {
+                self.state.handle_started(now, RecordingId::random(&mut rand::rng()));
+            }
+            media::RoomEvent::Speaks { session, speaks } => {
+                // No state that somebody must know: with a slow application it is the first to go.
+                if !self.teller.is_full() {
+                    self.state.handle_speaks(now, LegId(session.0), speaks);
+                }
+            }
+            media::RoomEvent::Leads(_) => {}
+            media::RoomEvent::Finished { op, .. } => {
+                if let Some(waiting) = self.plays.remove(&op) {
+                    // Who waited for it may have been sent away.
+                    let _ = waiting.send(());
+                }
+            }
+            media::RoomEvent::Recorded(event) => self.recorded(now, event),
+            media::RoomEvent::Ended { .. } => self.state.handle_over(now),
+        }
+    }
+
+    fn recorded(&mut self, now: Timestamp, event: media::Event) {
+        let media::Event::RecordingFinished { op, reason, duration, .. } = event else { return };
+        let Some(id) = self.recordings.remove(&op) else { return };
+        let end = match reason {
+            media::RecordingReason::Stopped => RecordingEnd::Stopped,
+            media::RecordingReason::MaxLength => RecordingEnd::MaxLength,
+            media::RecordingReason::Silence => RecordingEnd::Silence,
+            media::RecordingReason::Error(why) => RecordingEnd::Failed(why),
+        };
+        self.state.handle_recorded(now, id, end, duration);
     }
 }
 
 impl Seat {
     /// Whether it is in that conference of its account.
     pub fn is_in(&self, conference: &str) -> bool {
-        *self.name.1 == *conference
+        *self.name == *conference
+    }
+
+    /// Takes part otherwise.
+    pub fn change(&self, participation: &Participation) {
+        let (now, leg) = (clock::now().time, self.leg.id);
+        self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
+    }
+
+    /// Is given up, by a leg that is like this now.
+    pub fn leave(mut self, leg: &LegInfo, why: Leaving) {
+        self.left = true;
+        self.conferences.with(self.id, |live| live.state.leave(clock::now().time, leg, why));
     }
 
     /// What the engine is told.
     pub fn command(&self, participation: &Participation) -> media::Command {
+        let role = match participation.coach {
+            Some(coaching) if coaching.on => media::Role::Coach(vec![media::SessionKey(coaching.whom.0)]),
+            _ => media::Role::Speaker,
+        };
         let participation = media::Participation {
+            role,
             muted: participation.muted,
+            hold: match participation.hold {
+                None => media::Hold::No,
+                Some(Wait::Music) => media::Hold::Music,
+                Some(Wait::Silence | Wait::Document(_)) => media::Hold::Silence,
+            },
+            waits_in_silence: participation.wait != Wait::Music,
             waits: participation.waits,
             ends_room: participation.ends,
             beep: match participation.beep {
@@ -118,50 +566,38 @@ impl Seat {
             },
             ..media::Participation::default()
         };
-        media::Command::Join { room: self.room, participation }
+        media::Command::Join { room: media::RoomKey(self.id.0), participation }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut conferences = self.conferences.0.lock();
-        let Some(conference) = conferences.get_mut(&self.name).filter(|one| one.room.key() == self.room) else {
-            return;
-        };
-        conference.members.remove(&self.leg);
-        if conference.members.is_empty() {
-            // The last one turns off the lights: dropping the handle ends the room.
-            conferences.remove(&self.name);
+        if !self.left {
+            let leg = &self.leg;
+            self.conferences.with(self.id, |live| live.state.leave(clock::now().time, leg, Leaving::Over));
         }
     }
 }
 
-/// What a room tells: who is there is taken note of, and who is put out is told.
-fn sink(conferences: Weak<Mutex<HashMap<Name, Conference>>>, name: Name) -> media::RoomSink {
+impl Reservation {
+    /// Of which.
+    pub fn id(&self) -> ConferenceId {
+        self.id
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.conferences.with(self.id, |live| live.state.release(clock::now().time));
+    }
+}
+
+/// Where a room's events go.
+fn sink(hall: Weak<Mutex<Hall>>) -> media::RoomSink {
     Arc::new(move |room, event| {
-        let Some(conferences) = conferences.upgrade() else { return Ok(()) };
-        let mut conferences = conferences.lock();
-        let Some(conference) = conferences.get_mut(&name).filter(|one| one.room.key() == room) else { return Ok(()) };
-        match event {
-            media::RoomEvent::Joined { session } => {
-                if let Some(member) = conference.members.get_mut(&LegId(session.0)) {
-                    member.inside = true;
-                }
-            }
-            media::RoomEvent::Left { session } => {
-                let leg = LegId(session.0);
-                // One that left by itself has no seat any more, or one that it has yet to take.
-                if let Some(member) = conference.members.get(&leg).filter(|member| member.inside) {
-                    // Its call may be over.
-                    let _ = member.inbox.post(Message::Own(leg, LegEvent::ConferenceOver));
-                }
-            }
-            // Who comes now begins a new one.
-            media::RoomEvent::Ended { .. } => {
-                conferences.remove(&name);
-            }
-            _ => {}
-        }
+        let Some(hall) = hall.upgrade() else { return Ok(()) };
+        let conferences = Conferences(hall);
+        conferences.with(ConferenceId(room.0), |live| live.hear(clock::now().time, event));
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_call::Method;
+use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 
@@ -41,14 +42,24 @@ impl Dialects {
 
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
+    let numbered = notice.numbered.then(|| leg.id.to_string());
+    Delivery { numbered, leg: Some(leg.id), ..deliver(notice, dialect, (leg.session.0, &leg.account), id) }
+}
+
+/// The same for a conference, which has a queue of its own.
+pub fn conference_delivery(notice: Notice, dialect: &dyn Dialect, conference: &ConferenceInfo, id: u128) -> Delivery {
+    deliver(notice, dialect, (conference.id.0, &conference.account), id)
+}
+
+fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
     let Patience { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
-        queue: leg.session.to_string(),
-        session: leg.session.0,
-        account: leg.account.to_string(),
+        queue: format!("{session:032x}"),
+        session,
+        account: account.to_owned(),
         dialect: dialect.name().to_owned(),
         event: notice.event,
         url: notice.target.url.to_string(),
@@ -65,8 +76,8 @@ pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) 
         connect_timeout_ms: millis(connect),
         retries: retry,
         follow_redirects: redirects,
-        numbered: notice.numbered.then(|| leg.id.to_string()),
-        leg: Some(leg.id),
+        numbered: None,
+        leg: None,
         replay_of: None,
     }
 }

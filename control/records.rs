@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingStatus, Track};
 
@@ -49,12 +50,35 @@ pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
 
 /// The row of a recording made on `leg`.
 pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Path) -> RecordingRow {
+    let session = recording.conference.map_or(leg.session.0, |conference| conference.0);
     RecordingRow {
-        id: recording.id.0,
         account: leg.account.to_string(),
         dialect: leg.dialect.to_string(),
+        ..facts_row(recording, session, path)
+    }
+}
+
+/// The row of a recording made of a conference, which stands for the session there.
+pub fn conference_recording_row(
+    recording: &Recording,
+    conference: &ConferenceInfo,
+    path: &std::path::Path,
+) -> RecordingRow {
+    RecordingRow {
+        account: conference.account.to_string(),
+        dialect: conference.dialect.to_string(),
+        ..facts_row(recording, conference.id.0, path)
+    }
+}
+
+/// What a row says whoever's recording it is.
+fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> RecordingRow {
+    RecordingRow {
+        id: recording.id.0,
+        account: String::new(),
+        dialect: String::new(),
         leg: recording.leg.0,
-        session: leg.session.0,
+        session,
         source: source_word(recording.spec.source).to_owned(),
         channels: if recording.spec.channels == RecordingChannels::Dual { 2 } else { 1 },
         track: track_word(recording.spec.track).to_owned(),
@@ -106,6 +130,8 @@ fn source_word(source: RecordingSource) -> &'static str {
         RecordingSource::Request => "request",
         RecordingSource::Start => "start",
         RecordingSource::Trunk => "trunk",
+        RecordingSource::Conference => "conference",
+        RecordingSource::ConferenceRequest => "conference-request",
     }
 }
 

@@ -11,6 +11,7 @@ use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 
 use crate::clock;
+use crate::conferences;
 use crate::event_log::{self, Line};
 use crate::records;
 use crate::services::Services;
@@ -25,6 +26,8 @@ pub struct Recovered {
     pub legs: usize,
     /// Recordings that ran.
     pub recordings: usize,
+    /// Conferences that went on.
+    pub conferences: usize,
 }
 
 /// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
@@ -74,6 +77,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             }
         }
     }
+    recovered.conferences = conferences::history::recover(store).await?;
     store.flush().await?;
     Ok(recovered)
 }

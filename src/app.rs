@@ -362,6 +362,8 @@ impl Server {
         if tokio::time::timeout(limit, calls.idle()).await.is_err() {
             tracing::warn!("{} legs would not end", calls.live_legs());
         }
+        // Those that nobody is in, too.
+        calls.services().conferences.end_all();
         calls.services().fetches.close();
         if tokio::time::timeout(limit, calls.services().fetches.wait()).await.is_err() {
             tracing::warn!("applications were not heard out");

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::Target;
 use crate::call::{Abort, Call};
+use crate::conference::Leaving;
 use crate::event::{DialResult, DialStatus};
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId};
@@ -38,7 +39,7 @@ impl Conferring {
         if !over {
             return Step::Stay(Running::Conference(self));
         }
-        let result = self.end(call, leg);
+        let result = self.end(call, leg, Leaving::Itself);
         match self.action {
             Some(action) => Step::Fetch(action, FetchReason::Dialed(result)),
             None => Step::Next,
@@ -46,19 +47,20 @@ impl Conferring {
     }
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
-        let result = self.end(call, leg);
+        let leaving = if why == Abort::Hangup { Leaving::Ended } else { Leaving::Elsewhere };
+        let result = self.end(call, leg, leaving);
         if let (Abort::Hangup, Some(action)) = (why, self.action) {
             call.request_fetch(leg, action, FetchReason::Dialed(result));
         }
     }
 
-    fn end(&self, call: &mut Call, leg: LegId) -> DialResult {
+    fn end(&self, call: &mut Call, leg: LegId, why: Leaving) -> DialResult {
         if let Some(op) = self.limit {
             call.timers.cancel(leg, op);
         }
-        call.leave_conference(leg);
+        call.leave_conference(leg, why);
         DialResult {
-            status: DialStatus::Completed,
+            status: DialStatus::Answered,
             child: None,
             duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
             bridged: true,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::conference::Participation;
@@ -262,11 +263,12 @@ pub struct Enqueue {
 }
 
 /// What somebody who waits hears.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Wait {
     /// The server's own music.
     Music,
     /// Nothing.
+    #[default]
     Silence,
     /// A document, over and over; asked for each time.
     Document(Target),

@@ -126,7 +126,7 @@ impl Call {
 
     fn begun(&self, leg: LegId, NewRecording { id, spec }: NewRecording) -> Recording {
         let (started_at, status) = (self.now().time, RecordingStatus::InProgress);
-        Recording { id, leg, spec, started_at, ended_at: None, duration: None, status }
+        Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, status }
     }
 
     /// A caller who hung up before the recording began: the application hears of an empty one.

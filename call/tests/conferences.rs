@@ -29,7 +29,7 @@ fn left(script: &CallScript) -> usize {
 }
 
 fn leaves(script: &CallScript, leg: LegId) -> bool {
-    script.ordered(leg, |order| *order == LegCommand::LeaveConference)
+    script.ordered(leg, |order| matches!(order, LegCommand::LeaveConference { .. }))
 }
 
 #[test]

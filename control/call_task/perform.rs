@@ -145,9 +145,11 @@ impl CallTask {
             LegCommand::StopTaking => {
                 self.with(leg, |io| io.taking.take().is_some());
             }
-            LegCommand::LeaveConference => {
+            LegCommand::LeaveConference { why, leg: info } => {
                 self.with(leg, |io| {
-                    io.seat = None;
+                    if let Some(seat) = io.seat.take() {
+                        seat.leave(&info, why);
+                    }
                     io.command(media::Command::Leave)
                 });
             }
@@ -225,14 +227,14 @@ impl CallTask {
     }
 
     fn confer(&mut self, leg: LegId, participation: &Participation) {
-        let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
+        let Some(info) = self.call.leg(leg).cloned() else { return };
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let why = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
-            Some(seat) => Ok(seat),
-            None => {
-                let (services, inbox) = (&self.services, self.inbox.clone());
-                services.conferences.join(&services.media, &account, participation, leg, inbox)
+            Some(seat) => {
+                seat.change(participation);
+                Ok(seat)
             }
+            None => self.services.conferences.join(&self.services, &info, participation, self.inbox.clone()),
         };
         let taken = match why {
             Ok(seat) => {

@@ -39,6 +39,9 @@ impl CallTask {
         if let Some(end) = self.held_back(&event) {
             self.notify(&end).await;
         }
+        if matches!(event.kind, EventKind::Ended) {
+            self.services.conferences.leg_is_over(&event.leg);
+        }
         let store = &self.services.store;
         let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::id::{LegId, StreamId};
@@ -56,6 +57,11 @@ pub trait Dialect: Send + Sync {
 
     /// What this provider tells of an event, and where; empty if it tells nothing here.
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
+
+    /// What this provider tells of a conference, and where; `context` numbers its notices.
+    fn conference(&self, _account: &Account, _event: &ConferenceEvent, _context: &Context) -> Vec<Notice> {
+        Vec::new()
+    }
 
     /// Whether the end of a leg is told only when the recording asked for with it is whole, for it is told of there.
     fn ends_with_recording(&self) -> bool {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::Wait;
 use tandem_call::{Callback, Method, Moment};
 
 use super::code;
@@ -73,6 +74,21 @@ impl Reader<'_> {
     /// `GET` or `POST`; `POST` if absent.
     pub(crate) fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
         self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
+    }
+
+    /// What `waitUrl` has heard: absent, the server's own music; empty, nothing. The codes are of the URL and of `method`.
+    pub(crate) fn wait(
+        &mut self,
+        element: &Element,
+        method: &str,
+        (url_code, method_code): (u32, u32),
+    ) -> Result<Wait, FetchFailure> {
+        let method = self.method(element, method, method_code);
+        Ok(match element.attribute("waitUrl").map(str::trim) {
+            None => Wait::Music,
+            Some("") => Wait::Silence,
+            url => self.target(url, method, url_code)?.map_or(Wait::Music, Wait::Document),
+        })
     }
 
     /// Keys out of `allowed`; empty is none of them.

@@ -7,6 +7,7 @@ mod twiml;
 
 use std::time::Duration;
 
+use tandem_call::id::LegId;
 pub use twiml::TWIML;
 
 /// One provider's documents, as a table.
@@ -20,6 +21,8 @@ pub struct Flavour {
     pub elements: &'static [Rule],
     /// What holds when an attribute is absent.
     pub defaults: Defaults,
+    /// The call that a text names.
+    pub call_id: fn(&str) -> Option<LegId>,
 }
 
 impl Flavour {

@@ -12,7 +12,7 @@ mod element;
 pub mod flavour;
 pub(crate) mod party;
 mod reader;
-mod verb;
+pub(crate) mod verb;
 
 #[cfg(test)]
 mod tests;

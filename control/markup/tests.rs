@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::conference::{Beep, Participation};
+use tandem_call::conference::{Beep, Coaching, Participation};
 use tandem_call::fetch::FailureKind;
+use tandem_call::id::LegId;
 use tandem_call::machine::Until;
-use tandem_call::program::instruction::{AudioSource, Instruction, RejectReason, Wait};
+use tandem_call::program::instruction::{AudioSource, Conference, Instruction, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::{Method, Moment, Target};
@@ -200,15 +201,38 @@ fn a_dial_may_lead_into_a_conference() {
         startConferenceOnEnter='false' endConferenceOnExit='true' maxParticipants='10'>Room 1</Conference></Dial>";
     expect!(one(text), Instruction::Conference(conference) => {
         let expected = Participation {
-            muted: true, waits: true, ends: true, beep: Beep::Enter, most: 10, ..Participation::new("Room 1")
+            muted: true, waits: true, ends: true, beep: Beep::Enter, most: 10, wait: Wait::Music,
+            ..Participation::new("Room 1")
         };
         assert_eq!(conference.participation, expected);
         assert_eq!((conference.hangup_on_star, conference.time_limit), (true, Some(Duration::from_secs(60))));
         assert_eq!(conference.action.unwrap().url.as_ref(), "https://app.example/after");
     });
     expect!(one("<Dial><Conference>a</Conference></Dial>"), Instruction::Conference(conference) => {
-        assert_eq!(conference.participation, Participation::new("a"));
+        assert_eq!(conference.participation, Participation { wait: Wait::Music, ..Participation::new("a") });
     });
+    let text = "<Dial><Conference participantLabel='agent' coach='CA00000000000000000000000000000001' waitUrl='' \
+        record='record-from-start' statusCallback='/told' statusCallbackEvent='join speaker' region='ie1'>a</Conference></Dial>";
+    expect!(one(text), Instruction::Conference(Conference { participation, .. }) => {
+        assert_eq!(participation.label.as_deref(), Some("agent"));
+        assert_eq!(participation.coach, Some(Coaching { whom: LegId(1), on: true }));
+        assert_eq!(participation.wait, Wait::Silence);
+        let opening = participation.opening.unwrap();
+        assert_eq!(opening.callback.as_ref().unwrap().moments, [Moment::Joined, Moment::Speaks]);
+        let record = opening.record.as_ref().unwrap();
+        assert_eq!((record.source, record.trim), (RecordingSource::Conference, true));
+        assert_eq!(opening.region.as_deref(), Some("ie1"));
+    });
+    expect!(one("<Dial><Conference statusCallback='/told' waitUrl='wait.xml' waitMethod='GET'>a</Conference></Dial>"),
+    Instruction::Conference(Conference { participation, .. }) => {
+        let told = participation.opening.unwrap().callback.clone().unwrap();
+        assert_eq!(told.moments, [Moment::Started, Moment::Over]);
+        expect!(participation.wait, Wait::Document(target) => {
+            assert_eq!((&*target.url, target.method), ("https://app.example/ivr/wait.xml", Method::Get));
+        });
+    });
+    let odd = "<Dial><Conference participantLabel='a/b' coach='bob' waitMethod='PUT' trim='x' record='true'>a</Conference></Dial>";
+    assert_eq!(codes(odd), [12200, 13234, 13236, 13239]);
     assert_eq!(codes("<Dial><Number>100</Number><Conference>a</Conference></Dial>"), [12200]);
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::app::{App, Asked};
 use crate::audio::{FRAME, holds, noise};
-use crate::house::{House, inline};
+use crate::house::{ACCOUNT_SID, House, inline};
 use crate::phone::{Heard, Phone};
 
 const TRIES: u64 = 4;
@@ -14,7 +14,9 @@ const TRIES: u64 = 4;
 fn conference(number: &str, attributes: &str) -> String {
     inline(
         number,
-        &format!("<Response><Dial><Conference beep=\"false\" {attributes}>room</Conference></Dial></Response>"),
+        &format!(
+            "<Response><Dial><Conference beep=\"false\" waitUrl=\"\" {attributes}>room</Conference></Dial></Response>"
+        ),
     )
 }
 
@@ -86,6 +88,57 @@ async fn who_leaves_and_comes_again_is_heard_again_and_the_last_one_ends_it() {
     house.quiet().await;
     assert!(house.calls().services().conferences.is_empty());
     tokio::time::timeout(Duration::from_secs(5), house.end()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_is_told_in_one_order_and_stays_on_record() {
+    let app = App::start(|_| String::new()).await;
+    let events = "start end join leave mute hold modify";
+    let told = format!("statusCallback=\"{}\" statusCallbackEvent=\"{events}\"", app.url("/told"));
+    let house = House::start(&(conference("900", &told) + &conference("901", ""))).await;
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    let is = |name: &'static str| move |asked: &Asked| asked.field("StatusCallbackEvent") == name;
+    one.call(house.udp, "900").await;
+    app.asked.find("participant-join", is("participant-join")).await;
+    other.call(house.udp, "901").await;
+    let sid = app.asked.find("conference-start", is("conference-start")).await.field("ConferenceSid");
+    let path = |rest: &str| format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Conferences{rest}");
+    let there = house.api.get(&path("/room/Participants.json")).await.json();
+    let (newest, oldest) = (&there["participants"][0]["call_sid"], &there["participants"][1]["call_sid"]);
+    let call = oldest.as_str().unwrap();
+    let muted = house.api.post(&format!("/Conferences/{sid}/Participants/{call}.json"), "Muted=true").await.json();
+    assert_eq!((&muted["muted"], &muted["status"]), (&json!(true), &json!("connected")));
+    assert_eq!(
+        house.api.post(&format!("/Conferences/{sid}.json"), "Status=completed").await.json()["status"],
+        "completed"
+    );
+    one.until(Heard::Bye).await;
+    other.until(Heard::Bye).await;
+    let ended = app.asked.find("conference-end", is("conference-end")).await;
+    assert_eq!(ended.field("ReasonConferenceEnded"), "conference-ended-via-api");
+    let all = app.asked.all();
+    let told: Vec<_> = all.iter().map(|asked| (asked.field("StatusCallbackEvent"), asked.field("CallSid"))).collect();
+    let (newest, nobody) = (newest.as_str().unwrap(), "");
+    let expected = [
+        ("participant-join", call),
+        ("participant-join", newest),
+        ("conference-start", nobody),
+        ("participant-mute", call),
+        ("participant-leave", call),
+        ("participant-leave", newest),
+        ("conference-end", nobody),
+    ];
+    assert_eq!(told, expected.map(|(name, call)| (name.to_owned(), call.to_owned())));
+    let numbers: Vec<_> = all.iter().map(|asked| asked.field("SequenceNumber")).collect();
+    assert_eq!(numbers, ["1", "2", "3", "4", "5", "6", "7"]);
+    assert!(all.iter().all(Asked::is_signed));
+    house.quiet().await;
+    let list = house.api.get(&path(".json?Status=completed&FriendlyName=room")).await.json();
+    assert_eq!((list["conferences"].as_array().unwrap().len(), &list["conferences"][0]["sid"]), (1, &json!(sid)));
+    let past = house.api.get(&path(&format!("/{sid}/Participants.json?Status=completed"))).await.json();
+    assert_eq!(past["participants"].as_array().unwrap().len(), 2);
+    assert_eq!(house.api.get(&path("/nobody.json")).await.status, 404);
+    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,6 +93,8 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
         RecordingSource::Outbound => "OutboundAPI",
         RecordingSource::Request | RecordingSource::Start => "StartCallRecordingAPI",
         RecordingSource::Trunk => "Trunking",
+        RecordingSource::Conference => "Conference",
+        RecordingSource::ConferenceRequest => "StartConferenceRecordingAPI",
     }
 }
 

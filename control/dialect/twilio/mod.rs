@@ -7,6 +7,7 @@
 
 mod account;
 mod call;
+mod conference;
 mod country;
 mod error;
 pub mod explain;
@@ -28,6 +29,7 @@ mod stream;
 mod webhook;
 
 use jiff::Timestamp;
+use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, StreamId};
@@ -76,11 +78,16 @@ impl Dialect for Twilio {
             Scope::Leg => program,
             Scope::Whisper => reply::whispered(program),
             Scope::Queue => reply::waiting(program),
+            Scope::Conference => reply::overheard(program),
         })
     }
 
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
         webhook::webhook(account_sid(account), event, context)
+    }
+
+    fn conference(&self, account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
+        conference::notices(account_sid(account), event, context)
     }
 
     fn ends_with_recording(&self) -> bool {

@@ -37,6 +37,18 @@ pub(super) fn call_recording(account_sid: &str, facts: &Recording) -> Value {
     value
 }
 
+/// The resource under its conference.
+pub(super) fn conference_recording(account_sid: &str, facts: &Recording) -> Value {
+    let sid = sid::recording(facts.id);
+    let conference = facts.conference.map(sid::conference).unwrap_or_default();
+    let mut value = common(account_sid, facts);
+    if let Some(fields) = value.as_object_mut() {
+        let uri = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{conference}/Recordings/{sid}.json");
+        fields.insert("uri".into(), uri.into());
+    }
+    value
+}
+
 fn common(account_sid: &str, facts: &Recording) -> Value {
     let duration = facts.ended_at.map(|_| format::recording_seconds(facts).to_string());
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
@@ -44,7 +56,7 @@ fn common(account_sid: &str, facts: &Recording) -> Value {
         "sid": sid::recording(facts.id),
         "account_sid": account_sid,
         "call_sid": sid::call(facts.leg),
-        "conference_sid": null,
+        "conference_sid": facts.conference.map(sid::conference),
         "api_version": VERSION,
         "channels": webhook::channels(facts),
         "date_created": format::rfc2822(facts.started_at),

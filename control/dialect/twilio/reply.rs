@@ -8,6 +8,8 @@ use crate::markup::code::SCHEMA;
 use crate::markup::flavour::TWIML;
 use crate::markup::{self, Origin};
 
+/// A verb that is no sound in a document that is heard in a conference.
+const VERB_IN_CONFERENCE: u32 = 13238;
 /// A dial in a whisper document.
 const DIAL_IN_WHISPER: u32 = 13201;
 
@@ -50,6 +52,20 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
         false
+    });
+    program
+}
+
+/// What is heard in a conference: what is no sound is passed over.
+pub(super) fn overheard(mut program: Program) -> Program {
+    let Program { instructions, warnings } = &mut program;
+    instructions.retain(|instruction| {
+        let sounds = matches!(instruction, Instruction::Play(_) | Instruction::Pause(_) | Instruction::Redirect(_));
+        if !sounds {
+            let message = "a verb other than <Play>, <Say>, <Pause> and <Redirect> was passed over".to_owned();
+            warnings.push(Warning { code: VERB_IN_CONFERENCE, message });
+        }
+        sounds
     });
     program
 }

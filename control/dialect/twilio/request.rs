@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::command::Command;
+use tandem_call::conference::{Beep, Opening};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamCodec, StreamSpec};
-use tandem_call::{Callback, Moment, Target};
+use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
 
 use super::error::{self, ApiError};
 use super::form::Parameters;
-use super::{NAME, inline_program, overrides};
+use super::{NAME, inline_program, overrides, sid};
 use crate::holdings::Voice;
 use crate::markup::party;
+use crate::markup::verb::conference;
 use crate::new_call::{First, NewCall};
 
 /// Longest inline document, characters.
@@ -50,12 +52,91 @@ pub(super) fn new_call(
     account: &Arc<str>,
     application: &dyn Fn(&str) -> Option<Voice>,
 ) -> Result<NewCall, ApiError> {
+    let start = start(parameters, application)?;
+    call_that(parameters, account, start)
+}
+
+/// A call that joins a conference once answered (`POST Conferences/{name}/Participants.json`).
+pub(super) fn participant_call(
+    parameters: &Parameters,
+    account: &Arc<str>,
+    program: Program,
+) -> Result<NewCall, ApiError> {
+    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let start = Start { first: First::Program(program), fallback: None, status, application: None };
+    let mut call = call_that(parameters, account, start)?;
+    if let Some(detect) = &mut call.detect {
+        // Nobody waits for what is found out.
+        (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
+    }
+    call.caller_name = match parameters.get("CallerDisplayName") {
+        Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
+            return Err(ApiError::bad(20001, "CallerDisplayName has 2 to 255 characters"));
+        }
+        name => name.map(str::to_owned),
+    };
+    Ok(call)
+}
+
+/// The name of a conference.
+pub(super) fn conference_name(text: &str) -> Result<&str, ApiError> {
+    let fits = conference::is_name(text);
+    fits.then_some(text).ok_or_else(|| ApiError::bad(13237, format!("The conference name {text} is not valid")))
+}
+
+/// Whether a participant may be called so.
+pub(super) fn is_participant_label(text: &str) -> bool {
+    conference::is_label(text, |text| sid::parse_call(text).is_some())
+}
+
+/// `Beep`.
+pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
+    parameters.word("Beep", &conference::BEEPS, Beep::Both, 13235)
+}
+
+/// What is said about a whole conference, by parameters that begin with `prefix`.
+pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<Opening, ApiError> {
+    let name = |rest: &str| format!("{prefix}{rest}");
+    let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
+    let trims = [("trim-silence", true), ("do-not-trim", false)];
+    let mut callback = parameters.callback(&name("StatusCallback"), &conference::MOMENTS)?;
+    if let Some(callback) = &mut callback
+        && callback.moments == [Moment::Completed]
+    {
+        // Nothing that there is was listed.
+        callback.moments = conference::USUAL.to_vec();
+    }
+    let record = parameters.word(&name("Record"), &words, false, 20001)?;
+    let spec = RecordingSpec {
+        source: RecordingSource::Conference,
+        channels: RecordingChannels::Mono,
+        track: Track::Both,
+        format: RecordingFormat::Wav,
+        trim: parameters.word(&name("Trim"), &trims, true, 20001)?,
+        max_length: None,
+        silence_timeout: None,
+        beep: false,
+        callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_MOMENTS)?,
+    };
+    let region = parameters.get("Region").filter(|text| text.len() <= 32).map(Into::into);
+    Ok(Opening { callback, record: record.then_some(spec), recorded: None, region })
+}
+
+/// A URL with its method, which is `GET` unless another one is given.
+pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) -> Result<Option<Target>, ApiError> {
+    let target = parameters.target(url, method, 20001)?;
+    let given = parameters.get(method).is_some();
+    Ok(target.map(|target| if given { target } else { Target { method: Method::Get, ..target } }))
+}
+
+/// A call that does this once answered.
+fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
     let (to, headers) = called(parameters)?;
     let from = caller(parameters, &to)?;
     let detect = machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
     let time_limit = parameters.number("TimeLimit", 1..=86_400, 20001)?.unwrap_or(14_400);
-    let Start { first, fallback, status, application } = start(parameters, application)?;
+    let Start { first, fallback, status, application } = start;
     let record = parameters.flag("Record", false)?;
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
     Ok(NewCall {
@@ -363,7 +444,11 @@ fn detail(failure: FetchFailure) -> String {
     }
 }
 
-fn recording(parameters: &Parameters, source: RecordingSource, trim: bool) -> Result<RecordingSpec, ApiError> {
+pub(super) fn recording(
+    parameters: &Parameters,
+    source: RecordingSource,
+    trim: bool,
+) -> Result<RecordingSpec, ApiError> {
     let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
     Ok(RecordingSpec {
         source,

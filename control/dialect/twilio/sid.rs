@@ -1,6 +1,6 @@
 //! Spelling of ids: a prefix and 32 lower-case hex digits.
 
-use tandem_call::id::{LegId, QueueId, RecordingId, StreamId};
+use tandem_call::id::{ConferenceId, LegId, QueueId, RecordingId, StreamId};
 
 /// Prefix and hex digits.
 pub fn spell(prefix: &str, id: u128) -> String {
@@ -10,6 +10,11 @@ pub fn spell(prefix: &str, id: u128) -> String {
 /// `CA...`
 pub fn call(id: LegId) -> String {
     format!("CA{id}")
+}
+
+/// `CF...`
+pub fn conference(id: ConferenceId) -> String {
+    format!("CF{id}")
 }
 
 /// `RE...`
@@ -40,6 +45,11 @@ pub fn parse_call(text: &str) -> Option<LegId> {
 /// The recording a `RE...` names.
 pub fn parse_recording(text: &str) -> Option<RecordingId> {
     parse("RE", text).map(RecordingId)
+}
+
+/// The conference a `CF...` names.
+pub fn parse_conference(text: &str) -> Option<ConferenceId> {
+    parse("CF", text).map(ConferenceId)
 }
 
 /// The stream a `MZ...` names.

@@ -12,7 +12,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
-use super::{error, format, sid};
+use super::{conference, error, format, sid};
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 
@@ -27,7 +27,11 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
     if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
         status = "completed";
     }
-    let mut parameters = standard(account_sid, &fetch.leg, status);
+    // What all hear is no call's.
+    let mut parameters = match &fetch.reason {
+        FetchReason::Conference { all: true, .. } => conference::standard(account_sid),
+        _ => standard(account_sid, &fetch.leg, status),
+    };
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
@@ -39,6 +43,10 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("DequeingCallSid", sid::call(*by));
         }
         FetchReason::Queued(outcome) => queued(outcome, &mut push),
+        FetchReason::Conference { id, name, .. } => {
+            push("ConferenceSid", sid::conference(*id));
+            push("FriendlyName", name.to_string());
+        }
         FetchReason::Gathered { digits, terminator } => {
             push("msg", "Gather End".into());
             push("Digits", digits.clone());
@@ -183,6 +191,7 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
         "DialCallStatus",
         match result.status {
             DialStatus::Completed => "completed",
+            DialStatus::Answered => "answered",
             DialStatus::Busy => "busy",
             DialStatus::NoAnswer => "no-answer",
             DialStatus::Failed => "failed",
@@ -299,7 +308,7 @@ fn progress(
     Some(form(status, callback, parameters, true))
 }
 
-fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<Notice> {
+pub(super) fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<Notice> {
     let (moment, status) = match &facts.status {
         RecordingStatus::InProgress => (Moment::InProgress, "in-progress"),
         RecordingStatus::Paused => return None,
@@ -318,7 +327,10 @@ fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<
         ("RecordingChannels", channels(facts).to_string()),
         ("RecordingTrack", format::track(facts.spec.track).into()),
         ("ErrorCode", if failed { RECORDING_FAILED } else { 0 }.to_string()),
-        ("CallSid", sid::call(facts.leg)),
+        match facts.conference {
+            Some(conference) => ("ConferenceSid", sid::conference(conference)),
+            None => ("CallSid", sid::call(facts.leg)),
+        },
         ("RecordingStartTime", format::rfc2822(facts.started_at)),
         ("AccountSid", account_sid.into()),
     ]
@@ -377,7 +389,7 @@ fn machine_detected(account_sid: &str, leg: &LegInfo, facts: &MachineFacts) -> O
     Some(form("machine-detection", callback, parameters, false))
 }
 
-fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
+pub(super) fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
     Notice {
         event: event.into(),
         target: callback.target.clone(),
@@ -412,6 +424,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Whisper | FetchReason::Called { .. } => "whisper",
         FetchReason::Wait => "wait",
         FetchReason::Queued(_) => "queue",
+        FetchReason::Conference { .. } => "conference",
         FetchReason::Fallback { .. } => "fallback",
     }
 }

@@ -151,6 +151,7 @@ fn recording(status: RecordingStatus) -> Recording {
     Recording {
         id: RecordingId(0xb),
         leg: LegId(0xa),
+        conference: None,
         spec: RecordingSpec {
             source: RecordingSource::Record,
             channels: RecordingChannels::Mono,

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
+use crate::dialect::twilio::sid;
 
 /// Settings that live in the provider's console.
 const CONSOLE: &str = "names settings of the provider's console";
@@ -98,14 +99,15 @@ pub static TWIML: Flavour = Flavour {
             idle: ["nothing asks for it" => ["name", "value"]],
         }
         "Conference" in ["Dial"] Meaning::Conference => {
-            honoured: ["beep", "endConferenceOnExit", "maxParticipants", "muted", "startConferenceOnEnter"],
-            refused: [
-                12200 "not yet" => [
-                    "coach", "eventCallbackUrl", "jitterBufferSize", "participantLabel", "record",
-                    "recordingConfigurationId", "recordingStatusCallback", "recordingStatusCallbackEvent",
-                    "recordingStatusCallbackMethod", "region", "statusCallback", "statusCallbackEvent",
-                    "statusCallbackMethod", "trim", "waitMethod", "waitUrl",
-                ],
+            honoured: [
+                "beep", "coach", "endConferenceOnExit", "eventCallbackUrl", "maxParticipants", "muted", "participantLabel",
+                "record", "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "region", "startConferenceOnEnter", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "trim",
+                "waitMethod", "waitUrl",
+            ],
+            idle: [
+                CONSOLE => ["recordingConfigurationId"],
+                "jitter is measured, and followed" => ["jitterBufferSize"],
             ],
         }
         "Queue" in ["Dial"] Meaning::Queue => {
@@ -267,4 +269,5 @@ pub static TWIML: Flavour = Flavour {
         dial_time_limit: Duration::from_secs(14_400),
         ring_tone: "us",
     },
+    call_id: sid::parse_call,
 };

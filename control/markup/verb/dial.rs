@@ -5,7 +5,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecord, Instruction};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
-use super::{noun, queue, record};
+use super::{conference, noun, queue, record};
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
@@ -62,7 +62,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
                 dequeue = queue::dequeue(reader, child)?;
             }
             Meaning::Conference if conference.is_none() && dequeue.is_none() && targets.is_empty() => {
-                conference = noun::conference(reader, child);
+                conference = conference::read(reader, child)?;
             }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),

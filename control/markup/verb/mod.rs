@@ -1,5 +1,6 @@
 //! One file a verb, or a family of them.
 
+pub(crate) mod conference;
 pub(super) mod dial;
 pub(super) mod flow;
 pub(super) mod gather;

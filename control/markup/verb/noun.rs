@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tandem_call::Moment;
 use tandem_call::address::Address;
-use tandem_call::conference::{Beep, Participation};
 use tandem_call::fetch::FetchFailure;
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
@@ -23,13 +22,6 @@ const TOO_MANY_URIS: u32 = 13250;
 const SIP_HEADERS_TOO_LONG: u32 = 13251;
 const SIP_HEADER_NAME: u32 = 13252;
 const SIP_HEADER_VALUE: u32 = 13253;
-const CONFERENCE_MUTED: u32 = 13230;
-const CONFERENCE_END: u32 = 13231;
-const CONFERENCE_START: u32 = 13232;
-const CONFERENCE_BEEP: u32 = 13235;
-const CONFERENCE_NAME: u32 = 13237;
-/// Longest name of a conference, characters.
-const MAX_CONFERENCE: usize = 128;
 /// Most `Uri` in one `Sip`.
 const MAX_URIS: usize = 10;
 
@@ -124,25 +116,6 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     let mut target = DialTarget { headers, ..DialTarget::new(Address::Client(name.into())) };
     progress(reader, element, code::SCHEMA, &mut target)?;
     Ok(Some(target))
-}
-
-/// `Conference`: its text is its name.
-pub(super) fn conference(reader: &mut Reader<'_>, element: &Element) -> Option<Participation> {
-    let name = element.text();
-    if name.is_empty() || name.chars().count() > MAX_CONFERENCE || name.chars().any(char::is_control) {
-        reader.warn(CONFERENCE_NAME, format!("a conference must have a name of at most {MAX_CONFERENCE} characters"));
-        return None;
-    }
-    let beeps = [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
-    let most = reader.number(element, "maxParticipants", 2..=250, code::SCHEMA).unwrap_or(250);
-    Some(Participation {
-        muted: reader.flag(element, "muted", false, CONFERENCE_MUTED),
-        waits: !reader.flag(element, "startConferenceOnEnter", true, CONFERENCE_START),
-        ends: reader.flag(element, "endConferenceOnExit", false, CONFERENCE_END),
-        beep: reader.word(element, "beep", &beeps, Beep::Both, CONFERENCE_BEEP),
-        most: u16::try_from(most).unwrap_or(250),
-        ..Participation::new(name)
-    })
 }
 
 /// A SIP URI and the headers after its `?` (RFC 3261 §19.1.1); `None`, warned, if it is none.

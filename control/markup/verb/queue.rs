@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::fetch::FetchFailure;
-use tandem_call::program::instruction::{Dequeue, Enqueue, Instruction, Wait};
+use tandem_call::program::instruction::{Dequeue, Enqueue, Instruction};
 
 use crate::markup::code;
 use crate::markup::element::Element;
@@ -23,12 +23,7 @@ const DIAL_NAME_TOO_LONG: u32 = 14213;
 pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
-    let wait_method = reader.method(element, "waitUrlMethod", code::SCHEMA);
-    let wait = match element.attribute("waitUrl").map(str::trim) {
-        None => Wait::Music,
-        Some("") => Wait::Silence,
-        url => reader.target(url, wait_method, code::BAD_URL)?.map_or(Wait::Music, Wait::Document),
-    };
+    let wait = reader.wait(element, "waitUrlMethod", (code::BAD_URL, code::SCHEMA))?;
     let most = reader.number(element, "maxQueueSize", 1..=5_000, code::SCHEMA);
     for child in element.elements() {
         match reader.rule(child).map(|rule| rule.meaning) {

@@ -262,6 +262,7 @@ mod tests {
         Recording {
             id: RecordingId(LEG.0 + 1),
             leg: LEG,
+            conference: None,
             spec: RecordingSpec {
                 source: RecordingSource::Request,
                 channels: RecordingChannels::Dual,

@@ -59,6 +59,7 @@ fn recording(status: RecordingStatus) -> Recording {
     Recording {
         id: RecordingId(LEG.0 + 1),
         leg: LEG,
+        conference: None,
         spec: RecordingSpec {
             source: RecordingSource::Request,
             channels: RecordingChannels::Dual,

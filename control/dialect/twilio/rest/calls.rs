@@ -15,6 +15,7 @@ use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
 use super::super::{NAME, call, format, sid};
 use super::{Answer, Exchange, Verb, events, notifications, ok, recordings, streams};
+use crate::new_call::{Created, NewCall};
 use crate::query::LegFilter;
 use crate::trouble::{Level, Trouble};
 use crate::{clock, exchange};
@@ -54,13 +55,8 @@ async fn list(x: &Exchange<'_>) -> Answer {
 async fn create(x: &Exchange<'_>) -> Answer {
     let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, NAME, sid))?;
-    if !routing.may_call_from(account, &new.from) {
-        let message =
-            format!("Source phone number {} is neither a number nor a verified caller id of the account", new.from);
-        return Err(ApiError::bad(21210, message));
-    }
     let began = clock::now().time;
-    let leg = x.app.calls.create(new).await?.leg;
+    let leg = place(x, new).await?.leg;
     let body = call::created(x.account_sid(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body);
     for (code, message) in request::oddities(x.parameters) {
@@ -69,6 +65,16 @@ async fn create(x: &Exchange<'_>) -> Answer {
     }
     x.app.calls.exchanged(leg.session, Some(leg.id), exchange);
     Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Makes a call, if the account may call from there.
+pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, ApiError> {
+    if !x.app.calls.services().routing.get().may_call_from(&x.account.name, &new.from) {
+        let message =
+            format!("Source phone number {} is neither a number nor a verified caller id of the account", new.from);
+        return Err(ApiError::bad(21210, message));
+    }
+    Ok(x.app.calls.create(new).await?)
 }
 
 /// A request to change a call and its answer, for the call's log.

@@ -5,6 +5,7 @@ mod accounts;
 mod applications;
 mod available_phone_numbers;
 mod calls;
+mod conferences;
 mod events;
 mod held;
 mod incoming_phone_numbers;
@@ -158,6 +159,7 @@ impl Request<'_> {
             (_, ["Applications", below @ ..]) => applications::answer(&x, below).await,
             (_, ["AvailablePhoneNumbers", below @ ..]) => available_phone_numbers::answer(&x, below),
             (_, ["Calls", below @ ..]) => calls::answer(&x, below).await,
+            (_, ["Conferences", below @ ..]) => conferences::answer(&x, below).await,
             (_, ["IncomingPhoneNumbers", below @ ..]) => incoming_phone_numbers::answer(&x, below).await,
             (_, ["OutgoingCallerIds", below @ ..]) => outgoing_caller_ids::answer(&x, below).await,
             (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,

@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use tandem_call::command::Command;
-use tandem_call::id::{LegId, RecordingId};
+use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 
@@ -79,6 +79,7 @@ pub(super) fn audio(path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let (name, bare_is_audio) = match below[..] {
         ["Recordings", name] => (name, !path.json),
         ["Calls", call, "Recordings", name] if sid::parse_call(call).is_some() => (name, false),
+        ["Conferences", of, "Recordings", name] if sid::parse_conference(of).is_some() => (name, false),
         _ => return None,
     };
     match audio_name(name) {
@@ -141,8 +142,12 @@ async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
         }
         None => "Recordings".into(),
     };
-    // There are no conferences, so nothing was recorded in one.
-    let mut nothing = x.parameters.get("ConferenceSid").is_some();
+    let mut nothing = false;
+    if let Some(conference) = x.parameters.get("ConferenceSid") {
+        // What is recorded of a conference has it for a session.
+        filter.session = sid::parse_conference(conference).map(|id| CallId(id.0));
+        nothing = filter.session.is_none();
+    }
     if let (None, Some(call)) = (leg, x.parameters.get("CallSid")) {
         filter.leg = sid::parse_call(call);
         nothing |= filter.leg.is_none();
@@ -173,6 +178,8 @@ async fn of_call(x: &Exchange<'_>, leg: LegId, which: Which) -> Result<Recording
             let filter = RecordingFilter { leg: Some(leg), ..RecordingFilter::default() };
             let page = Page { limit: 1000, after: None, offset: 0 };
             let mut all = x.app.recordings.list(&x.account.name, &filter, page).await?;
+            // One of a conference is not the call's to end.
+            all.retain(|r| r.conference.is_none());
             all.retain(|r| matches!(r.status, RecordingStatus::InProgress | RecordingStatus::Paused));
             match (all.pop(), all.is_empty()) {
                 (Some(recording), true) => Ok(recording),
@@ -183,7 +190,7 @@ async fn of_call(x: &Exchange<'_>, leg: LegId, which: Which) -> Result<Recording
     }
 }
 
-async fn delete(x: &Exchange<'_>, recording: &Recording) -> Answer {
+pub(super) async fn delete(x: &Exchange<'_>, recording: &Recording) -> Answer {
     if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
         return Err(ApiError::bad(20009, "The recording is still in progress. Cannot delete."));
     }
@@ -223,5 +230,5 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
 /// A recording that the store does not know yet.
 fn just_begun(id: RecordingId, leg: LegId, spec: RecordingSpec) -> Recording {
     let status = RecordingStatus::InProgress;
-    Recording { id, leg, spec, started_at: Timestamp::now(), ended_at: None, duration: None, status }
+    Recording { id, leg, conference: None, spec, started_at: Timestamp::now(), ended_at: None, duration: None, status }
 }

@@ -54,6 +54,7 @@ fn facts(status: RecordingStatus) -> Recording {
     Recording {
         id: RecordingId(4),
         leg: LegId(1),
+        conference: None,
         spec: RecordingSpec {
             source: RecordingSource::Request,
             channels: RecordingChannels::Dual,

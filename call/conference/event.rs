@@ -1,0 +1,175 @@
+//! Facts about a conference, in the order they happened: for webhooks and records.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::conference::{Opening, Participation};
+use crate::id::{ConferenceId, LegId};
+use crate::leg::Status;
+use crate::recording::Recording;
+
+/// Facts about a conference at one moment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConferenceInfo {
+    /// Its id.
+    pub id: ConferenceId,
+    /// Name of the account it belongs to.
+    pub account: Arc<str>,
+    /// Name of the dialect that speaks for it: that of its first participant.
+    pub dialect: Arc<str>,
+    /// The account's name for it; of those that live no other one has it.
+    pub name: Arc<str>,
+    /// How far it is.
+    pub status: ConferenceStatus,
+    /// What its first participant said about it.
+    pub opening: Arc<Opening>,
+    /// When it came to be.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// How it ended.
+    pub end: Option<ConferenceEnd>,
+}
+
+/// How far a conference is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConferenceStatus {
+    /// Too few are there, or somebody is waited for.
+    Waiting,
+    /// They hear each other, or did.
+    InProgress,
+    /// It is over.
+    Completed,
+}
+
+/// How a conference ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConferenceEnd {
+    /// Why.
+    pub cause: EndCause,
+    /// Whose leaving ended it.
+    pub by: Option<LegId>,
+    /// The application's name for that one.
+    pub label: Option<Arc<str>>,
+}
+
+/// Why a conference ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum EndCause {
+    /// By request.
+    Request,
+    /// Somebody left whose leaving ends it.
+    HostLeft,
+    /// The same, put out by request.
+    HostRemoved,
+    /// The last one left.
+    LastLeft,
+    /// The last one was put out by request.
+    LastRemoved,
+    /// The server crashed, or gave it up.
+    Failed,
+}
+
+/// Facts about somebody in a conference.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ParticipantInfo {
+    /// Its leg.
+    pub leg: LegId,
+    /// How it takes part; its `opening` is the conference's.
+    pub participation: Participation,
+    /// How far it is.
+    pub status: ParticipantStatus,
+    /// Since when it is expected, or there.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// How far somebody is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ParticipantStatus {
+    /// It is being called.
+    Expected,
+    /// It takes part.
+    Connected,
+    /// It did.
+    Left,
+    /// It could not be reached.
+    Failed,
+}
+
+/// One fact.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConferenceEvent {
+    /// When.
+    pub at: Timestamp,
+    /// The conference, as it was right after.
+    pub conference: Arc<ConferenceInfo>,
+    /// What.
+    pub kind: ConferenceEventKind,
+}
+
+/// What happened. Participants are told of as they were right after.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ConferenceEventKind {
+    /// It came to be: nobody is there yet.
+    Opened,
+    /// Somebody is being called for it.
+    Expected(ParticipantInfo),
+    /// Somebody takes part.
+    Joined(ParticipantInfo),
+    /// Somebody takes part no more, or could not be reached.
+    Left {
+        /// Who.
+        participant: ParticipantInfo,
+        /// Why.
+        why: WhyLeft,
+        /// How the call itself is.
+        call: Status,
+    },
+    /// They hear each other from now on.
+    Started,
+    /// It is over, all have left.
+    Ended,
+    /// Somebody was muted, or is no longer.
+    Muted(ParticipantInfo),
+    /// Somebody was held, or is no longer.
+    Held(ParticipantInfo),
+    /// Somebody takes part otherwise.
+    Modified(ParticipantInfo),
+    /// Somebody began to speak, or stopped.
+    Speaks {
+        /// Who.
+        participant: ParticipantInfo,
+        /// Began.
+        speaks: bool,
+    },
+    /// An announcement is over.
+    Announced {
+        /// What was asked to announce it.
+        url: Arc<str>,
+        /// For this one alone.
+        to: Option<ParticipantInfo>,
+        /// Why it failed, if it did.
+        failure: Option<String>,
+    },
+    /// A recording began, was held, ended: its status says which.
+    Recording(Recording),
+}
+
+/// Why somebody takes part no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhyLeft {
+    /// The conference was ended by request.
+    ConferenceEnded,
+    /// Somebody left whose leaving ends it.
+    HostLeft,
+    /// A request put it out, or sent it elsewhere, or ended its call.
+    Request,
+    /// It left by itself.
+    Itself,
+    /// It could not be reached.
+    NotReached,
+}

@@ -1,0 +1,322 @@
+use super::*;
+use crate::Method;
+use crate::conference::Change;
+use crate::leg::{Direction, LegEnd};
+use crate::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
+
+/// A conference, what it ordered and what it told.
+struct Script {
+    conference: Conference,
+    orders: Vec<Output>,
+    told: Vec<ConferenceEvent>,
+}
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const RECORDING: RecordingId = RecordingId(77);
+
+fn leg(number: u128) -> LegId {
+    LegId(number)
+}
+
+fn info(number: u128) -> Arc<LegInfo> {
+    let mut info = crate::testing::info(leg(number), Direction::Inbound);
+    info.status = Status::InProgress;
+    Arc::new(info)
+}
+
+fn over(number: u128, by: EndedBy) -> LegInfo {
+    let mut info = LegInfo::clone(&info(number));
+    info.status = Status::Completed;
+    let cause = crate::leg::EndCause::NormalClearing;
+    info.end = Some(LegEnd { at: NOW, cause, by, sip_status: None, detail: None });
+    info
+}
+
+fn spec() -> RecordingSpec {
+    RecordingSpec {
+        source: RecordingSource::Conference,
+        channels: RecordingChannels::Mono,
+        track: Track::Both,
+        format: RecordingFormat::Wav,
+        trim: true,
+        max_length: None,
+        silence_timeout: None,
+        beep: false,
+        callback: None,
+    }
+}
+
+fn document(path: &str) -> Target {
+    Target { url: format!("http://app.test/{path}").into(), method: Method::Post }
+}
+
+fn room() -> Participation {
+    Participation::new("room")
+}
+
+impl Script {
+    fn opened(most: u16, opening: Option<Opening>) -> Self {
+        let (account, name) = ("main".into(), "room".into());
+        let opening = opening.map(Arc::new);
+        let conference = Conference::open(ConferenceId(9), (&account, &"test".into()), &name, most, opening, NOW);
+        let mut script = Self { conference, orders: Vec::new(), told: Vec::new() };
+        script.drain();
+        script
+    }
+
+    fn new() -> Self {
+        Self::opened(250, None)
+    }
+
+    /// One who comes in; the room starts with the second.
+    fn come(&mut self, number: u128, participation: Participation) {
+        self.conference.enter(NOW, &info(number), participation).unwrap();
+        self.conference.handle_joined(NOW, leg(number));
+        self.drain();
+    }
+
+    fn start(&mut self) {
+        self.conference.handle_started(NOW, RECORDING);
+        self.drain();
+    }
+
+    fn leave(&mut self, leg: &LegInfo, why: Leaving) {
+        self.conference.leave(NOW, leg, why);
+        self.conference.handle_left(NOW, leg.id);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.conference.poll_output() {
+            match output {
+                Output::Tell(event) => self.told.push(*event),
+                order => self.orders.push(order),
+            }
+        }
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.told.iter().map(|event| word(&event.kind)).collect()
+    }
+
+    fn end(&self) -> (EndCause, Option<LegId>) {
+        let end = self.conference.info().end.clone().unwrap();
+        (end.cause, end.by)
+    }
+}
+
+fn word(kind: &ConferenceEventKind) -> String {
+    match kind {
+        ConferenceEventKind::Opened => "opened".into(),
+        ConferenceEventKind::Expected(who) => format!("expected {}", who.leg.0),
+        ConferenceEventKind::Joined(who) => format!("joined {}", who.leg.0),
+        ConferenceEventKind::Left { participant, why, .. } => format!("left {} {why:?}", participant.leg.0),
+        ConferenceEventKind::Started => "started".into(),
+        ConferenceEventKind::Ended => "ended".into(),
+        ConferenceEventKind::Muted(who) => format!("muted {} {}", who.leg.0, who.participation.muted),
+        ConferenceEventKind::Held(who) => format!("held {} {}", who.leg.0, who.participation.hold.is_some()),
+        ConferenceEventKind::Modified(who) => format!("modified {}", who.leg.0),
+        ConferenceEventKind::Speaks { participant, speaks } => format!("speaks {} {speaks}", participant.leg.0),
+        ConferenceEventKind::Announced { to, failure, .. } => format!("announced {} {failure:?}", to.is_some()),
+        ConferenceEventKind::Recording(recording) => format!("recording {}", recording.status),
+    }
+}
+
+#[test]
+fn two_come_and_go_and_the_last_one_ends_it() {
+    let mut script = Script::new();
+    script.come(1, room());
+    script.come(2, room());
+    script.start();
+    script.leave(&over(1, EndedBy::Peer), Leaving::Ended);
+    assert!(!script.orders.contains(&Output::Close));
+    script.leave(&info(2), Leaving::Itself);
+    assert!(script.orders.contains(&Output::Close) && script.conference.is_closing());
+    script.conference.handle_over(NOW);
+    script.drain();
+    let told = ["opened", "joined 1", "joined 2", "started", "left 1 Itself", "left 2 Itself", "ended"];
+    assert_eq!(script.words(), told);
+    assert_eq!(script.end(), (EndCause::LastLeft, Some(leg(2))));
+    assert_eq!(script.conference.info().status, ConferenceStatus::Completed);
+    script.conference.handle_over(NOW);
+    assert_eq!(script.conference.poll_output(), None, "it ends once");
+}
+
+#[test]
+fn who_ends_it_by_leaving_takes_the_others_along() {
+    for (why, cause) in [(Leaving::Ended, EndCause::HostLeft), (Leaving::Removed, EndCause::HostRemoved)] {
+        let mut script = Script::new();
+        script.come(1, room());
+        script.come(2, Participation { ends: true, label: Some("host".into()), ..room() });
+        script.start();
+        script.leave(&over(2, EndedBy::Peer), why);
+        // The room puts the others out, then it is over.
+        script.conference.handle_left(NOW, leg(1));
+        script.conference.handle_over(NOW);
+        script.drain();
+        assert_eq!(script.words().last_chunk::<2>().unwrap(), &["left 1 HostLeft", "ended"]);
+        assert_eq!(script.orders, [Output::PutOut(leg(1))]);
+        assert_eq!(script.end(), (cause, Some(leg(2))));
+        assert_eq!(script.conference.info().end.as_ref().unwrap().label.as_deref(), Some("host"));
+    }
+}
+
+#[test]
+fn a_request_ends_it_and_gives_up_who_is_being_called() {
+    let mut script = Script::new();
+    script.come(1, room());
+    assert_eq!(script.conference.expect(NOW, leg(2), room()), Ok(true));
+    assert_eq!(script.conference.end(NOW), [leg(2)]);
+    assert_eq!(script.conference.end(NOW), []);
+    assert_eq!(script.conference.enter(NOW, &info(3), room()), Err(Refused::Over));
+    script.conference.handle_left(NOW, leg(1));
+    script.conference.handle_over(NOW);
+    script.drain();
+    assert_eq!(script.words()[1..], ["joined 1", "expected 2", "left 1 ConferenceEnded", "ended"]);
+    assert_eq!(script.orders, [Output::Close, Output::PutOut(leg(1))]);
+    assert_eq!(script.end(), (EndCause::Request, None));
+}
+
+#[test]
+fn the_last_one_put_out_is_told_apart() {
+    let mut script = Script::new();
+    script.come(1, room());
+    script.leave(&info(1), Leaving::Removed);
+    script.conference.handle_over(NOW);
+    script.drain();
+    assert_eq!(script.words()[2..], ["left 1 Request", "ended"]);
+    assert_eq!(script.end(), (EndCause::LastRemoved, Some(leg(1))));
+}
+
+#[test]
+fn changes_are_told_apart_and_none_is_told_before_the_join() {
+    let mut script = Script::new();
+    script.conference.enter(NOW, &info(1), room()).unwrap();
+    let mut changed = room();
+    let change = |changed: &mut Participation, change: Change| {
+        changed.change(change);
+        changed.clone()
+    };
+    let muted = change(&mut changed, Change { muted: Some(true), ..Change::default() });
+    script.conference.change(NOW, leg(1), &muted);
+    script.conference.handle_joined(NOW, leg(1));
+    script.drain();
+    assert_eq!(script.words()[1..], ["joined 1"]);
+    for next in [
+        Change { muted: Some(false), ..Change::default() },
+        Change { muted: Some(false), ..Change::default() },
+        Change { hold: Some(Some(Wait::Music)), ..Change::default() },
+        Change { hold: Some(None), ends: Some(true), ..Change::default() },
+        Change { beep_on_exit: Some(false), ..Change::default() },
+    ] {
+        let next = change(&mut changed, next);
+        script.conference.change(NOW, leg(1), &next);
+    }
+    script.drain();
+    assert_eq!(script.words()[2..], ["muted 1 false", "held 1 true", "held 1 false", "modified 1", "modified 1"]);
+}
+
+#[test]
+fn documents_are_heard_while_waiting_and_while_held() {
+    let mut script = Script::new();
+    let (wait, hold) = (document("wait"), document("hold"));
+    let mut participation = Participation { wait: Wait::Document(wait.clone()), ..room() };
+    script.come(1, participation.clone());
+    participation.change(Change { hold: Some(Some(Wait::Document(hold.clone()))), ..Change::default() });
+    script.conference.change(NOW, leg(1), &participation);
+    script.come(2, room());
+    script.start();
+    participation.change(Change { hold: Some(None), ..Change::default() });
+    script.conference.change(NOW, leg(1), &participation);
+    script.drain();
+    let hears = |document: Option<&Target>| Output::Hear { leg: leg(1), document: document.cloned() };
+    assert_eq!(script.orders, [hears(Some(&wait)), hears(Some(&hold)), hears(None)]);
+}
+
+#[test]
+fn a_room_takes_no_more_than_it_may_and_no_label_twice() {
+    let mut script = Script::opened(2, None);
+    let labelled = || Participation { label: Some("agent".into()), ..room() };
+    script.come(1, labelled());
+    assert_eq!(script.conference.admits(&labelled()), Err(Refused::LabelInUse));
+    script.come(2, labelled());
+    assert_eq!(script.conference.participant(leg(2)).unwrap().participation.label, None);
+    assert_eq!(script.conference.enter(NOW, &info(3), room()), Err(Refused::Full));
+    assert_eq!(script.conference.expect(NOW, leg(3), room()), Err(Refused::Full));
+}
+
+#[test]
+fn who_is_called_comes_or_is_told_to_have_failed() {
+    let mut script = Script::new();
+    for number in [1, 2] {
+        assert_eq!(script.conference.expect(NOW, leg(number), room()), Ok(true));
+    }
+    script.conference.release(NOW);
+    script.come(1, room());
+    assert_eq!(script.conference.expect(NOW, leg(1), room()), Ok(false));
+    script.conference.fail(NOW, &over(2, EndedBy::Peer));
+    script.drain();
+    assert_eq!(script.words()[1..], ["expected 1", "expected 2", "joined 1", "left 2 NotReached"]);
+    assert_eq!(script.conference.participants().count(), 1);
+    assert!(!script.conference.is_closing());
+}
+
+#[test]
+fn one_that_is_reserved_stays_open_until_it_is_released() {
+    let mut script = Script::new();
+    script.conference.reserve();
+    script.come(1, room());
+    script.leave(&info(1), Leaving::Itself);
+    assert!(!script.conference.is_closing());
+    script.conference.release(NOW);
+    assert!(script.conference.is_closing());
+}
+
+#[test]
+fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
+    let mut script = Script::new();
+    script.come(2, room());
+    script.conference.enter(NOW, &info(1), room()).unwrap();
+    script.conference.leave(NOW, &info(1), Leaving::Itself);
+    script.conference.enter(NOW, &info(1), room()).unwrap();
+    for _ in 0..2 {
+        script.conference.handle_joined(NOW, leg(1));
+        script.conference.handle_left(NOW, leg(1));
+    }
+    script.drain();
+    let told = ["joined 1", "left 1 Itself", "joined 1"];
+    assert_eq!(script.words()[2..5], told);
+}
+
+#[test]
+fn it_is_recorded_from_its_start_held_and_told_of() {
+    let mut script = Script::opened(250, Some(Opening { record: Some(spec()), ..Opening::default() }));
+    script.come(1, room());
+    script.come(2, room());
+    assert!(script.conference.recordings().is_empty());
+    script.start();
+    let facts = script.conference.recordings()[0].clone();
+    assert_eq!((facts.id, facts.leg, facts.conference), (RECORDING, leg(1), Some(ConferenceId(9))));
+    for gap in [Some(Gap::Skip), Some(Gap::Skip), None] {
+        script.conference.pause_recording(NOW, RECORDING, gap).unwrap();
+    }
+    script.conference.stop_recording(RECORDING).unwrap();
+    script.conference.handle_recorded(NOW, RECORDING, RecordingEnd::Stopped, Duration::from_secs(3));
+    assert_eq!(script.conference.stop_recording(RECORDING), Err(Refused::Unknown));
+    script.drain();
+    let told = ["recording runs", "recording paused", "recording runs", "recording completed"];
+    assert_eq!(script.words()[4..], told);
+    let pause = Output::PauseRecording { id: RECORDING, gap: Gap::Skip };
+    let orders = [pause, Output::ResumeRecording(RECORDING), Output::StopRecording(RECORDING)];
+    assert_eq!(script.orders[1..], orders);
+}
+
+#[test]
+fn a_room_that_vanishes_puts_everybody_out() {
+    let mut script = Script::new();
+    script.come(1, Participation { wait: Wait::Document(document("wait")), ..room() });
+    script.conference.handle_over(NOW);
+    script.drain();
+    assert!(script.orders.contains(&Output::PutOut(leg(1))));
+    assert_eq!(script.end(), (EndCause::Failed, None));
+}

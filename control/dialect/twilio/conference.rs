@@ -1,0 +1,262 @@
+//! Conferences and their participants: what is told of them, and how they read as resources.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tandem_call::conference::event::{
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
+    ParticipantStatus, WhyLeft,
+};
+use tandem_call::leg::Status;
+use tandem_call::recording::{Recording, RecordingStatus};
+use tandem_call::{Callback, Moment};
+
+use super::path::VERSION;
+use super::{format, sid, webhook};
+use crate::dialect::{Body, Context, Notice};
+
+/// Octets of a WAV file's head, and of a millisecond of one channel.
+const WAV_HEAD: u64 = 44;
+const WAV_MILLISECOND: u64 = 16;
+
+type Parameters = Vec<(String, String)>;
+
+/// What is told of an event, if it was asked for.
+pub(super) fn notices(account_sid: &str, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
+    let info = &event.conference;
+    if let ConferenceEventKind::Recording(facts) = &event.kind {
+        let own = webhook::recording(account_sid, facts, context);
+        return own.or_else(|| recorded(account_sid, info, facts, event.at, context)).into_iter().collect();
+    }
+    let Some((moment, name)) = named(&event.kind) else { return Vec::new() };
+    let Some(callback) = info.opening.callback.as_ref().filter(|callback| callback.wants(moment)) else {
+        return Vec::new();
+    };
+    vec![status(account_sid, callback, event, name, context)]
+}
+
+fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
+    Some(match kind {
+        ConferenceEventKind::Opened | ConferenceEventKind::Expected(_) | ConferenceEventKind::Recording(_) => {
+            return None;
+        }
+        ConferenceEventKind::Started => (Moment::Started, "conference-start"),
+        ConferenceEventKind::Ended => (Moment::Over, "conference-end"),
+        ConferenceEventKind::Joined(_) => (Moment::Joined, "participant-join"),
+        ConferenceEventKind::Left { .. } => (Moment::Left, "participant-leave"),
+        ConferenceEventKind::Muted(who) if who.participation.muted => (Moment::Muted, "participant-mute"),
+        ConferenceEventKind::Muted(_) => (Moment::Muted, "participant-unmute"),
+        ConferenceEventKind::Held(who) if who.participation.hold.is_some() => (Moment::Held, "participant-hold"),
+        ConferenceEventKind::Held(_) => (Moment::Held, "participant-unhold"),
+        ConferenceEventKind::Modified(_) => (Moment::Modified, "participant-modify"),
+        ConferenceEventKind::Speaks { speaks: true, .. } => (Moment::Speaks, "participant-speech-start"),
+        ConferenceEventKind::Speaks { speaks: false, .. } => (Moment::Speaks, "participant-speech-stop"),
+        ConferenceEventKind::Announced { failure: None, .. } => (Moment::Announced, "announcement-end"),
+        ConferenceEventKind::Announced { .. } => (Moment::Announced, "announcement-fail"),
+    })
+}
+
+fn status(account_sid: &str, callback: &Callback, event: &ConferenceEvent, name: &str, context: &Context) -> Notice {
+    let info = &event.conference;
+    let mut parameters: Parameters = [
+        ("ConferenceSid", sid::conference(info.id)),
+        ("FriendlyName", info.name.to_string()),
+        ("AccountSid", account_sid.into()),
+        ("SequenceNumber", context.sequence.to_string()),
+        ("Timestamp", format::rfc2822(event.at)),
+        ("StatusCallbackEvent", name.into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let mut push = |name: &str, value: String| parameters.push((name.into(), value));
+    match &event.kind {
+        ConferenceEventKind::Ended => ended(info.end.as_ref(), &mut push),
+        ConferenceEventKind::Joined(who)
+        | ConferenceEventKind::Muted(who)
+        | ConferenceEventKind::Held(who)
+        | ConferenceEventKind::Modified(who)
+        | ConferenceEventKind::Speaks { participant: who, .. } => of_participant(who, &mut push),
+        ConferenceEventKind::Left { participant, why, call } => {
+            of_participant(participant, &mut push);
+            push("ParticipantCallStatus", format::status(*call).into());
+            push("ReasonParticipantLeft", why_left(*why).into());
+        }
+        ConferenceEventKind::Announced { url, to, failure } => {
+            if let Some(who) = to {
+                of_participant(who, &mut push);
+            }
+            push("AnnounceUrl", url.to_string());
+            if let Some(failure) = failure {
+                push("ReasonAnnouncementFailed", failure.clone());
+            }
+        }
+        ConferenceEventKind::Opened
+        | ConferenceEventKind::Expected(_)
+        | ConferenceEventKind::Started
+        | ConferenceEventKind::Recording(_) => {}
+    }
+    webhook::form(name, callback, parameters, true)
+}
+
+fn of_participant(who: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
+    let how = &who.participation;
+    push("CallSid", sid::call(who.leg));
+    push("Muted", how.muted.to_string());
+    push("Hold", how.hold.is_some().to_string());
+    push("Coaching", how.coach.is_some_and(|coaching| coaching.on).to_string());
+    if let Some(coaching) = how.coach {
+        push("CallSidToCoach", sid::call(coaching.whom));
+    }
+    push("EndConferenceOnExit", how.ends.to_string());
+    push("StartConferenceOnEnter", (!how.waits).to_string());
+    if let Some(label) = &how.label {
+        push("ParticipantLabel", label.to_string());
+    }
+}
+
+fn ended(end: Option<&ConferenceEnd>, push: &mut impl FnMut(&str, String)) {
+    let Some(end) = end else { return };
+    if let Some(by) = end.by {
+        push("CallSidEndingConference", sid::call(by));
+    }
+    if let Some(label) = &end.label {
+        push("ParticipantLabelEndingConference", label.to_string());
+    }
+    push("ReasonConferenceEnded", why_ended(end.cause).into());
+    push(
+        "Reason",
+        match (end.cause, end.by) {
+            (EndCause::Request, _) => "Conference ended via API".into(),
+            (EndCause::HostLeft | EndCause::HostRemoved, Some(by)) => {
+                format!("Participant {} with endConferenceOnExit=true left the conference", sid::call(by))
+            }
+            (_, Some(by)) => format!("Last participant {} left the conference", sid::call(by)),
+            (_, None) => "Last participant left the conference".into(),
+        },
+    );
+}
+
+/// The way to be told of a recording before recordings had callbacks of their own.
+fn recorded(
+    account_sid: &str,
+    info: &ConferenceInfo,
+    facts: &Recording,
+    at: Timestamp,
+    context: &Context,
+) -> Option<Notice> {
+    let target = info.opening.recorded.as_ref()?;
+    if facts.spec.callback.is_some() || facts.status != RecordingStatus::Completed {
+        return None;
+    }
+    let recording_sid = sid::recording(facts.id);
+    let milliseconds = u64::try_from(facts.duration.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let octets = milliseconds.saturating_mul(WAV_MILLISECOND).saturating_add(WAV_HEAD);
+    let parameters = [
+        ("EventName", "conference-record-end".to_owned()),
+        ("ConferenceSid", sid::conference(info.id)),
+        ("FriendlyName", info.name.to_string()),
+        ("AccountSid", account_sid.into()),
+        ("RecordingUrl", format::recording_url(&context.public_url, account_sid, &recording_sid)),
+        ("Duration", format::recording_seconds(facts).to_string()),
+        ("RecordingFileSize", octets.to_string()),
+        ("timestamp", format::rfc2822(at)),
+    ];
+    let body = Body::Form(parameters.map(|(name, value)| (name.to_owned(), value)).into());
+    let event = "conference-record-end".into();
+    Some(Notice { event, target: target.clone(), failover: None, body, numbered: false })
+}
+
+/// What a request about a conference says that concerns no call.
+pub(super) fn standard(account_sid: &str) -> Parameters {
+    vec![("AccountSid".into(), account_sid.into()), ("ApiVersion".into(), VERSION.into())]
+}
+
+/// `status` of a conference.
+pub(super) fn status_word(status: ConferenceStatus) -> &'static str {
+    match status {
+        ConferenceStatus::Waiting => "init",
+        ConferenceStatus::InProgress => "in-progress",
+        ConferenceStatus::Completed => "completed",
+    }
+}
+
+fn why_ended(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::Request => "conference-ended-via-api",
+        EndCause::HostLeft => "participant-with-end-conference-on-exit-left",
+        EndCause::HostRemoved => "participant-with-end-conference-on-exit-kicked",
+        EndCause::LastRemoved => "last-participant-kicked",
+        EndCause::LastLeft | EndCause::Failed => "last-participant-left",
+    }
+}
+
+fn why_left(why: WhyLeft) -> &'static str {
+    match why {
+        WhyLeft::ConferenceEnded => "conference_ended_via_api",
+        WhyLeft::HostLeft => "moderator_ended_conference",
+        WhyLeft::Request => "participant_updated_via_api",
+        WhyLeft::Itself => "participant_hung_up",
+        WhyLeft::NotReached => "participant_add_failed",
+    }
+}
+
+/// The resource.
+pub(super) fn conference(account_sid: &str, info: &ConferenceInfo) -> Value {
+    let sid = sid::conference(info.id);
+    let path = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{sid}");
+    let end = info.end.as_ref();
+    json!({
+        "sid": sid,
+        "account_sid": account_sid,
+        "api_version": VERSION,
+        "friendly_name": info.name,
+        "region": info.opening.region.as_deref().unwrap_or("us1"),
+        "status": status_word(info.status),
+        "date_created": format::rfc2822(info.created_at),
+        "date_updated": format::rfc2822(info.updated_at),
+        "reason_conference_ended": end.map(|end| why_ended(end.cause)),
+        "call_sid_ending_conference": end.and_then(|end| end.by).map(sid::call),
+        "uri": format!("{path}.json"),
+        "subresource_uris": {
+            "participants": format!("{path}/Participants.json"),
+            "recordings": format!("{path}/Recordings.json"),
+        },
+    })
+}
+
+/// The resource of a participant, whose call is `call` if that is known.
+pub(super) fn participant(
+    account_sid: &str,
+    info: &ConferenceInfo,
+    who: &ParticipantInfo,
+    call: Option<Status>,
+) -> Value {
+    let (conference, call_sid) = (sid::conference(info.id), sid::call(who.leg));
+    let path = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{conference}/Participants/{call_sid}.json");
+    let how = &who.participation;
+    let status = match (who.status, call) {
+        (ParticipantStatus::Connected, _) => "connected",
+        (ParticipantStatus::Left, _) => "complete",
+        (ParticipantStatus::Failed, _) => "failed",
+        (ParticipantStatus::Expected, Some(Status::Initiated)) => "connecting",
+        (ParticipantStatus::Expected, Some(Status::Ringing)) => "ringing",
+        (ParticipantStatus::Expected, Some(Status::InProgress)) => "connected",
+        (ParticipantStatus::Expected, _) => "queued",
+    };
+    json!({
+        "account_sid": account_sid,
+        "call_sid": call_sid,
+        "conference_sid": conference,
+        "label": how.label,
+        "muted": how.muted,
+        "hold": how.hold.is_some(),
+        "coaching": how.coach.is_some_and(|coaching| coaching.on),
+        "call_sid_to_coach": how.coach.map(|coaching| sid::call(coaching.whom)),
+        "start_conference_on_enter": !how.waits,
+        "end_conference_on_exit": how.ends,
+        "status": status,
+        "queue_time": null,
+        "date_created": format::rfc2822(who.created_at),
+        "date_updated": format::rfc2822(who.updated_at),
+        "uri": path,
+    })
+}

@@ -1,0 +1,118 @@
+//! `Conference` in a `Dial`.
+
+use std::sync::Arc;
+
+use tandem_call::conference::{Beep, Coaching, Opening, Participation};
+use tandem_call::fetch::FetchFailure;
+use tandem_call::recording::{RecordingSource, RecordingSpec};
+use tandem_call::{Method, Moment};
+
+use super::record;
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::reader::Reader;
+
+const MUTED: u32 = 13230;
+const END: u32 = 13231;
+const START: u32 = 13232;
+const WAIT_URL: u32 = 13233;
+const WAIT_METHOD: u32 = 13234;
+const BEEP: u32 = 13235;
+const NO_COACHED_CALL: u32 = 13236;
+const NAME: u32 = 13237;
+const TRIM: u32 = 13239;
+/// Longest name of a conference, and of a participant, characters.
+const MAX_NAME: usize = 128;
+/// Longest name of a region, characters.
+const MAX_REGION: usize = 32;
+
+/// What a conference's callback may be told of.
+pub(crate) const MOMENTS: [(&str, Moment); 9] = [
+    ("start", Moment::Started),
+    ("end", Moment::Over),
+    ("join", Moment::Joined),
+    ("leave", Moment::Left),
+    ("mute", Moment::Muted),
+    ("hold", Moment::Held),
+    ("modify", Moment::Modified),
+    ("speaker", Moment::Speaks),
+    ("announcement", Moment::Announced),
+];
+/// What it is told of when nothing is listed.
+pub(crate) const USUAL: [Moment; 2] = [Moment::Started, Moment::Over];
+
+/// Which tones are heard, by the words for them.
+pub(crate) const BEEPS: [(&str, Beep); 4] =
+    [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
+
+/// Reads it; its text is its name. `None`, warned, if it has none.
+pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Participation>, FetchFailure> {
+    let name = element.text();
+    if !is_name(&name) {
+        reader.warn(NAME, format!("a conference must have a name of at most {MAX_NAME} characters"));
+        return Ok(None);
+    }
+    let most = reader.number(element, "maxParticipants", 2..=250, code::SCHEMA).unwrap_or(250);
+    Ok(Some(Participation {
+        label: label(reader, element),
+        muted: reader.flag(element, "muted", false, MUTED),
+        hold: None,
+        wait: reader.wait(element, "waitMethod", (WAIT_URL, WAIT_METHOD))?,
+        waits: !reader.flag(element, "startConferenceOnEnter", true, START),
+        ends: reader.flag(element, "endConferenceOnExit", false, END),
+        beep: reader.word(element, "beep", &BEEPS, Beep::Both, BEEP),
+        coach: coach(reader, element),
+        most: u16::try_from(most).unwrap_or(250),
+        opening: Some(opening(reader, element)?).filter(|one| *one != Opening::default()).map(Arc::new),
+        conference: name.into(),
+    }))
+}
+
+/// Whether a conference may be called so.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= MAX_NAME && !text.chars().any(char::is_control)
+}
+
+/// Whether a participant may be called so: not as a call is, nor so that a path has another part.
+pub(crate) fn is_label(text: &str, is_call: impl Fn(&str) -> bool) -> bool {
+    is_name(text) && !text.contains('/') && !is_call(text)
+}
+
+fn label(reader: &mut Reader<'_>, element: &Element) -> Option<Arc<str>> {
+    let text = element.attribute("participantLabel")?.trim();
+    let is_call = reader.flavour.call_id;
+    if is_label(text, |text| is_call(text).is_some()) {
+        return Some(text.into());
+    }
+    reader.bad_value(element, "participantLabel", code::SCHEMA);
+    None
+}
+
+fn coach(reader: &mut Reader<'_>, element: &Element) -> Option<Coaching> {
+    let text = element.attribute("coach").map(str::trim).filter(|text| !text.is_empty())?;
+    let whom = (reader.flavour.call_id)(text);
+    if whom.is_none() {
+        reader.bad_value(element, "coach", NO_COACHED_CALL);
+    }
+    whom.map(|whom| Coaching { whom, on: true })
+}
+
+fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<Opening, FetchFailure> {
+    let callback = reader.callback(element, "statusCallback", &MOMENTS, &USUAL, code::SCHEMA)?;
+    let region = element.attribute("region").map(str::trim);
+    let fits = |text: &&str| (1..=MAX_REGION).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    Ok(Opening {
+        callback,
+        record: recorded(reader, element)?,
+        recorded: reader.target(element.attribute("eventCallbackUrl"), Method::Post, code::BAD_URL)?,
+        region: region.filter(fits).map(Into::into),
+    })
+}
+
+fn recorded(reader: &mut Reader<'_>, element: &Element) -> Result<Option<RecordingSpec>, FetchFailure> {
+    let words = [("do-not-record", false), ("false", false), ("record-from-start", true), ("true", true)];
+    if !reader.word(element, "record", &words, false, code::SCHEMA) {
+        return Ok(None);
+    }
+    record::common(reader, element, RecordingSource::Conference, true, (TRIM, code::SCHEMA)).map(Some)
+}
