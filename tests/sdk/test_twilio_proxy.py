@@ -21,6 +21,7 @@ from harness.waiting import wait_for
 HERE = Path(__file__).parent
 FROM = "+15550001111"
 HANGUP = "<Response><Hangup/></Response>"
+MEET = "<Response><Dial><Conference beep='false'>meeting</Conference></Dial></Response>"
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,29 @@ def test_twilio_python_as_it_is(server, proxy, phone, tmp_path, monkeypatch):
     assert (refused.value.status, refused.value.code) == (404, 20404)
     assert client.recordings(recording.sid).delete()
 
+    waits, first, second = phone(callee()), phone(callee()), phone(callee())
+    queue = client.queues.create(friendly_name="support")
+    waiting = client.calls.create(to=waits.uri, from_=FROM, twiml="<Response><Enqueue>support</Enqueue></Response>")
+    (member,) = wait_for("who waits", client.queues(queue.sid).members.list)
+    assert member.call_sid == waiting.sid and client.queues(queue.sid).fetch().current_size == 1
+    waiting.update(status="completed")
+    waits.finish()
+    wait_for("the queue to be empty", lambda: client.queues(queue.sid).fetch().current_size == 0)
+    assert client.queues(queue.sid).delete()
+
+    client.calls.create(to=first.uri, from_=FROM, twiml=MEET)
+    (room,) = wait_for("the conference", lambda: client.conferences.list(friendly_name="meeting"))
+    participants = client.conferences(room.sid).participants
+    participants.create(from_=FROM, to=second.uri, label="two")
+    wait_for("both", lambda: [one.status for one in participants.list()] == ["connected"] * 2)
+    assert participants("two").update(muted=True).muted
+    assert client.conferences(room.sid).update(status="completed").status == "completed"
+    first.finish()
+    second.finish()
+
 
 def test_twilio_node_as_it_is(server, proxy, phone):
-    many = phone(callee(), calls=3)
+    many, waits, first, second = phone(callee(), calls=3), phone(callee()), phone(callee()), phone(callee())
     assert (HERE / "node_modules" / "twilio").is_dir(), "run npm ci --prefix tests/sdk"
     environment = {
         "HTTP_PROXY": proxy.url,
@@ -83,6 +104,9 @@ def test_twilio_node_as_it_is(server, proxy, phone):
         "TWILIO_ACCOUNT_SID": server.account_sid,
         "TWILIO_AUTH_TOKEN": server.auth_token,
         "PHONE": many.uri,
+        "WAITS": waits.uri,
+        "FIRST": first.uri,
+        "SECOND": second.uri,
     }
     command = ["node", "twilio_as_it_is.mjs"]
     done = subprocess.run(command, cwd=HERE, env=os.environ | environment, capture_output=True, text=True, timeout=60)

@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import twilio from "twilio";
 
-const { TWILIO_ACCOUNT_SID, PHONE } = process.env;
+const { TWILIO_ACCOUNT_SID, PHONE, WAITS, FIRST, SECOND } = process.env;
+const FROM = "+15550001111";
 const deadline = setTimeout(() => { console.error("timed out"); process.exit(1); }, 40_000);
 const client = twilio();
 
@@ -21,7 +22,7 @@ assert.equal((await client.api.accounts(TWILIO_ACCOUNT_SID).fetch()).status, "ac
 const made = [];
 for (let count = 0; count < 3; count += 1) {
   const twiml = count === 0 ? "<Response><Pause length='60'/></Response>" : "<Response><Hangup/></Response>";
-  const { sid } = await client.calls.create({ to: PHONE, from: "+15550001111", twiml });
+  const { sid } = await client.calls.create({ to: PHONE, from: FROM, twiml });
   made.unshift(sid);
   if (count > 0) continue;
   await until(sid, ["in-progress", ...over]);
@@ -35,4 +36,28 @@ assert.deepEqual((await client.calls.list({ to: PHONE, pageSize: 2 })).map((call
 const second = await (await client.calls.page({ to: PHONE, pageSize: 2 })).nextPage();
 assert.deepEqual(second.instances.map((call) => call.sid), made.slice(2));
 await assert.rejects(client.calls("CA" + "0".repeat(32)).fetch(), (error) => error.status === 404 && error.code === 20404);
+
+async function once(check) {
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+const queue = await client.queues.create({ friendlyName: "agents" });
+const waiting = await client.calls.create({ to: WAITS, from: FROM, twiml: "<Response><Enqueue>agents</Enqueue></Response>" });
+const member = await once(async () => (await client.queues(queue.sid).members.list())[0]);
+assert.equal(member.callSid, waiting.sid);
+await client.calls(waiting.sid).update({ status: "completed" });
+await once(async () => (await client.queues(queue.sid).fetch()).currentSize === 0);
+assert.equal(await client.queues(queue.sid).remove(), true);
+
+const meet = "<Response><Dial><Conference beep='false'>room</Conference></Dial></Response>";
+await client.calls.create({ to: FIRST, from: FROM, twiml: meet });
+const room = await once(async () => (await client.conferences.list({ friendlyName: "room" }))[0]);
+const { participants } = client.conferences(room.sid);
+await participants.create({ from: FROM, to: SECOND, label: "two" });
+await once(async () => (await participants.list()).filter((one) => one.status === "connected").length === 2);
+assert.equal((await client.conferences(room.sid).participants("two").update({ hold: true })).hold, true);
+assert.equal((await client.conferences(room.sid).update({ status: "completed" })).status, "completed");
 clearTimeout(deadline);

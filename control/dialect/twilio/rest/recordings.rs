@@ -123,8 +123,8 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
     x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let after = x.app.recordings.get(&x.account.name, before.id).await?.unwrap_or(before);
     let mut body = recording::call_recording(x.account_sid(), &after);
-    // What was asked for is told even if the file is not closed yet.
-    if let (None, Some(fields)) = (after.ended_at, body.as_object_mut()) {
+    // What was asked for is told, whether the file is closed yet or not.
+    if let Some(fields) = body.as_object_mut() {
         fields.insert("status".into(), status.into());
     }
     Ok(ok(body))
