@@ -131,11 +131,14 @@ pub struct WebhooksConfig {
     /// Networks that are not public and may all the same be the target of webhooks, media files and streams.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
+    /// Whether Twilio's webhooks to `https` URLs with a port are signed as if they had none.
+    pub sign_strip_https_port: bool,
 }
 
 impl Default for WebhooksConfig {
     fn default() -> Self {
-        Self { allow_networks: network("127.0.0.0/8").into_iter().collect() }
+        let allow_networks = network("127.0.0.0/8").into_iter().collect();
+        Self { allow_networks, sign_strip_https_port: false }
     }
 }
 

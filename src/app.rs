@@ -181,7 +181,8 @@ impl Server {
         sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
-        let dialects = Dialects::new([Arc::new(Twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
+        let twilio = Twilio { sign_strip_https_port: config.webhooks.sign_strip_https_port };
+        let dialects = Dialects::new([Arc::new(twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),

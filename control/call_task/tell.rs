@@ -6,7 +6,6 @@ use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource};
-use tandem_call::stream::{StreamFacts, StreamStatus};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -87,18 +86,12 @@ impl CallTask {
     /// What is odd with a document or cannot be had of an application, with the request that it came of.
     fn note_trouble(&mut self, event: &CallEvent) {
         let leg = &event.leg;
-        let (level, code, message) = match &event.kind {
-            EventKind::Warned(warning) => (Level::Warning, warning.code, warning.message.clone()),
-            EventKind::FetchFailed { failure } => match self.services.dialects.get(&leg.dialect) {
-                Some(dialect) => (Level::Error, dialect.failure_code(failure), failure.detail.clone()),
-                None => return,
-            },
-            EventKind::Stream(StreamFacts { status: StreamStatus::Failed(failure), .. }) => {
-                let dialect = self.services.dialects.get(&leg.dialect);
-                let Some(code) = dialect.and_then(|dialect| dialect.stream_code(failure)) else { return };
-                (Level::Warning, code, failure.detail.clone())
-            }
-            _ => return,
+        let dialect = self.services.dialects.get(&leg.dialect);
+        let Some(code) = dialect.and_then(|dialect| dialect.trouble_code(&event.kind)) else { return };
+        let (level, message) = match &event.kind {
+            EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
+            EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
+            _ => (Level::Warning, describe(event)),
         };
         if self.troubles >= MOST_TROUBLES {
             return;

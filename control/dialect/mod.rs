@@ -17,13 +17,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceEvent;
-use tandem_call::event::CallEvent;
+use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::{Recording, Track};
-use tandem_call::stream::{StreamFailure, StreamSpec};
+use tandem_call::stream::StreamSpec;
 use tandem_call::{Method, Target};
 use url::Url;
 
@@ -80,8 +80,8 @@ pub trait Dialect: Send + Sync {
     /// The provider's number for a failed fetch, for `ErrorCode` and the log.
     fn failure_code(&self, failure: &FetchFailure) -> u32;
 
-    /// The provider's number for a stream that failed; `None` if there is none.
-    fn stream_code(&self, _failure: &StreamFailure) -> Option<u32> {
+    /// The provider's number for an event that tells of something that went wrong; `None` if it is none, or has no number.
+    fn trouble_code(&self, _event: &EventKind) -> Option<u32> {
         None
     }
 

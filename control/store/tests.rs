@@ -373,7 +373,18 @@ async fn old_history_is_pruned_and_what_is_pending_stays(store: Store) {
     }
     deliveries::update(&store, done(1, 10)).await.unwrap();
     deliveries::update(&store, done(2, 20)).await.unwrap();
-    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 2);
+    let trouble = |id, second, text: &str| {
+        let mut row = resources::Resource::new("acme", "warning", text.to_owned());
+        (row.id, row.created_at, row.updated_at) = (id, time(second), time(second));
+        row
+    };
+    let kind = || resources::Kind::<String>::new(resources::TROUBLE);
+    resources::submit(&store, kind(), &trouble(1, 10, "old"));
+    resources::submit(&store, kind(), &trouble(2, 20, "new"));
+    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 3);
+    let filter = resources::Filter::default();
+    let kept = resources::list(&store, kind(), "acme", &filter, &Page::first(9)).await.unwrap();
+    assert_eq!(kept, [trouble(2, 20, "new")]);
     assert_eq!(events::list(&store, 5).await.unwrap()[0].text, "new");
     let left: Vec<u128> = deliveries::list(&store, 40).await.unwrap().iter().map(|row| row.id).collect();
     assert_eq!(left, [2, 3]);

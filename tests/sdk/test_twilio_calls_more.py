@@ -89,6 +89,8 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
     assert voice.method == "GET" and voice["From"] == "+15550003333" and voice["CallSid"] == call.sid
     (amd,) = app.wait("/amd")
     assert {"CallSid", "AccountSid", "AnsweredBy", "MachineDetectionDuration"} <= set(amd.form)
+    with pytest.raises(TwilioRestException):
+        twilio.calls(call.sid).update(url="nowhere")
     twilio.calls(call.sid).update(status="completed")
     called.finish()
     ended(twilio, call.sid)
@@ -104,7 +106,7 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
 
     def all_told():
         events = twilio.calls(call.sid).events.list()
-        return events if len(events) >= 10 else None
+        return events if len(events) >= 11 else None
 
     events = wait_for("the events", all_told)
     asked = [(event.request["method"], event.request["url"].rsplit("/", 1)[-1]) for event in events]
@@ -112,7 +114,8 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
     assert sorted(name for _, name in asked if name in ("status", "amd", "recorded")) == [
         "amd", "recorded", "recorded", "status", "status", "status", "status"
     ]  # fmt: skip
-    assert ("POST", f"{call.sid}.json") in asked
+    changes = [event.response["response_code"] for event in events if event.request["url"].endswith(f"{call.sid}.json")]
+    assert changes == [400, 200]
     made, document = events[0], next(event for event in events if "voice" in event.request["url"])
     assert made.response["response_code"] == 201 and call.sid in made.response["response_body"]
     assert made.request["parameters"]["status_callback_event"] == EVENTS
@@ -196,6 +199,19 @@ def test_what_goes_wrong_is_told_by_notifications_of_the_call_and_the_account(se
     with pytest.raises(TwilioRestException) as unknown:
         twilio.calls(call.sid).notifications("NO" + "0" * 32).fetch()
     assert (unknown.value.status, unknown.value.code) == (404, 20404)
+
+
+def test_audio_that_cannot_be_played_is_told_with_its_document(server, twilio, app, phone):
+    called = phone(callee())
+    app.on("/text", ("no audio at all", 200, {"Content-Type": "audio/wav"}))
+    app.on("/voice", lambda: twiml("<Response><Play>/missing.wav</Play><Play>/text</Play><Sms>x</Sms></Response>"))
+    call = twilio.calls.create(to=called.uri, from_=FROM, url=f"{app.url}/voice")
+    called.finish()
+    ended(twilio, call.sid)
+    numbers = sorted(one.error_code for one in twilio.calls(call.sid).notifications.list())
+    assert numbers == ["11200", "13420", "13803"]
+    assert all(one.request_url == f"{app.url}/voice" for one in twilio.calls(call.sid).notifications.list())
+    app.forget()
 
 
 def test_a_callback_is_sent_again_with_its_token_and_a_new_signature(server, twilio, app, phone):

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::stream::StreamFault;
+use tandem_call::program::instruction::AudioSource;
+use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 
 /// The number of a failed fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
@@ -42,6 +44,21 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
         StreamFault::Scheme => 31922,
         StreamFault::Url => 31923,
         StreamFault::Protocol => 31924,
+    }
+}
+
+/// The number of what went wrong with a call.
+pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
+    match event {
+        EventKind::Warned(warning) => Some(warning.code),
+        EventKind::FetchFailed { failure } => Some(failure_code(failure)),
+        EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
+        EventKind::PlaybackEnded(Playback { source: AudioSource::Speech(_), .. }, end) => {
+            matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)).then_some(13520)
+        }
+        EventKind::PlaybackEnded(_, PlaybackEnd::Missing(_)) => Some(11200),
+        EventKind::PlaybackEnded(_, PlaybackEnd::Failed(_)) => Some(13420),
+        _ => None,
     }
 }
 

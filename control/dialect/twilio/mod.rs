@@ -30,12 +30,12 @@ mod webhook;
 
 use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceEvent;
-use tandem_call::event::CallEvent;
+use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
-use tandem_call::stream::{StreamFailure, StreamSpec};
+use tandem_call::stream::StreamSpec;
 use url::Url;
 
 pub use self::reply::inline_program;
@@ -44,7 +44,10 @@ use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, Stre
 
 /// Twilio's spelling.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Twilio;
+pub struct Twilio {
+    /// Whether `https` URLs with a port are signed without it; otherwise as they are configured.
+    pub sign_strip_https_port: bool,
+}
 
 /// Its name in configuration and records.
 pub const NAME: &str = "twilio";
@@ -99,15 +102,15 @@ impl Dialect for Twilio {
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
-        seal::seal(auth_token(account), notice)
+        seal::seal(auth_token(account), notice, self.sign_strip_https_port)
     }
 
     fn failure_code(&self, failure: &FetchFailure) -> u32 {
         error::failure_code(failure)
     }
 
-    fn stream_code(&self, failure: &StreamFailure) -> Option<u32> {
-        Some(error::stream_code(failure.fault))
+    fn trouble_code(&self, event: &EventKind) -> Option<u32> {
+        error::trouble_code(event)
     }
 
     fn undelivered(&self, event: &str, status: Option<u16>) -> Option<u32> {

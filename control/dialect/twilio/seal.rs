@@ -13,27 +13,31 @@ const USER_AGENT: &str = "TwilioProxy/1.1";
 
 /// Encodes and signs. A user and password in the URL go out as Basic credentials instead; the URL is signed without them,
 /// because a validator puts it together from a request that has none.
-pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>) -> Sealed {
+pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>, strip_https_port: bool) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
+    let sign = |url: &str, pairs: &[(String, String)]| {
+        let bare = if strip_https_port { without_https_port(url) } else { None };
+        let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        sign::signature(auth_token, bare.as_deref().unwrap_or(url), pairs)
+    };
     let mut headers: Vec<(String, String)> = [("User-Agent", USER_AGENT), ("Accept", "*/*")].map(owned).into();
     let (url, body, signature) = match (notice.body, notice.method) {
         (Body::Form(parameters), Method::Get) => {
             let url = with_query(&url, parameters);
-            let signature = sign::signature(auth_token, &url, []);
+            let signature = sign(&url, &[]);
             (url, Bytes::new(), signature)
         }
         (Body::Form(parameters), Method::Post) => {
             headers.push(owned(("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")));
-            let pairs = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-            let signature = sign::signature(auth_token, &url, pairs);
+            let signature = sign(&url, parameters);
             (url, encoded(parameters).into(), signature)
         }
         (Body::Json(value), _) => {
             headers.push(owned(("Content-Type", "application/json")));
             let body = Bytes::from(value.to_string());
             let url = sign::url_for_json(&url, &body);
-            let signature = sign::signature(auth_token, &url, []);
+            let signature = sign(&url, &[]);
             (url, body, signature)
         }
     };
@@ -43,6 +47,14 @@ pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>) -> Sealed {
     headers.push(("X-Twilio-Signature".into(), signature));
     headers.push(("I-Twilio-Idempotency-Token".into(), uuid(notice.id)));
     Sealed { url, headers, body }
+}
+
+/// An `https` URL without its port, if it has one.
+fn without_https_port(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("https://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = authority.rsplit_once(':')?;
+    port.bytes().all(|octet| octet.is_ascii_digit()).then(|| format!("https://{host}{path}"))
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
@@ -92,7 +104,23 @@ mod tests {
 
     fn sealed(url: &str, method: Method, body: &Body) -> Sealed {
         let now = Timestamp::UNIX_EPOCH;
-        seal("12345", &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now })
+        seal("12345", &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now }, false)
+    }
+
+    #[test]
+    fn a_port_of_https_is_signed_unless_it_is_wished_away() {
+        let (now, body) = (Timestamp::UNIX_EPOCH, form());
+        let signed = |url, strip| {
+            let input = SealInput { url, method: Method::Post, body: &body, id: 1, attempt: 1, now };
+            let sealed = seal("12345", &input, strip);
+            assert_eq!(sealed.url, url);
+            header(&sealed, "X-Twilio-Signature").unwrap().to_owned()
+        };
+        assert_eq!(signed("https://h:8443/a?b=:1", true), signed("https://h/a?b=:1", false));
+        assert_eq!(signed("https://[::1]:8443/a", true), signed("https://[::1]/a", false));
+        assert_eq!(signed("https://[::1]/a", true), signed("https://[::1]/a", false));
+        assert_eq!(signed("http://h:80/a", true), signed("http://h:80/a", false));
+        assert_ne!(signed("https://h:443/a", false), signed("https://h/a", false));
     }
 
     fn header<'a>(sealed: &'a Sealed, name: &str) -> Option<&'a str> {

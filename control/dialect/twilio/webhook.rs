@@ -165,6 +165,9 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     if leg.direction == Direction::Inbound && matches!(leg.from, Address::Sip(_)) {
         push("SipUsername".into(), leg.from.user().into());
     }
+    if leg.direction == Direction::Inbound && matches!(leg.from, Address::Phone(_)) {
+        push("CallToken".into(), call_token(leg));
+    }
     if let Some(identity) = &leg.sip.identity {
         push("StirVerstat".into(), format::stir_verstat(identity));
         if let Some(token) = &identity.token {
@@ -177,6 +180,13 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     for (name, value) in passed_on(&leg.sip.headers) {
         push(format!("SipHeader_{name}"), value.clone());
     }
+}
+
+/// What a call that passes this one on is made with: who called, and who vouches for it.
+fn call_token(leg: &LegInfo) -> String {
+    let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
+    let tokens: Vec<&str> = identity.into_iter().collect();
+    serde_json::json!({ "parentCallInfoToken": sid::call(leg.id), "identityHeaderTokens": tokens }).to_string()
 }
 
 /// Those headers that applications are told.

@@ -2,9 +2,8 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
-use serde_json::Value;
 use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
 use tandem_call::leg::Status;
@@ -29,6 +28,12 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
         };
     };
     let id = sid::parse_call(name).ok_or_else(|| x.not_found())?;
+    let began = clock::now().time;
+    let answer = of_call(x, id, below).await;
+    if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
+}
+
+async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => Ok(ok(call::call(x.account_sid(), &*x.leg(id).await?))),
         ([], Verb::Post) => update(x, id).await,
@@ -58,7 +63,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let began = clock::now().time;
     let leg = place(x, new).await?.leg;
     let body = call::created(x.account_sid(), &leg);
-    let exchange = exchange(x, began, StatusCode::CREATED, &body);
+    let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
     for (code, message) in request::oddities(x.parameters) {
         let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
         x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
@@ -77,8 +82,20 @@ pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, Api
     Ok(x.app.calls.create(new).await?)
 }
 
-/// A request to change a call and its answer, for the call's log.
-fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &Value) -> exchange::Exchange {
+/// The answer to a request to change a call, which the call's log is told of, whether it was done or not.
+async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
+    let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
+    // Ours, and small.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    if let Ok(leg) = x.leg(id).await {
+        let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
+        x.app.calls.exchanged(leg.session, Some(id), exchange);
+    }
+    Ok(Response::from_parts(parts, body.into()))
+}
+
+/// A request to make or change a call and its answer, for the call's log.
+fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::Exchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x
         .parameters
@@ -87,12 +104,11 @@ fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &Value
     let elapsed = clock::now().time.duration_since(began).unsigned_abs();
     let (url, pairs) = (format!("{}{}", x.app.public_url, x.path), pairs.collect::<Vec<_>>());
     let mut exchange = exchange::Exchange::new(began, "POST", &url, &pairs, elapsed);
-    exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", &body.to_string()));
+    exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", body));
     exchange
 }
 
 async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
-    let began = clock::now().time;
     let leg = x.leg(id).await?;
     let update = request::call_update(x.parameters)?;
     match &update.change {
@@ -116,9 +132,7 @@ async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
         done?;
     }
     let leg = x.leg(id).await?;
-    let body = call::call(x.account_sid(), &leg);
-    x.app.calls.exchanged(leg.session, Some(id), exchange(x, began, StatusCode::OK, &body));
-    Ok(ok(body))
+    Ok(ok(call::call(x.account_sid(), &leg)))
 }
 
 async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
