@@ -143,6 +143,8 @@ fn each_mistake_is_named() {
     let number = |rest: &str| format!("{account}[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n{rest}");
     let trunk = |rest: &str| format!("{account}[[trunks]]\nname = \"t\"\n{rest}");
     let registrar = |line: &str| format!("[sip.registrar]\n{line}");
+    let pool = |rest: &str| format!("[[number_pool]]\n{rest}\n");
+    let large = |first: u64| pool(&format!("number = \"+1555000{first}\"\nlast = \"+1555000{}\"", first + 9_999));
     let namesakes = ["a", "b"].map(|account| {
         let phone = "username = \"u\"\npassword = \"p\"";
         format!("[[accounts]]\nname = \"{account}\"\n[[endpoints]]\naccount = \"{account}\"\n{phone}\n")
@@ -258,6 +260,14 @@ fn each_mistake_is_named() {
         (registrar("keep_alive_seconds = 1"), "keep_alive_seconds: 1 is not 5 to 3600"),
         (registrar("keep_alive = \"pings\""), "is not one of \"off\", \"crlf\", \"options\""),
         (namesakes, "endpoints[1].password: is endpoints[0].password, of the same user name"),
+        (pool("number = \"100\""), "number_pool[0].number: \"100\" is not"),
+        (pool("number = \"+15551\"\nlast = \"+15550\""), "number_pool[0].last: +15550 is not the last"),
+        (pool("number = \"+15551\"\nlast = \"+155511\""), "all as long"),
+        (pool("number = \"+15551\"\naccount = \"nobody\""), "there is no account \"nobody\""),
+        (pool("number = \"+15551\"\ncountry = \"usa\""), "is not two capital letters"),
+        (pool("number = \"+15551\"\nlatitude = 91.0"), "is not -90 to 90 degrees"),
+        (pool("number = \"+15551\"\ntype = \"fixed\""), "number_pool[0].type"),
+        ((0..11).map(|n| large(10_000 * (n + 1))).collect(), "has 110000 numbers; 100000 at most"),
         (number(""), "nobody decides about its calls"),
         (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number("twiml = \"<Response><Say>\""), "Say"),

@@ -8,6 +8,8 @@ use tandem_call::address::PhoneNumber;
 
 /// Most numbers of one block.
 pub const LARGEST_BLOCK: u64 = 10_000;
+/// Most numbers of all blocks together: whoever looks for one may have to look at each.
+pub const LARGEST_POOL: u64 = 100_000;
 
 /// `[[number_pool]]`: a number, or a block of them, that an account may take by REST.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -152,10 +154,10 @@ impl NumberPool {
         self.0.iter().filter(move |block| block.is_for(account))
     }
 
-    /// Every number that the account may take, unless it is taken, in the order of the configuration.
-    pub fn numbers(&self, account: &str) -> impl Iterator<Item = (String, &Block)> {
+    /// Every number that the account may take from such blocks, unless it is taken, in the order of the configuration.
+    pub fn numbers(&self, account: &str, wanted: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
-        let all = self.blocks(account).flat_map(|block| {
+        let all = self.blocks(account).filter(move |block| wanted(block)).flat_map(|block| {
             let (first, last) = block.bounds().unwrap_or((1, 0));
             (first..=last).map(move |number| (format!("+{number}"), block))
         });
@@ -185,7 +187,7 @@ mod tests {
             { "number": "+15551230010" },
             { "number": "+445551230010", "account": "other", "type": "toll_free" },
         ]));
-        let numbers = |account| pool.numbers(account).map(|(number, _)| number).collect::<Vec<_>>();
+        let numbers = |account| pool.numbers(account, |_| true).map(|(number, _)| number).collect::<Vec<_>>();
         assert_eq!(numbers("acme"), ["+15551230009", "+15551230010", "+15551230011"]);
         assert_eq!(numbers("other").last().unwrap(), "+445551230010");
         assert!(pool.find("acme", "+15551230011").is_some() && pool.find("acme", "+15551230012").is_none());
@@ -199,7 +201,7 @@ mod tests {
             [("100", None), ("+15", Some("+14")), ("+15551", Some("+155512")), ("+10000", Some("+20000"))]
         {
             let pool = pool(serde_json::json!([{ "number": number, "last": last }]));
-            assert_eq!(pool.numbers("acme").count(), 0, "{number}");
+            assert_eq!(pool.numbers("acme", |_| true).count(), 0, "{number}");
         }
     }
 }

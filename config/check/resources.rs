@@ -9,7 +9,7 @@ use tandem_control::account::{Account, DEFAULT_ACCOUNT};
 use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::NetworkPolicy;
-use tandem_control::number_pool::LARGEST_BLOCK;
+use tandem_control::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_control::trunk::numbering::NumberFormat;
 use tandem_media::Srtp;
 use tandem_sip::UnknownSources;
@@ -364,9 +364,14 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
             }
         }
     }
-    let of_trunks = |number: &str| config.numbers.iter().position(|one| one.number.exact() == Some(number));
+    let sizes = config.number_pool.iter().filter_map(|block| block.bounds()).map(|(first, last)| last - first + 1);
+    let size: u64 = sizes.sum();
+    if size > LARGEST_POOL {
+        report.fault("number_pool", format!("has {size} numbers; {LARGEST_POOL} at most"));
+    }
+    let given = |number: &str| config.numbers.iter().position(|one| one.number.exact() == Some(number));
     for (index, block) in config.number_pool.iter().enumerate() {
-        if let Some(taken) = of_trunks(block.number.as_str()).filter(|_| block.last.is_none()) {
+        if let Some(taken) = given(block.number.as_str()).filter(|_| block.last.is_none()) {
             let message = format!("is numbers[{taken}] already: nobody can take it");
             report.fault(format!("number_pool[{index}].number"), message);
         }

@@ -1,5 +1,7 @@
 //! `AvailablePhoneNumbers`: the numbers of the pool that nobody has, by country and kind.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::super::country;
@@ -43,13 +45,11 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
     let most = Paging::parse(x.parameters, "PN")?.page().limit;
     let wanted = Wanted::parse(x.parameters)?;
     let routing = x.routing();
-    let fits = |(number, block): &(String, &Block)| {
-        block.kind == kind
-            && country_of(number, block) == code
-            && wanted.fits(number, block)
-            && !routing.is_taken(number)
+    let block_fits = |block: &Block| {
+        block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
     };
-    let numbers = routing.pool().numbers(&x.account.name).filter(fits).take(most);
+    let numbers = routing.pool().numbers(&x.account.name, block_fits);
+    let numbers = numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(number)).take(most);
     let numbers: Vec<Value> = numbers.map(|(number, block)| available(&number, block)).collect();
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
@@ -162,27 +162,34 @@ impl<'a> Wanted<'a> {
         Ok(wanted)
     }
 
-    fn fits(&self, number: &str, block: &Block) -> bool {
-        let is = |name: &str, value: Option<&str>| {
+    /// Whether its numbers are of the right kind and place.
+    fn fits_block(&self, block: &Block) -> bool {
+        let is = |name: &str, value: &Option<Arc<str>>| {
+            let value = value.as_deref();
             self.parameters.get(name).is_none_or(|wanted| value.is_some_and(|value| value.eq_ignore_ascii_case(wanted)))
         };
         let near = self.near.is_none_or(|here| {
             let place = block.latitude.zip(block.longitude);
             place.is_some_and(|there| metres(here, there) <= self.distance)
         });
-        near && is("AreaCode", holding::area_code(number))
-            && is("InRegion", block.region.as_deref())
-            && is("InLocality", block.locality.as_deref())
-            && is("InPostalCode", block.postal_code.as_deref())
-            && is("InRateCenter", block.rate_center.as_deref())
-            && is("InLata", block.lata.as_deref())
-            && self.parameters.get("Contains").is_none_or(|pattern| holding::contains(number, pattern))
-            && self.parameters.get("NearNumber").is_none_or(|other| {
-                country::of(other) == country::of(number) && holding::area_code(other) == holding::area_code(number)
-            })
+        near && is("InRegion", &block.region)
+            && is("InLocality", &block.locality)
+            && is("InPostalCode", &block.postal_code)
+            && is("InRateCenter", &block.rate_center)
+            && is("InLata", &block.lata)
             && self.capabilities.iter().all(|(one, wanted)| block.capabilities.contains(one) == *wanted)
             && (self.beta || !block.beta)
             && !self.without.contains(&block.address_requirements)
+    }
+
+    /// Whether its digits are as wished.
+    fn fits(&self, number: &str) -> bool {
+        let wanted = |name: &str| self.parameters.get(name);
+        let area = holding::area_code(number);
+        wanted("AreaCode").is_none_or(|code| area == Some(code))
+            && wanted("Contains").is_none_or(|pattern| holding::contains(number, pattern))
+            && wanted("NearNumber")
+                .is_none_or(|other| country::of(other) == country::of(number) && holding::area_code(other) == area)
     }
 }
 
@@ -202,7 +209,9 @@ mod tests {
 
     fn fits(query: &str, number: &str, block: &Value) -> bool {
         let block: Block = serde_json::from_value(block.clone()).unwrap();
-        Wanted::parse(&Parameters::parse(query.as_bytes())).unwrap().fits(number, &block)
+        let parameters = Parameters::parse(query.as_bytes());
+        let wanted = Wanted::parse(&parameters).unwrap();
+        wanted.fits_block(&block) && wanted.fits(number)
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn in_area(x: &Exchange<'_>, area: &str) -> Result<Vec<String>, ApiError> {
     /// How many are tried when others take numbers at the same time.
     const TRIES: usize = 16;
     let routing = x.routing();
-    let numbers = routing.pool().numbers(&x.account.name);
+    let numbers = routing.pool().numbers(&x.account.name, |_| true);
     let fits = |number: &str| holding::area_code(number).is_some_and(|code| code == area);
     let free = numbers.filter(|(number, _)| fits(number) && !routing.is_taken(number)).map(|(number, _)| number);
     let found: Vec<String> = free.take(TRIES).collect();
