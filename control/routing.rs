@@ -174,13 +174,17 @@ impl Routing {
 
     /// Whether the file says that a number is another account's than who holds it.
     pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
-        self.configured().any(|one| *one.account != *held.account && one.number.exact() == Some(&held.name))
+        self.is_given_to_others(&held.account, &held.name)
     }
 
-    /// Whether nobody can take a number: somebody holds it, or the file gives it to somebody.
-    pub fn is_taken(&self, number: &str) -> bool {
+    fn is_given_to_others(&self, account: &str, number: &str) -> bool {
+        self.configured().any(|one| &*one.account != account && names(&one.number, number))
+    }
+
+    /// Whether an account cannot take a number: somebody holds it, or the file gives it to somebody. Of its own blocks it can.
+    pub fn is_taken(&self, account: &str, number: &str) -> bool {
         let given = || self.configured().any(|one| one.number.exact() == Some(number));
-        self.holdings.numbers.find(number).is_some() || given()
+        self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
     }
 
     /// Its own application decides, and else what the file says of the number.
@@ -390,11 +394,7 @@ impl Routing {
         if held || self.holdings.callers.find(&Caller::key(account, number)).is_some() {
             return true;
         }
-        let named = |pattern: &NumberPattern| {
-            let digits = pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK);
-            digits && pattern.fits(number).is_some()
-        };
-        self.numbers.iter().any(|(one, _)| &*one.account == account && named(&one.number))
+        self.configured().any(|one| &*one.account == account && names(&one.number, number))
     }
 
     /// A call to `user` over the trunks named: those that are up first, and else in the order that they are named in.
@@ -486,6 +486,11 @@ impl Routing {
             Address::Client(_) | Address::Name(_) => Vec::new(),
         }
     }
+}
+
+/// Whether a number is meant by a pattern that says whose numbers are: in full, or as one of a block of seven digits or more.
+fn names(pattern: &NumberPattern, number: &str) -> bool {
+    pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
 }
 
 /// A number over a trunk; `None` for one that only calls in.
@@ -656,7 +661,7 @@ mod tests {
             serde_json::from_value::<NumberConfig>(number).unwrap()
         };
         let routing = Routing::new(
-            vec![number("+15551230001", "acme"), number("+15551230003", "other"), number("+1666*", "acme")],
+            vec![number("+15551230001", "acme"), number("+15551230003", "other"), number("+15552220*", "other")],
             Arc::default(),
             Vec::new(),
             |_| None,
@@ -697,6 +702,10 @@ mod tests {
         assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("http://app/"));
         hold("+15551230005", Number::default()).await;
         assert_eq!(asked(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");
+
+        hold("+15552220001", at("http://rest/")).await;
+        assert_eq!(asked(&routing, "+15552220001").as_deref(), Some("http://file/"), "of another account's block");
+        assert!(routing.is_taken("acme", "+15552220002") && !routing.is_taken("other", "+15552220002"));
 
         let from = |number: &str| routing.clone().with_strict_callers(true).may_call_from("acme", &number.into());
         assert!(from("+15551230001") && from("+15551230005") && from("client:alice"));

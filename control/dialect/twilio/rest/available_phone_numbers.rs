@@ -49,7 +49,8 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
         block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
     };
     let numbers = routing.pool().numbers(&x.account.name, block_fits);
-    let numbers = numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(number)).take(most);
+    let numbers =
+        numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(&x.account.name, number)).take(most);
     let numbers: Vec<Value> = numbers.map(|(number, block)| available(&number, block)).collect();
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }

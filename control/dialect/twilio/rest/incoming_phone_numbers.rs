@@ -85,7 +85,7 @@ fn free(x: &Exchange<'_>, text: &str) -> Result<String, ApiError> {
     let routing = x.routing();
     let pool = routing.pool();
     let offered = pool.is_empty() || pool.find(&x.account.name, &number).is_some();
-    if offered && !routing.is_taken(&number) { Ok(number) } else { Err(unavailable(&number)) }
+    if offered && !routing.is_taken(&x.account.name, &number) { Ok(number) } else { Err(unavailable(&number)) }
 }
 
 fn in_area(x: &Exchange<'_>, area: &str) -> Result<Vec<String>, ApiError> {
@@ -94,7 +94,9 @@ fn in_area(x: &Exchange<'_>, area: &str) -> Result<Vec<String>, ApiError> {
     let routing = x.routing();
     let numbers = routing.pool().numbers(&x.account.name, |_| true);
     let fits = |number: &str| holding::area_code(number).is_some_and(|code| code == area);
-    let free = numbers.filter(|(number, _)| fits(number) && !routing.is_taken(number)).map(|(number, _)| number);
+    let free = numbers
+        .filter(|(number, _)| fits(number) && !routing.is_taken(&x.account.name, number))
+        .map(|(number, _)| number);
     let found: Vec<String> = free.take(TRIES).collect();
     match found.is_empty() {
         true => Err(ApiError::bad(21452, format!("No phone numbers found in area code {area}"))),
