@@ -25,8 +25,8 @@ use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
-    DatabaseConfig, EndpointConfig, HttpConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig, TrunkConfig,
-    TwilioConfig, WebhooksConfig,
+    DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig,
+    TrunkConfig, TwilioConfig, WebhooksConfig,
 };
 use tandem_control::number_pool::Block;
 use tandem_control::speech::SpeechConfig;
@@ -60,6 +60,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// `[streams]`.
     pub streams: StreamsConfig,
+    /// `[ice]`.
+    pub ice: IceConfig,
     /// `[stir]`.
     pub stir: StirConfig,
     /// `[speech]`.
@@ -98,6 +100,7 @@ impl Default for Config {
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),
             streams: StreamsConfig::default(),
+            ice: IceConfig::default(),
             stir: StirConfig::default(),
             speech: SpeechConfig::default(),
             twilio: TwilioConfig::default(),

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 11] = [
+const AT_ONCE: [&str; 12] = [
     "accounts",
     "trunks",
     "applications",
@@ -19,6 +19,7 @@ const AT_ONCE: [&str; 11] = [
     "endpoints",
     "sip",
     "stir",
+    "ice",
     "drain_timeout",
     "media.endpoint_srtp",
 ];

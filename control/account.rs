@@ -1,10 +1,15 @@
-//! Accounts: who may use the server, in whose API's words.
+//! Accounts: who may use the server, in whose API's words. Those of the configuration, and below them those that they made.
 
+pub mod made;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde::Deserialize;
 
-use crate::current::Current;
+use crate::store::{Store, StoreError};
+use made::{Key, Made, Standing};
 
 /// The account that a server makes for itself when none is configured.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -24,6 +29,18 @@ pub struct Account {
     /// It runs the server: it may see what belongs to no account (strangers' messages, bans), and lift bans.
     #[serde(default)]
     pub operator: bool,
+}
+
+impl Account {
+    /// One that another account made: its SID is its name in this server.
+    fn made(sid: &str, auth_token: Option<String>) -> Self {
+        let twilio = auth_token.map(|auth_token| TwilioCredentials { account_sid: sid.to_owned(), auth_token });
+        Self { name: sid.into(), twilio, telnyx: None, signalwire: None, operator: false }
+    }
+
+    fn auth_token(&self) -> Option<&str> {
+        self.twilio.as_ref().map(|twilio| &*twilio.auth_token)
+    }
 }
 
 /// How Twilio's clients log in and how its webhooks are signed.
@@ -76,46 +93,162 @@ impl std::fmt::Debug for TelnyxCredentials {
 
 secret_debug!(TwilioCredentials.account_sid, SignalwireCredentials.project_id);
 
-/// All accounts, as they are now.
+/// All accounts, as they are now, and the keys that they gave out. What is asked here is in memory.
 #[derive(Debug, Default)]
-pub struct Accounts(Current<Vec<Arc<Account>>>);
+pub struct Accounts(RwLock<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    configured: Vec<Arc<Account>>,
+    /// Those that accounts made, and what was changed of those of the configuration, by name.
+    made: HashMap<Arc<str>, Arc<Made>>,
+    /// By id. As many as there are in the database.
+    keys: HashMap<u128, Arc<Key>>,
+    /// Of the configuration, then those made, oldest first.
+    all: Arc<Vec<Arc<Account>>>,
+    by_name: HashMap<Arc<str>, Arc<Account>>,
+    by_twilio_sid: HashMap<String, Arc<Account>>,
+}
+
+impl Known {
+    /// The lists anew. Where the configuration has a name or a SID, that is who is meant.
+    fn settle(&mut self) {
+        let mut made: Vec<_> = self.made.values().filter(|made| made.parent.is_some()).collect();
+        made.retain(|made| !self.is_configured(&made.account.name));
+        made.sort_by_key(|made| (made.created_at, Arc::clone(&made.account.name)));
+        let all: Vec<_> = self.configured.iter().chain(made.iter().map(|made| &made.account)).cloned().collect();
+        self.by_name.clear();
+        self.by_twilio_sid.clear();
+        for account in &all {
+            self.by_name.entry(Arc::clone(&account.name)).or_insert_with(|| Arc::clone(account));
+            if let Some(twilio) = &account.twilio {
+                self.by_twilio_sid.entry(twilio.account_sid.clone()).or_insert_with(|| Arc::clone(account));
+            }
+        }
+        self.all = Arc::new(all);
+    }
+
+    fn is_configured(&self, name: &str) -> bool {
+        self.configured.iter().any(|account| &*account.name == name)
+    }
+
+    fn standing(&self, name: &str) -> Standing {
+        if self.is_configured(name) {
+            return Standing::Active;
+        }
+        match self.made.get(name) {
+            // Whose parent has gone from the configuration has nobody to answer for it.
+            Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
+            _ => Standing::Closed,
+        }
+    }
+}
 
 impl Accounts {
     /// From the configuration.
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
-        Self(Current::new(accounts.into_iter().map(Arc::new).collect()))
+        let known = Self::default();
+        known.replace(accounts);
+        known
     }
 
     /// From another configuration. Who has logged in before stays so until its request is answered.
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
-        self.0.set(accounts.into_iter().map(Arc::new).collect());
+        let mut known = self.0.write();
+        known.configured = accounts.into_iter().map(Arc::new).collect();
+        known.settle();
+    }
+
+    /// Reads what accounts have made of accounts and keys. At the start.
+    pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
+        let (made, keys) = (made::all(store).await?, made::keys(store).await?);
+        let mut known = self.0.write();
+        known.made = made.into_iter().map(|made| (Arc::clone(&made.account.name), Arc::new(made))).collect();
+        known.keys = keys.into_iter().map(|key| (key.id, Arc::new(key))).collect();
+        known.settle();
+        Ok(())
+    }
+
+    /// An account was made or changed, and is in the database so.
+    pub fn put(&self, made: Made) {
+        let mut known = self.0.write();
+        known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
+        known.settle();
+    }
+
+    /// A key was given out or changed, and is in the database so.
+    pub fn put_key(&self, key: Key) {
+        self.0.write().keys.insert(key.id, Arc::new(key));
+    }
+
+    /// A key holds no longer.
+    pub fn forget_key(&self, id: u128) {
+        self.0.write().keys.remove(&id);
     }
 
     /// Every account.
     pub fn all(&self) -> Arc<Vec<Arc<Account>>> {
-        self.0.get()
+        Arc::clone(&self.0.read().all)
     }
 
-    /// Whether it may see and do what is the server's and no account's. An only account may.
+    /// What was made by REST: an account below another, or other words of one of the configuration.
+    pub fn made(&self, name: &str) -> Option<Arc<Made>> {
+        self.0.read().made.get(name).cloned()
+    }
+
+    /// The accounts that this one made, oldest first.
+    pub fn below(&self, name: &str) -> Vec<Arc<Made>> {
+        let known = self.0.read();
+        let mut below: Vec<_> =
+            known.made.values().filter(|made| made.parent.as_deref() == Some(name)).cloned().collect();
+        below.sort_by_key(|made| (made.created_at, made.id));
+        below
+    }
+
+    /// Who made this account.
+    pub fn parent(&self, name: &str) -> Option<Arc<str>> {
+        let known = self.0.read();
+        known.made.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
+    }
+
+    /// Whether it may do anything. Those of the configuration always may.
+    pub fn standing(&self, name: &str) -> Standing {
+        self.0.read().standing(name)
+    }
+
+    /// Whether it may see and do what is the server's and no account's. An only account of the configuration may.
     pub fn is_operator(&self, account: &Account) -> bool {
-        account.operator || self.0.get().len() == 1
+        let known = self.0.read();
+        account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
     }
 
     /// By its name in this server.
     pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
-        self.find(|account| &*account.name == name)
+        self.0.read().by_name.get(name).cloned()
     }
 
     /// By the SID that Twilio's clients log in with.
     pub fn by_twilio_sid(&self, sid: &str) -> Option<Arc<Account>> {
-        self.find(|account| account.twilio.as_ref().is_some_and(|twilio| twilio.account_sid == sid))
+        self.0.read().by_twilio_sid.get(sid).cloned()
+    }
+
+    /// How many keys an account has given out.
+    pub fn keys_of(&self, name: &str) -> usize {
+        self.0.read().keys.values().filter(|key| &*key.account == name).count()
+    }
+
+    /// The account that gave this key out, when the secret is the key's.
+    pub fn by_key(&self, id: u128, secret: &str) -> Option<Arc<Account>> {
+        let known = self.0.read();
+        let key = known.keys.get(&id)?;
+        key.fits(secret).then(|| known.by_name.get(&key.account).cloned())?
     }
 
     /// By its Telnyx API key. Every key is compared, in constant time, so that answers tell nothing about near misses.
     pub fn by_telnyx_key(&self, key: &str) -> Option<Arc<Account>> {
         use subtle::ConstantTimeEq;
         let mut found = None;
-        for account in self.0.get().iter() {
+        for account in self.all().iter() {
             let matches =
                 account.telnyx.as_ref().is_some_and(|telnyx| telnyx.api_key.as_bytes().ct_eq(key.as_bytes()).into());
             if matches {
@@ -123,9 +256,5 @@ impl Accounts {
             }
         }
         found
-    }
-
-    fn find(&self, fits: impl Fn(&Account) -> bool) -> Option<Arc<Account>> {
-        self.0.get().iter().find(|account| fits(account)).cloned()
     }
 }

@@ -150,6 +150,18 @@ pub struct TwilioConfig {
     pub strict_caller_id: bool,
 }
 
+/// `[ice]`: servers that help browsers through NATs, as their applications are told.
+#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IceConfig {
+    /// `stun:HOST[:PORT]`.
+    pub stun: Vec<Arc<str>>,
+    /// `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:`.
+    pub turn: Vec<Arc<str>>,
+    /// What the TURN servers make their passwords of, as we do.
+    pub turn_secret: Option<Secret>,
+}
+
 /// `[streams]`: audio to and from WebSocket applications.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

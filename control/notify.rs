@@ -51,6 +51,11 @@ pub fn conference_delivery(notice: Notice, dialect: &dyn Dialect, conference: &C
     deliver(notice, dialect, (conference.id.0, &conference.account), id)
 }
 
+/// The delivery of a notice that is about no call.
+pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: String, id: u128) -> Delivery {
+    Delivery { queue, ..deliver(notice, dialect, (0, account), id) }
+}
+
 fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
     let Patience { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
     let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);

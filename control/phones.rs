@@ -14,6 +14,7 @@ use tandem_sip as sip;
 
 use crate::clock;
 use crate::config::{EndpointConfig, TrunkConfig};
+use crate::pbx::Pbxs;
 use crate::store::bindings::{self, BindingDetails, BindingRow};
 use crate::store::domains::{self, DomainRow};
 use crate::store::writer::Write;
@@ -39,6 +40,7 @@ pub struct Phones {
 struct Known {
     directory: Arc<sip::Directory>,
     domains: HashMap<String, DomainRow>,
+    pbxs: Arc<Pbxs>,
 }
 
 impl Phones {
@@ -107,7 +109,8 @@ impl Phones {
         });
         let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours));
         let domains = rows.into_iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
-        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains });
+        let pbxs = Arc::new(Pbxs::load(store).await?);
+        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, pbxs });
         Ok(directory)
     }
 
@@ -115,6 +118,23 @@ impl Phones {
     pub fn listen_on(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let set = self.addresses.set(addresses.into_iter().collect());
         debug_assert!(set.is_ok(), "told twice");
+    }
+
+    /// PBXs of accounts.
+    pub fn pbxs(&self) -> Arc<Pbxs> {
+        Arc::clone(&self.known.read().pbxs)
+    }
+
+    /// What passwords are kept for.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// Whether a host name, or an address, means this server and so cannot be an account's domain.
+    pub fn is_own_name(&self, host: &str) -> bool {
+        let address = |address: &SocketAddr| host.trim_matches(['[', ']']).parse() == Ok(address.ip());
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+            || self.addresses.get().into_iter().flatten().any(address)
     }
 
     /// Whose phones ring when the account calls that; `None` if it is no phone of its.
@@ -160,8 +180,16 @@ impl Phones {
     }
 
     /// Whether the media of a phone's calls is encrypted.
-    pub fn srtp(&self, account: &str, username: &str) -> Srtp {
-        self.endpoint(account, username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
+    pub fn srtp(&self, phone: &sip::Aor) -> Srtp {
+        if phone.domain.as_deref().is_some_and(|domain| self.is_secure(domain)) {
+            return Srtp::Required;
+        }
+        self.endpoint(&phone.account, &phone.username).and_then(|endpoint| endpoint.srtp).unwrap_or(self.srtp)
+    }
+
+    /// Whether calls to this domain of an account have to come over TLS.
+    pub fn is_secure(&self, domain: &str) -> bool {
+        self.known.read().domains.get(&domain.to_ascii_lowercase()).is_some_and(|domain| domain.details.secure)
     }
 
     /// A domain of an account.

@@ -13,12 +13,14 @@ use tandem_call::route::{Decision, Route};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
 
+use crate::account::made::Standing;
 use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::inbox::{Inbox, Message, NotTaken};
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
+use crate::pbx;
 use crate::phones;
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
@@ -96,14 +98,18 @@ impl Calls {
         }
         let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
+        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
         let route = match &incoming.caller {
+            Some(caller) if caller.domain.as_deref().is_some_and(open) => Err(403),
             Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
             None => {
                 let trunk = incoming.trunk.as_deref();
                 routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
             }
         };
-        let route = match route {
+        // A suspended account neither calls nor is called.
+        let active = |route: &Route| services.accounts.standing(&route.account) == Standing::Active;
+        let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
                 tracing::info!(to = %user, status, "call to a number that is nobody's, or that a phone may not call");
@@ -111,6 +117,12 @@ impl Calls {
                 return refuse(status);
             }
         };
+        // A PBX calls in the names of many, like a carrier.
+        let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
+        if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
+            incoming.trunk = Some(pbx::name(domain.id));
+            incoming.caller = None;
+        }
         self.begin(leg, incoming, route, inquiry);
     }
 
@@ -422,6 +434,7 @@ impl Calls {
     }
 
     pub(crate) fn forget(&self, id: u128) {
+        self.services().usage_changed();
         let mut inboxes = self.0.inboxes.write();
         inboxes.remove(&id);
         if inboxes.is_empty() {

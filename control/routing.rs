@@ -15,11 +15,13 @@ use tandem_call::{Callback, Method, Moment, Target};
 use tandem_media as media;
 use tandem_sip as sip;
 
+use crate::account::Accounts;
 use crate::app::Application;
 use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig};
 use crate::holdings::{self, Caller, Holdings, Number, Voice};
 use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
+use crate::pbx;
 use crate::phones::Phones;
 use crate::store::resources::Resource;
 use crate::trunk::numbering::Numbering;
@@ -41,6 +43,7 @@ pub struct Routing {
     holdings: Arc<Holdings>,
     pool: Arc<NumberPool>,
     strict_callers: bool,
+    accounts: Arc<Accounts>,
 }
 
 /// Where an outbound leg is sent.
@@ -123,6 +126,11 @@ impl Routing {
         self.numbers.iter().map(|(number, _)| number)
     }
 
+    /// The same, with the accounts: whoever another account made uses that one's trunks.
+    pub fn with_accounts(self, accounts: Arc<Accounts>) -> Self {
+        Self { accounts, ..self }
+    }
+
     /// Phones of the accounts.
     pub fn phones(&self) -> &Arc<Phones> {
         &self.phones
@@ -189,7 +197,7 @@ impl Routing {
 
     /// Its own application decides, and else what the file says of the number.
     fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
-        let Number { dialect, voice, application, .. } = &held.details;
+        let Number { dialect, voice, application, trunk, .. } = &held.details;
         let route = |voice: &Voice, application: Option<&str>, decision| Route {
             account: held.account.as_str().into(),
             dialect: dialect.as_str().into(),
@@ -202,6 +210,10 @@ impl Routing {
             Some(target) => Decision::Document { target, fallback: voice.fallback() },
             None => nobody(),
         };
+        if let Some(id) = trunk.as_deref().and_then(pbx::spelled) {
+            let account = held.account.as_str().into();
+            return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
+        }
         if let Some(id) = application.as_deref() {
             return match self.application(&held.account, dialect, id) {
                 Some(voice) => route(&voice, Some(id), document(&voice)),
@@ -290,6 +302,9 @@ impl Routing {
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
+        if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
+            return self.of_pbx(account, domain.id, user);
+        }
         if let Some((voice, details)) = domain.and_then(|domain| Some((domain.details.voice.clone()?, domain.details)))
         {
             let target =
@@ -330,6 +345,26 @@ impl Routing {
             Some(endpoint) => Ok(straight(account, named, endpoint.caller_id.clone().map(Address::Phone))),
             None => Err(403),
         }
+    }
+
+    /// Who decides about a call of an account's PBX to a number: nobody, it goes over our trunks; a number that they do not
+    /// take is the account's own, if it is any.
+    fn of_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
+        let pbxs = self.phones.pbxs();
+        let pbx = pbxs.get(account, trunk).ok_or(404u16)?;
+        let to = Address::Phone(user.parse().map_err(|_| 404u16)?);
+        if self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
+            return self.to_number(Some(account), user).ok_or(404);
+        }
+        Ok(programmed(account, pbx::terminate(pbx, to)))
+    }
+
+    /// Who decides about a call to a number that is an account's PBX's: nobody, it goes there; `None` if there is no such
+    /// trunk of the account.
+    pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
+        let pbxs = self.phones.pbxs();
+        let pbx = pbxs.get(account, trunk)?;
+        Some(programmed(account, pbx::originate(pbx, trunk, user)))
     }
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
@@ -414,7 +449,8 @@ impl Routing {
     pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
-            (None, Some(phone)) => self.phones.srtp(&phone.account, &phone.username),
+            (None, _) if trunk.is_some_and(|name| self.phones.pbxs().is_secure(name)) => media::Srtp::Required,
+            (None, Some(phone)) => self.phones.srtp(phone),
             (None, None) => media::Srtp::Off,
         }
     }
@@ -446,6 +482,9 @@ impl Routing {
         health: impl Fn(&str) -> sip::Health,
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
+        if let Some(pbx) = via.first().and_then(|name| pbx::id(name)) {
+            return self.phones.pbxs().originate(account, pbx, to.user(), rng);
+        }
         if !via.is_empty() {
             return self.over(via, to.user(), health);
         }
@@ -457,7 +496,11 @@ impl Routing {
         match to {
             Address::Phone(number) => {
                 let number = number.as_str();
-                let usable = |trunk: &&Arc<TrunkConfig>| trunk.account.as_deref().is_none_or(|own| own == account);
+                let parent = self.accounts.parent(account);
+                let usable = |trunk: &&Arc<TrunkConfig>| {
+                    let own = trunk.account.as_deref();
+                    own.is_none_or(|own| own == account || Some(own) == parent.as_deref())
+                };
                 let mut routes: Vec<_> = self
                     .trunks
                     .iter()
@@ -515,7 +558,7 @@ fn trouble(health: sip::Health) -> u8 {
 }
 
 /// The lowest lot goes first. Drawn so, it is that of each in proportion to its weight (Efraimidis and Spirakis 2006).
-fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
+pub(crate) fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
     let chance = (rng.next_u32() as f64 + 1.0) / (f64::from(u32::MAX) + 1.0);
     -chance.ln() / f64::from(weight.max(1))
 }
@@ -568,6 +611,11 @@ fn straight(account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Rout
             dial.caller_id.clone_from(&caller_id);
         }
     }
+    programmed(account, program)
+}
+
+/// A call that no application is asked about.
+fn programmed(account: &Arc<str>, program: Program) -> Route {
     Route {
         account: Arc::clone(account),
         dialect: "twilio".into(),
@@ -582,7 +630,7 @@ pub const ALL_MOMENTS: [Moment; 6] =
     [Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed, Moment::InProgress, Moment::Absent];
 
 /// Straight through: the caller hears the called party's own progress, answer and refusal.
-fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
+pub(crate) fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
     let record = match record {
         RecordBridge::Off => None,
         RecordBridge::Mono => Some(RecordingChannels::Mono),
@@ -627,7 +675,7 @@ fn trunk_credentials(trunk: &TrunkConfig) -> Option<sip::Credentials> {
 }
 
 /// `sip:host:port;params` (a user in it is replaced) with this user.
-fn with_user(uri: &str, user: &str) -> String {
+pub(crate) fn with_user(uri: &str, user: &str) -> String {
     let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     format!("{scheme}:{user}@{host}")

@@ -8,11 +8,13 @@ use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_media as media;
 use tandem_sip as sip;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
 use crate::account::Accounts;
 use crate::audio::AudioRoom;
 use crate::conferences::Conferences;
+use crate::config::IceConfig;
 use crate::counters::Counters;
 use crate::current::Current;
 use crate::followers::Followers;
@@ -24,7 +26,7 @@ use crate::routing::{Outbound, Routing};
 use crate::speech::Voice;
 use crate::speech::recognise::Recogniser;
 use crate::stir::Stir;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::webhook::Deliveries;
 
 /// What calls are made with. One for the server.
@@ -55,6 +57,8 @@ pub struct Services {
     pub public_url: Arc<str>,
     /// Where recordings are, and in what form.
     pub recordings: RecordingFiles,
+    /// STUN and TURN servers that applications' clients are told of.
+    pub ice: Current<IceConfig>,
     /// Who vouches for calling numbers.
     pub stir: Current<Stir>,
     /// Legs of whatever calls that hear each other.
@@ -76,6 +80,10 @@ pub struct Services {
 pub struct Late {
     sip: OnceLock<sip::transport::Handle>,
     deliveries: OnceLock<Deliveries>,
+    /// Held while who may register and call is read, and until SIP has been told: what is read last is told last.
+    reading_phones: Mutex<()>,
+    /// Told when a call has ended.
+    pub(crate) used: Notify,
 }
 
 impl Services {
@@ -94,6 +102,20 @@ impl Services {
     /// The SIP endpoint. What comes in while the server is still being put together waits here.
     pub fn sip(&self) -> &sip::transport::Handle {
         self.late.sip.wait()
+    }
+
+    /// Something was used, or somebody wants to be told of it: the triggers are looked at.
+    pub fn usage_changed(&self) {
+        self.late.used.notify_one();
+    }
+
+    /// Reads anew who may register and call, and tells SIP. To be asked whenever domains, lists or what is in them, or trunks,
+    /// have changed.
+    pub async fn phones_changed(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.late.reading_phones.lock().await;
+        let directory = self.routing.get().phones().load(&self.store).await?;
+        self.sip().post(sip::Command::Directory(directory));
+        Ok(())
     }
 
     /// The webhook queues.

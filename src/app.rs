@@ -45,7 +45,7 @@ use tandem_control::stir::Stir;
 use tandem_control::store::{self, Store};
 use tandem_control::trunk;
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
-use tandem_control::{listener, recovery, server};
+use tandem_control::{listener, recovery, server, usage};
 use tandem_media as media;
 use tandem_sip as sip;
 use tokio::net::TcpListener;
@@ -84,6 +84,7 @@ pub struct Server {
     http: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
     pruning: JoinHandle<()>,
+    usage: JoinHandle<()>,
     _lock: File,
 }
 
@@ -165,6 +166,7 @@ impl Server {
         let http_addr = http.local_addr()?;
         let public_url = config.http.base(http_addr);
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
+        accounts.load(&store).await.context("accounts and keys")?;
         let recordings = config.recordings.files().map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
@@ -186,7 +188,7 @@ impl Server {
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings)),
+            routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings, &accounts)),
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
@@ -197,6 +199,7 @@ impl Server {
             stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
+            ice: Current::new(config.ice),
             stir: Current::new(stir),
             conferences: Conferences::default(),
             queues: Queues::load(&store).await.context("queues")?,
@@ -222,6 +225,7 @@ impl Server {
         }
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
+        let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
         let sip =
@@ -264,6 +268,7 @@ impl Server {
             http,
             heartbeat,
             pruning,
+            usage,
             _lock: lock,
         })
     }
@@ -301,8 +306,11 @@ impl Server {
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip().reload(sip_config).await.context("TLS")?;
         let holdings = Arc::clone(services.routing.get().holdings());
-        services.routing.set(routing(&config, phones, holdings));
+        services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
+        services.ice.set(config.ice.clone());
+        // What an application has changed of its phones meanwhile.
+        services.phones_changed().await.context("phones")?;
         match first_account {
             Some(account) => self.accounts.replace([account]),
             None => self.accounts.replace(config.accounts.iter().cloned()),
@@ -347,7 +355,7 @@ impl Server {
 
     /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
     pub async fn shutdown(self, mut hurry: Signals) {
-        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, pruning, .. } = self;
+        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, pruning, usage, .. } = self;
         let drain_timeout = config.get().drain_timeout;
         calls.stop_accepting();
         let mut limit = GOODBYE;
@@ -386,6 +394,7 @@ impl Server {
         }
         heartbeat.abort();
         pruning.abort();
+        usage.abort();
         store.close().await;
     }
 }
@@ -461,13 +470,14 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 }
 
 /// Where calls go.
-fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>) -> Routing {
+fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>, accounts: &Arc<Accounts>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
     Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline)
         .with_phones(phones)
         .with_holdings(holdings, NumberPool::new(config.number_pool.clone()))
         .with_strict_callers(config.twilio.strict_caller_id)
+        .with_accounts(Arc::clone(accounts))
 }
 
 /// Who may send calls. Without any trunk, everybody on this machine.

@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if !(config.streams.idle_seconds == 0 || (5..=3_600).contains(&config.streams.idle_seconds)) {
         report.fault("streams.idle_seconds", format!("{} is not 0 or 5 to 3600", config.streams.idle_seconds));
     }
+    check_ice(config, report);
     let database = config.database.url.expose();
     if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| database.starts_with(scheme)) {
         report.fault("database.url", "is neither \"sqlite:PATH\" nor \"postgres://USER:PASSWORD@HOST/NAME\"");
@@ -37,6 +38,21 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     if config.data_dir.as_os_str().is_empty() {
         report.fault("data_dir", "is empty; name a directory, or leave the key out for \"data\"");
+    }
+}
+
+fn check_ice(config: &Config, report: &mut Report<'_>) {
+    let ice = &config.ice;
+    for (key, urls, schemes) in [("stun", &ice.stun, ["stun:", "stuns:"]), ("turn", &ice.turn, ["turn:", "turns:"])] {
+        for (index, url) in urls.iter().enumerate() {
+            let host = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
+            if host.is_none_or(|host| host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/')) {
+                report.fault(format!("ice.{key}[{index}]"), format!("{url:?} is not \"{}HOST[:PORT]\"", schemes[0]));
+            }
+        }
+    }
+    if !ice.turn.is_empty() && ice.turn_secret.as_ref().is_none_or(|secret| secret.expose().is_empty()) {
+        report.fault("ice.turn", "needs turn_secret, the shared secret of these servers (coturn: static-auth-secret)");
     }
 }
 

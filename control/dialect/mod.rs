@@ -29,6 +29,8 @@ use url::Url;
 
 use crate::account::Account;
 use crate::queues::QueueStanding;
+use crate::store::resources::Resource;
+use crate::usage::Trigger;
 use crate::webhook::RetryOn;
 
 /// One provider's spelling.
@@ -61,6 +63,11 @@ pub trait Dialect: Send + Sync {
     /// What this provider tells of a conference, and where; `context` numbers its notices.
     fn conference(&self, _account: &Account, _event: &ConferenceEvent, _context: &Context) -> Vec<Notice> {
         Vec::new()
+    }
+
+    /// What this provider tells of a usage trigger that this figure has reached; `None` if it tells nothing.
+    fn usage_reached(&self, _account: &Account, _trigger: &Resource<Trigger>, _figure: f64) -> Option<Notice> {
+        None
     }
 
     /// Whether the end of a leg is told only when the recording asked for with it is whole, for it is told of there.

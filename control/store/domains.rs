@@ -48,6 +48,10 @@ pub struct DomainDetails {
     pub fallback: Option<(String, String)>,
     /// Told when a call to it has ended, with its method.
     pub status_callback: Option<(String, String)>,
+    /// Calls to it, and from its users, have to be encrypted: TLS and SRTP.
+    pub secure: bool,
+    /// It is a trunk's: the one of `resources` with its id. Not to be listed.
+    pub trunk: bool,
     /// What else its API keeps of it.
     pub other: serde_json::Map<String, serde_json::Value>,
 }
@@ -236,10 +240,28 @@ pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<Dom
         .transpose()
 }
 
-/// One page of the account's domains, newest first.
+/// One page of the account's domains, newest first; those of trunks are not among them.
 pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
-    let rows = Conditions::account(account).page(store, "sip_domains", "created_at", page).await?;
-    rows.iter().map(read_domain).collect()
+    let mut conditions = Conditions::account(account);
+    conditions.no_resource("id");
+    conditions.page(store, "sip_domains", "created_at", page).await?.iter().map(read_domain).collect()
+}
+
+/// How many [`domains`] an account has.
+pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.no_resource("id");
+    conditions.count(store, "sip_domains").await
+}
+
+/// What is mapped to the account's domains: each with each purpose that lists are used for there.
+pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose)>, StoreError> {
+    let rows = sqlx::query("SELECT DISTINCT domain, purpose FROM sip_mappings WHERE account = $1")
+        .bind(account.to_owned())
+        .fetch_all(&store.pool)
+        .await?;
+    let read = |row: &AnyRow| Ok((Columns(row).id("domain")?, Purpose::read(Columns(row).text("purpose")?)?));
+    rows.iter().map(read).collect()
 }
 
 /// Every domain of everybody, for routing.
@@ -284,6 +306,13 @@ pub async fn lists(store: &Store, account: &str, kind: ListKind, page: &Page) ->
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.page(store, "sip_lists", "created_at", page).await?.iter().map(read_list).collect()
+}
+
+/// How many [`lists`] an account has.
+pub async fn count_lists(store: &Store, account: &str, kind: ListKind) -> Result<u64, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal("kind", Some(kind.word()));
+    conditions.count(store, "sip_lists").await
 }
 
 /// Removes the list, what is in it, and its mappings; false when `account` has none with this id.
@@ -336,6 +365,13 @@ pub async fn credentials(
     conditions.page(store, "sip_credentials", "created_at", page).await?.iter().map(read_credential).collect()
 }
 
+/// How many [`credentials`] a list has.
+pub async fn count_credentials(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal_id("list", Some(list));
+    conditions.count(store, "sip_credentials").await
+}
+
 /// Removes the user; false when `account` has none with this id.
 pub async fn delete_credential(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     delete(store, "DELETE FROM sip_credentials WHERE account = $1 AND id = $2", &[], account, id).await
@@ -372,6 +408,13 @@ pub async fn addresses(store: &Store, account: &str, list: u128, page: &Page) ->
     let mut conditions = Conditions::account(account);
     conditions.equal_id("list", Some(list));
     conditions.page(store, "sip_addresses", "created_at", page).await?.iter().map(read_address).collect()
+}
+
+/// How many [`addresses`] a list has.
+pub async fn count_addresses(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
+    let mut conditions = Conditions::account(account);
+    conditions.equal_id("list", Some(list));
+    conditions.count(store, "sip_addresses").await
 }
 
 /// Removes the network; false when `account` has none with this id.
@@ -412,6 +455,25 @@ pub async fn mappings(
     conditions.equal_id("domain", Some(domain));
     conditions.equal("purpose", Some(purpose.word()));
     conditions.page(store, "sip_mappings", "created_at", page).await?.iter().map(read_mapping).collect()
+}
+
+/// The use of a list for this at a domain.
+pub async fn mapping(
+    store: &Store,
+    account: &str,
+    domain: u128,
+    list: u128,
+    purpose: Purpose,
+) -> Result<Option<MappingRow>, StoreError> {
+    let row =
+        sqlx::query("SELECT * FROM sip_mappings WHERE account = $1 AND domain = $2 AND list = $3 AND purpose = $4")
+            .bind(account.to_owned())
+            .bind(hex(domain))
+            .bind(hex(list))
+            .bind(purpose.word())
+            .fetch_optional(&store.pool)
+            .await?;
+    row.as_ref().map(read_mapping).transpose()
 }
 
 /// Uses the list no longer for this at the domain; false if it was not.
@@ -504,12 +566,21 @@ async fn delete(
     Ok(done.rows_affected() > 0)
 }
 
-impl DomainRow {
-    /// Its place in [`domains`].
-    pub fn cursor(&self) -> Cursor {
-        Cursor { at: self.created_at, id: self.id }
-    }
+macro_rules! placed {
+    ($($row:ident in $list:literal),+) => {$(
+        impl $row {
+            #[doc = concat!("Its place in [`", $list, "`].")]
+            pub fn cursor(&self) -> Cursor {
+                Cursor { at: self.created_at, id: self.id }
+            }
+        }
+    )+};
 }
+
+placed!(
+    DomainRow in "domains", ListRow in "lists", CredentialRow in "credentials", AddressRow in "addresses",
+    MappingRow in "mappings"
+);
 
 fn read_details(columns: &Columns<'_>) -> Result<DomainDetails, StoreError> {
     let details = columns.text("details")?;

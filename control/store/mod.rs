@@ -24,6 +24,7 @@ pub mod server;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod writer;
 
 use std::path::Path;

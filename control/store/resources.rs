@@ -188,6 +188,25 @@ pub async fn list<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
+/// All of the account's resources of a kind, newest first: where few are allowed, and more is asked of them than columns know.
+pub async fn every<T: DeserializeOwned>(
+    store: &Store,
+    kind: Kind<T>,
+    account: &str,
+    filter: &Filter<'_>,
+) -> Result<Vec<Resource<T>>, StoreError> {
+    let (word, mut page, mut all) = (kind.word, Page::first(1000), Vec::new());
+    loop {
+        let rows = list(store, Kind::new(word), account, filter, &page).await?;
+        let more = rows.len() == 1000;
+        all.extend(rows);
+        match all.last() {
+            Some(last) if more => page.after = Some(Cursor { at: last.created_at, id: last.id }),
+            _ => return Ok(all),
+        }
+    }
+}
+
 /// The place of a resource in [`list`], for the page behind it.
 pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query("SELECT created_at FROM resources WHERE account = $1 AND id = $2")

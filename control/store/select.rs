@@ -79,6 +79,12 @@ impl Conditions {
         }
     }
 
+    /// `column` names nothing that the account keeps among its resources.
+    pub(super) fn no_resource(&mut self, column: &'static str) {
+        // $1 is the account, see `Conditions::account`.
+        self.and(&format!("{column} NOT IN (SELECT id FROM resources WHERE account = $1)"));
+    }
+
     /// The leg that `leg_column` names has this in a column of `calls`.
     pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {

@@ -10,7 +10,7 @@ use super::events::{self, EventRow};
 use super::recordings::{self, RecordingFilter, RecordingRow};
 use super::testing::PostgresServer;
 use super::writer::Write;
-use super::{Page, Store, StoreError, TimeRange, bindings, domains, resources, server};
+use super::{Page, Store, StoreError, TimeRange, bindings, domains, resources, server, usage};
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -49,6 +49,8 @@ scenarios!(
     domains_are_the_accounts_own_and_their_users_and_networks_are_found,
     resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
     a_number_has_one_holder_and_is_found_after_a_restart,
+    usage_is_counted_by_day_direction_and_party,
+    a_trunks_domain_is_used_and_not_listed,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -405,6 +407,103 @@ async fn much_old_history_is_pruned_as_well_and_calls_and_recordings_stay(store:
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap() + seconds.seconds()
+}
+
+async fn usage_is_counted_by_day_direction_and_party(store: Store) {
+    let day = |seconds: i64| time(seconds).as_second() / 86_400;
+    let over = |id, begun: i64, seconds: i64| CallRow {
+        created_at: time(begun),
+        answered_at: Some(time(begun)),
+        ended_at: Some(time(begun + seconds)),
+        ..call(id)
+    };
+    let rows = [
+        over(1, 0, 60),
+        over(2, 1, 61),
+        over(3, 2, 0),
+        CallRow { direction: "outbound-api".into(), to: "sip:a@b".into(), ..over(4, 3, 1) },
+        CallRow { from: "client:alice".into(), to: "sip:a@b".into(), ..over(5, 2 * 86_400, 1) },
+        CallRow { account: "below".into(), ..over(6, 4, 1) },
+        CallRow { account: "other".into(), ..over(7, 4, 1) },
+        CallRow { ended_at: None, ..over(8, 4, 1) },
+        CallRow { answered_at: None, ..over(9, 4, 1) },
+    ];
+    for row in rows {
+        calls::upsert(&store, row).await.unwrap();
+    }
+    let counted = async |accounts: &[&str], range: TimeRange| {
+        let accounts: Vec<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
+        let rows = usage::calls(&store, &accounts, range).await.unwrap();
+        let mut rows: Vec<_> =
+            rows.into_iter().map(|row| (row.day - day(0), row.direction, row.party, row.count, row.minutes)).collect();
+        rows.sort();
+        rows
+    };
+    let row = |day, direction: &str, party: &str, count, minutes| {
+        (day, direction.to_owned(), party.to_owned(), count, minutes)
+    };
+    let first = [row(0, "inbound", "phone", 3, 4), row(0, "outbound-api", "sip", 1, 1)];
+    let all = counted(&["acme"], TimeRange::default()).await;
+    assert_eq!(all, [&first[..], &[row(2, "inbound", "client", 1, 1)]].concat());
+    let one_day = TimeRange { since: Some(time(0)), before: Some(time(86_400)) };
+    assert_eq!(counted(&["acme"], one_day).await, first);
+    assert_eq!(counted(&["acme", "below"], one_day).await[0], row(0, "inbound", "phone", 4, 5));
+    assert_eq!(counted(&["nobody"], TimeRange::default()).await, []);
+
+    let recorded = |id, status: &str, milliseconds| RecordingRow {
+        status: status.into(),
+        duration_ms: milliseconds,
+        ..recording(id)
+    };
+    for row in [recorded(1, "completed", Some(60_001)), recorded(2, "completed", None), recorded(3, "absent", Some(1))]
+    {
+        recordings::upsert(&store, row).await.unwrap();
+    }
+    let rows = usage::recordings(&store, &["acme".to_owned()], TimeRange::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| (row.count, row.minutes)).collect::<Vec<_>>(), [(2, 2)]);
+}
+
+async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
+    let domain = |id, name: &str, trunk| domains::DomainRow {
+        id,
+        account: "acme".into(),
+        name: name.into(),
+        details: domains::DomainDetails { trunk, ..Default::default() },
+        created_at: time(1),
+        updated_at: time(1),
+    };
+    let trunk = resources::Resource { id: 2, ..resources::Resource::new("acme", "pbx", crate::pbx::Pbx::default()) };
+    assert!(resources::put(&store, crate::pbx::TRUNK, &trunk).await.unwrap());
+    assert!(domains::upsert_domain(&store, &domain(1, "a.example", false)).await.unwrap());
+    assert!(domains::upsert_domain(&store, &domain(2, "pbx.example", true)).await.unwrap());
+    assert!(!domains::upsert_domain(&store, &domain(3, "pbx.example", false)).await.unwrap(), "the name is taken");
+    let listed = domains::domains(&store, "acme", &Page::first(10)).await.unwrap();
+    assert_eq!(listed, [domain(1, "a.example", false)]);
+    assert_eq!(domains::count_domains(&store, "acme").await.unwrap(), 1);
+    assert_eq!(domains::all_domains(&store).await.unwrap().len(), 2);
+    use domains::Purpose::{CallsByAddress, CallsByPassword};
+    let list = |id, kind| domains::ListRow {
+        id,
+        account: "acme".into(),
+        kind,
+        name: "list".into(),
+        created_at: time(2),
+        updated_at: time(2),
+    };
+    domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
+    for (id, domain, purpose) in [(20, 1, CallsByPassword), (21, 2, CallsByPassword), (22, 2, CallsByAddress)] {
+        let mapping =
+            domains::MappingRow { id, account: "acme".into(), domain, list: 10, purpose, created_at: time(3) };
+        assert!(domains::map(&store, &mapping).await.unwrap());
+        let found = domains::mapping(&store, "acme", domain, 10, purpose).await.unwrap();
+        assert_eq!(found, Some(mapping));
+    }
+    assert_eq!(domains::mapping(&store, "other", 1, 10, CallsByPassword).await.unwrap(), None);
+    let mut purposes = domains::purposes(&store, "acme").await.unwrap();
+    purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
+    assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
+    let pbxs = crate::pbx::Pbxs::load(&store).await.unwrap();
+    assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
 }
 
 fn call(id: u128) -> CallRow {

@@ -1,8 +1,10 @@
 //! An account as a resource.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::account::{Account, TwilioCredentials};
+use super::format;
+use crate::account::made::Standing;
 use crate::dialect::twilio::path::VERSION;
 
 const SUBRESOURCES: [(&str, &str); 20] = [
@@ -28,21 +30,38 @@ const SUBRESOURCES: [(&str, &str); 20] = [
     ("balance", "Balance"),
 ];
 
-/// The resource. Accounts come from the configuration, which knows no dates.
-pub(super) fn account(account: &Account, credentials: &TwilioCredentials) -> Value {
-    let sid = &credentials.account_sid;
+/// What there is to say of an account.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    /// `AC...`
+    pub(super) sid: &'a str,
+    /// Its parent's SID, or its own.
+    pub(super) owner: String,
+    /// Its secret.
+    pub(super) auth_token: &'a str,
+    /// For people.
+    pub(super) friendly_name: String,
+    /// Whether it may do anything.
+    pub(super) standing: Standing,
+    /// When it was made, and last changed; the configuration knows no dates.
+    pub(super) dates: Option<(Timestamp, Timestamp)>,
+}
+
+/// The resource.
+pub(super) fn account(facts: &Facts<'_>) -> Value {
+    let sid = facts.sid;
     let path = format!("/{VERSION}/Accounts/{sid}");
     let subresources: Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     json!({
         "sid": sid,
-        "owner_account_sid": sid,
-        "friendly_name": &*account.name,
-        "status": "active",
+        "owner_account_sid": facts.owner,
+        "friendly_name": facts.friendly_name,
+        "status": facts.standing.word(),
         "type": "Full",
-        "auth_token": credentials.auth_token,
-        "date_created": null,
-        "date_updated": null,
+        "auth_token": facts.auth_token,
+        "date_created": facts.dates.map(|(at, _)| format::rfc2822(at)),
+        "date_updated": facts.dates.map(|(_, at)| format::rfc2822(at)),
         "uri": format!("{path}.json"),
         "subresource_uris": subresources,
     })

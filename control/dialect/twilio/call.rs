@@ -1,10 +1,11 @@
 //! A leg as the Call resource.
 
 use serde_json::{Value, json};
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{Direction, LegInfo};
 
 use super::{format, sid};
 use crate::dialect::twilio::path::VERSION;
+use crate::pbx;
 
 const SUBRESOURCES: [(&str, &str); 9] = [
     ("notifications", "Notifications"),
@@ -25,6 +26,12 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
     let subresources: serde_json::Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     let ended = leg.end.as_ref().map(|end| end.at);
+    let pbx = leg.sip.trunk.as_deref().and_then(pbx::id);
+    let direction = match (pbx, leg.direction) {
+        (Some(_), Direction::Inbound) => "trunking-terminating",
+        (Some(_), Direction::OutboundDial) => "trunking-originating",
+        (_, direction) => format::direction(direction),
+    };
     let updated = ended.or(leg.answered_at).unwrap_or(leg.created_at);
     json!({
         "sid": sid,
@@ -36,7 +43,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "from": leg.from.to_string(),
         "from_formatted": format::formatted(&leg.from),
         "status": format::status(leg.status),
-        "direction": format::direction(leg.direction),
+        "direction": direction,
         "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
         "start_time": leg.answered_at.map(format::rfc2822),
         "end_time": ended.map(format::rfc2822),
@@ -49,7 +56,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "forwarded_from": leg.forwarded_from,
         "caller_name": leg.caller_name,
         "group_sid": null,
-        "trunk_sid": null,
+        "trunk_sid": pbx.map(|id| sid::spell("TK", id)),
         "queue_time": "0",
         "stir_verstat": leg.sip.identity.as_deref().map(format::stir_verstat),
         "uri": format!("{path}.json"),

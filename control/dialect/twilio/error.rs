@@ -95,6 +95,11 @@ impl ApiError {
         Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
     }
 
+    /// 403 with a number.
+    pub(super) fn forbidden(code: u32, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
+    }
+
     /// 404: no such resource.
     pub(super) fn not_found(path: &str) -> Self {
         let message = format!("The requested resource {path} was not found");

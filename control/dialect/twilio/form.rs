@@ -35,6 +35,16 @@ impl Parameters {
         self.pairs().any(|(key, _)| key == name)
     }
 
+    /// A value, without white space around it, an empty one too: what is given so is to be emptied.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        self.given_as_it_is(name).map(str::trim)
+    }
+
+    /// A value with all its white space: a password.
+    pub(super) fn given_as_it_is(&self, name: &str) -> Option<&str> {
+        self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     /// Every value of a repeated key, those separated by white space or commas apart.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let values = self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tandem_call::Method;
 use tandem_call::address::Address;
 use tandem_call::leg::{CallerIdentity, Direction, Standing, Status};
@@ -17,6 +18,13 @@ pub(super) fn rfc2822(at: Timestamp) -> String {
 /// ISO 8601 with milliseconds: `2024-01-02T03:04:05.678Z`.
 pub(super) fn iso8601(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+/// Adds the fields of one object to another.
+pub(super) fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(fields), Value::Object(more)) = (object, more) {
+        fields.extend(more);
+    }
 }
 
 /// Whole seconds, to the nearest.

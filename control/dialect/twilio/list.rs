@@ -53,6 +53,16 @@ impl Paging {
         Page { limit: self.size, after: self.after, offset }
     }
 
+    /// This part of a whole list, and one more: what [`Paging::envelope`] wants.
+    pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
+        let page = self.page();
+        let begin = match page.after {
+            Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(all.len(), |place| place + 1),
+            None => page.offset,
+        };
+        all.into_iter().skip(begin).take(page.limit + 1).collect()
+    }
+
     /// The envelope. `items` may hold one more than the page does, which tells that there is a next page; each comes with
     /// its SID.
     pub(super) fn envelope(

@@ -41,6 +41,8 @@ use url::Url;
 pub use self::reply::inline_program;
 use crate::account::Account;
 use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use crate::store::resources::Resource;
+use crate::usage::Trigger;
 
 /// Twilio's spelling.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,6 +93,10 @@ impl Dialect for Twilio {
 
     fn conference(&self, account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
         conference::notices(account_sid(account), event, context)
+    }
+
+    fn usage_reached(&self, account: &Account, trigger: &Resource<Trigger>, figure: f64) -> Option<Notice> {
+        Some(rest::usage_notice(account_sid(account), trigger, figure))
     }
 
     fn ends_with_recording(&self) -> bool {

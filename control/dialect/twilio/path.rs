@@ -34,6 +34,11 @@ pub(super) fn parse(path: &str) -> Option<Path<'_>> {
     Some(Path { account, below: segments.take(DEEPEST + 1).collect(), json })
 }
 
+/// Where a resource of an account is: `name` is its path below the account's, without `.json`.
+pub(super) fn uri(account: &str, name: &str) -> String {
+    format!("/{VERSION}/Accounts/{account}/{name}.json")
+}
+
 fn decoded(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8_lossy()
 }

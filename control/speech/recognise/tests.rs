@@ -60,7 +60,7 @@ async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
     let Some(audio) = two_sentences().await else { return };
     let mut server = WebServer::start(|request| {
         let confident = "{\"text\":\" balance\",\"language\":\"english\",\"segments\":[{\"avg_logprob\":-0.5}]}";
-        let first = request.body.len() > 0 && request.header("authorization") == Some("Bearer s3cret");
+        let first = !request.body.is_empty() && request.header("authorization") == Some("Bearer s3cret");
         if first { Answer::body(confident) } else { Answer::status(401) }
     })
     .await;

@@ -137,6 +137,55 @@ def ringing_callee(ring_ms=60_000):
     )
 
 
+def registering(username, password, domain, reject=None):
+    """Registers at `domain` with the digest that it is asked for. With reject=STATUS it must be refused so."""
+    head = f"From: <sip:{username}@{domain}>;tag=[call_number]\nTo: <sip:{username}@{domain}>\nCall-ID: [call_id]\n"
+    digest = f"[authentication username={username} password={password}]"
+    register = f"REGISTER sip:{domain} SIP/2.0"
+    return _scenario(
+        f'<send retrans="500">{_cdata(_message(register, "[branch]", head, "1 REGISTER", "Expires: 300"))}</send>',
+        '<recv response="100" optional="true"/><recv response="401" auth="true"/>',
+        f'<send retrans="500">{_cdata(_message(register, "[branch]", head, "2 REGISTER", "Expires: 300" + chr(10) + digest))}</send>',
+        f'<recv response="100" optional="true"/><recv response="{reject or 200}"/>',
+    )
+
+
+def domain_caller(number, domain, username=None, password=None, steps="", ends="bye", reject=None):
+    """Calls `number` at `domain`, with the digest that it is asked for, or (without a username) without being asked; ends
+    as a caller does. With reject=STATUS the call must be refused so."""
+    user = f"sip:{number}@{domain}"
+    head = f"From: <sip:{username or '+15550009999'}@{domain}>;tag=[call_number]\nTo: <{user}>{{tag}}\nCall-ID: [call_id]\n"
+    plain, tagged = head.format(tag=""), head.format(tag="[peer_tag_param]")
+    start, cseq, steps_before = f"INVITE {user} SIP/2.0", 1, []
+    if username:
+        ack = _message(f"ACK {user} SIP/2.0", "[branch-3]", tagged, "1 ACK")
+        steps_before = [
+            f'<send retrans="500">{_cdata(_message(start, "[branch]", plain, "1 INVITE", "", _SDP))}</send>',
+            '<recv response="100" optional="true"/><recv response="401" auth="true"/>',
+            f"<send>{_cdata(ack)}</send>",
+        ]
+        cseq = 2
+    digest = f"[authentication username={username} password={password}]" if username else ""
+    invite = _message(start, "[branch]", plain, f"{cseq} INVITE", digest, _SDP)
+    steps_before.append(f'<send retrans="500">{_cdata(invite)}</send>')
+    if reject:
+        ack = _message(f"ACK {user} SIP/2.0", "[branch-4]", tagged, f"{cseq} ACK")
+        return _scenario(
+            *steps_before,
+            '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
+            f'<recv response="{reject}"/><send>{_cdata(ack)}</send>',
+        )
+    ack = _message("ACK [next_url] SIP/2.0", "[branch]", tagged, f"{cseq} ACK", "[routes]")
+    return _scenario(
+        *steps_before,
+        '<recv response="100" optional="true"/><recv response="180" optional="true"/>',
+        '<recv response="183" optional="true"/><recv response="200" rrs="true"/>',
+        f"<send>{_cdata(ack)}</send>",
+        steps,
+        _ending(ends, _message("BYE [next_url] SIP/2.0", "[branch]", tagged, f"{cseq + 1} BYE", "[routes]")),
+    )
+
+
 class Phone:
     """A SIPp process. As a callee `uri` is where it is called."""
 

@@ -148,6 +148,13 @@ async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
 
 /// What a form names must be there.
 fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
+    if let Some(text) = x.parameters.get("TrunkSid") {
+        let trunk = sid::parse("TK", text);
+        let pbxs = x.routing().phones().pbxs();
+        trunk
+            .and_then(|id| pbxs.get(&x.account.name, id))
+            .ok_or_else(|| ApiError::bad(20001, format!("TrunkSid {text} is not valid")))?;
+    }
     if let Some(sid) = x.parameters.get("VoiceApplicationSid") {
         let owner = match x.parameters.get("AccountSid") {
             Some(account) if account != x.account_sid() => x.heir(account)?.name.clone(),

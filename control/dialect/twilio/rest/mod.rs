@@ -2,6 +2,7 @@
 //! words too. A file a group of resources: each has an `answer` for the segments of the path below its name.
 
 mod accounts;
+mod addresses;
 mod applications;
 mod available_phone_numbers;
 mod calls;
@@ -9,11 +10,17 @@ mod conferences;
 mod events;
 mod held;
 mod incoming_phone_numbers;
+mod keys;
 mod notifications;
 mod outgoing_caller_ids;
 mod queues;
 mod recordings;
+mod refused;
+mod sip;
 mod streams;
+mod tokens;
+mod trunking;
+mod usage;
 
 use std::sync::Arc;
 
@@ -37,37 +44,69 @@ use super::form::Parameters;
 use super::list::Paging;
 use super::path::{self, Path};
 use super::sid;
+use crate::account::made::Standing;
 use crate::account::{Account, Accounts, TwilioCredentials};
 use crate::app::App;
+use crate::dialect::Notice;
 use crate::holdings::Holdings;
 use crate::new_call::CreateError;
 use crate::query::StoreFailed;
 use crate::routing::Routing;
 use crate::store::resources::{self, Filter, Kind, Resource};
 use crate::store::{Store, StoreError};
+use crate::usage::Trigger;
 
 /// Longest request body, octets.
 const MAX_BODY: usize = 256 * 1024;
 
 /// Every path of the API.
 pub fn routes() -> Router<App> {
-    Router::new().route("/2010-04-01", any(serve)).route("/2010-04-01/{*path}", any(serve))
+    Router::new()
+        .route("/2010-04-01", any(serve))
+        .route("/2010-04-01/{*path}", any(serve))
+        .route("/v1/Trunks", any(serve))
+        .route("/v1/Trunks/{*path}", any(serve))
 }
 
-/// Whose credentials a request shows: HTTP Basic with account SID and auth token, compared in constant time.
+/// What is told of a usage trigger.
+pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
+    usage::notice(account, trigger, figure)
+}
+
+/// Whose credentials a request shows, of an account that may do anything.
 pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let Login { account, .. } = login(accounts, headers)?;
+    (accounts.standing(&account.name) == Standing::Active).then_some(account)
+}
+
+/// Who is logged in.
+struct Login {
+    account: Arc<Account>,
+    /// By a key of the account, which is not for keys and accounts.
+    by_key: bool,
+}
+
+/// HTTP Basic with account SID and auth token, or with a key's SID and secret, compared in constant time. A closed account is
+/// as good as none.
+fn login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     let (username, password) = basic(headers)?;
-    let account = accounts.by_twilio_sid(&username)?;
-    let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
-    let right = password.as_bytes().ct_eq(auth_token);
-    bool::from(right).then_some(account)
+    let login = match sid::parse("SK", &username) {
+        Some(key) => Login { account: accounts.by_key(key, &password)?, by_key: true },
+        None => {
+            let account = accounts.by_twilio_sid(&username)?;
+            let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
+            let right = bool::from(password.as_bytes().ct_eq(auth_token));
+            Login { account: right.then_some(account)?, by_key: false }
+        }
+    };
+    (accounts.standing(&login.account.name) != Standing::Closed).then_some(login)
 }
 
 async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let encoded = if parts.method == Method::POST {
         // Strangers are not listened to.
-        if caller(&app.accounts, &parts.headers).is_none() {
+        if login(&app.accounts, &parts.headers).is_none() {
             return identified(ApiError::unauthenticated().into_response());
         }
         match axum::body::to_bytes(body, MAX_BODY).await {
@@ -128,33 +167,42 @@ struct Exchange<'a> {
     parameters: &'a Parameters,
     account: Arc<Account>,
     credentials: TwilioCredentials,
+    /// The account itself asks, not its parent.
+    own: bool,
 }
 
 type Answer = Result<Response, ApiError>;
 
 impl Request<'_> {
     async fn answer(&self) -> Answer {
+        if let Some(below) = trunking::below(self.path) {
+            return trunking::answer(self, &below).await;
+        }
         let path = path::parse(self.path);
         let audio = path.as_ref().filter(|_| *self.method != Method::DELETE).and_then(recordings::audio);
         if let (Some((id, form)), Some(path)) = (audio, &path) {
             return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
         }
-        let (account, credentials) = self.login()?;
+        let login = self.login()?;
         let Some(Path { account: asked, below, .. }) = path else { return Err(self.not_found()) };
-        if asked.as_deref().is_some_and(|asked| asked != credentials.account_sid) {
-            return Err(ApiError::unauthenticated());
-        }
-        let verb = match *self.method {
-            Method::GET | Method::HEAD => Verb::Get,
-            Method::POST => Verb::Post,
-            Method::DELETE => Verb::Delete,
-            _ => Verb::Other,
-        };
-        let x = Exchange { app: self.app, verb, path: self.path, parameters: &self.parameters, account, credentials };
         let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
+        let account = self.subject(&login, asked.as_deref(), &below)?;
+        let own = account.name == login.account.name;
+        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
+        if let Some(refused) = asked.as_ref().and_then(|_| refused::find(&below)) {
+            return Err(refused);
+        }
+        let verb = self.verb();
+        let (app, path, parameters) = (self.app, self.path, &self.parameters);
+        let x = Exchange { app, verb, path, parameters, account, credentials, own };
         match (asked, &below[..]) {
-            (None, _) => accounts::list(&x),
-            (Some(_), []) => accounts::answer(&x),
+            (None, _) => accounts::all(&x).await,
+            (Some(_), []) => accounts::answer(&x).await,
+            (_, ["Keys", below @ ..]) => keys::answer(&x, keys::Name::Key, below).await,
+            (_, ["SigningKeys", below @ ..]) => keys::answer(&x, keys::Name::SigningKey, below).await,
+            (_, ["Tokens"]) => tokens::answer(&x),
+            (_, ["Addresses", below @ ..]) => addresses::answer(&x, below).await,
+            (_, ["Usage", below @ ..]) => usage::answer(&x, below).await,
             (_, ["Balance"]) => accounts::balance(&x),
             (_, ["Applications", below @ ..]) => applications::answer(&x, below).await,
             (_, ["AvailablePhoneNumbers", below @ ..]) => available_phone_numbers::answer(&x, below),
@@ -165,14 +213,47 @@ impl Request<'_> {
             (_, ["Queues", below @ ..]) => queues::answer(&x, below).await,
             (_, ["Notifications", below @ ..]) => notifications::answer(&x, None, below).await,
             (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
+            (_, ["SIP", below @ ..]) => sip::answer(&x, below).await,
             _ => Err(x.not_found()),
         }
     }
 
-    fn login(&self) -> Result<(Arc<Account>, TwilioCredentials), ApiError> {
-        let account = caller(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)?;
-        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
-        Ok((account, credentials))
+    fn verb(&self) -> Verb {
+        match *self.method {
+            Method::GET | Method::HEAD => Verb::Get,
+            Method::POST => Verb::Post,
+            Method::DELETE => Verb::Delete,
+            _ => Verb::Other,
+        }
+    }
+
+    fn login(&self) -> Result<Login, ApiError> {
+        login(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
+    }
+
+    /// The account that the request is about: the caller's own, or one that it made.
+    fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
+        let accounts = &self.app.accounts;
+        let own = login.account.twilio.as_ref().map(|twilio| &*twilio.account_sid);
+        let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
+        // Who holds a key must not come by the account's own token, or by more keys.
+        if login.by_key && about_accounts {
+            return Err(ApiError::unauthenticated());
+        }
+        let inactive = || ApiError::forbidden(20005, "Account is not active");
+        if accounts.standing(&login.account.name) != Standing::Active {
+            return Err(inactive());
+        }
+        let Some(asked) = asked.filter(|asked| Some(*asked) != own) else { return Ok(Arc::clone(&login.account)) };
+        let account = accounts.by_twilio_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
+        if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
+            return Err(ApiError::unauthenticated());
+        }
+        // Of an account that may do nothing the parent may still see and change how it stands.
+        if accounts.standing(&account.name) != Standing::Active && !below.is_empty() {
+            return Err(inactive());
+        }
+        Ok(account)
     }
 
     fn not_found(&self) -> ApiError {
@@ -230,10 +311,17 @@ impl Exchange<'_> {
         Arc::clone(self.routing().holdings())
     }
 
-    /// The account that may be given what is this one's: any, if who gives runs the server.
+    /// The account that may be given what is this one's: those below it; its parent, if that asks; any, if who gives runs the
+    /// server.
     fn heir(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
-        let generous = self.app.accounts.is_operator(&self.account);
-        let heir = generous.then(|| self.app.accounts.by_twilio_sid(sid)).flatten();
+        let accounts = &self.app.accounts;
+        let may = |heir: &Arc<Account>| {
+            let parent = |name: &str| accounts.parent(name);
+            accounts.is_operator(&self.account)
+                || parent(&heir.name).as_deref() == Some(&*self.account.name)
+                || (parent(&self.account.name).as_deref() == Some(&*heir.name) && !self.own)
+        };
+        let heir = accounts.by_twilio_sid(sid).filter(may);
         heir.ok_or_else(|| ApiError {
             status: StatusCode::FORBIDDEN,
             code: 20006,
@@ -243,6 +331,11 @@ impl Exchange<'_> {
 
     fn store(&self) -> &Store {
         &self.app.calls.services().store
+    }
+
+    /// Who may register and call has changed: phones feel it at once.
+    async fn phones_changed(&self) -> Result<(), ApiError> {
+        Ok(self.app.calls.services().phones_changed().await?)
     }
 
     async fn request(&self, id: LegId, command: Command) -> Result<Accepted, Refused> {
@@ -293,6 +386,16 @@ impl From<CreateError> for ApiError {
 
 fn ok(body: Value) -> Response {
     Json(body).into_response()
+}
+
+/// 201 with the new resource.
+fn created(body: Value) -> Response {
+    (StatusCode::CREATED, Json(body)).into_response()
+}
+
+/// 204.
+fn deleted() -> Response {
+    StatusCode::NO_CONTENT.into_response()
 }
 
 /// User and password of an `Authorization: Basic` header (RFC 7617).

@@ -204,10 +204,10 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     if !head && *x.method != Method::GET {
         return Err(ApiError::method_not_allowed());
     }
-    if x.headers.contains_key(header::AUTHORIZATION) && x.login()?.1.account_sid != account_sid {
-        return Err(ApiError::unauthenticated());
-    }
-    let account = x.app.accounts.by_twilio_sid(account_sid).ok_or_else(|| x.not_found())?;
+    let account = match x.headers.contains_key(header::AUTHORIZATION) {
+        true => x.subject(&x.login()?, Some(account_sid), &["Recordings"])?,
+        false => x.app.accounts.by_twilio_sid(account_sid).ok_or_else(|| x.not_found())?,
+    };
     let recording = x.app.recordings.get(&account.name, id).await?.ok_or_else(|| x.not_found())?;
     if recording.status != RecordingStatus::Completed {
         return Err(x.not_found());

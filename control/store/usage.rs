@@ -1,0 +1,109 @@
+//! What accounts have used, summed up by the database from the records of calls and recordings.
+
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
+use super::column::Columns;
+use super::{Store, StoreError, TimeRange, assembled};
+
+/// A UTC day, in microseconds.
+const DAY: i64 = 86_400_000_000;
+
+/// Legs that were answered and are over, of one day, direction and kind of party.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallUsage {
+    /// UTC days since 1970-01-01; that on which they began.
+    pub day: i64,
+    /// As in the records of calls.
+    pub direction: String,
+    /// `client`, `sip` or `phone`.
+    pub party: String,
+    /// How many.
+    pub count: u64,
+    /// How long in all, each rounded up to minutes, one at least.
+    pub minutes: u64,
+}
+
+/// Recordings that are whole, of one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingUsage {
+    /// UTC days since 1970-01-01.
+    pub day: i64,
+    /// How many.
+    pub count: u64,
+    /// How long in all, each rounded up to minutes.
+    pub minutes: u64,
+}
+
+/// The calls of these accounts, a thousand at most, that began then.
+pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Result<Vec<CallUsage>, StoreError> {
+    let sql = format!(
+        "SELECT created_at / {DAY} AS day, direction, \
+         CASE WHEN from_address LIKE 'client:%' OR to_address LIKE 'client:%' THEN 'client' \
+         WHEN from_address LIKE 'sip:%' OR to_address LIKE 'sip:%' THEN 'sip' ELSE 'phone' END AS party, \
+         COUNT(*) AS entries, CAST(SUM(CASE WHEN ended_at > answered_at THEN (ended_at - answered_at + 59999999) / 60000000 ELSE 1 END) \
+         AS BIGINT) AS minutes \
+         FROM calls WHERE answered_at IS NOT NULL AND ended_at IS NOT NULL AND {} GROUP BY 1, 2, 3",
+        condition("created_at", accounts)
+    );
+    let read = |row: &AnyRow| {
+        let columns = Columns(row);
+        Ok(CallUsage {
+            day: columns.integer("day")?,
+            direction: columns.text("direction")?,
+            party: columns.text("party")?,
+            count: whole(columns.integer("entries")?),
+            minutes: whole(columns.integer("minutes")?),
+        })
+    };
+    rows(store, assembled(sql), accounts, range).await?.iter().map(read).collect()
+}
+
+/// The recordings of these accounts, a thousand at most, that began then.
+pub async fn recordings(
+    store: &Store,
+    accounts: &[String],
+    range: TimeRange,
+) -> Result<Vec<RecordingUsage>, StoreError> {
+    let sql = format!(
+        "SELECT started_at / {DAY} AS day, COUNT(*) AS entries, \
+         CAST(SUM((COALESCE(duration_ms, 0) + 59999) / 60000) AS BIGINT) AS minutes \
+         FROM recordings WHERE status = 'completed' AND {} GROUP BY 1",
+        condition("started_at", accounts)
+    );
+    let read = |row: &AnyRow| {
+        let columns = Columns(row);
+        Ok(RecordingUsage {
+            day: columns.integer("day")?,
+            count: whole(columns.integer("entries")?),
+            minutes: whole(columns.integer("minutes")?),
+        })
+    };
+    rows(store, assembled(sql), accounts, range).await?.iter().map(read).collect()
+}
+
+async fn rows(
+    store: &Store,
+    sql: AssertSqlSafe<String>,
+    accounts: &[String],
+    range: TimeRange,
+) -> Result<Vec<AnyRow>, StoreError> {
+    store.flush().await?;
+    let from = range.since.map_or(i64::MIN, |at| at.as_microsecond());
+    let until = range.before.map_or(i64::MAX, |at| at.as_microsecond());
+    let mut query = sqlx::query(sql).bind(from).bind(until);
+    for account in accounts {
+        query = query.bind(account.clone());
+    }
+    Ok(query.fetch_all(&store.pool).await?)
+}
+
+/// $1 and $2 are the span, what follows the accounts.
+fn condition(time: &str, accounts: &[String]) -> String {
+    let marks: Vec<String> = (0..accounts.len().max(1)).map(|index| format!("${}", index + 3)).collect();
+    format!("{time} >= $1 AND {time} < $2 AND account IN ({})", marks.join(", "))
+}
+
+fn whole(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
