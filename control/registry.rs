@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
@@ -120,6 +121,10 @@ impl Calls {
         // A PBX calls in the names of many, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
+            if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
+                tracing::info!(from = %incoming.from_user, "call of a PBX from a number that is not its account's");
+                return refuse(403);
+            }
             incoming.trunk = Some(pbx::name(domain.id));
             incoming.caller = None;
         }

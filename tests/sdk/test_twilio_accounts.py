@@ -151,6 +151,10 @@ def test_addresses_are_kept(twilio):
     assert [one.sid for one in twilio.addresses.list(page_size=1)] == [other.sid, made.sid]
     assert twilio.addresses(made.sid).update(city="LA").city == "LA"
     assert twilio.addresses(made.sid).dependent_phone_numbers.list() == []
+    taken = twilio.incoming_phone_numbers.create(phone_number="+15557770009", address_sid=made.sid)
+    (dependent,) = twilio.addresses(made.sid).dependent_phone_numbers.list()
+    assert dependent.sid == taken.sid and dependent.capabilities["Voice"] is True
+    assert twilio.incoming_phone_numbers(taken.sid).delete()
     assert twilio.addresses(made.sid).delete() and twilio.addresses(other.sid).delete()
     refused(lambda: twilio.addresses.create(customer_name="x", **{**details, "iso_country": "USA"}), 400, 20001)
     refused(lambda: twilio.addresses(made.sid).fetch(), 404, 20404)
@@ -202,3 +206,25 @@ def test_usage_counts_the_calls_that_were_and_triggers_fire(server, twilio, page
     assert twilio.usage.triggers.list(usage_category="calls") == []
     assert twilio.usage.triggers(trigger.sid).update(friendly_name="x").friendly_name == "x"
     assert twilio.usage.triggers(trigger.sid).delete()
+
+
+def test_what_is_not_voice_is_refused_with_one_error(twilio):
+    for call in [
+        lambda: twilio.messages.create(to="+15550001111", from_="+15550002222", body="hello"),
+        lambda: twilio.messages("MM" + "0" * 32).fetch(),
+        lambda: twilio.short_codes("SC" + "0" * 32).fetch(),
+        lambda: twilio.connect_apps("CN" + "0" * 32).fetch(),
+        lambda: twilio.recordings("RE" + "0" * 32).add_on_results("XR" + "0" * 32).fetch(),
+    ]:
+        refused(call, 403, 20006)
+
+
+def test_a_number_is_given_to_a_subaccount(server, twilio):
+    made = twilio.api.accounts.create(friendly_name="heir")
+    number = twilio.incoming_phone_numbers.create(phone_number="+15557770010")
+    moved = twilio.incoming_phone_numbers(number.sid).update(account_sid=made.sid)
+    assert moved.account_sid == made.sid
+    refused(lambda: twilio.incoming_phone_numbers(number.sid).fetch(), 404, 20404)
+    own = login(server, made.sid, made.auth_token)
+    assert own.incoming_phone_numbers(number.sid).fetch().phone_number == "+15557770010"
+    assert twilio.api.accounts(made.sid).incoming_phone_numbers(number.sid).delete()

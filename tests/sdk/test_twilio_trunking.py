@@ -43,14 +43,15 @@ def carrier():
 
 @pytest.fixture(scope="module")
 def server(start_tandem, carrier):
-    """Its trunk calls `carrier`, and from 127.0.68.2 only: whoever calls from 127.0.0.1 is asked for a password."""
+    """Its trunk calls `carrier`, which calls in with a password: whoever calls from 127.0.0.1 is asked for one."""
     return start_tandem(
         f"""
 [[trunks]]
 name = "carrier"
 uri = "sip:127.0.0.1:{carrier}"
 prefixes = ["+"]
-inbound_from = ["127.0.68.2/32"]
+inbound_username = "carrier"
+inbound_password = "Carrier-1234"
 [sip.bans]
 never = ["127.0.0.0/8"]
 """
@@ -133,7 +134,7 @@ def test_a_pbx_calls_out_by_our_trunk_and_is_recorded(server, twilio, carrier, p
     sip.credential_lists(users.sid).credentials.create(username="pbx1", password=PASSWORD)
     name, number = trunk.domain_name, "+15557770001"
     # Nobody may call before a list says who.
-    phone(domain_caller(number, name, reject=403), target=server.sip).finish()
+    phone(domain_caller(number, name, "pbx1", PASSWORD, reject=403), target=server.sip).finish()
     one.credentials_lists.create(credential_list_sid=users.sid)
     one.recordings().update(mode="record-from-answer")
     answering = phone(callee(), port=carrier)
@@ -159,4 +160,47 @@ def test_a_pbx_calls_out_by_our_trunk_and_is_recorded(server, twilio, carrier, p
     phone(domain_caller(number, name, reject=486), target=server.sip).finish()
     busy.finish()
     twilio.trunking.v1.trunks(trunk.sid).delete()
-    phone(domain_caller(number, name, reject=403), target=server.sip).finish()
+    phone(domain_caller(number, name, "pbx1", PASSWORD, reject=403), target=server.sip).finish()
+
+
+def test_a_numbers_calls_go_to_the_pbx_and_at_the_worst_to_a_document(server, twilio, pages, phone):
+    trunk = twilio.trunking.v1.trunks.create(friendly_name="in", disaster_recovery_url=f"{pages.url}/in/recovery")
+    one = twilio.trunking.v1.trunks(trunk.sid)
+    number = twilio.incoming_phone_numbers.create(phone_number="+15557770002", voice_url=f"{pages.url}/in/never")
+    bound = one.phone_numbers.create(phone_number_sid=number.sid)
+    assert bound.sid == number.sid and bound.trunk_sid == trunk.sid and bound.phone_number == "+15557770002"
+    assert [each.sid for each in one.phone_numbers.list()] == [number.sid]
+    assert twilio.incoming_phone_numbers(number.sid).fetch().trunk_sid == trunk.sid
+    refused(lambda: one.phone_numbers.create(phone_number_sid="PN" + "0" * 32), 400, 20001)
+    failing, answering = phone(callee(reject="503 Service Unavailable")), phone(callee(pause(300), ends="bye"))
+    first = one.origination_urls.create(weight=1, priority=10, enabled=True, friendly_name="a", sip_url=failing.uri)
+    second = one.origination_urls.create(weight=1, priority=20, enabled=True, friendly_name="b", sip_url=answering.uri)
+
+    def carrier_calls(**how):
+        return phone(domain_caller(number.phone_number, "127.0.0.1", "carrier", "Carrier-1234", **how), target=server.sip)
+
+    carrier_calls(ends="wait").finish()
+    failing.finish()
+    answering.finish()
+    assert f"INVITE sip:{number.phone_number}@127.0.0.1:{answering.port}" in answering.messages()
+    calls = wait_for("the call's record", lambda: [each for each in twilio.calls.list() if each.trunk_sid == trunk.sid])
+    assert [each.direction for each in calls] == ["trunking-originating"]
+
+    # Nobody is there: the document, which is no refusal.
+    pages.on("/in/recovery", lambda: twiml(VoiceResponse()))
+    for url in (first, second):
+        one.origination_urls(url.sid).update(enabled=False)
+    carrier_calls(ends="wait").finish()
+    (recovery,) = pages.wait("/in/recovery")
+    assert recovery["To"] == number.phone_number
+    # Without a trunk the number's own application decides again.
+    assert one.phone_numbers(number.sid).delete()
+    assert twilio.incoming_phone_numbers(number.sid).fetch().trunk_sid in (None, "")
+    pages.on("/in/never", lambda: twiml(VoiceResponse()))
+    carrier_calls(ends="wait").finish()
+    assert len(pages.wait("/in/never")) == 1
+    # A trunk that is gone takes its numbers with it no more.
+    one.phone_numbers.create(phone_number_sid=number.sid)
+    one.delete()
+    assert twilio.incoming_phone_numbers(number.sid).fetch().trunk_sid in (None, "")
+    assert twilio.incoming_phone_numbers(number.sid).delete()

@@ -27,6 +27,13 @@ pub(super) fn extend(object: &mut Value, more: Value) {
     }
 }
 
+/// Takes fields out of an object.
+pub(super) fn without(object: &mut Value, names: &[&str]) {
+    if let Value::Object(fields) = object {
+        fields.retain(|name, _| !names.contains(&name.as_str()));
+    }
+}
+
 /// Whole seconds, to the nearest.
 pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_millis() >= 500)

@@ -20,6 +20,19 @@ const LONGEST: usize = 255;
 /// Addresses of an account at most.
 const MOST: u64 = 10_000;
 
+/// What this list does not say of numbers.
+const NOT_HERE: [&str; 9] = [
+    "address_sid",
+    "beta",
+    "bundle_sid",
+    "emergency_address_status",
+    "identity_sid",
+    "origin",
+    "status",
+    "type",
+    "voice_receive_mode",
+];
+
 /// An address, beside its friendly name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -145,6 +158,7 @@ fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
 /// A number as this list has it: what it can do is spelled another way.
 pub(super) fn number(account: &str, row: &Resource<Number>) -> Value {
     let mut number = holding::number(account, row);
+    format::without(&mut number, &NOT_HERE);
     let can = |number: &Value, what: &str| number.pointer(&format!("/capabilities/{what}")) == Some(&json!(true));
     let capabilities = json!({
         "Voice": can(&number, "voice"), "SMS": can(&number, "sms"), "MMS": can(&number, "mms"),

@@ -6,12 +6,27 @@ use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
 use super::super::super::list::Paging;
-use super::super::super::{holding, path, sid};
+use super::super::super::{format, holding, path, sid};
 use super::super::{Answer, Verb, created, deleted, held, incoming_phone_numbers, ok};
 use super::{INVALID, V1, date, place, url};
 use crate::holdings::Number;
 use crate::pbx::Pbx;
 use crate::store::resources::Resource;
+
+/// What this API does not say of numbers.
+const NOT_HERE: [&str; 11] = [
+    "address_sid",
+    "bundle_sid",
+    "emergency_address_sid",
+    "emergency_address_status",
+    "emergency_status",
+    "identity_sid",
+    "origin",
+    "status",
+    "type",
+    "uri",
+    "voice_receive_mode",
+];
 
 pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
     let x = v.x;
@@ -63,11 +78,7 @@ fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Arc<Resource<Nu
 }
 
 /// Gives the number to a trunk, or takes it away.
-async fn bind(
-    v: &V1<'_>,
-    row: &Resource<Number>,
-    trunk: Option<u128>,
-) -> Result<Arc<Resource<Number>>, ApiError> {
+async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result<Arc<Resource<Number>>, ApiError> {
     let mut row = held::changed(row);
     row.details.trunk = trunk.map(|id| sid::spell("TK", id));
     if trunk.is_some() {
@@ -83,20 +94,17 @@ pub(super) fn represent(base: &str, account: &str, trunk: u128, row: &Resource<N
     let mut number = holding::number(account, row);
     let at = path::uri(account, &format!("IncomingPhoneNumbers/{sid}"));
     let at = at.trim_end_matches(".json");
-    if let Value::Object(fields) = &mut number {
-        for own in ["uri", "origin", "status", "type", "emergency_status", "emergency_address_sid"] {
-            fields.remove(own);
-        }
-        for (key, value) in [
-            ("api_version", json!(path::VERSION)),
-            ("trunk_sid", json!(sid::spell("TK", trunk))),
-            ("date_created", json!(date(row.created_at))),
-            ("date_updated", json!(date(row.updated_at))),
-            ("url", json!(url(base, &format!("{}/PhoneNumbers/{sid}", place(trunk))))),
-            ("links", json!({ "phone_number": format!("{}{at}", base.replace("//trunking.", "//api.")) })),
-        ] {
-            fields.insert(key.into(), value);
-        }
-    }
+    format::without(&mut number, &NOT_HERE);
+    format::extend(
+        &mut number,
+        json!({
+            "api_version": path::VERSION,
+            "trunk_sid": sid::spell("TK", trunk),
+            "date_created": date(row.created_at),
+            "date_updated": date(row.updated_at),
+            "url": url(base, &format!("{}/PhoneNumbers/{sid}", place(trunk))),
+            "links": { "phone_number": format!("{}{at}", base.replace("//trunking.", "//api.")) },
+        }),
+    );
     number
 }
