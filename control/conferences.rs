@@ -24,7 +24,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::Target;
-use tandem_call::conference::event::{ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo};
+use tandem_call::conference::event::{
+    ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo,
+};
 use tandem_call::conference::state::{Conference, Output, Refused};
 use tandem_call::conference::{Beep, Leaving, Opening, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId};
@@ -40,6 +42,7 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
+use crate::store::{self, StoreError};
 use stage::Stage;
 use teller::Teller;
 
@@ -590,6 +593,20 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.conferences.with(self.id, |live| live.state.release(clock::now().time));
     }
+}
+
+/// After a crash: ends what was live, and tells so. How many that were.
+pub(crate) async fn recover(services: &Services, now: Timestamp) -> Result<usize, StoreError> {
+    let left = history::left_behind(&services.store).await?;
+    let count = left.len();
+    for mut info in left {
+        info.updated_at = now;
+        let told = store::deliveries::list(&services.store, info.id.0).await?.len();
+        let kind = ConferenceEventKind::Ended;
+        let event = ConferenceEvent { at: now, conference: Arc::new(info), kind };
+        teller::tell(services, &event, &mut u32::try_from(told + 1).unwrap_or(u32::MAX)).await;
+    }
+    Ok(count)
 }
 
 /// Where a room's events go.

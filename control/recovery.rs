@@ -77,7 +77,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             }
         }
     }
-    recovered.conferences = conferences::history::recover(store).await?;
+    recovered.conferences = conferences::recover(services, last_alive).await?;
     store.flush().await?;
     Ok(recovered)
 }

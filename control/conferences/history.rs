@@ -216,20 +216,19 @@ pub async fn participant(
     Ok(row.map(|row| row.details))
 }
 
-/// After a crash: ends what was live. How many that were.
-pub async fn recover(store: &Store) -> Result<usize, StoreError> {
-    let marks = resources::all(store, LIVE()).await?;
-    for mark in &marks {
-        let id = !mark.id;
-        if let Some(row) = resources::get(store, CONFERENCE(), &mark.account, id).await? {
-            let mut info = row.details;
-            info.status = ConferenceStatus::Completed;
-            info.end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
-            put(store, &info).await?;
+/// After a crash: what was live then, as it ended.
+pub(super) async fn left_behind(store: &Store) -> Result<Vec<ConferenceInfo>, StoreError> {
+    let mut left = Vec::new();
+    for mark in resources::all(store, LIVE()).await? {
+        match resources::get(store, CONFERENCE(), &mark.account, !mark.id).await? {
+            Some(row) => {
+                let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
+                left.push(ConferenceInfo { status: ConferenceStatus::Completed, end, ..row.details });
+            }
+            None => drop(resources::delete(store, LIVE(), &mark.account, mark.id).await?),
         }
-        resources::delete(store, LIVE(), &mark.account, mark.id).await?;
     }
-    Ok(marks.len())
+    Ok(left)
 }
 
 #[cfg(test)]
@@ -240,7 +239,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_live_before_a_crash_is_over_after_it_once() {
+    async fn what_was_live_before_a_crash_has_ended() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
         let info = ConferenceInfo {
@@ -256,10 +255,11 @@ mod tests {
         };
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
-        assert_eq!(recover(&store).await.unwrap(), 1);
-        let after = resources::get(&store, CONFERENCE(), "acme", 7).await.unwrap().unwrap().details;
-        assert_eq!((after.status, after.end.unwrap().cause), (ConferenceStatus::Completed, EndCause::Failed));
-        assert_eq!(recover(&store).await.unwrap(), 0);
+        let left = left_behind(&store).await.unwrap();
+        let end = left.first().and_then(|info| info.end.as_ref()).map(|end| end.cause);
+        assert_eq!((left.len(), end), (1, Some(EndCause::Failed)));
+        resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
+        assert!(left_behind(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
     }
 }

@@ -8,6 +8,7 @@ use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program};
 use tandem_media as media;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::dialect::Context;
 use crate::document;
 use crate::event_log::Line;
 use crate::http::CookieJar;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 
 /// Documents that may lead from one to the next.
@@ -79,7 +80,7 @@ impl Stage {
         for _ in 0..MOST_DOCUMENTS {
             let program = self.fetch(jar, &target).await?;
             for warning in program.warnings {
-                self.note("call", format!("warning {}: {}", warning.code, warning.message));
+                self.own(LegEvent::Warned(warning));
             }
             let mut next = None;
             for instruction in program.instructions {
@@ -133,6 +134,13 @@ impl Stage {
         let (op, finished) = playing.ok_or_else(|| "the conference is over".to_owned())?;
         let _playing = Playing { stage: self, op };
         finished.await.map_err(|_| "the conference is over".to_owned())
+    }
+
+    fn own(&self, event: LegEvent) {
+        if let Some(inbox) = &self.inbox {
+            // The call may be over.
+            let _ = inbox.offer(Message::Own(self.leg.id, event));
+        }
     }
 
     fn note(&self, kind: &'static str, text: String) {

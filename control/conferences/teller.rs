@@ -50,7 +50,7 @@ impl Teller {
 }
 
 /// `sequence`: the number of the next notice.
-async fn tell(services: &Services, event: &ConferenceEvent, sequence: &mut u32) {
+pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
     if let Err(error) = history::write(services, event).await {

@@ -99,3 +99,42 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     program.terminate();
     assert!(program.ended().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
+    let app = App::start(|_| String::new()).await;
+    let told = format!(
+        "statusCallback=\"{}\" statusCallbackEvent=\"start end\" record=\"record-from-start\" trim=\"do-not-trim\" \
+         recordingStatusCallback=\"{}\"",
+        app.url("/told"),
+        app.url("/recording")
+    );
+    let conference = |number: &str, attributes: &str| {
+        let document =
+            format!("<Response><Dial><Conference waitUrl=\"\" {attributes}>room</Conference></Dial></Response>");
+        inline(number, &document)
+    };
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), &(conference("100", &told) + &conference("101", "")))).unwrap();
+    let program = Program::start(&file).await;
+    let (mut one, mut other) = (Phone::new().await, Phone::new().await);
+    one.call(program.udp, "100").await;
+    other.call(program.udp, "101").await;
+    let event = |name: &'static str| move |asked: &Asked| asked.field("StatusCallbackEvent") == name;
+    let started = app.asked.find("conference-start", event("conference-start")).await;
+    one.audio.say(&noise(4_000, 12));
+    other.audio.heard().reach(other.audio.heard().len() + 150, "3 s of RTP").await;
+    program.kill().await;
+    let program = Program::start(&file).await;
+    let ended = app.asked.find("conference-end", event("conference-end")).await;
+    let sid = started.field("ConferenceSid");
+    assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "2".to_owned()));
+    let recorded = app.request("/recording").await;
+    assert_eq!((recorded.field("ConferenceSid"), recorded.field("RecordingStatus")), (sid, "completed".to_owned()));
+    assert!(recorded.is_signed() && ended.is_signed());
+    let channels = read_wav(&program.api.wav(&recorded.field("RecordingSid")).await);
+    assert!(channels.len() == 1 && channels[0].len() >= 8_000, "{} samples", channels[0].len());
+    program.terminate();
+    assert!(program.ended().await.success());
+}
