@@ -169,7 +169,11 @@ impl Routing {
 
     /// Who decides about a call to `user`; any account's number, or that account's.
     fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
-        match self.held(user).filter(|held| account.is_none_or(|own| own == held.account)) {
+        // What has come for an account is for those that it made, too.
+        let theirs = |held: &Arc<Resource<Number>>, own: &str| {
+            held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
+        };
+        match self.held(user).filter(|held| account.is_none_or(|own| theirs(held, own))) {
             Some(held) => Some(self.to_held(&held, user)),
             None => self.to_configured(account, user),
         }
@@ -185,8 +189,11 @@ impl Routing {
         self.is_given_to_others(&held.account, &held.name)
     }
 
+    /// A parent's is as good as its own.
     fn is_given_to_others(&self, account: &str, number: &str) -> bool {
-        self.configured().any(|one| &*one.account != account && names(&one.number, number))
+        let parent = self.accounts.parent(account);
+        let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
+        self.configured().any(|one| !own(one) && names(&one.number, number))
     }
 
     /// Whether an account cannot take a number: somebody holds it, or the file gives it to somebody. Of its own blocks it can.

@@ -302,6 +302,26 @@ def test_with_strict_caller_ids_only_numbers_of_the_account_may_call(start_tande
     called.finish()
 
 
+def test_a_subaccounts_numbers_are_reached_over_its_parents_trunk(start_tandem, resources, pages, phone):
+    resources = resources.replace('name = "phone"', 'name = "phone"\naccount = "acme"')
+    server = start_tandem(resources)
+    twilio = client(server)
+    made = twilio.api.v2010.accounts.create(friendly_name="Below")
+    below = Client(made.sid, made.auth_token, http_client=Elsewhere(server.http))
+    number = twilio.incoming_phone_numbers.create(area_code="415", voice_url=f"{pages.url}/below/voice")
+    pages.on("/below/voice", lambda: twiml("<Response><Hangup/></Response>"))
+    moved = twilio.incoming_phone_numbers(number.sid).update(account_sid=made.sid)
+    assert moved.account_sid == made.sid
+    phone(caller(number.phone_number, ends="wait"), target=server.sip).finish()
+    assert pages.to("/below/voice")[0]["AccountSid"] == made.sid
+    own = below.incoming_phone_numbers.create(area_code="415")
+    assert {one.sid for one in below.incoming_phone_numbers.list()} == {number.sid, own.sid}
+    assert refused(lambda: below.incoming_phone_numbers(own.sid).update(account_sid=server.account_sid)) == (403, 20006)
+    back = twilio.api.v2010.accounts(made.sid).incoming_phone_numbers(own.sid).update(account_sid=server.account_sid)
+    assert back.account_sid == server.account_sid
+    assert twilio.incoming_phone_numbers(own.sid).fetch().phone_number == own.phone_number
+
+
 def test_numbers_outlive_the_server_and_may_be_transferred_by_who_runs_it(start_tandem, resources, pages, phone):
     resources = resources.replace("[[accounts]]", 'operator = true\n[[accounts]]', 1)
     first = start_tandem(resources)

@@ -57,7 +57,8 @@ impl Paging {
     pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
         let page = self.page();
         let begin = match page.after {
-            Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(all.len(), |place| place + 1),
+            // One that is gone was most likely deleted with all before it, by somebody who goes through the list and deletes.
+            Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(0, |place| place + 1),
             None => page.offset,
         };
         all.into_iter().skip(begin).take(page.limit + 1).collect()

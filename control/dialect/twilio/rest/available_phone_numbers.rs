@@ -48,7 +48,8 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
     let block_fits = |block: &Block| {
         block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
     };
-    let numbers = routing.pool().numbers(&x.account.name, block_fits);
+    let taker = x.taker();
+    let numbers = routing.pool().numbers(&taker, block_fits);
     let numbers =
         numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(&x.account.name, number)).take(most);
     let numbers: Vec<Value> = numbers.map(|(number, block)| available(&number, block)).collect();
@@ -59,7 +60,7 @@ fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answe
 fn countries(x: &Exchange<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
     let routing = x.routing();
-    for block in routing.pool().blocks(&x.account.name) {
+    for block in routing.pool().blocks(&x.taker()) {
         let code = country_of(block.number.as_str(), block);
         let place = countries.iter().position(|(known, _)| *known == code).unwrap_or_else(|| {
             countries.push((code.to_owned(), Vec::new()));

@@ -18,23 +18,14 @@ use crate::store::resources::Resource;
 pub(super) fn page<T>(
     x: &Exchange<'_>,
     (key, name, prefix): (&'static str, &str, &str),
-    rows: Vec<Arc<Resource<T>>>,
+    mut rows: Vec<Arc<Resource<T>>>,
     represent: impl Fn(&Resource<T>) -> Value,
 ) -> Answer {
     let paging = Paging::parse(x.parameters, prefix)?;
-    let shown = part(&paging, rows);
+    rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
+    let shown = paging.part(rows, |row| Some(row.id));
     let items = shown.iter().map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
     Ok(ok(x.list(key, name, &paging, items)))
-}
-
-/// The rows of a page, and one more if there are more.
-pub(super) fn part<T>(paging: &Paging, mut rows: Vec<Arc<Resource<T>>>) -> Vec<Arc<Resource<T>>> {
-    let page = paging.page();
-    rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
-    // One that is gone was most likely deleted with all before it, by somebody who goes through the list and deletes.
-    let after = page.after.map(|id| rows.iter().position(|row| row.id == id).map_or(0, |place| place + 1));
-    let from = after.unwrap_or(page.offset);
-    rows.into_iter().skip(from).take(page.limit.saturating_add(1)).collect()
 }
 
 /// What is held, and of what the file says that which nobody has changed.

@@ -59,7 +59,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     check(x)?;
     holding::change_number(&mut details, x.parameters)?;
     for number in &candidates {
-        let pooled = x.routing().pool().find(&x.account.name, number).map(holding::pooled);
+        let pooled = x.routing().pool().find(&x.taker(), number).map(holding::pooled);
         let mut details = details.clone();
         details.other.extend(pooled.unwrap_or_default());
         if details.friendly_name.is_empty() {
@@ -84,7 +84,7 @@ fn free(x: &Exchange<'_>, text: &str) -> Result<String, ApiError> {
     };
     let routing = x.routing();
     let pool = routing.pool();
-    let offered = pool.is_empty() || pool.find(&x.account.name, &number).is_some();
+    let offered = pool.is_empty() || pool.find(&x.taker(), &number).is_some();
     if offered && !routing.is_taken(&x.account.name, &number) { Ok(number) } else { Err(unavailable(&number)) }
 }
 
@@ -92,7 +92,8 @@ fn in_area(x: &Exchange<'_>, area: &str) -> Result<Vec<String>, ApiError> {
     /// How many are tried when others take numbers at the same time.
     const TRIES: usize = 16;
     let routing = x.routing();
-    let numbers = routing.pool().numbers(&x.account.name, |_| true);
+    let taker = x.taker();
+    let numbers = routing.pool().numbers(&taker, |_| true);
     let fits = |number: &str| holding::area_code(number).is_some_and(|code| code == area);
     let free = numbers
         .filter(|(number, _)| fits(number) && !routing.is_taken(&x.account.name, number))

@@ -306,6 +306,11 @@ impl Exchange<'_> {
         self.app.calls.services().routing.get()
     }
 
+    /// Whose part of the pool the account takes numbers from: its parent's, if it has one.
+    fn taker(&self) -> Arc<str> {
+        self.app.accounts.parent(&self.account.name).unwrap_or_else(|| Arc::clone(&self.account.name))
+    }
+
     /// What accounts hold.
     fn holdings(&self) -> Arc<Holdings> {
         Arc::clone(self.routing().holdings())
