@@ -20,7 +20,7 @@ const MOST_LINES: usize = 2_000;
 const LONGEST_LINE: usize = 512;
 /// Memory for the exchanges kept of one live call, octets; later ones are not kept.
 const MOST_EXCHANGED: usize = 512 * 1024;
-/// Kind of a stored row that is an exchange.
+/// Kind of a stored row that is an exchange and no line.
 const EXCHANGE: &str = "exchange";
 
 /// A request with its answer, and the leg it was about.
@@ -198,11 +198,17 @@ pub fn late(store: &Store, session: CallId, line: Line) {
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
-/// An exchange about a call that is over.
-pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange) {
+/// An exchange about a call that is over, with its line, if it has one.
+pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange, line: Option<Line>) {
     let data = serde_json::to_string(exchange).ok();
-    let (at, leg, kind) = (exchange.at, leg.map(|leg| leg.0), EXCHANGE.to_owned());
-    events::insert(store, EventRow { session: session.0, leg, at, kind, text: String::new(), data });
+    let (kind, text) = match line {
+        Some(line) => (line.kind.into_owned(), line.text),
+        None => (EXCHANGE.to_owned(), String::new()),
+    };
+    events::insert(
+        store,
+        EventRow { session: session.0, leg: leg.map(|leg| leg.0), at: exchange.at, kind, text, data },
+    );
 }
 
 /// The exchanges of an ended call, oldest first.
@@ -210,10 +216,9 @@ pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Vec<Exchan
     let mut exchanges = Vec::new();
     for row in events::list(store, session.0).await? {
         let Some(data) = row.data.as_deref() else { continue };
-        if row.kind == EXCHANGE {
-            exchanges.extend(serde_json::from_str(data).ok().map(|exchange| (row.leg.map(LegId), exchange)));
-        } else if let Ok(stored) = serde_json::from_str::<Stored<'_>>(data) {
-            exchanges.append(&mut stored.exchanges());
+        match serde_json::from_str::<Stored<'_>>(data) {
+            Ok(stored) => exchanges.append(&mut stored.exchanges()),
+            Err(_) => exchanges.extend(serde_json::from_str(data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
         }
     }
     exchanges.sort_by_key(|(_, exchange)| exchange.at);

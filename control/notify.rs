@@ -111,8 +111,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
             services.note_trouble(&delivery.account, delivery.leg, Level::Warning, trouble);
         }
     }
-    calls.note(session, Line { at: clock::now().time, leg: None, kind: "webhook".into(), text });
-    calls.exchanged(session, delivery.leg, exchange);
+    let line = Line { at: clock::now().time, leg: None, kind: "webhook".into(), text };
+    calls.exchanged(session, delivery.leg, exchange, Some(line));
 }
 
 /// Signs deliveries in their dialect's way.

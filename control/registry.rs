@@ -383,20 +383,16 @@ impl Calls {
         Ok(exchanges)
     }
 
-    /// A request and its answer for a session's log, live or over. Dropped if the call has too much to do.
-    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange) {
-        match self.inbox(session.0) {
-            Some(inbox) => drop(inbox.offer(Message::Exchanged(leg, Box::new(exchange)))),
-            None => event_log::late_exchange(&self.services().store, session, leg, &exchange),
+    /// A request and its answer for a session's log, live or over, and the line that tells of it, if any does. Dropped if the
+    /// call has too much to do.
+    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
+        let Some(inbox) = self.inbox(session.0) else {
+            return event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
+        };
+        if let Some(line) = line {
+            inbox.log(line);
         }
-    }
-
-    /// A line for a session's log, live or over.
-    pub fn note(&self, session: CallId, line: Line) {
-        match self.inbox(session.0) {
-            Some(inbox) => inbox.log(line),
-            None => event_log::late(&self.services().store, session, line),
-        }
+        let _ = inbox.offer(Message::Exchanged(leg, Box::new(exchange)));
     }
 
     /// No new calls from now on.

@@ -1,7 +1,5 @@
 """All that a call can be made with, and all that can be found out about it: Events, Notifications, webhooks again, signatures."""
 
-import time
-
 import pytest
 import requests
 from twilio.base.exceptions import TwilioRestException
@@ -81,7 +79,7 @@ def everything(app, called):
 
 def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, twilio, app, phone):
     called = phone(callee())
-    app.on("/voice", lambda: twiml(f"<Response><Say mood='glad'>Hi</Say><Pause length='60'/></Response>"))
+    app.on("/voice", lambda: twiml("<Response><Say mood='glad'>Hi</Say><Pause length='60'/></Response>"))
     app.on("/recorded")
     app.on("/amd")
     call = twilio.calls.create(**everything(app, called))
@@ -199,6 +197,49 @@ def test_what_goes_wrong_is_told_by_notifications_of_the_call_and_the_account(se
     with pytest.raises(TwilioRestException) as unknown:
         twilio.calls(call.sid).notifications("NO" + "0" * 32).fetch()
     assert (unknown.value.status, unknown.value.code) == (404, 20404)
+
+
+@pytest.fixture
+def dialled(twilio, app, phone):
+    """A call to a phone that has dialled another one: both calls, joined, and both phones."""
+    parent, child = phone(callee()), phone(callee())
+    document = f"<Response><Dial action='{app.url}/after'><Sip>{child.uri}</Sip></Dial></Response>"
+    call = twilio.calls.create(to=parent.uri, from_=FROM, twiml=document)
+
+    def joined():
+        return [one for one in twilio.calls.list(parent_call_sid=call.sid) if one.status == "in-progress"]
+
+    (other,) = wait_for("the dialled call", joined)
+    return call, other, (parent, child)
+
+
+PAUSE = "<Response><Pause length='60'/></Response>"
+
+
+def test_a_dialled_call_is_sent_elsewhere_and_the_one_that_dialled_it_goes_on(twilio, app, dialled):
+    call, other, phones = dialled
+    app.on("/child", lambda: twiml(PAUSE))
+    app.on("/after", lambda: twiml(PAUSE))
+    assert other.update(url=f"{app.url}/child").status == "in-progress"
+    (child,), (after,) = app.wait("/child"), app.wait("/after")
+    assert (child["CallSid"], child["ParentCallSid"]) == (other.sid, call.sid)
+    assert (after["CallSid"], after["DialCallSid"]) == (call.sid, other.sid) and "DialCallDuration" not in after.form
+    assert [twilio.calls(one.sid).fetch().status for one in (call, other)] == ["in-progress"] * 2
+    for one in (call, other):
+        one.update(status="completed")
+        assert ended(twilio, one.sid).status == "completed"
+    for one in phones:
+        one.finish()
+
+
+def test_a_call_that_has_dialled_is_sent_elsewhere_and_the_dialled_one_is_hung_up(twilio, app, dialled):
+    call, other, phones = dialled
+    assert call.update(twiml=PAUSE).status == "in-progress"
+    assert ended(twilio, other.sid).status == "completed"
+    assert twilio.calls(call.sid).fetch().status == "in-progress" and not app.to("/after")
+    call.update(status="completed")
+    for one in phones:
+        one.finish()
 
 
 def test_audio_that_cannot_be_played_is_told_with_its_document(server, twilio, app, phone):

@@ -68,7 +68,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
         let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
         x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
     }
-    x.app.calls.exchanged(leg.session, Some(leg.id), exchange);
+    x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -89,7 +89,7 @@ async fn logged(x: &Exchange<'_>, id: LegId, began: Timestamp, answer: Answer) -
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     if let Ok(leg) = x.leg(id).await {
         let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
-        x.app.calls.exchanged(leg.session, Some(id), exchange);
+        x.app.calls.exchanged(leg.session, Some(id), exchange, None);
     }
     Ok(Response::from_parts(parts, body.into()))
 }
