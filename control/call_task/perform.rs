@@ -405,7 +405,7 @@ impl CallTask {
     fn fetch(&mut self, fetch: Fetch) {
         let services = Arc::clone(&self.services);
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
-        let jar = self.jars.entry(session).or_insert_with(CookieJar::new).clone();
+        let jar = self.jars.entry(session).or_default().clone();
         let place =
             self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::now().time));
