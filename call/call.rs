@@ -215,6 +215,7 @@ impl Call {
             LegEvent::RecordingFinished { op, end, duration, recorded } => {
                 self.recording_finished(leg, op, end, duration, recorded);
             }
+            LegEvent::Transcription { id, status } => self.transcription_changed(leg, id, status),
             _ if ended => {}
             LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
             LegEvent::Answered { codec, headers } => self.peer_answered(leg, codec, headers),
@@ -242,6 +243,8 @@ impl Call {
             LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
+            LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
+            LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
             LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued(standing) => self.signal(leg, Signal::Enqueued(standing)),
@@ -538,6 +541,7 @@ impl Call {
             self.hangup(leg, EndCause::TimeLimit, EndedBy::Server);
         } else if party.release_timer == Some(op) {
             self.abandon_recordings(leg);
+            self.abandon_transcriptions(leg);
             self.release(leg);
         } else {
             self.signal(leg, Signal::Timer(op));

@@ -4,11 +4,12 @@ use std::fmt;
 
 use crate::Target;
 use crate::conference::{Change, Participation};
-use crate::id::{LegId, RecordingId, StreamId};
+use crate::id::{LegId, RecordingId, StreamId, TranscriptionId};
 use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingSpec, Track};
 use crate::stream::StreamSpec;
+use crate::transcription::TranscriptionSpec;
 
 /// A request to a leg.
 #[derive(Clone, PartialEq, Debug)]
@@ -85,6 +86,12 @@ pub enum Command {
     StopStream(Option<StreamId>),
     /// Stop the oldest one of this name.
     StopNamedStream(String),
+    /// Start a live transcription.
+    StartTranscription(Box<TranscriptionSpec>),
+    /// Stop one; what was said is still told.
+    StopTranscription(TranscriptionId),
+    /// Stop the oldest one of this name.
+    StopNamedTranscription(String),
     /// Join this leg to another one, which by now is in the same call.
     Bridge {
         /// The other.
@@ -152,6 +159,8 @@ pub struct Accepted {
     pub stream: Option<StreamId>,
     /// The name of the stream that it stopped.
     pub stream_name: Option<String>,
+    /// The transcription it started, if it started one, or stopped by its name.
+    pub transcription: Option<TranscriptionId>,
 }
 
 /// Why a request cannot be done.

@@ -14,7 +14,7 @@ use crate::program::instruction::RejectReason;
 
 /// How a caller is refused whose leg ends without a reason of its own: Temporarily Unavailable (RFC 3261 §21.4.18).
 const UNAVAILABLE: u16 = 480;
-/// How long an ended leg may wait for its recordings to be closed.
+/// How long an ended leg may wait for its recordings to be closed and its transcriptions to be told.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Call {
@@ -77,6 +77,7 @@ impl Call {
         }
         self.abort_lane(leg, Abort::Hangup);
         self.stop_streams(leg);
+        self.stop_transcriptions(leg, None);
         self.leave_conference(leg, Leaving::Ended);
         let parted = self.unbridge(leg);
         self.emit(leg, EventKind::Ended);
@@ -95,7 +96,8 @@ impl Call {
     /// Frees an ended leg once nothing is being closed on it.
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
-        if party.info.status.is_final() && party.recordings.is_empty() && party.lane.running.is_none() {
+        let open = !party.recordings.is_empty() || !party.transcriptions.is_empty();
+        if party.info.status.is_final() && !open && party.lane.running.is_none() {
             self.release(leg);
         }
     }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::Callback;
 use crate::conference::Participation;
 use crate::fetch::FetchFailure;
+use crate::hearing::Words;
 use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
 use crate::machine::{MachineDetection, Verdict};
@@ -15,6 +17,7 @@ use crate::program::instruction::{AudioSource, Warning};
 use crate::queue::QueueOutcome;
 use crate::recording::{Recording, RecordingStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
+use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, TranscriptionStatus};
 
 /// One fact.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +67,20 @@ pub enum EventKind {
         /// The application's own name for it.
         id: Option<String>,
     },
+    /// A gather hears this so far.
+    GatherHeard {
+        /// All of it.
+        words: Words,
+        /// How often that gather was heard before, from 0.
+        sequence: u32,
+        /// Who is told.
+        callback: Callback,
+    },
+    /// A gather cannot hear, or no longer.
+    ListeningFailed {
+        /// Why.
+        why: String,
+    },
     /// Joined to another leg.
     Bridged {
         /// The other.
@@ -88,6 +105,10 @@ pub enum EventKind {
     Recording(Recording),
     /// A stream's life.
     Stream(StreamFacts),
+    /// A live transcription's life.
+    Transcription(TranscriptionFacts),
+    /// The transcription of a recording is done, or cannot be made.
+    Transcribed(Box<Transcript>),
     /// Something was found out about who answered; `LegInfo::answered_by` says it too.
     MachineDetected(MachineFacts),
     /// A dial is over.
@@ -107,10 +128,12 @@ impl EventKind {
     /// Whether an operator is to hear of it: something could not be had, read or kept.
     pub fn is_trouble(&self) -> bool {
         match self {
-            Self::FetchFailed { .. } | Self::Warned(_) => true,
+            Self::FetchFailed { .. } | Self::Warned(_) | Self::ListeningFailed { .. } => true,
             Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
             Self::Recording(recording) => matches!(recording.status, RecordingStatus::Failed(_)),
             Self::Stream(stream) => matches!(stream.status, StreamStatus::Failed(_)),
+            Self::Transcription(facts) => matches!(facts.status, TranscriptionStatus::Failed(_)),
+            Self::Transcribed(transcript) => matches!(transcript.state, TranscriptState::Failed(_)),
             _ => false,
         }
     }

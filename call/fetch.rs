@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::Target;
 use crate::event::{DialResult, ReferFacts};
+use crate::hearing::Words;
 use crate::id::{ConferenceId, FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
 use crate::queue::QueueOutcome;
@@ -54,6 +55,8 @@ pub enum FetchReason {
         /// The key that ended it.
         terminator: Option<char>,
     },
+    /// Something was said; nothing, if an application wants to know that too.
+    Heard(Words),
     /// A recording was made.
     Recorded {
         /// It.

@@ -59,6 +59,8 @@ ids! {
     StreamId,
     /// One queue of an account.
     QueueId,
+    /// What was said on a leg, or in a recording, in words.
+    TranscriptionId,
 }
 
 /// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.

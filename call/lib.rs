@@ -33,6 +33,7 @@ pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod timer;
+pub mod transcription;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -7,14 +7,16 @@ use crate::address::Address;
 use crate::conference::{Leaving, Participation};
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
-use crate::id::{LegId, OpId, QueueId, RecordingId, StreamId};
+use crate::hearing::{Heard, Listening};
+use crate::id::{LegId, OpId, QueueId, RecordingId, StreamId, TranscriptionId};
 use crate::leg::{EndCause, LegInfo};
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::queue::NotQueued;
-use crate::recording::{Gap, RecordingEnd, RecordingSpec, Track};
+use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
 use crate::stream::{StreamSpec, StreamStatus};
+use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 
 /// One thing to do.
 #[derive(Clone, PartialEq, Debug)]
@@ -118,6 +120,44 @@ pub enum LegCommand {
     StopStream {
         /// Which.
         id: StreamId,
+    },
+    /// Listen to what the far end says; answered by `Heard` and at last `ListeningEnded`, unless it is stopped.
+    Listen {
+        /// Its operation.
+        op: OpId,
+        /// How.
+        how: Box<Listening>,
+    },
+    /// Hear no more, but tell the rest of what was heard; answered by `ListeningEnded`.
+    FinishListening {
+        /// Which.
+        op: OpId,
+    },
+    /// Listen no more, and tell no more.
+    StopListening {
+        /// Which.
+        op: OpId,
+    },
+    /// Write down what is said; answered by `Transcription`.
+    StartTranscription {
+        /// Its operation on the media.
+        op: OpId,
+        /// Its id.
+        id: TranscriptionId,
+        /// How.
+        spec: Box<TranscriptionSpec>,
+    },
+    /// No longer; answered by `Transcription` once the rest is told.
+    StopTranscription {
+        /// Which.
+        op: OpId,
+    },
+    /// Write down what was said in a recording, beside the call.
+    Transcribe {
+        /// The recording, whole.
+        recording: Box<Recording>,
+        /// Who is told.
+        order: TranscriptionOrder,
     },
     /// Audio goes straight between this leg and that one.
     Bridge {
@@ -291,6 +331,27 @@ pub enum LegEvent {
         id: StreamId,
         /// What.
         status: StreamStatus,
+    },
+    /// Something was heard.
+    Heard {
+        /// Of the `Listen`.
+        op: OpId,
+        /// What.
+        heard: Heard,
+    },
+    /// Nothing more will be heard.
+    ListeningEnded {
+        /// Of the `Listen`.
+        op: OpId,
+        /// Why, if it was not finished.
+        failed: Option<String>,
+    },
+    /// A live transcription's life.
+    Transcription {
+        /// Which.
+        id: TranscriptionId,
+        /// What.
+        status: TranscriptionStatus,
     },
     /// The conference that it takes part in is over, or would not have it.
     ConferenceOver,

@@ -18,6 +18,7 @@ use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::recording::{ActiveRecording, NewRecording};
 use crate::refer::Referral;
 use crate::stream::StreamSpec;
+use crate::transcription::Transcribing;
 
 /// Legs of one call; a dial skips the targets beyond, requests are refused.
 pub(crate) const MOST_LEGS: usize = 64;
@@ -27,6 +28,8 @@ pub(crate) const MOST_QUEUED: usize = 100;
 pub(crate) const MOST_RECORDINGS: usize = 8;
 /// Streams of one leg at a time; further requests are refused, further instructions passed over.
 pub(crate) const MOST_STREAMS: usize = 4;
+/// Live transcriptions of one leg at a time; likewise.
+pub(crate) const MOST_TRANSCRIPTIONS: usize = 4;
 
 /// One leg of a call.
 pub(crate) struct Party {
@@ -43,6 +46,7 @@ pub(crate) struct Party {
     pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
+    pub(crate) transcriptions: Vec<Transcribing>,
     /// Documents run one after the other without any of them taking time.
     pub(crate) hasty_documents: u32,
     pub(crate) on_answer: Option<OnAnswer>,
@@ -86,6 +90,7 @@ impl Party {
             waiting: None,
             recordings: Vec::new(),
             streams: Vec::new(),
+            transcriptions: Vec::new(),
             hasty_documents: 0,
             on_answer: None,
             send_digits: None,

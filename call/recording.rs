@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ConferenceId, LegId, OpId, RecordingId};
+use crate::transcription::TranscriptionOrder;
 use crate::{Callback, Target};
 
 /// How to record a leg.
@@ -171,4 +172,6 @@ pub(crate) struct ActiveRecording {
     pub(crate) stopping: bool,
     /// Asked, once the file is whole, because the leg hung up on the record instruction.
     pub(crate) report_hangup: Option<Target>,
+    /// Written down once it is whole.
+    pub(crate) transcribe: Option<TranscriptionOrder>,
 }

@@ -145,6 +145,15 @@ impl Call {
                 self.stop_streams(leg);
                 return done(any);
             }
+            Command::StartTranscription(spec) => {
+                accepted.transcription = Some(self.start_transcription(leg, *spec).ok_or(Refused::TooMany)?);
+            }
+            Command::StopTranscription(id) => return done(self.stop_transcription(leg, id)),
+            Command::StopNamedTranscription(name) => {
+                let id = self.named_transcription(leg, &name).ok_or(Refused::NotRunning)?;
+                self.stop_transcription(leg, id);
+                accepted.transcription = Some(id);
+            }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
             Command::TakePlace { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
@@ -314,6 +323,7 @@ fn needs_answer(command: &Command) -> bool {
             | Command::SendDigits(_)
             | Command::StartRecording(_)
             | Command::StartStream { .. }
+            | Command::StartTranscription(_)
             | Command::Confer(_)
             | Command::Enqueue(_)
     )

@@ -14,15 +14,18 @@ use crate::call::{Call, NewLeg, OnAnswer};
 use crate::command::{Accepted, Command, Refused, Request};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
-use crate::id::{CallId, FetchId, LegId, OpId, StreamId};
+use crate::hearing::{Heard, Listening, Words};
+use crate::id::{CallId, FetchId, LegId, OpId, StreamId, TranscriptionId};
 use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
-    AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, Instruction, Play, Program, Tone, Wait,
+    AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
+    Tone, Wait,
 };
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::stream::{StreamSpec, StreamStatus};
+use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
 /// A call, a clock and the books of both.
@@ -41,6 +44,10 @@ pub struct CallScript {
     pub stopping: BTreeSet<(LegId, OpId)>,
     /// Streams not ended yet.
     pub streams: BTreeSet<(LegId, StreamId)>,
+    /// Ears that are open.
+    pub ears: BTreeSet<(LegId, OpId)>,
+    /// Transcriptions not ended yet.
+    pub transcriptions: BTreeSet<(LegId, OpId, TranscriptionId)>,
     /// Documents asked for and not answered yet.
     pub fetches: Vec<(LegId, FetchId)>,
     /// Ended events, per leg.
@@ -64,6 +71,8 @@ impl CallScript {
             recordings: BTreeSet::new(),
             stopping: BTreeSet::new(),
             streams: BTreeSet::new(),
+            ears: BTreeSet::new(),
+            transcriptions: BTreeSet::new(),
             fetches: Vec::new(),
             ended: BTreeMap::new(),
             released: BTreeMap::new(),
@@ -148,6 +157,10 @@ impl CallScript {
             LegEvent::Stream { id, status } if *status != StreamStatus::Started => {
                 self.streams.remove(&(leg, *id));
             }
+            LegEvent::ListeningEnded { op, .. } => drop(self.ears.remove(&(leg, *op))),
+            LegEvent::Transcription { id, status: TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_) } => {
+                self.transcriptions.retain(|(_, _, one)| one != id);
+            }
             _ => {}
         }
         self.call.handle_leg(self.now, leg, event);
@@ -193,6 +206,29 @@ impl CallScript {
     pub fn stream_is(&mut self, leg: LegId, status: StreamStatus) {
         let id = self.streams.iter().rev().find(|(of, _)| *of == leg).expect("a stream runs").1;
         self.feed_to(leg, LegEvent::Stream { id, status });
+    }
+
+    /// The open ears of the first leg hear this.
+    pub fn hears(&mut self, heard: Heard) {
+        let op = self.ears.iter().next_back().expect("somebody listens").1;
+        self.feed(LegEvent::Heard { op, heard });
+    }
+
+    /// They hear this utterance, for good.
+    pub fn hears_words(&mut self, text: &str) {
+        self.hears(Heard::Final(Words { stable: text.to_owned(), confidence: Some(0.9), ..Words::default() }));
+    }
+
+    /// They hear nothing more.
+    pub fn hears_no_more(&mut self, failed: Option<&str>) {
+        let op = self.ears.iter().next_back().expect("somebody listens").1;
+        self.feed(LegEvent::ListeningEnded { op, failed: failed.map(str::to_owned) });
+    }
+
+    /// The newest transcription of the first leg changes.
+    pub fn transcription_is(&mut self, status: TranscriptionStatus) {
+        let id = self.transcriptions.iter().next_back().expect("one runs").2;
+        self.feed(LegEvent::Transcription { id, status });
     }
 
     /// The application answers the oldest open request for a document.
@@ -284,6 +320,22 @@ impl CallScript {
                     LegCommand::StopStream { id } => {
                         assert!(self.streams.remove(&(leg, *id)), "stopped a stream that did not run");
                     }
+                    LegCommand::Listen { op, .. } => {
+                        self.ears.insert((leg, *op));
+                    }
+                    LegCommand::FinishListening { op } => {
+                        assert!(self.ears.contains(&(leg, *op)), "finished ears that were not open");
+                    }
+                    LegCommand::StopListening { op } => {
+                        assert!(self.ears.remove(&(leg, *op)), "stopped ears that were not open");
+                    }
+                    LegCommand::StartTranscription { op, id, .. } => {
+                        self.transcriptions.insert((leg, *op, *id));
+                    }
+                    LegCommand::StopTranscription { op } => {
+                        let runs = self.transcriptions.iter().any(|(of, one, _)| (*of, *one) == (leg, *op));
+                        assert!(runs, "stopped a transcription that did not run");
+                    }
                     LegCommand::Release => *self.released.entry(leg).or_default() += 1,
                     _ => {}
                 }
@@ -301,6 +353,13 @@ impl CallScript {
         }
     }
 
+    /// Every transcription told to end has told all.
+    pub fn end_transcriptions(&mut self) {
+        for (leg, _, id) in std::mem::take(&mut self.transcriptions) {
+            self.feed_to(leg, LegEvent::Transcription { id, status: TranscriptionStatus::Stopped });
+        }
+    }
+
     /// Nothing is left: every leg has ended and been released once, and nothing started still runs.
     pub fn assert_settled(&self) {
         assert!(self.call.is_finished(), "legs are left: {:?}", self.call.legs().collect::<Vec<_>>());
@@ -311,6 +370,8 @@ impl CallScript {
         }
         assert!(self.recordings.is_empty(), "recordings are left: {:?}", self.recordings);
         assert!(self.streams.is_empty(), "streams are left: {:?}", self.streams);
+        assert!(self.ears.is_empty(), "ears are open: {:?}", self.ears);
+        assert!(self.transcriptions.is_empty(), "transcriptions are left: {:?}", self.transcriptions);
     }
 
     /// Audio of the lane is over too. Audio by request beside the lane (digits, a recording's tone) ends with the leg.
@@ -416,6 +477,31 @@ pub fn gather() -> Gather {
         action: Some(target("gathered")),
         action_on_empty: false,
         id: None,
+        speech: None,
+    }
+}
+
+/// As [`gather`], for words too; over after a second's pause.
+pub fn spoken_gather() -> Gather {
+    let speech = GatherSpeech {
+        listening: Listening::default(),
+        pause: Some(Duration::from_secs(1)),
+        longest: Duration::from_secs(60),
+        partials: None,
+        keys: true,
+    };
+    Gather { speech: Some(Box::new(speech)), ..gather() }
+}
+
+/// A transcription of both directions, of this name.
+pub fn transcription(name: &str) -> TranscriptionSpec {
+    TranscriptionSpec {
+        name: Some(name.to_owned()),
+        track: Track::Both,
+        listening: Listening::default(),
+        labels: (None, None),
+        engine: (String::new(), String::new()),
+        callback: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here waits for an application, a disk or another call: what takes time is a task of its own that reports to the
 //! [inbox](crate::inbox), which says what happens when it is full.
 
+mod hear;
 mod perform;
 mod queueing;
 mod tell;

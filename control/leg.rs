@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::conferences::Seat;
+use crate::ears::Ear;
 use crate::keys::{self, Dtmf};
 use crate::machine;
 use crate::queues::{Place, Taking};
@@ -71,6 +72,8 @@ pub struct LegIo {
     pub taking: Option<Taking>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
+    /// Open ears, by operation.
+    pub ears: HashMap<OpId, Ear>,
     /// The leg that it was called for.
     pub on_behalf_of: Option<LegId>,
     /// It follows 3xx responses.
@@ -169,6 +172,7 @@ impl LegIo {
             place: None,
             taking: None,
             streams: HashMap::new(),
+            ears: HashMap::new(),
             on_behalf_of: None,
             may_be_redirected: false,
             dtmf: Dtmf::default(),

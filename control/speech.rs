@@ -11,6 +11,7 @@ mod espeak;
 mod over_http;
 pub mod recognise;
 mod sentences;
+mod ssml;
 mod voices;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::http::Client;
 use disk::Disk;
 use espeak::{Espeak, PROGRAM};
 use over_http::HttpVoice;
+use ssml::Part;
 
 pub use config::{SpeechConfig, Stt, Tts};
 
@@ -40,7 +42,7 @@ const MEMORY: u64 = 64 * 1024 * 1024;
 /// Audio kept on disk, octets; the oldest goes first.
 const DISK: u64 = 256 * 1024 * 1024;
 /// Part of every cache key: another number when the same words would sound different.
-const EDITION: u8 = 2;
+const EDITION: u8 = 3;
 /// Pieces made ahead of whoever takes them.
 const AHEAD: usize = 2;
 
@@ -154,14 +156,45 @@ impl Voice {
         pieces
     }
 
+    /// Marks of a text that have no effect with this engine, in words.
+    pub fn unsaid(&self, speech: &Speech) -> Vec<String> {
+        match &self.engine {
+            Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsaid,
+            Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsaid,
+            _ => Vec::new(),
+        }
+    }
+
     async fn by_espeak(&self, espeak: &Espeak, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let voice = espeak.voice(speech).await?;
-        self.kept(key(&voice, speech), espeak.speak(&voice, speech)).await
+        let mut marked = speech.clone();
+        if speech.ssml
+            && let Some(Part::Words(words)) = ssml::espeak(&speech.text).parts.pop()
+        {
+            marked.text = words;
+        }
+        self.kept(key(&voice, &marked), espeak.speak(&voice, &marked)).await
     }
 
     async fn by_http(&self, http: &HttpVoice, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let voice = http.voice(speech);
-        self.kept(key(&http.identity(&voice), speech), http.speak(&voice, &speech.text)).await
+        let identity = http.identity(&voice);
+        if !speech.ssml {
+            return self.kept(key(&identity, speech), http.speak(&voice, &speech.text)).await;
+        }
+        let mut samples = Vec::new();
+        for part in ssml::plain(&speech.text).parts {
+            match part {
+                Part::Words(text) => {
+                    let words = Speech { text, ssml: false, ..speech.clone() };
+                    let made = http.speak(&voice, &words.text);
+                    samples.extend_from_slice(&self.kept(key(&identity, &words), made).await?);
+                }
+                // 8 samples a millisecond.
+                Part::Break(length) => samples.resize(samples.len() + length.as_millis() as usize * 8, 0),
+            }
+        }
+        Ok(samples.into())
     }
 
     /// What is kept under this key, or else is made now and kept.

@@ -188,6 +188,7 @@ fn ask(words: &str, digits: usize) -> Instruction {
         action: None,
         action_on_empty: false,
         id: None,
+        speech: None,
     })
 }
 

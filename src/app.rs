@@ -43,6 +43,7 @@ use tandem_control::speech::recognise::Recogniser;
 use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
 use tandem_control::store::{self, Store};
+use tandem_control::transcripts;
 use tandem_control::trunk;
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
 use tandem_control::{listener, recovery, server, usage};
@@ -222,6 +223,10 @@ impl Server {
                 recovered.legs,
                 recovered.recordings
             );
+        }
+        let transcripts = transcripts::recover(calls.services()).await.context("recovery after a crash")?;
+        if transcripts > 0 {
+            tracing::warn!("after a crash: {transcripts} transcriptions begun anew");
         }
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let pruning = tokio::spawn(prune(store.clone(), config.database));

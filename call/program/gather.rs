@@ -1,10 +1,12 @@
-//! Gather: prompts, then digits until there are enough, a terminator, or silence.
+//! Gather: prompts, then digits until there are enough, a terminator, or silence; or words, whichever come first.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
+use crate::hearing::Words;
 use crate::id::{LegId, OpId};
 use crate::program::instruction::Gather;
+use crate::program::listen::{Hearing, Told};
 use crate::program::play::Playing;
 use crate::program::{Running, Signal, Step};
 
@@ -21,6 +23,20 @@ pub(crate) struct Gathering {
     silence: Option<OpId>,
     /// Bounds one attempt as a whole.
     total: Option<OpId>,
+    ears: Ears,
+}
+
+/// Whether it listens.
+enum Ears {
+    /// Keys only.
+    None,
+    /// Not before the prompts are over.
+    Closed,
+    Open(Box<Hearing>),
+    /// Words have come first: keys do not count any more.
+    Spoken(Box<Hearing>),
+    /// All has been said.
+    Done(Words),
 }
 
 /// What a gather came to.
@@ -31,16 +47,29 @@ struct Outcome {
 
 impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
-        let mut this = Self { gather, digits: String::new(), attempt: 1, prompt: None, silence: None, total: None };
+        let ears = match &gather.speech {
+            None => Ears::None,
+            Some(speech) if gather.barge_in => Ears::Open(Box::new(Hearing::begin(call, leg, speech.clone()))),
+            Some(_) => Ears::Closed,
+        };
+        let digits = String::new();
+        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, total: None, ears };
         this.prompt_from(call, leg, 0);
         this
     }
 
     pub(crate) fn handle_in_lane(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
         let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
-        let Self { gather, digits, .. } = self.report(call, leg, &outcome);
-        match gather.action {
-            Some(action) if !digits.is_empty() || gather.action_on_empty => {
+        let Self { gather, digits, ears, .. } = self.report(call, leg, &outcome);
+        let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.keys);
+        match (gather.action, ears) {
+            (Some(action), Ears::Done(words)) if !words.stable.is_empty() => {
+                Step::Fetch(action, FetchReason::Heard(words))
+            }
+            (Some(action), _) if words_alone && gather.action_on_empty => {
+                Step::Fetch(action, FetchReason::Heard(Words::default()))
+            }
+            (Some(action), _) if !digits.is_empty() || gather.action_on_empty => {
                 Step::Fetch(action, FetchReason::Gathered { digits, terminator: outcome.terminator })
             }
             _ => Step::Next,
@@ -67,6 +96,9 @@ impl Gathering {
     }
 
     fn handle_signal(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
+        if let Some(outcome) = self.listen(call, leg, signal) {
+            return Some(outcome);
+        }
         match signal {
             Signal::Dtmf(digit) => self.pressed(call, leg, *digit),
             Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => {
@@ -86,16 +118,46 @@ impl Gathering {
         }
     }
 
-    fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
-        if self.prompt.is_some() {
-            if !self.gather.barge_in {
-                return None;
+    /// What the signal means to the ears.
+    fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
+        let (Ears::Open(hearing) | Ears::Spoken(hearing)) = &mut self.ears else { return None };
+        let told = hearing.handle(call, leg, signal);
+        match told {
+            Told::Nothing => return None,
+            Told::Voice | Told::Words => {
+                self.interrupt_prompt(call, leg);
+                self.cancel(call, leg, self.silence);
+                self.silence = None;
             }
-            if let Some((_, playing)) = self.prompt.take() {
-                playing.abort(call, leg, Abort::Stopped);
+            Told::Silence if self.prompt.is_none() && self.silence.is_none() => {
+                self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
             }
+            Told::Silence | Told::Over => {}
+        }
+        if matches!(told, Told::Words | Told::Over) {
+            self.ears = match std::mem::replace(&mut self.ears, Ears::None) {
+                Ears::Open(hearing) => Ears::Spoken(hearing),
+                other => other,
+            };
+        }
+        (told == Told::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
+    }
+
+    /// Something was pressed or said: the prompts are over.
+    fn interrupt_prompt(&mut self, call: &mut Call, leg: LegId) {
+        if let Some((_, playing)) = self.prompt.take() {
+            playing.abort(call, leg, Abort::Stopped);
             self.start_total(call, leg);
         }
+    }
+
+    fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
+        let keys = self.gather.speech.as_ref().is_none_or(|speech| speech.keys);
+        if !keys || matches!(self.ears, Ears::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
+            return None;
+        }
+        self.interrupt_prompt(call, leg);
+        self.stop_listening(call, leg);
         self.cancel(call, leg, self.silence);
         self.silence = None;
         if self.gather.terminators.contains(digit) {
@@ -139,6 +201,9 @@ impl Gathering {
         match prompts.get(index).cloned() {
             Some(play) => self.prompt = Some((index, Playing::start(call, leg, play, true))),
             None => {
+                if let (Ears::Closed, Some(speech)) = (&self.ears, &self.gather.speech) {
+                    self.ears = Ears::Open(Box::new(Hearing::begin(call, leg, speech.clone())));
+                }
                 self.start_total(call, leg);
                 self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
             }
@@ -157,7 +222,16 @@ impl Gathering {
         }
     }
 
-    fn report(self, call: &mut Call, leg: LegId, outcome: &Outcome) -> Self {
+    /// Listens no more; words that were said stay.
+    fn stop_listening(&mut self, call: &mut Call, leg: LegId) {
+        self.ears = match std::mem::replace(&mut self.ears, Ears::None) {
+            Ears::Open(hearing) | Ears::Spoken(hearing) => Ears::Done(hearing.end(call, leg)),
+            other => other,
+        };
+    }
+
+    fn report(mut self, call: &mut Call, leg: LegId, outcome: &Outcome) -> Self {
+        self.stop_listening(call, leg);
         self.cancel(call, leg, self.silence);
         self.cancel(call, leg, self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::conference::Participation;
+use crate::hearing::Listening;
 use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
 use crate::stream::StreamSpec;
+use crate::transcription::{TranscriptionOrder, TranscriptionSpec};
 use crate::{Callback, Target};
 
 /// What a leg does next, in order.
@@ -44,7 +46,7 @@ pub enum Instruction {
     SendDigits(SendDigits),
     /// Do nothing for this long.
     Pause(Duration),
-    /// Collect digits.
+    /// Collect digits, or words.
     Gather(Gather),
     /// Record the leg until it falls silent, presses a key or the time is up.
     Record(Record),
@@ -64,6 +66,10 @@ pub enum Instruction {
     StartStream(StreamSpec),
     /// Stop a stream by name; every stream if none is named.
     StopStream(Option<String>),
+    /// Start a live transcription beside what follows.
+    StartTranscription(Box<TranscriptionSpec>),
+    /// Stop a transcription by name; every one if none is named.
+    StopTranscription(Option<String>),
     /// Start recording beside what follows.
     StartRecording(RecordingSpec),
     /// Go on with another document.
@@ -153,7 +159,7 @@ pub struct SendDigits {
     pub tone: Duration,
 }
 
-/// Collect digits.
+/// Collect digits, or words.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gather {
     /// Played in order before the clock starts; a digit cuts them short if `barge_in`.
@@ -184,6 +190,23 @@ pub struct Gather {
     pub action_on_empty: bool,
     /// The application's own name for it, echoed.
     pub id: Option<String>,
+    /// Words count as well, or alone: whichever of keys and words comes first.
+    pub speech: Option<Box<GatherSpeech>>,
+}
+
+/// What a gather listens for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatherSpeech {
+    /// How.
+    pub listening: Listening,
+    /// Silence behind words that ends it; where the recogniser sees an utterance's end if `None`.
+    pub pause: Option<Duration>,
+    /// Longest from the first sound.
+    pub longest: Duration,
+    /// Told what is heard so far.
+    pub partials: Option<Callback>,
+    /// Keys count too.
+    pub keys: bool,
 }
 
 /// Record one leg in the foreground.
@@ -197,6 +220,8 @@ pub struct Record {
     pub beep: bool,
     /// Where the result goes; without it the next instruction runs.
     pub action: Option<Target>,
+    /// Written down once it is whole, beside all else.
+    pub transcribe: Option<TranscriptionOrder>,
 }
 
 /// Call others and join the first that answers.

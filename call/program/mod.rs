@@ -10,9 +10,11 @@ pub(crate) mod document;
 pub(crate) mod enqueue;
 pub(crate) mod gather;
 pub mod instruction;
+pub(crate) mod listen;
 pub(crate) mod play;
 pub(crate) mod record;
 pub(crate) mod refer;
+pub(crate) mod transcribe;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::Target;
 use crate::call::{Abort, Call};
 use crate::event::PlaybackEnd;
 use crate::fetch::{FetchFailure, FetchReason};
+use crate::hearing::Heard;
 use crate::id::{FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::EndedBy;
 use crate::output::LegCommand;
@@ -40,6 +43,8 @@ pub(crate) enum Signal {
     Stream { id: StreamId, status: StreamStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
+    Heard { op: OpId, heard: Heard },
+    ListeningEnded { op: OpId, failed: Option<String> },
     ConferenceOver,
     Enqueued(Result<QueueId, NotQueued>),
     Called(Option<LegId>),
@@ -246,6 +251,14 @@ impl Call {
             }
             Instruction::StopStream(name) => {
                 self.stop_named_streams(leg, name.as_deref());
+                Step::Next
+            }
+            Instruction::StartTranscription(spec) => {
+                self.start_transcription(leg, *spec);
+                Step::Next
+            }
+            Instruction::StopTranscription(name) => {
+                self.stop_transcriptions(leg, name.as_deref());
                 Step::Next
             }
             Instruction::StartRecording(spec) => {

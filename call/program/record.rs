@@ -35,7 +35,12 @@ impl RecordVerb {
     fn start(call: &mut Call, leg: LegId, record: Record) -> Step {
         let new = call.new_recording(record.spec.clone());
         match call.begin_recording(leg, new) {
-            Some(op) => Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } })),
+            Some(op) => {
+                if let Some(active) = call.active_recording(leg, op) {
+                    active.transcribe = record.transcribe.clone();
+                }
+                Step::Stay(Running::Record(Self { record, phase: Phase::Recording { op, key: None } }))
+            }
             None => Step::Next,
         }
     }
@@ -118,7 +123,13 @@ impl Call {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
         let party = self.party_mut(leg).filter(|party| party.recordings.len() < MOST_RECORDINGS)?;
-        party.recordings.push(ActiveRecording { op, facts: facts.clone(), stopping: false, report_hangup: None });
+        party.recordings.push(ActiveRecording {
+            op,
+            facts: facts.clone(),
+            stopping: false,
+            report_hangup: None,
+            transcribe: None,
+        });
         self.order(leg, LegCommand::Record { op, id, spec, after });
         self.emit(leg, EventKind::Recording(facts));
         Some(op)
@@ -221,7 +232,7 @@ impl Call {
         let at = self.now().time;
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.recordings.iter().position(|active| active.op == op) else { return };
-        let ActiveRecording { mut facts, report_hangup, .. } = party.recordings.remove(index);
+        let ActiveRecording { mut facts, report_hangup, transcribe, .. } = party.recordings.remove(index);
         facts.ended_at = Some(at);
         facts.duration = Some(duration);
         facts.status = match &end {
@@ -230,6 +241,9 @@ impl Call {
             _ => RecordingStatus::Completed,
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
+        if let Some(order) = transcribe.filter(|_| facts.status == RecordingStatus::Completed) {
+            self.order(leg, LegCommand::Transcribe { recording: Box::new(facts.clone()), order });
+        }
         if let Some(action) = report_hangup {
             let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
             self.request_fetch(leg, action, reason);

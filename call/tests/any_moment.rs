@@ -15,6 +15,7 @@ use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::hearing::Heard;
 use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::Hearers;
 use tandem_call::output::{LegEvent, LegGone};
@@ -26,7 +27,13 @@ use tandem_call::stream::{StreamFault, StreamStatus};
 use tandem_call::testing::*;
 
 fn record() -> Record {
-    Record { spec: recording(), finish_on: "#1".to_owned(), beep: true, action: Some(target("recorded")) }
+    Record {
+        spec: recording(),
+        finish_on: "#1".to_owned(),
+        beep: true,
+        action: Some(target("recorded")),
+        transcribe: None,
+    }
 }
 
 fn every_instruction() -> Vec<Instruction> {
@@ -74,6 +81,9 @@ fn every_instruction() -> Vec<Instruction> {
         }),
         Instruction::StartStream(stream("a")),
         Instruction::StopStream(None),
+        Instruction::Gather(Gather { prompts: vec![file("a")], ..spoken_gather() }),
+        Instruction::StartTranscription(Box::new(transcription("a"))),
+        Instruction::StopTranscription(None),
         Instruction::StartRecording(recording()),
         Instruction::Redirect(target("next")),
         Instruction::Reject(RejectReason::Busy),
@@ -83,8 +93,19 @@ fn every_instruction() -> Vec<Instruction> {
 }
 
 /// What happens to a leg before it is cut off; each is a moment of the table.
-const MOMENTS: [fn(&mut CallScript); 11] = [
+const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
+    |script| {
+        if !script.ears.is_empty() {
+            script.hears(Heard::Began);
+        }
+    },
+    |script| {
+        if !script.ears.is_empty() {
+            script.hears_words("one");
+            script.passes(Duration::from_secs(1));
+        }
+    },
     |script| script.passes(Duration::from_secs(1)),
     |script| script.feed(LegEvent::Enqueued(Ok(QueueId(1)))),
     |script| script.presses("1"),
@@ -155,6 +176,7 @@ fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
                     end(&mut script);
                     // A child that was taken away by none of these does not outlive its parent.
                     script.close_recordings();
+                    script.end_transcriptions();
                     script.assert_settled();
                     script.assert_silent();
                 }
@@ -317,6 +339,7 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
             script.hangs_up(leg);
         }
         script.close_recordings();
+        script.end_transcriptions();
         script.assert_settled();
     }
 }

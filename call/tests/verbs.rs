@@ -208,7 +208,13 @@ fn a_gather_without_a_limit_keeps_a_thousand_digits_and_no_more() {
 }
 
 fn record() -> Record {
-    Record { spec: recording(), finish_on: "1#".to_owned(), beep: true, action: Some(target("recorded")) }
+    Record {
+        spec: recording(),
+        finish_on: "1#".to_owned(),
+        beep: true,
+        action: Some(target("recorded")),
+        transcribe: None,
+    }
 }
 
 #[test]

@@ -135,6 +135,12 @@ impl CallTask {
                     stream.stop();
                 }
             }
+            LegCommand::Listen { op, how } => self.listen(leg, op, &how),
+            LegCommand::FinishListening { op } => self.finish_listening(leg, op),
+            LegCommand::StopListening { op } => self.stop_listening(leg, op),
+            LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
+            LegCommand::StopTranscription { op } => self.finish_listening(leg, op),
+            LegCommand::Transcribe { recording, order } => self.transcribe(leg, *recording, order),
             LegCommand::Confer(participation) => self.confer(leg, &participation),
             LegCommand::EnterQueue { queue, most } => self.enter_queue(leg, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
@@ -315,6 +321,14 @@ impl CallTask {
                 self.found_out(leg, LegEvent::PlayFinished { op, end });
             }
             return;
+        }
+        if let AudioSource::Speech(speech) = &play.source {
+            let now = clock::now().time;
+            self.services
+                .voice
+                .unsaid(speech)
+                .into_iter()
+                .for_each(|line| self.log.push(now, Some(leg), "speech", line));
         }
         let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {

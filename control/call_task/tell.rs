@@ -6,6 +6,7 @@ use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource};
+use tandem_call::transcription::TranscriptState;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -203,6 +204,14 @@ fn describe(event: &CallEvent) -> String {
         EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),
         EventKind::PlaybackEnded(_, end) => format!("playback {end}"),
         EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()),
+        EventKind::GatherHeard { words, .. } => format!("heard {} characters so far", words.text().chars().count()),
+        EventKind::ListeningFailed { why } => format!("speech is not heard: {why}"),
+        EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status),
+        EventKind::Transcribed(transcript) => match &transcript.state {
+            TranscriptState::InProgress => format!("transcription {} begun", transcript.id),
+            TranscriptState::Completed(_) => format!("transcription {} done", transcript.id),
+            TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id),
+        },
         EventKind::Bridged { with } => format!("bridged with {}", with.id),
         EventKind::Unbridged => "no longer bridged".to_owned(),
         EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference),

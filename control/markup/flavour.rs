@@ -127,6 +127,8 @@ pub enum Meaning {
     Stream,
     /// In `Start`: a recording.
     Recording,
+    /// In `Start` and `Stop`: a live transcription.
+    Transcription,
     /// Marks in what is said (SSML).
     Speech,
     /// Part of one of the above, read by it (`Parameter`, `Uri`, `Headers` ...).

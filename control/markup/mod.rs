@@ -8,10 +8,11 @@
 
 mod attribute;
 pub mod code;
-mod element;
+pub(crate) mod element;
 pub mod flavour;
 pub(crate) mod party;
 mod reader;
+pub(crate) mod speech;
 pub(crate) mod verb;
 
 #[cfg(test)]

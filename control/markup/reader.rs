@@ -56,6 +56,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Queue
                 | Meaning::Stream
                 | Meaning::Recording
+                | Meaning::Transcription
                 | Meaning::Speech
                 | Meaning::Part => {
                     self.misplaced(element, root);

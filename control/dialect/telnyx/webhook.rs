@@ -136,6 +136,10 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::Dequeued(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
+        | EventKind::GatherHeard { .. }
+        | EventKind::ListeningFailed { .. }
+        | EventKind::Transcription(_)
+        | EventKind::Transcribed(_)
         | EventKind::Warned(_) => return None,
     };
     Some((event_type, merged(common(leg), extra)))

@@ -26,6 +26,7 @@ mod seal;
 pub mod sid;
 pub mod sign;
 mod stream;
+mod transcription;
 mod webhook;
 
 use jiff::Timestamp;

@@ -45,8 +45,10 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Record(_) => (SCHEMA, "<Record>"),
             Instruction::Connect(_) => (SCHEMA, "<Connect>"),
             Instruction::Refer(_) => (SCHEMA, "<Refer>"),
-            Instruction::StartStream(_) | Instruction::StartRecording(_) => (SCHEMA, "<Start>"),
-            Instruction::StopStream(_) => (SCHEMA, "<Stop>"),
+            Instruction::StartStream(_) | Instruction::StartRecording(_) | Instruction::StartTranscription(_) => {
+                (SCHEMA, "<Start>")
+            }
+            Instruction::StopStream(_) | Instruction::StopTranscription(_) => (SCHEMA, "<Stop>"),
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
         };

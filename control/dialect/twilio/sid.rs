@@ -1,6 +1,6 @@
 //! Spelling of ids: a prefix and 32 lower-case hex digits.
 
-use tandem_call::id::{ConferenceId, LegId, QueueId, RecordingId, StreamId};
+use tandem_call::id::{ConferenceId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
 
 /// Prefix and hex digits.
 pub fn spell(prefix: &str, id: u128) -> String {
@@ -37,6 +37,16 @@ pub fn parse_queue(text: &str) -> Option<QueueId> {
     parse("QU", text).map(QueueId)
 }
 
+/// `TR...`, of a recording's.
+pub fn transcript(id: TranscriptionId) -> String {
+    format!("TR{id}")
+}
+
+/// `GT...`, of a live one.
+pub fn transcription(id: TranscriptionId) -> String {
+    format!("GT{id}")
+}
+
 /// The leg a `CA...` names; hex digits of either case are taken.
 pub fn parse_call(text: &str) -> Option<LegId> {
     parse("CA", text).map(LegId)
@@ -55,6 +65,16 @@ pub fn parse_conference(text: &str) -> Option<ConferenceId> {
 /// The stream a `MZ...` names.
 pub fn parse_stream(text: &str) -> Option<StreamId> {
     parse("MZ", text).map(StreamId)
+}
+
+/// The transcription of a recording that a `TR...` names.
+pub fn parse_transcript(text: &str) -> Option<TranscriptionId> {
+    parse("TR", text).map(TranscriptionId)
+}
+
+/// The live transcription that a `GT...` names.
+pub fn parse_transcription(text: &str) -> Option<TranscriptionId> {
+    parse("GT", text).map(TranscriptionId)
 }
 
 /// The 128 bits behind a prefix and 32 hex digits.

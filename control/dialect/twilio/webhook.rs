@@ -12,14 +12,14 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
-use super::{conference, error, format, sid};
+use super::{conference, error, format, sid, transcription};
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 
 /// Code of a recording that could not be written.
 pub(super) const RECORDING_FAILED: u32 = 12400;
 
-type Parameters = Vec<(String, String)>;
+pub(super) type Parameters = Vec<(String, String)>;
 
 /// A request for a document.
 pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Notice {
@@ -52,6 +52,7 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("Digits", digits.clone());
             push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
         }
+        FetchReason::Heard(words) => transcription::heard(words, &mut push),
         FetchReason::Recorded { recording, recorded, key, hangup } => {
             self::recorded(account_sid, recording, *recorded, context, &mut push);
             let key = key.map(String::from).unwrap_or_default();
@@ -95,6 +96,11 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
         EventKind::Ended => progress(account_sid, event, Moment::Completed, format::status(leg.status), context),
         EventKind::Recording(facts) => recording(account_sid, facts, context),
         EventKind::Stream(facts) => stream(account_sid, leg, facts, event.at),
+        EventKind::GatherHeard { words, sequence, callback } => {
+            Some(transcription::partial(account_sid, leg, words, *sequence, callback))
+        }
+        EventKind::Transcription(facts) => transcription::live_event(account_sid, leg, facts, event.at),
+        EventKind::Transcribed(transcript) => transcription::transcribed(account_sid, leg, transcript, context),
         EventKind::MachineDetected(facts) => machine_detected(account_sid, leg, facts),
         _ => None,
     };
@@ -112,7 +118,7 @@ pub(super) fn verification(account_sid: &str, leg: &LegInfo, target: Target, ver
 }
 
 /// Parameters of every request about a call.
-fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parameters {
+pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parameters {
     let (from, to) = (leg.from.to_string(), leg.to.to_string());
     let mut parameters: Parameters = [
         ("CallSid", sid::call(leg.id)),
@@ -425,7 +431,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
     match reason {
         FetchReason::Start => "voice",
         FetchReason::Redirect => "redirect",
-        FetchReason::Gathered { .. } => "gather",
+        FetchReason::Gathered { .. } | FetchReason::Heard(_) => "gather",
         FetchReason::Recorded { .. } => "record",
         FetchReason::Dialed(_) => "dial",
         FetchReason::Connected(_) => "connect",

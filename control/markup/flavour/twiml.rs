@@ -11,8 +11,6 @@ use crate::dialect::twilio::sid;
 
 /// Settings that live in the provider's console.
 const CONSOLE: &str = "names settings of the provider's console";
-/// Speech has no recogniser behind it.
-const NO_RECOGNISER: &str = "speech is not recognised";
 
 /// Tasks are given to workers by rules.
 const TASKS: &str = "tasks for workers are a hosted product";
@@ -26,23 +24,23 @@ pub static TWIML: Flavour = Flavour {
         "Play" in ["Response", "Gather"] Meaning::Play => { honoured: ["digits", "loop"] }
         "Pause" in ["Response", "Gather"] Meaning::Pause => { honoured: ["length"] }
         "Gather" in ["Response"] Meaning::Gather => {
-            honoured: ["action", "actionOnEmptyResult", "bargeIn", "finishOnKey", "input", "method", "numDigits", "timeout"],
+            honoured: [
+                "action", "actionOnEmptyResult", "bargeIn", "finishOnKey", "hints", "input", "language", "maxSpeechTime",
+                "method", "numDigits", "partialResultCallback", "partialResultCallbackMethod", "profanityFilter",
+                "speechModel", "speechTimeout", "timeout",
+            ],
             idle: [
                 "deprecated: there is one quality" => ["enhanced"],
                 "the call's log tells what was heard" => ["debug"],
-                NO_RECOGNISER => [
-                    "hints", "language", "maxSpeechTime", "partialResultCallback", "partialResultCallbackMethod",
-                    "profanityFilter", "speechModel", "speechTimeout",
-                ],
             ],
         }
         "Record" in ["Response"] Meaning::Record => {
             honoured: [
                 "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
-                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "trim",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "transcribe", "transcribeCallback",
+                "trim",
             ],
             idle: [CONSOLE => ["recordingConfigurationId"]],
-            refused: [13617 NO_RECOGNISER => ["transcribe", "transcribeCallback"]],
         }
         "Dial" in ["Response"] Meaning::Dial => {
             honoured: [
@@ -139,20 +137,23 @@ pub static TWIML: Flavour = Flavour {
             refused: [12200 "not yet" => ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"]],
         }
         "Parameter" in ["Siprec"] Meaning::Unserved(12200) => { refused: [12200 "not yet" => ["name", "value"]] }
-        "Transcription" in ["Start", "Stop"] Meaning::Unserved(12200) => {
-            refused: [
-                12200 NO_RECOGNISER => [
-                    "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "intelligenceService", "languageCode",
-                    "name", "outboundTrackLabel", "partialResults", "profanityFilter", "speechModel",
-                    "statusCallbackMethod", "statusCallbackUrl", "track", "transcriptionEngine",
-                ],
+        "Transcription" in ["Start", "Stop"] Meaning::Transcription => {
+            honoured: [
+                "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "languageCode", "name", "outboundTrackLabel",
+                "partialResults", "profanityFilter", "speechModel", "statusCallbackMethod", "statusCallbackUrl", "track",
+                "transcriptionEngine",
+            ],
+            idle: [
+                "part of a hosted product" => ["intelligenceService"],
+                "there is no provider behind it" => ["enableProviderData"],
             ],
         }
-        "Config" in ["Transcription", "VirtualAgent"] Meaning::Unserved(12200) => {
-            refused: [12200 NO_RECOGNISER => ["name", "value"]],
+        "Config" in ["Transcription"] Meaning::Part => { idle: ["the recogniser's settings are the server's" => ["name", "value"]] }
+        "Parameter" in ["Transcription"] Meaning::Part => {
+            idle: ["the recogniser's settings are the server's" => ["name", "value"]],
         }
-        "Parameter" in ["Transcription"] Meaning::Unserved(12200) => {
-            refused: [12200 NO_RECOGNISER => ["name", "value"]],
+        "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
+            refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
         "ConversationRelay" in ["Connect"] Meaning::Unserved(12200) => {
             refused: [

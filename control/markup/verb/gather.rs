@@ -1,10 +1,10 @@
-//! `Gather`, for keys.
+//! `Gather`, for keys and words.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Gather;
 use tandem_call::{Method, Target};
 
-use super::sound;
+use super::{sound, speech};
 use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
@@ -24,7 +24,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
     let method = reader.method(element, "method", METHOD);
-    input(reader, element);
+    let (keys, words) = input(reader, element);
+    let speech = if words { Some(speech::gather(reader, element, timeout, keys)?) } else { None };
     let finish_on =
         reader.keys(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
     let max_digits = reader.number(element, "numDigits", 1..=1000, NUM_DIGITS).and_then(|n| u32::try_from(n).ok());
@@ -53,6 +54,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
         action: action_or_current(reader, element, method)?,
         action_on_empty: reader.flag(element, "actionOnEmptyResult", false, ACTION_ON_EMPTY),
         id: None,
+        speech,
     })
 }
 
@@ -69,13 +71,15 @@ pub(super) fn action_or_current(
     Ok(current.map(|url| Target { url, method }))
 }
 
-fn input(reader: &mut Reader<'_>, element: &Element) {
-    let Some(text) = element.attribute("input") else { return };
-    for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
+/// Whether keys count, and whether words do.
+fn input(reader: &mut Reader<'_>, element: &Element) -> (bool, bool) {
+    let (mut keys, mut words) = (false, false);
+    for word in element.attribute("input").unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty()) {
         match word {
-            "dtmf" => {}
-            "speech" => reader.warn(INPUT, "<Gather> speech input is not available on this server; keys are collected"),
+            "dtmf" => keys = true,
+            "speech" => words = true,
             _ => reader.bad_value(element, "input", INPUT),
         }
     }
+    (keys || !words, words)
 }

@@ -9,4 +9,5 @@ pub(super) mod queue;
 pub(super) mod record;
 pub(super) mod refer;
 pub(super) mod sound;
+pub(super) mod speech;
 pub(super) mod stream;

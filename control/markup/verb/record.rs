@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tandem_call::Moment;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Record;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::transcription::TranscriptionOrder;
+use tandem_call::{Callback, Method, Moment};
 
 use super::gather::action_or_current;
 use crate::markup::code;
@@ -16,10 +17,13 @@ const METHOD: u32 = 13610;
 const TIMEOUT: u32 = 13611;
 const MAX_LENGTH: u32 = 13612;
 const FINISH_ON_KEY: u32 = 13613;
+const TRANSCRIBE: u32 = 13614;
 const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
 
+/// Longest recording that is transcribed, if none is named.
+const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// What a recording's callback may be told of.
 pub(crate) const MOMENTS: [(&str, Moment); 3] =
     [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
@@ -34,7 +38,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;
     let timeout = reader.seconds(element, "timeout", 0..=86_400, TIMEOUT).unwrap_or(defaults.record_timeout);
-    let max_length = reader.seconds(element, "maxLength", 1..=86_400, MAX_LENGTH).unwrap_or(defaults.record_max_length);
+    let transcribe = transcribe(reader, element)?;
+    let longest = if transcribe.is_some() { TRANSCRIBED_MAX_LENGTH } else { defaults.record_max_length };
+    let max_length = reader.seconds(element, "maxLength", 1..=86_400, MAX_LENGTH).unwrap_or(longest);
     let finish_on = reader
         .keys(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)
         .to_owned();
@@ -44,7 +50,16 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     spec.track = Track::Inbound;
     spec.max_length = Some(max_length);
     spec.silence_timeout = (timeout > Duration::ZERO).then_some(timeout);
-    Ok(Record { spec, finish_on, beep, action })
+    Ok(Record { spec, finish_on, beep, action, transcribe })
+}
+
+/// A callback is an order too.
+fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<TranscriptionOrder>, FetchFailure> {
+    let wanted = reader.flag(element, "transcribe", false, TRANSCRIBE);
+    let callback = reader.target(element.attribute("transcribeCallback"), Method::Post, code::BAD_URL)?;
+    let moments = vec![Moment::Completed];
+    let callback = callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new() });
+    Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 
 /// Trim and callback; one channel of both directions, without limits, otherwise.

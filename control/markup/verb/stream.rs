@@ -7,7 +7,7 @@ use tandem_call::program::instruction::{Connect, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
 
-use super::record;
+use super::{record, speech};
 use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
@@ -54,6 +54,10 @@ pub(crate) fn start(
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
             Meaning::Stream => out.extend(stream(reader, child, false)?.map(Instruction::StartStream)),
+            Meaning::Transcription => {
+                let spec = speech::transcription(reader, child)?;
+                out.push(Instruction::StartTranscription(Box::new(spec)));
+            }
             Meaning::Recording => out.push(Instruction::StartRecording(record::start(reader, child)?)),
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.warn(NESTED, format!("<{}> does not belong in <Start> and was skipped", child.name)),
@@ -65,7 +69,7 @@ pub(crate) fn start(
     Ok(())
 }
 
-/// Ends streams by name.
+/// Ends streams and transcriptions by name.
 pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
@@ -76,6 +80,10 @@ pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Ins
                     reader.warn(code::SCHEMA, "<Stop><Stream> without a name ends every stream of the call");
                 }
                 out.push(Instruction::StopStream(name.map(str::to_owned)));
+            }
+            Meaning::Transcription => {
+                let name = child.attribute("name").map(str::trim).filter(|name| !name.is_empty());
+                out.push(Instruction::StopTranscription(name.map(str::to_owned)));
             }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),

@@ -367,6 +367,7 @@ fn digits(
         valid_digits: Some(valid_digits.into()),
         first_digit_timeout,
         inter_digit_timeout: between.unwrap_or(BETWEEN_DIGITS),
+        speech: None,
         total_timeout,
         barge_in: true,
         action: None,

@@ -13,7 +13,7 @@ use super::super::form::Parameters;
 use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
 use super::super::{NAME, call, format, sid};
-use super::{Answer, Exchange, Verb, events, notifications, ok, recordings, streams};
+use super::{Answer, Exchange, Verb, events, notifications, ok, recordings, streams, transcriptions};
 use crate::new_call::{Created, NewCall};
 use crate::query::LegFilter;
 use crate::trouble::{Level, Trouble};
@@ -43,6 +43,7 @@ async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
         (["Streams", below @ ..], _) => streams::answer(x, id, below).await,
         (["Events", below @ ..], _) => events::answer(x, id, below).await,
         (["Notifications", below @ ..], _) => notifications::answer(x, Some(id), below).await,
+        (["Transcriptions", below @ ..], _) => transcriptions::live(x, id, below).await,
         _ => Err(x.not_found()),
     }
 }

@@ -21,6 +21,7 @@ mod streams;
 mod tokens;
 mod trunking;
 mod usage;
+mod transcriptions;
 
 use std::sync::Arc;
 
@@ -214,6 +215,7 @@ impl Request<'_> {
             (_, ["Notifications", below @ ..]) => notifications::answer(&x, None, below).await,
             (_, ["Recordings", below @ ..]) => recordings::answer(&x, below).await,
             (_, ["SIP", below @ ..]) => sip::answer(&x, below).await,
+            (_, ["Transcriptions", below @ ..]) => transcriptions::answer(&x, None, below).await,
             _ => Err(x.not_found()),
         }
     }

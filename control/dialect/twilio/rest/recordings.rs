@@ -14,7 +14,7 @@ use super::super::list::{self, Paging};
 use super::super::path::Path;
 use super::super::request::{self, RecordingUpdate};
 use super::super::{media, recording, sid};
-use super::{Answer, Exchange, Request, Verb, ok};
+use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
 use crate::query::{Page, RecordingFilter};
 
 /// The form a recording's audio is wanted in.
@@ -45,6 +45,10 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
                 Verb::Delete => delete(x, &recording).await,
                 _ => Err(ApiError::method_not_allowed()),
             }
+        }
+        ([name, "Transcriptions", below @ ..], _) => {
+            let recording = found(x, sid::parse_recording(name).ok_or_else(|| x.not_found())?).await?;
+            transcriptions::answer(x, Some(recording.id), below).await
         }
         ([], _) => Err(ApiError::method_not_allowed()),
         _ => Err(x.not_found()),

@@ -1,0 +1,207 @@
+//! The ears of a gather: what is said, and when it is over.
+//!
+//! ```text
+//!   listening --Began--> speaking --Paused--> pausing --the pause is long enough--> finishing --Ended--> over
+//!       ^                   ^---- Began ---------/ \---- Final, if that is enough -------------------------> over
+//!       \------------------- nothing was said after all ----------------------------------/
+//! ```
+
+use std::time::Duration;
+
+use crate::call::Call;
+use crate::event::EventKind;
+use crate::hearing::{Heard, Words, joined};
+use crate::id::{LegId, OpId};
+use crate::output::LegCommand;
+use crate::program::Signal;
+use crate::program::instruction::GatherSpeech;
+
+/// Longest pause when the recogniser is to say where an utterance ends: it may have heard a noise only.
+const UNDECIDED: Duration = Duration::from_secs(2);
+/// How long the last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// A gather that listens.
+pub(crate) struct Hearing {
+    speech: Box<GatherSpeech>,
+    /// The session under way.
+    op: Option<OpId>,
+    /// What was said so far, for good.
+    words: Words,
+    /// How many told how sure they were, for the mean.
+    sure: u16,
+    speaking: bool,
+    finishing: bool,
+    /// Partial results told.
+    told: u32,
+    /// When the pause is long enough; while finishing, when the last words are given up.
+    pause: Option<OpId>,
+    /// When it has gone on for long enough.
+    longest: Option<OpId>,
+}
+
+/// What a signal meant to the ears.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// Nothing new.
+    Nothing,
+    /// Somebody speaks.
+    Voice,
+    /// In words.
+    Words,
+    /// It was no word after all, or nothing can be heard.
+    Silence,
+    /// All has been said.
+    Over,
+}
+
+impl Hearing {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, speech: Box<GatherSpeech>) -> Self {
+        let mut this = Self {
+            speech,
+            op: None,
+            words: Words::default(),
+            sure: 0,
+            speaking: false,
+            finishing: false,
+            told: 0,
+            pause: None,
+            longest: None,
+        };
+        this.listen(call, leg);
+        this
+    }
+
+    fn listen(&mut self, call: &mut Call, leg: LegId) {
+        let op = call.new_op();
+        call.order(leg, LegCommand::Listen { op, how: Box::new(self.speech.listening.clone()) });
+        (self.op, self.speaking, self.finishing) = (Some(op), false, false);
+    }
+
+    /// Whether anything was said that will stay.
+    pub(crate) fn has_words(&self) -> bool {
+        !self.words.stable.is_empty()
+    }
+
+    pub(crate) fn handle(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Told {
+        match signal {
+            Signal::Heard { op, heard } if self.op == Some(*op) => self.hear(call, leg, heard),
+            Signal::ListeningEnded { op, failed } if self.op == Some(*op) => {
+                self.op = None;
+                self.cancel_timers(call, leg);
+                if let Some(why) = failed {
+                    call.emit(leg, EventKind::ListeningFailed { why: why.clone() });
+                }
+                match (self.has_words(), failed) {
+                    (true, _) => Told::Over,
+                    (false, Some(_)) => Told::Silence,
+                    (false, None) => {
+                        self.listen(call, leg);
+                        Told::Silence
+                    }
+                }
+            }
+            Signal::Timer(op) if self.pause == Some(*op) => {
+                self.pause = None;
+                if self.finishing { Told::Over } else { self.finish(call, leg) }
+            }
+            Signal::Timer(op) if self.longest == Some(*op) => {
+                self.longest = None;
+                if self.finishing { Told::Nothing } else { self.finish(call, leg) }
+            }
+            _ => Told::Nothing,
+        }
+    }
+
+    fn hear(&mut self, call: &mut Call, leg: LegId, heard: &Heard) -> Told {
+        match heard {
+            Heard::Began => {
+                self.speaking = true;
+                if !self.finishing {
+                    self.cancel(call, leg, self.pause);
+                    self.pause = None;
+                }
+                if self.longest.is_none() {
+                    self.longest = Some(call.timer(leg, self.speech.longest));
+                }
+                Told::Voice
+            }
+            Heard::Paused => {
+                self.speaking = false;
+                if !self.finishing {
+                    self.cancel(call, leg, self.pause);
+                    self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(UNDECIDED)));
+                }
+                Told::Nothing
+            }
+            Heard::Partial(words) => {
+                self.tell(call, leg, words);
+                Told::Words
+            }
+            Heard::Final(words) if words.text().is_empty() => {
+                let idle = !self.speaking && !self.finishing && !self.has_words();
+                if !idle {
+                    return Told::Nothing;
+                }
+                self.cancel_timers(call, leg);
+                Told::Silence
+            }
+            Heard::Final(words) => {
+                self.tell(call, leg, words);
+                self.add(words);
+                let enough = self.speech.pause.is_none() && !self.speaking && !self.finishing;
+                if enough { Told::Over } else { Told::Words }
+            }
+        }
+    }
+
+    fn add(&mut self, words: &Words) {
+        if let Some(confidence) = words.confidence {
+            let before = self.words.confidence.unwrap_or_default() * f32::from(self.sure);
+            self.sure = self.sure.saturating_add(1);
+            self.words.confidence = Some((before + confidence) / f32::from(self.sure));
+        }
+        self.words.stable = joined(&self.words.stable, &words.text());
+        self.words.language = words.language.clone().or(self.words.language.take());
+    }
+
+    /// Tells who wants to know already what was said so far.
+    fn tell(&mut self, call: &mut Call, leg: LegId, words: &Words) {
+        let Some(callback) = self.speech.partials.clone() else { return };
+        let so_far = Words { stable: joined(&self.words.stable, &words.stable), ..words.clone() };
+        let sequence = self.told;
+        self.told += 1;
+        call.emit(leg, EventKind::GatherHeard { words: so_far, sequence, callback });
+    }
+
+    /// No more is wanted than what is being worked on.
+    fn finish(&mut self, call: &mut Call, leg: LegId) -> Told {
+        let Some(op) = self.op else { return Told::Over };
+        call.order(leg, LegCommand::FinishListening { op });
+        self.cancel_timers(call, leg);
+        self.finishing = true;
+        self.pause = Some(call.timer(leg, LAST_WORDS));
+        Told::Nothing
+    }
+
+    fn cancel_timers(&mut self, call: &mut Call, leg: LegId) {
+        self.cancel(call, leg, self.pause);
+        self.cancel(call, leg, self.longest);
+        (self.pause, self.longest) = (None, None);
+    }
+
+    fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
+        if let Some(op) = timer {
+            call.timers.cancel(leg, op);
+        }
+    }
+
+    /// Listens no more; what was said.
+    pub(crate) fn end(mut self, call: &mut Call, leg: LegId) -> Words {
+        self.cancel_timers(call, leg);
+        if let Some(op) = self.op {
+            call.order(leg, LegCommand::StopListening { op });
+        }
+        self.words
+    }
+}

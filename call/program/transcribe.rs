@@ -1,0 +1,73 @@
+//! Live transcriptions: beside what a leg runs, to its end or their own.
+
+use crate::call::Call;
+use crate::event::EventKind;
+use crate::id::{LegId, TranscriptionId};
+use crate::output::LegCommand;
+use crate::party::MOST_TRANSCRIPTIONS;
+use crate::transcription::{Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
+
+impl Call {
+    /// Starts a transcription; `None` if the leg has as many as it may.
+    pub(crate) fn start_transcription(&mut self, leg: LegId, spec: TranscriptionSpec) -> Option<TranscriptionId> {
+        let (id, op) = (TranscriptionId::random(&mut self.rng), self.new_op());
+        let spec = Box::new(spec);
+        let party = self.party_mut(leg).filter(|party| party.transcriptions.len() < MOST_TRANSCRIPTIONS)?;
+        party.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false });
+        self.order(leg, LegCommand::StartTranscription { op, id, spec });
+        Some(id)
+    }
+
+    /// Asks a transcription to end, once: what was said is still told. `false` if it does not run.
+    pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
+        let Some(party) = self.party_mut(leg) else { return false };
+        let Some(one) = party.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
+        one.stopping = true;
+        let op = one.op;
+        self.order(leg, LegCommand::StopTranscription { op });
+        true
+    }
+
+    /// Asks those of this name to end, or all.
+    pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
+        let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
+        let ids: Vec<_> = self
+            .party(leg)
+            .map(|party| party.transcriptions.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
+            .unwrap_or_default();
+        for id in ids {
+            self.stop_transcription(leg, id);
+        }
+    }
+
+    /// The oldest transcription of this name that runs.
+    pub(crate) fn named_transcription(&self, leg: LegId, name: &str) -> Option<TranscriptionId> {
+        let all = &self.party(leg)?.transcriptions;
+        all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
+    }
+
+    /// The shell's word on a transcription; the last one may come after the leg's end.
+    pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
+        let Some(party) = self.party_mut(leg) else { return };
+        let Some(index) = party.transcriptions.iter().position(|one| one.id == id) else { return };
+        let Some(one) = party.transcriptions.get_mut(index) else { return };
+        let (spec, sequence) = (one.spec.clone(), one.sequence);
+        one.sequence += 1;
+        let over = matches!(status, TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_));
+        if over {
+            party.transcriptions.remove(index);
+        }
+        self.emit(leg, EventKind::Transcription(TranscriptionFacts { id, spec, sequence, status }));
+        if over {
+            self.release_if_idle(leg);
+        }
+    }
+
+    /// Gives up on transcriptions that never said that they are over.
+    pub(crate) fn abandon_transcriptions(&mut self, leg: LegId) {
+        let Some(party) = self.party(leg) else { return };
+        for id in party.transcriptions.iter().map(|one| one.id).collect::<Vec<_>>() {
+            self.transcription_changed(leg, id, TranscriptionStatus::Stopped);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Opening and closing a leg's ears: for gathers, for live transcriptions; and having recordings written down.
+
+use tandem_call::hearing::Listening;
+use tandem_call::id::{LegId, OpId, TranscriptionId};
+use tandem_call::output::LegEvent;
+use tandem_call::recording::{Recording, Track};
+use tandem_call::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
+use tandem_media as media;
+
+use super::CallTask;
+use crate::ears::{Ear, Listener, TAP_CODEC, TAP_FRAMES};
+use crate::leg;
+use crate::transcripts;
+
+impl CallTask {
+    pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &Listening) {
+        if let Err(why) = self.open_ear(leg, op, Listener::Gather(op), Track::Inbound, how) {
+            self.found_out(leg, LegEvent::ListeningEnded { op, failed: Some(why) });
+        }
+    }
+
+    pub(super) fn finish_listening(&mut self, leg: LegId, op: OpId) {
+        if let Some(ear) = self.legs.get_mut(&leg).and_then(|io| io.ears.get_mut(&op)) {
+            ear.finish();
+        }
+    }
+
+    pub(super) fn stop_listening(&mut self, leg: LegId, op: OpId) {
+        if let Some(io) = self.legs.get_mut(&leg) {
+            io.ears.remove(&op);
+            io.command(media::Command::Untap { op: media::OpId(op.0) });
+        }
+    }
+
+    pub(super) fn start_transcription(&mut self, leg: LegId, op: OpId, id: TranscriptionId, spec: &TranscriptionSpec) {
+        let opened = self.open_ear(leg, op, Listener::Transcription(id), spec.track, &spec.listening);
+        let status = opened.map_or_else(TranscriptionStatus::Failed, |()| TranscriptionStatus::Started);
+        self.found_out(leg, LegEvent::Transcription { id, status });
+    }
+
+    pub(super) fn transcribe(&mut self, leg: LegId, recording: Recording, order: TranscriptionOrder) {
+        if let Some(info) = self.call.leg(leg) {
+            transcripts::begin(&self.services, info.clone(), recording, order);
+        }
+    }
+
+    fn open_ear(
+        &mut self,
+        leg: LegId,
+        op: OpId,
+        listener: Listener,
+        track: Track,
+        how: &Listening,
+    ) -> Result<(), String> {
+        let tracks = [Track::Inbound, Track::Outbound].into_iter().filter(|one| track == Track::Both || track == *one);
+        let sessions =
+            tracks.map(|one| Ok((one, self.services.recogniser.listen(how).map_err(|why| why.to_string())?)));
+        let sessions = sessions.collect::<Result<Vec<_>, String>>()?;
+        let inbox = self.inbox.clone();
+        let io = self.legs.get_mut(&leg).ok_or("no such leg")?;
+        let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
+        if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: leg::tracks(track), sink }) {
+            return Err("no audio path".to_owned());
+        }
+        // Those that have ended are let go here: nobody asks for them any more.
+        io.ears.retain(|_, ear| !ear.is_over());
+        io.ears.insert(op, Ear::open(listener, sessions, reader, leg, inbox));
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! What `Gather` listens for, and `Transcription`.
+
+use std::time::Duration;
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::hearing::Listening;
+use tandem_call::program::instruction::GatherSpeech;
+use tandem_call::recording::Track;
+use tandem_call::transcription::TranscriptionSpec;
+use tandem_call::{Callback, Moment};
+
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+use crate::markup::speech::{self, ENGINE, LANGUAGE, MODEL, TRACKS};
+
+const SPEECH_TIMEOUT: u32 = 13327;
+const MAX_SPEECH_TIME: u32 = 13328;
+const AUTO_WITHOUT_MODEL: u32 = 13335;
+/// Longest speech of a `Gather` that names none.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a `Gather` listens for; `keys`: beside them.
+pub(super) fn gather(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    timeout: Duration,
+    keys: bool,
+) -> Result<Box<GatherSpeech>, FetchFailure> {
+    let model = own(element, "speechModel");
+    let pause = match element.attribute("speechTimeout").map(str::trim) {
+        Some("auto") => {
+            if model.as_deref().is_none_or(|model| model == "default") {
+                reader.warn(
+                    AUTO_WITHOUT_MODEL,
+                    "<Gather> speechTimeout=\"auto\" wants a speechModel; it is taken all the same",
+                );
+            }
+            None
+        }
+        _ => Some(reader.seconds(element, "speechTimeout", 1..=3600, SPEECH_TIMEOUT).unwrap_or(timeout)),
+    };
+    let partials = reader.callback(element, "partialResultCallback", &[], &[Moment::Completed], code::SCHEMA)?;
+    let listening = Listening {
+        language: Some(own(element, "language").unwrap_or_else(|| LANGUAGE.to_owned())),
+        hints: speech::hints(element.attribute("hints").unwrap_or_default()),
+        model: speech::model("", model.as_deref().unwrap_or_default()),
+        partials: true,
+        no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
+        punctuation: true,
+    };
+    let longest = reader.seconds(element, "maxSpeechTime", 1..=3600, MAX_SPEECH_TIME).unwrap_or(LONGEST);
+    Ok(Box::new(GatherSpeech { listening, pause, longest, partials, keys }))
+}
+
+/// `Transcription` inside `Start`.
+pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Result<TranscriptionSpec, FetchFailure> {
+    for child in element.elements() {
+        match reader.rule_in(child, element) {
+            Some(rule) if rule.meaning == Meaning::Part => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    let method = reader.method(element, "statusCallbackMethod", code::SCHEMA);
+    let target = reader.target(element.attribute("statusCallbackUrl"), method, code::BAD_URL)?;
+    let engine = own(element, "transcriptionEngine").unwrap_or_else(|| ENGINE.to_owned());
+    let model = own(element, "speechModel").unwrap_or_else(|| MODEL.to_owned());
+    let listening = Listening {
+        language: Some(own(element, "languageCode").unwrap_or_else(|| LANGUAGE.to_owned())),
+        hints: speech::hints(element.attribute("hints").unwrap_or_default()),
+        model: speech::model(&engine, &model),
+        partials: reader.flag(element, "partialResults", false, code::SCHEMA),
+        no_profanity: reader.flag(element, "profanityFilter", true, code::SCHEMA),
+        punctuation: reader.flag(element, "enableAutomaticPunctuation", true, code::SCHEMA),
+    };
+    Ok(TranscriptionSpec {
+        name: own(element, "name"),
+        track: reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA),
+        listening,
+        labels: (own(element, "inboundTrackLabel"), own(element, "outboundTrackLabel")),
+        engine: (engine, model),
+        callback: target.map(|target| Callback {
+            target,
+            failover: None,
+            moments: vec![Moment::Completed],
+            elsewhere: Vec::new(),
+        }),
+    })
+}
+
+fn own(element: &Element, name: &str) -> Option<String> {
+    element.attribute(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
+}

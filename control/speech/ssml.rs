@@ -1,0 +1,286 @@
+//! Marks in what is said (SSML), made into what an engine can do. Pure. What it cannot is said as text, and reported.
+//!
+//! ```text
+//!   <speak>..  ──► espeak:  the marks that it knows, the others' words
+//!              └─► plain:   words and breaks
+//! ```
+
+use std::time::Duration;
+
+use quick_xml::escape::escape;
+
+use crate::markup::element::{Element, Node};
+
+/// Longest break, as providers have it.
+const LONGEST_BREAK: Duration = Duration::from_secs(10);
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// What an engine is to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Marked {
+    /// In order.
+    pub(super) parts: Vec<Part>,
+    /// Marks without effect, in words, each once.
+    pub(super) unsaid: Vec<String>,
+}
+
+/// A piece of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Text, or markup for espeak-ng.
+    Words(String),
+    /// Silence.
+    Break(Duration),
+}
+
+/// For an engine that knows no marks.
+pub(super) fn plain(markup: &str) -> Marked {
+    Writer::new(false).read(markup)
+}
+
+/// For espeak-ng: one part, markup again.
+pub(super) fn espeak(markup: &str) -> Marked {
+    Writer::new(true).read(markup)
+}
+
+struct Writer {
+    espeak: bool,
+    parts: Vec<Part>,
+    words: String,
+    unsaid: Vec<String>,
+}
+
+impl Writer {
+    fn new(espeak: bool) -> Self {
+        Self { espeak, parts: Vec::new(), words: String::new(), unsaid: Vec::new() }
+    }
+
+    fn read(mut self, markup: &str) -> Marked {
+        match Element::parse(markup) {
+            Ok(root) => self.inside(&root),
+            Err(_) => {
+                self.note("what cannot be read as marks");
+                self.say(markup);
+            }
+        }
+        self.flush();
+        if self.espeak {
+            let words = self.parts.drain(..).filter_map(|part| match part {
+                Part::Words(words) => Some(words),
+                Part::Break(_) => None,
+            });
+            self.parts = vec![Part::Words(format!("<speak>{}</speak>", words.collect::<String>()))];
+        }
+        Marked { parts: self.parts, unsaid: self.unsaid }
+    }
+
+    /// Documents nest no deeper than their reader lets them.
+    fn inside(&mut self, element: &Element) {
+        for node in &element.children {
+            match node {
+                Node::Text(text) => self.say(text),
+                Node::Element(element) => self.element(element),
+            }
+        }
+    }
+
+    fn element(&mut self, element: &Element) {
+        match &*element.name {
+            "break" => {
+                let length = pause(element.attribute("strength"), element.attribute("time"));
+                if self.espeak {
+                    self.words.push_str(&format!("<break time=\"{}ms\"/>", length.as_millis()));
+                } else if !length.is_zero() {
+                    self.flush();
+                    self.parts.push(Part::Break(length));
+                }
+            }
+            "p" | "s" | "emphasis" | "prosody" if self.espeak => self.kept(element, &element.name),
+            "lang" if self.espeak => self.kept(element, "voice"),
+            "p" | "s" => {
+                self.inside(element);
+                self.words.push(' ');
+            }
+            "sub" if element.attribute("alias").is_some() => self.say(element.attribute("alias").unwrap_or_default()),
+            "say-as" => {
+                let kind = element.attribute("interpret-as").unwrap_or_default();
+                match read_as(&element.text(), kind, element.attribute("format").unwrap_or_default()) {
+                    Some(words) => self.say(&words),
+                    None => {
+                        self.note(&format!("<say-as interpret-as=\"{kind}\">"));
+                        self.inside(element);
+                    }
+                }
+            }
+            "w" | "sub" => self.inside(element),
+            name => {
+                self.note(&format!("<{name}>"));
+                self.inside(element);
+            }
+        }
+    }
+
+    /// A mark that espeak-ng knows, by its name there.
+    fn kept(&mut self, element: &Element, name: &str) {
+        self.words.push_str(&format!("<{name}"));
+        for known in ["level", "volume", "rate", "pitch", "xml:lang"] {
+            if let Some(value) = element.attribute(known) {
+                self.words.push_str(&format!(" {known}=\"{}\"", escape(value)));
+            }
+        }
+        self.words.push('>');
+        self.inside(element);
+        self.words.push_str(&format!("</{name}>"));
+    }
+
+    fn say(&mut self, text: &str) {
+        if self.espeak { self.words.push_str(&escape(text)) } else { self.words.push_str(text) }
+    }
+
+    fn note(&mut self, what: &str) {
+        let line = format!("{what} is said as text");
+        if !self.unsaid.contains(&line) {
+            self.unsaid.push(line);
+        }
+    }
+
+    fn flush(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        if !words.trim().is_empty() {
+            self.parts.push(Part::Words(words));
+        }
+    }
+}
+
+/// How long a break is: its time, or what its strength stands for.
+fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
+    let seconds = time.map(str::trim).and_then(|time| match time.strip_suffix("ms") {
+        Some(number) => number.trim().parse::<f64>().ok().map(|number| number / 1_000.0),
+        None => time.strip_suffix('s')?.trim().parse().ok(),
+    });
+    let milliseconds = match strength {
+        Some("none") => 0,
+        Some("x-weak") => 100,
+        Some("weak") => 250,
+        Some("strong") => 750,
+        Some("x-strong") => 1_000,
+        _ => 500,
+    };
+    let length = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    length.unwrap_or(Duration::from_millis(milliseconds)).min(LONGEST_BREAK)
+}
+
+/// The words for a text that is to be read as something; `None` where we know none. English where there is a choice.
+fn read_as(text: &str, kind: &str, format: &str) -> Option<String> {
+    let spaced =
+        |wanted: fn(char) -> bool| text.chars().filter(|c| wanted(*c)).map(String::from).collect::<Vec<_>>().join(" ");
+    match kind {
+        "characters" | "spell-out" => Some(spaced(char::is_alphanumeric).to_uppercase()),
+        "digits" => Some(spaced(|c| c.is_ascii_digit())),
+        "telephone" => Some(spaced(|c| c.is_ascii_digit()).replace("+", "plus ")),
+        "cardinal" | "number" | "time" => Some(text.to_owned()),
+        "ordinal" => ordinal(text),
+        "date" => date(text, format),
+        "expletive" => Some("beep".to_owned()),
+        _ => None,
+    }
+}
+
+fn ordinal(text: &str) -> Option<String> {
+    let number: u64 = text.parse().ok()?;
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    Some(format!("{number}{ending}"))
+}
+
+/// `7/4/2026` by `mdy` and its like, or by `yyyymmdd`.
+fn date(text: &str, format: &str) -> Option<String> {
+    let (numbers, order): (Vec<&str>, &str) = if format == "yyyymmdd" && text.len() == 8 && text.is_ascii() {
+        (vec![text.get(..4)?, text.get(4..6)?, text.get(6..)?], "ymd")
+    } else {
+        (text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect(), format)
+    };
+    if order.is_empty() || numbers.len() != order.len() {
+        return None;
+    }
+    let part = |wanted: char| order.find(wanted).and_then(|at| numbers.get(at)).copied();
+    let month = match part('m') {
+        Some(number) => Some(*MONTHS.get(number.parse::<usize>().ok()?.checked_sub(1)?)?),
+        None => None,
+    };
+    let day = match part('d') {
+        Some(number) => Some(ordinal(number.trim_start_matches('0'))?),
+        None => None,
+    };
+    let words = [month, day.as_deref(), part('y')];
+    Some(words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(markup: &str) -> (String, usize) {
+        let marked = plain(&format!("<speak>{markup}</speak>"));
+        let text = marked.parts.iter().map(|part| match part {
+            Part::Words(words) => words.split_whitespace().collect::<Vec<_>>().join(" "),
+            Part::Break(length) => format!("[{}]", length.as_millis()),
+        });
+        (text.collect::<Vec<_>>().join(" "), marked.unsaid.len())
+    }
+
+    #[test]
+    fn an_engine_without_marks_is_given_words_and_breaks() {
+        let table = [
+            (
+                "one<break time='1.5s'/>two<break strength='weak'/><break time='300ms'/>",
+                ("one [1500] two [250] [300]", 0),
+            ),
+            ("<p><s>one.</s><s>two</s></p> &amp; three", ("one. two & three", 0)),
+            ("<sub alias='World Wide Web'>W<w role='x'>W</w>W</sub> now", ("World Wide Web now", 0)),
+            ("<say-as interpret-as='characters'>ab1</say-as>", ("A B 1", 0)),
+            ("<say-as interpret-as='digits'>42-7</say-as>", ("4 2 7", 0)),
+            ("<say-as interpret-as='ordinal'>22</say-as>", ("22nd", 0)),
+            ("<say-as interpret-as='date' format='mdy'>07/04/2026</say-as>", ("July 4th 2026", 0)),
+            ("<say-as interpret-as='date' format='yyyymmdd'>20260704</say-as>", ("July 4th 2026", 0)),
+            ("<say-as interpret-as='date' format='md'>13/13</say-as>", ("13/13", 1)),
+            ("<say-as interpret-as='unit'>5ft</say-as>", ("5ft", 1)),
+            ("<emphasis level='strong'>six</emphasis> <prosody rate='slow'>seven</prosody>", ("six seven", 2)),
+            ("<phoneme alphabet='ipa' ph='x'>five</phoneme><mark name='m'/>", ("five", 2)),
+            ("a < b", ("<speak>a < b</speak>", 1)),
+        ];
+        for (markup, (expected, unsaid)) in table {
+            assert_eq!(words(markup), (expected.to_owned(), unsaid), "{markup}");
+        }
+    }
+
+    #[test]
+    fn espeak_is_given_the_marks_that_it_knows() {
+        let marked = espeak(
+            "<speak><prosody rate='slow' pitch='\"high'>a &lt; b</prosody><break time='99s'/><lang xml:lang='de-DE'>acht</lang>\
+             <phoneme ph='x'>five</phoneme></speak>",
+        );
+        let expected = "<speak><prosody rate=\"slow\" pitch=\"&quot;high\">a &lt; b</prosody><break time=\"10000ms\"/>\
+                        <voice xml:lang=\"de-DE\">acht</voice>five</speak>";
+        assert_eq!(marked.parts, [Part::Words(expected.to_owned())]);
+        assert_eq!(marked.unsaid, ["<phoneme> is said as text"]);
+    }
+}
