@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
-use tandem_call::id::{CallId, FetchId, LegId, QueueId, RecordingId, StreamId};
+use tandem_call::hearing::{Listening, Words};
+use tandem_call::id::{CallId, FetchId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{StreamFault, StreamSpec};
+use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
 
 use super::*;
@@ -416,4 +418,88 @@ fn a_streams_life_is_told_to_its_own_callback() {
     let (_, failed) =
         told(leg(), EventKind::Stream(facts(StreamStatus::Failed(StreamFault::Closed.because("gone")))), 0).unwrap();
     assert_eq!((get(&failed, "StreamEvent"), get(&failed, "StreamError")), (Some("stream-error"), Some("gone")));
+}
+
+fn words(stable: &str, unstable: &str) -> Words {
+    let (stable, unstable) = (stable.to_owned(), unstable.to_owned());
+    Words { stable, unstable, stability: Some(0.8), confidence: Some(0.9), language: None }
+}
+
+#[test]
+fn what_a_gather_heard_is_told_with_how_sure_it_is() {
+    let parameters = requested(leg(), FetchReason::Heard(words("pay my bill", "")));
+    assert_eq!(get(&parameters, "SpeechResult"), Some("pay my bill"));
+    assert_eq!(get(&parameters, "Confidence"), Some("0.9"));
+    assert_eq!(get(&parameters, "Digits"), None);
+    let unsure = Words { confidence: None, ..words("yes", "") };
+    assert_eq!(get(&requested(leg(), FetchReason::Heard(unsure)), "Confidence"), Some("1.0"));
+    let nothing = requested(leg(), FetchReason::Heard(Words::default()));
+    assert_eq!((get(&nothing, "SpeechResult"), get(&nothing, "Confidence")), (Some(""), Some("0.0")));
+}
+
+#[test]
+fn what_a_gather_hears_so_far_is_told_in_its_two_parts() {
+    let callback = leg().status_callback.unwrap();
+    let kind = EventKind::GatherHeard { words: words("pay", "my bell"), sequence: 3, callback };
+    let (notice, parameters) = told(leg(), kind, 0).unwrap();
+    assert_eq!((notice.event.as_ref(), &*notice.target.url), ("gather-partial", "http://app/status"));
+    for (name, value) in [
+        ("StableSpeechResult", "pay"),
+        ("UnstableSpeechResult", "my bell"),
+        ("Stability", "0.8"),
+        ("SequenceNumber", "3"),
+        ("Confidence", "0.9"),
+        ("CallSid", "CA0000000000000000000000000000000a"),
+    ] {
+        assert_eq!(get(&parameters, name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
+    let spec = TranscriptionSpec {
+        name: Some("t".into()),
+        track: Track::Both,
+        listening: Listening {
+            language: Some("en-US".into()),
+            hints: vec!["a".into(), "b".into()],
+            ..Listening::default()
+        },
+        labels: (Some("customer".into()), None),
+        engine: ("google".into(), "telephony".into()),
+        callback: leg().status_callback,
+    };
+    let facts = |sequence, status| {
+        let spec = Box::new(spec.clone());
+        EventKind::Transcription(TranscriptionFacts { id: TranscriptionId(0xb), spec, sequence, status })
+    };
+    let (_, started) = told(leg(), facts(0, TranscriptionStatus::Started), 0).unwrap();
+    let configuration =
+        r#"{"enableAutomaticPunctuation":"false","hints":"a, b","profanityFilter":"false","speechModel":"telephony"}"#;
+    for (name, value) in [
+        ("TranscriptionEvent", "transcription-started"),
+        ("TranscriptionSid", "GT0000000000000000000000000000000b"),
+        ("SequenceId", "1"),
+        ("Timestamp", "2018-03-25T09:54:31.000Z"),
+        ("Track", "both_tracks"),
+        ("LanguageCode", "en-US"),
+        ("TranscriptionEngine", "google"),
+        ("ProviderConfiguration", configuration),
+        ("Name", "t"),
+        ("InboundTrackLabel", "customer"),
+        ("PartialResults", "false"),
+    ] {
+        assert_eq!(get(&started, name), Some(value), "{name}");
+    }
+    assert_eq!(get(&started, "OutboundTrackLabel"), None);
+    let said = |is_final| TranscriptionStatus::Said { track: Track::Outbound, words: words("hello", ""), is_final };
+    let (_, content) = told(leg(), facts(1, said(true)), 0).unwrap();
+    assert_eq!(get(&content, "TranscriptionData"), Some(r#"{"confidence":0.9,"transcript":"hello"}"#));
+    assert_eq!((get(&content, "Track"), get(&content, "Final")), (Some("outbound_track"), Some("true")));
+    assert_eq!((get(&content, "SequenceId"), get(&content, "Stability")), (Some("2"), None));
+    let (_, partial) = told(leg(), facts(2, said(false)), 0).unwrap();
+    assert_eq!((get(&partial, "Final"), get(&partial, "Stability")), (Some("false"), Some("0.8")));
+    let (_, failed) = told(leg(), facts(3, TranscriptionStatus::Failed("gone".into())), 0).unwrap();
+    assert_eq!(get(&failed, "TranscriptionEvent"), Some("transcription-error"));
+    assert_eq!(get(&failed, "TranscriptionError"), Some("gone"));
 }

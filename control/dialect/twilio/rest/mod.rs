@@ -19,9 +19,9 @@ mod refused;
 mod sip;
 mod streams;
 mod tokens;
+mod transcriptions;
 mod trunking;
 mod usage;
-mod transcriptions;
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use tandem_call::recording::{
     Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track,
 };
 
-use super::super::{account, call, recording};
+use super::super::{account, call, recording, transcription};
 use super::calls::leg_filter;
 use super::*;
 
@@ -147,6 +147,16 @@ fn representations_have_every_key_of_the_published_examples() {
     let account = acme();
     let stream =
         recording::stream(ACCOUNT, LegId(1), tandem_call::id::StreamId(5), None, "stopped", Timestamp::UNIX_EPOCH);
+    let id = tandem_call::id::TranscriptionId(6);
+    let live = transcription::live(ACCOUNT, LegId(1), id, Some("t"), "in-progress", Timestamp::UNIX_EPOCH);
+    let words = tandem_call::hearing::Words { stable: "hello".into(), ..Default::default() };
+    let transcript = tandem_call::transcription::Transcript {
+        id,
+        recording: facts(RecordingStatus::Completed),
+        callback: None,
+        state: tandem_call::transcription::TranscriptState::Completed(words),
+    };
+    let transcript = transcription::transcript(ACCOUNT, &Resource::new("acme", "", transcript));
     let parameters = Parameters::default();
     let paging = |key, prefix, item: &Value| {
         Paging::parse(&parameters, prefix).unwrap().envelope(
@@ -180,6 +190,16 @@ fn representations_have_every_key_of_the_published_examples() {
         (format!("{below}/Calls/{{CallSid}}/Recordings/{{Sid}}.json"), &["get", "post"], call_recording),
         (format!("{below}/Calls/{{CallSid}}/Streams.json"), &["post"], stream.clone()),
         (format!("{below}/Calls/{{CallSid}}/Streams/{{Sid}}.json"), &["post"], stream),
+        (format!("{below}/Calls/{{CallSid}}/Transcriptions.json"), &["post"], live.clone()),
+        (format!("{below}/Calls/{{CallSid}}/Transcriptions/{{Sid}}.json"), &["post"], live),
+        (format!("{below}/Transcriptions.json"), &["get"], paging("transcriptions", "TR", &transcript)),
+        (format!("{below}/Transcriptions/{{Sid}}.json"), &["get"], transcript.clone()),
+        (
+            format!("{below}/Recordings/{{RecordingSid}}/Transcriptions.json"),
+            &["get"],
+            paging("transcriptions", "TR", &transcript),
+        ),
+        (format!("{below}/Recordings/{{RecordingSid}}/Transcriptions/{{Sid}}.json"), &["get"], transcript),
     ] {
         for method in methods {
             let responses = document["paths"][&path][method]["responses"].as_object().unwrap();
