@@ -179,7 +179,7 @@ def test_an_agent_waits_for_the_first_who_comes_and_a_caller_goes_on_by_itself(s
 
 def test_nobody_comes_within_the_dials_timeout(server, app, phone, rtp):
     takes(app, "nobody")
-    answering(app, "/agent", lambda document: document.append(_short_dial()))
+    answering(app, "/agent", lambda document: document.append(_taking("nobody")))
     agent_phone, heard = calls(phone, rtp, server, "agent", ends="wait")
     agent_phone.finish()
     (dialed,) = app.wait("/dialed")
@@ -187,9 +187,45 @@ def test_nobody_comes_within_the_dials_timeout(server, app, phone, rtp):
     assert "DialCallSid" not in dialed.form
 
 
-def _short_dial():
-    dial = Dial(action="/dialed", timeout=1)
-    dial.queue("nobody")
+def test_in_a_rush_each_caller_is_given_away_once_whenever_it_hangs_up(server, app, rest, phone, rtp):
+    """Eight callers who hang up when they like, three agents who take one after the other, two requests for the first."""
+    waits(app, "rush")
+    answering(app, "/agent", lambda document: document.append(_taking("rush")))
+    answering(app, "/front", lambda document: document.pause(length=20))
+
+    def again():
+        nobody = flask.request.form["DialCallStatus"] == "no-answer"
+        return twiml("<Response><Hangup/></Response>" if nobody else "<Response><Redirect>/agent</Redirect></Response>")
+
+    app.on("/dialed", again)
+    callers = [calls(phone, rtp, server, ends="bye", steps=pause(1500 + 450 * place))[0] for place in range(8)]
+    app.wait("/wait", 8)
+    sid = the_queue(rest, "rush").sid
+    fronts = []
+
+    def front():
+        fronts.append(client(server).queues(sid).members("Front").update(url=f"{app.url}/front").call_sid)
+
+    pulling = [threading.Thread(target=front) for _ in range(2)]
+    [thread.start() for thread in pulling]
+    agents = [calls(phone, rtp, server, "agent")[0] for _ in range(3)]
+    [thread.join() for thread in pulling]
+    assert len(set(fronts)) == 2
+    for one in callers + agents:
+        one.finish()
+
+    outcomes = {one["CallSid"]: one["QueueResult"] for one in app.wait("/queued", 8)}
+    assert len(app.to("/queued")) == len(outcomes) == 8, "each is told of once"
+    assert all(outcomes[call] == "redirected" for call in fronts)
+    taken = [one["DialCallSid"] for one in app.to("/dialed") if one["DialBridged"] == "true"]
+    assert sorted(taken) == sorted(call for call, result in outcomes.items() if result == "bridged")
+    assert len(taken) >= 3 and set(outcomes.values()) <= {"bridged", "redirected", "hangup"}
+    assert the_queue(rest, "rush").current_size == 0
+
+
+def _taking(name):
+    dial = Dial(action="/dialed", timeout=2)
+    dial.queue(name)
     return dial
 
 
