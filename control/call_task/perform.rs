@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::address::Address;
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine::Verdict;
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
-use tandem_call::program::instruction::{AudioSource, Play, SendDigits};
+use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{Gap, RecordingEnd};
 use tandem_call::stream::{StreamFault, StreamSpec, StreamStatus};
 use tandem_media as media;
@@ -279,8 +281,15 @@ impl CallTask {
             &invite,
             behind.as_ref().map(|behind| &*behind.leg),
         );
+        let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
+            || self.services.routing.get().may_call_from(&account, &invite.from);
         let mut routes = VecDeque::from(self.services.routes(&account, &invite.to, &invite.via));
         let refused = match routes.pop_front() {
+            _ if !shown => {
+                let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
+                self.warn_of_caller(leg, &detail);
+                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
+            }
             None => {
                 let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
                 Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
@@ -309,6 +318,13 @@ impl CallTask {
         self.legs.insert(leg, io);
         if let Some(event) = refused {
             self.found_out(leg, event);
+        }
+    }
+
+    fn warn_of_caller(&self, leg: LegId, detail: &str) {
+        let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
+        if let Some(code) = dialect.and_then(|dialect| dialect.caller_code()) {
+            self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
         }
     }
 
@@ -443,4 +459,11 @@ impl CallTask {
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
         });
     }
+}
+
+/// Whether who is called for a leg may be shown this number because it is the leg's own: its caller or whom it called, unless a
+/// phone of ours only says so.
+fn may_show(behind: &LegInfo, from: &Address) -> bool {
+    let vouched = behind.direction != Direction::Inbound || behind.sip.trunk.is_some();
+    vouched && (behind.from == *from || behind.to == *from)
 }

@@ -87,6 +87,11 @@ pub trait Dialect: Send + Sync {
     /// The provider's number for a failed fetch, for `ErrorCode` and the log.
     fn failure_code(&self, failure: &FetchFailure) -> u32;
 
+    /// The provider's number for a call that is to be placed from a number that the account may not show; `None` if it has none.
+    fn caller_code(&self) -> Option<u32> {
+        None
+    }
+
     /// The provider's number for an event that tells of something that went wrong; `None` if it is none, or has no number.
     fn trouble_code(&self, _event: &EventKind) -> Option<u32> {
         None

@@ -237,3 +237,32 @@ def _to(uri):
     dial = Dial(answer_on_bridge=True, action="/after")
     dial.sip(uri)
     return dial
+
+
+def test_with_strict_caller_ids_a_dial_shows_the_accounts_numbers_or_the_callers_own(start_tandem, app, phone):
+    own = number("+15550100001", app, "/voice") + number("caller", app, "/voice")
+    strict = start_tandem(own + "[twilio]\nstrict_caller_id = true\n")
+    called = phone(callee(ends="bye"), calls=2)
+
+    def voice(document):
+        dial = Dial(action="/first", caller_id="+15550007777")
+        dial.sip(called.uri)
+        document.append(dial)
+
+    def first(document):
+        dial = Dial(action="/second", caller_id="+15550100001")
+        dial.sip(called.uri)
+        document.append(dial)
+
+    answering(app, "/voice", voice)
+    answering(app, "/first", first)
+    answering(app, "/second", lambda document: document.append(_to(called.uri)))
+    phone(caller("caller", ends="wait"), target=strict.sip).finish()
+    called.finish()
+    (refused,), (shown,), (after,) = app.to("/first"), app.to("/second"), app.wait("/after")
+    assert (refused["DialCallStatus"], refused["DialBridged"]) == ("failed", "false")
+    assert shown["DialCallStatus"] == after["DialCallStatus"] == "completed"
+    callers = [one for one in ("15550007777", "15550100001", "15550009999") if f"From: <sip:+{one}@" in called.messages()]
+    assert callers == ["15550100001", "15550009999"]
+    child = client(strict).calls(refused["DialCallSid"])
+    assert [one.error_code for one in wait_for("a notification", child.notifications.list)] == ["13214"]

@@ -286,6 +286,8 @@ def test_a_full_queue_is_told_and_queues_are_made_and_changed_by_the_sdk(server,
     second_phone.finish()
     (full,) = app.wait("/queued")
     assert full["QueueResult"] == "queue-full" and "QueueSid" not in full.form and "QueueTime" not in full.form
+    notified = wait_for("a notification", rest.calls(full["CallSid"]).notifications.list)
+    assert [one.error_code for one in notified] == ["14207"]
 
     changed = rest.queues(queue.sid).update(friendly_name="larger", max_size=2)
     assert (changed.friendly_name, changed.max_size, changed.current_size) == ("larger", 2, 1)

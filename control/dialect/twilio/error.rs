@@ -7,7 +7,11 @@ use serde_json::json;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::AudioSource;
+use tandem_call::queue::QueueResult;
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
+
+/// A `callerId` that the account may not show.
+pub(super) const CALLER_ID: u32 = 13214;
 
 /// The number of a failed fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
@@ -52,6 +56,7 @@ pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
     match event {
         EventKind::Warned(warning) => Some(warning.code),
         EventKind::FetchFailed { failure } => Some(failure_code(failure)),
+        EventKind::Dequeued(outcome) => (outcome.result == QueueResult::Full).then_some(14207),
         EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
         EventKind::PlaybackEnded(Playback { source: AudioSource::Speech(_), .. }, end) => {
             matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)).then_some(13520)

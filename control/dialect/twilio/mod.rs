@@ -112,6 +112,10 @@ impl Dialect for Twilio {
         seal::seal(auth_token(account), notice, self.sign_strip_https_port)
     }
 
+    fn caller_code(&self) -> Option<u32> {
+        Some(error::CALLER_ID)
+    }
+
     fn failure_code(&self, failure: &FetchFailure) -> u32 {
         error::failure_code(failure)
     }
