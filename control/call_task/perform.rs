@@ -22,7 +22,6 @@ use super::CallTask;
 use crate::clock;
 use crate::dialect::Context;
 use crate::document;
-use crate::http::CookieJar;
 use crate::inbox::Message;
 use crate::keys::{self, Dtmf};
 use crate::leg::{self, Attempt, LegIo};
