@@ -1,5 +1,7 @@
 """Numbers, applications and caller ids made by twilio-python, and the calls that go by them, from and to SIPp phones."""
 
+import signal
+
 import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
@@ -9,6 +11,7 @@ from harness.audio import write_wav
 from harness.phone import callee, caller, free_port
 from harness.rtp import tone
 from harness.server import HOST
+from harness.waiting import wait_for
 from twilio_app import Elsewhere, assert_genuine, client, twiml
 
 FILE = "+15551239001"  # a number of the file
@@ -320,6 +323,22 @@ def test_a_subaccounts_numbers_are_reached_over_its_parents_trunk(start_tandem, 
     back = twilio.api.v2010.accounts(made.sid).incoming_phone_numbers(own.sid).update(account_sid=server.account_sid)
     assert back.account_sid == server.account_sid
     assert twilio.incoming_phone_numbers(own.sid).fetch().phone_number == own.phone_number
+
+
+def test_a_reload_keeps_what_was_taken_and_gives_the_pool_that_is_there_now(start_tandem, resources, pages, phone):
+    server = start_tandem(resources)
+    twilio = client(server)
+    number = twilio.incoming_phone_numbers.create(area_code="415", voice_url=f"{pages.url}/reload/voice")
+    config = server.data / "tandem.toml"
+    config.write_text(config.read_text() + '[[number_pool]]\nnumber = "+12125550100"\n')
+    server.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "reloaded:" in server.log())
+    assert "restart needed" not in server.log()
+    (found,) = twilio.available_phone_numbers("US").local.list(area_code="212")
+    assert found.phone_number == "+12125550100"
+    pages.on("/reload/voice", lambda: twiml("<Response><Hangup/></Response>"))
+    phone(caller(number.phone_number, ends="wait"), target=server.sip).finish()
+    assert pages.to("/reload/voice")[0]["To"] == number.phone_number
 
 
 def test_numbers_outlive_the_server_and_may_be_transferred_by_who_runs_it(start_tandem, resources, pages, phone):
