@@ -35,9 +35,9 @@ def app(server, module_webapp, tmp_path):
     """The web application, knowing nothing of earlier tests; every request must be genuine. Its /N.wav is a tone of N Hz."""
     module_webapp.forget()
     module_webapp.on("/conference")
-    tones = [f"/{hertz}.wav" for hertz in (300, 350, 700)]
+    tones = [f"/{hertz}.wav" for hertz in (300, 350, 400, 700)]
     for path in tones:
-        write_wav(tmp_path / path[1:], tone(int(path[1:4]), 2.0))
+        write_wav(tmp_path / path[1:], tone(int(path[1:4]), 6.0 if path == "/400.wav" else 2.0))
         octets = (tmp_path / path[1:]).read_bytes()
         module_webapp.on(path, lambda octets=octets: (octets, {"Content-Type": "audio/wav"}))
     for path, hertz in (("/hold", 300), ("/wait", 350), ("/announce", 700)):
@@ -142,6 +142,9 @@ def test_three_parties_are_muted_held_coached_told_and_put_out_and_every_event_i
     )
     there = twilio.conferences(sid).participants.list()
     assert [one.label for one in there] == [None, "customer", "agent"] and {one.status for one in there} == {"connected"}
+    assert [one.call_sid for one in twilio.conferences(sid).participants.list(page_size=1)] == [
+        one.call_sid for one in there
+    ]
     third_sid = there[0].call_sid
     customer_of = twilio.conferences("standup").participants("customer")
 
@@ -270,9 +273,10 @@ def API(twilio):
 
 def test_who_waits_hears_the_wait_document_until_somebody_starts_the_conference(app, joins):
     guest = joins("604", name="webinar", start_conference_on_enter=False, wait_url="/wait", wait_method="GET")
-    other = joins("605", name="webinar", start_conference_on_enter=False, wait_url="/wait")
-    guest.hears(350), other.hears(350)
-    assert {one.method for one in app.wait("/wait", 2)} == {"GET", "POST"}
+    # A file, and one that is longer than a document may be.
+    other = joins("605", name="webinar", start_conference_on_enter=False, wait_url="/400.wav")
+    guest.hears(350), other.hears(400)
+    assert (app.wait("/wait")[0].method, app.wait("/400.wav")[0].method) == ("GET", "POST")
     host = joins("606", name="webinar", end_conference_on_exit=True, ends="bye")
     waits(app, "conference-start")
     host.phone.finish()
@@ -386,6 +390,9 @@ def test_a_conference_can_be_opened_by_itself(twilio, app):
     answer = twilio.request("POST", f"{API(twilio)}/Conferences.json", data=form)
     assert answer.status_code == 201
     (opened,) = twilio.conferences.list(friendly_name="later")
+    every = [one.sid for one in twilio.conferences.list()]
+    assert every[0] == opened.sid and [one.sid for one in twilio.conferences.list(page_size=1)] == every
+    assert [one.sid for one in twilio.conferences.list(status="init")] == [opened.sid]
     assert opened.status == "init" and opened.sid in answer.text
     assert twilio.request("POST", f"{API(twilio)}/Conferences.json", data=form).status_code == 409
     ended = twilio.conferences(opened.sid).update(status="completed")
