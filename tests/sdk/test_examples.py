@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.audio import is_heard, read_wav, speech, write_wav
+from harness.engines import KEY, FileEngine
 from harness.phone import callee, caller, free_port, until_told
 from harness.rtp import tone
 from harness.server import ROOT
@@ -55,7 +56,15 @@ def late():
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem, late, ports):
+def engine():
+    """Writes down what is said."""
+    one = FileEngine()
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, late, ports, engine):
     trunks = "".join(
         f"""
 [[trunks]]
@@ -77,6 +86,8 @@ voice_url = "{late.url}/voice"
 
 [speech]
 tts = "espeak"
+stt = "{engine.url}/v1/audio/transcriptions"
+stt_key = "{KEY}"
 """
         + trunks
     )
@@ -147,7 +158,8 @@ def is_deaf_to(party, hertz, seconds=1.0):
     return abs(heard @ wave) / len(heard) < 100
 
 
-def test_a_caller_talks_to_a_person_or_leaves_a_message_that_is_transcribed(server, late, call, person):
+def test_a_caller_talks_to_a_person_or_leaves_a_message_that_is_transcribed(server, late, engine, call, person):
+    engine.words = ["Please call me back."]
     late.app = voicemail.make(PERSON)
     someone, one = person(), call()
     one.rtp.wait_for_sound()
@@ -171,9 +183,10 @@ def test_a_caller_talks_to_a_person_or_leaves_a_message_that_is_transcribed(serv
     assert is_heard(said, read_wav(file)[0][:, 0])
     # The application is told what was recorded, before its silent ends were cut off.
     assert int(client(server).recordings(sid).fetch().duration) <= message["seconds"]
-    # No engine is configured that could write down what was said: the application is told so.
-    wait_for("the transcription's end", lambda: "status" in late.app.messages[sid])
-    assert message["status"] == "failed"
+    wait_for("the transcription", lambda: "status" in message)
+    assert (message["status"], message["text"]) == ("completed", engine.words[0])
+    (written,) = client(server).recordings(sid).transcriptions.list()
+    assert written.transcription_text == engine.words[0]
 
 
 def test_a_forwarded_call_is_announced_to_whom_it_is_for_who_may_decline(late, call, person):
