@@ -37,6 +37,7 @@ pub fn router(app: App) -> Router {
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
         .merge(webhooks::routes())
+        .merge(twilio::console::routes())
         .route("/", get(|| async { PLACES }))
         .route("/sip", get(sip_websocket::open))
         .route("/healthz", get(|| async { "alive\n" }))

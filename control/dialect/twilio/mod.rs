@@ -8,6 +8,7 @@
 mod account;
 mod call;
 mod conference;
+pub mod console;
 mod country;
 mod error;
 pub mod explain;
