@@ -174,6 +174,8 @@ fn each_mistake_is_named() {
         ("sip.unknown_sources = \"drop\"".to_owned(), "not one of \"silent\", \"reject\""),
         ("speech.stt = \"ftp://h/v1/listen\"".to_owned(), "is not one of \"off\", \"http://HOST/v1/audio/"),
         ("speech.timeout_seconds = 0".to_owned(), "0 is not 1 to 60"),
+        ("ice.stun = [\"stun.example.com\"]".to_owned(), "ice.stun[0]: \"stun.example.com\" is not \"stun:HOST"),
+        ("ice.turn = [\"turn:turn.example.com\"]".to_owned(), "ice.turn: needs turn_secret"),
         ("media.listen = \"0.0.0.0\"".to_owned(), "set media.advertise"),
         ("media.listen = \"localhost\"".to_owned(), "media.listen: \"localhost\" is not an IP address, such as"),
         ("http.listen = \"localhost:8080\"".to_owned(), "\"localhost:8080\" is not \"ADDRESS:PORT\", such as"),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tandem_call::address::Address;
+use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::program::instruction::{DialTarget, Instruction, Program};
 use tandem_call::{Method, Target};
 
@@ -41,6 +41,8 @@ pub struct Pbx {
     pub domain: Option<String>,
     /// Encrypted calls only, both ways: TLS and SRTP.
     pub secure: bool,
+    /// Whether the PBX may have its calls transferred (REFER), at its account's expense.
+    pub transfers: Transfers,
     /// What is recorded.
     pub record: Record,
     /// The document of a call that no URI of the PBX answers.
@@ -49,6 +51,19 @@ pub struct Pbx {
     pub recovery_method: Method,
     /// What else its API keeps of it.
     pub other: Map<String, Value>,
+}
+
+/// Which transfers a PBX may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfers {
+    /// None.
+    #[default]
+    Off,
+    /// To SIP URIs that are no numbers.
+    Sip,
+    /// All.
+    On,
 }
 
 /// What is recorded of a PBX's calls.
@@ -119,6 +134,20 @@ impl Pbxs {
     /// Whether the trunk of this name takes encrypted calls only.
     pub fn is_secure(&self, name: &str) -> bool {
         id(name).and_then(|id| self.0.get(&id)).is_some_and(|known| known.row.details.secure)
+    }
+
+    /// Whether the far end of a call over the trunk of this name may have it transferred to `uri`, as far as the trunk has a
+    /// say in that.
+    pub fn may_transfer(&self, name: &str, uri: &str) -> bool {
+        let Some(id) = id(name) else { return true };
+        match self.0.get(&id).map(|known| known.row.details.transfers) {
+            Some(Transfers::On) => true,
+            Some(Transfers::Sip) => {
+                let to = Address::from(uri);
+                !uri.starts_with("tel:") && to.user().parse::<PhoneNumber>().is_err()
+            }
+            Some(Transfers::Off) | None => false,
+        }
     }
 
     /// Where a call to `user` goes, the best way first; nowhere if the trunk is not the account's.
@@ -243,6 +272,23 @@ mod tests {
         }
         assert!((850..950).contains(&firsts), "{firsts} of 1000, where 900 are to be expected");
         assert!(pbxs.originate("other", 7, "+1", &mut rng).is_empty(), "it is not theirs");
+    }
+
+    #[test]
+    fn a_pbx_has_calls_transferred_as_its_trunk_allows() {
+        let may = |transfers, uri: &str| {
+            let mut pbxs = known(&[]);
+            pbxs.0.get_mut(&7).unwrap().row.details.transfers = transfers;
+            pbxs.may_transfer(&name(7), uri)
+        };
+        let (number, person) = ("sip:+15551230001@pbx.example", "sip:alice@pbx.example");
+        assert!(!may(Transfers::Off, number) && !may(Transfers::Off, person));
+        assert!(
+            !may(Transfers::Sip, number) && !may(Transfers::Sip, "tel:+15551230001") && may(Transfers::Sip, person)
+        );
+        assert!(may(Transfers::On, number) && may(Transfers::On, person));
+        assert!(known(&[]).may_transfer("carrier", number), "others have their own settings");
+        assert!(!known(&[]).may_transfer(&name(8), person), "it is gone");
     }
 
     #[test]

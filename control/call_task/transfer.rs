@@ -17,6 +17,12 @@ use crate::phones;
 impl CallTask {
     /// The far end of `leg` asks for a transfer.
     pub(super) fn take_referred(&mut self, leg: LegId, referred: sip::Referred) {
+        let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
+        let pbxs = self.services.routing.get().phones().pbxs();
+        if trunk.is_some_and(|trunk| !pbxs.may_transfer(&trunk, &referred.uri)) {
+            let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
+            return self.services.sip().post(refuse);
+        }
         let target = self.refer_target(leg, &referred);
         let elsewhere = match &target {
             ReferTarget::Peer(other) if !self.legs.contains_key(other) => Some(*other),

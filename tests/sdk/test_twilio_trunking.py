@@ -6,7 +6,7 @@ from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
-from harness.phone import callee, caller, domain_caller, free_port, pause
+from harness.phone import callee, domain_caller, free_port, pause, refer
 from harness.waiting import wait_for
 from twilio_app import client, twiml
 
@@ -149,6 +149,12 @@ def test_a_pbx_calls_out_by_our_trunk_and_is_recorded(server, twilio, carrier, p
     ])
     assert recording.source == "Trunking" and recording.channels == 1
     phone(domain_caller(number, name, "pbx1", "Wrong" + PASSWORD, reject=403), target=server.sip).finish()
+
+    # Its calls are not transferred unless the trunk says so.
+    answering = phone(callee(), port=carrier)
+    asks = refer(number, name, "pbx1", f"sip:+15557770003@{name}", 403)
+    phone(domain_caller(number, name, "pbx1", PASSWORD, asks), target=server.sip).finish()
+    answering.finish()
 
     # By its address alone, once that is what is asked for.
     one.credentials_lists(users.sid).delete()

@@ -150,6 +150,13 @@ def registering(username, password, domain, reject=None):
     )
 
 
+def refer(number, domain, username, to, status):
+    """A step of domain_caller() with these: asks for a transfer to `to`, which must be answered with `status`."""
+    head = f"From: <sip:{username}@{domain}>;tag=[call_number]\nTo: <sip:{number}@{domain}>[peer_tag_param]\nCall-ID: [call_id]\n"
+    message = _message("REFER [next_url] SIP/2.0", "[branch]", head, "3 REFER", f"Refer-To: <{to}>\n[routes]")
+    return f'<send retrans="500">{_cdata(message)}</send><recv response="{status}"/>'
+
+
 def domain_caller(number, domain, username=None, password=None, steps="", ends="bye", reject=None):
     """Calls `number` at `domain`, with the digest that it is asked for, or (without a username) without being asked; ends
     as a caller does. With reject=STATUS the call must be refused so."""
@@ -182,7 +189,7 @@ def domain_caller(number, domain, username=None, password=None, steps="", ends="
         '<recv response="183" optional="true"/><recv response="200" rrs="true"/>',
         f"<send>{_cdata(ack)}</send>",
         steps,
-        _ending(ends, _message("BYE [next_url] SIP/2.0", "[branch]", tagged, f"{cseq + 1} BYE", "[routes]")),
+        _ending(ends, _message("BYE [next_url] SIP/2.0", "[branch]", tagged, f"{cseq + 2} BYE", "[routes]")),
     )
 
 

@@ -10,7 +10,7 @@ use super::super::super::{format, sid};
 use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, friendly_name, phone_numbers, place, recording, url};
-use crate::pbx::{self, Pbx};
+use crate::pbx::{self, Pbx, Transfers};
 use crate::store::domains::{self, DomainDetails, DomainRow, Purpose};
 use crate::store::resources::{self, Filter, Resource};
 
@@ -19,7 +19,8 @@ const INVALID_DOMAIN: u32 = 21245;
 /// Trunks of an account at most.
 const MOST: u64 = 1000;
 
-const TRANSFER_MODES: [&str; 3] = ["disable-all", "enable-all", "sip-only"];
+const TRANSFER_MODES: [(&str, Transfers); 3] =
+    [("disable-all", Transfers::Off), ("enable-all", Transfers::On), ("sip-only", Transfers::Sip)];
 const TRANSFER_CALLERS: [&str; 2] = ["from-transferee", "from-transferor"];
 
 pub(super) async fn all(v: &V1<'_>) -> Answer {
@@ -138,15 +139,12 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut Pbx) -> Result<(), ApiE
     }
     let cnam = trunk.other.get("cnam_lookup_enabled").and_then(Value::as_bool).unwrap_or(false);
     trunk.other.insert("cnam_lookup_enabled".into(), parameters.flag("CnamLookupEnabled", cnam)?.into());
-    for (name, key, words) in [
-        ("TransferMode", "transfer_mode", &TRANSFER_MODES[..]),
-        ("TransferCallerId", "transfer_caller_id", &TRANSFER_CALLERS),
-    ] {
-        let Some(text) = parameters.get(name) else { continue };
-        if !words.contains(&text) {
-            return Err(ApiError::bad(INVALID, format!("{name} is not valid: {text}")));
+    trunk.transfers = parameters.word("TransferMode", &TRANSFER_MODES, trunk.transfers, INVALID)?;
+    if let Some(text) = parameters.get("TransferCallerId") {
+        if !TRANSFER_CALLERS.contains(&text) {
+            return Err(ApiError::bad(INVALID, format!("TransferCallerId is not valid: {text}")));
         }
-        trunk.other.insert(key.into(), text.into());
+        trunk.other.insert("transfer_caller_id".into(), text.into());
     }
     Ok(())
 }
@@ -159,6 +157,7 @@ pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<Pbx>, purposes: &[
 pub(super) fn represent(base: &str, account: &str, row: &Resource<Pbx>, purposes: &[Purpose]) -> Value {
     let (place, trunk) = (place(row.id), &row.details);
     let kept = |key: &str, default: &str| trunk.other.get(key).cloned().unwrap_or_else(|| default.into());
+    let mode = TRANSFER_MODES.iter().find(|(_, transfers)| *transfers == trunk.transfers);
     let types = auth_type_set(purposes);
     let below = |name: &str| url(base, &format!("{place}/{name}"));
     json!({
@@ -172,7 +171,7 @@ pub(super) fn represent(base: &str, account: &str, row: &Resource<Pbx>, purposes
         "cnam_lookup_enabled": trunk.other.get("cnam_lookup_enabled").and_then(Value::as_bool).unwrap_or(false),
         "symmetric_rtp_enabled": true,
         "recording": recording::represent(trunk.record),
-        "transfer_mode": kept("transfer_mode", TRANSFER_MODES[0]),
+        "transfer_mode": mode.map_or(TRANSFER_MODES[0].0, |(word, _)| word),
         "transfer_caller_id": kept("transfer_caller_id", TRANSFER_CALLERS[0]),
         "auth_type": types.join(","),
         "auth_type_set": types,
