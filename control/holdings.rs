@@ -70,6 +70,36 @@ pub struct Number {
     pub other: Map<String, Value>,
 }
 
+impl Number {
+    /// This, and what the file says where it says nothing of its own.
+    pub fn over(&self, floor: &Self) -> Self {
+        let mut number = self.clone();
+        let own = &self.voice;
+        if own.url.is_none() && self.application.is_none() && self.trunk.is_none() {
+            number.voice = floor.voice.clone();
+            number.application.clone_from(&floor.application);
+        }
+        let told = if own.status_callback.is_some() { own } else { &floor.voice };
+        number.voice.status_callback.clone_from(&told.status_callback);
+        number.voice.status_callback_method = told.status_callback_method;
+        number
+    }
+
+    /// What of it is other than the file says: the rest stays the file's, whatever that says later.
+    pub fn without(mut self, floor: &Self) -> Self {
+        let told = |voice: &Voice| (voice.status_callback.clone(), voice.status_callback_method);
+        let (own, its) = (told(&self.voice), told(&floor.voice));
+        let (status_callback, status_callback_method) = if own == its { Default::default() } else { own };
+        let decides =
+            |voice: &Voice| Voice { status_callback: None, status_callback_method: Method::Post, ..voice.clone() };
+        if decides(&self.voice) == decides(&floor.voice) && self.application == floor.application {
+            (self.voice, self.application) = (Voice::default(), None);
+        }
+        self.voice = Voice { status_callback, status_callback_method, ..self.voice };
+        self
+    }
+}
+
 /// An application; its resource's name is for people.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -219,5 +249,27 @@ mod tests {
         assert_ne!(id, file_id("other", "+15551230001"));
         assert!(is_of_the_file(&of_the_file(id, "acme", "+15551230001", Number::default())));
         assert!(!is_of_the_file(&Resource::new("acme", "+15551230001", Number::default())));
+    }
+
+    #[test]
+    fn what_was_not_changed_of_a_number_stays_the_files() {
+        let url = |text: &str| Some(Arc::from(text));
+        let voice = Voice { url: url("http://file/"), status_callback: url("http://file/status"), ..Voice::default() };
+        let floor = Number { voice, ..Number::default() };
+        let renamed = Number { friendly_name: "desk".into(), ..floor.clone() };
+        let kept = renamed.clone().without(&floor);
+        assert_eq!(kept, Number { friendly_name: "desk".into(), ..Number::default() });
+        assert_eq!(kept.over(&floor), renamed);
+
+        let mut moved = floor.clone();
+        moved.voice.url = url("http://rest/");
+        let kept = moved.clone().without(&floor);
+        assert_eq!((kept.voice.url.as_deref(), kept.voice.status_callback.as_deref()), (Some("http://rest/"), None));
+        assert_eq!(kept.over(&floor), moved);
+
+        let mut told = floor.clone();
+        told.voice.status_callback = url("http://rest/status");
+        let kept = told.clone().without(&floor);
+        assert_eq!((kept.voice.url.as_deref(), kept.over(&floor)), (None, told));
     }
 }

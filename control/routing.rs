@@ -239,11 +239,16 @@ impl Routing {
     /// Where an account's application of that dialect is, by its id.
     pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
         let held = self.holdings.applications.find(id);
-        if let Some(held) = held.filter(|held| held.account == account && held.details.dialect == dialect) {
-            return Some(held.details.voice.clone());
-        }
+        let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
+        let held = held.map(|held| held.details.voice.clone());
         let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
-        self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from)
+        let file = || self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from);
+        match held {
+            // Where it was not said anew, the file says it.
+            Some(Voice { url: None, .. }) => file().or(held),
+            Some(_) => held,
+            None => file(),
+        }
     }
 
     /// The id of an account's number, if it is one: of one that it holds, that the file gives it, or that was verified as a

@@ -329,8 +329,13 @@ def test_a_reload_keeps_what_was_taken_and_gives_the_pool_that_is_there_now(star
     server = start_tandem(resources)
     twilio = client(server)
     number = twilio.incoming_phone_numbers.create(area_code="415", voice_url=f"{pages.url}/reload/voice")
+    (shown,) = twilio.incoming_phone_numbers.list(phone_number=FILE)
+    renamed = shown.update(friendly_name="Front", status_callback=f"{pages.url}/reload/status")
+    assert renamed.voice_url == f"{pages.url}/file/voice"
     config = server.data / "tandem.toml"
-    config.write_text(config.read_text() + '[[number_pool]]\nnumber = "+12125550100"\n')
+    text = config.read_text().replace("/file/voice", "/reload/file").replace("/app/voice", "/reload/app")
+    config.write_text(text + '[[number_pool]]\nnumber = "+12125550100"\n')
+    assert twilio.applications(APP).update(friendly_name="Of the file").voice_url == f"{pages.url}/app/voice"
     server.process.send_signal(signal.SIGHUP)
     wait_for("the reload", lambda: "reloaded:" in server.log())
     assert "restart needed" not in server.log()
@@ -339,6 +344,17 @@ def test_a_reload_keeps_what_was_taken_and_gives_the_pool_that_is_there_now(star
     pages.on("/reload/voice", lambda: twiml("<Response><Hangup/></Response>"))
     phone(caller(number.phone_number, ends="wait"), target=server.sip).finish()
     assert pages.to("/reload/voice")[0]["To"] == number.phone_number
+    # What REST has not changed of them is what the file says now.
+    pages.on("/reload/file", lambda: twiml("<Response><Hangup/></Response>"))
+    pages.on("/reload/status")
+    phone(caller(FILE, ends="wait"), target=server.sip).finish()
+    assert pages.to("/reload/file")[0]["To"] == FILE and pages.wait("/reload/status")[0]["To"] == FILE
+    assert renamed.fetch().voice_url == f"{pages.url}/reload/file"
+    front = renamed.update(voice_application_sid=APP)
+    assert front.voice_application_sid == APP and front.friendly_name == "Front"
+    pages.on("/reload/app", lambda: twiml("<Response><Hangup/></Response>"))
+    phone(caller(FILE, ends="wait"), target=server.sip).finish()
+    assert pages.to("/reload/app")[0]["To"] == FILE
 
 
 def test_numbers_outlive_the_server_and_may_be_transferred_by_who_runs_it(start_tandem, resources, pages, phone):

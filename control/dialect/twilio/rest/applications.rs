@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use super::super::error::ApiError;
 use super::super::{NAME, holding, sid};
 use super::{Answer, Exchange, Verb, held, ok};
+use crate::app::Application;
 use crate::holdings::{self, Voice, VoiceApplication};
 use crate::store::resources::Resource;
 
@@ -57,17 +58,52 @@ async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
     }
 }
 
-async fn put(x: &Exchange<'_>, row: Resource<VoiceApplication>) -> Result<Arc<Resource<VoiceApplication>>, ApiError> {
-    let shelved = x.holdings().applications.put(x.store(), row).await;
+/// Keeps it; of one of the file, only where it is other than the file says.
+async fn put(
+    x: &Exchange<'_>,
+    mut row: Resource<VoiceApplication>,
+) -> Result<Arc<Resource<VoiceApplication>>, ApiError> {
+    let floor = of_the_file(x).into_iter().find(|floor| floor.id == row.id);
+    if floor.as_ref().is_some_and(|floor| floor.details.voice == row.details.voice) {
+        row.details.voice = Voice::default();
+    }
+    let kept = x.holdings().applications.put(x.store(), row).await;
     // Its SID is drawn, or the file's, which has each once.
-    shelved.map_err(|error| held::not_held(error, ApiError::internal()))
+    let kept = kept.map_err(|error| held::not_held(error, ApiError::internal()))?;
+    Ok(over(kept, floor.as_ref()))
+}
+
+fn over(
+    held: Arc<Resource<VoiceApplication>>,
+    floor: Option<&Resource<VoiceApplication>>,
+) -> Arc<Resource<VoiceApplication>> {
+    match floor.filter(|_| held.details.voice.url.is_none()) {
+        Some(floor) => {
+            let details = VoiceApplication { voice: floor.details.voice.clone(), ..held.details.clone() };
+            Arc::new(Resource { details, ..(*held).clone() })
+        }
+        None => held,
+    }
 }
 
 /// All applications of the account that have SIDs.
 fn applications(x: &Exchange<'_>) -> Vec<Arc<Resource<VoiceApplication>>> {
+    let mut file = of_the_file(x);
+    let held = x.holdings().applications.all(&x.account.name).into_iter();
+    let mut applications: Vec<_> = held
+        .map(|row| {
+            let place = file.iter().position(|floor| floor.id == row.id);
+            over(row, place.map(|place| file.swap_remove(place)).as_ref())
+        })
+        .collect();
+    applications.extend(file.into_iter().map(Arc::new));
+    applications
+}
+
+fn of_the_file(x: &Exchange<'_>) -> Vec<Resource<VoiceApplication>> {
     let routing = x.routing();
     let own = routing.applications().iter().filter(|app| app.account == x.account.name && &*app.provider == NAME);
-    let file = own.filter_map(|app| {
+    let row = |app: &Application| {
         let details = VoiceApplication {
             id: app.id.to_string(),
             dialect: NAME.to_owned(),
@@ -75,6 +111,6 @@ fn applications(x: &Exchange<'_>) -> Vec<Arc<Resource<VoiceApplication>>> {
             ..VoiceApplication::default()
         };
         Some(holdings::of_the_file(sid::parse("AP", &app.id)?, &x.account.name, &app.id, details))
-    });
-    held::with_the_file(x.holdings().applications.all(&x.account.name), file)
+    };
+    own.filter_map(row).collect()
 }

@@ -28,19 +28,6 @@ pub(super) fn page<T>(
     Ok(ok(x.list(key, name, &paging, items)))
 }
 
-/// What is held, and of what the file says that which nobody has changed.
-pub(super) fn with_the_file<T>(
-    mut held: Vec<Arc<Resource<T>>>,
-    file: impl Iterator<Item = Resource<T>>,
-) -> Vec<Arc<Resource<T>>> {
-    for row in file {
-        if !held.iter().any(|other| other.id == row.id) {
-            held.push(Arc::new(row));
-        }
-    }
-    held
-}
-
 /// The row as it is after a change: one of the file is its account's own from now on.
 pub(super) fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
     let now = jiff::Timestamp::now();

@@ -141,10 +141,25 @@ async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
         row.details.application = row.details.application.filter(stays);
         row.details.trunk = None;
     }
-    let number = row.name.clone();
-    let row =
-        x.holdings().numbers.put(x.store(), row).await.map_err(|error| held::not_held(error, unavailable(&number)))?;
-    Ok(ok(holding::number(&account_sid, &row)))
+    Ok(ok(holding::number(&account_sid, &*keep(x, row).await?)))
+}
+
+/// Keeps a changed number; of one of the file, only what was changed. Calls feel it at once.
+pub(super) async fn keep(x: &Exchange<'_>, mut row: Resource<Number>) -> Result<Arc<Resource<Number>>, ApiError> {
+    let floor = of_the_file(x).into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
+    if let Some(floor) = &floor {
+        row.details = row.details.without(&floor.details);
+    }
+    let taken = unavailable(&row.name);
+    let kept = x.holdings().numbers.put(x.store(), row).await.map_err(|error| held::not_held(error, taken))?;
+    Ok(over(kept, floor.as_ref()))
+}
+
+fn over(held: Arc<Resource<Number>>, floor: Option<&Resource<Number>>) -> Arc<Resource<Number>> {
+    match floor {
+        Some(floor) => Arc::new(Resource { details: held.details.over(&floor.details), ..(*held).clone() }),
+        None => held,
+    }
 }
 
 /// What a form names must be there.
@@ -170,26 +185,40 @@ fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
 
 /// All numbers of the account that are not only beginnings of numbers.
 pub(super) fn numbers(x: &Exchange<'_>) -> Vec<Arc<Resource<Number>>> {
-    let routing = x.routing();
-    let own = |number: &&NumberConfig| number.account == x.account.name;
-    let file = routing.configured().filter(own).filter_map(|one| {
-        let number = one.number.exact()?;
-        let other_words = one.provider.as_deref().is_some_and(|provider| provider != NAME);
-        (!other_words).then(|| of_the_file(one, number))
-    });
-    let held = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| !routing.is_anothers(row)).collect();
-    held::with_the_file(held, file)
+    let (routing, mut file) = (x.routing(), of_the_file(x));
+    let held = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| !routing.is_anothers(row));
+    let mut numbers: Vec<_> = held
+        .map(|row| {
+            let place = file.iter().position(|floor| floor.name == row.name);
+            over(row, place.map(|place| file.swap_remove(place)).as_ref())
+        })
+        .collect();
+    numbers.extend(file.into_iter().map(Arc::new));
+    numbers
 }
 
-fn of_the_file(config: &NumberConfig, number: &str) -> Resource<Number> {
-    let details = Number {
-        friendly_name: holding::name_of(number),
-        dialect: NAME.to_owned(),
-        voice: Voice::from(config),
-        application: config.application.as_deref().map(str::to_owned),
-        ..Number::default()
+/// What the file says of the account's numbers, but for those whose applications speak other words.
+fn of_the_file(x: &Exchange<'_>) -> Vec<Resource<Number>> {
+    let routing = x.routing();
+    let own = |number: &&NumberConfig| number.account == x.account.name;
+    let provider = |one: &NumberConfig| {
+        let id = one.application.as_ref()?;
+        routing.applications().iter().find(|app| app.id == *id).map(|app| Arc::clone(&app.provider))
     };
-    holdings::of_the_file(holdings::file_id(&config.account, number), &config.account, number, details)
+    let ours = |one: &&NumberConfig| provider(one).or_else(|| one.provider.clone()).is_none_or(|name| &*name == NAME);
+    let row = |config: &NumberConfig| {
+        let number = config.number.exact()?;
+        let details = Number {
+            friendly_name: holding::name_of(number),
+            dialect: NAME.to_owned(),
+            voice: Voice::from(config),
+            application: config.application.as_deref().map(str::to_owned),
+            ..Number::default()
+        };
+        let id = holdings::file_id(&config.account, number);
+        Some(holdings::of_the_file(id, &config.account, number, details))
+    };
+    routing.configured().filter(own).filter(ours).filter_map(row).collect()
 }
 
 fn is_in_the_file(x: &Exchange<'_>, number: &str) -> bool {

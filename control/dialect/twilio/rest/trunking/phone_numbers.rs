@@ -84,8 +84,7 @@ async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result
     if trunk.is_some() {
         row.details.application = None;
     }
-    let taken = ApiError::bad(INVALID, format!("{} is another account's", row.name));
-    v.x.holdings().numbers.put(v.x.store(), row).await.map_err(|error| held::not_held(error, taken))
+    incoming_phone_numbers::keep(v.x, row).await
 }
 
 /// The resource: what the other API says of the number, in this one's words.
