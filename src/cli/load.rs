@@ -12,6 +12,7 @@ mod calls;
 mod figures;
 mod message;
 mod process;
+mod sink;
 mod voice;
 
 use std::io::IsTerminal as _;
@@ -75,6 +76,9 @@ pub(crate) struct Arguments {
     /// Send G.711 u-law, 20 ms, both ways, and count what arrives
     #[arg(long)]
     media: bool,
+    /// Take the media streams (WebSocket) that the server begins for the calls: count their frames and time them from the packet
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "media")]
+    sink: Option<SocketAddr>,
     /// Find the highest clean rate, from --cps up, in steps of --seconds: all calls go well, and at most one in a thousand needs a
     /// message twice
     #[arg(long, conflicts_with = "calls")]
@@ -93,6 +97,8 @@ Examples:
   tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID    relay: CPU a call and second, loss, latency
   tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                the highest clean rate
   tandem load 127.0.0.1:5060 --number 5 --no-answerer --media              a server that echoes
+  tandem load 127.0.0.1:5060 --number 7 --no-answerer --media --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
+                                                                           media streams: CPU each, lateness, loss
 
 The server must let --caller in and bring the number to --answerer. For Tandem:
   [[trunks]]
@@ -104,6 +110,11 @@ The server must let --caller in and bring the number to --answerer. For Tandem:
   number = \"1*\"
   account = \"acme\"
   bridge = \"sip:{number}@127.0.0.3:5080\"
+For media streams:
+  [[numbers]]
+  number = \"7*\"
+  account = \"acme\"
+  twiml = '<Response><Start><Stream url=\"ws://127.0.0.3:7000/\"/></Start><Pause length=\"3600\"/></Response>'
 
 What the report says:
   ok, failed       calls that were answered and ended at both ends as they should; failures by SIP status or reason
@@ -111,6 +122,8 @@ What the report says:
   added_delay      the server's share of it: INVITE to INVITE and 200 to 200
   media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio;
                    a server that transcodes destroys the stamps: its packets are counted as unstamped
+  streams          of --sink: frames that came and that did not; from a packet's departure to its message's arrival; how much
+                   later than the fastest message of its stream each came
   cpu              of --pid: ms a call, or a call and second with --calls; memory at the end and at most
   started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU. On a busy machine
                    give it real-time priority: chrt -f 20 tandem load ...";
@@ -188,6 +201,7 @@ fn one(arguments: &Arguments, target: SocketAddr, cps: f64) -> Result<(Value, bo
         together: Duration::from_secs(arguments.seconds),
         ring: Duration::from_millis(arguments.ring),
         media: arguments.media,
+        sink: arguments.sink,
     };
     let before = arguments.pid.map(Usage::of).transpose().map_err(environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(environment)?;
@@ -224,6 +238,9 @@ fn report(
     let Value::Object(fields) = &mut report else { return report };
     if let Some(media) = &outcome.media {
         fields.insert("media".to_owned(), media.report());
+        if let Some(streams) = &outcome.streams {
+            fields.insert("streams".to_owned(), streams.report(media.sent_by_callers()));
+        }
     }
     if let Some((before, after)) = usage {
         let all = after.cpu_ms.saturating_sub(before.cpu_ms);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::figures::Figures;
 use super::message::{self, Caller, Message};
 use super::process::Usage;
+use super::sink::{Sink, SinkReport};
 use super::voice::{Side, Voice, VoiceReport};
 
 /// First interval of a repetition (RFC 3261's T1).
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     pub(super) together: Duration,
     pub(super) ring: Duration,
     pub(super) media: bool,
+    /// Where media streams go; the calls are to have audio.
+    pub(super) sink: Option<SocketAddr>,
 }
 
 /// What came of it.
@@ -59,6 +62,7 @@ pub(super) struct Outcome {
     pub(super) post_dial_delay: Figures,
     pub(super) added: Figures,
     pub(super) media: Option<VoiceReport>,
+    pub(super) streams: Option<SinkReport>,
     pub(super) held: Option<Held>,
     pub(super) most_rss_kb: u64,
 }
@@ -136,6 +140,7 @@ pub(super) struct Generator {
     names: HashMap<String, u64>,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     voice: Option<Voice>,
+    sink: Option<Sink>,
     up: u64,
     outcome: Outcome,
 }
@@ -153,11 +158,13 @@ impl Generator {
         let caller = bind(plan.caller)?;
         let answerer = plan.answerer.map(bind).transpose()?;
         let answers_from = plan.answerer.unwrap_or(plan.caller);
-        let voice = if plan.media { Some(Voice::start(plan.caller.ip(), answers_from.ip())?) } else { None };
+        let began = Instant::now().into_std();
+        let sink = plan.sink.map(|address| Sink::start(address, began)).transpose()?;
+        let voice = if plan.media { Some(Voice::start(plan.caller.ip(), answers_from.ip(), began)?) } else { None };
         let outcome = Outcome { calls: plan.calls, ..Outcome::default() };
         let (calls, answering, names) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (run, timers) = (rand::random(), BinaryHeap::new());
-        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, voice, up: 0, outcome })
+        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, voice, sink, up: 0, outcome })
     }
 
     /// To the end of the last call.
@@ -237,6 +244,7 @@ impl Generator {
             eprintln!();
         }
         self.outcome.media = self.voice.take().map(Voice::finish);
+        self.outcome.streams = self.sink.take().map(Sink::finish);
         Ok(self.outcome)
     }
 

@@ -56,6 +56,12 @@ struct Way {
 }
 
 impl VoiceReport {
+    /// Counted packets of the callers.
+    pub(super) fn sent_by_callers(&self) -> u64 {
+        let [to_answerer, _] = &self.ways;
+        to_answerer.sent
+    }
+
     pub(super) fn report(&self) -> Value {
         let [to_answerer, to_caller] = &self.ways;
         json!({ "to_answerer": to_answerer.report(), "to_caller": to_caller.report(), "unstamped": self.unstamped })
@@ -84,7 +90,8 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    pub(super) fn start(caller: IpAddr, answerer: IpAddr) -> io::Result<Self> {
+    /// `began` is the zero of the stamps.
+    pub(super) fn start(caller: IpAddr, answerer: IpAddr, began: Instant) -> io::Result<Self> {
         let bind = |address: IpAddr| -> io::Result<Vec<UdpSocket>> {
             (0..SOCKETS)
                 .map(|_| {
@@ -105,7 +112,8 @@ impl Voice {
             report: VoiceReport::default(),
             arrivals: HashMap::new(),
         };
-        let thread = std::thread::Builder::new().name("voice".to_owned()).spawn(move || worker.run(&received))?;
+        let thread =
+            std::thread::Builder::new().name("voice".to_owned()).spawn(move || worker.run(&received, began))?;
         Ok(Self { orders, addresses, thread })
     }
 
@@ -159,8 +167,7 @@ struct Worker {
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
-    fn run(mut self, orders: &mpsc::Receiver<Order>) -> VoiceReport {
-        let began = Instant::now();
+    fn run(mut self, orders: &mpsc::Receiver<Order>, began: Instant) -> VoiceReport {
         let mut tick = 0_u64;
         let mut open = true;
         while open {
@@ -227,7 +234,7 @@ impl Worker {
         let mut buffer = [0; 2_048];
         for socket in self.sockets.iter().flatten() {
             while let Ok((length, _)) = socket.recv_from(&mut buffer) {
-                let Some(stamp) = buffer.get(..length).and_then(Stamp::read) else {
+                let Some(stamp) = buffer.get(12..length).and_then(Stamp::read) else {
                     self.report.unstamped += 1;
                     continue;
                 };
@@ -247,16 +254,17 @@ impl Worker {
 
 /// What a packet says of itself.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    call: u64,
+pub(super) struct Stamp {
+    pub(super) call: u64,
     way: usize,
-    counted: bool,
-    at: Duration,
+    pub(super) counted: bool,
+    pub(super) at: Duration,
 }
 
 impl Stamp {
-    fn read(packet: &[u8]) -> Option<Self> {
-        let stamp = packet.get(12..)?.strip_prefix(&MAGIC)?;
+    /// Of a packet's audio.
+    pub(super) fn read(audio: &[u8]) -> Option<Self> {
+        let stamp = audio.strip_prefix(&MAGIC)?;
         let ([way, counted, call @ .., a, b, c, d, e, f, g, h], _) = stamp.split_first_chunk::<18>()?;
         let at = Duration::from_nanos(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]));
         Some(Self { call: u64::from_be_bytes(*call), way: usize::from(*way), counted: *counted != 0, at })
@@ -284,6 +292,13 @@ fn packet(stream: &Stream, counted: bool, at: Duration) -> [u8; PACKET] {
     packet
 }
 
+/// A packet of a caller's, for whoever reads stamps.
+#[cfg(test)]
+pub(super) fn stamped(call: u64, sequence: u32, at: Duration) -> [u8; PACKET] {
+    let to = SocketAddr::from(([127, 0, 0, 1], 9));
+    packet(&Stream { call, side: Side::Caller, to, sent: sequence }, true, at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +308,7 @@ mod tests {
         let to = "127.0.0.1:9".parse().unwrap();
         let stream = Stream { call: 77, side: Side::Answerer, to, sent: 3 };
         let at = Duration::from_micros(1_234_567);
-        let stamp = Stamp::read(&packet(&stream, true, at));
+        let stamp = Stamp::read(&packet(&stream, true, at)[12..]);
         assert_eq!(stamp, Some(Stamp { call: 77, way: 1, counted: true, at }));
         assert_eq!(Stamp::read(&[0xFF; PACKET]), None);
         assert_eq!(Stamp::read(&[0; 5]), None);
