@@ -245,6 +245,7 @@ impl Call {
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
             LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
+            LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
             LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued(standing) => self.signal(leg, Signal::Enqueued(standing)),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::Callback;
 use crate::conference::Participation;
+use crate::conversation::{ConversationFacts, ConversationStatus};
 use crate::fetch::FetchFailure;
 use crate::hearing::Words;
 use crate::id::{LegId, OpId, QueueId};
@@ -109,6 +110,8 @@ pub enum EventKind {
     Transcription(TranscriptionFacts),
     /// The transcription of a recording is done, or cannot be made.
     Transcribed(Box<Transcript>),
+    /// A conversation's life.
+    Conversation(Box<ConversationFacts>),
     /// Something was found out about who answered; `LegInfo::answered_by` says it too.
     MachineDetected(MachineFacts),
     /// A dial is over.
@@ -134,6 +137,7 @@ impl EventKind {
             Self::Stream(stream) => matches!(stream.status, StreamStatus::Failed(_)),
             Self::Transcription(facts) => matches!(facts.status, TranscriptionStatus::Failed(_)),
             Self::Transcribed(transcript) => matches!(transcript.state, TranscriptState::Failed(_)),
+            Self::Conversation(facts) => matches!(facts.status, ConversationStatus::Failed { .. }),
             _ => false,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Target;
+use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, ReferFacts};
 use crate::hearing::Words;
 use crate::id::{ConferenceId, FetchId, LegId, QueueId};
@@ -72,6 +73,8 @@ pub enum FetchReason {
     Dialed(DialResult),
     /// A connected stream is over.
     Connected(StreamFacts),
+    /// A conversation is over.
+    Conversed(Box<ConversationFacts>),
     /// A transfer that the far end was asked for is over.
     Refer(ReferFacts),
     /// The far end of the other leg asks for this one to be transferred.

@@ -61,6 +61,8 @@ ids! {
     QueueId,
     /// What was said on a leg, or in a recording, in words.
     TranscriptionId,
+    /// One conversation of a caller with an application.
+    ConversationId,
 }
 
 /// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.

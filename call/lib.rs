@@ -14,6 +14,7 @@ mod bridge;
 pub mod call;
 pub mod command;
 pub mod conference;
+pub mod conversation;
 mod ending;
 pub mod event;
 pub mod fetch;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::conference::{Leaving, Participation};
+use crate::conversation::{ConversationSpec, ConversationStatus};
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::hearing::{Heard, Listening};
-use crate::id::{LegId, OpId, QueueId, RecordingId, StreamId, TranscriptionId};
-use crate::leg::{EndCause, LegInfo};
+use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, StreamId, TranscriptionId};
+use crate::leg::{EndCause, LegInfo, Status};
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::queue::NotQueued;
@@ -158,6 +159,22 @@ pub enum LegCommand {
         recording: Box<Recording>,
         /// Who is told.
         order: TranscriptionOrder,
+    },
+    /// Connect to the application's WebSocket and let the caller talk with it.
+    Converse {
+        /// Its operation on the media.
+        op: OpId,
+        /// Its id.
+        id: ConversationId,
+        /// How.
+        spec: Box<ConversationSpec>,
+        /// How the leg stood when it was to begin.
+        status: Status,
+    },
+    /// End it.
+    StopConversation {
+        /// Which.
+        id: ConversationId,
     },
     /// Audio goes straight between this leg and that one.
     Bridge {
@@ -352,6 +369,13 @@ pub enum LegEvent {
         id: TranscriptionId,
         /// What.
         status: TranscriptionStatus,
+    },
+    /// A conversation's life.
+    Conversation {
+        /// Which.
+        id: ConversationId,
+        /// What.
+        status: ConversationStatus,
     },
     /// The conference that it takes part in is over, or would not have it.
     ConferenceOver,

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::call::{Call, NewLeg, OnAnswer};
 use crate::command::{Accepted, Command, Refused, Request};
+use crate::conversation::{ConversationSpec, ConversationStatus, Inputs, Manner, Sensitivity};
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::hearing::{Heard, Listening, Words};
-use crate::id::{CallId, FetchId, LegId, OpId, StreamId, TranscriptionId};
+use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, StreamId, TranscriptionId};
 use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
@@ -48,6 +49,8 @@ pub struct CallScript {
     pub ears: BTreeSet<(LegId, OpId)>,
     /// Transcriptions not ended yet.
     pub transcriptions: BTreeSet<(LegId, OpId, TranscriptionId)>,
+    /// Conversations not ended yet.
+    pub conversations: BTreeSet<(LegId, ConversationId)>,
     /// Documents asked for and not answered yet.
     pub fetches: Vec<(LegId, FetchId)>,
     /// Ended events, per leg.
@@ -73,6 +76,7 @@ impl CallScript {
             streams: BTreeSet::new(),
             ears: BTreeSet::new(),
             transcriptions: BTreeSet::new(),
+            conversations: BTreeSet::new(),
             fetches: Vec::new(),
             ended: BTreeMap::new(),
             released: BTreeMap::new(),
@@ -161,6 +165,9 @@ impl CallScript {
             LegEvent::Transcription { id, status: TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_) } => {
                 self.transcriptions.retain(|(_, _, one)| one != id);
             }
+            LegEvent::Conversation { id, status } if *status != ConversationStatus::Started => {
+                self.conversations.remove(&(leg, *id));
+            }
             _ => {}
         }
         self.call.handle_leg(self.now, leg, event);
@@ -229,6 +236,12 @@ impl CallScript {
     pub fn transcription_is(&mut self, status: TranscriptionStatus) {
         let id = self.transcriptions.iter().next_back().expect("one runs").2;
         self.feed(LegEvent::Transcription { id, status });
+    }
+
+    /// The conversation of a leg changes.
+    pub fn conversation_is(&mut self, leg: LegId, status: ConversationStatus) {
+        let id = self.conversations.iter().rev().find(|(of, _)| *of == leg).expect("a conversation runs").1;
+        self.feed_to(leg, LegEvent::Conversation { id, status });
     }
 
     /// The application answers the oldest open request for a document.
@@ -336,6 +349,12 @@ impl CallScript {
                         let runs = self.transcriptions.iter().any(|(of, one, _)| (*of, *one) == (leg, *op));
                         assert!(runs, "stopped a transcription that did not run");
                     }
+                    LegCommand::Converse { id, .. } => {
+                        self.conversations.insert((leg, *id));
+                    }
+                    LegCommand::StopConversation { id } => {
+                        assert!(self.conversations.remove(&(leg, *id)), "stopped a conversation that was over");
+                    }
                     LegCommand::Release => *self.released.entry(leg).or_default() += 1,
                     _ => {}
                 }
@@ -372,6 +391,7 @@ impl CallScript {
         assert!(self.streams.is_empty(), "streams are left: {:?}", self.streams);
         assert!(self.ears.is_empty(), "ears are open: {:?}", self.ears);
         assert!(self.transcriptions.is_empty(), "transcriptions are left: {:?}", self.transcriptions);
+        assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }
 
     /// Audio of the lane is over too. Audio by request beside the lane (digits, a recording's tone) ends with the leg.
@@ -532,6 +552,29 @@ pub fn stream(name: &str) -> StreamSpec {
         callback: None,
         hearers: Hearers::Own,
         auth_token: None,
+    }
+}
+
+/// A conversation in English, with everything else off.
+pub fn conversation() -> ConversationSpec {
+    ConversationSpec {
+        url: "ws://app.test/".to_owned(),
+        parameters: Vec::new(),
+        greeting: None,
+        greeting_cut_by: Inputs::ANY,
+        speaks: "en-US".to_owned(),
+        hears: "en-US".to_owned(),
+        manner: Manner::default(),
+        tongues: Vec::new(),
+        cut_by: Inputs::ANY,
+        reports: Inputs::NONE,
+        sensitivity: Sensitivity::High,
+        keys: false,
+        preemptible: false,
+        partials: false,
+        no_profanity: false,
+        tells_speakers: false,
+        tells_played: false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here waits for an application, a disk or another call: what takes time is a task of its own that reports to the
 //! [inbox](crate::inbox), which says what happens when it is full.
 
+mod converse;
 mod hear;
 mod perform;
 mod queueing;
@@ -343,6 +344,7 @@ impl CallTask {
                 let _ = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
             }
+            Message::Conversation { leg, id, news } => self.take_conversation(leg, id, *news),
             Message::Request { leg, request, reply } => {
                 let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
@@ -477,6 +479,9 @@ impl CallTask {
             }
             let Some(io) = self.legs.get(&leg) else { return };
             io.streams.values().for_each(|stream| stream.dtmf(digit));
+            if let Some(conversation) = &io.conversation {
+                conversation.key(digit);
+            }
             self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
         }
     }
@@ -519,6 +524,10 @@ impl CallTask {
             // Whether event or tone, the engine has told it once.
             media::Event::Dtmf { digit, form, .. } => return self.take_press(leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
+                let conversation = self.legs.get(&leg).and_then(|io| io.conversation.as_ref());
+                if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
+                    return conversation.mark(Arc::clone(name));
+                }
                 self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
                 // A stream may be heard by the leg that its own is, or was, joined to.

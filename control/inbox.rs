@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
-use tandem_call::id::{FetchId, LegId, OpId, StreamId};
+use tandem_call::id::{ConversationId, FetchId, LegId, OpId, StreamId};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::audio::AudioError;
 use crate::call_task::Estate;
 use crate::clock;
+use crate::conversation::News;
 use crate::event_log::{Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::stream::Ready;
@@ -99,6 +100,15 @@ pub enum Message {
         id: StreamId,
         /// How.
         status: StreamStatus,
+    },
+    /// What a conversation needs, wants, or has come to.
+    Conversation {
+        /// Its leg.
+        leg: LegId,
+        /// It.
+        id: ConversationId,
+        /// What.
+        news: Box<News>,
     },
     /// An application asks something.
     Request {

@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::conferences::Seat;
+use crate::conversation::ConversationHandle;
 use crate::ears::Ear;
 use crate::keys::{self, Dtmf};
 use crate::machine;
@@ -74,6 +75,8 @@ pub struct LegIo {
     pub streams: HashMap<StreamId, StreamHandle>,
     /// Open ears, by operation.
     pub ears: HashMap<OpId, Ear>,
+    /// Its conversation with an application.
+    pub conversation: Option<ConversationHandle>,
     /// The leg that it was called for.
     pub on_behalf_of: Option<LegId>,
     /// It follows 3xx responses.
@@ -173,6 +176,7 @@ impl LegIo {
             taking: None,
             streams: HashMap::new(),
             ears: HashMap::new(),
+            conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,
             dtmf: Dtmf::default(),
@@ -493,6 +497,9 @@ impl LegIo {
         }
         for (_, stream) in self.streams.drain() {
             stream.stop();
+        }
+        if let Some(conversation) = self.conversation.take() {
+            conversation.stop();
         }
         self.seat = None;
         self.place = None;

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod conferences;
 pub mod config;
 pub mod console;
+pub mod conversation;
 pub mod counters;
 pub mod current;
 pub mod dialect;

@@ -180,7 +180,9 @@ pub(crate) async fn connect(
     let (socket, _) =
         tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(|error| {
             let why = broken(&error);
-            StreamFailure { detail: format!("{shown}: {}", why.detail), ..why }
+            // Whatever came, it was not 101.
+            let fault = if why.fault == StreamFault::Protocol { StreamFault::Handshake } else { why.fault };
+            fault.because(format!("{shown}: {}", why.detail))
         })?;
     Ok(socket)
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 use crate::conference::Participation;
+use crate::conversation::ConversationSpec;
 use crate::hearing::Listening;
 use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
@@ -60,6 +61,8 @@ pub enum Instruction {
     Leave,
     /// Give the leg's audio to a WebSocket application until it lets go.
     Connect(Connect),
+    /// Let the caller talk with a WebSocket application that reads and writes words, until either has had enough.
+    Converse(Converse),
     /// Have the far end call somebody else (REFER), and wait for how that goes.
     Refer(Refer),
     /// Start a stream beside what follows.
@@ -400,6 +403,15 @@ impl std::fmt::Debug for Credentials {
 pub struct Connect {
     /// The stream.
     pub stream: StreamSpec,
+    /// Asked afterwards; without it the next instruction runs.
+    pub action: Option<Target>,
+}
+
+/// Let a caller talk with an application.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Converse {
+    /// How.
+    pub spec: Box<ConversationSpec>,
     /// Asked afterwards; without it the next instruction runs.
     pub action: Option<Target>,
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod conference;
 pub(crate) mod connect;
+pub(crate) mod converse;
 pub(crate) mod dial;
 pub(crate) mod document;
 pub(crate) mod enqueue;
@@ -20,10 +21,11 @@ use std::time::Duration;
 
 use crate::Target;
 use crate::call::{Abort, Call};
+use crate::conversation::ConversationStatus;
 use crate::event::PlaybackEnd;
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::hearing::Heard;
-use crate::id::{FetchId, LegId, OpId, QueueId, StreamId};
+use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::EndedBy;
 use crate::output::LegCommand;
 use crate::party::Mode;
@@ -41,6 +43,7 @@ pub(crate) enum Signal {
     Recorded { op: OpId, recording: Box<Recording>, recorded: Duration },
     Timer(OpId),
     Stream { id: StreamId, status: StreamStatus },
+    Conversation { id: ConversationId, status: ConversationStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
     Heard { op: OpId, heard: Heard },
@@ -79,6 +82,7 @@ pub(crate) enum Running {
     Dial(Box<dial::Dialing>),
     Conference(conference::Conferring),
     Connect(connect::Connected),
+    Converse(converse::Conversing),
     Refer(refer::Referring),
     /// A queue that is yet to be entered, or silence in it.
     Queueing,
@@ -109,6 +113,7 @@ impl Running {
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
             Self::Conference(conferring) => conferring.handle(call, leg, &signal),
             Self::Connect(connected) => connected.handle(signal),
+            Self::Converse(conversing) => conversing.handle(call, leg, signal),
             Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::Queueing => enqueue::handle(call, leg, &signal),
             Self::SendingDigits(op) => match signal {
@@ -139,6 +144,7 @@ impl Running {
             Self::Dial(dialing) => dialing.abort(call, leg, why),
             Self::Conference(conferring) => conferring.abort(call, leg, why),
             Self::Connect(connected) => connected.abort(call, leg),
+            Self::Converse(conversing) => conversing.abort(call, leg, why),
             Self::Refer(referring) => referring.abort(call, leg),
             Self::Echoing => call.order(leg, LegCommand::Echo(false)),
         }
@@ -245,6 +251,7 @@ impl Call {
             Instruction::Enqueue(enqueue) => enqueue::begin(self, leg, enqueue),
             Instruction::Leave => self.leave_queue(leg),
             Instruction::Connect(connect) => connect::Connected::begin(self, leg, connect),
+            Instruction::Converse(converse) => converse::Conversing::begin(self, leg, converse),
             Instruction::StartStream(spec) => {
                 self.start_stream(leg, spec);
                 Step::Next

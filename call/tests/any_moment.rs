@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;
+use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::hearing::Heard;
@@ -62,6 +63,7 @@ fn every_instruction() -> Vec<Instruction> {
         dialed(|dial| dial.after = AfterBridge::Hangup),
         dialed(|dial| dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("whisper")))),
         Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) }),
+        Instruction::Converse(Converse { spec: Box::new(conversation()), action: Some(target("conversed")) }),
         Instruction::Conference(Conference {
             participation: Participation::new("room"),
             time_limit: Some(Duration::from_secs(60)),
@@ -279,9 +281,10 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
             Some(id) => LegEvent::Stream { id, status: StreamStatus::Failed(StreamFault::Broken.because("gone")) },
             None => LegEvent::Dtmf('A'),
         },
-        _ => match stream {
-            Some(id) => LegEvent::Stream { id, status: StreamStatus::Started },
-            None => LegEvent::Dtmf('#'),
+        _ => match (stream, script.conversations.iter().find(|(of, _)| *of == leg)) {
+            (Some(id), _) => LegEvent::Stream { id, status: StreamStatus::Started },
+            (None, Some((_, id))) => LegEvent::Conversation { id: *id, status: ConversationStatus::Ended(None) },
+            (None, None) => LegEvent::Dtmf('#'),
         },
     }
 }

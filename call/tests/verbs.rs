@@ -9,11 +9,13 @@
 use std::time::Duration;
 
 use tandem_call::call::OnAnswer;
+use tandem_call::command::Command;
+use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, Status};
-use tandem_call::output::{LegCommand, LegEvent, LegGone};
+use tandem_call::output::{LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
@@ -444,4 +446,67 @@ fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_docume
     );
     script.close_recordings();
     script.assert_settled();
+}
+
+fn converse() -> Instruction {
+    Instruction::Converse(Converse { spec: Box::new(conversation()), action: Some(target("conversed")) })
+}
+
+fn conversed(script: &CallScript) -> (ConversationStatus, Status) {
+    let fetch = script.asked().next_back().unwrap();
+    let FetchReason::Conversed(facts) = &fetch.reason else { panic!("{:?}", fetch.reason) };
+    (facts.status.clone(), fetch.leg.status)
+}
+
+#[test]
+fn a_conversation_asks_its_action_when_its_application_ends_it_or_breaks_off() {
+    let failed = || ConversationStatus::Failed { after_start: true, why: StreamFault::Closed.because("gone") };
+    for status in [ConversationStatus::Ended(Some("{}".to_owned())), failed()] {
+        let mut script = CallScript::runs(vec![converse()]);
+        let leg = script.leg();
+        script.conversation_is(leg, ConversationStatus::Started);
+        assert_eq!(script.last_url(), None);
+        script.conversation_is(leg, status.clone());
+        assert_eq!(conversed(&script), (status, Status::InProgress));
+        script.fetched(vec![converse()]);
+        script.conversation_is(leg, failed());
+        script.fetched(vec![Instruction::Hangup]);
+        script.assert_settled();
+    }
+}
+
+#[test]
+fn a_caller_who_hangs_up_ends_the_conversation_and_the_action_still_hears_of_it() {
+    let mut script = CallScript::runs(vec![converse()]);
+    let leg = script.leg();
+    script.conversation_is(leg, ConversationStatus::Started);
+    script.hangs_up(leg);
+    assert_eq!(conversed(&script), (ConversationStatus::Completed, Status::Completed));
+    script.fetched(vec![Instruction::Play(file("ignored"))]);
+    script.assert_settled();
+}
+
+#[test]
+fn another_document_ends_a_conversation_and_its_action_is_not_asked() {
+    let mut script = CallScript::runs(vec![converse()]);
+    script.conversation_is(script.leg(), ConversationStatus::Started);
+    script.request(Command::Run(program(vec![Instruction::Pause(SECOND)]))).unwrap();
+    assert!(script.conversations.is_empty());
+    assert_eq!(script.last_url(), None);
+}
+
+#[test]
+fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_not() {
+    let told = |script: &CallScript| {
+        script.outputs.iter().rev().find_map(|output| match output {
+            Output::Leg { command: LegCommand::Converse { status, .. }, .. } => Some(*status),
+            _ => None,
+        })
+    };
+    let script = CallScript::runs(vec![converse()]);
+    assert_eq!(told(&script), Some(Status::Ringing));
+    let mut script = CallScript::runs(vec![Instruction::Echo]);
+    script.passes(SECOND);
+    script.request(Command::Run(program(vec![converse()]))).unwrap();
+    assert_eq!(told(&script), Some(Status::InProgress));
 }

@@ -49,7 +49,7 @@ impl CallTask {
         }
     }
 
-    fn command(&mut self, leg: LegId, command: LegCommand) {
+    pub(super) fn command(&mut self, leg: LegId, command: LegCommand) {
         let inbox = self.inbox.clone();
         let fail = |event: LegEvent| {
             // Our own inbox is open.
@@ -142,6 +142,8 @@ impl CallTask {
             LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
             LegCommand::StopTranscription { op } => self.finish_listening(leg, op),
             LegCommand::Transcribe { recording, order } => self.transcribe(leg, *recording, order),
+            LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
+            LegCommand::StopConversation { id } => self.end_conversation(leg, id),
             LegCommand::Confer(participation) => self.confer(leg, &participation),
             LegCommand::EnterQueue { queue, most } => self.enter_queue(leg, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),

@@ -222,6 +222,7 @@ fn describe(event: &CallEvent) -> String {
             Some(length) => format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()),
             None => format!("recording {} {}", recording.id, recording.status),
         },
+        EventKind::Conversation(facts) => format!("conversation {} {}", facts.id, facts.status),
         EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
         EventKind::MachineDetected(facts) => {
             format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis())

@@ -6,6 +6,7 @@
 //!   stream frames ◄──StreamWire──► text messages                          REST bodies ──rest.rs──► Command
 //! ```
 
+pub mod conversation;
 pub mod hosts;
 pub mod telnyx;
 pub mod twilio;
@@ -17,10 +18,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure};
-use tandem_call::id::{LegId, StreamId};
-use tandem_call::leg::LegInfo;
+use tandem_call::id::{ConversationId, LegId, StreamId};
+use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::{Recording, Track};
 use tandem_call::stream::StreamSpec;
@@ -32,6 +34,7 @@ use crate::queues::QueueStanding;
 use crate::store::resources::Resource;
 use crate::usage::Trigger;
 use crate::webhook::RetryOn;
+use conversation::ConversationWire;
 
 /// One provider's spelling.
 pub trait Dialect: Send + Sync {
@@ -112,6 +115,19 @@ pub trait Dialect: Send + Sync {
         spec: &StreamSpec,
         now: Timestamp,
     ) -> Box<dyn StreamWire>;
+
+    /// The wire form of a conversation with a WebSocket application; `None` if this provider has none. `status`: how the leg stood
+    /// when it was ordered.
+    fn conversation(
+        &self,
+        _account: &Account,
+        _leg: &LegInfo,
+        _status: Status,
+        _id: ConversationId,
+        _spec: &ConversationSpec,
+    ) -> Option<Box<dyn ConversationWire>> {
+        None
+    }
 }
 
 /// How patient a provider is with an application.

@@ -125,6 +125,8 @@ pub enum Meaning {
     Queue,
     /// In `Connect`, `Start` and `Stop`: a stream.
     Stream,
+    /// In `Connect`: a conversation with an application.
+    Conversation,
     /// In `Start`: a recording.
     Recording,
     /// In `Start` and `Stop`: a live transcription.

@@ -55,6 +55,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Conference
                 | Meaning::Queue
                 | Meaning::Stream
+                | Meaning::Conversation
                 | Meaning::Recording
                 | Meaning::Transcription
                 | Meaning::Speech

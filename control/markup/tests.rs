@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tandem_call::address::Address;
 use tandem_call::conference::{Beep, Coaching, Participation};
+use tandem_call::conversation::{Inputs, Sensitivity};
 use tandem_call::fetch::FailureKind;
 use tandem_call::id::LegId;
 use tandem_call::machine::Until;
@@ -329,7 +330,6 @@ fn connect_hands_the_call_to_a_stream() {
         assert_eq!((connect.stream.codec, connect.stream.playout), (Some(linear), Some(Playout::Payload(linear))));
     });
     assert_eq!(codes("<Connect><Stream url='wss://ai.example/ws' sampleRate='16000'/></Connect>"), [12200]);
-    assert_eq!(codes("<Connect><ConversationRelay url='wss://x'/></Connect>"), [12200, 12200]);
     assert_eq!(codes("<Connect><Stream url='https://x/'/></Connect>"), [31922, 12200]);
 }
 
@@ -344,7 +344,34 @@ fn start_begins_streams_and_recordings_and_stop_ends_them() {
     assert_eq!(one("<Stop><Stream name='s'/></Stop>"), Instruction::StopStream(Some("s".into())));
     assert_eq!(codes("<Start/>"), [14300]);
     assert_eq!(codes("<Start><Stream url='wss://x/' track='all'/></Start>"), [31941]);
-    assert_eq!(codes("<Start><Siprec connectorName='x'/></Start>"), [12200]);
+    assert_eq!(codes("<Start><Siprec connectorName='x'/></Start>"), [31940]);
+    assert_eq!(codes("<Start><Stream connectorName='x'/></Start>"), [31940]);
+}
+
+#[test]
+fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
+    expect!(one("<Connect action='/after'><ConversationRelay url='wss://x/'/></Connect>"), Instruction::Converse(converse) => {
+        let spec = converse.spec;
+        assert_eq!((spec.speaks.as_str(), spec.hears.as_str(), spec.keys), ("en-US", "en-US", false));
+        assert_eq!((spec.cut_by, spec.greeting_cut_by, spec.reports), (Inputs::ANY, Inputs::ANY, Inputs::NONE));
+        assert_eq!((spec.sensitivity, spec.no_profanity, spec.greeting), (Sensitivity::High, true, None));
+        assert_eq!(converse.action.unwrap().url.as_ref(), "https://app.example/after");
+    });
+    let text = "<Connect><ConversationRelay url='wss://x/' language='de-DE' ttsLanguage='fr-FR' interruptible='false' \
+        debug='tokens-played debugging' hints='a, b'><Language code='es-ES' voice='Polly.Lucia'/>\
+        <Parameter name='k' value='v'/></ConversationRelay></Connect>";
+    expect!(one(text), Instruction::Converse(converse) => {
+        let spec = converse.spec;
+        assert_eq!((spec.speaks.as_str(), spec.hears.as_str()), ("fr-FR", "de-DE"));
+        assert_eq!((spec.cut_by, spec.tells_played, spec.tells_speakers), (Inputs::NONE, true, false));
+        assert_eq!(spec.manner("ES-es").voice.as_deref(), Some("Polly.Lucia"));
+        assert_eq!(spec.manner("en-US").hints, ["a", "b"]);
+        assert_eq!(spec.parameters, [("k".into(), "v".into())]);
+    });
+    assert_eq!(codes("<Connect><ConversationRelay/></Connect>"), [64101, 12200]);
+    assert_eq!(codes("<Connect><ConversationRelay url='wss://x/' interruptible='maybe'/></Connect>"), [64101]);
+    assert_eq!(codes("<Connect><ConversationRelay url='https://x/'/></Connect>"), [31922, 12200]);
+    assert_eq!(codes("<Connect><ConversationRelay url='wss://x/'><Language/></ConversationRelay></Connect>"), [64101]);
 }
 
 #[test]

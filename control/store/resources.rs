@@ -26,10 +26,23 @@ pub struct Kind<T> {
     details: PhantomData<fn() -> T>,
 }
 
+impl<T> Clone for Kind<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Kind<T> {}
+
 impl<T> Kind<T> {
     /// Named by one word, which stays for ever.
     pub const fn new(word: &'static str) -> Self {
         Self { word, details: PhantomData }
+    }
+
+    /// Its word: for claims of its own.
+    pub const fn word(&self) -> &'static str {
+        self.word
     }
 }
 

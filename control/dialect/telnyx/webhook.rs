@@ -140,6 +140,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::ListeningFailed { .. }
         | EventKind::Transcription(_)
         | EventKind::Transcribed(_)
+        | EventKind::Conversation(_)
         | EventKind::Warned(_) => return None,
     };
     Some((event_type, merged(common(leg), extra)))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::AudioSource;
@@ -58,6 +59,10 @@ pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
         EventKind::FetchFailed { failure } => Some(failure_code(failure)),
         EventKind::Dequeued(outcome) => (outcome.result == QueueResult::Full).then_some(14207),
         EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
+        EventKind::Conversation(facts) => match facts.status {
+            ConversationStatus::Failed { after_start, .. } => Some(conversation(after_start).0),
+            _ => None,
+        },
         EventKind::PlaybackEnded(Playback { source: AudioSource::Speech(_), .. }, end) => {
             matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)).then_some(13520)
         }
@@ -76,6 +81,11 @@ pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
         (false, Some(_)) => 15003,
         (false, None) => 15002,
     }
+}
+
+/// The number and the words of a conversation's failure.
+pub(super) fn conversation(after_start: bool) -> (u32, &'static str) {
+    if after_start { (64105, "Websocket ended") } else { (64102, "Unable to connect to websocket URL") }
 }
 
 /// An error of the REST API.

@@ -9,6 +9,7 @@ mod account;
 mod call;
 mod conference;
 pub mod console;
+mod conversation;
 mod country;
 mod error;
 pub mod explain;
@@ -32,16 +33,18 @@ mod webhook;
 
 use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
-use tandem_call::id::{LegId, StreamId};
-use tandem_call::leg::LegInfo;
+use tandem_call::id::{ConversationId, LegId, StreamId};
+use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
 use url::Url;
 
 pub use self::reply::inline_program;
 use crate::account::Account;
+use crate::dialect::conversation::ConversationWire;
 use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::store::resources::Resource;
 use crate::usage::Trigger;
@@ -138,6 +141,18 @@ impl Dialect for Twilio {
         _now: Timestamp,
     ) -> Box<dyn StreamWire> {
         Box::new(stream::Wire::new(account_sid(account), auth_token(account), leg.id, id, spec))
+    }
+
+    fn conversation(
+        &self,
+        account: &Account,
+        leg: &LegInfo,
+        status: Status,
+        id: ConversationId,
+        spec: &ConversationSpec,
+    ) -> Option<Box<dyn ConversationWire>> {
+        let (account_sid, auth_token) = (account_sid(account), auth_token(account));
+        Some(Box::new(conversation::Wire::new(account_sid, auth_token, leg, status, id, spec)))
     }
 }
 

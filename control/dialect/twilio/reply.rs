@@ -43,7 +43,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Leave => (SCHEMA, "<Leave>"),
             Instruction::Dial(_) | Instruction::Conference(_) => (DIAL_IN_WHISPER, "<Dial>"),
             Instruction::Record(_) => (SCHEMA, "<Record>"),
-            Instruction::Connect(_) => (SCHEMA, "<Connect>"),
+            Instruction::Connect(_) | Instruction::Converse(_) => (SCHEMA, "<Connect>"),
             Instruction::Refer(_) => (SCHEMA, "<Refer>"),
             Instruction::StartStream(_) | Instruction::StartRecording(_) | Instruction::StartTranscription(_) => {
                 (SCHEMA, "<Start>")

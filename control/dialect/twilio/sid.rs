@@ -1,6 +1,6 @@
 //! Spelling of ids: a prefix and 32 lower-case hex digits.
 
-use tandem_call::id::{ConferenceId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
+use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
 
 /// Prefix and hex digits.
 pub fn spell(prefix: &str, id: u128) -> String {
@@ -45,6 +45,11 @@ pub fn transcript(id: TranscriptionId) -> String {
 /// `GT...`, of a live one.
 pub fn transcription(id: TranscriptionId) -> String {
     format!("GT{id}")
+}
+
+/// `VX...`
+pub fn conversation(id: ConversationId) -> String {
+    format!("VX{id}")
 }
 
 /// The leg a `CA...` names; hex digits of either case are taken.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
+use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
@@ -67,6 +68,7 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
                 push("StreamError", why.detail.clone());
             }
         }
+        FetchReason::Conversed(facts) => conversed(facts, &mut push),
         FetchReason::Refer(facts) => refer(facts, &mut push),
         FetchReason::Referred { uri, .. } => push("ReferTransferTarget", uri.clone()),
         FetchReason::Fallback { failure, url } => {
@@ -264,6 +266,26 @@ fn stands(standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
     push("MaxQueueSize", standing.most.to_string());
 }
 
+fn conversed(facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
+    let status = match facts.status {
+        ConversationStatus::Ended(_) => "ended",
+        ConversationStatus::Started | ConversationStatus::Completed => "completed",
+        ConversationStatus::Failed { .. } => "failed",
+    };
+    push("SessionId", sid::conversation(facts.id));
+    push("SessionStatus", status.into());
+    push("SessionDuration", facts.duration.as_secs().to_string());
+    match &facts.status {
+        ConversationStatus::Ended(Some(handoff)) => push("HandoffData", handoff.clone()),
+        ConversationStatus::Failed { after_start, .. } => {
+            let (code, message) = error::conversation(*after_start);
+            push("ErrorCode", code.to_string());
+            push("ErrorMessage", message.into());
+        }
+        _ => {}
+    }
+}
+
 fn refer(facts: &ReferFacts, push: &mut impl FnMut(&str, String)) {
     let status = match (facts.state, facts.progress.or(facts.answer)) {
         (ReferState::Completed | ReferState::Started, _) => "in-progress",
@@ -435,6 +457,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Recorded { .. } => "record",
         FetchReason::Dialed(_) => "dial",
         FetchReason::Connected(_) => "connect",
+        FetchReason::Conversed(_) => "conversation",
         FetchReason::Refer(_) => "refer",
         FetchReason::Referred { .. } => "referred",
         FetchReason::Whisper | FetchReason::Called { .. } => "whisper",

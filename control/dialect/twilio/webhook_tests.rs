@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
 use tandem_call::hearing::{Listening, Words};
-use tandem_call::id::{CallId, FetchId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
+use tandem_call::id::{CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
@@ -502,4 +502,24 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
     let (_, failed) = told(leg(), facts(3, TranscriptionStatus::Failed("gone".into())), 0).unwrap();
     assert_eq!(get(&failed, "TranscriptionEvent"), Some("transcription-error"));
     assert_eq!(get(&failed, "TranscriptionError"), Some("gone"));
+}
+
+#[test]
+fn the_action_of_a_conversation_hears_how_it_ended() {
+    let asked = |status| {
+        let facts = ConversationFacts { id: ConversationId(0xe), status, duration: Duration::from_millis(12_900) };
+        let asked = requested(leg(), FetchReason::Conversed(Box::new(facts)));
+        assert_eq!(get(&asked, "SessionId"), Some("VX0000000000000000000000000000000e"));
+        assert_eq!(get(&asked, "SessionDuration"), Some("12"));
+        let told = ["SessionStatus", "HandoffData", "ErrorCode", "ErrorMessage"];
+        told.map(|name| get(&asked, name).map(str::to_owned))
+    };
+    let word = |text: &str| Some(text.to_owned());
+    assert_eq!(asked(ConversationStatus::Completed), [word("completed"), None, None, None]);
+    assert_eq!(asked(ConversationStatus::Ended(None)), [word("ended"), None, None, None]);
+    assert_eq!(asked(ConversationStatus::Ended(word("{}"))), [word("ended"), word("{}"), None, None]);
+    let failed = |after_start| ConversationStatus::Failed { after_start, why: StreamFault::Closed.because("gone") };
+    assert_eq!(asked(failed(true)), [word("failed"), None, word("64105"), word("Websocket ended")]);
+    let unreachable = word("Unable to connect to websocket URL");
+    assert_eq!(asked(failed(false)), [word("failed"), None, word("64102"), unreachable]);
 }

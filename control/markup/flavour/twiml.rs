@@ -9,6 +9,10 @@ use std::time::Duration;
 use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
 use crate::dialect::twilio::sid;
 
+/// What an engine of ours does by itself, or not.
+const ENGINES: &str = "the engines are the server's own";
+/// Recording servers have no protocol.
+const NO_CONNECTORS: &str = "there are no connectors: SIPREC is not spoken";
 /// Settings that live in the provider's console.
 const CONSOLE: &str = "names settings of the provider's console";
 
@@ -133,10 +137,10 @@ pub static TWIML: Flavour = Flavour {
             ],
             idle: [CONSOLE => ["recordingConfigurationId"]],
         }
-        "Siprec" in ["Start", "Stop"] Meaning::Unserved(12200) => {
-            refused: [12200 "not yet" => ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"]],
+        "Siprec" in ["Start", "Stop"] Meaning::Unserved(31940) => {
+            refused: [31940 NO_CONNECTORS => ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"]],
         }
-        "Parameter" in ["Siprec"] Meaning::Unserved(12200) => { refused: [12200 "not yet" => ["name", "value"]] }
+        "Parameter" in ["Siprec"] Meaning::Unserved(31940) => { refused: [31940 NO_CONNECTORS => ["name", "value"]] }
         "Transcription" in ["Start", "Stop"] Meaning::Transcription => {
             honoured: [
                 "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "languageCode", "name", "outboundTrackLabel",
@@ -155,24 +159,34 @@ pub static TWIML: Flavour = Flavour {
         "Config" in ["VirtualAgent"] Meaning::Unserved(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
-        "ConversationRelay" in ["Connect"] Meaning::Unserved(12200) => {
-            refused: [
-                12200 "not yet" => [
-                    "backgroundnoisereduction", "debug", "deepgramsmartformat", "dtmfDetection",
-                    "elevenlabsTextNormalization", "events", "hints", "ignorebackchannel", "intelligenceService",
-                    "interruptSensitivity", "interruptible", "language", "partialPrompts", "preemptible",
-                    "profanityFilter", "reportInputDuringAgentSpeech", "speechModel", "speechtimeout",
-                    "transcriptionLanguage", "transcriptionProvider", "ttsLanguage", "ttsProvider", "url", "voice",
-                    "welcomeGreeting", "welcomeGreetingInterruptible",
+        "ConversationRelay" in ["Connect"] Meaning::Conversation => {
+            honoured: [
+                "debug", "dtmfDetection", "events", "hints", "interruptSensitivity", "interruptible", "language",
+                "partialPrompts", "preemptible", "profanityFilter", "reportInputDuringAgentSpeech", "speechModel",
+                "transcriptionLanguage", "ttsLanguage", "url", "voice", "welcomeGreeting", "welcomeGreetingInterruptible",
+            ],
+            idle: [
+                ENGINES => [
+                    "asrSmartFormat", "backgroundNoiseReduction", "backgroundnoisereduction", "deepgramSmartFormat",
+                    "deepgramsmartformat", "eagerEotThreshold", "echoPromptFiltering", "elevenlabsLanguageTextNormalization",
+                    "elevenlabsTextNormalization", "ignoreBackchannel", "ignorebackchannel", "includeInPrompt",
+                    "partialPromptOnHangup", "speechTimeout", "speechtimeout", "transcriptionProvider",
+                    "ttsLanguageTextNormalization", "ttsProvider", "ttsTextNormalization", "turnDetection",
+                ],
+                CONSOLE => ["customerName", "intelligenceService"],
+                "a connection that breaks is the end, as it is by default" => ["applicationReconnect"],
+            ],
+        }
+        "Language" in ["ConversationRelay"] Meaning::Part => {
+            honoured: ["code", "hints", "speechModel", "voice"],
+            idle: [
+                ENGINES => [
+                    "asrSmartFormat", "transcriptionProvider", "ttsLanguageTextNormalization", "ttsProvider",
+                    "ttsTextNormalization",
                 ],
             ],
         }
-        "Language" in ["ConversationRelay"] Meaning::Unserved(12200) => {
-            refused: [12200 "not yet" => ["code", "speechModel", "transcriptionProvider", "ttsProvider", "voice"]],
-        }
-        "Parameter" in ["ConversationRelay"] Meaning::Unserved(12200) => {
-            refused: [12200 "not yet" => ["name", "value"]],
-        }
+        "Parameter" in ["ConversationRelay"] Meaning::Part => { honoured: ["name", "value"] }
         // Marks in what is said; the voice decides what it makes of them.
         "break" in ["Say"] Meaning::Speech => { honoured: ["strength", "time"] }
         "emphasis" in ["Say"] Meaning::Speech => { honoured: ["level"] }

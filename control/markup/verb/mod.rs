@@ -1,6 +1,7 @@
 //! One file a verb, or a family of them.
 
 pub(crate) mod conference;
+pub(super) mod conversation;
 pub(super) mod dial;
 pub(super) mod flow;
 pub(super) mod gather;

@@ -3,11 +3,11 @@
 use tandem_call::Moment;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::Hearers;
-use tandem_call::program::instruction::{Connect, Instruction};
+use tandem_call::program::instruction::{Connect, Converse, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
 
-use super::{record, speech};
+use super::{conversation, record, speech};
 use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
@@ -31,7 +31,14 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
-            Meaning::Stream if connected.is_none() => connected = stream(reader, child, true)?,
+            Meaning::Stream if connected.is_none() => {
+                let stream = stream(reader, child, true)?;
+                connected = stream.map(|stream| Instruction::Connect(Connect { stream, action: action.clone() }));
+            }
+            Meaning::Conversation if connected.is_none() => {
+                let spec = conversation::read(reader, child)?.map(Box::new);
+                connected = spec.map(|spec| Instruction::Converse(Converse { spec, action: action.clone() }));
+            }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
@@ -39,7 +46,7 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     if connected.is_none() {
         reader.warn(code::SCHEMA, format!("<{}> without anything to connect to was skipped", element.name));
     }
-    Ok(connected.map(|stream| Instruction::Connect(Connect { stream, action })))
+    Ok(connected)
 }
 
 /// What runs beside the verbs that follow.
@@ -111,11 +118,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
             None => {}
         }
     }
-    let mut parameters = reader.parameters(element);
-    parameters.retain(|(name, value)| name.chars().count() + value.chars().count() < MAX_PARAMETER);
-    if parameters.len() < element.elements().filter(|child| child.attribute("name").is_some()).count() {
-        reader.warn(code::SCHEMA, format!("a stream's <Parameter> of {MAX_PARAMETER} characters or more was skipped"));
-    }
+    let parameters = parameters(reader, element);
     // One moment only stands for all of a stream's: they cannot be chosen.
     let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
@@ -129,6 +132,17 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         hearers: Hearers::Own,
         auth_token: None,
     }))
+}
+
+/// What is passed to the application with the first message.
+pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(String, String)> {
+    let mut parameters = reader.parameters(element);
+    let all = parameters.len();
+    parameters.retain(|(name, value)| name.chars().count() + value.chars().count() < MAX_PARAMETER);
+    if parameters.len() < all {
+        reader.warn(code::SCHEMA, format!("a <Parameter> of {MAX_PARAMETER} characters or more was skipped"));
+    }
+    parameters
 }
 
 /// `audioFormat` and `sampleRate`: u-law unless linear samples are asked for, 16,000 a second unless 8,000.

@@ -111,8 +111,6 @@ def calls(x):
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
         stream = do("CreateStream", {"Url": url, "Name": "a stream"}, **here)
         do("UpdateStream", {"Status": "stopped"}, Sid=stream["sid"], **here)
-    siprec = do("CreateSiprec", {"Name": "a session", "ConnectorName": "recorder"}, **here)
-    do("UpdateSiprec", {"Status": "stopped"}, Sid=siprec["sid"], **here)
     live = do("CreateRealtimeTranscription", {"Name": "words", "StatusCallbackUrl": f"{x.app.url}/words"}, **here)
     do("UpdateRealtimeTranscription", {"Status": "stopped"}, Sid=live["sid"], **here)
     subscription = do("CreateUserDefinedMessageSubscription", {"Callback": f"{x.app.url}/messages"}, **here)

@@ -13,7 +13,9 @@ use super::super::form::Parameters;
 use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
 use super::super::{NAME, call, format, sid};
-use super::{Answer, Exchange, Verb, events, notifications, ok, recordings, streams, transcriptions};
+use super::{
+    Answer, Exchange, Verb, events, notifications, ok, recordings, streams, transcriptions, user_defined_messages,
+};
 use crate::new_call::{Created, NewCall};
 use crate::query::LegFilter;
 use crate::trouble::{Level, Trouble};
@@ -44,6 +46,10 @@ async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
         (["Events", below @ ..], _) => events::answer(x, id, below).await,
         (["Notifications", below @ ..], _) => notifications::answer(x, Some(id), below).await,
         (["Transcriptions", below @ ..], _) => transcriptions::live(x, id, below).await,
+        (["UserDefinedMessages", below @ ..], _) => user_defined_messages::messages(x, id, below).await,
+        (["UserDefinedMessageSubscriptions", below @ ..], _) => {
+            user_defined_messages::subscriptions(x, id, below).await
+        }
         _ => Err(x.not_found()),
     }
 }

@@ -22,6 +22,7 @@ mod tokens;
 mod transcriptions;
 mod trunking;
 mod usage;
+mod user_defined_messages;
 
 use std::sync::Arc;
 

@@ -1,0 +1,133 @@
+//! A conversation: the caller talks, an application reads and writes words over a WebSocket.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::id::ConversationId;
+use crate::stream::StreamFailure;
+
+/// A conversation as asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConversationSpec {
+    /// `ws:` or `wss:`, absolute.
+    pub url: String,
+    /// Passed to the application in the first message.
+    pub parameters: Vec<(String, String)>,
+    /// Said first.
+    pub greeting: Option<String>,
+    /// What cuts that short.
+    pub greeting_cut_by: Inputs,
+    /// BCP 47 language that is spoken.
+    pub speaks: String,
+    /// BCP 47 language that is understood.
+    pub hears: String,
+    /// How those that are not in `tongues` are spoken and understood.
+    pub manner: Manner,
+    /// How certain languages are.
+    pub tongues: Vec<(String, Manner)>,
+    /// What cuts short what the application says.
+    pub cut_by: Inputs,
+    /// What the application is told of, though it could not cut it short.
+    pub reports: Inputs,
+    /// How readily the caller's voice does.
+    pub sensitivity: Sensitivity,
+    /// Whether keys are heard at all.
+    pub keys: bool,
+    /// Whether what the application says is cut short by what it says next.
+    pub preemptible: bool,
+    /// The application is told words before they are final.
+    pub partials: bool,
+    /// Profanity is not spelled out.
+    pub no_profanity: bool,
+    /// The application is told who speaks.
+    pub tells_speakers: bool,
+    /// It is told what was heard of what it said.
+    pub tells_played: bool,
+}
+
+impl ConversationSpec {
+    /// How a language is spoken and understood.
+    pub fn manner(&self, language: &str) -> &Manner {
+        let own = self.tongues.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
+        own.map_or(&self.manner, |(_, manner)| manner)
+    }
+}
+
+/// How a language is spoken and understood.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// The voice, in the provider's words.
+    pub voice: Option<String>,
+    /// The recogniser's model, in its words.
+    pub model: Option<String>,
+    /// Words and phrases that are likely.
+    pub hints: Vec<String>,
+}
+
+/// Doings of a caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Inputs {
+    /// Pressing a key.
+    pub keys: bool,
+    /// Speaking.
+    pub speech: bool,
+}
+
+impl Inputs {
+    /// Neither.
+    pub const NONE: Self = Self { keys: false, speech: false };
+    /// Either.
+    pub const ANY: Self = Self { keys: true, speech: true };
+}
+
+/// How readily a voice is taken for an interruption.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sensitivity {
+    /// After a while.
+    Low,
+    /// In between.
+    Medium,
+    /// At once.
+    #[default]
+    High,
+}
+
+/// A conversation's life, told by the shell.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ConversationFacts {
+    /// Its id.
+    pub id: ConversationId,
+    /// What happened.
+    pub status: ConversationStatus,
+    /// Since it was ordered.
+    pub duration: Duration,
+}
+
+/// What happened to a conversation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConversationStatus {
+    /// The application is there.
+    Started,
+    /// The application ended it, perhaps with a word for whoever goes on.
+    Ended(Option<String>),
+    /// The leg ended, or does something else now.
+    Completed,
+    /// The application could not be reached, broke off, or cannot be understood.
+    Failed {
+        /// It had been reached.
+        after_start: bool,
+        /// Why.
+        why: StreamFailure,
+    },
+}
+
+impl fmt::Display for ConversationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started"),
+            Self::Ended(_) => f.write_str("ended by the application"),
+            Self::Completed => f.write_str("ended by the call"),
+            Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Conversations: the leg waits until its application, or the caller, has had enough.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::Target;
+use crate::call::{Abort, Call};
+use crate::conversation::{ConversationFacts, ConversationStatus};
+use crate::event::EventKind;
+use crate::fetch::FetchReason;
+use crate::id::{ConversationId, LegId};
+use crate::leg::Status;
+use crate::output::LegCommand;
+use crate::program::instruction::Converse;
+use crate::program::{Running, Signal, Step};
+
+/// A leg in conversation.
+pub(crate) struct Conversing {
+    id: ConversationId,
+    action: Option<Target>,
+    began: Timestamp,
+}
+
+impl Conversing {
+    pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
+        let (id, op) = (ConversationId::random(&mut call.rng), call.new_op());
+        let began = call.now().time;
+        // An instruction that is the first to need it answers the call: the application then hears that it rang.
+        let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
+        let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
+        call.order(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
+        Step::Stay(Running::Converse(Self { id, action: converse.action, began }))
+    }
+
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
+        let Signal::Conversation { id, status } = signal else { return Step::Stay(Running::Converse(self)) };
+        if id != self.id {
+            return Step::Stay(Running::Converse(self));
+        }
+        let started = status == ConversationStatus::Started;
+        let facts = self.tell(call, leg, status);
+        match self.action {
+            _ if started => Step::Stay(Running::Converse(self)),
+            Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
+            None => Step::Next,
+        }
+    }
+
+    /// The action is asked when the caller hangs up too; its answer is then ignored.
+    pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+        call.order(leg, LegCommand::StopConversation { id: self.id });
+        let facts = self.tell(call, leg, ConversationStatus::Completed);
+        if let Some(action) = self.action.filter(|_| why == Abort::Hangup) {
+            call.request_fetch(leg, action, FetchReason::Conversed(Box::new(facts)));
+        }
+    }
+
+    fn tell(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
+        let duration = Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default();
+        let facts = ConversationFacts { id: self.id, status, duration };
+        call.emit(leg, EventKind::Conversation(Box::new(facts.clone())));
+        facts
+    }
+}

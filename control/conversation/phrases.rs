@@ -1,0 +1,157 @@
+//! Text that comes in pieces, cut where a voice may begin to speak it: after sentences, in long ones after clauses. Pure.
+
+/// Fewer characters than this are no phrase of their own (`Dr. `, `1. `).
+const SHORTEST: usize = 8;
+/// From here on a clause is enough, characters.
+const LONG: usize = 60;
+/// At most, characters: then any space will do.
+const LONGEST: usize = 400;
+/// Markup is spoken whole, up to this, characters.
+const LONGEST_MARKUP: usize = 4_000;
+
+/// Text that is not spoken yet. Bounded by `LONGEST_MARKUP` characters and one piece.
+#[derive(Debug, Default)]
+pub(super) struct Phrases {
+    pending: String,
+}
+
+impl Phrases {
+    /// Takes a piece; gives the phrases that are whole. Together with [`Self::rest`] they are the text, to the letter.
+    pub(super) fn push(&mut self, piece: &str) -> Vec<String> {
+        self.pending.push_str(piece);
+        let mut phrases = Vec::new();
+        while let Some(end) = boundary(&self.pending) {
+            let rest = self.pending.split_off(end);
+            phrases.push(std::mem::replace(&mut self.pending, rest));
+        }
+        phrases
+    }
+
+    /// What is left when nothing follows.
+    pub(super) fn rest(&mut self) -> Option<String> {
+        let rest = std::mem::take(&mut self.pending);
+        (!rest.is_empty()).then_some(rest)
+    }
+}
+
+/// Where the first phrase ends, octets: behind the space that follows it.
+fn boundary(text: &str) -> Option<usize> {
+    let mut markup = Markup::default();
+    let (mut space, mut before) = (None, ' ');
+    for (count, (at, character)) in text.char_indices().enumerate() {
+        markup.take(character);
+        let open = markup.is_open();
+        if character.is_whitespace() && !open {
+            let sentence = count > SHORTEST && (matches!(before, '.' | '!' | '?' | '…') || character == '\n');
+            let clause = count > LONG && matches!(before, ',' | ';' | ':' | '–' | '—');
+            if sentence || clause {
+                return Some(at + character.len_utf8());
+            }
+            space = Some(at + character.len_utf8());
+        }
+        // These scripts have no spaces.
+        if matches!(character, '。' | '！' | '？') && !open {
+            return Some(at + character.len_utf8());
+        }
+        if (count >= LONGEST && !open) || count >= LONGEST_MARKUP {
+            return Some(space.unwrap_or(at + character.len_utf8()));
+        }
+        if !character.is_whitespace() {
+            before = character;
+        }
+    }
+    None
+}
+
+/// Whether text is within a tag or an element of SSML.
+#[derive(Default)]
+struct Markup {
+    /// The first and the last character within the tag that is being read.
+    tag: Option<(char, char)>,
+    depth: u32,
+}
+
+impl Markup {
+    fn take(&mut self, character: char) {
+        match (self.tag, character) {
+            (None, '<') => self.tag = Some(('<', '<')),
+            (Some(('<', _)), first) if first.is_alphabetic() || first == '/' => self.tag = Some((first, first)),
+            // Less than, not markup.
+            (Some(('<', _)), _) => self.tag = None,
+            (Some((first, last)), '>') => {
+                self.tag = None;
+                self.depth = match (first, last) {
+                    ('/', _) => self.depth.saturating_sub(1),
+                    (_, '/') => self.depth,
+                    _ => self.depth + 1,
+                };
+            }
+            (Some((first, _)), last) => self.tag = Some((first, last)),
+            (None, _) => {}
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.tag.is_some() || self.depth > 0
+    }
+}
+
+/// Whether a text has markup in it.
+pub(super) fn is_markup(text: &str) -> bool {
+    let mut markup = Markup::default();
+    text.chars().any(|character| {
+        let was_in_tag = markup.tag.is_some_and(|(first, _)| first != '<');
+        markup.take(character);
+        was_in_tag && markup.tag.is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phrases(pieces: &[&str]) -> Vec<String> {
+        let mut phrases = Phrases::default();
+        let mut all: Vec<_> = pieces.iter().flat_map(|piece| phrases.push(piece)).collect();
+        all.extend(phrases.rest());
+        assert_eq!(all.concat(), pieces.concat(), "nothing is lost");
+        all
+    }
+
+    #[test]
+    fn a_sentence_is_spoken_as_soon_as_the_next_one_begins() {
+        let mut all = Phrases::default();
+        assert!(all.push("Good").is_empty());
+        assert!(all.push(" morning.").is_empty());
+        assert_eq!(all.push(" How"), ["Good morning. "]);
+        assert_eq!(all.push(" are you? Well?"), ["How are you? "]);
+        assert_eq!(all.rest().as_deref(), Some("Well?"));
+        assert_eq!(all.rest(), None);
+    }
+
+    #[test]
+    fn figures_and_titles_do_not_end_a_sentence() {
+        assert_eq!(phrases(&["It costs 3.50 in all."]).len(), 1);
+        assert_eq!(phrases(&["Dr. Who is in. Wait."]), ["Dr. Who is in. ", "Wait."]);
+    }
+
+    #[test]
+    fn long_sentences_are_cut_at_clauses_and_endless_ones_at_words() {
+        let long = "This is a sentence that goes on for a good while before it comes to a comma, and then goes on";
+        assert_eq!(phrases(&[long]).len(), 2);
+        let endless = "word ".repeat(200);
+        let cut = phrases(&[&endless]);
+        assert!(cut.len() > 2 && cut.iter().all(|phrase| phrase.ends_with(' ')));
+        assert!(phrases(&[&"x".repeat(2_000)]).len() > 2);
+        assert_eq!(phrases(&["今日は。元気ですか？はい"]), ["今日は。", "元気ですか？", "はい"]);
+    }
+
+    #[test]
+    fn markup_is_not_cut_apart() {
+        let one = "<prosody rate=\"slow\">One thing. Another thing.</prosody>";
+        assert_eq!(phrases(&[one, " And plain. Text"]), [&format!("{one} And plain. "), "Text"]);
+        assert_eq!(phrases(&["Wait here <break time=\"1s\"/> a bit. Go on"]).len(), 2);
+        assert_eq!(phrases(&["It is 3 < 4 and so on. Go on"]).len(), 2);
+        assert!(is_markup("a <break/> b") && is_markup(one) && !is_markup("3 < 4 > 2") && !is_markup("a < b"));
+    }
+}

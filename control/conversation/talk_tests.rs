@@ -1,0 +1,397 @@
+use tandem_call::conversation::Manner;
+use tandem_call::hearing::Words;
+
+use super::*;
+
+fn spec() -> ConversationSpec {
+    ConversationSpec {
+        url: "ws://app.test/".to_owned(),
+        parameters: Vec::new(),
+        greeting: None,
+        greeting_cut_by: Inputs::ANY,
+        speaks: "en-US".to_owned(),
+        hears: "en-US".to_owned(),
+        manner: Manner { voice: Some("woman".to_owned()), ..Manner::default() },
+        tongues: vec![("fr-FR".to_owned(), Manner { voice: Some("homme".to_owned()), ..Manner::default() })],
+        cut_by: Inputs::ANY,
+        reports: Inputs::NONE,
+        sensitivity: Sensitivity::High,
+        keys: true,
+        preemptible: false,
+        partials: false,
+        no_profanity: false,
+        tells_speakers: false,
+        tells_played: false,
+    }
+}
+
+/// A conversation whose audio lasts a tenth of a second a word.
+struct Stage {
+    talk: Talk,
+    now: Instant,
+    told: Vec<Told>,
+    /// Texts put and not reached or cleared.
+    put: VecDeque<(u64, String)>,
+    sources: Vec<(u64, AudioSource)>,
+    pressed: Vec<String>,
+    listens: Vec<String>,
+    over: Option<(ConversationStatus, bool)>,
+    clears: u32,
+}
+
+const WORD: Duration = Duration::from_millis(100);
+
+impl Stage {
+    fn new(spec: ConversationSpec) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
+        let now = Instant::now();
+        let mut stage = Self {
+            talk: Talk::new(spec),
+            now,
+            told: Vec::new(),
+            put: VecDeque::new(),
+            sources: Vec::new(),
+            pressed: Vec::new(),
+            listens: Vec::new(),
+            over: None,
+            clears: 0,
+        };
+        stage.talk.begin(now);
+        stage.obey();
+        stage
+    }
+
+    /// Everything is made at once.
+    fn obey(&mut self) {
+        while let Some(order) = self.talk.poll_order() {
+            match order {
+                Order::Make { piece, source } => {
+                    let length = WORD * words(&source);
+                    self.sources.push((piece, source));
+                    self.talk.made(self.now, piece, Ok(length));
+                }
+                Order::Put { piece } => {
+                    let (_, source) = self.sources.iter().find(|(id, _)| *id == piece).unwrap();
+                    self.put.push_back((piece, text(source)));
+                }
+                Order::Forget { .. } => {}
+                Order::Clear => {
+                    self.put.clear();
+                    self.clears += 1;
+                }
+                Order::Press(digits) => self.pressed.push(digits),
+                Order::Tell(told) => self.told.push(told),
+                Order::Listen(language) => self.listens.push(language),
+                Order::Over { status, malformed } => self.over = Some((status, malformed)),
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.talk.ask(self.now, ask);
+        self.obey();
+    }
+
+    fn say(&mut self, token: &str, last: bool) {
+        self.ask(say(token, last, Cutting::default()));
+    }
+
+    fn key(&mut self, key: char) {
+        self.talk.key(self.now, key);
+        self.obey();
+    }
+
+    fn hears(&mut self, heard: Heard) {
+        self.talk.heard(self.now, heard);
+        self.obey();
+    }
+
+    /// The caller says it; the recogniser knows it at once.
+    fn caller_says(&mut self, text: &str) {
+        self.hears(Heard::Began);
+        self.hears(Heard::Paused);
+        self.hears(Heard::Final(Words { stable: text.to_owned(), ..Words::default() }));
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+        self.talk.handle_timeout(self.now);
+        self.obey();
+    }
+
+    /// What is heard now comes to its end.
+    fn is_heard(&mut self) -> String {
+        let (piece, text) = self.put.pop_front().unwrap();
+        self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
+        self.talk.reached(self.now, piece);
+        self.obey();
+        text
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn say(token: &str, last: bool, cutting: Cutting) -> Ask {
+    Ask::Say { token: token.to_owned(), last, language: None, cutting }
+}
+
+fn text(source: &AudioSource) -> String {
+    match source {
+        AudioSource::Speech(speech) => speech.text.clone(),
+        AudioSource::Url(url) => url.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn words(source: &AudioSource) -> u32 {
+    u32::try_from(text(source).split_whitespace().count()).unwrap()
+}
+
+fn prompt(text: &str) -> Told {
+    Told::Prompt { text: text.to_owned(), language: "en-US".to_owned(), last: true }
+}
+
+#[test]
+fn tokens_are_spoken_as_soon_as_a_phrase_is_whole_and_in_order() {
+    let mut stage = Stage::new(spec());
+    stage.say("Good", false);
+    stage.say(" morning.", false);
+    assert!(stage.put.is_empty());
+    stage.say(" How", false);
+    assert_eq!(stage.put[0].1, "Good morning. ");
+    stage.say(" are you?", true);
+    assert_eq!(stage.is_heard(), "Good morning. ");
+    assert_eq!(stage.is_heard(), "How are you?");
+    let AudioSource::Speech(speech) = &stage.sources[0].1 else { panic!() };
+    assert_eq!((speech.voice.as_deref(), speech.language.as_deref()), (Some("woman"), Some("en-US")));
+}
+
+#[test]
+fn what_the_caller_says_is_a_prompt_and_words_before_it_only_if_asked_for() {
+    let partial = || Heard::Partial(Words { stable: "how".to_owned(), unstable: "are".to_owned(), ..Words::default() });
+    let mut stage = Stage::new(spec());
+    stage.hears(partial());
+    stage.caller_says("how are you");
+    assert_eq!(stage.told(), [prompt("how are you")]);
+    let mut stage = Stage::new(ConversationSpec { partials: true, ..spec() });
+    stage.hears(partial());
+    let expected = Told::Prompt { text: "how are".to_owned(), language: "en-US".to_owned(), last: false };
+    assert_eq!(stage.told(), [expected]);
+}
+
+#[test]
+fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
+    let mut stage = Stage::new(spec());
+    stage.say("Sentence one is this. Sentence two follows it. ", false);
+    stage.say("Sentence three comes last.", true);
+    stage.is_heard();
+    stage.passes(WORD * 2 + WORD / 2);
+    stage.hears(Heard::Began);
+    let interrupted =
+        Told::Interrupted { heard: "Sentence one is this. Sentence two".to_owned(), after: WORD * 6 + WORD / 2 };
+    assert_eq!(stage.told(), [interrupted]);
+    assert!(stage.put.is_empty(), "nothing of it is said any more");
+    stage.hears(Heard::Paused);
+    stage.hears(Heard::Final(Words { stable: "stop".to_owned(), ..Words::default() }));
+    assert_eq!(stage.told(), [prompt("stop")]);
+    stage.say("All right.", true);
+    assert_eq!(stage.put[0].1, "All right.");
+}
+
+#[test]
+fn a_key_interrupts_too_and_is_told_after_that() {
+    let mut stage = Stage::new(spec());
+    stage.say("A long story that nobody wants to hear.", true);
+    stage.passes(WORD);
+    stage.key('5');
+    let told = stage.told();
+    assert!(matches!(&told[..], [Told::Interrupted { .. }, Told::Key('5')]), "{told:?}");
+    let mut deaf = Stage::new(ConversationSpec { keys: false, ..spec() });
+    deaf.say("A long story.", true);
+    deaf.key('5');
+    assert_eq!((deaf.told(), deaf.clears), (Vec::new(), 0));
+}
+
+#[test]
+fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_for() {
+    let keys_only = Inputs { keys: true, speech: false };
+    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    stage.say("This is important, so listen.", true);
+    stage.caller_says("no");
+    stage.key('1');
+    assert_eq!((stage.told(), stage.clears), (Vec::new(), 0));
+    stage.is_heard();
+    stage.caller_says("yes");
+    assert_eq!(stage.told(), [prompt("yes")]);
+    let mut stage = Stage::new(ConversationSpec { cut_by: keys_only, reports: Inputs::ANY, ..spec() });
+    stage.say("This is important, so listen.", true);
+    stage.caller_says("no");
+    assert_eq!((stage.told(), stage.clears), (vec![prompt("no")], 0));
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+    // One message may be an exception.
+    stage.ask(say("Not this one.", true, Cutting { by: Some(Inputs::NONE), preemptible: None }));
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn a_less_sensitive_ear_waits_whether_the_voice_stays() {
+    let mut stage = Stage::new(ConversationSpec { sensitivity: Sensitivity::Low, ..spec() });
+    stage.say("A long story that nobody wants to hear.", true);
+    stage.hears(Heard::Began);
+    stage.passes(Duration::from_millis(300));
+    stage.hears(Heard::Paused);
+    stage.passes(Duration::from_secs(1));
+    assert_eq!(stage.clears, 0, "a cough");
+    stage.hears(Heard::Began);
+    stage.passes(Duration::from_millis(700));
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn the_greeting_comes_first_under_its_own_rule() {
+    let greeting = Some("Welcome to the show.".to_owned());
+    let mut stage = Stage::new(ConversationSpec { greeting, greeting_cut_by: Inputs::NONE, ..spec() });
+    assert_eq!(stage.put[0].1, "Welcome to the show.");
+    stage.key('1');
+    assert_eq!(stage.clears, 0);
+    stage.say("Who is there?", true);
+    stage.is_heard();
+    stage.key('1');
+    assert_eq!(stage.clears, 1);
+}
+
+#[test]
+fn what_is_preemptible_gives_way_to_what_comes_next() {
+    let giving_way = Cutting { by: None, preemptible: Some(true) };
+    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
+    stage.ask(say("Still looking for it. Hold", false, giving_way));
+    stage.ask(say(" on, please.", true, giving_way));
+    assert_eq!((stage.clears, stage.put.len()), (0, 2), "a reply does not cut itself");
+    stage.passes(WORD * 3);
+    stage.say("Here it is.", true);
+    assert_eq!((stage.clears, stage.put.len()), (1, 1));
+    assert_eq!(stage.told(), [Told::Played("Still looking".to_owned())], "no interruption is told");
+    // A message that is marked does not itself cut.
+    stage.ask(say("And another one.", true, giving_way));
+    assert_eq!((stage.clears, stage.put.len()), (1, 1), "nor is it put where it could not be taken back");
+    assert_eq!(stage.is_heard(), "Here it is.");
+    assert_eq!(stage.put[0].1, "And another one.");
+}
+
+#[test]
+fn keys_are_sent_in_their_turn() {
+    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
+    stage.say("One moment, I connect you.", true);
+    stage.ask(Ask::Press("12#".to_owned()));
+    stage.say("There.", true);
+    assert!(stage.pressed.is_empty());
+    stage.is_heard();
+    assert_eq!((stage.pressed.as_slice(), stage.put.len()), (&["12#".to_owned()][..], 1));
+    let played: Vec<_> = stage.told().into_iter().filter(|told| *told == Told::Played("12#".to_owned())).collect();
+    assert_eq!(played.len(), 1);
+}
+
+#[test]
+fn a_file_is_heard_as_often_as_asked_for() {
+    let mut stage = Stage::new(spec());
+    stage.ask(Ask::Play { url: "http://app.test/a.wav".to_owned(), times: 3, cutting: Cutting::default() });
+    for _ in 0..3 {
+        assert_eq!(stage.put.len(), 1);
+        stage.is_heard();
+    }
+    assert!(stage.put.is_empty());
+}
+
+#[test]
+fn a_language_holds_from_then_on_and_one_message_may_have_another() {
+    let mut stage = Stage::new(spec());
+    stage.ask(Ask::Language { speaks: Some("fr-FR".to_owned()), hears: Some("de-DE".to_owned()) });
+    stage.say("Bonjour.", true);
+    let german = Ask::Say {
+        token: "Guten Tag.".to_owned(),
+        last: true,
+        language: Some("de-DE".to_owned()),
+        cutting: Cutting::default(),
+    };
+    stage.ask(german);
+    let manners = stage.sources.iter().map(|(_, source)| match source {
+        AudioSource::Speech(speech) => (speech.language.clone().unwrap(), speech.voice.clone().unwrap()),
+        other => panic!("{other:?}"),
+    });
+    let manners: Vec<_> = manners.collect();
+    assert_eq!(manners, [("fr-FR".into(), "homme".into()), ("de-DE".into(), "woman".into())]);
+    assert_eq!(stage.listens, ["de-DE"]);
+    stage.caller_says("ja");
+    let Some(Told::Prompt { language, .. }) = stage.told().pop() else { panic!() };
+    assert_eq!(language, "de-DE");
+}
+
+#[test]
+fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
+    let mut stage = Stage::new(spec());
+    for _ in 0..9 {
+        stage.talk.malformed("what?".to_owned());
+    }
+    stage.say("Sorry.", true);
+    for _ in 0..9 {
+        stage.talk.malformed("what?".to_owned());
+    }
+    stage.obey();
+    assert_eq!((stage.told().len(), &stage.over), (18, &None));
+    stage.talk.malformed("what?".to_owned());
+    stage.obey();
+    assert!(matches!(stage.over, Some((ConversationStatus::Failed { after_start: true, .. }, true))));
+}
+
+#[test]
+fn the_application_ends_it_with_a_word_for_whoever_goes_on() {
+    let mut stage = Stage::new(spec());
+    stage.say("Goodbye, and thank you.", true);
+    stage.ask(Ask::End { handoff: Some("{}".to_owned()) });
+    assert_eq!(stage.over, Some((ConversationStatus::Ended(Some("{}".to_owned())), false)));
+}
+
+#[test]
+fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
+    let mut stage = Stage::new(ConversationSpec { tells_speakers: true, tells_played: true, ..spec() });
+    stage.say("Sentence one is here. Sentence two.", true);
+    stage.is_heard();
+    stage.is_heard();
+    stage.caller_says("hm");
+    let expected = [
+        Told::AgentSpeaking(true),
+        Told::Played("Sentence one is here.".to_owned()),
+        Told::Played("Sentence two.".to_owned()),
+        Told::AgentSpeaking(false),
+        Told::CallerSpeaking(true),
+        Told::CallerSpeaking(false),
+        prompt("hm"),
+    ];
+    assert_eq!(stage.told(), expected);
+}
+
+#[test]
+fn what_cannot_be_made_is_told_and_what_follows_is_said() {
+    let mut stage = Stage::new(spec());
+    stage.talk.ask(stage.now, Ask::Play { url: "http://gone/".to_owned(), times: 1, cutting: Cutting::default() });
+    let Some(Order::Make { piece, .. }) = stage.talk.poll_order() else { panic!() };
+    stage.talk.made(stage.now, piece, Err("404".to_owned()));
+    stage.obey();
+    assert_eq!(stage.told(), [Told::Problem("404".to_owned())]);
+    stage.say("Never mind.", true);
+    assert_eq!(stage.put.len(), 1);
+}
+
+#[test]
+fn an_application_far_ahead_is_told_so_and_costs_no_more() {
+    let mut stage = Stage::new(spec());
+    for _ in 0..2_000 {
+        stage.say("Here is one more sentence for the queue. ", true);
+    }
+    assert!(stage.talk.queue.len() <= MOST_PIECES);
+    assert!(stage.told().iter().any(|told| matches!(told, Told::Problem(_))));
+}

@@ -1,0 +1,93 @@
+//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes words.
+
+use tandem_call::conversation::{ConversationSpec, Inputs, Manner, Sensitivity};
+use tandem_call::fetch::FetchFailure;
+
+use super::stream;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+/// An attribute without a use.
+const BAD_VALUE: u32 = 64101;
+/// Where nothing else is said.
+const LANGUAGE: &str = "en-US";
+/// Hints kept of each language.
+const MOST_HINTS: usize = 500;
+/// What of the caller may cut short.
+const INPUTS: [(&str, Inputs); 6] = [
+    ("none", Inputs::NONE),
+    ("dtmf", Inputs { keys: true, speech: false }),
+    ("speech", Inputs { keys: false, speech: true }),
+    ("any", Inputs::ANY),
+    ("true", Inputs::ANY),
+    ("false", Inputs::NONE),
+];
+const SENSITIVITIES: [(&str, Sensitivity); 3] =
+    [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
+
+/// `None`, warned, if there is nobody to talk with.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
+    let text = element.attribute("url").map(str::trim).unwrap_or_default();
+    if text.is_empty() {
+        reader.warn(BAD_VALUE, format!("<{}> without a url was skipped", element.name));
+        return Ok(None);
+    }
+    let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
+    let language = word(element, "language").unwrap_or(LANGUAGE);
+    let mut tongues = Vec::new();
+    for child in element.elements() {
+        let Some(rule) = reader.rule_in(child, element) else { continue };
+        match (rule.meaning, rule.name, word(child, "code")) {
+            (Meaning::Part, "Language", Some(code)) => tongues.push((code.to_owned(), manner(child))),
+            (Meaning::Part, "Language", None) => reader.warn(BAD_VALUE, "<Language> without a code was skipped"),
+            (Meaning::Part, "Parameter", _) => {}
+            _ => reader.misplaced(child, element),
+        }
+    }
+    let parameters = stream::parameters(reader, element);
+    let told: Vec<&str> =
+        ["debug", "events"].iter().filter_map(|name| element.attribute(name)).flat_map(words).collect();
+    let mut inputs = |name, default| reader.word(element, name, &INPUTS, default, BAD_VALUE);
+    let (greeting_cut_by, cut_by) =
+        (inputs("welcomeGreetingInterruptible", Inputs::ANY), inputs("interruptible", Inputs::ANY));
+    let reports = inputs("reportInputDuringAgentSpeech", Inputs::NONE);
+    Ok(Some(ConversationSpec {
+        url,
+        parameters,
+        greeting: element.attribute("welcomeGreeting").filter(|text| !text.trim().is_empty()).map(str::to_owned),
+        greeting_cut_by,
+        speaks: word(element, "ttsLanguage").unwrap_or(language).to_owned(),
+        hears: word(element, "transcriptionLanguage").unwrap_or(language).to_owned(),
+        manner: manner(element),
+        tongues,
+        cut_by,
+        reports,
+        sensitivity: reader.word(element, "interruptSensitivity", &SENSITIVITIES, Sensitivity::High, BAD_VALUE),
+        keys: reader.flag(element, "dtmfDetection", false, BAD_VALUE),
+        preemptible: reader.flag(element, "preemptible", false, BAD_VALUE),
+        partials: reader.flag(element, "partialPrompts", false, BAD_VALUE),
+        no_profanity: reader.flag(element, "profanityFilter", true, BAD_VALUE),
+        tells_speakers: told.contains(&"speaker-events"),
+        tells_played: told.contains(&"tokens-played"),
+    }))
+}
+
+/// How a language is spoken and understood.
+fn manner(element: &Element) -> Manner {
+    let hints =
+        element.attribute("hints").unwrap_or_default().split(',').map(str::trim).filter(|hint| !hint.is_empty());
+    Manner {
+        voice: word(element, "voice").map(str::to_owned),
+        model: word(element, "speechModel").map(str::to_owned),
+        hints: hints.take(MOST_HINTS).map(str::to_owned).collect(),
+    }
+}
+
+fn word<'e>(element: &'e Element, name: &str) -> Option<&'e str> {
+    element.attribute(name).map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', ',', '\n', '\t']).filter(|word| !word.is_empty())
+}

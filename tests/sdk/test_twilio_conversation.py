@@ -1,0 +1,248 @@
+"""ConversationRelay: a caller speaks and presses keys, an application answers with tokens, and either cuts the other short."""
+
+import json
+import time
+
+import pytest
+from twilio.request_validator import RequestValidator
+from twilio.twiml.voice_response import Connect, VoiceResponse
+
+from harness.audio import speech
+from harness.phone import caller, until_told
+from harness.socketapp import SocketApp
+from harness.waiting import wait_for
+from harness.webapp import WebApp
+from twilio_app import assert_genuine, client, number, twiml
+
+STORY = (
+    "Once upon a time there was a very long story. It went on and on without any end in sight. "
+    "Nobody knew who had begun it. Nobody knew how it would end. And so it was told for ever."
+)
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    """An engine that takes files, as OpenAI's API has it: `recogniser.words` are what it hears, one utterance after another."""
+    app = WebApp()
+    app.words = []
+
+    def hear():
+        return {"text": app.words.pop(0) if app.words else ""}
+
+    app.on("/v1/audio/transcriptions", hear)
+    yield app
+    app.stop()
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, module_webapp, recogniser):
+    more = f'status_callback = "{module_webapp.url}/status"\n'
+    stt = f'[speech]\nstt = "{recogniser.url}/v1/audio/transcriptions"\n'
+    return start_tandem(number("6*", module_webapp, "/voice", more) + stt)
+
+
+@pytest.fixture
+def app(server, module_webapp):
+    """The web application, knowing nothing of earlier tests; every request must be genuine."""
+    module_webapp.forget()
+    module_webapp.on("/status")
+    yield module_webapp
+    assert_genuine(server, module_webapp)
+
+
+@pytest.fixture
+def relay():
+    """The WebSocket application."""
+    app = SocketApp()
+    yield app
+    app.stop()
+
+
+@pytest.fixture
+def talk(server, app, relay, phone, rtp):
+    """Calls a number that leads to the relay: talk(attributes...) gives the phone, its audio and the socket."""
+
+    def start(children=lambda noun: None, ends="wait", **attributes):
+        def voice():
+            response = VoiceResponse()
+            connect = Connect(action="/after")
+            noun = connect.conversation_relay(url=f"{relay.url}/relay?who=me", **attributes)
+            children(noun)
+            response.append(connect)
+            return twiml(response)
+
+        app.on("/voice", voice)
+        app.on("/after", twiml("<Response><Hangup/></Response>"))
+        media = rtp()
+        steps = until_told() if ends == "bye" else ""
+        handset = phone(caller("600", steps, ends=ends), target=server.sip, media=media)
+        socket = relay.take()
+        return handset, media, socket
+
+    return start
+
+
+def finish(handset):
+    """The caller hangs up."""
+    handset.tell()
+    handset.finish()
+
+
+def ended_by_application(app):
+    (after,) = app.wait("/after")
+    return after
+
+
+def test_a_conversation_of_a_caller_and_an_application(server, app, talk, recogniser):
+    recogniser.words[:] = ["I would like to order a pizza."]
+    handset, media, socket = talk(
+        children=lambda noun: noun.parameter(name="callReference", value="bar"),
+        welcome_greeting="Hello, dear caller. What can I do for you?",
+        dtmf_detection=True,
+        debug="speaker-events tokens-played",
+    )
+    signature = socket.headers["X-Twilio-Signature"]
+    url = f"ws://{socket.headers['Host']}{socket.path}"
+    assert url.endswith("/relay?who=me")
+    assert RequestValidator(server.auth_token).validate(url, {}, signature)
+    assert "Origin" not in socket.headers
+
+    (setup,) = socket.wait("setup")
+    (asked,) = app.wait("/voice")
+    assert setup["sessionId"].startswith("VX") and len(setup["sessionId"]) == 34
+    expected = {
+        "accountSid": server.account_sid, "callSid": asked["CallSid"], "parentCallSid": "", "from": asked["From"],
+        "to": asked["To"], "forwardedFrom": "", "callerName": "", "direction": "inbound", "callStatus": "RINGING",
+        "customParameters": {"callReference": "bar"},
+    }
+    assert {name: setup[name] for name in expected} == expected
+
+    # The greeting is heard, to its end.
+    media.wait_for_sound()
+    played = socket.wait("info", 2, where=lambda one: one["name"] == "tokensPlayed")
+    assert "".join(one["value"] for one in played) == "Hello, dear caller.What can I do for you?"
+    assert [one["value"] for one in socket.wait("info", 2, where=lambda one: one["name"] == "agentSpeaking")] == ["on", "off"]
+
+    # The caller speaks.
+    media.play(speech(2))
+    (prompt,) = socket.wait("prompt")
+    assert (prompt["voicePrompt"], prompt["lang"], prompt["last"]) == ("I would like to order a pizza.", "en-US", True)
+    media.press("42")
+    assert [one["digit"] for one in socket.wait("dtmf", 2)] == ["4", "2"]
+
+    # The application answers by tokens.
+    before = len(media.heard())
+    for token in ["All", " right", ". One", " pizza", " is", " coming."]:
+        socket.send(type="text", token=token, last=False)
+    socket.send(type="text", token="", last=True)
+    media.wait_for_sound()
+    socket.wait("info", 4, where=lambda one: one["name"] == "tokensPlayed")
+    assert len(media.heard()) > before + 8000, "about two seconds of it"
+
+    # Keys are sent in their turn.
+    socket.send(type="sendDigits", digits="1w2")
+    media.wait("the keys", lambda: media.keys == "12")
+
+    socket.send(type="end", handoffData=json.dumps({"reason": "live agent"}))
+    assert socket.wait_closed() == (1000, "Closing websocket session")
+    after = ended_by_application(app)
+    assert (after["SessionStatus"], after["SessionId"], after["CallStatus"]) == ("ended", setup["sessionId"], "in-progress")
+    assert json.loads(after["HandoffData"]) == {"reason": "live agent"}
+    assert int(after["SessionDuration"]) >= 3
+    assert "ErrorCode" not in after.form
+
+
+def test_a_voice_cuts_the_application_short(app, talk, recogniser):
+    recogniser.words[:] = ["Stop it."]
+    handset, media, socket = talk(ends="bye")
+    socket.wait("setup")
+    socket.send(type="text", token=STORY, last=True)
+    media.wait_for_sound()
+    time.sleep(1.5)  # Some of the story is to be heard.
+    media.play(speech(1.5))
+    (interrupt,) = socket.wait("interrupt")
+    heard = interrupt["utteranceUntilInterrupt"]
+    assert STORY.startswith(heard) and 0 < len(heard) < len(STORY) / 2, heard
+    assert 1000 < interrupt["durationUntilInterruptMs"] < 5000
+    (prompt,) = socket.wait("prompt")
+    assert prompt["voicePrompt"] == "Stop it."
+    # Nothing of the story is heard any more.
+    wait_for("silence", lambda: len(set(media.heard(last=4000))) <= 4)
+    finish(handset)
+    (after,) = app.wait("/after")
+    assert (after["SessionStatus"], after["CallStatus"]) == ("completed", "completed")
+    assert "HandoffData" not in after.form
+    assert socket.wait_closed() == (1000, "Closing websocket session")
+    assert app.wait("/status")[0]["CallStatus"] == "completed"
+
+
+def test_a_key_cuts_it_short_where_a_voice_may_not(app, talk, recogniser):
+    recogniser.words[:] = ["I am not heard."]
+    handset, media, socket = talk(interruptible="dtmf", dtmf_detection=True)
+    socket.wait("setup")
+    socket.send(type="text", token=STORY, last=True)
+    media.wait_for_sound()
+    media.play(speech(1))
+    media.press("7")
+    (interrupt,) = socket.wait("interrupt")
+    assert interrupt["durationUntilInterruptMs"] > 900
+    (key,) = socket.wait("dtmf")
+    assert key["digit"] == "7" and key["at"] >= interrupt["at"]
+    assert not socket.of("prompt")
+    socket.send(type="end")
+    assert ended_by_application(app)["SessionStatus"] == "ended"
+    handset.finish()
+
+
+def test_messages_that_mean_nothing_are_told_back_and_ten_in_a_row_are_the_end(app, talk):
+    handset, media, socket = talk()
+    socket.wait("setup")
+    for count in range(1, 10):
+        socket.send_raw("nonsense")
+        socket.wait("error", count)
+    socket.send(type="text", token="Sorry.", last=True)
+    for count in range(10, 20):
+        socket.send(type="dance")
+        errors = socket.wait("error", count)
+    assert errors[0]["description"] == "Invalid message received, code: 64107, nonsense"
+    assert socket.wait_closed() == (1007, "Too many consecutive malformed messages.")
+    after = ended_by_application(app)
+    assert (after["SessionStatus"], after["ErrorCode"], after["ErrorMessage"]) == ("failed", "64105", "Websocket ended")
+    handset.finish()
+
+
+def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_action(app, talk, server, phone, relay):
+    handset, media, socket = talk()
+    socket.wait("setup")
+    socket.drop()
+    after = ended_by_application(app)
+    assert (after["SessionStatus"], after["ErrorCode"], after["CallStatus"]) == ("failed", "64105", "in-progress")
+    handset.finish()
+    app.forget()
+    app.on("/status")
+    app.on("/after", twiml("<Response><Hangup/></Response>"))
+
+    def nobody():
+        connect = Connect(action="/after")
+        connect.conversation_relay(url="ws://127.0.0.1:9/")
+        return twiml(f"<Response>{connect}</Response>")
+
+    app.on("/voice", nobody)
+    phone(caller("600", ends="wait"), target=server.sip).finish()
+    after = ended_by_application(app)
+    assert (after["SessionStatus"], after["ErrorCode"]) == ("failed", "64102")
+
+
+def test_the_action_may_begin_another_conversation_and_a_request_may_end_one(app, talk, server, relay):
+    handset, media, socket = talk()
+    (first,) = socket.wait("setup")
+    app.on("/after", lambda: app._answers["/voice"]())
+    socket.send(type="end")
+    again = relay.take()
+    (setup,) = again.wait("setup")
+    assert (setup["callStatus"], setup["callSid"]) == ("IN_PROGRESS", first["callSid"])
+    assert setup["sessionId"] != first["sessionId"]
+    client(server).calls(first["callSid"]).update(twiml="<Response><Hangup/></Response>")
+    assert again.wait_closed() == (1000, "Closing websocket session")
+    assert app.wait("/status")[0]["CallStatus"] == "completed"
+    assert len(app.to("/after")) == 1
