@@ -155,6 +155,8 @@ pub enum LegCommand {
     },
     /// Write down what was said in a recording, beside the call.
     Transcribe {
+        /// The leg that it was made on, which may be gone when this is done.
+        of: Arc<LegInfo>,
         /// The recording, whole.
         recording: Box<Recording>,
         /// Who is told.

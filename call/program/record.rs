@@ -1,5 +1,6 @@
 //! Recording: the verb that waits for its recording, and recordings beside what a leg runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::call::{Abort, Call};
@@ -232,6 +233,7 @@ impl Call {
         let at = self.now().time;
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.recordings.iter().position(|active| active.op == op) else { return };
+        let of = Arc::clone(&party.info);
         let ActiveRecording { mut facts, report_hangup, transcribe, .. } = party.recordings.remove(index);
         facts.ended_at = Some(at);
         facts.duration = Some(duration);
@@ -242,7 +244,7 @@ impl Call {
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
         if let Some(order) = transcribe.filter(|_| facts.status == RecordingStatus::Completed) {
-            self.order(leg, LegCommand::Transcribe { recording: Box::new(facts.clone()), order });
+            self.order(leg, LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
         }
         if let Some(action) = report_hangup {
             let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };

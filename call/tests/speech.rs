@@ -12,6 +12,7 @@ use tandem_call::command::{Command, Refused};
 use tandem_call::event::EventKind;
 use tandem_call::fetch::FetchReason;
 use tandem_call::hearing::{Heard, Words};
+use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{Gather, GatherSpeech, Instruction, Record};
 use tandem_call::recording::{RecordingEnd, Track};
@@ -271,7 +272,7 @@ fn a_message_is_written_down_once_it_is_whole_even_if_its_speaker_has_hung_up() 
     let transcribed = |script: &CallScript| {
         script.ordered(
             script.leg(),
-            |command| matches!(command, LegCommand::Transcribe { order: told, .. } if *told == order),
+            |command| matches!(command, LegCommand::Transcribe { of, order: told, .. } if of.id == LegId(1) && *told == order),
         )
     };
     let mut script = CallScript::runs(vec![Instruction::Record(record.clone())]);

@@ -1,16 +1,15 @@
-//! Opening and closing a leg's ears: for gathers, for live transcriptions; and having recordings written down.
+//! Opening and closing a leg's ears: for gathers, for live transcriptions.
 
 use tandem_call::hearing::Listening;
 use tandem_call::id::{LegId, OpId, TranscriptionId};
 use tandem_call::output::LegEvent;
-use tandem_call::recording::{Recording, Track};
-use tandem_call::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
+use tandem_call::recording::Track;
+use tandem_call::transcription::{TranscriptionSpec, TranscriptionStatus};
 use tandem_media as media;
 
 use super::CallTask;
 use crate::ears::{Ear, Listener, TAP_CODEC, TAP_FRAMES};
 use crate::leg;
-use crate::transcripts;
 
 impl CallTask {
     pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &Listening) {
@@ -36,12 +35,6 @@ impl CallTask {
         let opened = self.open_ear(leg, op, Listener::Transcription(id), spec.track, &spec.listening);
         let status = opened.map_or_else(TranscriptionStatus::Failed, |()| TranscriptionStatus::Started);
         self.found_out(leg, LegEvent::Transcription { id, status });
-    }
-
-    pub(super) fn transcribe(&mut self, leg: LegId, recording: Recording, order: TranscriptionOrder) {
-        if let Some(info) = self.call.leg(leg) {
-            transcripts::begin(&self.services, info.clone(), recording, order);
-        }
     }
 
     fn open_ear(

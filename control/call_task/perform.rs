@@ -27,6 +27,7 @@ use crate::keys::{self, Dtmf};
 use crate::leg::{self, Attempt, LegIo};
 use crate::machine;
 use crate::stream::{NewStream, StreamHandle};
+use crate::transcripts;
 use crate::trunk::identity::Behind;
 use crate::trunk::numbering::Numbering;
 
@@ -141,7 +142,9 @@ impl CallTask {
             LegCommand::StopListening { op } => self.stop_listening(leg, op),
             LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
             LegCommand::StopTranscription { op } => self.finish_listening(leg, op),
-            LegCommand::Transcribe { recording, order } => self.transcribe(leg, *recording, order),
+            LegCommand::Transcribe { of, recording, order } => {
+                transcripts::begin(&self.services, of, *recording, order);
+            }
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
             LegCommand::Confer(participation) => self.confer(leg, &participation),
