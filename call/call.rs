@@ -206,8 +206,8 @@ impl Call {
     pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
         self.now = now;
         // Whoever takes it is to know even if it has gone meanwhile.
-        if let LegEvent::Called { by } = event {
-            return self.called(leg, by);
+        if let LegEvent::Called { queue, by } = event {
+            return self.called(leg, queue, by);
         }
         let Some(party) = self.party_mut(leg) else { return };
         let ended = party.info.status.is_final();
@@ -248,7 +248,7 @@ impl Call {
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
             LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
-            LegEvent::Enqueued(standing) => self.signal(leg, Signal::Enqueued(standing)),
+            LegEvent::Enqueued { op, standing } => self.signal(leg, Signal::Enqueued { op, standing }),
             LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),
             LegEvent::Called { .. } => {}
         }

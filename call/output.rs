@@ -197,6 +197,8 @@ pub enum LegCommand {
     /// Stand in line in a queue of the account, which comes to be if there is none; answered by `Enqueued`, and by `Called`
     /// when it is its turn.
     EnterQueue {
+        /// Its operation.
+        op: OpId,
         /// Its name.
         queue: Arc<str>,
         /// Not if so many wait there.
@@ -384,9 +386,16 @@ pub enum LegEvent {
     /// Something odd that it could live with, to be reported once.
     Warned(Warning),
     /// It stands in line, or cannot.
-    Enqueued(Result<QueueId, NotQueued>),
+    Enqueued {
+        /// Of the `EnterQueue`.
+        op: OpId,
+        /// In which queue, or why not.
+        standing: Result<QueueId, NotQueued>,
+    },
     /// It is its turn: that leg, which is in the same call, takes it.
     Called {
+        /// In which queue.
+        queue: QueueId,
         /// Which.
         by: LegId,
     },

@@ -16,13 +16,14 @@ use crate::conversation::{ConversationSpec, ConversationStatus, Inputs, Manner, 
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::hearing::{Heard, Listening, Words};
-use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, StreamId, TranscriptionId};
+use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, StreamId, TranscriptionId};
 use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
 };
+use crate::queue::NotQueued;
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::stream::{StreamSpec, StreamStatus};
@@ -53,6 +54,8 @@ pub struct CallScript {
     pub conversations: BTreeSet<(LegId, ConversationId)>,
     /// Documents asked for and not answered yet.
     pub fetches: Vec<(LegId, FetchId)>,
+    /// The last order to enter a queue.
+    pub entering: Option<OpId>,
     /// Ended events, per leg.
     pub ended: BTreeMap<LegId, u32>,
     /// Release orders, per leg.
@@ -78,6 +81,7 @@ impl CallScript {
             transcriptions: BTreeSet::new(),
             conversations: BTreeSet::new(),
             fetches: Vec::new(),
+            entering: None,
             ended: BTreeMap::new(),
             released: BTreeMap::new(),
             legs: Vec::new(),
@@ -187,6 +191,13 @@ impl CallScript {
     /// The far end hangs up.
     pub fn hangs_up(&mut self, leg: LegId) {
         self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None });
+    }
+
+    /// The caller is let into the queue that it was last to enter, or not; nothing if it was to enter none.
+    pub fn is_enqueued(&mut self, standing: Result<QueueId, NotQueued>) {
+        if let Some(op) = self.entering {
+            self.feed(LegEvent::Enqueued { op, standing });
+        }
     }
 
     /// The caller presses keys.
@@ -355,6 +366,7 @@ impl CallScript {
                     LegCommand::StopConversation { id } => {
                         assert!(self.conversations.remove(&(leg, *id)), "stopped a conversation that was over");
                     }
+                    LegCommand::EnterQueue { op, .. } => self.entering = Some(*op),
                     LegCommand::Release => *self.released.entry(leg).or_default() += 1,
                     _ => {}
                 }

@@ -117,7 +117,8 @@ pub struct Pair {
     pub waiter: LegId,
     /// Who takes it.
     pub taker: LegId,
-    queue: QueueId,
+    /// In which queue.
+    pub queue: QueueId,
     name: Name,
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::call::{Abort, Call};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
-use crate::id::{LegId, QueueId};
+use crate::id::{LegId, OpId, QueueId};
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Enqueue, Instruction, Play, Wait};
@@ -28,6 +28,8 @@ pub(crate) struct Waiting {
     /// What follows, and who decides about the leg then.
     then: VecDeque<Instruction>,
     mode: Mode,
+    /// Of the order to enter.
+    op: OpId,
     /// The queue, once it is in.
     queue: Option<QueueId>,
     since: Timestamp,
@@ -52,27 +54,29 @@ enum Stage {
 pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     // A document in a queue that leads to another one.
     call.end_wait(leg, Abort::Replaced);
-    let now = call.now();
+    let (now, op) = (call.now(), call.new_op());
     let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
     let Some(party) = call.party_mut(leg) else { return Step::Next };
     party.waiting = Some(Box::new(Waiting {
         enqueue,
         then: std::mem::take(&mut party.lane.queue),
         mode: std::mem::replace(&mut party.mode, Mode::Queue),
+        op,
         queue: None,
         since: now.time,
         waited: None,
         stage: Stage::Entering,
         round: now.instant,
     }));
-    call.order(leg, LegCommand::EnterQueue { queue, most });
+    call.order(leg, LegCommand::EnterQueue { op, queue, most });
     Step::Stay(Running::Queueing)
 }
 
 pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-    let Signal::Enqueued(standing) = signal else { return Step::Stay(Running::Queueing) };
+    let Signal::Enqueued { op, standing } = signal else { return Step::Stay(Running::Queueing) };
     let now = call.now().time;
-    let Some(waiting) = call.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Entering) else {
+    let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == *op;
+    let Some(waiting) = call.waiting_mut(leg).filter(entering) else {
         return Step::Stay(Running::Queueing);
     };
     match standing {
@@ -200,9 +204,11 @@ impl Call {
     }
 
     /// The turn of a leg has come that waits; `by`, in this call too, is to take it, if both still want to.
-    pub(crate) fn called(&mut self, leg: LegId, by: LegId) {
+    pub(crate) fn called(&mut self, leg: LegId, queue: QueueId, by: LegId) {
         let now = self.now().time;
-        let waiting = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Waiting);
+        // It may wait in another one by now.
+        let here = |waiting: &&mut Waiting| waiting.stage == Stage::Waiting && waiting.queue == Some(queue);
+        let waiting = self.waiting_mut(leg).filter(here);
         let called = waiting.map(|waiting| {
             waiting.stage = Stage::Called;
             waiting.waited = Some(waiting.waited(now));

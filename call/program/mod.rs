@@ -49,7 +49,7 @@ pub(crate) enum Signal {
     Heard { op: OpId, heard: Heard },
     ListeningEnded { op: OpId, failed: Option<String> },
     ConferenceOver,
-    Enqueued(Result<QueueId, NotQueued>),
+    Enqueued { op: OpId, standing: Result<QueueId, NotQueued> },
     Called(Option<LegId>),
     NobodyCalled,
     ReferAnswered { status: u16 },

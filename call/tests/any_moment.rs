@@ -109,7 +109,7 @@ const MOMENTS: [fn(&mut CallScript); 13] = [
         }
     },
     |script| script.passes(Duration::from_secs(1)),
-    |script| script.feed(LegEvent::Enqueued(Ok(QueueId(1)))),
+    |script| script.is_enqueued(Ok(QueueId(1))),
     |script| script.presses("1"),
     |script| script.presses("12#"),
     |script| script.passes(Duration::from_secs(4)),
@@ -261,9 +261,9 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
     let early_media = rng.random();
     let by = script.legs[rng.random_range(0..script.legs.len())];
     match rng.random_range(0..30) {
-        24 | 25 => LegEvent::Enqueued(Ok(QueueId(1))),
-        26 => LegEvent::Enqueued(Err(NotQueued::Full)),
-        27 | 28 => LegEvent::Called { by },
+        24 | 25 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Ok(QueueId(1)) },
+        26 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Err(NotQueued::Full) },
+        27 | 28 => LegEvent::Called { queue: QueueId(1), by },
         29 => LegEvent::NobodyCalled,
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new() },

@@ -26,7 +26,7 @@ const AGENT: LegId = LegId(2);
 /// A caller who runs this and then echoes, and is let into the queue.
 fn waiting(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue), Instruction::Echo]);
-    script.feed(LegEvent::Enqueued(Ok(QUEUE)));
+    script.is_enqueued(Ok(QUEUE));
     script
 }
 
@@ -38,7 +38,7 @@ fn with_document() -> CallScript {
 fn called(dial: Dial) -> CallScript {
     let mut script = waiting(enqueue("support"));
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dial), Instruction::Pause(SECOND)])));
-    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
+    script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     script
 }
 
@@ -88,10 +88,10 @@ fn ends(mut script: CallScript) {
 #[test]
 fn a_caller_stands_in_line_and_hears_music() {
     let mut script = CallScript::runs(vec![Instruction::Enqueue(Enqueue { most: Some(3), ..enqueue("support") })]);
-    let entered = LegCommand::EnterQueue { queue: "support".into(), most: Some(3) };
-    assert!(script.ordered(CALLER, |order| *order == entered));
+    let enters = |order: &LegCommand| matches!(order, LegCommand::EnterQueue { queue, most: Some(3), .. } if **queue == *"support");
+    assert!(script.ordered(CALLER, enters));
     assert!(!hears_music(&script, CALLER), "not in line yet");
-    script.feed(LegEvent::Enqueued(Ok(QUEUE)));
+    script.is_enqueued(Ok(QUEUE));
     assert!(hears_music(&script, CALLER));
     assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
     ends(script);
@@ -108,7 +108,7 @@ fn silence_is_silence() {
 fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
     for (why, wanted) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
         let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
-        script.feed(LegEvent::Enqueued(Err(why)));
+        script.is_enqueued(Err(why));
         let FetchReason::Queued(outcome) = &script.asked().next_back().unwrap().reason else { panic!("not told") };
         assert_eq!((outcome.result, outcome.waited), (wanted, None));
         script.fetched(vec![Instruction::Play(file("sorry"))]);
@@ -286,7 +286,7 @@ fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
         // Its turn comes again.
         script.fetches.clear();
         script.incoming(LegId(3), Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
-        script.feed_to(CALLER, LegEvent::Called { by: LegId(3) });
+        script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: LegId(3) });
         assert!(script.ordered(LegId(3), |order| *order == LegCommand::Bridge { with: CALLER }));
         ends(script);
     }
@@ -303,7 +303,7 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
     };
     assert_eq!(asked(&script), 2);
     // So does one who had gone before it was here.
-    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
+    script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     assert_eq!(asked(&script), 3);
     ends(script);
 }
@@ -312,8 +312,8 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
 fn an_agent_who_no_longer_asks_is_given_nobody() {
     let mut script = waiting(enqueue("support"));
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Echo])));
-    script.feed_to(CALLER, LegEvent::Called { by: AGENT });
-    script.feed_to(CALLER, LegEvent::Called { by: LegId(77) });
+    script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
+    script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: LegId(77) });
     assert_eq!(script.orders(CALLER).filter(|order| **order == LegCommand::ReturnToQueue).count(), 2);
     assert!(hears_music(&script, CALLER));
     ends(script);
@@ -364,6 +364,21 @@ fn the_two_are_recorded() {
 fn another_queue_follows_the_first() {
     let mut script = waiting(enqueue("support"));
     script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
+    // What is heard of the first one too late says nothing about the second.
+    let ops: Vec<_> = script
+        .orders(CALLER)
+        .filter_map(|order| match order {
+            LegCommand::EnterQueue { op, .. } => Some(*op),
+            _ => None,
+        })
+        .collect();
+    script.feed(LegEvent::Enqueued { op: ops[0], standing: Ok(QUEUE) });
+    script.feed(LegEvent::Enqueued { op: ops[1], standing: Ok(QueueId(6)) });
+    script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
+    script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
+    assert!(!joined(&script) && hears_music(&script, CALLER));
+    script.feed_to(CALLER, LegEvent::Called { queue: QueueId(6), by: AGENT });
+    assert!(joined(&script));
     let names: Vec<_> = script
         .orders(CALLER)
         .filter_map(|order| match order {

@@ -148,7 +148,7 @@ impl CallTask {
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
             LegCommand::Confer(participation) => self.confer(leg, &participation),
-            LegCommand::EnterQueue { queue, most } => self.enter_queue(leg, &queue, most),
+            LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
             LegCommand::LeaveQueue => {
                 self.with(leg, |io| io.place.take().is_some());

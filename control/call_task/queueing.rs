@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_call::id::LegId;
+use tandem_call::id::{LegId, OpId};
 use tandem_call::output::LegEvent;
 
 use super::CallTask;
@@ -12,7 +12,7 @@ use crate::queues::{self, Pair};
 use crate::registry::Calls;
 
 impl CallTask {
-    pub(super) fn enter_queue(&mut self, leg: LegId, name: &Arc<str>, most: Option<u32>) {
+    pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let services = &self.services;
         let standing = match services.queues.enter(&account, name, most, leg, clock::now().time) {
@@ -29,12 +29,12 @@ impl CallTask {
                     io.place = Some(entered.place);
                 }
                 // After this leg knows that it stands in line.
-                self.found_out(leg, LegEvent::Enqueued(Ok(entered.queue.id)));
+                self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
                 return self.calls.bring_together(entered.pair);
             }
             Err(why) => Err(why),
         };
-        self.found_out(leg, LegEvent::Enqueued(standing));
+        self.found_out(leg, LegEvent::Enqueued { op, standing });
     }
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
@@ -62,7 +62,7 @@ impl Calls {
         tokio::spawn(async move {
             loop {
                 let united = calls.unite(pair.taker, pair.waiter).await.is_ok();
-                let called = Message::Own(pair.waiter, LegEvent::Called { by: pair.taker });
+                let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
                 // Were its call over by now, so would be the call of who takes it, which is the same.
                 if united && calls.tell(pair.waiter, called) {
                     return;
