@@ -19,17 +19,20 @@ def pytest_sessionstart(session):
 
 @pytest.fixture(scope="session")
 def score(pytestconfig):
-    """Keeps a figure for the end of the report: score(of_what, reached, of_how_many)."""
-    return lambda what, reached, most: pytestconfig.stash.setdefault(SCORES, []).append((what, reached, most))
+    """Keeps a figure for the end of the report: score(group, works, of_how_many)."""
+    return lambda *figure: pytestconfig.stash.setdefault(SCORES, []).append(figure)
 
 
 def pytest_terminal_summary(terminalreporter, config):
     scores = config.stash.get(SCORES, [])
-    if scores:
-        terminalreporter.section("operations that answer as published")
-        total = ("all", *(sum(column) for column in list(zip(*scores))[1:]))
-        for what, reached, most in [*scores, total]:
-            terminalreporter.line(f"{what:15} {reached:4} of {most:4}  {100 * reached / most:5.1f} %")
+    if not scores:
+        return
+    terminalreporter.section("operations that answer as published")
+    apart = [one for one in scores if one[0] == "refused"]
+    scores = [one for one in scores if one not in apart]
+    total = ("all in scope", sum(works for _, works, _ in scores), sum(most for *_, most in scores))
+    for group, works, most in [*scores, total, *apart]:
+        terminalreporter.line(f"{group:15} {works:4} of {most:4}  {100 * works / max(most, 1):5.1f} %")
 
 
 @pytest.fixture(scope="session")

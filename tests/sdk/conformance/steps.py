@@ -144,8 +144,8 @@ def notifications(x):
 def recordings(x):
     do = x.do
     pcap = x.folder / "spoken.pcap"
-    write_capture(pcap, speech(1.5))
-    record = "<Response><Record timeout='1' maxLength='3' playBeep='false' transcribe='true'/><Hangup/></Response>"
+    write_capture(pcap, speech(3))
+    record = "<Response><Record timeout='1' maxLength='10' playBeep='false' transcribe='true'/><Hangup/></Response>"
     called = x.phone(callee(play(pcap)), calls=2)
     made = []
     for _ in range(2):
