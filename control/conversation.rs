@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
-//! [`talk`] lets wait.
+//! `talk` lets wait.
 
 mod phrases;
 mod talk;

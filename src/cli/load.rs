@@ -122,8 +122,9 @@ What the report says:
   added_delay      the server's share of it: INVITE to INVITE and 200 to 200
   media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio;
                    a server that transcodes destroys the stamps: its packets are counted as unstamped
-  streams          of --sink: frames that came and that did not; from a packet's departure to its message's arrival; how much
-                   later than the fastest message of its stream each came
+  streams          of --sink: messages that came, and frames dropped among them by their timestamps; from a packet's departure
+                   to its message's arrival (by stamps, some of which a server cuts when it stretches silence); how much later
+                   than the fastest message of its stream each came
   cpu              of --pid: ms a call, or a call and second with --calls; memory at the end and at most
   started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU. On a busy machine
                    give it real-time priority: chrt -f 20 tandem load ...";

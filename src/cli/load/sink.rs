@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -26,13 +26,20 @@ use super::voice::Stamp;
 
 /// Octets of a stamp.
 const STAMP: usize = 22;
+/// Milliseconds of a message.
+const FRAME: u64 = 20;
+/// Later than this no stamp is believed.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// What came.
 #[derive(Debug, Default)]
 pub(super) struct SinkReport {
     streams: u64,
-    /// Counted frames that came.
-    pub(super) received: u64,
+    /// Messages with audio, and frames that are missing among them by their timestamps.
+    messages: u64,
+    dropped: u64,
+    /// Counted stamps that came.
+    received: u64,
     unstamped: u64,
     /// From the packet to its message.
     latency: Figures,
@@ -40,6 +47,15 @@ pub(super) struct SinkReport {
     late: Figures,
     jitter: Figures,
     arrivals: HashMap<u64, Arrivals>,
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+struct Connection {
+    /// What is left of the last frame's audio.
+    audio: Vec<u8>,
+    /// The next message's timestamp.
+    due: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +70,10 @@ impl SinkReport {
     pub(super) fn report(&self, sent: u64) -> Value {
         json!({
             "streams": self.streams,
-            "frames": self.received,
-            "lost": sent.saturating_sub(self.received),
+            "messages": self.messages,
+            "dropped": self.dropped,
+            "stamps": self.received,
+            "stamps_lost": sent.saturating_sub(self.received),
             "unstamped": self.unstamped,
             "packet_to_message_ms": self.latency.report(),
             "later_than_fastest_ms": self.late.report(),
@@ -63,11 +81,16 @@ impl SinkReport {
         })
     }
 
-    /// A server's frames need not begin where packets do: `audio` is what is left of the frame before, in which a stamp may have
-    /// begun.
-    fn take(&mut self, text: &str, began: Instant, audio: &mut Vec<u8>) {
-        let Some((_, payload)) = text.split_once("\"payload\":\"") else { return };
-        let payload = payload.split('"').next().unwrap_or_default();
+    /// A server's frames need not begin where packets do: a stamp may have begun in the one before.
+    fn take(&mut self, text: &str, began: Instant, connection: &mut Connection) {
+        let member = |name: &str| text.split_once(name).and_then(|(_, value)| value.split('"').next());
+        let Some(payload) = member("\"payload\":\"") else { return };
+        self.messages += 1;
+        if let Some(at) = member("\"timestamp\":\"").and_then(|at| at.parse::<u64>().ok()) {
+            let due = connection.due.replace(at + FRAME).unwrap_or(at);
+            self.dropped += at.saturating_sub(due) / FRAME;
+        }
+        let audio = &mut connection.audio;
         if STANDARD.decode_vec(payload, audio).is_err() {
             return;
         }
@@ -82,11 +105,11 @@ impl SinkReport {
     }
 
     fn count(&mut self, stamp: &Stamp, began: Instant) {
-        if !stamp.counted {
-            return;
-        }
+        // A server that stretches or cuts silence may cut a stamp too: what is left of it says anything.
+        let transit = began.elapsed().checked_sub(stamp.at).filter(|transit| *transit < LONGEST);
+        let Some(transit) = transit.filter(|_| stamp.counted) else { return };
         self.received += 1;
-        let transit = began.elapsed().saturating_sub(stamp.at).as_secs_f64() * 1_000.0;
+        let transit = transit.as_secs_f64() * 1_000.0;
         self.latency.add(transit);
         let arrivals = self.arrivals.entry(stamp.call).or_default();
         if !arrivals.all.is_empty() {
@@ -165,10 +188,10 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
 
 async fn listen(mut socket: WebSocket, shared: Shared) {
     shared.with(|report| report.streams += 1);
-    let mut audio = Vec::new();
+    let mut connection = Connection::default();
     while let Some(Ok(message)) = socket.recv().await {
         if let Message::Text(text) = message {
-            shared.with(|report| report.take(text.as_str(), shared.began, &mut audio));
+            shared.with(|report| report.take(text.as_str(), shared.began, &mut connection));
         }
     }
 }
@@ -186,18 +209,21 @@ mod tests {
             for sequence in 0..4 {
                 octets.extend(super::super::voice::stamped(7, sequence, began.elapsed()).get(12..).unwrap());
             }
-            let (mut report, mut audio) = (SinkReport::default(), Vec::new());
-            report.take(r#"{"event":"start"}"#, began, &mut audio);
-            for frame in octets.chunks_exact(160) {
+            let (mut report, mut connection) = (SinkReport::default(), Connection::default());
+            report.take(r#"{"event":"start"}"#, began, &mut connection);
+            for (count, frame) in octets.chunks_exact(160).enumerate() {
                 let payload = STANDARD.encode(frame);
-                let message = format!(r#"{{"event":"media","media":{{"track":"inbound","payload":"{payload}"}}}}"#);
-                report.take(&message, began, &mut audio);
-                assert!(audio.len() <= 160);
+                // One that should have been there before the third is not.
+                let at = 20 * (count + usize::from(count > 1));
+                let message = format!(r#"{{"media":{{"timestamp":"{at}","payload":"{payload}"}}}}"#);
+                report.take(&message, began, &mut connection);
+                assert!(connection.audio.len() <= 160);
             }
             let told = report.finished().report(5);
             // The last stamp may be in a frame that is not whole.
             let all = if offset > 138 { 3 } else { 4 };
-            assert_eq!((&told["frames"], &told["lost"]), (&json!(all), &json!(5 - all)), "{offset}");
+            assert_eq!((&told["stamps"], &told["stamps_lost"]), (&json!(all), &json!(5 - all)), "{offset}");
+            assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(1)));
             assert_eq!(told["later_than_fastest_ms"]["n"], all);
         }
     }

@@ -266,6 +266,9 @@ impl Stamp {
     pub(super) fn read(audio: &[u8]) -> Option<Self> {
         let stamp = audio.strip_prefix(&MAGIC)?;
         let ([way, counted, call @ .., a, b, c, d, e, f, g, h], _) = stamp.split_first_chunk::<18>()?;
+        if *way > 1 || *counted > 1 {
+            return None;
+        }
         let at = Duration::from_nanos(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]));
         Some(Self { call: u64::from_be_bytes(*call), way: usize::from(*way), counted: *counted != 0, at })
     }
