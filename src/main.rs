@@ -5,8 +5,12 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 
 use cli::Failure;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A SIP and RTP server that speaks Twilio's and Telnyx's APIs, webhooks and media streams.
 #[derive(Parser)]
