@@ -54,6 +54,9 @@ Exit codes: 0 fine; 1 your input is wrong (arguments, configuration); 2 the envi
 3 the command is not there yet.";
 
 fn main() -> ExitCode {
+    // The allocator's large areas would else be filled with huge pages, of which a call needs little. Where the kernel cannot,
+    // more memory is used and nothing else is different.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -13,7 +13,7 @@ async fn the_root_says_where_the_rest_is() {
     let house = House::start("").await;
     let root = house.api.get_as("", "/").await;
     let text = String::from_utf8(root.body).unwrap();
-    assert_eq!((root.status, text.lines().count()), (200, 4), "{text}");
+    assert_eq!((root.status, text.lines().count()), (200, 6), "{text}");
     assert!(text.contains("/2010-04-01/") && text.contains("/readyz"), "{text}");
     house.end().await;
 }
