@@ -156,8 +156,8 @@ impl Handle {
         self.peers.read().iter().flatten().cloned().collect()
     }
 
-    /// Takes other settings while calls go on ([`Endpoint::reconfigure`]). Sockets, `advertise`, `nameservers`, `trace_mib`
-    /// and `hep` stay as they were.
+    /// Takes other settings while calls go on ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`, `nameservers`,
+    /// `trace_mib` and `hep` stay as they were.
     ///
     /// # Errors
     /// A file of TLS's that is not as it should be: then nothing has changed.
