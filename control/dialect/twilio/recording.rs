@@ -81,7 +81,19 @@ pub(super) fn stream(
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    let (call, sid) = (sid::call(call), sid::stream(id));
+    companion(account_sid, call, ("Streams", sid::stream(id)), name, status, now)
+}
+
+/// What runs beside a call, in that list of it, with that SID.
+pub(super) fn companion(
+    account_sid: &str,
+    call: LegId,
+    (list, sid): (&str, String),
+    name: Option<&str>,
+    status: &'static str,
+    now: Timestamp,
+) -> Value {
+    let call = sid::call(call);
     json!({
         "sid": sid,
         "account_sid": account_sid,
@@ -89,6 +101,6 @@ pub(super) fn stream(
         "name": name,
         "status": status,
         "date_updated": format::rfc2822(now),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Calls/{call}/Streams/{sid}.json"),
+        "uri": format!("/{VERSION}/Accounts/{account_sid}/Calls/{call}/{list}/{sid}.json"),
     })
 }

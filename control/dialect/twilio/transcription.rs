@@ -14,7 +14,7 @@ use tandem_call::{Callback, Moment};
 use super::error::ApiError;
 use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
-use super::{format, sid};
+use super::{format, recording, sid};
 use crate::dialect::twilio::path::VERSION;
 use crate::dialect::{Context, Notice};
 use crate::markup::speech;
@@ -192,16 +192,7 @@ pub(super) fn live(
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    let (call, sid) = (sid::call(call), sid::transcription(id));
-    json!({
-        "sid": sid,
-        "account_sid": account_sid,
-        "call_sid": call,
-        "name": name,
-        "status": status,
-        "date_updated": format::rfc2822(now),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Calls/{call}/Transcriptions/{sid}.json"),
-    })
+    recording::companion(account_sid, call, ("Transcriptions", sid::transcription(id)), name, status, now)
 }
 
 /// A live transcription as a request asks for it.
