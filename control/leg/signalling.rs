@@ -1,0 +1,179 @@
+//! What SIP says of a leg, put into the call's words.
+
+use bytes::Bytes;
+use tandem_call::id::LegId;
+use tandem_call::leg::EndCause;
+use tandem_call::output::{LegEvent, LegGone};
+use tandem_sip as sip;
+
+use super::{LegIo, Refusal};
+use crate::keys;
+use crate::reason;
+
+impl LegIo {
+    /// What a SIP event means to the call, if anything.
+    pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
+        match event {
+            sip::Event::Provisional { sdp, .. } => {
+                let early_media = match (sdp, &mut self.session) {
+                    (Some(sdp), Some(session)) => session.accept(&sdp).is_ok(),
+                    _ => std::mem::take(&mut self.has_early_media),
+                };
+                self.negotiated |= early_media;
+                Some(LegEvent::Ringing { early_media })
+            }
+            sip::Event::Answered { sdp, headers, .. } => {
+                let session = self.session.as_mut()?;
+                let accepted = match sdp {
+                    Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
+                    None if self.negotiated => Ok(()),
+                    None => Err(self.refusal.take().map_or_else(|| "there is none".to_owned(), |refusal| refusal.why)),
+                };
+                if let Err(why) = accepted {
+                    return Some(self.hangup_without_audio(&why));
+                }
+                self.negotiated = true;
+                let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
+                Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
+            }
+            sip::Event::Acknowledged { sdp, .. } => {
+                if !std::mem::take(&mut self.late_offer) {
+                    return None;
+                }
+                self.take_late_answer(sdp)
+            }
+            sip::Event::Offered { sdp, refusable, .. } => {
+                let session = self.session.as_mut()?;
+                let answer = match sdp {
+                    Some(offer) => match session.answer_preferring(&offer, &self.preferred) {
+                        Ok(answer) => {
+                            self.has_early_media = !self.negotiated;
+                            self.negotiated = true;
+                            Ok(answer)
+                        }
+                        Err(error) => {
+                            let refusal = Refusal::of(&error);
+                            let declined = if refusable { None } else { session.decline(&offer) };
+                            if !self.negotiated {
+                                self.refusal = Some(refusal.clone());
+                            }
+                            declined.ok_or(refusal)
+                        }
+                    },
+                    None => {
+                        self.late_offer = true;
+                        Ok(session.offer_preferring(&self.preferred))
+                    }
+                };
+                match answer {
+                    Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
+                    Err(refusal) => {
+                        let status = refusal.status;
+                        let (reason, headers) = refusal.told();
+                        self.send(sip::Command::RejectOffer { leg: self.key, status, reason, headers });
+                    }
+                }
+                None
+            }
+            // Our offer was in a provisional response.
+            sip::Event::OfferAnswered { sdp, .. } if std::mem::take(&mut self.late_offer) => {
+                self.take_late_answer(Some(sdp))
+            }
+            sip::Event::OfferAnswered { sdp, .. } => {
+                if let Some(session) = &mut self.session {
+                    // A refusal here leaves the session as it was, which is what RFC 3261 §14.1 asks for.
+                    let _ = session.accept(&sdp);
+                }
+                None
+            }
+            sip::Event::Info { content_type, body, .. } => keys::pressed(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
+                if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
+            {
+                self.send(sip::Command::Invite { leg: self.key, invite: Box::new(outgoing) });
+                None
+            }
+            sip::Event::Ended { cause, status, reason: words, .. } => {
+                self.gone = true;
+                let detail_words = words.clone();
+                let detail = self.why(cause, status, words);
+                let reason = match cause {
+                    sip::EndCause::LocalHangup => return None,
+                    sip::EndCause::Bye => LegGone::Bye,
+                    sip::EndCause::Cancelled => LegGone::Cancelled,
+                    sip::EndCause::Rejected => {
+                        self.told_cause(detail_words.as_deref()).map_or(LegGone::Rejected, LegGone::Refused)
+                    }
+                    sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => {
+                        LegGone::Timeout
+                    }
+                    sip::EndCause::Unresolved
+                    | sip::EndCause::NoSocket
+                    | sip::EndCause::Unconnected(_)
+                    | sip::EndCause::Invalid => LegGone::Unreachable,
+                    sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
+                };
+                Some(LegEvent::Ended { reason, sip_status: status, detail })
+            }
+            sip::Event::RefreshDue { .. } => {
+                // As it is spoken now: only the session's clock is to change.
+                let mut preferred = self.preference();
+                preferred.codecs.truncate(1);
+                if let Some(session) = &mut self.session {
+                    let sdp = session.offer_preferring(&preferred);
+                    self.send(sip::Command::Offer { leg: self.key, sdp });
+                }
+                None
+            }
+            sip::Event::ReferAnswered { status, .. } => Some(LegEvent::ReferAnswered { status }),
+            sip::Event::ReferProgress { status, done, .. } => Some(LegEvent::ReferProgress { status, done }),
+            sip::Event::Incoming { .. }
+            | sip::Event::OfferRejected { .. }
+            | sip::Event::Referred { .. }
+            | sip::Event::Trace { .. }
+            | sip::Event::Binding(_)
+            | sip::Event::AuthenticationFailed { .. } => None,
+        }
+    }
+
+    /// The answer to an offer of ours that a call without one got.
+    fn take_late_answer(&mut self, sdp: Option<Bytes>) -> Option<LegEvent> {
+        let accepted = match (sdp, &mut self.session) {
+            (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
+            _ => Err("the ACK has no answer to our offer".to_owned()),
+        };
+        self.negotiated |= accepted.is_ok();
+        // After a re-INVITE the session goes on as it was.
+        let why = accepted.err().filter(|_| !self.negotiated)?;
+        Some(self.hangup_without_audio(&why))
+    }
+
+    fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
+        tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
+        self.hangup(None);
+        let detail = Some(format!("its session description has no audio for us: {why}"));
+        LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
+    }
+
+    /// An end in words, where there are any: the peer's own, or what kept us from it.
+    pub(super) fn why(&self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<String> {
+        match (cause, status, words, &self.callee) {
+            (sip::EndCause::Bye | sip::EndCause::Cancelled, _, words, _) => {
+                words.map(|words| format!("{cause} by the far end ({words})"))
+            }
+            (sip::EndCause::Rejected, Some(status @ (401 | 407)), _, Some(callee)) if !callee.authenticates => {
+                Some(format!("{status}, and {} was called without credentials", callee.name))
+            }
+            (sip::EndCause::Rejected, Some(status), words, _) => {
+                Some(format!("{status} {}", words.unwrap_or_default()))
+            }
+            (_, _, _, Some(callee)) => Some(format!("{}: {cause}", callee.name)),
+            _ => Some(cause.to_string()),
+        }
+    }
+
+    /// Why a call of ours was refused, by the network behind the peer.
+    fn told_cause(&self, reason: Option<&str>) -> Option<EndCause> {
+        reason.and_then(reason::cause)
+    }
+}
