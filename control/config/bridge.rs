@@ -1,0 +1,120 @@
+//! `bridge` of a number: where its calls go without a web application, and what is recorded of them.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+/// Where a number without a web application goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Bridges")]
+pub enum Bridge {
+    /// A SIP URI in which `{number}` stands for the dialled number.
+    Uri(Arc<str>),
+    /// The dialled number over these trunks, by name: the next when one is down, full, or fails. Never none.
+    Trunks(Vec<Arc<str>>),
+    /// The dialled number over the trunks of its account whose prefixes fit.
+    Prefixes,
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "is neither text nor a list of text")]
+enum Bridges {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Bridge {
+    /// The SIP URI to call for `number`; `None` when a trunk's own URI decides.
+    pub fn uri(&self, number: &str) -> Option<String> {
+        match self {
+            Self::Uri(uri) => Some(uri.replace("{number}", number)),
+            Self::Trunks(_) | Self::Prefixes => None,
+        }
+    }
+
+    /// The trunks that it names.
+    pub fn trunks(&self) -> &[Arc<str>] {
+        match self {
+            Self::Trunks(names) => names,
+            Self::Uri(_) | Self::Prefixes => &[],
+        }
+    }
+}
+
+impl TryFrom<Bridges> for Bridge {
+    type Error = String;
+
+    fn try_from(bridges: Bridges) -> Result<Self, String> {
+        let list = match bridges {
+            Bridges::One(text) => return text.try_into(),
+            Bridges::Several(list) => list,
+        };
+        let name = |text: &String| match text.strip_prefix("trunk:") {
+            Some(name) if !matches!(name, "" | "*") => Ok(name.into()),
+            _ => Err(format!("{text:?} is not \"trunk:NAME\": a list is of trunks")),
+        };
+        let names: Vec<Arc<str>> = list.iter().map(name).collect::<Result<_, _>>()?;
+        match names.is_empty() {
+            true => Err("is empty; name a trunk".to_owned()),
+            false => Ok(Self::Trunks(names)),
+        }
+    }
+}
+
+impl TryFrom<String> for Bridge {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("trunk:").filter(|name| !name.is_empty()) {
+            Some("*") => return Ok(Self::Prefixes),
+            Some(name) => return Ok(Self::Trunks(vec![name.into()])),
+            None => {}
+        }
+        let host = text.strip_prefix("sip:").map(|rest| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
+        match host {
+            Some(host) if !host.is_empty() && !text.contains(char::is_whitespace) => Ok(Self::Uri(text.into())),
+            _ => Err(format!(
+                "{text:?} is neither \"sip:{{number}}@HOST:PORT\" nor \"trunk:NAME\", \"trunk:*\" or a list of trunks"
+            )),
+        }
+    }
+}
+
+/// What is recorded of a bridged call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordBridge {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Both parties mixed into one channel.
+    Mono,
+    /// The caller left, the called party right.
+    Dual,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_is_a_sip_uri_or_a_trunk() {
+        let bridge = |text: &str| Bridge::try_from(text.to_owned());
+        assert_eq!(
+            bridge("sip:{number}@127.0.0.3:5080").unwrap().uri("+1555").as_deref(),
+            Some("sip:+1555@127.0.0.3:5080")
+        );
+        assert_eq!(bridge("trunk:carrier").unwrap(), Bridge::Trunks(vec!["carrier".into()]));
+        assert_eq!(bridge("trunk:*").unwrap(), Bridge::Prefixes);
+        let several =
+            |names: &[&str]| Bridge::try_from(Bridges::Several(names.iter().map(|&name| name.into()).collect()));
+        assert_eq!(several(&["trunk:a", "trunk:b"]).unwrap().trunks(), ["a".into(), "b".into()]);
+        for list in [&[][..], &["trunk:a", "b"], &["trunk:*"], &["sip:1@h", "trunk:a"]] {
+            assert!(several(list).is_err(), "{list:?}");
+        }
+        for text in ["", "trunk:", "carrier", "sip:", "sip:a@", "http://x", "sip:a b@c"] {
+            assert!(bridge(text).is_err(), "{text}");
+        }
+    }
+}
