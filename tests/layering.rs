@@ -108,7 +108,7 @@ const RULES: &[Rule] = &[
         tests_too: true,
     },
     Rule {
-        says: "the SIP parser crate is imported in sip/message.rs only",
+        says: "the SIP parser crate is imported in sip/message.rs and below it only",
         about: |path| path != "sip/message.rs" && !below(path, "sip/message/"),
         words: &["sipx_sip"],
         anywhere: false,

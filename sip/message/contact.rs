@@ -1,0 +1,54 @@
+//! The Contacts of a REGISTER.
+
+use sipx_sip::Address;
+
+use super::{Uri, lossy};
+
+/// The Contact values of a REGISTER.
+#[derive(Debug)]
+pub(crate) enum Contacts {
+    /// `*`.
+    All,
+    /// Any number, none for a question.
+    Listed(Vec<Contact>),
+}
+
+impl Contacts {
+    /// Whether one is a flow of a phone that has an instance (RFC 5626 §4.2).
+    pub(crate) fn has_flow(&self) -> bool {
+        matches!(self, Self::Listed(listed) if listed.iter().any(Contact::has_flow))
+    }
+}
+
+/// A Contact value with what a registrar reads of it (RFC 3261 §10.2.1, RFC 5626 §4.1).
+#[derive(Debug)]
+pub(crate) struct Contact {
+    pub(crate) uri: Uri,
+    /// 0 to 1000.
+    pub(crate) q: Option<u16>,
+    /// Seconds; what is no number counts as missing (RFC 3261 §20.19).
+    pub(crate) expires: Option<u32>,
+    /// Instance and registration number: `<urn:uuid:...> 1`; 0 when it has none.
+    pub(crate) instance: Option<String>,
+}
+
+impl Contact {
+    fn has_flow(&self) -> bool {
+        self.instance.as_ref().is_some_and(|instance| !instance.ends_with(" 0"))
+    }
+
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        let address = Address::parse(value, "Contact").ok()?;
+        let text = |name: &str| address.param(name).map(|value| lossy(value).trim_matches('"').to_owned());
+        let q = text("q").and_then(|q| q.parse::<f32>().ok()).filter(|q| (0.0..=1.0).contains(q));
+        let clean = |text: &String| text.len() <= 128 && text.chars().all(|c| c.is_ascii_graphic() && c != '"');
+        let instance = text("+sip.instance").filter(clean);
+        let number = text("reg-id").and_then(|number| number.parse::<u32>().ok());
+        Some(Self {
+            q: q.map(|q| (q * 1_000.0).round() as u16),
+            expires: text("expires").and_then(|seconds| seconds.parse().ok()),
+            instance: instance.map(|instance| format!("{instance} {}", number.unwrap_or(0))),
+            uri: Uri { inner: address.uri },
+        })
+    }
+}
