@@ -1,0 +1,165 @@
+//! What is kept of calls and their recordings, and how it is found again.
+
+use super::{call, recording, time};
+use crate::store::calls::{self, CallFilter, CallRow};
+use crate::store::recordings::{self, RecordingFilter, RecordingRow};
+use crate::store::{Page, Store, TimeRange};
+
+pub(super) async fn a_call_row_is_read_back_as_written(store: Store) {
+    let mut full = call(u128::MAX - 7);
+    full.parent = Some(1);
+    full.answered_at = Some(time(5));
+    full.ended_at = Some(time(9));
+    full.sip_status = Some(486);
+    full.cause = Some("busy \"here\" ' ü".into());
+    full.details = r#"{"a":[1,null]}"#.to_owned().into();
+    let sparse = call(2);
+    calls::upsert(&store, full.clone()).await.unwrap();
+    calls::upsert(&store, sparse.clone()).await.unwrap();
+    assert_eq!(calls::get(&store, "acme", full.id).await.unwrap(), Some(full));
+    assert_eq!(calls::get(&store, "acme", 2).await.unwrap(), Some(sparse));
+    assert_eq!(calls::get(&store, "acme", 3).await.unwrap(), None);
+}
+
+pub(super) async fn an_upsert_replaces_all_but_the_creation_time(store: Store) {
+    let first = call(1);
+    calls::upsert(&store, first.clone()).await.unwrap();
+    store.flush().await.unwrap();
+    let second =
+        CallRow { status: "completed".into(), ended_at: Some(time(60)), created_at: time(99), ..first.clone() };
+    calls::upsert(&store, second.clone()).await.unwrap();
+    let stored = calls::get(&store, "acme", 1).await.unwrap().unwrap();
+    assert_eq!(stored, CallRow { created_at: first.created_at, ..second });
+}
+
+pub(super) async fn an_account_sees_and_deletes_only_its_own_calls(store: Store) {
+    calls::upsert(&store, call(1)).await.unwrap();
+    calls::upsert(&store, CallRow { account: "other".into(), ..call(2) }).await.unwrap();
+    assert_eq!(calls::get(&store, "other", 1).await.unwrap(), None);
+    assert!(!calls::delete(&store, "other", 1).await.unwrap());
+    assert_eq!(calls::list(&store, "other", &CallFilter::default(), &Page::first(50)).await.unwrap().len(), 1);
+    assert!(calls::delete(&store, "acme", 1).await.unwrap());
+    assert!(!calls::delete(&store, "acme", 1).await.unwrap());
+    assert_eq!(calls::get(&store, "acme", 1).await.unwrap(), None);
+}
+
+pub(super) async fn calls_are_filtered_by_each_field(store: Store) {
+    let rows = [
+        CallRow { to: "+2".into(), ..call(1) },
+        CallRow { from: "+3".into(), ..call(2) },
+        CallRow { parent: Some(1), ..call(3) },
+        CallRow { session: 77, ..call(4) },
+        CallRow { status: "busy".into(), ..call(5) },
+        CallRow { dialect: "second".into(), ..call(6) },
+        CallRow { direction: "outbound".into(), ..call(7) },
+        CallRow { created_at: time(1000), ..call(8) },
+        CallRow { answered_at: Some(time(2000)), ..call(9) },
+        CallRow { ended_at: Some(time(3000)), status: "failed".into(), ..call(10) },
+    ];
+    for row in rows {
+        calls::upsert(&store, row).await.unwrap();
+    }
+    let around = |seconds| TimeRange { since: Some(time(seconds)), before: Some(time(seconds + 1)) };
+    let none = CallFilter::default;
+    let filters: [(CallFilter, &[u128]); 12] = [
+        (CallFilter { to: Some("+2".into()), ..none() }, &[1]),
+        (CallFilter { from: Some("+3".into()), ..none() }, &[2]),
+        (CallFilter { parent: Some(1), ..none() }, &[3]),
+        (CallFilter { session: Some(77), ..none() }, &[4]),
+        (CallFilter { status: vec!["busy".into(), "failed".into()], ..none() }, &[10, 5]),
+        (CallFilter { dialect: Some("second".into()), ..none() }, &[6]),
+        (CallFilter { direction: Some("outbound".into()), ..none() }, &[7]),
+        (CallFilter { created: around(1000), ..none() }, &[8]),
+        (CallFilter { answered: around(2000), ..none() }, &[9]),
+        (CallFilter { ended: around(3000), ..none() }, &[10]),
+        (CallFilter { ended: around(3000), status: vec!["busy".into()], ..none() }, &[]),
+        (CallFilter { created: TimeRange { since: None, before: Some(time(2)) }, ..none() }, &[1]),
+    ];
+    for (filter, expected) in filters {
+        let found = calls::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
+        assert_eq!(calls::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+    }
+}
+
+pub(super) async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
+    for id in 1..=10 {
+        calls::upsert(&store, call(id)).await.unwrap();
+    }
+    let ids = async |page: Page| -> Vec<u128> {
+        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        rows.iter().map(|row| row.id).collect()
+    };
+    assert_eq!(ids(Page::first(4)).await, [10, 9, 8, 7]);
+    calls::upsert(&store, call(11)).await.unwrap();
+    let after = Some(call(7).cursor());
+    assert_eq!(ids(Page { after, ..Page::first(4) }).await, [6, 5, 4, 3]);
+    assert_eq!(ids(Page { after, offset: 4, ..Page::first(4) }).await, [2, 1]);
+    assert_eq!(ids(Page { before: Some(call(6).cursor()), ..Page::first(4) }).await, [10, 9, 8, 7]);
+    assert_eq!(ids(Page { offset: 10, ..Page::first(4) }).await, [1]);
+    assert_eq!(ids(Page::first(u32::MAX)).await.len(), 11);
+    assert_eq!(ids(Page::first(0)).await, [11]);
+}
+
+pub(super) async fn rows_of_the_same_instant_are_paged_without_loss(store: Store) {
+    for id in 0..30_u128 {
+        // Spread over the whole hex range, so that the order of text must agree with the order of cursors.
+        calls::upsert(&store, CallRow { created_at: time(1), ..call((id * 7919) << 100 | id) }).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut page = Page::first(7);
+    loop {
+        let rows = calls::list(&store, "acme", &CallFilter::default(), &page).await.unwrap();
+        let Some(last) = rows.last() else { break };
+        page.after = Some(last.cursor());
+        seen.extend(rows.iter().map(|row| row.id));
+    }
+    let mut sorted = seen.clone();
+    sorted.sort_by(|a, b| b.cmp(a));
+    sorted.dedup();
+    assert_eq!((seen.len(), &seen), (30, &sorted));
+}
+
+pub(super) async fn unfinished_rows_are_found_after_a_restart(store: Store) {
+    calls::upsert(&store, call(1)).await.unwrap();
+    calls::upsert(&store, CallRow { ended_at: Some(time(3)), ..call(2) }).await.unwrap();
+    recordings::upsert(&store, recording(3)).await.unwrap();
+    recordings::upsert(&store, RecordingRow { ended_at: Some(time(3)), ..recording(4) }).await.unwrap();
+    let calls: Vec<u128> = calls::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
+    let recordings: Vec<u128> = recordings::unfinished(&store).await.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!((calls, recordings), (vec![1], vec![3]));
+}
+
+pub(super) async fn recordings_are_read_back_filtered_and_deleted(store: Store) {
+    let closed =
+        RecordingRow { ended_at: Some(time(9)), duration_ms: Some(8000), bytes: Some(128_044), ..recording(1) };
+    recordings::upsert(&store, recording(1)).await.unwrap();
+    recordings::upsert(&store, closed.clone()).await.unwrap();
+    recordings::upsert(&store, RecordingRow { leg: 50, ..recording(2) }).await.unwrap();
+    recordings::upsert(&store, RecordingRow { session: 60, status: "absent".into(), ..recording(3) }).await.unwrap();
+    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), Some(closed));
+    let none = RecordingFilter::default;
+    calls::upsert(&store, CallRow { from: "+1".into(), to: "+2".into(), ..call(50) }).await.unwrap();
+    calls::upsert(&store, CallRow { account: "other".into(), from: "+1".into(), ..call(51) }).await.unwrap();
+    recordings::upsert(&store, RecordingRow { leg: 51, account: "other".into(), ..recording(4) }).await.unwrap();
+    let filters: [(RecordingFilter, &[u128]); 10] = [
+        (none(), &[3, 2, 1]),
+        (RecordingFilter { leg: Some(50), ..none() }, &[2]),
+        (RecordingFilter { session: Some(60), ..none() }, &[3]),
+        (RecordingFilter { from: Some("+1".into()), ..none() }, &[2]),
+        (RecordingFilter { from: Some("+1".into()), to: Some("+2".into()), ..none() }, &[2]),
+        (RecordingFilter { to: Some("+3".into()), ..none() }, &[]),
+        (RecordingFilter { ended: TimeRange { since: Some(time(9)), before: None }, ..none() }, &[1]),
+        (RecordingFilter { status: vec!["absent".into()], ..none() }, &[3]),
+        (RecordingFilter { created: TimeRange { since: Some(time(2)), before: None }, ..none() }, &[3, 2]),
+        (RecordingFilter { dialect: Some("no such".into()), ..none() }, &[]),
+    ];
+    for (filter, expected) in filters {
+        let found = recordings::list(&store, "acme", &filter, &Page::first(50)).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), expected, "{filter:?}");
+        assert_eq!(recordings::count(&store, "acme", &filter).await.unwrap(), expected.len() as u64);
+    }
+    assert!(!recordings::delete(&store, "other", 1).await.unwrap());
+    assert!(recordings::delete(&store, "acme", 1).await.unwrap());
+    assert_eq!(recordings::get(&store, "acme", 1).await.unwrap(), None);
+}

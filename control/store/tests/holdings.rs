@@ -1,0 +1,287 @@
+//! What accounts have: phones, domains, resources, numbers, their usage.
+
+use super::{call, recording, time};
+use crate::store::calls::{self, CallRow};
+use crate::store::recordings::{self, RecordingRow};
+use crate::store::writer::Write;
+use crate::store::{Page, Store, TimeRange, bindings, domains, resources, usage};
+
+pub(super) async fn registered_phones_are_kept_until_their_time_is_over(store: Store) {
+    let binding = |id, expires_at| {
+        let details = bindings::BindingDetails {
+            domain: None,
+            contact: "sip:alice@10.0.0.1".into(),
+            q: 500,
+            path: vec!["<sip:edge;lr>".into()],
+            instance: None,
+            sip_call_id: "c".into(),
+            cseq: 7,
+            source: "192.0.2.1:40000".parse().unwrap(),
+            direct: None,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            transport: "udp".into(),
+            user_agent: Some("phone".into()),
+        };
+        bindings::BindingRow { id, account: "acme".into(), username: "alice".into(), expires_at, details }
+    };
+    for row in [binding(1, time(10)), binding(2, time(20)), binding(2, time(30)), binding(3, time(30))] {
+        store.writer().submit(Write::Binding(Box::new(row))).await.unwrap();
+    }
+    store.writer().submit(Write::Unbinding(3)).await.unwrap();
+    assert_eq!(bindings::restore(&store, time(10)).await.unwrap(), [binding(2, time(30))]);
+    assert_eq!(bindings::restore(&store, time(30)).await.unwrap(), []);
+}
+
+pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_are_found(store: Store) {
+    let domain = |id, account: &str, name: &str| domains::DomainRow {
+        id,
+        account: account.into(),
+        name: name.into(),
+        details: domains::DomainDetails {
+            registration: true,
+            voice: Some(("http://app/voice".into(), "POST".into())),
+            ..Default::default()
+        },
+        created_at: time(1),
+        updated_at: time(1),
+    };
+    assert!(domains::upsert_domain(&store, &domain(1, "acme", "a.example")).await.unwrap());
+    assert!(!domains::upsert_domain(&store, &domain(2, "other", "A.example")).await.unwrap(), "the name is taken");
+    assert!(domains::upsert_domain(&store, &domain(2, "other", "b.example")).await.unwrap());
+    assert_eq!(domains::domain(&store, "acme", 1).await.unwrap(), Some(domain(1, "acme", "a.example")));
+    assert_eq!(domains::domain(&store, "other", 1).await.unwrap(), None);
+    assert_eq!(domains::domains(&store, "acme", &Page::first(10)).await.unwrap().len(), 1);
+
+    let list = |id, kind| domains::ListRow {
+        id,
+        account: "acme".into(),
+        kind,
+        name: "list".into(),
+        created_at: time(2),
+        updated_at: time(2),
+    };
+    domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
+    domains::upsert_list(&store, &list(11, domains::ListKind::Addresses)).await.unwrap();
+    let lists = domains::lists(&store, "acme", domains::ListKind::Addresses, &Page::first(10)).await.unwrap();
+    assert_eq!(lists, [list(11, domains::ListKind::Addresses)]);
+    let credential = |id, username: &str, ha1: &str| domains::CredentialRow {
+        id,
+        account: "acme".into(),
+        list: 10,
+        username: username.into(),
+        ha1_md5: ha1.into(),
+        ha1_sha256: ha1.into(),
+        created_at: time(3),
+        updated_at: time(3),
+    };
+    assert!(domains::upsert_credential(&store, &credential(20, "alice", "one")).await.unwrap());
+    assert!(!domains::upsert_credential(&store, &credential(21, "alice", "two")).await.unwrap(), "one of each name");
+    assert!(domains::upsert_credential(&store, &credential(20, "alice", "new")).await.unwrap());
+    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap().unwrap().ha1_md5, "new");
+    let network = domains::AddressRow {
+        id: 30,
+        account: "acme".into(),
+        list: 11,
+        name: "office".into(),
+        network: "192.0.2.0/24".parse().unwrap(),
+        created_at: time(3),
+        updated_at: time(3),
+    };
+    domains::upsert_address(&store, &network).await.unwrap();
+    assert_eq!(domains::addresses(&store, "acme", 11, &Page::first(10)).await.unwrap(), std::slice::from_ref(&network));
+
+    let mapping = |id, domain, list, purpose| domains::MappingRow {
+        id,
+        account: "acme".into(),
+        domain,
+        list,
+        purpose,
+        created_at: time(4),
+    };
+    use domains::Purpose::{CallsByAddress, CallsByPassword, Registrations};
+    assert!(!domains::map(&store, &mapping(39, 2, 10, Registrations)).await.unwrap(), "another's domain");
+    for (id, list, purpose) in [(40, 10, Registrations), (41, 11, CallsByAddress)] {
+        assert!(domains::map(&store, &mapping(id, 1, list, purpose)).await.unwrap());
+    }
+    assert!(!domains::map(&store, &mapping(42, 1, 10, Registrations)).await.unwrap(), "it is so already");
+    let flags = |users: Vec<domains::DomainUser>| {
+        users.into_iter().map(|user| (user.username, user.registers, user.calls)).collect::<Vec<_>>()
+    };
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, false)]);
+    assert!(domains::map(&store, &mapping(43, 1, 10, CallsByPassword)).await.unwrap());
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, true)]);
+    assert_eq!(domains::networks(&store).await.unwrap(), [("a.example".to_owned(), network.network)]);
+    let mapped = domains::mappings(&store, "acme", 1, Registrations, &Page::first(10)).await.unwrap();
+    assert_eq!(mapped, [mapping(40, 1, 10, Registrations)]);
+    assert!(domains::unmap(&store, "acme", 1, 10, Registrations).await.unwrap());
+    assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), false, true)]);
+
+    assert!(!domains::delete_list(&store, "other", 10).await.unwrap());
+    assert!(domains::delete_list(&store, "acme", 10).await.unwrap());
+    assert!(domains::users(&store).await.unwrap().is_empty());
+    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap(), None);
+    assert!(domains::delete_domain(&store, "acme", 1).await.unwrap());
+    assert!(domains::networks(&store).await.unwrap().is_empty());
+    assert_eq!(domains::all_domains(&store).await.unwrap().len(), 1);
+}
+
+pub(super) async fn resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent(store: Store) {
+    const QUEUE: fn() -> resources::Kind<Vec<u32>> = || resources::Kind::new("queue");
+    const MEMBER: fn() -> resources::Kind<String> = || resources::Kind::new("member");
+    let mut queue = resources::Resource::new("acme", "support", vec![1, 2]);
+    (queue.created_at, queue.updated_at) = (time(1), time(1));
+    queue.claim = Some("queue acme support".into());
+    assert!(resources::put(&store, QUEUE(), &queue).await.unwrap());
+    let twin = resources::Resource { id: 7, ..queue.clone() };
+    assert!(!resources::put(&store, QUEUE(), &twin).await.unwrap(), "the claim is taken");
+    assert_eq!(resources::get(&store, QUEUE(), "acme", queue.id).await.unwrap(), Some(queue.clone()));
+    assert_eq!(resources::get(&store, QUEUE(), "other", queue.id).await.unwrap(), None);
+    assert_eq!(resources::get(&store, MEMBER(), "acme", queue.id).await.unwrap(), None, "of another kind");
+    let changed = resources::Resource { name: "sales".into(), details: vec![3], updated_at: time(2), ..queue.clone() };
+    assert!(resources::put(&store, QUEUE(), &changed).await.unwrap());
+    assert_eq!(resources::named(&store, QUEUE(), "acme", "sales").await.unwrap(), Some(changed.clone()));
+    assert_eq!(resources::named(&store, QUEUE(), "acme", "support").await.unwrap(), None);
+    for n in 0..3 {
+        let mut member = resources::Resource::new("acme", format!("member {n}"), String::new());
+        (member.parent, member.created_at) = (Some(queue.id), time(10 + n));
+        assert!(resources::put(&store, MEMBER(), &member).await.unwrap());
+    }
+    let of_queue = resources::Filter { parent: Some(queue.id), ..resources::Filter::default() };
+    let newest = resources::list(&store, MEMBER(), "acme", &of_queue, &Page::first(2)).await.unwrap();
+    assert_eq!(newest.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["member 2", "member 1"]);
+    assert_eq!(resources::count(&store, MEMBER(), "acme", &of_queue).await.unwrap(), 3);
+    let late = TimeRange { since: Some(time(12)), before: None };
+    let late = resources::Filter { created: late, ..resources::Filter::default() };
+    assert_eq!(resources::count(&store, MEMBER(), "acme", &late).await.unwrap(), 1);
+    assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 3);
+    assert!(!resources::delete(&store, QUEUE(), "other", queue.id).await.unwrap());
+    assert!(resources::delete(&store, QUEUE(), "acme", queue.id).await.unwrap());
+    assert_eq!(resources::all(&store, MEMBER()).await.unwrap().len(), 0, "gone with their queue");
+}
+
+pub(super) async fn a_number_has_one_holder_and_is_found_after_a_restart(store: Store) {
+    use crate::holdings::{Caller, Holdings, NotHeld, Number};
+    let number = |account: &str| {
+        let details = Number { friendly_name: account.into(), dialect: "one".into(), ..Number::default() };
+        resources::Resource::new(account, "+15551230001", details)
+    };
+    let caller = |account: &str| resources::Resource::new(account, "+15551230009", Caller::default());
+    let holdings = Holdings::default();
+    let held = holdings.numbers.put(&store, number("acme")).await.unwrap();
+    assert!(matches!(holdings.numbers.put(&store, number("other")).await, Err(NotHeld::Taken)));
+    for account in ["acme", "other"] {
+        holdings.callers.put(&store, caller(account)).await.unwrap();
+        assert!(matches!(holdings.callers.put(&store, caller(account)).await, Err(NotHeld::Taken)));
+    }
+    let again = Holdings::load(&store).await.unwrap();
+    let found = again.numbers.find("+15551230001").unwrap();
+    assert_eq!((found.id, &*found.account, &found.details), (held.id, "acme", &held.details));
+    assert_eq!(again.callers.find(&Caller::key("other", "+15551230009")).unwrap().account, "other");
+
+    let moved = resources::Resource { account: "other".into(), ..(*found).clone() };
+    again.numbers.put(&store, moved).await.unwrap();
+    assert!(again.numbers.all("acme").is_empty());
+    assert_eq!(again.numbers.all("other").len(), 1);
+    assert!(!again.numbers.delete(&store, "acme", held.id).await.unwrap());
+    assert!(again.numbers.delete(&store, "other", held.id).await.unwrap());
+    assert!(again.numbers.find("+15551230001").is_none());
+    assert!(Holdings::load(&store).await.unwrap().numbers.find("+15551230001").is_none());
+    again.numbers.put(&store, number("other")).await.unwrap();
+}
+
+pub(super) async fn usage_is_counted_by_day_direction_and_party(store: Store) {
+    let day = |seconds: i64| time(seconds).as_second() / 86_400;
+    let over = |id, begun: i64, seconds: i64| CallRow {
+        created_at: time(begun),
+        answered_at: Some(time(begun)),
+        ended_at: Some(time(begun + seconds)),
+        ..call(id)
+    };
+    let rows = [
+        over(1, 0, 60),
+        over(2, 1, 61),
+        over(3, 2, 0),
+        CallRow { direction: "outbound-api".into(), to: "sip:a@b".into(), ..over(4, 3, 1) },
+        CallRow { from: "client:alice".into(), to: "sip:a@b".into(), ..over(5, 2 * 86_400, 1) },
+        CallRow { account: "below".into(), ..over(6, 4, 1) },
+        CallRow { account: "other".into(), ..over(7, 4, 1) },
+        CallRow { ended_at: None, ..over(8, 4, 1) },
+        CallRow { answered_at: None, ..over(9, 4, 1) },
+    ];
+    for row in rows {
+        calls::upsert(&store, row).await.unwrap();
+    }
+    let counted = async |accounts: &[&str], range: TimeRange| {
+        let accounts: Vec<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
+        let rows = usage::calls(&store, &accounts, range).await.unwrap();
+        let mut rows: Vec<_> =
+            rows.into_iter().map(|row| (row.day - day(0), row.direction, row.party, row.count, row.minutes)).collect();
+        rows.sort();
+        rows
+    };
+    let row = |day, direction: &str, party: &str, count, minutes| {
+        (day, direction.to_owned(), party.to_owned(), count, minutes)
+    };
+    let first = [row(0, "inbound", "phone", 3, 4), row(0, "outbound-api", "sip", 1, 1)];
+    let all = counted(&["acme"], TimeRange::default()).await;
+    assert_eq!(all, [&first[..], &[row(2, "inbound", "client", 1, 1)]].concat());
+    let one_day = TimeRange { since: Some(time(0)), before: Some(time(86_400)) };
+    assert_eq!(counted(&["acme"], one_day).await, first);
+    assert_eq!(counted(&["acme", "below"], one_day).await[0], row(0, "inbound", "phone", 4, 5));
+    assert_eq!(counted(&["nobody"], TimeRange::default()).await, []);
+
+    let recorded = |id, status: &str, milliseconds| RecordingRow {
+        status: status.into(),
+        duration_ms: milliseconds,
+        ..recording(id)
+    };
+    for row in [recorded(1, "completed", Some(60_001)), recorded(2, "completed", None), recorded(3, "absent", Some(1))]
+    {
+        recordings::upsert(&store, row).await.unwrap();
+    }
+    let rows = usage::recordings(&store, &["acme".to_owned()], TimeRange::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| (row.count, row.minutes)).collect::<Vec<_>>(), [(2, 2)]);
+}
+
+pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
+    let domain = |id, name: &str, trunk| domains::DomainRow {
+        id,
+        account: "acme".into(),
+        name: name.into(),
+        details: domains::DomainDetails { trunk, ..Default::default() },
+        created_at: time(1),
+        updated_at: time(1),
+    };
+    let trunk = resources::Resource { id: 2, ..resources::Resource::new("acme", "pbx", crate::pbx::Pbx::default()) };
+    assert!(resources::put(&store, crate::pbx::TRUNK, &trunk).await.unwrap());
+    assert!(domains::upsert_domain(&store, &domain(1, "a.example", false)).await.unwrap());
+    assert!(domains::upsert_domain(&store, &domain(2, "pbx.example", true)).await.unwrap());
+    assert!(!domains::upsert_domain(&store, &domain(3, "pbx.example", false)).await.unwrap(), "the name is taken");
+    let listed = domains::domains(&store, "acme", &Page::first(10)).await.unwrap();
+    assert_eq!(listed, [domain(1, "a.example", false)]);
+    assert_eq!(domains::count_domains(&store, "acme").await.unwrap(), 1);
+    assert_eq!(domains::all_domains(&store).await.unwrap().len(), 2);
+    use domains::Purpose::{CallsByAddress, CallsByPassword};
+    let list = |id, kind| domains::ListRow {
+        id,
+        account: "acme".into(),
+        kind,
+        name: "list".into(),
+        created_at: time(2),
+        updated_at: time(2),
+    };
+    domains::upsert_list(&store, &list(10, domains::ListKind::Credentials)).await.unwrap();
+    for (id, domain, purpose) in [(20, 1, CallsByPassword), (21, 2, CallsByPassword), (22, 2, CallsByAddress)] {
+        let mapping =
+            domains::MappingRow { id, account: "acme".into(), domain, list: 10, purpose, created_at: time(3) };
+        assert!(domains::map(&store, &mapping).await.unwrap());
+        let found = domains::mapping(&store, "acme", domain, 10, purpose).await.unwrap();
+        assert_eq!(found, Some(mapping));
+    }
+    assert_eq!(domains::mapping(&store, "other", 1, 10, CallsByPassword).await.unwrap(), None);
+    let mut purposes = domains::purposes(&store, "acme").await.unwrap();
+    purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
+    assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
+    let pbxs = crate::pbx::Pbxs::load(&store).await.unwrap();
+    assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
+}
