@@ -27,8 +27,8 @@ use tandem_call::Target;
 use tandem_call::conference::event::{
     ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo,
 };
-use tandem_call::conference::state::{Conference, Output, Refused};
-use tandem_call::conference::{Beep, Leaving, Opening, Participation};
+use tandem_call::conference::state::{Conference, Output, Refused, Wanted};
+use tandem_call::conference::{Beep, Leaving, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
@@ -156,9 +156,10 @@ impl Conferences {
         inbox: Inbox,
     ) -> Result<Seat, String> {
         let mut hall = self.0.lock();
-        let owner = (&leg.account, &leg.dialect);
         let Participation { conference: name, most, opening, .. } = participation;
-        let id = hall.find_or_open(self, services, owner, name, *most, opening.clone())?;
+        let (account, dialect) = (&leg.account, &leg.dialect);
+        let wanted = Wanted { account, dialect, name, most: *most, opening: opening.clone() };
+        let id = hall.find_or_open(self, services, wanted)?;
         let refused = match hall.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::now().time, leg, participation.clone());
@@ -180,17 +181,10 @@ impl Conferences {
         }
     }
 
-    /// The conference of that name, which is opened if there is none, held open. `owner`: account and dialect.
-    pub fn reserve(
-        &self,
-        services: &Arc<Services>,
-        owner: (&Arc<str>, &Arc<str>),
-        name: &Arc<str>,
-        most: u16,
-        opening: Option<Arc<Opening>>,
-    ) -> Result<Reservation, String> {
+    /// The conference of that name, which is opened if there is none, held open.
+    pub fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
         let mut hall = self.0.lock();
-        let id = hall.find_or_open(self, services, owner, name, most, opening)?;
+        let id = hall.find_or_open(self, services, wanted)?;
         if let Some(live) = hall.live.get_mut(&id) {
             live.state.reserve();
         }
@@ -199,16 +193,10 @@ impl Conferences {
     }
 
     /// Opens one for those who will come; for a while it waits for the first.
-    pub fn open(
-        &self,
-        services: &Arc<Services>,
-        owner: (&Arc<str>, &Arc<str>),
-        name: &Arc<str>,
-        most: u16,
-        opening: Option<Arc<Opening>>,
-    ) -> Result<Seen, String> {
-        let reserved = self.reserve(services, owner, name, most, opening)?;
-        let seen = self.get(owner.0, reserved.id).ok_or_else(|| "it is over".to_owned())?;
+    pub fn open(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Seen, String> {
+        let account = wanted.account;
+        let reserved = self.reserve(services, wanted)?;
+        let seen = self.get(account, reserved.id).ok_or_else(|| "it is over".to_owned())?;
         tokio::spawn(async move {
             tokio::time::sleep(UNUSED).await;
             drop(reserved);
@@ -337,22 +325,19 @@ impl Hall {
         &mut self,
         conferences: &Conferences,
         services: &Arc<Services>,
-        owner: (&Arc<str>, &Arc<str>),
-        name: &Arc<str>,
-        most: u16,
-        opening: Option<Arc<Opening>>,
+        wanted: Wanted<'_>,
     ) -> Result<ConferenceId, String> {
-        let place = (Arc::clone(owner.0), Arc::clone(name));
+        let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
         let id = ConferenceId::random(&mut rand::rng());
         let music = Some(media::hold_music());
-        let spec = media::RoomSpec { most, starts_with: 2, music, ..media::RoomSpec::default() };
+        let spec = media::RoomSpec { most: wanted.most, starts_with: 2, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
-        let state = Conference::open(id, owner, name, most, opening, clock::now().time);
+        let state = Conference::open(id, wanted, clock::now().time);
         let live = Live {
             state,
             room: Some(room),

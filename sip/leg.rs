@@ -519,47 +519,40 @@ pub enum Event {
     },
 }
 
+/// The leg in an event, by reference or by mutable reference, as the event is.
+macro_rules! leg_of {
+    ($event:expr) => {
+        match $event {
+            Event::Incoming { leg, .. }
+            | Event::Provisional { leg, .. }
+            | Event::Answered { leg, .. }
+            | Event::Acknowledged { leg, .. }
+            | Event::Offered { leg, .. }
+            | Event::OfferAnswered { leg, .. }
+            | Event::OfferRejected { leg, .. }
+            | Event::Info { leg, .. }
+            | Event::RefreshDue { leg }
+            | Event::Referred { leg, .. }
+            | Event::ReferAnswered { leg, .. }
+            | Event::ReferProgress { leg, .. }
+            | Event::Ended { leg, .. }
+            | Event::Trace { leg, .. } => Some(leg),
+            Event::Binding(_) | Event::AuthenticationFailed { .. } => None,
+        }
+    };
+}
+
 impl Event {
     /// The leg the event is about; [`LegKey::NONE`] when it is about none.
     #[must_use]
     pub fn leg(&self) -> LegKey {
-        match self {
-            Self::Incoming { leg, .. }
-            | Self::Provisional { leg, .. }
-            | Self::Answered { leg, .. }
-            | Self::Acknowledged { leg, .. }
-            | Self::Offered { leg, .. }
-            | Self::OfferAnswered { leg, .. }
-            | Self::OfferRejected { leg, .. }
-            | Self::Info { leg, .. }
-            | Self::RefreshDue { leg }
-            | Self::Referred { leg, .. }
-            | Self::ReferAnswered { leg, .. }
-            | Self::ReferProgress { leg, .. }
-            | Self::Ended { leg, .. }
-            | Self::Trace { leg, .. } => *leg,
-            Self::Binding(_) | Self::AuthenticationFailed { .. } => LegKey::NONE,
-        }
+        leg_of!(self).copied().unwrap_or(LegKey::NONE)
     }
 
     /// Makes it another leg's: what a branch of a fork says is said by the leg that forked.
     pub(crate) fn set_leg(&mut self, key: LegKey) {
-        match self {
-            Self::Incoming { leg, .. }
-            | Self::Provisional { leg, .. }
-            | Self::Answered { leg, .. }
-            | Self::Acknowledged { leg, .. }
-            | Self::Offered { leg, .. }
-            | Self::OfferAnswered { leg, .. }
-            | Self::OfferRejected { leg, .. }
-            | Self::Info { leg, .. }
-            | Self::RefreshDue { leg }
-            | Self::Referred { leg, .. }
-            | Self::ReferAnswered { leg, .. }
-            | Self::ReferProgress { leg, .. }
-            | Self::Ended { leg, .. }
-            | Self::Trace { leg, .. } => *leg = key,
-            Self::Binding(_) | Self::AuthenticationFailed { .. } => {}
+        if let Some(leg) = leg_of!(self) {
+            *leg = key;
         }
     }
 }

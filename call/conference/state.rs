@@ -122,30 +122,38 @@ impl Member {
     }
 }
 
+/// A conference by its name, and what it is to be like should it not be there yet.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Whose it is.
+    pub account: &'a Arc<str>,
+    /// Whose words tell of it.
+    pub dialect: &'a Arc<str>,
+    /// Its name, the account's own.
+    pub name: &'a Arc<str>,
+    /// How many it takes.
+    pub most: u16,
+    /// How it is opened.
+    pub opening: Option<Arc<Opening>>,
+}
+
 impl Conference {
-    /// One that nobody is in yet. `owner`: account and dialect; `most`: how many it takes.
-    pub fn open(
-        id: ConferenceId,
-        owner: (&Arc<str>, &Arc<str>),
-        name: &Arc<str>,
-        most: u16,
-        opening: Option<Arc<Opening>>,
-        now: Timestamp,
-    ) -> Self {
+    /// One that nobody is in yet.
+    pub fn open(id: ConferenceId, wanted: Wanted<'_>, now: Timestamp) -> Self {
         let info = Arc::new(ConferenceInfo {
             id,
-            account: Arc::clone(owner.0),
-            dialect: Arc::clone(owner.1),
-            name: Arc::clone(name),
+            account: Arc::clone(wanted.account),
+            dialect: Arc::clone(wanted.dialect),
+            name: Arc::clone(wanted.name),
             status: ConferenceStatus::Waiting,
-            opening: opening.unwrap_or_default(),
+            opening: wanted.opening.unwrap_or_default(),
             created_at: now,
             updated_at: now,
             end: None,
         });
         let mut this = Self {
             info,
-            most: most.into(),
+            most: wanted.most.into(),
             members: Vec::new(),
             recordings: Vec::new(),
             ending: None,

@@ -95,7 +95,7 @@ impl Endpoint {
             return self.refuse(arrival, &echo, 503, &lines);
         }
         let has_flow = request.content.has_token("Supported", "outbound") && contacts.has_flow();
-        let path = request.content.listed("Path");
+        let path = request.content.list("Path");
         let flow = Flow { pinned: true, ..self.arrival_flow(arrival) };
         let aor = aor(&user, &host, &self.directory);
         let register = Register {

@@ -32,12 +32,6 @@ impl Content {
         values.iter().map(|value| Contact::parse(value)).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Values of a list header by name, split at commas.
-    pub(crate) fn listed(&self, name: &'static str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
-        list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
-    }
-
     /// Record-Route values, top first.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         list(&self.headers, &HeaderName::RecordRoute)

@@ -56,9 +56,9 @@ fn room() -> Participation {
 
 impl Script {
     fn opened(most: u16, opening: Option<Opening>) -> Self {
-        let (account, name) = ("main".into(), "room".into());
-        let opening = opening.map(Arc::new);
-        let conference = Conference::open(ConferenceId(9), (&account, &"test".into()), &name, most, opening, NOW);
+        let (account, dialect, name) = (&"main".into(), &"test".into(), &"room".into());
+        let wanted = Wanted { account, dialect, name, most, opening: opening.map(Arc::new) };
+        let conference = Conference::open(ConferenceId(9), wanted, NOW);
         let mut script = Self { conference, orders: Vec::new(), told: Vec::new() };
         script.drain();
         script

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tandem_call::command::Command;
 use tandem_call::conference::event::{ConferenceEnd, ConferenceInfo, ConferenceStatus, EndCause};
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
-use tandem_call::conference::state::Refused;
+use tandem_call::conference::state::{Refused, Wanted};
 use tandem_call::conference::{Change, Coaching, Opening, Participation};
 use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
@@ -112,9 +112,14 @@ fn open(x: &Exchange<'_>) -> Answer {
         let message = format!("A conference named {name} is there already");
         return Err(ApiError { status: StatusCode::CONFLICT, code: 20409, message });
     }
-    let owner = (&x.account.name, &NAME.into());
-    let most = u16::try_from(most).unwrap_or(250);
-    let opened = services.conferences.open(services, owner, &name, most, Some(Arc::new(opening)));
+    let wanted = Wanted {
+        account: &x.account.name,
+        dialect: &NAME.into(),
+        name: &name,
+        most: u16::try_from(most).unwrap_or(250),
+        opening: Some(Arc::new(opening)),
+    };
+    let opened = services.conferences.open(services, wanted);
     let seen = opened.map_err(|why| unavailable(&why))?;
     Ok((StatusCode::CREATED, Json(conference::conference(x.account_sid(), &seen.info))).into_response())
 }
@@ -212,9 +217,9 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     });
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
-    let owner = (&x.account.name, &NAME.into());
     let conferences = &services.conferences;
-    let reserved = conferences.reserve(services, owner, &name, most, participation.opening.clone());
+    let (account, dialect, opening) = (&x.account.name, &NAME.into(), participation.opening.clone());
+    let reserved = conferences.reserve(services, Wanted { account, dialect, name: &name, most, opening });
     let reserved = reserved.map_err(|why| unavailable(&why))?;
     conferences.admits(reserved.id(), &participation).map_err(refused)?;
     if let Some(coaching) = participation.coach {
