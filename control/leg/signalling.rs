@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
-use tandem_call::leg::EndCause;
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_sip as sip;
 
@@ -22,57 +21,10 @@ impl LegIo {
                 self.negotiated |= early_media;
                 Some(LegEvent::Ringing { early_media })
             }
-            sip::Event::Answered { sdp, headers, .. } => {
-                let session = self.session.as_mut()?;
-                let accepted = match sdp {
-                    Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
-                    None if self.negotiated => Ok(()),
-                    None => Err(self.refusal.take().map_or_else(|| "there is none".to_owned(), |refusal| refusal.why)),
-                };
-                if let Err(why) = accepted {
-                    return Some(self.hangup_without_audio(&why));
-                }
-                self.negotiated = true;
-                let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
-                Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
-            }
-            sip::Event::Acknowledged { sdp, .. } => {
-                if !std::mem::take(&mut self.late_offer) {
-                    return None;
-                }
-                self.take_late_answer(sdp)
-            }
+            sip::Event::Answered { sdp, headers, .. } => self.answered(sdp, headers),
+            sip::Event::Acknowledged { sdp, .. } if std::mem::take(&mut self.late_offer) => self.take_late_answer(sdp),
             sip::Event::Offered { sdp, refusable, .. } => {
-                let session = self.session.as_mut()?;
-                let answer = match sdp {
-                    Some(offer) => match session.answer_preferring(&offer, &self.preferred) {
-                        Ok(answer) => {
-                            self.has_early_media = !self.negotiated;
-                            self.negotiated = true;
-                            Ok(answer)
-                        }
-                        Err(error) => {
-                            let refusal = Refusal::of(&error);
-                            let declined = if refusable { None } else { session.decline(&offer) };
-                            if !self.negotiated {
-                                self.refusal = Some(refusal.clone());
-                            }
-                            declined.ok_or(refusal)
-                        }
-                    },
-                    None => {
-                        self.late_offer = true;
-                        Ok(session.offer_preferring(&self.preferred))
-                    }
-                };
-                match answer {
-                    Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
-                    Err(refusal) => {
-                        let status = refusal.status;
-                        let (reason, headers) = refusal.told();
-                        self.send(sip::Command::RejectOffer { leg: self.key, status, reason, headers });
-                    }
-                }
+                self.offered(sdp, refusable);
                 None
             }
             // Our offer was in a provisional response.
@@ -93,46 +45,102 @@ impl LegIo {
                 self.send(sip::Command::Invite { leg: self.key, invite: Box::new(outgoing) });
                 None
             }
-            sip::Event::Ended { cause, status, reason: words, .. } => {
-                self.gone = true;
-                let detail_words = words.clone();
-                let detail = self.why(cause, status, words);
-                let reason = match cause {
-                    sip::EndCause::LocalHangup => return None,
-                    sip::EndCause::Bye => LegGone::Bye,
-                    sip::EndCause::Cancelled => LegGone::Cancelled,
-                    sip::EndCause::Rejected => {
-                        self.told_cause(detail_words.as_deref()).map_or(LegGone::Rejected, LegGone::Refused)
-                    }
-                    sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => {
-                        LegGone::Timeout
-                    }
-                    sip::EndCause::Unresolved
-                    | sip::EndCause::NoSocket
-                    | sip::EndCause::Unconnected(_)
-                    | sip::EndCause::Invalid => LegGone::Unreachable,
-                    sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
-                };
-                Some(LegEvent::Ended { reason, sip_status: status, detail })
-            }
+            sip::Event::Ended { cause, status, reason: words, .. } => self.ended(cause, status, words),
             sip::Event::RefreshDue { .. } => {
-                // As it is spoken now: only the session's clock is to change.
-                let mut preferred = self.preference();
-                preferred.codecs.truncate(1);
-                if let Some(session) = &mut self.session {
-                    let sdp = session.offer_preferring(&preferred);
-                    self.send(sip::Command::Offer { leg: self.key, sdp });
-                }
+                self.refresh();
                 None
             }
             sip::Event::ReferAnswered { status, .. } => Some(LegEvent::ReferAnswered { status }),
             sip::Event::ReferProgress { status, done, .. } => Some(LegEvent::ReferProgress { status, done }),
-            sip::Event::Incoming { .. }
+            sip::Event::Acknowledged { .. }
+            | sip::Event::Incoming { .. }
             | sip::Event::OfferRejected { .. }
             | sip::Event::Referred { .. }
             | sip::Event::Trace { .. }
             | sip::Event::Binding(_)
             | sip::Event::AuthenticationFailed { .. } => None,
+        }
+    }
+
+    /// The peer's 200. Its answer is in it, or was in a provisional response.
+    fn answered(&mut self, sdp: Option<Bytes>, headers: Vec<sip::Header>) -> Option<LegEvent> {
+        let session = self.session.as_mut()?;
+        let accepted = match sdp {
+            Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
+            None if self.negotiated => Ok(()),
+            None => Err(self.refusal.take().map_or_else(|| "there is none".to_owned(), |refusal| refusal.why)),
+        };
+        if let Err(why) = accepted {
+            return Some(self.hangup_without_audio(&why));
+        }
+        self.negotiated = true;
+        let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
+        Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
+    }
+
+    /// Answers the peer's offer, or makes one where it asks for ours. `refusable`: what cannot be taken may be refused;
+    /// otherwise it is declined, so that the peer knows at least.
+    fn offered(&mut self, sdp: Option<Bytes>, refusable: bool) {
+        let Some(session) = &mut self.session else { return };
+        let answer = match sdp {
+            Some(offer) => match session.answer_preferring(&offer, &self.preferred) {
+                Ok(answer) => {
+                    self.has_early_media = !self.negotiated;
+                    self.negotiated = true;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    let refusal = Refusal::of(&error);
+                    let declined = if refusable { None } else { session.decline(&offer) };
+                    if !self.negotiated {
+                        self.refusal = Some(refusal.clone());
+                    }
+                    declined.ok_or(refusal)
+                }
+            },
+            None => {
+                self.late_offer = true;
+                Ok(session.offer_preferring(&self.preferred))
+            }
+        };
+        match answer {
+            Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
+            Err(refusal) => {
+                let status = refusal.status;
+                let (reason, headers) = refusal.told();
+                self.send(sip::Command::RejectOffer { leg: self.key, status, reason, headers });
+            }
+        }
+    }
+
+    /// Its dialog is over; what we ended ourselves is no news.
+    fn ended(&mut self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<LegEvent> {
+        self.gone = true;
+        let reason = match cause {
+            sip::EndCause::LocalHangup => return None,
+            sip::EndCause::Bye => LegGone::Bye,
+            sip::EndCause::Cancelled => LegGone::Cancelled,
+            sip::EndCause::Rejected => {
+                words.as_deref().and_then(reason::cause).map_or(LegGone::Rejected, LegGone::Refused)
+            }
+            sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => LegGone::Timeout,
+            sip::EndCause::Unresolved
+            | sip::EndCause::NoSocket
+            | sip::EndCause::Unconnected(_)
+            | sip::EndCause::Invalid => LegGone::Unreachable,
+            sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
+        };
+        let detail = self.why(cause, status, words);
+        Some(LegEvent::Ended { reason, sip_status: status, detail })
+    }
+
+    /// Offers what is spoken now: only the session's clock is to change.
+    fn refresh(&mut self) {
+        let mut preferred = self.preference();
+        preferred.codecs.truncate(1);
+        if let Some(session) = &mut self.session {
+            let sdp = session.offer_preferring(&preferred);
+            self.send(sip::Command::Offer { leg: self.key, sdp });
         }
     }
 
@@ -170,10 +178,5 @@ impl LegIo {
             (_, _, _, Some(callee)) => Some(format!("{}: {cause}", callee.name)),
             _ => Some(cause.to_string()),
         }
-    }
-
-    /// Why a call of ours was refused, by the network behind the peer.
-    fn told_cause(&self, reason: Option<&str>) -> Option<EndCause> {
-        reason.and_then(reason::cause)
     }
 }
