@@ -4,10 +4,13 @@ import itertools
 
 import pytest
 
+from harness.engines import FileEngine
 from harness.phone import Phone
 from harness.rtp import Rtp
 from harness.server import Tandem, binary
+from harness.socketapp import SocketApp
 from harness.webapp import WebApp
+from twilio_app import assert_genuine, client
 
 SCORES = pytest.StashKey()
 
@@ -56,6 +59,18 @@ def start_tandem(tmp_path_factory):
     assert not faults, faults
 
 
+@pytest.fixture(scope="module")
+def server(start_tandem):
+    """A server with an account and nothing else; files of tests that want more have a fixture of this name."""
+    return start_tandem()
+
+
+@pytest.fixture(scope="module")
+def twilio(server):
+    """Twilio's client of that server."""
+    return client(server)
+
+
 @pytest.fixture
 def phone(tmp_path):
     """Starts SIPp: phone(scenario) waits for calls, phone(scenario, target=server.sip) calls."""
@@ -100,3 +115,34 @@ def module_webapp():
     app = WebApp()
     yield app
     app.stop()
+
+
+@pytest.fixture(scope="module")
+def pages(module_webapp):
+    """The same for a file in which each test has its own folder in it."""
+    return module_webapp
+
+
+@pytest.fixture
+def app(server, module_webapp):
+    """The same, knowing nothing of earlier tests; every request that it gets must be genuinely Twilio's."""
+    module_webapp.forget()
+    module_webapp.on("/status")
+    yield module_webapp
+    assert_genuine(server, module_webapp)
+
+
+@pytest.fixture
+def socketapp():
+    """A WebSocket application."""
+    app = SocketApp()
+    yield app
+    app.stop()
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """Takes files and writes down what is said in them, and speaks."""
+    one = FileEngine()
+    yield one
+    one.stop()

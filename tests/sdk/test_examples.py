@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from harness.audio import is_heard, read_wav, speech, write_wav
-from harness.engines import KEY, FileEngine
+from harness.engines import KEY
+from harness.party import Party
 from harness.phone import callee, caller, free_port, until_told
 from harness.rtp import tone
 from harness.server import ROOT
@@ -56,14 +57,6 @@ def late():
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """Writes down what is said."""
-    one = FileEngine()
-    yield one
-    one.stop()
-
-
-@pytest.fixture(scope="module")
 def server(start_tandem, late, ports, engine):
     trunks = "".join(
         f"""
@@ -105,18 +98,6 @@ def music(tmp_path_factory):
     serving.stop()
 
 
-class Party:
-    """A phone and what it says and hears."""
-
-    def __init__(self, phone, rtp, scenario, **options):
-        self.rtp = rtp()
-        self.phone = phone(scenario, media=self.rtp, seconds=60, **options)
-
-    def hang_up(self):
-        self.phone.tell()
-        self.phone.finish()
-
-
 @pytest.fixture
 def call(server, phone, rtp):
     """A phone that calls and hangs up when told (or, ends="wait", is hung up on)."""
@@ -126,7 +107,7 @@ def call(server, phone, rtp):
         scenario = caller(str(next(numbers)), until_told() if ends == "bye" else "", ends=ends)
         if from_:
             scenario = scenario.replace("+15550009999", from_)
-        return Party(phone, rtp, scenario, target=server.sip)
+        return Party(phone, rtp, scenario, target=server.sip, seconds=60)
 
     return start
 
@@ -136,7 +117,8 @@ def person(phone, rtp, ports):
     """A phone behind one of the trunks, that hangs up when told (or is hung up on)."""
 
     def start(at=0, ends="wait", ring_ms=0):
-        return Party(phone, rtp, callee(until_told() if ends == "bye" else "", ends=ends, ring_ms=ring_ms), port=ports[at])
+        scenario = callee(until_told() if ends == "bye" else "", ends=ends, ring_ms=ring_ms)
+        return Party(phone, rtp, scenario, port=ports[at], seconds=60)
 
     return start
 

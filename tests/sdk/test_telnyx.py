@@ -18,6 +18,7 @@ import pytest
 import telnyx
 import websockets.sync.server
 
+from harness.party import Party
 from harness.phone import callee, caller, pause, ringing_callee, until_told
 from harness.rtp import is_tone, pcmu, share, tone
 from harness.server import API_KEY
@@ -89,19 +90,10 @@ def calls_in(app, phone, rtp, server):
     return start
 
 
-class Callee:
-    """Somebody who waits to be called at `uri`."""
-
-    def __init__(self, phone, rtp, scenario):
-        self.rtp = rtp()
-        self.phone = phone(scenario, media=self.rtp)
-        self.uri = self.phone.uri
-
-
 @pytest.fixture
 def answers(phone, rtp):
     """A phone that answers."""
-    return lambda **how: Callee(phone, rtp, callee(**how))
+    return lambda **how: Party(phone, rtp, callee(**how))
 
 
 class Bot:
@@ -162,7 +154,7 @@ def bridged(app, calls_in, answers):
 @pytest.fixture
 def rings(phone, rtp):
     """A phone that rings and never answers."""
-    return lambda: Callee(phone, rtp, ringing_callee())
+    return lambda: Party(phone, rtp, ringing_callee())
 
 
 def dial(app, to, **parameters):
@@ -564,10 +556,10 @@ def test_a_dialled_call_says_how_it_ended(app, answers, phone, rtp):
     assert outcome(answers(reject="404 Not Found")) == ("not_found", "callee", "404")
     assert outcome(answers(reject="480 Temporarily Unavailable")) == ("no_answer", "callee", "480")
 
-    unanswered = Callee(phone, rtp, ringing_callee())
+    unanswered = Party(phone, rtp, ringing_callee())
     assert outcome(unanswered, timeout_secs=5)[:2] == ("timeout", "unknown")
 
-    given_up = Callee(phone, rtp, ringing_callee())
+    given_up = Party(phone, rtp, ringing_callee())
     leg = dial(app, given_up.uri).call_control_id
     wait_for("the call to ring", lambda: app.client.calls.retrieve_status(leg).data.to_dict()["status"] == "ringing")
     assert refused(app.actions.speak, leg, payload="Hello.", voice="female")[1]["code"] == "90034"

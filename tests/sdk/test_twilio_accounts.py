@@ -7,14 +7,13 @@ import sqlite3
 from datetime import datetime, timezone
 
 import pytest
-from twilio.base.exceptions import TwilioRestException
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
 from harness.phone import callee, caller, pause
 from harness.waiting import wait_for
-from twilio_app import Elsewhere, client, number, twiml
+from twilio_app import Elsewhere, number, refused, twiml
 
 ICE = """
 [ice]
@@ -25,30 +24,12 @@ turn_secret = "shared"
 
 
 @pytest.fixture(scope="module")
-def pages(module_webapp):
-    """The application of this file; each test has its own folder in it."""
-    return module_webapp
-
-
-@pytest.fixture(scope="module")
 def server(start_tandem, pages):
     return start_tandem(ICE + number("used", pages, "/used/voice"))
 
 
-@pytest.fixture(scope="module")
-def twilio(server):
-    return client(server)
-
-
 def login(server, username, password, account_sid=None):
     return Client(username, password, account_sid, http_client=Elsewhere(server.http))
-
-
-def refused(call, status, code):
-    """What the server says to a request that it must refuse."""
-    with pytest.raises(TwilioRestException) as fault:
-        call()
-    assert (fault.value.status, fault.value.code) == (status, code), fault.value
 
 
 def test_a_subaccount_lives_and_is_suspended_and_closed(server, twilio):

@@ -22,12 +22,6 @@ NUMBERS = ["menu", "message", "exact", "broken", "apology", "cookies", "odd", "u
 
 
 @pytest.fixture(scope="module")
-def pages(module_webapp):
-    """The application of this file; each test has its own folder in it."""
-    return module_webapp
-
-
-@pytest.fixture(scope="module")
 def server(start_tandem, pages):
     """Each number's voice URL is /NUMBER/voice, and its status callback /NUMBER/status."""
     more = {

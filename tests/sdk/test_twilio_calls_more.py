@@ -8,21 +8,10 @@ from werkzeug.datastructures import MultiDict
 
 from harness.phone import callee
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, twiml
+from twilio_app import assert_genuine, ended, twiml
 
 FROM = "+15550001111"
 EVENTS = ["initiated", "ringing", "answered", "completed"]
-FINAL = ("completed", "busy", "failed", "no-answer", "canceled")
-
-
-@pytest.fixture(scope="module")
-def server(start_tandem):
-    return start_tandem()
-
-
-@pytest.fixture
-def twilio(server):
-    return client(server)
 
 
 @pytest.fixture
@@ -32,11 +21,6 @@ def app(server, webapp):
     yield webapp
     if webapp.to():
         assert_genuine(server, webapp)
-
-
-def ended(twilio, sid):
-    """Waits for the end of a call and returns it."""
-    return wait_for("the call's end", lambda: [call for call in [twilio.calls(sid).fetch()] if call.status in FINAL])[0]
 
 
 def everything(app, called):

@@ -1,8 +1,6 @@
 """Conferences, seen from their phones, from the web application and through the SDK: who hears whom, what is told, what is
 recorded, and what is left of them."""
 
-import contextlib
-import threading
 import time
 
 import pytest
@@ -10,11 +8,12 @@ import requests
 from twilio.base.exceptions import TwilioRestException
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
-from harness.audio import read_wav, speech, write_wav
+from harness.audio import read_wav, speech
+from harness.party import Party
 from harness.phone import callee, caller
 from harness.rtp import is_tone, tone
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import answering, number, twiml
 
 FROM = "+15550001111"
 ALL = "start end join leave mute hold modify speaker announcement"
@@ -26,67 +25,15 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.fixture
-def twilio(server):
-    return client(server)
-
-
-@pytest.fixture
-def app(server, module_webapp, tmp_path):
-    """The web application, knowing nothing of earlier tests; every request must be genuine. Its /N.wav is a tone of N Hz."""
-    module_webapp.forget()
-    module_webapp.on("/conference")
-    tones = [f"/{hertz}.wav" for hertz in (300, 350, 400, 700)]
-    for path in tones:
-        write_wav(tmp_path / path[1:], tone(int(path[1:4]), 6.0 if path == "/400.wav" else 2.0))
-        octets = (tmp_path / path[1:]).read_bytes()
-        module_webapp.on(path, lambda octets=octets: (octets, {"Content-Type": "audio/wav"}))
+def app(app):
+    """Its /N.wav is a tone of N Hz."""
+    app.on("/conference")
+    for hertz in (300, 350, 400, 700):
+        app.sound(f"/{hertz}.wav", tone(hertz, 6.0 if hertz == 400 else 2.0))
     for path, hertz in (("/hold", 300), ("/wait", 350), ("/announce", 700)):
-        response = VoiceResponse()
-        response.play(f"/{hertz}.wav")
-        module_webapp.on(path, twiml(response))
-    module_webapp.on("/after", twiml("<Response><Hangup/></Response>"))
-    yield module_webapp
-    # An announcement to all is no call's; its audio is asked for without a signature.
-    assert_genuine(server, module_webapp, files=tones)
-
-
-class Party:
-    """Somebody who takes part, as a phone."""
-
-    def __init__(self, phone, rtp, scenario, **where):
-        self.rtp = rtp()
-        self.phone = phone(scenario, media=self.rtp, **where)
-
-    @contextlib.contextmanager
-    def says(self, samples):
-        """Says this over and over."""
-        over = threading.Event()
-
-        def speak():
-            while not over.is_set():
-                self.rtp.play(samples)
-
-        thread = threading.Thread(target=speak)
-        thread.start()
-        yield
-        over.set()
-        thread.join(10)
-
-    def sounds(self, hertz):
-        return self.says(tone(hertz, 0.5))
-
-    def hears(self, *hertz):
-        for one in hertz:
-            self.rtp.wait_for_tone(one)
-
-    def hears_nothing(self):
-        """For 300 ms, once what is under way has been heard."""
-
-        def is_quiet():
-            recent = self.rtp.heard(2400)
-            return len(recent) == 2400 and abs(recent).max() < 1000
-
-        wait_for("silence", is_quiet, 5)
+        answering(app, path, lambda document, hertz=hertz: document.play(f"/{hertz}.wav"))
+    app.on("/after", twiml("<Response><Hangup/></Response>"))
+    return app
 
 
 @pytest.fixture

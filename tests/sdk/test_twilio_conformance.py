@@ -11,7 +11,7 @@ import pytest
 
 from conformance import published, steps
 from conformance.run import Run, fits
-from harness.engines import KEY, FileEngine
+from harness.engines import KEY
 from harness.phone import free_port
 from harness.server import HOST
 
@@ -80,14 +80,6 @@ GROUPS = {
 def place():
     """The port where calls over the trunk go."""
     return free_port()
-
-
-@pytest.fixture(scope="module")
-def engine():
-    """What writes recordings down."""
-    one = FileEngine()
-    yield one
-    one.stop()
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ from twilio.twiml.voice_response import Connect, VoiceResponse
 
 from harness.audio import speech
 from harness.phone import caller, until_told
-from harness.socketapp import SocketApp
 from harness.waiting import wait_for
 from harness.webapp import WebApp
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import client, number, twiml
 
 STORY = (
     "Once upon a time there was a very long story. It went on and on without any end in sight. "
@@ -42,31 +41,14 @@ def server(start_tandem, module_webapp, recogniser):
 
 
 @pytest.fixture
-def app(server, module_webapp):
-    """The web application, knowing nothing of earlier tests; every request must be genuine."""
-    module_webapp.forget()
-    module_webapp.on("/status")
-    yield module_webapp
-    assert_genuine(server, module_webapp)
-
-
-@pytest.fixture
-def relay():
-    """The WebSocket application."""
-    app = SocketApp()
-    yield app
-    app.stop()
-
-
-@pytest.fixture
-def talk(server, app, relay, phone, rtp):
-    """Calls a number that leads to the relay: talk(attributes...) gives the phone, its audio and the socket."""
+def talk(server, app, socketapp, phone, rtp):
+    """Calls a number that leads to the application: talk(attributes...) gives the phone, its audio and the socket."""
 
     def start(children=lambda noun: None, ends="wait", **attributes):
         def voice():
             response = VoiceResponse()
             connect = Connect(action="/after")
-            noun = connect.conversation_relay(url=f"{relay.url}/relay?who=me", **attributes)
+            noun = connect.conversation_relay(url=f"{socketapp.url}/relay?who=me", **attributes)
             children(noun)
             response.append(connect)
             return twiml(response)
@@ -76,16 +58,10 @@ def talk(server, app, relay, phone, rtp):
         media = rtp()
         steps = until_told() if ends == "bye" else ""
         handset = phone(caller("600", steps, ends=ends), target=server.sip, media=media)
-        socket = relay.take()
+        socket = socketapp.take()
         return handset, media, socket
 
     return start
-
-
-def finish(handset):
-    """The caller hangs up."""
-    handset.tell()
-    handset.finish()
 
 
 def ended_by_application(app):
@@ -168,7 +144,7 @@ def test_a_voice_cuts_the_application_short(app, talk, recogniser):
     assert prompt["voicePrompt"] == "Stop it."
     # Nothing of the story is heard any more.
     wait_for("silence", lambda: len(set(media.heard(last=4000))) <= 4)
-    finish(handset)
+    handset.hang_up()
     (after,) = app.wait("/after")
     assert (after["SessionStatus"], after["CallStatus"]) == ("completed", "completed")
     assert "HandoffData" not in after.form
@@ -211,7 +187,7 @@ def test_messages_that_mean_nothing_are_told_back_and_ten_in_a_row_are_the_end(a
     handset.finish()
 
 
-def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_action(app, talk, server, phone, relay):
+def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_action(app, talk, server, phone, socketapp):
     handset, media, socket = talk()
     socket.wait("setup")
     socket.drop()
@@ -233,12 +209,12 @@ def test_an_application_that_breaks_off_or_is_not_there_leaves_the_call_to_its_a
     assert (after["SessionStatus"], after["ErrorCode"]) == ("failed", "64102")
 
 
-def test_the_action_may_begin_another_conversation_and_a_request_may_end_one(app, talk, server, relay):
+def test_the_action_may_begin_another_conversation_and_a_request_may_end_one(app, talk, server, socketapp):
     handset, media, socket = talk()
     (first,) = socket.wait("setup")
     app.on("/after", lambda: app._answers["/voice"]())
     socket.send(type="end")
-    again = relay.take()
+    again = socketapp.take()
     (setup,) = again.wait("setup")
     assert (setup["callStatus"], setup["callSid"]) == ("IN_PROGRESS", first["callSid"])
     assert setup["sessionId"] != first["sessionId"]

@@ -2,13 +2,13 @@
 
 import pytest
 import requests
-from twilio.twiml.voice_response import Dial, Gather, VoiceResponse
+from twilio.twiml.voice_response import Dial, Gather
 
-from harness.audio import likeness, read_wav, speech, write_wav
+from harness.audio import likeness, read_wav, speech
 from harness.phone import callee, caller, pause, ringing_callee, until_told
 from harness.rtp import share, tone
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import answering, client, number
 
 ASKED = 700  # Hz: what a called party hears when it is asked whether it takes the call
 EVERY = "initiated ringing answered completed"
@@ -20,28 +20,13 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.fixture
-def app(server, module_webapp, tmp_path):
-    """The web application, knowing nothing of earlier tests; every request must be genuine."""
-    module_webapp.forget()
-    write_wav(tmp_path / "asked.wav", tone(ASKED, 2))
-    module_webapp.on("/asked.wav", ((tmp_path / "asked.wav").read_bytes(), {"Content-Type": "audio/wav"}))
-    answering(module_webapp, "/after", lambda document: document.hangup())
-    answering(module_webapp, "/screen", screen)
-    answering(module_webapp, "/accepted", lambda document: None)
-    module_webapp.on("/child")
-    yield module_webapp
-    assert_genuine(server, module_webapp, files=["/asked.wav"])
-
-
-def answering(app, path, make):
-    """`path` answers with the document that `make` fills."""
-
-    def view():
-        response = VoiceResponse()
-        make(response)
-        return twiml(response)
-
-    app.on(path, view)
+def app(app):
+    app.sound("/asked.wav", tone(ASKED, 2))
+    answering(app, "/after", lambda document: document.hangup())
+    answering(app, "/screen", screen)
+    answering(app, "/accepted", lambda document: None)
+    app.on("/child")
+    return app
 
 
 def screen(document):
@@ -73,8 +58,7 @@ def test_a_screened_call_is_joined_when_the_called_party_presses_a_key(server, a
     wait_for("the called party", lambda: media.play(tone(1000, 0.3)) or share(heard.heard(1600), 1000) > 0.5)
     whole = heard.heard()
     assert not any(share(whole[at : at + 800], ASKED) > 0.5 for at in range(0, len(whole) - 800, 400))
-    called.tell()
-    called.finish()
+    called.hang_up()
     calling.finish()
     (after,) = app.wait("/after")
     assert (after["DialCallStatus"], after["DialBridged"]) == ("completed", "true")
@@ -162,8 +146,7 @@ def test_a_dial_is_recorded_on_two_channels_and_the_recording_told(server, app, 
     app.wait("/recorded")
     heard.play(said)
     media.play(told)
-    called.tell()
-    called.finish()
+    called.hang_up()
     calling.finish()
     (after,) = app.wait("/after")
     assert after["RecordingUrl"] and after["RecordingSid"] and int(after["RecordingDuration"]) >= 5

@@ -7,7 +7,6 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
-from harness.audio import write_wav
 from harness.phone import callee, caller, free_port
 from harness.rtp import tone
 from harness.server import HOST
@@ -18,12 +17,6 @@ FILE = "+15551239001"  # a number of the file
 PHONE = "+14155559999"  # where a phone is
 OTHER_SID, OTHER_TOKEN = "AC00000000000000000000000000000002", "fedcba9876543210fedcba9876543210"
 APP = "AP000000000000000000000000000000aa"
-
-
-@pytest.fixture(scope="module")
-def pages(module_webapp):
-    """The web application; a module's, as the file's numbers name it."""
-    return module_webapp
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +73,6 @@ def server(start_tandem, resources):
     return start_tandem(resources)
 
 
-@pytest.fixture
-def twilio(server):
-    return client(server)
-
-
 @pytest.fixture(autouse=True)
 def fresh(pages):
     """Every test begins with an empty application, and each of its requests was genuine."""
@@ -109,9 +97,7 @@ def hears(rtp, phone, server, number, hertz):
 
 def plays(pages, folder, hertz, tmp_path):
     """Has the pages of a folder play this tone to callers."""
-    wav = tmp_path / f"{hertz}.wav"
-    write_wav(wav, tone(hertz, 1).astype("int16"))
-    pages.on(f"/{folder}/tone.wav", (wav.read_bytes(), {"Content-Type": "audio/wav"}))
+    pages.sound(f"/{folder}/tone.wav", tone(hertz, 1))
 
     def voice():
         response = VoiceResponse()
@@ -159,7 +145,7 @@ def test_a_number_is_found_taken_called_changed_and_given_back(server, twilio, p
     assert status["CallStatus"] == "completed" and status["CallSid"] == voice["CallSid"]
     call = twilio.calls(voice["CallSid"]).fetch()
     assert call.phone_number_sid == taken.sid and call.direction == "inbound"
-    assert_genuine(server, pages, files=["/taken/tone.wav"])
+    assert_genuine(server, pages)
 
     assert [one.sid for one in numbers.list(phone_number="4155550100")] == [taken.sid]
     assert [one.sid for one in numbers.list(friendly_name="Desk")] == [taken.sid]

@@ -17,6 +17,7 @@ from harness.audio import speech, write_capture
 from harness.phone import callee, play
 from harness.proxy import Proxy
 from harness.waiting import wait_for
+from twilio_app import ended
 
 HERE = Path(__file__).parent
 FROM = "+15550001111"
@@ -25,21 +26,10 @@ MEET = "<Response><Dial><Conference beep='false'>meeting</Conference></Dial></Re
 
 
 @pytest.fixture(scope="module")
-def server(start_tandem):
-    return start_tandem()
-
-
-@pytest.fixture(scope="module")
 def proxy(server):
     one = Proxy(server)
     yield one
     one.stop()
-
-
-def ended(client, sid):
-    """Waits for the end of a call and returns it."""
-    final = ("completed", "busy", "failed", "no-answer", "canceled")
-    return wait_for("the call's end", lambda: [call for call in [client.calls(sid).fetch()] if call.status in final])[0]
 
 
 def test_twilio_python_as_it_is(server, proxy, phone, tmp_path, monkeypatch):

@@ -7,11 +7,10 @@ import pytest
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.twiml.voice_response import Dial, Enqueue, Gather, VoiceResponse
 
-from harness.audio import write_wav
 from harness.phone import caller, pause, until_told
 from harness.rtp import share, tone
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import client, number, twiml
 
 MUSIC, SOON, CALLER, AGENT = 350, 700, 1000, 1400  # Hz
 CALLS = ["/caller", "/agent"]
@@ -28,15 +27,10 @@ def rest(server):
 
 
 @pytest.fixture
-def app(server, module_webapp, tmp_path):
-    """The web application, knowing nothing of earlier tests; every request must be genuine."""
-    module_webapp.forget()
+def app(app):
     for hertz in (MUSIC, SOON):
-        write_wav(tmp_path / f"{hertz}.wav", tone(hertz, 1.5))
-        file = (tmp_path / f"{hertz}.wav").read_bytes()
-        module_webapp.on(f"/{hertz}.wav", (file, {"Content-Type": "audio/wav"}))
-    yield module_webapp
-    assert_genuine(server, module_webapp, files=[f"/{hertz}.wav" for hertz in (MUSIC, SOON)])
+        app.sound(f"/{hertz}.wav", tone(hertz, 1.5))
+    return app
 
 
 def answering(app, path, make):
@@ -133,8 +127,7 @@ def test_an_agent_takes_the_first_caller_who_alone_hears_the_whisper(server, app
     whole = agent.heard()
     assert not any(share(whole[at : at + 800], SOON) > 0.5 for at in range(0, len(whole) - 800, 400))
     assert not app.to("/queued")
-    agent_phone.tell()
-    agent_phone.finish()
+    agent_phone.hang_up()
     first_phone.finish()
     (queued,) = app.wait("/queued")
     assert queued["QueueResult"] == "bridged" and queued["QueueSid"] == sid and queued["CallSid"] == voice["CallSid"]
@@ -235,8 +228,7 @@ def test_a_caller_hears_the_servers_music_and_hangs_up(server, app, rest, phone,
     caller_phone, heard = calls(phone, rtp, server, ends="bye", steps=until_told())
     heard.wait_for_sound()
     assert len(members(rest, "default")) == 1
-    caller_phone.tell()
-    caller_phone.finish()
+    caller_phone.hang_up()
     (queued,) = app.wait("/queued")
     assert queued["QueueResult"] == "hangup" and queued["CallStatus"] == "completed"
     assert the_queue(rest, "default").current_size == 0
@@ -291,8 +283,7 @@ def test_a_full_queue_is_told_and_queues_are_made_and_changed_by_the_sdk(server,
 
     changed = rest.queues(queue.sid).update(friendly_name="larger", max_size=2)
     assert (changed.friendly_name, changed.max_size, changed.current_size) == ("larger", 2, 1)
-    first_phone.tell()
-    first_phone.finish()
+    first_phone.hang_up()
     app.wait("/queued", 2)
     assert rest.queues(queue.sid).delete()
     with pytest.raises(TwilioRestException) as refused:

@@ -13,20 +13,10 @@ from twilio.twiml.voice_response import VoiceResponse
 from harness.audio import RATE, likeness, mp3_samples, read_wav, speech, write_capture
 from harness.phone import callee, pause, play, ringing_callee
 from harness.waiting import wait_for
-from twilio_app import Elsewhere, assert_genuine, client, twiml
+from twilio_app import Elsewhere, assert_genuine, ended, twiml
 
 FROM = "+15550001111"
 EVENTS = ["initiated", "ringing", "answered", "completed"]
-
-
-@pytest.fixture(scope="module")
-def server(start_tandem):
-    return start_tandem()
-
-
-@pytest.fixture
-def twilio(server):
-    return client(server)
 
 
 @pytest.fixture
@@ -43,12 +33,6 @@ def progress(app, count, path="/status"):
     callbacks = app.wait(path, count)
     assert [one["SequenceNumber"] for one in callbacks] == [str(number) for number in range(count)]
     return [one["CallStatus"] for one in callbacks]
-
-
-def ended(twilio, sid):
-    """Waits for the end of a call and returns it."""
-    final = ("completed", "busy", "failed", "no-answer", "canceled")
-    return wait_for("the call's end", lambda: [call for call in [twilio.calls(sid).fetch()] if call.status in final])[0]
 
 
 def test_the_account_can_be_fetched(server, twilio):

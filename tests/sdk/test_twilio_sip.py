@@ -24,12 +24,6 @@ never = ["127.0.0.0/8"]
 
 
 @pytest.fixture(scope="module")
-def pages(module_webapp):
-    """The application of this file; each test has its own folder in it."""
-    return module_webapp
-
-
-@pytest.fixture(scope="module")
 def server(start_tandem):
     return start_tandem(TRUNK)
 

@@ -6,20 +6,12 @@ import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.twiml.voice_response import Gather, Start, VoiceResponse
 
-from harness.audio import RATE, likeness, speech, without_silent_ends, write_capture, write_wav
-from harness.engines import KEY, FileEngine, LiveEngine
+from harness.audio import RATE, likeness, speech, without_silent_ends, write_capture
+from harness.engines import KEY, LiveEngine
 from harness.phone import caller, pause, play, until_told
 from harness.rtp import share
 from harness.waiting import wait_for
 from twilio_app import assert_genuine, client, number, twiml
-
-
-@pytest.fixture(scope="module")
-def engine():
-    """Takes files, and speaks."""
-    one = FileEngine()
-    yield one
-    one.stop()
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +70,7 @@ def gather(app, more=None, **attributes):
 
 def test_what_is_said_is_gathered_and_a_voice_stops_the_prompt(server, engine, app, phone, talk):
     engine.words, engine.asked[:] = ["I want to pay my bill."], []
-    write_wav(server.data / "prompt.wav", speech(2))
-    prompt = (server.data / "prompt.wav").read_bytes()
-    app.on("/prompt.wav", (prompt, {"Content-Type": "audio/wav"}))
+    app.sound("/prompt.wav", speech(2))
     # Would go on for a quarter of an hour.
     gather(
         app, lambda g: g.play("/prompt.wav", loop=500), input="speech", speech_timeout=1, hints="bill, balance",
@@ -99,7 +89,7 @@ def test_what_is_said_is_gathered_and_a_voice_stops_the_prompt(server, engine, a
     # An utterance is told when it is known, though more may come.
     (partial,) = app.to("/partial")
     assert partial["StableSpeechResult"] == "I want to pay my bill." and partial["SequenceNumber"] == "0"
-    assert_genuine(server, app, files=["/prompt.wav"])
+    assert_genuine(server, app)
 
 
 def test_keys_that_come_first_win_and_silence_falls_through(server, engine, app, phone, tmp_path):
@@ -188,8 +178,7 @@ def test_partial_results_come_in_order_before_the_whole(live_server, live_engine
 
 
 def test_both_sides_of_a_call_are_written_down_as_they_speak(live_server, app, phone, talk, tmp_path):
-    write_wav(tmp_path / "agent.wav", speech(2))
-    app.on("/agent.wav", ((tmp_path / "agent.wav").read_bytes(), {"Content-Type": "audio/wav"}))
+    app.sound("/agent.wav", speech(2))
     app.on("/words")
     response = VoiceResponse()
     start = Start()
@@ -228,9 +217,8 @@ def test_both_sides_of_a_call_are_written_down_as_they_speak(live_server, app, p
     assert started["InboundTrackLabel"] == "customer" and started["OutboundTrackLabel"] == "agent"
     assert json.loads(started["ProviderConfiguration"])["hints"] == "bill"
     assert [one["TranscriptionEvent"] for one in app.to("/second")] == ["transcription-started", "transcription-stopped"]
-    dialled.tell()
-    dialled.finish()
-    assert_genuine(live_server, app, files=["/agent.wav"])
+    dialled.hang_up()
+    assert_genuine(live_server, app)
 
 
 def test_an_engine_that_refuses_is_told_as_an_error(start_tandem, live_engine, app, phone):

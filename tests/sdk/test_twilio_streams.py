@@ -10,13 +10,12 @@ import numpy
 import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.request_validator import RequestValidator
-from twilio.twiml.voice_response import Connect, Start, Stop, VoiceResponse
+from twilio.twiml.voice_response import Connect, Start, Stop
 
 from harness.phone import caller, until_told
 from harness.rtp import LINEAR, is_tone, pcmu, tone
-from harness.socketapp import SocketApp
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import answering, client, number, twiml
 
 FROM = "+15550009999"
 
@@ -30,21 +29,9 @@ def server(start_tandem, module_webapp):
 
 
 @pytest.fixture
-def app(server, module_webapp):
-    """The web application, knowing nothing of earlier tests; every request must be genuine."""
-    module_webapp.forget()
-    module_webapp.on("/status")
-    module_webapp.on("/stream")
-    yield module_webapp
-    assert_genuine(server, module_webapp)
-
-
-@pytest.fixture
-def sockets():
-    """The WebSocket application."""
-    app = SocketApp()
-    yield app
-    app.stop()
+def app(app):
+    app.on("/stream")
+    return app
 
 
 @pytest.fixture
@@ -52,22 +39,12 @@ def call(server, app, phone, rtp):
     """Calls a number whose document `make` fills: call(make) gives the phone and its audio."""
 
     def start(make, ends="bye"):
-        def voice():
-            response = VoiceResponse()
-            make(response)
-            return twiml(response)
-
-        app.on("/voice", voice)
+        answering(app, "/voice", make)
         media = rtp()
         steps = until_told() if ends == "bye" else ""
         return phone(caller("700", steps, ends=ends), target=server.sip, media=media), media
 
     return start
-
-
-def finish(handset):
-    handset.tell()
-    handset.finish()
 
 
 def started(response, url, **attributes):
@@ -86,11 +63,11 @@ def media_of(socket, track):
     return [one for one in socket.of("media") if one["media"]["track"] == track]
 
 
-def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, app, sockets, call):
+def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, app, socketapp, call):
     def voice(response):
         stream = started(
             response,
-            f"{sockets.url}/audio?token=secret",
+            f"{socketapp.url}/audio?token=secret",
             name="mine",
             track="both_tracks",
             status_callback="/stream",
@@ -99,9 +76,9 @@ def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, ap
         response.pause(length=20)
 
     handset, media = call(voice)
-    socket = sockets.take()
+    socket = socketapp.take()
     assert socket.path == "/audio?token=secret"
-    url = f"{sockets.url}{socket.path}"
+    url = f"{socketapp.url}{socket.path}"
     assert RequestValidator(server.auth_token).validate(url, {}, socket.headers["X-Twilio-Signature"])
     assert socket.headers["User-Agent"] == "Twilio.TmeWs/1.0"
     assert "Origin" not in socket.headers and "Sec-WebSocket-Protocol" not in socket.headers
@@ -129,7 +106,7 @@ def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, ap
     media.press("5")
     loud = [linear(one) for one in media_of(socket, "inbound") if numpy.abs(linear(one)).max() > 1000]
     assert len(loud) > 40 and is_tone(numpy.concatenate(loud), 440)
-    finish(handset)
+    handset.hang_up()
     (stop,) = socket.wait("stop")
     assert stop["stop"] == {"accountSid": server.account_sid, "callSid": asked["CallSid"]}
     assert socket.wait_closed()[0] == 1000
@@ -153,16 +130,16 @@ def test_a_stream_beside_a_document_is_told_every_frame_of_both_sides(server, ap
         assert one["Timestamp"].endswith("Z")
 
 
-def test_an_application_speaks_marks_and_clears_and_the_document_goes_on_after_it(app, sockets, call):
+def test_an_application_speaks_marks_and_clears_and_the_document_goes_on_after_it(app, socketapp, call):
     def voice(response):
         connect = Connect()
-        connect.stream(url=sockets.url)
+        connect.stream(url=socketapp.url)
         response.append(connect)
         response.redirect("/next")
 
     app.on("/next", twiml("<Response><Hangup/></Response>"))
     handset, media = call(voice, ends="wait")
-    socket = sockets.take()
+    socket = socketapp.take()
     (start,) = socket.wait("start")
     sid = start["streamSid"]
     socket.send(event="mark", streamSid=sid, mark={"name": "at once"})
@@ -200,14 +177,14 @@ def test_an_application_speaks_marks_and_clears_and_the_document_goes_on_after_i
     assert app.to("/next")
 
 
-def test_what_an_application_says_wrongly_is_reported_once_and_the_stream_goes_on(server, app, sockets, call):
+def test_what_an_application_says_wrongly_is_reported_once_and_the_stream_goes_on(server, app, socketapp, call):
     def voice(response):
         connect = Connect()
-        connect.stream(url=sockets.url, audio_format="audio/x-l16", sample_rate="16000", track="both_tracks")
+        connect.stream(url=socketapp.url, audio_format="audio/x-l16", sample_rate="16000", track="both_tracks")
         response.append(connect)
 
     handset, _ = call(voice)
-    socket = sockets.take()
+    socket = socketapp.take()
     (start,) = socket.wait("start")
     assert start["start"]["mediaFormat"] == {"encoding": "audio/x-L16", "sampleRate": 16000, "channels": 1}
     assert start["start"]["tracks"] == ["inbound", "outbound"], "more than the original gives"
@@ -221,7 +198,7 @@ def test_what_an_application_says_wrongly_is_reported_once_and_the_stream_goes_o
         socket.send(event="media", media={"payload": base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()})
     socket.send(event="mark", mark={"name": "still here"})
     socket.wait("mark")
-    finish(handset)
+    handset.hang_up()
     wait_for("both warnings", lambda: all(f"warning {code}: stream" in server.log() for code in (31950, 31951)))
     assert server.log().count("warning 31950: stream") == server.log().count("warning 31951: stream") == 1
 
@@ -245,18 +222,18 @@ def refusing():
     thread.join(5)
 
 
-def test_a_stream_that_cannot_be_had_is_told_with_its_number_and_the_call_goes_on(app, sockets, call, refusing):
+def test_a_stream_that_cannot_be_had_is_told_with_its_number_and_the_call_goes_on(app, socketapp, call, refusing):
     def voice(response):
         started(response, "ws://127.0.0.1:9/nobody", name="nobody", status_callback="/stream")
         started(response, refusing, name="refused", status_callback="/stream")
-        started(response, sockets.url, name="broken", status_callback="/stream")
+        started(response, socketapp.url, name="broken", status_callback="/stream")
         connect = Connect(action="/after")
         connect.stream(url="ws://127.0.0.1:9/")
         response.append(connect)
 
     app.on("/after", twiml("<Response><Pause length='5'/></Response>"))
     handset, _ = call(voice)
-    socket = sockets.take()
+    socket = socketapp.take()
     socket.wait("start")
     socket.close(1011)
     failed = app.wait("/stream", 3, where=lambda one: one["StreamEvent"] == "stream-error")
@@ -265,12 +242,12 @@ def test_a_stream_that_cannot_be_had_is_told_with_its_number_and_the_call_goes_o
     assert all(one["StreamError"] for one in failed)
     (after,) = app.wait("/after")
     assert after["StreamErrorCode"] == "31902"
-    finish(handset)
+    handset.hang_up()
 
 
-def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, app, sockets, call):
+def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, app, socketapp, call):
     def voice(response):
-        started(response, sockets.url, name="one", status_callback="/stream")
+        started(response, socketapp.url, name="one", status_callback="/stream")
         response.pause(length=1)
         stop = Stop()
         stop.stream(name="one")
@@ -278,15 +255,15 @@ def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, ap
         response.pause(length=20)
 
     handset, _ = call(voice)
-    socket = sockets.take()
+    socket = socketapp.take()
     socket.wait("stop")
     (stopped,) = app.wait("/stream", where=lambda one: one["StreamEvent"] == "stream-stopped")
     assert stopped["StreamName"] == "one"
 
     live = client(server).calls(stopped["CallSid"])
     parameters = {f"parameter{count}_{part}": f"{part}{count}" for count in range(1, 100) for part in ("name", "value")}
-    begun = live.streams.create(url=f"{sockets.url}/rest", name="two", track="outbound_track", **parameters)
-    socket = sockets.take()
+    begun = live.streams.create(url=f"{socketapp.url}/rest", name="two", track="outbound_track", **parameters)
+    socket = socketapp.take()
     (start,) = socket.wait("start")
     assert start["start"]["tracks"] == ["outbound"]
     assert start["start"]["customParameters"] == {f"name{count}": f"value{count}" for count in range(1, 100)}
@@ -300,7 +277,7 @@ def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, ap
     with pytest.raises(TwilioRestException) as gone:
         live.streams(begun.sid).update(status="stopped")
     assert (gone.value.status, gone.value.code) == (404, 20404)
-    unnamed = live.streams.create(url=sockets.url)
+    unnamed = live.streams.create(url=socketapp.url)
     assert unnamed.name is None
     with pytest.raises(TwilioRestException) as wrong:
         live.streams.create(url="http://127.0.0.1/")
@@ -308,10 +285,10 @@ def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, ap
     with pytest.raises(TwilioRestException) as unknown:
         live.siprec.create(connector_name="recorder")
     assert (unknown.value.status, unknown.value.code) == (403, 20006)
-    finish(handset)
+    handset.hang_up()
 
 
-def test_an_application_that_hangs_is_given_up(app, sockets, call, server):
+def test_an_application_that_hangs_is_given_up(app, socketapp, call, server):
     # It shakes hands, and then neither reads nor answers pings.
     import socket as plain
 
@@ -382,7 +359,7 @@ def test_messages_that_applications_define_go_to_whoever_has_subscribed(server, 
     with pytest.raises(TwilioRestException) as gone:
         live.user_defined_message_subscriptions(subscription.sid).delete()
     assert gone.value.status == 404
-    finish(handset)
+    handset.hang_up()
     app.wait("/status")
     assert len(app.to("/told")) == 2
     with pytest.raises(TwilioRestException) as over:

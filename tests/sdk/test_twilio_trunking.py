@@ -1,14 +1,13 @@
 """Elastic SIP trunks by twilio-python: made and changed, and calls that go over them in both directions."""
 
 import pytest
-from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 from twilio.twiml.voice_response import VoiceResponse
 
 from harness.phone import callee, domain_caller, free_port, pause, refer
 from harness.waiting import wait_for
-from twilio_app import client, twiml
+from twilio_app import client, refused, twiml
 
 PASSWORD = "IWasAtSignal2018"
 
@@ -27,12 +26,6 @@ class Trunking(TwilioHttpClient):
             url = url.replace(f"https://{name}.twilio.com", self.origin, 1)
         assert url.startswith(self.origin), url
         return super().request(method, url, *args, **kwargs)
-
-
-@pytest.fixture(scope="module")
-def pages(module_webapp):
-    """The application of this file; each test has its own folder in it."""
-    return module_webapp
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +54,6 @@ never = ["127.0.0.0/8"]
 @pytest.fixture(scope="module")
 def twilio(server):
     return Client(server.account_sid, server.auth_token, http_client=Trunking(server.http))
-
-
-def refused(call, status, code):
-    """What the server says to a request that it must refuse."""
-    with pytest.raises(TwilioRestException) as fault:
-        call()
-    assert (fault.value.status, fault.value.code) == (status, code), fault.value
 
 
 def test_a_trunk_is_made_changed_listed_and_deleted(server, twilio):

@@ -2,12 +2,12 @@
 
 import pytest
 import requests
-from twilio.twiml.voice_response import Dial, Gather, Start, VoiceResponse
+from twilio.twiml.voice_response import Dial, Gather, Start
 
-from harness.audio import RATE, likeness, read_wav, speech, write_capture, write_wav
+from harness.audio import RATE, likeness, read_wav, speech, write_capture
 from harness.phone import callee, caller, free_port, pause, play, ringing_callee
 from harness.waiting import wait_for
-from twilio_app import assert_genuine, client, number, twiml
+from twilio_app import answering, assert_genuine, client, number, twiml
 
 FROM = "+15550001111"
 
@@ -41,18 +41,7 @@ def app(server, module_webapp):
     module_webapp.forget()
     module_webapp.on("/status")
     yield module_webapp
-    assert_genuine(server, module_webapp, files=["/music.wav"], bare=["/bare", "/bare/again"])
-
-
-def answering(app, path, make):
-    """`path` answers with the document that `make` fills."""
-
-    def view():
-        response = VoiceResponse()
-        make(response)
-        return twiml(response)
-
-    app.on(path, view)
+    assert_genuine(server, module_webapp, bare=["/bare", "/bare/again"])
 
 
 @pytest.mark.parametrize(
@@ -100,8 +89,7 @@ def test_keys_end_at_the_finish_key_and_without_any_the_next_verb_runs(server, a
 
 def test_what_is_played_and_said_is_what_the_caller_hears(server, app, phone, tmp_path):
     music = speech(2)
-    write_wav(tmp_path / "music.wav", music)
-    app.on("/music.wav", lambda: ((tmp_path / "music.wav").read_bytes(), {"Content-Type": "audio/wav"}))
+    app.sound("/music.wav", music)
 
     def voice(document):
         start = Start()

@@ -1,9 +1,16 @@
 """What the Twilio tests share: the client pointed at a server of ours, and the check of every request it sent."""
 
+import pytest
+from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
+from twilio.twiml.voice_response import VoiceResponse
 from werkzeug.datastructures import MultiDict
+
+from harness.waiting import wait_for
+
+FINAL = ("completed", "busy", "failed", "no-answer", "canceled")
 
 
 class Elsewhere(TwilioHttpClient):
@@ -23,11 +30,24 @@ def client(server):
     return Client(server.account_sid, server.auth_token, http_client=Elsewhere(server.http))
 
 
-def assert_genuine(server, webapp, files=(), bare=()):
-    """The SDK's validator accepts every request that has come but those for `files`, and none with another URL. Those for
-    `bare` came by a redirect that leaves no parameters."""
+def ended(twilio, sid):
+    """Waits for the end of a call and returns it."""
+    return wait_for("the call's end", lambda: [call for call in [twilio.calls(sid).fetch()] if call.status in FINAL])[0]
+
+
+def refused(call, status, code):
+    """What the server says to a request that it must refuse."""
+    with pytest.raises(TwilioRestException) as fault:
+        call()
+    assert (fault.value.status, fault.value.code) == (status, code), fault.value
+
+
+def assert_genuine(server, webapp, bare=()):
+    """The SDK's validator accepts every request that has come, and none with another URL. Sounds are left out: an announcement
+    to all is no call's, so they are asked for without a signature. Those for `bare` came by a redirect that leaves no
+    parameters."""
     validator = RequestValidator(server.auth_token)
-    received = [request for request in webapp.to() if request.path not in files]
+    received = [request for request in webapp.to() if request.path not in webapp.sounds]
     assert received
     for request in received:
         parameters = MultiDict(request.form) if request.method == "POST" else {}
@@ -44,6 +64,17 @@ def assert_genuine(server, webapp, files=(), bare=()):
 def twiml(response):
     """A VoiceResponse, or text, as a view's answer."""
     return str(response), {"Content-Type": "text/xml"}
+
+
+def answering(app, path, make):
+    """`path` answers with the document that `make` fills."""
+
+    def view():
+        response = VoiceResponse()
+        make(response)
+        return twiml(response)
+
+    app.on(path, view)
 
 
 def number(name, webapp, path, more=""):

@@ -1,5 +1,6 @@
 """Speech, as samples and as the RTP packets of a phone."""
 
+import io
 import shutil
 import struct
 import subprocess
@@ -31,11 +32,18 @@ def read_wav(path):
         return samples.reshape(-1, file.getnchannels()), file.getframerate()
 
 
+def wav(samples):
+    """A WAV file of one channel of 16 bit at 8 kHz."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, RATE, len(samples), "NONE", ""))
+        out.writeframes(np.asarray(samples, dtype="<i2").tobytes())
+    return file.getvalue()
+
+
 def write_wav(path, samples):
-    """One channel of 16 bit at 8 kHz."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, len(samples), "NONE", ""))
-        file.writeframes(np.asarray(samples, dtype="<i2").tobytes())
+    """The same, written down."""
+    Path(path).write_bytes(wav(samples))
 
 
 def write_capture(path, *parts):

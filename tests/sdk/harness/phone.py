@@ -237,6 +237,11 @@ class Phone:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(info.encode(), (HOST, self.port))
 
+    def hang_up(self):
+        """Has its call, which waits at until_told(), end by itself."""
+        self.tell()
+        self.finish()
+
     def finish(self, seconds=40):
         """Waits for the end of its calls, each of which must have gone as the scenario says."""
         try:

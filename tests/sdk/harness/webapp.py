@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from .audio import wav
+
 
 @dataclass(frozen=True)
 class Received:
@@ -49,6 +51,7 @@ class WebApp:
         self.app.before_request(self._remember)
         self.app.add_url_rule("/<path:path>", view_func=self._answer, methods=["GET", "POST"])
         self._answers = {}
+        self.sounds = set()  # paths
         self.received = []
         self._changed = threading.Condition()
         self._serving = Serving(self.app)
@@ -58,11 +61,17 @@ class WebApp:
         """Answers GET and POST of `path` with `answer`, or with what it returns when called."""
         self._answers[path] = answer
 
+    def sound(self, path, samples):
+        """Answers `path` with these samples as a WAV file."""
+        self.on(path, (wav(samples), {"Content-Type": "audio/wav"}))
+        self.sounds.add(path)
+
     def forget(self):
         """Forgets what has come and what it was to answer."""
         with self._changed:
             self.received.clear()
             self._answers.clear()
+            self.sounds.clear()
 
     def to(self, *paths):
         """What came for these paths (all without any), in order."""

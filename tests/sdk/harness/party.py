@@ -1,0 +1,54 @@
+"""Somebody on a phone who speaks and listens."""
+
+import contextlib
+import threading
+
+from .rtp import tone
+from .waiting import wait_for
+
+
+class Party:
+    """A `phone` and its audio, `rtp`; who waits to be called is called at `uri`."""
+
+    def __init__(self, phone, rtp, scenario, **options):
+        """`phone` and `rtp`: the fixtures. `options`: what a phone can be started with."""
+        self.rtp = rtp()
+        self.phone = phone(scenario, media=self.rtp, **options)
+        self.uri = self.phone.uri
+
+    def hang_up(self):
+        """Ends a call that waits at until_told()."""
+        self.phone.hang_up()
+
+    @contextlib.contextmanager
+    def says(self, samples):
+        """Says this over and over."""
+        over = threading.Event()
+
+        def speak():
+            while not over.is_set():
+                self.rtp.play(samples)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        yield
+        over.set()
+        thread.join(10)
+
+    def sounds(self, hertz):
+        """Says a tone over and over."""
+        return self.says(tone(hertz, 0.5))
+
+    def hears(self, *hertz):
+        """Waits for each of these tones."""
+        for one in hertz:
+            self.rtp.wait_for_tone(one)
+
+    def hears_nothing(self):
+        """For 300 ms, once what is under way has been heard."""
+
+        def is_quiet():
+            recent = self.rtp.heard(2400)
+            return len(recent) == 2400 and abs(recent).max() < 1000
+
+        wait_for("silence", is_quiet, 5)
