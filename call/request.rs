@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::Now;
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Command, Interrupt, Refused, Request};
-use crate::conference::{Change, Leaving};
+use crate::conference::{Change, Leaving, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
@@ -15,8 +15,9 @@ use crate::output::LegCommand;
 use crate::party::{MOST_QUEUED, Mode, Party};
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
-use crate::program::instruction::{Instruction, Play};
+use crate::program::instruction::{Dial, Gather, Instruction, Play, RejectReason};
 use crate::program::{ChildEvent, Running};
+use crate::stream::StreamSpec;
 
 impl Call {
     /// Does what an application asks of a leg, or says why not.
@@ -52,27 +53,11 @@ impl Call {
         let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
             Command::Answer { record, stream, headers } => {
-                let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-                if party.info.answered_at.is_some() {
-                    return Err(Refused::AlreadyAnswered);
-                }
-                if party.info.direction == Direction::Inbound {
-                    party.stream_on_answer = stream.clone();
-                    self.add_headers(leg, headers);
-                }
-                if !self.ensure_answered(leg) {
-                    return Err(Refused::NotAnswered);
-                }
+                self.answer_by_request(leg, stream.clone(), headers)?;
                 accepted.recording = record.and_then(|spec| self.start_recording(leg, spec));
                 accepted.stream = stream.and_then(|spec| self.start_stream(leg, spec));
             }
-            Command::Reject(reason) => {
-                let party = self.party(leg).ok_or(Refused::NoSuchLeg)?;
-                if party.info.answered_at.is_some() || party.info.direction != Direction::Inbound {
-                    return Err(Refused::AlreadyAnswered);
-                }
-                self.reject(leg, reason, EndedBy::Application);
-            }
+            Command::Reject(reason) => self.reject_by_request(leg, reason)?,
             Command::Hangup { headers } => {
                 self.add_headers(leg, headers);
                 self.clear(leg, EndedBy::Application);
@@ -96,21 +81,7 @@ impl Call {
                 }
             }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
-            Command::Gather(gather) => {
-                self.stop_gathers(leg);
-                // A document goes on then, to its end maybe.
-                if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
-                    return Err(Refused::Ended);
-                }
-                if gather.prompts.is_empty() {
-                    let gathering = Gathering::begin(self, leg, *gather);
-                    if let Some(party) = self.party_mut(leg) {
-                        party.side = Some(gathering);
-                    }
-                } else {
-                    self.enqueue(leg, Instruction::Gather(*gather))?;
-                }
-            }
+            Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
             Command::SendDigits(digits) => {
                 let op = self.new_op();
@@ -158,16 +129,7 @@ impl Call {
             Command::TakePlace { of } => return self.take_place(leg, of),
             Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
             Command::Suppress { track, on } => self.order(leg, LegCommand::Suppress { track, on }),
-            Command::Confer(participation) => {
-                let same = |party: &Party| {
-                    party.conference.as_ref().is_some_and(|now| now.conference == participation.conference)
-                };
-                if !self.party(leg).is_some_and(same) {
-                    self.tell_parent(leg, ChildEvent::Taken);
-                    self.abort_lane(leg, Abort::Replaced);
-                }
-                self.confer(leg, participation);
-            }
+            Command::Confer(participation) => self.confer_by_request(leg, participation),
             Command::MuteInConference(muted) => {
                 return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));
             }
@@ -178,14 +140,7 @@ impl Call {
                 }
                 self.conference_over(leg, Leaving::Removed);
             }
-            Command::Transfer(dial) => {
-                if !self.has_room() {
-                    return Err(Refused::TooMany);
-                }
-                self.abort_lane(leg, Abort::Replaced);
-                let step = Dialing::begin(self, leg, *dial);
-                self.step_transfer(leg, step);
-            }
+            Command::Transfer(dial) => self.transfer_by_request(leg, *dial)?,
             Command::Dequeue(target) => {
                 if !self.waits_in_queue(leg) {
                     return Err(Refused::NotRunning);
@@ -200,6 +155,71 @@ impl Call {
             Command::TimeLimit(limit) => self.limit(leg, limit),
         }
         Ok(accepted)
+    }
+
+    /// `stream`: what applications are told of with the answer.
+    fn answer_by_request(
+        &mut self,
+        leg: LegId,
+        stream: Option<StreamSpec>,
+        headers: Vec<(String, String)>,
+    ) -> Result<(), Refused> {
+        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if party.info.answered_at.is_some() {
+            return Err(Refused::AlreadyAnswered);
+        }
+        if party.info.direction == Direction::Inbound {
+            party.stream_on_answer = stream;
+            self.add_headers(leg, headers);
+        }
+        if self.ensure_answered(leg) { Ok(()) } else { Err(Refused::NotAnswered) }
+    }
+
+    fn reject_by_request(&mut self, leg: LegId, reason: RejectReason) -> Result<(), Refused> {
+        let party = self.party(leg).ok_or(Refused::NoSuchLeg)?;
+        if party.info.answered_at.is_some() || party.info.direction != Direction::Inbound {
+            return Err(Refused::AlreadyAnswered);
+        }
+        self.reject(leg, reason, EndedBy::Application);
+        Ok(())
+    }
+
+    /// Without prompts it runs beside what the leg does; with some, after it.
+    fn gather_by_request(&mut self, leg: LegId, gather: Gather) -> Result<(), Refused> {
+        self.stop_gathers(leg);
+        // A document goes on then, to its end maybe.
+        if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
+            return Err(Refused::Ended);
+        }
+        if !gather.prompts.is_empty() {
+            return self.enqueue(leg, Instruction::Gather(gather));
+        }
+        let gathering = Gathering::begin(self, leg, gather);
+        if let Some(party) = self.party_mut(leg) {
+            party.side = Some(gathering);
+        }
+        Ok(())
+    }
+
+    /// Who is in that conference already only takes part otherwise from now on.
+    fn confer_by_request(&mut self, leg: LegId, participation: Participation) {
+        let same =
+            |party: &Party| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
+        if !self.party(leg).is_some_and(same) {
+            self.tell_parent(leg, ChildEvent::Taken);
+            self.abort_lane(leg, Abort::Replaced);
+        }
+        self.confer(leg, participation);
+    }
+
+    fn transfer_by_request(&mut self, leg: LegId, dial: Dial) -> Result<(), Refused> {
+        if !self.has_room() {
+            return Err(Refused::TooMany);
+        }
+        self.abort_lane(leg, Abort::Replaced);
+        let step = Dialing::begin(self, leg, dial);
+        self.step_transfer(leg, step);
+        Ok(())
     }
 
     /// A leg that is sent elsewhere leaves the dial that made it, or the one it made.

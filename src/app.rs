@@ -160,10 +160,7 @@ impl Server {
             Some(first) => Arc::new(Accounts::new([first.account.clone()])),
             None => Arc::new(Accounts::new(config.accounts)),
         };
-        let http = TcpListener::bind(config.http.listen).await.map_err(|error| {
-            let advice = advice(&error, "HTTP__LISTEN=127.0.0.1:8090");
-            anyhow!("http.listen: cannot listen on {}: {error}{advice}", config.http.listen)
-        })?;
+        let http = bind_http(config.http.listen).await?;
         let http_addr = http.local_addr()?;
         let public_url = config.http.base(http_addr);
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
@@ -216,33 +213,13 @@ impl Server {
             Arc::new(move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report));
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
         calls.services().connect_deliveries(deliveries.clone());
-        let recovered = recovery::recover(calls.services()).await.context("recovery after a crash")?;
-        if recovered.legs + recovered.recordings > 0 {
-            tracing::warn!(
-                "after a crash: ended {} legs, repaired {} recordings",
-                recovered.legs,
-                recovered.recordings
-            );
-        }
-        let transcripts = transcripts::recover(calls.services()).await.context("recovery after a crash")?;
-        if transcripts > 0 {
-            tracing::warn!("after a crash: {transcripts} transcriptions begun anew");
-        }
+        recover(calls.services()).await.context("recovery after a crash")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
-        let sip =
-            sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await.map_err(
-                |error| match &error {
-                    sip::transport::StartError::Bind { error: cause, .. } => {
-                        let listen = "SIP__LISTEN=udp://127.0.0.1:5062,tcp://127.0.0.1:5062";
-                        anyhow!("{error}{}", advice(cause, listen))
-                    }
-                    _ => error.into(),
-                },
-            )?;
+        let sip = sip::transport::start(sip_config, move |event| incoming.on_sip(event)).await.map_err(sip_refused)?;
         // Only what has started shows what it kept: a later start would not show it again.
         if let Some(first) = &first_account {
             first.keep()?;
@@ -402,6 +379,37 @@ impl Server {
         usage.abort();
         store.close().await;
     }
+}
+
+async fn bind_http(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let advice = advice(&error, "HTTP__LISTEN=127.0.0.1:8090");
+        anyhow!("http.listen: cannot listen on {listen}: {error}{advice}")
+    })
+}
+
+fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
+    match &error {
+        sip::transport::StartError::Bind { error: cause, .. } => {
+            let advice = advice(cause, "SIP__LISTEN=udp://127.0.0.1:5062,tcp://127.0.0.1:5062");
+            anyhow!("{error}{advice}")
+        }
+        _ => error.into(),
+    }
+}
+
+/// Ends what a crash has left unfinished, and says so.
+async fn recover(services: &Arc<Services>) -> anyhow::Result<()> {
+    let recovered = recovery::recover(services).await?;
+    if recovered.legs + recovered.recordings > 0 {
+        let recovery::Recovered { legs, recordings, .. } = recovered;
+        tracing::warn!("after a crash: ended {legs} legs, repaired {recordings} recordings");
+    }
+    let transcripts = transcripts::recover(services).await?;
+    if transcripts > 0 {
+        tracing::warn!("after a crash: {transcripts} transcriptions begun anew");
+    }
+    Ok(())
 }
 
 /// SIGTERM and Ctrl-C, whichever comes.

@@ -8,12 +8,12 @@ use tandem_call::address::Address;
 use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::{LegId, OpId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo};
-use tandem_call::machine::Verdict;
+use tandem_call::machine::{MachineDetection, Verdict};
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
-use tandem_call::recording::{Gap, RecordingEnd};
+use tandem_call::recording::{Gap, RecordingEnd, RecordingSpec};
 use tandem_call::stream::{StreamFault, StreamSpec, StreamStatus};
 use tandem_media as media;
 use tandem_sip as sip;
@@ -51,86 +51,24 @@ impl CallTask {
     }
 
     pub(super) fn command(&mut self, leg: LegId, command: LegCommand) {
-        let inbox = self.inbox.clone();
-        let fail = |event: LegEvent| {
-            // Our own inbox is open.
-            let _ = inbox.post(Message::Own(leg, event));
-        };
+        use media::RecordingCommand::{Pause, Resume, Stop};
         match command {
             LegCommand::Invite(invite) => self.invite(leg, *invite),
-            LegCommand::Bridge { with } => {
-                self.with(leg, |io| io.command(media::Command::Bridge { with: media::SessionKey(with.0) }));
-                for (one, other) in [(leg, with), (with, leg)] {
-                    if let Some(io) = self.legs.get_mut(&one) {
-                        io.peer = Some(other);
-                    }
-                    self.join_streams(one);
-                }
-            }
-            LegCommand::Unbridge => {
-                self.with(leg, |io| io.command(media::Command::Unbridge));
-                let peer = self.legs.get_mut(&leg).and_then(|io| io.peer.take());
-                for one in [Some(leg), peer].into_iter().flatten() {
-                    if let Some(io) = self.legs.get_mut(&one) {
-                        io.peer = None;
-                        io.streams.values().for_each(StreamHandle::part);
-                    }
-                }
-            }
+            LegCommand::Bridge { with } => self.bridge(leg, with),
+            LegCommand::Unbridge => self.unbridge(leg),
             LegCommand::Play { op, play } => self.play(leg, op, play),
             LegCommand::SendDigits { op, digits } if self.legs.get(&leg).is_some_and(|io| io.dtmf() == Dtmf::Info) => {
                 self.press_by_info(leg, op, &digits);
             }
-            LegCommand::SendDigits { op, digits } => {
-                let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
-                let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
-                if !self.with(leg, |io| io.command(command)) {
-                    fail(LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
-                }
-            }
-            LegCommand::DetectMachine { op, spec } => {
-                let spec = Box::new(machine::detection(&spec));
-                let command = media::Command::DetectMachine { op: media::OpId(op.0), spec };
-                if !self.with(leg, |io| io.command(command)) {
-                    fail(LegEvent::MachineDetected { op, verdict: Verdict::NotSure, after: Duration::ZERO });
-                }
-            }
-            LegCommand::Stop { op } => {
-                self.with(leg, |io| match io.renders.remove(&op) {
-                    Some(render) => {
-                        render.abort();
-                        true
-                    }
-                    None => io.command(media::Command::Stop { op: media::OpId(op.0) }),
-                });
-            }
-            LegCommand::Record { op, id, spec, after } => {
-                let files = self.services.recordings.clone();
-                if !self.with(leg, |io| io.record(op, id, &spec, after, &files)) {
-                    let end = RecordingEnd::Failed("no audio path".into());
-                    let nothing = Duration::ZERO;
-                    fail(LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
-                }
-            }
+            LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
+            LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
+            LegCommand::Stop { op } => self.hands(leg, |io| io.stop(op)),
+            LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
             LegCommand::PauseRecording { op, gap } => {
-                let silence = gap == Gap::Silence;
-                self.with(leg, |io| {
-                    io.command(media::Command::Recording(media::RecordingCommand::Pause {
-                        op: media::OpId(op.0),
-                        silence,
-                    }))
-                });
+                self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == Gap::Silence });
             }
-            LegCommand::ResumeRecording { op } => {
-                self.with(leg, |io| {
-                    io.command(media::Command::Recording(media::RecordingCommand::Resume { op: media::OpId(op.0) }))
-                });
-            }
-            LegCommand::StopRecording { op } => {
-                self.with(leg, |io| {
-                    io.command(media::Command::Recording(media::RecordingCommand::Stop { op: media::OpId(op.0) }))
-                });
-            }
+            LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
+            LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
             LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
             LegCommand::StopStream { id } => {
                 if let Some(stream) = self.detach_stream(leg, id) {
@@ -150,79 +88,36 @@ impl CallTask {
             LegCommand::Confer(participation) => self.confer(leg, &participation),
             LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
-            LegCommand::LeaveQueue => {
-                self.with(leg, |io| io.place.take().is_some());
-            }
+            LegCommand::LeaveQueue => self.hands(leg, |io| io.place = None),
             LegCommand::TakeFromQueue { queue } => self.take_from_queue(leg, &queue),
-            LegCommand::StopTaking => {
-                self.with(leg, |io| io.taking.take().is_some());
-            }
+            LegCommand::StopTaking => self.hands(leg, |io| io.taking = None),
             LegCommand::LeaveConference { why, leg: info } => {
-                self.with(leg, |io| {
+                self.hands(leg, |io| {
                     if let Some(seat) = io.seat.take() {
                         seat.leave(&info, why);
                     }
-                    io.command(media::Command::Leave)
+                    io.command(media::Command::Leave);
                 });
             }
-            LegCommand::Echo(on) => {
-                self.with(leg, |io| io.command(media::Command::Echo(on)));
-            }
-            LegCommand::Ring { early_media } => {
-                self.with(leg, |io| {
-                    io.ring(early_media);
-                    true
-                });
-            }
-            LegCommand::Mute(on) => {
-                self.with(leg, |io| io.command(media::Command::Mute { inbound: on }));
-            }
+            LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
+            LegCommand::Ring { early_media } => self.hands(leg, |io| io.ring(early_media)),
+            LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
             LegCommand::Suppress { track, on } => {
-                let direction = leg::tracks(track);
-                self.with(leg, |io| io.command(media::Command::Suppress { direction, on }));
+                self.engine(leg, media::Command::Suppress { direction: leg::tracks(track), on });
             }
-            LegCommand::Headers(headers) => {
-                self.with(leg, |io| {
-                    io.headers = headers;
-                    true
-                });
-            }
-            LegCommand::Answer => {
-                self.with(leg, |io| {
-                    io.answer();
-                    true
-                });
-            }
-            LegCommand::Reject(reason) => {
-                self.with(leg, |io| {
-                    io.reject(reason);
-                    true
-                });
-            }
-            LegCommand::Hangup(farewell) => {
-                self.with(leg, |io| {
-                    io.hangup(Some(farewell));
-                    true
-                });
-            }
+            LegCommand::Headers(headers) => self.hands(leg, |io| io.headers = headers),
+            LegCommand::Answer => self.hands(leg, LegIo::answer),
+            LegCommand::Reject(reason) => self.hands(leg, |io| io.reject(reason)),
+            LegCommand::Hangup(farewell) => self.hands(leg, |io| io.hangup(Some(farewell))),
             LegCommand::Refer { to, headers } => {
                 let by = self.call.leg(leg).map(|info| info.local_uri());
-                self.with(leg, |io| {
-                    io.refer(to, by, headers);
-                    true
-                });
+                self.hands(leg, |io| io.refer(to, by, headers));
             }
             LegCommand::AnswerRefer { status } => {
-                self.with(leg, |io| {
-                    io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status });
-                    true
-                });
+                self.hands(leg, |io| io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::NotifyRefer { status } => {
-                self.with(leg, |io| {
-                    io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status });
-                    true
-                });
+                self.hands(leg, |io| io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::Release => self.release(leg),
         }
@@ -234,8 +129,69 @@ impl CallTask {
         let _ = self.inbox.post(Message::Own(leg, event));
     }
 
-    fn with(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo) -> bool) -> bool {
-        self.legs.get_mut(&leg).is_some_and(act)
+    /// Has a leg do something, if it still has hands.
+    fn hands(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
+        if let Some(io) = self.legs.get_mut(&leg) {
+            act(io);
+        }
+    }
+
+    /// An order to the engine of which nothing is heard again.
+    fn engine(&self, leg: LegId, command: media::Command) {
+        self.engine_takes(leg, command);
+    }
+
+    /// An order to the engine; whether it will be carried out.
+    fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
+        self.legs.get(&leg).is_some_and(|io| io.command(command))
+    }
+
+    fn recording(&self, leg: LegId, command: media::RecordingCommand) {
+        self.engine(leg, media::Command::Recording(command));
+    }
+
+    fn bridge(&mut self, leg: LegId, with: LegId) {
+        self.engine(leg, media::Command::Bridge { with: media::SessionKey(with.0) });
+        for (one, other) in [(leg, with), (with, leg)] {
+            self.hands(one, |io| io.peer = Some(other));
+            self.join_streams(one);
+        }
+    }
+
+    fn unbridge(&mut self, leg: LegId) {
+        self.engine(leg, media::Command::Unbridge);
+        let peer = self.legs.get_mut(&leg).and_then(|io| io.peer.take());
+        for one in [Some(leg), peer].into_iter().flatten() {
+            self.hands(one, |io| {
+                io.peer = None;
+                io.streams.values().for_each(StreamHandle::part);
+            });
+        }
+    }
+
+    fn send_digits(&self, leg: LegId, op: OpId, digits: SendDigits) {
+        let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
+        let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
+        if !self.engine_takes(leg, command) {
+            self.found_out(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
+        }
+    }
+
+    fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
+        let spec = Box::new(machine::detection(spec));
+        if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
+            let after = Duration::ZERO;
+            self.found_out(leg, LegEvent::MachineDetected { op, verdict: Verdict::NotSure, after });
+        }
+    }
+
+    fn start_recording(&self, leg: LegId, op: OpId, id: RecordingId, spec: &RecordingSpec, after: Option<OpId>) {
+        let files = &self.services.recordings;
+        if !self.legs.get(&leg).is_some_and(|io| io.record(op, id, spec, after, files)) {
+            let end = RecordingEnd::Failed("no audio path".into());
+            let nothing = Duration::ZERO;
+            self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
+        }
     }
 
     fn confer(&mut self, leg: LegId, participation: &Participation) {

@@ -27,6 +27,16 @@ impl LegIo {
         }
     }
 
+    /// Ends what is played, or is still being made.
+    pub fn stop(&mut self, op: OpId) {
+        match self.renders.remove(&op) {
+            Some(render) => render.abort(),
+            None => {
+                self.command(media::Command::Stop { op: media::OpId(op.0) });
+            }
+        }
+    }
+
     /// Starts a recording, once `after` has been played.
     pub fn record(
         &self,

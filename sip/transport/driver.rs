@@ -88,45 +88,14 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`] says which entry of the configuration, or which system resource, is at fault.
 pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
-    let mut sockets = Vec::new();
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for (index, listen) in config.listen.iter().enumerate() {
-        let (transport, address) = parse_listen(listen).ok_or_else(|| StartError::Listen(listen.clone()))?;
-        let failed = |error| StartError::Bind { index, listen: listen.clone(), error };
-        let bound = match transport {
-            Transport::Udp => {
-                let socket = bind_udp(address).map_err(failed)?;
-                let bound = socket.local_addr().map_err(failed)?;
-                // Until the reactor has said so once, `try_send_to` believes that there is no room.
-                socket.writable().await.map_err(failed)?;
-                sockets.push((socket, bound));
-                bound
-            }
-            Transport::Tls | Transport::Wss if config.certificates.is_empty() => {
-                return Err(StartError::NoCertificate(listen.clone()));
-            }
-            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
-                let listener = TcpListener::bind(address).await.map_err(failed)?;
-                let bound = listener.local_addr().map_err(failed)?;
-                listeners.push((listener, transport));
-                bound
-            }
-        };
-        addresses.push((transport, bound));
-    }
-    if addresses.is_empty() {
-        return Err(StartError::Nothing);
-    }
+    let Bound { sockets, listeners, addresses } = bind(&config).await?;
     if config.advertise.is_none()
         && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
     {
         config.advertise = own_address(wildcard.is_ipv4()).map(|ip| ip.to_string());
         tracing::info!(advertise = ?config.advertise, "sip.advertise is not set: taking the address of the default route");
     }
-    let mut seed = [0; 32];
-    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
-        .map_err(|error| StartError::Entropy(error.to_string()))?;
+    let seed = seed()?;
     let tls = Arc::new(Tls::load(&config)?);
     let resolver = Arc::new(Resolver::new(&config.nameservers, seed.map(|octet| octet.rotate_left(3))));
     let websocket = config.websocket;
@@ -138,14 +107,7 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     let unknown = config.peers.iter().map(|peer| Some((peer.trunk.clone(), PeerStatus::default())));
     let peers = Arc::new(Peers(RwLock::new(unknown.collect())));
     let told = Arc::new(capture::Counts::default());
-    let capture = match &config.hep {
-        Some(url) => {
-            let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
-            let agent = Agent { id: config.hep_id, password: config.hep_password.clone() };
-            Some(Capture::start(target, agent, Arc::clone(&told)))
-        }
-        None => None,
-    };
+    let capture = capture(&config, &told)?;
     let secret = seed.iter().fold(0, |secret: u64, &octet| secret.rotate_left(8) ^ u64::from(octet));
     let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
     let overload = Overload::new(Duration::from_millis(config.overload_ms));
@@ -221,6 +183,60 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
         stop: Arc::new(stop),
         stopped,
     })
+}
+
+/// What `sip.listen` names, bound.
+struct Bound {
+    /// For datagrams, with their addresses.
+    sockets: Vec<(UdpSocket, SocketAddr)>,
+    /// For streams.
+    listeners: Vec<(TcpListener, Transport)>,
+    /// Of both, in the order of `sip.listen`; never none.
+    addresses: Vec<(Transport, SocketAddr)>,
+}
+
+async fn bind(config: &Config) -> Result<Bound, StartError> {
+    let mut bound = Bound { sockets: Vec::new(), listeners: Vec::new(), addresses: Vec::new() };
+    for (index, listen) in config.listen.iter().enumerate() {
+        let (transport, address) = parse_listen(listen).ok_or_else(|| StartError::Listen(listen.clone()))?;
+        let failed = |error| StartError::Bind { index, listen: listen.clone(), error };
+        let address = match transport {
+            Transport::Udp => {
+                let socket = bind_udp(address).map_err(failed)?;
+                let address = socket.local_addr().map_err(failed)?;
+                // Until the reactor has said so once, `try_send_to` believes that there is no room.
+                socket.writable().await.map_err(failed)?;
+                bound.sockets.push((socket, address));
+                address
+            }
+            Transport::Tls | Transport::Wss if config.certificates.is_empty() => {
+                return Err(StartError::NoCertificate(listen.clone()));
+            }
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                bound.listeners.push((listener, transport));
+                address
+            }
+        };
+        bound.addresses.push((transport, address));
+    }
+    if bound.addresses.is_empty() { Err(StartError::Nothing) } else { Ok(bound) }
+}
+
+fn seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut seed)
+        .map_err(|error| StartError::Entropy(error.to_string()))?;
+    Ok(seed)
+}
+
+/// What tells Homer, if it is to be told.
+fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Capture>, StartError> {
+    let Some(url) = &config.hep else { return Ok(None) };
+    let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
+    let agent = Agent { id: config.hep_id, password: config.hep_password.clone() };
+    Ok(Some(Capture::start(target, agent, Arc::clone(told))))
 }
 
 struct Driver<S> {

@@ -121,15 +121,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
     let client_state = parameters.client_state("client_state")?;
     let mut commands = Vec::new();
     match action {
-        Action::Answer => {
-            parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
-            commands.extend(
-                parameters.webhook(leg.status_callback.as_ref())?.map(|callback| Command::SetCallback(Some(callback))),
-            );
-            let record = media::record(parameters, RecordingSource::Request)?;
-            let (stream, headers) = (media::stream(parameters)?, parameters.headers()?);
-            commands.push(Command::Answer { record, stream, headers });
-        }
+        Action::Answer => commands.extend(answer(parameters, leg)?),
         Action::Reject => {
             parameters.required("cause")?;
             let causes = [("CALL_REJECTED", RejectReason::Rejected), ("USER_BUSY", RejectReason::Busy)];
@@ -152,17 +144,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
             commands.push(Command::Play { play, interrupt, to });
         }
-        Action::PlaybackStart => {
-            let to = parameters.hearers("target_legs")?.unwrap_or_default();
-            parameters.refuse(&["overlay"])?;
-            parameters.check("audio_type", &["mp3", "wav"])?;
-            parameters.flag("cache_audio")?;
-            let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
-            let play =
-                Play { source: source.ok_or_else(|| ApiError::missing("audio_url"))?, loops: parameters.loops()? };
-            let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
-            commands.push(Command::Play { play, interrupt, to });
-        }
+        Action::PlaybackStart => commands.push(playback(parameters)?),
         Action::PlaybackStop => {
             parameters.refuse(&["overlay"])?;
             commands.push(Command::StopPlayback(parameters.interrupt()?.unwrap_or(Interrupt::All)));
@@ -226,6 +208,27 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
 
 const GATHERS_FOR: Duration = Duration::from_millis(60_000);
 const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
+
+fn answer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Vec<Command>, ApiError> {
+    parameters.refuse(&["assistant", "conversation_relay_config", "deepfake_detection", "transcription"])?;
+    let callback = parameters.webhook(leg.status_callback.as_ref())?;
+    let record = media::record(parameters, RecordingSource::Request)?;
+    let (stream, headers) = (media::stream(parameters)?, parameters.headers()?);
+    let told = callback.map(|callback| Command::SetCallback(Some(callback)));
+    Ok(told.into_iter().chain([Command::Answer { record, stream, headers }]).collect())
+}
+
+fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
+    let to = parameters.hearers("target_legs")?.unwrap_or_default();
+    parameters.refuse(&["overlay"])?;
+    parameters.check("audio_type", &["mp3", "wav"])?;
+    parameters.flag("cache_audio")?;
+    let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
+    let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
+    let play = Play { source, loops: parameters.loops()? };
+    let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
+    Ok(Command::Play { play, interrupt, to })
+}
 
 fn bridge(parameters: Parameters<'_>) -> Result<Vec<Command>, ApiError> {
     parameters.refuse(&["queue", "video_room_id", "hold_after_unbridge"])?;
