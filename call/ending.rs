@@ -68,7 +68,12 @@ impl Call {
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
             end.detail = Some(format!("{}, and it never rang", end.cause));
         }
-        info.status = final_status(end.cause, answered);
+        // The application turned a caller away: whom it called has not answered.
+        let declined = info.direction == Direction::Inbound && end.by == EndedBy::Application;
+        info.status = match final_status(end.cause, answered) {
+            Status::Failed if declined && end.cause == EndCause::Rejected => Status::NoAnswer,
+            status => status,
+        };
         info.end = Some(end);
         self.timers.cancel_all(leg);
         let awaited = self.end_in_transfer(leg);

@@ -91,7 +91,7 @@ fn a_pause_before_anything_else_rings_and_does_not_answer() {
 fn a_rejected_call_is_not_answered_and_an_answered_one_is_hung_up_instead() {
     let script = CallScript::runs(vec![Instruction::Reject(RejectReason::Rejected), Instruction::Play(file("a"))]);
     assert!(!script.ordered(script.leg(), |order| *order == LegCommand::Answer));
-    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed);
+    assert_eq!(script.events().next_back().unwrap().leg.status, Status::NoAnswer);
     let mut script = CallScript::runs(vec![Instruction::Play(file("a")), Instruction::Reject(RejectReason::Rejected)]);
     script.play_ends(script.leg());
     assert!(script.ordered(script.leg(), |order| matches!(order, LegCommand::Hangup(_))));

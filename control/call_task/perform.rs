@@ -20,7 +20,7 @@ use tandem_sip as sip;
 
 use super::CallTask;
 use crate::clock;
-use crate::dialect::Context;
+use crate::dialect::{Context, Dialect};
 use crate::document;
 use crate::inbox::Message;
 use crate::keys::{self, Dtmf};
@@ -247,12 +247,18 @@ impl CallTask {
         let refused = match routes.pop_front() {
             _ if !shown => {
                 let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
-                self.warn_of_caller(leg, &detail);
+                self.warn(leg, |dialect| dialect.caller_code(), &detail);
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
-                let detail = Some(format!("no trunk and no endpoint takes {}", invite.to));
-                Some(LegEvent::Ended { reason: LegGone::Unreachable, sip_status: None, detail })
+                let detail = format!("no trunk and no endpoint takes {}", invite.to);
+                self.warn(leg, |dialect| dialect.callee_code(&invite.to), &detail);
+                // Who has no phone that is on does not answer.
+                let (reason, sip_status) = match invite.to {
+                    Address::Client(_) => (LegGone::Rejected, Some(480)),
+                    _ => (LegGone::Unreachable, None),
+                };
+                Some(LegEvent::Ended { reason, sip_status, detail: Some(detail) })
             }
             Some(route) => match self.open(leg, route.trunk_name(), route.aor.as_ref()) {
                 Ok(session) => {
@@ -281,9 +287,9 @@ impl CallTask {
         }
     }
 
-    fn warn_of_caller(&self, leg: LegId, detail: &str) {
+    fn warn(&self, leg: LegId, code: impl Fn(&dyn Dialect) -> Option<u32>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
-        if let Some(code) = dialect.and_then(|dialect| dialect.caller_code()) {
+        if let Some(code) = dialect.and_then(|dialect| code(&**dialect)) {
             self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
         }
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
@@ -92,6 +93,11 @@ pub trait Dialect: Send + Sync {
 
     /// The provider's number for a call that is to be placed from a number that the account may not show; `None` if it has none.
     fn caller_code(&self) -> Option<u32> {
+        None
+    }
+
+    /// The provider's number for a call that is to be placed to whom nothing leads; `None` if it has none.
+    fn callee_code(&self, _to: &Address) -> Option<u32> {
         None
     }
 

@@ -7,6 +7,7 @@ mod twiml;
 
 use std::time::Duration;
 
+use tandem_call::address::Address;
 use tandem_call::id::LegId;
 pub use twiml::TWIML;
 
@@ -23,6 +24,8 @@ pub struct Flavour {
     pub defaults: Defaults,
     /// The call that a text names.
     pub call_id: fn(&str) -> Option<LegId>,
+    /// The telephone number that a text is.
+    pub phone: fn(&str) -> Option<Address>,
 }
 
 impl Flavour {

@@ -18,6 +18,8 @@ pub(crate) mod verb;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use url::Url;
@@ -50,7 +52,10 @@ pub fn answer(
     body: &[u8],
 ) -> Result<Program, FetchFailure> {
     let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
+    let charset = content_type.and_then(charset);
     match (essence.as_deref(), origin.base) {
+        // As common as no document at all: 204.
+        (None, Some(_)) if body.is_empty() => Err(failure(FailureKind::Empty, "the answer is empty")),
         (Some(audio), Some(base)) if audio.starts_with("audio/") => Ok(Program {
             instructions: vec![Instruction::Play(Play {
                 source: AudioSource::Url(base.as_str().into()),
@@ -58,9 +63,11 @@ pub fn answer(
             })],
             warnings: Vec::new(),
         }),
-        (Some("text/plain"), _) => spoken(text_of(body)?),
-        (Some("text/xml" | "application/xml" | "text/html"), _) | (None, None) => document(flavour, origin, body),
-        (Some(xml), _) if xml.starts_with("application/") && xml.ends_with("+xml") => document(flavour, origin, body),
+        (Some("text/plain"), _) => spoken(&text_of(body, charset)?),
+        (Some("text/xml" | "application/xml" | "text/html"), _) | (None, None) => read(flavour, origin, body, charset),
+        (Some(xml), _) if xml.starts_with("application/") && xml.ends_with("+xml") => {
+            read(flavour, origin, body, charset)
+        }
         (Some(other), _) => Err(failure(FailureKind::ContentType, format!("content type {other} is no document"))),
         (None, Some(_)) => Err(failure(FailureKind::ContentType, "the answer has no content type")),
     }
@@ -71,9 +78,18 @@ pub fn answer(
 /// # Errors
 /// As [`answer`].
 pub fn document(flavour: &'static Flavour, origin: Origin<'_>, body: &[u8]) -> Result<Program, FetchFailure> {
-    let text = text_of(body)?;
+    read(flavour, origin, body, None)
+}
+
+fn read(
+    flavour: &'static Flavour,
+    origin: Origin<'_>,
+    body: &[u8],
+    charset: Option<&str>,
+) -> Result<Program, FetchFailure> {
+    let text = text_of(body, charset)?;
     let not_xml = |detail: String| failure(FailureKind::Document(code::NOT_XML), detail);
-    let root = Element::parse(text).map_err(|error| not_xml(error.0))?;
+    let root = Element::parse(&text).map_err(|error| not_xml(error.0))?;
     if root.name != flavour.root {
         let detail = format!("the root element is <{}>, not <{}>", root.name, flavour.root);
         return Err(failure(FailureKind::Document(code::WRONG_ROOT), detail));
@@ -89,15 +105,43 @@ pub fn fuzz_markup(data: &[u8]) {
     let _ = document(&flavour::TWIML, Origin { base: None, local_files: true }, data);
 }
 
-/// The body as text, with what people leave in front of `<?xml` taken away.
-fn text_of(body: &[u8]) -> Result<&str, FetchFailure> {
+/// The body as text, with what people leave in front of `<?xml` taken away. It is UTF-8; what is not, and says that it is in
+/// the older letters of Western Europe, is read as those.
+fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
         return Err(failure(FailureKind::TooLarge, format!("{} octets, at most {MAX_DOCUMENT}", body.len())));
     }
-    let text = std::str::from_utf8(body)
-        .map_err(|_| failure(FailureKind::Document(code::NOT_XML), "the document is not UTF-8"))?;
-    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
+        Err(_) if charset.or_else(|| declared(body)).is_some_and(is_latin) => {
+            let text: String = body.iter().copied().map(char::from).collect();
+            Cow::Owned(text.trim().to_owned())
+        }
+        Err(_) => return Err(failure(FailureKind::Document(code::NOT_XML), "the document is not UTF-8")),
+    };
     if text.is_empty() { Err(failure(FailureKind::Empty, "the document is empty")) } else { Ok(text) }
+}
+
+/// The charset of `text/xml; charset="ISO-8859-1"`.
+fn charset(content_type: &str) -> Option<&str> {
+    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = parameters.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    Some(value.trim().trim_matches('"'))
+}
+
+/// What `<?xml version="1.0" encoding="ISO-8859-1"?>` says.
+fn declared(body: &[u8]) -> Option<&str> {
+    let body = body.trim_ascii_start();
+    let head = body.get(..body.iter().position(|&octet| octet == b'>')?)?;
+    let head = std::str::from_utf8(head).ok()?.strip_prefix("<?xml")?;
+    let (_, value) = head.split_once("encoding")?.1.split_once(['"', '\''])?;
+    value.split(['"', '\'']).next()
+}
+
+/// ISO 8859-1, whose octets are Unicode's first characters, and what is almost it.
+fn is_latin(charset: &str) -> bool {
+    let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];
+    known.iter().any(|known| known.eq_ignore_ascii_case(charset))
 }
 
 fn spoken(text: &str) -> Result<Program, FetchFailure> {

@@ -14,6 +14,22 @@ pub(crate) fn phone(text: &str) -> Option<Address> {
     digits.parse::<PhoneNumber>().ok().map(Address::Phone)
 }
 
+/// The same, where ten digits without a country are a number of North America, as are eleven that begin with its 1:
+/// `415-555-1212` is `+14155551212`. Extensions, and what begins with a 0 or a 1 otherwise, stay as they are.
+pub(crate) fn north_american(text: &str) -> Option<Address> {
+    let Address::Phone(number) = phone(text)? else { return None };
+    let written = number.as_str();
+    let (plus, national) = match written.strip_prefix('1') {
+        Some(national) if national.len() == 10 => ("+", national),
+        _ => ("+1", written),
+    };
+    let names = national.len() == 10
+        && national.starts_with(|digit| ('2'..='9').contains(&digit))
+        && national.bytes().all(|digit| digit.is_ascii_digit());
+    let whole = names.then(|| format!("{plus}{written}").parse().ok()).flatten();
+    Some(Address::Phone(whole.unwrap_or(number)))
+}
+
 /// The URI without its headers, and these, percent-decoded and unchecked.
 pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     let text = text.trim();

@@ -157,7 +157,7 @@ fn record_has_its_defaults_and_limits() {
 fn a_plain_dial_calls_the_number_in_it() {
     expect!(one("<Dial>(415) 555-1212</Dial>"), Instruction::Dial(dial) => {
         assert_eq!(dial.targets.len(), 1);
-        assert_eq!(dial.targets[0].to, Address::from("4155551212"));
+        assert_eq!(dial.targets[0].to, Address::from("+14155551212"));
         assert_eq!((dial.timeout, dial.time_limit), (Duration::from_secs(30), Some(Duration::from_secs(14_400))));
         assert!(!dial.sequential && !dial.answer_on_bridge && !dial.hangup_on_star);
         assert!(dial.action.is_none() && dial.record.is_none() && dial.caller_id.is_none());
@@ -300,7 +300,40 @@ fn a_sip_noun_may_hold_several_uris_and_headers() {
 }
 
 #[test]
-fn a_dial_with_nobody_to_call_is_skipped() {
+fn a_number_without_a_country_is_one_of_north_america_if_it_can_be() {
+    let called = |text: &str| expect!(one(&format!("<Dial>{text}</Dial>")), Instruction::Dial(dial) => dial.targets[0].to.clone());
+    for (written, number) in [
+        ("415-555-1212", "+14155551212"),
+        ("1 (415) 555 1212", "+14155551212"),
+        ("+44 20 7946 0958", "+442079460958"),
+        ("0301234567", "0301234567"),
+        ("415-123-4567", "+14151234567"),
+        ("600", "600"),
+        ("*97", "*97"),
+    ] {
+        assert_eq!(called(written), Address::from(number), "{written}");
+    }
+    expect!(one("<Dial callerId='415.555.1212'>600</Dial>"), Instruction::Dial(dial) => {
+        assert_eq!(dial.caller_id, Some(Address::from("+14155551212")));
+    });
+}
+
+#[test]
+fn the_action_of_a_dial_with_nobody_to_call_is_asked() {
+    for nobody in [
+        "<Dial action='/after'/>",
+        "<Dial action='/after'>nobody</Dial>",
+        "<Dial action='/after'><Sim>DE1</Sim></Dial>",
+    ] {
+        let program = read(nobody);
+        assert_eq!(program.warnings.last().map(|warning| warning.code), Some(13224), "{nobody}");
+        expect!(&program.instructions[..], [Instruction::Dial(dial)] => assert!(dial.targets.is_empty() && dial.action.is_some()));
+    }
+}
+
+#[test]
+fn a_dial_with_nobody_to_call_and_nobody_to_ask_is_skipped() {
+    assert_eq!(read("<Dial/>").instructions, []);
     assert_eq!(codes("<Dial/>"), [13224]);
     assert_eq!(codes("<Dial>nobody</Dial>"), [13223, 13224]);
     assert_eq!(codes("<Dial><Conference> </Conference></Dial>"), [13237, 13224]);
@@ -340,6 +373,9 @@ fn start_begins_streams_and_recordings_and_stop_ends_them() {
     });
     expect!(one("<Start><Recording channels='dual' track='outbound'/></Start>"), Instruction::StartRecording(spec) => {
         assert_eq!((spec.channels, spec.track, spec.trim), (RecordingChannels::Dual, Track::Outbound, false));
+    });
+    expect!(one("<Start><Recording/></Start>"), Instruction::StartRecording(spec) => {
+        assert_eq!((spec.channels, spec.track), (RecordingChannels::Dual, Track::Both));
     });
     assert_eq!(one("<Stop><Stream name='s'/></Stop>"), Instruction::StopStream(Some("s".into())));
     assert_eq!(codes("<Start/>"), [14300]);
@@ -430,6 +466,26 @@ fn fatal_failures_have_their_kind() {
     assert_eq!(kind(Some("text/xml"), b"\xff\xfe"), FailureKind::Document(12100));
     assert_eq!(kind(Some("application/json"), b"{}"), FailureKind::ContentType);
     assert_eq!(kind(None, b"<Response/>"), FailureKind::ContentType);
+    assert_eq!(kind(None, b""), FailureKind::Empty);
+}
+
+#[test]
+fn a_document_may_be_in_the_older_letters_of_western_europe_if_it_says_so() {
+    let base = Url::parse(BASE).unwrap();
+    let origin = Origin { base: Some(&base), local_files: false };
+    let said = |content_type: &str, body: &[u8]| {
+        let program = answer(&flavour::TWIML, origin, Some(content_type), body)?;
+        expect!(program.instructions.into_iter().next(), Some(Instruction::Play(play)) => {
+            expect!(play.source, AudioSource::Speech(speech) => Ok::<_, FetchFailure>(speech.text))
+        })
+    };
+    let declared = b"<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Gr\xfc\xdfe</Say></Response>";
+    assert_eq!(said("text/xml", declared).unwrap(), "Grüße");
+    let bare = b"<Response><Say>Gr\xfc\xdfe</Say></Response>";
+    assert_eq!(said("text/xml; charset=\"iso-8859-1\"", bare).unwrap(), "Grüße");
+    assert_eq!(said("text/xml; charset=utf-8", bare).unwrap_err().kind, FailureKind::Document(12100));
+    let wrongly = "<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Grüße</Say></Response>";
+    assert_eq!(said("text/xml", wrongly.as_bytes()).unwrap(), "Grüße");
 }
 
 #[test]

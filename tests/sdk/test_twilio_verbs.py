@@ -45,7 +45,7 @@ def app(server, module_webapp):
 
 
 @pytest.mark.parametrize(
-    ("reason", "response", "status"), [("busy", "486", "busy"), ("rejected", "603", "failed")]
+    ("reason", "response", "status"), [("busy", "486", "busy"), ("rejected", "603", "no-answer")]
 )
 def test_a_rejected_caller_is_told_so_and_never_answered(server, app, phone, reason, response, status):
     answering(app, "/voice", lambda document: document.reject(reason=reason))

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tandem_call::address::Address;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
@@ -49,6 +50,14 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
         StreamFault::Scheme => 31922,
         StreamFault::Url => 31923,
         StreamFault::Protocol => 31924,
+    }
+}
+
+/// The number of a call to whom nothing leads.
+pub(super) fn callee_code(to: &Address) -> u32 {
+    match to {
+        Address::Phone(_) | Address::Name(_) => 13224,
+        Address::Sip(_) | Address::Client(_) => 32009,
     }
 }
 

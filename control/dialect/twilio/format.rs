@@ -106,7 +106,9 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
         RecordingSource::Record => "RecordVerb",
         RecordingSource::Dial => "DialVerb",
         RecordingSource::Outbound => "OutboundAPI",
-        RecordingSource::Request | RecordingSource::Start => "StartCallRecordingAPI",
+        RecordingSource::Request => "StartCallRecordingAPI",
+        // In no published document, but what the provider says of them.
+        RecordingSource::Start => "StartCallRecordingTwiML",
         RecordingSource::Trunk => "Trunking",
         RecordingSource::Conference => "Conference",
         RecordingSource::ConferenceRequest => "StartConferenceRecordingAPI",

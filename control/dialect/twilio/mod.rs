@@ -32,6 +32,7 @@ mod transcription;
 mod webhook;
 
 use jiff::Timestamp;
+use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
@@ -118,6 +119,10 @@ impl Dialect for Twilio {
 
     fn caller_code(&self) -> Option<u32> {
         Some(error::CALLER_ID)
+    }
+
+    fn callee_code(&self, to: &Address) -> Option<u32> {
+        Some(error::callee_code(to))
     }
 
     fn failure_code(&self, failure: &FetchFailure) -> u32 {

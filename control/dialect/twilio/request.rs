@@ -349,7 +349,7 @@ fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), A
     if text.len() > MAX_TO || text.chars().any(char::is_control) {
         return Err(bad());
     }
-    if let Some(number) = party::phone(text) {
+    if let Some(number) = party::north_american(text) {
         return Ok((number, Vec::new()));
     }
     match Address::from(text) {
@@ -382,7 +382,7 @@ fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
 /// A calling party as it can be shown to the called one.
 fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
     let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
-    let address = party::phone(text).unwrap_or_else(|| Address::from(text));
+    let address = party::north_american(text).unwrap_or_else(|| Address::from(text));
     let fits = match (&address, to) {
         (Address::Phone(_), _) => true,
         // A trunk can only show a number.
@@ -513,7 +513,7 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
 
 /// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.
 pub(super) fn filter_party(text: &str) -> String {
-    party::phone(text).map_or_else(|| text.into(), String::from)
+    party::north_american(text).map_or_else(|| text.into(), String::from)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
 use crate::dialect::twilio::sid;
+use crate::markup::party;
 
 /// What an engine of ours does by itself, or not.
 const ENGINES: &str = "the engines are the server's own";
@@ -285,4 +286,5 @@ pub static TWIML: Flavour = Flavour {
         ring_tone: "us",
     },
     call_id: sid::parse_call,
+    phone: party::north_american,
 };

@@ -6,10 +6,10 @@ use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecor
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
 use super::{conference, noun, queue, record};
+use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
-use crate::markup::{code, party};
 
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -36,7 +36,7 @@ enum Recorded {
     Yes { from_ringing: bool, channels: RecordingChannels },
 }
 
-/// Reads it with the parties in it, or the conference; `None`, warned, if there is nobody to call.
+/// Reads it with the parties in it, or the conference; `None`, warned, if there is nobody to call and nobody to ask then.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
@@ -99,8 +99,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         refer,
     };
     if dial.targets.is_empty() && dial.queue.is_none() {
-        reader.warn(NOT_CALLABLE, "<Dial> without anybody to call was skipped");
-        return Ok(None);
+        reader.warn(NOT_CALLABLE, "<Dial> without anybody to call");
+        // Who is to be asked then hears that it failed.
+        return Ok(dial.action.is_some().then_some(Instruction::Dial(dial)));
     }
     Ok(Some(Instruction::Dial(dial)))
 }
@@ -111,7 +112,7 @@ fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {
         reader.bad_value(element, "callerId", CALLER_ID);
         return None;
     }
-    Some(party::phone(text).unwrap_or_else(|| Address::from(text)))
+    Some((reader.flavour.phone)(text).unwrap_or_else(|| Address::from(text)))
 }
 
 fn ring_tone(reader: &mut Reader<'_>, element: &Element) -> String {

@@ -10,7 +10,7 @@ use tandem_call::program::instruction::{Credentials, DialTarget};
 
 use crate::markup::code;
 use crate::markup::element::Element;
-use crate::markup::party::{self, MAX_HEADERS, is_allowed_header, phone, split_sip_uri};
+use crate::markup::party::{self, MAX_HEADERS, is_allowed_header, split_sip_uri};
 use crate::markup::reader::Reader;
 
 const NUMBER_METHOD: u32 = 13221;
@@ -35,7 +35,7 @@ pub(crate) const MOMENTS: [(&str, Moment); 4] = [
 
 /// A number written directly in the `Dial`.
 pub(super) fn bare(reader: &mut Reader<'_>, text: &str) -> Option<DialTarget> {
-    let number = phone(text);
+    let number = (reader.flavour.phone)(text);
     if number.is_none() {
         reader.warn(NUMBER_FORMAT, format!("{}: not a telephone number; it was not called", short(text)));
     }

@@ -88,6 +88,6 @@ pub(super) fn start(reader: &mut Reader<'_>, element: &Element) -> Result<Record
     let mut spec = common(reader, element, RecordingSource::Start, false, (code::SCHEMA, code::SCHEMA))?;
     spec.track = reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA);
     let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
-    spec.channels = reader.word(element, "channels", &channels, RecordingChannels::Mono, code::SCHEMA);
+    spec.channels = reader.word(element, "channels", &channels, RecordingChannels::Dual, code::SCHEMA);
     Ok(spec)
 }

@@ -78,7 +78,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
 
 /// The number, if the account may take it: nobody has it, and it is in the pool if there is one.
 fn free(x: &Exchange<'_>, text: &str) -> Result<String, ApiError> {
-    let number = match party::phone(text) {
+    let number = match party::north_american(text) {
         Some(Address::Phone(number)) if number.is_e164() => number.to_string(),
         _ => return Err(ApiError::bad(21421, format!("PhoneNumber is invalid: {text}"))),
     };

@@ -37,7 +37,7 @@ fn list(x: &Exchange<'_>) -> Answer {
 
 async fn verify(x: &Exchange<'_>) -> Answer {
     let text = x.parameters.get("PhoneNumber").unwrap_or_default();
-    let number = match party::phone(text) {
+    let number = match party::north_american(text) {
         Some(Address::Phone(number)) if number.is_e164() => number,
         _ => return Err(ApiError::bad(21401, format!("PhoneNumber is invalid: {text}"))),
     };

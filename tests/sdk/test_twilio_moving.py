@@ -1,0 +1,138 @@
+"""What an application finds that was written against Twilio itself: how its documents are sent, what it says of calls that
+come to nothing, and numbers as its guides write them."""
+
+import pytest
+from twilio.twiml.voice_response import Start
+
+from harness.phone import callee, caller, free_port, pause
+from harness.waiting import wait_for
+from twilio_app import answering, assert_genuine, number, twiml
+
+OWN = "+14155550100"
+
+
+@pytest.fixture(scope="module")
+def carrier_port():
+    """Where the trunk leads: a phone started there takes its calls."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, module_webapp, carrier_port):
+    more = f'status_callback = "{module_webapp.url}/status"\nfallback_url = "{module_webapp.url}/fallback"\n'
+    return start_tandem(
+        number("5*", module_webapp, "/voice", more)
+        + number(OWN, module_webapp, "/voice", more)
+        + f"""
+[[trunks]]
+name = "carrier"
+account = "acme"
+uri = "sip:127.0.0.1:{carrier_port}"
+inbound_from = ["127.0.0.0/8"]
+prefixes = ["+1"]
+"""
+    )
+
+
+@pytest.fixture
+def app(server, module_webapp):
+    """The web application, knowing nothing of earlier tests; every request must be genuine."""
+    module_webapp.forget()
+    module_webapp.on("/status")
+    module_webapp.on("/after", twiml("<Response><Hangup/></Response>"))
+    module_webapp.on("/fallback", twiml("<Response><Hangup/></Response>"))
+    yield module_webapp
+    assert_genuine(server, module_webapp)
+
+
+@pytest.fixture
+def calls(server, phone):
+    """Calls 500 and waits until it is hung up: calls()."""
+    return lambda: phone(caller("500", ends="wait"), target=server.sip).finish()
+
+
+def troubles(twilio, sid, *codes):
+    """Waits until these are what the call's notifications number."""
+
+    def told():
+        return sorted(one.error_code for one in twilio.calls(sid).notifications.list()) == sorted(codes)
+
+    wait_for(f"notifications {codes}", told)
+
+
+def test_a_number_as_the_guides_write_it_is_called_in_international_form(twilio, app, phone, carrier_port, calls):
+    called = phone(callee(pause(300), ends="bye"), port=carrier_port)
+    answering(app, "/voice", lambda document: document.dial("415-123-4567", action="/after", caller_id="(415) 555-0100"))
+    calls()
+    called.finish()
+    (after,) = app.wait("/after")
+    child = twilio.calls(after["DialCallSid"]).fetch()
+    assert (after["DialCallStatus"], child.to, child._from) == ("completed", "+14151234567", OWN)
+    assert "INVITE sip:+14151234567@" in called.messages()
+
+
+def test_rest_takes_numbers_as_people_write_them(twilio, app, phone, carrier_port):
+    called = phone(callee(pause(100), ends="bye"), port=carrier_port)
+    made = twilio.calls.create(
+        to="(415) 123-4567",
+        from_="1 415 555 0100",
+        twiml="<Response><Pause/></Response>",
+        status_callback=app.url + "/status",
+    )
+    assert (made.to, made._from) == ("+14151234567", OWN) and made.phone_number_sid
+    called.finish()
+    (told,) = app.wait("/status")
+    assert (told["To"], told["CallStatus"]) == ("+14151234567", "completed")
+
+
+@pytest.mark.parametrize(
+    ("inside", "status", "codes"),
+    [
+        ("", "failed", ["13224"]),
+        ("nobody", "failed", ["13223", "13224"]),
+        ("<Sip>not a uri</Sip>", "failed", ["13224", "13243"]),
+        ("<Conference/>", "failed", ["13224", "13237"]),
+        ("<Client>nobody</Client>", "no-answer", []),
+        ("<Number>+442079460958</Number>", "failed", []),
+    ],
+)
+def test_the_action_of_a_dial_that_reaches_nobody_is_asked(twilio, app, calls, inside, status, codes):
+    app.on("/voice", twiml(f'<Response><Dial action="/after">{inside}</Dial><Redirect>/never</Redirect></Response>'))
+    calls()
+    (after,) = app.wait("/after")
+    assert (after["DialCallStatus"], after["DialBridged"]) == (status, "false")
+    assert not app.to("/never")
+    troubles(twilio, after["CallSid"], *codes)
+    if not codes:
+        troubles(twilio, after["DialCallSid"], "32009" if status == "no-answer" else "13224")
+
+
+def test_a_recording_that_a_document_starts_has_both_sides_apart_and_says_who_began_it(twilio, app, calls):
+    def voice(document):
+        start = Start()
+        start.recording(recording_status_callback="/kept")
+        document.append(start)
+        document.pause(1)
+
+    answering(app, "/voice", voice)
+    app.on("/kept")
+    calls()
+    (kept,) = app.wait("/kept")
+    assert (kept["RecordingSource"], kept["RecordingChannels"]) == ("StartCallRecordingTwiML", "2")
+    recording = twilio.recordings(kept["RecordingSid"]).fetch()
+    assert (recording.source, recording.channels) == ("StartCallRecordingTwiML", 2)
+
+
+def test_an_answer_without_anything_in_it_is_told_as_such(app, calls):
+    app.on("/voice", ("", 204))
+    calls()
+    (fallback,) = app.wait("/fallback")
+    assert fallback["ErrorCode"] == "11770"
+
+
+def test_a_document_in_latin_1_is_read_if_it_says_so(app, calls):
+    document = '<?xml version="1.0" encoding="ISO-8859-1"?><Response><Redirect>/after?name=Müller</Redirect></Response>'
+    app.on("/voice", (document.encode("latin-1"), {"Content-Type": "text/xml"}))
+    calls()
+    (after,) = app.wait("/after")
+    assert after.args["name"] == ["Müller"]
