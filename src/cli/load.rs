@@ -13,6 +13,8 @@ mod figures;
 mod message;
 mod process;
 mod sink;
+mod stamp;
+mod table;
 mod voice;
 
 use std::io::IsTerminal as _;
@@ -23,10 +25,11 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use calls::{Generator, Outcome};
-use process::Usage;
 
 /// Most calls of one run.
 const MOST_CALLS: u64 = 1_000_000;
+/// Most runs of a curve.
+const MOST_RUNS: usize = 32;
 /// Most calls a second, and at a time.
 const MOST: u32 = 20_000;
 /// Between the steps of a search, so that what one left behind is not the next one's; and after one that went badly.
@@ -35,11 +38,12 @@ const AFTERMATH: Duration = Duration::from_secs(4);
 /// Longest run, seconds.
 const LONGEST: u64 = 3_600;
 
-/// Put paced SIP and RTP load on a SIP server, count both ends, print one JSON report
+/// Put paced SIP and RTP load on a SIP server, count both ends, report as a table and as JSON
 ///
 /// Calls go from --caller to the server under test, which is to bring them to --answerer; both ends are played here. Each
-/// call dials --number and its own serial number of seven digits, and is known by those at the other end. The report goes to
-/// standard output, a line of progress to standard error. Exit code 0: every call went well; 2: some did not.
+/// call dials --number and its own serial number of seven digits, and is known by those at the other end. Progress and a table
+/// go to standard error; one JSON report goes to standard output when that is no terminal, or with --json. Exit code 0: every
+/// call went well; 2: some did not.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -52,9 +56,9 @@ pub(crate) struct Arguments {
     /// How long new calls are begun, or with --calls how long all of them stay
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// Calls held at a time, instead of short ones
-    #[arg(long, value_name = "N")]
-    calls: Option<u32>,
+    /// Calls held at a time, instead of short ones; of several figures (50,100,200) each in turn
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    calls: Vec<u32>,
     /// How long a short call lasts from its answer
     #[arg(long, value_name = "MS", default_value_t = 200)]
     hold: u64,
@@ -86,6 +90,9 @@ pub(crate) struct Arguments {
     /// Count the CPU and memory of this process: the server's, on the same machine
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// The JSON report on standard output even when that is a terminal
+    #[arg(long)]
+    json: bool,
     /// The target is not this machine, and whoever runs it knows of the load
     #[arg(long)]
     remote: bool,
@@ -93,12 +100,14 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem load 127.0.0.1:5060 --cps 50 --pid $(pgrep -x tandem)            short calls: CPU a call, added delay
-  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID    relay: CPU a call and second, loss, latency
-  tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                the highest clean rate
-  tandem load 127.0.0.1:5060 --number 5 --no-answerer --media              a server that echoes
+  tandem load 127.0.0.1:5060 --cps 50 --ring 200 --pid $(pgrep -x tandem)     short calls: CPU a call, added delay
+  tandem load 127.0.0.1:5060 --calls 200 --seconds 15 --media --pid PID        relay: CPU a call and second, loss, latency, memory
+  tandem load 127.0.0.1:5060 --calls 50,100,200,400 --cps 40 --media --pid PID the same at each: a curve
+  tandem load 127.0.0.1:5060 --cps 400 --seconds 5 --search                    the highest clean rate
+  tandem load 127.0.0.1:5060 --number 5 --no-answerer --media                  a server that echoes
   tandem load 127.0.0.1:5060 --number 7 --no-answerer --media --sink 127.0.0.3:7000 --calls 500 --cps 50 --pid PID
-                                                                           media streams: CPU each, lateness, loss
+                                                                               media streams: CPU each, lateness, loss
+  tandem load ... > run.json                                                   the JSON to a file, the table to the screen
 
 The server must let --caller in and bring the number to --answerer. For Tandem:
   [[trunks]]
@@ -118,28 +127,52 @@ For media streams:
 
 What the report says:
   ok, failed       calls that were answered and ended at both ends as they should; failures by SIP status or reason
+  clean            none failed, at most one in a thousand needed a message twice, one in a hundred was begun late
   post_dial_delay  INVITE to the first 18x or 200, ms, the answerer's own ringing included
   added_delay      the server's share of it: INVITE to INVITE and 200 to 200
-  media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio;
-                   a server that transcodes destroys the stamps: its packets are counted as unstamped
-  streams          of --sink: messages that came, and frames dropped among them by their timestamps; from a packet's departure
-                   to its message's arrival (by stamps, some of which a server cuts when it stretches silence); how much later
-                   than the fastest message of its stream each came
-  cpu              of --pid: ms a call, or a call and second with --calls; memory at the end and at most
-  started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU. On a busy machine
-                   give it real-time priority: chrt -f 20 tandem load ...";
+  media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio. dropped_here:
+                   what found the generator's own sockets full, so no loss of the server's. The stamps survive A-law; other
+                   codecs destroy them: such packets are counted as unstamped
+  streams          of --sink: messages that came, frames dropped among them by their timestamps. stamps: of the packets sent, those
+                   found; those missing between two that were found; those before the first or after the last of their stream.
+                   audio_cut_ms, audio_added_ms: left out and put in by the server, to follow the peer's clock and network.
+                   packet_to_message: from a packet's departure to its message's arrival, the server's jitter buffer included;
+                   later_than_fastest: than the fastest message of its stream
+  generator_late   how late the generator was at its own turns, ms: no delay of the server's can be told from it
+  cpu              of --pid: ms a call, or a call and second with --calls; memory before, at the end and at most; of held calls how
+                   much more each takes (pss: shared pages in shares)
+  machine          cores that the generator used, and all others but the server: beside much of those, figures mean little
+  started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU
+
+The generator gives itself priority where it may, as if it were another machine. On a busy one give it more: chrt -f 20 tandem
+load ... And give it and the server a core each, where there are two: taskset -c 0 tandem serve, taskset -c 1 tandem load ...";
 
 /// Loads, reports.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let target = target(&arguments)?;
     check(&arguments)?;
-    let report = if arguments.search { search(&arguments, target)? } else { one(&arguments, target, arguments.cps)?.0 };
-    println!("{report:#}");
+    take_priority();
+    let report = match arguments.calls.as_slice() {
+        _ if arguments.search => search(&arguments, target)?,
+        [] => one(&arguments, target, None, arguments.cps)?.0,
+        [calls] => one(&arguments, target, Some(*calls), arguments.cps)?.0,
+        _ => curve(&arguments, target)?,
+    };
+    if arguments.json || !std::io::stdout().is_terminal() {
+        println!("{report:#}");
+    }
+    eprint!("{}", table::of(&report));
     let failed = report.get("failed").and_then(Value::as_u64).unwrap_or(0);
     if failed > 0 {
         return Err(Failure::Environment(anyhow::anyhow!("{failed} calls did not go well")));
     }
     Ok(())
+}
+
+/// As if the load came from another machine; where we may not, its lateness is in the report. Threads begun later inherit both.
+fn take_priority() {
+    let _ = rustix::process::setpriority_process(None, -19);
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
 }
 
 fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
@@ -162,10 +195,10 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.seconds == 0 || arguments.seconds > LONGEST {
         return Err(input(format!("--seconds is from 1 to {LONGEST}")));
     }
-    if arguments.calls.is_some_and(|calls| calls == 0 || calls > MOST) {
-        return Err(input(format!("--calls is from 1 to {MOST}")));
+    if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MOST) || arguments.calls.len() > MOST_RUNS {
+        return Err(input(format!("--calls is from 1 to {MOST}, and up to {MOST_RUNS} figures")));
     }
-    if arguments.calls.is_none() && calls > MOST_CALLS as f64 {
+    if arguments.calls.is_empty() && calls > MOST_CALLS as f64 {
         return Err(input(format!("that would be {calls:.0} calls; {MOST_CALLS} is the most")));
     }
     if arguments.hold > 600_000 || arguments.ring > 120_000 {
@@ -182,8 +215,8 @@ fn input(text: String) -> Failure {
     Failure::Input(anyhow::anyhow!(text))
 }
 
-/// One run: its report, and whether it was clean.
-fn one(arguments: &Arguments, target: SocketAddr, cps: f64) -> Result<(Value, bool), Failure> {
+/// One run with one figure of what --calls says, or none: its report, and whether it was clean.
+fn one(arguments: &Arguments, target: SocketAddr, calls: Option<u32>, cps: f64) -> Result<(Value, bool), Failure> {
     let environment = |error: std::io::Error| Failure::Environment(error.into());
     let plan = calls::Plan {
         target,
@@ -191,11 +224,11 @@ fn one(arguments: &Arguments, target: SocketAddr, cps: f64) -> Result<(Value, bo
         answerer: (!arguments.no_answerer).then_some(arguments.answerer),
         number: arguments.number.clone(),
         cps,
-        calls: match arguments.calls {
+        calls: match calls {
             Some(calls) => u64::from(calls),
             None => (cps * arguments.seconds as f64).round().max(1.0) as u64,
         },
-        hold: match arguments.calls {
+        hold: match calls {
             Some(_) => None,
             None => Some(Duration::from_millis(arguments.hold)),
         },
@@ -204,32 +237,43 @@ fn one(arguments: &Arguments, target: SocketAddr, cps: f64) -> Result<(Value, bo
         media: arguments.media,
         sink: arguments.sink,
     };
-    let before = arguments.pid.map(Usage::of).transpose().map_err(environment)?;
+    let before = arguments.pid.map(process::rss_kb).transpose().map_err(environment)?;
+    let pss_before = arguments.pid.map_or(0, process::pss_kb);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(environment)?;
     let progress = std::io::stderr().is_terminal();
     let outcome =
         runtime.block_on(async { Generator::new(plan)?.run(arguments.pid, progress).await }).map_err(environment)?;
-    let after = arguments.pid.map(Usage::of).transpose().map_err(environment)?;
+    let after = arguments.pid.map(process::rss_kb).transpose().map_err(environment)?;
     let clean = outcome.is_clean();
-    Ok((report(arguments, target, cps, &outcome, before.zip(after)), clean))
+    let memory = before.zip(after).map(|(rss_before, rss_after)| Memory { rss_before, rss_after, pss_before });
+    Ok((report(arguments, target, calls, cps, &outcome, memory), clean))
+}
+
+/// The server's, before the first call and after the last, KiB.
+struct Memory {
+    rss_before: u64,
+    rss_after: u64,
+    pss_before: u64,
 }
 
 fn report(
     arguments: &Arguments,
     target: SocketAddr,
+    calls: Option<u32>,
     cps: f64,
     outcome: &Outcome,
-    usage: Option<(Usage, Usage)>,
+    memory: Option<Memory>,
 ) -> Value {
     let mut report = json!({
         "target": target.to_string(),
-        "mode": if arguments.calls.is_some() { "held" } else { "short" },
+        "mode": if calls.is_some() { "held" } else { "short" },
         "cps": cps,
         "seconds": arguments.seconds,
         "calls": outcome.calls,
         "ok": outcome.ok,
         "failed": outcome.failed(),
         "failures": outcome.failures,
+        "clean": outcome.is_clean(),
         "most_at_a_time": outcome.most,
         "retransmissions": outcome.retransmissions,
         "started_late": outcome.late,
@@ -243,20 +287,50 @@ fn report(
             fields.insert("streams".to_owned(), streams.report(media.sent_by_callers()));
         }
     }
-    if let Some((before, after)) = usage {
-        let all = after.cpu_ms.saturating_sub(before.cpu_ms);
-        let (cpu, of) = match (&outcome.held, arguments.calls) {
-            (Some(held), Some(calls)) => (held.cpu_ms, f64::from(calls) * held.seconds),
-            _ => (all, outcome.calls as f64),
+    let Some(held) = &outcome.held else { return report };
+    let cores = |ms: u64| figures::rounded(ms as f64 / 1_000.0 / held.seconds.max(0.001));
+    let others = held.machine_ms.saturating_sub(held.cpu_ms + held.own_ms);
+    fields.insert(
+        "machine".to_owned(),
+        json!({
+            "cores": std::thread::available_parallelism().map_or(1, usize::from),
+            "generator_cores": cores(held.own_ms),
+            "others_cores": arguments.pid.map(|_| cores(others)),
+        }),
+    );
+    if let Some(Memory { rss_before, rss_after, pss_before }) = memory {
+        let (name, of) = match calls {
+            Some(calls) => ("ms_a_call_and_second", f64::from(calls) * held.seconds),
+            None => ("ms_a_call", outcome.calls as f64),
         };
-        let name = if arguments.calls.is_some() { "ms_a_call_and_second" } else { "ms_a_call" };
-        fields.insert(
-            "cpu".to_owned(),
-            json!({ "ms": cpu, name: figures::rounded(cpu as f64 / of.max(1.0)), "rss_kb": after.rss_kb,
-                    "most_rss_kb": outcome.most_rss_kb.max(after.rss_kb) }),
-        );
+        let mut cpu = json!({
+            "ms": held.cpu_ms,
+            name: figures::rounded(held.cpu_ms as f64 / of.max(1.0)),
+            "cores": cores(held.cpu_ms),
+            "rss_before_kb": rss_before,
+            "rss_kb": rss_after,
+            "most_rss_kb": outcome.most_rss_kb.max(rss_after),
+        });
+        if let (Value::Object(cpu), Some(calls)) = (&mut cpu, calls) {
+            let more = held.pss_kb.saturating_sub(pss_before) as f64 / f64::from(calls.max(1));
+            cpu.insert("pss_kb_a_call".to_owned(), json!(figures::rounded(more)));
+        }
+        fields.insert("cpu".to_owned(), cpu);
     }
     report
+}
+
+/// A run for each figure of --calls.
+fn curve(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
+    let mut runs = Vec::new();
+    for calls in &arguments.calls {
+        if !runs.is_empty() {
+            std::thread::sleep(PAUSE);
+        }
+        runs.push(one(arguments, target, Some(*calls), arguments.cps)?.0);
+    }
+    let failed: u64 = runs.iter().filter_map(|run| run.get("failed")?.as_u64()).sum();
+    Ok(json!({ "mode": "curve", "failed": failed, "runs": runs }))
 }
 
 /// Raises the rate by half until it is not clean, then halves the distance until that is a sixteenth. A step that was not clean is
@@ -264,13 +338,20 @@ fn report(
 fn search(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
     let (mut best, mut steps) = (Value::Null, Vec::new());
-    while steps.len() < 16 && rate <= f64::from(MOST) && bad - good > good / 16.0 {
-        let (mut report, mut clean) = one(arguments, target, rate)?;
-        if !clean {
+    while steps.len() < 16 && (0.5..=f64::from(MOST)).contains(&rate) && bad - good > good / 16.0 {
+        let (mut report, mut clean) = one(arguments, target, None, rate)?;
+        let again = !clean;
+        if again {
             std::thread::sleep(AFTERMATH);
-            (report, clean) = one(arguments, target, rate)?;
+            (report, clean) = one(arguments, target, None, rate)?;
         }
-        steps.push(json!({ "cps": rate, "clean": clean, "failed": report.get("failed") }));
+        let said = if clean { "clean" } else { "not clean" };
+        eprintln!("{rate} calls a second: {said}{}", if again { ", the second time" } else { "" });
+        let what = |name: &str| report.get(name).cloned().unwrap_or_default();
+        steps.push(json!({
+            "cps": rate, "clean": clean, "again": again, "failed": what("failed"), "failures": what("failures"),
+            "retransmissions": what("retransmissions"), "started_late": what("started_late"),
+        }));
         if clean {
             (good, best) = (rate, report);
         } else {

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::figures::Figures;
 use super::message::{self, Caller, Message};
-use super::process::Usage;
+use super::process;
 use super::sink::{Sink, SinkReport};
-use super::voice::{Side, Voice, VoiceReport};
+use super::voice::{Ports, Side, Voice, VoiceReport};
 
 /// First interval of a repetition (RFC 3261's T1).
 const T1: Duration = Duration::from_millis(500);
@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// From the last packet of a call to its BYE, so that all of them arrive.
 const LAST_PACKET: Duration = Duration::from_millis(100);
 /// From the last call's answer to what is counted of held calls.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(2);
+/// From the end of the last short call to the end of what is counted: what a server still writes of it.
+const REST: Duration = Duration::from_millis(500);
 /// Kernel buffer asked for, octets: at 1,500 calls a second 256 KiB hold what comes in 10 ms.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Datagrams taken from a socket before the timers get their turn.
@@ -63,6 +65,7 @@ pub(super) struct Outcome {
     pub(super) added: Figures,
     pub(super) media: Option<VoiceReport>,
     pub(super) streams: Option<SinkReport>,
+    /// All of the run, of short calls.
     pub(super) held: Option<Held>,
     pub(super) most_rss_kb: u64,
 }
@@ -71,6 +74,38 @@ pub(super) struct Outcome {
 pub(super) struct Held {
     pub(super) cpu_ms: u64,
     pub(super) seconds: f64,
+    /// The server's memory then.
+    pub(super) pss_kb: u64,
+    /// CPU time of the machine, and of this process.
+    pub(super) machine_ms: u64,
+    pub(super) own_ms: u64,
+}
+
+/// CPU times when the calls were all there.
+struct Before {
+    at: Instant,
+    cpu_ms: u64,
+    machine_ms: u64,
+    own_ms: u64,
+}
+
+impl Before {
+    fn now(pid: Option<u32>) -> Self {
+        let cpu_ms = pid.map_or(0, process::cpu_ms);
+        let (machine_ms, own_ms) = (process::machine_ms(), process::cpu_ms(std::process::id()));
+        Self { at: Instant::now(), cpu_ms, machine_ms, own_ms }
+    }
+
+    fn until_now(&self, pid: Option<u32>) -> Held {
+        let now = Self::now(pid);
+        Held {
+            cpu_ms: now.cpu_ms.saturating_sub(self.cpu_ms),
+            seconds: now.at.duration_since(self.at).as_secs_f64(),
+            pss_kb: pid.map_or(0, process::pss_kb),
+            machine_ms: now.machine_ms.saturating_sub(self.machine_ms),
+            own_ms: now.own_ms.saturating_sub(self.own_ms),
+        }
+    }
 }
 
 impl Outcome {
@@ -139,6 +174,7 @@ pub(super) struct Generator {
     /// Calls by the Call-ID that the server gave them.
     names: HashMap<String, u64>,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
+    ports: Ports,
     voice: Option<Voice>,
     sink: Option<Sink>,
     up: u64,
@@ -160,11 +196,12 @@ impl Generator {
         let answers_from = plan.answerer.unwrap_or(plan.caller);
         let began = Instant::now().into_std();
         let sink = plan.sink.map(|address| Sink::start(address, began)).transpose()?;
-        let voice = if plan.media { Some(Voice::start(plan.caller.ip(), answers_from.ip(), began)?) } else { None };
+        let ports = Ports::open(plan.caller.ip(), answers_from.ip())?;
+        let voice = if plan.media { Some(Voice::start(&ports, began)?) } else { None };
         let outcome = Outcome { calls: plan.calls, ..Outcome::default() };
         let (calls, answering, names) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (run, timers) = (rand::random(), BinaryHeap::new());
-        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, voice, sink, up: 0, outcome })
+        Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, ports, voice, sink, up: 0, outcome })
     }
 
     /// To the end of the last call.
@@ -177,12 +214,14 @@ impl Generator {
         let began = Instant::now();
         let (mut begun, mut shown) = (0_u64, began);
         let mut buffer = vec![0; 65_536];
-        let mut held: Option<(Instant, u64)> = None;
+        let whole = Before::now(pid);
+        let (mut settled, mut held): (Option<Instant>, Option<Before>) = (None, None);
         if let (None, Some(voice)) = (self.plan.hold, &self.voice) {
             voice.count(false);
         }
         let cps = self.plan.cps;
-        let due = |call: u64| began + Duration::from_secs_f64(call as f64 / cps);
+        let pause = Duration::from_secs_f64;
+        let due = |call: u64| began + pause(call as f64 / cps);
         loop {
             let now = Instant::now();
             while begun < self.plan.calls && due(begun) <= now {
@@ -196,29 +235,27 @@ impl Generator {
                 break;
             }
             // Held calls: counted from when all that will come are there.
-            let settled = begun == self.plan.calls && self.up as usize == self.calls.len();
-            if self.plan.hold.is_none() && settled && held.is_none() {
-                held = Some((now + SETTLE, 0));
-            }
-            if let Some((from, cpu)) = &mut held {
-                let used = || pid.and_then(|pid| Usage::of(pid).ok()).map_or(0, |usage| usage.cpu_ms);
-                if *cpu == 0 && now >= *from {
-                    (*from, *cpu) = (now, used().max(1));
+            if self.plan.hold.is_none() && begun == self.plan.calls && self.up as usize == self.calls.len() {
+                let settled = *settled.get_or_insert(now + SETTLE);
+                if held.is_none() && now >= settled {
+                    held = Some(Before::now(pid));
                     self.voice.iter().for_each(|voice| voice.count(true));
                 }
-                if *cpu > 0 && self.outcome.held.is_none() && now >= *from + self.plan.together {
-                    let seconds = now.duration_since(*from).as_secs_f64();
-                    self.outcome.held = Some(Held { cpu_ms: used().saturating_sub(*cpu), seconds });
-                    self.voice.iter().for_each(|voice| voice.count(false));
-                    for call in self.calls.keys() {
-                        self.timers.push(Reverse((now, *call, Timer::Silence)));
-                    }
-                }
+            }
+            if let Some(before) = held.as_ref().filter(|before| now >= before.at + self.plan.together)
+                && self.outcome.held.is_none()
+            {
+                self.outcome.held = Some(before.until_now(pid));
+                self.voice.iter().for_each(|voice| voice.count(false));
+                // Not all at once: they were not begun so either.
+                let calls = self.calls.keys().copied().enumerate();
+                let ends = calls.map(|(place, call)| (now + pause(place as f64 / cps / 2.0), call));
+                self.timers.extend(ends.map(|(at, call)| Reverse((at, call, Timer::Silence))));
             }
             if now >= shown + Duration::from_secs(1) {
                 shown = now;
-                let usage = pid.and_then(|pid| Usage::of(pid).ok());
-                self.outcome.most_rss_kb = self.outcome.most_rss_kb.max(usage.map_or(0, |usage| usage.rss_kb));
+                let rss_kb = pid.and_then(|pid| process::rss_kb(pid).ok()).unwrap_or(0);
+                self.outcome.most_rss_kb = self.outcome.most_rss_kb.max(rss_kb);
                 self.show(began, begun, progress);
             }
             let mut wake = now + Duration::from_millis(100);
@@ -243,29 +280,30 @@ impl Generator {
         if progress {
             eprintln!();
         }
+        if self.outcome.held.is_none() {
+            tokio::time::sleep(REST).await;
+            self.outcome.held = Some(whole.until_now(pid));
+        }
         self.outcome.media = self.voice.take().map(Voice::finish);
         self.outcome.streams = self.sink.take().map(Sink::finish);
         Ok(self.outcome)
     }
 
     fn show(&mut self, began: Instant, begun: u64, terminal: bool) {
-        let recent = self.outcome.added.recent();
-        let ok = self.outcome.ok;
+        let recent = self.outcome.added.recent().map(|recent| format!("  added delay p50 {recent:.2} ms"));
         let line = format!(
-            "{:4.0} s  begun {begun}  live {}  ok {ok}  failed {}  added delay p50 {:.2} ms",
+            "{:4.0} s  begun {begun}  live {}  ok {}  failed {}{}",
             began.elapsed().as_secs_f64(),
             self.calls.len(),
+            self.outcome.ok,
             self.outcome.failed(),
             recent.unwrap_or_default()
         );
-        if terminal { eprint!("\r{line}  ") } else { eprintln!("{line}") }
+        if terminal { eprint!("\r{line:<100}") } else { eprintln!("{line}") }
     }
 
     fn begin(&mut self, call: u64, now: Instant) {
-        let audio = match &self.voice {
-            Some(voice) => voice.address(Side::Caller, call),
-            None => SocketAddr::new(self.plan.caller.ip(), 9),
-        };
+        let audio = self.ports.address(Side::Caller, call);
         let request = self.writer(call).invite(&message::sdp(audio));
         self.send(Side::Caller, &request, self.plan.target);
         let call_of_ours = Call {
@@ -545,10 +583,7 @@ impl Generator {
         if let Some(own) = self.calls.get_mut(&call) {
             own.forward = Some(now - own.began);
         }
-        let audio = match &self.voice {
-            Some(voice) => voice.address(Side::Answerer, call),
-            None => SocketAddr::new(at.ip(), 9),
-        };
+        let audio = self.ports.address(Side::Answerer, call);
         if let (Some(voice), Some(to)) = (&self.voice, request.audio()) {
             voice.begin(Side::Answerer, call, to);
         }

@@ -161,13 +161,14 @@ pub(super) fn response(
     text
 }
 
-/// An offer or answer of G.711 u-law.
+/// An offer or answer of G.711 u-law, with telephone-events as every phone has them: of one that has not, a server must listen to
+/// the audio for keys, and that would be measured.
 pub(super) fn sdp(audio: SocketAddr) -> String {
     let family = if audio.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (audio.ip(), audio.port());
     format!(
-        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
-         a=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n"
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
+         a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
     )
 }
 

@@ -21,15 +21,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::figures::Figures;
-use super::voice::Stamp;
+use super::figures::{Figures, rounded};
+use super::stamp::{STAMP, Stamp};
 
-/// Octets of a stamp.
-const STAMP: usize = 22;
-/// Milliseconds of a message.
+/// Milliseconds of a message, and samples of one.
 const FRAME: u64 = 20;
-/// Later than this no stamp is believed.
-const LONGEST: Duration = Duration::from_secs(10);
+const MS: i64 = 8;
+/// How often the thread looks whether it gets its turns.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What came.
 #[derive(Debug, Default)]
@@ -38,22 +37,30 @@ pub(super) struct SinkReport {
     /// Messages with audio, and frames that are missing among them by their timestamps.
     messages: u64,
     dropped: u64,
-    /// Counted stamps that came.
-    received: u64,
+    /// Counted stamps that came, one a packet; those that are missing between two that came.
+    found: u64,
+    missing: u64,
+    /// Audio that was left out and put in between them, ms: how a server follows a peer's clock and its network.
+    cut_ms: f64,
+    added_ms: f64,
+    /// Messages without any.
     unstamped: u64,
     /// From the packet to its message.
     latency: Figures,
     /// Of each stream, how much later than its fastest message; and the interarrival jitter (RFC 3550 §6.4.1) of its end.
     late: Figures,
     jitter: Figures,
+    /// How late this thread was when it wanted to be woken.
+    own: Figures,
     arrivals: HashMap<u64, Arrivals>,
 }
 
-/// What is known of one connection.
+/// What is known of one track of a connection.
 #[derive(Debug, Default)]
-struct Connection {
-    /// What is left of the last frame's audio.
+struct Track {
+    /// What is left of the last frame's audio, and where in the stream it begins, samples.
     audio: Vec<u8>,
+    at: i64,
     /// The next message's timestamp.
     due: Option<u64>,
 }
@@ -63,6 +70,8 @@ struct Arrivals {
     all: Vec<f32>,
     last: f64,
     jitter: f64,
+    /// Of the newest packet: its number, and where in the stream it begins.
+    newest: Option<(u32, i64)>,
 }
 
 impl SinkReport {
@@ -72,47 +81,84 @@ impl SinkReport {
             "streams": self.streams,
             "messages": self.messages,
             "dropped": self.dropped,
-            "stamps": self.received,
-            "stamps_lost": sent.saturating_sub(self.received),
+            "stamps": {
+                "sent": sent,
+                "found": self.found,
+                "missing_between": self.missing,
+                "before_or_after": sent.saturating_sub(self.found + self.missing),
+                "audio_cut_ms": rounded(self.cut_ms),
+                "audio_added_ms": rounded(self.added_ms),
+            },
             "unstamped": self.unstamped,
             "packet_to_message_ms": self.latency.report(),
             "later_than_fastest_ms": self.late.report(),
             "jitter_ms": self.jitter.report(),
+            "generator_late_ms": self.own.report(),
         })
     }
 
     /// A server's frames need not begin where packets do: a stamp may have begun in the one before.
-    fn take(&mut self, text: &str, began: Instant, connection: &mut Connection) {
+    fn take(&mut self, text: &str, began: Instant, tracks: &mut [Track; 2]) {
         let member = |name: &str| text.split_once(name).and_then(|(_, value)| value.split('"').next());
         let Some(payload) = member("\"payload\":\"") else { return };
         self.messages += 1;
+        let outbound = member("\"track\":\"") == Some("outbound");
+        let [first, second] = tracks;
+        let track = if outbound { second } else { first };
         if let Some(at) = member("\"timestamp\":\"").and_then(|at| at.parse::<u64>().ok()) {
-            let due = connection.due.replace(at + FRAME).unwrap_or(at);
+            let due = track.due.replace(at + FRAME).unwrap_or(at);
             self.dropped += at.saturating_sub(due) / FRAME;
+            if at != due || track.audio.is_empty() {
+                track.audio.clear();
+                track.at = at as i64 * MS;
+            }
         }
-        let audio = &mut connection.audio;
+        let audio = &mut track.audio;
         if STANDARD.decode_vec(payload, audio).is_err() {
-            return;
+            return audio.clear();
         }
-        let places = 0..(audio.len() + 1).saturating_sub(STAMP);
-        let found = places.clone().find_map(|place| Some((place, audio.get(place..).and_then(Stamp::read)?)));
-        let read = found.as_ref().map_or(places.end, |(place, _)| place + STAMP);
-        audio.drain(..read);
-        match found {
-            Some((_, stamp)) => self.count(&stamp, began),
-            None => self.unstamped += 1,
+        let (mut place, mut stamped) = (0, false);
+        while let Some(here) = audio.get(place..).filter(|here| here.len() >= STAMP) {
+            place += match Stamp::read(here) {
+                Some((stamp, copy)) => {
+                    stamped = true;
+                    self.count(&stamp, track.at + place as i64 - (copy * STAMP) as i64, began);
+                    STAMP
+                }
+                None => 1,
+            };
         }
+        audio.drain(..place);
+        track.at += place as i64;
+        self.unstamped += u64::from(!stamped);
     }
 
-    fn count(&mut self, stamp: &Stamp, began: Instant) {
-        // A server that stretches or cuts silence may cut a stamp too: what is left of it says anything.
-        let transit = began.elapsed().checked_sub(stamp.at).filter(|transit| *transit < LONGEST);
-        let Some(transit) = transit.filter(|_| stamp.counted) else { return };
-        self.received += 1;
-        let transit = transit.as_secs_f64() * 1_000.0;
-        self.latency.add(transit);
+    /// `at`: where in the stream its packet begins, samples.
+    fn count(&mut self, stamp: &Stamp, at: i64, began: Instant) {
         let arrivals = self.arrivals.entry(stamp.call).or_default();
+        let (last, place) = match arrivals.newest {
+            // Another copy, or one of the past.
+            Some((newest, _)) if stamp.sequence <= newest => return,
+            Some(newest) => newest,
+            None => (stamp.sequence.wrapping_sub(1), at - FRAME as i64 * MS),
+        };
+        arrivals.newest = Some((stamp.sequence, at));
+        if !stamp.counted {
+            return;
+        }
+        let transit = began.elapsed().saturating_sub(stamp.at).as_secs_f64() * 1_000.0;
+        self.found += 1;
+        self.latency.add(transit);
         if !arrivals.all.is_empty() {
+            // What is missing was sent while it was counted, as the one before was.
+            let packets = stamp.sequence.wrapping_sub(last);
+            self.missing += u64::from(packets.saturating_sub(1));
+            let more = (at - place - i64::from(packets) * FRAME as i64 * MS) as f64 / MS as f64;
+            if more > 0.0 {
+                self.added_ms += more
+            } else {
+                self.cut_ms -= more
+            }
             arrivals.jitter += ((transit - arrivals.last).abs() - arrivals.jitter) / 16.0;
         }
         arrivals.last = transit;
@@ -120,7 +166,7 @@ impl SinkReport {
     }
 
     fn finished(mut self) -> Self {
-        for (_, arrivals) in self.arrivals.drain() {
+        for (_, arrivals) in self.arrivals.drain().filter(|(_, arrivals)| !arrivals.all.is_empty()) {
             let fastest = arrivals.all.iter().copied().fold(f32::INFINITY, f32::min);
             arrivals.all.iter().for_each(|transit| self.late.add(f64::from(transit - fastest)));
             self.jitter.add(arrivals.jitter);
@@ -162,6 +208,7 @@ impl Sink {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tokio::select! {
                     served = axum::serve(listener, app) => served,
+                    () = look(&shared) => Ok(()),
                     _ = stopped => Ok(()),
                 }
             });
@@ -186,12 +233,21 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
     upgrade.on_upgrade(move |socket| listen(socket, shared))
 }
 
+/// Looks whether the thread gets its turns: what it reads late is not the server's doing.
+async fn look(shared: &Shared) {
+    loop {
+        let due = tokio::time::Instant::now() + LOOK;
+        tokio::time::sleep_until(due).await;
+        shared.with(|report| report.own.add(due.elapsed().as_secs_f64() * 1_000.0));
+    }
+}
+
 async fn listen(mut socket: WebSocket, shared: Shared) {
     shared.with(|report| report.streams += 1);
-    let mut connection = Connection::default();
+    let mut tracks = <[Track; 2]>::default();
     while let Some(Ok(message)) = socket.recv().await {
         if let Message::Text(text) = message {
-            shared.with(|report| report.take(text.as_str(), shared.began, &mut connection));
+            shared.with(|report| report.take(text.as_str(), shared.began, &mut tracks));
         }
     }
 }
@@ -200,31 +256,68 @@ async fn listen(mut socket: WebSocket, shared: Shared) {
 mod tests {
     use super::*;
 
+    fn octets(packets: impl IntoIterator<Item = u32>, began: Instant) -> Vec<u8> {
+        let stamp = |sequence| Stamp { call: 7, way: 0, counted: true, sequence, at: began.elapsed() };
+        let mut octets = Vec::new();
+        for sequence in packets {
+            let start = octets.len();
+            octets.resize(start + 160, 0);
+            stamp(sequence).write(&mut octets[start..]);
+        }
+        octets
+    }
+
+    fn message(at: usize, frame: &[u8]) -> String {
+        format!(r#"{{"media":{{"track":"inbound","timestamp":"{at}","payload":"{}"}}}}"#, STANDARD.encode(frame))
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
     fn stamps_are_found_wherever_frames_begin_and_lateness_is_told_by_stream() {
         let began = Instant::now();
         for offset in [0, 1, 100, 150, 159] {
-            let mut octets = vec![0xff; offset];
-            for sequence in 0..4 {
-                octets.extend(super::super::voice::stamped(7, sequence, began.elapsed()).get(12..).unwrap());
-            }
-            let (mut report, mut connection) = (SinkReport::default(), Connection::default());
-            report.take(r#"{"event":"start"}"#, began, &mut connection);
-            for (count, frame) in octets.chunks_exact(160).enumerate() {
-                let payload = STANDARD.encode(frame);
-                // One that should have been there before the third is not.
-                let at = 20 * (count + usize::from(count > 1));
-                let message = format!(r#"{{"media":{{"timestamp":"{at}","payload":"{payload}"}}}}"#);
-                report.take(&message, began, &mut connection);
-                assert!(connection.audio.len() <= 160);
+            let mut audio = vec![0xff; offset];
+            audio.extend(octets(0..4, began));
+            let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
+            report.take(r#"{"event":"start"}"#, began, &mut tracks);
+            for (count, frame) in audio.chunks_exact(160).enumerate() {
+                report.take(&message(20 * count, frame), began, &mut tracks);
+                assert!(tracks[0].audio.len() < STAMP);
             }
             let told = report.finished().report(5);
-            // The last stamp may be in a frame that is not whole.
-            let all = if offset > 138 { 3 } else { 4 };
-            assert_eq!((&told["stamps"], &told["stamps_lost"]), (&json!(all), &json!(5 - all)), "{offset}");
-            assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(1)));
+            // The last packet may begin too late for a whole stamp.
+            let all = if offset > 121 { 3 } else { 4 };
+            assert_eq!((&told["stamps"]["found"], &told["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
+            assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(0)), "{offset}");
+            assert_eq!(
+                (&told["stamps"]["audio_cut_ms"], &told["stamps"]["audio_added_ms"]),
+                (&json!(0.0), &json!(0.0))
+            );
             assert_eq!(told["later_than_fastest_ms"]["n"], all);
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
+    fn what_is_missing_is_told_apart_frames_dropped_audio_cut_and_audio_put_in() {
+        let began = Instant::now();
+        let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
+        // Packet 2 is not there, and its message neither.
+        for (at, packet) in [(0, 0), (20, 1), (60, 3)] {
+            report.take(&message(at, &octets([packet], began)), began, &mut tracks);
+        }
+        assert_eq!((report.found, report.missing, report.dropped), (3, 1, 1));
+        // Half of packet 4 is left out; then there is something between 5 and 6; of 7 nothing is to be recognised.
+        let mut audio = octets([4], began)[80..].to_vec();
+        audio.extend(octets([5], began));
+        audio.extend([0xff; 80]);
+        audio.extend(octets([6], began));
+        audio.extend([0; 160]);
+        audio.extend(octets([8], began));
+        for (count, frame) in audio.chunks(160).enumerate() {
+            report.take(&message(80 + 20 * count, frame), began, &mut tracks);
+        }
+        assert_eq!((report.found, report.missing, report.dropped), (7, 2, 1));
+        assert_eq!((report.cut_ms, report.added_ms), (10.0, 10.0));
     }
 }

@@ -1,7 +1,7 @@
 //! The audio of both ends: a thread that sends each call's packets every 20 ms and reads all that arrive, once a millisecond.
 //!
-//! A packet's audio begins with a stamp: who sent it, its number and when. So nothing needs to be known of whom a packet
-//! comes from, and a few sockets do for all calls.
+//! A packet's audio is stamped with whose it is, its number and when it was sent. So nothing needs to be known of whom a
+//! packet comes from, and a few sockets do for all calls.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,14 +13,21 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::figures::{Figures, rounded};
+use super::process;
+use super::stamp::Stamp;
 
 /// Sockets of each end: their buffers together hold what a late wake-up leaves waiting.
 const SOCKETS: u64 = 8;
+/// Kernel buffer asked for of each, octets: of 1,000 calls, each with 50 packets a second of under 1 KiB with the kernel's own,
+/// half a second.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Tries to find two ports that lie beside each other.
+const TRIES: u32 = 64;
 /// Milliseconds of a packet.
 const FRAME: u64 = 20;
 /// Header, and 20 ms of G.711.
-const PACKET: usize = 12 + 160;
-const MAGIC: [u8; 4] = *b"TLd1";
+const HEADER: usize = 12;
+const PACKET: usize = HEADER + 160;
 /// Packets of a stream that are not counted: until both sides have a way.
 const FIRST: u32 = 25;
 /// Most latencies kept; beyond, one of sixteen.
@@ -45,12 +52,18 @@ pub(super) struct VoiceReport {
     /// To the answerer, to the caller.
     ways: [Way; 2],
     unstamped: u64,
+    /// Of all that came, counted or not, what found our sockets full.
+    dropped_here: u64,
+    /// How late the thread was at its turns.
+    late: Figures,
 }
 
 #[derive(Debug, Default)]
 struct Way {
     sent: u64,
     received: u64,
+    /// That came after a later one, or again.
+    out_of_turn: u64,
     latency: Figures,
     jitter: Figures,
 }
@@ -64,16 +77,23 @@ impl VoiceReport {
 
     pub(super) fn report(&self) -> Value {
         let [to_answerer, to_caller] = &self.ways;
-        json!({ "to_answerer": to_answerer.report(), "to_caller": to_caller.report(), "unstamped": self.unstamped })
+        json!({
+            "to_answerer": to_answerer.report(),
+            "to_caller": to_caller.report(),
+            "unstamped": self.unstamped,
+            "dropped_here": self.dropped_here,
+            "generator_late_ms": self.late.report(),
+        })
     }
 }
 
 impl Way {
     fn report(&self) -> Value {
-        let lost = self.sent.saturating_sub(self.received);
+        let lost = self.sent.saturating_sub(self.received + self.out_of_turn);
         json!({
             "sent": self.sent,
             "received": self.received,
+            "out_of_turn": self.out_of_turn,
             "lost": lost,
             "loss_percent": rounded(lost as f64 * 100.0 / self.sent.max(1) as f64),
             "latency_ms": self.latency.report(),
@@ -82,39 +102,26 @@ impl Way {
     }
 }
 
-/// The thread, and where each end listens.
-pub(super) struct Voice {
-    orders: mpsc::Sender<Order>,
+/// Where both ends listen: real ports, also when nothing is to be heard, for a server sends reports and silence all the same,
+/// and to be told each time that nobody is there would be on its bill.
+pub(super) struct Ports {
+    sockets: [Vec<UdpSocket>; 2],
     addresses: [Vec<SocketAddr>; 2],
-    thread: JoinHandle<VoiceReport>,
+    /// RTCP's, the ports above. Nobody reads them: the kernel drops what comes once they are full.
+    _reports: [Vec<UdpSocket>; 2],
 }
 
-impl Voice {
-    /// `began` is the zero of the stamps.
-    pub(super) fn start(caller: IpAddr, answerer: IpAddr, began: Instant) -> io::Result<Self> {
-        let bind = |address: IpAddr| -> io::Result<Vec<UdpSocket>> {
-            (0..SOCKETS)
-                .map(|_| {
-                    let socket = UdpSocket::bind((address, 0))?;
-                    socket.set_nonblocking(true)?;
-                    Ok(socket)
-                })
-                .collect()
+impl Ports {
+    pub(super) fn open(caller: IpAddr, answerer: IpAddr) -> io::Result<Self> {
+        let side = |address: IpAddr| -> io::Result<(Vec<UdpSocket>, Vec<UdpSocket>)> {
+            let pairs: io::Result<Vec<_>> = (0..SOCKETS).map(|_| pair(address)).collect();
+            Ok(pairs?.into_iter().unzip())
         };
-        let sockets = [bind(caller)?, bind(answerer)?];
+        let ((callers, their_reports), (answerers, its_reports)) = (side(caller)?, side(answerer)?);
+        let sockets = [callers, answerers];
         let addresses = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>();
         let addresses = [addresses(&sockets[0])?, addresses(&sockets[1])?];
-        let (orders, received) = mpsc::channel();
-        let worker = Worker {
-            sockets,
-            slots: Default::default(),
-            counting: None,
-            report: VoiceReport::default(),
-            arrivals: HashMap::new(),
-        };
-        let thread =
-            std::thread::Builder::new().name("voice".to_owned()).spawn(move || worker.run(&received, began))?;
-        Ok(Self { orders, addresses, thread })
+        Ok(Self { sockets, addresses, _reports: [their_reports, its_reports] })
     }
 
     /// Where an end of a call listens.
@@ -122,6 +129,57 @@ impl Voice {
     pub(super) fn address(&self, side: Side, call: u64) -> SocketAddr {
         let addresses = &self.addresses[side as usize];
         addresses[(call % SOCKETS) as usize]
+    }
+}
+
+/// An even port for RTP, the odd one above for RTCP (RFC 3550 §11).
+fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
+    let mut tries = 0;
+    loop {
+        let audio = UdpSocket::bind((address, 0))?;
+        let port = audio.local_addr()?.port();
+        let reports = if port.is_multiple_of(2) { UdpSocket::bind((address, port + 1)).ok() } else { None };
+        if let Some(reports) = reports {
+            audio.set_nonblocking(true)?;
+            // Without the right to force it, as much as the system allows is had.
+            if rustix::net::sockopt::set_socket_recv_buffer_size_force(&audio, SOCKET_BUFFER).is_err() {
+                let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&audio, SOCKET_BUFFER);
+            }
+            return Ok((audio, reports));
+        }
+        tries += 1;
+        if tries == TRIES {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("no two ports beside each other on {address}"),
+            ));
+        }
+    }
+}
+
+/// The thread, and where each end listens.
+pub(super) struct Voice {
+    orders: mpsc::Sender<Order>,
+    thread: JoinHandle<VoiceReport>,
+}
+
+impl Voice {
+    /// `began` is the zero of the stamps.
+    pub(super) fn start(ports: &Ports, began: Instant) -> io::Result<Self> {
+        let [callers, answerers] = &ports.sockets;
+        let same = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<Vec<_>>>();
+        let (orders, received) = mpsc::channel();
+        let worker = Worker {
+            sockets: [same(callers)?, same(answerers)?],
+            addresses: ports.addresses.iter().flatten().copied().collect(),
+            slots: Default::default(),
+            counting: None,
+            report: VoiceReport::default(),
+            arrivals: HashMap::new(),
+        };
+        let thread =
+            std::thread::Builder::new().name("voice".to_owned()).spawn(move || worker.run(&received, began))?;
+        Ok(Self { orders, thread })
     }
 
     pub(super) fn begin(&self, side: Side, call: u64, to: SocketAddr) {
@@ -157,18 +215,29 @@ struct Stream {
 
 struct Worker {
     sockets: [Vec<UdpSocket>; 2],
+    addresses: Vec<SocketAddr>,
     /// Streams by the millisecond of their turn.
     slots: [Vec<Stream>; FRAME as usize],
     counting: Option<bool>,
     report: VoiceReport,
-    /// Of each stream: its last packet's transit time and its jitter (RFC 3550 §6.4.1), ms.
-    arrivals: HashMap<(u64, usize), (f64, f64)>,
+    /// Of each call and way.
+    arrivals: HashMap<(u64, usize), Arrival>,
+}
+
+/// What is known of a stream from its last packet.
+#[derive(Default)]
+struct Arrival {
+    next: u32,
+    /// Its transit time and the jitter so far (RFC 3550 §6.4.1), ms.
+    transit: Option<f64>,
+    jitter: f64,
 }
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
     fn run(mut self, orders: &mpsc::Receiver<Order>, began: Instant) -> VoiceReport {
-        let mut tick = 0_u64;
+        let mut tick = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let dropped_before = process::dropped(&self.addresses);
         let mut open = true;
         while open {
             loop {
@@ -181,7 +250,11 @@ impl Worker {
                     }
                 }
             }
-            let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let elapsed = began.elapsed();
+            if self.counting.unwrap_or(true) {
+                self.report.late.add(elapsed.saturating_sub(Duration::from_millis(tick)).as_secs_f64() * 1_000.0);
+            }
+            let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             while tick <= elapsed {
                 self.speak(tick, began);
                 tick += 1;
@@ -190,11 +263,12 @@ impl Worker {
             let next = began + Duration::from_millis(tick);
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        for ((_, way), (_, jitter)) in self.arrivals {
-            if let Some(way) = self.report.ways.get_mut(way) {
-                way.jitter.add(jitter);
+        for ((_, way), arrival) in self.arrivals {
+            if let (Some(way), Some(_)) = (self.report.ways.get_mut(way), arrival.transit) {
+                way.jitter.add(arrival.jitter);
             }
         }
+        self.report.dropped_here = process::dropped(&self.addresses).saturating_sub(dropped_before);
         self.report
     }
 
@@ -234,72 +308,47 @@ impl Worker {
         let mut buffer = [0; 2_048];
         for socket in self.sockets.iter().flatten() {
             while let Ok((length, _)) = socket.recv_from(&mut buffer) {
-                let Some(stamp) = buffer.get(12..length).and_then(Stamp::read) else {
+                let Some(stamp) = buffer.get(HEADER..length).and_then(Stamp::find) else {
                     self.report.unstamped += 1;
                     continue;
                 };
-                let Some(way) = self.report.ways.get_mut(stamp.way).filter(|_| stamp.counted) else { continue };
+                let Some(way) = self.report.ways.get_mut(stamp.way) else { continue };
+                let arrival = self.arrivals.entry((stamp.call, stamp.way)).or_default();
+                let in_turn = stamp.sequence >= arrival.next;
+                arrival.next = arrival.next.max(stamp.sequence + 1);
+                if !stamp.counted {
+                    continue;
+                }
+                if !in_turn {
+                    way.out_of_turn += 1;
+                    continue;
+                }
                 way.received += 1;
                 let transit = began.elapsed().saturating_sub(stamp.at).as_secs_f64() * 1_000.0;
                 if way.received < KEPT || way.received.is_multiple_of(16) {
                     way.latency.add(transit);
                 }
-                let (last, jitter) = self.arrivals.entry((stamp.call, stamp.way)).or_insert((transit, 0.0));
-                *jitter += ((transit - *last).abs() - *jitter) / 16.0;
-                *last = transit;
+                let last = arrival.transit.replace(transit).unwrap_or(transit);
+                arrival.jitter += ((transit - last).abs() - arrival.jitter) / 16.0;
             }
         }
     }
 }
 
-/// What a packet says of itself.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) call: u64,
-    way: usize,
-    pub(super) counted: bool,
-    pub(super) at: Duration,
-}
-
-impl Stamp {
-    /// Of a packet's audio.
-    pub(super) fn read(audio: &[u8]) -> Option<Self> {
-        let stamp = audio.strip_prefix(&MAGIC)?;
-        let ([way, counted, call @ .., a, b, c, d, e, f, g, h], _) = stamp.split_first_chunk::<18>()?;
-        if *way > 1 || *counted > 1 {
-            return None;
-        }
-        let at = Duration::from_nanos(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]));
-        Some(Self { call: u64::from_be_bytes(*call), way: usize::from(*way), counted: *counted != 0, at })
-    }
-}
-
 fn packet(stream: &Stream, counted: bool, at: Duration) -> [u8; PACKET] {
-    let way = stream.side as u8;
-    let source = (stream.call as u32) << 1 | u32::from(way);
-    let fields: [&[u8]; 8] = [
+    let way = stream.side as usize;
+    let source = (stream.call as u32) << 1 | way as u32;
+    let mut packet = [0; PACKET];
+    let (header, audio) = packet.split_at_mut(HEADER);
+    let fields: [&[u8]; 4] = [
         &[0x80, 0],
         &(stream.sent as u16).to_be_bytes(),
         &stream.sent.wrapping_mul(160).to_be_bytes(),
         &source.to_be_bytes(),
-        &MAGIC,
-        &[way, u8::from(counted)],
-        &stream.call.to_be_bytes(),
-        &(at.as_nanos() as u64).to_be_bytes(),
     ];
-    // The rest is silence.
-    let mut packet = [0xFF; PACKET];
-    for (place, octet) in packet.iter_mut().zip(fields.into_iter().flatten()) {
-        *place = *octet;
-    }
+    header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(place, octet)| *place = *octet);
+    Stamp { call: stream.call, way, counted, sequence: stream.sent, at }.write(audio);
     packet
-}
-
-/// A packet of a caller's, for whoever reads stamps.
-#[cfg(test)]
-pub(super) fn stamped(call: u64, sequence: u32, at: Duration) -> [u8; PACKET] {
-    let to = SocketAddr::from(([127, 0, 0, 1], 9));
-    packet(&Stream { call, side: Side::Caller, to, sent: sequence }, true, at)
 }
 
 #[cfg(test)]
@@ -307,13 +356,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_is_known_by_its_stamp() {
+    fn a_packet_is_plain_rtp_with_a_stamp() {
         let to = "127.0.0.1:9".parse().unwrap();
-        let stream = Stream { call: 77, side: Side::Answerer, to, sent: 3 };
+        let stream = Stream { call: 77, side: Side::Answerer, to, sent: 65_537 };
         let at = Duration::from_micros(1_234_567);
-        let stamp = Stamp::read(&packet(&stream, true, at)[12..]);
-        assert_eq!(stamp, Some(Stamp { call: 77, way: 1, counted: true, at }));
-        assert_eq!(Stamp::read(&[0xFF; PACKET]), None);
-        assert_eq!(Stamp::read(&[0; 5]), None);
+        let packet = packet(&stream, true, at);
+        assert_eq!(packet[..HEADER], [0x80, 0, 0, 1, 0, 160, 0, 160, 0, 0, 0, 155]);
+        let stamp = Stamp { call: 77, way: 1, counted: true, sequence: 65_537, at };
+        assert_eq!(Stamp::find(&packet[HEADER..]), Some(stamp));
+    }
+
+    #[test]
+    fn audio_has_an_even_port_and_its_reports_the_one_above() {
+        let ports = Ports::open([127, 0, 0, 1].into(), [127, 0, 0, 2].into()).unwrap();
+        for (sockets, reports) in ports.sockets.iter().zip(&ports._reports) {
+            for (socket, reports) in sockets.iter().zip(reports) {
+                let [audio, reports] = [socket, reports].map(|socket| socket.local_addr().unwrap().port());
+                assert!(audio % 2 == 0 && reports == audio + 1);
+            }
+        }
+        assert_eq!(ports.address(Side::Answerer, SOCKETS + 1), ports.addresses[1][1]);
     }
 }

@@ -1,0 +1,167 @@
+//! What the generator's audio says of itself: whose packet it is, which one, and when it was sent.
+//!
+//! ```text
+//!   octets of a packet   0        39       78       117      156 160
+//!                        | stamp  | stamp  | stamp  | stamp  |..|     four copies: whatever a server cuts, one is whole
+//!   of a stamp           8 of MAGIC, 31 of 93 bits: way, counted, copy, call, sequence, microseconds, sum of all of it
+//! ```
+//!
+//! Three bits an octet, as levels 32 apart and quieter than a person's breath: they survive u-law made A-law and back, and a
+//! server that follows a peer's clock in silence does it here at once, instead of in every sample for seconds.
+
+use std::time::Duration;
+
+/// Octets of one.
+pub(super) const STAMP: usize = MAGIC.len() + SYMBOLS;
+/// Copies in 20 ms.
+pub(super) const COPIES: usize = 4;
+/// Octets of 20 ms.
+const FRAME: usize = 160;
+const MAGIC: [u8; 8] = [7, 0, 5, 3, 6, 1, 7, 2];
+const SYMBOLS: usize = 31;
+/// Widths of the fields.
+const CALL: u32 = 20;
+const SEQUENCE: u32 = 18;
+const MICROSECONDS: u32 = 34;
+const SUM: u32 = 16;
+
+/// What a packet says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Below 2^20, as `--calls` and `--cps` are.
+    pub(super) call: u64,
+    /// 0: from the caller; 1: from the answerer.
+    pub(super) way: usize,
+    pub(super) counted: bool,
+    /// Of the packets of its call and way, from 0; below 2^18, over an hour of them.
+    pub(super) sequence: u32,
+    /// Since the run's zero, in microseconds.
+    pub(super) at: Duration,
+}
+
+impl Stamp {
+    /// 20 ms of audio.
+    pub(super) fn write(&self, audio: &mut [u8]) {
+        audio.fill(octet(0));
+        for (copy, place) in audio.chunks_exact_mut(STAMP).take(COPIES).enumerate() {
+            let fields = [
+                (self.way as u128, 1),
+                (u128::from(self.counted), 1),
+                (copy as u128, 2),
+                (u128::from(self.call), CALL),
+                (u128::from(self.sequence), SEQUENCE),
+                (self.at.as_micros(), MICROSECONDS),
+            ];
+            let body = fields.into_iter().fold(0, |body, (field, width)| body << width | field & ((1 << width) - 1));
+            let mut bits = body << SUM | u128::from(sum(body));
+            let (magic, symbols) = place.split_at_mut(MAGIC.len());
+            magic.iter_mut().zip(MAGIC).for_each(|(place, symbol)| *place = octet(symbol));
+            for place in symbols.iter_mut().rev() {
+                *place = octet((bits & 7) as u8);
+                bits >>= 3;
+            }
+        }
+    }
+
+    /// Of 20 ms of audio that begin where a packet does, or of any that begin with a stamp: it, and which copy it is.
+    pub(super) fn read(audio: &[u8]) -> Option<(Self, usize)> {
+        let (magic, rest) = audio.split_first_chunk::<{ MAGIC.len() }>()?;
+        if !magic.iter().zip(MAGIC).all(|(octet, wanted)| symbol(*octet) == Some(wanted)) {
+            return None;
+        }
+        let (symbols, _) = rest.split_first_chunk::<SYMBOLS>()?;
+        let mut bits = 0_u128;
+        for octet in symbols {
+            bits = bits << 3 | u128::from(symbol(*octet)?);
+        }
+        let mut body = bits >> SUM;
+        if sum(body) != bits as u16 {
+            return None;
+        }
+        let mut take = |width: u32| {
+            let field = body & ((1 << width) - 1);
+            body >>= width;
+            field as u64
+        };
+        let (at, sequence, call) = (take(MICROSECONDS), take(SEQUENCE), take(CALL));
+        let (copy, counted, way) = (take(2), take(1), take(1));
+        let at = Duration::from_micros(at);
+        Some((Self { call, way: way as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
+    }
+
+    /// Of a packet's audio, whichever copy is whole.
+    pub(super) fn find(audio: &[u8]) -> Option<Self> {
+        (0..COPIES).find_map(|copy| Some(Self::read(audio.get(copy * STAMP..)?)?.0))
+    }
+}
+
+const _: () = assert!(COPIES * STAMP <= FRAME && 4 + CALL + SEQUENCE + MICROSECONDS + SUM <= 3 * SYMBOLS as u32);
+
+/// The upper bits of a product. Of what was touched, one in 65,536 passes.
+fn sum(body: u128) -> u16 {
+    (body.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 112) as u16
+}
+
+/// A level in u-law: sixteen, forty-eight, eighty or a hundred and twelve of 32,768, either side of zero.
+fn octet(symbol: u8) -> u8 {
+    let level = (symbol >> 1) * 4 + 2;
+    let sign = if symbol & 1 == 0 { 0x80 } else { 0 };
+    (!level & 0x7F) | sign
+}
+
+/// `None`: louder than any.
+fn symbol(octet: u8) -> Option<u8> {
+    let level = !octet & 0x7F;
+    (level < 16).then(|| level / 4 * 2 + u8::from(octet & 0x80 == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_media::g711::Law;
+
+    use super::*;
+
+    fn stamp() -> Stamp {
+        Stamp { call: 1_000_000, way: 1, counted: true, sequence: 180_000, at: Duration::from_micros(3_601_234_567) }
+    }
+
+    #[test]
+    fn a_packet_is_known_by_any_of_its_stamps_and_by_nothing_else() {
+        let mut audio = [0; FRAME];
+        stamp().write(&mut audio);
+        for copy in 0..COPIES {
+            assert_eq!(Stamp::read(&audio[copy * STAMP..]), Some((stamp(), copy)));
+        }
+        assert_eq!(Stamp::find(&audio), Some(stamp()));
+        audio[..3 * STAMP].fill(0xFF);
+        assert_eq!(Stamp::find(&audio), Some(stamp()));
+        for nothing in [&[0xFF; FRAME][..], &[0; FRAME], &[0; 5], &[]] {
+            assert_eq!(Stamp::find(nothing), None);
+        }
+    }
+
+    #[test]
+    fn a_stamp_that_was_touched_says_nothing() {
+        let mut audio = [0; FRAME];
+        stamp().write(&mut audio);
+        for place in 0..STAMP {
+            for other in 0..8 {
+                let mut touched = audio;
+                touched[place] = octet(other);
+                assert!(touched == audio || Stamp::read(&touched).is_none(), "{place} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_survives_the_other_law_and_is_quiet() {
+        let mut audio = [0; FRAME];
+        stamp().write(&mut audio);
+        let mut samples = [0; FRAME];
+        Law::Mu.decode(&audio, &mut samples);
+        assert!(samples.iter().all(|sample| (1..=112).contains(&sample.abs())));
+        Law::Mu.transcode(Law::A, &mut audio);
+        Law::A.transcode(Law::Mu, &mut audio);
+        assert_eq!(Stamp::find(&audio), Some(stamp()));
+    }
+}
