@@ -25,6 +25,8 @@ const MOST_PIECES: usize = 512;
 const MOST_TEXT: usize = 64 * 1024;
 /// Pieces being made at a time.
 const MAKING: usize = 2;
+/// Audio that was made and waits for its turn; beyond it no more is made, for a second of it takes as much room as a page of text.
+const ENOUGH: Duration = Duration::from_secs(20);
 /// Pieces put ahead of the one that is heard.
 const AHEAD: usize = 2;
 /// Messages in a row that meant nothing before the application is given up.
@@ -40,6 +42,8 @@ pub(super) struct Talk {
     /// How the phrase that is being written is to be cut, and spoken.
     writing: Option<Writing>,
     queue: VecDeque<Piece>,
+    /// The last one found no room, and the application was told so.
+    full: bool,
     next_piece: u64,
     next_reply: u64,
     /// What is heard of the reply that is being said.
@@ -149,6 +153,7 @@ impl Talk {
             phrases: Phrases::default(),
             writing: None,
             queue: VecDeque::new(),
+            full: false,
             next_piece: 1,
             next_reply: 1,
             said: None,
@@ -420,8 +425,15 @@ impl Talk {
     fn enqueue(&mut self, reply: u64, what: What, by: Inputs, preemptible: bool) {
         let waiting: usize = self.queue.iter().map(|piece| piece.what.octets()).sum();
         if self.queue.len() >= MOST_PIECES || waiting + what.octets() > MOST_TEXT {
-            return self.tell(Told::Problem("too much waits to be said: this was dropped".to_owned()));
+            // Once until there is room again: it may be thousands.
+            if !std::mem::replace(&mut self.full, true) {
+                self.tell(Told::Problem(
+                    "too much waits to be said: this and what follows is dropped until there is room".to_owned(),
+                ));
+            }
+            return;
         }
+        self.full = false;
         let id = self.next_piece;
         self.next_piece += 1;
         self.queue.push_back(Piece { id, reply, what, by, preemptible, state: State::Waiting });
@@ -489,6 +501,11 @@ impl Talk {
     }
 
     fn make(&mut self) {
+        let ready =
+            self.queue.iter().map(|piece| if let State::Made(length) = piece.state { length } else { Duration::ZERO });
+        if ready.sum::<Duration>() >= ENOUGH {
+            return;
+        }
         let making = self.queue.iter().filter(|piece| piece.state == State::Making).count();
         let waiting = self.queue.iter_mut().filter(|piece| piece.state == State::Waiting);
         for piece in waiting.take(MAKING.saturating_sub(making)) {

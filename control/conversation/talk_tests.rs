@@ -393,5 +393,18 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
         stage.say("Here is one more sentence for the queue. ", true);
     }
     assert!(stage.talk.queue.len() <= MOST_PIECES);
-    assert!(stage.told().iter().any(|told| matches!(told, Told::Problem(_))));
+    let problems = |stage: &mut Stage| stage.told().iter().filter(|told| matches!(told, Told::Problem(_))).count();
+    assert_eq!(problems(&mut stage), 1, "once, not for each");
+    // Three are put, and no more of the others are made than is enough for a while.
+    let sentence = WORD * 8;
+    let made = |stage: &Stage| sentence * u32::try_from(stage.sources.len()).unwrap();
+    assert!(made(&stage) <= ENOUGH + 5 * sentence, "{:?}", made(&stage));
+    // What is heard makes room, for speech and for another reproach.
+    let before = stage.sources.len();
+    (0..20).for_each(|_| drop(stage.is_heard()));
+    assert!(stage.sources.len() >= before + 20);
+    for _ in 0..40 {
+        stage.say("Here is one more sentence for the queue. ", true);
+    }
+    assert_eq!(problems(&mut stage), 1);
 }
