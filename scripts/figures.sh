@@ -1,0 +1,143 @@
+#!/bin/sh
+# The figures of docs/performance.md that `tandem load` measures, again: starts a server of its own for each group, with a fresh
+# database in a temporary folder, and puts the group's load on it.
+#
+#   scripts/figures.sh [GROUP...]        relay record play short fast search streams; without any, all of these
+#   scripts/figures.sh curve             a bridged call's cost at 50 to 1,000 calls
+#
+#   TANDEM=target/release/tandem         the server, and the generator unless GENERATOR names another build's
+#   ROUNDS=3                             how often each is measured, in turns
+#   NET=127.0.9                          loopback addresses .1 (server), .2 (callers), .3 (answerers, applications) of it are used
+#   OUT=figures                          where the JSON reports go, one a run
+#   SECONDS_EACH=15                      how long what is held is held
+#   CORES="0 1"                          the core of the server and that of the generator; without it the kernel chooses
+#
+# Loads are on this machine only, and bounded. Nothing else should run: each table's last line says what did.
+set -eu
+cd "$(dirname "$0")/.."
+
+tandem=${TANDEM:-${CARGO_TARGET_DIR:-target}/release/tandem}
+generator=${GENERATOR:-$tandem}
+net=${NET:-127.0.9}
+out=${OUT:-figures}
+held=${SECONDS_EACH:-15}
+[ -x "$tandem" ] || { echo "no $tandem: cargo build --release" >&2; exit 2; }
+mkdir -p "$out"
+
+folder=$(mktemp -d)
+server=
+stop() {
+    [ -z "$server" ] || { kill "$server" 2>/dev/null && wait "$server" 2>/dev/null; } || true
+    server=
+}
+trap 'stop; rm -rf "$folder"' EXIT
+trap 'exit 1' INT TERM
+
+# A minute of noise to play: 8,000 samples of 16 bits a second.
+{
+    printf 'RIFF\244\244\016\000WAVEfmt \020\000\000\000\001\000\001\000\100\037\000\000\200\076\000\000\002\000\020\000data\200\244\016\000'
+    head -c 959616 /dev/urandom
+} >"$folder/noise.wav"
+
+cat >"$folder/tandem.toml" <<EOF
+data_dir = "$folder/data"
+drain_timeout = 1
+[sip]
+listen = ["udp://$net.1:5060"]
+[media]
+listen = "$net.1"
+[http]
+listen = "$net.1:8080"
+[database]
+url = "sqlite:$folder/data/tandem.db"
+[recordings]
+url = "file:$folder/data/recordings"
+[[accounts]]
+name = "load"
+twilio = { account_sid = "AC00000000000000000000000000000001", auth_token = "0123456789abcdef0123456789abcdef" }
+[[trunks]]
+name = "load"
+account = "load"
+uri = "sip:$net.3:5080"
+inbound_from = ["$net.2/32", "$net.3/32"]
+[[numbers]]
+number = "1*"
+account = "load"
+bridge = "sip:{number}@$net.3:5080"
+[[numbers]]
+number = "3*"
+account = "load"
+bridge = "sip:{number}@$net.3:5080"
+record = "dual"
+[[numbers]]
+number = "4*"
+account = "load"
+twiml = '<Response><Play loop="0">file://$folder/noise.wav</Play></Response>'
+[[numbers]]
+number = "7*"
+account = "load"
+provider = "twilio"
+twiml = '<Response><Start><Stream url="ws://$net.3:7000/"/></Start><Pause length="3600"/></Response>'
+EOF
+
+core() {
+    # shellcheck disable=SC2086 # words
+    set -- $1 ${CORES:-}
+    case $# in
+        3) shift "$1"; echo "taskset -c $1" ;;
+    esac
+}
+
+start() {
+    stop
+    rm -rf "$folder/data"
+    mkdir "$folder/data"
+    # shellcheck disable=SC2046 # words
+    $(core 1) "$tandem" serve --config "$folder/tandem.toml" >"$folder/log" 2>&1 &
+    server=$!
+    for _ in $(seq 100); do
+        ! grep -q "HTTP on" "$folder/log" || return 0
+        kill -0 "$server" 2>/dev/null || break
+        sleep 0.1
+    done
+    cat "$folder/log" >&2
+    exit 2
+}
+
+# load NAME ARGUMENT...: the table to the terminal, the report to a file.
+load() {
+    name=$1
+    shift
+    echo "$name (round $round): tandem load $*"
+    # A call that failed is in the report, and no reason to stop.
+    # shellcheck disable=SC2046 # words
+    $(core 2) "$generator" load "$net.1:5060" --caller "$net.2:5070" --pid "$server" "$@" >"$out/$name-$round.json" || true
+    sleep 2
+}
+
+group() {
+    start
+    case $1 in
+        relay) load relay --answerer "$net.3:5080" --calls 200,400 --cps 40 --seconds "$held" --media ;;
+        curve) load curve --answerer "$net.3:5080" --calls 50,100,200,400,700,1000 --cps 50 --seconds "$held" --media ;;
+        record) load record --answerer "$net.3:5080" --number 3 --calls 200 --cps 40 --seconds "$held" --media ;;
+        play) load play --number 4 --no-answerer --calls 200 --cps 40 --seconds "$held" --media ;;
+        short) load short --answerer "$net.3:5080" --cps 50 --seconds 10 --ring 200 --hold 200 ;;
+        fast)
+            load fast-900 --answerer "$net.3:5080" --cps 900 --seconds 15 --ring 200 --hold 200
+            start
+            load fast-1500 --answerer "$net.3:5080" --cps 1500 --seconds 36 --ring 200 --hold 200
+            ;;
+        search) load search --answerer "$net.3:5080" --cps 600 --seconds 5 --search ;;
+        streams) load streams --number 7 --no-answerer --media --sink "$net.3:7000" --calls 500 --cps 50 --seconds 10 ;;
+        *) echo "no group $1" >&2; exit 2 ;;
+    esac
+    stop
+}
+
+for round in $(seq "${ROUNDS:-3}"); do
+    for group in ${*:-relay record play short fast search streams}; do
+        group "$group"
+    done
+done
+echo "reports: $out"
