@@ -8,6 +8,7 @@
 //! ```
 //!
 //! SHELL: `handle`, `worker`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
+#![forbid(unsafe_code)]
 
 mod answering;
 mod audio;

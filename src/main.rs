@@ -1,4 +1,5 @@
 //! `tandem`: one command line, a file a command in `cli`.
+#![forbid(unsafe_code)]
 
 mod cli;
 
