@@ -78,6 +78,8 @@ pub enum Address {
     Sip(Arc<str>),
     /// A registered endpoint by name.
     Client(Arc<str>),
+    /// An application of this server, by its id.
+    Application(Arc<str>),
     /// Anything else a caller may call itself (`anonymous`, a bare word).
     Name(Arc<str>),
 }
@@ -87,7 +89,7 @@ impl Address {
     pub fn user(&self) -> &str {
         match self {
             Self::Phone(number) => number.as_str(),
-            Self::Client(name) | Self::Name(name) => name,
+            Self::Client(name) | Self::Application(name) | Self::Name(name) => name,
             Self::Sip(uri) => {
                 let rest = uri.split_once(':').map_or(&**uri, |(_, rest)| rest);
                 let (user, _) = rest.split_once('@').unwrap_or((rest, ""));
@@ -98,7 +100,7 @@ impl Address {
 }
 
 impl From<String> for Address {
-    /// Never fails: text that is no number, no SIP URI and no `client:` is a name.
+    /// Never fails: text that is no number, no SIP URI, no `client:` and no `app:` is a name.
     fn from(text: String) -> Self {
         Self::from(text.as_str())
     }
@@ -113,6 +115,8 @@ impl From<&str> for Address {
             Self::Sip(text.into())
         } else if has_scheme("client:") {
             Self::Client(text.get("client:".len()..).unwrap_or_default().into())
+        } else if has_scheme("app:") {
+            Self::Application(text.get("app:".len()..).unwrap_or_default().into())
         } else {
             Self::Name(text.into())
         }
@@ -131,6 +135,7 @@ impl fmt::Display for Address {
             Self::Phone(number) => number.fmt(f),
             Self::Sip(uri) => f.write_str(uri),
             Self::Client(name) => write!(f, "client:{name}"),
+            Self::Application(id) => write!(f, "app:{id}"),
             Self::Name(name) => f.write_str(name),
         }
     }
@@ -142,7 +147,9 @@ mod tests {
 
     #[test]
     fn an_address_is_known_by_its_form_and_written_back_as_it_was() {
-        for text in ["+15551230001", "100", "sip:alice@127.0.0.1:5080;transport=tcp", "client:alice", "anonymous"] {
+        for text in
+            ["+15551230001", "100", "sip:alice@127.0.0.1:5080;transport=tcp", "client:alice", "app:7", "anonymous"]
+        {
             assert_eq!(Address::from(text).to_string(), text);
         }
         assert!(matches!(Address::from("+15551230001"), Address::Phone(n) if n.is_e164()));

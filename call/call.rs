@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::Now;
+use crate::address::Address;
 use crate::command::Refused;
 use crate::conference::Leaving;
 use crate::ending::cause_of;
@@ -409,7 +410,9 @@ impl Call {
         party.race = new.race;
         let info = Arc::make_mut(&mut party.info);
         info.status = Status::Initiated;
-        info.sip.call_id = Some(format!("{:032x}", self.rng.random::<u128>()));
+        // No SIP goes to an application of ours.
+        let call_id = || format!("{:032x}", self.rng.random::<u128>());
+        info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         self.parties.push(party);
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
         let ring_timer = self.timer(leg, new.timeout);
@@ -502,6 +505,13 @@ impl Call {
     pub fn set_trunk(&mut self, leg: LegId, trunk: Arc<str>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).sip.trunk = Some(trunk);
+        }
+    }
+
+    /// What the application that a leg called has handed back.
+    pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
+        if let Some(handover) = self.party_mut(leg).and_then(|party| Arc::make_mut(&mut party.info).handover.as_mut()) {
+            handover.returned = returned;
         }
     }
 

@@ -261,6 +261,8 @@ pub struct DialResult {
     pub sip_call_id: Option<String>,
     /// Headers of its answer.
     pub sip_headers: Vec<(String, String)>,
+    /// What the application that was called handed back.
+    pub returned: Vec<(String, String)>,
     /// The recording of it, whole, if there is one.
     pub recording: Option<Recording>,
 }

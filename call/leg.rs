@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::handover::Handover;
 use crate::id::{CallId, LegId};
 use crate::machine::AnsweredBy;
 use crate::output::Invite;
@@ -57,6 +58,9 @@ pub struct LegInfo {
     pub fallback: Option<Target>,
     /// What SIP knew of it.
     pub sip: SipFacts,
+    /// It calls an application of this server, or is that one's end of such a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Box<Handover>>,
 }
 
 impl LegInfo {
@@ -85,8 +89,14 @@ impl LegInfo {
             status_callback: None,
             fallback: None,
             sip: SipFacts::default(),
+            handover: None,
             ..self.clone()
         }
+    }
+
+    /// How many applications in a row have called one another up to here.
+    pub fn depth(&self) -> u8 {
+        self.handover.as_ref().map_or(0, |handover| handover.depth)
     }
 
     /// The URI of our side of it, as far as its addresses tell.

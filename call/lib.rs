@@ -18,6 +18,7 @@ pub mod conversation;
 mod ending;
 pub mod event;
 pub mod fetch;
+pub mod handover;
 pub mod hearing;
 pub mod id;
 pub mod leg;

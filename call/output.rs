@@ -48,6 +48,8 @@ pub enum LegCommand {
     },
     /// Extra headers of the next message that answers, refuses or ends.
     Headers(Vec<(String, String)>),
+    /// What the far end, another leg of this server, is told with the end.
+    HandBack(Vec<(String, String)>),
     /// 200.
     Answer,
     /// A final refusal.

@@ -474,6 +474,7 @@ pub fn info(leg: LegId, direction: Direction) -> LegInfo {
         status_callback: None,
         fallback: None,
         sip: SipFacts::default(),
+        handover: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod perform;
 mod queueing;
 mod tell;
 mod transfer;
+mod within;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::event_log::{EventLog, Line};
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
+use crate::local::Tie;
 use crate::quality;
 use crate::records;
 use crate::registry::Calls;
@@ -75,6 +77,8 @@ pub enum Beginning {
         route: Box<Route>,
         /// Let go when something has been done about it.
         waiting: sip::Waiting,
+        /// Another leg of ours called, and this is the way to it.
+        within: Option<Tie>,
     },
     /// An application calls.
     Outgoing(Vec<NewLeg>),
@@ -82,7 +86,8 @@ pub enum Beginning {
 
 /// Starts the task of a call.
 pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
-    let span = tracing::info_span!("call", call = %id);
+    // Of its own, also where another call has it begun.
+    let span = tracing::info_span!(parent: None, "call", call = %id);
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
@@ -243,12 +248,19 @@ impl CallTask {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
                 sip::Waiting::default()
             }
-            Beginning::Incoming { mut info, line, offer, phone, route, waiting } => {
+            Beginning::Incoming { mut info, line, offer, phone, route, waiting, within } => {
                 let leg = info.id;
                 self.log.push(info.created_at, Some(leg), "sip", line);
-                let mut io = LegIo::incoming(leg, self.services.sip().clone());
+                let sip = self.services.sip().clone();
+                let (mut io, session) = match within {
+                    Some(tie) => (LegIo::called_within(leg, sip, tie), self.open_within(leg)),
+                    None => {
+                        let session = self.open(leg, info.sip.trunk.as_deref(), phone.as_ref());
+                        (LegIo::incoming(leg, sip), session)
+                    }
+                };
                 let dtmf = self.services.routing.get().dtmf(info.sip.trunk.as_deref());
-                match self.open(leg, info.sip.trunk.as_deref(), phone.as_ref()) {
+                match session {
                     Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs();
@@ -456,6 +468,9 @@ impl CallTask {
                 self.call.set_trunk(leg, trunk);
             }
             return;
+        }
+        if let Some(returned) = self.legs.get(&leg).and_then(|io| io.returned(&event)) {
+            self.call.set_returned(leg, returned);
         }
         self.hear_the_other_leg(leg);
         let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));

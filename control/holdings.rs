@@ -114,6 +114,13 @@ pub struct VoiceApplication {
     pub other: Map<String, Value>,
 }
 
+impl VoiceApplication {
+    /// Whether other accounts may call it from within the server, as its API keeps it.
+    pub fn is_open(&self) -> bool {
+        self.other.get("public_application_connect_enabled") == Some(&Value::Bool(true))
+    }
+}
+
 /// A caller's number that somebody at that number has verified; its resource's name is the number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -24,6 +24,7 @@ use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;
 use crate::ears::Ear;
 use crate::keys::{self, Dtmf};
+use crate::local::Tie;
 use crate::queues::{Place, Taking};
 use crate::reason;
 use crate::redirect::Redirects;
@@ -90,12 +91,21 @@ pub struct LegIo {
     /// Its key presses: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
     sip: sip::transport::Handle,
+    /// Its far end is another leg of ours, and this the way there, instead of SIP.
+    tie: Option<Tie>,
+    /// What that one is told with the end.
+    pub handed_back: Vec<(String, String)>,
 }
 
 impl LegIo {
     /// A leg that called: it has a dialog, and no audio yet.
     pub fn incoming(leg: LegId, sip: sip::transport::Handle) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
+    }
+
+    /// The same, called by another leg of ours.
+    pub fn called_within(leg: LegId, sip: sip::transport::Handle, tie: Tie) -> Self {
+        Self { tie: Some(tie), ..Self::incoming(leg, sip) }
     }
 
     /// A leg to be called, with neither dialog nor audio yet.
@@ -132,6 +142,8 @@ impl LegIo {
             vouched: None,
             presses: media::Presses::default(),
             sip,
+            tie: None,
+            handed_back: Vec::new(),
         }
     }
 
@@ -194,6 +206,20 @@ impl LegIo {
         Ok(())
     }
 
+    /// Has another leg of ours called; our offer, for that one.
+    pub fn call_within(&mut self, mut session: media::Session, tie: Tie) -> Bytes {
+        let offer = session.offer_preferring(&self.preferred);
+        (self.session, self.tie, self.gone) = (Some(session), Some(tie), false);
+        offer
+    }
+
+    /// What the far end hands back by this event, if it is another leg of ours and this its end.
+    pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
+        let sip::Event::Ended { headers, .. } = event else { return None };
+        let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
+        self.tie.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
+    }
+
     /// Asks the far end to call somebody else.
     pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
         let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
@@ -245,7 +271,7 @@ impl LegIo {
         };
         let refusal = self.refusal.take().filter(|refusal| refusal.status == status);
         let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
-        let mut headers = headers(std::mem::take(&mut self.headers));
+        let mut headers = self.last_headers();
         headers.extend(warning);
         self.send(sip::Command::Reject { leg: self.key, status, reason, headers });
     }
@@ -254,10 +280,17 @@ impl LegIo {
     pub fn hangup(&mut self, farewell: Option<Farewell>) {
         self.redirects = None;
         if !self.gone {
-            let headers = headers(std::mem::take(&mut self.headers));
+            let headers = self.last_headers();
             let reason = farewell.map(reason::of);
             self.send(sip::Command::Hangup { leg: self.key, status: 480, reason, headers });
         }
+    }
+
+    /// Those of the message that ends it; to another leg of ours, what is handed back instead.
+    fn last_headers(&mut self) -> Vec<sip::Header> {
+        let own = std::mem::take(&mut self.headers);
+        let handed_back = std::mem::take(&mut self.handed_back);
+        headers(if self.tie.is_some() { handed_back } else { own })
     }
 
     /// How its keys are pressed.
@@ -305,9 +338,12 @@ impl LegIo {
         self.session.take().is_some()
     }
 
-    /// An order to SIP.
+    /// An order to SIP, or to the other leg of ours that stands for it.
     pub fn send(&self, command: sip::Command) {
-        self.sip.post(command);
+        match &self.tie {
+            Some(tie) => tie.carry(command),
+            None => self.sip.post(command),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod inbox;
 pub mod keys;
 pub mod leg;
 pub mod listener;
+mod local;
 mod machine;
 pub mod markup;
 pub mod new_call;

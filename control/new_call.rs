@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::call::{NewLeg, OnAnswer};
+use tandem_call::handover::Handover;
 use tandem_call::id::{CallId, LegId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, LegInfo, SipFacts, Status};
 use tandem_call::machine::MachineDetection;
@@ -70,6 +71,8 @@ pub struct NewCall {
     pub bridge_on_answer: bool,
     /// Hung up instead if `link_to` is joined to a third leg by then.
     pub if_free: bool,
+    /// What an application of this server is told, if it is one that is called.
+    pub handover: Option<Box<Handover>>,
 }
 
 /// A call that has been made: what its application is told at once.
@@ -171,6 +174,7 @@ pub(crate) fn inbound_leg(
             headers: incoming.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             ..SipFacts::default()
         },
+        handover: None,
     };
     (info, incoming.offer)
 }
@@ -220,6 +224,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         status_callback: call.status,
         fallback: call.fallback,
         sip: SipFacts::default(),
+        handover: call.handover,
     };
     let invite = Invite {
         to: call.to,

@@ -151,7 +151,7 @@ impl Phones {
                 (to.user(), domain.map(|domain| Arc::clone(&domain.name)))
             }
             Address::Phone(number) => (number.as_str(), None),
-            Address::Name(_) => return None,
+            Address::Application(_) | Address::Name(_) => return None,
         };
         // A number is an extension of a phone in the configuration only, so that no user of a domain takes it over.
         let there = match to {

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::inbox::{Inbox, Message, NotTaken};
+use crate::local::Tie;
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use crate::pbx;
 use crate::phones;
@@ -33,6 +34,18 @@ use crate::trunk::identity;
 /// Every call of the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Calls(Arc<Registry>);
+
+/// A call from one leg of ours to another.
+pub(crate) struct Within {
+    /// The called leg.
+    pub(crate) info: LegInfo,
+    /// The calling one.
+    pub(crate) from: LegId,
+    /// What that one offers.
+    pub(crate) offer: bytes::Bytes,
+    /// The way from the called one to it.
+    pub(crate) tie: Tie,
+}
 
 struct Registry {
     services: Arc<Services>,
@@ -160,7 +173,7 @@ impl Calls {
         self.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            Beginning::Incoming { info, line, offer, phone, route, waiting }
+            Beginning::Incoming { info, line, offer, phone, route, waiting, within: None }
         };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {
@@ -185,6 +198,25 @@ impl Calls {
                 }
             }
         });
+    }
+
+    /// Begins the call of an application that another leg of ours calls.
+    pub(crate) fn begin_within(&self, within: Within, route: Route) {
+        let Within { info, from, offer, tie } = within;
+        let (leg, session) = (info.id, info.session);
+        let (inbox, receiver) = Inbox::new();
+        self.register(leg.0, inbox.clone());
+        self.register(session.0, inbox.clone());
+        let beginning = Beginning::Incoming {
+            line: format!("called by {from}, of this server"),
+            info: Box::new(info),
+            offer: Some(offer),
+            phone: None,
+            route: Box::new(route),
+            waiting: sip::Waiting::default(),
+            within: Some(tie),
+        };
+        call_task::spawn(self.clone(), session, inbox, receiver, beginning);
     }
 
     /// An INVITE that takes the place of a live leg (RFC 3891): it belongs to whoever that one belongs to.
@@ -228,7 +260,7 @@ impl Calls {
         }
         let services = self.services();
         for to in iter::once(&call.to).chain(&call.also) {
-            if services.routes(&call.account, to, &[]).is_empty() {
+            if !services.reaches(&call.account, call.dialect, to) {
                 return Err(CreateError::NoRoute(to.to_string()));
             }
         }

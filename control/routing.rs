@@ -251,6 +251,20 @@ impl Routing {
         }
     }
 
+    /// Who decides about a call to an application from within: one of the account's, or of another's that is open to all.
+    pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
+        let held = self.holdings.applications.find(id).filter(|held| held.details.is_open());
+        let owner = held.as_ref().map_or(account, |held| &held.account);
+        let voice = self.application(owner, dialect, id)?;
+        Some(Route {
+            account: owner.into(),
+            dialect: dialect.into(),
+            application: Some(id.into()),
+            status: voice.status(),
+            decision: Decision::Document { target: voice.document()?, fallback: voice.fallback() },
+        })
+    }
+
     /// The id of an account's number, if it is one: of one that it holds, that the file gives it, or that was verified as a
     /// caller's.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
@@ -538,7 +552,8 @@ impl Routing {
                 let trunk = trunk.cloned();
                 vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
             }
-            Address::Client(_) | Address::Name(_) => Vec::new(),
+            // Applications are in here.
+            Address::Client(_) | Address::Application(_) | Address::Name(_) => Vec::new(),
         }
     }
 }

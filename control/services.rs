@@ -129,6 +129,14 @@ impl Services {
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
+    /// Whether there is anywhere at all that a leg to that address can be sent.
+    pub fn reaches(&self, account: &str, dialect: &str, to: &Address) -> bool {
+        match to {
+            Address::Application(id) => self.routing.get().to_own_application(account, dialect, id).is_some(),
+            _ => !self.routes(account, to, &[]).is_empty(),
+        }
+    }
+
     /// The id of an account's number, as its legs keep it.
     pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
         self.routing.get().number_id(account, number).map(|id| format!("{id:032x}").into())

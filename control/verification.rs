@@ -165,6 +165,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
         link_to: None,
         bridge_on_answer: false,
         if_free: false,
+        handover: None,
     }
 }
 

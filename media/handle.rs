@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +34,8 @@ struct Inner {
     shared: Arc<Shared>,
     ports: Arc<Ports>,
     advertise: IpAddr,
+    /// What sessions tell one another that are both here.
+    within: IpAddr,
     send_silence: bool,
     relatch_probation: Option<Duration>,
     codecs: Vec<Codec>,
@@ -165,6 +167,11 @@ impl Engine {
             shared,
             ports: Arc::new(Ports::new(config.listen, config.ports)),
             advertise,
+            within: match config.listen {
+                IpAddr::V4(listen) if listen.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(listen) if listen.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                listen => listen,
+            },
             send_silence: config.send_silence,
             relatch_probation: config.relatch_probation(),
             codecs: CodecName::codecs(&config.codecs),
@@ -178,6 +185,22 @@ impl Engine {
     /// Binds an RTP port and its RTCP pair and puts a session on a worker. Sessions of the same `affinity` share one,
     /// which makes bridging them free; give all legs of a call the same.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
+        self.open_at(self.inner.advertise, key, affinity, events)
+    }
+
+    /// The same for one whose peer is another session of this engine: its description names an address of this machine,
+    /// whatever peers elsewhere are told.
+    pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
+        self.open_at(self.inner.within, key, affinity, events)
+    }
+
+    fn open_at(
+        &self,
+        address: IpAddr,
+        key: SessionKey,
+        affinity: u128,
+        events: EventSink,
+    ) -> Result<Session, OpenError> {
         let inner = &*self.inner;
         if inner.stopping.load(Ordering::Acquire) {
             return Err(OpenError::ShuttingDown);
@@ -199,7 +222,7 @@ impl Engine {
         };
         let seed = inner.seeds.hash_one(key.0);
         // RFC 8866 §5.2 wants a numeric id; some peers read only 32 bits of it.
-        let local = Local { address: inner.advertise, port: sockets.port, id: (seed >> 33).max(1) };
+        let local = Local { address, port: sockets.port, id: (seed >> 33).max(1) };
         let port = sockets.port;
         let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
         session.set_relatch_probation(inner.relatch_probation);

@@ -216,6 +216,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         link_to: None,
         bridge_on_answer: false,
         if_free: false,
+        handover: None,
     }
 }
 

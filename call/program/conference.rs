@@ -68,6 +68,7 @@ impl Conferring {
             sip_status: None,
             sip_call_id: None,
             sip_headers: Vec::new(),
+            returned: Vec::new(),
             recording: None,
         }
     }

@@ -11,6 +11,7 @@ use crate::Target;
 use crate::call::{Abort, Call, NewLeg};
 use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
+use crate::handover::Handover;
 use crate::id::{LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, Status};
 use crate::output::{Invite, LegCommand};
@@ -56,6 +57,7 @@ impl Dialing {
             sip_status: None,
             sip_call_id: None,
             sip_headers: Vec::new(),
+            returned: Vec::new(),
             recording: None,
         };
         let mut this = Self {
@@ -356,6 +358,8 @@ impl Dialing {
         };
         let mut info = parent.child(id, call.now().time, &invite);
         (info.client_state, info.status_callback) = (target.client_state, target.status);
+        info.handover =
+            target.handover.map(|handover| Box::new(Handover { depth: parent.depth().saturating_add(1), ..*handover }));
         let send_digits = target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) });
         let waiting = NewLeg::waiting(info, invite, self.dial.timeout);
         call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
@@ -432,6 +436,7 @@ impl Dialing {
             self.last.sip_call_id = party.info.sip.call_id.clone();
             self.last.sip_headers = party.info.sip.headers.clone();
             self.last.sip_status = party.info.final_response();
+            self.last.returned = party.info.handover.as_ref().map_or_else(Vec::new, |it| it.returned.clone());
         }
         if let Some(from) = self.joined_at {
             let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);

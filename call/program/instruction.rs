@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::Address;
 use crate::conference::Participation;
 use crate::conversation::ConversationSpec;
+use crate::handover::Handover;
 use crate::hearing::Listening;
 use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
@@ -79,6 +80,8 @@ pub enum Instruction {
     Redirect(Target),
     /// Refuse the call (only while unanswered; afterwards it hangs up).
     Reject(RejectReason),
+    /// What whoever called this leg is told at its end, by name: only where it was called within this server.
+    HandBack(Vec<(String, String)>),
     /// End the leg.
     Hangup,
     /// Send the leg its own audio back until something else happens.
@@ -343,7 +346,7 @@ pub struct DialRecord {
 /// One to be called.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialTarget {
-    /// A number (over a trunk), a SIP URI or a registered endpoint.
+    /// A number (over a trunk), a SIP URI, a registered endpoint or an application.
     pub to: Address,
     /// Extra SIP headers on the INVITE.
     pub headers: Vec<(String, String)>,
@@ -363,6 +366,8 @@ pub struct DialTarget {
     pub status: Option<Callback>,
     /// Opaque word of the application for the target's leg.
     pub client_state: Option<String>,
+    /// What an application of this server is told, if it is one that is called.
+    pub handover: Option<Box<Handover>>,
 }
 
 impl DialTarget {
@@ -379,6 +384,7 @@ impl DialTarget {
             greeting: None,
             status: None,
             client_state: None,
+            handover: None,
         }
     }
 }

@@ -226,6 +226,7 @@ impl Call {
                 | Instruction::Dial(_)
                 | Instruction::Redirect(_)
                 | Instruction::Reject(_)
+                | Instruction::HandBack(_)
                 | Instruction::Leave
         );
         if needs_answer && !self.ensure_answered(leg) {
@@ -275,6 +276,12 @@ impl Call {
             Instruction::Redirect(target) => Step::Fetch(target, FetchReason::Redirect),
             Instruction::Reject(reason) => {
                 self.reject(leg, reason, EndedBy::Application);
+                Step::Next
+            }
+            Instruction::HandBack(pairs) => {
+                if self.party(leg).is_some_and(|party| party.info.handover.is_some()) {
+                    self.order(leg, LegCommand::HandBack(pairs));
+                }
                 Step::Next
             }
             Instruction::Hangup => Step::Hangup,

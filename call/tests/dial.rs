@@ -12,6 +12,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Refused};
 use tandem_call::event::{DialResult, DialStatus, EventKind};
 use tandem_call::fetch::FetchReason;
+use tandem_call::handover::Handover;
 use tandem_call::id::LegId;
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
@@ -402,4 +403,27 @@ fn a_dial_of_a_hundred_calls_as_many_as_a_call_may_have_and_no_more() {
     assert_eq!(script.request(Command::Transfer(Box::new(one()))), Err(Refused::TooMany));
     script.hangs_up(leg);
     script.assert_settled();
+}
+
+#[test]
+fn an_application_that_is_called_is_counted_and_what_it_hands_back_is_told() {
+    let handover = Handover { parameters: vec![("cart".to_owned(), "7".to_owned())], ..Handover::default() };
+    let target = DialTarget { handover: Some(Box::new(handover)), ..DialTarget::new(Address::from("app:shop")) };
+    let mut script = run(Dial { targets: vec![target], ..one() });
+    let child = script.newest();
+    let info = script.call.leg(child).unwrap();
+    assert_eq!((info.depth(), info.sip.call_id.as_deref()), (1, None));
+    script.answers(child);
+    let returned = vec![("outcome".to_owned(), "sold".to_owned())];
+    script.call.set_returned(child, returned.clone());
+    script.hangs_up(child);
+    assert_eq!(result(&script).unwrap().returned, returned);
+}
+
+#[test]
+fn only_a_leg_that_was_called_within_the_server_hands_anything_back() {
+    let pairs = vec![("outcome".to_owned(), "sold".to_owned())];
+    let script = CallScript::runs(vec![Instruction::HandBack(pairs), Instruction::Hangup]);
+    assert!(!script.ordered(script.leg(), |order| matches!(order, LegCommand::HandBack(_))));
+    assert!(script.ended.contains_key(&script.leg()));
 }

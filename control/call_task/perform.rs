@@ -106,6 +106,7 @@ impl CallTask {
                 self.engine(leg, media::Command::Suppress { direction: leg::tracks(track), on });
             }
             LegCommand::Headers(headers) => self.hands(leg, |io| io.headers = headers),
+            LegCommand::HandBack(pairs) => self.hands(leg, |io| io.handed_back = pairs),
             LegCommand::Answer => self.hands(leg, LegIo::answer),
             LegCommand::Reject(reason) => self.hands(leg, |io| io.reject(reason)),
             LegCommand::Hangup(farewell) => self.hands(leg, |io| io.hangup(Some(farewell))),
@@ -221,6 +222,9 @@ impl CallTask {
     }
 
     fn invite(&mut self, leg: LegId, invite: Invite) {
+        if let Address::Application(id) = &invite.to {
+            return self.call_application(leg, id);
+        }
         self.calls.register(leg.0, self.inbox.clone());
         let mut io = LegIo::outgoing(leg, self.services.sip().clone());
         let info = self.call.leg(leg);
@@ -287,7 +291,7 @@ impl CallTask {
         }
     }
 
-    fn warn(&self, leg: LegId, code: impl Fn(&dyn Dialect) -> Option<u32>, detail: &str) {
+    pub(super) fn warn(&self, leg: LegId, code: impl Fn(&dyn Dialect) -> Option<u32>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
         if let Some(code) = dialect.and_then(|dialect| code(&**dialect)) {
             self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));

@@ -42,6 +42,11 @@ pub trait Dialect: Send + Sync {
     /// Its name in configuration and records: `twilio`, `telnyx`.
     fn name(&self) -> &'static str;
 
+    /// The account as applications know it; `None` if they know it by no name.
+    fn account_id(&self, _account: &Account) -> Option<String> {
+        None
+    }
+
     /// A leg's id as applications know it.
     fn call_id(&self, leg: LegId) -> String;
 

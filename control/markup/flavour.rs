@@ -122,6 +122,8 @@ pub enum Meaning {
     Sip,
     /// In a dial: a registered endpoint.
     Client,
+    /// In a dial, alone: an application of this server.
+    Application,
     /// In a dial, alone: a conference.
     Conference,
     /// In a dial, alone: whoever is first in a queue.

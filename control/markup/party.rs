@@ -55,6 +55,23 @@ pub(crate) fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static st
     Ok((uri.to_owned(), pairs.collect()))
 }
 
+/// A name and the parameters behind its `?`, percent-decoded.
+pub(crate) fn split_parameters(text: &str) -> (&str, Headers) {
+    let (name, parameters) = text.split_once('?').unwrap_or((text, ""));
+    (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
+}
+
+/// Parameters for a phone, as headers of its call: with `X-` in front, where they have none. `Err`: the one that cannot be.
+pub(crate) fn as_headers(parameters: Headers) -> Result<Headers, String> {
+    let header = |(name, value): (String, String)| {
+        let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
+        let header = if own { name.clone() } else { format!("X-{name}") };
+        let fits = !name.is_empty() && is_allowed_header(&header) && !value.chars().any(char::is_control);
+        if fits { Ok((header, value)) } else { Err(name) }
+    };
+    parameters.into_iter().map(header).collect()
+}
+
 /// Whether an application may set this header: `X-` ones and a few that carry its data end to end.
 pub(crate) fn is_allowed_header(name: &str) -> bool {
     let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));

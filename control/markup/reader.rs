@@ -40,8 +40,13 @@ impl<'a> Reader<'a> {
                 Meaning::Record => instructions.push(Instruction::Record(verb::record::read(&mut self, element)?)),
                 Meaning::Dial => instructions.extend(verb::dial::read(&mut self, element)?),
                 Meaning::Redirect => instructions.extend(verb::flow::redirect(&mut self, element)?),
-                Meaning::Reject => instructions.push(verb::flow::reject(&mut self, element)),
-                Meaning::Hangup => instructions.push(verb::flow::hangup(&mut self, element)),
+                Meaning::Reject | Meaning::Hangup => {
+                    instructions.extend(verb::flow::handed_back(&mut self, element));
+                    instructions.push(match rule.meaning {
+                        Meaning::Reject => verb::flow::reject(&mut self, element),
+                        _ => Instruction::Hangup,
+                    });
+                }
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
@@ -52,6 +57,7 @@ impl<'a> Reader<'a> {
                 Meaning::Number
                 | Meaning::Sip
                 | Meaning::Client
+                | Meaning::Application
                 | Meaning::Conference
                 | Meaning::Queue
                 | Meaning::Stream

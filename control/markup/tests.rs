@@ -197,6 +197,22 @@ fn dial_reads_its_attributes_and_nouns() {
 }
 
 #[test]
+fn an_application_is_dialled_alone_with_what_it_is_told() {
+    let text = "<Dial><Number>+15550002222</Number><Application>AP7<Parameter name='k' value='v'/></Application>\
+        <Application><ApplicationSid>AP8</ApplicationSid></Application></Dial>";
+    assert_eq!(codes(text), [12200]);
+    expect!(&read(text).instructions[0], Instruction::Dial(dial) => {
+        let [target] = &dial.targets[..] else { panic!() };
+        assert_eq!(target.to, Address::Application("AP7".into()));
+        assert_eq!(target.handover.as_ref().unwrap().parameters, [("Param_k".into(), "v".into())]);
+    });
+    assert_eq!(codes("<Dial><Application>no such</Application></Dial>"), [13224, 13224]);
+    let program = read("<Hangup><Parameter name='k' value='v'/></Hangup>");
+    let [Instruction::HandBack(pairs), Instruction::Hangup] = &program.instructions[..] else { panic!() };
+    assert_eq!(pairs[..], [("k".into(), "v".into())]);
+}
+
+#[test]
 fn a_dial_may_lead_into_a_conference() {
     let text = "<Dial hangupOnStar='true' timeLimit='60' action='/after'><Conference muted='true' beep='onEnter' \
         startConferenceOnEnter='false' endConferenceOnExit='true' maxParticipants='10'>Room 1</Conference></Dial>";

@@ -104,7 +104,7 @@ fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
         Address::Phone(number) => international(number.as_str()),
         // A call straight through is to the trunk's URI, and in its form.
         Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
-        Address::Client(_) | Address::Name(_) => None,
+        Address::Client(_) | Address::Application(_) | Address::Name(_) => None,
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn leg() -> LegInfo {
             offered_codecs: vec!["PCMU".into(), "PCMA".into()],
             ..SipFacts::default()
         },
+        handover: None,
     }
 }
 

@@ -284,6 +284,7 @@ mod tests {
             status_callback: None,
             fallback: None,
             sip: SipFacts::default(),
+            handover: None,
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
 /// The number of a call to whom nothing leads.
 pub(super) fn callee_code(to: &Address) -> u32 {
     match to {
-        Address::Phone(_) | Address::Name(_) => 13224,
+        Address::Phone(_) | Address::Application(_) | Address::Name(_) => 13224,
         Address::Sip(_) | Address::Client(_) => 32009,
     }
 }

@@ -65,6 +65,10 @@ impl Dialect for Twilio {
         NAME
     }
 
+    fn account_id(&self, account: &Account) -> Option<String> {
+        account.twilio.as_ref().map(|credentials| credentials.account_sid.clone())
+    }
+
     fn call_id(&self, leg: LegId) -> String {
         sid::call(leg)
     }

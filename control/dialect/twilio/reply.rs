@@ -36,6 +36,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             | Instruction::SendDigits(_)
             | Instruction::Gather(_)
             | Instruction::Pause(_)
+            | Instruction::HandBack(_)
             | Instruction::Hangup
             | Instruction::Redirect(_) => return true,
             other if too(other) => return true,

@@ -7,6 +7,7 @@ use tandem_call::address::Address;
 use tandem_call::command::Command;
 use tandem_call::conference::{Beep, Opening};
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::handover::Handover;
 use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
@@ -131,7 +132,7 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
 
 /// A call that does this once answered.
 fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
-    let (to, headers) = called(parameters)?;
+    let Called { to, headers, handover } = called(parameters)?;
     let from = caller(parameters, &to)?;
     let detect = machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
@@ -163,6 +164,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
         link_to: None,
         bridge_on_answer: false,
         if_free: false,
+        handover,
     })
 }
 
@@ -343,14 +345,27 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     })
 }
 
-fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), ApiError> {
+/// Who is called, and what goes with the call.
+struct Called {
+    to: Address,
+    headers: Vec<(String, String)>,
+    handover: Option<Box<Handover>>,
+}
+
+impl Called {
+    fn with(to: Address, headers: Vec<(String, String)>) -> Self {
+        Self { to, headers, handover: None }
+    }
+}
+
+fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     let text = parameters.get("To").ok_or_else(|| ApiError::bad(21201, "No 'To' number is specified"))?;
     let bad = || ApiError::bad(21211, format!("The 'To' number {text} is not a valid phone number."));
     if text.len() > MAX_TO || text.chars().any(char::is_control) {
         return Err(bad());
     }
     if let Some(number) = party::north_american(text) {
-        return Ok((number, Vec::new()));
+        return Ok(Called::with(number, Vec::new()));
     }
     match Address::from(text) {
         Address::Sip(_) => {
@@ -365,9 +380,22 @@ fn called(parameters: &Parameters) -> Result<(Address, Vec<(String, String)>), A
             if headers.iter().any(|(name, _)| !party::is_allowed_header(name)) {
                 return Err(ApiError::bad(21228, "A SIP header's name is not valid"));
             }
-            Ok((Address::Sip(uri.into()), headers))
+            Ok(Called::with(Address::Sip(uri.into()), headers))
         }
-        Address::Client(name) if is_word(&name) => Ok((Address::Client(name), Vec::new())),
+        Address::Client(name) => {
+            let (name, parameters) = party::split_parameters(&name);
+            // A phone takes no parameters, but headers of the call.
+            let headers = party::as_headers(parameters)
+                .map_err(|name| ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header")))?;
+            if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
+        }
+        Address::Application(text) => {
+            let (id, parameters) = party::split_parameters(&text);
+            let id = sid::parse("AP", id).map(|id| sid::spell("AP", id)).ok_or_else(bad)?;
+            let handover = Handover { parameters, depth: 1, ..Handover::default() };
+            let to = Address::Application(id.into());
+            Ok(Called { to, headers: Vec::new(), handover: Some(Box::new(handover)) })
+        }
         _ => Err(bad()),
     }
 }
@@ -389,6 +417,7 @@ fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
         (_, Address::Phone(_)) => false,
         (Address::Sip(uri), _) => party::split_sip_uri(uri).is_ok(),
         (Address::Client(name) | Address::Name(name), _) => is_word(name),
+        (Address::Application(_), _) => false,
     };
     if fits { Ok(address) } else { Err(bad()) }
 }

@@ -154,7 +154,19 @@ pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parame
         push("ApplicationSid".into(), application.into());
     }
     sip(leg, &mut push);
+    handed_over(leg, &mut parameters);
     parameters
+}
+
+/// What an application is told that was called by another one. What is said of the call itself is never said otherwise.
+fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
+    let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
+    let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
+    for (name, value) in customer.chain(handover.parameters.iter().cloned()) {
+        if !parameters.iter().any(|(known, _)| *known == name) {
+            parameters.push((name, value));
+        }
+    }
 }
 
 fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
@@ -232,6 +244,9 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     }
     for (name, value) in passed_on(&result.sip_headers) {
         push(&format!("DialSipHeader_{name}"), value.clone());
+    }
+    for (name, value) in &result.returned {
+        push(&format!("ReturnParam_{name}"), value.clone());
     }
     if let Some(recording) = &result.recording {
         recorded(account_sid, recording, recording.duration.unwrap_or_default(), context, push);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
+use tandem_call::handover::Handover;
 use tandem_call::hearing::{Listening, Words};
 use tandem_call::id::{CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
@@ -52,6 +53,7 @@ fn leg() -> LegInfo {
         }),
         fallback: None,
         sip: SipFacts::default(),
+        handover: None,
     }
 }
 
@@ -265,6 +267,7 @@ fn verbs_add_what_they_found_out() {
         sip_status: Some(200),
         sip_call_id: Some("x".into()),
         sip_headers: vec![("X-Agent".into(), "7".into()), ("Server".into(), "phone".into())],
+        returned: Vec::new(),
         recording: Some(done),
     };
     let dialed = requested(leg(), FetchReason::Dialed(result));
@@ -522,4 +525,22 @@ fn the_action_of_a_conversation_hears_how_it_ended() {
     assert_eq!(asked(failed(true)), [word("failed"), None, word("64105"), word("Websocket ended")]);
     let unreachable = word("Unable to connect to websocket URL");
     assert_eq!(asked(failed(false)), [word("failed"), None, word("64102"), unreachable]);
+}
+
+#[test]
+fn an_application_is_told_who_hands_the_call_over_and_nothing_of_the_call_otherwise() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let handover = Handover {
+        parameters: vec![pair("Param_cart", "7"), pair("CallSid", "another"), pair("order", "9")],
+        customer: Some("shop".into()),
+        ..Handover::default()
+    };
+    let called = LegInfo { direction: Direction::Inbound, handover: Some(Box::new(handover)), ..leg() };
+    let parameters = requested(called.clone(), FetchReason::Start);
+    for (name, value) in [("Param_cart", "7"), ("order", "9"), ("CustomerId", "shop")] {
+        assert_eq!(get(&parameters, name), Some(value), "{name}");
+    }
+    assert_eq!(parameters.iter().filter(|(name, _)| name == "CallSid").count(), 1);
+    let calling = requested(LegInfo { direction: Direction::OutboundDial, ..called }, FetchReason::Start);
+    assert_eq!(get(&calling, "Param_cart"), None);
 }

@@ -98,9 +98,14 @@ pub static TWIML: Flavour = Flavour {
         "Identity" in ["Client"] Meaning::Part => {}
         "Parameter" in ["Stream"] Meaning::Part => { honoured: ["name", "value"] }
         "Parameter" in ["Client"] Meaning::Part => { honoured: ["name", "value"] }
-        "Parameter" in ["Hangup", "Reject"] Meaning::Part => {
-            idle: ["nothing asks for it" => ["name", "value"]],
+        "Application" in ["Dial"] Meaning::Application => {
+            honoured: [
+                "copyParentTo", "customerId", "method", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
+            ],
         }
+        "ApplicationSid" in ["Application"] Meaning::Part => {}
+        "Parameter" in ["Application"] Meaning::Part => { honoured: ["name", "value"] }
+        "Parameter" in ["Hangup", "Reject"] Meaning::Part => { honoured: ["name", "value"] }
         "Conference" in ["Dial"] Meaning::Conference => {
             honoured: [
                 "beep", "coach", "endConferenceOnExit", "eventCallbackUrl", "maxParticipants", "muted", "participantLabel",
@@ -221,18 +226,6 @@ pub static TWIML: Flavour = Flavour {
         }
         "Parameter" in ["Pay"] Meaning::Unserved(64002) => {
             refused: [64002 "cards are for a certified provider" => ["name", "value"]],
-        }
-        "Application" in ["Dial"] Meaning::Unserved(12200) => {
-            refused: [
-                12200 "an application is called by its number" => [
-                    "copyParentTo", "customerId", "method", "statusCallback", "statusCallbackEvent",
-                    "statusCallbackMethod", "url",
-                ],
-            ],
-        }
-        "ApplicationSid" in ["Application"] Meaning::Unserved(12200) => {}
-        "Parameter" in ["Application"] Meaning::Unserved(12200) => {
-            refused: [12200 "an application is called by its number" => ["name", "value"]],
         }
         "Sim" in ["Dial"] Meaning::Unserved(13258) => {}
         "WhatsApp" in ["Dial"] Meaning::Unserved(12200) => {

@@ -58,6 +58,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
             Meaning::Number => targets.extend(noun::number(reader, child)?),
             Meaning::Sip => noun::sip(reader, child, &mut targets)?,
             Meaning::Client => targets.extend(noun::client(reader, child)?),
+            Meaning::Application => targets.extend(noun::application(reader, child)?),
             Meaning::Queue if dequeue.is_none() && conference.is_none() && targets.is_empty() => {
                 dequeue = queue::dequeue(reader, child)?;
             }
@@ -76,6 +77,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     if targets.len() > MAX_TARGETS {
         reader.warn(code::SCHEMA, format!("<Dial> of more than {MAX_TARGETS} parties; the rest was skipped"));
         targets.truncate(MAX_TARGETS);
+    }
+    // An application is called alone: one that calls many, each of which calls many, would have no end.
+    if targets.len() > 1
+        && let Some(alone) = targets.iter().position(|target| matches!(target.to, Address::Application(_)))
+    {
+        reader.warn(code::SCHEMA, "<Dial> of an <Application> calls nobody besides; the rest was skipped");
+        targets = targets.drain(alone..=alone).collect();
     }
     if dequeue.is_some() && !targets.is_empty() {
         reader.warn(code::SCHEMA, "<Dial> of a <Queue> calls nobody besides; the rest was skipped");

@@ -27,19 +27,12 @@ pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Opt
 
 /// Refusal.
 pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction {
-    parameters(reader, element);
     let reasons = [("rejected", RejectReason::Rejected), ("busy", RejectReason::Busy)];
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
-/// The end.
-pub(crate) fn hangup(reader: &mut Reader<'_>, element: &Element) -> Instruction {
-    parameters(reader, element);
-    Instruction::Hangup
-}
-
-/// What is known inside, though nothing asks for it.
-fn parameters(reader: &mut Reader<'_>, element: &Element) {
+/// What an application that was called by another one tells that one at the end.
+pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {
         match reader.rule_in(child, element) {
             Some(rule) if rule.meaning == Meaning::Part => {}
@@ -47,4 +40,6 @@ fn parameters(reader: &mut Reader<'_>, element: &Element) {
             None => {}
         }
     }
+    let pairs = reader.parameters(element);
+    (!pairs.is_empty()).then_some(Instruction::HandBack(pairs))
 }

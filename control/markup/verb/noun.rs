@@ -1,15 +1,17 @@
-//! Who a `Dial` calls: `Number`, `Sip`, `Client`.
+//! Who a `Dial` calls: `Number`, `Sip`, `Client`, `Application`.
 
 use std::time::Duration;
 
 use tandem_call::Moment;
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
+use tandem_call::handover::Handover;
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
 
 use crate::markup::code;
 use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
 use crate::markup::party::{self, MAX_HEADERS, is_allowed_header, split_sip_uri};
 use crate::markup::reader::Reader;
 
@@ -22,6 +24,9 @@ const TOO_MANY_URIS: u32 = 13250;
 const SIP_HEADERS_TOO_LONG: u32 = 13251;
 const SIP_HEADER_NAME: u32 = 13252;
 const SIP_HEADER_VALUE: u32 = 13253;
+const NOT_CALLABLE: u32 = 13224;
+/// Longest `customerId`, characters.
+const MAX_CUSTOMER: usize = 256;
 /// Most `Uri` in one `Sip`.
 const MAX_URIS: usize = 10;
 
@@ -114,6 +119,38 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         return Ok(None);
     }
     let mut target = DialTarget { headers, ..DialTarget::new(Address::Client(name.into())) };
+    progress(reader, element, code::SCHEMA, &mut target)?;
+    Ok(Some(target))
+}
+
+/// `Application`: its text, or the `ApplicationSid` in it.
+pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
+    let mut id = element.text();
+    for child in element.elements() {
+        match reader.rule_in(child, element) {
+            Some(_) if child.name == "ApplicationSid" => id = child.text(),
+            Some(rule) if rule.meaning == Meaning::Part => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    if id.is_empty() || id.len() > 64 || !id.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
+        reader.warn(NOT_CALLABLE, format!("<Application> {}: no application; it was not called", short(&id)));
+        return Ok(None);
+    }
+    let named = reader.parameters(element).into_iter().map(|(name, value)| (format!("Param_{name}"), value));
+    let customer = element.attribute("customerId").filter(|text| !text.is_empty());
+    if customer.is_some_and(|text| text.chars().count() > MAX_CUSTOMER || text.chars().any(char::is_control)) {
+        reader.bad_value(element, "customerId", code::SCHEMA);
+    }
+    let handover = Handover {
+        parameters: named.collect(),
+        customer: customer.map(|text| text.chars().filter(|c| !c.is_control()).take(MAX_CUSTOMER).collect()),
+        as_called: reader.flag(element, "copyParentTo", false, code::SCHEMA),
+        ..Handover::default()
+    };
+    let to = Address::Application(id.into());
+    let mut target = DialTarget { handover: Some(Box::new(handover)), ..DialTarget::new(to) };
     progress(reader, element, code::SCHEMA, &mut target)?;
     Ok(Some(target))
 }

@@ -143,6 +143,7 @@ pub(super) fn new_call(
         link_to,
         bridge_on_answer,
         if_free: parameters.flag("prevent_double_bridge")?,
+        handover: None,
     })
 }
 

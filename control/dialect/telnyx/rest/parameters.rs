@@ -235,6 +235,7 @@ impl<'a> Parameters<'a> {
             Address::Phone(_) => true,
             Address::Sip(uri) => is_clean_uri(uri),
             Address::Client(name) | Address::Name(name) => is_user(name),
+            Address::Application(_) => false,
         };
         if fits { Ok(Some(address)) } else { Err(ApiError::not_e164(name)) }
     }

@@ -348,6 +348,7 @@ fn what_telnyx_does_not_tell_is_not_told() {
         taken: false,
         sip_status: None,
         sip_headers: Vec::new(),
+        returned: Vec::new(),
         sip_call_id: None,
         recording: None,
     };

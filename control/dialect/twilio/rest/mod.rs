@@ -375,6 +375,9 @@ impl From<StoreError> for ApiError {
 impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
         match error {
+            CreateError::NoRoute(to) if to.starts_with("app:") => {
+                Self::bad(21218, format!("There is no application with a VoiceUrl behind {to}"))
+            }
             CreateError::NoRoute(to) => {
                 Self::bad(21214, format!("'To' number {to} cannot be reached: no trunk takes it"))
             }

@@ -46,6 +46,7 @@ fn leg(status: Status) -> LegInfo {
         status_callback: None,
         fallback: None,
         sip: SipFacts::default(),
+        handover: None,
     }
 }
 

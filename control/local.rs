@@ -1,0 +1,82 @@
+//! Two legs of this server that are each other's far end: a call to an application, with no phone and no SIP between.
+//!
+//! What one of them says to SIP, the other hears from SIP, in the same words; so neither knows the difference, and all that a
+//! leg can do it can do here. Their audio goes from socket to socket of this machine, by offer and answer like any other's.
+//!
+//! ```text
+//!   caller's leg ── Command ──► Tie ── Event ──► called leg's call          (Hangup -> Ended, Answer -> Answered ...)
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tandem_call::id::LegId;
+use tandem_sip as sip;
+
+use crate::registry::Calls;
+
+/// One leg's way to the other.
+pub struct Tie {
+    calls: Calls,
+    own: sip::LegKey,
+    other: sip::LegKey,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    answered: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Tie {
+    /// The caller's end of a new one, and the called leg's.
+    pub fn pair(calls: &Calls, caller: LegId, called: LegId) -> (Self, Self) {
+        let shared = Arc::new(Shared::default());
+        let tie = |own: LegId, other: LegId| Self {
+            calls: calls.clone(),
+            own: sip::LegKey(own.0),
+            other: sip::LegKey(other.0),
+            shared: Arc::clone(&shared),
+        };
+        (tie(caller, called), tie(called, caller))
+    }
+
+    /// What SIP would be told, told to the other leg.
+    pub fn carry(&self, command: sip::Command) {
+        let leg = self.other;
+        match command {
+            sip::Command::Provisional { status, sdp, headers, .. } => {
+                self.calls.on_sip(sip::Event::Provisional { leg, status, reason: String::new(), sdp, headers });
+            }
+            sip::Command::Answer { sdp, headers, .. } => {
+                self.shared.answered.store(true, Ordering::Release);
+                self.calls.on_sip(sip::Event::Answered { leg, sdp: Some(sdp), headers });
+            }
+            sip::Command::Reject { status, reason, headers, .. } => {
+                self.end(sip::EndCause::Rejected, Some(status), reason, headers);
+            }
+            sip::Command::Hangup { reason, headers, .. } => {
+                let answered = self.shared.answered.load(Ordering::Acquire);
+                let cause = if answered { sip::EndCause::Bye } else { sip::EndCause::Cancelled };
+                self.end(cause, None, reason, headers);
+            }
+            sip::Command::Info { content_type, body, .. } => {
+                self.calls.on_sip(sip::Event::Info { leg, content_type, body });
+            }
+            // There is nobody who could call somebody else.
+            sip::Command::Refer { .. } => self.calls.on_sip(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
+            // Neither makes another offer, and neither is asked for a transfer.
+            _ => {}
+        }
+    }
+
+    /// Both hear of the end, each as SIP would tell it; the first who ends it says why.
+    fn end(&self, cause: sip::EndCause, status: Option<u16>, reason: Option<String>, headers: Vec<sip::Header>) {
+        if !self.shared.over.swap(true, Ordering::AcqRel) {
+            self.calls.on_sip(sip::Event::Ended { leg: self.other, cause, status, reason, headers });
+        }
+        let (cause, headers) = (sip::EndCause::LocalHangup, Vec::new());
+        self.calls.on_sip(sip::Event::Ended { leg: self.own, cause, status: None, reason: None, headers });
+    }
+}
