@@ -358,6 +358,12 @@ impl Session {
         offer
     }
 
+    /// The first offer again, as one to a peer that refuses keys in the plain profile and demands them in SRTP's own; where
+    /// SRTP is optional. Its answer may be to either.
+    pub fn offer_secured(&mut self) -> Option<Bytes> {
+        self.negotiation.offer_secured()
+    }
+
     /// Our answer to the peer's offer (RFC 3264), hold included. On an error what was agreed before stands.
     /// Of the codecs that it speaks the peer's first is taken.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {

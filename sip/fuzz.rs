@@ -207,6 +207,7 @@ fn call() -> Box<Outgoing> {
         trunk: None,
         credentials: Some(Credentials { username: "u".to_owned(), password: "p".to_owned() }),
         sdp: Bytes::from_static(b"v=0\r\n"),
+        second_offer: Bytes::new(),
     })
 }
 

@@ -370,6 +370,8 @@ pub struct Outgoing {
     pub impatient: bool,
     /// The offer; empty: the peer is to offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
+    /// What is offered to a peer that refuses `sdp` as it stands (488, 606); empty: nothing.
+    pub second_offer: Bytes,
 }
 
 /// What happened. For one leg, events come in order and [`Event::Ended`] is the last, exactly once.

@@ -187,6 +187,7 @@ pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
         trunk: None,
         credentials: None,
         sdp: Bytes::from_static(SDP),
+        second_offer: Bytes::new(),
     })
 }
 

@@ -293,6 +293,7 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
         trunk: None,
         credentials: None,
         sdp: sdp().into(),
+        second_offer: Default::default(),
     };
     sip::Command::Invite { leg, invite: Box::new(outgoing) }
 }

@@ -92,6 +92,7 @@ impl LegIo {
         session.set_events(self.dtmf == Dtmf::Rfc4733);
         let late = attempt.late_offer && route.trunk.as_ref().is_some_and(|trunk| trunk.late_offer);
         let sdp = if late { Bytes::new() } else { session.offer_preferring(&self.preferred) };
+        let second_offer = if late { None } else { session.offer_secured() };
         let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
         self.gone = false;
         let host = route.host();
@@ -138,6 +139,7 @@ impl LegIo {
                 .map(|own| sip::Credentials { username: own.username, password: own.password })
                 .or(route.credentials),
             sdp,
+            second_offer: second_offer.unwrap_or_default(),
         };
         // A phone of ours that sends its calls elsewhere is not known by its own URI.
         let redirects = self.may_be_redirected && route.aor.is_none();

@@ -157,14 +157,26 @@ impl Negotiation {
         self.offered = meanings.into_iter().map(|meaning| self.number(meaning)).collect();
         // A peer that has taken keys in one profile is offered them in that; one that may have none, in the plain one.
         let secure = self.secure.unwrap_or(self.crypto.wanted() == Srtp::Required);
-        let proto = if secure { "RTP/SAVP" } else { "RTP/AVP" };
-        let keys = if self.crypto.wanted() == Srtp::Off { Said::Nothing } else { Said::Offer };
-        let body = self.describe(&self.offered, "sendrecv", proto, keys);
+        let body = self.describe_offer(secure);
         if !self.agreed {
             let open = self.crypto.wanted() != Srtp::Off;
             self.plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
         }
         self.say(body)
+    }
+
+    /// The offer that was made last, for a peer that will have keys in SRTP's own profile or not at all, where ours was in
+    /// the plain one. Its answer may be to either.
+    pub(crate) fn offer_secured(&mut self) -> Option<Bytes> {
+        let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offered.is_empty();
+        let body = open.then(|| self.describe_offer(true))?;
+        Some(self.say(body))
+    }
+
+    fn describe_offer(&self, secure: bool) -> String {
+        let proto = if secure { "RTP/SAVP" } else { "RTP/AVP" };
+        let keys = if self.crypto.wanted() == Srtp::Off { Said::Nothing } else { Said::Offer };
+        self.describe(&self.offered, "sendrecv", proto, keys)
     }
 
     /// Our answer to the peer's offer (RFC 3264 §6): the first of its codecs that we speak. What we had agreed before

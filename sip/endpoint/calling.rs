@@ -87,20 +87,18 @@ impl Endpoint {
             && let Some(session) = leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip()))
             && session.learn(digest::challenges(response), &mut calling.attempts)
         {
-            calling.early.clear();
-            leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-            self.send_invite(now, leg_slot);
-            return;
+            return self.send_invite_again(now, leg_slot);
         }
         // RFC 4028 §7.3.
         if let Some(least) = session_timer::least_by(response)
             && calling.min_se < least
         {
             calling.min_se = least;
-            calling.early.clear();
-            leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-            self.send_invite(now, leg_slot);
-            return;
+            return self.send_invite_again(now, leg_slot);
+        }
+        if matches!(response.status, 488 | 606) && !calling.outgoing.second_offer.is_empty() {
+            calling.outgoing.sdp = std::mem::take(&mut calling.outgoing.second_offer);
+            return self.send_invite_again(now, leg_slot);
         }
         self.judge_peer(now, leg_slot, response.status != 503);
         self.finish(leg_slot, refusal(response));
@@ -171,6 +169,16 @@ impl Endpoint {
             }
             _ => self.send_bye_outside(now, dialog),
         }
+    }
+
+    /// Another INVITE for one that was refused, with what the refusal asks for (RFC 3261 §8.1.3.5).
+    fn send_invite_again(&mut self, now: Instant, leg_slot: Slot) {
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        if let State::Calling(calling) = &mut leg.state {
+            calling.early.clear();
+        }
+        leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
+        self.send_invite(now, leg_slot);
     }
 
     /// Sends (or, with credentials, sends again) the INVITE of a leg in `Calling`.

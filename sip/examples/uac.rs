@@ -33,6 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             trunk: None,
             credentials: None,
             sdp: Bytes::from_static(SDP.as_bytes()),
+            second_offer: Bytes::new(),
         });
         handle.send(Command::Invite { leg: LegKey(call), invite })?;
     }

@@ -40,6 +40,18 @@ fn is_missing() -> bool {
 impl Baresip {
     /// Starts one that answers every call and says a tone of so many Hz, and waits until it is registered.
     async fn start(number: u8, user: &'static str, hertz: u32, server: SocketAddr, transport: &str) -> Self {
+        Self::start_with(number, user, hertz, server, transport, "").await
+    }
+
+    /// With more of `accounts`' parameters, each behind its semicolon.
+    async fn start_with(
+        number: u8,
+        user: &'static str,
+        hertz: u32,
+        server: SocketAddr,
+        transport: &str,
+        more: &str,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         let address = Ipv4Addr::new(127, 99, (std::process::id() % 250) as u8 + 1, number);
@@ -48,12 +60,12 @@ impl Baresip {
             "poll_method epoll\nsip_listen {address}:5060\nnet_interface {address}\nrtp_ports 10000-15999\n\
              jitter_buffer_delay 1-5\naudio_source aufile,{here}/says.wav\naudio_alert aufile,/dev/null\n\
              audio_channels 1\nsnd_path {here}\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
-             module sndfile.so\nmodule_app account.so\nmodule_app menu.so\nmodule_app contact.so\n\
+             module sndfile.so\nmodule srtp.so\nmodule_app account.so\nmodule_app menu.so\nmodule_app contact.so\n\
              module_app ctrl_tcp.so\nctrl_tcp_listen {address}:4444\n"
         );
         let account = format!(
             "<sip:{user}@{server};transport={transport}>;auth_pass=\"of {user}\";regint=60;answermode=auto;\
-             audio_codecs=PCMU;call_transfer=yes\n"
+             audio_codecs=PCMU;call_transfer=yes{more}\n"
         );
         std::fs::write(path("config"), settings).unwrap();
         std::fs::write(path("accounts"), account).unwrap();
@@ -212,5 +224,37 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
     carol.until("CALL_CLOSED").await;
     house.quiet().await;
     drop((alice, bob, carol));
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_demands_srtp_has_it_where_it_is_optional_and_one_without_talks_as_before() {
+    if is_missing() {
+        return;
+    }
+    let user = |user: &str, more: &str| {
+        format!("[[endpoints]]\naccount = \"acme\"\nusername = \"{user}\"\npassword = \"of {user}\"\n{more}")
+    };
+    let optional = "srtp = \"optional\"\n";
+    let house = House::start(&(user("dave", "") + &user("erin", optional) + &user("frank", optional))).await;
+    let (mut dave, mut erin, mut frank) = tokio::join!(
+        Baresip::start(4, "dave", 500, house.udp, "udp"),
+        Baresip::start_with(5, "erin", 800, house.udp, "udp", ";mediaenc=srtp-mand"),
+        Baresip::start(6, "frank", 1_100, house.udp, "udp"),
+    );
+    for callee in [&mut erin, &mut frank] {
+        dave.order("dial", &format!("sip:{}@{}", callee.user, house.udp)).await;
+        dave.until("CALL_ESTABLISHED").await;
+        tokio::join!(dave.hears(callee), callee.hears(&dave));
+        dave.order("hangup", "").await;
+        callee.until("CALL_CLOSED").await;
+    }
+    // And as the one who calls.
+    erin.order("dial", &format!("sip:dave@{}", house.udp)).await;
+    erin.until("CALL_ESTABLISHED").await;
+    tokio::join!(dave.hears(&erin), erin.hears(&dave));
+    erin.order("hangup", "").await;
+    house.quiet().await;
+    drop((dave, erin, frank));
     house.end().await;
 }

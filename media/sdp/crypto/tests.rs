@@ -262,3 +262,26 @@ fn without_random_numbers_nothing_passes_for_encrypted() {
     assert_eq!(crypto_lines(&offered(&mut leg)).len(), 0);
     assert!(leg.accept(media("RTP/SAVP", &[&one()]).as_bytes()).is_err());
 }
+
+#[test]
+fn where_srtp_is_optional_its_own_profile_is_offered_second_and_either_answer_is_taken() {
+    let mut caller = leg(Srtp::Optional, 1);
+    let plain = offered(&mut caller);
+    let secured = String::from_utf8(caller.offer_secured().unwrap().to_vec()).unwrap();
+    assert!(plain.contains("RTP/AVP ") && secured.contains(" RTP/SAVP "), "{secured}");
+    assert_eq!(crypto_lines(&plain), crypto_lines(&secured));
+    for (offer, profile) in [(&secured, "RTP/SAVP"), (&plain, "RTP/AVP")] {
+        let mut callee = leg(Srtp::Required, 2);
+        let answer = answer(&mut callee, offer).unwrap();
+        assert!(answer.contains(profile), "{answer}");
+        caller.accept(answer.as_bytes()).unwrap();
+        assert_eq!(keyed(caller.plan()).unwrap().send.octets(), keyed(callee.plan()).unwrap().receive.octets());
+        assert!(offered(&mut caller).contains(profile), "what was agreed stays");
+        assert!(caller.offer_secured().is_none(), "it is agreed");
+    }
+    for srtp in [Srtp::Off, Srtp::Required] {
+        let mut caller = leg(srtp, 1);
+        let _ = offered(&mut caller);
+        assert!(caller.offer_secured().is_none());
+    }
+}

@@ -417,3 +417,41 @@ fn whoever_a_re_invite_moves_the_call_to_is_shown_no_password() {
     bench.receive(response_to(&bye, 401, "them", "WWW-Authenticate: Digest realm=\"r\",nonce=\"3\""));
     bench.silent();
 }
+
+#[test]
+fn a_peer_that_refuses_the_offer_as_it_stands_is_made_the_second_one_once() {
+    for status in [488, 606] {
+        let second = Bytes::from_static(b"v=0\r\ns=second\r\n");
+        let (mut bench, invite) = Bench::calling_with(|call| call.second_offer = second.clone());
+        bench.receive(response_to(&invite, status, "them", ""));
+        bench.expect("ACK ");
+        let again = bench.expect("INVITE ");
+        assert!(again.ends_with("s=second\r\n"), "{again}");
+        assert_eq!(field(&again, "Call-ID"), field(&invite, "Call-ID"));
+        assert_eq!(field(&again, "From"), field(&invite, "From"));
+        assert!(!field(&again, "To").contains("tag="), "no dialog was made");
+        assert_ne!(field(&again, "CSeq"), field(&invite, "CSeq"));
+        assert!(bench.events.is_empty());
+        bench.receive(response_to(&again, status, "them", ""));
+        bench.expect("ACK ");
+        assert_eq!(bench.ended().1, Some(status), "there is no third one");
+        bench.silent();
+    }
+    let (mut bench, invite) = Bench::calling();
+    bench.receive(response_to(&invite, 488, "them", ""));
+    bench.expect("ACK ");
+    assert_eq!(bench.ended().1, Some(488));
+    bench.silent();
+}
+
+#[test]
+fn a_call_that_was_hung_up_makes_no_second_offer() {
+    let (mut bench, invite) = Bench::calling_with(|call| call.second_offer = Bytes::from_static(b"v=0\r\n"));
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    bench.command(hangup(LEG));
+    bench.expect("CANCEL ");
+    bench.receive(response_to(&invite, 488, "them", ""));
+    bench.expect("ACK ");
+    bench.silent();
+}

@@ -73,6 +73,7 @@ impl Phone {
             trunk: None,
             credentials: None,
             sdp: session.offer(),
+            second_offer: Default::default(),
         };
         self.sip.send(sip::Command::Invite { leg: sip::LegKey(self.key), invite: Box::new(invite) })?;
         let answer = self
