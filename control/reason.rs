@@ -3,6 +3,9 @@
 use tandem_call::leg::EndCause;
 use tandem_call::output::Farewell;
 
+/// Its value when we hang up on a peer whose session description is of no use to us (RFC 3261 §21.4.26).
+pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
+
 /// Its value when we end a leg.
 pub(crate) fn of(farewell: Farewell) -> String {
     if farewell.elsewhere {

@@ -5,7 +5,7 @@ use tandem_call::id::LegId;
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_sip as sip;
 
-use super::{LegIo, Refusal};
+use super::{LegIo, Refusal, headers};
 use crate::keys;
 use crate::reason;
 
@@ -158,9 +158,13 @@ impl LegIo {
 
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
         tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
-        self.hangup(None);
+        self.redirects = None;
+        // What has been answered cannot be refused any more; its BYE says what the refusal would have said.
+        let headers = headers(std::mem::take(&mut self.headers));
+        let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
+        self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
         let detail = Some(format!("its session description has no audio for us: {why}"));
-        LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail }
+        LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488), detail }
     }
 
     /// An end in words, where there are any: the peer's own, or what kept us from it.

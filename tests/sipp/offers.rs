@@ -27,6 +27,14 @@ async fn a_late_offer_that_cannot_be_taken_is_declined_in_the_ack() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_ack_with_an_answer_that_cannot_be_taken_is_followed_by_a_bye_that_says_so() {
+    if is_missing() {
+        return;
+    }
+    straight_through((Sipp::new("late_ack_unusable"), ""), (Sipp::new("answer"), "")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_an_offer_that_wants_reliable_responses_is_offered_in_the_first() {
     if is_missing() {
         return;
