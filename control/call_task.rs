@@ -460,7 +460,11 @@ impl CallTask {
         };
         let failed = self.legs.get_mut(&leg).and_then(|io| Some((io.fail_over(&event, tune)?, io.vouched.take())));
         if let Some(((line, trunk), vouched)) = failed {
-            [Some(line), vouched]
+            if let (sip::Event::Ended { status, .. }, Some(info)) = (&event, self.call.leg(leg)) {
+                info.sip.trunk.iter().for_each(|trunk| self.services.counters.failed_over(trunk, *status));
+            }
+            vouched.iter().for_each(|vouched| self.services.counters.stir.said(vouched));
+            [Some(line), vouched.map(|vouched| vouched.to_string())]
                 .into_iter()
                 .flatten()
                 .for_each(|line| self.log.push(now.time, Some(leg), "sip", line));

@@ -1,5 +1,7 @@
 //! What `/metrics` shows of calls and audio.
 
+mod trunks;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,10 +13,15 @@ use tandem_media as media;
 use tandem_sip::Throttle;
 
 use crate::quality::{self, Histograms};
+use crate::stir::Tally;
+
+use trunks::Trunks;
 
 /// Counters since the start.
 #[derive(Default, Debug)]
 pub struct Counters {
+    /// Of verifying and signing.
+    pub stir: Tally,
     inbound: AtomicU64,
     outbound: AtomicU64,
     answered: AtomicU64,
@@ -33,12 +40,20 @@ pub struct Counters {
     srtp_refused: AtomicU64,
     suppression_shed: AtomicU64,
     impaired: [AtomicU64; quality::CAUSES.len()],
+    trunks: Trunks,
     quality: Mutex<Histograms>,
 }
 
 impl Counters {
     /// Takes note of a leg's progress, and of what failed on it.
     pub fn count(&self, event: &CallEvent) {
+        match (&event.kind, event.leg.direction) {
+            (EventKind::Ringing { .. }, Direction::OutboundApi | Direction::OutboundDial) => {
+                self.trunks.rings(&event.leg, event.at);
+            }
+            (EventKind::Ended, _) => self.trunks.ended(&event.leg, event.at),
+            _ => {}
+        }
         let counter = match (&event.kind, event.leg.direction) {
             (EventKind::Initiated, Direction::Inbound) => &self.inbound,
             (EventKind::Initiated, _) => &self.outbound,
@@ -55,6 +70,11 @@ impl Counters {
             _ => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A trunk failed, and the call goes on over another; with its response, if there was one.
+    pub fn failed_over(&self, trunk: &str, status: Option<u16>) {
+        self.trunks.responded(trunk, false, status);
     }
 
     /// A call to a number that is nobody's.
@@ -144,6 +164,8 @@ impl Counters {
         for ((_, cause), counter) in quality::CAUSES.iter().zip(&self.impaired) {
             let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
+        self.trunks.render(out);
+        self.stir.render(out);
         self.quality.lock().render(out);
     }
 }

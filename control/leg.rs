@@ -28,6 +28,7 @@ use crate::local::Tie;
 use crate::queues::{Place, Taking};
 use crate::reason;
 use crate::redirect::Redirects;
+use crate::stir::Vouched;
 use crate::stream::StreamHandle;
 
 /// What one leg holds.
@@ -86,8 +87,8 @@ pub struct LegIo {
     pub prack: Option<sip::Prack>,
     /// Where else it may be sent.
     redirects: Option<Box<Redirects>>,
-    /// What was said of its caller's number, for the log; taken from there.
-    pub vouched: Option<String>,
+    /// What was said of its caller's number, for the log and the counters; taken from there.
+    pub vouched: Option<Vouched>,
     /// Its key presses: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
     sip: sip::transport::Handle,

@@ -182,7 +182,7 @@ impl Calls {
         // What SIP says meanwhile waits in the inbox.
         tokio::spawn(async move {
             drop(waiting);
-            match calls.services().stir.get().verify(inquiry).await {
+            match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
                 Ok(found) => {
                     let (at, text) = (clock::now().time, stir::line(&found));
                     inbox.log(Line { at, leg: Some(leg), kind: "sip".into(), text });

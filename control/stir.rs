@@ -8,6 +8,7 @@
 
 mod certificates;
 mod config;
+mod tally;
 mod vouch;
 
 use std::collections::HashMap;
@@ -17,7 +18,9 @@ use std::time::Duration;
 
 use tandem_call::leg::{CallerIdentity, Standing};
 use tandem_sip as sip;
-use tandem_sip::stir::{Anchors, Attestation, Expected, Fault, Identity, Passport, Signer, canonical_number};
+use tandem_sip::stir::{
+    Anchors, Attestation, Diversion, Expected, Fault, Identity, Passport, Signer, canonical_number,
+};
 use url::Url;
 
 use crate::clock;
@@ -27,7 +30,8 @@ use crate::trunk::identity;
 use crate::trunk::numbering::Numbering;
 
 pub use config::{StirConfig, TrunkStir, Verify};
-pub use vouch::Vouch;
+pub use tally::Tally;
+pub use vouch::{Vouch, Vouched};
 
 use certificates::{Certificates, FETCH_TIMEOUT};
 
@@ -153,15 +157,20 @@ impl Stir {
     }
 
     /// What comes of it, in `stir.timeout_ms` at most. An error is what the call is to be refused with.
-    pub async fn verify(&self, inquiry: Inquiry) -> Result<CallerIdentity, Fault> {
+    pub async fn verify(&self, inquiry: Inquiry, tally: &Tally) -> Result<CallerIdentity, Fault> {
         let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
         let outcome = match shaken {
-            Some(identity) => self.examine(identity, &inquiry.expected).await,
+            Some(identity) => {
+                let diversions = identities.iter().filter(|identity| identity.is_diversion());
+                let diversions: Vec<_> = diversions.filter_map(|one| Diversion::read(one).ok()).collect();
+                self.examine(identity, &inquiry.expected, &diversions).await
+            }
             None if inquiry.identities.is_empty() => Err(Fault::Absent),
             None if identities.is_empty() => Err(Fault::Invalid("it cannot be read".to_owned())),
             None => Err(Fault::Unsupported("it is of another kind than shaken".to_owned())),
         };
+        tally.verified(outcome.as_ref().err());
         let token = shaken.map(|identity| identity.token.clone());
         let attestation = shaken.and_then(Passport::claimed).map(attested);
         match outcome {
@@ -181,18 +190,27 @@ impl Stir {
         }
     }
 
-    async fn examine(&self, identity: &Identity, expected: &Expected) -> Result<Attestation, Fault> {
+    async fn examine(
+        &self,
+        identity: &Identity,
+        expected: &Expected,
+        diversions: &[Diversion],
+    ) -> Result<Attestation, Fault> {
         let now = clock::now().time.as_second().unsigned_abs();
         let passport = Passport::read(identity)?;
-        passport.check(now, expected)?;
+        let along = passport.check_along(now, expected, diversions)?;
         let Some(certificates) = &self.certificates else {
             return Err(Fault::Unreachable("no authority is trusted".to_owned()));
         };
-        let found = tokio::time::timeout(self.timeout, certificates.get(&passport.x5u)).await;
-        let late = || Fault::Unreachable(format!("no certificate from {} in time", passport.x5u));
-        let certificate = found.map_err(|_| late())??;
-        passport.verify(&certificate)?;
-        Ok(passport.attestation)
+        let verified = async {
+            passport.verify(&*certificates.get(&passport.x5u).await?)?;
+            for diversion in along {
+                diversion.verify(&*certificates.get(&diversion.x5u).await?)?;
+            }
+            Ok(passport.attestation)
+        };
+        let late = |_| Fault::Unreachable(format!("no certificate from {} in time", passport.x5u));
+        tokio::time::timeout(self.timeout, verified).await.map_err(late)?
     }
 }
 

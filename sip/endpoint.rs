@@ -159,6 +159,8 @@ pub struct Endpoint {
     /// Keys the tags of stateless responses.
     secret: u64,
     shed: u64,
+    repeated: u64,
+    wrong_passwords: u64,
     strangers: u64,
     malformed: u64,
     stranger_lines: Throttle,
@@ -214,6 +216,8 @@ impl Endpoint {
             actions: Vec::new(),
             secret: 0,
             shed: 0,
+            repeated: 0,
+            wrong_passwords: 0,
             strangers: 0,
             malformed: 0,
             stranger_lines: Throttle::default(),
@@ -294,6 +298,18 @@ impl Endpoint {
         self.shed
     }
 
+    /// Requests of ours that were sent again as nothing came back, and answers to INVITEs that nobody acknowledged, since the start.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Requests with a wrong password, or for a user that there is not, since the start.
+    #[must_use]
+    pub fn wrong_passwords(&self) -> u64 {
+        self.wrong_passwords
+    }
+
     /// Requests from addresses that are in no trunk's networks, since the start.
     #[must_use]
     pub fn strangers(&self) -> u64 {
@@ -307,10 +323,15 @@ impl Endpoint {
     }
 
     /// One framed message from the network, however malformed.
-    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival) {
+    pub fn handle_datagram(&mut self, now: Instant, mut arrival: Arrival) {
         // Keep-alives (RFC 5626 §4.4.1, and the NULs some phones send).
         if arrival.data.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
+        }
+        // RFC 3261 §7.5: empty lines before a message mean nothing.
+        let empty = arrival.data.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        if empty > 0 {
+            arrival.data = arrival.data.slice(empty..);
         }
         match message::parse(&arrival.data, arrival.source) {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
@@ -602,6 +623,7 @@ impl Endpoint {
             } else if ack.retransmit <= now {
                 ack.interval = (ack.interval * 2).min(t2);
                 ack.retransmit = now + ack.interval;
+                self.repeated += 1;
                 let (flow, data) = (ack.flow, ack.response.clone());
                 self.transmit(flow, data);
                 self.trace(Some(slot), true, flow, || "200 OK (INVITE) (retransmission)".to_owned());

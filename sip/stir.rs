@@ -1,5 +1,5 @@
 //! STIR/SHAKEN: who vouches for the calling number (RFC 8224; PASSporT, RFC 8225; the `shaken` extension, RFC 8588 and
-//! ATIS-1000074).
+//! ATIS-1000074; `div`, RFC 8946).
 //!
 //! ```text
 //!   Identity: HEADER.PAYLOAD.SIGNATURE;info=<URL>;alg=ES256;ppt=shaken
@@ -11,24 +11,27 @@
 //! ```
 //!
 //! Octets and the time go in, a verdict comes out; nothing here fetches anything. Verification against TN authorization
-//! lists by reference, revocation lists and `div` PASSporTs (RFC 8946) are not here.
+//! lists by reference and revocation lists are not here.
 
 mod certificate;
 mod der;
+mod diversion;
 mod fault;
 mod identity;
 mod passport;
 mod sign;
+mod token;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use certificate::{Anchors, Certificate};
+pub use diversion::Diversion;
 pub use fault::Fault;
 pub use identity::Identity;
 pub use passport::{Expected, Passport};
-pub use sign::{Claims, Signer, UnusableKey};
+pub use sign::{Claims, Diverted, Signer, UnusableKey};
 
 /// How much the signer knows of the caller (ATIS-1000074 §4.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,10 +86,12 @@ pub fn canonical_number(text: &str) -> Option<String> {
 pub fn fuzz_identity(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(identity) = Identity::parse(text)
-        && let Ok(passport) = Passport::read(&identity)
     {
-        let expected = Expected { orig: vec!["12155550100".into()], dest: vec!["12155550101".into()], max_age: 60 };
-        let _ = passport.check(passport.iat, &expected);
+        let diversions: Vec<_> = Diversion::read(&identity).into_iter().collect();
+        if let Ok(passport) = Passport::read(&identity) {
+            let expected = Expected { orig: vec!["12155550100".into()], dest: vec!["12155550101".into()], max_age: 60 };
+            let _ = passport.check_along(passport.iat, &expected, &diversions);
+        }
     }
     if let Ok(certificate) = Certificate::read(data) {
         let _ = certificate.check(&Anchors::default(), 1_700_000_000);

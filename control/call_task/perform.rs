@@ -282,8 +282,9 @@ impl CallTask {
                 }
             },
         };
-        if let Some(line) = io.vouched.take() {
-            self.log.push(clock::now().time, Some(leg), "sip", line);
+        if let Some(vouched) = io.vouched.take() {
+            self.services.counters.stir.said(&vouched);
+            self.log.push(clock::now().time, Some(leg), "sip", vouched.to_string());
         }
         self.legs.insert(leg, io);
         if let Some(event) = refused {

@@ -99,9 +99,9 @@ impl LegIo {
         let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
         if route.aor.is_none() {
             let now = clock::now().time;
-            let (headers, line) = attempt.vouch.headers(route.trunk.as_deref(), &invite, &presented, now);
+            let (headers, vouched) = attempt.vouch.headers(route.trunk.as_deref(), &invite, &presented, now);
             presented.headers.extend(headers);
-            self.vouched = line;
+            self.vouched = vouched;
         }
         let passed = attempt.behind.as_ref().filter(|_| invite.inherits).map(|behind| {
             let usual = passing::usual();

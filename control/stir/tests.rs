@@ -79,7 +79,7 @@ fn nobody_asks_where_it_is_off_or_nothing_was_said_or_a_phone_calls() {
 async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_it_must_be_good_both_are_refused() {
     let verify = async |verify: Verify, value: &str| {
         let inquiry = stir(verify).inquire(None, &incoming(&[("Identity", value)])).unwrap();
-        stir(verify).verify(inquiry).await
+        stir(verify).verify(inquiry, &Tally::default()).await
     };
     let found = verify(Verify::Report, "no.identity").await.unwrap();
     assert_eq!((found.standing, found.token), (Standing::Failed, None));
@@ -89,7 +89,7 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
     assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
     assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
     let none = stir(Verify::Require).inquire(None, &incoming(&[])).unwrap();
-    assert_eq!(stir(Verify::Require).verify(none).await.unwrap_err(), Fault::Absent);
+    assert_eq!(stir(Verify::Require).verify(none, &Tally::default()).await.unwrap_err(), Fault::Absent);
 }
 
 /// An HTTPS server at 127.0.0.1, and certificates fetched from it.
@@ -177,7 +177,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     let identity = Signer::new(signer.as_bytes(), url.into()).unwrap().identity(&claims).unwrap();
     let stir = Stir { certificates: Some(certificates), timeout: Duration::from_millis(100), ..stir(Verify::Report) };
     let inquiry = stir.inquire(None, &incoming(&[("Identity", &identity)])).unwrap();
-    let found = stir.verify(inquiry).await.unwrap();
+    let found = stir.verify(inquiry, &Tally::default()).await.unwrap();
     assert_eq!((found.standing, found.attestation), (Standing::Unknown, Some(tandem_call::leg::Attestation::B)));
     assert!(found.detail.unwrap().ends_with(" in time"));
 }
@@ -264,11 +264,12 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
     let names: Vec<_> = headers.iter().map(|header| &*header.name).collect();
     assert_eq!(names, ["Date", "Identity"]);
     assert_eq!(headers[0].value, "Tue, 14 Nov 2023 22:13:20 GMT");
+    let line = line.map(|vouched| vouched.to_string());
     assert_eq!(line.as_deref(), Some("Identity: signed with attestation B for 12155550100"), "another account's");
 }
 
 #[test]
-fn a_call_that_is_passed_on_unchanged_keeps_its_identity_and_one_that_is_forwarded_does_not() {
+fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by_whom() {
     let carrier = trunk(serde_json::json!({}));
     let stir = signing(std::slice::from_ref(&carrier));
     let came = came(&[("Identity", "a.b.c;ppt=shaken"), ("Identity", "d.e.f;ppt=rcd")]);
@@ -277,7 +278,16 @@ fn a_call_that_is_passed_on_unchanged_keeps_its_identity_and_one_that_is_forward
         assert_eq!(told(&stir, trunk, &same, Some(&came)), ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
     }
     let forwarded = told(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&came));
-    assert_eq!(read(&forwarded).attestation, Attestation::C);
+    assert_eq!(forwarded[..2], ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
+    let diversion = Diversion::read(&Identity::parse(&forwarded[2]).unwrap()).unwrap();
+    assert_eq!((&*diversion.orig, &*diversion.div), ("12155551212", "12155551213"));
+    assert_eq!((diversion.dest, diversion.iat), (vec!["12155559999".to_owned()], 1_700_000_000));
+    // Nobody would believe the headers alone.
+    assert!(told(&stir, None, &invite(CALLER, "sip:+12155559999@h"), Some(&came)).is_empty());
+    let mut short = came.clone();
+    short.to = Address::from("100");
+    let signed_anew = told(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&short));
+    assert_eq!(read(&signed_anew).attestation, Attestation::C);
     let own_number = told(&stir, Some(&carrier), &invite("+12155550100", CALLED), Some(&came));
     assert_eq!(read(&own_number).attestation, Attestation::A);
     let silent = trunk(serde_json::json!({ "stir": { "sign": false } }));

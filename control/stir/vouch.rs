@@ -1,5 +1,6 @@
 //! What we say of a call's number to those whom we call.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use tandem_call::address::Address;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::output::Invite;
 use tandem_sip as sip;
-use tandem_sip::stir::{Attestation, Claims, Signer, canonical_number};
+use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
 use crate::config::TrunkConfig;
@@ -24,24 +25,79 @@ pub struct Vouch {
     attestation: Attestation,
     /// Where the call came from: an account, or the trunk that it came over.
     origin: String,
-    /// Identity headers that it came with and that are still about it, and the Date that it came with.
+    /// Identity headers that it came with and that are still about its caller, and the Date that it came with.
     passed_on: Vec<sip::Header>,
+    /// It was called at this number, which sends it on: they are about a call to that.
+    diverted_by: Option<String>,
+}
+
+/// What was said of a call, for the log and the counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// Signed by us.
+    Signed {
+        /// With this attestation.
+        attestation: Attestation,
+        /// For this number.
+        orig: String,
+    },
+    /// As it came, and beside it by us that this number sent it on (RFC 8946).
+    Diverted {
+        /// That number.
+        div: String,
+    },
+    /// As it came.
+    PassedOn,
+    /// Nothing, for want of numbers that can be signed for.
+    Unsigned,
+}
+
+impl Vouched {
+    /// For the counters.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Signed { attestation: Attestation::A, .. } => "signed-A",
+            Self::Signed { attestation: Attestation::B, .. } => "signed-B",
+            Self::Signed { attestation: Attestation::C, .. } => "signed-C",
+            Self::Diverted { .. } => "diverted",
+            Self::PassedOn => "passed-on",
+            Self::Unsigned => "unsigned",
+        }
+    }
+}
+
+impl fmt::Display for Vouched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signed { attestation, orig } => {
+                write!(f, "Identity: signed with attestation {attestation} for {orig}")
+            }
+            Self::Diverted { div } => write!(f, "Identity: passed on as it came, and signed that {div} diverts the call"),
+            Self::PassedOn => f.write_str("Identity: passed on as it came"),
+            Self::Unsigned => {
+                f.write_str("Identity: not signed, for that takes a number in international form on both sides")
+            }
+        }
+    }
 }
 
 impl Stir {
     /// What can be said of a call of `account`, joined to `behind`.
     ///
     /// A: the number is one of the account's. C: it came over a trunk with a number that is not. B: it is a call of our
-    /// account with another number. A call that is passed on with both of its numbers keeps the Identity headers it came
-    /// with: who signed them knew more than we do.
+    /// account with another number. A call that is passed on with its calling number keeps the Identity headers it came
+    /// with: who signed them knew more than we do. One that goes to another number than was called needs a word of ours
+    /// beside them.
     pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> Vouch {
         let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
         let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
             Some(number) => canonical_number(other.user()) == Some(number),
             None => false,
         };
-        let unchanged = behind.filter(|leg| same(&leg.from, &invite.from) && same(&leg.to, &invite.to));
-        let headers = unchanged.map_or(&[][..], |leg| &leg.sip.headers);
+        let same_caller = behind.filter(|leg| same(&leg.from, &invite.from));
+        let headers = same_caller.map_or(&[][..], |leg| &leg.sip.headers);
+        let diverted_by =
+            same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
         let gateway = behind.and_then(|leg| leg.sip.trunk.as_deref());
         let (attestation, origin) = match gateway {
             _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),
@@ -52,41 +108,45 @@ impl Stir {
         let mut passed_on: Vec<_> = identities(headers()).map(|value| header("Identity", value.to_owned())).collect();
         let date = headers().find(|(name, _)| name.eq_ignore_ascii_case("Date")).filter(|_| !passed_on.is_empty());
         passed_on.extend(date.map(|(_, value)| header("Date", value.to_owned())));
-        Vouch { signers: Arc::clone(&self.signers), attestation, origin, passed_on }
+        Vouch { signers: Arc::clone(&self.signers), attestation, origin, passed_on, diverted_by }
     }
 }
 
 impl Vouch {
-    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and a line for the log.
+    /// The headers for a trunk (or a peer that is none, to whom nothing is signed), and what they come to.
     pub fn headers(
         &self,
         trunk: Option<&TrunkConfig>,
         invite: &Invite,
         presented: &Presented,
         now: Timestamp,
-    ) -> (Vec<sip::Header>, Option<String>) {
+    ) -> (Vec<sip::Header>, Option<Vouched>) {
         if trunk.is_some_and(|trunk| !trunk.stir.sign) {
             return (Vec::new(), None);
         }
-        if !self.passed_on.is_empty() {
-            return (self.passed_on.clone(), Some("Identity: passed on as it came".to_owned()));
+        if !self.passed_on.is_empty() && self.diverted_by.is_none() {
+            return (self.passed_on.clone(), Some(Vouched::PassedOn));
         }
         let Some((trunk, signer)) = trunk.and_then(|trunk| Some((trunk, self.signer(trunk)?))) else {
             return (Vec::new(), None);
         };
         let orig = presented.number.as_deref().and_then(international);
         let Some((orig, dest)) = orig.zip(called(trunk, &invite.to)) else {
-            let line = "Identity: not signed, for that takes a number in international form on both sides";
-            return (Vec::new(), Some(line.to_owned()));
+            return (Vec::new(), Some(Vouched::Unsigned));
         };
-        let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
-        let line = format!("Identity: signed with attestation {attestation} for {orig}");
         let iat = now.as_second().unsigned_abs();
-        let claims = Claims { attestation, orig, dest, iat, origid: origid(signer, &self.origin) };
+        if let Some(div) = self.diverted_by.as_deref().and_then(international).filter(|_| !self.passed_on.is_empty()) {
+            let claims = Diverted { orig, div: div.clone(), dest, iat };
+            let Some(identity) = signer.diversion(&claims) else { return (Vec::new(), None) };
+            let headers = self.passed_on.iter().cloned().chain([header("Identity", identity)]);
+            return (headers.collect(), Some(Vouched::Diverted { div }));
+        }
+        let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
+        let claims = Claims { attestation, orig: orig.clone(), dest, iat, origid: origid(signer, &self.origin) };
         let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
         // Some verifiers want a Date that agrees (RFC 8224 §6.1; its form is RFC 3261 §20.17's).
         let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        (vec![header("Date", date), header("Identity", identity)], Some(line))
+        (vec![header("Date", date), header("Identity", identity)], Some(Vouched::Signed { attestation, orig }))
     }
 
     fn signer(&self, trunk: &TrunkConfig) -> Option<&Signer> {

@@ -102,6 +102,7 @@ impl Endpoint {
     fn retransmit_request(&mut self, slot: Slot) {
         let Some(client) = self.clients.get(slot) else { return };
         let (leg, flow, data) = (client.leg, client.flow, client.request.clone());
+        self.repeated += 1;
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }

@@ -247,6 +247,7 @@ impl Endpoint {
                 return Some(user);
             }
             Verdict::Wrong(username) => {
+                self.wrong_passwords += 1;
                 self.offend(now, arrival.source.ip(), Offence::Credentials);
                 self.event(Event::AuthenticationFailed {
                     source: arrival.source,

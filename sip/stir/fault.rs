@@ -47,6 +47,19 @@ impl Fault {
         }
     }
 
+    /// In one word, for counters.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Stale { .. } => "stale",
+            Self::Unreachable(_) => "unreachable",
+            Self::Unsupported(_) => "unsupported",
+            Self::Certificate(_) => "certificate",
+            Self::Invalid(_) => "invalid",
+        }
+    }
+
     /// Whether it speaks against the call: it was looked into, and is wrong.
     #[must_use]
     pub fn is_failure(&self) -> bool {

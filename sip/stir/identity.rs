@@ -55,6 +55,12 @@ impl Identity {
         self.ppt.as_deref().is_none_or(|ppt| ppt == "shaken")
     }
 
+    /// Whether it says that the call was sent on (RFC 8946).
+    #[must_use]
+    pub fn is_diversion(&self) -> bool {
+        self.ppt.as_deref() == Some("div")
+    }
+
     /// Whether header and payload were left out, to be made up from the message.
     #[must_use]
     pub fn is_compact(&self) -> bool {
@@ -106,7 +112,8 @@ mod tests {
 
     #[test]
     fn another_extension_is_not_shaken() {
-        assert!(!Identity::parse("a.b.c;ppt=div").unwrap().may_be_shaken());
+        let identity = Identity::parse("a.b.c;ppt=Div").unwrap();
+        assert!(!identity.may_be_shaken() && identity.is_diversion());
     }
 
     #[test]

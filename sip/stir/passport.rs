@@ -1,16 +1,13 @@
-//! The PASSporT itself (RFC 8225) with the claims of `shaken` (RFC 8588 §4).
+//! A PASSporT (RFC 8225) with the claims of `shaken` (RFC 8588 §4).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use super::Attestation;
 use super::certificate::Certificate;
+use super::diversion::Diversion;
 use super::fault::Fault;
 use super::identity::Identity;
-use super::{Attestation, canonical_number};
-
-/// Most called numbers that are looked at.
-const MOST_DESTINATIONS: usize = 64;
+use super::token::{Number, Numbers, Token, age, decode};
 
 /// A SHAKEN PASSporT, read and not yet verified.
 #[derive(Debug, Clone)]
@@ -44,31 +41,12 @@ pub struct Expected {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    typ: String,
-    ppt: Option<String>,
-    x5u: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct Payload {
     attest: Attestation,
-    orig: Orig,
-    dest: Dest,
+    orig: Number,
+    dest: Numbers,
     iat: u64,
     origid: String,
-}
-
-#[derive(Deserialize)]
-struct Orig {
-    tn: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Dest {
-    #[serde(default)]
-    tn: Vec<String>,
 }
 
 /// What even a PASSporT says that is refused later.
@@ -84,55 +62,12 @@ impl Passport {
     /// [`Fault::Unsupported`] for other algorithms and extensions and for the compact form, which cannot say what is
     /// attested; [`Fault::Unreachable`] when `info` and `x5u` disagree; [`Fault::Invalid`] for what makes no sense.
     pub fn read(identity: &Identity) -> Result<Self, Fault> {
-        let invalid = |what: &str| Fault::Invalid(what.to_owned());
-        if identity.is_compact() {
-            return Err(Fault::Unsupported("compact form, which has no attestation".to_owned()));
-        }
-        if let Some(alg) = identity.alg.as_deref().filter(|alg| *alg != "ES256") {
-            return Err(Fault::Unsupported(format!("signed by {alg:?}")));
-        }
-        let mut parts = identity.token.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(invalid("a PASSporT has three parts"));
-        };
-        let signed = format!("{header}.{payload}");
-        let header = decode(header).ok_or_else(|| invalid("its header is no base64url"))?;
-        let header: Header =
-            serde_json::from_slice(&header).map_err(|error| Fault::Invalid(format!("its header: {error}")))?;
-        if !header.typ.eq_ignore_ascii_case("passport") {
-            return Err(Fault::Invalid(format!("its typ is {:?}", header.typ)));
-        }
-        if header.alg != "ES256" {
-            return Err(Fault::Unsupported(format!("signed by {:?}", header.alg)));
-        }
-        match header.ppt.as_deref() {
-            Some(ppt) if ppt.eq_ignore_ascii_case("shaken") => {}
-            Some(ppt) => return Err(Fault::Unsupported(format!("its ppt is {ppt:?}"))),
-            None => return Err(Fault::Unsupported("it has no ppt, so no attestation".to_owned())),
-        }
-        let payload = decode(payload).ok_or_else(|| invalid("its payload is no base64url"))?;
-        let payload: Payload =
-            serde_json::from_slice(&payload).map_err(|error| Fault::Invalid(format!("its payload: {error}")))?;
-        let signature = decode(signature).and_then(|signature| <[u8; 64]>::try_from(signature).ok());
-        let orig = payload.orig.tn.as_deref().and_then(canonical_number);
-        let dest: Vec<_> =
-            payload.dest.tn.iter().take(MOST_DESTINATIONS).filter_map(|number| canonical_number(number)).collect();
-        let x5u = header.x5u.or_else(|| identity.info.clone()).ok_or_else(|| invalid("it names no certificate"))?;
-        if identity.info.as_ref().is_some_and(|info| *info != x5u) {
-            return Err(Fault::Unreachable("info and x5u name two certificates".to_owned()));
-        }
-        Ok(Self {
-            attestation: payload.attest,
-            orig: orig.ok_or_else(|| invalid("its orig is no number"))?,
-            dest,
-            iat: payload.iat,
-            origid: payload.origid,
-            x5u,
-            signed,
-            signature: signature.ok_or_else(|| invalid("its signature does not have 64 octets"))?,
-        })
+        let token: Token<Payload> = Token::read(identity, "shaken")?;
+        let orig = token.payload.orig.canonical("orig")?;
+        let signature = token.signature()?;
+        let Token { payload, x5u, signed, .. } = token;
+        let Payload { attest, dest, iat, origid, .. } = payload;
+        Ok(Self { attestation: attest, orig, dest: dest.canonical(), iat, origid, x5u, signed, signature })
     }
 
     /// What is attested by a PASSporT that is otherwise of no use.
@@ -147,19 +82,41 @@ impl Passport {
     /// # Errors
     /// [`Fault::Stale`] or [`Fault::Invalid`], which says what differs.
     pub fn check(&self, now: u64, expected: &Expected) -> Result<(), Fault> {
-        let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(i64::try_from(self.iat).unwrap_or(i64::MAX));
-        if age.unsigned_abs() > u64::from(expected.max_age) {
-            return Err(Fault::Stale { age });
-        }
+        self.check_along(now, expected, &[]).map(drop)
+    }
+
+    /// Like [`Passport::check`], of a call that may have been sent on since. The diversions that lead from the number that was
+    /// called first to the one that is called now (RFC 8946 §6), in their order; each has to be verified too.
+    ///
+    /// # Errors
+    /// Those of [`Passport::check`].
+    pub fn check_along<'a>(
+        &self,
+        now: u64,
+        expected: &Expected,
+        diversions: &'a [Diversion],
+    ) -> Result<Vec<&'a Diversion>, Fault> {
+        age(self.iat, now, expected.max_age)?;
         if !expected.orig.contains(&self.orig) {
             let caller = expected.orig.first().map_or("no number", |number| number);
             return Err(Fault::Invalid(format!("it vouches for {}, the caller is {caller}", self.orig)));
         }
-        if !expected.dest.iter().any(|number| self.dest.contains(number)) {
-            let (signed, called) = (self.dest.join(", "), expected.dest.join(", "));
-            return Err(Fault::Invalid(format!("it is about a call to {signed}, this one is to {called}")));
+        let (mut reached, mut along): (_, Vec<&Diversion>) = (&self.dest, Vec::new());
+        while !expected.dest.iter().any(|number| reached.contains(number)) {
+            let leads_on = |one: &&Diversion| {
+                reached.contains(&one.div)
+                    && one.orig == self.orig
+                    && age(one.iat, now, expected.max_age).is_ok()
+                    && !along.iter().any(|known| std::ptr::eq(*known, *one))
+            };
+            let Some(next) = diversions.iter().find(leads_on) else {
+                let (signed, called) = (reached.join(", "), expected.dest.join(", "));
+                return Err(Fault::Invalid(format!("it is about a call to {signed}, this one is to {called}")));
+            };
+            along.push(next);
+            reached = &next.dest;
         }
-        Ok(())
+        Ok(along)
     }
 
     /// Whether the certificate's key signed it, and may vouch for the number.
@@ -172,9 +129,4 @@ impl Passport {
         }
         certificate.verify_signature(self.signed.as_bytes(), &self.signature)
     }
-}
-
-/// Base64url with or without padding.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }

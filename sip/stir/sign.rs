@@ -36,6 +36,19 @@ pub struct Claims {
     pub origid: String,
 }
 
+/// What is claimed of a call that is sent on (RFC 8946).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diverted {
+    /// The calling number, canonical.
+    pub orig: String,
+    /// The number that sends it on, canonical.
+    pub div: String,
+    /// The number that it is sent to, canonical.
+    pub dest: String,
+    /// Now, seconds since 1970.
+    pub iat: u64,
+}
+
 /// The key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
@@ -61,8 +74,16 @@ struct Payload<'a> {
     attest: Attestation,
     dest: Dest<'a>,
     iat: u64,
-    orig: Orig<'a>,
+    orig: Number<'a>,
     origid: &'a str,
+}
+
+#[derive(Serialize)]
+struct DivPayload<'a> {
+    dest: Dest<'a>,
+    div: Number<'a>,
+    iat: u64,
+    orig: Number<'a>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +92,7 @@ struct Dest<'a> {
 }
 
 #[derive(Serialize)]
-struct Orig<'a> {
+struct Number<'a> {
     tn: &'a str,
 }
 
@@ -99,22 +120,38 @@ impl Signer {
     /// The value of an Identity header that claims this. `None` if the key fails, which it does not.
     #[must_use]
     pub fn identity(&self, claims: &Claims) -> Option<String> {
-        let header = Header { alg: "ES256", ppt: "shaken", typ: "passport", x5u: &self.x5u };
         let payload = Payload {
             attest: claims.attestation,
             dest: Dest { tn: [&claims.dest] },
             iat: claims.iat,
-            orig: Orig { tn: &claims.orig },
+            orig: Number { tn: &claims.orig },
             origid: &claims.origid,
         };
+        self.seal("shaken", &payload)
+    }
+
+    /// The same of a call that is sent on; it goes beside the headers that the call came with.
+    #[must_use]
+    pub fn diversion(&self, claims: &Diverted) -> Option<String> {
+        let payload = DivPayload {
+            dest: Dest { tn: [&claims.dest] },
+            div: Number { tn: &claims.div },
+            iat: claims.iat,
+            orig: Number { tn: &claims.orig },
+        };
+        self.seal("div", &payload)
+    }
+
+    fn seal(&self, ppt: &str, payload: &impl Serialize) -> Option<String> {
+        let header = Header { alg: "ES256", ppt, typ: "passport", x5u: &self.x5u };
         let encode = |octets: Vec<u8>| URL_SAFE_NO_PAD.encode(octets);
         let header = encode(serde_json::to_vec(&header).ok()?);
-        let payload = encode(serde_json::to_vec(&payload).ok()?);
+        let payload = encode(serde_json::to_vec(payload).ok()?);
         let signed = format!("{header}.{payload}");
         let signer = self.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256])?;
         let signature = der::fixed_signature(&signer.sign(signed.as_bytes()).ok()?)?;
         let signature = URL_SAFE_NO_PAD.encode(signature);
-        Some(format!("{signed}.{signature};info=<{}>;alg=ES256;ppt=shaken", self.x5u))
+        Some(format!("{signed}.{signature};info=<{}>;alg=ES256;ppt={ppt}", self.x5u))
     }
 }
 

@@ -276,3 +276,60 @@ fn mutated_identities_and_certificates_do_not_panic() {
         }
     }
 }
+
+fn diverted(div: &str, dest: &str, iat: u64) -> Diverted {
+    Diverted { orig: "12155551212".into(), div: div.into(), dest: dest.into(), iat }
+}
+
+fn divert(pki: &Pki, claims: &Diverted) -> Identity {
+    let signer = Signer::new(pki.key.as_bytes(), Arc::from(X5U)).unwrap();
+    Identity::parse(&signer.diversion(claims).unwrap()).unwrap()
+}
+
+#[test]
+fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
+    let pki = pki(Some(PROVIDER));
+    let identity = divert(&pki, &diverted("12155551213", "12155551214", NOW));
+    let text = |part: usize| {
+        let part = identity.token.split('.').nth(part).unwrap();
+        String::from_utf8(token::decode(part).unwrap()).unwrap()
+    };
+    // RFC 8946 §4.
+    assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"div","typ":"passport","x5u":"{X5U}"}}"#));
+    let payload = r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#;
+    assert_eq!(text(1), payload);
+    assert!(identity.is_diversion() && matches!(Passport::read(&identity), Err(Fault::Unsupported(_))));
+    let diversion = Diversion::read(&identity).unwrap();
+    let certificate = Certificate::read(pki.chain.as_bytes()).unwrap();
+    assert_eq!(diversion.verify(&certificate), Ok(()));
+    let stranger = Diversion::read(&divert(&super::tests::pki(None), &diverted("12155551213", "1", NOW))).unwrap();
+    assert!(stranger.verify(&certificate).is_err());
+    assert!(matches!(Diversion::read(&sign(&pki, &claims())), Err(Fault::Unsupported(_))));
+}
+
+#[test]
+fn diversions_lead_from_the_number_that_was_called_to_the_one_that_is_in_any_order_or_not_at_all() {
+    let pki = pki(Some(PROVIDER));
+    let passport = Passport::read(&sign(&pki, &claims())).unwrap();
+    let to = |dest: &str| Expected { dest: vec![dest.to_owned()], ..expected() };
+    let read = |claims: &Diverted| Diversion::read(&divert(&pki, claims)).unwrap();
+    let first = read(&diverted("12155551213", "12155551214", NOW));
+    let second = read(&diverted("12155551214", "12155551215", NOW));
+    let all = [second.clone(), first.clone()];
+    let along = |dest: &str, diversions: &[Diversion]| {
+        let along = passport.check_along(NOW, &to(dest), diversions);
+        along.map(|along| along.into_iter().map(|one| one.div.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(along("12155551213", &all), Ok(vec![]), "not sent on at all");
+    assert_eq!(along("12155551214", &all), Ok(vec!["12155551213".to_owned()]));
+    assert_eq!(along("12155551215", &all), Ok(vec!["12155551213".to_owned(), "12155551214".to_owned()]));
+    let gap = along("12155551215", std::slice::from_ref(&second)).unwrap_err();
+    assert_eq!(gap.to_string(), "it is about a call to 12155551213, this one is to 12155551215");
+    let old = read(&diverted("12155551213", "12155551214", NOW - 61));
+    assert!(along("12155551214", &[old]).is_err());
+    let other = read(&Diverted { orig: "12155550000".into(), ..diverted("12155551213", "12155551214", NOW) });
+    assert!(along("12155551214", &[other]).is_err(), "another's call");
+    // Round in circles is no way.
+    let back = read(&diverted("12155551214", "12155551213", NOW));
+    assert!(along("12155559999", &[first, back]).is_err());
+}

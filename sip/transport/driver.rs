@@ -563,6 +563,9 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         self.counters.legs.store(self.endpoint.legs(), Ordering::Relaxed);
         self.counters.transactions.store(self.endpoint.transactions(), Ordering::Relaxed);
         self.counters.connections.store(self.connections.len(), Ordering::Relaxed);
+        self.counters.bindings.store(self.endpoint.bindings(), Ordering::Relaxed);
+        self.counters.repeated.store(self.endpoint.repeated(), Ordering::Relaxed);
+        self.counters.wrong_passwords.store(self.endpoint.wrong_passwords(), Ordering::Relaxed);
         self.counters.shed.store(self.endpoint.shed(), Ordering::Relaxed);
         self.counters.strangers.store(self.endpoint.strangers(), Ordering::Relaxed);
         self.counters.malformed.store(self.endpoint.malformed(), Ordering::Relaxed);

@@ -45,6 +45,12 @@ pub struct Statistics {
     pub transactions: usize,
     /// Stream connections now.
     pub connections: usize,
+    /// Contacts of phones that are registered now.
+    pub bindings: usize,
+    /// Requests, and answers to INVITEs, that were sent again as nothing came back.
+    pub repeated: u64,
+    /// Requests with a wrong password, or for a user that there is not.
+    pub wrong_passwords: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +65,9 @@ pub(super) struct Counters {
     pub(super) legs: AtomicUsize,
     pub(super) transactions: AtomicUsize,
     pub(super) connections: AtomicUsize,
+    pub(super) bindings: AtomicUsize,
+    pub(super) repeated: AtomicU64,
+    pub(super) wrong_passwords: AtomicU64,
 }
 
 /// How the application talks to the driver. Cheap to clone.
@@ -140,6 +149,9 @@ impl Handle {
             legs: counters.legs.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
             connections: counters.connections.load(Ordering::Relaxed),
+            bindings: counters.bindings.load(Ordering::Relaxed),
+            repeated: counters.repeated.load(Ordering::Relaxed),
+            wrong_passwords: counters.wrong_passwords.load(Ordering::Relaxed),
         }
     }
 

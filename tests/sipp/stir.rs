@@ -286,6 +286,51 @@ async fn calls_over_a_trunk_are_signed_so_that_openssl_finds_the_signature_good(
     house.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
+    if is_missing() {
+        return;
+    }
+    let pki = Pki::start().await;
+    let (forwards, next) = (CALLED, "12155559999");
+    let (caller, carrier) = (Sipp::new("signed"), Sipp::new("answer"));
+    let (key, url) = (pki.file("shaken.key"), pki.url());
+    let stir = pki.verifying("report") + &format!("key = {key:?}\ncertificate_url = \"{url}\"\n");
+    let document = format!("<Response><Dial><Number>+{next}</Number></Dial></Response>");
+    let number = format!("[[numbers]]\nnumber = \"+{forwards}\"\naccount = \"acme\"\ntwiml = \"{document}\"\n");
+    let trunks = caller.trunk("from", "") + &carrier.trunk("carrier", "prefixes = [\"+\"]");
+    let house = House::start(&(stir + &trunks + &number)).await;
+    let carrier = carrier.answer().await;
+    let line = format!("Identity: {}", pki.identity(&pki.key, forwards, 0));
+    caller.to(&format!("+{forwards}")).key("identity", &line).call(house.udp).succeed().await;
+    let said = carrier.succeed().await;
+    let sent: Vec<String> = identities(&said).into_iter().map(str::to_owned).collect();
+    assert_eq!(sent.len(), 2, "{said}");
+    assert_eq!(format!("Identity: {}", sent[0]), line);
+    assert!(sent[1].ends_with(";ppt=div"), "{sent:?}");
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("tandem_stir_verified_total{result=\"passed\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("tandem_stir_vouched_total{how=\"diverted\"} 1\n"), "{metrics}");
+    house.quiet().await;
+    house.end().await;
+
+    // The next server, with To as we wrote it.
+    let (app, mut asked) = application().await;
+    let caller = Sipp::new("signed");
+    let trunk = caller.trunk("from", "");
+    let house = House::start(&(pki.verifying("report") + &trunk + &asks(&format!("+{next}"), app))).await;
+    for (lines, verstat) in [(&sent[..], "TN-Validation-Passed-A"), (&sent[..1], "TN-Validation-Failed-A")] {
+        let lines: Vec<_> = lines.iter().map(|one| format!("Identity: {one}")).collect();
+        let caller = Sipp::new("signed").at(caller.address());
+        let call = caller.to(&format!("+{next}")).key("identity", &lines.join("\r\n")).call(house.udp);
+        let form = tokio::time::timeout(PATIENCE, asked.recv()).await.unwrap().unwrap();
+        call.succeed().await;
+        assert_eq!(form["StirVerstat"], verstat);
+        house.quiet().await;
+    }
+    house.end().await;
+}
+
 /// Where nobody is asked.
 fn house_of_nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))

@@ -1,0 +1,135 @@
+//! How the calls over each trunk go, as a carrier is judged by: how they were answered (ASR), how long they last (ACD), how soon
+//! it rings (PDD).
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tandem_call::leg::{Direction, LegInfo};
+
+/// Most rows that are kept of each kind; what would need more is not counted. A trunk has two, and one more for each final
+/// response that it was ever seen to give.
+const MOST: usize = 4_096;
+
+/// By trunk, since the start.
+#[derive(Debug, Default)]
+pub(super) struct Trunks(Mutex<Rows>);
+
+#[derive(Debug, Default)]
+struct Rows {
+    /// Legs that are over, by their final response.
+    ended: BTreeMap<(Arc<str>, bool, Option<u16>), u64>,
+    carried: BTreeMap<(Arc<str>, bool), Carried>,
+}
+
+#[derive(Debug, Default)]
+struct Carried {
+    answered: Duration,
+    /// How long it took until it rang, and how often it did.
+    silent: Duration,
+    rang: u64,
+}
+
+impl Trunks {
+    /// A leg of ours began to ring.
+    pub(super) fn rings(&self, leg: &LegInfo, at: Timestamp) {
+        let silent = Duration::try_from(at.duration_since(leg.created_at)).unwrap_or_default();
+        self.carry(leg, |carried| {
+            carried.silent += silent;
+            carried.rang += 1;
+        });
+    }
+
+    /// A leg is over.
+    pub(super) fn ended(&self, leg: &LegInfo, at: Timestamp) {
+        let Some(trunk) = &leg.sip.trunk else { return };
+        self.responded(trunk, leg.direction == Direction::Inbound, leg.final_response());
+        let answered = leg.duration(at);
+        if !answered.is_zero() {
+            self.carry(leg, |carried| carried.answered += answered);
+        }
+    }
+
+    /// An INVITE has had its final response, or none.
+    pub(super) fn responded(&self, trunk: &str, inbound: bool, status: Option<u16>) {
+        if let Some(count) = row(&mut self.0.lock().ended, (trunk.into(), inbound, status)) {
+            *count += 1;
+        }
+    }
+
+    fn carry(&self, leg: &LegInfo, change: impl FnOnce(&mut Carried)) {
+        let Some(trunk) = &leg.sip.trunk else { return };
+        let inbound = leg.direction == Direction::Inbound;
+        if let Some(carried) = row(&mut self.0.lock().carried, (trunk.to_string().into(), inbound)) {
+            change(carried);
+        }
+    }
+
+    /// Prometheus text.
+    pub(super) fn render(&self, out: &mut String) {
+        let rows = self.0.lock();
+        // Writing to a String cannot fail.
+        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        };
+        let name = "tandem_trunk_ended_total";
+        head(out, name, "counter", "Legs over a trunk that are over, by the final response to their INVITE");
+        for ((trunk, inbound, status), count) in &rows.ended {
+            let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+            let labels = labels(trunk, *inbound);
+            let _ = writeln!(out, "{name}{{{labels},status=\"{status}\"}} {count}");
+        }
+        let name = "tandem_trunk_answered_seconds_total";
+        head(out, name, "counter", "Time that answered legs over a trunk lasted");
+        for ((trunk, inbound), carried) in &rows.carried {
+            let _ = writeln!(out, "{name}{{{}}} {:.3}", labels(trunk, *inbound), carried.answered.as_secs_f64());
+        }
+        let name = "tandem_trunk_post_dial_seconds";
+        head(out, name, "summary", "Time until a leg that we placed over a trunk rang");
+        for ((trunk, inbound), carried) in rows.carried.iter().filter(|(_, carried)| carried.rang > 0) {
+            let labels = labels(trunk, *inbound);
+            let _ = writeln!(out, "{name}_sum{{{labels}}} {:.3}", carried.silent.as_secs_f64());
+            let _ = writeln!(out, "{name}_count{{{labels}}} {}", carried.rang);
+        }
+    }
+}
+
+fn row<K: Ord, V: Default>(rows: &mut BTreeMap<K, V>, key: K) -> Option<&mut V> {
+    let full = rows.len() >= MOST && !rows.contains_key(&key);
+    (!full).then(|| rows.entry(key).or_default())
+}
+
+fn labels(trunk: &str, inbound: bool) -> String {
+    let direction = if inbound { "inbound" } else { "outbound" };
+    format!("trunk=\"{trunk}\",direction=\"{direction}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_are_counted_by_trunk_and_direction_and_no_more_of_them_than_there_is_room_for() {
+        let trunks = Trunks::default();
+        for (inbound, status) in [(false, Some(200)), (false, Some(486)), (false, Some(486)), (true, Some(200)), (false, None)]
+        {
+            trunks.responded("carrier", inbound, status);
+        }
+        let mut text = String::new();
+        trunks.render(&mut text);
+        for line in [
+            "{trunk=\"carrier\",direction=\"outbound\",status=\"486\"} 2\n",
+            "{trunk=\"carrier\",direction=\"inbound\",status=\"200\"} 1\n",
+            "{trunk=\"carrier\",direction=\"outbound\",status=\"none\"} 1\n",
+        ] {
+            assert!(text.contains(&format!("tandem_trunk_ended_total{line}")), "{text}");
+        }
+        (0..2 * MOST).for_each(|number| trunks.responded(&number.to_string(), true, Some(200)));
+        trunks.responded("carrier", false, Some(486));
+        assert_eq!(trunks.0.lock().ended.len(), MOST);
+        assert_eq!(trunks.0.lock().ended[&("carrier".into(), false, Some(486))], 3, "what has its row goes on");
+    }
+}

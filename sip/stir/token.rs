@@ -1,0 +1,131 @@
+//! What PASSporTs of every extension have in common (RFC 8225): three parts, a signature by ES256, a certificate somewhere.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::canonical_number;
+use super::fault::Fault;
+use super::identity::Identity;
+
+/// Most called numbers that are looked at.
+const MOST_DESTINATIONS: usize = 64;
+
+/// A PASSporT, taken apart and not yet verified.
+#[derive(Debug)]
+pub(super) struct Token<P> {
+    pub(super) payload: P,
+    /// Where the certificate is.
+    pub(super) x5u: String,
+    /// What the signature is over.
+    pub(super) signed: String,
+    signature: Option<[u8; 64]>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    typ: String,
+    ppt: Option<String>,
+    x5u: Option<String>,
+}
+
+/// A claim of one number.
+#[derive(Debug, Deserialize)]
+pub(super) struct Number {
+    tn: Option<String>,
+}
+
+/// A claim of several.
+#[derive(Debug, Deserialize)]
+pub(super) struct Numbers {
+    #[serde(default)]
+    tn: Vec<String>,
+}
+
+impl<P: DeserializeOwned> Token<P> {
+    /// Reads one of the extension `ppt`, by the header field around it.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`] for other algorithms and extensions and for the compact form, which cannot say what is claimed;
+    /// [`Fault::Unreachable`] when `info` and `x5u` disagree; [`Fault::Invalid`] for what makes no sense.
+    pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
+        let invalid = |what: &str| Fault::Invalid(what.to_owned());
+        if identity.is_compact() {
+            return Err(Fault::Unsupported("compact form, which has no attestation".to_owned()));
+        }
+        if let Some(alg) = identity.alg.as_deref().filter(|alg| *alg != "ES256") {
+            return Err(Fault::Unsupported(format!("signed by {alg:?}")));
+        }
+        let mut parts = identity.token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(invalid("a PASSporT has three parts"));
+        };
+        let signed = format!("{header}.{payload}");
+        let header = decode(header).ok_or_else(|| invalid("its header is no base64url"))?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|error| Fault::Invalid(format!("its header: {error}")))?;
+        if !header.typ.eq_ignore_ascii_case("passport") {
+            return Err(Fault::Invalid(format!("its typ is {:?}", header.typ)));
+        }
+        if header.alg != "ES256" {
+            return Err(Fault::Unsupported(format!("signed by {:?}", header.alg)));
+        }
+        match header.ppt.as_deref() {
+            Some(other) if other.eq_ignore_ascii_case(ppt) => {}
+            Some(other) => return Err(Fault::Unsupported(format!("its ppt is {other:?}"))),
+            None => return Err(Fault::Unsupported("it has no ppt, so no attestation".to_owned())),
+        }
+        let payload = decode(payload).ok_or_else(|| invalid("its payload is no base64url"))?;
+        let payload =
+            serde_json::from_slice(&payload).map_err(|error| Fault::Invalid(format!("its payload: {error}")))?;
+        let signature = decode(signature).and_then(|signature| <[u8; 64]>::try_from(signature).ok());
+        let x5u = header.x5u.or_else(|| identity.info.clone()).ok_or_else(|| invalid("it names no certificate"))?;
+        if identity.info.as_ref().is_some_and(|info| *info != x5u) {
+            return Err(Fault::Unreachable("info and x5u name two certificates".to_owned()));
+        }
+        Ok(Self { payload, x5u, signed, signature })
+    }
+}
+
+impl<P> Token<P> {
+    /// Its signature.
+    ///
+    /// # Errors
+    /// [`Fault::Invalid`] for what is none of ES256.
+    pub(super) fn signature(&self) -> Result<[u8; 64], Fault> {
+        self.signature.ok_or_else(|| Fault::Invalid("its signature does not have 64 octets".to_owned()))
+    }
+}
+
+impl Number {
+    /// In canonical form.
+    ///
+    /// # Errors
+    /// [`Fault::Invalid`], by the name of the claim.
+    pub(super) fn canonical(&self, claim: &str) -> Result<String, Fault> {
+        let number = self.tn.as_deref().and_then(canonical_number);
+        number.ok_or_else(|| Fault::Invalid(format!("its {claim} is no number")))
+    }
+}
+
+impl Numbers {
+    /// In canonical form, 64 at most.
+    pub(super) fn canonical(&self) -> Vec<String> {
+        self.tn.iter().take(MOST_DESTINATIONS).filter_map(|number| canonical_number(number)).collect()
+    }
+}
+
+/// Seconds that something was signed ago; below zero, in the future. An error when that is longer than it may be.
+pub(super) fn age(iat: u64, now: u64, most: u32) -> Result<(), Fault> {
+    let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(i64::try_from(iat).unwrap_or(i64::MAX));
+    if age.unsigned_abs() > u64::from(most) { Err(Fault::Stale { age }) } else { Ok(()) }
+}
+
+/// Base64url with or without padding.
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
+}
