@@ -255,7 +255,8 @@ impl Endpoint {
         let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         let known = match &leg.state {
-            State::Calling(calling) => calling.early.iter().any(|early| early.dialog.remote_tag == remote),
+            // Whoever rings knows our tag, which nobody else could guess; not of each that does is anything kept.
+            State::Calling(calling) => calling.provisional,
             _ => leg.dialog.remote_tag == remote,
         };
         (known && leg.dialog.call_id == request.call_id).then_some(slot)

@@ -338,7 +338,7 @@ pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
     if request.content.encoded() {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
     }
-    (!request.content.body.is_empty() && !request.content.has_sdp())
+    (!request.content.body.is_empty() && !request.content.has_sdp() && !request.content.is_optional())
         .then(|| (415, "Accept: application/sdp, multipart/mixed\r\n".to_owned()))
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::incoming::options_lines;
 use super::late::Acknowledgement;
 use super::retry::Full;
 use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
@@ -14,6 +15,7 @@ use crate::compose::ResponseParts;
 use crate::dialog::{Dialog, Flow};
 use crate::leg::{EndCause, Event, Header, Prack, TrunkName};
 use crate::message::{Echo, Method, Request, Response};
+use crate::trunk;
 
 /// Provisional responses that may wait for the PRACK of the one before; beyond it the oldest is left out.
 const MOST_WAITING: usize = 8;
@@ -273,7 +275,8 @@ impl Endpoint {
         true
     }
 
-    /// A request of the peer in an early dialog of a call of ours.
+    /// A request of the peer in an early dialog of a call of ours. Of those without reliable responses nothing is kept: our
+    /// offer has no answer there that counts (RFC 3261 §13.2.1).
     pub(super) fn handle_early(
         &mut self,
         now: Instant,
@@ -290,13 +293,14 @@ impl Endpoint {
         let offering = leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none());
         let State::Calling(calling) = &mut leg.state else { return };
         let from = request.from.tag.clone().unwrap_or_default();
-        let Some(early) = calling.early.iter_mut().find(|early| early.dialog.remote_tag == from) else { return };
-        let late = early.dialog.remote_cseq.is_some_and(|last| request.cseq <= last);
-        if !late && !full {
+        let mut early = calling.early.iter_mut().find(|early| early.dialog.remote_tag == from);
+        let last = early.as_ref().and_then(|early| early.dialog.remote_cseq);
+        let late = last.is_some_and(|last| request.cseq <= last);
+        if let Some(early) = early.as_mut().filter(|_| !late && !full) {
             early.dialog.remote_cseq = Some(request.cseq);
             early.dialog.flow = flow;
         }
-        let settled = early.settled;
+        let settled = early.is_some_and(|early| early.settled);
         if late || full {
             let (status, lines) = match late {
                 true => (500, "Retry-After: 1\r\n".to_owned()),
@@ -329,6 +333,11 @@ impl Endpoint {
                 self.respond(now, server, ResponseParts { contact: Some(&contact), ..plain(200) });
             }
             Method::Info => self.handle_info(now, slot, server, request),
+            Method::Options => {
+                let prack = self.prack_of(trunk::matching(&self.config.trunks, arrival.source.ip()));
+                self.respond(now, server, ResponseParts { lines: &options_lines(prack), ..plain(200) });
+            }
+            Method::Invite => self.respond(now, server, plain(491)),
             Method::Bye | Method::Notify | Method::Prack => self.respond(now, server, plain(481)),
             _ => self.respond(now, server, plain(405)),
         }

@@ -95,6 +95,16 @@ impl Content {
         self.sdp().is_some()
     }
 
+    /// Whether the body may be passed over by whoever does not know it (RFC 3261 §20.11).
+    pub(crate) fn is_optional(&self) -> bool {
+        self.value("Content-Disposition").is_some_and(|disposition| {
+            let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+            parameters.any(|(name, value)| {
+                name.trim().eq_ignore_ascii_case("handling") && value.trim().eq_ignore_ascii_case("optional")
+            })
+        })
+    }
+
     /// The SDP: the body, or a part of it. A body without Content-Type counts: old gateways forget it.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {

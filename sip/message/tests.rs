@@ -49,8 +49,25 @@ fn the_user_of_a_uri_is_decoded_and_a_number_loses_its_parameters() {
     for (uri, user) in [
         ("sip:+15550001;npdi;rn=+1555@h", "+15550001"),
         ("sip:user;par=u%40example.net@h", "user;par=u@example.net"),
-        ("tel:+1-555-0001;phone-context=x", "+1-555-0001"),
+        ("tel:+1-555-0001;phone-context=x", "+15550001"),
         ("sip:h", ""),
+    ] {
+        assert_eq!(Uri::parse(uri.as_bytes()).unwrap().user(), user, "{uri}");
+    }
+}
+
+#[test]
+fn what_is_in_a_number_for_the_eye_only_is_taken_out_where_it_is_a_number() {
+    for (uri, user) in [
+        ("tel:+1-555-123-4567", "+15551234567"),
+        ("tel:(030).12-34;phone-context=+49", "0301234"),
+        ("sip:+1(555)123-4567@h", "+15551234567"),
+        ("sip:%2B1%20555%20123@h", "+1555123"),
+        ("sip:555-1234;isub=1@h;user=phone", "5551234"),
+        ("sip:555-1234@h", "555-1234"),
+        ("sip:+a-b@h", "+a-b"),
+        ("sip:+@h;user=phone", "+"),
+        ("sip:al-ice@h;user=phone", "al-ice"),
     ] {
         assert_eq!(Uri::parse(uri.as_bytes()).unwrap().user(), user, "{uri}");
     }

@@ -57,10 +57,10 @@ impl Uri {
     }
 
     /// The user (or telephone number), percent escapes decoded. A telephone number loses its parameters (RFC 3261 §19.1.6,
-    /// `+15550001;npdi`); any other user keeps its semicolons.
+    /// `+15550001;npdi`) and what is in it for the eye only; any other user keeps its semicolons.
     pub(crate) fn user(&self) -> String {
         if let Some(tel) = self.inner.tel_parts() {
-            return lossy(tel.subscriber());
+            return without_separators(lossy(tel.subscriber()));
         }
         let mut user = self.inner.decoded_user().map(|user| lossy(&user)).unwrap_or_default();
         if user.starts_with(|c: char| c == '+' || c.is_ascii_digit())
@@ -68,7 +68,8 @@ impl Uri {
         {
             user.truncate(end);
         }
-        user
+        let kind = || self.inner.params().and_then(|params| params.value("user"));
+        if user.starts_with('+') || kind() == Some(b"phone") { without_separators(user) } else { user }
     }
 
     /// The `gr` parameter: the instance that is meant (RFC 5627 §5.1).
@@ -117,4 +118,15 @@ impl Uri {
         };
         Some(Destination { host, port: self.inner.port(), transport })
     }
+}
+
+/// A telephone number without its visual separators (RFC 3966 §5.1.1); what is none stays as it is.
+fn without_separators(mut user: String) -> String {
+    let is_separator = |c: char| matches!(c, '-' | '.' | '(' | ')' | ' ');
+    let digits = user.strip_prefix('+').unwrap_or(&user);
+    let is_number = digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '*' | '#') || is_separator(c));
+    if is_number && digits.contains(|c: char| c.is_ascii_digit()) {
+        user.retain(|c| !is_separator(c));
+    }
+    user
 }

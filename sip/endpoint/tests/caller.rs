@@ -455,3 +455,35 @@ fn a_call_that_was_hung_up_makes_no_second_offer() {
     bench.expect("ACK ");
     bench.silent();
 }
+
+#[test]
+fn whoever_rings_may_speak_within_the_dialog_before_it_answers() {
+    let (mut bench, invite) = Bench::calling();
+    let ask = |bench: &mut Bench, method: &str, cseq: u32, more: &str| {
+        bench.receive(Bench::peer_request(&invite, method, cseq, more));
+        bench.sent()
+    };
+    let early = ask(&mut bench, "INFO", 1, "");
+    assert!(early.starts_with("SIP/2.0 481 "), "nobody has rung: {early}");
+    bench.receive(response_to(&invite, 180, "them", ""));
+    bench.event();
+    let requests = [
+        ("UPDATE", "", 200),
+        // Ours has no answer yet (RFC 3311 §5.2).
+        ("UPDATE", WITH_SDP, 491),
+        ("INVITE", WITH_SDP, 491),
+        ("OPTIONS", "", 200),
+        ("INFO", "Content-Type: application/dtmf-relay\r\n\r\nSignal=1\r\n", 200),
+        ("PRACK", "RAck: 1 1 INVITE", 481),
+        ("BYE", "", 481),
+        ("MESSAGE", "", 405),
+    ];
+    for (cseq, (method, more, status)) in (2..).zip(requests) {
+        let answer = ask(&mut bench, method, cseq, more);
+        assert!(answer.starts_with(&format!("SIP/2.0 {status} ")), "{method}: {answer}");
+    }
+    assert!(matches!(bench.event(), Event::Info { .. }));
+    bench.receive(response_to(&invite, 200, "them", WITH_SDP));
+    bench.expect("ACK ");
+    assert!(matches!(bench.event(), Event::Answered { .. }));
+}
