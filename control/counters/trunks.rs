@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn responses_are_counted_by_trunk_and_direction_and_no_more_of_them_than_there_is_room_for() {
         let trunks = Trunks::default();
-        for (inbound, status) in [(false, Some(200)), (false, Some(486)), (false, Some(486)), (true, Some(200)), (false, None)]
+        for (inbound, status) in
+            [(false, Some(200)), (false, Some(486)), (false, Some(486)), (true, Some(200)), (false, None)]
         {
             trunks.responded("carrier", inbound, status);
         }

@@ -5,7 +5,7 @@ use tandem_call::id::LegId;
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_sip as sip;
 
-use super::{LegIo, Refusal, headers};
+use super::{LegIo, Refusal};
 use crate::keys;
 use crate::reason;
 
@@ -160,7 +160,7 @@ impl LegIo {
         tracing::warn!(leg = %LegId(self.key.0), "description refused: {why}");
         self.redirects = None;
         // What has been answered cannot be refused any more; its BYE says what the refusal would have said.
-        let headers = headers(std::mem::take(&mut self.headers));
+        let headers = self.last_headers();
         let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
         self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
         let detail = Some(format!("its session description has no audio for us: {why}"));

@@ -72,7 +72,9 @@ impl fmt::Display for Vouched {
             Self::Signed { attestation, orig } => {
                 write!(f, "Identity: signed with attestation {attestation} for {orig}")
             }
-            Self::Diverted { div } => write!(f, "Identity: passed on as it came, and signed that {div} diverts the call"),
+            Self::Diverted { div } => {
+                write!(f, "Identity: passed on as it came, and signed that {div} diverts the call")
+            }
             Self::PassedOn => f.write_str("Identity: passed on as it came"),
             Self::Unsigned => {
                 f.write_str("Identity: not signed, for that takes a number in international form on both sides")
@@ -96,8 +98,7 @@ impl Stir {
         };
         let same_caller = behind.filter(|leg| same(&leg.from, &invite.from));
         let headers = same_caller.map_or(&[][..], |leg| &leg.sip.headers);
-        let diverted_by =
-            same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
+        let diverted_by = same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
         let gateway = behind.and_then(|leg| leg.sip.trunk.as_deref());
         let (attestation, origin) = match gateway {
             _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),

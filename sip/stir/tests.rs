@@ -296,7 +296,8 @@ fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
     };
     // RFC 8946 §4.
     assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"div","typ":"passport","x5u":"{X5U}"}}"#));
-    let payload = r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#;
+    let payload =
+        r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#;
     assert_eq!(text(1), payload);
     assert!(identity.is_diversion() && matches!(Passport::read(&identity), Err(Fault::Unsupported(_))));
     let diversion = Diversion::read(&identity).unwrap();

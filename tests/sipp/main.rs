@@ -26,6 +26,7 @@ mod straight;
 
 mod baresip;
 mod bridge;
+mod corners;
 mod dialogs;
 mod domains;
 mod guard;

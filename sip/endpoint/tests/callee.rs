@@ -530,7 +530,9 @@ fn a_body_that_may_be_passed_over_is_and_so_are_empty_lines_before_a_message() {
     let isup = |disposition: &str| {
         format!("Content-Type: application/ISUP;version=itu-t92+\r\nContent-Disposition: {disposition}\r\n\r\nxx")
     };
-    for (disposition, status) in [("signal ; Handling = optional", 100), ("signal;handling=required", 415), ("signal", 415)] {
+    for (disposition, status) in
+        [("signal ; Handling = optional", 100), ("signal;handling=required", 415), ("signal", 415)]
+    {
         let mut bench = Bench::new();
         let invite = request("INVITE", "i", 1, "", &isup(disposition));
         bench.receive(format!("\r\n\r\n{invite}"));
