@@ -114,6 +114,9 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     match (expected, given) {
         (Some(expected), Some(text)) if is_literal(&text) => format!("expected {expected}, without quotes: {text}"),
         (Some(expected), Some(text)) => format!("expected {expected}, not {text:?}"),
+        (Some(expected), None) if expected == "a list in [ ]" && written(message) == "a table" => {
+            format!("expected {expected}, not a table; a list of tables is written [[{path}]]")
+        }
         (Some(expected), None) => format!("expected {expected}, not {}", written(message)),
         (None, Some(text)) if message == "invalid socket address syntax" => {
             format!("{text:?} is not \"ADDRESS:PORT\", such as \"127.0.0.1:8080\" or \"[::1]:8080\"")

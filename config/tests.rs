@@ -183,7 +183,11 @@ fn each_mistake_is_named() {
         ("sip.trace = 1".to_owned(), "sip.trace: expected true or false, not 1"),
         ("media.workers = 5000".to_owned(), "media.workers: 5000 threads are too many; at most 256"),
         ("media.suppression_budget = 101".to_owned(), "media.suppression_budget: 101 is more than 100 percent"),
-        ("media.ports = \"9-3\"".to_owned(), "media.ports"),
+        ("media.ports = \"9-3\"".to_owned(), "media.ports: \"9-3\" begins with the higher port: \"3-9\""),
+        (
+            "[trunks]\nname = \"t\"".to_owned(),
+            "trunks: expected a list in [ ], not a table; a list of tables is written [[trunks]]",
+        ),
         ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
         ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),
         ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),

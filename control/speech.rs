@@ -10,7 +10,6 @@ mod disk;
 mod espeak;
 mod over_http;
 pub mod recognise;
-mod sentences;
 mod ssml;
 mod voices;
 
@@ -21,7 +20,6 @@ use std::time::Duration;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
-use tokio::sync::mpsc;
 
 use crate::http::Client;
 use disk::Disk;
@@ -43,8 +41,6 @@ const MEMORY: u64 = 64 * 1024 * 1024;
 const DISK: u64 = 256 * 1024 * 1024;
 /// Part of every cache key: another number when the same words would sound different.
 const EDITION: u8 = 3;
-/// Pieces made ahead of whoever takes them.
-const AHEAD: usize = 2;
 
 /// Speaks. Shared by all calls; made once.
 pub struct Voice {
@@ -58,10 +54,6 @@ enum Engine {
     /// The other one speaks when it cannot.
     Http(Box<HttpVoice>, Espeak),
 }
-
-/// The pieces of a text, in order, each some 8,000 Hz samples of one channel. It ends after the last one, or after an
-/// error. Dropping it stops the making.
-pub type Pieces = mpsc::Receiver<Result<Arc<[i16]>, SpeechError>>;
 
 /// Why something could not be spoken.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -129,31 +121,6 @@ impl Voice {
                 }
             },
         }
-    }
-
-    /// As [`Voice::speak`], sentence by sentence as they are made: for who wants to hear the first one early. Markup is
-    /// one piece.
-    pub fn synthesise(self: &Arc<Self>, speech: Speech) -> Pieces {
-        let (sender, pieces) = mpsc::channel(AHEAD);
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            let sentences = match speech.ssml {
-                true => vec![speech.text.as_str()],
-                false => sentences::split(&speech.text),
-            };
-            for text in sentences {
-                let sentence = Speech { text: text.to_owned(), ..speech.clone() };
-                let piece = tokio::select! {
-                    piece = this.speak(&sentence) => piece,
-                    () = sender.closed() => return,
-                };
-                let failed = piece.is_err();
-                if sender.send(piece).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
-        pieces
     }
 
     /// Marks of a text that have no effect with this engine, in words.

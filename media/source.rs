@@ -138,11 +138,6 @@ impl StreamWriter {
         let octets = queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared);
         Duration::from_micros(octets * 20_000 / self.frame)
     }
-
-    /// Whether the session has closed or detached the source.
-    pub fn is_detached(&self) -> bool {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).producer.is_abandoned()
-    }
 }
 
 /// The worker's end; give it to [`crate::Command::Source`].

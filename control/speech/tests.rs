@@ -154,20 +154,3 @@ async fn espeak_speaks_for_an_engine_that_fails() {
     let sentence = speech("Please hold the line.");
     assert_eq!(voice.speak(&sentence).await.unwrap(), local.speak(&sentence).await.unwrap());
 }
-
-#[tokio::test]
-async fn pieces_come_in_order_and_end() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(voice) = voice(&directory) else { return };
-    let voice = Arc::new(voice);
-    let mut pieces = voice.synthesise(speech("Thank you for calling us today. How can we help you? Please say it."));
-    let mut lengths = Vec::new();
-    while let Some(piece) = pieces.recv().await {
-        lengths.push(piece.unwrap().len());
-    }
-    assert_eq!(lengths.len(), 3, "{lengths:?}");
-    let off = SpeechConfig { tts: Tts::Off, ..SpeechConfig::default() };
-    let mut pieces = Arc::new(Voice::new(off, directory.path(), client())).synthesise(speech("One. Two."));
-    assert!(matches!(pieces.recv().await, Some(Err(SpeechError::Off))));
-    assert!(pieces.recv().await.is_none());
-}
