@@ -33,6 +33,23 @@ pub struct RecordingSpec {
     pub callback: Option<Callback>,
 }
 
+impl RecordingSpec {
+    /// Of all that is said in both directions, as a WAV file; nobody is told.
+    pub fn whole(source: RecordingSource, channels: RecordingChannels) -> Self {
+        Self {
+            source,
+            channels,
+            track: Track::Both,
+            format: RecordingFormat::Wav,
+            trim: false,
+            max_length: None,
+            silence_timeout: None,
+            beep: false,
+            callback: None,
+        }
+    }
+}
+
 /// A recording to be made, under the id that its application has been told.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRecording {

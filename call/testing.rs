@@ -24,7 +24,7 @@ use crate::program::instruction::{
     Tone, Wait,
 };
 use crate::queue::NotQueued;
-use crate::recording::{RecordingChannels, RecordingEnd, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use crate::recording::{RecordingChannels, RecordingEnd, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::stream::{StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
@@ -540,17 +540,7 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
 
 /// A mono recording of both directions.
 pub fn recording() -> RecordingSpec {
-    RecordingSpec {
-        source: RecordingSource::Request,
-        channels: RecordingChannels::Mono,
-        track: Track::Both,
-        format: RecordingFormat::Wav,
-        trim: false,
-        max_length: None,
-        silence_timeout: None,
-        beep: false,
-        callback: None,
-    }
+    RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Mono)
 }
 
 /// A stream of this name.

@@ -9,7 +9,7 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_call::program::instruction::{
     AfterBridge, Dial, DialRecord, DialTarget, Instruction, Program, RejectReason,
 };
-use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, Moment, Target};
 use tandem_media as media;
@@ -676,17 +676,7 @@ pub(crate) fn bridge_program(target: DialTarget, record: RecordBridge) -> Progra
         hangup_on_star: false,
         record: record.map(|channels| DialRecord {
             from_ringing: false,
-            spec: RecordingSpec {
-                source: RecordingSource::Trunk,
-                channels,
-                track: Track::Both,
-                format: RecordingFormat::Wav,
-                trim: false,
-                max_length: None,
-                silence_timeout: None,
-                beep: false,
-                callback: None,
-            },
+            spec: RecordingSpec::whole(RecordingSource::Trunk, channels),
         }),
         action: None,
         after: AfterBridge::Hangup,

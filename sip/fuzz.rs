@@ -193,21 +193,10 @@ impl Office {
 fn call() -> Box<Outgoing> {
     Box::new(Outgoing {
         request_uri: "sip:x@127.0.0.2".to_owned(),
-        next_hop: None,
         from_user: "y".to_owned(),
-        from_display: None,
-        from_host: None,
-        to: None,
-        on_behalf_of: None,
-        replaces: None,
-        prack: None,
-        impatient: false,
-        call_id: None,
-        headers: Vec::new(),
-        trunk: None,
         credentials: Some(Credentials { username: "u".to_owned(), password: "p".to_owned() }),
         sdp: Bytes::from_static(b"v=0\r\n"),
-        second_offer: Bytes::new(),
+        ..Outgoing::default()
     })
 }
 

@@ -173,21 +173,10 @@ pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)
 pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
     Box::new(Outgoing {
         request_uri: uri.to_owned(),
-        next_hop: None,
         from_user: "+15550001".to_owned(),
-        from_display: None,
-        from_host: None,
-        to: None,
-        on_behalf_of: None,
-        replaces: None,
-        prack: None,
-        impatient: false,
-        call_id: None,
         headers: vec![Header { name: "X-Test".to_owned(), value: "1".to_owned() }],
-        trunk: None,
-        credentials: None,
         sdp: Bytes::from_static(SDP),
-        second_offer: Bytes::new(),
+        ..Outgoing::default()
     })
 }
 

@@ -279,21 +279,9 @@ impl Phone {
 fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
     let outgoing = sip::Outgoing {
         request_uri,
-        next_hop: None,
         from_user: "15550001111".to_owned(),
-        from_display: None,
-        from_host: None,
-        to: None,
-        on_behalf_of: None,
-        replaces: None,
-        prack: None,
-        impatient: false,
-        call_id: None,
-        headers: Vec::new(),
-        trunk: None,
-        credentials: None,
         sdp: sdp().into(),
-        second_offer: Default::default(),
+        ..sip::Outgoing::default()
     };
     sip::Command::Invite { leg, invite: Box::new(outgoing) }
 }

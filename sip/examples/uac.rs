@@ -19,21 +19,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for call in 0..calls {
         let invite = Box::new(Outgoing {
             request_uri: uri.clone(),
-            next_hop: None,
             from_user: "uac".to_owned(),
-            from_display: None,
-            from_host: None,
-            to: None,
-            on_behalf_of: None,
-            replaces: None,
-            prack: None,
-            impatient: false,
-            call_id: None,
-            headers: Vec::new(),
-            trunk: None,
-            credentials: None,
             sdp: Bytes::from_static(SDP.as_bytes()),
-            second_offer: Bytes::new(),
+            ..Outgoing::default()
         });
         handle.send(Command::Invite { leg: LegKey(call), invite })?;
     }

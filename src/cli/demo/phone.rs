@@ -59,21 +59,9 @@ impl Phone {
         let mut session = self.open()?;
         let invite = sip::Outgoing {
             request_uri: uri.to_owned(),
-            next_hop: None,
             from_user: from.to_owned(),
-            from_display: None,
-            from_host: None,
-            to: None,
-            on_behalf_of: None,
-            replaces: None,
-            prack: None,
-            impatient: false,
-            call_id: None,
-            headers: Vec::new(),
-            trunk: None,
-            credentials: None,
             sdp: session.offer(),
-            second_offer: Default::default(),
+            ..sip::Outgoing::default()
         };
         self.sip.send(sip::Command::Invite { leg: sip::LegKey(self.key), invite: Box::new(invite) })?;
         let answer = self

@@ -256,24 +256,14 @@ mod tests {
     use super::*;
     use crate::dialect::telnyx::fixture::{self, LEG, leg};
     use std::time::Duration;
-    use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+    use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
 
     fn recording() -> Recording {
         Recording {
             id: RecordingId(LEG.0 + 1),
             leg: LEG,
             conference: None,
-            spec: RecordingSpec {
-                source: RecordingSource::Request,
-                channels: RecordingChannels::Dual,
-                track: Track::Both,
-                format: RecordingFormat::Wav,
-                trim: false,
-                max_length: None,
-                silence_timeout: None,
-                beep: false,
-                callback: None,
-            },
+            spec: RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual),
             started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
             ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
             duration: Some(Duration::from_secs(3)),

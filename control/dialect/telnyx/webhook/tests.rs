@@ -61,15 +61,8 @@ fn recording(status: RecordingStatus) -> Recording {
         leg: LEG,
         conference: None,
         spec: RecordingSpec {
-            source: RecordingSource::Request,
-            channels: RecordingChannels::Dual,
-            track: Track::Both,
             format: RecordingFormat::Mp3,
-            trim: false,
-            max_length: None,
-            silence_timeout: None,
-            beep: false,
-            callback: None,
+            ..RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)
         },
         started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
         ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),

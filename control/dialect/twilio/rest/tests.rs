@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use tandem_call::address::Address;
 use tandem_call::id::{CallId, RecordingId};
 use tandem_call::leg::{Direction, EndCause, EndedBy, LegEnd, SipFacts, Status};
-use tandem_call::recording::{
-    Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track,
-};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 
 use super::super::{account, call, recording, transcription};
 use super::calls::leg_filter;
@@ -56,17 +54,7 @@ fn facts(status: RecordingStatus) -> Recording {
         id: RecordingId(4),
         leg: LegId(1),
         conference: None,
-        spec: RecordingSpec {
-            source: RecordingSource::Request,
-            channels: RecordingChannels::Dual,
-            track: Track::Both,
-            format: RecordingFormat::Wav,
-            trim: false,
-            max_length: None,
-            silence_timeout: None,
-            beep: false,
-            callback: None,
-        },
+        spec: RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual),
         started_at: "2016-10-14T21:56:34Z".parse().unwrap(),
         ended_at: ended.then(|| "2016-10-14T21:56:38Z".parse().unwrap()),
         duration: ended.then_some(std::time::Duration::from_secs(4)),
