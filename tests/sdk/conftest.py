@@ -50,6 +50,9 @@ def start_tandem(tmp_path_factory):
         return server
 
     yield start
+    # All at once: each waits for its peers and its webhooks for a while.
+    for server in running:
+        server.end()
     faults = []
     for server in running:
         try:

@@ -54,6 +54,7 @@ class Tandem:
         self.data = Path(directory)
         self.data.mkdir(parents=True, exist_ok=True)
         self.account_sid, self.auth_token, self.api_key = ACCOUNT_SID, AUTH_TOKEN, API_KEY
+        self._told_to_end = False
         config = self.data / "tandem.toml"
         base = BASE.format(
             data=self.data, host=HOST, sid=ACCOUNT_SID, token=AUTH_TOKEN, key=API_KEY, seed=SIGNING_SEED
@@ -91,10 +92,15 @@ class Tandem:
         except urllib.error.URLError:
             return False
 
-    def stop(self):
-        """SIGTERM. It must drain, say nothing that is an error, and exit with 0."""
-        if self._alive():
+    def end(self):
+        """SIGTERM, once: it drains."""
+        if self._alive() and not self._told_to_end:
             self.process.send_signal(signal.SIGTERM)
+        self._told_to_end = True
+
+    def stop(self):
+        """Ends it and waits. It must drain, say nothing that is an error, and exit with 0."""
+        self.end()
         try:
             code = self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
