@@ -68,7 +68,7 @@ pub(crate) struct Arguments {
     /// What is dialled, before the call's serial number
     #[arg(long, value_name = "DIGITS", default_value = "1")]
     number: String,
-    /// Our calling end; a server knows its trunks by it
+    /// Our calling end, any port if that is 0; a server knows its trunks by it
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.2:5070")]
     caller: SocketAddr,
     /// Our answering end
@@ -140,7 +140,7 @@ What the report says:
                    later_than_fastest: than the fastest message of its stream
   generator_late   how late the generator was at its own turns, ms: no delay of the server's can be told from it
   cpu              of --pid: ms a call, or a call and second with --calls; memory before, at the end and at most; of held calls how
-                   much more each takes (pss: shared pages in shares)
+                   much more each takes than was there before the first run (pss: shared pages in shares)
   machine          cores that the generator used, and all others but the server: beside much of those, figures mean little
   started_late     calls begun more than 20 ms after their turn: the generator itself was short of CPU
 
@@ -152,11 +152,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let target = target(&arguments)?;
     check(&arguments)?;
     take_priority();
+    let idle_kb = arguments.pid.map_or(0, process::pss_kb);
     let report = match arguments.calls.as_slice() {
-        _ if arguments.search => search(&arguments, target)?,
-        [] => one(&arguments, target, None, arguments.cps)?.0,
-        [calls] => one(&arguments, target, Some(*calls), arguments.cps)?.0,
-        _ => curve(&arguments, target)?,
+        _ if arguments.search => search(&arguments, target, idle_kb)?,
+        [] => one(&arguments, target, None, arguments.cps, idle_kb)?.0,
+        [calls] => one(&arguments, target, Some(*calls), arguments.cps, idle_kb)?.0,
+        _ => curve(&arguments, target, idle_kb)?,
     };
     if arguments.json || !std::io::stdout().is_terminal() {
         println!("{report:#}");
@@ -215,8 +216,15 @@ fn input(text: String) -> Failure {
     Failure::Input(anyhow::anyhow!(text))
 }
 
-/// One run with one figure of what --calls says, or none: its report, and whether it was clean.
-fn one(arguments: &Arguments, target: SocketAddr, calls: Option<u32>, cps: f64) -> Result<(Value, bool), Failure> {
+/// One run with one figure of what --calls says, or none: its report, and whether it was clean. `idle_kb`: the server's memory
+/// before any call.
+fn one(
+    arguments: &Arguments,
+    target: SocketAddr,
+    calls: Option<u32>,
+    cps: f64,
+    idle_kb: u64,
+) -> Result<(Value, bool), Failure> {
     let environment = |error: std::io::Error| Failure::Environment(error.into());
     let plan = calls::Plan {
         target,
@@ -238,22 +246,21 @@ fn one(arguments: &Arguments, target: SocketAddr, calls: Option<u32>, cps: f64) 
         sink: arguments.sink,
     };
     let before = arguments.pid.map(process::rss_kb).transpose().map_err(environment)?;
-    let pss_before = arguments.pid.map_or(0, process::pss_kb);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(environment)?;
     let progress = std::io::stderr().is_terminal();
     let outcome =
         runtime.block_on(async { Generator::new(plan)?.run(arguments.pid, progress).await }).map_err(environment)?;
     let after = arguments.pid.map(process::rss_kb).transpose().map_err(environment)?;
     let clean = outcome.is_clean();
-    let memory = before.zip(after).map(|(rss_before, rss_after)| Memory { rss_before, rss_after, pss_before });
+    let memory = before.zip(after).map(|(rss_before, rss_after)| Memory { rss_before, rss_after, idle_kb });
     Ok((report(arguments, target, calls, cps, &outcome, memory), clean))
 }
 
-/// The server's, before the first call and after the last, KiB.
+/// The server's, before the run and after it, and (in shares) before any call, KiB.
 struct Memory {
     rss_before: u64,
     rss_after: u64,
-    pss_before: u64,
+    idle_kb: u64,
 }
 
 fn report(
@@ -293,12 +300,12 @@ fn report(
     fields.insert(
         "machine".to_owned(),
         json!({
-            "cores": std::thread::available_parallelism().map_or(1, usize::from),
+            "cores": process::cores(),
             "generator_cores": cores(held.own_ms),
             "others_cores": arguments.pid.map(|_| cores(others)),
         }),
     );
-    if let Some(Memory { rss_before, rss_after, pss_before }) = memory {
+    if let Some(Memory { rss_before, rss_after, idle_kb }) = memory {
         let (name, of) = match calls {
             Some(calls) => ("ms_a_call_and_second", f64::from(calls) * held.seconds),
             None => ("ms_a_call", outcome.calls as f64),
@@ -312,7 +319,7 @@ fn report(
             "most_rss_kb": outcome.most_rss_kb.max(rss_after),
         });
         if let (Value::Object(cpu), Some(calls)) = (&mut cpu, calls) {
-            let more = held.pss_kb.saturating_sub(pss_before) as f64 / f64::from(calls.max(1));
+            let more = held.pss_kb.saturating_sub(idle_kb) as f64 / f64::from(calls.max(1));
             cpu.insert("pss_kb_a_call".to_owned(), json!(figures::rounded(more)));
         }
         fields.insert("cpu".to_owned(), cpu);
@@ -321,13 +328,13 @@ fn report(
 }
 
 /// A run for each figure of --calls.
-fn curve(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
+fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let mut runs = Vec::new();
     for calls in &arguments.calls {
         if !runs.is_empty() {
             std::thread::sleep(PAUSE);
         }
-        runs.push(one(arguments, target, Some(*calls), arguments.cps)?.0);
+        runs.push(one(arguments, target, Some(*calls), arguments.cps, idle_kb)?.0);
     }
     let failed: u64 = runs.iter().filter_map(|run| run.get("failed")?.as_u64()).sum();
     Ok(json!({ "mode": "curve", "failed": failed, "runs": runs }))
@@ -335,15 +342,15 @@ fn curve(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
 
 /// Raises the rate by half until it is not clean, then halves the distance until that is a sixteenth. A step that was not clean is
 /// tried once more: it may have been the machine's doing.
-fn search(arguments: &Arguments, target: SocketAddr) -> Result<Value, Failure> {
+fn search(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
     let (mut best, mut steps) = (Value::Null, Vec::new());
     while steps.len() < 16 && (0.5..=f64::from(MOST)).contains(&rate) && bad - good > good / 16.0 {
-        let (mut report, mut clean) = one(arguments, target, None, rate)?;
+        let (mut report, mut clean) = one(arguments, target, None, rate, idle_kb)?;
         let again = !clean;
         if again {
             std::thread::sleep(AFTERMATH);
-            (report, clean) = one(arguments, target, None, rate)?;
+            (report, clean) = one(arguments, target, None, rate, idle_kb)?;
         }
         let said = if clean { "clean" } else { "not clean" };
         eprintln!("{rate} calls a second: {said}{}", if again { ", the second time" } else { "" });

@@ -31,6 +31,7 @@ mod drain;
 mod floods;
 mod hangup;
 mod housekeeping;
+mod load;
 mod machines;
 mod recordings;
 mod reload;

@@ -182,7 +182,7 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    pub(super) fn new(plan: Plan) -> io::Result<Self> {
+    pub(super) fn new(mut plan: Plan) -> io::Result<Self> {
         let bind = |address: SocketAddr| {
             let socket = std::net::UdpSocket::bind(address)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
@@ -192,6 +192,7 @@ impl Generator {
             UdpSocket::from_std(socket)
         };
         let caller = bind(plan.caller)?;
+        plan.caller = caller.local_addr()?;
         let answerer = plan.answerer.map(bind).transpose()?;
         let answers_from = plan.answerer.unwrap_or(plan.caller);
         let began = Instant::now().into_std();

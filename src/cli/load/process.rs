@@ -23,6 +23,16 @@ pub(super) fn cpu_ms(pid: u32) -> u64 {
     ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()) * 1_000 / TICKS
 }
 
+/// Cores of the machine, whichever of them are ours; 0 where it cannot be told.
+pub(super) fn cores() -> usize {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    stat.lines()
+        .filter(|line| {
+            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit()))
+        })
+        .count()
+}
+
 /// CPU time that all of the machine has spent, ms; 0 where it cannot be told.
 pub(super) fn machine_ms() -> u64 {
     busy(&std::fs::read_to_string("/proc/stat").unwrap_or_default()) * 1_000 / TICKS

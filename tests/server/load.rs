@@ -1,0 +1,101 @@
+//! `tandem load` against the server: what it counts is all there, also beside applications that behave badly.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::app::{App, Asked};
+use crate::house::{House, asks, inline};
+use crate::phone::Phone;
+
+/// An address where nothing listens, on a host of its own, where no other test is given it meanwhile.
+fn free(host: u8) -> SocketAddr {
+    UdpSocket::bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap().local_addr().unwrap()
+}
+
+/// Has it load `target` and gives its report.
+async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.arg("load").arg(target.to_string()).args(["--caller", "127.0.0.1:0"]).args(arguments);
+    let done = command.kill_on_drop(true).output().await.unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && said.contains("2 of 2 well"), "{said}");
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// Two calls that the server relays.
+async fn relayed(house: &House, answerer: SocketAddr) -> Value {
+    let answerer = answerer.to_string();
+    load(house.udp, &["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--ring", "50"]).await
+}
+
+fn bridge(answerer: SocketAddr) -> String {
+    format!("[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"sip:{{number}}@{answerer}\"\n")
+}
+
+fn assert_nothing_is_lost(report: &Value) {
+    let media = &report["media"];
+    for way in ["to_answerer", "to_caller"] {
+        assert!(media[way]["sent"].as_u64().unwrap() > 0, "{report:#}");
+        assert_eq!(media[way]["received"], media[way]["sent"], "{report:#}");
+    }
+    assert_eq!(media["dropped_here"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
+    let (answerer, sink) = (free(3), free(4));
+    let stream = format!("<Response><Start><Stream url=\"ws://{sink}/\"/></Start><Pause length=\"60\"/></Response>");
+    let house = House::start(&(bridge(answerer) + &inline("7*", &stream))).await;
+    let sink = sink.to_string();
+    let streams = ["--number", "7", "--no-answerer", "--calls", "2", "--seconds", "1", "--media", "--sink", &sink];
+    let (relayed, streamed) = tokio::join!(relayed(&house, answerer), load(house.udp, &streams));
+    assert_nothing_is_lost(&relayed);
+    assert_eq!(relayed["clean"], true);
+    assert_eq!(relayed["added_delay_ms"]["n"], 2);
+
+    let streams = &streamed["streams"];
+    assert_eq!((&streams["streams"], &streams["dropped"]), (&json!(2), &json!(0)));
+    let stamps = |name: &str| streams["stamps"][name].as_u64().unwrap();
+    assert_eq!(stamps("found") + stamps("missing_between") + stamps("before_or_after"), stamps("sent"));
+    assert!(stamps("found") > 0, "{streamed:#}");
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_flood_or_vanish_are_not_heard_in_other_calls() {
+    let mut app = App::start(|asked: &Asked| match asked.path.as_str() {
+        "/voice" => format!(
+            "<Response><Connect><Stream url=\"ws://{}/stream\"/></Connect><Pause length=\"60\"/></Response>",
+            asked.headers["host"].to_str().unwrap()
+        ),
+        _ => String::new(),
+    })
+    .await;
+    let answerer = free(5);
+    let house = House::start(&(bridge(answerer) + &asks("300", app.address))).await;
+    let mut phones = Vec::new();
+    for place in 0..4 {
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, "300").await;
+        let stream = app.stream().await;
+        stream.event("start").await;
+        phones.push((place, phone, stream));
+    }
+    let others = tokio::join!(relayed(&house, answerer), async {
+        for (place, _, stream) in &phones {
+            match place % 2 {
+                0 => (0..20).for_each(|_| stream.play(&vec![0; 8_000 * 30])),
+                _ => stream.vanish(),
+            }
+        }
+    });
+    assert_nothing_is_lost(&others.0);
+    for (_, mut phone, _) in phones {
+        phone.hangup().await;
+    }
+    house.quiet().await;
+    house.end().await;
+}
