@@ -4,8 +4,10 @@
 #
 #   scripts/figures.sh [GROUP...]        relay record play short fast search streams; without any, all of these
 #   scripts/figures.sh curve             a bridged call's cost at 50 to 1,000 calls
+#   scripts/figures.sh instructions      a short call's, as callgrind counts them: the same on a busy machine
+#   scripts/figures.sh sipp              2,000 calls of 3 s by SIPp instead of by us; LOST=5 loses as many percent of the datagrams
 #
-#   TANDEM=target/release/tandem         the server, and the generator unless GENERATOR names another build's
+#   TANDEM=target/release/tandem         the server, and the generator unless GENERATOR names another command
 #   ROUNDS=3                             how often each is measured, in turns
 #   NET=127.0.9                          loopback addresses .1 (server), .2 (callers), .3 (answerers, applications) of it are used
 #   OUT=figures                          where the JSON reports go, one a run
@@ -88,14 +90,15 @@ core() {
     esac
 }
 
+# start [COMMAND...]: the server, by that command.
 start() {
     stop
     rm -rf "$folder/data"
     mkdir "$folder/data"
     # shellcheck disable=SC2046 # words
-    $(core 1) "$tandem" serve --config "$folder/tandem.toml" >"$folder/log" 2>&1 &
+    $(core 1) "$@" "$tandem" serve --config "$folder/tandem.toml" >"$folder/log" 2>&1 &
     server=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         ! grep -q "HTTP on" "$folder/log" || return 0
         kill -0 "$server" 2>/dev/null || break
         sleep 0.1
@@ -111,11 +114,47 @@ load() {
     echo "$name (round $round): tandem load $*"
     # A call that failed is in the report, and no reason to stop.
     # shellcheck disable=SC2046 # words
-    $(core 2) "$generator" load "$net.1:5060" --caller "$net.2:5070" --pid "$server" "$@" >"$out/$name-$round.json" || true
+    $(core 2) $generator load "$net.1:5060" --caller "$net.2:5070" --pid "$server" "$@" >"$out/$name-$round.json" || true
     sleep 2
 }
 
+# The first calls are not like the later ones: they are not counted.
+instructions() {
+    start valgrind --tool=callgrind --instr-atstart=no --callgrind-out-file="$folder/counted"
+    calls="--answerer $net.3:5080 --cps 10 --ring 200 --hold 200"
+    # shellcheck disable=SC2086 # words
+    {
+        load instructions-warm $calls --seconds 5
+        callgrind_control -i on "$server" >/dev/null
+        load instructions $calls --seconds 10
+        callgrind_control -i off "$server" >/dev/null
+    } 2>/dev/null
+    stop
+    awk '/^(totals|summary):/ { total = $2 } END { printf "%.0f instructions a call, of 100\n", total / 100 }' "$folder/counted"
+}
+
+by_sipp() {
+    start
+    lost=${LOST:+-lost $LOST}
+    # shellcheck disable=SC2086 # words
+    {
+        sipp -sn uas -i "$net.3" -p 5080 -nostdin -bg $lost >"$folder/uas" 2>&1 || true
+        sipp "$net.1:5060" -sn uac -s 10000001 -i "$net.2" -p 5070 -r 50 -m 2000 -d 3000 -nostdin -timeout 120s $lost \
+            -trace_stat -stf "$folder/sipp.csv" >"$folder/uac" 2>&1 || true
+    }
+    grep -E "Successful call|Failed call" "$folder/uac" | tail -2
+    # Two lines of counts and repartitions: what was heard how soon.
+    awk -F ';' 'NR == 1 { for (i = 1; i <= NF; i++) name[i] = $i }
+        END { for (i = 1; i <= NF; i++) if (name[i] ~ /^ResponseTimeRepartition.*_</ && $i != "") print name[i], $i }' "$folder/sipp.csv"
+    grep VmRSS "/proc/$server/status"
+    kill "$(sed -n 's/.*PID=\[\([0-9]*\)\].*/\1/p' "$folder/uas")" 2>/dev/null || true
+}
+
 group() {
+    case $1 in
+        instructions) instructions; return ;;
+        sipp) by_sipp; stop; return ;;
+    esac
     start
     case $1 in
         relay) load relay --answerer "$net.3:5080" --calls 200,400 --cps 40 --seconds "$held" --media ;;
