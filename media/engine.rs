@@ -140,6 +140,11 @@ impl Core {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
+    /// Whether nobody would miss a tick that is caught up with later.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_quiet())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }

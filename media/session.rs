@@ -530,6 +530,18 @@ impl MediaSession {
         !self.is_flooded()
     }
 
+    /// Whether it neither says nor listens to anything of its own: what packets come are relayed, or dropped.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.playback.is_none()
+            && self.digits.is_none()
+            && self.source.is_none()
+            && self.tracks.is_none()
+            && self.machine.is_none()
+            && self.room.is_none()
+            && !self.framed
+            && !self.echo
+    }
+
     /// Whether more events wait for its sink than are kept.
     pub(crate) fn is_flooded(&self) -> bool {
         self.telling.waiting() > BACKLOG

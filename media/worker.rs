@@ -53,6 +53,10 @@ const EAGER: usize = 16;
 const AGAIN: u64 = 1 << 63;
 /// How long a worker without sessions sleeps.
 const IDLE: Duration = Duration::from_secs(1);
+/// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
+/// packets, and else this seldom, to catch up with its ticks. Messages then wait as long. Ringing and held calls cost little.
+const QUIET: Duration = Duration::from_millis(100);
+const DOZE: Duration = Duration::from_millis(20);
 
 /// What all workers and the engine's handles share.
 #[derive(Debug)]
@@ -259,6 +263,8 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
+    /// When a packet last came.
+    heard: Instant,
     stopping: bool,
 }
 
@@ -276,7 +282,7 @@ impl Worker {
             outlet: Outlet::default(),
             began: Instant::now(),
         };
-        Ok(Worker { number, shared, core, sockets, away: HashMap::new(), stopping: false })
+        Ok(Worker { number, shared, core, sockets, away: HashMap::new(), heard: Instant::now(), stopping: false })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
@@ -307,20 +313,34 @@ impl Worker {
         (1..=EAGER).contains(&self.core.len())
     }
 
-    /// Until the next tick, message or, when eager, packet; true for a message.
-    fn sleep(&self, now: Instant) -> bool {
+    fn dozes(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= QUIET && self.core.is_quiet()
+    }
+
+    /// Until the next tick, message or, when eager or dozing, packet; true for a message.
+    fn sleep(&mut self, now: Instant) -> bool {
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
-        let eager = self.is_eager();
-        let due = if eager { self.core.poll_timeout() } else { self.core.next_tick() };
-        let left = if self.core.is_empty() { IDLE } else { due.saturating_duration_since(now) };
+        let (eager, dozes) = (self.is_eager(), self.dozes(now));
+        let left = match (self.core.is_empty(), dozes, eager) {
+            (true, ..) => IDLE,
+            (_, true, _) => DOZE,
+            (_, _, true) => self.core.poll_timeout().saturating_duration_since(now),
+            _ => self.core.next_tick().saturating_duration_since(now),
+        };
         if inbox.sleeps(!eager && !self.core.is_empty()) {
             return true;
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if eager { &mut wake[..] } else { &mut wake[..1] };
+        let wake = if eager || dozes { &mut wake[..] } else { &mut wake[..1] };
         let _ = rustix::event::poll(wake, Some(&timeout));
-        wake.first().is_some_and(|inbox| !inbox.revents().is_empty())
+        let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
+        let (message, packet) = (is_awake(wake.first()), is_awake(wake.get(1)));
+        if packet && dozes {
+            // Served at the tick like any other.
+            self.heard = now;
+        }
+        message
     }
 
     /// Takes in what the sockets hold, a packet of each a round.
@@ -339,6 +359,7 @@ impl Worker {
             if inlet.ready.is_empty() {
                 return;
             }
+            self.heard = now;
             std::mem::swap(&mut inlet.ready, &mut inlet.reading);
             for sockets in inlet.reading.chunks(BATCH) {
                 inlet.packets.clear();
@@ -717,7 +738,11 @@ impl Network for Table {
     }
 
     fn release(&mut self, slot: usize) {
-        self.take(slot);
+        self.flush();
+        // What is closed is watched no more.
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = None;
+        }
     }
 
     fn stopwatch(&self) -> Duration {

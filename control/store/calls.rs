@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::insert::{Insert, Marks};
+use super::insert::{Insert, Backend};
 use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange};
@@ -186,7 +186,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
 
 /// A column that is set has its indexes rewritten, even to what it was: what never changes is left out.
 static INSERT: Insert = Insert::new(
-    "INSERT INTO calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
+    "calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
      created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",
     16,
     "ON CONFLICT (id) DO UPDATE SET status = excluded.status, answered_at = excluded.answered_at, \
@@ -196,7 +196,7 @@ static INSERT: Insert = Insert::new(
 
 /// Stores rows of different legs within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> Result<(), sqlx::Error> {
-    for (sql, rows) in INSERT.pieces(Marks::of(connection), rows) {
+    for (sql, rows) in INSERT.pieces(Backend::of(connection), rows) {
         let mut query = sqlx::query(sql);
         for row in rows {
             query = query

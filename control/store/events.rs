@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::insert::{Insert, Marks};
+use super::insert::{Insert, Backend};
 use super::writer::Write;
 use super::{Store, StoreError};
 
@@ -48,7 +48,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreEr
         .collect()
 }
 
-static INSERT: Insert = Insert::new("INSERT INTO events (session, seq, leg, at, kind, text, data)", 7, "");
+static INSERT: Insert = Insert::new("events (session, seq, leg, at, kind, text, data)", 7, "");
 
 /// Stores lines within the writer's transaction, in order, each with the `next` number.
 pub(super) async fn write(
@@ -56,7 +56,7 @@ pub(super) async fn write(
     lines: &[&EventRow],
     mut next: impl FnMut() -> i64,
 ) -> Result<(), sqlx::Error> {
-    for (sql, lines) in INSERT.pieces(Marks::of(connection), lines) {
+    for (sql, lines) in INSERT.pieces(Backend::of(connection), lines) {
         let mut query = sqlx::query(sql);
         for line in lines {
             query = query
