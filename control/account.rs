@@ -2,9 +2,9 @@
 
 pub mod made;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::HashMap;
 use parking_lot::RwLock;
 use serde::Deserialize;
 

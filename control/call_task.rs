@@ -11,10 +11,10 @@ mod tell;
 mod transfer;
 mod within;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::HashMap;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
@@ -94,13 +94,13 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         services: Arc::clone(calls.services()),
         calls,
         inbox,
-        legs: HashMap::new(),
-        ended: HashMap::new(),
-        sequences: HashMap::new(),
-        own_recordings: HashMap::new(),
+        legs: HashMap::default(),
+        ended: HashMap::default(),
+        sequences: HashMap::default(),
+        own_recordings: HashMap::default(),
         log: EventLog::default(),
         troubles: 0,
-        jars: HashMap::new(),
+        jars: HashMap::default(),
         notices: None,
         answers: Vec::new(),
         refused: Vec::new(),

@@ -1,8 +1,8 @@
 //! Those inside the server who want to know what happens to a leg.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::HashMap;
 use parking_lot::RwLock;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::LegId;

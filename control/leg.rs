@@ -6,8 +6,7 @@ mod engine;
 mod refusal;
 mod signalling;
 
-use std::collections::HashMap;
-
+use crate::HashMap;
 use bytes::Bytes;
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::output::Farewell;
@@ -126,14 +125,14 @@ impl LegIo {
             attempt: None,
             fails_over_on: Vec::new(),
             gone: true,
-            renders: HashMap::new(),
+            renders: HashMap::default(),
             headers: Vec::new(),
             peer: None,
             seat: None,
             place: None,
             taking: None,
-            streams: HashMap::new(),
-            ears: HashMap::new(),
+            streams: HashMap::default(),
+            ears: HashMap::default(),
             conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,

@@ -61,3 +61,7 @@ pub mod usage;
 pub mod verification;
 pub mod webhook;
 pub(crate) mod websocket;
+
+/// For keys of our own making, or such as are hashed with a secret already: several times cheaper than the standard one,
+/// and no defence against who may choose keys.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

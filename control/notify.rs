@@ -1,8 +1,8 @@
 //! From a dialect's notice to the delivery queue and back to the dialect for signing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::HashMap;
 use jiff::Timestamp;
 use tandem_call::Method;
 use tandem_call::conference::event::ConferenceInfo;

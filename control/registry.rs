@@ -1,10 +1,10 @@
 //! Live calls by leg, and the ended ones behind them.
 
-use std::collections::HashMap;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::HashMap;
 use parking_lot::RwLock;
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused, Request};

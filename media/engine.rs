@@ -6,10 +6,10 @@ mod rooms;
 pub(crate) use rooms::Place;
 use rooms::Rooms;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::HashMap;
 use slab::Slab;
 
 use crate::codec::LONGEST_FRAME;
@@ -121,7 +121,7 @@ impl Core {
     pub(crate) fn new(now: Instant, ntp: u64, budget: Budget, writer: WriterHandle, done: Done) -> Core {
         Core {
             sessions: Slab::new(),
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             groups: Default::default(),
             rooms: Rooms::default(),
             next_tick: now + TICK,

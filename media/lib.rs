@@ -83,3 +83,7 @@ pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;
+
+/// For keys of our own making, or such as are hashed with a secret already: several times cheaper than the standard one,
+/// and no defence against who may choose keys.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

@@ -11,7 +11,7 @@
 //! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
 //! larger key to the other, a room those that join it; sessions and sockets are owned values in that message.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::HashMap;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll};
 
 use crate::command::{Command, SessionKey};
@@ -282,7 +283,7 @@ impl Worker {
             outlet: Outlet::default(),
             began: Instant::now(),
         };
-        Ok(Worker { number, shared, core, sockets, away: HashMap::new(), heard: Instant::now(), stopping: false })
+        Ok(Worker { number, shared, core, sockets, away: HashMap::default(), heard: Instant::now(), stopping: false })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]

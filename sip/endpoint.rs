@@ -32,13 +32,14 @@ mod server;
 mod session_timer;
 mod state;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::{HashMap, HashSet};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -198,16 +199,16 @@ impl Endpoint {
             locals: Vec::new(),
             rng: StdRng::from_seed(rng_seed),
             clients: Arena::new(),
-            clients_by_branch: HashMap::new(),
-            stream_clients: HashMap::new(),
+            clients_by_branch: HashMap::default(),
+            stream_clients: HashMap::default(),
             servers: Arena::new(),
-            servers_by_key: HashMap::new(),
-            servers_by_merge_key: HashMap::new(),
+            servers_by_key: HashMap::default(),
+            servers_by_merge_key: HashMap::default(),
             legs: Arena::new(),
-            legs_by_key: HashMap::new(),
-            legs_by_tag: HashMap::new(),
+            legs_by_key: HashMap::default(),
+            legs_by_tag: HashMap::default(),
             peers: Vec::new(),
-            peers_by_token: HashMap::new(),
+            peers_by_token: HashMap::default(),
             changed_peers: Vec::new(),
             timers: TimerQueue::default(),
             lingering: linger::Lingering::default(),

@@ -61,3 +61,9 @@ pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarC
 pub use throttle::Throttle;
 pub use trunk::TrunkAcl;
 pub use waiting::Waiting;
+
+/// For keys of our own making, or such as are hashed with a secret already: several times cheaper than the standard one,
+/// and no defence against who may choose keys.
+pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+/// As [`HashMap`].
+pub(crate) type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::{Columns, hex, microseconds};
-use super::insert::{Insert, Backend};
+use super::insert::{Backend, Insert};
 use super::writer::Write;
 use super::{Store, StoreError};
 

@@ -1,9 +1,9 @@
 //! The rooms of a worker: which of its sessions are in which, and their part in a tick. A room's sessions are served in
 //! one group, all hear, the room mixes, all speak: nobody is a frame late.
 
-use std::collections::HashMap;
-
 use slab::Slab;
+
+use crate::HashMap;
 
 use super::{Core, GROUPS, Outcome};
 use crate::command::{Command, SessionKey};

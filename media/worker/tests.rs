@@ -1,6 +1,7 @@
 //! A worker's sockets, driven by hand on a clock of the test's own.
 
 use super::*;
+use crate::command::OpId;
 use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;
@@ -91,6 +92,19 @@ fn of_two_streams_at_once_neither_fills_the_socket() {
         bench.pass(20);
     }
     assert_eq!(bench.taken(), 170);
+}
+
+#[test]
+fn a_worker_dozes_while_no_packets_come_and_nobody_has_anything_to_say() {
+    let mut bench = Bench::new("31730-31739");
+    bench.say(7, 20);
+    bench.pass(5);
+    assert!(!bench.worker.dozes(bench.now), "a packet has just come");
+    bench.now += QUIET;
+    assert!(bench.worker.dozes(bench.now));
+    let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
+    bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
+    assert!(!bench.worker.dozes(bench.now), "it sends digits");
 }
 
 #[test]

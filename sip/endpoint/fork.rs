@@ -9,8 +9,10 @@
 //! The first 200 wins: its branch becomes the leg, the others are cancelled, and a 200 that crosses its CANCEL is
 //! acknowledged and hung up, as for any leg that is given up. Branches are legs, and bounded as these are.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use crate::HashMap;
 
 use super::Endpoint;
 use super::command::Placing;

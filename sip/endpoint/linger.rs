@@ -10,10 +10,10 @@
 //! count as transactions, so that [`Config::max_transactions`](crate::Config::max_transactions) bounds them, and cost 100
 //! to 200 octets each.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::state::{Again, Key, MAX_FORKS, tag_text};
@@ -29,10 +29,10 @@ const TOGETHER: Duration = Duration::from_millis(250);
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
-    served: HashMap<Key, Served, AsDrawn>,
-    asked: HashMap<u128, Asked, AsDrawn>,
+    served: HashMap<Key, Served>,
+    asked: HashMap<u128, Asked>,
     /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
-    merged: HashSet<Key, AsDrawn>,
+    merged: HashSet<Key>,
     ends: VecDeque<Ends>,
 }
 
@@ -222,28 +222,6 @@ impl Endpoint {
     /// The To tag of a response to a request of ours, as a number.
     pub(super) fn tag_hash(&self, response: &Response) -> u64 {
         self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
-    }
-}
-
-/// Keys that are keyed hashes or drawn at random already need no hashing.
-type AsDrawn = BuildHasherDefault<Drawn>;
-
-#[derive(Debug, Default)]
-pub(super) struct Drawn(u64);
-
-impl Hasher for Drawn {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        self.0 ^= (key >> 64) as u64 ^ key as u64;
     }
 }
 

@@ -5,9 +5,10 @@
 //!     └─ a name, or TLS ─> Output::Resolve ─> handle_resolved ──────^          ^──────────── next hop, new branch ─┘
 //! ```
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use crate::HashMap;
 
 use super::Endpoint;
 use super::state::State;
