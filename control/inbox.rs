@@ -1,5 +1,6 @@
 //! The way to a call, and all that may come by it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -198,8 +199,7 @@ impl Inbox {
     /// What SIP says, in order.
     pub fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
-            let arrow = if sent { "->" } else { "<-" };
-            let text = format!("{arrow} {peer} {} {line}", transport.token());
+            let text = traced(sent, peer, transport.token(), &line);
             return self.log(Line { at: clock::now().time, leg: Some(leg), kind: "sip".into(), text });
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
@@ -226,6 +226,34 @@ impl Inbox {
     }
 }
 
+/// `-> 192.0.2.1:5060 UDP INVITE sip:...`: a dozen in the shortest call, and most of what it costs to format one is the
+/// address, so that is spelled by hand.
+fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
+    let mut text = String::with_capacity(line.len() + 32);
+    text.push_str(if sent { "-> " } else { "<- " });
+    match peer {
+        SocketAddr::V4(peer) => {
+            for (octet, after) in peer.ip().octets().into_iter().zip(['.', '.', '.', ':']) {
+                push_decimal(&mut text, octet.into());
+                text.push(after);
+            }
+            push_decimal(&mut text, peer.port());
+        }
+        SocketAddr::V6(peer) => text.push_str(&peer.to_string()),
+    }
+    for part in [" ", transport, " ", line] {
+        text.push_str(part);
+    }
+    text
+}
+
+fn push_decimal(text: &mut String, number: u16) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    text.push(char::from(b'0' + (number % 10) as u8));
+}
+
 impl Messages {
     /// The next one; `None` when nobody has the address any more.
     pub async fn next(&mut self) -> Option<Message> {
@@ -244,5 +272,17 @@ impl Messages {
     /// Takes nothing more; what is there stays.
     pub fn close(&mut self) {
         self.receiver.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traced_message_says_which_way_it_went_and_where() {
+        let of = |sent, peer: &str| traced(sent, peer.parse().unwrap(), "UDP", "BYE sip:a@b");
+        assert_eq!(of(true, "10.0.200.1:5060"), "-> 10.0.200.1:5060 UDP BYE sip:a@b");
+        assert_eq!(of(false, "[2001:db8::1]:65535"), "<- [2001:db8::1]:65535 UDP BYE sip:a@b");
     }
 }
