@@ -36,7 +36,9 @@ impl Bench {
         worker.handle(now, Message::Open { session, sockets });
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
         let port = peer.local_addr().unwrap().port();
-        let offer = format!("v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio {port} RTP/AVP 0\r\n");
+        let offer = format!(
+            "v=0\r\nc=IN IP4 127.0.0.1\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+        );
         negotiation.answer(offer.as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
         worker.handle(now, Message::Plan { key: SessionKey(1), plan });
@@ -125,7 +127,7 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
         for unbridged in [false, true] {
             let shared = Arc::new(Shared {
                 inboxes: vec![Inbox::new().unwrap(), Inbox::new().unwrap()],
-                homes: Mutex::new([(SessionKey(1), 0), (SessionKey(2), 1)].into()),
+                homes: Mutex::new([(SessionKey(1), 0), (SessionKey(2), 1)].into_iter().collect()),
                 rooms: Mutex::default(),
                 published: vec![Published::default(), Published::default()],
                 sdp_refused: AtomicU64::new(0),
