@@ -3,6 +3,7 @@
 mod trunks;
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,7 @@ impl Counters {
     }
 
     /// A trunk failed, and the call goes on over another; with its response, if there was one.
-    pub fn failed_over(&self, trunk: &str, status: Option<u16>) {
+    pub fn failed_over(&self, trunk: &Arc<str>, status: Option<u16>) {
         self.trunks.responded(trunk, false, status);
     }
 

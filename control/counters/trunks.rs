@@ -54,8 +54,8 @@ impl Trunks {
     }
 
     /// An INVITE has had its final response, or none.
-    pub(super) fn responded(&self, trunk: &str, inbound: bool, status: Option<u16>) {
-        if let Some(count) = row(&mut self.0.lock().ended, (trunk.into(), inbound, status)) {
+    pub(super) fn responded(&self, trunk: &Arc<str>, inbound: bool, status: Option<u16>) {
+        if let Some(count) = row(&mut self.0.lock().ended, (Arc::clone(trunk), inbound, status)) {
             *count += 1;
         }
     }
@@ -63,7 +63,7 @@ impl Trunks {
     fn carry(&self, leg: &LegInfo, change: impl FnOnce(&mut Carried)) {
         let Some(trunk) = &leg.sip.trunk else { return };
         let inbound = leg.direction == Direction::Inbound;
-        if let Some(carried) = row(&mut self.0.lock().carried, (trunk.to_string().into(), inbound)) {
+        if let Some(carried) = row(&mut self.0.lock().carried, (Arc::clone(trunk), inbound)) {
             change(carried);
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         for (inbound, status) in
             [(false, Some(200)), (false, Some(486)), (false, Some(486)), (true, Some(200)), (false, None)]
         {
-            trunks.responded("carrier", inbound, status);
+            trunks.responded(&"carrier".into(), inbound, status);
         }
         let mut text = String::new();
         trunks.render(&mut text);
@@ -128,8 +128,8 @@ mod tests {
         ] {
             assert!(text.contains(&format!("tandem_trunk_ended_total{line}")), "{text}");
         }
-        (0..2 * MOST).for_each(|number| trunks.responded(&number.to_string(), true, Some(200)));
-        trunks.responded("carrier", false, Some(486));
+        (0..2 * MOST).for_each(|number| trunks.responded(&number.to_string().into(), true, Some(200)));
+        trunks.responded(&"carrier".into(), false, Some(486));
         assert_eq!(trunks.0.lock().ended.len(), MOST);
         assert_eq!(trunks.0.lock().ended[&("carrier".into(), false, Some(486))], 3, "what has its row goes on");
     }
