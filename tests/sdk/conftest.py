@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from harness.engines import FileEngine
-from harness.phone import Phone
+from harness.phone import Phone, free_port
 from harness.rtp import Rtp
 from harness.server import Tandem, binary
 from harness.socketapp import SocketApp
@@ -88,6 +88,12 @@ def phone(tmp_path):
     yield start
     for one in running:
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def carrier_port():
+    """Where a trunk leads: a phone started there takes its calls."""
+    return free_port()
 
 
 @pytest.fixture

@@ -4,45 +4,25 @@ come to nothing, and numbers as its guides write them."""
 import pytest
 from twilio.twiml.voice_response import Start
 
-from harness.phone import callee, caller, free_port, pause
+from harness.phone import callee, caller, pause
 from harness.waiting import wait_for
-from twilio_app import answering, assert_genuine, number, twiml
+from twilio_app import answering, carrier, number, twiml
 
 OWN = "+14155550100"
 
 
 @pytest.fixture(scope="module")
-def carrier_port():
-    """Where the trunk leads: a phone started there takes its calls."""
-    return free_port()
-
-
-@pytest.fixture(scope="module")
 def server(start_tandem, module_webapp, carrier_port):
     more = f'status_callback = "{module_webapp.url}/status"\nfallback_url = "{module_webapp.url}/fallback"\n'
-    return start_tandem(
-        number("5*", module_webapp, "/voice", more)
-        + number(OWN, module_webapp, "/voice", more)
-        + f"""
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:127.0.0.1:{carrier_port}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["+1"]
-"""
-    )
+    numbers = number("5*", module_webapp, "/voice", more) + number(OWN, module_webapp, "/voice", more)
+    return start_tandem(numbers + carrier(carrier_port, "+1"))
 
 
 @pytest.fixture
-def app(server, module_webapp):
-    """The web application, knowing nothing of earlier tests; every request must be genuine."""
-    module_webapp.forget()
-    module_webapp.on("/status")
-    module_webapp.on("/after", twiml("<Response><Hangup/></Response>"))
-    module_webapp.on("/fallback", twiml("<Response><Hangup/></Response>"))
-    yield module_webapp
-    assert_genuine(server, module_webapp)
+def app(app):
+    app.on("/after", twiml("<Response><Hangup/></Response>"))
+    app.on("/fallback", twiml("<Response><Hangup/></Response>"))
+    return app
 
 
 @pytest.fixture

@@ -5,34 +5,18 @@ import requests
 from twilio.twiml.voice_response import Dial, Gather, Start
 
 from harness.audio import RATE, likeness, read_wav, speech, write_capture
-from harness.phone import callee, caller, free_port, pause, play, ringing_callee
+from harness.phone import callee, caller, pause, play, ringing_callee
 from harness.waiting import wait_for
-from twilio_app import answering, assert_genuine, client, number, twiml
+from twilio_app import answering, assert_genuine, carrier, client, number, twiml
 
 FROM = "+15550001111"
-
-
-@pytest.fixture(scope="module")
-def carrier_port():
-    """Where the trunk leads: a phone started there takes its calls."""
-    return free_port()
 
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp, carrier_port):
     url = module_webapp.url
     more = f'status_callback = "{url}/status"\nfallback_url = "{url}/fallback"\n'
-    return start_tandem(
-        number("5*", module_webapp, "/voice", more)
-        + f"""
-[[trunks]]
-name = "carrier"
-account = "acme"
-uri = "sip:127.0.0.1:{carrier_port}"
-inbound_from = ["127.0.0.0/8"]
-prefixes = ["+"]
-"""
-    )
+    return start_tandem(number("5*", module_webapp, "/voice", more) + carrier(carrier_port))
 
 
 @pytest.fixture
