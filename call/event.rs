@@ -14,7 +14,7 @@ use crate::hearing::Words;
 use crate::id::{LegId, OpId, QueueId};
 use crate::leg::LegInfo;
 use crate::machine::{MachineDetection, Verdict};
-use crate::program::instruction::{AudioSource, Warning};
+use crate::program::instruction::{AudioSource, Unserved, Warning};
 use crate::queue::QueueOutcome;
 use crate::recording::{Recording, RecordingStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
@@ -123,6 +123,8 @@ pub enum EventKind {
         /// What went wrong.
         failure: FetchFailure,
     },
+    /// Something was asked for that this server does not do.
+    Unserved(Box<Unserved>),
     /// A document had something odd.
     Warned(Warning),
 }

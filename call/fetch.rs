@@ -86,6 +86,8 @@ pub enum FetchReason {
     },
     /// The called party's own document before the join.
     Whisper,
+    /// Something was asked for that this server does not do: how that came out, by name.
+    Unserved(Vec<(String, String)>),
     /// What is heard in a queue, for the first time or again.
     Wait,
     /// Its turn has come: what it is told before it is joined to who takes it.

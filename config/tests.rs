@@ -231,6 +231,7 @@ fn each_mistake_is_named() {
         (trunk("uri = \"sip:h\"\nprefixes = [\"+a\"]"), "is not how a number begins"),
         (trunk("uri = \"sip:h\"\nsrtp = \"always\""), "always"),
         (trunk("uri = \"sip:h\"\nregister = true"), "needs a username and a password to register"),
+        (trunk("uri = \"sip:h\"\nbyoc = \"BY12\""), "is not BY and 32 hex digits"),
         (trunk("uri = \"sip:h\"\nregister_expires = 5"), "is not 60 to 604800"),
         (trunk("uri = \"sip:h\"\nregistrar = \"h\""), "is not \"sip:HOST:PORT\""),
         (trunk("inbound_from = [\"10.0.0.1/32\"]\noptions_interval = 5"), "needs a uri to ask"),

@@ -33,6 +33,8 @@ pub struct NewCall {
     pub application: Option<Arc<str>>,
     /// Who is called.
     pub to: Address,
+    /// The trunks it goes over, as [`Invite::via`] has them.
+    pub via: Vec<Arc<str>>,
     /// Others who are called at the same time; the first of all who answers has the call.
     pub also: Vec<Address>,
     /// Who calls.
@@ -233,7 +235,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         headers: call.headers,
         inherits: false,
         credentials: call.credentials,
-        via: Vec::new(),
+        via: call.via,
         replaces: None,
     };
     NewLeg {

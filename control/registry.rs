@@ -260,7 +260,7 @@ impl Calls {
         }
         let services = self.services();
         for to in iter::once(&call.to).chain(&call.also) {
-            if !services.reaches(&call.account, call.dialect, to) {
+            if !services.reaches(&call.account, call.dialect, to, &call.via) {
                 return Err(CreateError::NoRoute(to.to_string()));
             }
         }

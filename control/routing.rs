@@ -458,6 +458,17 @@ impl Routing {
         self.configured().any(|one| &*one.account == account && names(&one.number, number))
     }
 
+    /// Whether an account's calls may go over a trunk.
+    fn may_use(&self, account: &str, trunk: &TrunkConfig) -> bool {
+        let own = trunk.account.as_deref();
+        own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
+    }
+
+    /// The trunk that applications know by this id.
+    fn byoc(&self, id: &str) -> Option<&Arc<TrunkConfig>> {
+        self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
+    }
+
     /// A call to `user` over the trunks named: those that are up first, and else in the order that they are named in.
     fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
         let mut trunks: Vec<_> = via.iter().filter_map(|name| self.trunk(Some(name))).collect();
@@ -511,6 +522,10 @@ impl Routing {
         if let Some(pbx) = via.first().and_then(|name| pbx::id(name)) {
             return self.phones.pbxs().originate(account, pbx, to.user(), rng);
         }
+        if let Some(trunk) = via.first().and_then(|id| self.byoc(id)) {
+            let usable = self.may_use(account, trunk).then(|| over_trunk(trunk, to.user()));
+            return usable.flatten().into_iter().collect();
+        }
         if !via.is_empty() {
             return self.over(via, to.user(), health);
         }
@@ -522,15 +537,10 @@ impl Routing {
         match to {
             Address::Phone(number) => {
                 let number = number.as_str();
-                let parent = self.accounts.parent(account);
-                let usable = |trunk: &&Arc<TrunkConfig>| {
-                    let own = trunk.account.as_deref();
-                    own.is_none_or(|own| own == account || Some(own) == parent.as_deref())
-                };
                 let mut routes: Vec<_> = self
                     .trunks
                     .iter()
-                    .filter(usable)
+                    .filter(|trunk| self.may_use(account, trunk))
                     .filter_map(|trunk| {
                         let fits = trunk.prefixes.iter().filter(|prefix| number.starts_with(&***prefix));
                         let fit = fits.map(|prefix| prefix.len()).max()?;

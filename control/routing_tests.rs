@@ -91,6 +91,24 @@ fn a_trunk_may_have_codecs_of_its_own() {
     assert_eq!((routing.codecs(Some("plain")), routing.codecs(None)), (vec![], vec![]));
 }
 
+#[test]
+fn a_call_goes_over_the_trunk_that_its_application_chose_by_id_if_the_account_may_use_it() {
+    let id = |last: u8| format!("BY{:032x}", last);
+    let trunks = [
+        serde_json::json!({ "name": "usual", "uri": "sip:usual", "prefixes": ["+"] }),
+        serde_json::json!({ "name": "own", "uri": "sip:own", "byoc": id(1), "account": "acme" }),
+        serde_json::json!({ "name": "theirs", "uri": "sip:theirs", "byoc": id(2), "account": "other" }),
+    ];
+    let routing = routing(&trunks);
+    let over = |via: &str| {
+        let (via, to) = ([Arc::from(via)], Address::from("+15551230001"));
+        let routes = routing.outbound("acme", &to, &via, |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]));
+        routes.first().map(|route| route.request_uri.clone())
+    };
+    assert_eq!(over(&id(1)).as_deref(), Some("sip:+15551230001@own"));
+    assert_eq!((over(&id(2)), over(&id(3))), (None, None));
+}
+
 fn outbound(routing: &Routing, to: &Address) -> Vec<Outbound> {
     routing.outbound("acme", to, &[], |_| sip::Health::Up, &mut StdRng::from_seed([1; 32]))
 }

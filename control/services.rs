@@ -130,10 +130,10 @@ impl Services {
     }
 
     /// Whether there is anywhere at all that a leg to that address can be sent.
-    pub fn reaches(&self, account: &str, dialect: &str, to: &Address) -> bool {
+    pub fn reaches(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> bool {
         match to {
             Address::Application(id) => self.routing.get().to_own_application(account, dialect, id).is_some(),
-            _ => !self.routes(account, to, &[]).is_empty(),
+            _ => !self.routes(account, to, via).is_empty(),
         }
     }
 

@@ -147,6 +147,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
         application: None,
         from: own.unwrap_or_else(|| to.clone()),
         to,
+        via: Vec::new(),
         also: Vec::new(),
         caller_name: None,
         headers: Vec::new(),

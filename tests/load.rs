@@ -197,6 +197,7 @@ fn new_call(callee: SocketAddr) -> NewCall {
         dialect: "twilio",
         application: None,
         to: Address::from(format!("sip:somebody@{callee}").as_str()),
+        via: Vec::new(),
         also: Vec::new(),
         from: Address::from("sip:us@127.0.0.1"),
         caller_name: None,

@@ -86,6 +86,8 @@ pub enum Instruction {
     Hangup,
     /// Send the leg its own audio back until something else happens.
     Echo,
+    /// What this server does not do, though its application waits to hear how it came out.
+    Unserved(Box<Unserved>),
 }
 
 /// Why a call is refused.
@@ -97,6 +99,21 @@ pub enum RejectReason {
     Busy,
     /// Any other SIP final response, 400 to 699.
     Status(u16),
+}
+
+/// Something that this server does not do, and who waits for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unserved {
+    /// What is reported.
+    pub warning: Warning,
+    /// Asked what follows; without it the next instruction runs.
+    pub action: Option<Target>,
+    /// What that one is told, by name.
+    pub outcome: Vec<(String, String)>,
+    /// Told beside.
+    pub callback: Option<Callback>,
+    /// What that one is told, by name.
+    pub told: Vec<(String, String)>,
 }
 
 /// Audio to one leg.

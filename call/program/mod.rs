@@ -22,14 +22,14 @@ use std::time::Duration;
 use crate::Target;
 use crate::call::{Abort, Call};
 use crate::conversation::ConversationStatus;
-use crate::event::PlaybackEnd;
+use crate::event::{EventKind, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::hearing::Heard;
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::EndedBy;
 use crate::output::LegCommand;
 use crate::party::Mode;
-use crate::program::instruction::{Instruction, Program};
+use crate::program::instruction::{Instruction, Program, Unserved};
 use crate::queue::NotQueued;
 use crate::recording::Recording;
 use crate::stream::StreamStatus;
@@ -285,6 +285,12 @@ impl Call {
                 Step::Next
             }
             Instruction::Hangup => Step::Hangup,
+            Instruction::Unserved(unserved) => {
+                self.emit(leg, EventKind::Warned(unserved.warning.clone()));
+                self.emit(leg, EventKind::Unserved(unserved.clone()));
+                let Unserved { action, outcome, .. } = *unserved;
+                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unserved(outcome)))
+            }
             Instruction::Echo => {
                 self.order(leg, LegCommand::Echo(true));
                 Step::Stay(Running::Echoing)

@@ -129,6 +129,14 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
             report.fault(format!("{path}.prefixes[{index}]"), message);
         }
     }
+    if let Some(byoc) = &trunk.byoc {
+        let hex = byoc.strip_prefix("BY").filter(|hex| hex.len() == 32);
+        if !hex.is_some_and(|hex| hex.bytes().all(|octet| octet.is_ascii_hexdigit())) {
+            report.fault(format!("{path}.byoc"), format!("{byoc:?} is not BY and 32 hex digits"));
+        } else if trunk.uri.is_none() {
+            report.fault(format!("{path}.byoc"), "needs a uri for the calls to go to");
+        }
+    }
     match (&trunk.username, &trunk.password) {
         (Some(_), None) => report.fault(format!("{path}.username"), "needs a password beside it"),
         (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username beside it"),

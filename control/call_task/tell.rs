@@ -237,6 +237,7 @@ fn describe(event: &CallEvent) -> String {
             ),
         },
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
+        EventKind::Unserved(_) => "the application is told that this is not done here".to_owned(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
     }
 }

@@ -47,6 +47,9 @@ pub struct TrunkConfig {
     /// Among equal priorities one goes first by chance, this often compared with the others. 1 to 65535, default 1.
     #[serde(default = "one")]
     pub weight: u16,
+    /// The id by which applications choose it for a call, `BY` and 32 hex digits.
+    #[serde(default)]
+    pub byoc: Option<Arc<str>>,
     /// Digest user name that answers the peer's challenges.
     #[serde(default)]
     pub username: Option<Arc<str>>,

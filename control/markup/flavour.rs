@@ -116,6 +116,8 @@ pub enum Meaning {
     Stop,
     /// Send the caller's own audio back.
     Echo,
+    /// Take a payment.
+    Pay,
     /// In a dial: a telephone number.
     Number,
     /// In a dial: a SIP URI.

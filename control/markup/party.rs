@@ -83,6 +83,16 @@ pub(crate) fn is_allowed_header(name: &str) -> bool {
                 .any(|known| name.eq_ignore_ascii_case(known)))
 }
 
+/// Longest reason for a call, characters.
+pub(crate) const MAX_REASON: usize = 50;
+
+/// Why somebody is called, as the header that shows it to them (RFC 9796); `None` if it is too long, or no text.
+pub(crate) fn call_reason(text: &str) -> Option<(String, String)> {
+    let fits = !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    fits.then(|| ("Call-Info".to_owned(), format!("<data:>;purpose=jcard;call-reason=\"{quoted}\"")))
+}
+
 /// DTMF in the spelling of the model: `A-D` in upper case, `w` and `W` as they are; `None` if it is none.
 pub(crate) fn send_digits(text: &str) -> Option<String> {
     let sendable = !text.is_empty() && text.chars().all(|key| "0123456789ABCDabcd#*wW".contains(key));

@@ -48,6 +48,7 @@ impl<'a> Reader<'a> {
                     });
                 }
                 Meaning::Echo => instructions.push(Instruction::Echo),
+                Meaning::Pay => instructions.push(verb::pay::read(&mut self, element)?),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
                 Meaning::Leave => instructions.push(Instruction::Leave),

@@ -137,6 +137,8 @@ fn record_has_its_defaults_and_limits() {
         assert_eq!(record.spec.source, RecordingSource::Record);
         assert_eq!(record.action.unwrap().url.as_ref(), BASE);
     });
+    let inline = inline("<Record/>").unwrap();
+    assert_eq!(inline.warnings.iter().map(|warning| warning.code).collect::<Vec<_>>(), [11100]);
     let text = "<Record timeout='0' maxLength='30' playBeep='false' trim='do-not-trim' finishOnKey='*' action='done' \
         recordingStatusCallback='/rec' recordingStatusCallbackEvent='in-progress completed'/>";
     expect!(one(text), Instruction::Record(record) => {
@@ -194,6 +196,27 @@ fn dial_reads_its_attributes_and_nouns() {
         assert_eq!((record.spec.track, record.spec.trim), (Track::Inbound, false));
         assert_eq!(dial.ring_tone.as_deref(), Some("uk"));
     });
+}
+
+#[test]
+fn a_payment_is_not_taken_but_its_action_is_told_so() {
+    expect!(one("<Pay action='/paid' chargeAmount='9.99'><Prompt for='security-code'><Say>Code?</Say></Prompt></Pay>"),
+    Instruction::Unserved(pay) => {
+        assert_eq!(pay.action.unwrap().url.as_ref(), "https://app.example/paid");
+        assert_eq!(pay.outcome[0], ("Result".into(), "payment-connector-error".into()));
+        assert_eq!((pay.warning.code, pay.callback), (64002, None));
+    });
+}
+
+#[test]
+fn the_reason_of_a_call_goes_with_it_as_a_header() {
+    let text = r#"<Dial callReason='Your "order"'><Number>+15550002222</Number></Dial>"#;
+    expect!(one(text), Instruction::Dial(dial) => {
+        let (name, value) = &dial.targets[0].headers[0];
+        assert_eq!((name.as_str(), value.as_str()), ("Call-Info", r#"<data:>;purpose=jcard;call-reason="Your \"order\"""#));
+    });
+    let long = "x".repeat(51);
+    assert_eq!(codes(&format!("<Dial callReason='{long}'>+15550002222</Dial>")), [12200]);
 }
 
 #[test]
@@ -302,6 +325,7 @@ fn a_dialled_party_may_be_listened_to_for_a_machine() {
         assert!(dial.targets[1].detect.is_none(), "the digits would be heard");
     });
     assert_eq!(codes("<Dial><Number machineDetection='On'>+15550002222</Number></Dial>"), [12200]);
+    assert_eq!(codes("<Dial><Number machineDetection='Enable'>+15550002222</Number></Dial>"), [21262]);
 }
 
 #[test]

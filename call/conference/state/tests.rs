@@ -143,6 +143,28 @@ fn two_come_and_go_and_the_last_one_ends_it() {
 }
 
 #[test]
+fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
+    let mut script = Script::new();
+    for number in 1..=250 {
+        script.come(number, room());
+        if number == 2 {
+            script.start();
+        }
+    }
+    assert!(script.conference.enter(NOW, &info(251), room()).is_err());
+    assert_eq!(script.conference.participants().count(), 250);
+    for number in 1..=250 {
+        script.leave(&over(number, EndedBy::Peer), Leaving::Ended);
+    }
+    script.conference.handle_over(NOW);
+    script.drain();
+    let told = script.words();
+    let count = |start: &str| told.iter().filter(|word| word.starts_with(start)).count();
+    assert_eq!((count("joined "), count("left "), count("started"), count("ended")), (250, 250, 1, 1));
+    assert_eq!(script.end(), (EndCause::LastLeft, Some(leg(250))));
+}
+
+#[test]
 fn who_ends_it_by_leaving_takes_the_others_along() {
     for (why, cause) in [(Leaving::Ended, EndCause::HostLeft), (Leaving::Removed, EndCause::HostRemoved)] {
         let mut script = Script::new();

@@ -141,6 +141,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::Transcription(_)
         | EventKind::Transcribed(_)
         | EventKind::Conversation(_)
+        | EventKind::Unserved(_)
         | EventKind::Warned(_) => return None,
     };
     Some((event_type, merged(common(leg), extra)))

@@ -52,6 +52,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::StopStream(_) | Instruction::StopTranscription(_) => (SCHEMA, "<Stop>"),
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
+            Instruction::Unserved(_) => (SCHEMA, "<Pay>"),
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
         false
@@ -110,6 +111,6 @@ mod tests {
             panic!("{:?}", program.instructions)
         };
         let codes: Vec<_> = program.warnings.iter().map(|warning| warning.code).collect();
-        assert_eq!(codes, [13201, SCHEMA, SCHEMA]);
+        assert_eq!(codes, [11100, 13201, SCHEMA, SCHEMA]);
     }
 }

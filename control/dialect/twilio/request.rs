@@ -8,6 +8,7 @@ use tandem_call::command::Command;
 use tandem_call::conference::{Beep, Opening};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::handover::Handover;
+use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
@@ -69,6 +70,9 @@ pub(super) fn participant_call(
     if let Some(detect) = &mut call.detect {
         // Nobody waits for what is found out.
         (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
+        if detect.callback.is_none() {
+            return Err(ApiError::bad(21262, "MachineDetection of a participant needs an AmdStatusCallback"));
+        }
     }
     call.caller_name = match parameters.get("CallerDisplayName") {
         Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
@@ -132,7 +136,16 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
 
 /// A call that does this once answered.
 fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
-    let Called { to, headers, handover } = called(parameters)?;
+    let Called { to, mut headers, handover } = called(parameters)?;
+    if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
+        let bad = || ApiError::bad(20001, format!("CallReason has at most {} characters", party::MAX_REASON));
+        headers.push(party::call_reason(reason).ok_or_else(bad)?);
+    }
+    // A SIP URI or a client says itself where it is.
+    let byoc = parameters.get("Byoc").filter(|text| !text.is_empty() && matches!(to, Address::Phone(_)));
+    if byoc.is_some_and(|text| sid::parse("BY", text).is_none()) {
+        return Err(ApiError::bad(20001, "Byoc is not the SID of a BYOC trunk"));
+    }
     let from = caller(parameters, &to)?;
     let detect = machine_detection(parameters)?;
     let timeout = parameters.number("Timeout", 1..=600, 21208)?.unwrap_or(60);
@@ -145,6 +158,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
         dialect: NAME,
         application,
         to,
+        via: byoc.map(Arc::from).into_iter().collect(),
         also: Vec::new(),
         from,
         caller_name: None,
@@ -538,6 +552,12 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
         callback: callback.filter(|_| beside),
         ..MachineDetection::new(until, within, greeting, after_greeting, silence)
     }))
+}
+
+/// The inbound call that a new one passes on, as its `CallToken` says.
+pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
+    let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
+    sid::parse_call(token.get("parentCallInfoToken")?.as_str()?)
 }
 
 /// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.

@@ -60,6 +60,7 @@ fn every_parameter_is_carried_over() {
     assert_eq!(record.source, RecordingSource::Outbound);
     assert_eq!(record.callback.unwrap().moments, [Moment::InProgress, Moment::Completed]);
     assert_eq!(call.credentials.unwrap().username, "u");
+    assert_eq!(call.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
     let First::Document(target) = call.first else { panic!() };
     assert_eq!((target.method, call.fallback.unwrap().method), (Method::Get, Method::Get));
 }

@@ -8,6 +8,7 @@ use tandem_call::conversation::{ConversationFacts, ConversationStatus};
 use tandem_call::event::{CallEvent, DialResult, DialStatus, EventKind, MachineFacts, ReferFacts, ReferState};
 use tandem_call::fetch::{Fetch, FetchReason};
 use tandem_call::leg::{Direction, LegInfo};
+use tandem_call::program::instruction::Unserved;
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
@@ -44,6 +45,7 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
             push("DequeingCallSid", sid::call(*by));
         }
         FetchReason::Queued(outcome) => queued(outcome, &mut push),
+        FetchReason::Unserved(outcome) => outcome.iter().for_each(|(name, value)| push(name, value.clone())),
         FetchReason::Conference { id, name, .. } => {
             push("ConferenceSid", sid::conference(*id));
             push("FriendlyName", name.to_string());
@@ -104,6 +106,7 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
         EventKind::Transcription(facts) => transcription::live_event(account_sid, leg, facts, event.at),
         EventKind::Transcribed(transcript) => transcription::transcribed(account_sid, leg, transcript, context),
         EventKind::MachineDetected(facts) => machine_detected(account_sid, leg, facts),
+        EventKind::Unserved(unserved) => payment(account_sid, leg, unserved),
         _ => None,
     };
     notice.into_iter().collect()
@@ -442,6 +445,14 @@ fn machine_detected(account_sid: &str, leg: &LegInfo, facts: &MachineFacts) -> O
     Some(form("machine-detection", callback, parameters, false))
 }
 
+/// How a payment stands that this server does not take.
+fn payment(account_sid: &str, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
+    let callback = unserved.callback.as_ref()?;
+    let whose = [("AccountSid", account_sid.to_owned()), ("CallSid", sid::call(leg.id))];
+    let whose = whose.map(|(name, value)| (name.to_owned(), value)).into_iter();
+    Some(form("payment", callback, whose.chain(unserved.told.iter().cloned()).collect(), false))
+}
+
 pub(super) fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
     Notice {
         event: event.into(),
@@ -478,6 +489,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Whisper | FetchReason::Called { .. } => "whisper",
         FetchReason::Wait => "wait",
         FetchReason::Queued(_) => "queue",
+        FetchReason::Unserved(_) => "pay",
         FetchReason::Conference { .. } => "conference",
         FetchReason::Fallback { .. } => "fallback",
     }

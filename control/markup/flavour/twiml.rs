@@ -17,6 +17,9 @@ const NO_CONNECTORS: &str = "there are no connectors: SIPREC is not spoken";
 /// Settings that live in the provider's console.
 const CONSOLE: &str = "names settings of the provider's console";
 
+/// Cards are for who is certified for them.
+const NO_PAYMENTS: &str = "no payment is taken: the action is told so";
+
 /// Tasks are given to workers by rules.
 const TASKS: &str = "tasks for workers are a hosted product";
 
@@ -49,13 +52,12 @@ pub static TWIML: Flavour = Flavour {
         }
         "Dial" in ["Response"] Meaning::Dial => {
             honoured: [
-                "action", "answerOnBridge", "callerId", "hangupOnStar", "method", "record", "recordingStatusCallback",
+                "action", "answerOnBridge", "callReason", "callerId", "hangupOnStar", "method", "record", "recordingStatusCallback",
                 "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "recordingTrack", "referMethod", "referUrl",
                 "ringTone", "sequential", "timeLimit", "timeout", "trim",
             ],
             idle: [
                 CONSOLE => ["recordingConfigurationId"],
-                "carriers show no reason for a call" => ["callReason"],
                 "progress is told to the status callbacks of the nouns" => ["events"],
                 "calls are vouched for with the server's own certificate" => ["passports"],
             ],
@@ -64,6 +66,16 @@ pub static TWIML: Flavour = Flavour {
         "Reject" in ["Response"] Meaning::Reject => { honoured: ["reason"] }
         "Hangup" in ["Response"] Meaning::Hangup => {}
         "Echo" in ["Response"] Meaning::Echo => {}
+        "Pay" in ["Response"] Meaning::Pay => {
+            honoured: ["action", "method", "paymentMethod", "statusCallback", "statusCallbackMethod"],
+            idle: [
+                NO_PAYMENTS => [
+                    "bankAccountType", "chargeAmount", "currency", "description", "input", "language", "maxAttempts",
+                    "minPostalCodeLength", "paymentConnector", "postalCode", "securityCode", "timeout", "tokenType",
+                    "validCardTypes",
+                ],
+            ],
+        }
         "Refer" in ["Response"] Meaning::Refer => { honoured: ["action", "method"] }
         "Connect" in ["Response"] Meaning::Connect => { honoured: ["action", "method"] }
         "Start" in ["Response"] Meaning::Start => {
@@ -72,11 +84,10 @@ pub static TWIML: Flavour = Flavour {
         "Stop" in ["Response"] Meaning::Stop => {}
         "Number" in ["Dial"] Meaning::Number => {
             honoured: [
-                "amdStatusCallback", "amdStatusCallbackMethod", "machineDetection", "machineDetectionSilenceTimeout",
+                "amdStatusCallback", "amdStatusCallbackMethod", "byoc", "machineDetection", "machineDetectionSilenceTimeout",
                 "machineDetectionSpeechEndThreshold", "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method",
                 "sendDigits", "statusCallback", "statusCallbackEvent", "statusCallbackMethod", "url",
             ],
-            idle: ["trunks are chosen by their prefixes" => ["byoc"]],
         }
         "Sip" in ["Dial"] Meaning::Sip => {
             honoured: [
@@ -105,6 +116,13 @@ pub static TWIML: Flavour = Flavour {
         }
         "ApplicationSid" in ["Application"] Meaning::Part => {}
         "Parameter" in ["Application"] Meaning::Part => { honoured: ["name", "value"] }
+        "Prompt" in ["Response"] Meaning::Unserved(64002) => {
+            refused: [64002 NO_PAYMENTS => ["attempt", "cardType", "errorType", "for", "requireMatchingInputs"]],
+        }
+        "Prompt" in ["Pay"] Meaning::Part => {
+            idle: [NO_PAYMENTS => ["attempt", "cardType", "errorType", "for", "requireMatchingInputs"]],
+        }
+        "Parameter" in ["Pay"] Meaning::Part => { idle: [NO_PAYMENTS => ["name", "value"]] }
         "Parameter" in ["Hangup", "Reject"] Meaning::Part => { honoured: ["name", "value"] }
         "Conference" in ["Dial"] Meaning::Conference => {
             honoured: [
@@ -207,25 +225,6 @@ pub static TWIML: Flavour = Flavour {
         // What is refused, each with its number.
         "Sms" in ["Response"] Meaning::Unserved(13803) => {
             refused: [13803 "messages are not served" => ["action", "from", "method", "statusCallback", "to"]],
-        }
-        "Pay" in ["Response"] Meaning::Unserved(64002) => {
-            refused: [
-                64002 "cards are for a certified provider" => [
-                    "action", "bankAccountType", "chargeAmount", "currency", "description", "input", "language",
-                    "maxAttempts", "minPostalCodeLength", "paymentConnector", "paymentMethod", "postalCode",
-                    "securityCode", "statusCallback", "statusCallbackMethod", "timeout", "tokenType", "validCardTypes",
-                ],
-            ],
-        }
-        "Prompt" in ["Response", "Pay"] Meaning::Unserved(64002) => {
-            refused: [
-                64002 "cards are for a certified provider" => [
-                    "attempt", "cardType", "errorType", "for", "requireMatchingInputs",
-                ],
-            ],
-        }
-        "Parameter" in ["Pay"] Meaning::Unserved(64002) => {
-            refused: [64002 "cards are for a certified provider" => ["name", "value"]],
         }
         "Sim" in ["Dial"] Meaning::Unserved(13258) => {}
         "WhatsApp" in ["Dial"] Meaning::Unserved(12200) => {

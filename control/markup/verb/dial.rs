@@ -6,10 +6,10 @@ use tandem_call::program::instruction::{AfterBridge, Conference, Dial, DialRecor
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
 
 use super::{conference, noun, queue, record};
-use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
+use crate::markup::{code, party};
 
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -84,6 +84,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     {
         reader.warn(code::SCHEMA, "<Dial> of an <Application> calls nobody besides; the rest was skipped");
         targets = targets.drain(alone..=alone).collect();
+    }
+    if let Some(reason) = element.attribute("callReason").filter(|text| !text.is_empty()) {
+        match party::call_reason(reason) {
+            Some(header) => targets.iter_mut().for_each(|target| target.headers.push(header.clone())),
+            None => reader.bad_value(element, "callReason", code::SCHEMA),
+        }
     }
     if dequeue.is_some() && !targets.is_empty() {
         reader.warn(code::SCHEMA, "<Dial> of a <Queue> calls nobody besides; the rest was skipped");

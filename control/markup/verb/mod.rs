@@ -6,6 +6,7 @@ pub(super) mod dial;
 pub(super) mod flow;
 pub(super) mod gather;
 pub(super) mod noun;
+pub(super) mod pay;
 pub(super) mod queue;
 pub(super) mod record;
 pub(super) mod refer;

@@ -25,6 +25,7 @@ const SIP_HEADERS_TOO_LONG: u32 = 13251;
 const SIP_HEADER_NAME: u32 = 13252;
 const SIP_HEADER_VALUE: u32 = 13253;
 const NOT_CALLABLE: u32 = 13224;
+const NO_AMD_CALLBACK: u32 = 21262;
 /// Longest `customerId`, characters.
 const MAX_CUSTOMER: usize = 256;
 /// Most `Uri` in one `Sip`.
@@ -56,6 +57,10 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         if target.send_digits.is_none() {
             reader.bad_value(element, "sendDigits", NUMBER_SEND_DIGITS);
         }
+    }
+    if let Some(byoc) = element.attribute("byoc").map(str::trim).filter(|text| !text.is_empty()) {
+        // What is no trunk's leads nowhere, and the dial fails.
+        target.via = vec![byoc.chars().take(64).collect::<String>().into()];
     }
     Ok(Some(target))
 }
@@ -213,6 +218,13 @@ fn machine_detection(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     let silence = milliseconds("machineDetectionSilenceTimeout", 2_000..=10_000, 5_000);
     let within = within.unwrap_or(Duration::from_secs(30));
     let callback = reader.callback(element, "amdStatusCallback", &[], &[], code::SCHEMA)?;
+    if callback.is_none() {
+        let name = &element.name;
+        reader.warn(
+            NO_AMD_CALLBACK,
+            format!("<{name}> machineDetection: without an amdStatusCallback nobody is told who answers"),
+        );
+    }
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
 }
 

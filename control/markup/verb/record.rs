@@ -37,6 +37,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;
+    if action.is_none() && reader.current().is_none() && reader.flavour.defaults.action_is_current_document {
+        reader
+            .warn(code::BAD_URL, "<Record> has no action, nor has its document a URL: nobody is told of the recording");
+    }
     let timeout = reader.seconds(element, "timeout", 0..=86_400, TIMEOUT).unwrap_or(defaults.record_timeout);
     let transcribe = transcribe(reader, element)?;
     let longest = if transcribe.is_some() { TRANSCRIBED_MAX_LENGTH } else { defaults.record_max_length };

@@ -124,6 +124,7 @@ pub(super) fn new_call(
         dialect: NAME,
         application: Some(application.id.clone()),
         to,
+        via: Vec::new(),
         also: callees.collect(),
         from,
         caller_name: outbound.caller_name,

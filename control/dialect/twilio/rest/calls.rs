@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
-use tandem_call::leg::Status;
+use tandem_call::leg::{Direction, Status};
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
@@ -81,12 +81,20 @@ async fn create(x: &Exchange<'_>) -> Answer {
 
 /// Makes a call, if the account may call from there.
 pub(super) async fn place(x: &Exchange<'_>, new: NewCall) -> Result<Created, ApiError> {
-    if !x.app.calls.services().routing.get().may_call_from(&x.account.name, &new.from) {
+    let own = x.app.calls.services().routing.get().may_call_from(&x.account.name, &new.from);
+    if !own && !is_passed_on(x, &new).await? {
         let message =
             format!("Source phone number {} is neither a number nor a verified caller id of the account", new.from);
         return Err(ApiError::bad(21210, message));
     }
     Ok(x.app.calls.create(new).await?)
+}
+
+/// Whether a call shows who called in: then it names that call by its token, as the webhooks of that one gave it.
+async fn is_passed_on(x: &Exchange<'_>, new: &NewCall) -> Result<bool, ApiError> {
+    let Some(id) = request::passed_on(x.parameters) else { return Ok(false) };
+    let leg = x.app.calls.get(&x.account.name, id).await?;
+    Ok(leg.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from))
 }
 
 /// The answer to a request to change a call, which the call's log is told of, whether it was done or not.

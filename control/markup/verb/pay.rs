@@ -1,0 +1,50 @@
+//! `Pay`. No payment is taken here, but whoever waits for one is told how it came out.
+
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::{Instruction, Unserved, Warning};
+
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::flavour::Meaning;
+use crate::markup::reader::Reader;
+
+const NO_PAYMENTS: u32 = 64002;
+const WHY: &str = "this server takes no payments: it has no payment connector";
+
+/// Reads it; what is asked of the caller is passed over.
+pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
+    for child in element.elements() {
+        match reader.rule_in(child, element) {
+            Some(rule) if rule.meaning == Meaning::Part => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
+    let method = reader.method(element, "method", code::SCHEMA);
+    let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
+    let callback = reader.callback(element, "statusCallback", &[], &[], code::SCHEMA)?;
+    let methods = [("credit-card", "credit-card"), ("ach-debit", "ach-debit")];
+    let means = reader.word(element, "paymentMethod", &methods, "credit-card", code::SCHEMA);
+    let pairs = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+    };
+    let code = NO_PAYMENTS.to_string();
+    Ok(Instruction::Unserved(Box::new(Unserved {
+        warning: Warning { code: NO_PAYMENTS, message: format!("<Pay>: {WHY}") },
+        action,
+        outcome: pairs(&[
+            ("Result", "payment-connector-error"),
+            ("PaymentError", WHY),
+            ("PayErrorCode", &code),
+            ("PaymentMethod", means),
+        ]),
+        callback,
+        told: pairs(&[
+            ("For", "payment-processing"),
+            ("ErrorType", "internal-error"),
+            ("PaymentError", WHY),
+            ("Attempt", "1"),
+            ("PaymentMethod", means),
+        ]),
+    })))
+}
