@@ -3,7 +3,7 @@
 SECONDS ?= 60
 FUZZ_TARGETS ?= sip phones identity sdp rtp codec markup
 
-.PHONY: demo test check bench instructions run fuzz peers
+.PHONY: demo test check bench instructions bpf run fuzz peers
 
 # One real call through everything, as a timeline.
 demo:
@@ -35,6 +35,11 @@ bench:
 instructions:
 	@scripts/packages.sh instructions
 	@scripts/instructions.sh $(BENCHES)
+
+# The program that relays RTP in the kernel, from its source; needs clang. Its result is committed: a test compares both.
+bpf:
+	cd media/kernel && clang -O2 -g0 -target bpf -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/$$(uname -m)-linux-gnu \
+	  -c relay.bpf.c -o relay.bpf.o && sha256sum relay.bpf.c relay.bpf.o > relay.bpf.sha256
 
 # The server in the foreground: make run ARGS="--config tandem.toml"
 run:

@@ -89,6 +89,7 @@ async fn metrics(State(app): State<App>) -> Response {
             "counter",
             media.sdp_refused,
         ),
+        ("tandem_kernel_relay_flows", "Ways of RTP that the kernel relays by itself", "gauge", media.kernel_flows),
         ("tandem_rtp_malformed_total", "Datagrams that are not RTP or RTCP", "counter", media.malformed),
         ("tandem_sip_messages_in_total", "SIP messages received", "counter", sip.received),
         ("tandem_sip_messages_out_total", "SIP messages sent", "counter", sip.sent),

@@ -30,6 +30,8 @@ pub struct Config {
     /// What noise suppression may take of a media thread's time, in percent, 0 to 100; beyond that the newest is shed, and
     /// so it is when the thread is late.
     pub suppression_budget: u8,
+    /// Whether the kernel relays the plain packets of bridged calls by itself.
+    pub kernel_relay: UseKernel,
     /// Whether the media of phones is encrypted that have no word of their own on it.
     pub endpoint_srtp: Srtp,
 }
@@ -54,9 +56,23 @@ impl Default for Config {
             send_silence: true,
             relatch_probation_ms: 0,
             suppression_budget: 60,
+            kernel_relay: UseKernel::Auto,
             endpoint_srtp: Srtp::Off,
         }
     }
+}
+
+/// Whether packets may be relayed by the kernel (docs/kernel-relay.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UseKernel {
+    /// Where it can and this process may.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Or the server does not start.
+    Required,
 }
 
 /// A codec as the configuration names it, in capitals or not.

@@ -2,6 +2,7 @@
 //! asks no clock: [`crate::worker`] drives it in earnest, [`crate::testing`] on a virtual clock.
 
 mod rooms;
+mod shortcuts;
 
 pub(crate) use rooms::Place;
 use rooms::Rooms;
@@ -16,8 +17,10 @@ use crate::codec::LONGEST_FRAME;
 use crate::command::{Command, SessionKey, Track};
 use crate::event::Event;
 use crate::room::RoomKey;
+use crate::rtp::is_rtcp;
 use crate::sdp::MediaPlan;
 use crate::session::{Heard, Input, MediaSession, Peer, Surroundings};
+use crate::shortcut::{Counted, Shortcut};
 use crate::suppress::budget::{Budget, Change, Name};
 use crate::writer::{Done, WriterHandle};
 
@@ -43,6 +46,19 @@ pub(crate) trait Network {
     fn pin(&mut self, slot: usize, peer: Option<SocketAddr>);
     /// The session sends and takes nothing any more.
     fn release(&mut self, slot: usize);
+    /// Has packets of that kind passed on without us from now on; one that is not quite such comes here as before. False: all
+    /// do.
+    fn shorten(&mut self, _: &Shortcut) -> bool {
+        false
+    }
+    /// What has been passed on of what comes to `slot`. `None`: nothing is.
+    fn counted(&mut self, _slot: usize) -> Option<Counted> {
+        None
+    }
+    /// Ends that, and says what there was.
+    fn lengthen(&mut self, _slot: usize) -> Option<Counted> {
+        None
+    }
     /// Time of this thread, to tell what something costs; a virtual clock stands still meanwhile.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
@@ -106,6 +122,8 @@ pub(crate) struct Core {
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
+    /// The network can pass packets on without us.
+    shortcuts: bool,
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
@@ -124,6 +142,7 @@ impl Core {
             slots: HashMap::default(),
             groups: Default::default(),
             rooms: Rooms::default(),
+            shortcuts: false,
             next_tick: now + TICK,
             group: 0,
             clock: MediaClock::new(now, ntp),
@@ -161,7 +180,13 @@ impl Core {
     }
 
     /// Hands a session out, to be moved; its bridge ends.
-    pub(crate) fn remove(&mut self, key: SessionKey) -> Option<(usize, MediaSession)> {
+    pub(crate) fn remove(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        network: &mut dyn Network,
+    ) -> Option<(usize, MediaSession)> {
+        self.withdraw(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let slot = self.slots.remove(&key)?;
@@ -227,7 +252,8 @@ impl Core {
     }
 
     /// Sets what offer and answer agreed. False: no such session.
-    pub(crate) fn apply(&mut self, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
+    pub(crate) fn apply(&mut self, now: Instant, key: SessionKey, plan: MediaPlan, network: &mut dyn Network) -> bool {
+        self.withdraw(now, key, network);
         let Some(slot) = self.slots.get(&key) else { return false };
         let Some(session) = self.sessions.get_mut(*slot) else { return false };
         if session.apply(plan) {
@@ -270,8 +296,17 @@ impl Core {
         packet: &mut [u8],
         network: &mut dyn Network,
     ) -> bool {
+        if self.shortcuts {
+            if flow == Flow::Rtcp || is_rtcp(packet) {
+                self.count_both_ways(now, slot, network);
+            } else if self.is_short(slot) {
+                // It is not what the kernel was told to expect.
+                self.withdraw_slot(now, slot, network);
+            }
+        }
         let Some(session) = self.sessions.get_mut(slot) else { return false };
-        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+        let mut around =
+            Surroundings { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot };
         if session.is_closing() {
             return false;
         }
@@ -296,6 +331,13 @@ impl Core {
             if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
                 peer.relay(&header, heard, framed, packet, &mut around);
             }
+            if self.shortcuts {
+                match heard {
+                    Heard::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
+                    Heard::Noise => {}
+                    Heard::Events(_) => self.note_event(slot),
+                }
+            }
         }
         more
     }
@@ -317,7 +359,14 @@ impl Core {
         session.is_none_or(|session| session.orders == number)
     }
 
-    pub(crate) fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command) -> Outcome {
+    pub(crate) fn handle_command(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        command: Command,
+        network: &mut dyn Network,
+    ) -> Outcome {
+        self.withdraw(now, key, network);
         let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) else {
             return Outcome::Unknown;
         };
@@ -327,6 +376,7 @@ impl Core {
                 if !self.slots.contains_key(&with) {
                     return Outcome::PeerElsewhere(with);
                 }
+                self.withdraw(now, with, network);
                 self.bridge(key, with);
                 Outcome::Done
             }
@@ -413,6 +463,7 @@ impl Core {
 
     /// Ends a session. It goes by itself, in a later tick, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
+        self.withdraw(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
@@ -516,6 +567,9 @@ impl Core {
         let (mut ended, mut failed) = (0, 0);
         for slot in &group {
             let slot = *slot;
+            if self.shortcuts {
+                self.tick_way(now, slot, network);
+            }
             let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             if std::mem::take(&mut session.skips) {

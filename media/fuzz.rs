@@ -37,14 +37,14 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
         if negotiation.answer(offer.as_bytes()).is_ok()
             && let Some(plan) = negotiation.plan()
         {
-            core.apply(SessionKey(key), plan.clone(), &mut wire);
+            core.apply(now, SessionKey(key), plan.clone(), &mut wire);
         }
         let (sink, reader) = tap(16, TapCodec::Native);
         readers.push(reader);
-        core.handle_command(now, SessionKey(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
+        core.handle_command(now, SessionKey(key), Command::Tap { op: OpId(1), tracks: Tracks::Both, sink }, &mut wire);
         slot
     });
-    core.handle_command(now, SessionKey(1), Command::Bridge { with: SessionKey(2) });
+    core.handle_command(now, SessionKey(1), Command::Bridge { with: SessionKey(2) }, &mut wire);
     let mut now = now;
     let mut rest = octets;
     while let Some((first, after)) = rest.split_first() {

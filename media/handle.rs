@@ -13,8 +13,9 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::command::{Command, SessionKey};
-use crate::config::{CodecName, Config, PortRange};
+use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
+use crate::kernel::KernelRelay;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
@@ -72,6 +73,9 @@ pub enum StartError {
     /// Other programs have the ports.
     #[error("media.ports: of {0} no pair is free")]
     NoPorts(PortRange),
+    /// `kernel_relay` is "required", and the kernel does not.
+    #[error("media.kernel_relay is \"required\": {0}")]
+    Kernel(String),
     /// A thread, eventfd or epoll could not be made.
     #[error("the media engine cannot start: {0}")]
     System(#[from] io::Error),
@@ -119,6 +123,8 @@ pub struct Load {
     pub malformed: u64,
     /// Offers and answers that were no SDP, or had no audio for us.
     pub sdp_refused: u64,
+    /// Ways from one leg to another on which the kernel passes packets on, now.
+    pub kernel_flows: u64,
 }
 
 impl Engine {
@@ -145,6 +151,7 @@ impl Engine {
             homes: Mutex::default(),
             rooms: Mutex::default(),
             published: (0..count).map(|_| Published::default()).collect(),
+            kernel: kernel_relay(&config)?,
             sdp_refused: AtomicU64::new(0),
         });
         let (writers, mut handle) = Writer::new();
@@ -268,7 +275,8 @@ impl Engine {
     /// Totals for metrics.
     pub fn load(&self) -> Load {
         let sdp_refused = self.inner.shared.sdp_refused.load(Ordering::Relaxed);
-        let mut load = Load { sdp_refused, ..Load::default() };
+        let kernel_flows = self.inner.shared.kernel.as_ref().map_or(0, KernelRelay::flows);
+        let mut load = Load { sdp_refused, kernel_flows, ..Load::default() };
         for published in &self.inner.shared.published {
             load.sessions += published.sessions.load(Ordering::Relaxed);
             load.packets_in += published.packets_in.load(Ordering::Relaxed);
@@ -468,6 +476,25 @@ impl Drop for RoomHandle {
     fn drop(&mut self) {
         if let Some(inbox) = self.shared.inboxes.get(self.home) {
             inbox.post(Message::Room { key: self.key, command: RoomCommand::End });
+        }
+    }
+}
+
+/// The kernel's relay, if it is wanted and can be had; says so once either way.
+fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
+    if config.kernel_relay == UseKernel::Off {
+        return Ok(None);
+    }
+    let most = u32::try_from(config.ports.pairs().count()).unwrap_or(u32::MAX);
+    match KernelRelay::start(config.listen, most) {
+        Ok(relay) => {
+            tracing::info!(interfaces = %relay.interfaces().join(" "), "the kernel relays plain RTP of bridged calls");
+            Ok(Some(relay))
+        }
+        Err(fault) if config.kernel_relay == UseKernel::Required => Err(StartError::Kernel(fault.to_string())),
+        Err(fault) => {
+            tracing::info!(%fault, "RTP is relayed in user space");
+            Ok(None)
         }
     }
 }

@@ -116,6 +116,13 @@ impl Latch {
         Admission::Moved
     }
 
+    /// The learnt source spoke then.
+    pub(crate) fn hear(&mut self, at: Instant) {
+        if let Some(learnt) = &mut self.learnt {
+            learnt.heard = learnt.heard.max(at);
+        }
+    }
+
     /// Whether no other source can take the learnt one's place any more, but by its silence.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| {

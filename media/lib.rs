@@ -7,7 +7,7 @@
 //!   TapReader <- ring <- tap        StreamWriter -> ring -> source -----/
 //! ```
 //!
-//! SHELL: `handle`, `worker`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
+//! SHELL: `handle`, `worker`, `kernel`, `ports`, `writer`, `recorded`. All else is pure: packets, commands and times go in.
 #![forbid(unsafe_code)]
 
 mod answering;
@@ -21,6 +21,7 @@ mod engine;
 mod event;
 mod fuzz;
 mod handle;
+mod kernel;
 mod latch;
 mod mixer;
 #[cfg(feature = "mp3")]
@@ -39,6 +40,7 @@ mod rtp;
 mod sdp;
 mod sealed;
 mod session;
+mod shortcut;
 mod source;
 mod spoken;
 mod suppress;
@@ -57,7 +59,7 @@ pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey, Track, Tracks};
-pub use config::{CodecName, Config, PortRange};
+pub use config::{CodecName, Config, PortRange, UseKernel};
 pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};

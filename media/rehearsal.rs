@@ -53,7 +53,7 @@ impl Rehearsal {
             let [a, b] = [SessionKey(2 * call), SessionKey(2 * call + 1)];
             rehearsal.open(a, codecs[0]);
             rehearsal.open(b, codecs[1]);
-            rehearsal.core.handle_command(now, a, Command::Bridge { with: b });
+            rehearsal.core.handle_command(now, a, Command::Bridge { with: b }, &mut rehearsal.wire);
         }
         // One after the other within half a second, so that their pieces do not all go to the writer at once.
         for frame in 0..SPREAD {
@@ -61,7 +61,8 @@ impl Rehearsal {
                 if let Some(coding) = recorded {
                     let spec = RecordSpec { coding, ..RecordSpec::new("/dev/null", Channels::Dual) };
                     let order = RecordingCommand::Start { op: OpId(1), spec };
-                    rehearsal.core.handle_command(rehearsal.now, SessionKey(2 * call), Command::Recording(order));
+                    let (now, key) = (rehearsal.now, SessionKey(2 * call));
+                    rehearsal.core.handle_command(now, key, Command::Recording(order), &mut rehearsal.wire);
                 }
             }
             rehearsal.frame();
@@ -82,7 +83,7 @@ impl Rehearsal {
         if negotiation.answer(offer.as_bytes()).is_ok()
             && let Some(plan) = negotiation.plan()
         {
-            self.core.apply(key, plan.clone(), &mut self.wire);
+            self.core.apply(self.now, key, plan.clone(), &mut self.wire);
         }
         self.legs.push(Leg { slot, payload_type });
     }

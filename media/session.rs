@@ -11,6 +11,7 @@ mod detecting;
 mod hearing;
 mod listening;
 mod packets;
+mod passing;
 mod shield;
 mod speaking;
 mod track;
@@ -43,6 +44,7 @@ use crate::rtp::reports::Reports;
 use crate::rtp::rtcp;
 use crate::rtp::sender::Sender;
 use crate::sdp::MediaPlan;
+use crate::shortcut::Way;
 use crate::source::SourcePlayer;
 use crate::tap::Tap;
 use crate::telling::Telling;
@@ -96,6 +98,8 @@ pub(crate) struct MediaSession {
     pub(crate) peer: Option<Peer>,
     state: State,
     pub(crate) echo: bool,
+    /// How its packets get to its peer.
+    pub(crate) way: Way,
     muted: bool,
     relayed_any: bool,
     /// It was bridged, and its peer has said nothing yet, or nothing for a while.
@@ -214,6 +218,7 @@ impl MediaSession {
             room: None,
             peer: None,
             echo: false,
+            way: Way::default(),
             muted: false,
             relayed_any: false,
             fresh: false,

@@ -1,6 +1,9 @@
 //! Two legs on a virtual clock, with a link that can lose and reorder: the whole engine but for sockets and threads.
 
+mod kernel;
 pub(crate) mod voice;
+
+use kernel::FakeKernel;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ use crate::event::{Event, EventSink, Full};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
 use crate::session::MediaSession;
+use crate::shortcut::{Counted, Shortcut};
 use crate::writer::Writer;
 
 /// One packet that left the engine.
@@ -59,6 +63,7 @@ struct Wire {
     now: Duration,
     sent: Vec<(usize, Sent)>,
     released: Vec<usize>,
+    kernel: FakeKernel,
     /// Of what the engine measures, each time.
     cost: Duration,
     stopwatch: std::cell::Cell<Duration>,
@@ -73,6 +78,20 @@ impl Network for Wire {
 
     fn release(&mut self, slot: usize) {
         self.released.push(slot);
+    }
+
+    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
+        self.kernel.shorten(self.now, shortcut)
+    }
+
+    fn counted(&mut self, slot: usize) -> Option<Counted> {
+        self.kernel.counted(self.now, slot)
+    }
+
+    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
+        let counted = self.kernel.counted(self.now, slot);
+        self.kernel.flows.remove(&slot);
+        counted
     }
 
     fn stopwatch(&self) -> Duration {
@@ -129,8 +148,8 @@ impl MediaPair {
             handle,
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
-        let a = Party::new(&mut core, 1, "127.0.0.2", a_media);
-        let b = Party::new(&mut core, 2, "127.0.0.3", b_media);
+        let a = Party::new(&mut core, origin, 1, "127.0.0.2", a_media);
+        let b = Party::new(&mut core, origin, 2, "127.0.0.3", b_media);
         MediaPair {
             core,
             writer,
@@ -146,6 +165,24 @@ impl MediaPair {
         }
     }
 
+    /// As [`MediaPair::between`], with a kernel that passes on what it is offered.
+    pub(crate) fn with_kernel(a_media: &str, b_media: &str) -> MediaPair {
+        let mut pair = MediaPair::between(a_media, b_media);
+        pair.core.offer_shortcuts();
+        pair
+    }
+
+    /// Whether the leg's packets pass without the engine.
+    pub(crate) fn is_short(&mut self, who: Who) -> bool {
+        let slot = self.party(who).slot;
+        self.wire.kernel.flows.contains_key(&slot)
+    }
+
+    /// Packets that the kernel has passed on.
+    pub(crate) fn passed(&self) -> u64 {
+        self.wire.kernel.passed
+    }
+
     fn party(&mut self, who: Who) -> &mut Party {
         match who {
             Who::A => &mut self.a,
@@ -157,29 +194,29 @@ impl MediaPair {
         self.now
     }
 
-    /// The same, as the engine is told it.
-    pub(crate) fn instant(&self) -> Instant {
-        self.origin + self.now
-    }
-
     /// A new offer from the peer.
     pub(crate) fn offer(&mut self, who: Who, media: &str) {
         let party = self.party(who);
         let body = offer(party.address, media);
         party.negotiation.answer(body.as_bytes()).unwrap();
         let (key, plan) = (party.key, party.negotiation.plan().unwrap().clone());
-        assert!(self.core.apply(key, plan, &mut self.wire));
+        assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
     /// What offer and answer of another negotiation agreed.
     pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
-        assert!(self.core.apply(key, plan, &mut self.wire));
+        assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
     pub(crate) fn command(&mut self, who: Who, command: Command) {
         let key = self.party(who).key;
-        let outcome = self.core.handle_command(self.instant(), key, command);
+        let outcome = self.core.handle_command(self.origin + self.now, key, command, &mut self.wire);
         assert!(matches!(outcome, crate::engine::Outcome::Done), "{outcome:?}");
+    }
+
+    /// The same, of any session.
+    pub(crate) fn command_of(&mut self, key: SessionKey, command: Command) {
+        self.core.handle_command(self.origin + self.now, key, command, &mut self.wire);
     }
 
     pub(crate) fn bridge(&mut self) {
@@ -255,7 +292,10 @@ impl MediaPair {
                 std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
             for (_, slot, flow, from, mut packet) in due {
-                if !self.wire.released.contains(&slot) {
+                if let Some((to, packet)) = self.wire.kernel.relay(self.now, slot, flow, &packet) {
+                    let address = if to == self.a.slot { self.a.address } else { self.b.address };
+                    self.wire.sent.push((to, Sent { at: self.now, flow, to: address, packet }));
+                } else if !self.wire.released.contains(&slot) {
                     self.core.handle_packet(instant, slot, flow, from, &mut packet, &mut self.wire);
                 }
             }
@@ -300,7 +340,7 @@ impl MediaPair {
 }
 
 impl Party {
-    fn new(core: &mut Core, key: u128, address: &str, media: &str) -> Party {
+    fn new(core: &mut Core, origin: Instant, key: u128, address: &str, media: &str) -> Party {
         let told = Arc::new(Mutex::new(Told::default()));
         let teller = Arc::clone(&told);
         let sink: EventSink = Arc::new(move |_, event| {
@@ -320,7 +360,7 @@ impl Party {
         negotiation.answer(offer(address, media).as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
         let payload_type = plan.payload_type;
-        assert!(core.apply(SessionKey(key), plan, &mut Wire::default()));
+        assert!(core.apply(origin, SessionKey(key), plan, &mut Wire::default()));
         Party {
             key: SessionKey(key),
             slot,

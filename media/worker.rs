@@ -25,10 +25,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll};
 use crate::command::{Command, SessionKey};
 use crate::engine::{Core, Counts, Flow, Network, Outcome};
 use crate::event::Event;
+use crate::kernel::{Ends, KernelRelay, Passing};
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
 use crate::session::MediaSession;
+use crate::shortcut::{Counted, Shortcut};
 use crate::suppress::budget::Budget;
 use crate::writer::{Done, WriterHandle};
 
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
     /// The worker of each room that has not ended; at most [`MOST_ROOMS`].
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
+    /// Passes plain packets on without us, where it can.
+    pub(crate) kernel: Option<KernelRelay>,
     /// Offers and answers that were no SDP, or had no audio for us.
     pub(crate) sdp_refused: AtomicU64,
 }
@@ -276,10 +280,15 @@ impl Worker {
         // NTP counts from 1900 (RFC 5905 §6).
         let seconds = wall.as_secs().wrapping_add(2_208_988_800);
         let ntp = (seconds << 32) | ((u64::from(wall.subsec_nanos()) << 32) / 1_000_000_000);
-        let core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
+        let mut core = Core::new(Instant::now(), ntp, budget, writer, shared.done());
+        if shared.kernel.is_some() {
+            core.offer_shortcuts();
+        }
         let sockets = Table {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             slots: Vec::new(),
+            shared: Arc::clone(&shared),
+            passing: HashMap::default(),
             outlet: Outlet::default(),
             began: Instant::now(),
         };
@@ -479,7 +488,7 @@ impl Worker {
     fn handle_here(&mut self, now: Instant, message: Message) {
         match message {
             Message::Plan { key, plan } => {
-                self.core.apply(key, plan, &mut self.sockets);
+                self.core.apply(now, key, plan, &mut self.sockets);
             }
             Message::Command { key, command, of } => self.handle_command(now, key, command, of),
             Message::Close { key } => self.core.close(now, key, &mut self.sockets),
@@ -491,7 +500,7 @@ impl Worker {
             }
             Message::Bring { of: Some(of), .. } if !self.core.is_order(of.by, of.number) => {}
             Message::Bring { key, to, join, of } => {
-                if let Some((session, sockets)) = self.take_out(key) {
+                if let Some((session, sockets)) = self.take_out(now, key) {
                     self.away.insert(key, Away::At(to));
                     self.shared.post(to, Message::Arrive { session, sockets, join: Some((join, of)) });
                 }
@@ -507,7 +516,7 @@ impl Worker {
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
         };
-        match self.core.handle_command(now, key, command) {
+        match self.core.handle_command(now, key, command, &mut self.sockets) {
             Outcome::Done | Outcome::Unknown => {}
             Outcome::RoomElsewhere(room, join) => match self.shared.room(room) {
                 Some(to) if to != self.number => {
@@ -546,7 +555,7 @@ impl Worker {
             Message::Room { key, command } => self.core.handle_room_command(key, command),
             Message::RoomRecorded { key, event } => self.core.handle_room_recorded(key, event),
             Message::Return { key } => {
-                if let Some((session, sockets)) = self.take_out(key) {
+                if let Some((session, sockets)) = self.take_out(now, key) {
                     self.shared.post_home(key, Message::Arrive { session, sockets, join: None });
                 }
             }
@@ -605,8 +614,8 @@ impl Worker {
         }
     }
 
-    fn take_out(&mut self, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
-        let (slot, session) = self.core.remove(key)?;
+    fn take_out(&mut self, now: Instant, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
+        let (slot, session) = self.core.remove(now, key, &mut self.sockets)?;
         Some((Box::new(session), self.sockets.take(slot)))
     }
 }
@@ -644,6 +653,9 @@ impl Inlet {
 struct Table {
     epoll: OwnedFd,
     slots: Vec<Option<Sockets>>,
+    shared: Arc<Shared>,
+    /// The kernel's flows, by the slot that their packets come to.
+    passing: HashMap<usize, Passing>,
     outlet: Outlet,
     began: Instant,
 }
@@ -679,6 +691,8 @@ impl Table {
 
     fn take(&mut self, slot: usize) -> Option<Sockets> {
         self.flush();
+        // The core has ended it before; a port that is given back must have none in any case.
+        self.lengthen(slot);
         let sockets = self.slots.get_mut(slot)?.take()?;
         for socket in [&sockets.rtp, &sockets.rtcp] {
             let _ = epoll::delete(&self.epoll, socket.as_fd());
@@ -705,6 +719,12 @@ impl Table {
             };
         }
         self.outlet.octets.clear();
+    }
+
+    /// Of a socket that is connected to its peer.
+    fn ends(&self, slot: usize) -> Option<Ends> {
+        let sockets = self.slots.get(slot)?.as_ref()?;
+        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?)
     }
 
     fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
@@ -744,6 +764,22 @@ impl Network for Table {
         if let Some(place) = self.slots.get_mut(slot) {
             *place = None;
         }
+    }
+
+    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
+        let Some(kernel) = &self.shared.kernel else { return false };
+        let (Some(from), Some(to)) = (self.ends(shortcut.from), self.ends(shortcut.to)) else { return false };
+        let passing = kernel.pass(from, to, shortcut);
+        passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
+    }
+
+    fn counted(&mut self, slot: usize) -> Option<Counted> {
+        self.shared.kernel.as_ref()?.counted(self.passing.get(&slot)?)
+    }
+
+    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
+        let passing = self.passing.remove(&slot)?;
+        self.shared.kernel.as_ref()?.end(passing)
     }
 
     fn stopwatch(&self) -> Duration {

@@ -204,8 +204,15 @@ const RULES: &[Rule] = &[
 ];
 
 /// The media engine's shell: threads, sockets, files.
-const MEDIA_SHELL: [&str; 5] =
-    ["media/worker.rs", "media/ports.rs", "media/handle.rs", "media/writer.rs", "media/recorded.rs"];
+const MEDIA_SHELL: [&str; 7] = [
+    "media/worker.rs",
+    "media/kernel.rs",
+    "media/kernel/route.rs",
+    "media/ports.rs",
+    "media/handle.rs",
+    "media/writer.rs",
+    "media/recorded.rs",
+];
 
 /// Where the documents are that tell of the sources.
 const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs"];

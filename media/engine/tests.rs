@@ -23,6 +23,7 @@ mod hostile;
 mod machines;
 mod recordings;
 mod rooms;
+mod shortcuts;
 mod streams;
 mod suppression;
 mod unlucky;

@@ -1,6 +1,7 @@
 //! Book-keeping of the RTP stream we receive: loss and jitter as RFC 3550 §6.4.1 and appendix A define them.
 
 use super::Header;
+use crate::shortcut::Counted;
 
 /// One report block's worth of facts (RFC 3550 §6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,10 +143,15 @@ impl Receiver {
             let difference = transit.wrapping_sub(before).unsigned_abs();
             // A jump of seconds is a new timestamp origin, not jitter.
             if difference < self.rate() * 5 {
-                self.jitter = (self.jitter + difference).saturating_sub((self.jitter + 8) >> 4);
+                self.jitter = Receiver::jitter_after(self.jitter, difference);
             }
         }
         new
+    }
+
+    /// What the jitter is after one more difference of transits (RFC 3550 appendix A.8).
+    pub(crate) fn jitter_after(jitter: u32, difference: u32) -> u32 {
+        (jitter + difference).saturating_sub((jitter + 8) >> 4)
     }
 
     /// Whether another packet may well have come behind the newest: that one was 10 ms or more behind the quickest of late,
@@ -176,6 +182,27 @@ impl Receiver {
     /// As [`Receiver::set_clock_rate`] said.
     pub(crate) fn rate(&self) -> u32 {
         if self.clock_rate == 0 { 8_000 } else { self.clock_rate }
+    }
+
+    /// Where somebody else can go on counting, who counts packets and octets from nothing.
+    pub(crate) fn counted(&self) -> Counted {
+        let Receiver { highest, gaps, jitter, timestamp, .. } = *self;
+        Counted { highest, gaps, jitter, timestamp, ..Counted::default() }
+    }
+
+    /// Adds what another has counted, from [`Receiver::counted`] on.
+    pub(crate) fn add(&mut self, packets: u64, octets: u64, gaps: u32, counted: &Counted) {
+        self.packets += packets;
+        self.octets += octets;
+        self.received = self.received.wrapping_add(packets as u32);
+        self.gaps = self.gaps.wrapping_add(gaps);
+        (self.highest, self.jitter, self.timestamp) = (counted.highest, counted.jitter, counted.timestamp);
+        self.leapt_to = None;
+    }
+
+    /// The next packet's transit cannot be compared with the one before.
+    pub(crate) fn restart_transit(&mut self) {
+        self.transit = None;
     }
 
     /// Whose stream it is, once something came.

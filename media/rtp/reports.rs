@@ -72,6 +72,11 @@ impl Reports {
         true
     }
 
+    /// Whether the next frame's report is due.
+    pub(crate) fn is_near(&self) -> bool {
+        self.due <= 1
+    }
+
     /// Reads a peer's compound packet that came at `now` (1/65,536 s); `clock_rate` is that of what we send.
     pub(crate) fn handle(
         &mut self,

@@ -133,6 +133,36 @@ impl Sender {
         }
     }
 
+    /// What another leg's sequence numbers and timestamps are moved by, while its packets are relayed.
+    pub(crate) fn offsets(&self, ssrc: u32) -> Option<(u16, u32)> {
+        let relay = self.relay.as_ref().filter(|relay| relay.ssrc == ssrc)?;
+        Some((relay.sequence_offset, relay.timestamp_offset))
+    }
+
+    /// Adds packets of that leg which somebody else has sent on by those: the highest number and the newest time, as they came.
+    pub(crate) fn add(&mut self, packets: u64, octets: u64, highest: u16, timestamp: u32) {
+        let Some(relay) = &mut self.relay else { return };
+        relay.packets = relay.packets.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
+        relay.last = highest;
+        let after = highest.wrapping_add(relay.sequence_offset).wrapping_add(1);
+        if after.wrapping_sub(self.next_sequence).cast_signed() > 0 {
+            self.next_sequence = after;
+        }
+        let timestamp = timestamp.wrapping_add(relay.timestamp_offset);
+        let end = timestamp.wrapping_add(self.frame);
+        if is_newer(end, self.end) {
+            self.end = end;
+        }
+        self.talking = true;
+        self.packets += packets;
+        self.octets += octets;
+        self.last_timestamp = timestamp;
+        // As it was when the newest of them left.
+        if is_newer(timestamp, self.clock) {
+            self.clock = timestamp;
+        }
+    }
+
     fn count(&mut self, timestamp: u32, octets: usize) {
         self.packets += 1;
         self.octets += octets as u64;

@@ -40,6 +40,11 @@ impl Shield {
         };
     }
 
+    /// Whether packets go through as they are.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == State::Plain
+    }
+
     /// A datagram as it came; its length then. Reads RTP's and RTCP's alike.
     pub(super) fn open(&mut self, rtcp: bool, packet: &mut [u8]) -> Result<usize, Refused> {
         match (self.state, &mut self.srtp) {

@@ -23,6 +23,7 @@ impl Bench {
             homes: Mutex::default(),
             rooms: Mutex::default(),
             published: vec![Published::default()],
+            kernel: None,
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
@@ -130,6 +131,7 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 homes: Mutex::new([(SessionKey(1), 0), (SessionKey(2), 1)].into_iter().collect()),
                 rooms: Mutex::default(),
                 published: vec![Published::default(), Published::default()],
+                kernel: None,
                 sdp_refused: AtomicU64::new(0),
             });
             let (_, writer) = Writer::new();

@@ -82,14 +82,17 @@ impl Meeting {
         });
         core.open_room(Room::new(ROOM, spec, sink, Arc::new(move |_, event| done.lock().unwrap().push(event))));
         let mut wire = Wire::default();
-        let phones =
-            phones.iter().enumerate().map(|(n, (codec, media))| Phone::new(&mut core, &mut wire, n, *codec, media));
+        let phones = phones
+            .iter()
+            .enumerate()
+            .map(|(n, (codec, media))| Phone::new(&mut core, origin, &mut wire, n, *codec, media));
         let phones = phones.collect();
         Meeting { core, writer, origin, now: Duration::ZERO, wire, phones, told, recorded }
     }
 
     fn command(&mut self, phone: usize, command: Command) {
-        let outcome = self.core.handle_command(self.origin + self.now, SessionKey(phone as u128), command);
+        let outcome =
+            self.core.handle_command(self.origin + self.now, SessionKey(phone as u128), command, &mut self.wire);
         assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
     }
 
@@ -147,7 +150,7 @@ impl Meeting {
 }
 
 impl Phone {
-    fn new(core: &mut Core, wire: &mut Wire, number: usize, codec: Codec, media: &str) -> Phone {
+    fn new(core: &mut Core, origin: Instant, wire: &mut Wire, number: usize, codec: Codec, media: &str) -> Phone {
         let told = Arc::new(Mutex::new(Vec::new()));
         let teller = Arc::clone(&told);
         let sink: EventSink = Arc::new(move |_, event| {
@@ -165,7 +168,7 @@ impl Phone {
         let plan = negotiation.plan().unwrap().clone();
         assert_eq!(plan.codec, codec);
         let payload_type = plan.payload_type;
-        assert!(core.apply(key, plan, wire));
+        assert!(core.apply(origin, key, plan, wire));
         let encoder = Encoder::new(codec, codec.sample_rate());
         let decoder = Decoder::new(codec, codec.sample_rate());
         Phone {
@@ -313,7 +316,7 @@ fn a_room_is_told_of_from_beginning_to_end() {
     assert_eq!(meeting.core.take_ended_rooms(), [ROOM]);
     meeting.run(10);
     let join = Command::Join { room: ROOM, participation: Participation::default() };
-    let outcome = meeting.core.handle_command(meeting.origin + meeting.now, SessionKey(1), join);
+    let outcome = meeting.core.handle_command(meeting.origin + meeting.now, SessionKey(1), join, &mut meeting.wire);
     assert!(matches!(outcome, Outcome::RoomElsewhere(ROOM, _)), "the worker finds that there is none");
 }
 

@@ -144,7 +144,7 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     for round in 0..24usize {
         // B is the one that is regrouped.
         let with = pair.b.key;
-        pair.core.handle_command(pair.instant(), keys[round % keys.len()], Command::Bridge { with });
+        pair.command_of(keys[round % keys.len()], Command::Bridge { with });
         pair.advance(95 + round as u64 % 17);
     }
     let talked = pair.now() - began;

@@ -1,0 +1,229 @@
+//! Packets that the kernel passes on: when it does, when it does no more, and that nobody can tell.
+
+use super::*;
+
+const PCMU: &str = "m=audio 4000 RTP/AVP 0 13 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+/// The same with other numbers for what has none of its own.
+const OTHER: &str = "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\n";
+
+/// Two bridged legs that have talked until the kernel had both ways.
+fn short() -> MediaPair {
+    let mut pair = MediaPair::with_kernel(PCMU, OTHER);
+    pair.bridge();
+    pair.talk(60, 1, 2);
+    assert!(pair.is_short(Who::A) && pair.is_short(Who::B));
+    pair
+}
+
+/// A key press of 60 ms of A's, as phones send it.
+fn press(pair: &mut MediaPair) {
+    for (marker, end, duration) in [(true, 0, 160u16), (false, 0, 320), (false, 0x80, 480), (false, 0x80, 480)] {
+        let [high, low] = duration.to_be_bytes();
+        let mut packet = pair.a.next(101, &[5, end | 10, high, low]);
+        packet[1] |= if marker { 0x80 } else { 0 };
+        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.say(Who::B, 2, NOW);
+        pair.advance(20);
+    }
+    pair.a.timestamp = pair.a.timestamp.wrapping_add(640);
+}
+
+/// All that can be seen of it from outside, while much happens.
+fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
+    let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
+    pair.bridge();
+    pair.talk(70, 1, 2);
+    for frame in 0..600 {
+        // Of A one in ten is lost, now and then two in a row; of B some come late.
+        if frame % 10 == 3 || frame % 50 == 4 {
+            pair.lose(Who::A);
+        } else {
+            pair.say(Who::A, frame as u8, NOW);
+        }
+        let late = if frame % 40 == 7 { delay } else { NOW };
+        pair.say(Who::B, frame as u8, late);
+        pair.advance(20);
+    }
+    press(&mut pair);
+    pair.talk(200, 3, 4);
+    // A says nothing for three seconds but that it does, then goes on.
+    for _ in 0..150 {
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        pair.say(Who::B, 5, NOW);
+        pair.advance(20);
+    }
+    pair.talk(200, 6, 7);
+    pair.command(Who::A, play(1, 20));
+    pair.talk(200, 8, 9);
+    pair.command(Who::A, Command::Unbridge);
+    pair.talk(20, 8, 9);
+    pair.bridge();
+    pair.talk(100, 8, 9);
+    let passed = pair.passed();
+    pair.close(Who::A);
+    pair.close(Who::B);
+    pair.advance(100);
+    let mut seen = Vec::new();
+    for who in [Who::A, Who::B] {
+        for Sent { at, packet, .. } in pair.heard(who) {
+            seen.push(format!("{who:?} {at:?} hears {packet:?}"));
+        }
+        for Sent { at, packet, .. } in pair.reports(who) {
+            seen.push(format!("{who:?} {at:?} is told {packet:?}"));
+        }
+        for (at, event) in pair.events(who) {
+            // A packet that came late makes jitter twice: it and the next. Where one of them was the first to come here
+            // again, there is none before it to compare it with.
+            let Event::Closed { stats } = event else {
+                seen.push(format!("{who:?} {at:?} {event:?}"));
+                continue;
+            };
+            let stats = crate::Stats { jitter_ms: 0.0, mos: None, ..stats };
+            seen.push(format!("{who:?} {at:?} {stats:?}"));
+        }
+    }
+    (seen, passed)
+}
+
+#[test]
+fn peers_reports_and_statistics_are_as_they_are_without_it() {
+    let ((with, passed), (without, none)) = (seen(true, NOW), seen(false, NOW));
+    assert_eq!(none, 0);
+    assert!(passed > 1_500, "{passed}");
+    for (with, without) in with.iter().zip(&without) {
+        assert_eq!(with, without);
+    }
+    assert_eq!(with.len(), without.len());
+    // So late that the next one overtakes it. Our own clock is then a frame further where we relayed both, so only what is
+    // counted is the same.
+    let counts = |kernel| -> Vec<String> {
+        let (seen, _) = seen(kernel, milliseconds(30));
+        seen.into_iter().filter(|line| line.contains("Stats")).collect()
+    };
+    assert_eq!(counts(true).len(), 2);
+    assert_eq!(counts(true), counts(false));
+}
+
+#[test]
+fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
+    let mut pair = MediaPair::with_kernel(PCMU, OTHER);
+    pair.bridge();
+    pair.talk(45, 1, 2);
+    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "not before");
+    pair.talk(100, 1, 2);
+    assert!(pair.passed() > 150);
+    press(&mut pair);
+    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "both ways lead here again");
+    pair.talk(30, 1, 2);
+    for who in [Who::A, Who::B] {
+        let heard = pair.heard(who);
+        let relayed = heard.iter().position(is_loud).unwrap();
+        assert_one_line(&heard[relayed..]);
+    }
+    let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, form: Form::Event };
+    assert!(pair.events(Who::A).into_iter().any(|(_, event)| event == dtmf));
+    pair.talk(100, 1, 2);
+    assert!(pair.is_short(Who::A), "and again");
+}
+
+#[test]
+fn whatever_changes_a_call_has_its_packets_here_first() {
+    let file = TestFile::new("shortcut");
+    let record = RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) };
+    let (sink, _reader) = tap(16, TapCodec::Native);
+    let (source, _writer) = source(crate::g711::Law::Mu, milliseconds(1_000));
+    let orders = [
+        play(1, 5),
+        Command::Tone { op: OpId(1), tone: Tone::Ringback(crate::Country::De) },
+        Command::SendDigits { op: OpId(1), digits: "5".into(), duration_ms: 100 },
+        Command::Recording(record),
+        Command::Tap { op: OpId(1), tracks: Tracks::Both, sink },
+        Command::Source { op: OpId(1), source },
+        Command::Mute { inbound: true },
+        Command::Echo(true),
+        Command::Suppress { direction: Tracks::Inbound, on: true },
+        Command::Unbridge,
+    ];
+    for order in orders {
+        let what = format!("{order:?}");
+        let mut pair = short();
+        pair.command(Who::A, order);
+        assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "{what}");
+        if !what.starts_with("Play") && !what.starts_with("SendDigits") {
+            pair.talk(80, 1, 2);
+            let both = pair.is_short(Who::A) && pair.is_short(Who::B);
+            assert!(!both, "{what} goes on");
+        }
+    }
+    let mut pair = short();
+    pair.offer(Who::B, "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\n");
+    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "hold");
+    let mut pair = short();
+    pair.close(Who::B);
+    assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "the end");
+}
+
+#[test]
+fn what_is_not_plain_is_never_offered() {
+    let g722 = "m=audio 4000 RTP/AVP 9\r\n";
+    let pcma = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
+    let deaf = "m=audio 4000 RTP/AVP 0\r\n";
+    for (a, b) in [(PCMU, pcma), (PCMU, g722), (deaf, OTHER), (PCMU, deaf)] {
+        let mut pair = MediaPair::with_kernel(a, b);
+        pair.bridge();
+        pair.talk(200, 1, 2);
+        let both = pair.is_short(Who::A) && pair.is_short(Who::B);
+        assert!(!both, "{a} {b}");
+    }
+    let mut pair = MediaPair::with_kernel(PCMU, OTHER);
+    pair.talk(200, 1, 2);
+    assert_eq!(pair.passed(), 0, "and without a bridge there is nowhere to pass it on to");
+}
+
+#[test]
+fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_alone_for_longer() {
+    let mut pair = short();
+    let stray = |pair: &mut MediaPair| {
+        let mut packet = pair.a.next(0, &[9; 160]);
+        pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
+        packet[11] ^= 1;
+        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.advance(20);
+    };
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        stray(&mut pair);
+        assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B));
+        let began = pair.now();
+        while !pair.is_short(Who::A) {
+            pair.talk(1, 1, 2);
+        }
+        waits.push((pair.now() - began + milliseconds(100)).as_secs());
+    }
+    assert_eq!(waits, [2, 4, 8, 16]);
+    // A stretch of over ten seconds makes up for it.
+    pair.talk(520, 1, 2);
+    stray(&mut pair);
+    pair.talk(60, 1, 2);
+    assert!(pair.is_short(Who::A));
+    pair.a.sequence = pair.a.sequence.wrapping_add(5_000);
+    pair.talk(2, 1, 2);
+    assert!(!pair.is_short(Who::A), "a leap");
+}
+
+#[test]
+fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
+    let mut pair = short();
+    pair.heard(Who::B);
+    for _ in 0..60 {
+        pair.say(Who::B, 2, NOW);
+        pair.advance(20);
+    }
+    assert!(!pair.is_short(Who::A) && pair.is_short(Who::B));
+    assert!(pair.heard(Who::B).is_empty());
+    pair.advance(1_500);
+    let heard = pair.heard(Who::B);
+    assert!(!heard.is_empty() && !heard.iter().any(is_loud));
+    pair.talk(100, 1, 2);
+    assert!(pair.is_short(Who::A));
+}

@@ -1,0 +1,269 @@
+//! SHELL: has the kernel pass plain RTP on, before it reaches a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
+//!
+//! The program hangs at the interfaces where RTP comes in and goes with this process, however that ends. It looks at what
+//! is in [`KernelRelay`]'s table of flows: exact addresses and ports both ways, one SSRC, one or two payload types. All else
+//! passes it by.
+
+mod route;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap, MapData};
+use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+use crate::shortcut::{Counted, Shortcut};
+
+/// `make bpf` compiles it.
+static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
+/// `struct key`, `struct flow` and `struct count` of relay.bpf.c, in octets.
+type Key = [u8; 12];
+type Flow = [u8; 40];
+type Count = [u8; 56];
+/// Flows at a time, at most: two for each of so many calls. Past that calls are relayed as ever.
+const MOST_FLOWS: u32 = 32_768;
+/// Interfaces that it is hung at.
+const MOST_INTERFACES: usize = 16;
+
+/// Why the kernel passes nothing on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unavailable {
+    #[error("it takes CAP_BPF and CAP_NET_ADMIN")]
+    Permission,
+    #[error("media.listen is no IPv4 address")]
+    Family,
+    #[error("it takes Linux 6.6 or newer: {0}")]
+    Attach(ProgramError),
+    #[error("{0}")]
+    Program(#[from] ProgramError),
+    #[error("{0}")]
+    Load(EbpfError),
+    #[error("its maps: {0}")]
+    Map(#[from] aya::maps::MapError),
+    #[error("routes: {0}")]
+    Routes(#[from] io::Error),
+    #[error("the program is not what it should be")]
+    Foreign,
+}
+
+/// A flow of the kernel's.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    key: Key,
+    place: u32,
+}
+
+/// A leg's socket: its own address and its peer's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) local: SocketAddrV4,
+    pub(crate) remote: SocketAddrV4,
+}
+
+impl Ends {
+    /// Of a connected IPv4 socket.
+    pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Option<Ends> {
+        let v4 = |address: SocketAddr| match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
+            IpAddr::V6(_) => None,
+        };
+        Some(Ends { local: v4(local)?, remote: v4(remote)? })
+    }
+}
+
+/// The program and its tables. Dropping it takes the program away.
+pub(crate) struct KernelRelay {
+    tables: Mutex<Tables>,
+    /// Packets pass so many ways now.
+    flows: AtomicU64,
+    interfaces: Vec<String>,
+}
+
+struct Tables {
+    flows: HashMap<MapData, Key, Flow>,
+    counts: Array<MapData, Count>,
+    /// Places of `counts` that are free.
+    free: Vec<u32>,
+    routes: route::Routes,
+    /// Owns the program and what hangs it at the interfaces.
+    _program: Ebpf,
+}
+
+impl std::fmt::Debug for KernelRelay {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("KernelRelay").field("interfaces", &self.interfaces).finish_non_exhaustive()
+    }
+}
+
+impl KernelRelay {
+    /// For at most so many flows of sockets on `listen`.
+    pub(crate) fn start(listen: IpAddr, most: u32) -> Result<KernelRelay, Unavailable> {
+        if listen.is_ipv6() && !listen.is_unspecified() {
+            return Err(Unavailable::Family);
+        }
+        let most = most.clamp(2, MOST_FLOWS);
+        let mut loader = EbpfLoader::new();
+        // It needs to know no types of the kernel's.
+        let loader = loader.btf(None).set_max_entries("FLOWS", most).set_max_entries("COUNTS", most);
+        let mut program = loader.load(PROGRAM).map_err(|error| match is_refused(&error) {
+            true => Unavailable::Permission,
+            false => Unavailable::Load(error),
+        })?;
+        let relay = program.program_mut("relay").ok_or(Unavailable::Foreign)?;
+        let relay: &mut SchedClassifier = relay.try_into()?;
+        relay.load().map_err(|error| if is_refused(&error) { Unavailable::Permission } else { error.into() })?;
+        let mut interfaces = Vec::new();
+        let mut fault = None;
+        for name in route::interfaces(listen, &route::table()).into_iter().take(MOST_INTERFACES) {
+            // The older way of attaching outlives a process that is killed.
+            let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+            match relay.attach_with_options(&name, TcAttachType::Ingress, options) {
+                Ok(_) => interfaces.push(name),
+                Err(error) => fault = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (interfaces.is_empty(), fault) {
+            return Err(if is_refused(&error) { Unavailable::Permission } else { Unavailable::Attach(error) });
+        }
+        let flows = HashMap::try_from(program.take_map("FLOWS").ok_or(Unavailable::Foreign)?)?;
+        let counts = Array::try_from(program.take_map("COUNTS").ok_or(Unavailable::Foreign)?)?;
+        let routes = route::Routes::new()?;
+        let tables = Tables { flows, counts, free: (0..most).rev().collect(), routes, _program: program };
+        Ok(KernelRelay { tables: Mutex::new(tables), flows: AtomicU64::new(0), interfaces })
+    }
+
+    /// Where it hangs.
+    pub(crate) fn interfaces(&self) -> &[String] {
+        &self.interfaces
+    }
+
+    /// How many flows it has.
+    pub(crate) fn flows(&self) -> u64 {
+        self.flows.load(Ordering::Relaxed)
+    }
+
+    /// Passes on from now on what comes `from` there, out by `to`. `None`: it cannot.
+    pub(crate) fn pass(&self, from: Ends, to: Ends, shortcut: &Shortcut) -> Option<Passing> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let interface = tables.routes.interface(to)?;
+        let place = tables.free.pop()?;
+        let (key, flow) = (key(from), flow(to, shortcut, interface, place)?);
+        let done =
+            tables.counts.set(place, count(&shortcut.counted), 0).is_ok() && tables.flows.insert(key, flow, 0).is_ok();
+        if !done {
+            tables.free.push(place);
+            return None;
+        }
+        self.flows.fetch_add(1, Ordering::Relaxed);
+        Some(Passing { key, place })
+    }
+
+    /// What has been passed on until now.
+    pub(crate) fn counted(&self, passing: &Passing) -> Option<Counted> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        counted(&tables.counts.get(&passing.place, 0).ok()?)
+    }
+
+    /// Passes nothing on any more; what has been.
+    pub(crate) fn end(&self, passing: Passing) -> Option<Counted> {
+        {
+            let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = tables.flows.remove(&passing.key);
+        }
+        let counted = self.counted(&passing);
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).free.push(passing.place);
+        self.flows.fetch_sub(1, Ordering::Relaxed);
+        counted
+    }
+}
+
+/// Whether the kernel said that this process may not.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
+}
+
+/// Octets one after the other; what does not fit is left out.
+struct Octets<const N: usize> {
+    octets: [u8; N],
+    at: usize,
+}
+
+impl<const N: usize> Octets<N> {
+    fn new() -> Octets<N> {
+        Octets { octets: [0; N], at: 0 }
+    }
+
+    fn put(mut self, octets: &[u8]) -> Octets<N> {
+        if let Some(place) = self.octets.get_mut(self.at..self.at + octets.len()) {
+            place.copy_from_slice(octets);
+        }
+        self.at += octets.len();
+        self
+    }
+}
+
+fn key(ends: Ends) -> Key {
+    let Ends { local, remote } = ends;
+    Octets::new()
+        .put(&local.ip().octets())
+        .put(&remote.ip().octets())
+        .put(&local.port().to_be_bytes())
+        .put(&remote.port().to_be_bytes())
+        .octets
+}
+
+fn flow(to: Ends, shortcut: &Shortcut, interface: u32, place: u32) -> Option<Flow> {
+    let units = u8::try_from(shortcut.clock_rate / 1_000).ok()?;
+    let (noise, noise_sent) = shortcut.noise.unwrap_or((255, 255));
+    let flow = Octets::new()
+        .put(&to.local.ip().octets())
+        .put(&to.remote.ip().octets())
+        .put(&to.local.port().to_be_bytes())
+        .put(&to.remote.port().to_be_bytes())
+        .put(&shortcut.ssrc.to_be_bytes())
+        .put(&shortcut.ssrc_sent.to_be_bytes())
+        .put(&shortcut.timestamp_offset.to_ne_bytes())
+        .put(&interface.to_ne_bytes())
+        .put(&place.to_ne_bytes())
+        .put(&shortcut.sequence_offset.to_ne_bytes())
+        .put(&[shortcut.audio.0, shortcut.audio.1, noise, noise_sent, units, 0]);
+    Some(flow.octets)
+}
+
+/// To count on from there; the transit of what comes first is compared with nothing.
+fn count(from: &Counted) -> Count {
+    Octets::new()
+        .put(&[0; 32])
+        .put(&from.highest.to_ne_bytes())
+        .put(&from.gaps.to_ne_bytes())
+        .put(&from.jitter.to_ne_bytes())
+        .put(&[0; 4])
+        .put(&from.timestamp.to_ne_bytes())
+        .octets
+}
+
+fn counted(count: &Count) -> Option<Counted> {
+    let long = |at: usize| Some(u64::from_ne_bytes(*count.get(at..)?.first_chunk()?));
+    let short = |at: usize| Some(u32::from_ne_bytes(*count.get(at..)?.first_chunk()?));
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0));
+    Some(Counted {
+        packets: long(0)?,
+        octets: long(8)?,
+        highest: short(32)?,
+        gaps: short(36)?,
+        jitter: short(40)?,
+        timestamp: short(48)?,
+        age: now.saturating_sub(Duration::from_nanos(long(16)?)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

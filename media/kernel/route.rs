@@ -1,0 +1,164 @@
+//! SHELL: by which interfaces packets come and go, as the kernel says.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::Ends;
+
+/// Of netlink and rtnetlink (linux/netlink.h, linux/rtnetlink.h).
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+const REQUEST: u16 = 1;
+const DESTINATION: u16 = 1;
+const SOURCE: u16 = 2;
+const OUT_BY: u16 = 4;
+const UNICAST: u8 = 1;
+const LOCAL: u8 = 2;
+/// Octets of a message's header, and of a route's after it.
+const HEADER: usize = 16;
+const ROUTE: usize = 12;
+
+/// The kernel's IPv4 routing table, as /proc shows it; empty where it does not.
+pub(super) fn table() -> String {
+    std::fs::read_to_string("/proc/net/route").unwrap_or_default()
+}
+
+/// Where packets for `listen` come in: loopback, and those that have a network with it or lead out of all networks.
+pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
+    let mut names = vec!["lo".to_owned()];
+    let IpAddr::V4(listen) = listen.to_canonical() else {
+        return if listen.is_unspecified() { interfaces(Ipv4Addr::UNSPECIFIED.into(), table) } else { names };
+    };
+    for line in table.lines().skip(1) {
+        let mut fields = line.split_ascii_whitespace();
+        let name = fields.next().unwrap_or_default();
+        // Destination, gateway, flags, three counters, mask: in hexadecimal, the octets in memory's order.
+        let number = |field: Option<&str>| field.and_then(|field| u32::from_str_radix(field, 16).ok()).map(u32::to_le);
+        let (network, mask) = (number(fields.next()), number(fields.nth(5)));
+        let (Some(network), Some(mask)) = (network, mask) else { continue };
+        // Nothing from outside is for a loopback address.
+        let ours = u32::from_ne_bytes(listen.octets()) & mask == network && (mask != 0 || !listen.is_loopback());
+        if (ours || listen.is_unspecified()) && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// Asks the kernel for routes.
+#[derive(Debug)]
+pub(super) struct Routes {
+    socket: OwnedFd,
+    asked: u32,
+}
+
+impl Routes {
+    pub(super) fn new() -> io::Result<Routes> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        Ok(Routes { socket, asked: 0 })
+    }
+
+    /// The interface by which packets go there; 0: they stay here. `None`: they do not go.
+    pub(super) fn interface(&mut self, to: Ends) -> Option<u32> {
+        self.asked = self.asked.wrapping_add(1);
+        rustix::net::send(&self.socket, &question(to, self.asked), SendFlags::empty()).ok()?;
+        let mut answer = [0; 1_024];
+        // The kernel has answered when it has taken the question; what is older is not for us.
+        loop {
+            let (_, length) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::empty()).ok()?;
+            let answer = answer.get(..length)?;
+            if short(answer, 8)? == self.asked {
+                return read(answer);
+            }
+        }
+    }
+}
+
+fn question(to: Ends, number: u32) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER + ROUTE + 16);
+    message.extend(((HEADER + ROUTE + 16) as u32).to_ne_bytes());
+    message.extend(GET_ROUTE.to_ne_bytes());
+    message.extend(REQUEST.to_ne_bytes());
+    message.extend(number.to_ne_bytes());
+    message.extend([0; 4]);
+    // AF_INET, both addresses whole.
+    message.extend([2, 32, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    for (kind, address) in [(DESTINATION, to.remote.ip()), (SOURCE, to.local.ip())] {
+        message.extend(8u16.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(address.octets());
+    }
+    message
+}
+
+fn read(answer: &[u8]) -> Option<u32> {
+    if u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?) != NEW_ROUTE {
+        return None;
+    }
+    let kind = *answer.get(HEADER + 7)?;
+    let mut rest = answer.get(HEADER + ROUTE..)?;
+    while let Some(head) = rest.first_chunk::<4>() {
+        let [a, b, c, d] = *head;
+        let (length, attribute) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+        if attribute == OUT_BY && kind == UNICAST {
+            return short(rest, 4).filter(|interface| *interface > 1);
+        }
+        rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
+    }
+    (kind == LOCAL).then_some(0)
+}
+
+fn short(octets: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*octets.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0101000A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0001000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+eth1\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+wg0\t0003000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+";
+
+    #[test]
+    fn packets_come_by_loopback_by_the_networks_of_an_address_and_from_outside() {
+        let names = |listen: &str| interfaces(listen.parse().unwrap(), TABLE).join(" ");
+        assert_eq!(names("127.0.0.5"), "lo");
+        assert_eq!(names("10.0.1.7"), "lo eth0");
+        assert_eq!(names("10.0.2.7"), "lo eth0 eth1");
+        assert_eq!(names("203.0.113.9"), "lo eth0");
+        assert_eq!(names("0.0.0.0"), "lo eth0 eth1 wg0");
+        assert_eq!(names("::"), "lo eth0 eth1 wg0");
+        assert_eq!(names("2001:db8::1"), "lo");
+    }
+
+    #[test]
+    fn the_kernel_knows_that_its_own_addresses_stay_here() {
+        let at = |text: &str| text.parse().unwrap();
+        let ends = Ends { local: at("127.0.0.1:4000"), remote: at("127.0.63.9:4000") };
+        let mut routes = Routes::new().unwrap();
+        assert_eq!(routes.interface(ends), Some(0));
+        assert_eq!(routes.interface(Ends { remote: at("240.0.0.1:1"), ..ends }), None);
+    }
+
+    #[test]
+    fn answers_cut_short_are_no_routes() {
+        let mut answer = vec![0; HEADER];
+        answer[4..6].copy_from_slice(&NEW_ROUTE.to_ne_bytes());
+        answer.extend([2, 32, 0, 0, 0, 0, 0, UNICAST, 0, 0, 0, 0]);
+        answer.extend([8, 0, OUT_BY as u8, 0, 3, 0, 0, 0]);
+        assert_eq!(read(&answer), Some(3));
+        for length in 0..answer.len() {
+            assert_eq!(read(&answer[..length]), None, "{length}");
+        }
+        answer.splice(28.., [0, 0, 9, 0, 0, 0, 9, 0]);
+        assert_eq!(read(&answer), None, "and one of no length does not hold us");
+    }
+}

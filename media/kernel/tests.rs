@@ -1,0 +1,47 @@
+use super::*;
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn shortcut() -> Shortcut {
+    Shortcut {
+        from: 0,
+        to: 1,
+        ssrc: 0x0102_0304,
+        ssrc_sent: 0x0506_0708,
+        sequence_offset: 0x1122,
+        timestamp_offset: 0x3344_5566,
+        audio: (0, 8),
+        noise: Some((13, 19)),
+        clock_rate: 48_000,
+        counted: Counted { highest: 0x1_0007, gaps: 3, jitter: 99, timestamp: 160, ..Counted::default() },
+    }
+}
+
+#[test]
+fn the_compiled_program_is_the_source_that_stands_beside_it() {
+    let digest = |octets: &[u8]| -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
+        digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    };
+    // As `sha256sum` writes it, of the source and of what became of it.
+    let names = [("relay.bpf.c", &include_bytes!("relay.bpf.c")[..]), ("relay.bpf.o", PROGRAM)];
+    let now: String = names.iter().map(|(name, octets)| format!("{}  {name}\n", digest(octets))).collect();
+    assert_eq!(now, include_str!("relay.bpf.sha256"), "relay.bpf.c was changed: `make bpf` compiles it");
+}
+
+#[test]
+fn flows_are_laid_out_as_the_program_reads_them() {
+    let ends = Ends::new(at("127.0.0.1:4000"), at("[::ffff:127.0.0.9]:5000")).unwrap();
+    assert_eq!(key(ends), [127, 0, 0, 1, 127, 0, 0, 9, 0x0F, 0xA0, 0x13, 0x88]);
+    let flow = flow(ends, &shortcut(), 0, 5).unwrap();
+    assert_eq!(flow[..20], [127, 0, 0, 1, 127, 0, 0, 9, 0x0F, 0xA0, 0x13, 0x88, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(flow[20..24], 0x3344_5566u32.to_ne_bytes());
+    assert_eq!(flow[28..32], 5u32.to_ne_bytes());
+    assert_eq!(flow[32..34], 0x1122u16.to_ne_bytes());
+    assert_eq!(flow[34..], [0, 8, 13, 19, 48, 0]);
+    let known = shortcut().counted;
+    assert_eq!(Counted { age: known.age, ..counted(&count(&known)).unwrap() }, known);
+    assert!(Ends::new(at("[::1]:1"), at("[::1]:2")).is_none());
+}

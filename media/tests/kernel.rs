@@ -1,0 +1,235 @@
+//! The kernel's relay, over loopback. Where this process may not load it each test says that it was skipped.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and this one runs on the real clock"
+)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use tandem_media::{Command, Config, Engine, Event, Form, Session, SessionKey, StartError, Stats, UseKernel};
+
+/// `None`: it cannot be had here.
+fn engine(ports: &str) -> Option<Engine> {
+    let kernel_relay = UseKernel::Required;
+    match Engine::start(Config { ports: ports.parse().unwrap(), workers: 1, kernel_relay, ..Config::default() }) {
+        Ok(engine) => Some(engine),
+        Err(StartError::Kernel(why)) => {
+            eprintln!("skipped: {why}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+struct Phone {
+    socket: UdpSocket,
+    to: SocketAddr,
+    events: mpsc::Receiver<Event>,
+    session: Session,
+    sequence: u16,
+    timestamp: u32,
+    heard: Vec<Vec<u8>>,
+}
+
+impl Phone {
+    fn call(engine: &Engine, key: u128, host: &str) -> Phone {
+        let (sender, events) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let sink = Arc::new(move |_, event| {
+            let _ = sender.lock().unwrap().send(event);
+            Ok(())
+        });
+        let socket = UdpSocket::bind((host, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut session = engine.open(SessionKey(key), 1, sink).unwrap();
+        session.answer(offer(&socket, "").as_bytes()).unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], session.port()));
+        Phone { socket, to, events, session, sequence: 65_400, timestamp: 7, heard: Vec::new() }
+    }
+
+    fn packet(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(self.sequence.to_be_bytes());
+        packet.extend(self.timestamp.to_be_bytes());
+        packet.extend([0, 0, 0, self.to.port() as u8]);
+        packet.extend(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        packet
+    }
+
+    fn say(&mut self, octet: u8) {
+        let packet = self.packet(0, &[octet; 160]);
+        self.timestamp = self.timestamp.wrapping_add(160);
+        self.socket.send_to(&packet, self.to).unwrap();
+    }
+
+    fn listen(&mut self) {
+        let mut packet = [0; 2_048];
+        while let Ok((length, from)) = self.socket.recv_from(&mut packet) {
+            assert_eq!(from, self.to, "everything comes from the leg's own port");
+            self.heard.push(packet[..length].to_vec());
+        }
+    }
+
+    fn closed(self) -> Stats {
+        drop(self.session);
+        loop {
+            if let Event::Closed { stats } = self.events.recv_timeout(Duration::from_secs(5)).unwrap() {
+                return stats;
+            }
+        }
+    }
+}
+
+fn offer(socket: &UdpSocket, more: &str) -> String {
+    let address = socket.local_addr().unwrap();
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
+         a=rtpmap:101 telephone-event/8000\r\n{more}"
+    )
+}
+
+fn bridged(engine: &Engine) -> [Phone; 2] {
+    let phones = [Phone::call(engine, 1, "127.0.0.1"), Phone::call(engine, 2, "127.0.63.7")];
+    let with = phones[1].session.key();
+    phones[0].session.command(Command::Bridge { with }).unwrap();
+    phones
+}
+
+/// Both talk, 20 ms a packet, until `done` or for 15 s.
+fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !done(phones) {
+        assert!(Instant::now() < deadline, "it never came about");
+        for phone in &mut *phones {
+            phone.say(phone.sequence as u8);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        phones.iter_mut().for_each(Phone::listen);
+    }
+}
+
+fn talk_until_short(engine: &Engine, phones: &mut [Phone; 2]) {
+    talk(phones, |_| engine.load().kernel_flows == 2);
+}
+
+fn talk_for(phones: &mut [Phone; 2], mut packets: usize) {
+    talk(phones, |_| {
+        let done = packets == 0;
+        packets = packets.saturating_sub(1);
+        done
+    });
+}
+
+/// From its first relayed packet on: one SSRC, each number once and in order, and timestamps with them; audio as it was said.
+fn assert_one_line(heard: &[Vec<u8>]) {
+    let heard: Vec<_> = heard.iter().filter(|packet| packet[1] & 0x7F == 0 && packet[12..] != [0xFF; 160]).collect();
+    let sequence = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
+    let timestamp = |packet: &[u8]| u32::from_be_bytes(packet[4..8].try_into().unwrap());
+    for two in heard.windows(2) {
+        assert_eq!(two[0][8..12], two[1][8..12]);
+        let steps = sequence(two[1]).wrapping_sub(sequence(two[0]));
+        assert!((1..=4).contains(&steps), "a key takes three numbers, not {steps}");
+        if steps == 1 {
+            assert_eq!(timestamp(two[1]).wrapping_sub(timestamp(two[0])), 160);
+            assert_eq!(two[1][12].wrapping_sub(two[0][12]), 1, "what was said");
+        }
+    }
+}
+
+#[test]
+fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
+    let Some(engine) = engine("35000-35099") else { return };
+    let mut phones = bridged(&engine);
+    talk_until_short(&engine, &mut phones);
+    talk_for(&mut phones, 100);
+    assert_eq!(engine.load().kernel_flows, 2);
+    // One packet each way is what may be between two countings of 400 ms.
+    let relayed = engine.load().relayed;
+    assert!(relayed > 200, "{relayed}");
+    for end in [10, 0x8A, 0x8A] {
+        let packet = phones[0].packet(101, &[5, end, 1, 0x40]);
+        phones[0].socket.send_to(&packet, phones[0].to).unwrap();
+    }
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: Form::Event };
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while phones[0].events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
+    assert_eq!(engine.load().kernel_flows, 0, "both ways lead to user space again");
+    talk_for(&mut phones, 20);
+    talk_until_short(&engine, &mut phones);
+    // A leg that is held hears nothing, from the very next packet on.
+    let hold = offer(&phones[1].socket, "a=sendonly\r\n");
+    phones[1].session.answer(hold.as_bytes()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while engine.load().kernel_flows > 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    phones[1].listen();
+    let before = phones[1].heard.len();
+    talk_for(&mut phones, 10);
+    assert_eq!(phones[1].heard.len(), before);
+    for phone in &phones {
+        assert_one_line(&phone.heard);
+        assert!(phone.heard.len() > 150);
+    }
+    let sent = u64::from(phones[0].sequence.wrapping_sub(65_400));
+    let said = phones[0].heard.len() as u64;
+    let [a, b] = phones.map(Phone::closed);
+    assert_eq!((a.packets_in, a.octets_in, a.lost), (sent, (sent - 3) * 160 + 12, 0));
+    assert!(a.packets_out >= said && b.lost == 0);
+    engine.shutdown();
+}
+
+#[test]
+fn nobody_else_gets_a_word_in() {
+    let Some(engine) = engine("35100-35199") else { return };
+    let mut phones = bridged(&engine);
+    talk_until_short(&engine, &mut phones);
+    let heard = phones[1].heard.len();
+    // From another port of the same host, and from the peer's own with another SSRC, another number and as no RTP at all.
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let packet = phones[0].packet(0, &[0xEE; 160]);
+    for _ in 0..100 {
+        stranger.send_to(&packet, phones[0].to).unwrap();
+    }
+    phones[0].sequence = phones[0].sequence.wrapping_sub(1);
+    std::thread::sleep(Duration::from_millis(50));
+    phones[1].listen();
+    assert!(phones[1].heard[heard..].iter().all(|packet| packet[12] != 0xEE));
+    assert_eq!(engine.load().kernel_flows, 2, "they change nothing");
+    let mut odd = phones[0].packet(0, &[0xEE; 160]);
+    odd[0] = 0x40;
+    phones[0].socket.send_to(&odd, phones[0].to).unwrap();
+    phones[0].sequence = phones[0].sequence.wrapping_sub(1);
+    talk(&mut phones, |_| engine.load().kernel_flows == 0);
+    talk_for(&mut phones, 5);
+    assert!(phones[1].heard.iter().all(|packet| packet[12] != 0xEE));
+    engine.shutdown();
+}
+
+#[test]
+fn two_servers_on_one_machine_leave_each_other_alone() {
+    let (Some(one), Some(two)) = (engine("35200-35299"), engine("35300-35399")) else { return };
+    let (mut first, mut second) = (bridged(&one), bridged(&two));
+    talk(&mut first, |_| {
+        second.iter_mut().for_each(|phone| phone.say(phone.sequence as u8));
+        second.iter_mut().for_each(Phone::listen);
+        (one.load().kernel_flows, two.load().kernel_flows) == (2, 2)
+    });
+    let heard = second[1].heard.len();
+    one.shutdown();
+    drop(one);
+    talk_for(&mut second, 30);
+    assert_eq!(two.load().kernel_flows, 2);
+    assert!(second[1].heard.len() >= heard + 29);
+    second.iter().for_each(|phone| assert_one_line(&phone.heard));
+    two.shutdown();
+}
