@@ -37,7 +37,6 @@ use crate::latch::Latch;
 use crate::player::Playback;
 use crate::quality::{self, Impairment, Path, Watch};
 use crate::recorders::{Obeyed, Recorders};
-use crate::rtp::FIXED;
 use crate::rtp::dtmf::{Allowance, Detector, DigitSender};
 use crate::rtp::receiver::{Budget, Receiver, ReportBlock};
 use crate::rtp::reports::Reports;
@@ -176,7 +175,8 @@ struct Digits {
 
 /// Frames gathered for a packet of more than one.
 struct Packing {
-    packet: Box<[u8; FIXED + LONGEST]>,
+    /// As long as the longest so far; at most `FIXED + LONGEST`.
+    packet: Vec<u8>,
     frames: usize,
     octets: usize,
     timestamp: u32,
@@ -224,7 +224,7 @@ impl MediaSession {
             fresh: false,
             hush: 0,
             send_silence,
-            packing: Packing { packet: Box::new([0; FIXED + LONGEST]), frames: 0, octets: 0, timestamp: 0 },
+            packing: Packing { packet: Vec::new(), frames: 0, octets: 0, timestamp: 0 },
             reports: Reports::new(seed),
             watch: Watch::default(),
             judged_packets: 0,

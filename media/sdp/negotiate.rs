@@ -348,6 +348,8 @@ impl Negotiation {
             }
             let _ = write!(body, "a=ptime:20\r\na={direction}\r\n");
         }
+        // It is kept as long as the call lasts.
+        body.shrink_to_fit();
         body
     }
 

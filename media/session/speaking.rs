@@ -233,7 +233,11 @@ impl MediaSession {
             return;
         }
         let start = FIXED + self.packing.octets;
-        if let Some(place) = self.packing.packet.get_mut(start..start + octets.len()) {
+        let packet = &mut self.packing.packet;
+        if packet.len() < start + octets.len() && start + octets.len() <= FIXED + LONGEST {
+            packet.resize(start + octets.len(), 0);
+        }
+        if let Some(place) = packet.get_mut(start..start + octets.len()) {
             place.copy_from_slice(octets);
             self.packing.octets += octets.len();
             self.packing.frames += 1;
