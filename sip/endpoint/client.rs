@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::linger::Asked;
 use super::state::{Acknowledge, Again, Client, End, Farewell, Purpose, State};
 use super::{Endpoint, Target};
 use crate::arena::Slot;
@@ -92,8 +91,8 @@ impl Endpoint {
         {
             let (branch, leg, flow) = (client.branch, client.leg, client.flow);
             self.remove_client(slot);
-            let tags = vec![self.tag_hash(response)];
-            self.lingering.ask(until, branch, Asked { leg, flow, tags });
+            let tag = self.tag_hash(response);
+            self.lingering.ask(until, branch, leg, flow, tag);
         } else {
             self.timers.arm(&mut client.wake, Some(until), Owner::Client(slot));
         }

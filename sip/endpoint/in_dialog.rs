@@ -234,7 +234,7 @@ impl Endpoint {
         // From here on it is the leg's to repeat (RFC 6026 §8.7).
         let Some(response) = response else { return };
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.awaiting_ack = Some(AwaitingAck {
+            leg.awaiting_ack = Some(Box::new(AwaitingAck {
                 cseq,
                 initial,
                 response,
@@ -243,7 +243,7 @@ impl Endpoint {
                 retransmit: now + timers.t1,
                 deadline: now + timers.timeout(),
                 bye: None,
-            });
+            }));
         }
         self.start_session(now, slot, agreed);
     }

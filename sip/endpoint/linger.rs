@@ -11,6 +11,7 @@
 //! to 200 octets each.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::{HashMap, HashSet};
@@ -34,6 +35,8 @@ pub(super) struct Lingering {
     /// Keys of RFC 3261 §8.2.2.2 of the INVITEs among them.
     merged: HashSet<Key>,
     ends: VecDeque<Ends>,
+    /// Of the last one of `asked`.
+    flow: Option<Arc<Flow>>,
 }
 
 /// A request that was answered.
@@ -57,26 +60,24 @@ pub(super) enum Answer {
 
 /// An INVITE of ours that was answered with a 2xx.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) leg: Option<Slot>,
-    pub(super) flow: Flow,
-    /// Of whose 2xx: hashes of the tags of To, at most [`MAX_FORKS`].
-    pub(super) tags: Vec<u64>,
+struct Asked {
+    leg: Option<Slot>,
+    /// The same as the one before it has: most go to one of a few trunks.
+    flow: Arc<Flow>,
+    /// Of whose 2xx: the hash of the tag of To.
+    tag: u64,
+    /// Those of its forks; with the first at most [`MAX_FORKS`].
+    forks: Box<[u64]>,
 }
 
-/// Those whose times end until then.
+/// Those whose times end until then. A list for each kind: that takes half of what one of all would.
 #[derive(Debug)]
 struct Ends {
     first: Instant,
     last: Instant,
-    ids: Vec<Id>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Id {
-    Served(Key),
-    Merged(Key),
-    Asked(u128),
+    served: Vec<Key>,
+    merged: Vec<Key>,
+    asked: Vec<u128>,
 }
 
 impl Lingering {
@@ -88,17 +89,22 @@ impl Lingering {
     /// `merge_key`: of an INVITE.
     pub(super) fn serve(&mut self, until: Instant, key: Key, merge_key: Option<Key>, served: Served) {
         self.served.insert(key, served);
-        self.note(until, Id::Served(key));
-        if let Some(merge_key) = merge_key {
-            self.merged.insert(merge_key);
-            self.note(until, Id::Merged(merge_key));
-        }
+        self.note(until, |ends| {
+            ends.served.push(key);
+            ends.merged.extend(merge_key);
+        });
+        self.merged.extend(merge_key);
     }
 
-    /// By the branch of the INVITE.
-    pub(super) fn ask(&mut self, until: Instant, branch: u128, asked: Asked) {
-        self.asked.insert(branch, asked);
-        self.note(until, Id::Asked(branch));
+    /// By the branch of the INVITE. `tag`: the hash of its 2xx's tag of To.
+    pub(super) fn ask(&mut self, until: Instant, branch: u128, leg: Option<Slot>, flow: Flow, tag: u64) {
+        let flow = match self.flow.take().filter(|known| **known == flow) {
+            Some(known) => known,
+            None => Arc::new(flow),
+        };
+        self.flow = Some(Arc::clone(&flow));
+        self.asked.insert(branch, Asked { leg, flow, tag, forks: Box::default() });
+        self.note(until, |ends| ends.asked.push(branch));
     }
 
     pub(super) fn served(&self, key: &Key) -> Option<&Served> {
@@ -119,12 +125,15 @@ impl Lingering {
         let mut forgot = false;
         while self.ends.front().is_some_and(|ends| ends.last <= now) {
             forgot = true;
-            for id in self.ends.pop_front().into_iter().flat_map(|ends| ends.ids) {
-                match id {
-                    Id::Served(key) => drop(self.served.remove(&key)),
-                    Id::Merged(key) => drop(self.merged.remove(&key)),
-                    Id::Asked(branch) => drop(self.asked.remove(&branch)),
-                }
+            let Some(Ends { served, merged, asked, .. }) = self.ends.pop_front() else { break };
+            for key in &served {
+                self.served.remove(key);
+            }
+            for key in &merged {
+                self.merged.remove(key);
+            }
+            for branch in &asked {
+                self.asked.remove(branch);
             }
         }
         // What a burst took is given back.
@@ -135,14 +144,15 @@ impl Lingering {
         }
     }
 
-    fn note(&mut self, until: Instant, id: Id) {
-        match self.ends.back_mut() {
-            // All linger equally long, so the last ends last.
-            Some(ends) if until < ends.first + TOGETHER => {
-                ends.last = ends.last.max(until);
-                ends.ids.push(id);
-            }
-            _ => self.ends.push_back(Ends { first: until, last: until, ids: vec![id] }),
+    fn note(&mut self, until: Instant, note: impl FnOnce(&mut Ends)) {
+        // All linger equally long, so the last ends last.
+        if self.ends.back().is_none_or(|ends| until >= ends.first + TOGETHER) {
+            let (served, merged, asked) = (Vec::new(), Vec::new(), Vec::new());
+            self.ends.push_back(Ends { first: until, last: until, served, merged, asked });
+        }
+        if let Some(ends) = self.ends.back_mut() {
+            ends.last = ends.last.max(until);
+            note(ends);
         }
     }
 
@@ -201,12 +211,12 @@ impl Endpoint {
         if response.method != Method::Invite {
             return;
         }
-        let (leg, flow) = (asked.leg, asked.flow);
-        let again = asked.tags.contains(&tag);
+        let (leg, flow) = (asked.leg, *asked.flow);
+        let again = asked.tag == tag || asked.forks.contains(&tag);
         let target = response.content.contact().filter(|_| (200..300).contains(&response.status));
-        let room = target.is_some() && (again || asked.tags.len() < MAX_FORKS);
+        let room = target.is_some() && (again || asked.forks.len() + 1 < MAX_FORKS);
         if room && !again {
-            asked.tags.push(tag);
+            asked.forks = asked.forks.iter().copied().chain([tag]).collect();
         }
         self.trace(leg, false, flow, || format!("{} {} (INVITE) (retransmission)", response.status, response.reason));
         let Some(target) = target.filter(|_| room) else { return };

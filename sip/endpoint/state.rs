@@ -31,7 +31,7 @@ pub(super) struct Leg {
     /// [`crate::Event::Ended`] was emitted.
     pub(super) reported: bool,
     /// Our 200 that waits for its ACK.
-    pub(super) awaiting_ack: Option<AwaitingAck>,
+    pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
     /// The peer's offer that waits for the application.
     pub(super) offered: Option<Slot>,
     /// Our offer that waits for the peer.
@@ -287,3 +287,14 @@ pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
 
 /// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leg_and_its_transactions_are_small() {
+        let (leg, client, server) = (size_of::<Leg>(), size_of::<Client>(), size_of::<Server>());
+        assert!(leg <= 832 && client <= 384 && server <= 480, "{leg}, {client} and {server} octets");
+    }
+}
