@@ -323,7 +323,7 @@ impl Call {
     }
 
     pub(crate) fn order(&mut self, leg: LegId, command: LegCommand) {
-        self.outputs.push_back(Output::Leg { leg, command });
+        self.outputs.push_back(Output::Leg { leg, command: Box::new(command) });
     }
 
     pub(crate) fn emit(&mut self, leg: LegId, kind: EventKind) {
@@ -385,7 +385,7 @@ impl Call {
         let info = Arc::make_mut(&mut party.info);
         info.answered_at = Some(time);
         info.status = Status::InProgress;
-        let stream = party.stream_on_answer.clone().map(Box::new);
+        let stream = party.stream_on_answer.clone();
         if let Some(op) = party.ring_timer.take() {
             self.timers.cancel(leg, op);
         }
@@ -398,12 +398,12 @@ impl Call {
     pub(crate) fn start_leg(&mut self, new: NewLeg) {
         let leg = new.info.id;
         let mut party = Party::new(new.info);
-        party.on_answer = Some(new.then);
+        party.on_answer = Some(Box::new(new.then));
         party.time_limit = new.time_limit;
         party.send_digits = new.send_digits;
         party.detect_on_answer = new.detect;
-        party.record_on_answer = new.record;
-        party.stream_on_answer = new.stream;
+        party.record_on_answer = new.record.map(Box::new);
+        party.stream_on_answer = new.stream.map(Box::new);
         let after = (AfterBridge::Hangup, AfterBridge::Hangup);
         party.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
         party.unanswered = new.unanswered;
@@ -593,7 +593,7 @@ impl Call {
         if let Some(op) = ring_timer {
             self.timers.cancel(leg, op);
         }
-        self.emit(leg, EventKind::Answered { stream: stream.clone().map(Box::new) });
+        self.emit(leg, EventKind::Answered { stream: stream.clone() });
         self.start_time_limit(leg);
         if race.is_some() {
             let others = self.parties.iter().filter(|party| party.race == race).map(|party| party.info.id);
@@ -602,10 +602,10 @@ impl Call {
             }
         }
         if let Some(new) = record {
-            self.begin_recording(leg, new);
+            self.begin_recording(leg, *new);
         }
         if let Some(spec) = stream {
-            self.start_stream(leg, spec);
+            self.start_stream(leg, *spec);
         }
         if let Some(spec) = detect {
             self.detect_machine(leg, spec);
@@ -632,7 +632,7 @@ impl Call {
         if party.detecting.as_ref().is_some_and(|detecting| detecting.holds) {
             return;
         }
-        match party.on_answer.take() {
+        match party.on_answer.take().map(|then| *then) {
             Some(OnAnswer::Document(target)) => {
                 self.set_mode(leg, Mode::Document);
                 self.fetch(leg, target, FetchReason::Start);

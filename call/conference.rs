@@ -184,7 +184,7 @@ impl Call {
             self.part(leg);
         }
         if let Some(party) = self.party_mut(leg) {
-            party.conference = Some(participation.clone());
+            party.conference = Some(Box::new(participation.clone()));
         }
         self.order(leg, LegCommand::Confer(participation.clone()));
         if !same {
@@ -197,7 +197,7 @@ impl Call {
         let Some(party) = self.party_mut(leg) else { return false };
         let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
         self.order(leg, LegCommand::LeaveConference { why, leg: info });
-        self.emit(leg, EventKind::ConferenceLeft(left));
+        self.emit(leg, EventKind::ConferenceLeft(*left));
         true
     }
 
@@ -205,7 +205,7 @@ impl Call {
     pub(crate) fn change_in_conference(&mut self, leg: LegId, change: Change) -> bool {
         let Some(mut participation) = self.party(leg).and_then(|party| party.conference.clone()) else { return false };
         participation.change(change);
-        self.confer(leg, participation);
+        self.confer(leg, *participation);
         true
     }
 

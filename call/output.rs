@@ -21,14 +21,13 @@ use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionS
 
 /// One thing to do.
 #[derive(Clone, PartialEq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "commands are the common case; outputs are few and short-lived")]
 pub enum Output {
     /// Do this on a leg.
     Leg {
         /// Which.
         leg: LegId,
         /// What.
-        command: LegCommand,
+        command: Box<LegCommand>,
     },
     /// Get this document.
     Fetch(Box<Fetch>),

@@ -31,17 +31,17 @@ pub(crate) const MOST_STREAMS: usize = 4;
 /// Live transcriptions of one leg at a time; likewise.
 pub(crate) const MOST_TRANSCRIPTIONS: usize = 4;
 
-/// One leg of a call.
+/// One leg of a call. What few legs have, or have for a moment, is boxed: a call holds this for as long as it lasts.
 pub(crate) struct Party {
     pub(crate) info: Arc<LegInfo>,
     pub(crate) mode: Mode,
     pub(crate) lane: Lane,
     /// Digits being collected beside what the lane plays (only by command).
-    pub(crate) side: Option<Gathering>,
+    pub(crate) side: Option<Box<Gathering>>,
     /// A transfer beside what the lane plays (only by command).
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
-    pub(crate) conference: Option<Participation>,
+    pub(crate) conference: Option<Box<Participation>>,
     /// It waits in a queue, or is with somebody who took it out of one.
     pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) recordings: Vec<ActiveRecording>,
@@ -49,15 +49,15 @@ pub(crate) struct Party {
     pub(crate) transcriptions: Vec<Transcribing>,
     /// Documents run one after the other without any of them taking time.
     pub(crate) hasty_documents: u32,
-    pub(crate) on_answer: Option<OnAnswer>,
+    pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<SendDigits>,
     /// The digits being sent since the answer: what was to follow it waits for them.
     pub(crate) sending_digits: Option<OpId>,
     /// Who answers is to be found out, and is being.
     pub(crate) detect_on_answer: Option<Box<MachineDetection>>,
     pub(crate) detecting: Option<Detecting>,
-    pub(crate) record_on_answer: Option<NewRecording>,
-    pub(crate) stream_on_answer: Option<StreamSpec>,
+    pub(crate) record_on_answer: Option<Box<NewRecording>>,
+    pub(crate) stream_on_answer: Option<Box<StreamSpec>>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
     /// What its end is called if nobody answers in time.
     pub(crate) unanswered: EndCause,
@@ -66,7 +66,7 @@ pub(crate) struct Party {
     /// Its own document before it is joined (only a dial's child).
     pub(crate) whisper: Option<Target>,
     /// Audio for it alone before it is joined (only a dial's child).
-    pub(crate) greeting: Option<Play>,
+    pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
     pub(crate) limit_timer: Option<OpId>,
@@ -152,4 +152,16 @@ pub(crate) struct Bridge {
     pub(crate) after: AfterBridge,
     /// Whether applications know of it (early media is joined without telling).
     pub(crate) told: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Output;
+
+    #[test]
+    fn a_leg_and_what_a_call_orders_are_small() {
+        let (party, output) = (size_of::<Party>(), size_of::<Output>());
+        assert!(party <= 896 && output <= 32, "{party} and {output} octets");
+    }
 }

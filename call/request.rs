@@ -169,7 +169,7 @@ impl Call {
             return Err(Refused::AlreadyAnswered);
         }
         if party.info.direction == Direction::Inbound {
-            party.stream_on_answer = stream;
+            party.stream_on_answer = stream.map(Box::new);
             self.add_headers(leg, headers);
         }
         if self.ensure_answered(leg) { Ok(()) } else { Err(Refused::NotAnswered) }
@@ -196,7 +196,7 @@ impl Call {
         }
         let gathering = Gathering::begin(self, leg, gather);
         if let Some(party) = self.party_mut(leg) {
-            party.side = Some(gathering);
+            party.side = Some(Box::new(gathering));
         }
         Ok(())
     }

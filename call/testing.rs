@@ -323,7 +323,7 @@ impl CallScript {
             Output::Leg { leg, command } => {
                 let leg = *leg;
                 assert!(!self.released.contains_key(&leg), "{command:?} after the release");
-                match command {
+                match &**command {
                     // Digits and tones by request end by themselves or with the leg.
                     LegCommand::Play { op, .. } | LegCommand::SendDigits { op, .. } => {
                         self.plays.insert((leg, *op));
@@ -422,7 +422,7 @@ impl CallScript {
     /// Orders to a leg, oldest first.
     pub fn orders(&self, leg: LegId) -> impl DoubleEndedIterator<Item = &LegCommand> {
         self.outputs.iter().filter_map(move |output| match output {
-            Output::Leg { leg: of, command } if *of == leg => Some(command),
+            Output::Leg { leg: of, command } if *of == leg => Some(&**command),
             _ => None,
         })
     }

@@ -53,7 +53,7 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 pub struct Estate {
     call: Call,
     sessions: Vec<CallId>,
-    legs: HashMap<LegId, LegIo>,
+    legs: HashMap<LegId, Box<LegIo>>,
     ended: HashMap<LegId, Farewell>,
     sequences: HashMap<LegId, u32>,
     own_recordings: HashMap<LegId, OwnRecording>,
@@ -106,7 +106,8 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         refused: Vec::new(),
         expected: None,
     });
-    // Boxed: it is some 10 KiB, which the spawning would move from place to place eight times.
+    // Boxed, as the spawning would move it from place to place eight times. It lasts as long as the call does, so what few calls
+    // need, or need for a moment, has no place in it: its size has a test.
     tokio::spawn(Box::pin(task.run(messages, beginning)).instrument(span));
 }
 
@@ -119,7 +120,7 @@ struct CallTask {
     services: Arc<Services>,
     calls: Calls,
     inbox: Inbox,
-    legs: HashMap<LegId, LegIo>,
+    legs: HashMap<LegId, Box<LegIo>>,
     /// Ended legs of which SIP or the engine has more to say.
     ended: HashMap<LegId, Farewell>,
     /// Numbered notices sent, by leg.
@@ -145,7 +146,7 @@ struct CallTask {
 struct OwnRecording {
     facts: Recording,
     /// The end of the leg, which is not told before the recording is whole.
-    end: Option<CallEvent>,
+    end: Option<Box<CallEvent>>,
 }
 
 /// The last words awaited of a leg that the call is done with.
@@ -220,8 +221,9 @@ impl CallTask {
         while let Some(message) = messages.ready() {
             // What was asked for too late is refused; what is heard of too late changes nothing.
             if let Message::NewLegs(legs) = message {
-                for leg in legs {
-                    self.refuse_leg(leg.info, "the call is over").await;
+                // Without the rest of them, for which there would have to be room all the time.
+                for info in legs.into_iter().map(|leg| leg.info) {
+                    self.refuse_leg(info, "the call is over").await;
                 }
             }
         }
@@ -265,7 +267,7 @@ impl CallTask {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs();
                             info.sip.codec = io.codec().map(str::to_owned);
-                            self.legs.insert(leg, io);
+                            self.legs.insert(leg, Box::new(io));
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(leg::Refusal { status, why }) => {
@@ -292,7 +294,7 @@ impl CallTask {
         status: u16,
     ) {
         info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs);
-        self.legs.insert(leg, io);
+        self.legs.insert(leg, Box::new(io));
         route.decision = Decision::Reject(RejectReason::Status(status));
         self.call.handle_incoming(clock::now(), info, route);
     }
@@ -305,15 +307,18 @@ impl CallTask {
     }
 
     /// A leg that was promised and cannot be: its end is told like any other's.
-    async fn refuse_leg(&mut self, mut info: LegInfo, why: &str) {
+    fn refuse_leg(&mut self, mut info: LegInfo, why: &str) -> impl Future<Output = ()> + Send {
         let now = clock::now();
         info.status = Status::Failed;
         let detail = Some(format!("no further leg: {why}"));
         let (cause, by) = (EndCause::Failed, EndedBy::Server);
         info.end = Some(LegEnd { at: now.time, cause, by, sip_status: None, detail });
         let leg = info.id;
-        self.tell(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended }).await;
-        self.release(leg);
+        let event = Box::new(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended });
+        async move {
+            self.tell(event).await;
+            self.release(leg);
+        }
     }
 
     /// Writes down how a leg is now, beside its events.
@@ -391,7 +396,7 @@ impl CallTask {
                 let _ = reply.send(self.log.exchanges().to_vec());
             }
             Message::Log(reply) => {
-                let _ = reply.send(self.log.lines().to_vec());
+                let _ = reply.send(self.log.lines());
             }
             Message::HangupAll => {
                 let legs: Vec<_> = self.call.legs().map(|leg| leg.id).collect();
@@ -513,7 +518,7 @@ impl CallTask {
 
     /// Lets a leg know what its other one speaks.
     fn hear_the_other_leg(&mut self, leg: LegId) {
-        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
+        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
         if let (Some(preference), Some(io)) = (preference, self.legs.get_mut(&leg)) {
             io.prefer(preference);
         }
@@ -521,13 +526,13 @@ impl CallTask {
 
     /// Lets a leg's other one know what it speaks, and the call what either does.
     fn tell_the_other_leg(&mut self, leg: LegId) {
-        let preference = self.legs.get(&leg).map(LegIo::preference);
+        let preference = self.legs.get(&leg).map(|io| io.preference());
         let other = self.other_leg(leg);
         if let (Some(preference), Some(io)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
             io.prefer(preference);
         }
         for one in [Some(leg), other].into_iter().flatten() {
-            if let Some(codec) = self.legs.get(&one).and_then(LegIo::codec) {
+            if let Some(codec) = self.legs.get(&one).and_then(|io| io.codec()) {
                 self.call.set_codec(one, codec);
             }
         }
@@ -678,4 +683,20 @@ async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
         let _ = settled.await;
     }
     *expected = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Size of what an `async fn` of three arguments returns.
+    fn future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_a_call_holds_for_as_long_as_it_lasts_is_small() {
+        let (run, task, leg) = (future(CallTask::run), size_of::<CallTask>(), size_of::<LegIo>());
+        assert!(run <= 6_400 && task <= 1_024 && leg <= 1_472, "{run}, {task} and {leg} octets");
+    }
 }

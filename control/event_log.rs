@@ -53,21 +53,18 @@ struct Stored<'a> {
 type StoredLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
-    fn of(lines: &'a [Line], exchanges: &'a [Exchanged]) -> Self {
-        let mut legs: Vec<LegId> = Vec::new();
-        let mut number = |leg| {
-            legs.iter().position(|known| *known == leg).unwrap_or_else(|| {
-                legs.push(leg);
-                legs.len() - 1
-            })
-        };
-        let line = |line: &'a Line| {
-            let (kind, text) = (Cow::Borrowed(&*line.kind), Cow::Borrowed(&*line.text));
-            (line.at.as_microsecond(), line.leg.map(&mut number), kind, text)
-        };
-        let lines = lines.iter().map(line).collect();
-        let exchanges =
-            exchanges.iter().map(|(leg, exchange)| (leg.map(&mut number), Cow::Borrowed(exchange))).collect();
+    fn of(log: &'a EventLog) -> Self {
+        let mut legs = log.legs.clone();
+        let lines = log.kept().map(|(kept, kind, text)| {
+            let leg = kept.leg.checked_sub(1).map(usize::from);
+            (kept.at, leg, Cow::Borrowed(kind), Cow::Borrowed(text))
+        });
+        let lines = lines.collect();
+        let exchanges = log.exchanges.iter().map(|(leg, exchange)| {
+            let leg = leg.map(|leg| place(&mut legs, leg));
+            (leg, Cow::Borrowed(exchange))
+        });
+        let exchanges = exchanges.collect();
         Self { legs, lines, exchanges }
     }
 
@@ -95,28 +92,72 @@ fn read_stored(data: &str) -> Option<Vec<Line>> {
     stored.or_else(|_| serde_json::from_str(data)).ok()
 }
 
-/// The lines of a live call.
+/// The lines of a live call: the text of all of them in one piece, and some octets for each.
 #[derive(Default, Debug)]
 pub struct EventLog {
-    lines: Vec<Line>,
+    text: String,
+    lines: Vec<Kept>,
+    legs: Vec<LegId>,
+    kinds: Vec<Cow<'static, str>>,
     left_out: usize,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
 }
 
+/// A line. There are never so many that a number is too small.
+#[derive(Debug)]
+struct Kept {
+    /// Microseconds since 1970 UTC.
+    at: i64,
+    /// Where its text begins and how long it is, in octets.
+    start: u32,
+    length: u16,
+    /// Which leg, from 1; 0: none.
+    leg: u16,
+    /// Which kind.
+    kind: u16,
+}
+
+/// Where `one` is in a list, at the end of which it is put if it is not there.
+fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
+    list.iter().position(|known| *known == one).unwrap_or_else(|| {
+        list.push(one);
+        list.len() - 1
+    })
+}
+
 impl EventLog {
     /// Adds a line.
     pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: impl Into<Cow<'static, str>>, mut text: String) {
-        if self.lines.len() < MOST_LINES {
-            if text.len() > LONGEST_LINE
-                && let Some((end, _)) = text.char_indices().nth(LONGEST_LINE)
-            {
-                text.truncate(end);
-            }
-            self.lines.push(Line { at, leg, kind: kind.into(), text });
-        } else {
+        if self.lines.len() >= MOST_LINES {
             self.left_out += 1;
+            return;
         }
+        if text.len() > LONGEST_LINE
+            && let Some((end, _)) = text.char_indices().nth(LONGEST_LINE)
+        {
+            text.truncate(end);
+        }
+        self.keep(at, leg, kind.into(), &text);
+    }
+
+    fn keep(&mut self, at: Timestamp, leg: Option<LegId>, kind: Cow<'static, str>, text: &str) {
+        let number = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
+        let leg = leg.map_or(0, |leg| number(place(&mut self.legs, leg)).saturating_add(1));
+        let kind = number(place(&mut self.kinds, kind));
+        let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        let length = number(text.len());
+        self.text.push_str(text);
+        self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
+    }
+
+    /// Each line with its kind and its text.
+    fn kept(&self) -> impl Iterator<Item = (&Kept, &str, &str)> {
+        self.lines.iter().map(|kept| {
+            let start = kept.start as usize;
+            let text = self.text.get(start..start + usize::from(kept.length)).unwrap_or_default();
+            (kept, self.kinds.get(usize::from(kept.kind)).map_or("", |kind| kind), text)
+        })
     }
 
     /// Adds a request with its answer.
@@ -138,31 +179,42 @@ impl EventLog {
         self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
     }
 
-    /// The lines so far.
-    pub fn lines(&self) -> &[Line] {
-        &self.lines
+    /// The lines so far, to the microsecond.
+    pub fn lines(&self) -> Vec<Line> {
+        let line = |(kept, kind, text): (&Kept, &str, &str)| Line {
+            at: Timestamp::from_microsecond(kept.at).unwrap_or_default(),
+            leg: kept.leg.checked_sub(1).and_then(|place| self.legs.get(usize::from(place)).copied()),
+            kind: Cow::Owned(kind.to_owned()),
+            text: text.to_owned(),
+        };
+        self.kept().map(line).collect()
     }
 
     /// Takes another log's lines in.
     pub fn append(&mut self, mut other: Self) {
-        self.lines.append(&mut other.lines);
-        self.lines.sort_by_key(|line| line.at);
-        self.left_out += other.left_out + self.lines.len().saturating_sub(MOST_LINES);
-        self.lines.truncate(MOST_LINES);
-        for (leg, exchange) in other.exchanges {
+        let mut lines = self.lines();
+        lines.append(&mut other.lines());
+        lines.sort_by_key(|line| line.at);
+        let mut exchanges = std::mem::take(&mut self.exchanges);
+        exchanges.append(&mut other.exchanges);
+        exchanges.sort_by_key(|(_, exchange)| exchange.at);
+        *self = Self { left_out: self.left_out + other.left_out, ..Self::default() };
+        for Line { at, leg, kind, text } in lines {
+            self.push(at, leg, kind, text);
+        }
+        for (leg, exchange) in exchanges {
             self.push_exchange(leg, exchange);
         }
-        self.exchanges.sort_by_key(|(_, exchange)| exchange.at);
     }
 
     /// Writes the log of an ended call, under each of its sessions.
     pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
             let text = format!("{} more lines were not kept", self.left_out);
-            self.lines.push(Line { at, leg: None, kind: "call".into(), text });
+            self.keep(at, None, "call".into(), &text);
         }
-        let began = self.lines.first().map_or(at, |line| line.at);
-        let data = serde_json::to_string(&Stored::of(&self.lines, &self.exchanges)).ok();
+        let began = self.lines.first().and_then(|line| Timestamp::from_microsecond(line.at).ok()).unwrap_or(at);
+        let data = serde_json::to_string(&Stored::of(&self)).ok();
         let text = format!("{} lines", self.lines.len());
         for session in sessions {
             let row = EventRow {
@@ -257,16 +309,37 @@ mod tests {
             line(at(1_700_000_000_000_003), Some(7), "call", "answered"),
             line(at(1_700_000_000_000_004), None, "webhook", "200"),
         ];
-        let stored = serde_json::to_string(&Stored::of(&lines, &[])).unwrap();
+        let mut log = EventLog::default();
+        lines.iter().cloned().for_each(|Line { at, leg, kind, text }| log.push(at, leg, kind, text));
+        assert_eq!(log.lines(), lines);
+        let stored = serde_json::to_string(&Stored::of(&log)).unwrap();
         assert_eq!(read_stored(&stored).as_deref(), Some(&lines[..]));
         let exchange = Exchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
         let exchanges = [(Some(LegId(8)), exchange.clone()), (None, exchange)];
-        let with = serde_json::to_string(&Stored::of(&lines, &exchanges)).unwrap();
+        exchanges.iter().cloned().for_each(|(leg, exchange)| log.push_exchange(leg, exchange));
+        let with = serde_json::to_string(&Stored::of(&log)).unwrap();
         assert_eq!(read_stored(&with).as_deref(), Some(&lines[..]));
         assert_eq!(serde_json::from_str::<Stored<'_>>(&with).unwrap().exchanges(), exchanges);
         let older = serde_json::to_string(&lines).unwrap();
         assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
         assert!(stored.len() < older.len(), "{stored}");
         assert_eq!(read_stored("{}"), None);
+    }
+
+    #[test]
+    fn two_logs_that_become_one_are_in_the_order_of_time_and_count_what_is_too_much() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (mut one, mut other) = (EventLog::default(), EventLog::default());
+        for second in 0..MOST_LINES as i64 {
+            one.push(at(2 * second), Some(LegId(1)), "sip", format!("one {second}"));
+        }
+        other.push(at(1), Some(LegId(2)), "media", "\u{e9}".repeat(600));
+        other.push(at(3), None, "call", "last".to_owned());
+        one.append(other);
+        let lines = one.lines();
+        assert_eq!((lines.len(), one.left_out), (MOST_LINES, 2));
+        assert_eq!((lines[1].leg, &*lines[1].kind, lines[1].text.chars().count()), (Some(LegId(2)), "media", 512));
+        assert_eq!((lines[2].leg, &*lines[2].text), (Some(LegId(1)), "one 1"));
+        assert_eq!((lines[3].leg, &*lines[3].text), (None, "last"));
     }
 }

@@ -31,13 +31,14 @@ const FULL: usize = 1024;
 /// The way to a call. Cheap to clone. Nothing here waits, and what came first is taken first.
 #[derive(Clone)]
 pub struct Inbox {
-    sender: mpsc::UnboundedSender<Message>,
+    /// Messages are boxed: the channel has room for 32 of them as long as the call lasts, which seldom has two waiting.
+    sender: mpsc::UnboundedSender<Box<Message>>,
     waiting: Arc<AtomicUsize>,
 }
 
 /// The call's own end of its inbox.
 pub struct Messages {
-    receiver: mpsc::UnboundedReceiver<Message>,
+    receiver: mpsc::UnboundedReceiver<Box<Message>>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -166,14 +167,17 @@ impl Inbox {
     /// Puts in what the call cannot do without.
     pub fn post(&self, message: Message) -> Result<(), NotTaken> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sender.send(message).map_err(|_| NotTaken::Over)
+        self.sender.send(Box::new(message)).map_err(|_| NotTaken::Over)
     }
 
     /// Hands a call's estate over; it comes back when this call is over.
     pub(crate) fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        match self.sender.send(Message::Absorb { estate, done }) {
-            Err(mpsc::error::SendError(Message::Absorb { estate, .. })) => Err(estate),
+        let Err(mpsc::error::SendError(message)) = self.sender.send(Box::new(Message::Absorb { estate, done })) else {
+            return Ok(());
+        };
+        match *message {
+            Message::Absorb { estate, .. } => Err(estate),
             _ => Ok(()),
         }
     }
@@ -259,14 +263,14 @@ impl Messages {
     pub async fn next(&mut self) -> Option<Message> {
         let message = self.receiver.recv().await?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(message)
+        Some(*message)
     }
 
     /// The next one that is there already.
     pub fn ready(&mut self) -> Option<Message> {
         let message = self.receiver.try_recv().ok()?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(message)
+        Some(*message)
     }
 
     /// Takes nothing more; what is there stays.

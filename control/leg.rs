@@ -6,6 +6,8 @@ mod engine;
 mod refusal;
 mod signalling;
 
+use std::sync::Arc;
+
 use crate::HashMap;
 use bytes::Bytes;
 use tandem_call::id::{LegId, OpId, StreamId};
@@ -90,7 +92,7 @@ pub struct LegIo {
     pub vouched: Option<Vouched>,
     /// Its key presses: some gateways send each as telephone-event and as INFO.
     pub presses: media::Presses,
-    sip: sip::transport::Handle,
+    sip: Arc<sip::transport::Handle>,
     /// Its far end is another leg of ours, and this the way there, instead of SIP.
     tie: Option<Tie>,
     /// What that one is told with the end.
@@ -99,17 +101,17 @@ pub struct LegIo {
 
 impl LegIo {
     /// A leg that called: it has a dialog, and no audio yet.
-    pub fn incoming(leg: LegId, sip: sip::transport::Handle) -> Self {
+    pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
     }
 
     /// The same, called by another leg of ours.
-    pub fn called_within(leg: LegId, sip: sip::transport::Handle, tie: Tie) -> Self {
+    pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, tie: Tie) -> Self {
         Self { tie: Some(tie), ..Self::incoming(leg, sip) }
     }
 
     /// A leg to be called, with neither dialog nor audio yet.
-    pub fn outgoing(leg: LegId, sip: sip::transport::Handle) -> Self {
+    pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
             key: sip::LegKey(leg.0),
             session: None,

@@ -78,7 +78,7 @@ pub struct Services {
 /// What needs the calls themselves and so is there only after them.
 #[derive(Default)]
 pub struct Late {
-    sip: OnceLock<sip::transport::Handle>,
+    sip: OnceLock<Arc<sip::transport::Handle>>,
     deliveries: OnceLock<Deliveries>,
     /// Held while who may register and call is read, and until SIP has been told: what is read last is told last.
     reading_phones: Mutex<()>,
@@ -95,12 +95,12 @@ impl Services {
 
     /// Adds SIP, which reports to the calls itself. Once.
     pub fn connect_sip(&self, sip: sip::transport::Handle) {
-        let set = self.late.sip.set(sip);
+        let set = self.late.sip.set(Arc::new(sip));
         debug_assert!(set.is_ok(), "connected twice");
     }
 
     /// The SIP endpoint. What comes in while the server is still being put together waits here.
-    pub fn sip(&self) -> &sip::transport::Handle {
+    pub fn sip(&self) -> &Arc<sip::transport::Handle> {
         self.late.sip.wait()
     }
 

@@ -163,31 +163,10 @@ impl Deliveries {
 
     /// Puts the delivery at the end of its queue, to be stored before anything that is written later. It is sent once
     /// somebody has waited for it with [`Deliveries::stored`].
-    pub async fn submit(&self, delivery: Delivery) -> Result<Submitted, StoreError> {
-        if delivery.queue.is_empty() {
-            return Err(StoreError::NotWritten("a delivery needs a queue".into()));
-        }
-        let request = serde_json::to_string(&delivery).map_err(|error| StoreError::NotWritten(error.to_string()))?;
+    pub fn submit(&self, delivery: Delivery) -> impl Future<Output = Result<Submitted, StoreError>> + Send {
         let queue = delivery.queue.clone();
-        let row = DeliveryRow {
-            id: delivery.id,
-            queue: delivery.queue,
-            seq: 0,
-            session: delivery.session,
-            account: delivery.account,
-            dialect: delivery.dialect,
-            event: delivery.event,
-            request,
-            state: DeliveryState::Pending,
-            attempts: 0,
-            next_at: None,
-            created_at: Timestamp::now(),
-            done_at: None,
-            last_status: None,
-            last_error: None,
-        };
-        let begun = deliveries::insert(&self.owner.shared.store, row).await?;
-        Ok(Submitted { begun, queue })
+        let begun = row(delivery).map(|row| deliveries::insert(&self.owner.shared.store, row));
+        async move { Ok(Submitted { begun: begun?.await?, queue }) }
     }
 
     /// For shutdown, when no more is enqueued: sends what can be sent within `limit`, without waiting for retries that are
@@ -295,6 +274,31 @@ impl Drop for Working {
     fn drop(&mut self) {
         self.shared.working.send_modify(|working| *working -= 1);
     }
+}
+
+/// A delivery that nobody has tried to send, as it is stored.
+fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
+    if delivery.queue.is_empty() {
+        return Err(StoreError::NotWritten("a delivery needs a queue".into()));
+    }
+    let request = serde_json::to_string(&delivery).map_err(|error| StoreError::NotWritten(error.to_string()))?;
+    Ok(DeliveryRow {
+        id: delivery.id,
+        queue: delivery.queue,
+        seq: 0,
+        session: delivery.session,
+        account: delivery.account,
+        dialect: delivery.dialect,
+        event: delivery.event,
+        request,
+        state: DeliveryState::Pending,
+        attempts: 0,
+        next_at: None,
+        created_at: Timestamp::now(),
+        done_at: None,
+        last_status: None,
+        last_error: None,
+    })
 }
 
 /// Wakes every queue that holds pending rows, so many at a time.

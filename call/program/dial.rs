@@ -255,7 +255,7 @@ impl Dialing {
             // When it has been heard the child is ready: then this is asked again.
             call.unbridge(leg);
             call.set_mode(child, Mode::Whisper);
-            return call.run(child, Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() });
+            return call.run(child, Program { instructions: vec![Instruction::Play(*play)], warnings: Vec::new() });
         }
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
@@ -365,7 +365,7 @@ impl Dialing {
         call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
         if let Some(party) = call.party_mut(id) {
             party.whisper = target.whisper;
-            party.greeting = target.greeting;
+            party.greeting = target.greeting.map(Box::new);
         }
         self.ringing.push(id);
     }

@@ -58,7 +58,7 @@ impl Gathering {
         this
     }
 
-    pub(crate) fn handle_in_lane(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
+    pub(crate) fn handle_in_lane(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
         let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
         let Self { gather, digits, ears, .. } = self.report(call, leg, &outcome);
         let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.keys);
@@ -77,7 +77,7 @@ impl Gathering {
     }
 
     /// As [`Self::handle_in_lane`], for one that runs beside the lane: `None` once it is over.
-    pub(crate) fn handle(mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
+    pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
         match self.handle_signal(call, leg, signal) {
             Some(outcome) => {
                 self.report(call, leg, &outcome);

@@ -77,7 +77,7 @@ pub(crate) enum Running {
     Playing(play::Playing),
     SendingDigits(OpId),
     Pausing(OpId),
-    Gather(gather::Gathering),
+    Gather(Box<gather::Gathering>),
     Record(record::RecordVerb),
     Dial(Box<dial::Dialing>),
     Conference(conference::Conferring),
@@ -244,7 +244,9 @@ impl Call {
                 self.ring(leg, false);
                 Step::Stay(Running::Pausing(self.timer(leg, length)))
             }
-            Instruction::Gather(gather) => Step::Stay(Running::Gather(gather::Gathering::begin(self, leg, gather))),
+            Instruction::Gather(gather) => {
+                Step::Stay(Running::Gather(Box::new(gather::Gathering::begin(self, leg, gather))))
+            }
             Instruction::Record(record) => record::RecordVerb::begin(self, leg, record),
             Instruction::Dial(dial) => dial::Dialing::begin(self, leg, dial),
             Instruction::Refer(refer) => refer::Referring::begin(self, leg, refer),

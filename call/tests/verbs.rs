@@ -499,7 +499,10 @@ fn another_document_ends_a_conversation_and_its_action_is_not_asked() {
 fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_not() {
     let told = |script: &CallScript| {
         script.outputs.iter().rev().find_map(|output| match output {
-            Output::Leg { command: LegCommand::Converse { status, .. }, .. } => Some(*status),
+            Output::Leg { command, .. } => match &**command {
+                LegCommand::Converse { status, .. } => Some(*status),
+                _ => None,
+            },
             _ => None,
         })
     };

@@ -36,9 +36,9 @@ impl CallTask {
     pub(super) async fn perform(&mut self) {
         while let Some(output) = self.call.poll_output() {
             match output {
-                Output::Leg { leg, command } => self.command(leg, command),
+                Output::Leg { leg, command } => self.command(leg, *command),
                 Output::Fetch(fetch) => self.fetch(*fetch),
-                Output::Event(event) => self.tell(*event).await,
+                Output::Event(event) => self.tell(event).await,
             }
         }
         for (info, why) in std::mem::take(&mut self.refused) {
@@ -231,8 +231,8 @@ impl CallTask {
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let call_id = info.and_then(|info| info.sip.call_id.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
-        let late_offer = other.is_some_and(LegIo::wants_offer);
-        let other = other.map(LegIo::preference);
+        let late_offer = other.is_some_and(|io| io.wants_offer());
+        let other = other.map(|io| io.preference());
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let behind = parent.map(|leg| {
             let numbering =
@@ -286,7 +286,7 @@ impl CallTask {
             self.services.counters.stir.said(&vouched);
             self.log.push(clock::now().time, Some(leg), "sip", vouched.to_string());
         }
-        self.legs.insert(leg, io);
+        self.legs.insert(leg, Box::new(io));
         if let Some(event) = refused {
             self.found_out(leg, event);
         }

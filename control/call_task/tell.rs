@@ -27,7 +27,7 @@ const NOTICES: usize = 1024;
 
 impl CallTask {
     /// A fact: for the record, the log, and the application.
-    pub(super) async fn tell(&mut self, event: CallEvent) {
+    pub(super) async fn tell(&mut self, event: Box<CallEvent>) {
         self.note(&event);
         self.note_trouble(&event);
         self.services.counters.count(&event);
@@ -111,13 +111,13 @@ impl CallTask {
             && own.facts.ended_at.is_none()
             && dialect.is_some_and(|dialect| dialect.ends_with_recording());
         if holds {
-            own.end = Some(event.clone());
+            own.end = Some(Box::new(event.clone()));
         }
         holds
     }
 
     /// The end that was held back, once the recording asked for with its leg is whole.
-    fn held_back(&mut self, event: &CallEvent) -> Option<CallEvent> {
+    fn held_back(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
         let EventKind::Recording(facts) = &event.kind else { return None };
         if facts.spec.source != RecordingSource::Outbound {
             return None;

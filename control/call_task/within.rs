@@ -22,7 +22,7 @@ impl CallTask {
         self.calls.register(leg.0, self.inbox.clone());
         let mut io = LegIo::outgoing(leg, self.services.sip().clone());
         let failed = self.reach_application(leg, id, &mut io).err();
-        self.legs.insert(leg, io);
+        self.legs.insert(leg, Box::new(io));
         if let Some(detail) = failed {
             self.warn(leg, |dialect| dialect.callee_code(&Address::Application(id.into())), &detail);
             let (reason, detail) = (LegGone::Unreachable, Some(detail));
@@ -47,7 +47,7 @@ impl CallTask {
         let called = parent.filter(|_| handover.as_called).map(|parent| parent.to.clone());
         let account = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let customer = || account.and_then(|(dialect, account)| dialect.account_id(&account));
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(LegIo::preference);
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
         let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
         let (own, session_id) = (LegId::random(&mut rand::rng()), CallId::random(&mut rand::rng()));
         let (tie, far) = Tie::pair(&self.calls, leg, own);

@@ -130,8 +130,9 @@ pub struct CallFilter {
 
 /// Submits the row: adds it, or brings the one with its id up to date. Whose the leg is, who calls whom and when it came
 /// to be stay as they were first written. Waits only when the writer's queue is full.
-pub async fn upsert(store: &Store, row: CallRow) -> Result<(), StoreError> {
-    store.writer.submit(Write::Call(Box::new(row))).await
+pub fn upsert(store: &Store, row: CallRow) -> impl Future<Output = Result<(), StoreError>> + Send {
+    // Boxed before anything waits: whoever waits here does so for as long as its call lasts, with room for the row.
+    store.writer.submit(Write::Call(Box::new(row)))
 }
 
 /// The leg's record, when `account` owns it.

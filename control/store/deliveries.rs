@@ -78,9 +78,9 @@ pub struct DeliveryProgress {
 /// is refused.
 ///
 /// `seq` is set here: two inserts awaited one after the other keep that order.
-pub async fn insert(store: &Store, mut row: DeliveryRow) -> Result<Begun, StoreError> {
+pub fn insert(store: &Store, mut row: DeliveryRow) -> impl Future<Output = Result<Begun, StoreError>> + Send {
     row.seq = store.next_sequence();
-    store.writer.begin(Write::Delivery(Box::new(row))).await
+    store.writer.begin(Write::Delivery(Box::new(row)))
 }
 
 /// Notes an attempt and returns once that is stored.

@@ -75,8 +75,8 @@ pub struct RecordingFilter {
 }
 
 /// Submits the row: replaces the one with its id, or adds it. Waits only when the writer's queue is full.
-pub async fn upsert(store: &Store, row: RecordingRow) -> Result<(), StoreError> {
-    store.writer.submit(Write::Recording(Box::new(row))).await
+pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(), StoreError>> + Send {
+    store.writer.submit(Write::Recording(Box::new(row)))
 }
 
 /// The recording, when `account` owns it.
