@@ -1,4 +1,5 @@
-//! Many calls at once over a network that loses and repeats datagrams: none fails, and nothing is left of them.
+//! Many calls at once over a network that loses and repeats datagrams: none fails, and nothing is left of them. And what a
+//! call holds while it lasts, counted at the allocator.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,9 +7,11 @@
     reason = "a broken expectation ends the test"
 )]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,9 +36,39 @@ const OTHERS: usize = 5;
 /// A fifth of RFC 3261's, so that the last timer of a call is over after 6.4 s.
 const TIMERS: sip::Timers =
     sip::Timers { t1: Duration::from_millis(100), t2: Duration::from_millis(800), t4: Duration::from_secs(1) };
+/// Of the process, so one test at a time has it.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The system's allocator, which counts the octets that are in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        IN_USE.fetch_add(size, Ordering::Relaxed);
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
+    let _alone = ALONE.lock().await;
     const CALLS: u128 = 300;
     let network = Network::new().await;
     let [mut caller, mut callee] = [Phone::start(network.front(0)).await, Phone::start(network.front(1)).await];
@@ -116,6 +149,7 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_were_joined_leave_nothing_behind() {
+    let _alone = ALONE.lock().await;
     let mut callee = Phone::start(SocketAddr::from(([127, 0, 0, 1], 0))).await;
     let (server, _directory) = server(callee.address, None).await;
     let before = tasks();
@@ -140,6 +174,38 @@ async fn calls_that_were_joined_leave_nothing_behind() {
     server.shutdown(Signals::none()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridged_call_holds_little_memory() {
+    const CALLS: u128 = 128;
+    /// Both phones' legs of it included, which are in this process too; without its messages, of which
+    /// `sip.trace_mib` says how much is kept.
+    const MOST: usize = 48 * 1024;
+    let _alone = ALONE.lock().await;
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let [mut caller, mut callee] = [Phone::start(anywhere).await, Phone::start(anywhere).await];
+    let (server, _directory) = server(callee.address, None).await;
+    let target = server.sip_addrs()[0].1;
+    let mut before = 0;
+    // As many again first: tables grow by doubling.
+    for call in 0..2 * CALLS {
+        if call == CALLS {
+            legs(&server).await;
+            before = IN_USE.load(Ordering::Relaxed);
+        }
+        caller.handle.send(invite(sip::LegKey(call), format!("sip:1{call}@{target}"))).unwrap();
+        let sip::Event::Incoming { leg, .. } = callee.next().await else { panic!("no call") };
+        callee.answer(leg);
+        callee.until(|event| matches!(event, sip::Event::Acknowledged { .. })).await;
+        caller.until(|event| matches!(event, sip::Event::Answered { .. })).await;
+    }
+    legs(&server).await;
+    let held = || IN_USE.load(Ordering::Relaxed).saturating_sub(before) / usize::try_from(CALLS).unwrap();
+    // Records that are being written are gone in a moment.
+    eventually("a call is small", || held() <= MOST).await;
+    eprintln!("a bridged call holds {} octets, with both phones", held());
+    server.shutdown(Signals::none()).await;
+}
+
 async fn server(callee: SocketAddr, front: Option<SocketAddr>) -> (Server, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().display();
@@ -149,6 +215,7 @@ async fn server(callee: SocketAddr, front: Option<SocketAddr>) -> (Server, tempf
         data_dir = "{data}"
         [sip]
         listen = ["udp://127.0.0.1:0"]
+        trace_mib = 0
         {advertise}
         [http]
         listen = "127.0.0.1:0"
@@ -250,6 +317,7 @@ impl Phone {
             trunks: vec![everybody],
             timers: TIMERS,
             trace: false,
+            trace_mib: 0,
             ..sip::Config::default()
         };
         let (sender, events) = mpsc::unbounded_channel();
@@ -290,7 +358,7 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
 /// Port 9 is discard's: nobody listens there.
 fn sdp() -> String {
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-     m=audio 9 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
+     m=audio 9 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
         .to_owned()
 }
 
