@@ -760,6 +760,7 @@ impl Network for Table {
 
     fn release(&mut self, slot: usize) {
         self.flush();
+        self.lengthen(slot);
         // What is closed is watched no more.
         if let Some(place) = self.slots.get_mut(slot) {
             *place = None;
