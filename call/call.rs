@@ -248,6 +248,7 @@ impl Call {
             LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
             LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
+            LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
             LegEvent::Enqueued { op, standing } => self.signal(leg, Signal::Enqueued { op, standing }),
             LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),

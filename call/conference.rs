@@ -209,10 +209,17 @@ impl Call {
         true
     }
 
-    /// The conference is over, would not have it, or is to be left.
+    /// The conference is over, or is to be left.
     pub(crate) fn conference_over(&mut self, leg: LegId, why: Leaving) {
         if self.leave_conference(leg, why) {
             self.signal(leg, Signal::ConferenceOver);
+        }
+    }
+
+    /// The conference would not have it.
+    pub(crate) fn conference_refused(&mut self, leg: LegId) {
+        if self.leave_conference(leg, Leaving::Over) {
+            self.signal(leg, Signal::ConferenceRefused);
         }
     }
 }

@@ -382,8 +382,10 @@ pub enum LegEvent {
         /// What.
         status: ConversationStatus,
     },
-    /// The conference that it takes part in is over, or would not have it.
+    /// The conference that it takes part in is over.
     ConferenceOver,
+    /// The conference would not have it.
+    ConferenceRefused,
     /// Something odd that it could live with, to be reported once.
     Warned(Warning),
     /// It stands in line, or cannot.

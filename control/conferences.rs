@@ -147,19 +147,20 @@ impl Conferences {
         all
     }
 
-    /// A place in the conference of that name, which is opened if there is none. An error says why not.
+    /// A place in the conference of that name, which is opened if there is none. An error says why not, by the conference's
+    /// own word if it has one.
     pub fn join(
         &self,
         services: &Arc<Services>,
         leg: &Arc<LegInfo>,
         participation: &Participation,
         inbox: Inbox,
-    ) -> Result<Seat, String> {
+    ) -> Result<Seat, (Option<Refused>, String)> {
         let mut hall = self.0.lock();
         let Participation { conference: name, most, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
         let wanted = Wanted { account, dialect, name, most: *most, opening: opening.clone() };
-        let id = hall.find_or_open(self, services, wanted)?;
+        let id = hall.find_or_open(self, services, wanted).map_err(|why| (None, why))?;
         let refused = match hall.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::now().time, leg, participation.clone());
@@ -176,8 +177,7 @@ impl Conferences {
             None => {
                 Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
             }
-            Some(Refused::Full) => Err("as many are there as it takes".to_owned()),
-            Some(why) => Err(format!("{why:?}")),
+            Some(why) => Err((Some(why), format!("conference {name}: {why}"))),
         }
     }
 

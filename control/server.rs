@@ -50,6 +50,7 @@ pub fn router(app: App) -> Router {
         .route("/console/sip/strangers", get(strangers))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
+        .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
         .layer(middleware::from_fn_with_state(app.clone(), note_unauthorized))
         .with_state(app)
 }

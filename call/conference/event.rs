@@ -36,8 +36,10 @@ pub struct ConferenceInfo {
 /// How far a conference is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConferenceStatus {
-    /// Too few are there, or somebody is waited for.
+    /// Nobody has come yet.
     Waiting,
+    /// Too few are there, or somebody is waited for.
+    Gathering,
     /// They hear each other, or did.
     InProgress,
     /// It is over.

@@ -2,6 +2,7 @@
 //! tells, and says in one order what is to be done and what applications are to know.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,17 @@ pub enum Refused {
     LabelInUse,
     /// No such participant or recording.
     Unknown,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Over => "it is over",
+            Self::Full => "as many are there as it takes",
+            Self::LabelInUse => "another participant has this label",
+            Self::Unknown => "nobody knows of it",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -242,7 +254,7 @@ impl Conference {
         Ok(true)
     }
 
-    /// A leg is on its way into the room. One with a label that another one has comes without.
+    /// A leg is on its way into the room.
     pub fn enter(
         &mut self,
         now: Timestamp,
@@ -256,11 +268,7 @@ impl Conference {
             (member.leg, member.place) = (Some(Arc::clone(leg)), Place::Entering);
             return Ok(());
         }
-        match self.admits(&participation) {
-            Ok(()) => {}
-            Err(Refused::LabelInUse) => participation.label = None,
-            Err(why) => return Err(why),
-        }
+        self.admits(&participation)?;
         self.add(now, leg.id, Some(Arc::clone(leg)), participation, Place::Entering);
         Ok(())
     }
@@ -407,6 +415,9 @@ impl Conference {
         (member.info.status, member.info.updated_at) = (ParticipantStatus::Connected, now);
         let info = member.info.clone();
         self.first.get_or_insert(leg);
+        if self.info.status == ConferenceStatus::Waiting {
+            self.update(now).status = ConferenceStatus::Gathering;
+        }
         self.tell(now, ConferenceEventKind::Joined(info));
         self.settle();
     }
@@ -531,7 +542,7 @@ impl Conference {
 
     /// Has everybody hear the document that is for them now, if one is.
     fn settle(&mut self) {
-        let waiting = self.info.status == ConferenceStatus::Waiting;
+        let waiting = matches!(self.info.status, ConferenceStatus::Waiting | ConferenceStatus::Gathering);
         for member in &mut self.members {
             let document = document_for(member, waiting).cloned();
             if member.hears != document {

@@ -30,16 +30,14 @@ impl Conferring {
     }
 
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-        let over = match signal {
-            Signal::ConferenceOver => true,
-            Signal::Dtmf('*') => self.hangup_on_star,
-            Signal::Timer(op) => self.limit == Some(*op),
-            _ => false,
+        let status = match signal {
+            Signal::ConferenceOver => DialStatus::Answered,
+            Signal::ConferenceRefused => DialStatus::Failed,
+            Signal::Dtmf('*') if self.hangup_on_star => DialStatus::Answered,
+            Signal::Timer(op) if self.limit == Some(*op) => DialStatus::Answered,
+            _ => return Step::Stay(Running::Conference(self)),
         };
-        if !over {
-            return Step::Stay(Running::Conference(self));
-        }
-        let result = self.end(call, leg, Leaving::Itself);
+        let result = self.end(call, leg, Leaving::Itself, status);
         match self.action {
             Some(action) => Step::Fetch(action, FetchReason::Dialed(result)),
             None => Step::Next,
@@ -48,22 +46,22 @@ impl Conferring {
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         let leaving = if why == Abort::Hangup { Leaving::Ended } else { Leaving::Elsewhere };
-        let result = self.end(call, leg, leaving);
+        let result = self.end(call, leg, leaving, DialStatus::Answered);
         if let (Abort::Hangup, Some(action)) = (why, self.action) {
             call.request_fetch(leg, action, FetchReason::Dialed(result));
         }
     }
 
-    fn end(&self, call: &mut Call, leg: LegId, why: Leaving) -> DialResult {
+    fn end(&self, call: &mut Call, leg: LegId, why: Leaving, status: DialStatus) -> DialResult {
         if let Some(op) = self.limit {
             call.timers.cancel(leg, op);
         }
         call.leave_conference(leg, why);
         DialResult {
-            status: DialStatus::Answered,
+            status,
             child: None,
             duration: Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default(),
-            bridged: true,
+            bridged: status == DialStatus::Answered,
             taken: false,
             sip_status: None,
             sip_call_id: None,

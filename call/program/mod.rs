@@ -49,6 +49,7 @@ pub(crate) enum Signal {
     Heard { op: OpId, heard: Heard },
     ListeningEnded { op: OpId, failed: Option<String> },
     ConferenceOver,
+    ConferenceRefused,
     Enqueued { op: OpId, standing: Result<QueueId, NotQueued> },
     Called(Option<LegId>),
     NobodyCalled,
@@ -125,7 +126,11 @@ impl Running {
                 _ => Step::Stay(Self::Apologising(op)),
             },
             Self::Pausing(op) => match signal {
-                Signal::Timer(due) if due == op => Step::Next,
+                Signal::Timer(due) if due == op => {
+                    // Before anything else it puts the answer off, and does not stand for it.
+                    call.ensure_answered(leg);
+                    Step::Next
+                }
                 _ => Step::Stay(Self::Pausing(op)),
             },
             Self::Echoing => Step::Stay(Self::Echoing),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tandem_call::command::{Command, Refused};
 use tandem_call::conference::Participation;
-use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::event::{CallEvent, DialStatus, EventKind};
+use tandem_call::fetch::FetchReason;
 use tandem_call::id::LegId;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::{AfterBridge, Conference, Instruction};
@@ -30,6 +31,20 @@ fn left(script: &CallScript) -> usize {
 
 fn leaves(script: &CallScript, leg: LegId) -> bool {
     script.ordered(leg, |order| matches!(order, LegCommand::LeaveConference { .. }))
+}
+
+#[test]
+fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
+    let action = || Some(target("after"));
+    for (event, status) in
+        [(LegEvent::ConferenceRefused, DialStatus::Failed), (LegEvent::ConferenceOver, DialStatus::Answered)]
+    {
+        let mut script = CallScript::runs(vec![conference(|conference| conference.action = action())]);
+        script.feed(event);
+        let asked = script.asked().next_back().unwrap();
+        let FetchReason::Dialed(result) = &asked.reason else { panic!("{:?}", asked.reason) };
+        assert_eq!((result.status, result.bridged), (status, status == DialStatus::Answered));
+    }
 }
 
 #[test]

@@ -75,15 +75,15 @@ fn digits_are_sent_before_what_follows() {
 }
 
 #[test]
-fn a_pause_before_anything_else_rings_and_does_not_answer() {
+fn a_pause_before_anything_else_puts_the_answer_off() {
     let mut script = CallScript::runs(vec![Instruction::Pause(3 * SECOND), Instruction::Reject(RejectReason::Busy)]);
     let leg = script.leg();
     script.passes(2 * SECOND);
     assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }));
-    script.passes(SECOND);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Reject(RejectReason::Busy)));
     assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
-    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Busy);
+    script.passes(SECOND);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert_eq!(script.events().next_back().unwrap().leg.status, Status::Completed);
     script.assert_settled();
 }
 

@@ -198,26 +198,30 @@ impl CallTask {
     fn confer(&mut self, leg: LegId, participation: &Participation) {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let Some(io) = self.legs.get_mut(&leg) else { return };
-        let why = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
             Some(seat) => {
                 seat.change(participation);
                 Ok(seat)
             }
             None => self.services.conferences.join(&self.services, &info, participation, self.inbox.clone()),
         };
-        let taken = match why {
+        let taken = match seat {
             Ok(seat) => {
                 let command = seat.command(participation);
                 io.seat = Some(seat);
                 io.command(command)
             }
-            Err(why) => {
+            Err((Some(refused), why)) => {
+                self.warn(leg, |dialect| dialect.conference_code(refused), &why);
+                false
+            }
+            Err((None, why)) => {
                 tracing::warn!(conference = %participation.conference, why, "no room for a conference");
                 false
             }
         };
         if !taken {
-            self.found_out(leg, LegEvent::ConferenceOver);
+            self.found_out(leg, LegEvent::ConferenceRefused);
         }
     }
 

@@ -28,8 +28,8 @@ const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
 pub struct ConferenceFilter {
     /// Of this name.
     pub name: Option<String>,
-    /// In this state.
-    pub status: Option<ConferenceStatus>,
+    /// In one of these states; none: in any.
+    pub states: &'static [ConferenceStatus],
     /// That came to be then.
     pub created: Range,
     /// That changed last then.
@@ -41,7 +41,7 @@ impl ConferenceFilter {
         let within =
             |range: &Range, at| range.from.is_none_or(|from| at >= from) && range.until.is_none_or(|until| at < until);
         self.name.as_deref().is_none_or(|name| *info.name == *name)
-            && self.status.is_none_or(|status| info.status == status)
+            && (self.states.is_empty() || self.states.contains(&info.status))
             && within(&self.created, info.created_at)
             && within(&self.updated, info.updated_at)
     }

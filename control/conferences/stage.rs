@@ -9,7 +9,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program};
+use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Warning};
 use tandem_media as media;
 use tokio::time::Instant;
 
@@ -124,7 +124,11 @@ impl Stage {
                 let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1) });
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
-            Err(failure) => Err(failure.detail),
+            Err(failure) => {
+                let (code, message) = (dialect.failure_code(&failure), failure.detail.clone());
+                self.own(LegEvent::Warned(Warning { code, message }));
+                Err(failure.detail)
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure};
@@ -103,6 +104,11 @@ pub trait Dialect: Send + Sync {
 
     /// The provider's number for a call that is to be placed to whom nothing leads; `None` if it has none.
     fn callee_code(&self, _to: &Address) -> Option<u32> {
+        None
+    }
+
+    /// The provider's number for a conference that does not take somebody; `None` if it has none.
+    fn conference_code(&self, _why: Refused) -> Option<u32> {
         None
     }
 

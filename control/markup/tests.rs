@@ -377,6 +377,7 @@ fn a_dial_with_nobody_to_call_and_nobody_to_ask_is_skipped() {
     assert_eq!(codes("<Dial/>"), [13224]);
     assert_eq!(codes("<Dial>nobody</Dial>"), [13223, 13224]);
     assert_eq!(codes("<Dial><Conference> </Conference></Dial>"), [13237, 13224]);
+    assert_eq!(codes("<Dial><Conference>a</Conference><Number>100</Number></Dial>"), [13000]);
     assert_eq!(codes("<Dial><Sip>http://h/</Sip></Dial>"), [13243, 13224]);
     assert_eq!(
         codes("<Dial timeout='0' timeLimit='x' record='yes' ringTone='mars' hangupOnStar='2' callerId=''>100</Dial>"),

@@ -76,7 +76,9 @@ def test_three_parties_are_muted_held_coached_told_and_put_out_and_every_event_i
 ):
     agent = joins("601", participant_label="agent", end_conference_on_exit=True)
     sid = waits(app, "participant-join", ParticipantLabel="agent")["ConferenceSid"]
-    assert twilio.conferences(sid).fetch().status == "init"
+    # Who is alone in it can be found there, though it is yet to begin.
+    assert twilio.conferences(sid).fetch().status == "in-progress"
+    assert sid in [one.sid for one in twilio.conferences.list(status="in-progress")]
     customer = joins("602", participant_label="customer")
     waits(app, "conference-start")
     third = joins("603")

@@ -2,9 +2,10 @@
 come to nothing, and numbers as its guides write them."""
 
 import pytest
+import requests
 from twilio.twiml.voice_response import Start
 
-from harness.phone import callee, caller, pause
+from harness.phone import callee, caller, pause, until_told
 from harness.waiting import wait_for
 from twilio_app import answering, carrier, number, twiml
 
@@ -116,3 +117,61 @@ def test_a_document_in_latin_1_is_read_if_it_says_so(app, calls):
     calls()
     (after,) = app.wait("/after")
     assert after.args["name"] == ["Müller"]
+
+
+def test_a_pause_puts_the_answer_off_and_is_no_way_around_it(app, calls):
+    app.on("/voice", twiml("<Response><Pause/><Redirect>/after</Redirect></Response>"))
+    calls()
+    assert app.to("/voice")[0]["CallStatus"] == "ringing"
+    assert app.to("/after")[0]["CallStatus"] == "in-progress"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"), [({"participant_label": "agent"}, "16025"), ({"max_participants": 2}, "16020")]
+)
+def test_who_is_not_taken_into_a_conference_is_told_so(twilio, server, app, phone, calls, attributes, code):
+    name = f"not taken {code}"
+    inside = [0]
+
+    def voice(document):
+        inside[0] += 1
+        # Of two there is room for both; the label is the first one's.
+        own = attributes if code == "16020" or inside[0] != 2 else {}
+        document.dial(action="/after").conference(name, wait_url="", **own)
+
+    answering(app, "/voice", voice)
+    seated = [phone(caller("500", until_told(), ends="bye"), target=server.sip) for _ in range(2)]
+    wait_for("two in the conference", lambda: count(twilio, name) == 2)
+    calls()
+    (after,) = app.to("/after")
+    assert (after["DialCallStatus"], after["DialBridged"]) == ("failed", "false")
+    troubles(twilio, after["CallSid"], code)
+    assert count(twilio, name) == 2
+    for one in seated:
+        one.tell()
+        one.finish()
+    # Nothing of it is left for the next test to hear of.
+    app.wait("/after", 3)
+    app.wait("/status", 3)
+
+
+def test_what_is_asked_of_other_products_is_refused_in_words(server):
+    for host, path in [("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"), ("verify.twilio.com", "/v2/Services")]:
+        answer = requests.get(server.http + path, headers={"Host": host}, timeout=5)
+        assert (answer.status_code, answer.json()["code"]) == (404, 20404)
+        assert f"has nothing of {host}" in answer.json()["message"]
+
+
+def count(twilio, name):
+    """How many are in the conference of that name, once there is one."""
+    live = twilio.conferences.list(friendly_name=name, status="in-progress")
+    return len(twilio.conferences(live[0].sid).participants.list()) if live else 0
+
+
+def test_a_wait_document_that_cannot_be_had_is_told(twilio, server, app, phone):
+    app.on("/voice", twiml('<Response><Dial><Conference waitUrl="/nothing">waits</Conference></Dial></Response>'))
+    calling = phone(caller("500", until_told(), ends="bye"), target=server.sip)
+    app.wait("/nothing")
+    troubles(twilio, app.to("/voice")[0]["CallSid"], "11200")
+    calling.tell()
+    calling.finish()

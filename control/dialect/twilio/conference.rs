@@ -174,7 +174,8 @@ pub(super) fn standard(account_sid: &str) -> Parameters {
 pub(super) fn status_word(status: ConferenceStatus) -> &'static str {
     match status {
         ConferenceStatus::Waiting => "init",
-        ConferenceStatus::InProgress => "in-progress",
+        // Whoever waits in one alone is in it, though it is yet to be told of as begun.
+        ConferenceStatus::Gathering | ConferenceStatus::InProgress => "in-progress",
         ConferenceStatus::Completed => "completed",
     }
 }

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tandem_call::address::Address;
+use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
@@ -58,6 +59,15 @@ pub(super) fn callee_code(to: &Address) -> u32 {
     match to {
         Address::Phone(_) | Address::Application(_) | Address::Name(_) => 13224,
         Address::Sip(_) | Address::Client(_) => 32009,
+    }
+}
+
+/// The number of a conference that does not take somebody.
+pub(super) fn conference_code(why: Refused) -> Option<u32> {
+    match why {
+        Refused::Full => Some(16020),
+        Refused::LabelInUse => Some(16025),
+        Refused::Over | Refused::Unknown => None,
     }
 }
 

@@ -34,6 +34,7 @@ mod webhook;
 use jiff::Timestamp;
 use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEvent;
+use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
@@ -127,6 +128,10 @@ impl Dialect for Twilio {
 
     fn callee_code(&self, to: &Address) -> Option<u32> {
         Some(error::callee_code(to))
+    }
+
+    fn conference_code(&self, why: Refused) -> Option<u32> {
+        error::conference_code(why)
     }
 
     fn failure_code(&self, failure: &FetchFailure) -> u32 {

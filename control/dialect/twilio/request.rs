@@ -540,7 +540,7 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
     let milliseconds = |name, range, default| -> Result<Duration, ApiError> {
         Ok(Duration::from_millis(parameters.number(name, range, 21263)?.unwrap_or(default)))
     };
-    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=59, 21263)?.unwrap_or(30));
+    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=60, 21263)?.unwrap_or(30));
     let greeting = milliseconds("MachineDetectionSpeechThreshold", 1000..=6000, 2400)?;
     let after_greeting = milliseconds("MachineDetectionSpeechEndThreshold", 500..=5000, 1200)?;
     let silence = milliseconds("MachineDetectionSilenceTimeout", 2000..=10_000, 5000)?;

@@ -129,7 +129,7 @@ fn what_is_wrong_is_numbered() {
         (format!("{BASE}&RecordingChannels=triple"), 20001),
         (format!("{BASE}&MachineDetection=On"), 21234),
         (format!("{BASE}&MachineDetectionTimeout=1"), 21263),
-        (format!("{BASE}&MachineDetection=Enable&MachineDetectionTimeout=60"), 21263),
+        (format!("{BASE}&MachineDetection=Enable&MachineDetectionTimeout=61"), 21263),
         (format!("{BASE}&MachineDetectionSpeechThreshold=999"), 21263),
         (format!("{BASE}&MachineDetectionSpeechEndThreshold=5001"), 21263),
         (format!("{BASE}&MachineDetectionSilenceTimeout=1999"), 21263),

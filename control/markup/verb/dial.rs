@@ -11,6 +11,8 @@ use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
 use crate::markup::{code, party};
 
+/// What is wrong with a dial has no better number.
+const CONFERENCE_ALONE: u32 = 13000;
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
 const HANGUP_ON_STAR: u32 = 13213;
@@ -71,6 +73,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     }
     let hangup_on_star = reader.flag(element, "hangupOnStar", false, HANGUP_ON_STAR);
     if let Some(participation) = conference {
+        if !targets.is_empty() {
+            reader.warn(CONFERENCE_ALONE, "<Dial> of a <Conference> calls nobody besides; the rest was skipped");
+        }
         let time_limit = Some(time_limit);
         return Ok(Some(Instruction::Conference(Conference { participation, time_limit, hangup_on_star, action })));
     }

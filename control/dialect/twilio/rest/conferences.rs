@@ -84,13 +84,13 @@ fn live(info: &ConferenceInfo) -> Result<(), ApiError> {
 async fn list(x: &Exchange<'_>) -> Answer {
     let paging = Paging::parse(x.parameters, "CF")?;
     let words = [
-        ("init", Some(ConferenceStatus::Waiting)),
-        ("in-progress", Some(ConferenceStatus::InProgress)),
-        ("completed", Some(ConferenceStatus::Completed)),
+        ("init", [ConferenceStatus::Waiting].as_slice()),
+        ("in-progress", &[ConferenceStatus::Gathering, ConferenceStatus::InProgress]),
+        ("completed", &[ConferenceStatus::Completed]),
     ];
     let filter = ConferenceFilter {
         name: x.parameters.get("FriendlyName").map(str::to_owned),
-        status: x.parameters.word("Status", &words, None, 20001)?,
+        states: x.parameters.word("Status", &words, &[], 20001)?,
         created: list::range(x.parameters, "DateCreated")?,
         updated: list::range(x.parameters, "DateUpdated")?,
     };

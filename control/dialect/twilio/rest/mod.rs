@@ -7,6 +7,7 @@ mod applications;
 mod available_phone_numbers;
 mod calls;
 mod conferences;
+pub mod elsewhere;
 mod events;
 mod held;
 mod incoming_phone_numbers;

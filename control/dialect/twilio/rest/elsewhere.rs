@@ -1,0 +1,70 @@
+//! Twilio's other products: where a proxy or a hosts entry leads all of its names here, applications ask here for them too, and
+//! are to be told so in words that its libraries understand.
+
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::super::error::ApiError;
+
+/// What all of its names end with.
+const DOMAIN: &str = ".twilio.com";
+/// Products that are served, with all that this server says besides.
+const PRODUCTS: [&str; 2] = ["api", "trunking"];
+/// Paths that are served, whatever the name.
+const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
+
+/// Answers what is asked of a product that is not served; all else goes on.
+pub async fn refuse(request: Request, next: Next) -> Response {
+    match stranger(&request) {
+        Some(error) => error.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn stranger(request: &Request) -> Option<ApiError> {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = named.or_else(|| request.uri().host())?;
+    let host = host.split(':').next().unwrap_or(host).to_ascii_lowercase();
+    let path = request.uri().path();
+    // A region or an edge may stand behind the product.
+    let product = host.strip_suffix(DOMAIN)?.split('.').next()?;
+    if PRODUCTS.contains(&product) || SERVED.iter().any(|served| path.starts_with(served)) {
+        return None;
+    }
+    let message = format!("This server speaks voice only and has nothing of {host}: {path}");
+    Some(ApiError { status: StatusCode::NOT_FOUND, code: 20404, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_asked_of_other_products_is_refused() {
+        let refused = |host: &str, path: &str| {
+            let request = Request::builder().uri(path).header(header::HOST, host).body(Body::empty()).unwrap();
+            stranger(&request).map(|error| (error.status.as_u16(), error.code))
+        };
+        for (host, path) in [
+            ("lookups.twilio.com", "/v1/PhoneNumbers/+15550001111"),
+            ("verify.twilio.com:443", "/v2/Services"),
+            ("Messaging.Twilio.com", "/v1/Services"),
+        ] {
+            assert_eq!(refused(host, path), Some((404, 20404)), "{host}");
+        }
+        for (host, path) in [
+            ("api.twilio.com", "/2010-04-01/Accounts/AC1/Calls.json"),
+            ("trunking.dublin.ie1.twilio.com", "/v1/Trunks/TK1"),
+            ("api.dublin.ie1.twilio.com:443", "/healthz"),
+            ("voice.twilio.com", "/2010-04-01/Accounts.json"),
+            ("127.0.0.1:8080", "/v2/calls"),
+            ("nottwilio.com", "/healthz"),
+        ] {
+            assert_eq!(refused(host, path), None, "{host}");
+        }
+    }
+}
