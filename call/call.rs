@@ -244,6 +244,7 @@ impl Call {
             LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
+            LegEvent::Siprec { id, status } => self.siprec_changed(leg, id, status),
             LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
             LegEvent::ListeningEnded { op, failed } => self.signal(leg, Signal::ListeningEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
@@ -555,7 +556,7 @@ impl Call {
             self.abandon_recordings(leg);
             self.abandon_transcriptions(leg);
             self.release(leg);
-        } else {
+        } else if !self.siprec_timed_out(leg, op) {
             self.signal(leg, Signal::Timer(op));
         }
     }

@@ -4,10 +4,11 @@ use std::fmt;
 
 use crate::Target;
 use crate::conference::{Change, Participation};
-use crate::id::{LegId, RecordingId, StreamId, TranscriptionId};
+use crate::id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::Hearers;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingSpec, Track};
+use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
 use crate::transcription::TranscriptionSpec;
 
@@ -86,6 +87,12 @@ pub enum Command {
     StopStream(Option<StreamId>),
     /// Stop the oldest one of this name.
     StopNamedStream(String),
+    /// Start a session with a recording server.
+    StartSiprec(Box<SiprecSpec>),
+    /// Stop one.
+    StopSiprec(SiprecId),
+    /// Stop the oldest one of this name.
+    StopNamedSiprec(String),
     /// Start a live transcription.
     StartTranscription(Box<TranscriptionSpec>),
     /// Stop one; what was said is still told.
@@ -159,6 +166,8 @@ pub struct Accepted {
     pub stream: Option<StreamId>,
     /// The name of the stream that it stopped.
     pub stream_name: Option<String>,
+    /// The recording session it started or stopped, if it was one, and its name.
+    pub siprec: Option<(SiprecId, Option<String>)>,
     /// The transcription it started, if it started one, or stopped by its name.
     pub transcription: Option<TranscriptionId>,
 }

@@ -82,6 +82,7 @@ impl Call {
         }
         self.abort_lane(leg, Abort::Hangup);
         self.stop_streams(leg);
+        self.stop_siprecs(leg, None);
         self.stop_transcriptions(leg, None);
         self.leave_conference(leg, Leaving::Ended);
         let parted = self.unbridge(leg);

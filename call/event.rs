@@ -17,6 +17,7 @@ use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{AudioSource, Unserved, Warning};
 use crate::queue::QueueOutcome;
 use crate::recording::{Recording, RecordingStatus};
+use crate::siprec::{SiprecFacts, SiprecStatus};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, TranscriptionStatus};
 
@@ -106,6 +107,8 @@ pub enum EventKind {
     Recording(Recording),
     /// A stream's life.
     Stream(StreamFacts),
+    /// A recording session's life.
+    Siprec(SiprecFacts),
     /// A live transcription's life.
     Transcription(TranscriptionFacts),
     /// The transcription of a recording is done, or cannot be made.
@@ -136,6 +139,7 @@ impl EventKind {
             Self::FetchFailed { .. } | Self::Warned(_) | Self::ListeningFailed { .. } => true,
             Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
             Self::Recording(recording) => matches!(recording.status, RecordingStatus::Failed(_)),
+            Self::Siprec(facts) => matches!(facts.status, SiprecStatus::Failed(_) | SiprecStatus::Paused),
             Self::Stream(stream) => matches!(stream.status, StreamStatus::Failed(_)),
             Self::Transcription(facts) => matches!(facts.status, TranscriptionStatus::Failed(_)),
             Self::Transcribed(transcript) => matches!(transcript.state, TranscriptState::Failed(_)),

@@ -63,6 +63,8 @@ ids! {
     TranscriptionId,
     /// One conversation of a caller with an application.
     ConversationId,
+    /// One session with a recording server; also the SIP key of its dialog.
+    SiprecId,
 }
 
 /// An operation under way on a leg's media (a playback, a recording, a stream's tap): commands carry it, events echo it.

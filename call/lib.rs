@@ -31,6 +31,7 @@ pub mod recording;
 pub mod refer;
 mod request;
 pub mod route;
+pub mod siprec;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

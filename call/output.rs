@@ -9,13 +9,14 @@ use crate::conversation::{ConversationSpec, ConversationStatus};
 use crate::event::{CallEvent, PlaybackEnd};
 use crate::fetch::Fetch;
 use crate::hearing::{Heard, Listening};
-use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, StreamId, TranscriptionId};
+use crate::id::{ConversationId, LegId, OpId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{EndCause, LegInfo, Status};
 use crate::machine::{MachineDetection, Verdict};
 use crate::program::instruction::{Credentials, Play, RejectReason, SendDigits, Warning};
 use crate::queue::NotQueued;
 use crate::recording::{Gap, Recording, RecordingEnd, RecordingSpec, Track};
 use crate::refer::Referred;
+use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionStatus};
 
@@ -122,6 +123,20 @@ pub enum LegCommand {
     StopStream {
         /// Which.
         id: StreamId,
+    },
+    /// Call a recording server and send it copies of the leg's audio; answered by `Siprec`.
+    StartSiprec {
+        /// The operations on the media that copy what is said, and what is heard.
+        ops: (OpId, OpId),
+        /// Its id.
+        id: SiprecId,
+        /// How.
+        spec: Box<SiprecSpec>,
+    },
+    /// Hang up there; not answered.
+    StopSiprec {
+        /// Which.
+        id: SiprecId,
     },
     /// Listen to what the far end says; answered by `Heard` and at last `ListeningEnded`, unless it is stopped.
     Listen {
@@ -353,6 +368,13 @@ pub enum LegEvent {
         id: StreamId,
         /// What.
         status: StreamStatus,
+    },
+    /// A recording session's life.
+    Siprec {
+        /// Which.
+        id: SiprecId,
+        /// What.
+        status: SiprecStatus,
     },
     /// Something was heard.
     Heard {

@@ -17,6 +17,7 @@ use crate::program::gather::Gathering;
 use crate::program::instruction::{AfterBridge, Instruction, Play, SendDigits};
 use crate::recording::{ActiveRecording, NewRecording};
 use crate::refer::Referral;
+use crate::siprec::Copying;
 use crate::stream::StreamSpec;
 use crate::transcription::Transcribing;
 
@@ -47,6 +48,7 @@ pub(crate) struct Party {
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
+    pub(crate) siprecs: Vec<Copying>,
     /// Documents run one after the other without any of them taking time.
     pub(crate) hasty_documents: u32,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
@@ -91,6 +93,7 @@ impl Party {
             recordings: Vec::new(),
             streams: Vec::new(),
             transcriptions: Vec::new(),
+            siprecs: Vec::new(),
             hasty_documents: 0,
             on_answer: None,
             send_digits: None,

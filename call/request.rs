@@ -116,6 +116,18 @@ impl Call {
                 self.stop_streams(leg);
                 return done(any);
             }
+            Command::StartSiprec(spec) => {
+                let name = spec.name.clone();
+                accepted.siprec = Some((self.start_siprec(leg, spec).ok_or(Refused::TooMany)?, name));
+            }
+            Command::StopSiprec(id) => {
+                accepted.siprec = Some((id, self.stop_siprec(leg, id).ok_or(Refused::NotRunning)?));
+            }
+            Command::StopNamedSiprec(name) => {
+                let id = self.named_siprec(leg, &name).ok_or(Refused::NotRunning)?;
+                self.stop_siprec(leg, id);
+                accepted.siprec = Some((id, Some(name)));
+            }
             Command::StartTranscription(spec) => {
                 accepted.transcription = Some(self.start_transcription(leg, *spec).ok_or(Refused::TooMany)?);
             }
@@ -343,6 +355,7 @@ fn needs_answer(command: &Command) -> bool {
             | Command::SendDigits(_)
             | Command::StartRecording(_)
             | Command::StartStream { .. }
+            | Command::StartSiprec(_)
             | Command::StartTranscription(_)
             | Command::Confer(_)
             | Command::Enqueue(_)

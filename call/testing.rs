@@ -16,7 +16,7 @@ use crate::conversation::{ConversationSpec, ConversationStatus, Inputs, Manner, 
 use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::hearing::{Heard, Listening, Words};
-use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, StreamId, TranscriptionId};
+use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{Direction, Hearers, LegInfo, SipFacts, Status};
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::program::instruction::{
@@ -26,6 +26,7 @@ use crate::program::instruction::{
 use crate::queue::NotQueued;
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
+use crate::siprec::{SiprecSpec, SiprecStatus};
 use crate::stream::{StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
@@ -46,6 +47,8 @@ pub struct CallScript {
     pub stopping: BTreeSet<(LegId, OpId)>,
     /// Streams not ended yet.
     pub streams: BTreeSet<(LegId, StreamId)>,
+    /// Recording sessions not ended yet.
+    pub siprecs: BTreeSet<(LegId, SiprecId)>,
     /// Ears that are open.
     pub ears: BTreeSet<(LegId, OpId)>,
     /// Transcriptions not ended yet.
@@ -77,6 +80,7 @@ impl CallScript {
             recordings: BTreeSet::new(),
             stopping: BTreeSet::new(),
             streams: BTreeSet::new(),
+            siprecs: BTreeSet::new(),
             ears: BTreeSet::new(),
             transcriptions: BTreeSet::new(),
             conversations: BTreeSet::new(),
@@ -165,6 +169,9 @@ impl CallScript {
             LegEvent::Stream { id, status } if *status != StreamStatus::Started => {
                 self.streams.remove(&(leg, *id));
             }
+            LegEvent::Siprec { id, status: SiprecStatus::Stopped | SiprecStatus::Failed(_) } => {
+                self.siprecs.remove(&(leg, *id));
+            }
             LegEvent::ListeningEnded { op, .. } => drop(self.ears.remove(&(leg, *op))),
             LegEvent::Transcription { id, status: TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_) } => {
                 self.transcriptions.retain(|(_, _, one)| one != id);
@@ -241,6 +248,12 @@ impl CallScript {
     pub fn hears_no_more(&mut self, failed: Option<&str>) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::ListeningEnded { op, failed: failed.map(str::to_owned) });
+    }
+
+    /// The newest recording session of the first leg changes.
+    pub fn siprec_is(&mut self, status: SiprecStatus) {
+        let id = self.siprecs.iter().next_back().expect("one runs").1;
+        self.feed(LegEvent::Siprec { id, status });
     }
 
     /// The newest transcription of the first leg changes.
@@ -344,6 +357,12 @@ impl CallScript {
                     LegCommand::StopStream { id } => {
                         assert!(self.streams.remove(&(leg, *id)), "stopped a stream that did not run");
                     }
+                    LegCommand::StartSiprec { id, .. } => {
+                        self.siprecs.insert((leg, *id));
+                    }
+                    LegCommand::StopSiprec { id } => {
+                        assert!(self.siprecs.remove(&(leg, *id)), "stopped a recording session that did not run");
+                    }
                     LegCommand::Listen { op, .. } => {
                         self.ears.insert((leg, *op));
                     }
@@ -401,6 +420,7 @@ impl CallScript {
         }
         assert!(self.recordings.is_empty(), "recordings are left: {:?}", self.recordings);
         assert!(self.streams.is_empty(), "streams are left: {:?}", self.streams);
+        assert!(self.siprecs.is_empty(), "recording sessions are left: {:?}", self.siprecs);
         assert!(self.ears.is_empty(), "ears are open: {:?}", self.ears);
         assert!(self.transcriptions.is_empty(), "transcriptions are left: {:?}", self.transcriptions);
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
@@ -541,6 +561,17 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
 /// A mono recording of both directions.
 pub fn recording() -> RecordingSpec {
     RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Mono)
+}
+
+/// A recording session of both directions, of this name.
+pub fn siprec(name: &str) -> Box<SiprecSpec> {
+    Box::new(SiprecSpec {
+        connector: "recorder".to_owned(),
+        name: Some(name.to_owned()),
+        track: Track::Both,
+        parameters: Vec::new(),
+        callback: None,
+    })
 }
 
 /// A stream of this name.

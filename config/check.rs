@@ -2,6 +2,7 @@
 
 mod registrar;
 mod resources;
+mod siprec;
 mod surfaces;
 
 use tandem_control::account::DEFAULT_ACCOUNT;

@@ -29,6 +29,7 @@ use tandem_control::config::{
     TrunkConfig, TwilioConfig, WebhooksConfig,
 };
 use tandem_control::number_pool::Block;
+use tandem_control::siprec::SiprecConfig;
 use tandem_control::speech::SpeechConfig;
 use tandem_control::stir::StirConfig;
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub numbers: Vec<NumberConfig>,
     /// `[[number_pool]]`.
     pub number_pool: Vec<Block>,
+    /// `[[siprec]]`.
+    pub siprec: Vec<SiprecConfig>,
     /// `[[endpoints]]`.
     pub endpoints: Vec<EndpointConfig>,
     /// What is right and has no effect yet, a line each, for the operator to read.
@@ -109,6 +112,7 @@ impl Default for Config {
             applications: Vec::new(),
             numbers: Vec::new(),
             number_pool: Vec::new(),
+            siprec: Vec::new(),
             endpoints: Vec::new(),
             notes: Vec::new(),
             written: Written::default(),

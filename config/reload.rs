@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 12] = [
+const AT_ONCE: [&str; 13] = [
     "accounts",
     "trunks",
     "applications",
@@ -17,6 +17,7 @@ const AT_ONCE: [&str; 12] = [
     "number_pool",
     "twilio.strict_caller_id",
     "endpoints",
+    "siprec",
     "sip",
     "stir",
     "ice",

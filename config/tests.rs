@@ -143,6 +143,7 @@ fn each_mistake_is_named() {
     let number = |rest: &str| format!("{account}[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n{rest}");
     let trunk = |rest: &str| format!("{account}[[trunks]]\nname = \"t\"\n{rest}");
     let registrar = |line: &str| format!("[sip.registrar]\n{line}");
+    let siprec = |rest: &str| format!("[[siprec]]\nname = \"r\"\n{rest}\n");
     let pool = |rest: &str| format!("[[number_pool]]\n{rest}\n");
     let large = |first: u64| pool(&format!("number = \"+1555000{first}\"\nlast = \"+1555000{}\"", first + 9_999));
     let namesakes = ["a", "b"].map(|account| {
@@ -267,6 +268,11 @@ fn each_mistake_is_named() {
         (registrar("keep_alive_seconds = 1"), "keep_alive_seconds: 1 is not 5 to 3600"),
         (registrar("keep_alive = \"pings\""), "is not one of \"off\", \"crlf\", \"options\""),
         (namesakes, "endpoints[1].password: is endpoints[0].password, of the same user name"),
+        (siprec("uri = \"srs.example\""), "siprec[0].uri: \"srs.example\" is not \"sip:HOST:PORT\""),
+        (siprec("uri = \"sip:h\"\nusername = \"u\""), "siprec[0].password: is missing beside username"),
+        (siprec("uri = \"sip:h\"\ncodecs = []"), "siprec[0].codecs: is empty"),
+        (siprec("uri = \"sip:h\"\naccount = \"acm\""), "siprec[0].account: there is no account"),
+        (siprec("uri = \"sip:h\"\n[[siprec]]\nname = \"r\"\nuri = \"sip:h\""), "siprec[1].name: the name is taken by"),
         (pool("number = \"100\""), "number_pool[0].number: \"100\" is not"),
         (pool("number = \"+15551\"\nlast = \"+15550\""), "number_pool[0].last: +15550 is not the last"),
         (pool("number = \"+15551\"\nlast = \"+155511\""), "all as long"),

@@ -7,6 +7,7 @@ mod converse;
 mod hear;
 mod perform;
 mod queueing;
+mod siprec;
 mod tell;
 mod transfer;
 mod within;
@@ -149,9 +150,10 @@ struct OwnRecording {
     end: Option<Box<CallEvent>>,
 }
 
-/// The last words awaited of a leg that the call is done with.
+/// The last words awaited of a leg that the call is done with, or of the dialog with a recording server.
 struct Farewell {
-    info: Arc<LegInfo>,
+    /// Of a leg.
+    info: Option<Arc<LegInfo>>,
     /// The dialog is over.
     dialog: bool,
     /// The media session is closed.
@@ -434,7 +436,8 @@ impl CallTask {
 
     fn absorb(&mut self, estate: Estate) {
         let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = estate;
-        let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0));
+        let recorders = legs.values().flat_map(|io| &io.siprecs).map(|session| session.id().0);
+        let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
             self.calls.register(id, self.inbox.clone());
         }
@@ -453,6 +456,9 @@ impl CallTask {
         if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
             farewell.dialog = true;
             return self.part(leg);
+        }
+        if let Some((owner, id)) = self.siprec_of(leg) {
+            return self.take_recorder(owner, id, &event);
         }
         if let sip::Event::Referred { referred, .. } = event {
             return self.take_referred(leg, *referred);
@@ -611,9 +617,10 @@ impl CallTask {
             return self.call.handle_leg(now, leg, gone);
         };
         farewell.media = true;
-        let mut info = Arc::clone(&farewell.info);
-        Arc::make_mut(&mut info).sip.quality = Some(quality::of(stats));
-        self.record(&info, now.time);
+        if let Some(mut info) = farewell.info.clone() {
+            Arc::make_mut(&mut info).sip.quality = Some(quality::of(stats));
+            self.record(&info, now.time);
+        }
         self.part(leg);
     }
 

@@ -29,6 +29,7 @@ use crate::local::Tie;
 use crate::queues::{Place, Taking};
 use crate::reason;
 use crate::redirect::Redirects;
+use crate::siprec;
 use crate::stir::Vouched;
 use crate::stream::StreamHandle;
 
@@ -74,6 +75,8 @@ pub struct LegIo {
     pub taking: Option<Taking>,
     /// Streams, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
+    /// Sessions with recording servers; a call has few.
+    pub siprecs: Vec<siprec::Session>,
     /// Open ears, by operation.
     pub ears: HashMap<OpId, Ear>,
     /// Its conversation with an application.
@@ -134,6 +137,7 @@ impl LegIo {
             place: None,
             taking: None,
             streams: HashMap::default(),
+            siprecs: Vec::new(),
             ears: HashMap::default(),
             conversation: None,
             on_behalf_of: None,
@@ -330,6 +334,9 @@ impl LegIo {
         }
         for (_, stream) in self.streams.drain() {
             stream.stop();
+        }
+        for mut session in self.siprecs.drain(..) {
+            session.hangup();
         }
         if let Some(conversation) = self.conversation.take() {
             conversation.stop();

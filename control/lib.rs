@@ -48,6 +48,7 @@ pub mod routing;
 pub mod server;
 pub mod services;
 mod sip_websocket;
+pub mod siprec;
 pub mod speech;
 pub mod stir;
 pub mod store;

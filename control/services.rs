@@ -23,6 +23,7 @@ use crate::notify::Dialects;
 use crate::queues::Queues;
 use crate::recordings::RecordingFiles;
 use crate::routing::{Outbound, Routing};
+use crate::siprec::Connectors;
 use crate::speech::Voice;
 use crate::speech::recognise::Recogniser;
 use crate::stir::Stir;
@@ -59,6 +60,8 @@ pub struct Services {
     pub recordings: RecordingFiles,
     /// STUN and TURN servers that applications' clients are told of.
     pub ice: Current<IceConfig>,
+    /// Recording servers that applications know by name.
+    pub siprec: Current<Connectors>,
     /// Who vouches for calling numbers.
     pub stir: Current<Stir>,
     /// Legs of whatever calls that hear each other.

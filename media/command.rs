@@ -179,7 +179,7 @@ pub enum Command {
     },
     /// About a recording of this session.
     Recording(RecordingCommand),
-    /// Copies audio to a reader; a session takes eight taps at a time.
+    /// Copies audio to a reader; a session takes sixteen taps at a time.
     Tap {
         /// Echoed by `StreamOverflow`.
         op: OpId,
@@ -197,7 +197,7 @@ pub enum Command {
     Source {
         /// Echoed by `MarkReached`.
         op: OpId,
-        /// From [`crate::source()`].
+        /// From [`crate::source()`], or [`StreamSource::copying`].
         source: StreamSource,
     },
     /// Detaches that source; marks still waiting do not fire.

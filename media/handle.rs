@@ -348,6 +348,17 @@ impl Session {
         self.negotiation.set_events(events);
     }
 
+    /// It only sends: a copy of another stream, under this label (RFC 4574), as recording servers get it. Before its first
+    /// offer. The peer may want nothing for a while; see [`Session::sends`].
+    pub fn set_label(&mut self, label: u16) {
+        self.negotiation.set_label(label);
+    }
+
+    /// Whether the peer wants to hear anything now.
+    pub fn sends(&self) -> bool {
+        self.negotiation.is_agreed() && self.negotiation.plan().is_some_and(|plan| plan.sends)
+    }
+
     /// Whether keys are sent to the peer as telephone-events.
     pub fn has_events(&self) -> bool {
         self.negotiation.plan().is_some_and(|plan| plan.events.is_some())

@@ -76,7 +76,7 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, Srtp, offered_codecs};
+pub use sdp::{Preference, SdpError, Srtp, apart, offered_codecs, together};
 pub use sealed::{RecordingKey, SealedWriter};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, source};
 pub use suppress::Suppressor;

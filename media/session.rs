@@ -51,7 +51,7 @@ use crate::tone::ToneGenerator;
 use crate::writer::{Done, WriterHandle};
 
 /// Taps that a session takes.
-const SINKS: usize = 8;
+const SINKS: usize = 16;
 /// Marks told in a frame: more would fill the event sink faster than it is emptied, and a full one ends the session.
 const MARKS: usize = 32;
 /// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).

@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use crate::codec::g711::Law;
-use crate::codec::{LONGEST_FRAME, SampleRate};
+use crate::codec::{Codec, LONGEST_FRAME, SampleRate};
 use crate::command::OpId;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
-use crate::tap::ByteOrder;
+use crate::tap::{ByteOrder, TapReader};
 
 /// Places of the ring that only marks may take, so that a writer of tiny pieces still gets its marks through.
 const FOR_MARKS: usize = 256;
@@ -34,7 +34,7 @@ pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSou
     let max_octets = max_octets as u64;
     let writer =
         StreamWriter { queue: Mutex::new(queue), shared: Arc::clone(&shared), max_octets, frame: frame as u64 };
-    (StreamSource { consumer, shared, codec, head: None }, writer)
+    (StreamSource(Supply::Written(Written { consumer, shared, codec, head: None })), writer)
 }
 
 /// What a source's octets are.
@@ -141,20 +141,32 @@ impl StreamWriter {
 }
 
 /// The worker's end; give it to [`crate::Command::Source`].
-pub struct StreamSource {
+#[derive(Debug)]
+pub struct StreamSource(Supply);
+
+enum Supply {
+    /// Somebody writes it.
+    Written(Written),
+    /// It is what another session sounds like.
+    Tapped(TapReader),
+}
+
+struct Written {
     consumer: rtrb::Consumer<Item>,
     shared: Arc<Shared>,
     codec: SourceCodec,
     head: Option<Item>,
 }
 
-impl std::fmt::Debug for StreamSource {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("StreamSource").field("codec", &self.codec).finish_non_exhaustive()
+impl StreamSource {
+    /// Plays what a tap of another session reads, one track of it, frame by frame: what is in the codec of both is not
+    /// decoded. Where the tap has no frame in time there is silence; over 100 ms behind it, what is older is left out.
+    pub fn copying(reader: TapReader) -> StreamSource {
+        StreamSource(Supply::Tapped(reader))
     }
 }
 
-impl StreamSource {
+impl Written {
     /// The next item: the one that was put back, or the ring's.
     fn take(&mut self) -> Option<Item> {
         self.head.take().or_else(|| self.consumer.pop().ok())
@@ -196,13 +208,24 @@ enum What {
     Mark(Arc<str>),
 }
 
+impl std::fmt::Debug for Supply {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Supply::Written(written) => {
+                formatter.debug_struct("Written").field("codec", &written.codec).finish_non_exhaustive()
+            }
+            Supply::Tapped(reader) => formatter.debug_tuple("Tapped").field(reader).finish(),
+        }
+    }
+}
+
 /// A source at work on its session.
 #[derive(Debug)]
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
     /// It had audio for the last frame.
     pub(crate) speaks: bool,
-    source: StreamSource,
+    supply: Supply,
     /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
     passed: VecDeque<Arc<str>>,
     /// From 24,000 to 48,000 Hz.
@@ -218,13 +241,20 @@ pub(crate) enum Spoken {
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, speaks: false, source, passed: VecDeque::new(), doubler: None }
+        SourcePlayer { op, speaks: false, supply: source.0, passed: VecDeque::new(), doubler: None }
     }
 
     /// The next frame, silence where it has no audio; `None` when it has none at all. `reached` gets marks whose audio ended
     /// with an earlier frame or was cleared, `most` of them; the others' turn comes with later frames.
     pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
-        let codec = self.source.codec;
+        let codec = match &mut self.supply {
+            Supply::Written(written) => written.codec,
+            Supply::Tapped(reader) => {
+                let copied = copied(reader);
+                self.speaks = copied.is_some();
+                return copied;
+            }
+        };
         let mut octets = [0; 6 * FRAME];
         let octets = octets.get_mut(..codec.frame())?;
         let filled = self.fill(octets, most, reached);
@@ -257,7 +287,7 @@ impl SourcePlayer {
 
     /// Fills as much of a frame as there is; returns how much.
     fn fill(&mut self, frame: &mut [u8], most: usize, reached: impl FnMut(Arc<str>)) -> usize {
-        let source = &mut self.source;
+        let Supply::Written(source) = &mut self.supply else { return 0 };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         // Marks right behind audio of this frame are not among them: it is being played.
         let mut due = self.passed.len();
@@ -300,7 +330,7 @@ impl SourcePlayer {
 
     /// While something else is being played: audio waits, cleared items go and their marks fire, `most` at a time.
     pub(crate) fn hold(&mut self, most: usize, reached: impl FnMut(Arc<str>)) {
-        let source = &mut self.source;
+        let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         while let Some(item) = source.take() {
             match item.what {
@@ -316,6 +346,19 @@ impl SourcePlayer {
         }
         let due = self.passed.len().min(most);
         self.passed.drain(..due).for_each(reached);
+    }
+}
+
+/// A frame of another session.
+fn copied(reader: &mut TapReader) -> Option<Spoken> {
+    let frame = reader.due()?;
+    match frame.codec {
+        Codec::L16(rate) => {
+            let mut samples = [0; LONGEST_FRAME];
+            reader.byte_order().read(frame.audio(), &mut samples);
+            Some(Spoken::Samples(samples, rate))
+        }
+        codec => Some(Spoken::Octets(codec.law()?, *frame.audio().first_chunk()?)),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::rtp::FRAME;
 const LONGEST: usize = 2 * WIDE;
 /// Samples of a wide frame.
 pub(crate) const WIDE: usize = SampleRate::Hz16000.frame();
+/// Frames that a session which plays what a tap reads may be behind, 100 ms, and how many are left to it then.
+const BEHIND: (usize, usize) = (5, 2);
 /// What goes before each frame in the ring: track, codec, length, milliseconds.
 const HEAD: usize = 12;
 
@@ -169,6 +171,24 @@ impl TapReader {
         // It was written together with what goes before it.
         self.read(frame.payload.get_mut(..frame.len)?)?;
         Some(frame)
+    }
+
+    /// The frame that is due to a session that plays them: the oldest, unless it has fallen behind.
+    pub(crate) fn due(&mut self) -> Option<TapFrame> {
+        let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
+        let (most, left) = BEHIND;
+        if waiting > most {
+            (left..waiting).for_each(|_| drop(self.pop()));
+        }
+        self.pop()
+    }
+
+    /// Of linear samples.
+    pub(crate) fn byte_order(&self) -> ByteOrder {
+        match self.codec {
+            TapCodec::L16(order) | TapCodec::L16Wide(order) => order,
+            TapCodec::Pcmu | TapCodec::Pcma | TapCodec::Native => ByteOrder::Big,
+        }
     }
 
     fn read(&mut self, to: &mut [u8]) -> Option<()> {

@@ -30,6 +30,8 @@ pub(crate) struct ResponseParts<'a> {
     pub(crate) record_routes: &'a [Bytes],
     /// Contact URI without brackets.
     pub(crate) contact: Option<&'a str>,
+    /// Parameters of Contact, each with its `;`.
+    pub(crate) features: &'a str,
     /// Whole lines, each with its CRLF.
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
@@ -55,6 +57,8 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) call_id: &'a [u8],
     pub(crate) cseq: u32,
     pub(crate) contact: Option<&'a str>,
+    /// Parameters of Contact, each with its `;`.
+    pub(crate) features: &'a str,
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
@@ -89,7 +93,9 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     if let Some(contact) = parts.contact {
         out.extend_from_slice(b"Contact: <");
         out.extend_from_slice(contact.as_bytes());
-        out.extend_from_slice(b">\r\n");
+        out.push(b'>');
+        out.extend_from_slice(parts.features.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     if parts.status == 405 || (200..300).contains(&parts.status) {
         push_field(&mut out, b"Allow: ", if parts.refer { ALLOW_REFER.as_bytes() } else { ALLOW.as_bytes() });
@@ -132,7 +138,9 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     if let Some(contact) = parts.contact {
         out.extend_from_slice(b"Contact: <");
         out.extend_from_slice(contact.as_bytes());
-        out.extend_from_slice(b">\r\n");
+        out.push(b'>');
+        out.extend_from_slice(parts.features.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     if matches!(parts.method, "INVITE" | "UPDATE") {
         push_field(&mut out, b"Allow: ", if parts.refer { ALLOW_REFER.as_bytes() } else { ALLOW.as_bytes() });
@@ -173,8 +181,9 @@ pub(crate) fn rerouted(
             via_is_old = false;
             let via = format!("Via: SIP/2.0/{} {sent_by};rport;branch=z9hG4bK{branch:032x}", transport.token());
             out.extend_from_slice(via.as_bytes());
-        } else if line == old_contact.as_bytes() {
+        } else if let Some(features) = line.strip_prefix(old_contact.as_bytes()) {
             out.extend_from_slice(format!("Contact: <{}>", contacts.1).as_bytes());
+            out.extend_from_slice(features);
         } else {
             out.extend_from_slice(line);
         }
@@ -208,7 +217,7 @@ pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
 }
 
 /// A user part with everything escaped that the grammar does not allow there (RFC 3261 §25.1 `user`).
-pub(crate) fn escape_user(user: &str) -> String {
+pub fn escape_user(user: &str) -> String {
     let mut out = String::with_capacity(user.len());
     for byte in user.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte) {

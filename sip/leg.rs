@@ -224,6 +224,15 @@ pub enum Command {
         /// The offer.
         sdp: Bytes,
     },
+    /// As [`Command::Offer`], in a recording session.
+    OfferRecording {
+        /// Which leg.
+        leg: LegKey,
+        /// The offer.
+        sdp: Bytes,
+        /// What is said of the recorded session now.
+        metadata: Bytes,
+    },
     /// Send an INFO with this body in the dialog. Its answer is not reported.
     Info {
         /// Which leg.
@@ -273,6 +282,7 @@ impl Command {
             | Self::AnswerOffer { leg, .. }
             | Self::RejectOffer { leg, .. }
             | Self::Offer { leg, .. }
+            | Self::OfferRecording { leg, .. }
             | Self::Info { leg, .. }
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
@@ -372,6 +382,9 @@ pub struct Outgoing {
     pub sdp: Bytes,
     /// What is offered to a peer that refuses `sdp` as it stands (488, 606); empty: nothing.
     pub second_offer: Bytes,
+    /// It is a recording session, towards a recording server (RFC 7866): what is said of the recorded one
+    /// (`application/rs-metadata+xml`).
+    pub recording: Option<Bytes>,
 }
 
 /// What happened. For one leg, events come in order and [`Event::Ended`] is the last, exactly once.

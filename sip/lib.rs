@@ -31,6 +31,7 @@ mod message;
 mod overload;
 mod peer;
 mod probe;
+mod recording;
 mod redact;
 mod registrar;
 mod registration;
@@ -45,6 +46,7 @@ mod waiting;
 #[cfg(test)]
 mod testing;
 
+pub use compose::escape_user;
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};

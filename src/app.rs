@@ -39,6 +39,7 @@ use tandem_control::recordings::Recordings;
 use tandem_control::registry::Calls;
 use tandem_control::routing::Routing;
 use tandem_control::services::{Late, Services};
+use tandem_control::siprec::Connectors;
 use tandem_control::speech::recognise::Recogniser;
 use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
@@ -198,6 +199,7 @@ impl Server {
             public_url: Arc::clone(&public_url),
             recordings,
             ice: Current::new(config.ice),
+            siprec: Current::new(Connectors::new(config.siprec)),
             stir: Current::new(stir),
             conferences: Conferences::default(),
             queues: Queues::load(&store).await.context("queues")?,
@@ -290,6 +292,7 @@ impl Server {
         let holdings = Arc::clone(services.routing.get().holdings());
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
+        services.siprec.set(Connectors::new(config.siprec.clone()));
         services.ice.set(config.ice.clone());
         // What an application has changed of its phones meanwhile.
         services.phones_changed().await.context("phones")?;

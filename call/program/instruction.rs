@@ -17,6 +17,7 @@ use crate::handover::Handover;
 use crate::hearing::Listening;
 use crate::machine::MachineDetection;
 use crate::recording::RecordingSpec;
+use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec};
 use crate::{Callback, Target};
@@ -70,6 +71,10 @@ pub enum Instruction {
     StartStream(StreamSpec),
     /// Stop a stream by name; every stream if none is named.
     StopStream(Option<String>),
+    /// Start a session with a recording server beside what follows.
+    StartSiprec(Box<SiprecSpec>),
+    /// Stop such a session by name; every one if none is named.
+    StopSiprec(Option<String>),
     /// Start a live transcription beside what follows.
     StartTranscription(Box<TranscriptionSpec>),
     /// Stop a transcription by name; every one if none is named.

@@ -268,6 +268,14 @@ impl Call {
                 self.stop_named_streams(leg, name.as_deref());
                 Step::Next
             }
+            Instruction::StartSiprec(spec) => {
+                self.try_siprec(leg, spec);
+                Step::Next
+            }
+            Instruction::StopSiprec(name) => {
+                self.stop_siprecs(leg, name.as_deref());
+                Step::Next
+            }
             Instruction::StartTranscription(spec) => {
                 self.start_transcription(leg, *spec);
                 Step::Next

@@ -84,6 +84,8 @@ fn every_instruction() -> Vec<Instruction> {
         Instruction::StartStream(stream("a")),
         Instruction::StopStream(None),
         Instruction::Gather(Gather { prompts: vec![file("a")], ..spoken_gather() }),
+        Instruction::StartSiprec(siprec("a")),
+        Instruction::StopSiprec(None),
         Instruction::StartTranscription(Box::new(transcription("a"))),
         Instruction::StopTranscription(None),
         Instruction::StartRecording(recording()),

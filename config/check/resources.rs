@@ -51,6 +51,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     report.unique("the number", patterns.collect::<Vec<_>>());
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
+    super::siprec::check(config, &names.accounts, report);
 }
 
 struct Names<'a> {
@@ -246,7 +247,7 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
 }
 
 /// `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
-fn check_peer_uri(uri: &str) -> Result<(), String> {
+pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
     let fault = || format!("{uri:?} is not \"sip:HOST:PORT\", with \";transport=tcp\" or tls behind it if so wanted");
     let secure = uri.starts_with("sips:");
     let rest = uri.strip_prefix("sip:").or_else(|| uri.strip_prefix("sips:")).ok_or_else(fault)?;
@@ -531,7 +532,7 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-fn name(path: &str, text: &str, report: &mut Report<'_>) {
+pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
     if !is_name(text) {
         report.fault(path, format!("{text:?} is not a name: 1 to 64 of a-z A-Z 0-9 - _ ."));
     }

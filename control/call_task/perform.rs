@@ -75,6 +75,8 @@ impl CallTask {
                     stream.stop();
                 }
             }
+            LegCommand::StartSiprec { ops, id, spec } => self.start_siprec(leg, ops, id, spec),
+            LegCommand::StopSiprec { id } => self.stop_siprec(leg, id),
             LegCommand::Listen { op, how } => self.listen(leg, op, &how),
             LegCommand::FinishListening { op } => self.finish_listening(leg, op),
             LegCommand::StopListening { op } => self.stop_listening(leg, op),
@@ -156,6 +158,7 @@ impl CallTask {
         for (one, other) in [(leg, with), (with, leg)] {
             self.hands(one, |io| io.peer = Some(other));
             self.join_streams(one);
+            self.tell_recorders(one);
         }
     }
 
@@ -167,6 +170,7 @@ impl CallTask {
                 io.peer = None;
                 io.streams.values().for_each(StreamHandle::part);
             });
+            self.tell_recorders(one);
         }
     }
 

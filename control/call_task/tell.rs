@@ -46,7 +46,7 @@ impl CallTask {
         let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
-                    let info = Arc::clone(&event.leg);
+                    let info = Some(Arc::clone(&event.leg));
                     self.ended.insert(event.leg.id, Farewell { info, dialog: false, media: false });
                 }
                 store::calls::upsert(store, records::call_row(&event.leg, event.at)).await
@@ -223,6 +223,7 @@ fn describe(event: &CallEvent) -> String {
             None => format!("recording {} {}", recording.id, recording.status),
         },
         EventKind::Conversation(facts) => format!("conversation {} {}", facts.id, facts.status),
+        EventKind::Siprec(facts) => format!("recording session {} {}", facts.id, facts.status),
         EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
         EventKind::MachineDetected(facts) => {
             format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis())

@@ -140,6 +140,7 @@ impl LegIo {
                 .or(route.credentials),
             sdp,
             second_offer: second_offer.unwrap_or_default(),
+            recording: None,
         };
         // A phone of ours that sends its calls elsewhere is not known by its own URI.
         let redirects = self.may_be_redirected && route.aor.is_none();

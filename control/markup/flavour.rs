@@ -136,6 +136,8 @@ pub enum Meaning {
     Conversation,
     /// In `Start`: a recording.
     Recording,
+    /// In `Start` and `Stop`: a session with a recording server.
+    Siprec,
     /// In `Start` and `Stop`: a live transcription.
     Transcription,
     /// Marks in what is said (SSML).

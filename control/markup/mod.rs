@@ -24,7 +24,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use url::Url;
 
-use self::element::Element;
+pub(crate) use self::element::Element;
 use self::flavour::Flavour;
 use self::reader::Reader;
 

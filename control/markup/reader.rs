@@ -64,6 +64,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Stream
                 | Meaning::Conversation
                 | Meaning::Recording
+                | Meaning::Siprec
                 | Meaning::Transcription
                 | Meaning::Speech
                 | Meaning::Part => {

@@ -421,8 +421,20 @@ fn start_begins_streams_and_recordings_and_stop_ends_them() {
     assert_eq!(one("<Stop><Stream name='s'/></Stop>"), Instruction::StopStream(Some("s".into())));
     assert_eq!(codes("<Start/>"), [14300]);
     assert_eq!(codes("<Start><Stream url='wss://x/' track='all'/></Start>"), [31941]);
-    assert_eq!(codes("<Start><Siprec connectorName='x'/></Start>"), [31940]);
     assert_eq!(codes("<Start><Stream connectorName='x'/></Start>"), [31940]);
+}
+
+#[test]
+fn a_recording_session_is_begun_with_a_connector_and_ended_by_name() {
+    let text = "<Start><Siprec connectorName='x'><Parameter name='k' value='v'/></Siprec></Start>";
+    expect!(one(text), Instruction::StartSiprec(spec) => {
+        assert_eq!((spec.connector.as_str(), spec.name, spec.track, spec.callback), ("x", None, Track::Both, None));
+        assert_eq!(spec.parameters, [("k".to_owned(), "v".to_owned())]);
+    });
+    assert_eq!(one("<Stop><Siprec name='s'/></Stop>"), Instruction::StopSiprec(Some("s".into())));
+    assert_eq!(codes("<Start><Siprec name='s'/></Start>"), [31940]);
+    assert_eq!(codes("<Start><Siprec connectorName='x' track='all'/></Start>"), [31941]);
+    assert_eq!(codes("<Connect><Siprec connectorName='x'/></Connect>").len(), 2, "misplaced, and nothing is left");
 }
 
 #[test]

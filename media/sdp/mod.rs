@@ -11,9 +11,11 @@
 mod crypto;
 mod negotiate;
 mod parse;
+mod sheaf;
 
 pub(crate) use crypto::RANDOM;
 pub use crypto::Srtp;
+pub use sheaf::{apart, together};
 
 pub(crate) use negotiate::{Local, Negotiation};
 
@@ -143,6 +145,7 @@ pub(crate) fn fuzz(octets: &[u8]) {
         let _ = callee.offer_preferring(&caller.preference());
         let _ = callee.answer_preferring(octets, &caller.preference());
     }
+    let _ = together(&apart(octets));
     let mut caller = speaker();
     let _ = caller.offer();
     if caller.accept(octets).is_ok() {

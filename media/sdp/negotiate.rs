@@ -37,6 +37,8 @@ pub(crate) struct Negotiation {
     numbers: Vec<Format>,
     /// Telephone-events are offered and taken.
     events: bool,
+    /// We send a copy of another stream and take nothing: its label (RFC 4574).
+    label: Option<u16>,
     /// What our last offer named.
     offered: Vec<Format>,
     /// The codecs that the peer named last and we speak, in its order.
@@ -78,6 +80,7 @@ impl Negotiation {
             wanted: vec![Codec::Pcmu, Codec::Pcma],
             numbers: Vec::new(),
             events: true,
+            label: None,
             offered: Vec::new(),
             common: Vec::new(),
             named: Vec::new(),
@@ -101,6 +104,11 @@ impl Negotiation {
     /// Whether telephone-events are offered and taken from now on.
     pub(crate) fn set_events(&mut self, events: bool) {
         self.events = events;
+    }
+
+    /// We only send, and keys not at all: a copy of another stream, under this label (RFC 7866 §7.1.1). Before its first offer.
+    pub(crate) fn set_label(&mut self, label: u16) {
+        (self.label, self.events) = (Some(label), false);
     }
 
     /// What we speak from now on, best first; none is no change.
@@ -176,7 +184,8 @@ impl Negotiation {
     fn describe_offer(&self, secure: bool) -> String {
         let proto = if secure { "RTP/SAVP" } else { "RTP/AVP" };
         let keys = if self.crypto.wanted() == Srtp::Off { Said::Nothing } else { Said::Offer };
-        self.describe(&self.offered, "sendrecv", proto, keys)
+        let direction = if self.label.is_some() { "sendonly" } else { "sendrecv" };
+        self.describe(&self.offered, direction, proto, keys)
     }
 
     /// Our answer to the peer's offer (RFC 3264 §6): the first of its codecs that we speak. What we had agreed before
@@ -197,6 +206,8 @@ impl Negotiation {
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
         let direction = match (audio.remote.is_some(), audio.direction) {
+            (true, Direction::SendRecv | Direction::RecvOnly) if self.label.is_some() => "sendonly",
+            _ if self.label.is_some() => "inactive",
             (true, Direction::SendRecv) => "sendrecv",
             (true, Direction::RecvOnly) => "sendonly",
             (_, Direction::SendOnly) | (false, Direction::SendRecv) => "recvonly",
@@ -228,6 +239,7 @@ impl Negotiation {
         let events =
             plan.events.map(|one| Format { number: one.payload_type, meaning: Meaning::Events(one.clock_rate) });
         chosen.extend(noise.into_iter().chain(events));
+        plan.receives &= self.label.is_none();
         plan.protection = self.crypto.take(key);
         self.secure = Some(audio.keys.secure);
         self.common = common;
@@ -276,6 +288,7 @@ impl Negotiation {
         if ours(Meaning::Noise).is_none() {
             plan.comfort_noise = None;
         }
+        plan.receives &= self.label.is_none();
         plan.protection = self.crypto.accept(&audio.keys)?;
         self.secure = Some(audio.keys.secure);
         self.common = common;
@@ -347,6 +360,9 @@ impl Negotiation {
                 Said::Answer(line) => self.crypto.answer(line, &mut body),
             }
             let _ = write!(body, "a=ptime:20\r\na={direction}\r\n");
+            if let Some(label) = self.label {
+                let _ = write!(body, "a=label:{label}\r\n");
+            }
         }
         // It is kept as long as the call lasts.
         body.shrink_to_fit();

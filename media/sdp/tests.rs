@@ -491,3 +491,26 @@ fn of_lines_in_two_address_families_the_one_that_we_can_reach_is_taken() {
         assert_eq!(answer.lines().filter(|line| line.starts_with("m=")).collect::<Vec<_>>(), lines);
     }
 }
+
+#[test]
+fn a_copy_is_only_sent_under_its_label_and_paused_as_the_peer_wants() {
+    let mut copy = Negotiation::new(local());
+    copy.set_label(2);
+    let offered = text(&copy.offer());
+    assert!(offered.ends_with("a=ptime:20\r\na=sendonly\r\na=label:2\r\n"), "{offered}");
+    assert!(!offered.contains("telephone-event"), "keys are not copied: {offered}");
+    copy.accept(offer("m=audio 4000 RTP/AVP 8\r\na=recvonly\r\na=label:2\r\n").as_bytes()).unwrap();
+    let plan = copy.plan().unwrap();
+    assert_eq!((plan.codec, plan.sends, plan.receives), (Codec::Pcma, true, false));
+    for (said, answered, sends) in [
+        ("inactive", "inactive", false),
+        ("sendonly", "inactive", false),
+        ("recvonly", "sendonly", true),
+        ("sendrecv", "sendonly", true),
+    ] {
+        let answer = copy.answer(offer(&format!("m=audio 4000 RTP/AVP 8\r\na={said}\r\n")).as_bytes()).unwrap();
+        assert!(text(&answer).contains(&format!("a={answered}\r\na=label:2\r\n")), "{said}: {}", text(&answer));
+        let plan = copy.plan().unwrap();
+        assert_eq!((plan.sends, plan.receives), (sends, false), "{said}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::dialog::Dialog;
 use crate::digest;
 use crate::leg::{EndCause, Event, Prack};
 use crate::message::{Method, Response, Uri};
+use crate::recording;
 use std::time::Instant;
 
 impl Endpoint {
@@ -188,18 +189,20 @@ impl Endpoint {
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
         let (uri, routes) = leg.dialog.request_uri_and_routes();
+        let recording = calling.outgoing.recording.as_ref();
+        let (content_type, body) = recording::body(&calling.outgoing.sdp, recording, branch);
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
-            Some(session) => {
-                session.lines("INVITE", &String::from_utf8_lossy(&uri), &calling.outgoing.sdp, &mut self.rng)
-            }
+            Some(session) => session.lines("INVITE", &String::from_utf8_lossy(&uri), &body, &mut self.rng),
             None => String::new(),
         };
         let (prack, min_se) = (calling.outgoing.prack, calling.min_se);
         let replaces = calling.outgoing.replaces.clone();
         let extras = self.invite_lines(prack, min_se, replaces.as_deref());
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        let features = leg.features();
         let State::Calling(calling) = &mut leg.state else { return };
-        let lines = format!("{authorization}{extras}");
+        let required = if leg.extensions.records { recording::REQUIRE } else { "" };
+        let lines = format!("{authorization}{required}{extras}");
         let (contact, sent_by) = match self.locals.get(flow.local) {
             Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
             None => ("", ""),
@@ -216,10 +219,11 @@ impl Endpoint {
             call_id: &leg.dialog.call_id,
             cseq: leg.dialog.local_cseq,
             contact: Some(contact),
+            features,
             max_forwards: Some(leg.extensions.origin.hops),
             lines: &lines,
             headers: &calling.outgoing.headers,
-            body: Some(("application/sdp", &calling.outgoing.sdp)),
+            body: Some((&content_type, &body)),
             user_agent: &self.config.user_agent,
             refer: leg.extensions.may_refer,
         });

@@ -253,6 +253,7 @@ impl Endpoint {
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
         dialog.local_cseq = leg.dialog.local_cseq;
         again.refer = leg.extensions.may_refer;
+        again.records = leg.extensions.records;
         let flow = dialog.next_flow();
         let (uri, routes) = dialog.request_uri_and_routes();
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
@@ -376,6 +377,7 @@ impl Endpoint {
             call_id: &dialog.call_id,
             cseq,
             contact: contact.as_deref(),
+            features: again.features(),
             lines,
             headers: &again.headers,
             body: again.body.as_ref().map(|(content_type, body)| (content_type.as_str(), body.as_ref())),

@@ -75,7 +75,8 @@ impl Endpoint {
                     self.respond(now, server, ResponseParts { status, reason, headers, ..ResponseParts::default() });
                 }
             }
-            Command::Offer { sdp, .. } => self.offer(now, slot, key, sdp),
+            Command::Offer { sdp, .. } => self.offer(now, slot, key, sdp, None),
+            Command::OfferRecording { sdp, metadata, .. } => self.offer(now, slot, key, sdp, Some(metadata)),
             Command::Info { content_type, body, .. } => {
                 if self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
                     let body = Some((content_type, body));
@@ -166,6 +167,7 @@ impl Endpoint {
         let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let impatient = outgoing.impatient;
+        let records = outgoing.recording.is_some();
         let may_refer = placing.phone || self.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
             outgoing,
@@ -191,7 +193,7 @@ impl Endpoint {
             peer: trunk,
             report_by: None,
             wake: None,
-            extensions: Extensions { origin, may_refer, ..Extensions::default() },
+            extensions: Extensions { origin, may_refer, records, ..Extensions::default() },
         });
         self.send_invite(now, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
@@ -298,11 +300,13 @@ impl Endpoint {
             return;
         }
         let (contact, update) = (self.contact(server.flow), server.method == Method::Update);
+        let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
         let agreed = self.legs.get_mut(slot).and_then(|leg| leg.extensions.agreed.take());
         let lines = session_timer::answer_lines(agreed);
         let parts = ResponseParts {
             status: 200,
             contact: Some(&contact),
+            features,
             body: Some(("application/sdp", sdp)),
             lines: &lines,
             ..ResponseParts::default()
@@ -313,7 +317,7 @@ impl Endpoint {
         }
     }
 
-    fn offer(&mut self, now: Instant, slot: Slot, key: LegKey, sdp: Bytes) {
+    fn offer(&mut self, now: Instant, slot: Slot, key: LegKey, sdp: Bytes, metadata: Option<Bytes>) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,
@@ -326,7 +330,7 @@ impl Endpoint {
             self.event(Event::OfferRejected { leg: key, status: 491 });
             return;
         }
-        leg.offering = Some(Offering { sdp, client: None, retry_at: None, deferrals: 0 });
+        leg.offering = Some(Offering { sdp, metadata, client: None, retry_at: None, deferrals: 0 });
         self.send_offer(now, slot);
     }
 }

@@ -211,6 +211,7 @@ impl Endpoint {
         let Some(server) = self.servers.get(server_slot) else { return };
         let (flow, cseq, initial) = (server.flow, server.cseq, server.merge_key.is_some());
         let contact = self.contact(flow);
+        let features = self.legs.get(slot).map(|leg| leg.features()).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (agreed, reliable, settled) = leg
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
@@ -225,6 +226,7 @@ impl Endpoint {
             ResponseParts {
                 status: 200,
                 contact: Some(&contact),
+                features,
                 lines: &lines,
                 headers,
                 body,

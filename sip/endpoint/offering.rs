@@ -7,6 +7,7 @@ use crate::arena::Slot;
 use crate::dialog::Dialog;
 use crate::leg::Event;
 use crate::message::{Method, Response, Uri};
+use crate::recording;
 use crate::timer::Owner;
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,7 @@ impl Endpoint {
     }
 
     pub(super) fn send_offer(&mut self, now: Instant, slot: Slot) {
+        let random = self.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let (incoming, dialog) = match &leg.state {
             State::Ending(_) => return,
@@ -143,9 +145,10 @@ impl Endpoint {
             self.retry_offer(now, slot);
             return;
         }
-        let Some(Offering { sdp, retry_at, .. }) = &mut leg.offering else { return };
+        let Some(Offering { sdp, metadata, retry_at, .. }) = &mut leg.offering else { return };
         *retry_at = None;
-        let body = Some(("application/sdp".to_owned(), sdp.clone()));
+        let (content_type, body) = recording::body(sdp, metadata.as_ref(), random);
+        let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
             let again = Again { body, ..Again::default() };
             self.send_along(now, slot, dialog, Method::Update, Purpose::Update, again);

@@ -16,6 +16,7 @@ use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
 use crate::message::{Echo, Method};
+use crate::recording;
 use crate::transaction::{ClientMachine, ServerMachine};
 
 /// One INVITE dialog usage, from the INVITE to the answer of its BYE.
@@ -51,6 +52,8 @@ pub(super) struct Extensions {
     pub(super) origin: Origin,
     /// The peer may transfer its call.
     pub(super) may_refer: bool,
+    /// It is a session with a recording server.
+    pub(super) records: bool,
     /// The peer's Allow has UPDATE.
     pub(super) peer_updates: bool,
     /// We send reliable provisional responses.
@@ -147,6 +150,8 @@ pub(super) struct AwaitingAck {
 #[derive(Debug)]
 pub(super) struct Offering {
     pub(super) sdp: Bytes,
+    /// What is said of a recorded session with it.
+    pub(super) metadata: Option<Bytes>,
     /// The re-INVITE's transaction, once it was sent.
     pub(super) client: Option<Slot>,
     /// `None` while the re-INVITE is out.
@@ -156,6 +161,11 @@ pub(super) struct Offering {
 }
 
 impl Leg {
+    /// Parameters of our Contact.
+    pub(super) fn features(&self) -> &'static str {
+        if self.extensions.records { recording::FEATURE } else { "" }
+    }
+
     /// The peer's INVITE had no offer, and has had ours and answered it by PRACK.
     pub(super) fn has_settled_early(&self) -> bool {
         let reliable = self.extensions.reliable.as_ref();
@@ -239,10 +249,17 @@ pub(super) struct Again {
     pub(super) body: Option<(String, Bytes)>,
     /// Its Allow has REFER.
     pub(super) refer: bool,
+    /// It is of a session with a recording server.
+    pub(super) records: bool,
     pub(super) attempts: digest::Attempts,
 }
 
 impl Again {
+    /// Parameters of its Contact.
+    pub(super) fn features(&self) -> &'static str {
+        if self.records { recording::FEATURE } else { "" }
+    }
+
     /// Whether the request says nothing but what its dialog has it say.
     pub(super) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()

@@ -7,6 +7,7 @@ mod floods;
 mod late;
 mod lingering;
 mod locate;
+mod recording;
 mod torture;
 mod trunks;
 

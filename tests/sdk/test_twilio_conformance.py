@@ -31,6 +31,9 @@ name = "fixed"
 uri = "sip:{host}:{place}"
 inbound_from = ["{host}/32"]
 prefixes = ["+4930"]
+[[siprec]]
+name = "recorder"
+uri = "sip:{host}:9"
 [speech]
 stt = "{engine}/v1/audio/transcriptions"
 stt_key = "{key}"

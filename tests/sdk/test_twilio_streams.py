@@ -282,9 +282,6 @@ def test_streams_end_by_name_and_by_request_and_answer_with_every_key(server, ap
     with pytest.raises(TwilioRestException) as wrong:
         live.streams.create(url="http://127.0.0.1/")
     assert (wrong.value.status, wrong.value.code) == (400, 31922)
-    with pytest.raises(TwilioRestException) as unknown:
-        live.siprec.create(connector_name="recorder")
-    assert (unknown.value.status, unknown.value.code) == (403, 20006)
     handset.hang_up()
 
 

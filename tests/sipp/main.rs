@@ -35,6 +35,7 @@ mod keys;
 mod offers;
 mod phones;
 mod sdp;
+mod siprec;
 mod srtp;
 mod stir;
 mod trace;

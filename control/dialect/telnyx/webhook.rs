@@ -138,6 +138,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::FetchFailed { .. }
         | EventKind::GatherHeard { .. }
         | EventKind::ListeningFailed { .. }
+        | EventKind::Siprec(_)
         | EventKind::Transcription(_)
         | EventKind::Transcribed(_)
         | EventKind::Conversation(_)

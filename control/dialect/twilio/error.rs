@@ -11,7 +11,10 @@ use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::queue::QueueResult;
+use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
+
+use super::siprec;
 
 /// A `callerId` that the account may not show.
 pub(super) const CALLER_ID: u32 = 13214;
@@ -78,6 +81,10 @@ pub(super) fn trouble_code(event: &EventKind) -> Option<u32> {
         EventKind::FetchFailed { failure } => Some(failure_code(failure)),
         EventKind::Dequeued(outcome) => (outcome.result == QueueResult::Full).then_some(14207),
         EventKind::Stream(StreamFacts { status: StreamStatus::Failed(why), .. }) => Some(stream_code(why.fault)),
+        EventKind::Siprec(SiprecFacts { status: SiprecStatus::Failed(why), .. }) => Some(siprec::code(why.fault)),
+        EventKind::Siprec(SiprecFacts { status: SiprecStatus::Paused, .. }) => {
+            Some(siprec::code(SiprecFault::Internal))
+        }
         EventKind::Conversation(facts) => match facts.status {
             ConversationStatus::Failed { after_start, .. } => Some(conversation(after_start).0),
             _ => None,

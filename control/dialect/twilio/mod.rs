@@ -27,6 +27,7 @@ pub mod rest;
 mod seal;
 pub mod sid;
 pub mod sign;
+mod siprec;
 mod stream;
 mod transcription;
 mod webhook;

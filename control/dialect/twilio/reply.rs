@@ -46,10 +46,13 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Record(_) => (SCHEMA, "<Record>"),
             Instruction::Connect(_) | Instruction::Converse(_) => (SCHEMA, "<Connect>"),
             Instruction::Refer(_) => (SCHEMA, "<Refer>"),
-            Instruction::StartStream(_) | Instruction::StartRecording(_) | Instruction::StartTranscription(_) => {
-                (SCHEMA, "<Start>")
+            Instruction::StartStream(_)
+            | Instruction::StartSiprec(_)
+            | Instruction::StartRecording(_)
+            | Instruction::StartTranscription(_) => (SCHEMA, "<Start>"),
+            Instruction::StopStream(_) | Instruction::StopSiprec(_) | Instruction::StopTranscription(_) => {
+                (SCHEMA, "<Stop>")
             }
-            Instruction::StopStream(_) | Instruction::StopTranscription(_) => (SCHEMA, "<Stop>"),
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unserved(_) => (SCHEMA, "<Pay>"),

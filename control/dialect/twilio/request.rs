@@ -45,7 +45,7 @@ const MOMENTS: [(&str, Moment); 4] = [
 const RECORDING_MOMENTS: [(&str, Moment); 3] =
     [("in-progress", Moment::InProgress), ("completed", Moment::Completed), ("absent", Moment::Absent)];
 const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
-const STREAM_TRACKS: [(&str, Track); 3] =
+pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
 /// A new call (`POST Calls.json`). `application` knows the account's applications by their SIDs.
@@ -341,22 +341,27 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     if !matches!(url.scheme(), "ws" | "wss") || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(ApiError::bad(31922, format!("Url is not a WebSocket URL: {text}")));
     }
-    let pair = |number: usize| {
-        let name = parameters.get(&format!("Parameter{number}.Name"))?;
-        let value = parameters.get(&format!("Parameter{number}.Value")).unwrap_or_default();
-        Some((name.to_owned(), value.to_owned()))
-    };
     Ok(StreamSpec {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
         track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
         codec: Some(StreamCodec::Pcmu),
         playout: None,
-        parameters: (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect(),
+        parameters: stream_parameters(parameters),
         callback: parameters.callback("StatusCallback", &[])?,
         hearers: Hearers::Own,
         auth_token: None,
     })
+}
+
+/// `Parameter1.Name`, `Parameter1.Value` and so on: what is passed on to whoever gets the audio.
+pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)> {
+    let pair = |number: usize| {
+        let name = parameters.get(&format!("Parameter{number}.Name"))?;
+        let value = parameters.get(&format!("Parameter{number}.Value")).unwrap_or_default();
+        Some((name.to_owned(), value.to_owned()))
+    };
+    (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect()
 }
 
 /// Who is called, and what goes with the call.

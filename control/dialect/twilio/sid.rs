@@ -1,6 +1,6 @@
 //! Spelling of ids: a prefix and 32 lower-case hex digits.
 
-use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
+use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 /// Prefix and hex digits.
 pub fn spell(prefix: &str, id: u128) -> String {
@@ -25,6 +25,16 @@ pub fn recording(id: RecordingId) -> String {
 /// `MZ...`
 pub fn stream(id: StreamId) -> String {
     format!("MZ{id}")
+}
+
+/// `SR...`
+pub fn siprec(id: SiprecId) -> String {
+    format!("SR{id}")
+}
+
+/// The recording session that a `SR...` names.
+pub fn parse_siprec(text: &str) -> Option<SiprecId> {
+    parse("SR", text).map(SiprecId)
 }
 
 /// `QU...`

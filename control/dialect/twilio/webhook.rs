@@ -14,7 +14,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
-use super::{conference, error, format, sid, transcription};
+use super::{conference, error, format, sid, siprec, transcription};
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 
@@ -103,6 +103,7 @@ pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -
         EventKind::GatherHeard { words, sequence, callback } => {
             Some(transcription::partial(account_sid, leg, words, *sequence, callback))
         }
+        EventKind::Siprec(facts) => siprec::event(account_sid, leg, facts, event.at),
         EventKind::Transcription(facts) => transcription::live_event(account_sid, leg, facts, event.at),
         EventKind::Transcribed(transcript) => transcription::transcribed(account_sid, leg, transcript, context),
         EventKind::MachineDetected(facts) => machine_detected(account_sid, leg, facts),

@@ -6,10 +6,13 @@ use std::time::Duration;
 use tandem_call::fetch::{FailureKind, FetchFailure, Scope};
 use tandem_call::handover::Handover;
 use tandem_call::hearing::{Listening, Words};
-use tandem_call::id::{CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, StreamId, TranscriptionId};
+use tandem_call::id::{
+    CallId, ConversationId, FetchId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId,
+};
 use tandem_call::leg::{Attestation, CallerIdentity, EndCause, EndedBy, LegEnd, SipFacts, Standing, Status};
 use tandem_call::machine::{AnsweredBy, GreetingEnd, MachineDetection, Until, Verdict};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_call::stream::{StreamFault, StreamSpec};
 use tandem_call::transcription::{TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 use tandem_call::{Method, Target};
@@ -421,6 +424,31 @@ fn a_streams_life_is_told_to_its_own_callback() {
     let (_, failed) =
         told(leg(), EventKind::Stream(facts(StreamStatus::Failed(StreamFault::Closed.because("gone")))), 0).unwrap();
     assert_eq!((get(&failed, "StreamEvent"), get(&failed, "StreamError")), (Some("stream-error"), Some("gone")));
+}
+
+#[test]
+fn a_recording_sessions_life_is_told_to_its_own_callback() {
+    let callback =
+        Callback { target: target("http://app/siprec"), failover: None, moments: Vec::new(), elsewhere: Vec::new() };
+    let spec = |name: Option<&str>| {
+        Box::new(SiprecSpec {
+            connector: "recorder".into(),
+            name: name.map(str::to_owned),
+            track: Track::Both,
+            parameters: Vec::new(),
+            callback: Some(callback.clone()),
+        })
+    };
+    let facts = |name, status| EventKind::Siprec(SiprecFacts { id: SiprecId(0xd), spec: spec(name), status });
+    let (_, started) = told(leg(), facts(None, SiprecStatus::Started), 0).unwrap();
+    assert_eq!(get(&started, "SiprecEvent"), Some("siprec-started"));
+    assert_eq!(get(&started, "SiprecName"), Some("SR0000000000000000000000000000000d"));
+    assert_eq!(get(&started, "Timestamp"), Some("2018-03-25T09:54:31.000Z"));
+    let why = SiprecFault::Refused(503).because("busy");
+    let (_, failed) = told(leg(), facts(Some("mine"), SiprecStatus::Failed(why)), 0).unwrap();
+    assert_eq!((get(&failed, "SiprecEvent"), get(&failed, "SiprecName")), (Some("siprec-error"), Some("mine")));
+    assert_eq!((get(&failed, "SiprecErrorCode"), get(&failed, "SiprecError")), (Some("31902"), Some("busy")));
+    assert!(told(leg(), facts(None, SiprecStatus::Paused), 0).is_none(), "there is no word for it");
 }
 
 fn words(stable: &str, unstable: &str) -> Words {

@@ -12,8 +12,6 @@ use crate::markup::party;
 
 /// What an engine of ours does by itself, or not.
 const ENGINES: &str = "the engines are the server's own";
-/// Recording servers have no protocol.
-const NO_CONNECTORS: &str = "there are no connectors: SIPREC is not spoken";
 /// Settings that live in the provider's console.
 const CONSOLE: &str = "names settings of the provider's console";
 
@@ -161,10 +159,10 @@ pub static TWIML: Flavour = Flavour {
             ],
             idle: [CONSOLE => ["recordingConfigurationId"]],
         }
-        "Siprec" in ["Start", "Stop"] Meaning::Unserved(31940) => {
-            refused: [31940 NO_CONNECTORS => ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"]],
+        "Siprec" in ["Start", "Stop"] Meaning::Siprec => {
+            honoured: ["connectorName", "name", "statusCallback", "statusCallbackMethod", "track"],
         }
-        "Parameter" in ["Siprec"] Meaning::Unserved(31940) => { refused: [31940 NO_CONNECTORS => ["name", "value"]] }
+        "Parameter" in ["Siprec"] Meaning::Part => { honoured: ["name", "value"] }
         "Transcription" in ["Start", "Stop"] Meaning::Transcription => {
             honoured: [
                 "enableAutomaticPunctuation", "hints", "inboundTrackLabel", "languageCode", "name", "outboundTrackLabel",

@@ -10,6 +10,7 @@ pub(super) mod pay;
 pub(super) mod queue;
 pub(super) mod record;
 pub(super) mod refer;
+mod siprec;
 pub(super) mod sound;
 pub(super) mod speech;
 pub(super) mod stream;

@@ -7,15 +7,15 @@ use tandem_call::program::instruction::{Connect, Converse, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
 
-use super::{conversation, record, speech};
+use super::{conversation, record, siprec, speech};
 use crate::markup::code;
 use crate::markup::element::Element;
 use crate::markup::flavour::Meaning;
 use crate::markup::reader::Reader;
 
 const NESTED: u32 = 14300;
-const CONNECTOR: u32 = 31940;
-const TRACK: u32 = 31941;
+pub(super) const CONNECTOR: u32 = 31940;
+pub(super) const TRACK: u32 = 31941;
 const MALFORMED_URL: u32 = 31923;
 /// Longest name and value of one parameter together, characters.
 const MAX_PARAMETER: usize = 500;
@@ -61,6 +61,7 @@ pub(crate) fn start(
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
             Meaning::Stream => out.extend(stream(reader, child, false)?.map(Instruction::StartStream)),
+            Meaning::Siprec => out.extend(siprec::read(reader, child)?.map(Instruction::StartSiprec)),
             Meaning::Transcription => {
                 let spec = speech::transcription(reader, child)?;
                 out.push(Instruction::StartTranscription(Box::new(spec)));
@@ -76,22 +77,20 @@ pub(crate) fn start(
     Ok(())
 }
 
-/// Ends streams and transcriptions by name.
+/// Ends streams, recording sessions and transcriptions by name.
 pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
         match rule.meaning {
             Meaning::Stream => {
-                let name = child.attribute("name").map(str::trim).filter(|name| !name.is_empty());
+                let name = name(child);
                 if name.is_none() {
                     reader.warn(code::SCHEMA, "<Stop><Stream> without a name ends every stream of the call");
                 }
-                out.push(Instruction::StopStream(name.map(str::to_owned)));
+                out.push(Instruction::StopStream(name));
             }
-            Meaning::Transcription => {
-                let name = child.attribute("name").map(str::trim).filter(|name| !name.is_empty());
-                out.push(Instruction::StopTranscription(name.map(str::to_owned)));
-            }
+            Meaning::Siprec => out.push(Instruction::StopSiprec(name(child))),
+            Meaning::Transcription => out.push(Instruction::StopTranscription(name(child))),
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
@@ -111,19 +110,13 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let track = reader.word(element, "track", &TRACKS, Track::Inbound, TRACK);
     let codec = codec(reader, element);
-    for child in element.elements() {
-        match reader.rule(child) {
-            Some(rule) if rule.meaning == Meaning::Part && child.name == "Parameter" => {}
-            Some(_) => reader.misplaced(child, element),
-            None => {}
-        }
-    }
+    parts(reader, element);
     let parameters = parameters(reader, element);
     // One moment only stands for all of a stream's: they cannot be chosen.
     let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
         url,
-        name: element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned),
+        name: name(element),
         track,
         codec: Some(codec),
         playout: speaks.then_some(Playout::Payload(codec)),
@@ -132,6 +125,22 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         hearers: Hearers::Own,
         auth_token: None,
     }))
+}
+
+/// What the application calls it.
+pub(super) fn name(element: &Element) -> Option<String> {
+    element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Warns of what is in it and is no `Parameter`.
+pub(super) fn parts(reader: &mut Reader<'_>, element: &Element) {
+    for child in element.elements() {
+        match reader.rule(child) {
+            Some(rule) if rule.meaning == Meaning::Part && child.name == "Parameter" => {}
+            Some(_) => reader.misplaced(child, element),
+            None => {}
+        }
+    }
 }
 
 /// What is passed to the application with the first message.

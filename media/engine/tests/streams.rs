@@ -257,3 +257,39 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
         }
     }
 }
+
+const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
+
+#[test]
+fn a_session_plays_what_a_tap_of_another_one_reads() {
+    let mut pair = MediaPair::between(PCMU, PCMU);
+    let (sink, reader) = tap(50, TapCodec::Native);
+    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    pair.command(Who::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
+    pair.advance(100);
+    pair.heard(Who::B);
+    pair.talk(25, 0x10, 0xD5);
+    pair.advance(200);
+    let heard = pair.heard(Who::B);
+    let copied: Vec<Duration> = heard.iter().filter(|sent| sent.payload() == [0x10; 160]).map(|sent| sent.at).collect();
+    assert_eq!(copied.len(), 25, "every frame once, as it came");
+    assert!(copied.is_sorted_by(|one, next| *next - *one == milliseconds(20)), "{copied:?}");
+    assert!(heard.iter().all(|sent| sent.payload()[0] != 0xD5), "nothing of what it said itself");
+}
+
+#[test]
+fn a_copy_that_could_not_be_sent_for_a_while_is_as_it_is_now() {
+    let mut pair = MediaPair::between(PCMU, PCMU);
+    let (sink, reader) = tap(50, TapCodec::Native);
+    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    // Half a second that nobody plays.
+    pair.talk(25, 0x10, 0xD5);
+    pair.command(Who::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
+    pair.heard(Who::B);
+    pair.talk(25, 0x20, 0xD5);
+    pair.advance(200);
+    let heard = pair.heard(Who::B);
+    let count = |octet: u8| heard.iter().filter(|sent| sent.payload() == [octet; 160]).count();
+    assert!(count(0x10) <= 7, "{} frames of what had passed", count(0x10));
+    assert_eq!(count(0x20), 25);
+}

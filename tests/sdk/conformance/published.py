@@ -19,7 +19,7 @@ METHODS = ("get", "post", "delete")
 
 # Which part of the API a path belongs to: the first that matches.
 GROUPS = [
-    ("Refused", r"/(Messages|SMS|ConnectApps|AuthorizedConnectApps|Payments|Siprec|AssignedAddOns|AddOnResults)\b"),
+    ("Refused", r"/(Messages|SMS|ConnectApps|AuthorizedConnectApps|Payments|AssignedAddOns|AddOnResults)\b"),
     ("Trunking", r"^/v1/"),
     ("SIP", r"/SIP/"),
     ("Usage", r"/Usage/"),

@@ -111,6 +111,9 @@ def calls(x):
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
         stream = do("CreateStream", {"Url": url, "Name": "a stream"}, **here)
         do("UpdateStream", {"Status": "stopped"}, Sid=stream["sid"], **here)
+    # Nobody is there: that is told later.
+    session = do("CreateSiprec", {"ConnectorName": "recorder", "Name": "a session"}, **here)
+    do("UpdateSiprec", {"Status": "stopped"}, Sid=session["sid"], **here)
     live = do("CreateRealtimeTranscription", {"Name": "words", "StatusCallbackUrl": f"{x.app.url}/words"}, **here)
     do("UpdateRealtimeTranscription", {"Status": "stopped"}, Sid=live["sid"], **here)
     subscription = do("CreateUserDefinedMessageSubscription", {"Callback": f"{x.app.url}/messages"}, **here)

@@ -14,7 +14,8 @@ use super::super::list::{self, Paging};
 use super::super::request::{self, Change};
 use super::super::{NAME, call, format, sid};
 use super::{
-    Answer, Exchange, Verb, events, notifications, ok, recordings, streams, transcriptions, user_defined_messages,
+    Answer, Exchange, Verb, events, notifications, ok, recordings, siprec, streams, transcriptions,
+    user_defined_messages,
 };
 use crate::new_call::{Created, NewCall};
 use crate::query::LegFilter;
@@ -42,6 +43,7 @@ async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
         ([], Verb::Delete) => delete(x, id).await,
         ([], Verb::Other) => Err(ApiError::method_not_allowed()),
         (["Recordings", below @ ..], _) => recordings::of_call_answer(x, id, below).await,
+        (["Siprec", below @ ..], _) => siprec::answer(x, id, below).await,
         (["Streams", below @ ..], _) => streams::answer(x, id, below).await,
         (["Events", below @ ..], _) => events::answer(x, id, below).await,
         (["Notifications", below @ ..], _) => notifications::answer(x, Some(id), below).await,

@@ -18,6 +18,7 @@ mod queues;
 mod recordings;
 mod refused;
 mod sip;
+mod siprec;
 mod streams;
 mod tokens;
 mod transcriptions;

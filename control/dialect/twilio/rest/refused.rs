@@ -7,13 +7,12 @@ use super::super::error::ApiError;
 pub(super) const CODE: u32 = 20006;
 
 /// Paths below the account, and what is there. A `*` is any one segment; whatever is below is refused too.
-pub(super) const REFUSED: [(&str, &str); 8] = [
+pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Messages", "messages, their media and feedback"),
     ("SMS", "short codes"),
     ("ConnectApps", "connect apps"),
     ("AuthorizedConnectApps", "authorized connect apps"),
     ("Calls/*/Payments", "payments"),
-    ("Calls/*/Siprec", "SIPREC sessions"),
     ("IncomingPhoneNumbers/*/AssignedAddOns", "add-ons of numbers"),
     ("Recordings/*/AddOnResults", "results of add-ons"),
 ];

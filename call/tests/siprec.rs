@@ -1,0 +1,104 @@
+//! Sessions with recording servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a broken expectation ends the test"
+)]
+
+use std::time::Duration;
+
+use tandem_call::command::{Command, Refused};
+use tandem_call::event::EventKind;
+use tandem_call::output::LegCommand;
+use tandem_call::program::instruction::Instruction;
+use tandem_call::recording::Track;
+use tandem_call::siprec::{SiprecFault, SiprecStatus};
+use tandem_call::testing::*;
+
+/// What was told of recording sessions so far: `name: status`.
+fn told(script: &CallScript) -> Vec<String> {
+    let events = script.events();
+    events
+        .filter_map(|event| match &event.kind {
+            EventKind::Siprec(facts) => {
+                Some(format!("{}: {}", facts.spec.name.as_deref().unwrap_or_default(), facts.status))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_recording_session_runs_beside_all_else_until_the_call_ends() {
+    let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
+    script.siprec_is(SiprecStatus::Started);
+    assert!(script.ordered(script.leg(), |command| matches!(command, LegCommand::Echo(true))));
+    script.passes(Duration::from_secs(120));
+    assert_eq!(told(&script), ["a: started"], "who has answered is waited for no more");
+    script.hangs_up(script.leg());
+    assert_eq!(told(&script), ["a: started", "a: stopped"]);
+    script.assert_settled();
+}
+
+#[test]
+fn sessions_are_started_and_stopped_by_request_and_by_name() {
+    let mut script = CallScript::runs(vec![Instruction::Echo]);
+    let (first, name) = script.request(Command::StartSiprec(siprec("a"))).unwrap().siprec.unwrap();
+    assert_eq!(name.as_deref(), Some("a"));
+    let (second, _) = script.request(Command::StartSiprec(siprec("b"))).unwrap().siprec.unwrap();
+    let stopped = script.request(Command::StopNamedSiprec("b".into())).unwrap();
+    assert_eq!(stopped.siprec, Some((second, Some("b".to_owned()))));
+    assert_eq!(script.request(Command::StopNamedSiprec("b".into())), Err(Refused::NotRunning));
+    assert_eq!(script.request(Command::StopSiprec(first)).unwrap().siprec, Some((first, Some("a".to_owned()))));
+    assert_eq!(script.request(Command::StopSiprec(first)), Err(Refused::NotRunning));
+    assert_eq!(told(&script), ["b: stopped", "a: stopped"]);
+}
+
+#[test]
+fn four_tracks_of_a_leg_are_copied_at_most() {
+    let one_way = |name: &str| {
+        let mut spec = siprec(name);
+        spec.track = Track::Inbound;
+        spec
+    };
+    let mut script = CallScript::runs(vec![
+        Instruction::StartSiprec(siprec("a")),
+        Instruction::StartSiprec(one_way("b")),
+        Instruction::StartSiprec(siprec("c")),
+        Instruction::Echo,
+    ]);
+    assert_eq!(told(&script), ["c: failed: too many tracks of the call go to recording servers already"]);
+    assert!(script.request(Command::StartSiprec(one_way("d"))).is_ok());
+    assert_eq!(script.request(Command::StartSiprec(one_way("e"))), Err(Refused::TooMany));
+    script.request(Command::StopNamedSiprec("a".into())).unwrap();
+    assert!(script.request(Command::StartSiprec(siprec("f"))).is_ok());
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up_and_the_call_goes_on() {
+    let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
+    script.passes(Duration::from_secs(29));
+    assert_eq!(told(&script), Vec::<String>::new());
+    script.passes(Duration::from_secs(1));
+    assert_eq!(told(&script), ["a: failed: the recording server did not answer in time"]);
+    assert!(script.siprecs.is_empty(), "it is hung up");
+    assert_eq!(script.ended.get(&script.leg()), None);
+}
+
+#[test]
+fn a_server_that_refuses_or_hangs_up_harms_nobody() {
+    let mut script = CallScript::runs(vec![
+        Instruction::StartSiprec(siprec("a")),
+        Instruction::StartSiprec(siprec("b")),
+        Instruction::Echo,
+    ]);
+    script.siprec_is(SiprecStatus::Failed(SiprecFault::Refused(503).because("503 Service Unavailable")));
+    script.siprec_is(SiprecStatus::Started);
+    script.siprec_is(SiprecStatus::Failed(SiprecFault::HungUp.because("it hung up")));
+    assert_eq!(told(&script).len(), 3);
+    assert!(told(&script)[2].ends_with("failed: it hung up"));
+    script.hangs_up(script.leg());
+    assert_eq!(told(&script).len(), 3, "nothing is left to stop");
+    script.assert_settled();
+}

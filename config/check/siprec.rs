@@ -1,0 +1,33 @@
+//! Recording servers.
+
+use tandem_control::siprec::SiprecConfig;
+
+use super::Report;
+use super::resources::{check_peer_uri, name};
+use crate::Config;
+
+pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
+    for (index, server) in config.siprec.iter().enumerate() {
+        check_server(server, &format!("siprec[{index}]"), accounts, report);
+    }
+    let names = config.siprec.iter().enumerate().map(|(i, one)| (format!("siprec[{i}].name"), one.name.clone()));
+    report.unique("the name", names.collect::<Vec<_>>());
+}
+
+fn check_server(server: &SiprecConfig, path: &str, accounts: &[&str], report: &mut Report<'_>) {
+    name(&format!("{path}.name"), &server.name, report);
+    if let Some(account) = &server.account {
+        report.exists(format!("{path}.account"), "account", account, accounts);
+    }
+    if let Err(message) = check_peer_uri(&server.uri) {
+        report.fault(format!("{path}.uri"), message);
+    }
+    match (&server.username, &server.password) {
+        (Some(_), None) => report.fault(format!("{path}.password"), "is missing beside username"),
+        (None, Some(_)) => report.fault(format!("{path}.username"), "is missing beside password"),
+        _ => {}
+    }
+    if server.codecs.is_empty() {
+        report.fault(format!("{path}.codecs"), "is empty; leave the key out for PCMU and PCMA");
+    }
+}

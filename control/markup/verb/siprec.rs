@@ -1,0 +1,30 @@
+//! `Siprec` in `Start`: a session with a recording server.
+
+use tandem_call::Moment;
+use tandem_call::fetch::FetchFailure;
+use tandem_call::recording::Track;
+use tandem_call::siprec::SiprecSpec;
+
+use super::stream::{CONNECTOR, TRACK, TRACKS, name, parameters, parts};
+use crate::markup::code;
+use crate::markup::element::Element;
+use crate::markup::reader::Reader;
+
+/// Which recording server there is, only the call knows.
+pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Box<SiprecSpec>>, FetchFailure> {
+    let Some(connector) = element.attribute("connectorName").map(str::trim).filter(|name| !name.is_empty()) else {
+        reader.warn(CONNECTOR, "<Siprec> without a connectorName was skipped");
+        return Ok(None);
+    };
+    let track = reader.word(element, "track", &TRACKS, Track::Both, TRACK);
+    parts(reader, element);
+    // One moment only stands for all of a session's: they cannot be chosen.
+    let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
+    Ok(Some(Box::new(SiprecSpec {
+        connector: connector.to_owned(),
+        name: name(element),
+        track,
+        parameters: parameters(reader, element),
+        callback,
+    })))
+}

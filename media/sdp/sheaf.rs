@@ -1,0 +1,99 @@
+//! Several sessions of ours in one description: each of them negotiates its own stream, and the peer sees one session with as
+//! many (a recording session, RFC 7866 §7.1).
+
+use bytes::Bytes;
+
+/// Most streams that a description is taken apart into; what is beyond is left out.
+const MOST: usize = 64;
+
+/// One description of the streams of several, in their order. Its version is the sum of theirs, so that it rises when any of
+/// them has changed (RFC 3264 §8).
+pub fn together(descriptions: &[Bytes]) -> Bytes {
+    let mut out = Vec::with_capacity(descriptions.iter().map(Bytes::len).sum());
+    let version: u64 = descriptions.iter().filter_map(|one| version(one)).fold(0, u64::wrapping_add);
+    let first = descriptions.first().map(|one| split(one).0).unwrap_or_default();
+    for line in first.split_inclusive(|&byte| byte == b'\n') {
+        match std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix("o=")) {
+            Some(origin) => {
+                let mut words: Vec<&str> = origin.split(' ').collect();
+                let version = version.to_string();
+                if let Some(word) = words.get_mut(2) {
+                    *word = &version;
+                }
+                out.extend_from_slice(format!("o={}", words.join(" ")).as_bytes());
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    descriptions.iter().for_each(|one| out.extend_from_slice(split(one).1));
+    out.into()
+}
+
+/// A description for each stream of one, with all that is said of the whole session.
+pub fn apart(description: &[u8]) -> Vec<Bytes> {
+    let (session, mut streams) = split(description);
+    let mut all = Vec::new();
+    while !streams.is_empty() && all.len() < MOST {
+        let (one, rest) = streams.split_at(next_stream(streams, 1));
+        all.push([session, one].concat().into());
+        streams = rest;
+    }
+    all
+}
+
+/// What is said of the session, and its streams.
+fn split(description: &[u8]) -> (&[u8], &[u8]) {
+    description.split_at(next_stream(description, 0))
+}
+
+/// Where the first `m=` begins, of those at or after the line with this number.
+fn next_stream(description: &[u8], after: usize) -> usize {
+    let mut at = 0;
+    for (number, line) in description.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        if number >= after && line.starts_with(b"m=") {
+            return at;
+        }
+        at += line.len();
+    }
+    description.len()
+}
+
+fn version(description: &[u8]) -> Option<u64> {
+    let line = description.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"o="))?;
+    std::str::from_utf8(line).ok()?.split(' ').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(version: u32, port: u16) -> Bytes {
+        let text = format!(
+            "v=0\r\no=- 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+             a=sendonly\r\na=label:{port}\r\n"
+        );
+        text.into()
+    }
+
+    #[test]
+    fn what_is_put_together_comes_apart_again() {
+        let whole = together(&[one(1, 4000), one(3, 4002)]);
+        let text = String::from_utf8(whole.to_vec()).unwrap();
+        assert!(text.starts_with("v=0\r\no=- 7 4 IN IP4 127.0.0.1\r\ns=-\r\n"), "{text}");
+        assert_eq!(text.matches("m=audio").count(), 2);
+        assert_eq!((text.matches("c=IN").count(), text.matches("v=0").count()), (1, 1));
+        let parts = apart(&whole);
+        assert_eq!(parts, [one(4, 4000), one(4, 4002)]);
+    }
+
+    #[test]
+    fn rubbish_has_no_streams_and_many_streams_are_bounded() {
+        for rubbish in ["", "\n", "v=0", "xm=audio", "m", "o=\nm"] {
+            assert_eq!(apart(rubbish.as_bytes()), Vec::<Bytes>::new(), "{rubbish:?}");
+        }
+        assert_eq!(apart(b"m=\nm=\n\xff\nm=").len(), 3);
+        assert_eq!(apart("m=audio\n".repeat(1_000).as_bytes()).len(), MOST);
+        assert_eq!(together(&[]), Bytes::new());
+        assert_eq!(together(&[Bytes::from_static(b"o=\xff 1\nm=a\n"), Bytes::from_static(b"")]).len(), 10);
+    }
+}

@@ -1,0 +1,45 @@
+//! A recording server's side of SIPREC (RFC 7866).
+
+use crate::house::{House, inline};
+use crate::sipp::{Sipp, is_missing};
+
+/// The contents of a multipart body, without the boundaries.
+fn parts(message: &str) -> Vec<&str> {
+    let boundary = message.split("boundary=").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    message.split(boundary).skip(2).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_server_gets_both_streams_with_their_metadata_pauses_them_and_is_hung_up_on() {
+    if is_missing() {
+        return;
+    }
+    for transport in ["u1", "t1"] {
+        let (caller, recorder) = (Sipp::new("call_two_seconds"), Sipp::new("recorder").over(transport));
+        let parameter = if transport == "t1" { ";transport=tcp" } else { "" };
+        let server = format!("[[siprec]]\nname = \"r\"\nuri = \"sip:srs@{}{parameter}\"\n", recorder.address());
+        let document = "<Response><Start><Siprec connectorName=\"r\"><Parameter name=\"k\" value=\"v\"/></Siprec></Start>\
+                        <Echo/></Response>";
+        let house = House::start(&(caller.trunk("caller", "") + &server + &inline("100", document))).await;
+        let recorder = recorder.answer().await;
+        caller.to("100").call(house.udp).succeed().await;
+        let messages = recorder.succeed().await;
+        house.quiet().await;
+        house.end().await;
+
+        let invite = messages.split("INVITE sip:srs@").nth(1).unwrap();
+        let parts = parts(invite);
+        let (sdp, metadata) = (parts[0], parts[1]);
+        assert!(sdp.contains("Content-Disposition: session;handling=required"), "{sdp}");
+        assert_eq!(sdp.matches("m=audio").count(), 2, "{sdp}");
+        for label in ["a=sendonly\r\na=label:1\r\n", "a=sendonly\r\na=label:2\r\n"] {
+            assert!(sdp.contains(label), "{sdp}");
+        }
+        assert!(metadata.contains("<datamode>complete</datamode>"), "{metadata}");
+        assert!(metadata.contains("name=\"k\">v</parameter>"), "{metadata}");
+        assert_eq!(metadata.matches("<participant ").count(), 2, "{metadata}");
+        for label in 1..=2 {
+            assert!(metadata.contains(&format!("<label>{label}</label>")), "{metadata}");
+        }
+    }
+}
