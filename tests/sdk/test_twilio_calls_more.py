@@ -124,7 +124,7 @@ def test_a_call_is_made_with_everything_and_its_events_tell_all_of_it(server, tw
         (dict(method="PUT"), 21209),
         (dict(send_digits="12x"), 21206),
         (dict(machine_detection="Maybe"), 21234),
-        (dict(machine_detection="Enable", machine_detection_timeout=60), 21263),
+        (dict(machine_detection="Enable", machine_detection_timeout=61), 21263),
         (dict(machine_detection="Enable", machine_detection_speech_threshold=10), 21263),
         (dict(sip_auth_username="u"), 21225),
         (dict(sip_auth_username="u" * 256, sip_auth_password="p"), 21221),

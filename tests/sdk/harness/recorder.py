@@ -52,13 +52,27 @@ class Message:
         return ElementTree.fromstring(self.parts()[1][2])
 
 
+def _sockets():
+    """One for UDP, and one that keeps its port from others who would take TCP there: what is too long for a datagram tries that
+    first (RFC 3261 §18.1.1), and has to be refused."""
+    while True:
+        udp, tcp = (socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        udp.bind((HOST, 0))
+        try:
+            tcp.bind(udp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+
+
 class Recorder:
     """`refuses`: a status line that INVITEs get; `silent`: they get nothing; `says` is the direction of its answers."""
 
     def __init__(self, refuses=None, silent=False, says="recvonly"):
         self.refuses, self.silent, self.says = refuses, silent, says
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((HOST, 0))
+        self._socket, self._reserved = _sockets()
         self.port = self._socket.getsockname()[1]
         self.uri = f"sip:srs@{HOST}:{self.port};transport=udp"
         self._changed = threading.Condition()
@@ -76,6 +90,7 @@ class Recorder:
         self._socket.sendto(b"", (HOST, self.port))
         self._thread.join(5)
         self._socket.close()
+        self._reserved.close()
         for one in self.streams.values():
             one.close()
 
