@@ -1,8 +1,8 @@
 //! The one task that writes: it takes what has queued up and stores it in one transaction.
 //!
-//! A batch ends when 4,096 writes are taken, when somebody waits for one of them, or after 200 ms: under load one commit
-//! and one statement pay for many rows, and a row written twice in a batch is stored once. The task keeps a connection
-//! to itself, whose page cache then stays valid.
+//! A batch ends when 4,096 writes wait, when somebody waits for one of them, or after a second: under load one commit
+//! and one statement pay for many rows, and a row written twice in a batch is stored once. Until then the task sleeps:
+//! a write that can wait does not wake it. It keeps a connection to itself, whose page cache then stays valid.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Connection};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -27,9 +27,8 @@ use super::resources;
 const BATCH: usize = 4096;
 
 /// How long the first write of a batch waits for others, unless somebody waits for it: a read, a webhook. What a killed
-/// process loses at most. Long enough that of the states a leg passes through, most are never written;
-/// after a second they come in bursts that calls at 1,500 a second notice.
-const GATHER: Duration = Duration::from_millis(200);
+/// process loses at most. Long enough that of the states a leg passes through, most are never written.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// Writes that may wait. When full, `submit` and `write` wait and `try_submit` drops.
 const QUEUE: usize = 16_384;
@@ -105,6 +104,8 @@ struct Shared {
     dropped: AtomicU64,
     lost: AtomicU64,
     closing: AtomicBool,
+    /// Tells the task that the batch has gathered enough.
+    urgent: Notify,
 }
 
 impl Writer {
@@ -127,6 +128,7 @@ impl Writer {
             Ok(permit) => {
                 self.shared.submitted.fetch_add(1, Ordering::SeqCst);
                 permit.send(Message::Write(write, None));
+                self.hurry_if_many();
             }
             Err(_) => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -154,6 +156,7 @@ impl Writer {
         }
         let (sender, receiver) = oneshot::channel();
         self.sender.send(Message::Flush(sender)).await.map_err(|_| StoreError::Closed)?;
+        self.shared.urgent.notify_one();
         receiver.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -172,6 +175,7 @@ impl Writer {
         self.shared.closing.store(true, Ordering::SeqCst);
         // An error means that the task has ended already.
         let _ = self.sender.send(Message::Close).await;
+        self.shared.urgent.notify_one();
         if let Some(task) = self.task.lock().await.take() {
             let _ = task.await;
         }
@@ -180,8 +184,16 @@ impl Writer {
     async fn send(&self, write: Write, acknowledgement: Option<Acknowledgement>) -> Result<(), StoreError> {
         let permit = self.sender.reserve().await.map_err(|_| StoreError::Closed)?;
         self.shared.submitted.fetch_add(1, Ordering::SeqCst);
+        let awaited = acknowledgement.is_some();
         permit.send(Message::Write(write, acknowledgement));
+        if awaited { self.shared.urgent.notify_one() } else { self.hurry_if_many() }
         Ok(())
+    }
+
+    fn hurry_if_many(&self) {
+        if self.sender.capacity() <= QUEUE - BATCH {
+            self.shared.urgent.notify_one();
+        }
     }
 }
 
@@ -227,16 +239,15 @@ impl WriterTask {
 
     /// Takes the next batch; false when there will be none.
     async fn gather(&mut self, inbox: &mut Vec<Message>) -> bool {
-        let mut enough = self.receiver.recv_many(inbox, BATCH).await == 0;
-        let open = !enough;
-        let full = tokio::time::sleep(GATHER);
-        tokio::pin!(full);
-        while !enough && inbox.len() < BATCH && inbox.iter().all(Message::can_wait) {
-            let room = BATCH - inbox.len();
-            enough = tokio::select! {
-                taken = self.receiver.recv_many(inbox, room) => taken == 0,
-                () = &mut full => true,
-            };
+        let open = self.receiver.recv_many(inbox, BATCH).await > 0;
+        // A notice of what has been taken already ends a batch early, no more.
+        if open && inbox.len() < BATCH && inbox.iter().all(Message::can_wait) {
+            let _ = tokio::time::timeout(GATHER, self.shared.urgent.notified()).await;
+            while inbox.len() < BATCH
+                && let Ok(message) = self.receiver.try_recv()
+            {
+                inbox.push(message);
+            }
         }
         open
     }

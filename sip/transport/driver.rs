@@ -15,7 +15,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
@@ -185,10 +187,14 @@ pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static)
     })
 }
 
+/// A socket for datagrams. Watched for what arrives only: what is sent goes at once or is lost, and each datagram that
+/// has left would wake us otherwise.
+type Datagrams = AsyncFd<std::net::UdpSocket>;
+
 /// What `sip.listen` names, bound.
 struct Bound {
     /// For datagrams, with their addresses.
-    sockets: Vec<(UdpSocket, SocketAddr)>,
+    sockets: Vec<(Datagrams, SocketAddr)>,
     /// For streams.
     listeners: Vec<(TcpListener, Transport)>,
     /// Of both, in the order of `sip.listen`; never none.
@@ -203,9 +209,7 @@ async fn bind(config: &Config) -> Result<Bound, StartError> {
         let address = match transport {
             Transport::Udp => {
                 let socket = bind_udp(address).map_err(failed)?;
-                let address = socket.local_addr().map_err(failed)?;
-                // Until the reactor has said so once, `try_send_to` believes that there is no room.
-                socket.writable().await.map_err(failed)?;
+                let address = socket.get_ref().local_addr().map_err(failed)?;
                 bound.sockets.push((socket, address));
                 address
             }
@@ -242,7 +246,7 @@ fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Captur
 struct Driver<S> {
     endpoint: Endpoint,
     sink: S,
-    sockets: Vec<(UdpSocket, SocketAddr)>,
+    sockets: Vec<(Datagrams, SocketAddr)>,
     buffer: Vec<u8>,
     command_queue: mpsc::Receiver<Command>,
     stream_sender: mpsc::Sender<StreamEvent>,
@@ -388,7 +392,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         }
         let mut ready = false;
         for (socket, _) in &self.sockets {
-            ready |= socket.poll_recv_ready(context).is_ready();
+            ready |= socket.poll_read_ready(context).is_ready();
         }
         if let Some(sleep) = sleep {
             ready |= sleep.poll(context).is_ready();
@@ -444,7 +448,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         let now = instant();
         for _ in 0..BATCH {
             let Some((socket, local)) = self.sockets.get(index) else { return false };
-            match socket.try_recv_from(&mut self.buffer) {
+            match socket.try_io(Interest::READABLE, |socket| socket.recv_from(&mut self.buffer)) {
                 Ok((_, source)) if self.guard.admit(now, source.ip()) != Verdict::Take => {}
                 Ok((length, source)) => {
                     let data = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
@@ -554,7 +558,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             .iter()
             .find(|(_, bound)| Some(*bound) == local)
             .or_else(|| self.sockets.iter().find(|(_, bound)| bound.is_ipv4() == destination.is_ipv4()));
-        let sent = socket.is_some_and(|(socket, _)| socket.try_send_to(data, destination).is_ok());
+        let sent = socket.is_some_and(|(socket, _)| socket.get_ref().send_to(data, destination).is_ok());
         let counter = if sent { &self.counters.sent } else { &self.counters.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -577,7 +581,7 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if address.is_ipv6() {
@@ -588,7 +592,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    AsyncFd::with_interest(socket.into(), Interest::READABLE)
 }
 
 /// The address of the default route, found without sending anything.
