@@ -186,7 +186,11 @@ impl Writer {
         self.shared.submitted.fetch_add(1, Ordering::SeqCst);
         let awaited = acknowledgement.is_some();
         permit.send(Message::Write(write, acknowledgement));
-        if awaited { self.shared.urgent.notify_one() } else { self.hurry_if_many() }
+        if awaited {
+            self.shared.urgent.notify_one()
+        } else {
+            self.hurry_if_many()
+        }
         Ok(())
     }
 

@@ -266,6 +266,13 @@ impl Request<'_> {
     }
 }
 
+/// See [`Exchange::beside`].
+enum Beside<'a> {
+    Start,
+    /// By its SID or its name.
+    Stop(&'a str),
+}
+
 impl Exchange<'_> {
     fn account_sid(&self) -> &str {
         &self.credentials.account_sid
@@ -278,6 +285,22 @@ impl Exchange<'_> {
     /// A call of the account.
     async fn leg(&self, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
         self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
+    }
+
+    /// What is asked of the streams, transcriptions or SIPREC sessions of a call of the account: a `POST` to their list, or
+    /// a `POST` of `Status=stopped` to one.
+    async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<Beside<'a>, ApiError> {
+        let asked = match (below, self.verb) {
+            ([], Verb::Post) => Beside::Start,
+            ([name], Verb::Post) => Beside::Stop(name),
+            ([] | [_], _) => return Err(ApiError::method_not_allowed()),
+            _ => return Err(self.not_found()),
+        };
+        self.leg(leg).await?;
+        if matches!(asked, Beside::Stop(_)) && self.parameters.get("Status") != Some("stopped") {
+            return Err(ApiError::bad(20001, "Status is required and must be stopped"));
+        }
+        Ok(asked)
     }
 
     /// One page of a list that is at `name` below the account; `items` come with their SIDs.

@@ -6,19 +6,16 @@ use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
 use super::super::{sid, siprec};
-use super::{Answer, Exchange, Verb, ok};
+use super::{Answer, Beside, Exchange, ok};
 
 pub(super) async fn answer(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match (below, x.verb) {
-        ([], Verb::Post) => create(x, leg).await,
-        ([name], Verb::Post) => stop(x, leg, name).await,
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
-        _ => Err(x.not_found()),
+    match x.beside(leg, below).await? {
+        Beside::Start => create(x, leg).await,
+        Beside::Stop(name) => stop(x, leg, name).await,
     }
 }
 
 async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
-    x.leg(id).await?;
     let spec = siprec::spec(x.parameters)?;
     let services = x.app.calls.services();
     let (account, parent) = (&x.account.name, services.accounts.parent(&x.account.name));
@@ -32,10 +29,6 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    x.leg(id).await?;
-    if x.parameters.get("Status") != Some("stopped") {
-        return Err(ApiError::bad(20001, "Status is required and must be stopped"));
-    }
     let command = match sid::parse_siprec(name) {
         Some(session) => Command::StopSiprec(session),
         None => Command::StopNamedSiprec(name.to_owned()),

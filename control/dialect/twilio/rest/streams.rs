@@ -6,19 +6,16 @@ use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
 use super::super::{recording, request, sid};
-use super::{Answer, Exchange, Verb, ok};
+use super::{Answer, Beside, Exchange, ok};
 
 pub(super) async fn answer(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match (below, x.verb) {
-        ([], Verb::Post) => create(x, leg).await,
-        ([name], Verb::Post) => stop(x, leg, name).await,
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
-        _ => Err(x.not_found()),
+    match x.beside(leg, below).await? {
+        Beside::Start => create(x, leg).await,
+        Beside::Stop(name) => stop(x, leg, name).await,
     }
 }
 
 async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
-    x.leg(id).await?;
     let spec = request::stream(x.parameters)?;
     let name = spec.name.clone();
     let accepted =
@@ -29,10 +26,6 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    x.leg(id).await?;
-    if x.parameters.get("Status") != Some("stopped") {
-        return Err(ApiError::bad(20001, "Status is required and must be stopped"));
-    }
     let command = match sid::parse_stream(name) {
         Some(stream) => Command::StopStream(Some(stream)),
         None => Command::StopNamedStream(name.to_owned()),

@@ -9,7 +9,7 @@ use tandem_call::leg::Status;
 
 use super::super::error::ApiError;
 use super::super::{sid, transcription};
-use super::{Answer, Exchange, Verb, ok};
+use super::{Answer, Beside, Exchange, Verb, ok};
 use crate::store::resources::{self, Filter};
 use crate::transcripts::TRANSCRIPTS;
 
@@ -53,11 +53,9 @@ async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) 
 
 /// The live ones of a call.
 pub(super) async fn live(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match (below, x.verb) {
-        ([], Verb::Post) => create(x, leg).await,
-        ([name], Verb::Post) => stop(x, leg, name).await,
-        ([] | [_], _) => Err(ApiError::method_not_allowed()),
-        _ => Err(x.not_found()),
+    match x.beside(leg, below).await? {
+        Beside::Start => create(x, leg).await,
+        Beside::Stop(name) => stop(x, leg, name).await,
     }
 }
 
@@ -75,10 +73,6 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    x.leg(id).await?;
-    if x.parameters.get("Status") != Some("stopped") {
-        return Err(ApiError::bad(20001, "Status is required and must be stopped"));
-    }
     let known = sid::parse_transcription(name);
     let command = match known {
         Some(transcription) => Command::StopTranscription(transcription),
