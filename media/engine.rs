@@ -296,7 +296,8 @@ impl Core {
         packet: &mut [u8],
         network: &mut dyn Network,
     ) -> bool {
-        if self.shortcuts {
+        let sent = self.shortcuts && flow == Flow::Rtp && self.takes_copy(slot, packet);
+        if self.shortcuts && !sent {
             if flow == Flow::Rtcp || is_rtcp(packet) {
                 self.count_both_ways(now, slot, network);
             } else if self.is_short(slot) {
@@ -306,7 +307,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(slot) else { return false };
         let mut around =
-            Surroundings { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot };
+            Surroundings { now, clock: &self.clock, network: &mut *network, counts: &mut self.counts, slot, sent };
         if session.is_closing() {
             return false;
         }
@@ -331,7 +332,7 @@ impl Core {
             if let Some(peer) = self.sessions.get_mut(peer.slot).filter(|peer| !peer.echo) {
                 peer.relay(&header, heard, framed, packet, &mut around);
             }
-            if self.shortcuts {
+            if self.shortcuts && !sent {
                 match heard {
                     Heard::Audio(codec) => self.note_relayed(now, [slot, peer.slot], &header, codec, network),
                     Heard::Noise => {}
@@ -468,7 +469,7 @@ impl Core {
         self.leave_room(key);
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+        let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
         session.close(&self.writer, &mut around);
         network.release(slot);
     }
@@ -570,7 +571,8 @@ impl Core {
             if self.shortcuts {
                 self.tick_way(now, slot, network);
             }
-            let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot };
+            let mut around =
+                Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
             if std::mem::take(&mut session.skips) {
                 continue;

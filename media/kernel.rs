@@ -233,7 +233,7 @@ fn flow(to: Ends, shortcut: &Shortcut, interface: u32, place: u32) -> Option<Flo
         .put(&interface.to_ne_bytes())
         .put(&place.to_ne_bytes())
         .put(&shortcut.sequence_offset.to_ne_bytes())
-        .put(&[shortcut.audio.0, shortcut.audio.1, noise, noise_sent, units, 0]);
+        .put(&[shortcut.audio.0, shortcut.audio.1, noise, noise_sent, units, shortcut.copied.into()]);
     Some(flow.octets)
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) network: &'a mut dyn Network,
     pub(crate) counts: &'a mut Counts,
     pub(crate) slot: usize,
+    /// What is relayed has been sent already ([`crate::shortcut`]).
+    pub(crate) sent: bool,
 }
 
 /// The session that another is bridged with.

@@ -21,6 +21,12 @@ const ASKED: u8 = 20;
 /// nothing is sent silence.
 const EMPTY: u8 = 2;
 
+/// Instead of the first octet of a plain RTP packet: a version that RTP does not have. The packet has been passed on, this is
+/// a copy of it.
+pub(crate) const COPY: u8 = 0xC0;
+/// The first octet of a plain RTP packet: neither padding, nor extension, nor CSRCs.
+pub(crate) const PLAIN: u8 = 0x80;
+
 /// Packets of one leg that go to another without us, and how they change on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shortcut {
@@ -36,6 +42,8 @@ pub(crate) struct Shortcut {
     pub(crate) noise: Option<(u8, u8)>,
     /// Units of its timestamps in a second.
     pub(crate) clock_rate: u32,
+    /// Whether we want a copy of each ([`COPY`]): for a recording, say.
+    pub(crate) copied: bool,
     /// Where counting goes on from.
     pub(crate) counted: Counted,
 }
@@ -63,6 +71,10 @@ pub(crate) struct Counted {
 pub(crate) struct Way {
     /// What the kernel had counted when it was last asked; `None`: it passes nothing on.
     counted: Option<Box<Counted>>,
+    /// We see copies of them, so that what is counted there is known here.
+    copied: bool,
+    /// Copies that have come; once it has ended, those that are still to come.
+    copies: u64,
     /// Packets relayed in a row.
     plain: u16,
     patience: u16,
@@ -77,6 +89,23 @@ impl Way {
         self.counted.is_some()
     }
 
+    /// Whether it passes them on and we see copies.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.is_short() && self.copied
+    }
+
+    /// A copy has come. False if none can: the kernel passes on no other's, but it is not everywhere.
+    pub(crate) fn takes_copy(&mut self) -> bool {
+        if self.is_copied() {
+            self.copies += 1;
+        } else if let Some(rest) = self.copies.checked_sub(1).filter(|_| !self.is_short()) {
+            self.copies = rest;
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// A plain packet was relayed. True when it is time for the kernel.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
@@ -89,9 +118,10 @@ impl Way {
     }
 
     /// The kernel has it from here on.
-    pub(crate) fn begin(&mut self, counted: Counted) {
+    pub(crate) fn begin(&mut self, shortcut: &Shortcut) {
         (self.frames, self.empty) = (0, 0);
-        self.counted = Some(Box::new(counted));
+        (self.copied, self.copies) = (shortcut.copied, 0);
+        self.counted = Some(Box::new(shortcut.counted));
     }
 
     /// One 20 ms frame. True when the kernel should be asked.
@@ -118,6 +148,7 @@ impl Way {
     /// The packets come here again. Who leaves it soon each time waits longer for the next.
     pub(crate) fn end(&mut self) {
         let Some(counted) = self.counted.take() else { return };
+        self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };
         let patience = self.patience.max(PATIENCE);
         self.patience =
             if counted.packets >= WORTHWHILE { PATIENCE } else { patience.saturating_mul(2).min(MOST_PATIENCE) };

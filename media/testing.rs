@@ -292,10 +292,11 @@ impl MediaPair {
                 std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
             for (_, slot, flow, from, mut packet) in due {
-                if let Some((to, packet)) = self.wire.kernel.relay(self.now, slot, flow, &packet) {
+                if let Some((to, packet)) = self.wire.kernel.relay(self.now, slot, flow, &mut packet) {
                     let address = if to == self.a.slot { self.a.address } else { self.b.address };
                     self.wire.sent.push((to, Sent { at: self.now, flow, to: address, packet }));
-                } else if !self.wire.released.contains(&slot) {
+                }
+                if !packet.is_empty() && !self.wire.released.contains(&slot) {
                     self.core.handle_packet(instant, slot, flow, from, &mut packet, &mut self.wire);
                 }
             }

@@ -6,6 +6,7 @@ use super::{Core, Network};
 use crate::codec::Codec;
 use crate::command::SessionKey;
 use crate::rtp::Header;
+use crate::shortcut::{COPY, PLAIN};
 
 impl Core {
     /// The network may be offered shortcuts.
@@ -30,8 +31,18 @@ impl Core {
         let Some(mut shortcut) = session.shortcut(peer, header, codec, now) else { return };
         (shortcut.from, shortcut.to) = (from, to);
         if network.shorten(&shortcut) {
-            session.way.begin(shortcut.counted);
+            session.way.begin(&shortcut);
         }
+    }
+
+    /// Whether the kernel has passed that packet on and this is the copy of it, which is then made what it was.
+    pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
+        let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
+        let copy = self.sessions.get_mut(slot).is_some_and(|session| session.way.takes_copy());
+        if copy {
+            *first = PLAIN;
+        }
+        copy
     }
 
     /// A key of its is being relayed.
@@ -106,6 +117,10 @@ impl Core {
     fn add(&mut self, now: Instant, slot: usize, counted: Option<crate::shortcut::Counted>) {
         let Some(counted) = counted else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
+        if session.way.is_copied() {
+            session.way.note(&counted);
+            return;
+        }
         let Some((packets, octets)) = session.note_passed(&counted, now) else { return };
         self.counts.packets_in += packets;
         let peer = session.peer.and_then(|peer| self.sessions.get_mut(peer.slot));

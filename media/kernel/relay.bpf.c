@@ -23,9 +23,11 @@ static long (*l4_csum_replace)(struct __sk_buff *, __u32 at, __u64 from, __u64 t
 	(void *)BPF_FUNC_l4_csum_replace;
 static __s64 (*csum_diff)(void *from, __u32, void *to, __u32, __u32 seed) = (void *)BPF_FUNC_csum_diff;
 static long (*pull_data)(struct __sk_buff *, __u32) = (void *)BPF_FUNC_skb_pull_data;
+static long (*clone_redirect)(struct __sk_buff *, __u32 interface, __u64 flags) = (void *)BPF_FUNC_clone_redirect;
 static long (*redirect_neigh)(__u32 interface, void *, int, __u64) = (void *)BPF_FUNC_redirect_neigh;
 
 #define TCX_NEXT -1
+#define TCX_DROP 2
 #define LOOPBACK 1
 #define UDP 17
 #define ETHERNET 14
@@ -33,6 +35,12 @@ static long (*redirect_neigh)(__u32 interface, void *, int, __u64) = (void *)BPF
 #define IP_CHECK (ETHERNET + 10)
 #define UDP_CHECK (ETHERNET + 20 + 6)
 #define HEADERS (ETHERNET + 20 + 8 + 12)
+
+#define RTP 0x80
+// A version that RTP does not have (shortcut.rs): the packet is a copy for user space, the original has been sent on.
+#define COPY 0xc0
+// And comes from here, not from the network.
+#define OURS 0x7461636f
 
 // As rtp/receiver.rs has them: a step ahead of more is another place, one back of more no reordering.
 #define MOST_DROPPED 3000
@@ -69,7 +77,8 @@ struct flow {
 	__u8 noise_sent;
 	// Of its timestamps in a millisecond.
 	__u8 units;
-	__u8 zero;
+	// User space wants copies.
+	__u8 copied;
 };
 
 // What came; begins with what user space knew. The rules are rtp/receiver.rs's.
@@ -146,6 +155,26 @@ INLINE int note(struct count *count, const struct flow *flow, __u16 sequence, __
 	return 1;
 }
 
+// Sends a copy up to its socket, which says by its version what it is. 0: there is none.
+INLINE struct headers *copy(struct __sk_buff *skb, struct headers *is)
+{
+	__u16 *first = (void *)&is->rtp_version, before = *first;
+	is->rtp_version = COPY;
+	__u16 after = *first;
+	__u32 mark = skb->mark;
+	l4_csum_replace(skb, UDP_CHECK, before, after, sizeof(after) | BPF_F_MARK_MANGLED_0);
+	skb->mark = OURS;
+	// What enters anew is routed anew, and on loopback refused then: there it leaves anew.
+	long failed = clone_redirect(skb, skb->ifindex, skb->ifindex == LOOPBACK ? 0 : BPF_F_INGRESS);
+	skb->mark = mark;
+	l4_csum_replace(skb, UDP_CHECK, after, before, sizeof(after) | BPF_F_MARK_MANGLED_0);
+	is = headers(skb);
+	if (!is)
+		return 0;
+	is->rtp_version = RTP;
+	return failed ? 0 : is;
+}
+
 SEC("classifier")
 int relay(struct __sk_buff *skb)
 {
@@ -159,12 +188,21 @@ int relay(struct __sk_buff *skb)
 		if (!is)
 			return TCX_NEXT;
 	}
-	if (is->version != 0x45 || is->protocol != UDP || is->fragment & swap16(0x3fff) || is->rtp_version != 0x80)
+	if (is->version != 0x45 || is->protocol != UDP || is->fragment & swap16(0x3fff))
+		return TCX_NEXT;
+	if (is->rtp_version == COPY && skb->mark == OURS) {
+		skb->mark = 0;
+		return TCX_NEXT;
+	}
+	if (is->rtp_version != RTP && is->rtp_version != COPY)
 		return TCX_NEXT;
 	struct key key = { is->destination, is->source, is->destination_port, is->source_port };
 	struct flow *flow = lookup(&FLOWS, &key);
 	if (!flow)
 		return TCX_NEXT;
+	// Somebody else's would be recorded and never heard.
+	if (is->rtp_version == COPY)
+		return flow->copied ? TCX_DROP : TCX_NEXT;
 	__u16 length = swap16(is->length);
 	__u32 octets = length - 40;
 	if (length <= 40 || length > skb->len - ETHERNET || swap16(is->udp_length) != length - 20 || is->ssrc != flow->ssrc)
@@ -184,6 +222,11 @@ int relay(struct __sk_buff *skb)
 	struct count *count = lookup(&COUNTS, &place);
 	if (!count || !note(count, flow, sequence, timestamp, octets))
 		return TCX_NEXT;
+	if (flow->copied) {
+		is = copy(skb, is);
+		if (!is)
+			return TCX_NEXT;
+	}
 
 	// Ports, the first half of RTP's header, timestamp, SSRC.
 	__u32 *ports = (void *)is + ETHERNET + 20, *first = (void *)is + ETHERNET + 28;

@@ -15,6 +15,7 @@ fn shortcut() -> Shortcut {
         audio: (0, 8),
         noise: Some((13, 19)),
         clock_rate: 48_000,
+        copied: true,
         counted: Counted { highest: 0x1_0007, gaps: 3, jitter: 99, timestamp: 160, ..Counted::default() },
     }
 }
@@ -40,7 +41,7 @@ fn flows_are_laid_out_as_the_program_reads_them() {
     assert_eq!(flow[20..24], 0x3344_5566u32.to_ne_bytes());
     assert_eq!(flow[28..32], 5u32.to_ne_bytes());
     assert_eq!(flow[32..34], 0x1122u16.to_ne_bytes());
-    assert_eq!(flow[34..], [0, 8, 13, 19, 48, 0]);
+    assert_eq!(flow[34..], [0, 8, 13, 19, 48, 1]);
     let known = shortcut().counted;
     assert_eq!(Counted { age: known.age, ..counted(&count(&known)).unwrap() }, known);
     assert!(Ends::new(at("[::1]:1"), at("[::1]:2")).is_none());

@@ -236,7 +236,9 @@ impl MediaSession {
         let start = header.payload.start - FIXED;
         let Some(packet) = packet.get_mut(start..header.payload.end) else { return };
         header.write(packet);
-        self.shield.send(Flow::Rtp, target, packet, around);
+        if !around.sent {
+            self.shield.send(Flow::Rtp, target, packet, around);
+        }
         around.counts.packets_out += 1;
         around.counts.relayed += 1;
         self.relayed_any |= !framed;

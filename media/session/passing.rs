@@ -9,12 +9,11 @@ use crate::shortcut::{Counted, Shortcut};
 
 impl MediaSession {
     /// What the kernel is to do with this leg's packets for `peer`, after one of them that was relayed: `None` if anybody
-    /// here has more to do with them than that, or it is not sure yet whose they are. Its slots are left to the caller.
+    /// here has more to do with them than to listen, or it is not sure yet whose they are. Its slots are left to the caller.
     pub(crate) fn shortcut(&self, peer: &MediaSession, from: &Header, codec: Codec, now: Instant) -> Option<Shortcut> {
         let (plan, other) = (self.plan.as_ref()?, peer.plan.as_ref()?);
-        let watched = self.muted || self.echo || self.framed || self.tracks.is_some() || self.ear.is_some();
+        let watched = self.muted || self.echo || self.framed || self.ear.is_some();
         let busy = peer.echo
-            || peer.tracks.is_some()
             || peer.playback.is_some()
             || peer.digits.is_some()
             || peer.source.is_some()
@@ -36,6 +35,7 @@ impl MediaSession {
             audio: (from.payload_type, other.payload_type),
             noise: plan.comfort_noise.zip(other.comfort_noise),
             clock_rate: self.receiver.rate(),
+            copied: self.tracks.is_some() || peer.tracks.is_some(),
             counted: self.receiver.counted(),
         })
     }

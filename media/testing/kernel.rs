@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::Flow;
 use crate::rtp::Header;
 use crate::rtp::receiver::Receiver;
-use crate::shortcut::{Counted, Shortcut};
+use crate::shortcut::{COPY, Counted, Shortcut};
 
 #[derive(Default)]
 pub(super) struct FakeKernel {
@@ -33,8 +33,14 @@ impl FakeKernel {
         Some(Counted { age: now - passing.newest, ..passing.counted })
     }
 
-    /// Where a packet goes, and as what; `None` if it goes to its socket.
-    pub(super) fn relay(&mut self, now: Duration, slot: usize, flow: Flow, packet: &[u8]) -> Option<(usize, Vec<u8>)> {
+    /// Where a packet goes, and as what; `None` if it goes to its socket. What is left in `packet` goes there too.
+    pub(super) fn relay(
+        &mut self,
+        now: Duration,
+        slot: usize,
+        flow: Flow,
+        packet: &mut Vec<u8>,
+    ) -> Option<(usize, Vec<u8>)> {
         let Passing { shortcut, counted, transit, newest } = self.flows.get_mut(&slot)?;
         let header = Header::parse(packet)?;
         let sent = [Some(shortcut.audio), shortcut.noise].into_iter().flatten();
@@ -60,7 +66,12 @@ impl FakeKernel {
                 counted.jitter = Receiver::jitter_after(counted.jitter, difference);
             }
         }
-        let mut packet = packet.to_vec();
+        let mut relayed = packet.clone();
+        if shortcut.copied {
+            packet[0] = COPY
+        } else {
+            packet.clear()
+        }
         let header = Header {
             payload_type: sent,
             sequence: header.sequence.wrapping_add(shortcut.sequence_offset),
@@ -68,7 +79,7 @@ impl FakeKernel {
             ssrc: shortcut.ssrc_sent,
             ..header
         };
-        header.write(&mut packet);
-        Some((shortcut.to, packet))
+        header.write(&mut relayed);
+        Some((shortcut.to, relayed))
     }
 }

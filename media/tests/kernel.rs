@@ -12,7 +12,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use tandem_media::{Command, Config, Engine, Event, Form, Session, SessionKey, StartError, Stats, UseKernel};
+use tandem_media::{
+    Channels, Command, Config, Engine, Event, Form, OpId, RecordSpec, RecordingCommand, Session, SessionKey,
+    StartError, Stats, UseKernel, WavCoding,
+};
 
 /// `None`: it cannot be had here.
 fn engine(ports: &str) -> Option<Engine> {
@@ -185,6 +188,48 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
     let [a, b] = phones.map(Phone::closed);
     assert_eq!((a.packets_in, a.octets_in, a.lost), (sent, (sent - 3) * 160 + 12, 0));
     assert!(a.packets_out >= said && b.lost == 0);
+    engine.shutdown();
+}
+
+#[test]
+fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard() {
+    let Some(engine) = engine("35400-35499") else { return };
+    let mut phones = bridged(&engine);
+    talk_until_short(&engine, &mut phones);
+    let path = std::env::temp_dir().join(format!("tandem-kernel-{}.wav", std::process::id()));
+    let spec = RecordSpec { coding: WavCoding::Mulaw, ..RecordSpec::new(&path, Channels::Dual) };
+    phones[0].session.command(Command::Recording(RecordingCommand::Start { op: OpId(1), spec })).unwrap();
+    talk(&mut phones, |_| engine.load().kernel_flows == 0);
+    talk_until_short(&engine, &mut phones);
+    let heard = phones[1].heard.len();
+    talk_for(&mut phones, 50);
+    // As copies look; no RTP, so that it is not numbered.
+    let mut forged = phones[0].packet(0, &[0x2A; 160]);
+    phones[0].sequence = phones[0].sequence.wrapping_sub(1);
+    forged[0] = 0xC0;
+    for _ in 0..20 {
+        phones[0].socket.send_to(&forged, phones[0].to).unwrap();
+    }
+    let from = phones[1].sequence as u8;
+    talk_for(&mut phones, 100);
+    assert_eq!(engine.load().kernel_flows, 2);
+    assert!(phones[1].heard.len() >= heard + 149);
+    phones[0].session.command(Command::Recording(RecordingCommand::Stop { op: OpId(1) })).unwrap();
+    let done = |event: &Event| matches!(event, Event::RecordingFinished { .. });
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !done(&phones[0].events.recv_timeout(deadline - Instant::now()).expect("the recording")) {}
+    let file = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let channel = |first: usize| file[44 + first..].iter().step_by(2).copied().collect::<Vec<u8>>();
+    for (channel, phone) in [(channel(0), &phones[1]), (channel(1), &phones[0])] {
+        // What each said, a run of octets after the other, as the other one heard it.
+        let said: Vec<u8> = phone.heard.iter().map(|packet| packet[12]).collect();
+        let runs = (0..60).map(|more| from.wrapping_add(more)).filter(|octet| {
+            channel.windows(100).any(|window| window.iter().all(|other| other == octet)) && said.contains(octet)
+        });
+        assert!(runs.count() > 55, "what was relayed is recorded");
+    }
+    phones.iter().for_each(|phone| assert_one_line(&phone.heard));
     engine.shutdown();
 }
 

@@ -150,9 +150,10 @@ fn whatever_changes_a_call_has_its_packets_here_first() {
         pair.command(Who::A, order);
         assert!(!pair.is_short(Who::A) && !pair.is_short(Who::B), "{what}");
         if !what.starts_with("Play") && !what.starts_with("SendDigits") {
-            pair.talk(80, 1, 2);
+            pair.talk(110, 1, 2);
             let both = pair.is_short(Who::A) && pair.is_short(Who::B);
-            assert!(!both, "{what} goes on");
+            // Who only listens has copies.
+            assert_eq!(both, what.starts_with("Recording") || what.starts_with("Tap"), "{what} goes on");
         }
     }
     let mut pair = short();
@@ -226,4 +227,74 @@ fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
     assert!(!heard.is_empty() && !heard.iter().any(is_loud));
     pair.talk(100, 1, 2);
     assert!(pair.is_short(Who::A));
+}
+
+/// All that a recorded call leaves behind, losses, a key and a change of mind included.
+fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
+    let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
+    let file = TestFile::new(if kernel { "copied" } else { "relayed" });
+    pair.bridge();
+    pair.talk(70, 1, 2);
+    let spec = spec(&file, Channels::Dual, Tracks::Both);
+    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.talk(110, 3, 4);
+    assert_eq!((pair.is_short(Who::A), pair.is_short(Who::B)), (kernel, kernel));
+    let before = pair.passed();
+    for frame in 0..300 {
+        if frame % 10 == 3 {
+            pair.lose(Who::A)
+        } else {
+            pair.say(Who::A, frame as u8, NOW)
+        }
+        pair.say(Who::B, 200 - frame as u8 % 100, NOW);
+        pair.advance(20);
+    }
+    assert_eq!(pair.passed() - before, if kernel { 570 } else { 0 });
+    press(&mut pair);
+    pair.talk(210, 5, 6);
+    assert_eq!(pair.is_short(Who::A), kernel);
+    // On their way to us when the kernel's part ends.
+    pair.say(Who::A, 7, NOW);
+    pair.command(Who::B, Command::Mute { inbound: true });
+    pair.talk(50, 8, 9);
+    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.advance(100);
+    let mut seen = Vec::new();
+    for who in [Who::A, Who::B] {
+        pair.close(who);
+        pair.advance(20);
+        seen.extend(pair.heard(who).iter().map(|Sent { at, packet, .. }| format!("{who:?} {at:?} hears {packet:?}")));
+        seen.extend(
+            pair.reports(who).iter().map(|Sent { at, packet, .. }| format!("{who:?} {at:?} is told {packet:?}")),
+        );
+        let name = |event: String| event.replace("copied", "relayed");
+        seen.extend(pair.events(who).into_iter().map(|(at, event)| name(format!("{who:?} {at:?} {event:?}"))));
+    }
+    (seen, std::fs::read(&file.0).unwrap())
+}
+
+#[test]
+fn a_recorded_call_takes_it_too_and_the_recording_is_the_same_to_the_sample() {
+    let ((with, copied), (without, relayed)) = (recorded(true), recorded(false));
+    for (with, without) in with.iter().zip(&without) {
+        assert_eq!(with, without);
+    }
+    assert_eq!(with.len(), without.len());
+    assert!(copied.len() > 4 * 8_000 * 9, "{}", copied.len());
+    assert!(copied == relayed);
+}
+
+#[test]
+fn a_copy_that_the_kernel_does_not_owe_us_is_no_packet() {
+    let mut pair = short();
+    let mut forged = pair.a.next(0, &[9; 160]);
+    forged[0] = crate::shortcut::COPY;
+    pair.send(Who::A, Flow::Rtp, forged, NOW);
+    pair.advance(20);
+    pair.close(Who::A);
+    pair.advance(20);
+    let events = pair.events(Who::A);
+    let stats =
+        events.iter().find_map(|(_, event)| if let Event::Closed { stats } = event { Some(stats) } else { None });
+    assert_eq!(stats.unwrap().dropped_malformed, 1);
 }
