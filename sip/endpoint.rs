@@ -386,11 +386,11 @@ impl Endpoint {
         while let Some((at, owner)) = self.timers.first() {
             let (next, wake) = match owner {
                 Owner::Client(slot) => match self.clients.get_mut(slot) {
-                    Some(client) => (client.machine.next_timeout(), Some(&mut client.wake)),
+                    Some(client) => (client.next_wake(&self.timers), Some(&mut client.wake)),
                     None => (None, None),
                 },
                 Owner::Server(slot) => match self.servers.get_mut(slot) {
-                    Some(server) => (server.machine.next_timeout(), Some(&mut server.wake)),
+                    Some(server) => (server.next_wake(&self.timers), Some(&mut server.wake)),
                     None => (None, None),
                 },
                 Owner::Leg(slot) => match self.legs.get_mut(slot) {

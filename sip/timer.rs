@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arena::Slot;
 
@@ -20,10 +20,15 @@ pub(crate) enum Owner {
     Peer(usize),
 }
 
+/// Ends that may be late are this far apart.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 /// When to look at which owner.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
+    /// The first instant that was ever armed.
+    first: Option<Instant>,
 }
 
 impl TimerQueue {
@@ -32,8 +37,15 @@ impl TimerQueue {
         let Some(at) = at else { return };
         if wake.is_none_or(|wake| at < wake) {
             *wake = Some(at);
+            self.first.get_or_insert(at);
             self.heap.push(Reverse((at, owner)));
         }
+    }
+
+    /// No earlier than `at`, and the same instant for all that are close to each other, so that nobody is woken for each.
+    pub(crate) fn together(&self, at: Instant) -> Instant {
+        let beyond = |first| at.saturating_duration_since(first).as_nanos() % TOGETHER.as_nanos();
+        self.first.map_or(at, |first| at + TOGETHER - Duration::from_nanos(beyond(first) as u64))
     }
 
     /// The next entry that is due. The owner must forget its `wake` if it equals the instant, and arm again.
@@ -55,5 +67,25 @@ impl TimerQueue {
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::instant;
+
+    #[test]
+    fn ends_that_may_be_late_are_close_together_and_never_early() {
+        let (mut queue, start) = (TimerQueue::default(), instant());
+        queue.arm(&mut None, Some(start), Owner::Peer(0));
+        let ends: Vec<Instant> = (1..=1_000)
+            .map(|number| start + Duration::from_micros(number * 1_234))
+            .map(|at| (at, queue.together(at)))
+            .inspect(|(at, end)| assert!(at < end && *end <= *at + TOGETHER))
+            .map(|(_, end)| end)
+            .collect();
+        let different: std::collections::HashSet<_> = ends.into_iter().collect();
+        assert_eq!(different.len(), 5, "of 1.234 s");
     }
 }

@@ -168,6 +168,11 @@ impl ClientMachine {
         expire.filter(|_| self.state == ClientState::Accepted)
     }
 
+    /// Whether it only absorbs repetitions (Timers D and K): nothing changes when that ends.
+    pub(crate) fn absorbs(&self) -> bool {
+        matches!(self.state, ClientState::InviteCompleted | ClientState::Completed)
+    }
+
     /// Nobody waits for the answer any more: an INVITE that rings, which no timer of the figure ends, ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
         self.abandoned = Some(at);
@@ -316,6 +321,11 @@ impl ServerMachine {
     pub(crate) fn lingers_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
+    }
+
+    /// Whether it only absorbs repetitions (Timer I): nothing changes when that ends.
+    pub(crate) fn absorbs(&self) -> bool {
+        self.state == ServerState::Confirmed
     }
 
     /// Whether the request still waits for a final response.

@@ -47,7 +47,7 @@ impl Endpoint {
         match client.machine.take_due(now) {
             Some(timer) => self.run_client(now, slot, ClientInput::Timer(timer), None),
             None => {
-                let next = client.machine.next_timeout();
+                let next = client.next_wake(&self.timers);
                 self.timers.arm(&mut client.wake, next, Owner::Client(slot));
             }
         }
@@ -58,7 +58,7 @@ impl Endpoint {
         if let Some(client) = self.clients.get_mut(slot) {
             client.machine.handle(now, input, &self.config.timers, &mut actions);
             // Who lingers needs no timer of its own; whether it can is known after the ACK.
-            let next = client.machine.next_timeout().filter(|_| client.machine.lingers_until().is_none());
+            let next = client.next_wake(&self.timers).filter(|_| client.machine.lingers_until().is_none());
             self.timers.arm(&mut client.wake, next, Owner::Client(slot));
         }
         for action in actions.drain(..) {

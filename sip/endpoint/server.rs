@@ -174,7 +174,7 @@ impl Endpoint {
                 self.run_server(now, slot, ServerInput::Timer(timer));
             }
             None => {
-                let next = server.machine.next_timeout();
+                let next = server.next_wake(&self.timers);
                 self.timers.arm(&mut server.wake, next, Owner::Server(slot));
             }
         }
@@ -186,7 +186,7 @@ impl Endpoint {
         if let Some(server) = self.servers.get_mut(slot) {
             server.machine.handle(now, input, &self.config.timers, &mut actions);
             // Who lingers needs no timer of its own.
-            let next = server.machine.next_timeout().filter(|_| server.machine.lingers_until().is_none());
+            let next = server.next_wake(&self.timers).filter(|_| server.machine.lingers_until().is_none());
             self.timers.arm(&mut server.wake, next, Owner::Server(slot));
         }
         for action in actions.drain(..) {

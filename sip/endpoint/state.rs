@@ -17,6 +17,7 @@ use crate::digest;
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
 use crate::message::{Echo, Method};
 use crate::recording;
+use crate::timer::TimerQueue;
 use crate::transaction::{ClientMachine, ServerMachine};
 
 /// One INVITE dialog usage, from the INVITE to the answer of its BYE.
@@ -207,6 +208,14 @@ pub(super) struct Client {
     pub(super) wake: Option<Instant>,
 }
 
+impl Client {
+    /// When to look at it again.
+    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
+        let next = self.machine.next_timeout();
+        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
+    }
+}
+
 /// Most 2xx forks of one INVITE that are acknowledged (and hung up).
 pub(super) const MAX_FORKS: usize = 8;
 
@@ -289,6 +298,14 @@ pub(super) struct Server {
     /// The response says nothing that cannot be written again from the request but this: whether we take REFER.
     pub(super) plain: Option<bool>,
     pub(super) wake: Option<Instant>,
+}
+
+impl Server {
+    /// When to look at it again.
+    pub(super) fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
+        let next = self.machine.next_timeout();
+        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
+    }
 }
 
 /// A tag as it is written: 16 hex digits.

@@ -323,12 +323,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         // When the registrars are not waited for any more.
         let mut end: Option<Instant> = None;
         loop {
+            // It may ring early, never late: most deadlines are of repetitions that are not needed in the end, and an earlier
+            // one has the runtime wake itself up to hear of it.
             let deadline = [self.endpoint.poll_timeout(), end].into_iter().flatten().min();
-            if deadline != armed {
-                armed = deadline;
-                if let Some(deadline) = deadline {
-                    sleep.as_mut().reset(deadline.into());
-                }
+            if let Some(deadline) = deadline.filter(|deadline| armed.is_none_or(|armed| *deadline < armed)) {
+                armed = Some(deadline);
+                sleep.as_mut().reset(deadline.into());
             }
             let wake = poll_fn(|context| {
                 let stop = end.is_none().then_some(stop.as_mut());
@@ -354,8 +354,8 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             if let Some(due) = self.endpoint.poll_timeout().filter(|at| *at <= now) {
                 self.overload.rang(now, due);
                 self.endpoint.handle_timeout(now);
-                armed = None;
             }
+            armed = armed.filter(|at| *at > now);
             self.flush();
             self.judge_overload(behind);
             self.count();
