@@ -328,7 +328,8 @@ fn push_headers(out: &mut Vec<u8>, headers: &[Header], contact_too: bool) {
     for header in headers {
         let is_token = !header.name.is_empty()
             && header.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
-        let is_ours = header::is_core(&header.name) && !(contact_too && header.name.eq_ignore_ascii_case("Contact"));
+        let is_ours =
+            header::is_core(header.name.as_bytes()) && !(contact_too && header.name.eq_ignore_ascii_case("Contact"));
         if !is_token || is_ours {
             continue;
         }

@@ -45,13 +45,14 @@ pub(crate) struct Dialog {
 }
 
 impl Dialog {
-    /// The UAS side (RFC 3261 §12.1.1). `local` is To with our tag.
+    /// The UAS side (RFC 3261 §12.1.1). `local` is To with our tag. What it keeps is its own: a part of the request would keep
+    /// all of that.
     pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {
         Self {
-            call_id: request.call_id.clone(),
+            call_id: Bytes::copy_from_slice(&request.call_id),
             local,
-            remote: request.from.text.clone(),
-            remote_tag: request.from.tag.clone().unwrap_or_default(),
+            remote: Bytes::copy_from_slice(&request.from.text),
+            remote_tag: Bytes::copy_from_slice(request.from.tag.as_deref().unwrap_or_default()),
             target,
             routes: request.content.record_routes(),
             local_cseq: 0,
@@ -65,10 +66,10 @@ impl Dialog {
         let mut routes = response.content.record_routes();
         routes.reverse();
         Self {
-            call_id: response.call_id.clone(),
-            local: response.from.text.clone(),
-            remote: response.to.text.clone(),
-            remote_tag: response.to.tag.clone().unwrap_or_default(),
+            call_id: Bytes::copy_from_slice(&response.call_id),
+            local: Bytes::copy_from_slice(&response.from.text),
+            remote: Bytes::copy_from_slice(&response.to.text),
+            remote_tag: Bytes::copy_from_slice(response.to.tag.as_deref().unwrap_or_default()),
             target: response.content.contact().unwrap_or_else(|| fallback.clone()),
             routes,
             local_cseq: response.cseq,
@@ -80,8 +81,8 @@ impl Dialog {
     /// Request-URI and Route values of the next request. A first hop that is a strict router takes the Request-URI's place
     /// and the target moves to the end (RFC 3261 §12.2.1.1).
     pub(crate) fn request_uri_and_routes(&self) -> (Bytes, Vec<Bytes>) {
-        let target = self.target.text();
-        match self.routes.split_first().map(|(first, rest)| (Uri::of_route(first), rest)) {
+        let target = self.target.text().clone();
+        match self.routes.split_first().map(|(first, rest)| (Uri::of_address(first), rest)) {
             Some((Some(first), rest)) if !first.is_loose_router() => {
                 let mut routes = rest.to_vec();
                 let mut last = Vec::with_capacity(target.len() + 2);
@@ -89,7 +90,7 @@ impl Dialog {
                 last.extend_from_slice(&target);
                 last.push(b'>');
                 routes.push(Bytes::from(last));
-                (first.text(), routes)
+                (first.text().clone(), routes)
             }
             _ => (target, self.routes.clone()),
         }
@@ -101,7 +102,7 @@ impl Dialog {
         if self.flow.pinned {
             return self.flow;
         }
-        let first = self.routes.first().and_then(|route| Uri::of_route(route));
+        let first = self.routes.first().and_then(|route| Uri::of_address(route));
         let hop = first.as_ref().unwrap_or(&self.target);
         let Some(destination) = hop.destination() else { return self.flow };
         let Host::Ip(ip) = destination.host else { return self.flow };

@@ -1,68 +1,40 @@
 //! Rules about header fields that need no parser: which are SIP's own, where a list value ends, what a server adds to a
 //! Via.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 /// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
-pub(crate) fn is_core(name: &str) -> bool {
-    const CORE: &[&str] = &[
-        "Via",
-        "v",
-        "From",
-        "f",
-        "To",
-        "t",
-        "Call-ID",
-        "i",
-        "CSeq",
-        "Contact",
-        "m",
-        "Max-Forwards",
-        "Route",
-        "Record-Route",
-        "Content-Length",
-        "l",
-        "Content-Type",
-        "c",
-        "Content-Encoding",
-        "e",
-        "Content-Disposition",
-        "MIME-Version",
-        "Allow",
-        "Supported",
-        "k",
-        "Require",
-        "Proxy-Require",
-        "Accept",
-        "Accept-Encoding",
-        "Accept-Language",
-        "Allow-Events",
-        "u",
-        "Authorization",
-        "Proxy-Authorization",
-        "WWW-Authenticate",
-        "Proxy-Authenticate",
-        "Authentication-Info",
-        "Session-Expires",
-        "x",
-        "Min-SE",
-        "RSeq",
-        "RAck",
-        "Timestamp",
-        "Unsupported",
-        "Replaces",
-        "Refer-To",
-        "r",
-        "Refer-Sub",
-        "Event",
-        "o",
-        "Subscription-State",
-    ];
-    CORE.iter().any(|core| core.eq_ignore_ascii_case(name))
+pub(crate) fn is_core(name: &[u8]) -> bool {
+    // Those of its length: it is asked of every field of every message.
+    let core: &[&str] = match name.len() {
+        1 => &["v", "f", "t", "i", "m", "l", "c", "e", "k", "u", "x", "r", "o"],
+        2 => &["To"],
+        3 => &["Via"],
+        4 => &["From", "CSeq", "RSeq", "RAck"],
+        5 => &["Route", "Allow", "Event"],
+        6 => &["Accept", "Min-SE"],
+        7 => &["Call-ID", "Contact", "Require"],
+        8 => &["Replaces", "Refer-To"],
+        9 => &["Supported", "Timestamp", "Refer-Sub"],
+        11 => &["Unsupported"],
+        12 => &["Max-Forwards", "Record-Route", "Content-Type", "MIME-Version", "Allow-Events"],
+        13 => &["Proxy-Require", "Authorization"],
+        14 => &["Content-Length"],
+        15 => &["Accept-Encoding", "Accept-Language", "Session-Expires"],
+        16 => &["Content-Encoding", "WWW-Authenticate"],
+        18 => &["Proxy-Authenticate", "Subscription-State"],
+        19 => &["Content-Disposition", "Proxy-Authorization", "Authentication-Info"],
+        _ => &[],
+    };
+    core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
 pub(crate) fn first_value_end(value: &[u8]) -> usize {
+    if !value.contains(&b',') {
+        return value.len();
+    }
     let (mut quoted, mut angle, mut escaped) = (false, false, false);
     for (at, &byte) in value.iter().enumerate() {
         if escaped {
@@ -79,6 +51,49 @@ pub(crate) fn first_value_end(value: &[u8]) -> usize {
         }
     }
     value.len()
+}
+
+/// The values of a comma-separated list, without those that are empty.
+pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (item, tail) = rest.split_at(first_value_end(rest).min(rest.len()));
+            rest = tail.get(1..).unwrap_or_default();
+            let item = item.trim_ascii();
+            if !item.is_empty() {
+                return Some(item);
+            }
+        }
+        None
+    })
+}
+
+/// The name in full of a field that came in its compact form (RFC 3261 §7.3.3 and later ones).
+pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
+    Some(match letter.to_ascii_lowercase() {
+        b'a' => "Accept-Contact",
+        b'b' => "Referred-By",
+        b'c' => "Content-Type",
+        b'd' => "Request-Disposition",
+        b'e' => "Content-Encoding",
+        b'f' => "From",
+        b'i' => "Call-ID",
+        b'j' => "Reject-Contact",
+        b'k' => "Supported",
+        b'l' => "Content-Length",
+        b'm' => "Contact",
+        b'n' => "Identity-Info",
+        b'o' => "Event",
+        b'r' => "Refer-To",
+        b's' => "Subject",
+        b't' => "To",
+        b'u' => "Allow-Events",
+        b'v' => "Via",
+        b'x' => "Session-Expires",
+        b'y' => "Identity",
+        _ => return None,
+    })
 }
 
 /// Writes the Via hop with `received` and, if asked for, `rport` (RFC 3261 §18.2.1, RFC 3581 §4) in place of its own.
@@ -98,9 +113,10 @@ pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, r
         }
         out.extend_from_slice(part);
     }
-    out.extend_from_slice(format!(";received={}", source.ip().to_canonical()).as_bytes());
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, ";received={}", source.ip().to_canonical());
     if rport {
-        out.extend_from_slice(format!(";rport={}", source.port()).as_bytes());
+        let _ = write!(out, ";rport={}", source.port());
     }
 }
 
@@ -115,7 +131,7 @@ mod tests {
 
     #[test]
     fn names_are_core_in_any_case_and_in_their_compact_form() {
-        assert!(is_core("VIA") && is_core("l") && is_core("proxy-authorization"));
-        assert!(!is_core("X-Via") && !is_core("Diversion"));
+        assert!(is_core(b"VIA") && is_core(b"l") && is_core(b"proxy-authorization"));
+        assert!(!is_core(b"X-Via") && !is_core(b"Diversion"));
     }
 }

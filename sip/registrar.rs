@@ -287,7 +287,7 @@ impl Registrar {
             let binding = Binding {
                 id,
                 aor: register.aor.clone(),
-                contact: String::from_utf8_lossy(&contact.uri.text()).into_owned(),
+                contact: String::from_utf8_lossy(contact.uri.text()).into_owned(),
                 q: contact.q.unwrap_or(1_000),
                 path: register.path.clone(),
                 instance: contact.instance.clone(),

@@ -69,7 +69,7 @@ impl Endpoint {
                 self.event(Event::Provisional {
                     leg: key,
                     status: response.status,
-                    reason: response.reason.clone(),
+                    reason: response.reason().into_owned(),
                     sdp: response.content.sdp().filter(|_| offered),
                     headers: response.content.application_headers(),
                 });
@@ -315,7 +315,7 @@ pub(super) fn refusal(response: &Response) -> End {
     End {
         cause: EndCause::Rejected,
         status: Some(response.status),
-        reason: response.content.value("Reason").or_else(|| Some(response.reason.clone())),
+        reason: response.content.value("Reason").or_else(|| Some(response.reason().into_owned())),
         headers,
     }
 }

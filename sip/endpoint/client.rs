@@ -34,7 +34,7 @@ impl Endpoint {
         let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
         self.trace(leg, false, flow, || {
             let again = if again { " (retransmission)" } else { "" };
-            format!("{} {} ({}){again}", response.status, response.reason, response.method.as_str())
+            format!("{} {} ({}){again}", response.status, response.reason(), response.method.as_str())
         });
         self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
     }

@@ -154,7 +154,7 @@ impl Endpoint {
         let dialog = Dialog {
             call_id: Bytes::from(call_id),
             local: Bytes::from(from),
-            remote: Bytes::from(compose::name_addr(None, &String::from_utf8_lossy(&to.text()))),
+            remote: Bytes::from(compose::name_addr(None, &String::from_utf8_lossy(to.text()))),
             remote_tag: Bytes::new(),
             target,
             routes: placing.routes,

@@ -160,11 +160,11 @@ impl Endpoint {
         let target = request.content.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
         let target = target?;
         let incoming = Box::new(Incoming {
-            request_uri: lossy(&request.uri.text()),
-            to_uri: lossy(&request.to.uri.text()),
-            from_uri: lossy(&request.from.uri.text()),
+            request_uri: lossy(request.uri.text()),
+            to_uri: lossy(request.to.uri.text()),
+            from_uri: lossy(request.from.uri.text()),
             from_user: request.from.uri.user(),
-            from_display: request.from.display.clone(),
+            from_display: Some(lossy(&request.from.display)).filter(|display| !display.is_empty()),
             to_user: self.called_user(&request),
             sip_call_id: lossy(&request.call_id),
             source: arrival.source,

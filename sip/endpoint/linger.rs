@@ -218,7 +218,7 @@ impl Endpoint {
         if room && !again {
             asked.forks = asked.forks.iter().copied().chain([tag]).collect();
         }
-        self.trace(leg, false, flow, || format!("{} {} (INVITE) (retransmission)", response.status, response.reason));
+        self.trace(leg, false, flow, || format!("{} {} (INVITE) (retransmission)", response.status, response.reason()));
         let Some(target) = target.filter(|_| room) else { return };
         let dialog = Dialog::from_response(response, &target, flow);
         let (flow, data) = self.compose_ack(branch, &dialog, response.cseq, &Again::default());

@@ -86,7 +86,7 @@ impl Endpoint {
             self.lookups.next += 1;
             let lookup = LookupId(self.lookups.next);
             self.lookups.waiting.insert(lookup, waiting);
-            let uri = String::from_utf8_lossy(&uri.text()).into_owned();
+            let uri = String::from_utf8_lossy(uri.text()).into_owned();
             self.outputs.push_back(Output::Resolve { lookup, uri, trunk });
         }
     }

@@ -35,13 +35,13 @@ impl Endpoint {
 
     pub(super) fn origin_of_incoming(&self, request: &Request) -> Origin {
         let cause = self.sender_of(request).map(|leg| leg.key);
-        Origin { hops: request.max_forwards.unwrap_or(HOPS), cause, uri: hash(&request.uri.text()) }
+        Origin { hops: request.max_forwards.unwrap_or(HOPS), cause, uri: hash(request.uri.text()) }
     }
 
     /// Whether the INVITE is one of our own that has come back for a Request-URI that it was here for before. Proxies on the
     /// way keep From and Call-ID, so it is known by them.
     pub(super) fn is_loop(&self, request: &Request) -> bool {
-        let uri = hash(&request.uri.text());
+        let uri = hash(request.uri.text());
         let mut next = self.sender_of(request);
         // The chain gets shorter with each step; a key that comes again would be a mistake of ours.
         for _ in 0..=2 * u16::from(HOPS) {

@@ -123,7 +123,7 @@ impl Endpoint {
                 }
                 let wanted =
                     request.content.has_token("Supported", "gruu") || request.content.has_token("Require", "gruu");
-                let named = wanted.then(|| String::from_utf8_lossy(&request.to.uri.text()).into_owned());
+                let named = wanted.then(|| String::from_utf8_lossy(request.to.uri.text()).into_owned());
                 let contacts = self.registrar.describe(now, &aor, named.as_deref());
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
                 // RFC 3327 §5.3.

@@ -59,7 +59,7 @@ impl Endpoint {
         let busy = leg.extensions.subscription.is_some();
         let values = request.content.list("Refer-To");
         let target = match values.as_slice() {
-            [one] => Uri::of_address(one),
+            [one] => Uri::of_address(one.as_bytes()),
             _ => None,
         };
         if !leg.extensions.may_refer {
@@ -78,7 +78,7 @@ impl Endpoint {
             return;
         };
         let quiet = request.content.value("Refer-Sub").is_some_and(|value| value.trim().eq_ignore_ascii_case("false"));
-        let (uri, mut headers) = take_headers(&String::from_utf8_lossy(&target.text()));
+        let (uri, mut headers) = take_headers(&String::from_utf8_lossy(target.text()));
         let replaces = headers.iter().position(|header| header.name.eq_ignore_ascii_case("Replaces"));
         let replaces = replaces.map(|index| headers.remove(index).value);
         let replaced = replaces.as_deref().and_then(|value| self.named_by_replaces(value)).map(|(key, _)| key);

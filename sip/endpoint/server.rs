@@ -323,5 +323,5 @@ impl Endpoint {
 }
 
 pub(super) fn request_line(request: &Request) -> String {
-    format!("{} {}", request.method.as_str(), String::from_utf8_lossy(&request.uri.text()))
+    format!("{} {}", request.method.as_str(), String::from_utf8_lossy(request.uri.text()))
 }

@@ -48,7 +48,7 @@ impl Contact {
             q: q.map(|q| (q * 1_000.0).round() as u16),
             expires: text("expires").and_then(|seconds| seconds.parse().ok()),
             instance: instance.map(|instance| format!("{instance} {}", number.unwrap_or(0))),
-            uri: Uri { inner: address.uri },
+            uri: Uri::of(&address.uri),
         })
     }
 }

@@ -2,87 +2,84 @@
 
 use bytes::Bytes;
 use sipx_sip::headers::ContentType;
-use sipx_sip::{Address, HeaderName, Headers};
+use sipx_sip::{Address, HeaderName, TypedHeader as _};
 
-use super::{Contact, Contacts, Uri, list, lossy, multipart};
+use super::head::Head;
+use super::{Contact, Contacts, Uri, lossy, multipart, plain};
 use crate::header;
 use crate::leg::Header;
 
 /// What requests and responses carry alike.
 #[derive(Debug)]
 pub(crate) struct Content {
-    pub(super) headers: Headers,
+    pub(super) head: Head,
     pub(crate) body: Bytes,
 }
 
 impl Content {
-    /// First Contact URI.
+    /// First Contact URI, to be kept.
     pub(crate) fn contact(&self) -> Option<Uri> {
-        let value = self.headers.value(&HeaderName::Contact)?;
-        let first = Address::parse_list(&value, "Contact").ok()?.into_iter().next()?;
-        Some(Uri { inner: first.uri })
+        let value = self.head.value("Contact")?;
+        if let Some(uri) = plain::uri_of_address(value) {
+            return Some(Uri { text: Bytes::copy_from_slice(uri) });
+        }
+        let first = Address::parse_list(value, "Contact").ok()?.into_iter().next()?;
+        Some(Uri::of(&first.uri))
     }
 
     /// What a REGISTER binds; `None` if that cannot be read.
     pub(crate) fn contacts(&self) -> Option<Contacts> {
-        let values = list(&self.headers, &HeaderName::Contact);
-        if values.iter().any(|value| value.as_ref() == b"*") {
-            return (values.len() == 1).then_some(Contacts::All);
+        let values = || self.head.list("Contact");
+        if values().any(|value| value == b"*") {
+            return (values().count() == 1).then_some(Contacts::All);
         }
-        values.iter().map(|value| Contact::parse(value)).collect::<Option<_>>().map(Contacts::Listed)
+        values().map(Contact::parse).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Record-Route values, top first.
+    /// Record-Route values, top first, to be kept.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
-        list(&self.headers, &HeaderName::RecordRoute)
+        self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
     /// What the application sees of the header.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
-        self.headers
-            .iter()
-            .filter_map(|header| {
-                let name = String::from_utf8_lossy(header.name().canonical());
-                (!header::is_core(&name)).then(|| Header { name: name.into_owned(), value: lossy(&header.value()) })
-            })
-            .collect()
+        let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
+        let seen = |(name, value): (&[u8], &[u8])| {
+            let name = HeaderName::parse(&Bytes::copy_from_slice(name));
+            Header { name: lossy(name.canonical()), value: lossy(value) }
+        };
+        self.head.iter().filter(ours).map(seen).collect()
     }
 
     /// First value of a header field by name.
-    pub(crate) fn value(&self, name: &'static str) -> Option<String> {
-        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
-        self.headers.value(&name).map(|value| lossy(&value))
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        self.head.value(name).map(lossy)
     }
 
     /// User of P-Called-Party-ID (RFC 7315 §4.2).
     pub(crate) fn called_party(&self) -> Option<String> {
-        Uri::of_route(self.value("P-Called-Party-ID")?.as_bytes()).map(|uri| uri.user())
+        Uri::of_address(self.value("P-Called-Party-ID")?.as_bytes()).map(|uri| uri.user())
     }
 
     /// All values of a header field by name, one a line, not split at commas.
-    pub(crate) fn values(&self, name: &'static str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
-        self.headers.get_all(&name).map(|header| lossy(&header.value())).collect()
+    pub(crate) fn values(&self, name: &str) -> Vec<String> {
+        self.head.values(name).map(lossy).collect()
     }
 
     /// The values of a comma-separated header over all its lines.
-    pub(crate) fn list(&self, name: &'static str) -> Vec<String> {
-        let name = HeaderName::parse(&Bytes::from_static(name.as_bytes()));
-        list(&self.headers, &name).iter().map(|value| lossy(value)).collect()
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        self.head.list(name).map(lossy).collect()
     }
 
     /// Whether a comma-separated header has this token, in any case.
-    pub(crate) fn has_token(&self, name: &'static str, token: &str) -> bool {
-        self.list(name).iter().any(|value| value.eq_ignore_ascii_case(token))
+    pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
+        self.head.list(name).any(|value| value.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// The option tags of Require that are not in `supported`.
     pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
-        list(&self.headers, &HeaderName::Require)
-            .iter()
-            .map(|tag| lossy(tag))
-            .filter(|tag| !supported.iter().any(|known| known.eq_ignore_ascii_case(tag)))
-            .collect()
+        let is_known = |tag: &[u8]| supported.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(tag));
+        self.head.list("Require").filter(|tag| !is_known(tag)).map(lossy).collect()
     }
 
     /// Content-Type, parameters included; empty if absent.
@@ -110,9 +107,9 @@ impl Content {
         if self.body.is_empty() {
             return None;
         }
-        let is_sdp = match self.headers.typed::<ContentType>() {
-            Some(Ok(content_type)) => content_type.is("application", "sdp"),
-            Some(Err(_)) => false,
+        let is_sdp = match self.head.value("Content-Type") {
+            Some(value) if value.eq_ignore_ascii_case(b"application/sdp") => true,
+            Some(value) => ContentType::decode(value).is_ok_and(|it| it.is("application", "sdp")),
             None => self.body.starts_with(b"v="),
         };
         if is_sdp {
@@ -124,9 +121,7 @@ impl Content {
 
     /// A Content-Encoding other than identity, which we cannot undo.
     pub(crate) fn encoded(&self) -> bool {
-        !self.body.is_empty()
-            && list(&self.headers, &HeaderName::ContentEncoding)
-                .iter()
-                .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+        !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)
     }
 }

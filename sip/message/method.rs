@@ -39,23 +39,21 @@ impl Method {
         }
     }
 
-    pub(super) fn of(method: &sipx_sip::Method) -> Self {
-        match method {
-            sipx_sip::Method::Invite => Self::Invite,
-            sipx_sip::Method::Ack => Self::Ack,
-            sipx_sip::Method::Bye => Self::Bye,
-            sipx_sip::Method::Cancel => Self::Cancel,
-            sipx_sip::Method::Options => Self::Options,
-            sipx_sip::Method::Info => Self::Info,
-            sipx_sip::Method::Update => Self::Update,
-            sipx_sip::Method::Register => Self::Register,
-            other => match other.as_bytes() {
-                b"PRACK" => Self::Prack,
-                b"REFER" => Self::Refer,
-                b"NOTIFY" => Self::Notify,
-                b"SUBSCRIBE" => Self::Subscribe,
-                name => Self::Other(lossy(name)),
-            },
+    pub(super) fn named(name: &[u8]) -> Self {
+        match name {
+            b"INVITE" => Self::Invite,
+            b"ACK" => Self::Ack,
+            b"BYE" => Self::Bye,
+            b"CANCEL" => Self::Cancel,
+            b"OPTIONS" => Self::Options,
+            b"INFO" => Self::Info,
+            b"UPDATE" => Self::Update,
+            b"PRACK" => Self::Prack,
+            b"REFER" => Self::Refer,
+            b"NOTIFY" => Self::Notify,
+            b"SUBSCRIBE" => Self::Subscribe,
+            b"REGISTER" => Self::Register,
+            name => Self::Other(lossy(name)),
         }
     }
 }

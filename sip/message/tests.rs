@@ -72,3 +72,47 @@ fn what_is_in_a_number_for_the_eye_only_is_taken_out_where_it_is_a_number() {
         assert_eq!(Uri::parse(uri.as_bytes()).unwrap().user(), user, "{uri}");
     }
 }
+
+const INVITE: &str = "INVITE sip:+15551230001@192.0.2.1:5060;user=phone SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:6000;branch=z9hG4bK-1-0;rport\r\n\
+    From: \"A. Caller\" <sip:+15557654321@192.0.2.9:6000>;tag=1-a\r\nTo: <sip:+15551230001@192.0.2.1:5060>\r\nCall-ID: 1-77@192.0.2.9\r\n\
+    CSeq: 1 INVITE\r\nContact: <sip:+15557654321@192.0.2.9:6000>\r\nMax-Forwards: 70\r\nAllow: INVITE, ACK, BYE\r\nk: timer\r\n\
+    Subject: Call, with a comma\r\nContent-Type: application/sdp\r\nContent-Length: 5\r\n\r\nv=0\r\n";
+const OK: &str = "SIP/2.0 200 OK, good\r\nVia: SIP/2.0/UDP h.example.COM;branch=z9hG4bK2;received=192.0.2.1\r\n\
+    v: SIP/2.0/TCP other\r\nFrom: <sip:a@h;transport=tcp;lr>;tag=a\r\nTo: Bob B <sips:b@[2001:db8::1]>;tag=b\r\nCall-ID:1\r\n\
+    CSeq: 2147483647 BYE\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn what_is_read_by_hand_is_what_the_parser_reads() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let ok = OK.replace("[2001:db8::1]", "example.net:5061");
+    for message in [INVITE, &ok] {
+        assert!(plain::read(&Bytes::copy_from_slice(message.as_bytes())).is_some(), "{message}");
+    }
+    assert!(plain::read(&Bytes::from_static(OK.as_bytes())).is_none(), "an IPv6 reference is left to the parser");
+    let mut rng = StdRng::from_seed([5; 32]);
+    let mut plain = 0;
+    for round in 0..20_000 {
+        let mut data = if round % 2 == 0 { INVITE.as_bytes().to_vec() } else { ok.as_bytes().to_vec() };
+        for _ in 0..=rng.next_u32() % 3 {
+            let at = rng.next_u32() as usize % data.len();
+            let byte = b"\r\n\0 \t\";,<>:=@%?/[]0aZ\\\xff"[rng.next_u32() as usize % 23];
+            match rng.next_u32() % 3 {
+                0 => data[at] = byte,
+                1 => drop(data.remove(at)),
+                _ => data.insert(at, byte),
+            }
+        }
+        fuzz_message(&data);
+        plain += usize::from(plain::read(&Bytes::from(data)).is_some());
+    }
+    assert!(plain > 2_000, "{plain}");
+}
+
+#[test]
+fn compact_names_are_those_that_the_parser_knows() {
+    for letter in 0..=u8::MAX {
+        let name = HeaderName::parse(&Bytes::copy_from_slice(&[letter]));
+        let known = !matches!(name, HeaderName::Other(_));
+        assert_eq!(crate::header::in_full(letter).map(str::as_bytes), known.then(|| name.canonical()), "{letter}");
+    }
+}
