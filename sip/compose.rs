@@ -119,8 +119,8 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     out.push(b' ');
     out.extend_from_slice(parts.sent_by.as_bytes());
     out.extend_from_slice(b";rport;branch=z9hG4bK");
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{:032x}", parts.branch);
+    out.extend_from_slice(&hex((parts.branch >> 64) as u64));
+    out.extend_from_slice(&hex(parts.branch as u64));
     out.extend_from_slice(b"\r\nMax-Forwards: ");
     push_number(&mut out, u64::from(parts.max_forwards.unwrap_or(70)));
     out.extend_from_slice(b"\r\n");
@@ -199,6 +199,14 @@ pub(crate) fn rerouted(
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
     let digits = std::str::from_utf8(branch.strip_prefix(b"z9hG4bK")?).ok()?;
     (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// A number as it is written in branches and tags.
+pub(crate) fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| {
+        let digit = (number >> (60 - 4 * at)) as u8 & 0xf;
+        digit + if digit < 10 { b'0' } else { b'a' - 10 }
+    })
 }
 
 /// A display name and URI as From or To value, without tag.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::server::response_line;
 use super::state::{Acknowledge, Again, Client, End, Farewell, Purpose, State};
 use super::{Endpoint, Target};
 use crate::arena::Slot;
@@ -33,8 +34,7 @@ impl Endpoint {
         }
         let (leg, flow, again) = (client.leg, client.flow, !client.machine.is_pending());
         self.trace(leg, false, flow, || {
-            let again = if again { " (retransmission)" } else { "" };
-            format!("{} {} ({}){again}", response.status, response.reason(), response.method.as_str())
+            response_line(response.status, &response.reason(), response.method.as_str(), again)
         });
         self.run_client(now, slot, ClientInput::Response(response.status), Some(response));
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
+use super::server::response_line;
 use super::state::{Again, Key, MAX_FORKS, tag_text};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
@@ -194,9 +195,7 @@ impl Endpoint {
         };
         self.transmit(flow, data);
         let method = request.method.as_str();
-        self.trace(leg, true, flow, || {
-            format!("{status} {} ({method}) (retransmission)", compose::reason_phrase(status))
-        });
+        self.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method, true));
         true
     }
 
@@ -218,7 +217,7 @@ impl Endpoint {
         if room && !again {
             asked.forks = asked.forks.iter().copied().chain([tag]).collect();
         }
-        self.trace(leg, false, flow, || format!("{} {} (INVITE) (retransmission)", response.status, response.reason()));
+        self.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
         let Some(target) = target.filter(|_| room) else { return };
         let dialog = Dialog::from_response(response, &target, flow);
         let (flow, data) = self.compose_ack(branch, &dialog, response.cseq, &Again::default());

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::incoming::options_lines;
 use super::late::Acknowledgement;
 use super::retry::Full;
+use super::server::response_line;
 use super::state::{Again, End, Key, MAX_FORKS, Purpose, State};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
@@ -166,7 +167,7 @@ impl Endpoint {
             let (flow, data, status) = (response.flow, response.response.clone(), response.status);
             self.transmit(flow, data);
             self.trace(Some(slot), true, flow, || {
-                format!("{status} {} (INVITE) (retransmission)", crate::compose::reason_phrase(status))
+                response_line(status, crate::compose::reason_phrase(status), "INVITE", true)
             });
         }
     }

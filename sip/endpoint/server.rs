@@ -158,10 +158,7 @@ impl Endpoint {
         let Some(data) = server.response.clone() else { return };
         let (leg, flow, status, method) = (server.leg, server.flow, server.status, server.method.clone());
         self.transmit(flow, data);
-        self.trace(leg, true, flow, || {
-            let again = if again { " (retransmission)" } else { "" };
-            format!("{status} {} ({}){again}", compose::reason_phrase(status), method.as_str())
-        });
+        self.trace(leg, true, flow, || response_line(status, compose::reason_phrase(status), method.as_str(), again));
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, at: Instant, slot: Slot) {
@@ -323,5 +320,10 @@ impl Endpoint {
 }
 
 pub(super) fn request_line(request: &Request) -> String {
-    format!("{} {}", request.method.as_str(), String::from_utf8_lossy(request.uri.text()))
+    [request.method.as_str(), " ", &String::from_utf8_lossy(request.uri.text())].concat()
+}
+
+pub(super) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
+    let again = if again { " (retransmission)" } else { "" };
+    [&status.to_string(), " ", reason, " (", method, ")", again].concat()
 }

@@ -12,6 +12,7 @@ use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
 use super::session_timer::{Agreed, SessionTimer};
 use crate::arena::Slot;
+use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
@@ -310,7 +311,7 @@ impl Server {
 
 /// A tag as it is written: 16 hex digits.
 pub(super) fn tag_text(tag: u64) -> String {
-    format!("{tag:016x}")
+    compose::hex(tag).map(char::from).iter().collect()
 }
 
 /// The number of one of our tags.
