@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use sdp_types::Attribute;
 use serde::Deserialize;
 
 use super::{Protection, SdpError};
@@ -168,17 +167,25 @@ pub(super) struct Offered {
 
 impl Offered {
     /// `None` for a profile that is neither plain RTP nor SRTP with keys in the SDP.
-    pub(super) fn read(proto: &str, attributes: &[Attribute]) -> Option<Offered> {
+    /// `attributes`: what its `a=` say.
+    pub(super) fn read<'a>(proto: &str, attributes: impl Iterator<Item = &'a str>) -> Option<Offered> {
         let is = |names: [&str; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         let secure = is(["RTP/SAVP", "RTP/SAVPF"]);
         if !secure && !is(["RTP/AVP", "RTP/AVPF"]) {
             return None;
         }
-        let attributes = attributes.iter().filter(|attribute| attribute.attribute.eq_ignore_ascii_case("crypto"));
-        let attributes: Vec<&Attribute> = attributes.take(MOST).collect();
-        let lines = attributes.iter().filter_map(|attribute| Line::read(attribute.value.as_deref()?)).collect();
-        Some(Offered { secure, attributes: attributes.len(), lines })
+        let mut offered = Offered { secure, attributes: 0, lines: Vec::new() };
+        for attribute in attributes.filter(|attribute| is_crypto(attribute)).take(MOST) {
+            offered.attributes += 1;
+            offered.lines.extend(attribute.get("crypto:".len()..).and_then(Line::read));
+        }
+        Some(offered)
     }
+}
+
+fn is_crypto(attribute: &str) -> bool {
+    let (name, rest) = attribute.split_at_checked("crypto".len()).unwrap_or_default();
+    name.eq_ignore_ascii_case("crypto") && (rest.is_empty() || rest.starts_with(':'))
 }
 
 /// One `a=crypto` that we can use.

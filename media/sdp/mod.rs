@@ -125,7 +125,8 @@ pub enum SdpError {
 /// Names of the codecs that an offer's first audio line has, in its order: for whoever wants to know what was offered, not
 /// only what was agreed. Empty if it is no SDP.
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
-    parse::Description::parse(offer).map(|mut description| description.take_encodings()).unwrap_or_default()
+    let Ok(text) = parse::text(offer) else { return Vec::new() };
+    parse::Description::parse(&text).map(|description| description.encodings()).unwrap_or_default()
 }
 
 /// Feeds arbitrary octets to the negotiation, as an offer and as an answer. For fuzzing: must never panic or hang.

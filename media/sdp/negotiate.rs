@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use super::crypto::{self, Crypto, RANDOM, Srtp};
-use super::parse::{Audio, Description, Direction, Format, Line, Meaning};
+use super::parse::{self, Audio, Description, Direction, Format, Line, Meaning};
 use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, Protection, SdpError};
 use crate::codec::{Codec, SampleRate};
 
@@ -196,13 +196,13 @@ impl Negotiation {
 
     /// Like [`Negotiation::answer`], but for what another leg would like, if that is offered and we speak it.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
-        let mut description = Description::parse(offer)?;
-        self.named = description.take_encodings();
+        let text = parse::text(offer)?;
+        let description = Description::parse(&text)?;
+        self.named = description.encodings();
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.wanted, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
         let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that we speak")) };
-        let proto = line.proto.clone();
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
         let direction = match (audio.remote.is_some(), audio.direction) {
@@ -245,13 +245,14 @@ impl Negotiation {
         self.common = common;
         self.plan = Some(plan);
         self.agreed = true;
-        let body = self.describe(&chosen, direction, &proto, key.map_or(Said::Nothing, Said::Answer));
+        let body = self.describe(&chosen, direction, line.proto, key.map_or(Said::Nothing, Said::Answer));
         Ok(self.say(body))
     }
 
     /// An answer that refuses each stream of the offer. What we had agreed stands.
     pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
-        let description = Description::parse(offer).ok()?;
+        let text = parse::text(offer).ok()?;
+        let description = Description::parse(&text).ok()?;
         let family = family(self.local.address);
         let mut body = format!("s=-\r\nc=IN {family} {}\r\nt=0 0\r\n", self.local.address);
         for line in &description.lines {
@@ -264,7 +265,8 @@ impl Negotiation {
     /// Takes the peer's answer to our offer. The same answer again (183, then 200) changes nothing.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         let refused = SdpError::Incompatible("the answer refuses audio, or has no codec of our offer");
-        let description = Description::parse(answer)?;
+        let text = parse::text(answer)?;
+        let description = Description::parse(&text)?;
         let local = self.local.address;
         // Answerers keep our line's place; a few send only the audio line.
         let line = description.lines.get(self.ours).or_else(|| description.lines.first());
@@ -465,11 +467,11 @@ fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
 }
 
 /// A line that is ours, its number and, if it will be protected, the key that it will be protected with.
-type Usable<'a> = (usize, &'a Line, &'a Audio, Option<&'a crypto::Line>);
+type Usable<'a> = (usize, &'a Line<'a>, &'a Audio, Option<&'a crypto::Line>);
 
 /// The first line that we can speak, of those with keys if there are any.
 fn usable<'a>(
-    description: &'a Description,
+    description: &'a Description<'a>,
     local: IpAddr,
     wanted: &[Codec],
     crypto: &Crypto,
@@ -492,8 +494,8 @@ fn reachable(audio: &Audio, local: IpAddr) -> bool {
     audio.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
 }
 
-fn refused(line: &Line) -> RefusedLine {
-    RefusedLine { media: line.media.clone(), proto: line.proto.clone(), formats: line.formats.clone() }
+fn refused(line: &Line<'_>) -> RefusedLine {
+    RefusedLine { media: line.media.to_owned(), proto: line.proto.to_owned(), formats: line.formats.to_owned() }
 }
 
 fn family(address: IpAddr) -> &'static str {

@@ -1,8 +1,11 @@
 //! From SDP as carriers send it to what the negotiation asks of it.
+//!
+//! It is read where it stands, by hand: of RFC 8866's lines the negotiation asks for three (`m=`, `c=`, `a=`), and what real gear
+//! breaks is mostly in the others.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-
-use sdp_types::{Attribute, Connection, Media, Session};
+use std::ops::Range;
 
 use super::SdpError;
 use super::crypto::Offered;
@@ -13,29 +16,34 @@ const LONGEST: usize = 64 * 1024;
 /// Most m-lines that are answered.
 const MOST_LINES: usize = 64;
 
-/// A description, reduced to its m-lines.
-#[derive(Debug)]
-pub(super) struct Description {
-    pub(super) lines: Vec<Line>,
+/// A body as text: Latin-1, if it is not ASCII, and without the NULs that some end it with.
+pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
+    if body.len() > LONGEST {
+        return Err(malformed("longer than 64 KiB", ""));
+    }
+    Ok(match std::str::from_utf8(body) {
+        Ok(text) if text.is_ascii() && !body.contains(&0) => Cow::Borrowed(text),
+        _ => body.iter().filter(|octet| **octet != 0).map(|octet| char::from(*octet)).collect(),
+    })
 }
 
-impl Description {
-    /// The names of the codecs that its first audio line has.
-    pub(super) fn take_encodings(&mut self) -> Vec<String> {
-        let audio = self.lines.iter_mut().find(|line| line.media.starts_with("audio"));
-        audio.map(|line| std::mem::take(&mut line.encodings)).unwrap_or_default()
-    }
+/// A description, reduced to its m-lines.
+#[derive(Debug)]
+pub(super) struct Description<'a> {
+    /// Every line of it, none empty, without what ends it.
+    text: Vec<&'a str>,
+    pub(super) lines: Vec<Line<'a>>,
 }
 
 /// One m-line.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Line<'a> {
     /// `audio 0 RTP/AVP 0 8`, with port 0: how the line is refused.
-    pub(super) media: String,
-    pub(super) proto: String,
-    pub(super) formats: String,
-    /// Names of the formats that are codecs, as they are registered (`PCMU`, `opus`), those we cannot speak included.
-    pub(super) encodings: Vec<String>,
+    pub(super) media: &'a str,
+    pub(super) proto: &'a str,
+    pub(super) formats: &'a str,
+    /// Where those lines of the text are that say more of it.
+    more: Range<usize>,
     /// Not set when it cannot be ours: other media, other transport, port 0, no known codec, no usable address.
     pub(super) audio: Option<Audio>,
 }
@@ -90,52 +98,114 @@ pub(super) enum Direction {
     Inactive,
 }
 
-impl Description {
-    pub(super) fn parse(body: &[u8]) -> Result<Description, SdpError> {
-        if body.len() > LONGEST {
-            return Err(SdpError::Malformed("longer than 64 KiB".to_owned()));
+impl<'a> Description<'a> {
+    /// Of what [`text`] made of a body. Lines end with CR, LF or both, and may have spaces behind them.
+    pub(super) fn parse(text: &'a str) -> Result<Self, SdpError> {
+        let mut all = Vec::with_capacity(16);
+        let lines = text.lines().flat_map(|line| line.split('\r'));
+        all.extend(lines.map(str::trim_end).filter(|line| !line.is_empty()));
+        let begins = |line: &&str| line.starts_with("m=");
+        let Some(first) = all.iter().position(begins) else {
+            let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
+            return Err(match all.iter().any(is_line) {
+                true => SdpError::Incompatible("no m-line"),
+                false => malformed("no line of the form x=", ""),
+            });
+        };
+        let (head, medias) = all.split_at(first);
+        let head = Section(head);
+        let connection = head.values("c=").next().map(address).transpose()?;
+        let mut lines = Vec::new();
+        let mut at = first;
+        for media in medias.chunk_by(|_, next| !begins(&next)) {
+            if lines.len() == MOST_LINES {
+                return Err(malformed("too many m-lines", ""));
+            }
+            let more = at + 1..at + media.len();
+            at = more.end;
+            lines.push(Line::read(media, more, head, connection)?);
         }
-        let repaired = repair(body)?;
-        let session = Session::parse(&repaired)
-            .map_err(|error| SdpError::Malformed(error.to_string().chars().take(200).collect()))?;
-        if session.medias.is_empty() {
-            return Err(SdpError::Incompatible("no m-line"));
-        }
-        if session.medias.len() > MOST_LINES {
-            return Err(SdpError::Malformed("too many m-lines".to_owned()));
-        }
-        let lines = session.medias.iter().map(|media| Line::read(media, &session)).collect();
-        Ok(Description { lines })
+        Ok(Self { text: all, lines })
+    }
+
+    /// Names of those formats of its first audio line that are codecs, as they are registered (`PCMU`, `opus`), those we
+    /// cannot speak included.
+    pub(super) fn encodings(&self) -> Vec<String> {
+        let audio = self.lines.iter().find(|line| line.media.starts_with("audio"));
+        let Some((line, more)) = audio.and_then(|line| Some((line, self.text.get(line.more.clone())?))) else {
+            return Vec::new();
+        };
+        let formats = line.formats.split_ascii_whitespace().take(64).filter_map(|format| format.parse().ok());
+        let names = formats.filter_map(|payload_type| encoding_of(payload_type, Section(more)));
+        let signals = |name: &str| ["telephone-event", "CN", "red"].iter().any(|no| no.eq_ignore_ascii_case(name));
+        names.map(|(name, ..)| name).filter(|name| !signals(name)).map(|name| name.chars().take(32).collect()).collect()
     }
 }
 
-impl Line {
-    fn read(media: &Media, session: &Session) -> Line {
-        Line {
-            media: media.media.clone(),
-            proto: media.proto.clone(),
-            formats: media.fmt.clone(),
-            encodings: encodings(media),
-            audio: Audio::read(media, session),
+/// Lines that belong together: those before the first m-line, or those behind one.
+#[derive(Clone, Copy)]
+struct Section<'a>(&'a [&'a str]);
+
+impl<'a> Section<'a> {
+    /// The rest of each line that begins so.
+    fn values(self, beginning: &'static str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(move |line| line.strip_prefix(beginning))
+    }
+
+    fn direction(self) -> Option<Direction> {
+        self.values("a=").find_map(|attribute| match attribute {
+            "sendrecv" => Some(Direction::SendRecv),
+            "sendonly" => Some(Direction::SendOnly),
+            "recvonly" => Some(Direction::RecvOnly),
+            "inactive" => Some(Direction::Inactive),
+            _ => None,
+        })
+    }
+}
+
+impl<'a> Line<'a> {
+    /// `lines`: the m-line and those behind it. `connection`: what the head says of where to send.
+    fn read(
+        lines: &[&'a str],
+        more: Range<usize>,
+        head: Section<'_>,
+        connection: Option<Option<IpAddr>>,
+    ) -> Result<Self, SdpError> {
+        let (line, rest) = lines.split_first().map_or(("", lines), |(line, rest)| (*line, rest));
+        let mut fields = line.strip_prefix("m=").unwrap_or(line).splitn(4, ' ');
+        let (Some(media), Some(port), Some(proto), Some(formats)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(malformed("an m-line that lacks something", line));
+        };
+        // How many ports may follow, `4000/2`.
+        let (port, count) = port.split_once('/').unwrap_or((port, "1"));
+        let (Ok(port), Ok(_)) = (port.parse::<u16>(), count.parse::<u16>()) else {
+            return Err(malformed("an m-line without a port", line));
+        };
+        let rest = Section(rest);
+        let mut own = None;
+        for value in rest.values("c=") {
+            let address = address(value)?;
+            own = own.or(Some(address));
         }
+        let ours = media == "audio" && port != 0;
+        let remote = own.or(connection).flatten().filter(|_| ours).map(|ip| SocketAddr::new(ip, port));
+        let audio = remote.and_then(|remote| Audio::read(remote, proto, formats, rest, head));
+        Ok(Line { media, proto, formats, more, audio })
     }
 }
 
 impl Audio {
-    fn read(media: &Media, session: &Session) -> Option<Audio> {
-        if media.media != "audio" || media.port == 0 {
-            return None;
-        }
-        let keys = Offered::read(&media.proto, &media.attributes)?;
-        let connection = media.connections.first().or(session.connection.as_ref())?;
-        let ip = address(connection)?;
-        let remote = (!ip.is_unspecified()).then(|| SocketAddr::new(ip, media.port));
+    fn read(remote: SocketAddr, proto: &str, numbers: &str, media: Section<'_>, head: Section<'_>) -> Option<Audio> {
+        let keys = Offered::read(proto, media.values("a="))?;
+        let remote = (!remote.ip().is_unspecified()).then_some(remote);
         let remote_rtcp = remote.map(|remote| rtcp_address(media, remote));
 
         let mut formats: Vec<Format> = Vec::new();
-        for format in media.fmt.split_ascii_whitespace().take(64) {
+        for format in numbers.split_ascii_whitespace().take(64) {
             let Ok(number @ 0..=127) = format.parse::<u8>() else { continue };
-            let Some(meaning) = meaning_of(number, &media.attributes) else { continue };
+            let Some(meaning) = meaning_of(number, media) else { continue };
             if !formats.iter().any(|known| known.number == number || known.meaning == meaning) {
                 formats.push(Format { number, meaning });
             }
@@ -145,20 +215,18 @@ impl Audio {
         Some(Audio {
             remote,
             remote_rtcp,
-            opus_fec: opus.is_some_and(|opus| has_parameter(opus.number, "useinbandfec", "1", &media.attributes)),
+            opus_fec: opus.is_some_and(|opus| has_parameter(opus.number, "useinbandfec", "1", media)),
             formats,
-            frames: frames(&media.attributes),
-            direction: direction(&media.attributes)
-                .or_else(|| direction(&session.attributes))
-                .unwrap_or(Direction::SendRecv),
+            frames: frames(media),
+            direction: media.direction().or_else(|| head.direction()).unwrap_or(Direction::SendRecv),
             keys,
         })
     }
 }
 
 /// What a payload type stands for; `None`: nothing of ours.
-fn meaning_of(payload_type: u8, attributes: &[Attribute]) -> Option<Meaning> {
-    let (name, rate, channels) = encoding_of(payload_type, attributes)?;
+fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
+    let (name, rate, channels) = encoding_of(payload_type, media)?;
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     let mono = channels == "1";
     Some(match rate {
@@ -179,8 +247,9 @@ fn meaning_of(payload_type: u8, attributes: &[Attribute]) -> Option<Meaning> {
 }
 
 /// Whether `a=fmtp` of a payload type has `name=value`.
-fn has_parameter(payload_type: u8, name: &str, value: &str, attributes: &[Attribute]) -> bool {
-    values(attributes, "fmtp")
+fn has_parameter(payload_type: u8, name: &str, value: &str, media: Section<'_>) -> bool {
+    media
+        .values("a=fmtp:")
         .filter_map(|line| line.trim().split_once([' ', '\t']))
         .filter(|(number, _)| number.parse() == Ok(payload_type))
         .flat_map(|(_, parameters)| parameters.split(';'))
@@ -189,8 +258,8 @@ fn has_parameter(payload_type: u8, name: &str, value: &str, attributes: &[Attrib
 }
 
 /// Name, clock rate and channels of a payload type: its `a=rtpmap`, else RFC 3551 §6's static meaning.
-fn encoding_of(payload_type: u8, attributes: &[Attribute]) -> Option<(&str, &str, &str)> {
-    for value in values(attributes, "rtpmap") {
+fn encoding_of<'a>(payload_type: u8, media: Section<'a>) -> Option<(&'a str, &'a str, &'a str)> {
+    for value in media.values("a=rtpmap:") {
         let Some((number, encoding)) = value.trim().split_once([' ', '\t']) else { continue };
         if number.parse() != Ok(payload_type) {
             continue;
@@ -212,36 +281,19 @@ fn encoding_of(payload_type: u8, attributes: &[Attribute]) -> Option<(&str, &str
     Some((name, "8000", "1"))
 }
 
-fn encodings(media: &Media) -> Vec<String> {
-    let formats = media.fmt.split_ascii_whitespace().take(64).filter_map(|format| format.parse().ok());
-    let names = formats.filter_map(|payload_type| encoding_of(payload_type, &media.attributes));
-    let signals = |name: &str| ["telephone-event", "CN", "red"].iter().any(|no| no.eq_ignore_ascii_case(name));
-    names.map(|(name, ..)| name).filter(|name| !signals(name)).map(|name| name.chars().take(32).collect()).collect()
-}
-
-fn frames(attributes: &[Attribute]) -> u8 {
-    let milliseconds = |name| values(attributes, name).next().and_then(|value| value.trim().parse::<f32>().ok());
-    let ptime = milliseconds("ptime").unwrap_or(20.0);
-    let longest = milliseconds("maxptime").unwrap_or(60.0);
+fn frames(media: Section<'_>) -> u8 {
+    let milliseconds = |name| media.values(name).next().and_then(|value| value.trim().parse::<f32>().ok());
+    let ptime = milliseconds("a=ptime:").unwrap_or(20.0);
+    let longest = milliseconds("a=maxptime:").unwrap_or(60.0);
     // A float to integer cast saturates, and NaN becomes 0.
     ((ptime.min(longest) / 20.0) as u8).clamp(1, 3)
 }
 
-fn direction(attributes: &[Attribute]) -> Option<Direction> {
-    attributes.iter().find_map(|attribute| match attribute.attribute.as_str() {
-        "sendrecv" => Some(Direction::SendRecv),
-        "sendonly" => Some(Direction::SendOnly),
-        "recvonly" => Some(Direction::RecvOnly),
-        "inactive" => Some(Direction::Inactive),
-        _ => None,
-    })
-}
-
 /// `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605); the address is optional.
-fn rtcp_address(media: &Media, rtp: SocketAddr) -> SocketAddr {
+fn rtcp_address(media: Section<'_>, rtp: SocketAddr) -> SocketAddr {
     let mut rtcp = rtp;
     rtcp.set_port(rtp.port().saturating_add(1));
-    let Some(value) = values(&media.attributes, "rtcp").next() else { return rtcp };
+    let Some(value) = media.values("a=rtcp:").next() else { return rtcp };
     let mut parts = value.split_ascii_whitespace();
     if let Some(port) = parts.next().and_then(|port| port.parse().ok())
         && port != 0
@@ -256,67 +308,18 @@ fn rtcp_address(media: &Media, rtp: SocketAddr) -> SocketAddr {
     rtcp
 }
 
-fn address(connection: &Connection) -> Option<IpAddr> {
+/// The address of a `c=`: `IN IP4 192.0.2.1`. `None`: none that we can send to.
+fn address(connection: &str) -> Result<Option<IpAddr>, SdpError> {
+    let mut fields = connection.split(' ').filter(|field| !field.is_empty());
+    let (Some(_), Some(_), Some(text), None) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
+        return Err(malformed("a c-line that is not of three fields", connection));
+    };
     // A TTL or count may follow (multicast); a unicast address of a trunk has none, but some send it.
-    let text = connection.connection_address.split('/').next().unwrap_or_default();
-    let ip: IpAddr = text.trim().parse().ok()?;
-    (!ip.is_multicast()).then_some(ip)
+    let text = text.split('/').next().unwrap_or_default();
+    Ok(text.trim().parse().ok().filter(|ip: &IpAddr| !ip.is_multicast()))
 }
 
-fn values<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
-    attributes
-        .iter()
-        .filter(move |attribute| attribute.attribute == name)
-        .filter_map(|attribute| attribute.value.as_deref())
-}
-
-/// Puts right what real gear sends and the parser does not take: bare LF or CR, NULs, blank lines and spaces at line
-/// ends, a missing `v=`, `o=`, `s=` or `t=`, an `o=` with too few fields or a version too large, Latin-1 octets.
-fn repair(body: &[u8]) -> Result<Vec<u8>, SdpError> {
-    let text: String = body.iter().filter(|octet| **octet != 0).map(|octet| char::from(*octet)).collect();
-    let lines: Vec<&str> = text.split(['\r', '\n']).map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
-    if !lines.iter().any(|line| line.starts_with("m=")) {
-        let fault = if lines.iter().any(is_line) { "no m-line" } else { "no line of the form x=" };
-        return Err(if fault == "no m-line" {
-            SdpError::Incompatible(fault)
-        } else {
-            SdpError::Malformed(fault.to_owned())
-        });
-    }
-    let first_media = lines.iter().position(|line| line.starts_with("m=")).unwrap_or(lines.len());
-    let (head, medias) = lines.split_at(first_media);
-    let value = |kind: &str| head.iter().find_map(|line| line.strip_prefix(kind));
-
-    // The head is written anew, its lines in RFC 8866 §5's order; only what the negotiation reads is kept.
-    let mut out = String::with_capacity(text.len() + 64);
-    out.push_str("v=0\r\n");
-    let origin = value("o=").unwrap_or_default();
-    let fields: Vec<&str> = origin.split_ascii_whitespace().collect();
-    let whole = fields.len() == 6 && fields.get(2).is_some_and(|version| version.parse::<u64>().is_ok());
-    out.push_str("o=");
-    out.push_str(if whole { origin } else { "- 0 0 IN IP4 0.0.0.0" });
-    out.push_str("\r\ns=-\r\n");
-    if let Some(connection) = value("c=") {
-        push(&mut out, "c=", connection);
-    }
-    out.push_str("t=0 0\r\n");
-    for line in head.iter().filter(|line| line.starts_with("a=")) {
-        push(&mut out, "", line);
-    }
-    // Within a media description the order is m, i, c, b, k, a; senders that mix them up mean the same.
-    for media in medias.chunk_by(|_, next| !next.starts_with("m=")) {
-        for kind in ["m=", "c=", "a="] {
-            for line in media.iter().filter(|line| line.starts_with(kind)) {
-                push(&mut out, "", line);
-            }
-        }
-    }
-    Ok(out.into_bytes())
-}
-
-fn push(out: &mut String, kind: &str, value: &str) {
-    out.push_str(kind);
-    out.push_str(value);
-    out.push_str("\r\n");
+fn malformed(fault: &str, line: &str) -> SdpError {
+    let separator = if line.is_empty() { "" } else { ": " };
+    SdpError::Malformed(format!("{fault}{separator}{line}").chars().take(200).collect())
 }
