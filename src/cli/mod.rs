@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod load;
+mod log;
 pub(crate) mod proxy;
 pub(crate) mod serve;
 pub(crate) mod trace;
@@ -77,7 +78,10 @@ fn log(default: &str) {
     let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Another subscriber can only be there in a test of ours; then its wish stands.
-    drop(builder.with_ansi(std::io::stderr().is_terminal()).try_init());
+    drop(match std::io::stderr().is_terminal() {
+        true => builder.try_init(),
+        false => builder.event_format(log::Plain).fmt_fields(log::Plain).try_init(),
+    });
 }
 
 /// Runs a future to its end, with a thread for every two cores: the media threads need the others, and a call that goes from
