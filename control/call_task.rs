@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::HashMap;
+use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
@@ -193,8 +194,12 @@ impl CallTask {
                 alarm.as_mut().reset(at);
                 set = Some(at);
             }
+            // The engine's last words are read with SIP's, which come anyway.
+            let patient = farewell.is_some() && self.ended.values().any(|farewell| !farewell.dialog);
             let turn = tokio::select! {
-                message = messages.next() => match message {
+                // What is there came before the alarm.
+                biased;
+                message = messages.next(patient) => match message {
                     Some(message) => self.take(message),
                     None => Turn::Over,
                 },
@@ -221,12 +226,16 @@ impl CallTask {
         }
         messages.close();
         while let Some(message) = messages.ready() {
-            // What was asked for too late is refused; what is heard of too late changes nothing.
-            if let Message::NewLegs(legs) = message {
-                // Without the rest of them, for which there would have to be room all the time.
-                for info in legs.into_iter().map(|leg| leg.info) {
-                    self.refuse_leg(info, "the call is over").await;
+            match message {
+                // What was asked for too late is refused; what is heard of too late changes nothing.
+                Message::NewLegs(legs) => {
+                    // Without the rest of them, for which there would have to be room all the time.
+                    for info in legs.into_iter().map(|leg| leg.info) {
+                        self.refuse_leg(info, "the call is over").await;
+                    }
                 }
+                Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, kind, text),
+                _ => {}
             }
         }
         self.finish_notices().await;
@@ -345,10 +354,18 @@ impl CallTask {
     }
 
     fn take(&mut self, message: Message) -> Turn {
+        // Most of what comes are these, and they bring their time with them.
+        let message = match message {
+            Message::Note(Line { at, leg, kind, text }) => {
+                self.log.push(at, leg, kind, text);
+                return Turn::On;
+            }
+            message => message,
+        };
         let now = clock::now();
         match message {
-            Message::Sip(leg, event) => self.take_sip(leg, event),
-            Message::Media(leg, event) => self.take_media(leg, *event),
+            Message::Sip(leg, event) => self.take_sip(now, leg, event),
+            Message::Media(leg, event) => self.take_media(now, leg, *event),
             Message::Fetched { leg, id, line: text, exchange, result } => {
                 self.log.push(now.time, Some(leg), "webhook", text);
                 if let Some(exchange) = exchange {
@@ -392,7 +409,7 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
-            Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, kind, text),
+            Message::Note(_) => {}
             Message::Exchanged(leg, exchange) => self.log.push_exchange(leg, *exchange),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.log.exchanges().to_vec());
@@ -451,8 +468,7 @@ impl CallTask {
         self.log.append(log);
     }
 
-    fn take_sip(&mut self, leg: LegId, event: sip::Event) {
-        let now = clock::now();
+    fn take_sip(&mut self, now: Now, leg: LegId, event: sip::Event) {
         if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
             farewell.dialog = true;
             return self.part(leg);
@@ -491,15 +507,14 @@ impl CallTask {
         let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
         self.tell_the_other_leg(leg);
         match said {
-            Some(LegEvent::Dtmf(digit)) => self.take_press(leg, digit, media::Form::Info),
+            Some(LegEvent::Dtmf(digit)) => self.take_press(now, leg, digit, media::Form::Info),
             Some(said) => self.call.handle_leg(now, leg, said),
             None => {}
         }
     }
 
     /// A key press, told to the streams and the call unless it came before, in another form.
-    fn take_press(&mut self, leg: LegId, digit: char, form: media::Form) {
-        let now = clock::now();
+    fn take_press(&mut self, now: Now, leg: LegId, digit: char, form: media::Form) {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         // Events and tones the engine has told once already.
         let known = if form == media::Form::Info { form } else { media::Form::Event };
@@ -544,15 +559,14 @@ impl CallTask {
         }
     }
 
-    fn take_media(&mut self, leg: LegId, event: media::Event) {
-        let now = clock::now();
+    fn take_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
             media::Event::FirstPacket => self.log.push(now.time, Some(leg), "media", "first packet came".to_owned()),
             media::Event::SourceMoved { to } => {
                 self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
             }
             // Whether event or tone, the engine has told it once.
-            media::Event::Dtmf { digit, form, .. } => return self.take_press(leg, *digit, *form),
+            media::Event::Dtmf { digit, form, .. } => return self.take_press(now, leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|io| io.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
@@ -594,7 +608,7 @@ impl CallTask {
                 let text = format!("{} is cleaned of noise again", side(*track));
                 self.log.push(now.time, Some(leg), "media", text);
             }
-            media::Event::Closed { stats } => return self.closed(leg, stats),
+            media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
         }
         if let Some(said) = leg::on_media(&event) {
@@ -603,8 +617,7 @@ impl CallTask {
     }
 
     /// The engine's last word on a leg.
-    fn closed(&mut self, leg: LegId, stats: &media::Stats) {
-        let now = clock::now();
+    fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
         self.log.push(now.time, Some(leg), "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
@@ -677,7 +690,7 @@ fn side(track: media::Track) -> &'static str {
 
 /// What still comes to a call that was given away.
 async fn forward(mut messages: Messages, heir: &Inbox) {
-    while let Some(message) = messages.next().await {
+    while let Some(message) = messages.next(false).await {
         // The heir may be over by now, and so is what it inherited.
         let _ = heir.post(message);
     }

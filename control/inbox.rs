@@ -1,9 +1,13 @@
 //! The way to a call, and all that may come by it.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
+use parking_lot::Mutex;
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
@@ -13,7 +17,7 @@ use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;
 use tandem_media as media;
 use tandem_sip as sip;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::audio::AudioError;
 use crate::call_task::Estate;
@@ -27,19 +31,31 @@ use crate::stream::Ready;
 /// ringing, lines for the log; media events wait in the engine. What it cannot do without is let in beyond that, and is
 /// bounded by what the call itself has asked for and by its legs.
 const FULL: usize = 1024;
+/// Lines for the log that may wait for something to come that the call must be woken for.
+const MOST_LINES: usize = 64;
 
 /// The way to a call. Cheap to clone. Nothing here waits, and what came first is taken first.
-#[derive(Clone)]
-pub struct Inbox {
-    /// Messages are boxed: the channel has room for 32 of them as long as the call lasts, which seldom has two waiting.
-    sender: mpsc::UnboundedSender<Box<Message>>,
-    waiting: Arc<AtomicUsize>,
-}
+pub struct Inbox(Arc<Shared>);
 
 /// The call's own end of its inbox.
-pub struct Messages {
-    receiver: mpsc::UnboundedReceiver<Box<Message>>,
-    waiting: Arc<AtomicUsize>,
+pub struct Messages(Arc<Shared>);
+
+/// A channel of our own, as not everything that comes is worth a waking: a call is mostly told of what it has just done.
+struct Shared {
+    /// How many have the address.
+    addresses: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Boxed: it lasts as long as the call does, which seldom has two waiting.
+    messages: VecDeque<Box<Message>>,
+    /// The call, when it has taken everything and sleeps.
+    sleeper: Option<Waker>,
+    /// It sleeps until SIP has said its last word, so that the engine's can wait for that.
+    patient: bool,
+    over: bool,
 }
 
 /// It was not taken: the call is over, or has too much to do.
@@ -159,38 +175,53 @@ pub enum Message {
 impl Inbox {
     /// A new inbox.
     pub fn new() -> (Self, Messages) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        (Self { sender, waiting: Arc::clone(&waiting) }, Messages { receiver, waiting })
+        let shared = Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default() });
+        (Self(Arc::clone(&shared)), Messages(shared))
     }
 
     /// Puts in what the call cannot do without.
     pub fn post(&self, message: Message) -> Result<(), NotTaken> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sender.send(Box::new(message)).map_err(|_| NotTaken::Over)
+        self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
     /// Hands a call's estate over; it comes back when this call is over.
     pub(crate) fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let Err(mpsc::error::SendError(message)) = self.sender.send(Box::new(Message::Absorb { estate, done })) else {
-            return Ok(());
-        };
-        match *message {
-            Message::Absorb { estate, .. } => Err(estate),
+        match self.put(Box::new(Message::Absorb { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
+            Err(Message::Absorb { estate, .. }) => Err(estate),
             _ => Ok(()),
         }
     }
 
-    /// Puts in what may be turned away.
-    pub fn offer(&self, message: Message) -> Result<(), NotTaken> {
-        if self.waiting.load(Ordering::Relaxed) >= FULL {
-            return Err(NotTaken::Full);
+    /// Puts it in unless so many wait already, and wakes the call if that is worth it.
+    fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, NotTaken)> {
+        let mut queue = self.0.queue.lock();
+        if queue.over {
+            return Err((message, NotTaken::Over));
         }
-        self.post(message)
+        if queue.messages.len() >= most {
+            return Err((message, NotTaken::Full));
+        }
+        let can_wait = match &*message {
+            // Whoever asks for the log comes by this way, too.
+            Message::Note(_) => queue.messages.len() < MOST_LINES,
+            Message::Media(_, event) => queue.patient && matches!(**event, media::Event::Closed { .. }),
+            _ => false,
+        };
+        queue.messages.push_back(message);
+        let sleeper = queue.sleeper.take_if(|_| !can_wait);
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        Ok(())
     }
 
-    /// Puts a line in the log, if there is room.
+    /// Puts in what may be turned away.
+    pub fn offer(&self, message: Message) -> Result<(), NotTaken> {
+        self.put(Box::new(message), FULL).map_err(|(_, why)| why)
+    }
+
+    /// Puts a line in the log, if there is room. It is read with what comes next.
     pub fn log(&self, line: Line) {
         let _ = self.offer(Message::Note(line));
     }
@@ -217,7 +248,7 @@ impl Inbox {
 
     /// Whether both lead to the same call.
     pub fn same(&self, other: &Self) -> bool {
-        self.sender.same_channel(&other.sender)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Where the engine's events go.
@@ -258,24 +289,61 @@ fn push_decimal(text: &mut String, number: u16) {
     text.push(char::from(b'0' + (number % 10) as u8));
 }
 
+impl Clone for Inbox {
+    fn clone(&self) -> Self {
+        self.0.addresses.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        if self.0.addresses.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(sleeper) = { self.0.queue.lock().sleeper.take() }
+        {
+            sleeper.wake();
+        }
+    }
+}
+
 impl Messages {
-    /// The next one; `None` when nobody has the address any more.
-    pub async fn next(&mut self) -> Option<Message> {
-        let message = self.receiver.recv().await?;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(*message)
+    /// The next one; `None` when nobody has the address any more. `patient`: SIP has yet to say its last word.
+    pub async fn next(&mut self, patient: bool) -> Option<Message> {
+        poll_fn(|context| self.poll(context, patient)).await
+    }
+
+    fn poll(&mut self, context: &Context<'_>, patient: bool) -> Poll<Option<Message>> {
+        let mut queue = self.0.queue.lock();
+        if let Some(message) = queue.messages.pop_front() {
+            return Poll::Ready(Some(*message));
+        }
+        if self.0.addresses.load(Ordering::Acquire) == 0 {
+            return Poll::Ready(None);
+        }
+        queue.patient = patient;
+        if !queue.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(context.waker())) {
+            queue.sleeper = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// The next one that is there already.
     pub fn ready(&mut self) -> Option<Message> {
-        let message = self.receiver.try_recv().ok()?;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        Some(*message)
+        self.0.queue.lock().messages.pop_front().map(|message| *message)
     }
 
     /// Takes nothing more; what is there stays.
     pub fn close(&mut self) {
-        self.receiver.close();
+        self.0.queue.lock().over = true;
+    }
+}
+
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.close();
+        let rest = std::mem::take(&mut self.0.queue.lock().messages);
+        // What was waiting may have another inbox in it, or somebody who waits for an answer.
+        drop(rest);
     }
 }
 
