@@ -1,10 +1,11 @@
 //! Who calls and who is called.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A telephone number as dialled: an optional `+`, then 1 to 32 of `0-9 * #`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -69,8 +70,8 @@ impl fmt::Display for NotAPhoneNumber {
 impl std::error::Error for NotAPhoneNumber {}
 
 /// One end of a leg.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Deserialize)]
+#[serde(from = "String")]
 pub enum Address {
     /// A number, reached over a trunk.
     Phone(PhoneNumber),
@@ -85,6 +86,16 @@ pub enum Address {
 }
 
 impl Address {
+    /// As it is written.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Phone(number) => number.as_str().into(),
+            Self::Sip(text) | Self::Name(text) => (&**text).into(),
+            Self::Client(name) => format!("client:{name}").into(),
+            Self::Application(id) => format!("app:{id}").into(),
+        }
+    }
+
     /// The user part: the number, the SIP user, the name.
     pub fn user(&self) -> &str {
         match self {
@@ -123,21 +134,15 @@ impl From<&str> for Address {
     }
 }
 
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        address.to_string()
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Phone(number) => number.fmt(f),
-            Self::Sip(uri) => f.write_str(uri),
-            Self::Client(name) => write!(f, "client:{name}"),
-            Self::Application(id) => write!(f, "app:{id}"),
-            Self::Name(name) => f.write_str(name),
-        }
+        f.write_str(&self.text())
     }
 }
 

@@ -33,7 +33,7 @@ macro_rules! ids {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(digits(self.0, &mut [0; 32]))
             }
         }
 
@@ -77,9 +77,11 @@ pub struct FetchId(pub u64);
 
 /// Some times faster than the formatter is with 128 bits, and an id is spelled dozens of times a call.
 fn digits(id: u128, text: &mut [u8; 32]) -> &str {
-    for (byte, pair) in id.to_be_bytes().into_iter().zip(text.chunks_exact_mut(2)) {
-        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    for (pair, byte) in text.chunks_exact_mut(2).zip(&id.to_be_bytes()) {
+        if let [high, low] = pair {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 0xf));
+        }
     }
     // Digits are always text.
     std::str::from_utf8(text).unwrap_or_default()

@@ -14,7 +14,8 @@ use crate::machine::AnsweredBy;
 use crate::output::Invite;
 use crate::{Callback, Target};
 
-/// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event.
+/// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event. What is not known is not
+/// written either: most of it is unknown of most legs, and every leg is written.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegInfo {
     /// Its id (the provider's call id).
@@ -22,12 +23,14 @@ pub struct LegInfo {
     /// The session it was born in.
     pub session: CallId,
     /// The leg whose dial made this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<LegId>,
     /// Name of the account it belongs to.
     pub account: Arc<str>,
     /// Name of the dialect that speaks for it.
     pub dialect: Arc<str>,
     /// The application it belongs to (Telnyx: connection id).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Arc<str>>,
     /// Who called whom.
     pub direction: Direction,
@@ -36,30 +39,37 @@ pub struct LegInfo {
     /// The called party.
     pub to: Address,
     /// Display name of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub caller_name: Option<String>,
     /// Who forwarded the call here, if the network said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarded_from: Option<String>,
     /// How far it is.
     pub status: Status,
     /// When it came to be.
     pub created_at: Timestamp,
     /// When it was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
     /// Who answered it, once that was found out.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<AnsweredBy>,
     /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<LegEnd>,
     /// The application's own word, base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_state: Option<String>,
     /// What is told of its progress, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status_callback: Option<Callback>,
     /// Asked for a document when the one in hand fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Target>,
     /// What SIP knew of it.
     pub sip: SipFacts,
     /// It calls an application of this server, or is that one's end of such a call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<Handover>>,
 }
 
@@ -177,9 +187,10 @@ pub struct LegEnd {
     /// Whose doing it was.
     pub by: EndedBy,
     /// The SIP response that ended it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_status: Option<u16>,
     /// In words, where the rest does not say it: what the peer or the network had to say.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
@@ -279,27 +290,34 @@ impl fmt::Display for EndedBy {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct SipFacts {
     /// The Call-ID header.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// Source address of the INVITE, without port.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<std::net::IpAddr>,
     /// Name of the trunk it came over or went out on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Arc<str>>,
     /// Id of its account's SIP domain that was called, 32 hex digits, where the domain decides about its calls.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
     /// Id of its account's number that is called, or that it calls from, 32 hex digits.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
     /// Headers beyond the routing ones, as received (`X-*`, `User-to-User`, ...).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
     /// Who vouches for the calling number, if it came with an Identity header that was looked into.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CallerIdentity>>,
     /// Codec of the audio once agreed (`PCMU`, `opus`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
     /// Codecs the far end offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offered_codecs: Vec<String>,
     /// Audio quality, once it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
 }
 

@@ -567,7 +567,7 @@ pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
 
 /// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.
 pub(super) fn filter_party(text: &str) -> String {
-    party::north_american(text).map_or_else(|| text.into(), String::from)
+    party::north_american(text).map_or_else(|| text.into(), |address| address.to_string())
 }
 
 #[cfg(test)]
