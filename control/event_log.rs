@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use tandem_call::id::{CallId, LegId};
 
 use crate::exchange::Exchange;
+use crate::store::calls::Details;
 use crate::store::events::{self, EventRow};
 use crate::store::{Store, StoreError};
 
 /// Lines kept of one live call; later ones are counted only.
 const MOST_LINES: usize = 2_000;
+/// Lines of a call that has just been answered.
+const FEW_LINES: usize = 16;
 /// Characters kept of a line.
 const LONGEST_LINE: usize = 512;
 /// Memory for the exchanges kept of one live call, octets; later ones are not kept.
@@ -39,25 +42,40 @@ pub struct Line {
     pub text: String,
 }
 
-/// A log as it is stored: half the octets that its lines would have one by one.
+/// A log as it is stored: like the log itself.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     legs: Vec<LegId>,
-    lines: Vec<StoredLine<'a>>,
+    kinds: Cow<'a, [Cow<'static, str>]>,
+    text: Cow<'a, str>,
+    lines: Vec<StoredLine>,
     /// Which leg, and what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
 }
 
+/// Microseconds since the line before it, or since 1970 UTC; how many octets of the text; which kind; which leg, from 1.
+type StoredLine = (i64, u16, u16, u16);
+
+/// A log as it was stored before: each line by itself.
+#[derive(Deserialize)]
+struct Older<'a> {
+    legs: Vec<LegId>,
+    lines: Vec<OlderLine<'a>>,
+    #[serde(default)]
+    exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
+}
+
 /// Microseconds since 1970 UTC, which leg, kind, text.
-type StoredLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
+type OlderLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
     fn of(log: &'a EventLog) -> Self {
         let mut legs = log.legs.clone();
-        let lines = log.kept().map(|(kept, kind, text)| {
-            let leg = kept.leg.checked_sub(1).map(usize::from);
-            (kept.at, leg, Cow::Borrowed(kind), Cow::Borrowed(text))
+        let mut before = 0;
+        let lines = log.lines.iter().map(|kept| {
+            let since = kept.at - std::mem::replace(&mut before, kept.at);
+            (since, kept.length, kept.kind, kept.leg)
         });
         let lines = lines.collect();
         let exchanges = log.exchanges.iter().map(|(leg, exchange)| {
@@ -65,18 +83,31 @@ impl<'a> Stored<'a> {
             (leg, Cow::Borrowed(exchange))
         });
         let exchanges = exchanges.collect();
-        Self { legs, lines, exchanges }
-    }
-
-    fn exchanges(self) -> Vec<Exchanged> {
-        let Self { legs, exchanges, .. } = self;
-        let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
-        exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect()
+        let (kinds, text) = (Cow::Borrowed(&*log.kinds), Cow::Borrowed(&*log.text));
+        Self { legs, kinds, text, lines, exchanges }
     }
 
     fn lines(self) -> Vec<Line> {
+        let (mut at, mut start) = (0_i64, 0);
+        let line = |(since, length, kind, leg): StoredLine| {
+            at = at.saturating_add(since);
+            let end = start + usize::from(length);
+            let text = self.text.get(std::mem::replace(&mut start, end)..end).unwrap_or_default();
+            Line {
+                at: Timestamp::from_microsecond(at).unwrap_or_default(),
+                leg: usize::from(leg).checked_sub(1).and_then(|place| self.legs.get(place).copied()),
+                kind: self.kinds.get(usize::from(kind)).cloned().unwrap_or_default(),
+                text: text.to_owned(),
+            }
+        };
+        self.lines.into_iter().map(line).collect()
+    }
+}
+
+impl Older<'_> {
+    fn lines(self) -> Vec<Line> {
         let Self { legs, lines, .. } = self;
-        let line = |(at, leg, kind, text): StoredLine<'_>| Line {
+        let line = |(at, leg, kind, text): OlderLine<'_>| Line {
             at: Timestamp::from_microsecond(at).unwrap_or_default(),
             leg: leg.and_then(|number| legs.get(number).copied()),
             kind: Cow::Owned(kind.into_owned()),
@@ -86,10 +117,20 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The lines of a stored log; those of older versions stood one by one. `None`: it is none.
+/// The lines of a stored log, also of an older version's. `None`: it is none.
 fn read_stored(data: &str) -> Option<Vec<Line>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
+    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(Older::lines));
     stored.or_else(|_| serde_json::from_str(data)).ok()
+}
+
+/// The exchanges of a stored log. `None`: it is none.
+fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
+    let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
+    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(|older| (older.legs, older.exchanges)));
+    let (legs, exchanges) = stored.ok()?;
+    let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
+    Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())
 }
 
 /// The lines of a live call: the text of all of them in one piece, and some octets for each.
@@ -128,17 +169,20 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 
 impl EventLog {
     /// Adds a line.
-    pub fn push(&mut self, at: Timestamp, leg: Option<LegId>, kind: impl Into<Cow<'static, str>>, mut text: String) {
+    pub fn push(
+        &mut self,
+        at: Timestamp,
+        leg: Option<LegId>,
+        kind: impl Into<Cow<'static, str>>,
+        text: impl AsRef<str>,
+    ) {
         if self.lines.len() >= MOST_LINES {
             self.left_out += 1;
             return;
         }
-        if text.len() > LONGEST_LINE
-            && let Some((end, _)) = text.char_indices().nth(LONGEST_LINE)
-        {
-            text.truncate(end);
-        }
-        self.keep(at, leg, kind.into(), &text);
+        let text = text.as_ref();
+        let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
+        self.keep(at, leg, kind.into(), end.and_then(|(end, _)| text.get(..end)).unwrap_or(text));
     }
 
     fn keep(&mut self, at: Timestamp, leg: Option<LegId>, kind: Cow<'static, str>, text: &str) {
@@ -147,6 +191,10 @@ impl EventLog {
         let kind = number(place(&mut self.kinds, kind));
         let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         let length = number(text.len());
+        if self.lines.is_empty() {
+            self.lines.reserve(FEW_LINES);
+            self.text.reserve(FEW_LINES * 32);
+        }
         self.text.push_str(text);
         self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
     }
@@ -214,8 +262,8 @@ impl EventLog {
             self.keep(at, None, "call".into(), &text);
         }
         let began = self.lines.first().and_then(|line| Timestamp::from_microsecond(line.at).ok()).unwrap_or(at);
-        let data = serde_json::to_string(&Stored::of(&self)).ok();
         let text = format!("{} lines", self.lines.len());
+        let data = Details::of(move || serde_json::to_string(&Stored::of(&self)).unwrap_or_default());
         for session in sessions {
             let row = EventRow {
                 session: session.0,
@@ -223,7 +271,7 @@ impl EventLog {
                 at: began,
                 kind: "log".to_owned(),
                 text: text.clone(),
-                data: data.clone(),
+                data: Some(data.clone()),
             };
             events::insert(store, row);
         }
@@ -252,7 +300,7 @@ pub fn late(store: &Store, session: CallId, line: Line) {
 
 /// An exchange about a call that is over, with its line, if it has one.
 pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &Exchange, line: Option<Line>) {
-    let data = serde_json::to_string(exchange).ok();
+    let data = serde_json::to_string(exchange).ok().map(Details::from);
     let (kind, text) = match line {
         Some(line) => (line.kind.into_owned(), line.text),
         None => (EXCHANGE.to_owned(), String::new()),
@@ -267,10 +315,10 @@ pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchang
 pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Vec<Exchanged>, StoreError> {
     let mut exchanges = Vec::new();
     for row in events::list(store, session.0).await? {
-        let Some(data) = row.data.as_deref() else { continue };
-        match serde_json::from_str::<Stored<'_>>(data) {
-            Ok(stored) => exchanges.append(&mut stored.exchanges()),
-            Err(_) => exchanges.extend(serde_json::from_str(data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
+        let Some(data) = row.data.as_ref().map(Details::text) else { continue };
+        match read_stored_exchanges(&data) {
+            Some(mut stored) => exchanges.append(&mut stored),
+            None => exchanges.extend(serde_json::from_str(&data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
         }
     }
     exchanges.sort_by_key(|(_, exchange)| exchange.at);
@@ -281,7 +329,7 @@ pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Vec<Exchan
 pub async fn read(store: &Store, session: CallId) -> Result<Vec<Line>, StoreError> {
     let mut lines = Vec::new();
     for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
-        match row.data.as_deref().and_then(read_stored) {
+        match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
             Some(mut written) => lines.append(&mut written),
             None => lines.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text }),
         }
@@ -319,7 +367,15 @@ mod tests {
         exchanges.iter().cloned().for_each(|(leg, exchange)| log.push_exchange(leg, exchange));
         let with = serde_json::to_string(&Stored::of(&log)).unwrap();
         assert_eq!(read_stored(&with).as_deref(), Some(&lines[..]));
-        assert_eq!(serde_json::from_str::<Stored<'_>>(&with).unwrap().exchanges(), exchanges);
+        assert_eq!(read_stored_exchanges(&with).unwrap(), exchanges);
+        let line_by_line = format!(
+            r#"{{"legs":["{:032x}","{:032x}"],"lines":[[1700000000000001,0,"sip","<- \"x\" é"],[1700000000000002,1,"media",""],[1700000000000003,0,"call","answered"],[1700000000000004,null,"webhook","200"]],"exchanges":[[1,{}]]}}"#,
+            7,
+            8,
+            serde_json::to_string(&exchanges[0].1).unwrap()
+        );
+        assert_eq!(read_stored(&line_by_line).as_deref(), Some(&lines[..]));
+        assert_eq!(read_stored_exchanges(&line_by_line).as_deref(), Some(&exchanges[..1]));
         let older = serde_json::to_string(&lines).unwrap();
         assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
         assert!(stored.len() < older.len(), "{stored}");

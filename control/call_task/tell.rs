@@ -1,5 +1,6 @@
 //! Telling the facts of a call: to its record, its log and its application.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind, ReferState};
@@ -92,7 +93,7 @@ impl CallTask {
         let (level, message) = match &event.kind {
             EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
             EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
-            _ => (Level::Warning, describe(event)),
+            _ => (Level::Warning, describe(event).into_owned()),
         };
         if self.troubles >= MOST_TROUBLES {
             return;
@@ -129,10 +130,11 @@ impl CallTask {
     }
 
     async fn notify(&mut self, event: &CallEvent) {
-        let recording = self.own_recordings.get(&event.leg.id).map(|own| &own.facts);
-        let sequence = self.sequences.entry(event.leg.id).or_default();
-        for delivery in self.services.notices(event, *sequence, recording) {
-            *sequence += u32::from(delivery.numbered.is_some());
+        let leg = event.leg.id;
+        let recording = self.own_recordings.get(&leg).map(|own| &own.facts);
+        let sequence = self.sequences.get(&leg).copied().unwrap_or_default();
+        for delivery in self.services.notices(event, sequence, recording) {
+            *self.sequences.entry(leg).or_default() += u32::from(delivery.numbered.is_some());
             match self.services.deliveries().submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
@@ -160,7 +162,12 @@ impl Services {
         };
         let context =
             Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned(), queue: None };
-        let notices = dialect.webhook(&account, event, &context).into_iter().enumerate();
+        let notices = dialect.webhook(&account, event, &context);
+        // So it is mostly, and collecting nothing takes as long as finding that out did.
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let notices = notices.into_iter().enumerate();
         notices
             .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
             .collect()
@@ -193,53 +200,60 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
 }
 
 /// An event in a line's words. Digits pressed are not in it: they may be a PIN.
-fn describe(event: &CallEvent) -> String {
+fn describe(event: &CallEvent) -> Cow<'static, str> {
     match &event.kind {
-        EventKind::Initiated => "initiated".to_owned(),
-        EventKind::Ringing { early_media: true } => "ringing, with early media".to_owned(),
-        EventKind::Ringing { early_media: false } => "ringing".to_owned(),
-        EventKind::Answered { .. } => "answered".to_owned(),
-        EventKind::Ended => event.leg.end.as_ref().map_or("ended".to_owned(), |end| format!("ended: {end}")),
-        EventKind::DtmfReceived { .. } => "key pressed".to_owned(),
-        EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)),
-        EventKind::PlaybackEnded(_, end) => format!("playback {end}"),
-        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()),
-        EventKind::GatherHeard { words, .. } => format!("heard {} characters so far", words.text().chars().count()),
-        EventKind::ListeningFailed { why } => format!("speech is not heard: {why}"),
-        EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status),
-        EventKind::Transcribed(transcript) => match &transcript.state {
-            TranscriptState::InProgress => format!("transcription {} begun", transcript.id),
-            TranscriptState::Completed(_) => format!("transcription {} done", transcript.id),
-            TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id),
-        },
-        EventKind::Bridged { with } => format!("bridged with {}", with.id),
-        EventKind::Unbridged => "no longer bridged".to_owned(),
-        EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference),
-        EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference),
-        EventKind::Enqueued { queue, .. } => format!("waits in queue {queue}"),
-        EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result),
-        EventKind::Recording(recording) => match recording.duration {
-            Some(length) => format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()),
-            None => format!("recording {} {}", recording.id, recording.status),
-        },
-        EventKind::Conversation(facts) => format!("conversation {} {}", facts.id, facts.status),
-        EventKind::Siprec(facts) => format!("recording session {} {}", facts.id, facts.status),
-        EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status),
-        EventKind::MachineDetected(facts) => {
-            format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis())
+        EventKind::Initiated => "initiated".into(),
+        EventKind::Ringing { early_media: true } => "ringing, with early media".into(),
+        EventKind::Ringing { early_media: false } => "ringing".into(),
+        EventKind::Answered { .. } => "answered".into(),
+        EventKind::Ended => event.leg.end.as_ref().map_or("ended".into(), |end| format!("ended: {end}").into()),
+        EventKind::DtmfReceived { .. } => "key pressed".into(),
+        EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)).into(),
+        EventKind::PlaybackEnded(_, end) => format!("playback {end}").into(),
+        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()).into(),
+        EventKind::GatherHeard { words, .. } => {
+            format!("heard {} characters so far", words.text().chars().count()).into()
         }
-        EventKind::Dialed(result) => format!("dial {}, {} ms together", result.status, result.duration.as_millis()),
+        EventKind::ListeningFailed { why } => format!("speech is not heard: {why}").into(),
+        EventKind::Transcription(facts) => format!("transcription {} {}", facts.id, facts.status).into(),
+        EventKind::Transcribed(transcript) => match &transcript.state {
+            TranscriptState::InProgress => format!("transcription {} begun", transcript.id).into(),
+            TranscriptState::Completed(_) => format!("transcription {} done", transcript.id).into(),
+            TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id).into(),
+        },
+        EventKind::Bridged { with } => format!("bridged with {}", with.id).into(),
+        EventKind::Unbridged => "no longer bridged".into(),
+        EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference).into(),
+        EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference).into(),
+        EventKind::Enqueued { queue, .. } => format!("waits in queue {queue}").into(),
+        EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result).into(),
+        EventKind::Recording(recording) => match recording.duration {
+            Some(length) => {
+                format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()).into()
+            }
+            None => format!("recording {} {}", recording.id, recording.status).into(),
+        },
+        EventKind::Conversation(facts) => format!("conversation {} {}", facts.id, facts.status).into(),
+        EventKind::Siprec(facts) => format!("recording session {} {}", facts.id, facts.status).into(),
+        EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status).into(),
+        EventKind::MachineDetected(facts) => {
+            format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis()).into()
+        }
+        EventKind::Dialed(result) => {
+            format!("dial {}, {} ms together", result.status, result.duration.as_millis()).into()
+        }
         EventKind::Refer(facts) => match facts.state {
-            ReferState::Started => "transfer asked of the far end".to_owned(),
-            ReferState::Completed => "transferred by the far end".to_owned(),
+            ReferState::Started => "transfer asked of the far end".into(),
+            ReferState::Completed => "transferred by the far end".into(),
             ReferState::Failed => format!(
                 "transfer failed: {}",
                 facts.progress.or(facts.answer).map_or("no answer".to_owned(), |status| status.to_string())
-            ),
+            )
+            .into(),
         },
-        EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail),
-        EventKind::Unserved(_) => "the application is told that this is not done here".to_owned(),
-        EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message),
+        EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
+        EventKind::Unserved(_) => "the application is told that this is not done here".into(),
+        EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }
 }
 

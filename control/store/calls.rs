@@ -49,7 +49,7 @@ pub struct CallRow {
     pub details: Details,
 }
 
-/// JSON that is written out only when it is stored: of the states a leg passes through, most are not.
+/// JSON that is written out only when it is stored, with that of other calls: of the states a leg passes through, most are not.
 #[derive(Clone)]
 pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use super::calls::Details;
 use super::column::{Columns, hex, microseconds};
 use super::insert::{Backend, Insert};
 use super::writer::Write;
@@ -26,7 +27,7 @@ pub struct EventRow {
     /// One line for a human, without secrets.
     pub text: String,
     /// JSON for a machine.
-    pub data: Option<String>,
+    pub data: Option<Details>,
 }
 
 /// Submits the line. When the writer's queue is full the line is dropped and counted
@@ -66,7 +67,7 @@ pub(super) async fn write(
                 .bind(microseconds(line.at))
                 .bind(line.kind.clone())
                 .bind(line.text.clone())
-                .bind(line.data.clone());
+                .bind(line.data.as_ref().map(Details::text));
         }
         query.execute(&mut *connection).await?;
     }
@@ -81,6 +82,6 @@ fn read(row: &AnyRow) -> Result<EventRow, StoreError> {
         at: columns.time("at")?,
         kind: columns.text("kind")?,
         text: columns.text("text")?,
-        data: columns.optional_text("data")?,
+        data: columns.optional_text("data")?.map(Details::from),
     })
 }

@@ -14,7 +14,7 @@ pub(super) async fn event_lines_keep_their_order(store: Store) {
         at: time(1),
         kind: "sip".into(),
         text: format!("line {number}"),
-        data: number.is_multiple_of(3).then(|| "{}".into()),
+        data: number.is_multiple_of(3).then(|| "{}".to_owned().into()),
     };
     for number in 0..500 {
         events::insert(&store, line(number));
