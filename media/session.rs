@@ -105,7 +105,7 @@ pub(crate) struct MediaSession {
     relayed_any: bool,
     /// It was bridged, and its peer has said nothing yet, or nothing for a while.
     fresh: bool,
-    /// Frames since it was then last sent silence to keep its way open; else since something was relayed to it.
+    /// Frames since then, less those of the silence that it has been sent; else since something was relayed to it.
     hush: u8,
     send_silence: bool,
     /// The network takes packets from the latched source only.
@@ -354,7 +354,7 @@ impl MediaSession {
     /// The bridge begins, or ends.
     pub(crate) fn set_peer(&mut self, peer: Option<Peer>) {
         self.peer = peer;
-        self.fresh = peer.is_some();
+        (self.fresh, self.hush) = (peer.is_some(), 0);
         self.relayed_any = false;
         self.sender.pause();
     }
@@ -471,7 +471,8 @@ impl MediaSession {
         }
     }
 
-    /// Ends all work: RTCP BYE goes out, recordings end; the session stays until they are complete.
+    /// Ends all work: RTCP BYE goes out if anything else ever did (RFC 3550 §6.3.7), recordings end; the session stays until
+    /// they are complete.
     pub(crate) fn close(&mut self, writer: &WriterHandle, around: &mut Surroundings<'_>) {
         if self.is_closing() {
             return;
@@ -479,7 +480,9 @@ impl MediaSession {
         if self.packing.frames > 0 {
             self.flush_packing(around);
         }
-        self.send_report(true, around);
+        if self.sender.packets > 0 || self.reports.any {
+            self.send_report(true, around);
+        }
         self.catch_up(writer);
         if !self.recorders.is_empty() {
             let now = around.clock.units(around.now, 8_000);
@@ -497,7 +500,16 @@ impl MediaSession {
         self.source = None;
         self.playback = None;
         self.digits = None;
-        self.state = State::Closing { frames: 0, told: false };
+        self.state = State::Closing { frames: 0, told: self.tell_closed() };
+    }
+
+    /// Says its last word, unless recordings are yet to be completed.
+    fn tell_closed(&mut self) -> bool {
+        if self.recorders.are_finished() {
+            let stats = self.stats();
+            self.emit(Event::Closed { stats });
+        }
+        self.recorders.are_finished()
     }
 
     // ---- the media clock ----
@@ -511,11 +523,7 @@ impl MediaSession {
     ) -> bool {
         self.telling.retry();
         if let State::Closing { frames, told } = self.state {
-            let told = told || self.recorders.are_finished();
-            if told != matches!(self.state, State::Closing { told: true, .. }) {
-                let stats = self.stats();
-                self.emit(Event::Closed { stats });
-            }
+            let told = told || self.tell_closed();
             self.state = State::Closing { frames: frames.saturating_add(u16::from(told)), told };
             return true;
         }

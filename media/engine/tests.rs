@@ -97,6 +97,26 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
 }
 
 #[test]
+fn a_leg_whose_other_side_never_speaks_is_sent_something_after_a_second() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.advance(900);
+    assert!(pair.heard(Who::A).is_empty() && pair.heard(Who::B).is_empty());
+    pair.advance(1_300);
+    assert_eq!((pair.heard(Who::A).len(), pair.heard(Who::B).len()), (3, 3));
+}
+
+#[test]
+fn a_leg_that_was_never_sent_anything_goes_without_a_word() {
+    let mut pair = MediaPair::new();
+    pair.bridge();
+    pair.advance(400);
+    pair.close(Who::A);
+    assert!(matches!(pair.events(Who::A).last(), Some((_, Event::Closed { .. }))), "it waits for nothing");
+    assert!(pair.heard(Who::A).is_empty() && pair.reports(Who::A).is_empty());
+}
+
+#[test]
 fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
     let mut pair = MediaPair::new();
     pair.bridge();

@@ -40,6 +40,8 @@ pub(crate) struct Reports {
     due: u16,
     /// Packets that we had sent at the last report and at the one before.
     sent: [u64; 2],
+    /// One has been written.
+    pub(crate) any: bool,
     pub(crate) heard_of_us: Option<HeardOfUs>,
     pub(crate) round_trip_ms: Option<f32>,
 }
@@ -47,7 +49,8 @@ pub(crate) struct Reports {
 impl Reports {
     /// `seed` spreads the times.
     pub(crate) fn new(seed: u64) -> Reports {
-        let mut reports = Reports { random: seed, due: 0, sent: [0; 2], heard_of_us: None, round_trip_ms: None };
+        let mut reports =
+            Reports { random: seed, due: 0, sent: [0; 2], any: false, heard_of_us: None, round_trip_ms: None };
         reports.due = reports.draw() / 2;
         reports
     }
@@ -137,6 +140,7 @@ impl Reports {
     ) -> usize {
         let [last, before] = self.sent;
         self.sent = [sender.packets, last];
+        self.any = true;
         let info = (sender.packets > before).then(|| SenderInfo {
             ntp,
             timestamp: sender.clock(),

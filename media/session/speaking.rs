@@ -13,7 +13,10 @@ use crate::source::Spoken;
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
-/// Frames from one packet of silence to the next for a leg that is bridged to one that says nothing: half a second.
+/// Frames after which a leg that is bridged to one that says nothing is sent a packet of silence, for a router on its way or a
+/// peer that waits for it: a second, as nearly all have begun to speak by then.
+const OPEN: u8 = 50;
+/// Frames from there to the next one, to keep the way open: half a second.
 const KEEP_OPEN: u8 = 25;
 /// Frames without a relayed packet after which the other side counts as saying nothing: two seconds, more than pauses in speech.
 const FELL_SILENT: u8 = 100;
@@ -72,17 +75,18 @@ impl MediaSession {
         }
         let mut passes = self.relayed_any && (self.peer.is_some() || self.echo);
         if passes && self.hush >= FELL_SILENT {
-            (self.relayed_any, passes, self.fresh, self.hush) = (false, false, true, 0);
+            (self.relayed_any, passes, self.fresh, self.hush) = (false, false, true, OPEN - 1);
         }
         // One that is bridged to somebody who says nothing needs no more than that its way stays open.
         self.fresh &= !passes;
         let waits = self.fresh && self.tracks.is_none();
         self.hush = match (passes, waits) {
             (true, _) => self.hush + 1,
-            (false, true) => (self.hush + 1) % KEEP_OPEN,
+            (false, true) if self.hush < OPEN => self.hush + 1,
+            (false, true) => OPEN - KEEP_OPEN + 1,
             (false, false) => 0,
         };
-        if self.send_silence && !passes && (!waits || self.packing.frames > 0 || self.hush == 1) {
+        if self.send_silence && !passes && (!waits || self.packing.frames > 0 || self.hush == OPEN) {
             self.say_octets(law, &[law.silence(); FRAME], around);
         } else {
             if self.packing.frames > 0 {
