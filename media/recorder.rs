@@ -16,7 +16,8 @@ use crate::wav::WavCoding;
 /// Octets of a buffer for each channel: half a second of G.711, or a quarter of linear samples. A killed process loses that
 /// and what is on its way: 0.9 s at most, unless the disk is slow.
 pub(crate) const BUFFER: usize = 25 * FRAME;
-/// Buffers of one recording: 20 kB a channel. When all are full what comes is left out and written as silence.
+/// Buffers of one recording: 20 kB a channel. When all are full what comes is left out and written as silence. While the disk
+/// keeps up two of them are used in turns, and the others never touched.
 const BUFFERS: usize = 5;
 /// Pauses and resumptions that may wait for the wire of their moment; more replace the last.
 const CHANGES: usize = 8;
@@ -63,6 +64,8 @@ pub(crate) struct Recorder {
     coding: WavCoding,
     pieces: rtrb::Producer<Piece>,
     empty: rtrb::Consumer<Vec<u8>>,
+    /// Those that wait to be filled; the last is the one that was used last, and is in the caches.
+    spare: Vec<Vec<u8>>,
     current: Option<(WavCoding, Vec<u8>)>,
     /// Frames that found no buffer.
     silence_before: u64,
@@ -89,10 +92,8 @@ impl Recorder {
     pub(crate) fn new(op: OpId, spec: &RecordSpec, now: Option<u32>) -> (Recorder, Feed) {
         // One place more than buffers, so that the end always finds room.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
-        let (mut give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
-        for _ in 0..BUFFERS {
-            let _ = give.push(Vec::with_capacity(BUFFER * usize::from(spec.form().channels)));
-        }
+        let (give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
+        let capacity = BUFFER * usize::from(spec.form().channels);
         let frames = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).div_ceil(20);
         let recorder = Recorder {
             op,
@@ -101,6 +102,7 @@ impl Recorder {
             coding: spec.coding,
             pieces,
             empty,
+            spare: (0..BUFFERS).map(|_| Vec::with_capacity(capacity)).collect(),
             current: None,
             silence_before: 0,
             after: spec.after,
@@ -120,7 +122,7 @@ impl Recorder {
     /// Whether a frame would find a buffer.
     #[cfg(test)]
     pub(crate) fn has_room(&self) -> bool {
-        self.current.is_some() || !self.empty.is_empty()
+        self.current.is_some() || !self.empty.is_empty() || !self.spare.is_empty()
     }
 
     /// Holds it, or lets it go on, from what is on the wire now.
@@ -286,7 +288,10 @@ impl Recorder {
     /// A buffer of `coding` with room for a frame. `None`, and the frame is silence: there is none.
     fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
         if self.current.is_none() {
-            self.current = self.empty.pop().ok().map(|buffer| (coding, buffer));
+            while let Ok(buffer) = self.empty.pop() {
+                self.spare.push(buffer);
+            }
+            self.current = self.spare.pop().map(|buffer| (coding, buffer));
         }
         if self.current.is_none() {
             self.silence_before += 1;

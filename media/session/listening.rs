@@ -19,7 +19,7 @@ pub(super) struct Tracks {
 
 /// Frames that recorders read together at most: they are behind the wire anyway, and each time the code and data of it have to
 /// be fetched into the caches.
-const TOGETHER: u8 = 5;
+const TOGETHER: u8 = 8;
 
 /// What recorders have not read yet.
 #[derive(Default)]

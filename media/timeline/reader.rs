@@ -10,8 +10,9 @@ const DEAD_BAND_MS: f32 = 2.0;
 /// How much farther behind than need be a live reader stays.
 const SPARE_MS: i64 = 10;
 /// Frames for each sample, while speech is read that is less than [`NEAR_MS`] off: 1,600 millionths, which nobody hears and no
-/// clock drifts by.
+/// clock drifts by. Recorders are in no hurry.
 const CALM: u8 = 4;
+const RECORDERS_CALM: u8 = 8;
 const NEAR_MS: i64 = 8;
 /// What is farther off is made good by whole pitch waves.
 const FAR_MS: i64 = 40;
@@ -116,7 +117,8 @@ impl Reader {
             return Step::Jump(wave * off.signum());
         }
         self.calm += 1;
-        if self.calm < CALM && in_ms.abs() < NEAR_MS {
+        let calm = if live { CALM } else { RECORDERS_CALM };
+        if self.calm < calm && in_ms.abs() < NEAR_MS {
             return Step::Exact;
         }
         self.calm = 0;
@@ -135,13 +137,15 @@ pub(super) fn stretch(ring: &Ring, at: Place, more: i64, out: &mut [i16]) -> boo
     let step = length as f32 / out.len() as f32;
     for (index, sample) in out.iter_mut().enumerate() {
         let place = index as f32 * step;
-        let part = place.fract();
-        let Some([a, b, c, d]) = from.get(place as usize..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+        let whole = place as usize;
+        let part = place - whole as f32;
+        let Some([a, b, c, d]) = from.get(whole..).and_then(|rest| rest.first_chunk::<4>()) else { break };
         let [a, b, c, d] = [a, b, c, d].map(|sample| f32::from(*sample));
         // Catmull-Rom: linear interpolation would dull what lies above 2 kHz.
         let curve =
             b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
-        *sample = curve.round() as i16;
+        // To the nearest; `round` is a call.
+        *sample = (curve + 0.5f32.copysign(curve)) as i16;
     }
     true
 }
