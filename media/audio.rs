@@ -55,8 +55,10 @@ impl Audio {
         let left = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
         let to = to.get_mut(..left.min(to.len())).unwrap_or_default();
         let sounding = usize::try_from(position).ok().and_then(|position| self.samples.get(position..));
-        let sounding = sounding.unwrap_or_default().iter().copied();
-        to.iter_mut().zip(sounding.chain(std::iter::repeat(0))).for_each(|(to, from)| *to = from);
+        let sounding = sounding.unwrap_or_default();
+        let (sound, silence) = to.split_at_mut(sounding.len().min(to.len()));
+        sound.iter_mut().zip(sounding).for_each(|(to, from)| *to = *from);
+        silence.fill(0);
         to.len()
     }
 }

@@ -35,7 +35,6 @@ impl Playback {
         match &mut self.what {
             What::Tone(tone) => tone.next_frame(frame),
             What::Audio { audio, position, loops_left } => {
-                frame.fill(0);
                 let mut filled = 0;
                 // Audio shorter than a frame may loop several times within it; empty audio ends at once.
                 while *loops_left != Some(0) {
@@ -52,6 +51,7 @@ impl Playback {
                         }
                     }
                 }
+                frame.get_mut(filled..).unwrap_or_default().fill(0);
                 filled > 0
             }
         }
