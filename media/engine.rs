@@ -117,7 +117,8 @@ pub(crate) enum Outcome {
 
 /// The hub.
 pub(crate) struct Core {
-    sessions: Slab<MediaSession>,
+    /// Each in a place of its own: they are large, and come and go.
+    sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
@@ -164,12 +165,17 @@ impl Core {
         self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_quiet())
     }
 
+    /// Whether somebody is sent silence, frame by frame.
+    pub(crate) fn hums(&self) -> bool {
+        self.sessions.iter().any(|(_, session)| session.hums())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 
     /// Takes a session in, new or moved here. Its slot names it to the [`Network`].
-    pub(crate) fn insert(&mut self, session: MediaSession) -> usize {
+    pub(crate) fn insert(&mut self, session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
         let slot = self.sessions.insert(session);
@@ -185,7 +191,7 @@ impl Core {
         now: Instant,
         key: SessionKey,
         network: &mut dyn Network,
-    ) -> Option<(usize, MediaSession)> {
+    ) -> Option<(usize, Box<MediaSession>)> {
         self.withdraw(now, key, network);
         self.unbridge(key);
         self.leave_room(key);
@@ -431,7 +437,7 @@ impl Core {
     }
 
     fn is_closing(&self, slot: usize) -> bool {
-        self.sessions.get(slot).is_none_or(MediaSession::is_closing)
+        self.sessions.get(slot).is_none_or(|session| session.is_closing())
     }
 
     fn unbridge(&mut self, key: SessionKey) {

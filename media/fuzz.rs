@@ -30,7 +30,7 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let mut readers = Vec::new();
     let slots = [1, 2].map(|key| {
         let sink: EventSink = Arc::new(|_, _| Ok(()));
-        let slot = core.insert(MediaSession::new(SessionKey(key), key as u64, sink, true));
+        let slot = core.insert(Box::new(MediaSession::new(SessionKey(key), key as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 20_000, id: 1 });
         let offer = "v=0\r\no=- 1 1 IN IP4 127.0.0.2\r\ns=-\r\nc=IN IP4 127.0.0.2\r\nt=0 0\r\n\
                      m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";

@@ -106,7 +106,7 @@ pub enum OpenError {
 #[error("the media worker is busy")]
 pub struct Busy;
 
-/// Totals of all workers, at most 5 ms old.
+/// Totals of all workers, at most 5 ms old; 60 ms while nobody speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Sessions now, those included whose recordings are being completed.
@@ -138,9 +138,9 @@ impl Engine {
             return Err(StartError::Families { listen: config.listen, advertise });
         }
         // A pair on trial: otherwise the first call would be the one to find out.
-        match Arc::new(Ports::new(config.listen, config.ports)).bind() {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(StartError::NoPorts(config.ports)),
+        match Arc::new(Ports::new(config.listen, config.ports)).has_any() {
+            Ok(true) => {}
+            Ok(false) => return Err(StartError::NoPorts(config.ports)),
             Err(error) => return Err(StartError::Bind { listen: config.listen, ports: config.ports, error }),
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -189,7 +189,7 @@ impl Engine {
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Binds an RTP port and its RTCP pair and puts a session on a worker. Sessions of the same `affinity` share one,
+    /// Takes a pair of ports and puts a session on a worker; RTCP's is bound when something is first sent. Sessions of the same `affinity` share one,
     /// which makes bridging them free; give all legs of a call the same.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.advertise, key, affinity, events)

@@ -72,7 +72,7 @@ impl Rehearsal {
 
     fn open(&mut self, key: SessionKey, codec: Codec) {
         let sink: EventSink = Arc::new(|_, _| Ok(()));
-        let slot = self.core.insert(MediaSession::new(key, key.0 as u64, sink, true));
+        let slot = self.core.insert(Box::new(MediaSession::new(key, key.0 as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 20_000, id: 1 });
         negotiation.set_codecs(&CODECS);
         let payload_type = codec.static_payload_type().unwrap_or_default();

@@ -557,6 +557,13 @@ impl MediaSession {
             && !self.echo
     }
 
+    /// Whether it is sent silence, frame by frame.
+    pub(crate) fn hums(&self) -> bool {
+        let relayed = self.peer.is_some() && (self.fresh || self.relayed_any);
+        let sends = self.plan.as_ref().is_some_and(|plan| plan.sends) && self.latch.target().is_some();
+        self.send_silence && sends && !relayed && !self.is_closing()
+    }
+
     /// Whether more events wait for its sink than are kept.
     pub(crate) fn is_flooded(&self) -> bool {
         self.telling.waiting() > BACKLOG

@@ -353,7 +353,7 @@ impl Party {
             told.events.push((now, event));
             Ok(())
         });
-        let slot = core.insert(MediaSession::new(SessionKey(key), key as u64, sink, true));
+        let slot = core.insert(Box::new(MediaSession::new(SessionKey(key), key as u64, sink, true)));
         let local = Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 };
         let mut negotiation = Negotiation::new(local);
         negotiation.set_codecs(&crate::sdp::CODECS);

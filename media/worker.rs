@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,9 +57,12 @@ const AGAIN: u64 = 1 << 63;
 /// How long a worker without sessions sleeps.
 const IDLE: Duration = Duration::from_secs(1);
 /// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
-/// packets, and else this seldom, to catch up with its ticks. Messages then wait as long. Ringing and held calls cost little.
+/// packets, for messages that somebody would hear the delay of, and else this seldom, to catch up with its ticks. Ringing and
+/// held calls cost little, and short ones on which nobody speaks.
 const QUIET: Duration = Duration::from_millis(100);
-const DOZE: Duration = Duration::from_millis(20);
+const DOZE: Duration = Duration::from_millis(60);
+/// How long it dozes while somebody is sent silence, frame by frame.
+const HUM: Duration = Duration::from_millis(20);
 
 /// What all workers and the engine's handles share.
 #[derive(Debug)]
@@ -131,18 +134,31 @@ pub(crate) struct Published {
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// The worker looks at the queue within a tick anyhow: it need not be woken for it.
-    ticking: AtomicBool,
+    /// What the worker has to be woken for, an [`Attention`].
+    attention: AtomicU8,
+}
+
+/// How a worker sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Attention {
+    /// Any message wakes it.
+    All,
+    /// Those that cannot wait wake it.
+    Urgent,
+    /// It looks at its messages within a tick anyhow.
+    Nothing,
 }
 
 impl Inbox {
     pub(crate) fn new() -> io::Result<Inbox> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, ticking: AtomicBool::new(false) })
+        Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
     }
 
     /// False when too many wait.
     pub(crate) fn try_post(&self, message: Message) -> bool {
+        let urgent = message.is_urgent();
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.len() >= WAITING {
@@ -150,28 +166,34 @@ impl Inbox {
             }
             queue.push_back(message);
         }
-        self.wake();
+        self.wake(urgent);
         true
     }
 
     /// For messages that must not be lost: opening, plans, closing, moves.
     pub(crate) fn post(&self, message: Message) {
+        let urgent = message.is_urgent();
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
-        self.wake();
+        self.wake(urgent);
     }
 
-    fn wake(&self) {
-        if !self.ticking.load(Ordering::SeqCst) {
+    fn wake(&self, urgent: bool) {
+        let attention = self.attention.load(Ordering::SeqCst);
+        if attention == Attention::All as u8 || (urgent && attention == Attention::Urgent as u8) {
             // A full counter has woken it already.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
 
-    /// The worker is about to sleep, until its next tick or for as long as nobody wakes it; true if it must not, because of
-    /// a message that came before it could be woken.
-    fn sleeps(&self, ticking: bool) -> bool {
-        self.ticking.store(ticking, Ordering::SeqCst);
-        !ticking && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// The worker is about to sleep; true if it must not, because of a message that came before it could be woken.
+    fn sleeps(&self, attention: Attention) -> bool {
+        self.attention.store(attention as u8, Ordering::SeqCst);
+        let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match attention {
+            Attention::All => !queue().is_empty(),
+            Attention::Urgent => queue().iter().any(Message::is_urgent),
+            Attention::Nothing => false,
+        }
     }
 
     fn take(&self, woken: bool) -> VecDeque<Message> {
@@ -249,6 +271,20 @@ pub(crate) enum Message {
     Shutdown,
 }
 
+impl Message {
+    /// Whether a worker that dozes must be woken for it. What is only about where packets come from and go to is taken note of
+    /// before the next one is.
+    fn is_urgent(&self) -> bool {
+        !matches!(
+            self,
+            Message::Open { .. }
+                | Message::Plan { .. }
+                | Message::Close { .. }
+                | Message::Command { command: Command::Bridge { .. } | Command::Unbridge, .. }
+        )
+    }
+}
+
 impl std::fmt::Debug for Message {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Message")
@@ -301,8 +337,14 @@ impl Worker {
         crate::suppress::prepare();
         let mut inlet = Inlet::new();
         loop {
-            let woken = self.sleep(Instant::now());
+            let before = Instant::now();
+            let dozes = self.dozes(before);
+            let woken = self.sleep(before, dozes);
             let now = Instant::now();
+            if dozes {
+                // What has waited comes before the packet that may have ended it.
+                self.drain_inbox(now, woken);
+            }
             let ticks = self.is_eager() || now >= self.core.next_tick();
             if ticks {
                 self.drain_sockets(now, &mut inlet);
@@ -328,16 +370,17 @@ impl Worker {
     }
 
     /// Until the next tick, message or, when eager or dozing, packet; true for a message.
-    fn sleep(&mut self, now: Instant) -> bool {
+    fn sleep(&mut self, now: Instant, dozes: bool) -> bool {
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
-        let (eager, dozes) = (self.is_eager(), self.dozes(now));
-        let left = match (self.core.is_empty(), dozes, eager) {
-            (true, ..) => IDLE,
-            (_, true, _) => DOZE,
-            (_, _, true) => self.core.poll_timeout().saturating_duration_since(now),
-            _ => self.core.next_tick().saturating_duration_since(now),
+        let eager = self.is_eager();
+        let (left, attention) = match (self.core.is_empty(), dozes, eager) {
+            (true, ..) => (IDLE, Attention::All),
+            (_, true, _) if self.core.hums() => (HUM, Attention::Urgent),
+            (_, true, _) => (DOZE, Attention::Urgent),
+            (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
+            _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
         };
-        if inbox.sleeps(!eager && !self.core.is_empty()) {
+        if inbox.sleeps(attention) {
             return true;
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -544,7 +587,7 @@ impl Worker {
 
     fn handle_own(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Open { session, sockets } => self.take_in(*session, Some(sockets)),
+            Message::Open { session, sockets } => self.take_in(session, Some(sockets)),
             Message::OpenRoom { room } => {
                 let key = room.key;
                 self.core.open_room(*room);
@@ -592,7 +635,7 @@ impl Worker {
             Some(Away::Moving { join, held, .. }) => (Some(join), held),
             _ => (join, Vec::new()),
         };
-        self.take_in(*session, sockets);
+        self.take_in(session, sockets);
         if let Some((command, of)) = join {
             self.handle_here(now, Message::Command { key, command, of });
         }
@@ -604,7 +647,7 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, session: MediaSession, sockets: Option<Sockets>) {
+    fn take_in(&mut self, session: Box<MediaSession>, sockets: Option<Sockets>) {
         let key = session.key;
         let slot = self.core.insert(session);
         if let Some(sockets) = sockets
@@ -616,13 +659,18 @@ impl Worker {
 
     fn take_out(&mut self, now: Instant, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
         let (slot, session) = self.core.remove(now, key, &mut self.sockets)?;
-        Some((Box::new(session), self.sockets.take(slot)))
+        Some((session, self.sockets.take(slot)))
     }
 }
 
 /// The slot and flow of a socket's number.
 fn of_number(socket: u64) -> (usize, Flow) {
     (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
+}
+
+fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Result<()> {
+    let data = epoll::EventData::new_u64((slot as u64) << 1 | u64::from(flow == Flow::Rtcp));
+    Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
 /// Where packets are taken in. What it holds is bounded by the sockets.
@@ -676,9 +724,9 @@ struct Waiting {
 
 impl Table {
     fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
-        for (socket, flow) in [(&sockets.rtp, 0), (&sockets.rtcp, 1)] {
-            let data = epoll::EventData::new_u64((slot as u64) << 1 | flow);
-            epoll::add(&self.epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        watch(&self.epoll, slot, Flow::Rtp, &sockets.rtp)?;
+        if let Some(rtcp) = sockets.rtcp() {
+            watch(&self.epoll, slot, Flow::Rtcp, rtcp)?;
         }
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
@@ -694,7 +742,7 @@ impl Table {
         // The core has ended it before; a port that is given back must have none in any case.
         self.lengthen(slot);
         let sockets = self.slots.get_mut(slot)?.take()?;
-        for socket in [&sockets.rtp, &sockets.rtcp] {
+        for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
             let _ = epoll::delete(&self.epoll, socket.as_fd());
         }
         Some(sockets)
@@ -707,6 +755,12 @@ impl Table {
             let Some((packet, after)) = rest.split_at_checked(length) else { break };
             rest = after;
             let Some(Some(sockets)) = self.slots.get(slot) else { continue };
+            // Who is sent something may have to report on it.
+            if let Some(rtcp) = sockets.bind_rtcp()
+                && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
+            {
+                tracing::error!(%error, "a session's reports cannot be watched");
+            }
             // A packet that the kernel does not take is a lost packet; the peer's reports count it.
             let _ = match flow {
                 // The error is an earlier packet's, told by ICMP; this one has not been sent.
@@ -715,7 +769,7 @@ impl Table {
                     other => other,
                 },
                 Flow::Rtp => sockets.rtp.send_to(packet, to),
-                Flow::Rtcp => sockets.rtcp.send_to(packet, to),
+                Flow::Rtcp => sockets.rtcp().map_or(Ok(0), |rtcp| rtcp.send_to(packet, to)),
             };
         }
         self.outlet.octets.clear();
@@ -729,10 +783,10 @@ impl Table {
 
     fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
         let sockets = self.slots.get(slot)?.as_ref()?;
-        Some(match flow {
-            Flow::Rtp => &sockets.rtp,
-            Flow::Rtcp => &sockets.rtcp,
-        })
+        match flow {
+            Flow::Rtp => Some(&sockets.rtp),
+            Flow::Rtcp => sockets.rtcp(),
+        }
     }
 }
 

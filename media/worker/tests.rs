@@ -104,10 +104,42 @@ fn a_worker_dozes_while_no_packets_come_and_nobody_has_anything_to_say() {
     bench.pass(5);
     assert!(!bench.worker.dozes(bench.now), "a packet has just come");
     bench.now += QUIET;
-    assert!(bench.worker.dozes(bench.now));
+    assert!(bench.worker.dozes(bench.now) && bench.worker.core.hums(), "it is sent silence");
     let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
     bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
     assert!(!bench.worker.dozes(bench.now), "it sends digits");
+}
+
+#[test]
+fn what_is_only_about_where_packets_go_does_not_end_a_doze() {
+    let inbox = Inbox::new().unwrap();
+    let key = SessionKey(1);
+    let is_woken = || rustix::io::read(&inbox.wake, &mut [0; 8]).is_ok();
+    for (attention, urgent, other) in
+        [(Attention::All, true, true), (Attention::Urgent, true, false), (Attention::Nothing, false, false)]
+    {
+        assert!(!inbox.sleeps(attention));
+        inbox.post(Message::Command { key, command: Command::Bridge { with: SessionKey(2) }, of: None });
+        assert_eq!((is_woken(), inbox.sleeps(attention)), (other, other), "{attention:?}");
+        inbox.post(Message::Command { key, command: Command::Stop { op: OpId(1) }, of: None });
+        assert_eq!((is_woken(), inbox.sleeps(attention)), (urgent, urgent), "{attention:?}");
+        inbox.take(true);
+    }
+}
+
+#[test]
+fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
+    let mut bench = Bench::new("31740-31749");
+    let rtcp = ("127.0.0.1", bench.peer.peer_addr().unwrap().port() + 1);
+    assert!(UdpSocket::bind(rtcp).is_ok());
+    let peer = bench.peer.local_addr().unwrap();
+    bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
+    bench.worker.sockets.flush();
+    assert!(UdpSocket::bind(rtcp).is_err());
+    // What is no report is counted.
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], rtcp).unwrap();
+    bench.pass(5);
+    assert_eq!(bench.worker.core.counts.malformed, 1);
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl Phone {
             Ok(())
         });
         let key = SessionKey(number as u128);
-        let slot = core.insert(MediaSession::new(key, number as u64, sink, true));
+        let slot = core.insert(Box::new(MediaSession::new(key, number as u64, sink, true)));
         let mut negotiation = Negotiation::new(Local { address: "127.0.0.1".parse().unwrap(), port: 20_000, id: 1 });
         let address = SocketAddr::new(format!("127.0.1.{}", number + 1).parse().unwrap(), 4_000);
         let ip = address.ip();
