@@ -190,10 +190,9 @@ int relay(struct __sk_buff *skb)
 	}
 	if (is->version != 0x45 || is->protocol != UDP || is->fragment & swap16(0x3fff))
 		return TCX_NEXT;
-	if (is->rtp_version == COPY && skb->mark == OURS) {
-		skb->mark = 0;
+	// The mark stays: other servers' programs hang here as well.
+	if (is->rtp_version == COPY && skb->mark == OURS)
 		return TCX_NEXT;
-	}
 	if (is->rtp_version != RTP && is->rtp_version != COPY)
 		return TCX_NEXT;
 	struct key key = { is->destination, is->source, is->destination_port, is->source_port };
