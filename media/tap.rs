@@ -178,7 +178,7 @@ impl TapReader {
         let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
         let (most, left) = BEHIND;
         if waiting > most {
-            (left..waiting).for_each(|_| drop(self.pop()));
+            (left..waiting).for_each(|_| _ = self.pop());
         }
         self.pop()
     }

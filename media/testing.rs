@@ -16,7 +16,7 @@ use crate::event::{Event, EventSink, Full};
 use crate::rtp::Header;
 use crate::sdp::{Local, Negotiation};
 use crate::session::MediaSession;
-use crate::shortcut::{Counted, Shortcut};
+use crate::shortcut::{COPY, Counted, Shortcut};
 use crate::writer::Writer;
 
 /// One packet that left the engine.
@@ -292,11 +292,13 @@ impl MediaPair {
                 std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
             for (_, slot, flow, from, mut packet) in due {
-                if let Some((to, packet)) = self.wire.kernel.relay(self.now, slot, flow, &mut packet) {
+                let relayed = self.wire.kernel.relay(self.now, slot, flow, &mut packet);
+                let comes_up = relayed.is_none() || packet.first() == Some(&COPY);
+                if let Some((to, packet)) = relayed {
                     let address = if to == self.a.slot { self.a.address } else { self.b.address };
                     self.wire.sent.push((to, Sent { at: self.now, flow, to: address, packet }));
                 }
-                if !packet.is_empty() && !self.wire.released.contains(&slot) {
+                if comes_up && !self.wire.released.contains(&slot) {
                     self.core.handle_packet(instant, slot, flow, from, &mut packet, &mut self.wire);
                 }
             }

@@ -117,7 +117,7 @@ impl<'a> Description<'a> {
         let connection = head.values("c=").next().map(address).transpose()?;
         let mut lines = Vec::new();
         let mut at = first;
-        for media in medias.chunk_by(|_, next| !begins(&next)) {
+        for media in medias.chunk_by(|_, next| !begins(next)) {
             if lines.len() == MOST_LINES {
                 return Err(malformed("too many m-lines", ""));
             }

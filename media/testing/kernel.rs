@@ -33,13 +33,13 @@ impl FakeKernel {
         Some(Counted { age: now - passing.newest, ..passing.counted })
     }
 
-    /// Where a packet goes, and as what; `None` if it goes to its socket. What is left in `packet` goes there too.
+    /// Where a packet goes, and as what; `None` if it goes to its socket, where copies go too: those it marks.
     pub(super) fn relay(
         &mut self,
         now: Duration,
         slot: usize,
         flow: Flow,
-        packet: &mut Vec<u8>,
+        packet: &mut [u8],
     ) -> Option<(usize, Vec<u8>)> {
         let Passing { shortcut, counted, transit, newest } = self.flows.get_mut(&slot)?;
         let header = Header::parse(packet)?;
@@ -66,11 +66,9 @@ impl FakeKernel {
                 counted.jitter = Receiver::jitter_after(counted.jitter, difference);
             }
         }
-        let mut relayed = packet.clone();
+        let mut relayed = packet.to_vec();
         if shortcut.copied {
-            packet[0] = COPY
-        } else {
-            packet.clear()
+            packet[0] = COPY;
         }
         let header = Header {
             payload_type: sent,
