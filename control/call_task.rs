@@ -561,7 +561,7 @@ impl CallTask {
 
     fn take_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
-            media::Event::FirstPacket => self.log.push(now.time, Some(leg), "media", "first packet came".to_owned()),
+            media::Event::FirstPacket => self.log.push(now.time, Some(leg), "media", "first packet came"),
             media::Event::SourceMoved { to } => {
                 self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
             }

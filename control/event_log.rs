@@ -390,7 +390,7 @@ mod tests {
             one.push(at(2 * second), Some(LegId(1)), "sip", format!("one {second}"));
         }
         other.push(at(1), Some(LegId(2)), "media", "\u{e9}".repeat(600));
-        other.push(at(3), None, "call", "last".to_owned());
+        other.push(at(3), None, "call", "last");
         one.append(other);
         let lines = one.lines();
         assert_eq!((lines.len(), one.left_out), (MOST_LINES, 2));
