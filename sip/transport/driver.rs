@@ -581,7 +581,7 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-#[expect(deprecated, reason = "it wants unsafe for descriptors that others may close; a std socket owns its own")]
+#[expect(deprecated, reason = "its successor asks who else may close the descriptor; a std socket owns its own")]
 fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
