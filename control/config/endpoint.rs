@@ -17,7 +17,7 @@ pub struct EndpointConfig {
     pub username: Arc<str>,
     /// Its digest password.
     pub password: Secret,
-    /// Whose words its web application speaks, one of [`PROVIDERS`]; taken from `application` when that is set.
+    /// Whose words its web application speaks, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` when that is set.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
     /// Document of each call that it makes.
