@@ -189,8 +189,8 @@ impl Engine {
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// Takes a pair of ports and puts a session on a worker; RTCP's is bound when something is first sent. Sessions of the same `affinity` share one,
-    /// which makes bridging them free; give all legs of a call the same.
+    /// Takes a pair of ports and puts a session on a worker; RTCP's is bound when something is first sent. Sessions of the
+    /// same `affinity` share one, which makes bridging them free; give all legs of a call the same.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.advertise, key, affinity, events)
     }
