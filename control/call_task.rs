@@ -36,6 +36,7 @@ use tracing::Instrument;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::event_log::{EventLog, Line};
+use crate::exchange::Exchange;
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message, Messages};
 use crate::leg::{self, LegIo};
@@ -234,7 +235,9 @@ impl CallTask {
                         self.refuse_leg(info, "the call is over").await;
                     }
                 }
-                Message::Note(Line { at, leg, kind, text }) => self.log.push(at, leg, kind, text),
+                Message::Note(line) => self.log.push_line(line),
+                Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
+                Message::Fetched { leg, line, exchange, .. } => self.note_fetched(leg, line, exchange),
                 _ => {}
             }
         }
@@ -354,23 +357,12 @@ impl CallTask {
     }
 
     fn take(&mut self, message: Message) -> Turn {
-        // Most of what comes are these, and they bring their time with them.
-        let message = match message {
-            Message::Note(Line { at, leg, kind, text }) => {
-                self.log.push(at, leg, kind, text);
-                return Turn::On;
-            }
-            message => message,
-        };
         let now = clock::now();
         match message {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
-            Message::Fetched { leg, id, line: text, exchange, result } => {
-                self.log.push(now.time, Some(leg), "webhook", text);
-                if let Some(exchange) = exchange {
-                    self.log.push_exchange(Some(leg), *exchange);
-                }
+            Message::Fetched { leg, id, line, exchange, result } => {
+                self.note_fetched(leg, line, exchange);
                 self.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
@@ -409,8 +401,8 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
-            Message::Note(_) => {}
-            Message::Exchanged(leg, exchange) => self.log.push_exchange(leg, *exchange),
+            Message::Note(line) => self.log.push_line(line),
+            Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.log.exchanges().to_vec());
             }
@@ -427,6 +419,18 @@ impl CallTask {
             }
         }
         Turn::On
+    }
+
+    fn note_fetched(&mut self, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
+        self.log.push(clock::now().time, Some(leg), "webhook", line);
+        if let Some(exchange) = exchange {
+            self.note_exchange(Some(leg), *exchange, None);
+        }
+    }
+
+    fn note_exchange(&mut self, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
+        line.into_iter().for_each(|line| self.log.push_line(line));
+        self.log.push_exchange(leg, exchange);
     }
 
     /// Gives everything away. If the heir is no more, this call goes on as it was.

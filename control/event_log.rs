@@ -185,6 +185,11 @@ impl EventLog {
         self.keep(at, leg, kind.into(), end.and_then(|(end, _)| text.get(..end)).unwrap_or(text));
     }
 
+    /// Adds a line that was written elsewhere.
+    pub fn push_line(&mut self, Line { at, leg, kind, text }: Line) {
+        self.push(at, leg, kind, text);
+    }
+
     fn keep(&mut self, at: Timestamp, leg: Option<LegId>, kind: Cow<'static, str>, text: &str) {
         let number = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
         let leg = leg.map_or(0, |leg| number(place(&mut self.legs, leg)).saturating_add(1));
@@ -247,9 +252,7 @@ impl EventLog {
         exchanges.append(&mut other.exchanges);
         exchanges.sort_by_key(|(_, exchange)| exchange.at);
         *self = Self { left_out: self.left_out + other.left_out, ..Self::default() };
-        for Line { at, leg, kind, text } in lines {
-            self.push(at, leg, kind, text);
-        }
+        lines.into_iter().for_each(|line| self.push_line(line));
         for (leg, exchange) in exchanges {
             self.push_exchange(leg, exchange);
         }

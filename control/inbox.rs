@@ -87,7 +87,14 @@ pub enum Message {
         result: Result<Program, FetchFailure>,
     },
     /// A request with its answer, for the log.
-    Exchanged(Option<LegId>, Box<Exchange>),
+    Exchanged {
+        /// About this leg.
+        leg: Option<LegId>,
+        /// Both.
+        exchange: Box<Exchange>,
+        /// What tells of it, if anything does.
+        line: Option<Line>,
+    },
     /// Show those.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// Audio is ready.
@@ -188,6 +195,22 @@ impl Inbox {
     pub(crate) fn give(&self, estate: Box<Estate>, done: oneshot::Sender<()>) -> Result<(), Box<Estate>> {
         match self.put(Box::new(Message::Absorb { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
             Err(Message::Absorb { estate, .. }) => Err(estate),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts in a request with its answer, if there is room; it comes back when this call is over.
+    pub(crate) fn exchanged(
+        &self,
+        leg: Option<LegId>,
+        exchange: Exchange,
+        line: Option<Line>,
+    ) -> Result<(), (Box<Exchange>, Option<Line>)> {
+        match self.put(Box::new(Message::Exchanged { leg, exchange: Box::new(exchange), line }), FULL) {
+            Err((message, NotTaken::Over)) => match *message {
+                Message::Exchanged { exchange, line, .. } => Err((exchange, line)),
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -349,7 +372,24 @@ impl Drop for Messages {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
+        let at = Timestamp::UNIX_EPOCH;
+        let exchange = || Exchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
+        let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned() });
+        let (inbox, mut messages) = Inbox::new();
+        assert!(inbox.exchanged(None, exchange(), line()).is_ok());
+        messages.close();
+        let (back, told) = inbox.exchanged(None, exchange(), line()).unwrap_err();
+        assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
+        // What came in time is still there.
+        assert!(matches!(messages.ready(), Some(Message::Exchanged { .. })));
+        assert!(messages.ready().is_none());
+    }
 
     #[test]
     fn a_traced_message_says_which_way_it_went_and_where() {

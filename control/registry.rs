@@ -418,13 +418,13 @@ impl Calls {
     /// A request and its answer for a session's log, live or over, and the line that tells of it, if any does. Dropped if the
     /// call has too much to do.
     pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
-        let Some(inbox) = self.inbox(session.0) else {
-            return event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
+        let late = match self.inbox(session.0) {
+            Some(inbox) => inbox.exchanged(leg, exchange, line),
+            None => Err((Box::new(exchange), line)),
         };
-        if let Some(line) = line {
-            inbox.log(line);
+        if let Err((exchange, line)) = late {
+            event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
         }
-        let _ = inbox.offer(Message::Exchanged(leg, Box::new(exchange)));
     }
 
     /// No new calls from now on.
