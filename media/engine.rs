@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::room::RoomKey;
 use crate::rtp::is_rtcp;
 use crate::sdp::MediaPlan;
-use crate::session::{Heard, Input, MediaSession, Peer, Surroundings};
+use crate::session::{Calm, Heard, Input, MediaSession, Peer, Surroundings};
 use crate::shortcut::{Counted, Shortcut};
 use crate::suppress::budget::{Budget, Change, Name};
 use crate::writer::{Done, WriterHandle};
@@ -160,14 +160,16 @@ impl Core {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// Whether nobody would miss a tick that is caught up with later.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_quiet())
-    }
-
-    /// Whether somebody is sent silence, frame by frame.
-    pub(crate) fn hums(&self) -> bool {
-        self.sessions.iter().any(|(_, session)| session.hums())
+    /// What would be missed if its ticks were caught up with later.
+    pub(crate) fn calm(&self) -> Calm {
+        let mut calm = if self.rooms.is_empty() { Calm::Quiet } else { Calm::Speaks };
+        for (_, session) in &self.sessions {
+            if calm == Calm::Speaks {
+                break;
+            }
+            calm = calm.min(session.calm());
+        }
+        calm
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -56,6 +56,8 @@ pub(crate) enum Unavailable {
 pub(crate) struct Passing {
     key: Key,
     place: u32,
+    /// A copy of each packet comes up.
+    pub(crate) copied: bool,
 }
 
 /// A leg's socket: its own address and its peer's.
@@ -160,7 +162,7 @@ impl KernelRelay {
             return None;
         }
         self.flows.fetch_add(1, Ordering::Relaxed);
-        Some(Passing { key, place })
+        Some(Passing { key, place, copied: shortcut.copied })
     }
 
     /// What has been passed on until now.

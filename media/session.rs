@@ -82,6 +82,17 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) sent: bool,
 }
 
+/// How much would be missed of a session whose ticks are caught up with later; the least calm first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Calm {
+    /// It says something of its own, or listens.
+    Speaks,
+    /// It is sent silence, frame by frame.
+    Hums,
+    /// What packets come are relayed, or dropped.
+    Quiet,
+}
+
 /// The session that another is bridged with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
@@ -545,23 +556,23 @@ impl MediaSession {
         !self.is_flooded()
     }
 
-    /// Whether it neither says nor listens to anything of its own: what packets come are relayed, or dropped.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.playback.is_none()
-            && self.digits.is_none()
-            && self.source.is_none()
-            && self.tracks.is_none()
-            && self.machine.is_none()
-            && self.room.is_none()
-            && !self.framed
-            && !self.echo
-    }
-
-    /// Whether it is sent silence, frame by frame.
-    pub(crate) fn hums(&self) -> bool {
+    /// What would be missed of it.
+    pub(crate) fn calm(&self) -> Calm {
+        let speaks = self.playback.is_some()
+            || self.digits.is_some()
+            || self.source.is_some()
+            || self.tracks.is_some()
+            || self.machine.is_some()
+            || self.room.is_some()
+            || self.framed
+            || self.echo;
         let relayed = self.peer.is_some() && (self.fresh || self.relayed_any);
-        let sends = self.plan.as_ref().is_some_and(|plan| plan.sends) && self.latch.target().is_some();
-        self.send_silence && sends && !relayed && !self.is_closing()
+        let sends = || self.plan.as_ref().is_some_and(|plan| plan.sends) && self.latch.target().is_some();
+        match speaks {
+            true => Calm::Speaks,
+            false if self.send_silence && !relayed && !self.is_closing() && sends() => Calm::Hums,
+            false => Calm::Quiet,
+        }
     }
 
     /// Whether more events wait for its sink than are kept.

@@ -1,20 +1,20 @@
 //! SHELL: a media thread. It sleeps until its next 5 ms tick or a message, drains its sockets, and runs [`Core`]. With a
 //! handful of sessions it wakes for each packet instead, which then costs no more and delays nothing.
 //!
-//! Most of a relayed packet's cost is the kernel's: so sockets are connected once their peer is known (no route look-up,
-//! and strangers end in the kernel), epoll is edge-triggered (no second look at a socket that has been read), and packets
-//! are received, worked on and sent in batches, each of the three for all of a batch, so that each finds its code and data
-//! in the caches. A packet is copied once for that, from where it was patched to where it waits to be sent: 172 octets,
-//! measured to be worth it.
+//! Packets are received, worked on and sent in batches, each of the three for all of a batch, so that each finds its code
+//! and data in the caches. A packet is copied once for that, from where it was patched to where it waits to be sent: 172
+//! octets, measured to be worth it.
 //!
 //! A session lives on one worker at a time. Its *home*, the worker it was opened on, takes all messages for it and
 //! passes them on while it is away, so that they stay in order. A bridge across workers moves the session with the
 //! larger key to the other, a room those that join it; sessions and sockets are owned values in that message.
 
+mod sockets;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,15 +22,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::HashMap;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll};
 
+use self::sockets::{AGAIN, BATCH, DATAGRAM, Inlet, STRIDE, Table, of_number};
 use crate::command::{Command, SessionKey};
-use crate::engine::{Core, Counts, Flow, Network, Outcome};
+use crate::engine::{Core, Counts, Outcome};
 use crate::event::Event;
-use crate::kernel::{Ends, KernelRelay, Passing};
+use crate::kernel::KernelRelay;
 use crate::ports::Sockets;
 use crate::room::{NotJoined, Room, RoomCommand, RoomKey};
 use crate::sdp::MediaPlan;
-use crate::session::MediaSession;
-use crate::shortcut::{Counted, Shortcut};
+use crate::session::{Calm, MediaSession};
 use crate::suppress::budget::Budget;
 use crate::writer::{Done, WriterHandle};
 
@@ -44,16 +44,8 @@ const HELD: usize = 256;
 /// is late there are more of them, up to what a timeline holds: what waited should be there when that is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
-/// Largest datagram; longer ones are cut off and then refused or relayed short.
-const DATAGRAM: usize = 2_048;
-/// Packets received before any of them is worked on.
-const BATCH: usize = 64;
-/// From one packet's buffer to the next: not a power of two, which would put all of them in the same cache sets.
-const STRIDE: usize = DATAGRAM + 64;
 /// Sessions up to which a worker wakes for each packet. Measured: docs/performance.md.
 const EAGER: usize = 16;
-/// Marks the number of a socket that is read once more: if it holds something, it is read until it holds nothing.
-const AGAIN: u64 = 1 << 63;
 /// How long a worker without sessions sleeps.
 const IDLE: Duration = Duration::from_secs(1);
 /// A worker that nothing has come to for so long, and none of whose sessions has anything to say, dozes: it wakes for
@@ -297,6 +289,13 @@ enum Away {
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
+/// What ended its sleep, if not the time.
+#[derive(Clone, Copy)]
+struct Woken {
+    message: bool,
+    packet: bool,
+}
+
 /// One media thread.
 pub(crate) struct Worker {
     number: usize,
@@ -320,14 +319,7 @@ impl Worker {
         if shared.kernel.is_some() {
             core.offer_shortcuts();
         }
-        let sockets = Table {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            slots: Vec::new(),
-            shared: Arc::clone(&shared),
-            passing: HashMap::default(),
-            outlet: Outlet::default(),
-            began: Instant::now(),
-        };
+        let sockets = Table::new(Arc::clone(&shared))?;
         Ok(Worker { number, shared, core, sockets, away: HashMap::default(), heard: Instant::now(), stopping: false })
     }
 
@@ -339,19 +331,19 @@ impl Worker {
         loop {
             let before = Instant::now();
             let dozes = self.dozes(before);
-            let woken = self.sleep(before, dozes);
+            let Woken { message, packet } = self.sleep(before, dozes);
             let now = Instant::now();
-            if dozes {
+            if dozes.is_some() {
                 // What has waited comes before the packet that may have ended it.
-                self.drain_inbox(now, woken);
+                self.drain_inbox(now, message);
             }
-            let ticks = self.is_eager() || now >= self.core.next_tick();
+            let ticks = packet || self.is_eager() || now >= self.core.next_tick();
             if ticks {
                 self.drain_sockets(now, &mut inlet);
                 self.tick(now);
             }
-            if woken || ticks {
-                self.drain_inbox(now, woken);
+            if message || ticks {
+                self.drain_inbox(now, message);
             }
             self.sockets.flush();
             if self.stopping && self.core.is_empty() {
@@ -365,35 +357,43 @@ impl Worker {
         (1..=EAGER).contains(&self.core.len())
     }
 
-    fn dozes(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) >= QUIET && self.core.is_quiet()
+    /// Whether it wakes for packets although it does not doze. What the kernel passes on itself can wait for the tick, as all
+    /// that comes are copies.
+    fn awaits_packets(&self) -> bool {
+        self.is_eager() && !self.sockets.sees_only_copies(self.core.len())
     }
 
-    /// Until the next tick, message or, when eager or dozing, packet; true for a message.
-    fn sleep(&mut self, now: Instant, dozes: bool) -> bool {
-        let Some(inbox) = self.shared.inboxes.get(self.number) else { return false };
-        let eager = self.is_eager();
-        let (left, attention) = match (self.core.is_empty(), dozes, eager) {
+    /// How long it may sleep if nothing comes; `None`: its ticks matter.
+    fn dozes(&self, now: Instant) -> Option<Duration> {
+        if now.saturating_duration_since(self.heard) < QUIET {
+            return None;
+        }
+        match self.core.calm() {
+            Calm::Speaks => None,
+            Calm::Hums => Some(HUM),
+            Calm::Quiet => Some(DOZE),
+        }
+    }
+
+    /// Until the next tick, message or, when it awaits them or dozes, packet.
+    fn sleep(&mut self, now: Instant, dozes: Option<Duration>) -> Woken {
+        let nothing = Woken { message: false, packet: false };
+        let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
+        let (left, attention) = match (self.core.is_empty(), dozes, self.is_eager()) {
             (true, ..) => (IDLE, Attention::All),
-            (_, true, _) if self.core.hums() => (HUM, Attention::Urgent),
-            (_, true, _) => (DOZE, Attention::Urgent),
+            (_, Some(doze), _) => (doze, Attention::Urgent),
             (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
             _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
         };
         if inbox.sleeps(attention) {
-            return true;
+            return Woken { message: true, ..nothing };
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if eager || dozes { &mut wake[..] } else { &mut wake[..1] };
+        let wake = if dozes.is_some() || self.awaits_packets() { &mut wake[..] } else { &mut wake[..1] };
         let _ = rustix::event::poll(wake, Some(&timeout));
         let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
-        let (message, packet) = (is_awake(wake.first()), is_awake(wake.get(1)));
-        if packet && dozes {
-            // Served at the tick like any other.
-            self.heard = now;
-        }
-        message
+        Woken { message: is_awake(wake.first()), packet: is_awake(wake.get(1)) }
     }
 
     /// Takes in what the sockets hold, a packet of each a round.
@@ -412,7 +412,6 @@ impl Worker {
             if inlet.ready.is_empty() {
                 return;
             }
-            self.heard = now;
             std::mem::swap(&mut inlet.ready, &mut inlet.reading);
             for sockets in inlet.reading.chunks(BATCH) {
                 inlet.packets.clear();
@@ -428,6 +427,10 @@ impl Worker {
                         inlet.ready.push(*socket | AGAIN);
                     }
                     inlet.packets.push(received.and_then(Result::ok));
+                }
+                // An error is no packet: where nobody listens for RTP, nothing but errors comes back.
+                if inlet.packets.iter().any(Option::is_some) {
+                    self.heard = now;
                 }
                 let received = sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)).zip(&inlet.packets);
                 for ((socket, buffer), packet) in received {
@@ -660,185 +663,6 @@ impl Worker {
     fn take_out(&mut self, now: Instant, key: SessionKey) -> Option<(Box<MediaSession>, Option<Sockets>)> {
         let (slot, session) = self.core.remove(now, key, &mut self.sockets)?;
         Some((session, self.sockets.take(slot)))
-    }
-}
-
-/// The slot and flow of a socket's number.
-fn of_number(socket: u64) -> (usize, Flow) {
-    (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
-}
-
-fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Result<()> {
-    let data = epoll::EventData::new_u64((slot as u64) << 1 | u64::from(flow == Flow::Rtcp));
-    Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
-}
-
-/// Where packets are taken in. What it holds is bounded by the sockets.
-struct Inlet {
-    events: Vec<epoll::Event>,
-    /// Sockets to be read, as [`Table::put`] numbers them: those with news, and those that may hold more.
-    ready: Vec<u64>,
-    reading: Vec<u64>,
-    buffers: Vec<u8>,
-    /// What the buffers hold.
-    packets: Vec<Option<(usize, SocketAddr)>>,
-}
-
-impl Inlet {
-    fn new() -> Inlet {
-        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-        Inlet {
-            events: vec![nothing; 1_024],
-            ready: Vec::with_capacity(2_048),
-            reading: Vec::with_capacity(2_048),
-            buffers: vec![0; BATCH * STRIDE],
-            packets: Vec::with_capacity(BATCH),
-        }
-    }
-}
-
-/// The sockets of this worker's sessions, by slot.
-struct Table {
-    epoll: OwnedFd,
-    slots: Vec<Option<Sockets>>,
-    shared: Arc<Shared>,
-    /// The kernel's flows, by the slot that their packets come to.
-    passing: HashMap<usize, Passing>,
-    outlet: Outlet,
-    began: Instant,
-}
-
-/// Packets that wait to be sent together: at most [`BATCH`], until the end of what made them.
-#[derive(Default)]
-struct Outlet {
-    waiting: Vec<Waiting>,
-    octets: Vec<u8>,
-}
-
-struct Waiting {
-    slot: usize,
-    flow: Flow,
-    to: SocketAddr,
-    length: usize,
-}
-
-impl Table {
-    fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
-        watch(&self.epoll, slot, Flow::Rtp, &sockets.rtp)?;
-        if let Some(rtcp) = sockets.rtcp() {
-            watch(&self.epoll, slot, Flow::Rtcp, rtcp)?;
-        }
-        if self.slots.len() <= slot {
-            self.slots.resize_with(slot + 1, || None);
-        }
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(sockets);
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, slot: usize) -> Option<Sockets> {
-        self.flush();
-        // The core has ended it before; a port that is given back must have none in any case.
-        self.lengthen(slot);
-        let sockets = self.slots.get_mut(slot)?.take()?;
-        for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
-            let _ = epoll::delete(&self.epoll, socket.as_fd());
-        }
-        Some(sockets)
-    }
-
-    /// Sends what waits.
-    fn flush(&mut self) {
-        let mut rest = &self.outlet.octets[..];
-        for Waiting { slot, flow, to, length } in self.outlet.waiting.drain(..) {
-            let Some((packet, after)) = rest.split_at_checked(length) else { break };
-            rest = after;
-            let Some(Some(sockets)) = self.slots.get(slot) else { continue };
-            // Who is sent something may have to report on it.
-            if let Some(rtcp) = sockets.bind_rtcp()
-                && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
-            {
-                tracing::error!(%error, "a session's reports cannot be watched");
-            }
-            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
-            let _ = match flow {
-                // The error is an earlier packet's, told by ICMP; this one has not been sent.
-                Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
-                    other => other,
-                },
-                Flow::Rtp => sockets.rtp.send_to(packet, to),
-                Flow::Rtcp => sockets.rtcp().map_or(Ok(0), |rtcp| rtcp.send_to(packet, to)),
-            };
-        }
-        self.outlet.octets.clear();
-    }
-
-    /// Of a socket that is connected to its peer.
-    fn ends(&self, slot: usize) -> Option<Ends> {
-        let sockets = self.slots.get(slot)?.as_ref()?;
-        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?)
-    }
-
-    fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
-        let sockets = self.slots.get(slot)?.as_ref()?;
-        match flow {
-            Flow::Rtp => Some(&sockets.rtp),
-            Flow::Rtcp => sockets.rtcp(),
-        }
-    }
-}
-
-impl Network for Table {
-    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
-        if self.outlet.waiting.len() == BATCH {
-            self.flush();
-        }
-        self.outlet.waiting.push(Waiting { slot, flow, to, length: packet.len() });
-        self.outlet.octets.extend_from_slice(packet);
-    }
-
-    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>) {
-        let Some(Some(sockets)) = self.slots.get_mut(slot) else { return };
-        if sockets.pinned == peer {
-            return;
-        }
-        let done = match peer {
-            Some(peer) => sockets.rtp.connect(peer).is_ok(),
-            None => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
-        };
-        // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
-        sockets.pinned = peer.filter(|_| done);
-    }
-
-    fn release(&mut self, slot: usize) {
-        self.flush();
-        self.lengthen(slot);
-        // What is closed is watched no more.
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = None;
-        }
-    }
-
-    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
-        let Some(kernel) = &self.shared.kernel else { return false };
-        let (Some(from), Some(to)) = (self.ends(shortcut.from), self.ends(shortcut.to)) else { return false };
-        let passing = kernel.pass(from, to, shortcut);
-        passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
-    }
-
-    fn counted(&mut self, slot: usize) -> Option<Counted> {
-        self.shared.kernel.as_ref()?.counted(self.passing.get(&slot)?)
-    }
-
-    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
-        let passing = self.passing.remove(&slot)?;
-        self.shared.kernel.as_ref()?.end(passing)
-    }
-
-    fn stopwatch(&self) -> Duration {
-        self.began.elapsed()
     }
 }
 

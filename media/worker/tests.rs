@@ -1,7 +1,10 @@
 //! A worker's sockets, driven by hand on a clock of the test's own.
 
+use std::net::UdpSocket;
+
 use super::*;
 use crate::command::OpId;
+use crate::engine::{Flow, Network as _};
 use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;
@@ -102,12 +105,30 @@ fn a_worker_dozes_while_no_packets_come_and_nobody_has_anything_to_say() {
     let mut bench = Bench::new("31730-31739");
     bench.say(7, 20);
     bench.pass(5);
-    assert!(!bench.worker.dozes(bench.now), "a packet has just come");
+    assert_eq!(bench.worker.dozes(bench.now), None, "a packet has just come");
     bench.now += QUIET;
-    assert!(bench.worker.dozes(bench.now) && bench.worker.core.hums(), "it is sent silence");
+    assert_eq!(bench.worker.dozes(bench.now), Some(HUM), "it is sent silence");
     let command = Command::SendDigits { op: OpId(1), digits: "1w2".into(), duration_ms: 100 };
     bench.worker.handle(bench.now, Message::Command { key: SessionKey(1), command, of: None });
-    assert!(!bench.worker.dozes(bench.now), "it sends digits");
+    assert_eq!(bench.worker.dozes(bench.now), None, "it sends digits");
+}
+
+#[test]
+fn that_nobody_listens_where_a_packet_went_does_not_end_a_doze() {
+    let mut bench = Bench::new("31750-31759");
+    bench.say(7, 20);
+    bench.pass(5);
+    let gone = std::mem::replace(&mut bench.peer, UdpSocket::bind("127.0.0.1:0").unwrap());
+    let peer = gone.local_addr().unwrap();
+    drop(gone);
+    bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
+    bench.worker.sockets.flush();
+    bench.now += QUIET;
+    // The error has come back.
+    let mut wake = [PollFd::new(&bench.worker.sockets.epoll, PollFlags::IN)];
+    assert_eq!(rustix::event::poll(&mut wake, None), Ok(1));
+    bench.pass(0);
+    assert_eq!(bench.worker.dozes(bench.now), Some(HUM));
 }
 
 #[test]

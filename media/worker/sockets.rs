@@ -1,0 +1,224 @@
+//! A worker's sockets: what comes by them is read in batches, what leaves by them is sent in batches.
+//!
+//! Most of a relayed packet's cost is the kernel's: so sockets are connected once their peer is known (no route look-up, and
+//! strangers end in the kernel), and epoll is edge-triggered (no second look at a socket that has been read).
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::Shared;
+use crate::HashMap;
+use crate::engine::{Flow, Network};
+use crate::kernel::{Ends, Passing};
+use crate::ports::Sockets;
+use crate::shortcut::{Counted, Shortcut};
+
+/// Largest datagram; longer ones are cut off and then refused or relayed short.
+pub(super) const DATAGRAM: usize = 2_048;
+/// Packets received before any of them is worked on.
+pub(super) const BATCH: usize = 64;
+/// From one packet's buffer to the next: not a power of two, which would put all of them in the same cache sets.
+pub(super) const STRIDE: usize = DATAGRAM + 64;
+/// Marks the number of a socket that is read once more: if it holds something, it is read until it holds nothing.
+pub(super) const AGAIN: u64 = 1 << 63;
+
+/// The slot and flow of a socket's number.
+pub(super) fn of_number(socket: u64) -> (usize, Flow) {
+    (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
+}
+
+fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Result<()> {
+    let data = epoll::EventData::new_u64((slot as u64) << 1 | u64::from(flow == Flow::Rtcp));
+    Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
+}
+
+/// Where packets are taken in. What it holds is bounded by the sockets.
+pub(super) struct Inlet {
+    pub(super) events: Vec<epoll::Event>,
+    /// Sockets to be read, as [`Table::put`] numbers them: those with news, and those that may hold more.
+    pub(super) ready: Vec<u64>,
+    pub(super) reading: Vec<u64>,
+    pub(super) buffers: Vec<u8>,
+    /// What the buffers hold.
+    pub(super) packets: Vec<Option<(usize, SocketAddr)>>,
+}
+
+impl Inlet {
+    pub(super) fn new() -> Inlet {
+        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        Inlet {
+            events: vec![nothing; 1_024],
+            ready: Vec::with_capacity(2_048),
+            reading: Vec::with_capacity(2_048),
+            buffers: vec![0; BATCH * STRIDE],
+            packets: Vec::with_capacity(BATCH),
+        }
+    }
+}
+
+/// The sockets of this worker's sessions, by slot.
+pub(super) struct Table {
+    pub(super) epoll: OwnedFd,
+    slots: Vec<Option<Sockets>>,
+    shared: Arc<Shared>,
+    /// The kernel's flows, by the slot that their packets come to.
+    passing: HashMap<usize, Passing>,
+    outlet: Outlet,
+    began: Instant,
+}
+
+/// Packets that wait to be sent together: at most [`BATCH`], until the end of what made them.
+#[derive(Default)]
+struct Outlet {
+    waiting: Vec<Waiting>,
+    octets: Vec<u8>,
+}
+
+struct Waiting {
+    slot: usize,
+    flow: Flow,
+    to: SocketAddr,
+    length: usize,
+}
+
+impl Table {
+    #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Table> {
+        Ok(Table {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            slots: Vec::new(),
+            shared,
+            passing: HashMap::default(),
+            outlet: Outlet::default(),
+            began: Instant::now(),
+        })
+    }
+
+    /// Whether the kernel passes on what comes from each of so many sessions, and we see copies.
+    pub(super) fn sees_only_copies(&self, sessions: usize) -> bool {
+        self.passing.len() == sessions && self.passing.values().any(|passing| passing.copied)
+    }
+
+    pub(super) fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
+        watch(&self.epoll, slot, Flow::Rtp, &sockets.rtp)?;
+        if let Some(rtcp) = sockets.rtcp() {
+            watch(&self.epoll, slot, Flow::Rtcp, rtcp)?;
+        }
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(sockets);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, slot: usize) -> Option<Sockets> {
+        self.flush();
+        // The core has ended it before; a port that is given back must have none in any case.
+        self.lengthen(slot);
+        let sockets = self.slots.get_mut(slot)?.take()?;
+        for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
+            let _ = epoll::delete(&self.epoll, socket.as_fd());
+        }
+        Some(sockets)
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self) {
+        let mut rest = &self.outlet.octets[..];
+        for Waiting { slot, flow, to, length } in self.outlet.waiting.drain(..) {
+            let Some((packet, after)) = rest.split_at_checked(length) else { break };
+            rest = after;
+            let Some(Some(sockets)) = self.slots.get(slot) else { continue };
+            // Who is sent something may have to report on it.
+            if let Some(rtcp) = sockets.bind_rtcp()
+                && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
+            {
+                tracing::error!(%error, "a session's reports cannot be watched");
+            }
+            // A packet that the kernel does not take is a lost packet; the peer's reports count it.
+            let _ = match flow {
+                // The error is an earlier packet's, told by ICMP; this one has not been sent.
+                Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
+                    other => other,
+                },
+                Flow::Rtp => sockets.rtp.send_to(packet, to),
+                Flow::Rtcp => sockets.rtcp().map_or(Ok(0), |rtcp| rtcp.send_to(packet, to)),
+            };
+        }
+        self.outlet.octets.clear();
+    }
+
+    /// Of a socket that is connected to its peer.
+    fn ends(&self, slot: usize) -> Option<Ends> {
+        let sockets = self.slots.get(slot)?.as_ref()?;
+        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?)
+    }
+
+    pub(super) fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
+        let sockets = self.slots.get(slot)?.as_ref()?;
+        match flow {
+            Flow::Rtp => Some(&sockets.rtp),
+            Flow::Rtcp => sockets.rtcp(),
+        }
+    }
+}
+
+impl Network for Table {
+    fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]) {
+        if self.outlet.waiting.len() == BATCH {
+            self.flush();
+        }
+        self.outlet.waiting.push(Waiting { slot, flow, to, length: packet.len() });
+        self.outlet.octets.extend_from_slice(packet);
+    }
+
+    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>) {
+        let Some(Some(sockets)) = self.slots.get_mut(slot) else { return };
+        if sockets.pinned == peer {
+            return;
+        }
+        let done = match peer {
+            Some(peer) => sockets.rtp.connect(peer).is_ok(),
+            None => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
+        };
+        // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
+        sockets.pinned = peer.filter(|_| done);
+    }
+
+    fn release(&mut self, slot: usize) {
+        self.flush();
+        self.lengthen(slot);
+        // What is closed is watched no more.
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = None;
+        }
+    }
+
+    fn shorten(&mut self, shortcut: &Shortcut) -> bool {
+        let Some(kernel) = &self.shared.kernel else { return false };
+        let (Some(from), Some(to)) = (self.ends(shortcut.from), self.ends(shortcut.to)) else { return false };
+        let passing = kernel.pass(from, to, shortcut);
+        passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
+    }
+
+    fn counted(&mut self, slot: usize) -> Option<Counted> {
+        self.shared.kernel.as_ref()?.counted(self.passing.get(&slot)?)
+    }
+
+    fn lengthen(&mut self, slot: usize) -> Option<Counted> {
+        let passing = self.passing.remove(&slot)?;
+        self.shared.kernel.as_ref()?.end(passing)
+    }
+
+    fn stopwatch(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
