@@ -305,6 +305,8 @@ pub(crate) struct Worker {
     away: HashMap<SessionKey, Away>,
     /// When a packet last came.
     heard: Instant,
+    /// The end of its doze.
+    doze: Option<Instant>,
     stopping: bool,
 }
 
@@ -320,7 +322,16 @@ impl Worker {
             core.offer_shortcuts();
         }
         let sockets = Table::new(Arc::clone(&shared))?;
-        Ok(Worker { number, shared, core, sockets, away: HashMap::default(), heard: Instant::now(), stopping: false })
+        Ok(Worker {
+            number,
+            shared,
+            core,
+            sockets,
+            away: HashMap::default(),
+            heard: Instant::now(),
+            doze: None,
+            stopping: false,
+        })
     }
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
@@ -330,16 +341,24 @@ impl Worker {
         let mut inlet = Inlet::new();
         loop {
             let before = Instant::now();
-            let dozes = self.dozes(before);
-            let Woken { message, packet } = self.sleep(before, dozes);
+            let doze = self.doze(before);
+            let Woken { message, packet } = self.sleep(before, doze);
             let now = Instant::now();
-            if dozes.is_some() {
+            if doze.is_some() {
                 // What has waited comes before the packet that may have ended it.
                 self.drain_inbox(now, message);
             }
-            let ticks = packet || self.is_eager() || now >= self.core.next_tick();
-            if ticks {
+            let mut ticks = self.is_eager() || now >= self.core.next_tick();
+            if packet || ticks {
                 self.drain_sockets(now, &mut inlet);
+            }
+            if message {
+                self.doze = None;
+            } else if doze.is_some_and(|end| now < end) && self.heard != now {
+                // Nothing but errors came: it dozes on.
+                ticks = false;
+            }
+            if ticks {
                 self.tick(now);
             }
             if message || ticks {
@@ -363,25 +382,28 @@ impl Worker {
         self.is_eager() && !self.sockets.sees_only_copies(self.core.len())
     }
 
-    /// How long it may sleep if nothing comes; `None`: its ticks matter.
-    fn dozes(&self, now: Instant) -> Option<Duration> {
+    /// Until when it may sleep if nothing comes; `None`: its ticks matter. All sessions are looked at when a doze begins only:
+    /// there may be thousands, and something may come a thousand times a second.
+    fn doze(&mut self, now: Instant) -> Option<Instant> {
         if now.saturating_duration_since(self.heard) < QUIET {
-            return None;
+            self.doze = None;
+        } else if self.doze.is_none_or(|end| end <= now) {
+            self.doze = match self.core.calm() {
+                Calm::Speaks => None,
+                Calm::Hums => Some(now + HUM),
+                Calm::Quiet => Some(now + DOZE),
+            };
         }
-        match self.core.calm() {
-            Calm::Speaks => None,
-            Calm::Hums => Some(HUM),
-            Calm::Quiet => Some(DOZE),
-        }
+        self.doze
     }
 
     /// Until the next tick, message or, when it awaits them or dozes, packet.
-    fn sleep(&mut self, now: Instant, dozes: Option<Duration>) -> Woken {
+    fn sleep(&self, now: Instant, doze: Option<Instant>) -> Woken {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
-        let (left, attention) = match (self.core.is_empty(), dozes, self.is_eager()) {
+        let (left, attention) = match (self.core.is_empty(), doze, self.is_eager()) {
             (true, ..) => (IDLE, Attention::All),
-            (_, Some(doze), _) => (doze, Attention::Urgent),
+            (_, Some(end), _) => (end.saturating_duration_since(now), Attention::Urgent),
             (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
             _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
         };
@@ -390,7 +412,7 @@ impl Worker {
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if dozes.is_some() || self.awaits_packets() { &mut wake[..] } else { &mut wake[..1] };
+        let wake = if doze.is_some() || self.awaits_packets() { &mut wake[..] } else { &mut wake[..1] };
         let _ = rustix::event::poll(wake, Some(&timeout));
         let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
         Woken { message: is_awake(wake.first()), packet: is_awake(wake.get(1)) }
