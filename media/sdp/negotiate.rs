@@ -1,6 +1,5 @@
 //! Offers we make, answers we give, answers we take (RFC 3264).
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -253,11 +252,9 @@ impl Negotiation {
     pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         let text = parse::text(offer).ok()?;
         let description = Description::parse(&text).ok()?;
-        let family = family(self.local.address);
-        let mut body = format!("s=-\r\nc=IN {family} {}\r\nt=0 0\r\n", self.local.address);
+        let mut body = self.begin();
         for line in &description.lines {
-            // Writing to a String cannot fail.
-            let _ = write!(body, "m={} 0 {} {}\r\n", line.media, line.proto, line.formats);
+            push_refused(&mut body, line.media, line.proto, line.formats);
         }
         Some(self.say(body))
     }
@@ -324,46 +321,52 @@ impl Negotiation {
 
     /// The session's lines after `o=`.
     fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: Said<'_>) -> String {
-        let mut body = String::with_capacity(600);
-        let family = family(self.local.address);
-        // Writing to a String cannot fail.
-        let _ = write!(body, "s=-\r\nc=IN {family} {}\r\nt=0 0\r\n", self.local.address);
+        let mut body = self.begin();
         let count = self.lines.len().max(1);
         for index in 0..count {
             if index != self.ours {
                 if let Some(line) = self.lines.get(index) {
-                    let _ = write!(body, "m={} 0 {} {}\r\n", line.media, line.proto, line.formats);
+                    push_refused(&mut body, &line.media, &line.proto, &line.formats);
                 }
                 continue;
             }
-            let _ = write!(body, "m=audio {} {proto}", self.local.port);
+            body.push_str("m=audio ");
+            push_number(&mut body, self.local.port.into());
+            push(&mut body, &[" ", proto]);
             for format in formats {
-                let _ = write!(body, " {}", format.number);
+                body.push(' ');
+                push_number(&mut body, format.number.into());
             }
             body.push_str("\r\n");
             for Format { number, meaning } in formats {
-                let _ = match meaning {
+                let (name, rate, channels, parameters) = match *meaning {
                     // RFC 7587 §7: two channels, always.
-                    Meaning::Audio(Codec::Opus) => {
-                        write!(body, "a=rtpmap:{number} opus/48000/2\r\na=fmtp:{number} useinbandfec=1\r\n")
-                    }
-                    Meaning::Audio(codec) => {
-                        write!(body, "a=rtpmap:{number} {}/{}\r\n", codec.name(), codec.clock_rate())
-                    }
-                    Meaning::Noise => write!(body, "a=rtpmap:{number} CN/8000\r\n"),
-                    Meaning::Events(rate) => {
-                        write!(body, "a=rtpmap:{number} telephone-event/{rate}\r\na=fmtp:{number} 0-16\r\n")
-                    }
+                    Meaning::Audio(Codec::Opus) => ("opus", 48_000, "/2", "useinbandfec=1"),
+                    Meaning::Audio(codec) => (codec.name(), codec.clock_rate(), "", ""),
+                    Meaning::Noise => ("CN", 8_000, "", ""),
+                    Meaning::Events(rate) => ("telephone-event", rate, "", "0-16"),
                 };
+                body.push_str("a=rtpmap:");
+                push_number(&mut body, u64::from(*number));
+                push(&mut body, &[" ", name, "/"]);
+                push_number(&mut body, rate.into());
+                push(&mut body, &[channels, "\r\n"]);
+                if !parameters.is_empty() {
+                    body.push_str("a=fmtp:");
+                    push_number(&mut body, u64::from(*number));
+                    push(&mut body, &[" ", parameters, "\r\n"]);
+                }
             }
             match keys {
                 Said::Nothing => {}
                 Said::Offer => self.crypto.offer(&mut body),
                 Said::Answer(line) => self.crypto.answer(line, &mut body),
             }
-            let _ = write!(body, "a=ptime:20\r\na={direction}\r\n");
+            push(&mut body, &["a=ptime:20\r\na=", direction, "\r\n"]);
             if let Some(label) = self.label {
-                let _ = write!(body, "a=label:{label}\r\n");
+                body.push_str("a=label:");
+                push_number(&mut body, label.into());
+                body.push_str("\r\n");
             }
         }
         // It is kept as long as the call lasts.
@@ -371,13 +374,27 @@ impl Negotiation {
         body
     }
 
+    /// The lines after `o=` that are the same in all that we say.
+    fn begin(&self) -> String {
+        let mut body = String::with_capacity(600);
+        body.push_str("s=-\r\nc=");
+        push_address(&mut body, self.local.address);
+        body.push_str("\r\nt=0 0\r\n");
+        body
+    }
+
     fn say(&mut self, body: String) -> Bytes {
         if !self.said.is_empty() && self.said != body {
             self.version += 1;
         }
-        let family = family(self.local.address);
-        let Local { id, address, .. } = self.local;
-        let whole = format!("v=0\r\no=- {id} {} IN {family} {address}\r\n{body}", self.version);
+        let mut whole = String::with_capacity(body.len() + 96);
+        whole.push_str("v=0\r\no=- ");
+        push_number(&mut whole, self.local.id);
+        whole.push(' ');
+        push_number(&mut whole, self.version);
+        whole.push(' ');
+        push_address(&mut whole, self.local.address);
+        push(&mut whole, &["\r\n", &body]);
         self.said = body;
         Bytes::from(whole)
     }
@@ -498,6 +515,33 @@ fn refused(line: &Line<'_>) -> RefusedLine {
     RefusedLine { media: line.media.to_owned(), proto: line.proto.to_owned(), formats: line.formats.to_owned() }
 }
 
-fn family(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "IP4" } else { "IP6" }
+/// Descriptions are written piece by piece: two a call are cheaper without the formatting machinery.
+fn push(out: &mut String, pieces: &[&str]) {
+    pieces.iter().for_each(|piece| out.push_str(piece));
+}
+
+fn push_number(out: &mut String, number: u64) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(char::from(b'0' + (number % 10) as u8));
+}
+
+/// `IN IP4 192.0.2.1`.
+fn push_address(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            out.push_str("IN IP4");
+            for (separator, octet) in [" ", ".", ".", "."].into_iter().zip(address.octets()) {
+                out.push_str(separator);
+                push_number(out, octet.into());
+            }
+        }
+        IpAddr::V6(address) => push(out, &["IN IP6 ", &address.to_string()]),
+    }
+}
+
+/// An m-line that refuses its stream.
+fn push_refused(out: &mut String, media: &str, proto: &str, formats: &str) {
+    push(out, &["m=", media, " 0 ", proto, " ", formats, "\r\n"]);
 }

@@ -102,8 +102,7 @@ impl<'a> Description<'a> {
     /// Of what [`text`] made of a body. Lines end with CR, LF or both, and may have spaces behind them.
     pub(super) fn parse(text: &'a str) -> Result<Self, SdpError> {
         let mut all = Vec::with_capacity(16);
-        let lines = text.lines().flat_map(|line| line.split('\r'));
-        all.extend(lines.map(str::trim_end).filter(|line| !line.is_empty()));
+        all.extend(lines(text).map(str::trim_end).filter(|line| !line.is_empty()));
         let begins = |line: &&str| line.starts_with("m=");
         let Some(first) = all.iter().position(begins) else {
             let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
@@ -140,6 +139,17 @@ impl<'a> Description<'a> {
         let signals = |name: &str| ["telephone-event", "CN", "red"].iter().any(|no| no.eq_ignore_ascii_case(name));
         names.map(|(name, ..)| name).filter(|name| !signals(name)).map(|name| name.chars().take(32).collect()).collect()
     }
+}
+
+/// What is between the CRs and LFs.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|octet| matches!(octet, b'\r' | b'\n'));
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
+    })
 }
 
 /// Lines that belong together: those before the first m-line, or those behind one.
