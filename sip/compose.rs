@@ -1,6 +1,6 @@
 //! Writes messages as bytes, once: what is sent is what is kept for retransmission.
 
-use std::io::Write as _;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -26,7 +26,7 @@ pub(crate) struct ResponseParts<'a> {
     pub(crate) status: u16,
     pub(crate) reason: Option<&'a str>,
     /// Our To tag; ignored when the request had one, and for 100.
-    pub(crate) tag: &'a str,
+    pub(crate) tag: Option<u64>,
     pub(crate) record_routes: &'a [Bytes],
     /// Contact URI without brackets.
     pub(crate) contact: Option<&'a str>,
@@ -81,9 +81,9 @@ pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     if !echo.to.is_empty() {
         out.extend_from_slice(b"To: ");
         out.extend_from_slice(&echo.to);
-        if !echo.tagged && parts.status != 100 {
+        if let (false, Some(tag)) = (echo.tagged || parts.status == 100, parts.tag) {
             out.extend_from_slice(b";tag=");
-            out.extend_from_slice(parts.tag.as_bytes());
+            out.extend_from_slice(&hex(tag));
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -197,8 +197,8 @@ pub(crate) fn rerouted(
 
 /// The branch number of a Via branch that [`request`] wrote.
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
-    let digits = std::str::from_utf8(branch.strip_prefix(b"z9hG4bK")?).ok()?;
-    (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten()
+    let (high, low) = branch.strip_prefix(b"z9hG4bK")?.split_at_checked(16)?;
+    Some(u128::from(from_hex(high)?) << 64 | u128::from(from_hex(low)?))
 }
 
 /// A number as it is written in branches and tags.
@@ -209,10 +209,16 @@ pub(crate) fn hex(number: u64) -> [u8; 16] {
     })
 }
 
+/// The number of what [`hex`] wrote.
+pub(crate) fn from_hex(digits: &[u8]) -> Option<u64> {
+    let append = |number: u64, &digit: &u8| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?));
+    digits.iter().try_fold(0, append).filter(|_| digits.len() == 16)
+}
+
 /// A display name and URI as From or To value, without tag.
 pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
     match display.filter(|display| !display.is_empty()) {
-        None => format!("<{uri}>"),
+        None => ["<", uri, ">"].concat(),
         Some(display) => {
             let quoted: String = display
                 .chars()
@@ -322,9 +328,27 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{number}");
+/// A number in decimal, without the formatting machinery.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
+}
+
+/// An address as it is usually written.
+pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (at, octet) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                push_number(out, octet.into());
+            }
+        }
+        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
+    }
 }
 
 /// Text that cannot end its line.

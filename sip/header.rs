@@ -1,8 +1,9 @@
 //! Rules about header fields that need no parser: which are SIP's own, where a list value ends, what a server adds to a
 //! Via.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
+
+use crate::compose::{push_ip, push_number};
 
 /// Fields that are SIP's own bookkeeping, or secrets: the application never sees them, nor may it set them.
 pub(crate) fn is_core(name: &[u8]) -> bool {
@@ -28,6 +29,17 @@ pub(crate) fn is_core(name: &[u8]) -> bool {
         _ => &[],
     };
     core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Whether each of its words has a capital and goes on in small letters, so that no field's name is written otherwise than
+/// it is: `User-Agent`, `P-Asserted-Identity`. Those of RFC 3903 are not: `SIP-ETag`.
+pub(crate) fn is_titled(name: &[u8]) -> bool {
+    let is_titled = |word: &[u8]| {
+        word.split_first().is_some_and(|(first, rest)| {
+            first.is_ascii_uppercase() && rest.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        })
+    };
+    !name.starts_with(b"Sip-") && name.split(|&byte| byte == b'-').all(is_titled)
 }
 
 /// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
@@ -113,10 +125,11 @@ pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, r
         }
         out.extend_from_slice(part);
     }
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, ";received={}", source.ip().to_canonical());
+    out.extend_from_slice(b";received=");
+    push_ip(out, source.ip().to_canonical());
     if rport {
-        let _ = write!(out, ";rport={}", source.port());
+        out.extend_from_slice(b";rport=");
+        push_number(out, source.port().into());
     }
 }
 
@@ -127,6 +140,12 @@ mod tests {
     #[test]
     fn lists_split_outside_quotes_and_brackets_only() {
         assert_eq!(first_value_end(b"\"a, b\" <sip:x,y@h;lr>, <sip:z;lr>"), 21);
+    }
+
+    #[test]
+    fn titled_names_are_written_as_they_are() {
+        assert!(is_titled(b"User-Agent") && is_titled(b"P-Asserted-Identity") && is_titled(b"X-Cid2"));
+        assert!(!is_titled(b"user-agent") && !is_titled(b"X-CID") && !is_titled(b"X-") && !is_titled(b"Sip-Etag"));
     }
 
     #[test]

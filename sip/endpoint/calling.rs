@@ -202,7 +202,7 @@ impl Endpoint {
         let features = leg.features();
         let State::Calling(calling) = &mut leg.state else { return };
         let required = if leg.extensions.records { recording::REQUIRE } else { "" };
-        let lines = format!("{authorization}{required}{extras}");
+        let lines = [&*authorization, required, &*extras].concat();
         let (contact, sent_by) = match self.locals.get(flow.local) {
             Some(local) => (local.contact.as_str(), local.sent_by.as_str()),
             None => ("", ""),
@@ -252,7 +252,7 @@ impl Endpoint {
     /// What extensions add to an INVITE.
     pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
         let prack = prack.unwrap_or(self.config.prack);
-        let mut lines = format!("Supported: {}\r\n", compose::supported(prack != Prack::Off));
+        let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
         if prack == Prack::Required {
             lines.push_str("Require: 100rel\r\n");
         }

@@ -233,17 +233,15 @@ impl Endpoint {
     }
 
     pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {
-        if let Some(dialog) = self.legs.get(slot).map(|leg| leg.dialog.clone()) {
-            self.send_along(now, slot, dialog, method, purpose, again);
-        }
+        self.send_along(now, slot, None, method, purpose, again);
     }
 
-    /// The same in one of the leg's early dialogs. All of them are numbered in one row, the leg's own.
+    /// The same in one of the leg's early dialogs, if one is given. All of them are numbered in one row, the leg's own.
     pub(super) fn send_along(
         &mut self,
         now: Instant,
         slot: Slot,
-        mut dialog: Dialog,
+        early: Option<&Dialog>,
         method: Method,
         purpose: Purpose,
         mut again: Again,
@@ -251,7 +249,7 @@ impl Endpoint {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-        dialog.local_cseq = leg.dialog.local_cseq;
+        let (cseq, dialog) = (leg.dialog.local_cseq, early.unwrap_or(&leg.dialog));
         again.refer = leg.extensions.may_refer;
         again.records = leg.extensions.records;
         let flow = dialog.next_flow();
@@ -264,9 +262,21 @@ impl Endpoint {
             None => String::new(),
         };
         let authenticates = leg.session.is_some();
-        let lines = format!("{authorization}{}", again.lines);
-        let data = self.compose_in_dialog(&dialog, flow, branch, method.as_str(), dialog.local_cseq, &again, &lines);
-        let invite = method == Method::Invite;
+        let lines = [&*authorization, &*again.lines].concat();
+        let Some(leg) = self.legs.get(slot) else { return };
+        let dialog = early.unwrap_or(&leg.dialog);
+        let data = self.compose_in_dialog(dialog, flow, branch, method.as_str(), cseq, &again, &lines);
+        let acknowledge = (method == Method::Invite).then(|| {
+            Box::new(Acknowledge {
+                uri,
+                routes,
+                from: dialog.local.clone(),
+                call_id: dialog.call_id.clone(),
+                cseq,
+                authorization,
+                bytes: None,
+            })
+        });
         let client = self.start_client(now, method, branch, flow, data, Some(slot), purpose);
         if matches!(purpose, Purpose::Reinvite | Purpose::Update)
             && let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut())
@@ -275,17 +285,7 @@ impl Endpoint {
         }
         if let Some(client) = self.clients.get_mut(client) {
             client.again = authenticates.then(|| Box::new(again));
-            client.acknowledge = invite.then(|| {
-                Box::new(Acknowledge {
-                    uri,
-                    routes,
-                    from: dialog.local.clone(),
-                    call_id: dialog.call_id.clone(),
-                    cseq: dialog.local_cseq,
-                    authorization,
-                    bytes: None,
-                })
-            });
+            client.acknowledge = acknowledge;
         }
     }
 

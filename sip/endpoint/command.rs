@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::locate::Waiting;
-use super::state::{Again, Calling, End, Extensions, Farewell, Leg, Offering, Purpose, State, tag_text};
+use super::state::{Again, Calling, End, Extensions, Farewell, Leg, Offering, Purpose, State};
 use super::{Endpoint, Target, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
@@ -139,12 +139,14 @@ impl Endpoint {
             (None, None) => String::new(),
         };
         let user = compose::escape_user(&outgoing.from_user);
-        let from_uri = if user.is_empty() { format!("sip:{host}") } else { format!("sip:{user}@{host}") };
-        if Uri::parse(from_uri.as_bytes()).is_none() {
+        let from_uri = ["sip:", &user, if user.is_empty() { "" } else { "@" }, &host].concat();
+        if !Uri::is_one(from_uri.as_bytes()) {
             self.end_unplaced(key, EndCause::Invalid);
             return;
         }
-        let from = format!("{};tag={}", compose::name_addr(outgoing.from_display.as_deref(), &from_uri), tag_text(tag));
+        let mut from = compose::name_addr(outgoing.from_display.as_deref(), &from_uri).into_bytes();
+        from.extend_from_slice(b";tag=");
+        from.extend_from_slice(&compose::hex(tag));
         if !self.admit(now, trunk, Way::Out) {
             self.end_unplaced(key, EndCause::TrunkFull);
             return;
@@ -336,6 +338,9 @@ impl Endpoint {
 }
 
 fn reason_line(reason: &str) -> String {
-    let clean: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("Reason: {clean}\r\n")
+    let mut line = String::with_capacity(reason.len() + 10);
+    line.push_str("Reason: ");
+    line.extend(reason.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    line.push_str("\r\n");
+    line
 }

@@ -219,7 +219,7 @@ impl Endpoint {
         let supported = compose::supported(reliable || self.config.prack != Prack::Off);
         // Our offer was in a provisional response, its answer in a PRACK: another one is no part of the 200 (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
-        let lines = format!("Supported: {supported}\r\n{}", session_timer::answer_lines(agreed));
+        let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
         let response = self.answer_through(
             now,
             server_slot,

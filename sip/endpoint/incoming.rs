@@ -5,7 +5,7 @@ use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::retry::Full;
 use super::server::request_line;
-use super::state::{End, Extensions, Key, Leg, State, tag_text};
+use super::state::{End, Extensions, Key, Leg, State};
 use super::{Arrival, Endpoint, session_timer};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts, SUPPORTED};
@@ -156,7 +156,7 @@ impl Endpoint {
         let tag = self.fresh_tag();
         let mut local = echo.to.to_vec();
         local.extend_from_slice(b";tag=");
-        local.extend_from_slice(tag_text(tag).as_bytes());
+        local.extend_from_slice(&compose::hex(tag));
         let target = request.content.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
         let target = target?;
         let incoming = Box::new(Incoming {
@@ -251,7 +251,7 @@ impl Endpoint {
         self.respond_statelessly(
             arrival,
             echo,
-            ResponseParts { status: 200, tag: &tag_text(tag), ..ResponseParts::default() },
+            ResponseParts { status: 200, tag: Some(tag), ..ResponseParts::default() },
         );
         self.trace(leg, true, flow, || "200 OK (CANCEL)".to_owned());
         let Some(slot) = live.filter(|_| pending) else { return };

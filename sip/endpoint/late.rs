@@ -102,7 +102,7 @@ impl Endpoint {
                 early.settled |= answer.is_some();
                 let dialog = early.dialog.clone();
                 let again = Again { lines, body, ..Again::default() };
-                self.send_along(now, slot, dialog, Method::Prack, Purpose::Prack, again);
+                self.send_along(now, slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
             }
             Acknowledgement::Ack { client, cseq, authorization } => {
                 let dialog = leg.dialog.clone();

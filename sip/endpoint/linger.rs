@@ -18,7 +18,7 @@ use crate::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::server::response_line;
-use super::state::{Again, Key, MAX_FORKS, tag_text};
+use super::state::{Again, Key, MAX_FORKS};
 use super::{Arrival, Endpoint};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
@@ -187,8 +187,8 @@ impl Endpoint {
             }
             Answer::Status { status, refer } => {
                 let Some(echo) = request.echo(arrival.source) else { return true };
-                let (tag, server) = (tag_text(tag), self.config.user_agent.as_str());
-                let parts = ResponseParts { status, tag: &tag, refer, server, ..ResponseParts::default() };
+                let server = self.config.user_agent.as_str();
+                let parts = ResponseParts { status, tag: Some(tag), refer, server, ..ResponseParts::default() };
                 (status, self.response_flow(arrival, &echo), compose::response(&echo, &parts))
             }
             Answer::Whole(whole) => *whole,

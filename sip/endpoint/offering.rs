@@ -151,7 +151,7 @@ impl Endpoint {
         let body = Some((content_type.into_owned(), body));
         if let Some(dialog) = dialog {
             let again = Again { body, ..Again::default() };
-            self.send_along(now, slot, dialog, Method::Update, Purpose::Update, again);
+            self.send_along(now, slot, Some(&dialog), Method::Update, Purpose::Update, again);
             return;
         }
         let Some(leg) = self.legs.get(slot) else { return };

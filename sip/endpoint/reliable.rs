@@ -272,7 +272,7 @@ impl Endpoint {
             return true;
         }
         let again = Again { lines, ..Again::default() };
-        self.send_along(now, leg_slot, dialog, Method::Prack, Purpose::Prack, again);
+        self.send_along(now, leg_slot, Some(&dialog), Method::Prack, Purpose::Prack, again);
         true
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::linger::{Answer, Served};
-use super::state::{Key, PROVISIONAL_REPEAT, Server, State, tag_text};
+use super::state::{Key, PROVISIONAL_REPEAT, Server, State};
 use super::{Arrival, Endpoint, Output};
 use crate::arena::Slot;
 use crate::compose::{self, ResponseParts};
@@ -112,7 +112,6 @@ impl Endpoint {
     /// The same; what was sent, unless the request has its final response already.
     pub(super) fn answer_through(&mut self, now: Instant, slot: Slot, parts: ResponseParts<'_>) -> Option<Bytes> {
         let server = self.servers.get(slot)?;
-        let tag = tag_text(server.tag);
         let forms_dialog = server.method == Method::Invite && (101..300).contains(&parts.status);
         let status = parts.status;
         let refer = server.leg.and_then(|leg| self.legs.get(leg)).is_some_and(|leg| leg.extensions.may_refer);
@@ -122,7 +121,7 @@ impl Endpoint {
             && (parts.reason, parts.contact, parts.body) == (None, None, None);
         let plain = plain.then_some(refer);
         let parts = ResponseParts {
-            tag: &tag,
+            tag: Some(server.tag),
             refer,
             record_routes: if forms_dialog { &server.record_routes } else { &[] },
             server: &self.config.user_agent,
@@ -262,13 +261,7 @@ impl Endpoint {
     }
 
     pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
-        let stateless;
-        let tag = if parts.tag.is_empty() {
-            stateless = tag_text(self.stateless_tag(&echo.lines));
-            &stateless
-        } else {
-            parts.tag
-        };
+        let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
         // Nor are strangers told what we are.
         let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
         let server = if known { self.config.user_agent.as_str() } else { "" };
@@ -301,12 +294,12 @@ impl Endpoint {
 
     /// 128 bits under a secret, so that no one can make two requests' keys meet.
     pub(super) fn key_of(&self, fields: impl Hash) -> Key {
-        let half = |side: u64| {
-            let mut hasher = DefaultHasher::new();
-            (self.secret, side, &fields).hash(&mut hasher);
-            hasher.finish()
-        };
-        Key(u128::from(half(0)) << 64 | u128::from(half(1)))
+        let mut hasher = DefaultHasher::new();
+        (self.secret, fields).hash(&mut hasher);
+        // The state has more than both halves: one does not tell the other.
+        let half = hasher.finish();
+        hasher.write_u64(1);
+        Key(u128::from(half) << 64 | u128::from(hasher.finish()))
     }
 
     pub(super) fn fresh_tag(&mut self) -> u64 {
@@ -324,6 +317,10 @@ pub(super) fn request_line(request: &Request) -> String {
 }
 
 pub(super) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
-    let again = if again { " (retransmission)" } else { "" };
-    [&status.to_string(), " ", reason, " (", method, ")", again].concat()
+    let mut line = Vec::with_capacity(64);
+    compose::push_number(&mut line, status.into());
+    for part in [" ", reason, " (", method, if again { ") (retransmission)" } else { ")" }] {
+        line.extend_from_slice(part.as_bytes());
+    }
+    String::from_utf8(line).unwrap_or_default()
 }

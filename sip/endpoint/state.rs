@@ -311,13 +311,12 @@ impl Server {
 
 /// A tag as it is written: 16 hex digits.
 pub(super) fn tag_text(tag: u64) -> String {
-    compose::hex(tag).map(char::from).iter().collect()
+    String::from_utf8_lossy(&compose::hex(tag)).into_owned()
 }
 
 /// The number of one of our tags.
 pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(tag).ok()?;
-    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+    compose::from_hex(tag)
 }
 
 /// RFC 3261 §13.3.1.1: a provisional response is repeated every minute, lest a proxy gives the INVITE up.

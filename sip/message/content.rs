@@ -45,8 +45,11 @@ impl Content {
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
-            let name = HeaderName::parse(&Bytes::copy_from_slice(name));
-            Header { name: lossy(name.canonical()), value: lossy(value) }
+            let name = match header::is_titled(name) {
+                true => lossy(name),
+                false => lossy(HeaderName::parse(&Bytes::copy_from_slice(name)).canonical()),
+            };
+            Header { name, value: lossy(value) }
         };
         self.head.iter().filter(ours).map(seen).collect()
     }

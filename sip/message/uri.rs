@@ -34,8 +34,12 @@ pub(crate) enum Host {
 impl Uri {
     /// Parses the URI alone, without angle brackets.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
-        let text = Bytes::copy_from_slice(text);
-        (plain::uri(&text).is_some() || sipx_sip::Uri::parse(text.clone()).is_ok()).then_some(Self { text })
+        Self::is_one(text).then(|| Self { text: Bytes::copy_from_slice(text) })
+    }
+
+    /// Whether it is a URI.
+    pub(crate) fn is_one(text: &[u8]) -> bool {
+        plain::uri(text).is_some() || sipx_sip::Uri::parse(Bytes::copy_from_slice(text)).is_ok()
     }
 
     /// The URI of a Route or Record-Route value, or of another name-addr or addr-spec (Refer-To, Referred-By).
@@ -67,6 +71,7 @@ impl Uri {
     /// A parameter of a SIP URI, if it has a value.
     fn parameter(&self, name: &str) -> Option<String> {
         match plain::uri(&self.text) {
+            _ if !self.text.contains(&b';') => None,
             Some(parts) => parts.parameter(name).map(lossy),
             None => self.parsed()?.params()?.value(name).map(lossy),
         }
