@@ -42,6 +42,21 @@ pub(crate) fn is_titled(name: &[u8]) -> bool {
     !name.starts_with(b"Sip-") && name.split(|&byte| byte == b'-').all(is_titled)
 }
 
+/// Where the first control character is; eight octets are looked at at a time.
+pub(crate) fn first_control(text: &[u8]) -> Option<usize> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = text.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        // The lowest high bit is that of the first octet below a space: only those above it may be wrong, by its borrow.
+        let word = u64::from_le_bytes(*word);
+        let below = word.wrapping_sub(EACH * u64::from(b' ')) & !word & (EACH * 0x80);
+        if below != 0 {
+            return Some(8 * at + below.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|&byte| byte < b' ').map(|at| 8 * words.len() + at)
+}
+
 /// Length of the first comma-separated value; commas in quotes and angle brackets do not count.
 pub(crate) fn first_value_end(value: &[u8]) -> usize {
     if !value.contains(&b',') {

@@ -6,13 +6,13 @@
 //! alone. What is kept is kept as it was: whoever shows it hides what is secret in it with [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::header;
 use crate::leg::{LegKey, Transport};
 
 /// Octets kept of one message; SIP's own are far shorter.
@@ -333,13 +333,15 @@ impl Ring {
 
 /// The value of the first Call-ID line, found without reading more of the message.
 pub(crate) fn call_id(data: &[u8]) -> Option<&[u8]> {
-    let mut rest = data;
-    while !rest.is_empty() {
-        let whole = rest;
-        // Read as a file is: this looks for the end of a line by more than an octet at a time.
-        let length = rest.skip_until(b'\n').unwrap_or_default();
-        let line = whole.get(..length)?;
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let (mut start, mut at) = (0, 0);
+    while start < data.len() {
+        let end = header::first_control(data.get(at..)?).map_or(data.len(), |control| at + control);
+        at = end + 1;
+        if data.get(end).is_some_and(|&byte| byte != b'\n') {
+            continue;
+        }
+        let line = data.get(start..end)?;
+        start = at;
         let (name, value) = match line {
             [b'C' | b'c', ..] if line.len() > 8 => line.split_at(7),
             [b'I' | b'i', ..] => line.split_at(1),

@@ -18,8 +18,18 @@ pub(super) struct Head {
 /// Where a field lies in the text. No message is as long as 4 GB.
 #[derive(Clone)]
 pub(super) struct Field {
-    pub(super) name: Range<u32>,
-    pub(super) value: Range<u32>,
+    /// Of its name in full: other marks are other names.
+    mark: u32,
+    name: Range<u32>,
+    value: Range<u32>,
+}
+
+impl Field {
+    /// `text`: what the name lies in.
+    pub(super) fn new(text: &[u8], name: Range<u32>, value: Range<u32>) -> Self {
+        let mark = mark(in_full(part(text, &name)));
+        Self { mark, name, value }
+    }
 }
 
 impl Head {
@@ -37,7 +47,8 @@ impl Head {
                 text.extend_from_slice(part);
                 start..text.len() as u32
             };
-            fields.push(Field { name: push(&name), value: push(&value) });
+            let (name, value) = (push(&name), push(&value));
+            fields.push(Field::new(&text, name, value));
         }
         Self { text: Bytes::from(text), fields }
     }
@@ -49,9 +60,10 @@ impl Head {
 
     /// The values of a field, one a line. `name` is the name in full.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let fits = |field: &Field| field.name.len() == name.len() || field.name.len() == 1;
-        let named = move |field: &&Field| fits(field) && self.name(field).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().filter(named).map(|field| self.part(&field.value))
+        let mark = mark(name.as_bytes());
+        let alike = self.fields.iter().filter(move |field| field.mark == mark);
+        let named = alike.filter(move |field| self.name(field).eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|field| self.part(&field.value))
     }
 
     /// Its first value.
@@ -65,15 +77,29 @@ impl Head {
     }
 
     fn name(&self, field: &Field) -> &[u8] {
-        match self.part(&field.name) {
-            [letter] => header::in_full(*letter).map_or(self.part(&field.name), str::as_bytes),
-            name => name,
-        }
+        in_full(self.part(&field.name))
     }
 
     fn part(&self, range: &Range<u32>) -> &[u8] {
-        self.text.get(range.start as usize..range.end as usize).unwrap_or_default()
+        part(&self.text, range)
     }
+}
+
+fn part<'a>(text: &'a [u8], range: &Range<u32>) -> &'a [u8] {
+    text.get(range.start as usize..range.end as usize).unwrap_or_default()
+}
+
+fn in_full(name: &[u8]) -> &[u8] {
+    match name {
+        [letter] => header::in_full(*letter).map_or(name, str::as_bytes),
+        name => name,
+    }
+}
+
+/// What tells most names apart at a glance: the length, the first letter and the last one, in any case.
+fn mark(name: &[u8]) -> u32 {
+    let letter = |letter: Option<&u8>| letter.map_or(0, |letter| u32::from(letter | 0x20));
+    (name.len() as u32) << 16 | letter(name.first()) << 8 | letter(name.last())
 }
 
 /// What is in it, however it was written: names in lower case.

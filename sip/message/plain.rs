@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::head::{Field, Head};
 use super::{Content, Host, MAX_MESSAGE, Message, Method, NameAddr, Request, Response, TopVia, Uri};
+use crate::header;
 
 /// Most header fields and longest line, octets.
 const MAX_FIELDS: usize = 64;
@@ -83,43 +84,28 @@ fn lines(data: &Bytes) -> Option<(&[u8], Head, usize)> {
     let mut at = 0;
     loop {
         let rest = data.get(at..)?;
-        let (line, end) = rest.split_at_checked(first_control(rest)?)?;
+        let (line, end) = rest.split_at_checked(header::first_control(rest)?)?;
         if !end.starts_with(b"\r\n") || line.len() > MAX_LINE || fields.len() > MAX_FIELDS {
             return None;
         }
         match start {
             _ if line.is_empty() => break,
             None => start = Some(line),
-            Some(_) => fields.push(field(at, line)?),
+            Some(_) => fields.push(field(data, at, line)?),
         }
         at += line.len() + 2;
     }
     Some((start?, Head::within(data.clone(), fields), at + 2))
 }
 
-/// Where the first control character is; eight octets are looked at at a time.
-fn first_control(text: &[u8]) -> Option<usize> {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = text.as_chunks();
-    for (at, word) in words.iter().enumerate() {
-        // The lowest high bit is that of the first octet below a space: only those above it may be wrong, by its borrow.
-        let word = u64::from_le_bytes(*word);
-        let below = word.wrapping_sub(EACH * u64::from(b' ')) & !word & (EACH * 0x80);
-        if below != 0 {
-            return Some(8 * at + below.trailing_zeros() as usize / 8);
-        }
-    }
-    rest.iter().position(|&byte| byte < b' ').map(|at| 8 * words.len() + at)
-}
-
 /// The field of the line that begins at `at`.
-fn field(at: usize, line: &[u8]) -> Option<Field> {
+fn field(data: &[u8], at: usize, line: &[u8]) -> Option<Field> {
     let (name, rest) = leading(line, TOKEN);
     let value = rest.strip_prefix(b":").filter(|_| !name.is_empty())?;
     let trimmed = value.trim_ascii_start();
     let start = at + line.len() - trimmed.len();
     let length = trimmed.trim_ascii_end().len();
-    Some(Field { name: at as u32..(at + name.len()) as u32, value: start as u32..(start + length) as u32 })
+    Some(Field::new(data, at as u32..(at + name.len()) as u32, start as u32..(start + length) as u32))
 }
 
 /// Its declared length of what follows the head; all of it if there is none (RFC 3261 §18.3).
