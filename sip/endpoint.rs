@@ -509,8 +509,8 @@ impl Endpoint {
         self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
     }
 
-    fn sent_by(&self, flow: Flow) -> String {
-        self.locals.get(flow.local).map(|local| local.sent_by.clone()).unwrap_or_default()
+    fn sent_by(&self, flow: Flow) -> &str {
+        self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
     }
 
     fn random_u128(&mut self) -> u128 {

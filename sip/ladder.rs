@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ const SHARE_OF_THE_REST: usize = 8;
 const MOST_OF_THE_REST: usize = 2_000;
 /// Legs remembered by one Call-ID: two when we call ourselves.
 const MOST_LEGS: usize = 8;
+/// Messages of an ordinary call's leg.
+const USUAL: usize = 8;
 /// Messages looked through for a new leg's INVITE and what came before it.
 const LOOK_BACK: usize = 8;
 
@@ -179,7 +181,7 @@ struct Rings {
     octets: usize,
     /// Number of the next call.
     next: u64,
-    by_call_id: HashMap<Box<[u8]>, u64>,
+    by_call_id: HashMap<Arc<[u8]>, u64>,
     /// Oldest first.
     calls: BTreeMap<u64, Call>,
     /// In the order of their ends. Some are gone by now, or live again.
@@ -191,7 +193,7 @@ struct Rings {
 
 #[derive(Debug)]
 struct Call {
-    id: Box<[u8]>,
+    id: Arc<[u8]>,
     legs: Vec<LegKey>,
     live: usize,
     /// Its number is in `ended`.
@@ -216,20 +218,21 @@ impl Rings {
             None => {
                 let number = self.next;
                 self.next += 1;
-                self.by_call_id.insert(id.into(), number);
+                let id: Arc<[u8]> = id.into();
+                self.by_call_id.insert(Arc::clone(&id), number);
                 let call = Call {
-                    id: id.into(),
+                    id: Arc::clone(&id),
                     legs: Vec::new(),
                     live: 0,
                     queued: false,
-                    messages: Vec::new(),
-                    octets: size_of::<Call>() + 2 * id.len(),
+                    messages: Vec::with_capacity(USUAL),
+                    octets: size_of::<Call>() + id.len(),
                     left_out: 0,
                 };
                 self.octets += call.octets;
                 self.calls.insert(number, call);
-                let before: Vec<Seen> =
-                    self.others.take_last(id).into_iter().chain(self.strangers.take_last(id)).collect();
+                let mut before = self.others.take_last(&id);
+                before.append(&mut self.strangers.take_last(&id));
                 before.into_iter().for_each(|seen| self.push(number, seen));
                 number
             }

@@ -27,8 +27,9 @@ pub(crate) struct Negotiation {
     version: u64,
     /// What we said last, less its `o=`; a new version only when it changes (RFC 3264 §8).
     said: String,
-    /// The m-lines of the session, once known; later descriptions keep their number and order (RFC 3264 §8).
-    lines: Vec<RefusedLine>,
+    /// The m-lines of the session, once known, as they are refused; later descriptions keep their number and order
+    /// (RFC 3264 §8).
+    lines: Vec<String>,
     ours: usize,
     /// What we speak, best first; never empty.
     wanted: Vec<Codec>,
@@ -57,14 +58,6 @@ enum Said<'a> {
     Nothing,
     Offer,
     Answer(&'a crypto::Line),
-}
-
-/// `m=` of a line without its port, to refuse it with port 0.
-#[derive(Debug, Clone)]
-struct RefusedLine {
-    media: String,
-    proto: String,
-    formats: String,
 }
 
 impl Negotiation {
@@ -254,7 +247,7 @@ impl Negotiation {
         let description = Description::parse(&text).ok()?;
         let mut body = self.begin();
         for line in &description.lines {
-            push_refused(&mut body, line.media, line.proto, line.formats);
+            body.push_str(&refused(line));
         }
         Some(self.say(body))
     }
@@ -326,7 +319,7 @@ impl Negotiation {
         for index in 0..count {
             if index != self.ours {
                 if let Some(line) = self.lines.get(index) {
-                    push_refused(&mut body, &line.media, &line.proto, &line.formats);
+                    body.push_str(line);
                 }
                 continue;
             }
@@ -511,8 +504,9 @@ fn reachable(audio: &Audio, local: IpAddr) -> bool {
     audio.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
 }
 
-fn refused(line: &Line<'_>) -> RefusedLine {
-    RefusedLine { media: line.media.to_owned(), proto: line.proto.to_owned(), formats: line.formats.to_owned() }
+/// Its m-line with port 0.
+fn refused(line: &Line<'_>) -> String {
+    ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n"].concat()
 }
 
 /// Descriptions are written piece by piece: two a call are cheaper without the formatting machinery.
@@ -539,9 +533,4 @@ fn push_address(out: &mut String, address: IpAddr) {
         }
         IpAddr::V6(address) => push(out, &["IN IP6 ", &address.to_string()]),
     }
-}
-
-/// An m-line that refuses its stream.
-fn push_refused(out: &mut String, media: &str, proto: &str, formats: &str) {
-    push(out, &["m=", media, " 0 ", proto, " ", formats, "\r\n"]);
 }

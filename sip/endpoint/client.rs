@@ -369,7 +369,7 @@ impl Endpoint {
             method,
             uri: &uri,
             via_transport: Some(flow.transport),
-            sent_by: &self.sent_by(flow),
+            sent_by: self.sent_by(flow),
             branch,
             routes: &routes,
             from: &dialog.local,
@@ -409,7 +409,7 @@ impl Endpoint {
         if let Some(whole) = self.avoid_fragments(now, flow, data.len()) {
             let contact = self.contact(flow);
             let contacts = (contact.clone(), contact);
-            data = compose::rerouted(&data, whole.transport, &self.sent_by(whole), branch, &contacts);
+            data = compose::rerouted(&data, whole.transport, self.sent_by(whole), branch, &contacts);
             fallback.push(Target { transport: flow.transport, address: flow.peer, identity: None });
             flow = whole;
         }

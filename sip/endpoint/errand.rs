@@ -259,7 +259,7 @@ impl Endpoint {
             method: outside.method.as_str(),
             uri: outside.uri.as_bytes(),
             via_transport: Some(transport),
-            sent_by: &self.sent_by(flow),
+            sent_by: self.sent_by(flow),
             branch,
             from: from.as_bytes(),
             to: compose::name_addr(None, outside.to).as_bytes(),

@@ -179,7 +179,7 @@ impl Endpoint {
         let (method, purpose, again) = (client.method.clone(), client.purpose, client.again.clone());
         let acknowledge = client.acknowledge.clone();
         let request = client.request.clone();
-        let data = compose::rerouted(&request, flow.transport, &self.sent_by(flow), branch, &contacts);
+        let data = compose::rerouted(&request, flow.transport, self.sent_by(flow), branch, &contacts);
         let next = self.start_client(now, method, branch, flow, data, leg, purpose);
         if let Some(client) = self.clients.get_mut(next) {
             client.again = again;

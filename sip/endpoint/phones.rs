@@ -284,14 +284,13 @@ impl Endpoint {
         if !self.has_room() {
             return;
         }
-        let branch = self.random_u128();
+        let (branch, tag) = (self.random_u128(), self.fresh_tag());
         let (sent_by, contact) = (self.sent_by(way.flow), self.contact(way.flow));
-        let tag = self.fresh_tag();
         let data = compose::request(&RequestParts {
             method: "OPTIONS",
             uri: way.contact.as_bytes(),
             via_transport: Some(way.flow.transport),
-            sent_by: &sent_by,
+            sent_by,
             branch,
             routes: &way.routes,
             from: format!("<{contact}>;tag={}", super::state::tag_text(tag)).as_bytes(),
