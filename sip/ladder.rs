@@ -339,11 +339,12 @@ pub(crate) fn call_id(data: &[u8]) -> Option<&[u8]> {
     let (mut start, mut at) = (0, 0);
     while start < data.len() {
         let end = header::first_control(data.get(at..)?).map_or(data.len(), |control| at + control);
-        at = end + 1;
-        if data.get(end).is_some_and(|&byte| byte != b'\n') {
+        at = end + if data.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 1 };
+        // Of control characters only LF ends a line.
+        if data.get(at - 1).is_some_and(|&byte| byte != b'\n') {
             continue;
         }
-        let line = data.get(start..end)?;
+        let line = data.get(start..at - 1)?;
         start = at;
         let (name, value) = match line {
             [b'C' | b'c', ..] if line.len() > 8 => line.split_at(7),
