@@ -204,8 +204,9 @@ const RULES: &[Rule] = &[
 ];
 
 /// The media engine's shell: threads, sockets, files.
-const MEDIA_SHELL: [&str; 7] = [
+const MEDIA_SHELL: [&str; 8] = [
     "media/worker.rs",
+    "media/worker/sockets.rs",
     "media/kernel.rs",
     "media/kernel/route.rs",
     "media/ports.rs",
