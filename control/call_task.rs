@@ -45,7 +45,7 @@ use crate::quality;
 use crate::records;
 use crate::registry::Calls;
 use crate::services::Services;
-use crate::store::writer::Write;
+use crate::store;
 use crate::stream::Ready;
 use crate::webhook::Submitted;
 
@@ -337,7 +337,7 @@ impl CallTask {
 
     /// Writes down how a leg is now, beside its events.
     fn record(&self, info: &Arc<LegInfo>, at: jiff::Timestamp) {
-        self.services.store.writer().try_submit(Write::CallDetails(Box::new(records::call_details(info, at))));
+        store::calls::update(&self.services.store, records::call_row(info, at));
     }
 
     fn open(&self, leg: LegId, trunk: Option<&str>, phone: Option<&sip::Aor>) -> Result<media::Session, u16> {

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::id::{CallId, LegId};
 
 use crate::exchange::Exchange;
-use crate::store::calls::Details;
-use crate::store::events::{self, EventRow};
+use crate::store::events::{self, Details, EventRow};
 use crate::store::{Store, StoreError};
 
 /// Lines kept of one live call; later ones are counted only.

@@ -7,11 +7,16 @@ use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::{Direction, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingSource, RecordingStatus, Track};
 
-use crate::store::calls::{CallDetails, CallRow, Details};
+use crate::store::calls::{CallRow, LateRow};
 use crate::store::recordings::RecordingRow;
 
 /// The row of a leg.
-pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> CallRow {
+pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> LateRow {
+    let leg = Arc::clone(leg);
+    LateRow::of(leg.id.0, move || row_of(&leg, now))
+}
+
+fn row_of(leg: &LegInfo, now: Timestamp) -> CallRow {
     CallRow {
         id: leg.id.0,
         session: leg.session.0,
@@ -28,23 +33,13 @@ pub fn call_row(leg: &Arc<LegInfo>, now: Timestamp) -> CallRow {
         updated_at: now,
         sip_status: leg.end.as_ref().and_then(|end| end.sip_status).map(i64::from),
         cause: leg.end.as_ref().map(|end| format!("{:?}", end.cause)),
-        details: details(leg),
+        details: serde_json::to_string(leg).unwrap_or_default(),
     }
-}
-
-/// What [`call_row`] says beyond its columns.
-pub fn call_details(leg: &Arc<LegInfo>, now: Timestamp) -> CallDetails {
-    CallDetails { id: leg.id.0, details: details(leg), updated_at: now }
-}
-
-fn details(leg: &Arc<LegInfo>) -> Details {
-    let leg = Arc::clone(leg);
-    Details::of(move || serde_json::to_string(&*leg).unwrap_or_default())
 }
 
 /// The leg of a row. `None` if the row was written by a version that knew it otherwise.
 pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
-    let read = serde_json::from_str(&row.details.text());
+    let read = serde_json::from_str(&row.details);
     read.inspect_err(|error| tracing::error!(%error, "unreadable call record")).ok()
 }
 

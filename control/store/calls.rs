@@ -1,7 +1,5 @@
 //! Call records: one row per leg, which is what providers call a call.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -46,54 +44,38 @@ pub struct CallRow {
     /// Why it ended.
     pub cause: Option<String>,
     /// Opaque JSON of the dialect.
-    pub details: Details,
+    pub details: String,
 }
 
-/// JSON that is written out only when it is stored, with that of other calls: of the states a leg passes through, most are not.
-#[derive(Clone)]
-pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
-
-impl Details {
-    /// `write` says the same whenever it is asked.
-    pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self(Arc::new(write))
-    }
-
-    /// The text.
-    pub fn text(&self) -> String {
-        (self.0)()
-    }
-}
-
-impl From<String> for Details {
-    fn from(text: String) -> Self {
-        Self::of(move || text.clone())
-    }
-}
-
-impl std::fmt::Debug for Details {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.text())
-    }
-}
-
-impl PartialEq for Details {
-    fn eq(&self, other: &Self) -> bool {
-        self.text() == other.text()
-    }
-}
-
-impl Eq for Details {}
-
-/// What changes of a leg's record without its columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallDetails {
-    /// Of which leg.
+/// A row that is made only when it is stored, with those of other calls: of the states a leg passes through, most are not.
+pub struct LateRow {
+    /// The leg's id.
     pub id: u128,
-    /// As [`CallRow::details`].
-    pub details: Details,
-    /// As [`CallRow::updated_at`].
-    pub updated_at: Timestamp,
+    row: Box<dyn Fn() -> CallRow + Send + Sync>,
+}
+
+impl LateRow {
+    /// `row` makes the same one whenever it is asked, of the leg with this id.
+    pub fn of(id: u128, row: impl Fn() -> CallRow + Send + Sync + 'static) -> Self {
+        Self { id, row: Box::new(row) }
+    }
+
+    /// It.
+    pub fn row(&self) -> CallRow {
+        (self.row)()
+    }
+}
+
+impl From<CallRow> for LateRow {
+    fn from(row: CallRow) -> Self {
+        Self::of(row.id, move || row.clone())
+    }
+}
+
+impl std::fmt::Debug for LateRow {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.row().fmt(formatter)
+    }
 }
 
 impl CallRow {
@@ -130,9 +112,14 @@ pub struct CallFilter {
 
 /// Submits the row: adds it, or brings the one with its id up to date. Whose the leg is, who calls whom and when it came
 /// to be stay as they were first written. Waits only when the writer's queue is full.
-pub fn upsert(store: &Store, row: CallRow) -> impl Future<Output = Result<(), StoreError>> + Send {
-    // Boxed before anything waits: whoever waits here does so for as long as its call lasts, with room for the row.
-    store.writer.submit(Write::Call(Box::new(row)))
+pub fn upsert(store: &Store, row: impl Into<LateRow>) -> impl Future<Output = Result<(), StoreError>> + Send {
+    store.writer.submit(Write::Call(row.into()))
+}
+
+/// Submits what the row says in its details; if it is there no more, it does not come back. Dropped when the writer's queue
+/// is full.
+pub fn update(store: &Store, row: LateRow) {
+    store.writer.try_submit(Write::CallDetails(row));
 }
 
 /// The leg's record, when `account` owns it.
@@ -196,27 +183,28 @@ static INSERT: Insert = Insert::new(
 );
 
 /// Stores rows of different legs within the writer's transaction.
-pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> Result<(), sqlx::Error> {
+pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> Result<(), sqlx::Error> {
     for (sql, rows) in INSERT.pieces(Backend::of(connection), rows) {
         let mut query = sqlx::query(sql);
         for row in rows {
+            let row = row.row();
             query = query
                 .bind(hex(row.id))
                 .bind(hex(row.session))
                 .bind(row.parent.map(hex))
-                .bind(row.account.clone())
-                .bind(row.dialect.clone())
-                .bind(row.direction.clone())
-                .bind(row.from.clone())
-                .bind(row.to.clone())
-                .bind(row.status.clone())
+                .bind(row.account)
+                .bind(row.dialect)
+                .bind(row.direction)
+                .bind(row.from)
+                .bind(row.to)
+                .bind(row.status)
                 .bind(microseconds(row.created_at))
                 .bind(row.answered_at.map(microseconds))
                 .bind(row.ended_at.map(microseconds))
                 .bind(microseconds(row.updated_at))
                 .bind(row.sip_status)
-                .bind(row.cause.clone())
-                .bind(row.details.text());
+                .bind(row.cause)
+                .bind(row.details);
         }
         query.execute(&mut *connection).await?;
     }
@@ -224,11 +212,12 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&CallRow]) -> 
 }
 
 /// Changes a row that is there; a record that was deleted does not come back.
-pub(super) async fn write_details(connection: &mut AnyConnection, details: &CallDetails) -> Result<(), sqlx::Error> {
+pub(super) async fn write_details(connection: &mut AnyConnection, row: &LateRow) -> Result<(), sqlx::Error> {
+    let row = row.row();
     sqlx::query("UPDATE calls SET details = $2, updated_at = $3 WHERE id = $1")
-        .bind(hex(details.id))
-        .bind(details.details.text())
-        .bind(microseconds(details.updated_at))
+        .bind(hex(row.id))
+        .bind(row.details)
+        .bind(microseconds(row.updated_at))
         .execute(connection)
         .await?;
     Ok(())
@@ -267,6 +256,6 @@ fn read(row: &AnyRow) -> Result<CallRow, StoreError> {
         updated_at: columns.time("updated_at")?,
         sip_status: columns.optional_integer("sip_status")?,
         cause: columns.optional_text("cause")?,
-        details: columns.text("details")?.into(),
+        details: columns.text("details")?,
     })
 }

@@ -1,10 +1,11 @@
 //! The per-call event log: what an operator or the console reads to understand one call.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::calls::Details;
 use super::column::{Columns, hex, microseconds};
 use super::insert::{Backend, Insert};
 use super::writer::Write;
@@ -29,6 +30,42 @@ pub struct EventRow {
     /// JSON for a machine.
     pub data: Option<Details>,
 }
+
+/// JSON that is written out only when it is stored, with that of other calls.
+#[derive(Clone)]
+pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl Details {
+    /// `write` says the same whenever it is asked.
+    pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// The text.
+    pub fn text(&self) -> String {
+        (self.0)()
+    }
+}
+
+impl From<String> for Details {
+    fn from(text: String) -> Self {
+        Self::of(move || text.clone())
+    }
+}
+
+impl std::fmt::Debug for Details {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text())
+    }
+}
+
+impl PartialEq for Details {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Details {}
 
 /// Submits the line. When the writer's queue is full the line is dropped and counted
 /// ([`Writer::dropped`](super::writer::Writer::dropped)): the log never slows a call.

@@ -146,7 +146,7 @@ fn call(id: u128) -> CallRow {
         updated_at: time(0),
         sip_status: None,
         cause: None,
-        details: "{}".to_owned().into(),
+        details: "{}".to_owned(),
     }
 }
 

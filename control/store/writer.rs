@@ -4,7 +4,7 @@
 //! and one statement pay for many rows, and a row written twice in a batch is stored once. Until then the task sleeps:
 //! a write that can wait does not wake it. It keeps a connection to itself, whose page cache then stays valid.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use super::StoreError;
 use super::bindings::{self, BindingRow};
-use super::calls::{self, CallDetails, CallRow};
+use super::calls::{self, LateRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
 use super::recordings::{self, RecordingRow};
 use super::resources;
+use crate::HashMap;
 
 /// Writes of one transaction at most.
 const BATCH: usize = 4096;
@@ -45,9 +46,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub enum Write {
     /// Add or replace a call row.
-    Call(Box<CallRow>),
+    Call(LateRow),
     /// Replace what a call row says in its details, if it is there still.
-    CallDetails(Box<CallDetails>),
+    CallDetails(LateRow),
     /// Add or replace a recording row.
     Recording(Box<RecordingRow>),
     /// Add a line to a call's log.
@@ -309,8 +310,8 @@ impl WriterTask {
         let (mut calls, mut later, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
             match write {
-                Write::Call(row) => calls.push(&**row),
-                Write::CallDetails(details) => later.push(&**details),
+                Write::Call(row) => calls.push(row),
+                Write::CallDetails(row) => later.push(row),
                 Write::Event(row) => events.push(&**row),
                 Write::Recording(row) => recordings::write(&mut transaction, row).await?,
                 Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
@@ -321,8 +322,8 @@ impl WriterTask {
             }
         }
         calls::write(&mut transaction, &calls).await?;
-        for details in later {
-            calls::write_details(&mut transaction, details).await?;
+        for row in later {
+            calls::write_details(&mut transaction, row).await?;
         }
         let sequence = &self.sequence;
         events::write(&mut transaction, &events, || sequence.fetch_add(1, Ordering::Relaxed) + 1).await?;
@@ -351,18 +352,18 @@ fn supersede(batch: &mut [Pending]) {
         Recording(u128),
         Delivery(u128),
     }
-    let mut seen: HashMap<Key, usize> = HashMap::new();
+    let mut seen: HashMap<Key, usize> = HashMap::with_capacity_and_hasher(batch.len(), Default::default());
     for index in 0..batch.len() {
         let (before, after) = batch.split_at_mut(index);
         let Some(pending) = after.first_mut() else { return };
         let key = match &pending.write {
             Some(Write::Call(row)) => Key::Call(row.id),
-            Some(Write::CallDetails(details)) => {
-                let call = seen.get(&Key::Call(details.id)).and_then(|index| before.get_mut(*index));
+            Some(Write::CallDetails(later)) => {
+                let call = seen.get(&Key::Call(later.id)).and_then(|index| before.get_mut(*index));
                 if let Some(Pending { write: Some(Write::Call(row)), .. }) = call
-                    && let Some(Write::CallDetails(details)) = pending.write.take()
+                    && let Some(Write::CallDetails(later)) = pending.write.take()
                 {
-                    (row.details, row.updated_at) = (details.details, details.updated_at);
+                    *row = later;
                 }
                 continue;
             }
