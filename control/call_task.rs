@@ -101,7 +101,6 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         ended: HashMap::default(),
         sequences: HashMap::default(),
         own_recordings: HashMap::default(),
-        log: EventLog::default(),
         troubles: 0,
         jars: HashMap::default(),
         notices: None,
@@ -130,7 +129,6 @@ struct CallTask {
     sequences: HashMap<LegId, u32>,
     /// The recordings asked for with a leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
-    log: EventLog,
     /// How often its application was told of something that went wrong.
     troubles: usize,
     /// The cookies of each call that has become part of this one, by its session.
@@ -235,14 +233,14 @@ impl CallTask {
                         self.refuse_leg(info, "the call is over").await;
                     }
                 }
-                Message::Note(line) => self.log.push_line(line),
                 Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
                 Message::Fetched { leg, line, exchange, .. } => self.note_fetched(leg, line, exchange),
                 _ => {}
             }
         }
         self.finish_notices().await;
-        self.log.write(&self.services.store, &self.sessions, clock::now().time);
+        let log = std::mem::take(&mut *self.inbox.log());
+        log.write(&self.services.store, &self.sessions, clock::now().time);
         // Legs too, whose last word did not come in time.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
@@ -266,7 +264,7 @@ impl CallTask {
             }
             Beginning::Incoming { mut info, line, offer, phone, route, waiting, within } => {
                 let leg = info.id;
-                self.log.push(info.created_at, Some(leg), "sip", line);
+                self.inbox.log().push(info.created_at, Some(leg), "sip", line);
                 let sip = self.services.sip().clone();
                 let (mut io, session) = match within {
                     Some(tie) => (LegIo::called_within(leg, sip, tie), self.open_within(leg)),
@@ -286,7 +284,7 @@ impl CallTask {
                         }
                         Err(leg::Refusal { status, why }) => {
                             tracing::warn!(%leg, "offer refused: {why}");
-                            self.log.push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
+                            self.inbox.log().push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
                     },
@@ -401,13 +399,12 @@ impl CallTask {
                 let _ = done.send(());
             }
             Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
-            Message::Note(line) => self.log.push_line(line),
             Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
             Message::Exchanges(reply) => {
-                let _ = reply.send(self.log.exchanges().to_vec());
+                let _ = reply.send(self.inbox.log().exchanges().to_vec());
             }
             Message::Log(reply) => {
-                let _ = reply.send(self.log.lines());
+                let _ = reply.send(self.inbox.log().lines());
             }
             Message::HangupAll => {
                 let legs: Vec<_> = self.call.legs().map(|leg| leg.id).collect();
@@ -422,15 +419,15 @@ impl CallTask {
     }
 
     fn note_fetched(&mut self, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
-        self.log.push(clock::now().time, Some(leg), "webhook", line);
+        self.inbox.log().push(clock::now().time, Some(leg), "webhook", line);
         if let Some(exchange) = exchange {
             self.note_exchange(Some(leg), *exchange, None);
         }
     }
 
     fn note_exchange(&mut self, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
-        line.into_iter().for_each(|line| self.log.push_line(line));
-        self.log.push_exchange(leg, exchange);
+        line.into_iter().for_each(|line| self.inbox.log().push_line(line));
+        self.inbox.log().push_exchange(leg, exchange);
     }
 
     /// Gives everything away. If the heir is no more, this call goes on as it was.
@@ -445,13 +442,14 @@ impl CallTask {
             sequences: std::mem::take(&mut self.sequences),
             own_recordings: std::mem::take(&mut self.own_recordings),
             jars: std::mem::take(&mut self.jars),
-            log: std::mem::take(&mut self.log),
+            log: std::mem::take(&mut *self.inbox.log()),
         };
         let Err(estate) = heir.give(Box::new(estate), done) else { return Ok(()) };
         let Estate { call, sessions, legs, ended, sequences, own_recordings, jars, log } = *estate;
         (self.own_recordings, self.jars) = (own_recordings, jars);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
-        (self.ended, self.sequences, self.log) = (ended, sequences, log);
+        (self.ended, self.sequences) = (ended, sequences);
+        self.inbox.log().append(log);
         Err(self)
     }
 
@@ -469,7 +467,7 @@ impl CallTask {
         self.sequences.extend(sequences);
         self.own_recordings.extend(own_recordings);
         self.jars.extend(jars);
-        self.log.append(log);
+        self.inbox.log().append(log);
     }
 
     fn take_sip(&mut self, now: Now, leg: LegId, event: sip::Event) {
@@ -498,7 +496,7 @@ impl CallTask {
             [Some(line), vouched.map(|vouched| vouched.to_string())]
                 .into_iter()
                 .flatten()
-                .for_each(|line| self.log.push(now.time, Some(leg), "sip", line));
+                .for_each(|line| self.inbox.log().push(now.time, Some(leg), "sip", line));
             if let Some(trunk) = trunk {
                 self.call.set_trunk(leg, trunk);
             }
@@ -565,9 +563,9 @@ impl CallTask {
 
     fn take_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
-            media::Event::FirstPacket => self.log.push(now.time, Some(leg), "media", "first packet came"),
+            media::Event::FirstPacket => self.inbox.log().push(now.time, Some(leg), "media", "first packet came"),
             media::Event::SourceMoved { to } => {
-                self.log.push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
+                self.inbox.log().push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
             }
             // Whether event or tone, the engine has told it once.
             media::Event::Dtmf { digit, form, .. } => return self.take_press(now, leg, *digit, *form),
@@ -576,7 +574,7 @@ impl CallTask {
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
                     return conversation.mark(Arc::clone(name));
                 }
-                self.log.push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
+                self.inbox.log().push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
                 // A stream may be heard by the leg that its own is, or was, joined to.
                 let others = self.legs.values().flat_map(|io| io.streams.values());
@@ -590,27 +588,27 @@ impl CallTask {
             }
             media::Event::StreamOverflow { dropped_ms, .. } => {
                 let text = format!("the stream's application is too slow: {dropped_ms} ms of audio dropped");
-                self.log.push(now.time, Some(leg), "media", text);
+                self.inbox.log().push(now.time, Some(leg), "media", text);
             }
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
                 let milliseconds = dropped.as_millis();
                 tracing::warn!(path = %path.display(), milliseconds, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
-                self.log.push(now.time, Some(leg), "media", text);
+                self.inbox.log().push(now.time, Some(leg), "media", text);
             }
             media::Event::Impaired { cause, value } => {
                 self.services.counters.impaired(*cause);
-                self.log.push(now.time, Some(leg), "media", quality::complaint(*cause, *value));
+                self.inbox.log().push(now.time, Some(leg), "media", quality::complaint(*cause, *value));
             }
             media::Event::SuppressionShed { track } => {
                 self.services.counters.suppression_shed();
                 let text = format!("no time to clean {} of noise: it goes on as it is", side(*track));
-                self.log.push(now.time, Some(leg), "media", text);
+                self.inbox.log().push(now.time, Some(leg), "media", text);
             }
             media::Event::SuppressionResumed { track } => {
                 let text = format!("{} is cleaned of noise again", side(*track));
-                self.log.push(now.time, Some(leg), "media", text);
+                self.inbox.log().push(now.time, Some(leg), "media", text);
             }
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
@@ -622,7 +620,7 @@ impl CallTask {
 
     /// The engine's last word on a leg.
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
-        self.log.push(now.time, Some(leg), "media", quality::summary(stats));
+        self.inbox.log().push(now.time, Some(leg), "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
             // Closed while it lives: the engine gave it up, and without audio there is no call.
@@ -694,7 +692,11 @@ fn side(track: media::Track) -> &'static str {
 
 /// What still comes to a call that was given away.
 async fn forward(mut messages: Messages, heir: &Inbox) {
-    while let Some(message) = messages.next(false).await {
+    loop {
+        let message = messages.next(false).await;
+        let lines = std::mem::take(&mut *messages.log());
+        heir.log().append(lines);
+        let Some(message) = message else { return };
         // The heir may be over by now, and so is what it inherited.
         let _ = heir.post(message);
     }
@@ -716,6 +718,18 @@ mod tests {
     /// Size of what an `async fn` of three arguments returns.
     fn future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
+    }
+
+    #[tokio::test]
+    async fn lines_about_a_call_that_was_given_away_are_in_the_log_of_the_other() {
+        let ((inbox, messages), (heir, _of_heir)) = (Inbox::new(), Inbox::new());
+        inbox.log().push(clock::now().time, None, "media", "said before the last word");
+        inbox.post(Message::HangupAll).unwrap();
+        inbox.log().push(clock::now().time, None, "media", "said after it");
+        drop(inbox);
+        forward(messages, &heir).await;
+        let lines: Vec<_> = heir.log().lines().into_iter().map(|line| line.text).collect();
+        assert_eq!(lines, ["said before the last word", "said after it"]);
     }
 
     #[test]

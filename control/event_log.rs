@@ -244,6 +244,9 @@ impl EventLog {
 
     /// Takes another log's lines in.
     pub fn append(&mut self, mut other: Self) {
+        if other.lines.is_empty() && other.exchanges.is_empty() {
+            return;
+        }
         let mut lines = self.lines();
         lines.append(&mut other.lines());
         lines.sort_by_key(|line| line.at);

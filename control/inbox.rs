@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tandem_call::call::NewLeg;
 use tandem_call::command::{Accepted, Refused, Request};
 use tandem_call::fetch::FetchFailure;
@@ -23,16 +23,14 @@ use crate::audio::AudioError;
 use crate::call_task::Estate;
 use crate::clock;
 use crate::conversation::News;
-use crate::event_log::{Exchanged, Line};
+use crate::event_log::{EventLog, Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::stream::Ready;
 
 /// Messages that wait for one call before those that it can do without are turned away: requests of applications, INFO,
-/// ringing, lines for the log; media events wait in the engine. What it cannot do without is let in beyond that, and is
+/// ringing; media events wait in the engine. What it cannot do without is let in beyond that, and is
 /// bounded by what the call itself has asked for and by its legs.
 const FULL: usize = 1024;
-/// Lines for the log that may wait for something to come that the call must be woken for.
-const MOST_LINES: usize = 64;
 
 /// The way to a call. Cheap to clone. Nothing here waits, and what came first is taken first.
 pub struct Inbox(Arc<Shared>);
@@ -45,6 +43,8 @@ struct Shared {
     /// How many have the address.
     addresses: AtomicUsize,
     queue: Mutex<Queue>,
+    /// Lines, unlike messages, wait for nobody: most of what is heard of a call is only written down.
+    log: Mutex<EventLog>,
 }
 
 #[derive(Default)]
@@ -171,8 +171,6 @@ pub enum Message {
     },
     /// Found out by a leg's own hands.
     Own(LegId, LegEvent),
-    /// A line for the log.
-    Note(Line),
     /// Show the log.
     Log(oneshot::Sender<Vec<Line>>),
     /// Hang everything up.
@@ -182,7 +180,7 @@ pub enum Message {
 impl Inbox {
     /// A new inbox.
     pub fn new() -> (Self, Messages) {
-        let shared = Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default() });
+        let shared = Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default(), log: Mutex::default() });
         (Self(Arc::clone(&shared)), Messages(shared))
     }
 
@@ -225,8 +223,6 @@ impl Inbox {
             return Err((message, NotTaken::Full));
         }
         let can_wait = match &*message {
-            // Whoever asks for the log comes by this way, too.
-            Message::Note(_) => queue.messages.len() < MOST_LINES,
             Message::Media(_, event) => queue.patient && matches!(**event, media::Event::Closed { .. }),
             _ => false,
         };
@@ -244,21 +240,16 @@ impl Inbox {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
 
-    /// Puts a line in the log, if there is room. It is read with what comes next.
-    pub fn log(&self, line: Line) {
-        let _ = self.offer(Message::Note(line));
-    }
-
-    /// A line about a leg's media, if there is room.
-    pub fn note(&self, leg: LegId, text: String) {
-        self.log(Line { at: clock::now().time, leg: Some(leg), kind: "media".into(), text });
+    /// The call's log, for a line or a look. What is added when the call is over is lost.
+    pub fn log(&self) -> MutexGuard<'_, EventLog> {
+        self.0.log.lock()
     }
 
     /// What SIP says, in order.
     pub fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = traced(sent, peer, transport.token(), &line);
-            return self.log(Line { at: clock::now().time, leg: Some(leg), kind: "sip".into(), text });
+            return self.log().push(clock::now().time, Some(leg), "sip", text);
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
         let message = Message::Sip(leg, event);
@@ -353,6 +344,11 @@ impl Messages {
     /// The next one that is there already.
     pub fn ready(&mut self) -> Option<Message> {
         self.0.queue.lock().messages.pop_front().map(|message| *message)
+    }
+
+    /// The call's log.
+    pub fn log(&self) -> MutexGuard<'_, EventLog> {
+        self.0.log.lock()
     }
 
     /// Takes nothing more; what is there stays.

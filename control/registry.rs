@@ -185,7 +185,7 @@ impl Calls {
             match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
                 Ok(found) => {
                     let (at, text) = (clock::now().time, stir::line(&found));
-                    inbox.log(Line { at, leg: Some(leg), kind: "sip".into(), text });
+                    inbox.log().push(at, Some(leg), "sip", text);
                     info.sip.identity = Some(Box::new(found));
                     call_task::spawn(calls, session, inbox, receiver, beginning(info, sip::Waiting::default()));
                 }

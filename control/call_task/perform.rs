@@ -292,7 +292,7 @@ impl CallTask {
         };
         if let Some(vouched) = io.vouched.take() {
             self.services.counters.stir.said(&vouched);
-            self.log.push(clock::now().time, Some(leg), "sip", vouched.to_string());
+            self.inbox.log().push(clock::now().time, Some(leg), "sip", vouched.to_string());
         }
         self.legs.insert(leg, Box::new(io));
         if let Some(event) = refused {
@@ -323,7 +323,7 @@ impl CallTask {
                 .voice
                 .unsaid(speech)
                 .into_iter()
-                .for_each(|line| self.log.push(now, Some(leg), "speech", line));
+                .for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
         let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {

@@ -55,7 +55,7 @@ impl CallTask {
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
                 let line = format!("recording server \"{}\" ({}) is called", connector.name, connector.uri);
-                self.log.push(now, Some(leg), "siprec", line);
+                self.inbox.log().push(now, Some(leg), "siprec", line);
                 if let Some(io) = self.legs.get_mut(&leg) {
                     io.siprecs.push(session);
                 }

@@ -82,7 +82,7 @@ impl CallTask {
             ),
             _ => {}
         }
-        self.log.push(event.at, Some(leg.id), "call", text);
+        self.inbox.log().push(event.at, Some(leg.id), "call", text);
     }
 
     /// What is odd with a document or cannot be had of an application, with the request that it came of.
@@ -99,7 +99,7 @@ impl CallTask {
             return;
         }
         self.troubles += 1;
-        let exchange = self.log.last_exchange(leg.id).cloned();
+        let exchange = self.inbox.log().last_exchange(leg.id).cloned();
         self.services.note_trouble(&leg.account, Some(leg.id), level, Trouble { code, message, exchange });
     }
 

@@ -17,7 +17,6 @@ use super::Conferences;
 use crate::clock;
 use crate::dialect::Context;
 use crate::document;
-use crate::event_log::Line;
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
@@ -149,7 +148,7 @@ impl Stage {
 
     fn note(&self, kind: &'static str, text: String) {
         if let Some(inbox) = &self.inbox {
-            inbox.log(Line { at: clock::now().time, leg: Some(self.leg.id), kind: kind.into(), text });
+            inbox.log().push(clock::now().time, Some(self.leg.id), kind, text);
         }
     }
 }
