@@ -14,7 +14,7 @@ use crate::conference::Leaving;
 use crate::ending::cause_of;
 use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
-use crate::id::{CallId, FetchId, LegId, OpId};
+use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use crate::machine::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
@@ -413,7 +413,7 @@ impl Call {
         let info = Arc::make_mut(&mut party.info);
         info.status = Status::Initiated;
         // No SIP goes to an application of ours.
-        let call_id = || format!("{:032x}", self.rng.random::<u128>());
+        let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         self.parties.push(party);
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));

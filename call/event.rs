@@ -264,7 +264,7 @@ pub struct DialResult {
     /// The final SIP response of the child.
     pub sip_status: Option<u16>,
     /// The child's SIP Call-ID.
-    pub sip_call_id: Option<String>,
+    pub sip_call_id: Option<Arc<str>>,
     /// Headers of its answer.
     pub sip_headers: Vec<(String, String)>,
     /// What the application that was called handed back.

@@ -76,7 +76,7 @@ pub struct OpId(pub u64);
 pub struct FetchId(pub u64);
 
 /// Some times faster than the formatter is with 128 bits, and an id is spelled dozens of times a call.
-fn digits(id: u128, text: &mut [u8; 32]) -> &str {
+pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
     for (pair, byte) in text.chunks_exact_mut(2).zip(&id.to_be_bytes()) {
         if let [high, low] = pair {

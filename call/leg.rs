@@ -291,7 +291,7 @@ impl fmt::Display for EndedBy {
 pub struct SipFacts {
     /// The Call-ID header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub call_id: Option<String>,
+    pub call_id: Option<Arc<str>>,
     /// Source address of the INVITE, without port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<std::net::IpAddr>,
@@ -314,8 +314,8 @@ pub struct SipFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
     /// Codecs the far end offered.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offered_codecs: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub offered_codecs: Arc<[String]>,
     /// Audio quality, once it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
@@ -384,13 +384,18 @@ pub struct Quality {
     /// Interarrival jitter, ms (RFC 3550 §6.4.1).
     pub jitter_ms: f32,
     /// Round trip, ms, when the peer sends RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f32>,
     /// Mean opinion score of what was received, 1.0 to 4.5 (E-model, ITU-T G.107).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mos: Option<f32>,
     /// Packets of ours that never came to the peer, by its last report.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_by_peer: Option<u64>,
     /// Their jitter, ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_by_peer_ms: Option<f32>,
     /// Their mean opinion score.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mos_by_peer: Option<f32>,
 }

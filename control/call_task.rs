@@ -277,7 +277,7 @@ impl CallTask {
                 match session {
                     Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
                         Ok(()) => {
-                            info.sip.offered_codecs = io.offered_codecs();
+                            info.sip.offered_codecs = io.offered_codecs().into();
                             info.sip.codec = io.codec().map(str::to_owned);
                             self.legs.insert(leg, Box::new(io));
                             self.call.handle_incoming(clock::now(), *info, *route);
@@ -305,7 +305,7 @@ impl CallTask {
         mut route: Route,
         status: u16,
     ) {
-        info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs);
+        info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs).into();
         self.legs.insert(leg, Box::new(io));
         route.decision = Decision::Reject(RejectReason::Status(status));
         self.call.handle_incoming(clock::now(), info, route);

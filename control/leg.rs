@@ -154,8 +154,8 @@ impl LegIo {
     }
 
     /// Names of the codecs of the offer that was taken.
-    pub fn offered_codecs(&self) -> Vec<String> {
-        self.session.as_ref().map_or_else(Vec::new, |session| session.offered_codecs().to_vec())
+    pub fn offered_codecs(&self) -> &[String] {
+        self.session.as_ref().map_or(&[], |session| session.offered_codecs())
     }
 
     /// Name of the agreed codec.

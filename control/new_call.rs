@@ -169,7 +169,7 @@ pub(crate) fn inbound_leg(
         status_callback: None,
         fallback: None,
         sip: SipFacts {
-            call_id: Some(incoming.sip_call_id),
+            call_id: Some(incoming.sip_call_id.into()),
             source_ip: Some(incoming.source.ip()),
             trunk: incoming.trunk,
             domain: domain.map(|domain| format!("{:032x}", domain.id).into()),

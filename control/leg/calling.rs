@@ -24,7 +24,7 @@ pub struct Attempt {
     /// The leg that it will be joined to.
     pub behind: Option<Behind>,
     /// Its Call-ID, the same over every route.
-    pub call_id: Option<String>,
+    pub call_id: Option<Arc<str>>,
     /// What we say of its caller's number.
     pub vouch: Vouch,
     /// That leg has not made an offer, and none is made over trunks that want it so.
@@ -127,7 +127,7 @@ impl LegIo {
             replaces: invite.replaces,
             prack: self.prack,
             impatient: !attempt.routes.is_empty(),
-            call_id,
+            call_id: call_id.as_deref().map(str::to_owned),
             headers: headers(invite.headers)
                 .into_iter()
                 .chain(presented.headers)

@@ -47,37 +47,29 @@ where
 
 impl<'w> FormatFields<'w> for Plain {
     fn format_fields<R: RecordFields>(&self, out: Writer<'w>, fields: R) -> fmt::Result {
-        let mut line = Fields { out: Shown(out), result: Ok(()), first: true };
+        let mut line = Fields(String::with_capacity(FIELDS));
         fields.record(&mut line);
-        line.result
+        show(&line.0, out)
     }
 }
+
+/// What the fields of most lines take, octets.
+const FIELDS: usize = 512;
 
 /// The message, and `name=value` for everything else.
-struct Fields<'w> {
-    out: Shown<'w>,
-    result: fmt::Result,
-    first: bool,
-}
+struct Fields(String);
 
-impl Fields<'_> {
-    fn field(&mut self, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-        if !std::mem::take(&mut self.first) {
-            self.out.write_char(' ')?;
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if !self.0.is_empty() {
+            self.0.push(' ');
         }
         if field.name() != "message" {
-            self.out.write_str(field.name())?;
-            self.out.write_char('=')?;
+            self.0.push_str(field.name());
+            self.0.push('=');
         }
-        write!(self.out, "{value:?}")
-    }
-}
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if self.result.is_ok() {
-            self.result = self.field(field, value);
-        }
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{value:?}");
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -90,22 +82,20 @@ impl Visit for Fields<'_> {
 }
 
 /// What comes from outside is shown, and not obeyed: a terminal that shows the log must not take it for its own language.
-struct Shown<'w>(Writer<'w>);
-
-impl Write for Shown<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(|octet| matches!(octet, b' '..=b'~' | b'\t' | b'\n')) {
-            return self.0.write_str(text);
-        }
-        for one in text.chars() {
-            match one {
-                '\x1b' | '\x07' | '\x08' | '\x0c' | '\x7f' => write!(self.0, "\\x{:02x}", u32::from(one))?,
-                '\u{80}'..='\u{9f}' => write!(self.0, "\\u{{{:x}}}", u32::from(one))?,
-                _ => self.0.write_char(one)?,
-            }
-        }
-        Ok(())
+fn show(text: &str, mut out: Writer<'_>) -> fmt::Result {
+    // To the end, as no octet then waits for the one before it.
+    let plain = |plain, octet| plain & matches!(octet, b' '..=b'~' | b'\t' | b'\n');
+    if text.bytes().fold(true, plain) {
+        return out.write_str(text);
     }
+    for one in text.chars() {
+        match one {
+            '\x1b' | '\x07' | '\x08' | '\x0c' | '\x7f' => write!(out, "\\x{:02x}", u32::from(one))?,
+            '\u{80}'..='\u{9f}' => write!(out, "\\u{{{:x}}}", u32::from(one))?,
+            _ => out.write_char(one)?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(super) fn leg() -> LegInfo {
         fallback: None,
         sip: SipFacts {
             headers: vec![("X-Ticket".into(), "42".into()), ("User-to-User".into(), "1234".into())],
-            offered_codecs: vec!["PCMU".into(), "PCMA".into()],
+            offered_codecs: ["PCMU".into(), "PCMA".into()].into(),
             ..SipFacts::default()
         },
         handover: None,

@@ -175,7 +175,7 @@ fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
 
 fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     if let Some(call_id) = &leg.sip.call_id {
-        push("SipCallId".into(), call_id.clone());
+        push("SipCallId".into(), call_id.to_string());
     }
     let ours = if leg.direction == Direction::Inbound { &leg.to } else { &leg.from };
     if let Address::Sip(uri) = ours {
@@ -241,7 +241,7 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
         }
     }
     if let Some(call_id) = &result.sip_call_id {
-        push("DialSipCallId", call_id.clone());
+        push("DialSipCallId", call_id.to_string());
     }
     if let Some(status) = result.sip_status {
         push("DialSipResponseCode", status.to_string());
