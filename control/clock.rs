@@ -1,12 +1,18 @@
 //! The shell's one place that reads the clocks.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use jiff::Timestamp;
 use tandem_call::Now;
 
 /// This moment on both clocks.
 #[expect(clippy::disallowed_methods, reason = "the shell owns the clock; everything pure is given it")]
 pub fn now() -> Now {
-    let time = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    Now { instant: Instant::now(), time }
+    Now { instant: Instant::now(), time: time() }
+}
+
+/// This moment as people know it.
+#[expect(clippy::disallowed_methods, reason = "as above")]
+pub fn time() -> Timestamp {
+    Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }

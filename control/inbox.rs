@@ -180,7 +180,8 @@ pub enum Message {
 impl Inbox {
     /// A new inbox.
     pub fn new() -> (Self, Messages) {
-        let shared = Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default(), log: Mutex::default() });
+        let shared =
+            Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default(), log: Mutex::default() });
         (Self(Arc::clone(&shared)), Messages(shared))
     }
 
@@ -249,7 +250,7 @@ impl Inbox {
     pub fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = traced(sent, peer, transport.token(), &line);
-            return self.log().push(clock::now().time, Some(leg), "sip", text);
+            return self.log().push(clock::time(), Some(leg), "sip", text);
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
         let message = Message::Sip(leg, event);
@@ -277,7 +278,7 @@ impl Inbox {
 
 /// `-> 192.0.2.1:5060 UDP INVITE sip:...`: a dozen in the shortest call, and most of what it costs to format one is the
 /// address, so that is spelled by hand.
-fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
+pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
     let mut text = String::with_capacity(line.len() + 32);
     text.push_str(if sent { "-> " } else { "<- " });
     match peer {

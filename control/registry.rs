@@ -19,7 +19,7 @@ use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
-use crate::inbox::{Inbox, Message, NotTaken};
+use crate::inbox::{self, Inbox, Message, NotTaken};
 use crate::local::Tie;
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use crate::pbx;
@@ -158,7 +158,8 @@ impl Calls {
     fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
         let waiting = std::mem::take(&mut incoming.waiting);
         let session = CallId::random(&mut rand::rng());
-        let line = format!("<- {} {} INVITE {}", incoming.source, incoming.transport.token(), incoming.request_uri);
+        let line = ["INVITE ", &incoming.request_uri].concat();
+        let line = inbox::traced(false, incoming.source, incoming.transport.token(), &line);
         let phone = incoming.caller.as_ref().and_then(|caller| {
             let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
             Some(sip::Aor { account, username: caller.username.clone()?, domain })

@@ -20,7 +20,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(out, "{:.6}", clock::now().time)?;
+        write!(out, "{:.6}", clock::time())?;
         let level = event.metadata().level().as_str();
         out.write_str(if level.len() == 4 { "  " } else { " " })?;
         out.write_str(level)?;
