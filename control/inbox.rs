@@ -371,6 +371,8 @@ impl Drop for Messages {
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
