@@ -279,29 +279,30 @@ impl Inbox {
 /// `-> 192.0.2.1:5060 UDP INVITE sip:...`: a dozen in the shortest call, and most of what it costs to format one is the
 /// address, so that is spelled by hand.
 pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
-    let mut text = String::with_capacity(line.len() + 32);
-    text.push_str(if sent { "-> " } else { "<- " });
+    let mut text = Vec::with_capacity(line.len() + 32);
+    text.extend_from_slice(if sent { b"-> " } else { b"<- " });
     match peer {
         SocketAddr::V4(peer) => {
-            for (octet, after) in peer.ip().octets().into_iter().zip(['.', '.', '.', ':']) {
+            for (octet, after) in peer.ip().octets().into_iter().zip(*b"...:") {
                 push_decimal(&mut text, octet.into());
                 text.push(after);
             }
             push_decimal(&mut text, peer.port());
         }
-        SocketAddr::V6(peer) => text.push_str(&peer.to_string()),
+        SocketAddr::V6(peer) => text.extend_from_slice(peer.to_string().as_bytes()),
     }
     for part in [" ", transport, " ", line] {
-        text.push_str(part);
+        text.extend_from_slice(part.as_bytes());
     }
-    text
+    // It is of text.
+    String::from_utf8(text).unwrap_or_default()
 }
 
-fn push_decimal(text: &mut String, number: u16) {
+fn push_decimal(text: &mut Vec<u8>, number: u16) {
     if number >= 10 {
         push_decimal(text, number / 10);
     }
-    text.push(char::from(b'0' + (number % 10) as u8));
+    text.push(b'0' + (number % 10) as u8);
 }
 
 impl Clone for Inbox {

@@ -183,7 +183,10 @@ impl Writer {
     }
 
     async fn send(&self, write: Write, acknowledgement: Option<Acknowledgement>) -> Result<(), StoreError> {
-        let permit = self.sender.reserve().await.map_err(|_| StoreError::Closed)?;
+        let permit = match self.sender.try_reserve() {
+            Ok(permit) => permit,
+            Err(_) => self.sender.reserve().await.map_err(|_| StoreError::Closed)?,
+        };
         self.shared.submitted.fetch_add(1, Ordering::SeqCst);
         let awaited = acknowledgement.is_some();
         permit.send(Message::Write(write, acknowledgement));
