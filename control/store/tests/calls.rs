@@ -12,7 +12,7 @@ pub(super) async fn a_call_row_is_read_back_as_written(store: Store) {
     full.ended_at = Some(time(9));
     full.sip_status = Some(486);
     full.cause = Some("busy \"here\" ' ü".into());
-    full.details = r#"{"a":[1,null]}"#.to_owned().into();
+    full.details = r#"{"a":[1,null]}"#.to_owned();
     let sparse = call(2);
     calls::upsert(&store, full.clone()).await.unwrap();
     calls::upsert(&store, sparse.clone()).await.unwrap();
