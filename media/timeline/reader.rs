@@ -22,9 +22,6 @@ const LIVE_NEAR_MS: i64 = 20;
 const LIVE_FAR_MS: i64 = 100;
 /// What is farther off still is jumped over.
 const JUMP_MS: i64 = 300;
-/// Frames after which it is known how late packets come: then a recorder takes its place at once, rather than by a sample
-/// now and then for the next ten seconds.
-const SETTLED: u8 = 50;
 /// Length of the blend at a jump.
 const BLEND_MS: usize = 5;
 /// Mean level under which a frame can be left out: about -50 dBFS.
@@ -41,8 +38,6 @@ pub struct Reader {
     correcting: i64,
     /// Frames since the last sample of that.
     calm: u8,
-    /// Frames read; no more are counted than fit.
-    read: u8,
     /// What was made up and goes on under what came.
     pub(super) fade: Option<Fade>,
     /// The last sample given was made up, or silence in its stead.
@@ -63,7 +58,7 @@ pub(super) enum Step {
 impl Reader {
     /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
     pub fn fixed(milliseconds: u16) -> Reader {
-        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, read: 0, fade: None, starved: false }
+        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, fade: None, starved: false }
     }
 
     /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
@@ -78,7 +73,6 @@ impl Reader {
             self.at = Some(goal);
             return Step::Exact;
         };
-        self.read = self.read.saturating_add(1);
         let off = goal - at;
         if self.correcting == 0 && off.unsigned_abs() as f32 <= DEAD_BAND_MS * ms as f32 {
             return Step::Exact;
@@ -121,10 +115,6 @@ impl Reader {
             && let Some(wave) = wave(ring, at, ms)
         {
             return Step::Jump(wave * off.signum());
-        }
-        if !live && self.read <= SETTLED {
-            self.correcting = 0;
-            return if self.read == SETTLED { Step::Jump(off) } else { Step::Exact };
         }
         self.calm += 1;
         let calm = if live { CALM } else { RECORDERS_CALM };
