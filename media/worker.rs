@@ -13,16 +13,15 @@ mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::HashMap;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
-use self::sockets::{AGAIN, BATCH, DATAGRAM, Inlet, STRIDE, Table, of_number};
+use self::sockets::{Inlet, Table};
 use crate::command::{Command, SessionKey};
 use crate::engine::{Core, Counts, Outcome};
 use crate::event::Event;
@@ -423,51 +422,14 @@ impl Worker {
         if self.core.is_empty() {
             return;
         }
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         let late = now.saturating_duration_since(self.core.next_tick()).as_millis() / 20;
         let rounds = ROUNDS.saturating_add(late as usize).min(MOST_ROUNDS);
-        for _ in 0..rounds {
-            if let Ok(count) = epoll::wait(&self.sockets.epoll, &mut *inlet.events, Some(&none)) {
-                let ready = inlet.events.iter().take(count).map(|event| event.data.u64());
-                inlet.ready.extend(ready);
-            }
-            if inlet.ready.is_empty() {
-                return;
-            }
-            std::mem::swap(&mut inlet.ready, &mut inlet.reading);
-            for sockets in inlet.reading.chunks(BATCH) {
-                inlet.packets.clear();
-                for (socket, buffer) in sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)) {
-                    let (slot, flow) = of_number(*socket);
-                    // A socket that was to be read again may be gone by now.
-                    let received = self.sockets.socket(slot, flow).zip(buffer.get_mut(..DATAGRAM));
-                    let received = received.map(|(from, buffer)| from.recv_from(buffer));
-                    // An ICMP error of an earlier packet comes out here, before what else there is.
-                    if let Some(Err(error)) = &received
-                        && error.kind() != io::ErrorKind::WouldBlock
-                    {
-                        inlet.ready.push(*socket | AGAIN);
-                    }
-                    inlet.packets.push(received.and_then(Result::ok));
-                }
-                // An error is no packet: where nobody listens for RTP, nothing but errors comes back.
-                if inlet.packets.iter().any(Option::is_some) {
-                    self.heard = now;
-                }
-                let received = sockets.iter().zip(inlet.buffers.chunks_exact_mut(STRIDE)).zip(&inlet.packets);
-                for ((socket, buffer), packet) in received {
-                    let Some((length, from)) = *packet else { continue };
-                    let (slot, flow) = of_number(*socket);
-                    let Some(packet) = buffer.get_mut(..length) else { continue };
-                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                    let more = self.core.handle_packet(now, slot, flow, from, packet, &mut self.sockets);
-                    if more || socket & AGAIN != 0 {
-                        inlet.ready.push(*socket | AGAIN);
-                    }
-                }
-                self.sockets.flush();
-            }
-            inlet.reading.clear();
+        let core = &mut self.core;
+        let came = inlet.drain(&mut self.sockets, rounds, |sockets, slot, flow, from, packet| {
+            core.handle_packet(now, slot, flow, from, packet, sockets)
+        });
+        if came {
+            self.heard = now;
         }
     }
 

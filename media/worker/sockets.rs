@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 
 use super::Shared;
 use crate::HashMap;
@@ -19,33 +19,37 @@ use crate::ports::Sockets;
 use crate::shortcut::{Counted, Shortcut};
 
 /// Largest datagram; longer ones are cut off and then refused or relayed short.
-pub(super) const DATAGRAM: usize = 2_048;
+const DATAGRAM: usize = 2_048;
 /// Packets received before any of them is worked on.
-pub(super) const BATCH: usize = 64;
+const BATCH: usize = 64;
 /// From one packet's buffer to the next: not a power of two, which would put all of them in the same cache sets.
-pub(super) const STRIDE: usize = DATAGRAM + 64;
+const STRIDE: usize = DATAGRAM + 64;
 /// Marks the number of a socket that is read once more: if it holds something, it is read until it holds nothing.
-pub(super) const AGAIN: u64 = 1 << 63;
+const AGAIN: u64 = 1 << 63;
+
+fn number(slot: usize, flow: Flow) -> u64 {
+    (slot as u64) << 1 | u64::from(flow == Flow::Rtcp)
+}
 
 /// The slot and flow of a socket's number.
-pub(super) fn of_number(socket: u64) -> (usize, Flow) {
+fn of_number(socket: u64) -> (usize, Flow) {
     (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
 }
 
 fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Result<()> {
-    let data = epoll::EventData::new_u64((slot as u64) << 1 | u64::from(flow == Flow::Rtcp));
+    let data = epoll::EventData::new_u64(number(slot, flow));
     Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
 /// Where packets are taken in. What it holds is bounded by the sockets.
 pub(super) struct Inlet {
-    pub(super) events: Vec<epoll::Event>,
+    events: Vec<epoll::Event>,
     /// Sockets to be read, as [`Table::put`] numbers them: those with news, and those that may hold more.
-    pub(super) ready: Vec<u64>,
-    pub(super) reading: Vec<u64>,
-    pub(super) buffers: Vec<u8>,
+    ready: Vec<u64>,
+    reading: Vec<u64>,
+    buffers: Vec<u8>,
     /// What the buffers hold.
-    pub(super) packets: Vec<Option<(usize, SocketAddr)>>,
+    packets: Vec<Option<(usize, SocketAddr)>>,
 }
 
 impl Inlet {
@@ -58,6 +62,65 @@ impl Inlet {
             buffers: vec![0; BATCH * STRIDE],
             packets: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// As if the socket had news.
+    #[cfg(test)]
+    pub(super) fn expect(&mut self, slot: usize, flow: Flow) {
+        self.ready.push(number(slot, flow));
+    }
+
+    /// Reads what has come, a packet of each socket in turn, so many rounds at most; what is left is read next time. `take` says
+    /// whether a socket may hold more. Whether any packet came.
+    pub(super) fn drain(
+        &mut self,
+        table: &mut Table,
+        rounds: usize,
+        mut take: impl FnMut(&mut Table, usize, Flow, SocketAddr, &mut [u8]) -> bool,
+    ) -> bool {
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut came = false;
+        for _ in 0..rounds {
+            if let Ok(count) = epoll::wait(&table.epoll, &mut *self.events, Some(&none)) {
+                self.ready.extend(self.events.iter().take(count).map(|event| event.data.u64()));
+            }
+            if self.ready.is_empty() {
+                break;
+            }
+            std::mem::swap(&mut self.ready, &mut self.reading);
+            for sockets in self.reading.chunks(BATCH) {
+                self.packets.clear();
+                for (socket, buffer) in sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)) {
+                    let (slot, flow) = of_number(*socket);
+                    // A socket that was to be read again may be gone by now.
+                    let received = table.socket(slot, flow).zip(buffer.get_mut(..DATAGRAM));
+                    let received = received.map(|(from, buffer)| from.recv_from(buffer));
+                    // An ICMP error of an earlier packet comes out here, before what else there is. It is no packet: where
+                    // nobody listens for RTP, nothing but errors comes back.
+                    if let Some(Err(error)) = &received
+                        && error.kind() != io::ErrorKind::WouldBlock
+                    {
+                        self.ready.push(*socket | AGAIN);
+                    }
+                    self.packets.push(received.and_then(Result::ok));
+                }
+                let received = sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)).zip(&self.packets);
+                for ((socket, buffer), packet) in received {
+                    let Some((length, from)) = *packet else { continue };
+                    came = true;
+                    let (slot, flow) = of_number(*socket);
+                    let Some(packet) = buffer.get_mut(..length) else { continue };
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    let more = take(table, slot, flow, from, packet);
+                    if more || socket & AGAIN != 0 {
+                        self.ready.push(*socket | AGAIN);
+                    }
+                }
+                table.flush();
+            }
+            self.reading.clear();
+        }
+        came
     }
 }
 
@@ -162,7 +225,7 @@ impl Table {
         Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?)
     }
 
-    pub(super) fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
+    fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
         let sockets = self.slots.get(slot)?.as_ref()?;
         match flow {
             Flow::Rtp => Some(&sockets.rtp),

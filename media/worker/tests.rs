@@ -168,7 +168,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
 fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
     let mut bench = Bench::new("31720-31729");
     bench.say(7, 20);
-    bench.inlet.ready.push(99 << 1);
+    bench.inlet.expect(99, Flow::Rtp);
     bench.pass(5);
     assert_eq!(bench.taken(), 1);
 }
