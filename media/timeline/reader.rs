@@ -102,6 +102,13 @@ impl Reader {
             self.correcting = 0;
             return Step::Jump(off);
         }
+        // Whether somebody talks is looked at only where something would be done about it: it takes decoding a frame.
+        self.calm += 1;
+        let calm = if live { CALM } else { RECORDERS_CALM };
+        if self.calm < calm && in_ms.abs() < NEAR_MS {
+            return Step::Exact;
+        }
+        self.calm = 0;
         if ring.is_here(at, count) && is_quiet(ring, at, count) {
             let most = count as i64 / 2;
             return Step::Jump(off.clamp(-most, most));
@@ -116,12 +123,6 @@ impl Reader {
         {
             return Step::Jump(wave * off.signum());
         }
-        self.calm += 1;
-        let calm = if live { CALM } else { RECORDERS_CALM };
-        if self.calm < calm && in_ms.abs() < NEAR_MS {
-            return Step::Exact;
-        }
-        self.calm = 0;
         Step::Stretch(off.signum() * unit.min(off.abs()))
     }
 }
