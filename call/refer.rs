@@ -153,7 +153,7 @@ impl Call {
             return self.order(referrer, LegCommand::AnswerRefer { status: 503 });
         }
         self.order(referrer, LegCommand::AnswerRefer { status: 202 });
-        let id = LegId::random(&mut self.rng);
+        let id = LegId::new(self.now().time, &mut self.rng);
         let inbound = parent.direction == Direction::Inbound;
         let from = if inbound { parent.from.clone() } else { parent.to.clone() };
         let caller_name = parent.caller_name.clone().filter(|_| inbound);

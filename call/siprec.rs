@@ -132,7 +132,7 @@ impl Call {
         if copied + tracks(spec.track) > MOST_TRACKS {
             return None;
         }
-        let id = SiprecId::random(&mut self.rng);
+        let id = SiprecId::new(self.now().time, &mut self.rng);
         let ops = (self.new_op(), self.new_op());
         let unanswered = Some(self.timer(leg, ANSWER_WITHIN));
         self.party_mut(leg)?.siprecs.push(Copying { id, spec: spec.clone(), unanswered });
@@ -143,7 +143,7 @@ impl Call {
     /// As [`Call::start_siprec`]; what cannot be started is told like any other failure.
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
-            let id = SiprecId::random(&mut self.rng);
+            let id = SiprecId::new(self.now().time, &mut self.rng);
             let why = SiprecFault::TooMany.because("too many tracks of the call go to recording servers already");
             self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status: SiprecStatus::Failed(why) }));
         }

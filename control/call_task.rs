@@ -240,7 +240,7 @@ impl CallTask {
         }
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
-        log.write(&self.services.store, &self.sessions, clock::now().time);
+        log.write(&self.services.store, &self.sessions, clock::time());
         // Legs too, whose last word did not come in time.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
@@ -264,7 +264,7 @@ impl CallTask {
             }
             Beginning::Incoming { mut info, line, offer, phone, route, waiting, within } => {
                 let leg = info.id;
-                self.inbox.log().push(info.created_at, Some(leg), "sip", line);
+                self.note_line(info.created_at, leg, "sip", line);
                 let sip = self.services.sip().clone();
                 let (mut io, session) = match within {
                     Some(tie) => (LegIo::called_within(leg, sip, tie), self.open_within(leg)),
@@ -284,7 +284,7 @@ impl CallTask {
                         }
                         Err(leg::Refusal { status, why }) => {
                             tracing::warn!(%leg, "offer refused: {why}");
-                            self.inbox.log().push(info.created_at, Some(leg), "media", format!("offer refused: {why}"));
+                            self.note_line(info.created_at, leg, "media", format!("offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
                     },
@@ -418,16 +418,22 @@ impl CallTask {
         Turn::On
     }
 
+    /// Adds a line to the call's log.
+    fn note_line(&self, at: jiff::Timestamp, leg: LegId, kind: &'static str, text: impl AsRef<str>) {
+        self.inbox.log().push(at, Some(leg), kind, text);
+    }
+
     fn note_fetched(&mut self, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
-        self.inbox.log().push(clock::now().time, Some(leg), "webhook", line);
+        self.note_line(clock::time(), leg, "webhook", line);
         if let Some(exchange) = exchange {
             self.note_exchange(Some(leg), *exchange, None);
         }
     }
 
     fn note_exchange(&mut self, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
-        line.into_iter().for_each(|line| self.inbox.log().push_line(line));
-        self.inbox.log().push_exchange(leg, exchange);
+        let mut log = self.inbox.log();
+        line.into_iter().for_each(|line| log.push_line(line));
+        log.push_exchange(leg, exchange);
     }
 
     /// Gives everything away. If the heir is no more, this call goes on as it was.
@@ -496,7 +502,7 @@ impl CallTask {
             [Some(line), vouched.map(|vouched| vouched.to_string())]
                 .into_iter()
                 .flatten()
-                .for_each(|line| self.inbox.log().push(now.time, Some(leg), "sip", line));
+                .for_each(|line| self.note_line(now.time, leg, "sip", line));
             if let Some(trunk) = trunk {
                 self.call.set_trunk(leg, trunk);
             }
@@ -563,9 +569,9 @@ impl CallTask {
 
     fn take_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
-            media::Event::FirstPacket => self.inbox.log().push(now.time, Some(leg), "media", "first packet came"),
+            media::Event::FirstPacket => self.note_line(now.time, leg, "media", "first packet came"),
             media::Event::SourceMoved { to } => {
-                self.inbox.log().push(now.time, Some(leg), "media", format!("RTP now comes from {to}"));
+                self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }
             // Whether event or tone, the engine has told it once.
             media::Event::Dtmf { digit, form, .. } => return self.take_press(now, leg, *digit, *form),
@@ -574,7 +580,7 @@ impl CallTask {
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
                     return conversation.mark(Arc::clone(name));
                 }
-                self.inbox.log().push(now.time, Some(leg), "media", format!("mark {name:?} reached"));
+                self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
                 // A stream may be heard by the leg that its own is, or was, joined to.
                 let others = self.legs.values().flat_map(|io| io.streams.values());
@@ -588,27 +594,27 @@ impl CallTask {
             }
             media::Event::StreamOverflow { dropped_ms, .. } => {
                 let text = format!("the stream's application is too slow: {dropped_ms} ms of audio dropped");
-                self.inbox.log().push(now.time, Some(leg), "media", text);
+                self.note_line(now.time, leg, "media", text);
             }
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
                 let milliseconds = dropped.as_millis();
                 tracing::warn!(path = %path.display(), milliseconds, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
-                self.inbox.log().push(now.time, Some(leg), "media", text);
+                self.note_line(now.time, leg, "media", text);
             }
             media::Event::Impaired { cause, value } => {
                 self.services.counters.impaired(*cause);
-                self.inbox.log().push(now.time, Some(leg), "media", quality::complaint(*cause, *value));
+                self.note_line(now.time, leg, "media", quality::complaint(*cause, *value));
             }
             media::Event::SuppressionShed { track } => {
                 self.services.counters.suppression_shed();
                 let text = format!("no time to clean {} of noise: it goes on as it is", side(*track));
-                self.inbox.log().push(now.time, Some(leg), "media", text);
+                self.note_line(now.time, leg, "media", text);
             }
             media::Event::SuppressionResumed { track } => {
                 let text = format!("{} is cleaned of noise again", side(*track));
-                self.inbox.log().push(now.time, Some(leg), "media", text);
+                self.note_line(now.time, leg, "media", text);
             }
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
@@ -620,7 +626,7 @@ impl CallTask {
 
     /// The engine's last word on a leg.
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
-        self.inbox.log().push(now.time, Some(leg), "media", quality::summary(stats));
+        self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
             // Closed while it lives: the engine gave it up, and without audio there is no call.
@@ -723,9 +729,9 @@ mod tests {
     #[tokio::test]
     async fn lines_about_a_call_that_was_given_away_are_in_the_log_of_the_other() {
         let ((inbox, messages), (heir, _of_heir)) = (Inbox::new(), Inbox::new());
-        inbox.log().push(clock::now().time, None, "media", "said before the last word");
+        inbox.log().push(clock::time(), None, "media", "said before the last word");
         inbox.post(Message::HangupAll).unwrap();
-        inbox.log().push(clock::now().time, None, "media", "said after it");
+        inbox.log().push(clock::time(), None, "media", "said after it");
         drop(inbox);
         forward(messages, &heir).await;
         let lines: Vec<_> = heir.log().lines().into_iter().map(|line| line.text).collect();

@@ -163,7 +163,7 @@ impl Conferences {
         let id = hall.find_or_open(self, services, wanted).map_err(|why| (None, why))?;
         let refused = match hall.live.get_mut(&id) {
             Some(live) => {
-                let taken = live.state.enter(clock::now().time, leg, participation.clone());
+                let taken = live.state.enter(clock::time(), leg, participation.clone());
                 if taken.is_ok() {
                     live.inboxes.insert(leg.id, inbox);
                 }
@@ -219,30 +219,30 @@ impl Conferences {
 
     /// A leg is being called for it.
     pub fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
-        self.with(id, |live| live.state.expect(clock::now().time, leg, participation))
-            .unwrap_or(Err(Refused::Over))
-            .map(|expected| {
+        self.with(id, |live| live.state.expect(clock::time(), leg, participation)).unwrap_or(Err(Refused::Over)).map(
+            |expected| {
                 if expected {
                     self.0.lock().expected.insert(leg, id);
                 }
-            })
+            },
+        )
     }
 
     /// A leg is over: if it was called for a conference, it will not come.
     pub fn leg_is_over(&self, leg: &LegInfo) {
         let Some(id) = self.0.lock().expected.remove(&leg.id) else { return };
-        self.with(id, |live| live.state.fail(clock::now().time, leg));
+        self.with(id, |live| live.state.fail(clock::time(), leg));
     }
 
     /// Ends one. Whose calls are to be given up: those of whoever is still being called.
     pub fn end(&self, id: ConferenceId) -> Vec<LegId> {
-        self.with(id, |live| live.state.end(clock::now().time)).unwrap_or_default()
+        self.with(id, |live| live.state.end(clock::time())).unwrap_or_default()
     }
 
     /// Records one. `None`: it is over, or as many run as may.
     pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
-        let recording = RecordingId::random(&mut rand::rng());
-        self.with(id, |live| live.state.record(clock::now().time, recording, spec))?
+        let recording = RecordingId::new(clock::time(), &mut rand::rng());
+        self.with(id, |live| live.state.record(clock::time(), recording, spec))?
     }
 
     /// Its recordings that are not on disk yet.
@@ -252,7 +252,7 @@ impl Conferences {
 
     /// Holds a recording, or goes on with it.
     pub fn pause(&self, id: ConferenceId, recording: RecordingId, gap: Option<Gap>) -> Result<Recording, Refused> {
-        let paused = self.with(id, |live| live.state.pause_recording(clock::now().time, recording, gap));
+        let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, gap));
         paused.unwrap_or(Err(Refused::Over))
     }
 
@@ -272,7 +272,7 @@ impl Conferences {
                 let failure = stage.announce(target.clone()).await.err();
                 conferences.with(id, |live| {
                     live.announcements -= 1;
-                    live.state.announced(clock::now().time, &target.url, to, failure);
+                    live.state.announced(clock::time(), &target.url, to, failure);
                 });
             });
             Some(())
@@ -331,13 +331,13 @@ impl Hall {
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
-        let id = ConferenceId::random(&mut rand::rng());
+        let id = ConferenceId::new(clock::time(), &mut rand::rng());
         let music = Some(media::hold_music());
         let spec = media::RoomSpec { most: wanted.most, starts_with: 2, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
-        let state = Conference::open(id, wanted, clock::now().time);
+        let state = Conference::open(id, wanted, clock::time());
         let live = Live {
             state,
             room: Some(room),
@@ -462,7 +462,7 @@ impl Live {
             self.recordings.insert(op, id);
         } else {
             let failed = RecordingEnd::Failed("the media engine takes no command".to_owned());
-            self.state.handle_recorded(clock::now().time, id, failed, Duration::ZERO);
+            self.state.handle_recorded(clock::time(), id, failed, Duration::ZERO);
         }
     }
 
@@ -478,7 +478,7 @@ impl Live {
             media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
             media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
             media::RoomEvent::Started => {
-                self.state.handle_started(now, RecordingId::random(&mut rand::rng()));
+                self.state.handle_started(now, RecordingId::new(clock::time(), &mut rand::rng()));
             }
             media::RoomEvent::Speaks { session, speaks } => {
                 // No state that somebody must know: with a slow application it is the first to go.
@@ -519,14 +519,14 @@ impl Seat {
 
     /// Takes part otherwise.
     pub fn change(&self, participation: &Participation) {
-        let (now, leg) = (clock::now().time, self.leg.id);
+        let (now, leg) = (clock::time(), self.leg.id);
         self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
     }
 
     /// Is given up, by a leg that is like this now.
     pub fn leave(mut self, leg: &LegInfo, why: Leaving) {
         self.left = true;
-        self.conferences.with(self.id, |live| live.state.leave(clock::now().time, leg, why));
+        self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
     }
 
     /// What the engine is told.
@@ -562,7 +562,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         if !self.left {
             let leg = &self.leg;
-            self.conferences.with(self.id, |live| live.state.leave(clock::now().time, leg, Leaving::Over));
+            self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, Leaving::Over));
         }
     }
 }
@@ -576,7 +576,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.conferences.with(self.id, |live| live.state.release(clock::now().time));
+        self.conferences.with(self.id, |live| live.state.release(clock::time()));
     }
 }
 
@@ -599,7 +599,7 @@ fn sink(hall: Weak<Mutex<Hall>>) -> media::RoomSink {
     Arc::new(move |room, event| {
         let Some(hall) = hall.upgrade() else { return Ok(()) };
         let conferences = Conferences(hall);
-        conferences.with(ConferenceId(room.0), |live| live.hear(clock::now().time, event));
+        conferences.with(ConferenceId(room.0), |live| live.hear(clock::time(), event));
         Ok(())
     })
 }

@@ -225,7 +225,7 @@ impl Floor<'_> {
         socket.send(self.wire.setup()).await?;
         self.post(News::Ready(ready))?;
         if let Err(why) = self.listen() {
-            socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::now().time)).await?;
+            socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
         }
         self.talk.begin(clock::now().instant);
         Ok(())
@@ -276,7 +276,7 @@ impl Floor<'_> {
                 heard = hear(&mut self.ears) => match heard {
                     Some(Ok(heard)) => self.talk.heard(clock::now().instant, heard),
                     Some(Err(why)) => {
-                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::now().time)).await?;
+                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
                     }
                     None => self.ears = None,
                 },
@@ -314,7 +314,7 @@ impl Floor<'_> {
                     if self.writer.audio(octets).is_err() {
                         // Its mark comes back at once.
                         let why = Told::Problem(format!("audio of more than {} s is not played", LONGEST.as_secs()));
-                        socket.send(self.wire.told(&why, clock::now().time)).await?;
+                        socket.send(self.wire.told(&why, clock::time())).await?;
                     }
                     self.writer.mark(format!("{}:{piece}", self.cleared).into());
                 }
@@ -329,12 +329,12 @@ impl Floor<'_> {
                     self.writer.clear();
                 }
                 Order::Press(digits) => self.post(News::Press(digits))?,
-                Order::Tell(told) => socket.send(self.wire.told(&told, clock::now().time)).await?,
+                Order::Tell(told) => socket.send(self.wire.told(&told, clock::time())).await?,
                 Order::Listen(code) => {
                     let (hints, model) = self.talk.ears_for(&code);
                     self.listening = Listening { language: language(&code), hints, model, ..self.listening.clone() };
                     if let Err(why) = self.listen() {
-                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::now().time)).await?;
+                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
                     }
                 }
                 Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),

@@ -46,7 +46,7 @@ pub async fn fetch(
 ) -> Fetched {
     let notice = dialect.fetch(account, fetch, context);
     let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
-        let now = clock::now().time;
+        let now = clock::time();
         dialect.seal(account, &SealInput { url, method, body, id, attempt: 1, now })
     };
     let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
@@ -73,7 +73,7 @@ pub async fn fetch(
     let repeats = |outcome: &Result<Response, FetchError>| {
         patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
     };
-    let at = clock::now().time;
+    let at = clock::time();
     let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
     let mut pauses = patience.retries.iter();
     let outcome = loop {

@@ -111,7 +111,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
             services.note_trouble(&delivery.account, delivery.leg, Level::Warning, trouble);
         }
     }
-    let line = Line { at: clock::now().time, leg: None, kind: "webhook".into(), text };
+    let line = Line { at: clock::time(), leg: None, kind: "webhook".into(), text };
     calls.exchanged(session, delivery.leg, exchange, Some(line));
 }
 

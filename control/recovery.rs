@@ -33,7 +33,7 @@ pub struct Recovered {
 /// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
-    let mut last_alive = store::server::last_alive(store).await?.unwrap_or_else(|| clock::now().time);
+    let mut last_alive = store::server::last_alive(store).await?.unwrap_or_else(clock::time);
     let mut recovered = Recovered::default();
     // Those asked for with their leg, whose end tells of them.
     let mut own = HashMap::new();
@@ -95,7 +95,7 @@ async fn finish_leg(
     leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
     event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".into(), text });
-    let event = CallEvent { at: clock::now().time, leg: Arc::new(leg), kind: EventKind::Ended };
+    let event = CallEvent { at: clock::time(), leg: Arc::new(leg), kind: EventKind::Ended };
     deliver(services, &event, own).await?;
     store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await
 }
@@ -124,7 +124,7 @@ async fn finish_recording(
     warn_if_lost(recording.id, &recording.status);
     let row = records::recording_row(&recording, leg, &path);
     let kind = EventKind::Recording(recording.clone());
-    deliver(services, &CallEvent { at: clock::now().time, leg: Arc::clone(leg), kind }, None).await?;
+    deliver(services, &CallEvent { at: clock::time(), leg: Arc::clone(leg), kind }, None).await?;
     if recording.spec.source == RecordingSource::Outbound
         && let Some(end) = &leg.end
     {

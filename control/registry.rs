@@ -157,7 +157,7 @@ impl Calls {
 
     fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<Inquiry>) {
         let waiting = std::mem::take(&mut incoming.waiting);
-        let session = CallId::random(&mut rand::rng());
+        let session = CallId::new(clock::time(), &mut rand::rng());
         let line = ["INVITE ", &incoming.request_uri].concat();
         let line = inbox::traced(false, incoming.source, incoming.transport.token(), &line);
         let phone = incoming.caller.as_ref().and_then(|caller| {
@@ -185,7 +185,7 @@ impl Calls {
             drop(waiting);
             match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
                 Ok(found) => {
-                    let (at, text) = (clock::now().time, stir::line(&found));
+                    let (at, text) = (clock::time(), stir::line(&found));
                     inbox.log().push(at, Some(leg), "sip", text);
                     info.sip.identity = Some(Box::new(found));
                     call_task::spawn(calls, session, inbox, receiver, beginning(info, sip::Waiting::default()));
@@ -250,7 +250,7 @@ impl Calls {
 
     /// Makes an outbound call. Returns at once: its progress is told by events.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
-        let id = LegId::random(&mut rand::rng());
+        let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await
     }
 
@@ -271,10 +271,10 @@ impl Calls {
         };
         let session = match &linked {
             Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
-            None => CallId::random(&mut rand::rng()),
+            None => CallId::new(clock::time(), &mut rand::rng()),
         };
         let number = services.number_id(&call.account, &call.from);
-        let (mut leg, others) = outbound_legs(id, session, call, clock::now().time);
+        let (mut leg, others) = outbound_legs(id, session, call, clock::time());
         leg.info.sip.number = number;
         let info = Arc::new(leg.info.clone());
         let recording = leg.record.as_ref().map(|new| new.id);

@@ -196,7 +196,7 @@ impl Stir {
         expected: &Expected,
         diversions: &[Diversion],
     ) -> Result<Attestation, Fault> {
-        let now = clock::now().time.as_second().unsigned_abs();
+        let now = clock::time().as_second().unsigned_abs();
         let passport = Passport::read(identity)?;
         let along = passport.check_along(now, expected, diversions)?;
         let Some(certificates) = &self.certificates else {

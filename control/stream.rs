@@ -205,7 +205,7 @@ async fn run(
             note = notes.recv() => match note {
                 Some(Note::Mark(name)) => socket.send(wire.mark(&name)).await?,
                 Some(Note::Dtmf(digit)) => {
-                    if let Some(text) = wire.dtmf(digit, clock::now().time) {
+                    if let Some(text) = wire.dtmf(digit, clock::time()) {
                         socket.send(text).await?;
                     }
                 }

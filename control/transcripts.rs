@@ -28,7 +28,7 @@ const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
 /// Has a recording's words written down, beside its call. A shutdown waits for it.
 pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, order: TranscriptionOrder) {
-    let id = TranscriptionId::random(&mut rand::rng());
+    let id = TranscriptionId::new(clock::time(), &mut rand::rng());
     let parent = recording.id.0;
     let transcript = Transcript { id, recording, callback: order.callback, state: TranscriptState::InProgress };
     let mut row = Resource::new(&leg.account, "", transcript);
@@ -45,7 +45,7 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
 
 /// Takes up again what an earlier process did not finish.
 pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
-    let since = clock::now().time.checked_sub(LEFT_BEHIND).ok();
+    let since = clock::time().checked_sub(LEFT_BEHIND).ok();
     let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
     let mut found = 0;
     for account in services.accounts.all().iter() {
@@ -66,7 +66,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
         Ok(words) => TranscriptState::Completed(words),
         Err(why) => TranscriptState::Failed(why),
     };
-    row.updated_at = clock::now().time;
+    row.updated_at = clock::time();
     if let Err(error) = resources::put(&services.store, TRANSCRIPTS, &row).await {
         tracing::error!(%error, "transcription not written down");
     }

@@ -216,7 +216,7 @@ pub fn with_those_below(accounts: &Accounts, name: &str) -> Vec<String> {
 
 /// Today, in UTC.
 pub fn today() -> Date {
-    utc(clock::now().time)
+    utc(clock::time())
 }
 
 /// Looks at the triggers for as long as the server runs.
@@ -260,7 +260,7 @@ async fn check(services: &Arc<Services>) -> Result<(), StoreError> {
 }
 
 async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64) -> Result<(), StoreError> {
-    let now = clock::now().time;
+    let now = clock::time();
     row.details.fired_at = Some(now);
     row.updated_at = now;
     let found = services.dialects.get(&row.details.dialect).zip(services.accounts.by_name(&row.account));

@@ -16,6 +16,7 @@ use tandem_call::id::LegId;
 use tandem_call::leg::{EndCause, LegInfo};
 use tandem_call::program::instruction::{AudioSource, Gather, Instruction, Play, Program, Speech};
 
+use crate::clock;
 use crate::dialect::Notice;
 use crate::followers::Following;
 use crate::holdings::{Caller, NotHeld};
@@ -62,7 +63,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, C
     if services.routes(&verification.account, &to, &[]).is_empty() {
         return Err(CreateError::NoRoute(to.to_string()));
     }
-    let leg = LegId::random(&mut rand::rng());
+    let leg = LegId::new(clock::time(), &mut rand::rng());
     // Before the call: nothing of it may be missed.
     let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
     let call = new_call(services, &verification, to);

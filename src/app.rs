@@ -179,7 +179,7 @@ impl Server {
         let phones = phones(&in_force);
         let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
-        sip_config.bindings = phones::restore(&store, clock::now().time).await.context("registered phones")?;
+        sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
         let twilio = Twilio { sign_strip_https_port: config.webhooks.sign_strip_https_port };
@@ -511,7 +511,7 @@ async fn heartbeat(store: Store) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         beat.tick().await;
-        if let Err(error) = store::server::heartbeat(&store, clock::now().time).await {
+        if let Err(error) = store::server::heartbeat(&store, clock::time()).await {
             tracing::error!(%error, "the database does not take a heartbeat");
         }
     }
@@ -523,7 +523,7 @@ async fn prune(store: Store, config: DatabaseConfig) {
     hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         hour.tick().await;
-        let Some(since) = config.kept_since(clock::now().time) else { return };
+        let Some(since) = config.kept_since(clock::time()) else { return };
         match store::server::prune(&store, since).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, %since, "old history removed"),

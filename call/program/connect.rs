@@ -46,7 +46,7 @@ impl Connected {
 impl Call {
     /// Starts a stream; `None` if the leg has as many as it may.
     pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
-        let id = StreamId::random(&mut self.rng);
+        let id = StreamId::new(self.now().time, &mut self.rng);
         let op = self.new_op();
         let party = self.party_mut(leg).filter(|party| party.streams.len() < MOST_STREAMS)?;
         party.streams.push((id, spec.clone()));

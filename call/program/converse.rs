@@ -24,7 +24,7 @@ pub(crate) struct Conversing {
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
-        let (id, op) = (ConversationId::random(&mut call.rng), call.new_op());
+        let (id, op) = (ConversationId::new(call.now().time, &mut call.rng), call.new_op());
         let began = call.now().time;
         // An instruction that is the first to need it answers the call: the application then hears that it rang.
         let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));

@@ -343,7 +343,7 @@ impl Dialing {
             return;
         }
         let Some(parent) = call.party(leg).map(|party| Arc::clone(&party.info)) else { return };
-        let id = LegId::random(&mut call.rng);
+        let id = LegId::new(call.now().time, &mut call.rng);
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
         let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
         let invite = Invite {

@@ -111,7 +111,7 @@ impl Call {
 
     /// A recording under an id of its own.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
-        NewRecording { id: RecordingId::random(&mut self.rng), spec }
+        NewRecording { id: RecordingId::new(self.now().time, &mut self.rng), spec }
     }
 
     /// Starts a recording without a tone; `None` if the leg has as many as it may.

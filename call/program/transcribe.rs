@@ -10,7 +10,7 @@ use crate::transcription::{Transcribing, TranscriptionFacts, TranscriptionSpec, 
 impl Call {
     /// Starts a transcription; `None` if the leg has as many as it may.
     pub(crate) fn start_transcription(&mut self, leg: LegId, spec: TranscriptionSpec) -> Option<TranscriptionId> {
-        let (id, op) = (TranscriptionId::random(&mut self.rng), self.new_op());
+        let (id, op) = (TranscriptionId::new(self.now().time, &mut self.rng), self.new_op());
         let spec = Box::new(spec);
         let party = self.party_mut(leg).filter(|party| party.transcriptions.len() < MOST_TRANSCRIPTIONS)?;
         party.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false });

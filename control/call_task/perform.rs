@@ -292,7 +292,7 @@ impl CallTask {
         };
         if let Some(vouched) = io.vouched.take() {
             self.services.counters.stir.said(&vouched);
-            self.inbox.log().push(clock::now().time, Some(leg), "sip", vouched.to_string());
+            self.note_line(clock::time(), leg, "sip", vouched.to_string());
         }
         self.legs.insert(leg, Box::new(io));
         if let Some(event) = refused {
@@ -318,7 +318,7 @@ impl CallTask {
             return;
         }
         if let AudioSource::Speech(speech) = &play.source {
-            let now = clock::now().time;
+            let now = clock::time();
             self.services
                 .voice
                 .unsaid(speech)
@@ -361,7 +361,7 @@ impl CallTask {
             let status = StreamStatus::Failed(StreamFault::Internal.because("no dialect speaks for this call"));
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
-        let wire = dialect.stream(&account, &info, id, &spec, clock::now().time);
+        let wire = dialect.stream(&account, &info, id, &spec, clock::time());
         let law = if info.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu };
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
@@ -417,7 +417,7 @@ impl CallTask {
         let jar = self.jars.entry(session).or_default().clone();
         let place =
             self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
-        let queue = place.and_then(|place| place.standing(clock::now().time));
+        let queue = place.and_then(|place| place.standing(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
         self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);

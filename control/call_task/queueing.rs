@@ -15,7 +15,7 @@ impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let services = &self.services;
-        let standing = match services.queues.enter(&account, name, most, leg, clock::now().time) {
+        let standing = match services.queues.enter(&account, name, most, leg, clock::time()) {
             Ok(entered) => {
                 if entered.new {
                     let (services, queue) = (Arc::clone(services), entered.queue.clone());

@@ -47,7 +47,7 @@ impl CallTask {
             });
             services.media.open(media::SessionKey(rand::random()), affinity, sink)
         };
-        let (sip, preferred, now) = (services.sip().clone(), io.preference(), clock::now().time);
+        let (sip, preferred, now) = (services.sip().clone(), io.preference(), clock::time());
         // What the server answers must find its way.
         self.calls.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
@@ -55,7 +55,7 @@ impl CallTask {
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
                 let line = format!("recording server \"{}\" ({}) is called", connector.name, connector.uri);
-                self.inbox.log().push(now, Some(leg), "siprec", line);
+                self.note_line(now, leg, "siprec", line);
                 if let Some(io) = self.legs.get_mut(&leg) {
                     io.siprecs.push(session);
                 }
@@ -131,7 +131,7 @@ impl CallTask {
         let ids: Vec<SiprecId> =
             self.legs.get(&leg).map(|io| io.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
         for id in ids {
-            let now = clock::now().time;
+            let now = clock::time();
             self.with_session(leg, id, |session, recorded| session.rejoined(recorded, now));
         }
     }

@@ -82,7 +82,7 @@ impl CallTask {
             ),
             _ => {}
         }
-        self.inbox.log().push(event.at, Some(leg.id), "call", text);
+        self.note_line(event.at, leg.id, "call", text);
     }
 
     /// What is odd with a document or cannot be had of an application, with the request that it came of.

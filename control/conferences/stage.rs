@@ -148,7 +148,7 @@ impl Stage {
 
     fn note(&self, kind: &'static str, text: String) {
         if let Some(inbox) = &self.inbox {
-            inbox.log().push(clock::now().time, Some(self.leg.id), kind, text);
+            inbox.log().push(clock::time(), Some(self.leg.id), kind, text);
         }
     }
 }

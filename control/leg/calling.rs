@@ -98,7 +98,7 @@ impl LegIo {
         let host = route.host();
         let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
         if route.aor.is_none() {
-            let now = clock::now().time;
+            let now = clock::time();
             let (headers, vouched) = attempt.vouch.headers(route.trunk.as_deref(), &invite, &presented, now);
             presented.headers.extend(headers);
             self.vouched = vouched;

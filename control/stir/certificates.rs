@@ -162,7 +162,7 @@ fn lifetime(cache_control: Option<&str>) -> Duration {
 }
 
 fn now() -> u64 {
-    clock::now().time.as_second().unsigned_abs()
+    clock::time().as_second().unsigned_abs()
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
         attestation: Attestation::B,
         orig: canonical_number(CALLER).unwrap(),
         dest: canonical_number(CALLED).unwrap(),
-        iat: clock::now().time.as_second().unsigned_abs(),
+        iat: clock::time().as_second().unsigned_abs(),
         origid: String::new(),
     };
     let identity = Signer::new(signer.as_bytes(), url.into()).unwrap().identity(&claims).unwrap();

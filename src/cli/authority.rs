@@ -85,7 +85,7 @@ impl Authority {
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf.use_authority_key_identifier_extension = true;
         let now = date_time_ymd(1970, 1, 1)
-            + Duration::from_secs(u64::try_from(clock::now().time.as_second()).unwrap_or_default());
+            + Duration::from_secs(u64::try_from(clock::time().as_second()).unwrap_or_default());
         (leaf.not_before, leaf.not_after) = (now - BEFORE, now + LEAF);
         let certificate = leaf.signed_by(&self.leaf_key, &self.issuer)?;
         let key = PrivateKeyDer::try_from(self.leaf_key.serialize_der()).map_err(|error| anyhow!(error))?;

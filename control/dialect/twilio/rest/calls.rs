@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
         };
     };
     let id = sid::parse_call(name).ok_or_else(|| x.not_found())?;
-    let began = clock::now().time;
+    let began = clock::time();
     let answer = of_call(x, id, below).await;
     if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
 }
@@ -69,7 +69,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
 async fn create(x: &Exchange<'_>) -> Answer {
     let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, NAME, sid))?;
-    let began = clock::now().time;
+    let began = clock::time();
     let leg = place(x, new).await?.leg;
     let body = call::created(x.account_sid(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
@@ -118,7 +118,7 @@ fn exchange(x: &Exchange<'_>, began: Timestamp, status: StatusCode, body: &str) 
         .parameters
         .pairs()
         .map(|(name, value)| (name.to_owned(), if secret(name) { "***".to_owned() } else { value.to_owned() }));
-    let elapsed = clock::now().time.duration_since(began).unsigned_abs();
+    let elapsed = clock::time().duration_since(began).unsigned_abs();
     let (url, pairs) = (format!("{}{}", x.app.public_url, x.path), pairs.collect::<Vec<_>>());
     let mut exchange = exchange::Exchange::new(began, "POST", &url, &pairs, elapsed);
     exchange.answer = Some(exchange::Answer::ours(status.as_u16(), "application/json", body));
