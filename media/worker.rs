@@ -371,14 +371,10 @@ impl Worker {
         }
     }
 
+    /// Whether it wakes for each packet. What the kernel passes on itself waits for a tick, as all that comes are copies; not for
+    /// the next tick that serves somebody, as a recording must know to a tick when each came.
     fn is_eager(&self) -> bool {
-        (1..=EAGER).contains(&self.core.len())
-    }
-
-    /// Whether it wakes for packets although it does not doze. What the kernel passes on itself can wait for the tick, as all
-    /// that comes are copies.
-    fn awaits_packets(&self) -> bool {
-        self.is_eager() && !self.sockets.sees_only_copies(self.core.len())
+        (1..=EAGER).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
 
     /// Until when it may sleep if nothing comes; `None`: its ticks matter. All sessions are looked at when a doze begins only:
@@ -411,7 +407,7 @@ impl Worker {
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut wake = [PollFd::new(&inbox.wake, PollFlags::IN), PollFd::new(&self.sockets.epoll, PollFlags::IN)];
-        let wake = if doze.is_some() || self.awaits_packets() { &mut wake[..] } else { &mut wake[..1] };
+        let wake = if doze.is_some() || self.is_eager() { &mut wake[..] } else { &mut wake[..1] };
         let _ = rustix::event::poll(wake, Some(&timeout));
         let is_awake = |of: Option<&PollFd<'_>>| of.is_some_and(|of| !of.revents().is_empty());
         Woken { message: is_awake(wake.first()), packet: is_awake(wake.get(1)) }
