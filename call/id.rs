@@ -13,9 +13,7 @@ macro_rules! ids {
         pub struct $name(pub u128);
 
         impl $name {
-            /// A new id: the millisecond it was made in, then 74 random bits, so that a database's indexes grow at one end
-            /// instead of everywhere (as UUIDs of version 7 do, RFC 9562 §5.7). It reads as a UUID of version 1, because one
-            /// provider shows its ids as such.
+            /// A new id, as [`ordered`] makes it.
             pub fn new(at: Timestamp, rng: &mut impl RngCore) -> Self {
                 Self(ordered(at, rng))
             }
@@ -95,7 +93,10 @@ pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     std::str::from_utf8(text).unwrap_or_default()
 }
 
-fn ordered(at: Timestamp, rng: &mut impl RngCore) -> u128 {
+/// A new id: the millisecond it was made in, then 74 random bits, so that a database's indexes grow at one end instead of
+/// everywhere (as with UUIDs of version 7, RFC 9562 §5.7). It reads as a UUID of version 1, because one provider shows its ids as
+/// such.
+pub fn ordered(at: Timestamp, rng: &mut impl RngCore) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;
     const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);

@@ -6,6 +6,7 @@
 #   scripts/figures.sh curve             a bridged call's cost at 50 to 1,000 calls
 #   scripts/figures.sh instructions      a short call's, as callgrind counts them: the same on a busy machine
 #   scripts/figures.sh sipp              2,000 calls of 3 s by SIPp instead of by us; LOST=5 loses as many percent of the datagrams
+#   scripts/figures.sh trained           some of each, no figures: what scripts/release.sh counts
 #
 #   TANDEM=target/release/tandem         the server, and the generator unless GENERATOR names another command
 #   ROUNDS=3                             how often each is measured, in turns
@@ -169,6 +170,14 @@ group() {
             ;;
         search) load search --answerer "$net.3:5080" --cps 600 --seconds 5 --search ;;
         streams) load streams --number 7 --no-answerer --media --sink "$net.3:7000" --calls 500 --cps 50 --seconds 10 ;;
+        # Mostly short calls: in others the same few lines are run again and again.
+        trained)
+            load short-300 --answerer "$net.3:5080" --cps 300 --seconds 12 --ring 200 --hold 200
+            load relay-100 --answerer "$net.3:5080" --calls 100 --cps 40 --seconds 5 --media
+            load record-100 --answerer "$net.3:5080" --number 3 --calls 100 --cps 40 --seconds 5 --media
+            load play-100 --number 4 --no-answerer --calls 100 --cps 40 --seconds 5 --media
+            load streams-50 --number 7 --no-answerer --media --sink "$net.3:7000" --calls 50 --cps 25 --seconds 5
+            ;;
         *) echo "no group $1" >&2; exit 2 ;;
     esac
     stop

@@ -5,6 +5,7 @@
 #   scripts/packages.sh demo     to build, to run, and to make the demo's call
 #   scripts/packages.sh test     all that the tests use besides
 #   scripts/packages.sh instructions    to build, and to count instructions
+#   scripts/packages.sh release  to build by what was counted in calls
 #   scripts/packages.sh peers    all that the tests use, and the real phones of tests/peers
 set -eu
 
@@ -23,6 +24,7 @@ c_compiler() { has cc && [ -e /usr/include/stdio.h ]; }
 postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 php_curl() { command php -m | grep -qx curl; }
+profdata() { ls "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata || ls /usr/bin/llvm-profdata-*; }
 python() { has python3 && python3 -c 'import venv, ensurepip'; }
 
 need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc, LAME and libopus are C
@@ -32,6 +34,8 @@ need ca-certificates certificates           # to fetch crates
 need espeak-ng has espeak-ng                # the embedded voice
 if [ "$purpose" = instructions ]; then
     need valgrind has valgrind              # counts them
+elif [ "$purpose" = release ]; then
+    need llvm-19 profdata                   # puts together what was counted
 elif [ "$purpose" != demo ]; then
     need sip-tester has sipp                # calls from outside
     need baresip-core has baresip           # another SIP phone

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind, ReferState};
+use tandem_call::id;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource};
@@ -180,9 +181,9 @@ fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     let ended = match &event.kind {
         EventKind::Ended => event.leg.id.0,
         EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
-        _ => return rand::random(),
+        _ => return id::ordered(event.at, &mut rand::rng()),
     };
-    ended.rotate_left(64).wrapping_add(place as u128)
+    ended.wrapping_add(1 + place as u128)
 }
 
 /// Has a call's notices sent once they are stored, in order, beside the call.

@@ -181,11 +181,11 @@ fn farthest_off(drift: i64, jitter: u64) -> i64 {
 }
 
 #[test]
-fn an_hour_of_drift_with_jitter_and_loss_leaves_a_recording_within_5_ms_of_the_wire() {
+fn an_hour_of_drift_with_jitter_and_loss_leaves_a_recording_within_8_ms_of_the_wire() {
     for (drift, jitter) in [(100, 0), (-100, 160), (300, 160), (-300, 240)] {
         let worst = farthest_off(drift, jitter);
         println!("{drift} ppm, {} ms of jitter: at most {:.2} ms off", jitter / 8, worst as f32 / 8.0);
-        assert!(worst < 40, "{worst} samples at {drift} ppm");
+        assert!(worst < 64, "{worst} samples at {drift} ppm");
     }
 }
 
