@@ -94,8 +94,8 @@ pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
 }
 
 /// A new id: the millisecond it was made in, then 74 random bits, so that a database's indexes grow at one end instead of
-/// everywhere (as with UUIDs of version 7, RFC 9562 §5.7). It reads as a UUID of version 1, because one provider shows its ids as
-/// such.
+/// everywhere (as with UUIDs of version 7, RFC 9562 §5.7). It reads as a UUID of version 1, because one provider shows its ids
+/// as such.
 pub fn ordered(at: Timestamp, rng: &mut impl RngCore) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;
