@@ -13,6 +13,9 @@ use crate::source::Spoken;
 use crate::timeline::Stamp;
 use crate::tone::{Tone, ToneGenerator};
 
+/// Octets by which the buffer of what is packed grows.
+const ROOM: usize = 256;
+
 /// Frames after which a leg that is bridged to one that says nothing is sent a packet of silence, for a router on its way or a
 /// peer that waits for it: a second, as nearly all have begun to speak by then.
 const OPEN: u8 = 50;
@@ -238,8 +241,10 @@ impl MediaSession {
         }
         let start = FIXED + self.packing.octets;
         let packet = &mut self.packing.packet;
-        if packet.len() < start + octets.len() && start + octets.len() <= FIXED + LONGEST {
-            packet.resize(start + octets.len(), 0);
+        let end = start + octets.len();
+        if packet.len() < end && end <= FIXED + LONGEST {
+            // With room to spare: Opus makes each as long as it must be.
+            packet.resize(end.next_multiple_of(ROOM).min(FIXED + LONGEST), 0);
         }
         if let Some(place) = packet.get_mut(start..start + octets.len()) {
             place.copy_from_slice(octets);

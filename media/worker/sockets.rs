@@ -136,10 +136,16 @@ pub(super) struct Table {
 }
 
 /// Packets that wait to be sent together: at most [`BATCH`], until the end of what made them.
-#[derive(Default)]
 struct Outlet {
     waiting: Vec<Waiting>,
     octets: Vec<u8>,
+}
+
+impl Outlet {
+    /// All it will ever take, so that a worker that has fallen behind allocates nothing either.
+    fn new() -> Outlet {
+        Outlet { waiting: Vec::with_capacity(BATCH), octets: Vec::with_capacity(BATCH * DATAGRAM) }
+    }
 }
 
 struct Waiting {
@@ -157,7 +163,7 @@ impl Table {
             slots: Vec::new(),
             shared,
             passing: HashMap::default(),
-            outlet: Outlet::default(),
+            outlet: Outlet::new(),
             began: Instant::now(),
         })
     }
