@@ -219,13 +219,11 @@ impl Conferences {
 
     /// A leg is being called for it.
     pub fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
-        self.with(id, |live| live.state.expect(clock::time(), leg, participation)).unwrap_or(Err(Refused::Over)).map(
-            |expected| {
-                if expected {
-                    self.0.lock().expected.insert(leg, id);
-                }
-            },
-        )
+        let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
+        if expected.unwrap_or(Err(Refused::Over))? {
+            self.0.lock().expected.insert(leg, id);
+        }
+        Ok(())
     }
 
     /// A leg is over: if it was called for a conference, it will not come.
@@ -241,8 +239,9 @@ impl Conferences {
 
     /// Records one. `None`: it is over, or as many run as may.
     pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
-        let recording = RecordingId::new(clock::time(), &mut rand::rng());
-        self.with(id, |live| live.state.record(clock::time(), recording, spec))?
+        let now = clock::time();
+        let recording = RecordingId::new(now, &mut rand::rng());
+        self.with(id, |live| live.state.record(now, recording, spec))?
     }
 
     /// Its recordings that are not on disk yet.
@@ -331,13 +330,14 @@ impl Hall {
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
         }
-        let id = ConferenceId::new(clock::time(), &mut rand::rng());
+        let now = clock::time();
+        let id = ConferenceId::new(now, &mut rand::rng());
         let music = Some(media::hold_music());
         let spec = media::RoomSpec { most: wanted.most, starts_with: 2, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
-        let state = Conference::open(id, wanted, clock::time());
+        let state = Conference::open(id, wanted, now);
         let live = Live {
             state,
             room: Some(room),
@@ -478,7 +478,7 @@ impl Live {
             media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
             media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
             media::RoomEvent::Started => {
-                self.state.handle_started(now, RecordingId::new(clock::time(), &mut rand::rng()));
+                self.state.handle_started(now, RecordingId::new(now, &mut rand::rng()));
             }
             media::RoomEvent::Speaks { session, speaks } => {
                 // No state that somebody must know: with a slow application it is the first to go.

@@ -189,7 +189,7 @@ pub(crate) fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: 
     let first = outbound_leg(id, session, call, race, now);
     let another = |to: Address| {
         let mut leg = first.clone();
-        leg.info.id = LegId::new(clock::time(), &mut rand::rng());
+        leg.info.id = LegId::new(now, &mut rand::rng());
         leg.info.to = to.clone();
         leg.invite.to = to;
         leg
@@ -246,7 +246,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         then,
         send_digits: call.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) }),
         detect: call.detect,
-        record: call.record.map(|spec| NewRecording { id: RecordingId::new(clock::time(), &mut rand::rng()), spec }),
+        record: call.record.map(|spec| NewRecording { id: RecordingId::new(now, &mut rand::rng()), spec }),
         stream: call.stream,
         bridge_to: call.link_to.filter(|_| call.bridge_on_answer),
         if_free: call.if_free,

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use tandem_call::id::{LegId, QueueId};
 use tandem_call::queue::NotQueued;
 
-use crate::clock;
 use crate::store::resources::{self, Kind, Resource};
 use crate::store::{Store, StoreError};
 
@@ -390,7 +389,7 @@ impl Books {
             return Err(Unfit::TooMany);
         }
         let (account, name) = (Arc::clone(account), Arc::clone(name));
-        let id = QueueId::new(clock::time(), &mut rand::rng());
+        let id = QueueId::new(now, &mut rand::rng());
         self.add(Queue { id, account, name, most, created_at: now, updated_at: now });
         Ok(id)
     }

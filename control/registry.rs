@@ -269,12 +269,13 @@ impl Calls {
             Some(leg) => Some((self.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?, self.live_session(leg).await)),
             None => None,
         };
+        let now = clock::time();
         let session = match &linked {
             Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
-            None => CallId::new(clock::time(), &mut rand::rng()),
+            None => CallId::new(now, &mut rand::rng()),
         };
         let number = services.number_id(&call.account, &call.from);
-        let (mut leg, others) = outbound_legs(id, session, call, clock::time());
+        let (mut leg, others) = outbound_legs(id, session, call, now);
         leg.info.sip.number = number;
         let info = Arc::new(leg.info.clone());
         let recording = leg.record.as_ref().map(|new| new.id);

@@ -49,8 +49,8 @@ impl CallTask {
         let customer = || account.and_then(|(dialect, account)| dialect.account_id(&account));
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
         let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
-        let (own, session_id) =
-            (LegId::new(clock::time(), &mut rand::rng()), CallId::new(clock::time(), &mut rand::rng()));
+        let (now, rng) = (clock::time(), &mut rand::rng());
+        let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
         let (tie, far) = Tie::pair(&self.calls, leg, own);
         io.prefer(other.unwrap_or_default());
         let offer = io.call_within(session, tie);
@@ -67,7 +67,7 @@ impl CallTask {
             caller_name: info.caller_name.clone(),
             forwarded_from: None,
             status: Status::Initiated,
-            created_at: clock::time(),
+            created_at: now,
             answered_at: None,
             answered_by: None,
             end: None,

@@ -2,13 +2,14 @@
 //! clock's drift is followed, and how much later than that packets come.
 
 use super::ring::Place;
+use crate::engine::TICK;
 
 /// Sub-windows whose minima are kept: 4 s of packets together.
 const WINDOWS: usize = 8;
 /// A sub-window is this part of a second.
 const PARTS: i64 = 2;
-/// Ticks of a worker.
-const TICKS_A_SECOND: i64 = 200;
+/// A packet's arrival is known to a worker's tick.
+const TICK_MS: i64 = TICK.as_millis() as i64;
 /// Classes of lateness, 4 ms each; the last takes all that is later.
 const CLASSES: usize = 64;
 const CLASSES_A_SECOND: i64 = 250;
@@ -101,7 +102,7 @@ impl Transit {
     /// it grows only by more than that.
     fn least_of_windows(&self, before: i64) -> i64 {
         let least = self.minima.iter().copied().min().unwrap_or(before);
-        if (before..=before + self.rate / TICKS_A_SECOND).contains(&least) { before } else { least }
+        if (before..=before + self.rate * TICK_MS / 1_000).contains(&least) { before } else { least }
     }
 
     /// A packet came after its reader had passed. Two of them soon after each other are not chance.
