@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -140,9 +141,9 @@ impl Connection {
         self.stranger.store(false, Ordering::Relaxed);
     }
 
-    /// Queues a message; `false` if the peer does not keep up.
-    pub(super) fn send(&self, data: Bytes) -> bool {
-        self.queue.try_send(data).is_ok()
+    /// Queues a message. `Full`: the peer does not keep up. `Closed`: it is over, and an event on its way says why.
+    pub(super) fn send(&self, data: Bytes) -> Result<(), TrySendError<Bytes>> {
+        self.queue.try_send(data)
     }
 
     /// Takes over an accepted stream. A stranger's may not wait for long.
@@ -475,6 +476,18 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 150);
         assert!(matches!(found.recv().await, Some(StreamEvent::Closed { why: io::ErrorKind::BrokenPipe, .. })));
         drop(queue);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_after_a_connection_was_refused_is_not_one_that_the_peer_was_too_slow_for() {
+        let (events, mut found) = mpsc::channel(8);
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let link = Link { peer: nobody, ..link(3_600, events) };
+        let connection = Connection::open(link, None, None, None);
+        let closed = found.recv().await;
+        assert!(matches!(closed, Some(StreamEvent::Closed { why: io::ErrorKind::ConnectionRefused, .. })));
+        connection.queue.closed().await;
+        assert!(matches!(connection.send(Bytes::from_static(b"late")), Err(TrySendError::Closed(_))));
     }
 
     #[tokio::test(start_paused = true)]

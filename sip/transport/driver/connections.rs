@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Driver, instant};
 
@@ -119,12 +120,13 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
                 return;
             }
         };
-        if self.connections.get(&id).is_some_and(|connection| connection.send(data)) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let Err(lost) = connection.send(data) else {
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
             return;
-        }
+        };
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        if let Some(connection) = self.connections.get(&id) {
+        if let TrySendError::Full(_) = lost {
             tracing::warn!(peer = %connection.way.1, "stream peer does not keep up: closing");
             connection.abort();
             let (transport, peer) = (connection.way.0, connection.way.1);
