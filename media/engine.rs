@@ -120,6 +120,8 @@ pub(crate) struct Core {
     /// Each in a place of its own: they are large, and come and go.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
+    /// Those closed, until they are told.
+    closed: Vec<SessionKey>,
     /// The slots that each tick serves.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
@@ -141,6 +143,7 @@ impl Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::default(),
+            closed: Vec::new(),
             groups: Default::default(),
             rooms: Rooms::default(),
             shortcuts: false,
@@ -480,6 +483,17 @@ impl Core {
         let mut around = Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
         session.close(&self.writer, &mut around);
         network.release(slot);
+        self.closed.push(key);
+    }
+
+    /// Tells those closed since, all in one go: whoever is told two things at once wakes once. Whose recordings are yet to be
+    /// completed is told by a later tick.
+    pub(crate) fn tell_closed(&mut self) {
+        for key in self.closed.drain(..) {
+            if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
+                session.tell_closed();
+            }
+        }
     }
 
     /// Ends all rooms and sessions.

@@ -511,16 +511,18 @@ impl MediaSession {
         self.source = None;
         self.playback = None;
         self.digits = None;
-        self.state = State::Closing { frames: 0, told: self.tell_closed() };
+        self.state = State::Closing { frames: 0, told: false };
     }
 
-    /// Says its last word, unless recordings are yet to be completed.
-    fn tell_closed(&mut self) -> bool {
-        if self.recorders.are_finished() {
+    /// Says its last word, if it is closed and its recordings are complete.
+    pub(crate) fn tell_closed(&mut self) {
+        if let State::Closing { told: false, frames } = self.state
+            && self.recorders.are_finished()
+        {
+            self.state = State::Closing { told: true, frames };
             let stats = self.stats();
             self.emit(Event::Closed { stats });
         }
-        self.recorders.are_finished()
     }
 
     // ---- the media clock ----
@@ -533,9 +535,11 @@ impl MediaSession {
         around: &mut Surroundings<'_>,
     ) -> bool {
         self.telling.retry();
-        if let State::Closing { frames, told } = self.state {
-            let told = told || self.tell_closed();
-            self.state = State::Closing { frames: frames.saturating_add(u16::from(told)), told };
+        if self.is_closing() {
+            self.tell_closed();
+            if let State::Closing { frames, told: true } = &mut self.state {
+                *frames = frames.saturating_add(1);
+            }
             return true;
         }
         self.sender.tick();

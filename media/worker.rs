@@ -460,6 +460,7 @@ impl Worker {
         for message in inbox.take(woken) {
             self.handle(now, message);
         }
+        self.core.tell_closed();
     }
 
     fn handle(&mut self, now: Instant, message: Message) {
