@@ -22,8 +22,13 @@ const LIVE_NEAR_MS: i64 = 20;
 const LIVE_FAR_MS: i64 = 100;
 /// What is farther off still is jumped over.
 const JUMP_MS: i64 = 300;
+/// Frames after which it is known how late packets come: then a recorder takes its place at once, rather than by a sample
+/// now and then for the next ten seconds.
+const SETTLED: u8 = 50;
 /// Length of the blend at a jump.
 const BLEND_MS: usize = 5;
+/// What is added to it has no fraction left, and lies in the low bits: `round` is a call, and casts go one by one.
+const WHOLE: f32 = 12_582_912.0;
 /// Mean level under which a frame can be left out: about -50 dBFS.
 const QUIET: u32 = 100;
 
@@ -38,6 +43,8 @@ pub struct Reader {
     correcting: i64,
     /// Frames since the last sample of that.
     calm: u8,
+    /// Frames read; no more are counted than fit.
+    read: u8,
     /// What was made up and goes on under what came.
     pub(super) fade: Option<Fade>,
     /// The last sample given was made up, or silence in its stead.
@@ -58,7 +65,7 @@ pub(super) enum Step {
 impl Reader {
     /// A constant time behind the wire, for recordings: packets that are late by up to 20 ms less find their place.
     pub fn fixed(milliseconds: u16) -> Reader {
-        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, fade: None, starved: false }
+        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, read: 0, fade: None, starved: false }
     }
 
     /// As near to the wire as the jitter lets it: 30 to 200 ms. Grows when packets come too late, shrinks slowly.
@@ -73,6 +80,7 @@ impl Reader {
             self.at = Some(goal);
             return Step::Exact;
         };
+        self.read = self.read.saturating_add(1);
         let off = goal - at;
         if self.correcting == 0 && off.unsigned_abs() as f32 <= DEAD_BAND_MS * ms as f32 {
             return Step::Exact;
@@ -101,6 +109,10 @@ impl Reader {
         if in_ms.abs() >= JUMP_MS {
             self.correcting = 0;
             return Step::Jump(off);
+        }
+        if !live && self.read <= SETTLED {
+            self.correcting = 0;
+            return if self.read == SETTLED { Step::Jump(off) } else { Step::Exact };
         }
         // Whether somebody talks is looked at only where something would be done about it: it takes decoding a frame.
         self.calm += 1;
@@ -135,18 +147,27 @@ pub(super) fn stretch(ring: &Ring, at: Place, more: i64, out: &mut [i16]) -> boo
     let mut from = [0i16; LONGEST_FRAME + LONGEST_FRAME / 80];
     let Some(from) = from.get_mut(..count).filter(|_| ring.is_here(at - 1, count)) else { return false };
     ring.read_samples(at - 1, from);
-    let step = length as f32 / out.len() as f32;
-    for (index, sample) in out.iter_mut().enumerate() {
-        let place = index as f32 * step;
-        let whole = place as usize;
-        let part = place - whole as f32;
-        let Some([a, b, c, d]) = from.get(whole..).and_then(|rest| rest.first_chunk::<4>()) else { break };
-        let [a, b, c, d] = [a, b, c, d].map(|sample| f32::from(*sample));
-        // Catmull-Rom: linear interpolation would dull what lies above 2 kHz.
-        let curve =
-            b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
-        // To the nearest; `round` is a call.
-        *sample = (curve + 0.5f32.copysign(curve)) as i16;
+    let mut around = [0.0; LONGEST_FRAME + LONGEST_FRAME / 80];
+    around.iter_mut().zip(&*from).for_each(|(around, sample)| *around = f32::from(*sample));
+    // In runs over which the place in `from` goes with the index, so that vectors of them are worked on.
+    let (frame, mut done, mut behind) = (out.len() as i64, 0, 0);
+    while done < frame {
+        let end = match more.signum() {
+            1 => ((behind + 1) * frame + more - 1) / more,
+            -1 => -behind * frame / -more + 1,
+            _ => frame,
+        };
+        let run = out.get_mut(done as usize..end.min(frame) as usize).unwrap_or_default();
+        let around = around.get((done + behind) as usize..).unwrap_or_default().array_windows();
+        let (first, step) = ((done * more - behind * frame) as f32 / frame as f32, more as f32 / frame as f32);
+        for ((sample, [a, b, c, d]), index) in run.iter_mut().zip(around).zip(0i16..) {
+            let part = first + f32::from(index) * step;
+            // Catmull-Rom: linear interpolation would dull what lies above 2 kHz.
+            let curve =
+                b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
+            *sample = (curve.clamp(-32_768.0, 32_767.0) + WHOLE).to_bits() as i16;
+        }
+        (done, behind) = (end, behind + more.signum());
     }
     true
 }
@@ -180,4 +201,35 @@ fn is_quiet(ring: &Ring, at: Place, count: usize) -> bool {
     ring.read_known(at, frame);
     let sum: u32 = frame.iter().map(|sample| u32::from(sample.unsigned_abs())).sum();
     sum <= QUIET * count as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::SampleRate;
+
+    #[test]
+    fn a_frame_that_is_made_shorter_or_longer_lies_on_the_curve_through_what_came() {
+        let wave = |place: f64| 12_000.0 * (place * 0.11).sin() + 9_000.0 * (place * 0.37).cos();
+        for (rate, more) in [(SampleRate::Hz8000, 1), (SampleRate::Hz16000, 2), (SampleRate::Hz48000, 6)] {
+            let mut ring = Ring::samples(rate);
+            let came: Vec<i16> = (0..2 * rate.frame()).map(|place| wave(place as f64) as i16).collect();
+            ring.write_samples(0, &came);
+            for more in [more, -more] {
+                let mut frame = vec![0; rate.frame()];
+                assert!(stretch(&ring, 100, more, &mut frame));
+                let step = (frame.len() as i64 + more) as f64 / frame.len() as f64;
+                for (index, sample) in frame.iter().enumerate() {
+                    let exact = wave(100.0 + index as f64 * step);
+                    assert!((f64::from(*sample) - exact).abs() < 60.0, "{rate:?} {more} {index}: {sample}, {exact}");
+                }
+            }
+        }
+        let mut loud = Ring::samples(SampleRate::Hz8000);
+        loud.write_samples(0, &[0, 0, i16::MAX, i16::MAX, 0, 0, i16::MIN, i16::MIN].repeat(30));
+        let mut frame = [0; 160];
+        assert!(stretch(&loud, 2, 1, &mut frame));
+        let turned = |pair: &&[i16; 2]| pair[0].abs_diff(pair[1]) > 33_000;
+        assert_eq!(frame.array_windows().find(turned), None, "overshoots are cut off, not turned round");
+    }
 }

@@ -190,6 +190,20 @@ fn an_hour_of_drift_with_jitter_and_loss_leaves_a_recording_within_8_ms_of_the_w
 }
 
 #[test]
+fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_is_then_copied_to() {
+    let samples = spoken(32_000);
+    let mut timeline = Timeline::octets(Law::Mu);
+    let mut reader = recorder();
+    let way = Way::new(&samples, 160, |number| Some(if number < 20 { 48 } else { 0 }));
+    let heard = way.heard(&mut timeline, &mut reader, 0, 200);
+    assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (1, 0));
+    // From the jump on, as if none had been late.
+    let from = find(&heard, &samples[16_000..16_200]).unwrap();
+    assert_eq!(from, 16_000 + 1_120);
+    assert_eq!(heard[from..from + 12_000], samples[16_000..28_000]);
+}
+
+#[test]
 fn octets_are_read_as_they_came_or_in_the_other_law() {
     let samples = spoken(4_000);
     for law in [Law::Mu, Law::A] {
