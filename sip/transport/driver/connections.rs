@@ -126,13 +126,13 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             return;
         };
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        let (transport, peer, _) = connection.way;
         if let TrySendError::Full(_) = lost {
-            tracing::warn!(peer = %connection.way.1, "stream peer does not keep up: closing");
+            tracing::warn!(%peer, "stream peer does not keep up: closing");
             connection.abort();
-            let (transport, peer) = (connection.way.0, connection.way.1);
-            self.forget(id);
             self.endpoint.handle_transport_error(instant(), transport, peer, io::ErrorKind::BrokenPipe);
         }
+        self.forget(id);
     }
 
     /// RFC 5923 §5: for a later request to where its opener listens, the connection is as good as one of our own.
