@@ -341,34 +341,42 @@ impl Worker {
         loop {
             let before = Instant::now();
             let doze = self.doze(before);
-            let Woken { message, packet } = self.sleep(before, doze);
-            let now = Instant::now();
-            if doze.is_some() {
-                // What has waited comes before the packet that may have ended it.
-                self.drain_inbox(now, message);
-            }
-            let mut ticks = self.is_eager() || now >= self.core.next_tick();
-            if packet || ticks {
-                self.drain_sockets(now, &mut inlet);
-            }
-            if message {
-                self.doze = None;
-            } else if doze.is_some_and(|end| now < end) && self.heard != now {
-                // Nothing but errors came: it dozes on.
-                ticks = false;
-            }
-            if ticks {
-                self.tick(now);
-            }
-            if message || ticks {
-                self.drain_inbox(now, message);
-            }
-            self.sockets.flush();
+            let woken = self.sleep(before, doze);
+            self.wake(Instant::now(), doze, woken, &mut inlet);
             if self.stopping && self.core.is_empty() {
                 self.publish();
                 return;
             }
         }
+    }
+
+    /// A round, at the end of its sleep.
+    fn wake(&mut self, now: Instant, doze: Option<Instant>, Woken { message, packet }: Woken, inlet: &mut Inlet) {
+        if let Some(end) = doze {
+            // Whom a message brings in, or has talk, is not served for ticks that were before it.
+            if (message || now >= end) && now >= self.core.next_tick() {
+                self.tick(now);
+            }
+            // What has waited comes before the packet that may have ended it.
+            self.drain_inbox(now, message);
+        }
+        let mut ticks = self.is_eager() || now >= self.core.next_tick();
+        if packet || ticks {
+            self.drain_sockets(now, inlet);
+        }
+        if message {
+            self.doze = None;
+        } else if doze.is_some_and(|end| now < end) && self.heard != now {
+            // Nothing but errors came: it dozes on.
+            ticks = false;
+        }
+        if ticks {
+            self.tick(now);
+        }
+        if message || ticks {
+            self.drain_inbox(now, message);
+        }
+        self.sockets.flush();
     }
 
     /// Whether it wakes for each packet. What the kernel passes on itself waits for a tick, as all that comes are copies; not for

@@ -19,8 +19,15 @@ struct Bench {
 }
 
 impl Bench {
-    #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
     fn new(ports: &str) -> Bench {
+        let mut bench = Bench::waiting(ports);
+        bench.worker.drain_inbox(bench.now, false);
+        bench
+    }
+
+    /// The messages about its session have not been read.
+    #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
+    fn waiting(ports: &str) -> Bench {
         let shared = Arc::new(Shared {
             inboxes: vec![Inbox::new().unwrap()],
             homes: Mutex::default(),
@@ -30,14 +37,14 @@ impl Bench {
             sdp_refused: AtomicU64::new(0),
         });
         let (_, writer) = Writer::new();
-        let mut worker = Worker::new(0, shared, Budget::new(60), writer).unwrap();
+        let worker = Worker::new(0, Arc::clone(&shared), Budget::new(60), writer).unwrap();
         let now = Instant::now();
         let ports = Arc::new(Ports::new([127, 0, 0, 1].into(), ports.parse().unwrap()));
         let sockets = ports.bind().unwrap().unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(("127.0.0.1", sockets.port)).unwrap();
         let session = Box::new(MediaSession::new(SessionKey(1), 1, Arc::new(|_, _| Ok(())), true));
-        worker.handle(now, Message::Open { session, sockets });
+        shared.post(0, Message::Open { session, sockets });
         let mut negotiation = Negotiation::new(Local { address: [127, 0, 0, 1].into(), port: 4_000, id: 1 });
         let port = peer.local_addr().unwrap().port();
         let offer = format!(
@@ -45,7 +52,7 @@ impl Bench {
         );
         negotiation.answer(offer.as_bytes()).unwrap();
         let plan = negotiation.plan().unwrap().clone();
-        worker.handle(now, Message::Plan { key: SessionKey(1), plan });
+        shared.post(0, Message::Plan { key: SessionKey(1), plan });
         Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
     }
 
@@ -66,8 +73,28 @@ impl Bench {
         self.worker.drain_sockets(self.now, &mut self.inlet);
     }
 
+    /// It wakes after so many ms of such a doze.
+    fn wake(&mut self, ms: u64, dozes: bool, message: bool) {
+        let doze = dozes.then_some(self.now + DOZE);
+        self.now += Duration::from_millis(ms);
+        self.worker.wake(self.now, doze, Woken { message, packet: false }, &mut self.inlet);
+    }
+
     fn taken(&self) -> u64 {
         self.worker.core.counts.packets_in
+    }
+}
+
+#[test]
+fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_that_slept() {
+    // An idle worker looks up once a second; one that dozes sooner.
+    for (ms, message) in [(900, true), (50, true), (60, false)] {
+        let mut bench = Bench::waiting("31750-31759");
+        bench.wake(ms, true, message);
+        for _ in 0..20 {
+            bench.wake(5, false, false);
+        }
+        assert_eq!(bench.worker.core.counts.packets_out, 5, "100 ms of silence after {ms} ms");
     }
 }
 
