@@ -6,6 +6,7 @@
 //!   digits > playback > source > input > relay | echo > silence -> sender -> RTP out -> timeline
 //! ```
 
+mod arrivals;
 mod cleaning;
 mod detecting;
 mod hearing;

@@ -1,5 +1,6 @@
 //! One direction of a leg as it is heard: its packets or frames on the media clock, in PCM at the codec's rate.
 
+use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
 use crate::copied::Copied;
@@ -8,14 +9,17 @@ use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
-/// See the module. Made when somebody begins to listen.
+/// See the module. Made when somebody begins to listen. What a packet needs comes first, close together.
+#[repr(C)]
 pub(super) struct Track {
-    timeline: Timeline,
-    rate: SampleRate,
-    /// Its newest packets' codec.
-    codec: Codec,
     /// For what is not G.711.
     assembly: Option<Box<Assembly>>,
+    /// Its newest packets' codec.
+    codec: Codec,
+    rate: SampleRate,
+    /// What the timeline has yet to get; everything else that is done with that comes after.
+    arrivals: Arrivals,
+    timeline: Timeline,
     live: Reader,
     recorder: Reader,
     /// To the 8,000 Hz of taps, and of recorders, when that is another rate.
@@ -40,10 +44,11 @@ impl Track {
         let assembly = codec.law().is_none().then(|| Box::new(Assembly::new(Decoder::new(codec, rate))));
         let narrower = (rate != SampleRate::Hz8000).then(|| Box::new(Resampler::new(rate, SampleRate::Hz8000)));
         Track {
-            timeline,
-            rate,
-            codec,
             assembly,
+            codec,
+            rate,
+            arrivals: Arrivals::default(),
+            timeline,
             live: Reader::adaptive(),
             recorder: timeline::recorder(),
             tap_narrower: narrower.clone(),
@@ -56,6 +61,7 @@ impl Track {
 
     /// Another codec follows. `unread`: frames that recorders have yet to read.
     pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
+        self.settle();
         let mut before = std::mem::replace(self, Track::new(codec, rate));
         before.before = None;
         self.late_before = before.quality().late;
@@ -75,7 +81,7 @@ impl Track {
     /// A packet's payload, in order or not.
     pub(super) fn handle_packet(&mut self, stamp: Stamp, codec: Codec, sequence: u16, payload: &[u8]) {
         match (codec.law(), &mut self.assembly) {
-            (Some(law), None) => self.timeline.write_octets(stamp, law, payload),
+            (Some(law), None) => self.arrivals.push(stamp, law, payload, &mut self.timeline),
             (None, Some(assembly)) => assembly.handle_packet(sequence, stamp, payload, &mut self.timeline),
             _ => {}
         }
@@ -83,6 +89,7 @@ impl Track {
 
     /// Before the reads of a tick: what waits for a packet that will not come is decoded without it.
     pub(super) fn handle_tick(&mut self) {
+        self.settle();
         if let Some(assembly) = &mut self.assembly {
             assembly.handle_tick(&mut self.timeline);
         }
@@ -91,7 +98,7 @@ impl Track {
     /// A frame of G.711 that was not a packet.
     pub(super) fn handle_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if self.assembly.is_none() {
-            self.timeline.write_octets(stamp, law, octets);
+            self.arrivals.push(stamp, law, octets, &mut self.timeline);
         }
     }
 
@@ -104,20 +111,29 @@ impl Track {
 
     /// The peer rests, with noise of so many -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, stamp: Stamp, level: u8) {
+        self.settle();
         self.timeline.write_comfort_noise(stamp, level);
     }
 
     /// Nothing is sent until something else is written.
     pub(super) fn rest(&mut self) {
+        self.settle();
         self.timeline.rest();
     }
 
     /// Another SSRC follows.
     pub(super) fn restart(&mut self) {
+        self.settle();
         match &mut self.assembly {
             Some(assembly) => assembly.restart(&mut self.timeline),
             None => self.timeline.restart(),
         }
+    }
+
+    /// Gives the timeline what has arrived.
+    #[inline]
+    fn settle(&mut self) {
+        self.arrivals.settle(&mut self.timeline);
     }
 
     /// Live listening begins now.
@@ -134,6 +150,7 @@ impl Track {
     /// The frame that is due live. `samples`: the rest of it stays as it was.
     pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
         let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
+        self.settle();
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
@@ -142,6 +159,7 @@ impl Track {
     pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
         if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
+            self.settle();
             self.timeline.read_octets(&mut self.live, now, law, &mut octets);
             tapped.narrow = Copied::Octets(law, octets);
             return;
@@ -179,6 +197,7 @@ impl Track {
 
     /// Reads on for a recorder that has stopped, without moving the one that goes on.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
+        self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
         let mut before = self.before.as_mut().map(|(before, _)| {
             let Track { timeline, recorder, recorder_narrower, rate, .. } = &mut **before;

@@ -1,0 +1,67 @@
+//! Packets of G.711 that have come for a track: put on its timeline several at a time, right before somebody reads it. Each
+//! time the timeline's code and data have to be fetched into the caches, and a recorder reads eight frames at a time.
+
+use crate::codec::g711::Law;
+use crate::rtp::FRAME;
+use crate::timeline::{Stamp, Timeline};
+
+/// As many as a recorder reads frames together.
+const MOST: usize = 8;
+
+/// See the module.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Arrivals {
+    count: usize,
+    /// Of all of them.
+    octets: usize,
+    arrivals: [Option<Arrival>; MOST],
+    buffer: Buffer,
+}
+
+struct Arrival {
+    stamp: Stamp,
+    law: Law,
+    octets: u16,
+}
+
+/// One after the other.
+struct Buffer([u8; MOST * FRAME]);
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer([0; MOST * FRAME])
+    }
+}
+
+impl Arrivals {
+    /// Takes a packet in, or gives it to the timeline after those before it, where there is no room.
+    pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
+        let fits = |arrivals: &Arrivals| arrivals.count < MOST && arrivals.octets + payload.len() <= MOST * FRAME;
+        if !fits(self) {
+            self.settle(timeline);
+        }
+        let end = self.octets + payload.len();
+        match (self.arrivals.get_mut(self.count), self.buffer.0.get_mut(self.octets..end)) {
+            (Some(arrival), Some(place)) => {
+                place.copy_from_slice(payload);
+                *arrival = Some(Arrival { stamp, law, octets: payload.len() as u16 });
+                self.count += 1;
+                self.octets = end;
+            }
+            _ => timeline.write_octets(stamp, law, payload),
+        }
+    }
+
+    /// Gives the timeline all of them.
+    pub(super) fn settle(&mut self, timeline: &mut Timeline) {
+        let mut rest = &self.buffer.0[..];
+        for arrival in self.arrivals.iter_mut().take(std::mem::take(&mut self.count)) {
+            let Some(Arrival { stamp, law, octets }) = arrival.take() else { continue };
+            let Some((payload, after)) = rest.split_at_checked(octets.into()) else { break };
+            timeline.write_octets(stamp, law, payload);
+            rest = after;
+        }
+        self.octets = 0;
+    }
+}
