@@ -46,8 +46,8 @@ pub(crate) trait Network {
     fn pin(&mut self, slot: usize, peer: Option<SocketAddr>);
     /// The session sends and takes nothing any more.
     fn release(&mut self, slot: usize);
-    /// Has packets of that kind passed on without us from now on; one that is not quite such comes here as before. False: all
-    /// do.
+    /// Has packets of that kind passed on, or dropped, without us from now on; one that is not quite such comes here as before.
+    /// False: all do.
     fn shorten(&mut self, _: &Shortcut) -> bool {
         false
     }
@@ -350,6 +350,8 @@ impl Core {
                     Heard::Events(_) => self.note_event(slot),
                 }
             }
+        } else if self.shortcuts && session.peer.is_none() {
+            self.note_unheard(now, slot, &header, heard, network);
         }
         more
     }
@@ -572,7 +574,7 @@ impl Core {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
         for slot in &group {
-            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| !session.skips) {
+            if let Some(session) = self.sessions.get_mut(*slot).filter(|session| session.is_due(now)) {
                 if !session.cleans(Track::Inbound) {
                     session.hear(now, units);
                     continue;
@@ -596,6 +598,10 @@ impl Core {
             let mut around =
                 Surroundings { now, clock: &self.clock, network, counts: &mut self.counts, slot, sent: false };
             let Some(session) = self.sessions.get_mut(slot) else { continue };
+            if session.here_since.is_some_and(|since| now < since) {
+                continue;
+            }
+            session.here_since = None;
             if std::mem::take(&mut session.skips) {
                 continue;
             }

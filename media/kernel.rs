@@ -1,4 +1,4 @@
-//! SHELL: has the kernel pass plain RTP on, before it reaches a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
+//! SHELL: has the kernel pass plain RTP on, or drop what nobody hears, before it reaches a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
 //!
 //! The program hangs at the interfaces where RTP comes in and goes with this process, however that ends. It looks at what
 //! is in [`KernelRelay`]'s table of flows: exact addresses and ports both ways, one SSRC, one or two payload types. All else
@@ -7,7 +7,7 @@
 mod route;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
-use crate::shortcut::{Counted, Shortcut};
+use crate::shortcut::{Counted, Onward, Shortcut};
 
 /// `make bpf` compiles it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
@@ -149,12 +149,14 @@ impl KernelRelay {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Passes on from now on what comes `from` there, out by `to`. `None`: it cannot.
-    pub(crate) fn pass(&self, from: Ends, to: Ends, shortcut: &Shortcut) -> Option<Passing> {
+    /// Passes on from now on what comes `from` there, out by the socket that goes with `onward`; without that it is counted and
+    /// dropped. `None`: it cannot.
+    pub(crate) fn pass(&self, from: Ends, onward: Option<(Ends, &Onward)>, shortcut: &Shortcut) -> Option<Passing> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let interface = tables.routes.interface(to)?;
+        let interface = onward.map_or(Some(0), |(to, _)| tables.routes.interface(to))?;
+        let units = u8::try_from(shortcut.clock_rate / 1_000).ok()?;
         let place = tables.free.pop()?;
-        let (key, flow) = (key(from), flow(to, shortcut, interface, place)?);
+        let (key, flow) = (key(from), flow(onward, shortcut, units, interface, place));
         let done =
             tables.counts.set(place, count(&shortcut.counted), 0).is_ok() && tables.flows.insert(key, flow, 0).is_ok();
         if !done {
@@ -162,7 +164,7 @@ impl KernelRelay {
             return None;
         }
         self.flows.fetch_add(1, Ordering::Relaxed);
-        Some(Passing { key, place, copied: shortcut.copied })
+        Some(Passing { key, place, copied: onward.is_some_and(|(_, onward)| onward.copied) })
     }
 
     /// What has been passed on until now.
@@ -221,22 +223,25 @@ fn key(ends: Ends) -> Key {
         .octets
 }
 
-fn flow(to: Ends, shortcut: &Shortcut, interface: u32, place: u32) -> Option<Flow> {
-    let units = u8::try_from(shortcut.clock_rate / 1_000).ok()?;
-    let (noise, noise_sent) = shortcut.noise.unwrap_or((255, 255));
-    let flow = Octets::new()
+/// To port 0: nowhere. Payload type 255: none.
+fn flow(onward: Option<(Ends, &Onward)>, shortcut: &Shortcut, units: u8, interface: u32, place: u32) -> Flow {
+    let Shortcut { ssrc, audio, noise, .. } = *shortcut;
+    let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    let nobody = Onward { to: 0, ssrc, sequence_offset: 0, timestamp_offset: 0, audio, noise, copied: false };
+    let (to, sent) = onward.unwrap_or((Ends { local: nowhere, remote: nowhere }, &nobody));
+    Octets::new()
         .put(&to.local.ip().octets())
         .put(&to.remote.ip().octets())
         .put(&to.local.port().to_be_bytes())
         .put(&to.remote.port().to_be_bytes())
-        .put(&shortcut.ssrc.to_be_bytes())
-        .put(&shortcut.ssrc_sent.to_be_bytes())
-        .put(&shortcut.timestamp_offset.to_ne_bytes())
+        .put(&ssrc.to_be_bytes())
+        .put(&sent.ssrc.to_be_bytes())
+        .put(&sent.timestamp_offset.to_ne_bytes())
         .put(&interface.to_ne_bytes())
         .put(&place.to_ne_bytes())
-        .put(&shortcut.sequence_offset.to_ne_bytes())
-        .put(&[shortcut.audio.0, shortcut.audio.1, noise, noise_sent, units, shortcut.copied.into()]);
-    Some(flow.octets)
+        .put(&sent.sequence_offset.to_ne_bytes())
+        .put(&[audio, sent.audio, noise.unwrap_or(255), sent.noise.unwrap_or(255), units, sent.copied.into()])
+        .octets
 }
 
 /// To count on from there; the transit of what comes first is compared with nothing.

@@ -126,6 +126,8 @@ pub(crate) struct MediaSession {
     pub(crate) framed: bool,
     /// The peer speaks a codec that it is not spoken to in.
     strays: bool,
+    /// When it came to its worker, whose ticks of before then do not serve it; until one has.
+    pub(crate) here_since: Option<Instant>,
     /// Its next tick is left out: it would come too soon after the last.
     pub(crate) skips: bool,
     /// By how many ticks its frames are later than they would be had it been served in the same group all the time.
@@ -172,11 +174,10 @@ pub(crate) struct MediaSession {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// Its sockets are gone; it waits for its recordings and for its sink.
-    Closing {
-        frames: u16,
-        told: bool,
-    },
+    /// Its sockets are gone; it waits for its recordings.
+    Closing,
+    /// It has said so, so many frames ago, and waits for its sink.
+    Told(u16),
 }
 
 struct Digits {
@@ -224,6 +225,7 @@ impl MediaSession {
             ear: None,
             framed: false,
             strays: false,
+            here_since: None,
             skips: false,
             shift: 0,
             passed_event: None,
@@ -296,11 +298,16 @@ impl MediaSession {
         self.state != State::Open
     }
 
+    /// Whether a tick that was due at `tick` serves it.
+    pub(crate) fn is_due(&self, tick: Instant) -> bool {
+        !self.skips && self.here_since.is_none_or(|since| since <= tick)
+    }
+
     /// Whether nothing is left to wait for.
     pub(crate) fn is_over(&self) -> bool {
         match self.state {
-            State::Open => false,
-            State::Closing { frames, told } => (told && self.telling.waiting() == 0) || frames >= CLOSING,
+            State::Open | State::Closing => false,
+            State::Told(frames) => self.telling.waiting() == 0 || frames >= CLOSING,
         }
     }
 
@@ -512,15 +519,13 @@ impl MediaSession {
         self.source = None;
         self.playback = None;
         self.digits = None;
-        self.state = State::Closing { frames: 0, told: false };
+        self.state = State::Closing;
     }
 
     /// Says its last word, if it is closed and its recordings are complete.
     pub(crate) fn tell_closed(&mut self) {
-        if let State::Closing { told: false, frames } = self.state
-            && self.recorders.are_finished()
-        {
-            self.state = State::Closing { told: true, frames };
+        if self.state == State::Closing && self.recorders.are_finished() {
+            self.state = State::Told(0);
             let stats = self.stats();
             self.emit(Event::Closed { stats });
         }
@@ -538,7 +543,7 @@ impl MediaSession {
         self.telling.retry();
         if self.is_closing() {
             self.tell_closed();
-            if let State::Closing { frames, told: true } = &mut self.state {
+            if let State::Told(frames) = &mut self.state {
                 *frames = frames.saturating_add(1);
             }
             return true;

@@ -1,5 +1,5 @@
-//! The kernel's way for a bridged leg's plain packets: what it is told, what it has counted, and when a session's packets
-//! take it. Pure; [`crate::engine`] decides, and a [`crate::engine::Network`] that can do it does it.
+//! The kernel's way for plain packets of a leg that is bridged, or that nobody hears: what it is told, what it has counted, and
+//! when a session's packets take it. Pure; [`crate::engine`] decides, and a [`crate::engine::Network`] that can do it does it.
 //!
 //! ```text
 //!   relayed by us --50 packets in a row--> passed on by the kernel --a command, another plan, a packet that comes up to us
@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-/// Relayed packets in a row before a leg's packets may take it: a second of them.
+/// Packets relayed or unheard in a row before a leg's packets may take it: a second of them.
 const PATIENCE: u16 = 50;
 /// The same for one whose packets keep coming up: half a minute.
 const MOST_PATIENCE: u16 = 1_600;
@@ -27,25 +27,35 @@ pub(crate) const COPY: u8 = 0xC0;
 /// The first octet of a plain RTP packet: neither padding, nor extension, nor CSRCs.
 pub(crate) const PLAIN: u8 = 0x80;
 
-/// Packets of one leg that go to another without us, and how they change on the way.
+/// Packets of one leg that go on without us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shortcut {
-    /// The slot that they come to, and the one that they leave from.
+    /// The slot that they come to.
     pub(crate) from: usize,
-    pub(crate) to: usize,
     pub(crate) ssrc: u32,
-    pub(crate) ssrc_sent: u32,
-    pub(crate) sequence_offset: u16,
-    pub(crate) timestamp_offset: u32,
-    /// Payload types, as received and as sent.
-    pub(crate) audio: (u8, u8),
-    pub(crate) noise: Option<(u8, u8)>,
+    /// Payload types, of comfort noise too.
+    pub(crate) audio: u8,
+    pub(crate) noise: Option<u8>,
     /// Units of its timestamps in a second.
     pub(crate) clock_rate: u32,
-    /// Whether we want a copy of each ([`COPY`]): for a recording, say.
-    pub(crate) copied: bool,
     /// Where counting goes on from.
     pub(crate) counted: Counted,
+    /// `None`: nowhere, as nobody hears them. They are counted.
+    pub(crate) onward: Option<Onward>,
+}
+
+/// Where they go, and how they change on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Onward {
+    /// The slot that they leave from.
+    pub(crate) to: usize,
+    pub(crate) ssrc: u32,
+    pub(crate) sequence_offset: u16,
+    pub(crate) timestamp_offset: u32,
+    pub(crate) audio: u8,
+    pub(crate) noise: Option<u8>,
+    /// Whether we want a copy of each ([`COPY`]): for a recording, say.
+    pub(crate) copied: bool,
 }
 
 /// What came of a leg, by the rules of [`crate::rtp::receiver`].
@@ -75,7 +85,7 @@ pub(crate) struct Way {
     copied: bool,
     /// Copies that have come; once it has ended, those that are still to come.
     copies: u64,
-    /// Packets relayed in a row.
+    /// Packets relayed, or unheard, in a row.
     plain: u16,
     patience: u16,
     /// Frames since the kernel was asked, and askings without a packet.
@@ -106,7 +116,7 @@ impl Way {
         true
     }
 
-    /// A plain packet was relayed. True when it is time for the kernel.
+    /// A plain packet was relayed, or heard by nobody. True when it is time for the kernel.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
         self.plain >= self.patience.max(PATIENCE)
@@ -120,7 +130,8 @@ impl Way {
     /// The kernel has it from here on.
     pub(crate) fn begin(&mut self, shortcut: &Shortcut) {
         (self.frames, self.empty) = (0, 0);
-        (self.copied, self.copies) = (shortcut.copied, 0);
+        let copied = shortcut.onward.as_ref().is_some_and(|onward| onward.copied);
+        (self.copied, self.copies) = (copied, 0);
         self.counted = Some(Box::new(shortcut.counted));
     }
 

@@ -175,7 +175,13 @@ impl MediaPair {
     /// Whether the leg's packets pass without the engine.
     pub(crate) fn is_short(&mut self, who: Who) -> bool {
         let slot = self.party(who).slot;
-        self.wire.kernel.flows.contains_key(&slot)
+        self.wire.kernel.passes_on(slot) == Some(true)
+    }
+
+    /// Whether they are dropped before it, as nobody hears them.
+    pub(crate) fn is_dropped(&mut self, who: Who) -> bool {
+        let slot = self.party(who).slot;
+        self.wire.kernel.passes_on(slot) == Some(false)
     }
 
     /// Packets that the kernel has passed on.
@@ -295,7 +301,7 @@ impl MediaPair {
             for (_, slot, flow, from, mut packet) in due {
                 let relayed = self.wire.kernel.relay(self.now, slot, flow, &mut packet);
                 let comes_up = relayed.is_none() || packet.first() == Some(&COPY);
-                if let Some((to, packet)) = relayed {
+                if let Some((to, packet)) = relayed.flatten() {
                     let address = if to == self.a.slot { self.a.address } else { self.b.address };
                     self.wire.sent.push((to, Sent { at: self.now, flow, to: address, packet }));
                 }

@@ -353,7 +353,7 @@ impl Worker {
     /// A round, at the end of its sleep.
     fn wake(&mut self, now: Instant, doze: Option<Instant>, Woken { message, packet }: Woken, inlet: &mut Inlet) {
         if let Some(end) = doze {
-            // Whom a message brings in, or has talk, is not served for ticks that were before it.
+            // Whom a message has talk does not do so in ticks that were before it.
             if (message || now >= end) && now >= self.core.next_tick() {
                 self.tick(now);
             }
@@ -373,7 +373,7 @@ impl Worker {
         if ticks {
             self.tick(now);
         }
-        if message || ticks {
+        if doze.is_none() && (message || ticks) {
             self.drain_inbox(now, message);
         }
         self.sockets.flush();
@@ -579,7 +579,7 @@ impl Worker {
 
     fn handle_own(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Open { session, sockets } => self.take_in(session, Some(sockets)),
+            Message::Open { session, sockets } => self.take_in(now, session, Some(sockets)),
             Message::OpenRoom { room } => {
                 let key = room.key;
                 self.core.open_room(*room);
@@ -627,7 +627,7 @@ impl Worker {
             Some(Away::Moving { join, held, .. }) => (Some(join), held),
             _ => (join, Vec::new()),
         };
-        self.take_in(session, sockets);
+        self.take_in(now, session, sockets);
         if let Some((command, of)) = join {
             self.handle_here(now, Message::Command { key, command, of });
         }
@@ -639,8 +639,9 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, session: Box<MediaSession>, sockets: Option<Sockets>) {
+    fn take_in(&mut self, now: Instant, mut session: Box<MediaSession>, sockets: Option<Sockets>) {
         let key = session.key;
+        session.here_since = Some(now);
         let slot = self.core.insert(session);
         if let Some(sockets) = sockets
             && let Err(error) = self.sockets.put(slot, sockets)

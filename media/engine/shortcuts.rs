@@ -6,6 +6,7 @@ use super::{Core, Network};
 use crate::codec::Codec;
 use crate::command::SessionKey;
 use crate::rtp::Header;
+use crate::session::Heard;
 use crate::shortcut::{COPY, PLAIN};
 
 impl Core {
@@ -28,9 +29,29 @@ impl Core {
             return;
         }
         session.way.note_other();
-        let Some(mut shortcut) = session.shortcut(peer, header, codec, now) else { return };
-        (shortcut.from, shortcut.to) = (from, to);
-        if network.shorten(&shortcut) {
+        let shortcut = session.shortcut(peer, [from, to], header, codec, now);
+        if let Some(shortcut) = shortcut.filter(|shortcut| network.shorten(shortcut)) {
+            session.way.begin(&shortcut);
+        }
+    }
+
+    /// Something came to `slot`, which is bridged with nobody: if it is audio that nobody hears, the next need not come.
+    pub(super) fn note_unheard(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        header: &Header,
+        heard: Heard,
+        network: &mut dyn Network,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        match heard {
+            Heard::Audio(_) if session.way.note_plain() => session.way.note_other(),
+            Heard::Events(_) => return session.way.note_other(),
+            _ => return,
+        }
+        let shortcut = session.unheard(slot, header, now);
+        if let Some(shortcut) = shortcut.filter(|shortcut| network.shorten(shortcut)) {
             session.way.begin(&shortcut);
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //
-// Relays plain RTP of bridged calls before it reaches a socket. Runs where packets enter (TCX ingress); media/kernel.rs
+// Relays plain RTP of bridged calls before it reaches a socket, and drops what nobody hears. Runs where packets enter (TCX ingress); media/kernel.rs
 // loads it and says whose packets it may touch: exact address, port, SSRC and payload type. Whatever else comes goes up
 // to its socket as if this were not here. `make bpf` compiles it.
 
@@ -61,6 +61,7 @@ struct flow {
 	__u32 from;
 	__u32 to;
 	__u16 from_port;
+	// 0: nobody hears it, so it goes no further.
 	__u16 to_port;
 	__u32 ssrc;
 	__u32 ssrc_sent;
@@ -207,7 +208,7 @@ int relay(struct __sk_buff *skb)
 	if (length <= 40 || length > skb->len - ETHERNET || swap16(is->udp_length) != length - 20 || is->ssrc != flow->ssrc)
 		return TCX_NEXT;
 	// Whom it is for is on this machine, so it must be where this machine's own packets are; else it goes on elsewhere.
-	if (flow->interface ? is->ttl < 2 : skb->ifindex != LOOPBACK)
+	if (flow->to_port && (flow->interface ? is->ttl < 2 : skb->ifindex != LOOPBACK))
 		return TCX_NEXT;
 	__u8 type = is->payload_type & 0x7f, sent;
 	if (type == flow->audio)
@@ -221,6 +222,8 @@ int relay(struct __sk_buff *skb)
 	struct count *count = lookup(&COUNTS, &place);
 	if (!count || !note(count, flow, sequence, timestamp, octets))
 		return TCX_NEXT;
+	if (!flow->to_port)
+		return TCX_DROP;
 	if (flow->copied) {
 		is = copy(skb, is);
 		if (!is)

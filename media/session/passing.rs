@@ -1,42 +1,69 @@
-//! A leg whose packets the kernel passes on: whether they may be, and what is known of them afterwards.
+//! A leg whose packets the kernel passes on, or drops as nobody hears them: whether it may, and what is known of them afterwards.
 
 use std::time::Instant;
 
 use super::MediaSession;
 use crate::codec::Codec;
 use crate::rtp::Header;
-use crate::shortcut::{Counted, Shortcut};
+use crate::shortcut::{Counted, Onward, Shortcut};
 
 impl MediaSession {
     /// What the kernel is to do with this leg's packets for `peer`, after one of them that was relayed: `None` if anybody
-    /// here has more to do with them than to listen, or it is not sure yet whose they are. Its slots are left to the caller.
-    pub(crate) fn shortcut(&self, peer: &MediaSession, from: &Header, codec: Codec, now: Instant) -> Option<Shortcut> {
+    /// here has more to do with them than to listen, or it is not sure yet whose they are. `slots`: this leg's and the peer's.
+    pub(crate) fn shortcut(
+        &self,
+        peer: &MediaSession,
+        slots: [usize; 2],
+        from: &Header,
+        codec: Codec,
+        now: Instant,
+    ) -> Option<Shortcut> {
         let (plan, other) = (self.plan.as_ref()?, peer.plan.as_ref()?);
-        let watched = self.muted || self.echo || self.framed || self.ear.is_some();
         let busy = peer.echo
             || peer.playback.is_some()
             || peer.digits.is_some()
             || peer.source.is_some()
             || peer.packing.frames > 0;
-        let known = self.pinned && self.latch.is_settled(now) && peer.pinned;
-        let plain = self.shield.is_plain() && peer.shield.is_plain() && codec == other.codec;
-        let open = !self.is_closing() && !peer.is_closing() && plan.receives && other.sends;
-        if watched || busy || !known || !plain || !open || self.receiver.ssrc() != Some(from.ssrc) {
+        let open = peer.pinned && peer.shield.is_plain() && codec == other.codec && !peer.is_closing() && other.sends;
+        if busy || !open {
             return None;
         }
+        let [slot, to] = slots;
+        let shortcut = self.plain(slot, from, now)?;
         let (sequence_offset, timestamp_offset) = peer.sender.offsets(from.ssrc)?;
-        Some(Shortcut {
-            from: 0,
-            to: 0,
-            ssrc: from.ssrc,
-            ssrc_sent: peer.sender.ssrc,
+        let noise = plan.comfort_noise.and(other.comfort_noise);
+        let onward = Onward {
+            to,
+            ssrc: peer.sender.ssrc,
             sequence_offset,
             timestamp_offset,
-            audio: (from.payload_type, other.payload_type),
-            noise: plan.comfort_noise.zip(other.comfort_noise),
-            clock_rate: self.receiver.rate(),
+            audio: other.payload_type,
+            noise,
             copied: self.tracks.is_some() || peer.tracks.is_some(),
+        };
+        Some(Shortcut { noise: shortcut.noise.filter(|_| noise.is_some()), onward: Some(onward), ..shortcut })
+    }
+
+    /// The same of packets that nobody hears, after one of them: this leg is played to, or waits.
+    pub(crate) fn unheard(&self, slot: usize, from: &Header, now: Instant) -> Option<Shortcut> {
+        let heard = self.peer.is_some() || self.room.is_some() || self.tracks.is_some();
+        if heard { None } else { self.plain(slot, from, now) }
+    }
+
+    /// Of packets that are told by their looks alone, and that nobody changes on their way.
+    fn plain(&self, slot: usize, from: &Header, now: Instant) -> Option<Shortcut> {
+        let plan = self.plan.as_ref()?;
+        let watched = self.muted || self.echo || self.framed || self.ear.is_some();
+        let known = self.pinned && self.latch.is_settled(now) && self.receiver.ssrc() == Some(from.ssrc);
+        let open = !self.is_closing() && plan.receives;
+        (!watched && known && open && self.shield.is_plain()).then(|| Shortcut {
+            from: slot,
+            ssrc: from.ssrc,
+            audio: from.payload_type,
+            noise: plan.comfort_noise,
+            clock_rate: self.receiver.rate(),
             counted: self.receiver.counted(),
+            onward: None,
         })
     }
 

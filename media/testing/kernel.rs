@@ -28,28 +28,35 @@ impl FakeKernel {
         true
     }
 
+    /// Whether what comes to the slot is passed on, or (false) dropped, as nobody hears it. `None`: it goes to its socket.
+    pub(super) fn passes_on(&self, slot: usize) -> Option<bool> {
+        self.flows.get(&slot).map(|passing| passing.shortcut.onward.is_some())
+    }
+
     pub(super) fn counted(&self, now: Duration, slot: usize) -> Option<Counted> {
         let passing = self.flows.get(&slot)?;
         Some(Counted { age: now - passing.newest, ..passing.counted })
     }
 
-    /// Where a packet goes, and as what; `None` if it goes to its socket, where copies go too: those it marks.
+    /// Where a packet goes, and as what, or that it goes nowhere; `None` if it goes to its socket, where copies go too: those it
+    /// marks.
     pub(super) fn relay(
         &mut self,
         now: Duration,
         slot: usize,
         flow: Flow,
         packet: &mut [u8],
-    ) -> Option<(usize, Vec<u8>)> {
+    ) -> Option<Option<(usize, Vec<u8>)>> {
         let Passing { shortcut, counted, transit, newest } = self.flows.get_mut(&slot)?;
         let header = Header::parse(packet)?;
-        let sent = [Some(shortcut.audio), shortcut.noise].into_iter().flatten();
-        let sent = sent.filter(|(audio, _)| *audio == header.payload_type).map(|(_, sent)| sent).next()?;
+        let is_audio = header.payload_type == shortcut.audio;
+        if !is_audio && Some(header.payload_type) != shortcut.noise {
+            return None;
+        }
         let ahead = header.sequence.wrapping_sub(counted.highest as u16).cast_signed();
         if flow != Flow::Rtp || packet[0] != 0x80 || header.ssrc != shortcut.ssrc || !(-100..=3_000).contains(&ahead) {
             return None;
         }
-        self.passed += 1;
         *newest = now;
         counted.packets += 1;
         counted.octets += header.payload.len() as u64;
@@ -66,18 +73,20 @@ impl FakeKernel {
                 counted.jitter = Receiver::jitter_after(counted.jitter, difference);
             }
         }
+        let Some(onward) = &shortcut.onward else { return Some(None) };
+        self.passed += 1;
         let mut relayed = packet.to_vec();
-        if shortcut.copied {
+        if onward.copied {
             packet[0] = COPY;
         }
         let header = Header {
-            payload_type: sent,
-            sequence: header.sequence.wrapping_add(shortcut.sequence_offset),
-            timestamp: header.timestamp.wrapping_add(shortcut.timestamp_offset),
-            ssrc: shortcut.ssrc_sent,
+            payload_type: if is_audio { onward.audio } else { onward.noise? },
+            sequence: header.sequence.wrapping_add(onward.sequence_offset),
+            timestamp: header.timestamp.wrapping_add(onward.timestamp_offset),
+            ssrc: onward.ssrc,
             ..header
         };
         header.write(&mut relayed);
-        Some((shortcut.to, relayed))
+        Some(Some((onward.to, relayed)))
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tandem_media::{
-    Channels, Command, Config, Engine, Event, Form, OpId, RecordSpec, RecordingCommand, Session, SessionKey,
+    Audio, Channels, Command, Config, Engine, Event, Form, OpId, RecordSpec, RecordingCommand, Session, SessionKey,
     StartError, Stats, UseKernel, WavCoding,
 };
 
@@ -231,6 +231,39 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
         assert!(runs.count() > 55, "what was relayed is recorded");
     }
     phones.iter().for_each(|phone| assert_one_line(&phone.heard));
+    engine.shutdown();
+}
+
+#[test]
+fn what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_the_same() {
+    let Some(engine) = engine("35600-35699") else { return };
+    let mut phone = Phone::call(&engine, 1, "127.0.63.8");
+    let audio = Arc::new(Audio::new(vec![8_031; 160]));
+    phone.session.command(Command::Play { op: OpId(1), audio, loops: None }).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let say_until = |phone: &mut Phone, done: &mut dyn FnMut(&Phone) -> bool| {
+        while !done(phone) {
+            assert!(Instant::now() < deadline, "it never came about");
+            phone.say(0x2A);
+            std::thread::sleep(Duration::from_millis(20));
+            phone.listen();
+        }
+    };
+    say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
+    let (sent, heard) = (phone.sequence, phone.heard.len());
+    say_until(&mut phone, &mut |phone| phone.sequence.wrapping_sub(sent) > 60);
+    assert!(phone.heard.len() > heard + 40, "it is played to all the while");
+    assert_eq!((engine.load().kernel_flows, engine.load().relayed), (1, 0));
+    for end in [10, 0x8A, 0x8A] {
+        let packet = phone.packet(101, &[5, end, 1, 0x40]);
+        phone.socket.send_to(&packet, phone.to).unwrap();
+    }
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: Form::Event };
+    while phone.events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
+    say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
+    let sent = u64::from(phone.sequence.wrapping_sub(65_400));
+    let stats = phone.closed();
+    assert_eq!((stats.packets_in, stats.octets_in, stats.lost), (sent, (sent - 3) * 160 + 12, 0));
     engine.shutdown();
 }
 

@@ -273,8 +273,10 @@ impl Network for Table {
 
     fn shorten(&mut self, shortcut: &Shortcut) -> bool {
         let Some(kernel) = &self.shared.kernel else { return false };
-        let (Some(from), Some(to)) = (self.ends(shortcut.from), self.ends(shortcut.to)) else { return false };
-        let passing = kernel.pass(from, to, shortcut);
+        let onward = shortcut.onward.as_ref();
+        let to = onward.map(|onward| self.ends(onward.to));
+        let (Some(from), false) = (self.ends(shortcut.from), to.is_some_and(|to| to.is_none())) else { return false };
+        let passing = kernel.pass(from, to.flatten().zip(onward), shortcut);
         passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
     }
 

@@ -73,11 +73,11 @@ impl Bench {
         self.worker.drain_sockets(self.now, &mut self.inlet);
     }
 
-    /// It wakes after so many ms of such a doze.
-    fn wake(&mut self, ms: u64, dozes: bool, message: bool) {
+    /// It wakes after so many ms, `true` of a doze.
+    fn wake(&mut self, ms: u64, dozes: bool, woken: Woken) {
         let doze = dozes.then_some(self.now + DOZE);
         self.now += Duration::from_millis(ms);
-        self.worker.wake(self.now, doze, Woken { message, packet: false }, &mut self.inlet);
+        self.worker.wake(self.now, doze, woken, &mut self.inlet);
     }
 
     fn taken(&self) -> u64 {
@@ -88,11 +88,17 @@ impl Bench {
 #[test]
 fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_that_slept() {
     // An idle worker looks up once a second; one that dozes sooner.
-    for (ms, message) in [(900, true), (50, true), (60, false)] {
+    let nothing = Woken { message: false, packet: false };
+    let message = Woken { message: true, ..nothing };
+    let packet = Woken { packet: true, ..nothing };
+    for (ms, woken) in [(900, message), (50, message), (60, nothing), (50, packet)] {
         let mut bench = Bench::waiting("31750-31759");
-        bench.wake(ms, true, message);
+        if woken.packet {
+            bench.say(7, 20);
+        }
+        bench.wake(ms, true, woken);
         for _ in 0..20 {
-            bench.wake(5, false, false);
+            bench.wake(5, false, nothing);
         }
         assert_eq!(bench.worker.core.counts.packets_out, 5, "100 ms of silence after {ms} ms");
     }

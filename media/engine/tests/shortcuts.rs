@@ -181,6 +181,82 @@ fn what_is_not_plain_is_never_offered() {
     assert_eq!(pair.passed(), 0, "and without a bridge there is nowhere to pass it on to");
 }
 
+/// A leg that is played to.
+fn played(kernel: bool) -> MediaPair {
+    let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
+    pair.command(Who::A, Command::Play { op: OpId(1), audio: tone(1), loops: None });
+    pair.talk(100, 1, 2);
+    assert_eq!(pair.is_dropped(Who::A), kernel);
+    pair.events(Who::A);
+    pair.heard(Who::A);
+    pair
+}
+
+#[test]
+fn what_nobody_hears_is_dropped_and_counted_as_if_it_had_come() {
+    let [with, without] = [true, false].map(|kernel| {
+        let mut pair = played(kernel);
+        for frame in 0..500 {
+            match frame % 50 {
+                7 => pair.lose(Who::A),
+                9 => {}
+                _ => pair.say(Who::A, 1, NOW),
+            }
+            pair.advance(20);
+        }
+        assert!(pair.is_dropped(Who::A) == kernel);
+        assert_eq!(pair.heard(Who::A).len(), 500, "the prompt");
+        pair.close(Who::A);
+        let said: Vec<Vec<u8>> = pair.reports(Who::A).into_iter().map(|sent| sent.packet).collect();
+        let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+        assert_eq!((stats.packets_in, stats.lost), (100 + 480, 10));
+        (crate::Stats { jitter_ms: 0.0, mos: None, ..stats }, said)
+    });
+    assert_eq!(with, without);
+}
+
+#[test]
+fn a_key_comes_at_once_though_nobody_hears_the_leg_and_later_its_audio_is_dropped_again() {
+    let mut pair = played(true);
+    let began = pair.now();
+    press(&mut pair);
+    let events = pair.events(Who::A);
+    let [(at, Event::Dtmf { digit: '5', duration_ms: 20, .. })] = &events[..] else { panic!("{events:?}") };
+    assert!(*at - began <= milliseconds(1), "{:?}", *at - began);
+    assert!(!pair.is_dropped(Who::A), "another may follow");
+    pair.talk(110, 1, 2);
+    assert!(pair.is_dropped(Who::A));
+}
+
+#[test]
+fn whoever_begins_to_listen_hears_all_from_then_on() {
+    let file = TestFile::new("listen");
+    let record = RecordingCommand::Start { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Inbound) };
+    let (sink, _reader) = tap(16, TapCodec::Native);
+    let orders = [
+        Command::Recording(record),
+        Command::Tap { op: OpId(2), tracks: Tracks::Both, sink },
+        Command::Echo(true),
+        Command::DetectMachine { op: OpId(2), spec: Default::default() },
+    ];
+    for order in orders {
+        let what = format!("{order:?}");
+        let mut pair = played(true);
+        pair.command(Who::A, order);
+        assert!(!pair.is_dropped(Who::A), "{what}");
+        pair.talk(100, 1, 2);
+        assert!(!pair.is_dropped(Who::A), "{what} goes on");
+    }
+    let mut pair = played(true);
+    pair.command(Who::A, Command::Stop { op: OpId(1) });
+    assert!(pair.is_dropped(Who::B));
+    pair.bridge();
+    assert!(!pair.is_dropped(Who::A) && !pair.is_dropped(Who::B));
+    pair.heard(Who::B);
+    pair.talk(10, 1, 2);
+    assert_eq!(pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 10);
+}
+
 #[test]
 fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_alone_for_longer() {
     let mut pair = short();
