@@ -310,10 +310,13 @@ impl Core {
         let sent = self.shortcuts && flow == Flow::Rtp && self.takes_copy(slot, packet);
         if self.shortcuts && !sent {
             if flow == Flow::Rtcp || is_rtcp(packet) {
-                self.count_both_ways(now, slot, network);
+                // What a stranger says is not worth the question.
+                if self.sessions.get(slot).is_some_and(|session| !session.is_stranger(from)) {
+                    self.count_both_ways(now, slot, network);
+                }
             } else if self.is_short(slot) {
                 // It is not what the kernel was told to expect.
-                self.withdraw_slot(now, slot, network);
+                self.withdraw_slot(now, slot, true, network);
             }
         }
         let Some(session) = self.sessions.get_mut(slot) else { return false };
@@ -350,7 +353,7 @@ impl Core {
                     Heard::Events(_) => self.note_event(slot),
                 }
             }
-        } else if self.shortcuts && session.peer.is_none() {
+        } else if self.shortcuts && !sent && session.peer.is_none() {
             self.note_unheard(now, slot, &header, heard, network);
         }
         more
@@ -588,7 +591,7 @@ impl Core {
                 }
             }
         }
-        self.mix_rooms();
+        self.mix_rooms(now);
         let (mut ended, mut failed) = (0, 0);
         for slot in &group {
             let slot = *slot;

@@ -68,13 +68,13 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Of a connected IPv4 socket.
+    /// Of a connected IPv4 socket. Whoever sends from port 0 cannot be sent anything.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Option<Ends> {
         let v4 = |address: SocketAddr| match address.ip().to_canonical() {
             IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
             IpAddr::V6(_) => None,
         };
-        Some(Ends { local: v4(local)?, remote: v4(remote)? })
+        Some(Ends { local: v4(local)?, remote: v4(remote).filter(|remote| remote.port() != 0)? })
     }
 }
 

@@ -332,7 +332,9 @@ impl MediaSession {
                 }
             }
             Command::Stop { op } => {
-                self.machine.take_if(|machine| machine.op == op);
+                if self.machine.take_if(|machine| machine.op == op).is_some() {
+                    self.drop_unused_tracks();
+                }
                 if self.playback.take_if(|playback| playback.op == op).is_some()
                     || self.digits.take_if(|digits| digits.op == op).is_some()
                 {
@@ -485,7 +487,8 @@ impl MediaSession {
 
     /// What they counted stays.
     fn forget_tracks(&mut self) {
-        if let Some(tracks) = self.tracks.take() {
+        if let Some(mut tracks) = self.tracks.take() {
+            tracks.inbound.settle();
             self.stats.late += u64::from(tracks.inbound.quality().late);
         }
     }

@@ -156,13 +156,17 @@ impl Way {
         self.is_short() && self.empty >= EMPTY
     }
 
-    /// The packets come here again. Who leaves it soon each time waits longer for the next.
-    pub(crate) fn end(&mut self) {
+    /// The packets come here again. Who leaves it soon each time `by_itself` (something else came from it, or nothing) waits longer
+    /// for the next.
+    pub(crate) fn end(&mut self, by_itself: bool) {
         let Some(counted) = self.counted.take() else { return };
         self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };
         let patience = self.patience.max(PATIENCE);
-        self.patience =
-            if counted.packets >= WORTHWHILE { PATIENCE } else { patience.saturating_mul(2).min(MOST_PATIENCE) };
+        self.patience = match by_itself {
+            _ if counted.packets >= WORTHWHILE => PATIENCE,
+            true => patience.saturating_mul(2).min(MOST_PATIENCE),
+            false => patience,
+        };
         (self.plain, self.frames, self.empty) = (0, 0, 0);
     }
 }

@@ -406,7 +406,11 @@ impl Worker {
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
         let (left, attention) = match (self.core.is_empty(), doze, self.is_eager()) {
             (true, ..) => (IDLE, Attention::All),
-            (_, Some(end), _) => (end.saturating_duration_since(now), Attention::Urgent),
+            (_, Some(end), _) => {
+                // Of what the kernel passes on no packet ends the doze before an order is looked at.
+                let attention = if self.sockets.passes_any() { Attention::All } else { Attention::Urgent };
+                (end.saturating_duration_since(now), attention)
+            }
             (_, _, true) => (self.core.poll_timeout().saturating_duration_since(now), Attention::All),
             _ => (self.core.next_tick().saturating_duration_since(now), Attention::Nothing),
         };

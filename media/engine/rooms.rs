@@ -1,6 +1,8 @@
 //! The rooms of a worker: which of its sessions are in which, and their part in a tick. A room's sessions are served in
 //! one group, all hear, the room mixes, all speak: nobody is a frame late.
 
+use std::time::Instant;
+
 use slab::Slab;
 
 use crate::HashMap;
@@ -159,14 +161,14 @@ impl Core {
     }
 
     /// Second pass of a frame, between hearing and speaking.
-    pub(super) fn mix_rooms(&mut self) {
+    pub(super) fn mix_rooms(&mut self, now: Instant) {
         let mut ended = false;
         for (_, hosted) in &mut self.rooms.hosted {
             if hosted.group != self.group {
                 continue;
             }
             for (session, slot) in &hosted.members {
-                let session = self.sessions.get_mut(*session).filter(|session| !session.skips);
+                let session = self.sessions.get_mut(*session).filter(|session| session.is_due(now));
                 if let Some((samples, rate)) = session.and_then(|session| session.take_heard()) {
                     hosted.room.hear(*slot, rate, samples);
                 }

@@ -76,13 +76,13 @@ impl Core {
     /// Both ways of `key`'s bridge lead here again, before anything about it changes.
     pub(crate) fn withdraw(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.shortcuts) {
-            self.withdraw_slot(now, slot, network);
+            self.withdraw_slot(now, slot, false, network);
         }
     }
 
-    pub(super) fn withdraw_slot(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+    pub(super) fn withdraw_slot(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
         for slot in self.both_ways(slot) {
-            self.end_way(now, slot, network);
+            self.end_way(now, slot, by_itself, network);
         }
     }
 
@@ -104,7 +104,7 @@ impl Core {
         }
         // Who hears nothing is sent something else before long, on the same line: that must be ours again by then.
         if self.sessions.get(slot).is_some_and(|session| session.way.is_silent()) {
-            self.end_way(now, slot, network);
+            self.end_way(now, slot, true, network);
         }
     }
 
@@ -113,14 +113,14 @@ impl Core {
         std::iter::once(slot).chain(peer.filter(|peer| *peer != slot))
     }
 
-    fn end_way(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
+    fn end_way(&mut self, now: Instant, slot: usize, by_itself: bool, network: &mut dyn Network) {
         if !self.is_short(slot) {
             return;
         }
         let counted = network.lengthen(slot);
         self.add(now, slot, counted);
         if let Some(session) = self.sessions.get_mut(slot) {
-            session.end_way();
+            session.end_way(by_itself);
         }
     }
 

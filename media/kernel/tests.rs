@@ -53,4 +53,5 @@ fn flows_are_laid_out_as_the_program_reads_them() {
     let known = shortcut().counted;
     assert_eq!(Counted { age: known.age, ..counted(&count(&known)).unwrap() }, known);
     assert!(Ends::new(at("[::1]:1"), at("[::1]:2")).is_none());
+    assert!(Ends::new(at("127.0.0.1:4000"), at("127.0.0.9:0")).is_none(), "which would be nowhere");
 }

@@ -20,6 +20,7 @@ impl MediaSession {
         let told = machine.handle_frame(heard);
         if machine.is_over() {
             self.machine = None;
+            self.drop_unused_tracks();
         }
         if let Some(event) = told {
             self.emit(event);

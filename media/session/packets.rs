@@ -159,10 +159,14 @@ impl MediaSession {
         }
     }
 
+    /// Whether a report from there is none of the host's that talks RTP; its port is what it is, behind NAT.
+    pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
+        self.latch.target().is_some_and(|target| target.ip() != from.ip())
+    }
+
     /// Takes one datagram of the RTCP port.
     pub(crate) fn handle_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], around: &mut Surroundings<'_>) {
-        // Only from the host that talks RTP; its port is what it is, behind NAT.
-        if self.latch.target().is_some_and(|target| target.ip() != from.ip()) {
+        if self.is_stranger(from) {
             self.stats.dropped_stranger += 1;
             around.counts.dropped += 1;
             return;

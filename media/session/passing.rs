@@ -84,9 +84,9 @@ impl MediaSession {
         self.hush = (counted.age.as_millis() / 20).try_into().unwrap_or(u8::MAX);
     }
 
-    /// The packets come here again.
-    pub(crate) fn end_way(&mut self) {
-        self.way.end();
+    /// The packets come here again; `by_itself`: what came from it, or did not, is why.
+    pub(crate) fn end_way(&mut self, by_itself: bool) {
+        self.way.end(by_itself);
         self.receiver.restart_transit();
     }
 

@@ -132,7 +132,7 @@ impl Track {
 
     /// Gives the timeline what has arrived.
     #[inline]
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.arrivals.settle(&mut self.timeline);
     }
 

@@ -173,6 +173,11 @@ impl Table {
         self.passing.len() == sessions && self.passing.values().any(|passing| passing.copied)
     }
 
+    /// Whether the kernel passes on, or drops, what comes from anybody here.
+    pub(super) fn passes_any(&self) -> bool {
+        !self.passing.is_empty()
+    }
+
     pub(super) fn put(&mut self, slot: usize, sockets: Sockets) -> io::Result<()> {
         watch(&self.epoll, slot, Flow::Rtp, &sockets.rtp)?;
         if let Some(rtcp) = sockets.rtcp() {

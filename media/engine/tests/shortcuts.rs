@@ -246,6 +246,18 @@ fn whoever_begins_to_listen_hears_all_from_then_on() {
         assert!(!pair.is_dropped(Who::A), "{what}");
         pair.talk(100, 1, 2);
         assert!(!pair.is_dropped(Who::A), "{what} goes on");
+        if what.starts_with("DetectMachine") {
+            pair.command(Who::A, Command::Stop { op: OpId(2) });
+            pair.talk(60, 1, 2);
+            assert!(pair.is_dropped(Who::A), "nobody listens any more");
+        }
+    }
+    // However many prompts follow each other, that is not the leg's doing.
+    let mut pair = played(true);
+    for op in 2..10 {
+        pair.command(Who::A, Command::Play { op: OpId(op), audio: tone(1), loops: None });
+        pair.talk(60, 1, 2);
+        assert!(pair.is_dropped(Who::A));
     }
     let mut pair = played(true);
     pair.command(Who::A, Command::Stop { op: OpId(1) });
