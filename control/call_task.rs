@@ -31,7 +31,6 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::Instrument;
 
 use crate::audio::AudioError;
 use crate::clock;
@@ -89,8 +88,6 @@ pub enum Beginning {
 
 /// Starts the task of a call.
 pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: Beginning) {
-    // Of its own, also where another call has it begun.
-    let span = tracing::info_span!(parent: None, "call", call = %id);
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
@@ -110,7 +107,9 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
     });
     // Boxed, as the spawning would move it from place to place eight times. It lasts as long as the call does, so what few calls
     // need, or need for a moment, has no place in it: its size has a test.
-    tokio::spawn(Box::pin(task.run(messages, beginning)).instrument(span));
+    //
+    // Lines of the log name the call themselves: a span would be entered and left each time that it is woken, for two lines in all.
+    tokio::spawn(Box::pin(task.run(messages, beginning)));
 }
 
 type Answer = Result<Accepted, Refused>;
@@ -283,7 +282,7 @@ impl CallTask {
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
                         Err(leg::Refusal { status, why }) => {
-                            tracing::warn!(%leg, "offer refused: {why}");
+                            tracing::warn!(call = %self.call.id(), %leg, "offer refused: {why}");
                             self.note_line(info.created_at, leg, "media", format!("offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
@@ -343,7 +342,7 @@ impl CallTask {
             .services
             .media
             .open(media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
-            .inspect_err(|error| tracing::warn!(%error, "no media session"))
+            .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503_u16)?;
         let routing = self.services.routing.get();
         session.set_codecs(&routing.codecs(trunk));
@@ -598,7 +597,8 @@ impl CallTask {
             }
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
                 let milliseconds = dropped.as_millis();
-                tracing::warn!(path = %path.display(), milliseconds, "the disk was too slow: a recording lacks audio");
+                let path = path.display();
+                tracing::warn!(%leg, %path, milliseconds, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
                 self.note_line(now.time, leg, "media", text);

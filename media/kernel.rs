@@ -1,4 +1,5 @@
-//! SHELL: has the kernel pass plain RTP on, or drop what nobody hears, before it reaches a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
+//! SHELL: has the kernel pass plain RTP on, or drop what nobody hears, before it reaches a socket (`kernel/relay.bpf.c`,
+//! docs/kernel-relay.md).
 //!
 //! The program hangs at the interfaces where RTP comes in and goes with this process, however that ends. It looks at what
 //! is in [`KernelRelay`]'s table of flows: exact addresses and ports both ways, one SSRC, one or two payload types. All else

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -13,12 +13,22 @@ use crate::config::PortRange;
 /// Ports that other programs hold are skipped; after so many the pool counts as exhausted.
 const ATTEMPTS: usize = 64;
 
+/// Bound sockets that are kept at most.
+const KEPT: usize = 64;
+
 /// All pairs of the configured range. A port that becomes free goes to the end of the queue, so that late packets of
 /// an ended call do not reach the next one.
 #[derive(Debug)]
 pub(crate) struct Ports {
     address: IpAddr,
-    free: Mutex<VecDeque<u16>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug)]
+struct Free {
+    pairs: VecDeque<u16>,
+    /// RTP sockets that nothing has gone through, bound still: of calls that were not answered, mostly. Used first.
+    kept: Vec<(u16, UdpSocket)>,
 }
 
 /// A session's two sockets; dropping them frees the pair.
@@ -30,6 +40,8 @@ pub(crate) struct Sockets {
     pub(crate) port: u16,
     /// Where the RTP socket is connected to.
     pub(crate) pinned: Option<SocketAddr>,
+    /// Whether it has ever been connected.
+    pub(crate) used: bool,
     lease: Lease,
 }
 
@@ -51,37 +63,50 @@ impl Sockets {
         };
         self.rtcp.get_or_init(bind).as_ref()
     }
+
+    /// Frees the pair. Where nothing was sent or has come, the RTP socket serves the next session: to make, bind and close one
+    /// takes a twentieth of a short call's time. Nobody may watch it any more.
+    pub(crate) fn retire(self) {
+        // What is not kept is closed before the lease ends, as others bind the port then.
+        let (mut lease, rtcp, rtp) = (self.lease, self.rtcp, self.rtp);
+        let nothing_came = || matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if !self.used && rtcp.get().is_none() && nothing_came() {
+            lease.kept = Some(rtp);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Lease {
     port: u16,
     ports: Arc<Ports>,
+    /// To be kept with the port.
+    kept: Option<UdpSocket>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ports.give_back(self.port);
+        self.ports.give_back(self.port, self.kept.take());
     }
 }
 
 impl Ports {
     pub(crate) fn new(address: IpAddr, range: PortRange) -> Ports {
-        Ports { address, free: Mutex::new(range.pairs().collect()) }
+        Ports { address, free: Mutex::new(Free { pairs: range.pairs().collect(), kept: Vec::new() }) }
     }
 
     /// Binds the first of the next free pair. `None`: exhausted.
     pub(crate) fn bind(self: &Arc<Ports>) -> io::Result<Option<Sockets>> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
-            let Some(port) = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { break };
-            match self.socket(port) {
+            let Some((port, kept)) = self.free().next() else { break };
+            match kept.map_or_else(|| self.socket(port), Ok) {
                 Ok(rtp) => {
-                    let lease = Lease { port, ports: Arc::clone(self) };
-                    return Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, lease }));
+                    let lease = Lease { port, ports: Arc::clone(self), kept: None };
+                    return Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease }));
                 }
                 Err(error) => {
-                    self.give_back(port);
+                    self.give_back(port, None);
                     if error.kind() != io::ErrorKind::AddrInUse {
                         fault = Some(error);
                         break;
@@ -118,7 +143,84 @@ impl Ports {
         Ok(socket.into())
     }
 
-    fn give_back(&self, port: u16) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).push_back(port);
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_back(&self, port: u16, kept: Option<UdpSocket>) {
+        let mut free = self.free();
+        match kept {
+            Some(rtp) if free.kept.len() < KEPT => free.kept.push((port, rtp)),
+            surplus => {
+                drop(surplus);
+                free.pairs.push_back(port);
+            }
+        }
+    }
+}
+
+impl Free {
+    fn next(&mut self) -> Option<(u16, Option<UdpSocket>)> {
+        let kept = self.kept.pop().map(|(port, rtp)| (port, Some(rtp)));
+        kept.or_else(|| Some((self.pairs.pop_front()?, None)))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "sockets are what is tested")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ports() -> Arc<Ports> {
+        Arc::new(Ports::new([127, 0, 71, 1].into(), "30000-30999".parse().unwrap()))
+    }
+
+    #[test]
+    fn a_socket_that_nothing_went_through_serves_the_next_session() {
+        let ports = ports();
+        let first = ports.bind().unwrap().unwrap();
+        let port = first.port;
+        first.retire();
+        let next = ports.bind().unwrap().unwrap();
+        assert_eq!((next.port, next.rtp.local_addr().unwrap().port()), (port, port));
+        // Another session has another.
+        assert_ne!(ports.bind().unwrap().unwrap().port, port);
+    }
+
+    #[test]
+    fn a_socket_that_something_came_to_or_was_connected_or_sent_is_closed_and_its_port_waits() {
+        let ports = ports();
+        let came = ports.bind().unwrap().unwrap();
+        let to = came.rtp.local_addr().unwrap();
+        let stranger = UdpSocket::bind("127.0.71.2:0").unwrap();
+        stranger.send_to(b"late", to).unwrap();
+        came.rtp.set_nonblocking(false).unwrap();
+        came.rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        came.rtp.peek(&mut [0]).unwrap();
+        came.rtp.set_nonblocking(true).unwrap();
+        let mut connected = ports.bind().unwrap().unwrap();
+        connected.used = true;
+        let sent = ports.bind().unwrap().unwrap();
+        assert!(sent.bind_rtcp().is_some());
+        let used = [came.port, connected.port, sent.port];
+        for sockets in [came, connected, sent] {
+            sockets.retire();
+        }
+        for port in used {
+            assert_ne!(ports.bind().unwrap().unwrap().port, port);
+            assert!(ports.socket(port).is_ok());
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_few_sockets_are_kept() {
+        let ports = ports();
+        let many: Vec<Sockets> = std::iter::from_fn(|| ports.bind().unwrap()).take(KEPT + 9).collect();
+        assert_eq!(many.len(), KEPT + 9);
+        many.into_iter().for_each(Sockets::retire);
+        let free = ports.free();
+        assert_eq!((free.kept.len(), free.pairs.len()), (KEPT, 500 - KEPT));
     }
 }

@@ -40,7 +40,9 @@ profile=$target/pgo-$(sha256sum "$counts/merged" | cut -c1-16).profdata
 mv "$counts/merged" "$profile"
 
 echo "3 of 3: the build"
-build pgo-optimized "-Cprofile-use=$profile"
+# What hardly runs is split off from what does, within functions too, and lies apart.
+split="-Cllvm-args=-enable-split-machine-functions -Clink-arg=-Wl,-z,keep-text-section-prefix"
+build pgo-optimized "-Cprofile-use=$profile $split"
 mkdir -p "$target/release"
 install "$tandem" "$target/release/tandem"
 echo "$target/release/tandem"

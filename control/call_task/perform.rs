@@ -220,7 +220,7 @@ impl CallTask {
                 false
             }
             Err((None, why)) => {
-                tracing::warn!(conference = %participation.conference, why, "no room for a conference");
+                tracing::warn!(%leg, conference = %participation.conference, why, "no room for a conference");
                 false
             }
         };

@@ -60,7 +60,7 @@ impl CallTask {
             _ => Ok(()),
         };
         if let Err(error) = written {
-            tracing::error!(%error, "record not written");
+            tracing::error!(leg = %event.leg.id, %error, "record not written");
         }
     }
 
@@ -68,8 +68,11 @@ impl CallTask {
     fn note(&mut self, event: &CallEvent) {
         let (leg, text) = (&event.leg, describe(event));
         match &leg.end {
-            _ if event.kind.is_trouble() => tracing::warn!(leg = %self.services.call_id(leg), "{text}"),
+            _ if event.kind.is_trouble() => {
+                tracing::warn!(call = %self.call.id(), leg = %self.services.call_id(leg), "{text}");
+            }
             Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
+                call = %self.call.id(),
                 leg = %self.services.call_id(leg),
                 account = %leg.account,
                 from = %leg.from,
@@ -142,7 +145,7 @@ impl CallTask {
                     // The notifier ends only when this task does.
                     let _ = notices.send(submitted).await;
                 }
-                Err(error) => tracing::error!(%error, "notice not written down"),
+                Err(error) => tracing::error!(%leg, %error, "notice not written down"),
             }
         }
     }

@@ -86,7 +86,7 @@ impl CallTask {
         self.services
             .media
             .open_within(key, affinity, self.inbox.sink())
-            .inspect_err(|error| tracing::warn!(%error, "no media session"))
+            .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503)
     }
 }

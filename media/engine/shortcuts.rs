@@ -7,7 +7,14 @@ use crate::codec::Codec;
 use crate::command::SessionKey;
 use crate::rtp::Header;
 use crate::session::Heard;
-use crate::shortcut::{COPY, PLAIN};
+use crate::shortcut::{COPY, PLAIN, Shortcut, Way};
+
+/// Has the kernel take the shortcut, if it can.
+fn take(way: &mut Way, shortcut: Option<Shortcut>, network: &mut dyn Network) {
+    if let Some(shortcut) = shortcut.filter(|shortcut| network.shorten(shortcut)) {
+        way.begin(&shortcut);
+    }
+}
 
 impl Core {
     /// The network may be offered shortcuts.
@@ -30,9 +37,7 @@ impl Core {
         }
         session.way.note_other();
         let shortcut = session.shortcut(peer, [from, to], header, codec, now);
-        if let Some(shortcut) = shortcut.filter(|shortcut| network.shorten(shortcut)) {
-            session.way.begin(&shortcut);
-        }
+        take(&mut session.way, shortcut, network);
     }
 
     /// Something came to `slot`, which is bridged with nobody: if it is audio that nobody hears, the next need not come.
@@ -51,9 +56,7 @@ impl Core {
             _ => return,
         }
         let shortcut = session.unheard(slot, header, now);
-        if let Some(shortcut) = shortcut.filter(|shortcut| network.shorten(shortcut)) {
-            session.way.begin(&shortcut);
-        }
+        take(&mut session.way, shortcut, network);
     }
 
     /// Whether the kernel has passed that packet on and this is the copy of it, which is then made what it was.

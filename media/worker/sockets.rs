@@ -265,23 +265,23 @@ impl Network for Table {
         };
         // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
         sockets.pinned = peer.filter(|_| done);
+        sockets.used = true;
     }
 
     fn release(&mut self, slot: usize) {
-        self.flush();
-        self.lengthen(slot);
-        // What is closed is watched no more.
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = None;
+        if let Some(sockets) = self.take(slot) {
+            sockets.retire();
         }
     }
 
     fn shorten(&mut self, shortcut: &Shortcut) -> bool {
-        let Some(kernel) = &self.shared.kernel else { return false };
-        let onward = shortcut.onward.as_ref();
-        let to = onward.map(|onward| self.ends(onward.to));
-        let (Some(from), false) = (self.ends(shortcut.from), to.is_some_and(|to| to.is_none())) else { return false };
-        let passing = kernel.pass(from, to.flatten().zip(onward), shortcut);
+        let passing = self.shared.kernel.as_ref().and_then(|kernel| {
+            let onward = match &shortcut.onward {
+                Some(onward) => Some((self.ends(onward.to)?, onward)),
+                None => None,
+            };
+            kernel.pass(self.ends(shortcut.from)?, onward, shortcut)
+        });
         passing.map(|passing| self.passing.insert(shortcut.from, passing)).is_some()
     }
 

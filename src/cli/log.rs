@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// `2026-01-02T03:04:05.678901Z  INFO call{call=1f}: tandem::call: answered leg=2e`.
+/// `2026-01-02T03:04:05.678901Z  INFO tandem::call: answered call=1f leg=2e`.
 pub(super) struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
