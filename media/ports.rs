@@ -167,7 +167,6 @@ impl Free {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "sockets are what is tested")]
 mod tests {
     use std::time::Duration;
 
