@@ -25,6 +25,7 @@ postgres() { has initdb || ls /usr/lib/postgresql/*/bin/initdb; }
 certificates() { [ -e /etc/ssl/certs/ca-certificates.crt ]; }
 php_curl() { command php -m | grep -qx curl; }
 profdata() { ls "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata || ls /usr/bin/llvm-profdata-*; }
+proxy() { has kamailio && ls /usr/lib/*/kamailio/modules/tls.so; }
 python() { has python3 && python3 -c 'import venv, ensurepip'; }
 
 need "gcc libc6-dev" c_compiler             # bundled SQLite, aws-lc, LAME and libopus are C
@@ -49,7 +50,7 @@ if [ "$purpose" = peers ]; then
     need linphone-cli has linphonec         # a third SIP phone
     need "iproute2 nftables" has nft        # a NAT
     need openssl has openssl                # the server's certificate
-    need "kamailio kamailio-tls-modules" has kamailio    # a proxy in front
+    need "kamailio kamailio-tls-modules" proxy    # a proxy in front, by TLS
 fi
 
 [ -n "$missing" ] || exit 0
