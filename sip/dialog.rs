@@ -81,7 +81,11 @@ impl Dialog {
     /// Request-URI and Route values of the next request. A first hop that is a strict router takes the Request-URI's place
     /// and the target moves to the end (RFC 3261 §12.2.1.1).
     pub(crate) fn request_uri_and_routes(&self) -> (Bytes, Vec<Bytes>) {
-        let target = self.target.text().clone();
+        self.routed(self.target.text().clone())
+    }
+
+    /// The same for another target than the peer's Contact.
+    pub(crate) fn routed(&self, target: Bytes) -> (Bytes, Vec<Bytes>) {
         match self.routes.split_first().map(|(first, rest)| (Uri::of_address(first), rest)) {
             Some((Some(first), rest)) if !first.is_loose_router() => {
                 let mut routes = rest.to_vec();

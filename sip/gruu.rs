@@ -3,6 +3,7 @@
 //! ```text
 //!   phone ── REGISTER, +sip.instance="<urn:uuid:x>", Supported: gruu ──> 200, pub-gruu="sip:alice@tandem;gr=urn:uuid:x"
 //!   anybody ── INVITE sip:alice@tandem;gr=urn:uuid:x ──> that phone alone
+//!   phone ── 200, Contact: the GRUU ──>  the dialog's requests go to the Contact that it registered
 //! ```
 //!
 //! There is nothing to remember: the URI names the instance, and the registrar knows where that is. Temporary ones, which

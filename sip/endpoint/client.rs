@@ -247,13 +247,15 @@ impl Endpoint {
         mut again: Again,
     ) {
         let branch = self.random_u128();
+        let Some(leg) = self.legs.get(slot) else { return };
+        let dialog = early.unwrap_or(&leg.dialog);
+        let flow = dialog.next_flow();
+        let (uri, routes) = self.request_uri_and_routes(dialog);
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
-        let (cseq, dialog) = (leg.dialog.local_cseq, early.unwrap_or(&leg.dialog));
+        let cseq = leg.dialog.local_cseq;
         again.refer = leg.extensions.may_refer;
         again.records = leg.extensions.records;
-        let flow = dialog.next_flow();
-        let (uri, routes) = dialog.request_uri_and_routes();
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
@@ -362,7 +364,7 @@ impl Endpoint {
         again: &Again,
         lines: &str,
     ) -> Bytes {
-        let (uri, routes) = dialog.request_uri_and_routes();
+        let (uri, routes) = self.request_uri_and_routes(dialog);
         let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
         let contact = refreshes.then(|| self.contact(flow));
         compose::request(&RequestParts {

@@ -11,11 +11,12 @@ use super::{Arrival, Endpoint};
 use crate::challenge::Verdict;
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::UnknownSources;
-use crate::dialog::Flow;
+use crate::dialog::{Dialog, Flow};
 use crate::directory::{Directory, User};
+use crate::gruu;
 use crate::guard::Offence;
 use crate::leg::{Caller, Event, TrunkName};
-use crate::message::{Echo, Method, Request};
+use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::KnownBy;
 use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
 
@@ -265,6 +266,29 @@ impl Endpoint {
             self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
         self.refuse(arrival, echo, 401, &lines);
         None
+    }
+
+    /// Request-URI and Route values of the next request in a dialog. A phone that names itself by a GRUU of ours is addressed
+    /// by the Contact that it registered, as a proxy on the way cannot know it (RFC 5627 §6.1). A GRUU to which a proxy
+    /// has added something, as they do for phones behind a NAT, is read by that proxy.
+    pub(super) fn request_uri_and_routes(&self, dialog: &Dialog) -> (Bytes, Vec<Bytes>) {
+        // Phones, and guests, are those whose way is kept.
+        let contact = dialog.flow.pinned.then(|| self.contact_of_gruu(&dialog.target)).flatten();
+        match contact {
+            Some(contact) => dialog.routed(contact),
+            None => dialog.request_uri_and_routes(),
+        }
+    }
+
+    fn contact_of_gruu(&self, uri: &Uri) -> Option<Bytes> {
+        let instance = uri.instance()?;
+        let text = String::from_utf8_lossy(uri.text());
+        if gruu::public(&text, &format!("<{instance}>"))? != text {
+            return None;
+        }
+        let (user, host) = (uri.user(), uri.host_text());
+        let mut users = self.directory.users(&user, &host);
+        users.find_map(|user| self.registrar.contact_of(&aor(user, &host, &self.directory), &instance))
     }
 
     /// What the registrar's timers found.

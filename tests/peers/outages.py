@@ -124,7 +124,7 @@ def main():
     parser.add_argument("--tandem", default=str(target / "release/tandem"), help="the binary")
     parser.add_argument("--network", default="127.0.16", help="the first three numbers of the addresses to use")
     parser.add_argument("--folder", default="/tmp/tandem-outages", help="emptied first")
-    parser.add_argument("--phones", default=",".join(PHONES))
+    parser.add_argument("--phones", default=",".join(PHONES), help="some of them: %(default)s")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.inside:

@@ -442,3 +442,52 @@ fn a_phone_that_asks_for_it_gets_a_gruu_and_is_called_alone_by_it() {
         exchange.events.iter().any(|event| matches!(event, Event::Ended { leg: LegKey(2), status: Some(480), .. }));
     assert!(ended && exchange.sent.is_empty());
 }
+
+#[test]
+fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact() {
+    const EDGE: &str = "192.0.2.9:5060";
+    let register = |exchange: &mut Exchange, port: u16| {
+        let contact = format!("Contact: <sip:alice@10.0.0.1:{port}>;+sip.instance=\"<urn:uuid:a>\";reg-id=1\r\n");
+        let answer =
+            exchange.register(EDGE, "alice", &format!("{contact}Supported: path, gruu\r\nPath: <sip:{EDGE};lr>\r\n"));
+        assert!(answer.contains("pub-gruu=\"sip:alice@tandem;gr=urn:uuid:a\""), "{answer}");
+    };
+    let called = |exchange: &mut Exchange, leg: u128, contact: &str| {
+        exchange.command(ring(leg, "alice"));
+        let invite = exchange.next().text;
+        let from_request: String = invite
+            .lines()
+            .filter(|line| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        let body = std::str::from_utf8(SDP).unwrap();
+        exchange.receive(
+            EDGE,
+            format!(
+                "SIP/2.0 200 OK\r\n{from_request}To: <sip:alice@tandem>;tag=a\r\nRecord-Route: <sip:{EDGE};lr>\r\n\
+                 Contact: <{contact}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        exchange.next()
+    };
+    let mut exchange = Exchange::new();
+    register(&mut exchange, 5060);
+    let ack = called(&mut exchange, 1, "sip:alice@tandem;gr=urn:uuid:a");
+    assert!(ack.text.starts_with("ACK sip:alice@10.0.0.1:5060 SIP/2.0\r\n"), "{}", ack.text);
+    assert!(ack.text.contains(&format!("Route: <sip:{EDGE};lr>\r\n")) && ack.to.to_string() == EDGE, "{}", ack.text);
+    // It is somewhere else by now.
+    register(&mut exchange, 5062);
+    exchange.command(testing::hangup(LegKey(1)));
+    let bye = exchange.next().text;
+    assert!(bye.starts_with("BYE sip:alice@10.0.0.1:5062 SIP/2.0\r\n"), "{bye}");
+    // What a proxy has added is for it; another phone's GRUU, or one of somebody who is nobody, is what it is.
+    for (leg, contact) in [
+        (2, "sip:alice@tandem;gr=urn:uuid:a;alias=192.0.2.77~5060~1"),
+        (3, "sip:alice@tandem;gr=urn:uuid:b"),
+        (4, "sip:mallory@tandem;gr=urn:uuid:a"),
+    ] {
+        let ack = called(&mut exchange, leg, contact);
+        assert!(ack.text.starts_with(&format!("ACK {contact} SIP/2.0\r\n")), "{}", ack.text);
+    }
+}
