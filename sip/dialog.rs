@@ -23,6 +23,15 @@ pub(crate) struct Flow {
     pub(crate) pinned: bool,
 }
 
+/// Where a request in a dialog goes, and what it says of that.
+#[derive(Debug)]
+pub(crate) struct NextHop {
+    pub(crate) flow: Flow,
+    pub(crate) uri: Bytes,
+    /// Route values, first hop first.
+    pub(crate) routes: Vec<Bytes>,
+}
+
 /// One dialog, from our side.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialog {
@@ -78,14 +87,10 @@ impl Dialog {
         }
     }
 
-    /// Request-URI and Route values of the next request. A first hop that is a strict router takes the Request-URI's place
-    /// and the target moves to the end (RFC 3261 §12.2.1.1).
-    pub(crate) fn request_uri_and_routes(&self) -> (Bytes, Vec<Bytes>) {
-        self.routed(self.target.text().clone())
-    }
-
-    /// The same for another target than the peer's Contact.
-    pub(crate) fn routed(&self, target: Bytes) -> (Bytes, Vec<Bytes>) {
+    /// Request-URI and Route values of the next request to `target`. A first hop that is a strict router takes the
+    /// Request-URI's place and the target moves to the end (RFC 3261 §12.2.1.1).
+    pub(crate) fn request_uri_and_routes(&self, target: &Uri) -> (Bytes, Vec<Bytes>) {
+        let target = target.text().clone();
         match self.routes.split_first().map(|(first, rest)| (Uri::of_address(first), rest)) {
             Some((Some(first), rest)) if !first.is_loose_router() => {
                 let mut routes = rest.to_vec();

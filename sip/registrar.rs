@@ -354,12 +354,6 @@ impl Registrar {
         entries.into_iter().take(most).map(Entry::way).collect()
     }
 
-    /// The Contact of one of a user's phones: that which a GRUU names.
-    pub(crate) fn contact_of(&self, aor: &Aor, instance: &str) -> Option<Bytes> {
-        let last = self.of(aor).filter(|entry| entry.is_of(instance)).max_by_key(|entry| entry.refreshed)?;
-        Some(Bytes::copy_from_slice(last.binding.contact.as_bytes()))
-    }
-
     /// Whether a phone of this user registered from exactly there.
     pub(crate) fn is_phone(&self, source: SocketAddr, aor: &Aor) -> bool {
         self.is_source(source) && self.of(aor).any(|entry| entry.binding.source == source)

@@ -129,7 +129,7 @@ impl Endpoint {
             .filter(|_| first && leg_slot.is_some_and(|leg| self.expects_offer(leg, &dialog.remote_tag)));
         let again = Again { lines: authorization, ..Again::default() };
         if offer.is_none() {
-            self.acknowledge_answer(slot, leg_slot, &dialog, response.cseq, &again);
+            self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
         }
         let mut told = None;
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
@@ -188,7 +188,7 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let State::Calling(calling) = &mut leg.state else { return };
         let flow = leg.dialog.flow;
-        let (uri, routes) = leg.dialog.request_uri_and_routes();
+        let (uri, routes) = leg.dialog.request_uri_and_routes(&leg.dialog.target);
         let recording = calling.outgoing.recording.as_ref();
         let (content_type, body) = recording::body(&calling.outgoing.sdp, recording, branch);
         let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {

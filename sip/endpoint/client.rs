@@ -9,7 +9,7 @@ use super::state::{Acknowledge, Again, Client, End, Farewell, Purpose, State};
 use super::{Endpoint, Target};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::{Dialog, Flow, NextHop};
 use crate::digest;
 use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response};
@@ -227,9 +227,9 @@ impl Endpoint {
     pub(super) fn send_bye_outside(&mut self, now: Instant, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = self.random_u128();
-        let flow = dialog.next_flow();
-        let data = self.compose_in_dialog(&dialog, flow, branch, "BYE", dialog.local_cseq, &Again::default(), "");
-        self.start_client(now, Method::Bye, branch, flow, data, None, Purpose::Bye);
+        let hop = self.next_hop_in(now, &dialog);
+        let data = self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &Again::default(), "");
+        self.start_client(now, Method::Bye, branch, hop.flow, data, None, Purpose::Bye);
     }
 
     pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {
@@ -248,18 +248,16 @@ impl Endpoint {
     ) {
         let branch = self.random_u128();
         let Some(leg) = self.legs.get(slot) else { return };
-        let dialog = early.unwrap_or(&leg.dialog);
-        let flow = dialog.next_flow();
-        let (uri, routes) = self.request_uri_and_routes(dialog);
+        let hop = self.next_hop_in(now, early.unwrap_or(&leg.dialog));
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.dialog.local_cseq = leg.dialog.local_cseq.wrapping_add(1);
         let cseq = leg.dialog.local_cseq;
         again.refer = leg.extensions.may_refer;
         again.records = leg.extensions.records;
-        let authorization = match leg.session.as_mut().filter(|session| session.trusts(flow.peer.ip())) {
+        let authorization = match leg.session.as_mut().filter(|session| session.trusts(hop.flow.peer.ip())) {
             Some(session) => {
                 let body = again.body.as_ref().map(|(_, body)| body.as_ref()).unwrap_or_default();
-                session.lines(method.as_str(), &String::from_utf8_lossy(&uri), body, &mut self.rng)
+                session.lines(method.as_str(), &String::from_utf8_lossy(&hop.uri), body, &mut self.rng)
             }
             None => String::new(),
         };
@@ -267,7 +265,8 @@ impl Endpoint {
         let lines = [&*authorization, &*again.lines].concat();
         let Some(leg) = self.legs.get(slot) else { return };
         let dialog = early.unwrap_or(&leg.dialog);
-        let data = self.compose_in_dialog(dialog, flow, branch, method.as_str(), cseq, &again, &lines);
+        let data = self.compose_in_dialog(dialog, &hop, branch, method.as_str(), cseq, &again, &lines);
+        let NextHop { flow, uri, routes } = hop;
         let acknowledge = (method == Method::Invite).then(|| {
             Box::new(Acknowledge {
                 uri,
@@ -329,6 +328,7 @@ impl Endpoint {
     /// RFC 3261 §13.2.2.4: the ACK of a 2xx is a request of its own, along the dialog's route set.
     pub(super) fn acknowledge_answer(
         &mut self,
+        now: Instant,
         slot: Slot,
         leg: Option<Slot>,
         dialog: &Dialog,
@@ -336,7 +336,7 @@ impl Endpoint {
         again: &Again,
     ) {
         let Some(branch) = self.clients.get(slot).map(|client| client.branch) else { return };
-        let (flow, data) = self.compose_ack(branch, dialog, cseq, again);
+        let (flow, data) = self.compose_ack(now, branch, dialog, cseq, again);
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(slot) {
@@ -347,33 +347,47 @@ impl Endpoint {
     }
 
     /// The ACK of a 2xx to the INVITE with this branch: the same for every repetition of it.
-    pub(super) fn compose_ack(&self, branch: u128, dialog: &Dialog, cseq: u32, again: &Again) -> (Flow, Bytes) {
+    pub(super) fn compose_ack(
+        &self,
+        now: Instant,
+        branch: u128,
+        dialog: &Dialog,
+        cseq: u32,
+        again: &Again,
+    ) -> (Flow, Bytes) {
         let branch = self.key_of((branch, &dialog.remote_tag)).0;
-        let flow = dialog.next_flow();
-        (flow, self.compose_in_dialog(dialog, flow, branch, "ACK", cseq, again, &again.lines))
+        let hop = self.next_hop_in(now, dialog);
+        (hop.flow, self.compose_in_dialog(dialog, &hop, branch, "ACK", cseq, again, &again.lines))
+    }
+
+    /// The way of the next request in a dialog.
+    fn next_hop_in(&self, now: Instant, dialog: &Dialog) -> NextHop {
+        // Phones, and guests, are those whose way is kept.
+        let contact = dialog.flow.pinned.then(|| self.contact_of_gruu(now, &dialog.target)).flatten();
+        let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
+        NextHop { flow: dialog.next_flow(), uri, routes }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one message's parts, named at every call")]
     fn compose_in_dialog(
         &self,
         dialog: &Dialog,
-        flow: Flow,
+        hop: &NextHop,
         branch: u128,
         method: &str,
         cseq: u32,
         again: &Again,
         lines: &str,
     ) -> Bytes {
-        let (uri, routes) = self.request_uri_and_routes(dialog);
         let refreshes = matches!(method, "INVITE" | "UPDATE" | "REFER" | "NOTIFY");
-        let contact = refreshes.then(|| self.contact(flow));
+        let contact = refreshes.then(|| self.contact(hop.flow));
         compose::request(&RequestParts {
             method,
-            uri: &uri,
-            via_transport: Some(flow.transport),
-            sent_by: self.sent_by(flow),
+            uri: &hop.uri,
+            via_transport: Some(hop.flow.transport),
+            sent_by: self.sent_by(hop.flow),
             branch,
-            routes: &routes,
+            routes: &hop.routes,
             from: &dialog.local,
             to: &dialog.remote,
             call_id: &dialog.call_id,

@@ -107,7 +107,7 @@ impl Endpoint {
             Acknowledgement::Ack { client, cseq, authorization } => {
                 let dialog = leg.dialog.clone();
                 let again = Again { lines: authorization, body, ..Again::default() };
-                self.acknowledge_answer(client, Some(slot), &dialog, cseq, &again);
+                self.acknowledge_answer(now, client, Some(slot), &dialog, cseq, &again);
             }
             Acknowledgement::None => {}
         }

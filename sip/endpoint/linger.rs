@@ -220,7 +220,7 @@ impl Endpoint {
         self.trace(leg, false, flow, || response_line(response.status, &response.reason(), "INVITE", true));
         let Some(target) = target.filter(|_| room) else { return };
         let dialog = Dialog::from_response(response, &target, flow);
-        let (flow, data) = self.compose_ack(branch, &dialog, response.cseq, &Again::default());
+        let (flow, data) = self.compose_ack(now, branch, &dialog, response.cseq, &Again::default());
         self.transmit(flow, data.clone());
         self.trace(leg, true, flow, || format!("{} (retransmission)", super::client::start_line(&data)));
         if !again {

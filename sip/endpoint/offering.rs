@@ -65,7 +65,7 @@ impl Endpoint {
                 dialog = Dialog { local_cseq: response.cseq, ..leg.dialog.clone() };
             }
             let again = Again { lines: authorization, ..Again::default() };
-            self.acknowledge_answer(slot, leg_slot, &dialog, response.cseq, &again);
+            self.acknowledge_answer(now, slot, leg_slot, &dialog, response.cseq, &again);
         }
         let Some(leg_slot) = leg_slot else { return };
         if response.status < 200 || (!success && self.repeat_with_credentials(now, slot, leg_slot, response)) {

@@ -11,7 +11,7 @@ use super::{Arrival, Endpoint};
 use crate::challenge::Verdict;
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::UnknownSources;
-use crate::dialog::{Dialog, Flow};
+use crate::dialog::Flow;
 use crate::directory::{Directory, User};
 use crate::gruu;
 use crate::guard::Offence;
@@ -268,27 +268,20 @@ impl Endpoint {
         None
     }
 
-    /// Request-URI and Route values of the next request in a dialog. A phone that names itself by a GRUU of ours is addressed
-    /// by the Contact that it registered, as a proxy on the way cannot know it (RFC 5627 §6.1). A GRUU to which a proxy
-    /// has added something, as they do for phones behind a NAT, is read by that proxy.
-    pub(super) fn request_uri_and_routes(&self, dialog: &Dialog) -> (Bytes, Vec<Bytes>) {
-        // Phones, and guests, are those whose way is kept.
-        let contact = dialog.flow.pinned.then(|| self.contact_of_gruu(&dialog.target)).flatten();
-        match contact {
-            Some(contact) => dialog.routed(contact),
-            None => dialog.request_uri_and_routes(),
-        }
-    }
-
-    fn contact_of_gruu(&self, uri: &Uri) -> Option<Bytes> {
+    /// The Contact that a phone has registered, if `uri` is its GRUU of ours: a proxy on the way cannot know it (RFC 5627 §6.1).
+    /// A GRUU to which a proxy has added something, as they do for phones behind a NAT, is read by that proxy.
+    pub(super) fn contact_of_gruu(&self, now: Instant, uri: &Uri) -> Option<Uri> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());
         if gruu::public(&text, &format!("<{instance}>"))? != text {
             return None;
         }
         let (user, host) = (uri.user(), uri.host_text());
-        let mut users = self.directory.users(&user, &host);
-        users.find_map(|user| self.registrar.contact_of(&aor(user, &host, &self.directory), &instance))
+        let mut ways = self.directory.users(&user, &host).flat_map(|user| {
+            let aor = aor(user, &host, &self.directory);
+            self.registrar.contacts(now, &aor, Some(&instance))
+        });
+        Uri::parse(ways.next()?.contact.as_bytes())
     }
 
     /// What the registrar's timers found.

@@ -162,7 +162,7 @@ fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
 }
 
 /// A response of the peer to a request that we sent.
-fn response_to(request: &str, status: u16, tag: &str, more: &str) -> String {
+pub(super) fn response_to(request: &str, status: u16, tag: &str, more: &str) -> String {
     let copied: String =
         ["Via", "From", "Call-ID", "CSeq"].iter().map(|name| format!("{name}: {}\r\n", field(request, name))).collect();
     let to = field(request, "To");

@@ -1,9 +1,10 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::endpoint::phones::tests::{Exchange, Sent, ring};
+use crate::endpoint::phones::tests::{Exchange, Sent, ring, with_sdp};
+use crate::endpoint::tests::response_to;
 use crate::leg::Event;
-use crate::testing::{SDP, hangup as hang_up};
+use crate::testing::hangup as hang_up;
 
 /// Alice's phones, each at an address of its own.
 fn phones(exchange: &mut Exchange, qs: &[&str]) -> Vec<String> {
@@ -19,21 +20,11 @@ fn phones(exchange: &mut Exchange, qs: &[&str]) -> Vec<String> {
 }
 
 /// The phone's response to a request of ours.
-fn respond(exchange: &mut Exchange, request: &Sent, status: &str, sdp: bool) {
-    let line = |name: &str| request.text.lines().find(|line| line.starts_with(name)).unwrap();
-    let to = format!("{};tag={}", line("To: "), request.to.ip().to_string().replace('.', ""));
-    let body = if sdp { std::str::from_utf8(SDP).unwrap() } else { "" };
-    let kind = if sdp { "Content-Type: application/sdp\r\n" } else { "" };
-    let response = format!(
-        "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}\r\n{}\r\n{}\r\nContact: <sip:alice@10.9.9.9>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-        line("Via: "),
-        line("From: "),
-        line("Call-ID: "),
-        line("CSeq: "),
-        body.len()
-    );
-    let from = request.to.to_string();
-    exchange.receive(&from, response);
+fn respond(exchange: &mut Exchange, request: &Sent, status: u16, sdp: bool) {
+    let tag = request.to.ip().to_string().replace('.', "");
+    let contact = "Contact: <sip:alice@10.9.9.9>\r\n";
+    let more = if sdp { with_sdp(contact) } else { contact.to_owned() };
+    exchange.receive(&request.to.to_string(), response_to(&request.text, status, &tag, &more));
 }
 
 fn take(exchange: &mut Exchange, method: &str, to: &str) -> Sent {
@@ -67,10 +58,10 @@ fn all_phones_ring_the_first_answer_wins_and_the_others_are_told_where() {
     exchange.command(ring(9, "alice"));
     let invites: Vec<Sent> = phones.iter().map(|phone| take(&mut exchange, "INVITE", phone)).collect();
     for invite in &invites {
-        respond(&mut exchange, invite, "180 Ringing", false);
+        respond(&mut exchange, invite, 180, false);
     }
     assert_eq!(exchange.events.drain(..).filter(|event| event.leg() == LegKey(9)).count(), 3);
-    respond(&mut exchange, &invites[1], "200 OK", true);
+    respond(&mut exchange, &invites[1], 200, true);
     assert!(matches!(exchange.events.pop_front(), Some(Event::Answered { leg: LegKey(9), sdp: Some(_), .. })));
     let ack = take(&mut exchange, "ACK", &phones[1]);
     assert!(ack.text.starts_with("ACK sip:alice@10.9.9.9 "), "to its Contact, the way it came: {}", ack.text);
@@ -81,14 +72,14 @@ fn all_phones_ring_the_first_answer_wins_and_the_others_are_told_where() {
             "{}",
             cancel.text
         );
-        respond(&mut exchange, &cancel, "200 OK", false);
-        respond(&mut exchange, &invites[loser], "487 Request Terminated", false);
+        respond(&mut exchange, &cancel, 200, false);
+        respond(&mut exchange, &invites[loser], 487, false);
         take(&mut exchange, "ACK", &phones[loser]);
     }
     assert!(exchange.events.is_empty(), "{:?}", exchange.events);
     exchange.command(hang_up(LegKey(9)));
     let bye = take(&mut exchange, "BYE", &phones[1]);
-    respond(&mut exchange, &bye, "200 OK", false);
+    respond(&mut exchange, &bye, 200, false);
     assert_eq!(ended(&mut exchange), (EndCause::LocalHangup, None));
     nothing_is_left(&mut exchange);
 }
@@ -100,32 +91,27 @@ fn an_answer_that_crosses_its_cancel_is_acknowledged_and_hung_up() {
     exchange.command(ring(9, "alice"));
     let invites: Vec<Sent> = phones.iter().map(|phone| take(&mut exchange, "INVITE", phone)).collect();
     for invite in &invites {
-        respond(&mut exchange, invite, "180 Ringing", false);
+        respond(&mut exchange, invite, 180, false);
     }
-    respond(&mut exchange, &invites[0], "200 OK", true);
-    respond(&mut exchange, &invites[1], "200 OK", true);
+    respond(&mut exchange, &invites[0], 200, true);
+    respond(&mut exchange, &invites[1], 200, true);
     take(&mut exchange, "ACK", &phones[1]);
     let bye = take(&mut exchange, "BYE", &phones[1]);
     assert!(bye.text.contains("Call completed elsewhere"));
-    respond(&mut exchange, &bye, "200 OK", false);
+    respond(&mut exchange, &bye, 200, false);
     assert_eq!(exchange.events.iter().filter(|event| matches!(event, Event::Answered { .. })).count(), 1);
     assert!(!exchange.events.iter().any(|event| matches!(event, Event::Ended { .. })));
     exchange.events.clear();
     exchange.command(hang_up(LegKey(9)));
     let bye = take(&mut exchange, "BYE", &phones[0]);
-    respond(&mut exchange, &bye, "200 OK", false);
+    respond(&mut exchange, &bye, 200, false);
     ended(&mut exchange);
     nothing_is_left(&mut exchange);
 }
 
 #[test]
 fn when_nobody_takes_the_call_the_best_refusal_is_told() {
-    for (refusals, told) in [
-        (["486 Busy Here", "503 Service Unavailable"], 486),
-        (["408 Request Timeout", "486 Busy Here"], 486),
-        (["404 Not Found", "302 Moved"], 302),
-        (["480 Temporarily Unavailable", "500 Server Error"], 480),
-    ] {
+    for (refusals, told) in [([486, 503], 486), ([408, 486], 486), ([404, 302], 302), ([480, 500], 480)] {
         let mut exchange = Exchange::new();
         let phones = phones(&mut exchange, &["1", "1"]);
         exchange.command(ring(9, "alice"));
@@ -144,13 +130,13 @@ fn a_decline_ends_the_call_everywhere() {
     let phones = phones(&mut exchange, &["1", "1", "0.5"]);
     exchange.command(ring(9, "alice"));
     let invites: Vec<Sent> = phones[..2].iter().map(|phone| take(&mut exchange, "INVITE", phone)).collect();
-    respond(&mut exchange, &invites[1], "180 Ringing", false);
+    respond(&mut exchange, &invites[1], 180, false);
     exchange.events.clear();
-    respond(&mut exchange, &invites[0], "603 Decline", false);
+    respond(&mut exchange, &invites[0], 603, false);
     let cancel = take(&mut exchange, "CANCEL", &phones[1]);
     assert!(!cancel.text.contains("Reason:"), "nobody has taken it: {}", cancel.text);
-    respond(&mut exchange, &cancel, "200 OK", false);
-    respond(&mut exchange, &invites[1], "487 Request Terminated", false);
+    respond(&mut exchange, &cancel, 200, false);
+    respond(&mut exchange, &invites[1], 487, false);
     assert_eq!(ended(&mut exchange), (EndCause::Rejected, Some(603)));
     nothing_is_left(&mut exchange);
 }
@@ -162,15 +148,15 @@ fn the_less_preferred_ring_after_the_others_have_refused_or_rung_for_long() {
     exchange.command(ring(9, "alice"));
     let first = take(&mut exchange, "INVITE", &phones[1]);
     assert!(exchange.sent.is_empty(), "one after the other");
-    respond(&mut exchange, &first, "486 Busy Here", false);
+    respond(&mut exchange, &first, 486, false);
     let second = take(&mut exchange, "INVITE", &phones[2]);
-    respond(&mut exchange, &second, "180 Ringing", false);
+    respond(&mut exchange, &second, 180, false);
     exchange.wait(SERIAL + Duration::from_secs(1));
     let cancel = take(&mut exchange, "CANCEL", &phones[2]);
-    respond(&mut exchange, &cancel, "200 OK", false);
-    respond(&mut exchange, &second, "487 Request Terminated", false);
+    respond(&mut exchange, &cancel, 200, false);
+    respond(&mut exchange, &second, 487, false);
     let third = take(&mut exchange, "INVITE", &phones[0]);
-    respond(&mut exchange, &third, "200 OK", true);
+    respond(&mut exchange, &third, 200, true);
     assert!(exchange.events.iter().any(|event| matches!(event, Event::Answered { leg: LegKey(9), .. })));
 }
 
@@ -180,17 +166,17 @@ fn a_call_that_is_given_up_rings_nowhere_any_more() {
     let phones = phones(&mut exchange, &["1", "1", "0.1"]);
     exchange.command(ring(9, "alice"));
     let invites: Vec<Sent> = phones[..2].iter().map(|phone| take(&mut exchange, "INVITE", phone)).collect();
-    respond(&mut exchange, &invites[0], "180 Ringing", false);
+    respond(&mut exchange, &invites[0], 180, false);
     exchange.events.clear();
     exchange.command(hang_up(LegKey(9)));
     let cancel = take(&mut exchange, "CANCEL", &phones[0]);
-    respond(&mut exchange, &cancel, "200 OK", false);
-    respond(&mut exchange, &invites[0], "487 Request Terminated", false);
+    respond(&mut exchange, &cancel, 200, false);
+    respond(&mut exchange, &invites[0], 487, false);
     // The other has said nothing yet, and so cannot be cancelled.
-    respond(&mut exchange, &invites[1], "180 Ringing", false);
+    respond(&mut exchange, &invites[1], 180, false);
     let cancel = take(&mut exchange, "CANCEL", &phones[1]);
-    respond(&mut exchange, &cancel, "200 OK", false);
-    respond(&mut exchange, &invites[1], "487 Request Terminated", false);
+    respond(&mut exchange, &cancel, 200, false);
+    respond(&mut exchange, &invites[1], 487, false);
     assert_eq!(ended(&mut exchange), (EndCause::LocalHangup, None));
     nothing_is_left(&mut exchange);
 }
@@ -202,7 +188,7 @@ fn early_media_is_heard_of_one_phone_only() {
     exchange.command(ring(9, "alice"));
     for phone in &phones {
         let invite = take(&mut exchange, "INVITE", phone);
-        respond(&mut exchange, &invite, "183 Session Progress", true);
+        respond(&mut exchange, &invite, 183, true);
     }
     let heard: Vec<bool> = exchange
         .events

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::digest::{Attempts, Session, parse_challenges};
 use crate::directory::{Domain, Ha1};
+use crate::endpoint::tests::response_to;
 use crate::endpoint::{ConnectionId, Output};
 use crate::leg::{Command, Credentials, LegKey, Transport};
 use crate::testing::{self, SDP, instant, outgoing};
@@ -156,6 +157,11 @@ fn answer(challenge: &str, method: &str, uri: &str, username: &str, password: &s
     let mut session = Session::new(Credentials { username: username.into(), password: password.into() });
     assert!(session.learn(challenges, &mut Attempts::default()));
     session.lines(method, uri, b"", &mut StdRng::from_seed([3; 32]))
+}
+
+/// Lines of a message, with a description behind them.
+pub(in crate::endpoint) fn with_sdp(lines: &str) -> String {
+    format!("{lines}Content-Type: application/sdp\r\n\r\n{}", std::str::from_utf8(SDP).unwrap())
 }
 
 pub(in crate::endpoint) fn ring(leg: u128, username: &str) -> Command {
@@ -455,20 +461,8 @@ fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact()
     let called = |exchange: &mut Exchange, leg: u128, contact: &str| {
         exchange.command(ring(leg, "alice"));
         let invite = exchange.next().text;
-        let from_request: String = invite
-            .lines()
-            .filter(|line| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)))
-            .map(|line| format!("{line}\r\n"))
-            .collect();
-        let body = std::str::from_utf8(SDP).unwrap();
-        exchange.receive(
-            EDGE,
-            format!(
-                "SIP/2.0 200 OK\r\n{from_request}To: <sip:alice@tandem>;tag=a\r\nRecord-Route: <sip:{EDGE};lr>\r\n\
-                 Contact: <{contact}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        );
+        let more = format!("Record-Route: <sip:{EDGE};lr>\r\nContact: <{contact}>\r\n");
+        exchange.receive(EDGE, response_to(&invite, 200, "a", &with_sdp(&more)));
         exchange.next()
     };
     let mut exchange = Exchange::new();
