@@ -599,8 +599,8 @@ impl CallTask {
             }
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
                 let milliseconds = dropped.as_millis();
-                let path = path.display();
-                tracing::warn!(%leg, %path, milliseconds, "the disk was too slow: a recording lacks audio");
+                let (call, path) = (self.call.id(), path.display());
+                tracing::warn!(%call, %leg, %path, milliseconds, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
                 self.note_line(now.time, leg, "media", text);

@@ -318,7 +318,7 @@ pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchang
     );
 }
 
-/// What is stored of a call, oldest first.
+/// What is stored of a call, in the order of its rows.
 pub struct Read<T> {
     /// What there is.
     pub parts: Vec<T>,
@@ -347,7 +347,6 @@ pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Excha
             None => read.parts.extend(serde_json::from_str(&data).ok().map(|exchange| (row.leg.map(LegId), exchange))),
         }
     }
-    read.parts.sort_by_key(|(_, exchange)| exchange.at);
     Ok(read)
 }
 
@@ -363,7 +362,6 @@ pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreErr
             }
         }
     }
-    read.parts.sort_by_key(|line| line.at);
     Ok(read)
 }
 

@@ -220,7 +220,8 @@ impl CallTask {
                 false
             }
             Err((None, why)) => {
-                tracing::warn!(%leg, conference = %participation.conference, why, "no room for a conference");
+                let (call, conference) = (self.call.id(), &participation.conference);
+                tracing::warn!(%call, %leg, %conference, why, "no room for a conference");
                 false
             }
         };

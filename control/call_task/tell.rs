@@ -60,7 +60,7 @@ impl CallTask {
             _ => Ok(()),
         };
         if let Err(error) = written {
-            tracing::error!(leg = %event.leg.id, %error, "record not written");
+            tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not written");
         }
     }
 
@@ -145,7 +145,7 @@ impl CallTask {
                     // The notifier ends only when this task does.
                     let _ = notices.send(submitted).await;
                 }
-                Err(error) => tracing::error!(%leg, %error, "notice not written down"),
+                Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not written down"),
             }
         }
     }
