@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod advice;
 pub mod app;
 pub mod audio;
 pub mod bans;
