@@ -252,7 +252,9 @@ fn host_of(uri: &str) -> (&str, Option<u16>) {
 /// out of reach then until it registers again.
 pub fn keep(store: &Store, change: sip::Change) {
     let write = match change {
-        sip::Change::Bound(binding) => Write::Binding(Box::new(row(*binding, clock::time()))),
+        sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
+            Write::Binding(Box::new(row(*binding, clock::time())))
+        }
         sip::Change::Unbound(binding) => Write::Unbinding(binding.id),
     };
     store.writer().try_submit(write);

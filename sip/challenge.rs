@@ -11,6 +11,7 @@ use rand::Rng;
 
 use crate::digest::{Hash, split_outside_quotes, unquote};
 use crate::directory::{Directory, User};
+use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
 
 /// How long a nonce is good for; afterwards the client is given another, and asks nobody for the password again.
@@ -45,6 +46,8 @@ pub(crate) enum Verdict<'a> {
     Stale,
     /// Nobody's password. The name that was claimed.
     Wrong(String),
+    /// The password is right, but the answer was made for another Request-URI. The name that was claimed, and that URI.
+    Elsewhere(String, String),
     /// There is none for our realm.
     Missing,
 }
@@ -94,13 +97,12 @@ impl Authority {
         algorithms.iter().map(line).collect()
     }
 
-    /// Judges the Authorization values of a request to `host`. Its URI is not compared with the one that was signed: a
-    /// proxy may have changed it on the way (RFC 3261 §22.4), and the counted nonce lets nobody use an answer twice.
+    /// Judges the Authorization values of a request to `uri`, whose host is `host`.
     pub(crate) fn judge<'a>(
         &mut self,
         now: Instant,
         method: &str,
-        host: &'a str,
+        (uri, host): (&Uri, &'a str),
         values: &[String],
         directory: &'a Directory,
     ) -> Verdict<'a> {
@@ -110,6 +112,9 @@ impl Authority {
         let Some(user) = directory.users(&answer.username, host).take(MAX_CANDIDATES).find(right) else {
             return Verdict::Wrong(answer.username);
         };
+        if !is_same_resource(method, &answer.uri, uri) {
+            return Verdict::Elsewhere(answer.username, answer.uri);
+        }
         // Without qop there is no count (RFC 2069): such an answer is good once.
         let count = match &answer.count {
             None => Some(1),
@@ -206,6 +211,32 @@ impl Answer {
     }
 }
 
+/// Whether an answer for `signed` is one for a request to `uri` (RFC 7616 §3.4.6): who lures an answer out of a phone, for a
+/// call to himself, must not be able to call somebody else with it.
+///
+/// User and host have to be the same. Beyond that phones write the URI anew rather than copy it, so that these do not count:
+/// - parameters, headers, and `sip` against `sips`: they say how a request travels, not whom it is for;
+/// - letters' case in the host;
+/// - a port that only one of the two has;
+/// - in REGISTER the user: RFC 3261 §10.2 allows none in its Request-URI, some phones put one in either of the two, and
+///   whom it registers is in To.
+///
+/// A proxy that changes user or host on the way makes answers void; RFC 3261 §22.4 leaves the comparison to us.
+fn is_same_resource(method: &str, signed: &str, uri: &Uri) -> bool {
+    if signed.as_bytes() == uri.text().as_ref() {
+        return true;
+    }
+    let Some(signed) = Uri::parse(signed.as_bytes()).filter(|signed| signed.is_sip() && uri.is_sip()) else {
+        return false;
+    };
+    let same_port = match (signed.port(), uri.port()) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    };
+    let same_host = signed.host_text().eq_ignore_ascii_case(&uri.host_text()) && !uri.host_text().is_empty();
+    same_host && same_port && (method == "REGISTER" || signed.user() == uri.user())
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -250,6 +281,10 @@ mod tests {
         vec![lines.trim_end().strip_prefix("Authorization: ").unwrap().to_owned()]
     }
 
+    fn uri(text: &str) -> Uri {
+        Uri::parse(text.as_bytes()).unwrap()
+    }
+
     fn authority() -> Authority {
         Authority::new(&mut StdRng::from_seed([1; 32]))
     }
@@ -261,7 +296,7 @@ mod tests {
             let mut session = client(&mut authority, now, "secret", which);
             let (first, second) = (answer(&mut session), answer(&mut session));
             let mut judge = |values: &[String], method| {
-                format!("{:?}", authority.judge(now, method, "tandem", values, &directory))
+                format!("{:?}", authority.judge(now, method, (&uri("sip:tandem"), "tandem"), values, &directory))
                     .split('(')
                     .next()
                     .unwrap()
@@ -283,15 +318,64 @@ mod tests {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let wrong = answer(&mut client(&mut authority, now, "guess", 1));
         assert!(
-            matches!(authority.judge(now, "REGISTER", "h", &wrong, &directory), Verdict::Wrong(name) if name == "alice")
+            matches!(authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &wrong, &directory), Verdict::Wrong(name) if name == "alice")
         );
         let stranger = vec![wrong[0].replace("alice", "mallory")];
-        assert!(matches!(authority.judge(now, "REGISTER", "h", &stranger, &directory), Verdict::Wrong(_)));
+        assert!(matches!(
+            authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &stranger, &directory),
+            Verdict::Wrong(_)
+        ));
         for value in ["", "Digest", "Basic abc", "Digest realm=\"tandem\"", "Digest username=\"alice\",realm=\"other\""]
         {
-            let verdict = authority.judge(now, "REGISTER", "h", &[value.to_owned()], &directory);
+            let verdict = authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &[value.to_owned()], &directory);
             assert!(matches!(verdict, Verdict::Missing), "{value}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_good_for_its_own_request_uri_however_phones_write_it_and_for_no_other() {
+        let same = |method, signed, requested| is_same_resource(method, signed, &uri(requested));
+        for (signed, requested) in [
+            ("sip:100@Tandem", "sip:100@tandem"),
+            ("sip:100@tandem:5060", "sip:100@tandem"),
+            ("sip:100@tandem", "sip:100@tandem:5070;transport=tcp"),
+            ("sip:100@tandem;user=phone", "sip:100@tandem"),
+            ("sips:100@tandem", "sip:100@tandem"),
+            ("sip:+1555-000@tandem", "sip:+1555000@tandem"),
+            ("sip:%31%30%30@tandem", "sip:100@tandem"),
+            ("tel:+15550001", "tel:+15550001"),
+        ] {
+            assert!(same("INVITE", signed, requested), "{signed} for {requested}");
+        }
+        for (signed, requested) in [
+            ("sip:100@tandem", "sip:101@tandem"),
+            ("sip:+19005550001@tandem", "sip:100@tandem"),
+            ("sip:tandem", "sip:100@tandem"),
+            ("sip:100@tandem", "sip:tandem"),
+            ("sip:100@elsewhere", "sip:100@tandem"),
+            ("sip:100@tandem:5070", "sip:100@tandem:5080"),
+            ("tel:+15550001", "sip:+15550001@tandem"),
+            ("tel:+15550001", "tel:+15550002"),
+            ("", "sip:100@tandem"),
+            ("100@tandem", "sip:100@tandem"),
+        ] {
+            assert!(!same("INVITE", signed, requested), "{signed} for {requested}");
+        }
+        // Some phones put a user into one of the two.
+        assert!(
+            same("REGISTER", "sip:alice@tandem", "sip:tandem") && same("REGISTER", "sip:tandem", "sip:alice@tandem")
+        );
+        assert!(!same("REGISTER", "sip:elsewhere", "sip:tandem"));
+    }
+
+    #[test]
+    fn a_right_answer_for_somebody_else_is_told_from_a_wrong_one() {
+        let (mut authority, directory, now) = (authority(), directory(), instant());
+        let lured = answer(&mut client(&mut authority, now, "secret", 1));
+        let verdict = authority.judge(now, "REGISTER", (&uri("sip:victim"), "victim"), &lured, &directory);
+        assert!(matches!(verdict, Verdict::Elsewhere(name, to) if name == "alice" && to == "sip:tandem"));
+        let verdict = authority.judge(now, "REGISTER", (&uri("sip:tandem"), "tandem"), &lured, &directory);
+        assert!(matches!(verdict, Verdict::Accepted(_)), "it has not been used up");
     }
 
     #[test]
@@ -299,9 +383,12 @@ mod tests {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let old = answer(&mut client(&mut authority, now, "secret", 1));
         let later = now + NONCE_LIFE + Duration::from_secs(1);
-        assert!(matches!(authority.judge(later, "REGISTER", "h", &old, &directory), Verdict::Stale));
+        assert!(matches!(
+            authority.judge(later, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory),
+            Verdict::Stale
+        ));
         let mut another = Authority::new(&mut StdRng::from_seed([9; 32]));
-        assert!(matches!(another.judge(now, "REGISTER", "h", &old, &directory), Verdict::Stale));
+        assert!(matches!(another.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory), Verdict::Stale));
     }
 
     #[test]

@@ -195,6 +195,9 @@ pub(crate) fn rerouted(
     Bytes::from(out)
 }
 
+/// Octets of a Via branch that [`request`] wrote.
+pub(crate) const BRANCH_LENGTH: usize = 39;
+
 /// The branch number of a Via branch that [`request`] wrote.
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
     let (high, low) = branch.strip_prefix(b"z9hG4bK")?.split_at_checked(16)?;

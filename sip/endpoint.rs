@@ -352,7 +352,7 @@ impl Endpoint {
             return;
         }
         for change in self.registrar.lose_connection(now, peer) {
-            self.event(Event::Binding(change));
+            self.tell_binding(change);
         }
         let slots: Vec<Slot> = self.stream_clients.get(&peer).into_iter().flatten().copied().collect();
         for slot in slots {

@@ -116,11 +116,12 @@ impl Office {
     fn sign(&mut self, part: &[u8]) -> Bytes {
         let end = part.windows(2).position(|two| two == b"\r\n").map_or(part.len(), |at| at + 2);
         let (first, rest) = part.split_at_checked(end).unwrap_or((part, &[]));
-        let method = String::from_utf8_lossy(first.split(|&octet| octet == b' ').next().unwrap_or_default());
+        let mut words = first.split(|&octet| octet == b' ').map(String::from_utf8_lossy);
+        let (method, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let lines = if method.starts_with("SIP/") {
             String::new()
         } else {
-            self.alice.lines(&method, "sip:x", &[], &mut self.rng)
+            self.alice.lines(&method, &uri, &[], &mut self.rng)
         };
         Bytes::from([first, lines.as_bytes(), rest].concat())
     }
@@ -147,7 +148,7 @@ impl Office {
 
     fn on_event(&mut self, event: Event) {
         if let Event::Binding(change) = event {
-            if let (Change::Bound(binding), true) = (change, self.calls < MAX_CALLS) {
+            if let (Change::Bound(binding) | Change::Refreshed(binding), true) = (change, self.calls < MAX_CALLS) {
                 self.bound += 1;
                 self.calls += 1;
                 let leg = LegKey(u128::from(1_000 + self.calls));

@@ -1,15 +1,17 @@
 //! Who may speak to us, decided before a message is read: a limit for each source, and bans for those who behave badly.
 //!
 //! Sources are IPv4 addresses and /64 networks of IPv6, in a table of fixed size: a million of them cost what a few do. Where
-//! a place is wanted, the one unheard for longest leaves, banned ones last. Sources in a trunk's networks, or in
-//! [`Bans::never`], are never limited and never banned; those that we called or register with are not limited, and banned for
-//! guessing passwords only.
+//! a place is wanted, the one unheard for longest leaves, banned ones last. Sources in a trunk's networks, the hosts of the
+//! trunks' URIs, and [`Bans::never`] are never limited and never banned; those that we called or register with are not
+//! limited, and banned for guessing passwords only. A response that a transaction of ours waits for is read whoever is banned:
+//! the driver asks [`crate::Endpoint::awaits`].
 //!
 //! A ban follows from what a source does, never from what it calls itself: so many offences of one kind within a minute
 //! ([`Offence`]). It says why, how often, since and until when, and how much it has kept out. A source that is banned again
 //! is banned for twice as long, up to a day. UDP's sources can be forged: whoever must be heard belongs in a trunk's networks
 //! or in [`Bans::never`].
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// How long a source stays known that has shown who it is, or that we called.
 const KNOWN: Duration = Duration::from_secs(3_600);
+/// Between two lines about one source.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Seconds of its rate that a source may save up.
 const BURST: f64 = 2.0;
 
@@ -196,6 +200,8 @@ pub struct Guard {
 struct Rules {
     config: Bans,
     trunks: Vec<TrunkAcl>,
+    /// The hosts that trunks are called at and registered with.
+    hosts: HashSet<Source>,
 }
 
 #[derive(Debug)]
@@ -206,6 +212,7 @@ struct Table {
     strangers: Bucket,
     counts: Guarded,
     lines: Throttle,
+    complaints: Throttle,
 }
 
 /// What is known of a source. Times are milliseconds since the table's start.
@@ -221,6 +228,9 @@ struct Entry {
     offences: [u16; Offence::ALL.len()],
     ban: Option<Sentence>,
     times: u8,
+    /// When a line was last written about it, and how many were not since.
+    complained: u64,
+    kept_back: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -251,12 +261,13 @@ impl Guard {
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
-            rules: Arc::new(Rules { config, trunks }),
+            rules: Arc::new(Rules { config, trunks, hosts: HashSet::new() }),
             start: now,
             entries: vec![Entry::default(); SETS * WAYS],
             strangers: Bucket::default(),
             counts: Guarded::default(),
             lines: Throttle::default(),
+            complaints: Throttle::default(),
         };
         Self { secret, table: Mutex::new(table) }
     }
@@ -264,12 +275,19 @@ impl Guard {
     /// Other rules, from now on. A source that is exempt by them is not banned any more; other bans hold.
     pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
         let mut table = self.lock();
-        let rules = Rules { config, trunks };
-        for entry in &mut table.entries {
-            entry.exempt = entry.source.is_some_and(|source| rules.exempts(source.network().addr()));
-            entry.ban = entry.ban.filter(|_| !entry.exempt);
+        let hosts = table.rules.hosts.clone();
+        table.set_rules(Rules { config, trunks, hosts });
+    }
+
+    /// The addresses that trunks are called at and registered with, all of them: those are not banned any more.
+    pub fn set_hosts(&self, hosts: impl IntoIterator<Item = IpAddr>) {
+        let mut table = self.lock();
+        let hosts: HashSet<Source> = hosts.into_iter().map(Source::of).collect();
+        if table.rules.hosts != hosts {
+            let Rules { config, trunks, .. } = &*table.rules;
+            let rules = Rules { config: config.clone(), trunks: trunks.clone(), hosts };
+            table.set_rules(rules);
         }
-        table.rules = Arc::new(rules);
     }
 
     /// What becomes of a message, or a connection, from there.
@@ -311,13 +329,32 @@ impl Guard {
     }
 
     /// We said something to it first: for a while it may answer as fast as it likes, and is banned for guessing passwords only.
+    /// A ban for anything else ends.
     pub fn call(&self, now: Instant, peer: IpAddr) {
         let mut table = self.lock();
         let now = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         if let Some(entry) = self.entry(&rules, &mut table.entries, now, peer) {
             entry.called_until = now + millis(KNOWN);
+            entry.ban = entry.ban.filter(|ban| is_guessing(ban.why));
         }
+    }
+
+    /// Whether to write a line about a source now: then how many were held back since the last one. One line in ten seconds for
+    /// each source, and a few a second for all of them.
+    pub fn complain(&self, now: Instant, source: IpAddr) -> Option<u64> {
+        let mut table = self.lock();
+        let table = &mut *table;
+        let now_ms = table.since_start(now);
+        let rules = Arc::clone(&table.rules);
+        let entry = self.entry(&rules, &mut table.entries, now_ms, source)?;
+        let due = entry.complained == 0 || now_ms.saturating_sub(entry.complained) >= millis(COMPLAINTS);
+        let Some(others) = due.then(|| table.complaints.pass(now)).flatten() else {
+            entry.kept_back = entry.kept_back.saturating_add(1);
+            return None;
+        };
+        entry.complained = now_ms;
+        Some(others.max(u64::from(std::mem::take(&mut entry.kept_back))))
     }
 
     /// The source has shown who it is: it is not one of all those strangers for a while.
@@ -381,7 +418,7 @@ impl Guard {
         if entry.exempt || entry.ban.is_some_and(|ban| ban.until > now_ms) {
             return false;
         }
-        if entry.called_until > now_ms && !matches!(offence, Offence::Credentials | Offence::Challenge) {
+        if entry.called_until > now_ms && !is_guessing(offence) {
             return false;
         }
         if now_ms.saturating_sub(entry.window) >= millis(WINDOW) {
@@ -446,11 +483,21 @@ impl Guard {
 impl Rules {
     fn exempts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        trunk::matching(&self.trunks, address).is_some() || self.config.never.iter().any(|net| net.contains(&address))
+        trunk::matching(&self.trunks, address).is_some()
+            || self.config.never.iter().any(|net| net.contains(&address))
+            || self.hosts.contains(&Source::of(address))
     }
 }
 
 impl Table {
+    fn set_rules(&mut self, rules: Rules) {
+        for entry in &mut self.entries {
+            entry.exempt = entry.source.is_some_and(|source| rules.exempts(source.network().addr()));
+            entry.ban = entry.ban.filter(|_| !entry.exempt);
+        }
+        self.rules = Arc::new(rules);
+    }
+
     fn since_start(&self, now: Instant) -> u64 {
         // 0 is never.
         1 + millis(now.saturating_duration_since(self.start))
@@ -492,6 +539,11 @@ impl Source {
             }
         }
     }
+}
+
+/// What bans also those whom we called.
+fn is_guessing(offence: Offence) -> bool {
+    matches!(offence, Offence::Credentials | Offence::Challenge)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -180,13 +180,18 @@ impl PeerState {
         }
     }
 
-    pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) {
+    /// Whether one of them was not known.
+    pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) -> bool {
+        let mut new = false;
         for address in found.take(MAX_ADDRESSES) {
+            let before = self.addresses.len();
             self.addresses.retain(|known| *known != address);
+            new |= self.addresses.len() == before;
             self.addresses.push(address);
         }
         let surplus = self.addresses.len().saturating_sub(MAX_ADDRESSES);
         self.addresses.drain(..surplus);
+        new
     }
 
     /// Takes a call on, unless that would be one too many.

@@ -144,8 +144,10 @@ pub struct Binding {
 /// What became of a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// New, or refreshed.
+    /// New.
     Bound(Box<Binding>),
+    /// It was there already.
+    Refreshed(Box<Binding>),
     /// Over: unregistered, expired or replaced.
     Unbound(Box<Binding>),
 }
@@ -300,7 +302,8 @@ impl Registrar {
                 user_agent: register.user_agent.clone(),
                 expires_in: life,
             };
-            changes.push(Change::Bound(Box::new(binding.clone())));
+            let told = Box::new(binding.clone());
+            changes.push(if known.is_some() { Change::Refreshed(told) } else { Change::Bound(told) });
             self.insert(now, binding, register.flow);
         }
         changes.extend(self.make_room(now, &register.aor));

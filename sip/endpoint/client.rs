@@ -16,7 +16,28 @@ use crate::message::{Method, Response};
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
 
+/// How much of a message is looked through for its first branch, octets.
+const HEAD: usize = 2_048;
+
 impl Endpoint {
+    /// Whether a message is a response that a transaction of ours waits for: its first branch is one that we drew, which nobody
+    /// else can guess. Only the beginning of the message is looked at.
+    #[must_use]
+    pub fn awaits(&self, data: &[u8]) -> bool {
+        let head = data.get(..HEAD).unwrap_or(data);
+        if !head.starts_with(b"SIP/2.0 ") {
+            return false;
+        }
+        let name = b"branch=";
+        let Some(at) = head.windows(name.len()).position(|window| window == name) else { return false };
+        let at = at + name.len();
+        let branch = head.get(at..at + compose::BRANCH_LENGTH).and_then(compose::branch_number);
+        branch.is_some_and(|branch| {
+            self.lingering.has_asked(branch)
+                || [true, false].iter().any(|cancel| self.clients_by_branch.contains_key(&(branch, *cancel)))
+        })
+    }
+
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
         // RFC 3261 §8.1.3.3: more than one Via means it was meant for somebody else.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);

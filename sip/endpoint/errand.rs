@@ -31,6 +31,8 @@ pub enum Errand {
     Probe(usize),
     /// REGISTER that withdraws a Contact which another configuration does not have.
     Leave(usize),
+    /// None: only the trunk's addresses are wanted.
+    Locate(usize),
 }
 
 /// An address to send a request to.
@@ -86,11 +88,9 @@ impl Endpoint {
 
     /// What was found for a trunk's URI, best first; empty if nothing was.
     pub(super) fn errand_located(&mut self, now: Instant, errand: Errand, mut targets: Vec<Target>) {
-        let (Errand::Register(index) | Errand::Probe(index) | Errand::Leave(index)) = errand;
+        let (Errand::Register(index) | Errand::Probe(index) | Errand::Leave(index) | Errand::Locate(index)) = errand;
+        self.learn_hosts(index, &targets);
         targets.retain(|target| self.local_for(target.transport, target.address.ip()).is_some());
-        if let Some(peer) = self.peers.get_mut(index) {
-            peer.learn_addresses(targets.iter().map(|target| target.address.ip()));
-        }
         match errand {
             Errand::Register(index) => {
                 let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
@@ -105,7 +105,22 @@ impl Endpoint {
                 Some(&target) => self.send_options(now, index, target),
                 None => self.probed(now, index, None),
             },
-            Errand::Leave(_) => {}
+            Errand::Leave(_) | Errand::Locate(_) => {}
+        }
+    }
+
+    /// A trunk's names have these addresses: its credentials may be shown there, and the guard leaves them alone.
+    pub(super) fn learn_hosts(&mut self, index: usize, targets: &[Target]) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if peer.learn_addresses(targets.iter().map(|target| target.address.ip())) {
+            self.tell_guard();
+        }
+    }
+
+    /// Tells the guard who the trunks' hosts are.
+    pub(super) fn tell_guard(&self) {
+        if let Some(guard) = &self.guard {
+            guard.set_hosts(self.peers.iter().flat_map(|peer| peer.addresses.iter().copied()));
         }
     }
 
@@ -154,7 +169,7 @@ impl Endpoint {
                 self.settle_peer(index);
             }
             Errand::Probe(index) => self.probed(now, index, Some(response.status)),
-            Errand::Leave(_) => {}
+            Errand::Leave(_) | Errand::Locate(_) => {}
         }
     }
 
@@ -170,7 +185,7 @@ impl Endpoint {
                 self.settle_peer(index);
             }
             Errand::Probe(index) => self.probed(now, index, None),
-            Errand::Leave(_) => {}
+            Errand::Leave(_) | Errand::Locate(_) => {}
         }
     }
 

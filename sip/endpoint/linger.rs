@@ -112,6 +112,11 @@ impl Lingering {
         self.served.get(key)
     }
 
+    /// Whether an INVITE of ours with that branch was answered.
+    pub(super) fn has_asked(&self, branch: u128) -> bool {
+        self.asked.contains_key(&branch)
+    }
+
     /// Whether an INVITE among them has this key of RFC 3261 §8.2.2.2.
     pub(super) fn has_merged(&self, key: &Key) -> bool {
         self.merged.contains(key)

@@ -94,7 +94,14 @@ impl Endpoint {
     fn located(&mut self, now: Instant, waiting: Waiting, found: Result<Vec<Target>, EndCause>) {
         match waiting {
             Waiting::Invite { key, outgoing } => match found {
-                Ok(hops) => self.place(now, key, outgoing, hops),
+                Ok(hops) => {
+                    // Where a trunk is called by its own URI, and not where a redirection leads.
+                    let index = outgoing.next_hop.as_ref().and(outgoing.trunk.as_deref());
+                    if let Some(index) = index.and_then(|trunk| self.peer_of(trunk)) {
+                        self.learn_hosts(index, &hops);
+                    }
+                    self.place(now, key, outgoing, hops);
+                }
                 Err(cause) => self.end_unplaced(key, cause),
             },
             Waiting::Errand(errand) => self.errand_located(now, errand, found.unwrap_or_default()),

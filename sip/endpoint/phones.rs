@@ -84,6 +84,8 @@ impl Endpoint {
         }
         let Some(user) = self.authenticate(now, arrival, request, &host, &echo) else { return };
         if !user.registers || *user.username != *username {
+            let why = if user.registers { "it may register itself only" } else { "it may not register" };
+            self.complain(now, arrival, request, &user.username, why);
             return self.refuse(arrival, &echo, 403, "");
         }
         let length = |name: &'static str| request.content.values(name).iter().map(String::len).sum::<usize>();
@@ -120,7 +122,7 @@ impl Endpoint {
                     self.outputs.push_back(super::Output::Trust(connection));
                 }
                 for change in changes {
-                    self.event(Event::Binding(change));
+                    self.tell_binding(change);
                 }
                 let wanted =
                     request.content.has_token("Supported", "gruu") || request.content.has_token("Require", "gruu");
@@ -241,21 +243,25 @@ impl Endpoint {
     ) -> Option<User> {
         let directory = Arc::clone(&self.directory);
         let values = request.content.values("Authorization");
-        let stale = match self.authority.judge(now, request.method.as_str(), host, &values, &directory) {
+        let to = (&request.uri, host);
+        let stale = match self.authority.judge(now, request.method.as_str(), to, &values, &directory) {
             Verdict::Accepted(user) => {
                 let user = user.clone();
                 self.acquaint(now, arrival.source.ip());
                 return Some(user);
             }
             Verdict::Wrong(username) => {
-                self.wrong_passwords += 1;
-                self.offend(now, arrival.source.ip(), Offence::Credentials);
-                self.event(Event::AuthenticationFailed {
-                    source: arrival.source,
-                    transport: arrival.transport,
-                    username: username.chars().take(64).collect(),
-                });
+                let known = directory.users(&username, host).next().is_some();
+                let why = if known { "wrong password" } else { "no such user" };
+                self.reject_credentials(now, arrival, request, &username, why);
                 self.refuse(arrival, echo, 403, "");
+                return None;
+            }
+            Verdict::Elsewhere(username, signed) => {
+                let why = format!("its Digest answer is for {}, not for the Request-URI", shown(&signed));
+                self.reject_credentials(now, arrival, request, &username, &why);
+                // RFC 7616 §3.4.6.
+                self.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
             Verdict::Stale => true,
@@ -266,6 +272,36 @@ impl Endpoint {
             self.authority.challenge(now, directory.realm(), &self.config.registrar.algorithms, stale, &mut self.rng);
         self.refuse(arrival, echo, 401, &lines);
         None
+    }
+
+    fn reject_credentials(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+        self.wrong_passwords += 1;
+        self.offend(now, arrival.source.ip(), Offence::Credentials);
+        self.complain(now, arrival, request, username, why);
+        self.event(Event::AuthenticationFailed {
+            source: arrival.source,
+            transport: arrival.transport,
+            username: username.chars().take(64).collect(),
+        });
+    }
+
+    /// Writes that a user was refused; of one source once in ten seconds.
+    fn complain(&self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+        let held_back = match &self.guard {
+            Some(guard) => guard.complain(now, arrival.source.ip()),
+            None => Some(0),
+        };
+        let Some(held_back) = held_back else { return };
+        let held_back = (held_back > 0).then_some(held_back);
+        let (method, user) = (request.method.as_str(), shown(username));
+        let (peer, transport) = (arrival.source, arrival.transport.token());
+        tracing::warn!(held_back, user, "{method} from {peer} {transport} refused: {why}");
+    }
+
+    /// Tells the application, and the log when a phone is there that was not, or is there no more.
+    pub(super) fn tell_binding(&mut self, change: Change) {
+        note_binding(&change);
+        self.event(Event::Binding(change));
     }
 
     /// The Contact that a phone has registered, if `uri` is its GRUU of ours: a proxy on the way cannot know it (RFC 5627 §6.1).
@@ -288,7 +324,7 @@ impl Endpoint {
     pub(super) fn registrar_timeout(&mut self, now: Instant) {
         while let Some(due) = self.registrar.take_due(now) {
             match due {
-                Due::Over(binding) => self.event(Event::Binding(Change::Unbound(binding))),
+                Due::Over(binding) => self.tell_binding(Change::Unbound(binding)),
                 Due::KeepAlive(way) => self.keep_alive(now, &way),
             }
         }
@@ -328,6 +364,22 @@ fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
         username: Arc::clone(&user.username),
         domain: user.domain.clone().or_else(|| directory.domain(host).map(|domain| Arc::clone(&domain.name))),
     }
+}
+
+fn note_binding(change: &Change) {
+    let (binding, what) = match change {
+        Change::Bound(binding) => (binding, "phone has registered"),
+        Change::Unbound(binding) => (binding, "phone is gone"),
+        Change::Refreshed(_) => return,
+    };
+    let Binding { aor, source, transport, user_agent, .. } = &**binding;
+    let (user, transport) = (shown(&aor.username), transport.token());
+    tracing::info!(account = %aor.account, user, user_agent, "{what}: {source} {transport}");
+}
+
+/// What a stranger wrote, for the log: 64 characters at most.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }
 
 fn clean(text: &str) -> String {

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::errand::Errand;
+use super::locate::Waiting;
 use crate::config::Config;
 use crate::digest;
 use crate::leg::TrunkName;
+use crate::message::Uri;
 use crate::peer::{Peer, PeerState, PeerStatus};
 use crate::probe::Probe;
 use crate::registration::{Registration, Step};
@@ -39,6 +41,7 @@ impl Endpoint {
                 None => self.add_peer(now, peer),
             }
         }
+        self.tell_guard();
     }
 
     /// A trunk that was not there yet.
@@ -93,6 +96,11 @@ impl Endpoint {
         }
         if probe.is_none() && peer.uri.is_some() {
             *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut self.rng));
+        }
+        let uri = peer.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
+        if let Some(uri) = uri {
+            let trunk = Some(peer.trunk.clone());
+            self.locate(now, &uri, trunk, Waiting::Errand(Errand::Locate(index)));
         }
     }
 }

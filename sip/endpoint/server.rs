@@ -72,9 +72,15 @@ impl Endpoint {
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
         let known = leg.is_some() || is_invite || !self.is_outsider(arrival) || self.is_expected(&request);
         if !known {
-            self.note_stranger(now, arrival, &request.method);
+            // Of a dialog that is over, or was lost in a crash: no scanner's, and its end is to be told (RFC 3261 §12.2.2).
+            let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
+            if strays {
+                self.strangers += 1;
+            } else {
+                self.note_stranger(now, arrival, &request.method);
+            }
             if self.config.unknown_sources == UnknownSources::Reject {
-                self.refuse(arrival, &echo, 403, "");
+                self.refuse(arrival, &echo, status, "");
             }
             return;
         }

@@ -166,3 +166,42 @@ fn other_rules_hold_at_once_and_who_is_exempt_by_them_is_free() {
     guard.reconfigure(Bans { malformed: 2, ..Bans::default() }, Vec::new());
     assert!(!guard.offend(now, one, Offence::Malformed) && guard.offend(now, one, Offence::Malformed));
 }
+
+#[test]
+fn the_hosts_of_trunks_are_never_banned_and_a_ban_ends_when_one_becomes_a_trunks_host() {
+    let (guard, start) = guard(Bans { malformed: 1, ..Bans::default() });
+    let carrier = ip("198.51.100.1");
+    assert!(guard.offend(start, carrier, Offence::Malformed));
+    guard.set_hosts([carrier]);
+    assert_eq!(guard.admit(start, carrier), Verdict::Take);
+    for _ in 0..10_000 {
+        assert!(!guard.offend(start, carrier, Offence::Credentials));
+        assert_eq!(guard.admit(start, carrier), Verdict::Take);
+    }
+    guard.reconfigure(Bans { malformed: 1, ..Bans::default() }, Vec::new());
+    assert!(!guard.offend(start, carrier, Offence::Malformed), "other settings change no trunk's host");
+    guard.set_hosts([]);
+    assert!(guard.offend(start, carrier, Offence::Malformed), "it is no trunk's host any more");
+}
+
+#[test]
+fn a_peer_that_we_call_is_not_banned_any_more_unless_it_guessed_passwords() {
+    for (offence, after) in [(Offence::Refused, Verdict::Take), (Offence::Credentials, Verdict::Banned)] {
+        let (guard, start) = guard(Bans { refused: 1, credentials: 1, ..Bans::default() });
+        assert!(guard.offend(start, ip("198.51.100.1"), offence));
+        guard.call(start, ip("198.51.100.1"));
+        assert_eq!(guard.admit(start, ip("198.51.100.1")), after);
+    }
+}
+
+#[test]
+fn a_source_is_complained_of_once_in_ten_seconds_and_the_others_are_counted() {
+    let (guard, start) = guard(Bans::default());
+    let lines = |at, source| (0..100).filter_map(|_| guard.complain(at, ip(source))).collect::<Vec<_>>();
+    assert_eq!(lines(start, "198.51.100.1"), [0]);
+    assert_eq!(lines(start, "198.51.100.2"), [0], "another source");
+    assert_eq!(lines(start + 9 * SECOND, "198.51.100.1"), [0; 0]);
+    assert_eq!(lines(start + 10 * SECOND, "198.51.100.1"), [199]);
+    let many = (0..1_000_u32).filter(|n| guard.complain(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
+    assert_eq!(many.count(), 3, "of all sources together, a few a second");
+}

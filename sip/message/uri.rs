@@ -119,6 +119,14 @@ impl Uri {
         self.parsed().and_then(host).unwrap_or_default()
     }
 
+    /// Port of a SIP URI, where it is written.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match plain::uri(&self.text) {
+            Some(parts) => parts.port,
+            None => self.parsed()?.port(),
+        }
+    }
+
     /// RFC 3261 §19.1.4.
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         matches!((self.parsed(), other.parsed()), (Some(one), Some(other)) if one.equivalent(&other))

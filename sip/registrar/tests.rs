@@ -78,7 +78,7 @@ fn contacts_are_bound_refreshed_listed_and_removed() {
     office.now += Duration::from_secs(100);
     // The same address in other letters (RFC 3261 §19.1.4).
     let changes = office.register(&["<SIP:b@192.0.2.1>"], Some(1_000)).unwrap();
-    assert!(matches!(&changes[..], [Change::Bound(one)] if one.expires_in == Duration::from_secs(1_000)));
+    assert!(matches!(&changes[..], [Change::Refreshed(one)] if one.expires_in == Duration::from_secs(1_000)));
     assert_eq!(office.registrar.len(), 2);
     assert!(office.register(&[], None).unwrap().is_empty(), "a fetch changes nothing");
     let changes = office.register(&["<sip:a@192.0.2.1>;expires=0"], None).unwrap();
@@ -242,7 +242,8 @@ fn a_path_is_the_way_back() {
 fn what_was_kept_over_a_restart_is_there_again() {
     let mut office = Office::new(|_| {});
     office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap();
-    let Change::Bound(binding) = office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap().remove(0) else { panic!() };
+    let refreshed = office.register(&["<sip:a@10.0.0.1>"], Some(600)).unwrap().remove(0);
+    let Change::Refreshed(binding) = refreshed else { panic!() };
     let mut after = Office::new(|_| {});
     after.registrar.restore(after.now, *binding, flow("192.0.2.9:40000", Transport::Udp));
     assert_eq!(after.bindings(), ["<sip:a@10.0.0.1>;expires=600"]);

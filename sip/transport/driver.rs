@@ -449,9 +449,12 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
         for _ in 0..BATCH {
             let Some((socket, local)) = self.sockets.get(index) else { return false };
             match socket.try_io(Interest::READABLE, |socket| socket.recv_from(&mut self.buffer)) {
-                Ok((_, source)) if self.guard.admit(now, source.ip()) != Verdict::Take => {}
                 Ok((length, source)) => {
-                    let data = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+                    let data = self.buffer.get(..length).unwrap_or_default();
+                    if self.guard.admit(now, source.ip()) != Verdict::Take && !self.endpoint.awaits(data) {
+                        continue;
+                    }
+                    let data = Bytes::copy_from_slice(data);
                     let arrival = Arrival {
                         source,
                         local: *local,

@@ -229,6 +229,29 @@ fn a_wrong_password_is_refused_and_told() {
 }
 
 #[test]
+fn an_answer_lured_out_of_a_phone_calls_nobody_else() {
+    let mut exchange = Exchange::new();
+    // A phone calls the attacker, who hands it a challenge of ours and places a call of his own with the answer.
+    let contact = "Contact: <sip:alice@198.51.100.7:5060>\r\n";
+    let sdp = std::str::from_utf8(SDP).unwrap();
+    let ask = |exchange: &mut Exchange, lines: &str| {
+        let (uri, from) = ("sip:+19005550001@tandem", "sip:alice@tandem");
+        let request = exchange.request("INVITE", uri, from, uri, &format!("{contact}{lines}"), sdp);
+        exchange.receive("198.51.100.7:5060", request);
+        exchange.next().text
+    };
+    let challenge = ask(&mut exchange, "");
+    for lured in ["sip:friend@attacker.example", "sip:+15550001@tandem", "sip:tandem"] {
+        let answer = ask(&mut exchange, &super::tests::answer(&challenge, "INVITE", lured, "alice", "secret"));
+        assert!(answer.starts_with("SIP/2.0 400 "), "{lured}: {answer}");
+        let failed = exchange.events.pop_front();
+        assert!(matches!(failed, Some(Event::AuthenticationFailed { username, .. }) if username == "alice"));
+    }
+    let own = super::tests::answer(&challenge, "INVITE", "sip:+19005550001@TANDEM:5060;user=phone", "alice", "secret");
+    assert!(ask(&mut exchange, &own).starts_with("SIP/2.0 100 "));
+}
+
+#[test]
 fn a_phone_calls_with_its_password_and_hangs_up_without() {
     let mut exchange = Exchange::new();
     let answer = exchange.authenticated(

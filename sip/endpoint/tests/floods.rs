@@ -46,3 +46,28 @@ fn a_million_sources_leave_nothing_behind() {
     assert_eq!(endpoint.malformed(), u64::from(SOURCES - SOURCES / FORMED));
     assert!(answers <= SOURCES as usize, "none is answered twice: {answers}");
 }
+
+#[test]
+fn requests_of_dialogs_that_we_have_lost_get_481_and_ban_nobody() {
+    let mut bench = Bench::with(|config| config.trunks.clear());
+    let guard = Arc::new(crate::guard::Guard::new(crate::guard::Bans::default(), Vec::new(), 7, bench.now));
+    bench.endpoint.set_guard(Arc::clone(&guard));
+    let request = |method: &str, number: u32, tag: &str| {
+        format!(
+            "{method} sip:1@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.2;rport;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@127.0.0.2>;tag={number}\r\nTo: <sip:1@127.0.0.1>{tag}\r\nCall-ID: {number}\r\nCSeq: 2 {method}\r\n\r\n"
+        )
+    };
+    for number in 0..40 {
+        for (at, method) in ["BYE", "INVITE", "INFO"].into_iter().enumerate() {
+            bench.receive(request(method, 10 * number + at as u32, ";tag=lost"));
+            bench.expect("SIP/2.0 481 ");
+        }
+    }
+    assert!(guard.bans(bench.now).is_empty());
+    for number in 0..40 {
+        bench.receive(request("OPTIONS", 1_000 + number, ""));
+        bench.expect("SIP/2.0 403 ");
+    }
+    assert_eq!(guard.bans(bench.now).len(), 1, "a scanner is banned all the same");
+}

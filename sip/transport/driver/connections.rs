@@ -26,6 +26,7 @@ impl<S: FnMut(Event) + Send + 'static> Driver<S> {
             StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
             StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
                 Verdict::Take => self.arrival(arrival),
+                Verdict::Limited | Verdict::Banned if self.endpoint.awaits(&arrival.data) => self.arrival(arrival),
                 Verdict::Limited => {}
                 Verdict::Banned => {
                     if let Some((id, connection)) =

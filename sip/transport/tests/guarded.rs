@@ -43,6 +43,45 @@ async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_heard() {
 }
 
 #[tokio::test]
+async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_not_banned() {
+    let (handle, mut events) = driver(|config| {
+        config.trunks = Vec::new();
+        config.bans = Bans { refused: 5, credentials: 1, ..Bans::default() };
+        let uri = Some("sip:127.0.0.89".to_owned());
+        config.peers = vec![crate::Peer { uri, ..crate::Peer::new("carrier".into()) }];
+    })
+    .await;
+    let udp = address(&handle, Transport::Udp);
+    let guesser = UdpSocket::bind("127.0.0.88:0").await.unwrap();
+    let now = crate::testing::instant();
+    assert!(handle.guard().offend(now, "127.0.0.88".parse().unwrap(), Offence::Credentials));
+    let to = format!("sip:x@{}", guesser.local_addr().unwrap());
+    handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&to) }).unwrap();
+    let invite = receive_until(&guesser, "INVITE ").await;
+    let copied: String = ["Via: ", "From: ", "To: ", "Call-ID: ", "CSeq: "]
+        .iter()
+        .filter_map(|name| invite.split("\r\n").find(|line| line.starts_with(name)))
+        .map(|line| format!("{line}\r\n"))
+        .collect();
+    let busy = format!("SIP/2.0 486 Busy Here\r\n{copied}Content-Length: 0\r\n\r\n");
+    guesser.send_to(busy.as_bytes(), udp).await.unwrap();
+    receive_until(&guesser, "ACK ").await;
+    let Event::Ended { status, .. } = event(&mut events).await else { panic!("no end") };
+    assert_eq!(status, Some(486));
+    // What it says beside that is not heard: the next answer is the carrier's.
+    guesser.send_to(options("UDP", "banned").as_bytes(), udp).await.unwrap();
+    // 40 datagrams in the carrier's name do not cut it off.
+    let carrier = UdpSocket::bind("127.0.0.89:0").await.unwrap();
+    for number in 0..40 {
+        let branch = format!("forged{number}x");
+        carrier.send_to(options("UDP", &branch).as_bytes(), udp).await.unwrap();
+        assert!(receive_until(&carrier, &branch).await.starts_with("SIP/2.0 403 "));
+    }
+    assert_eq!(handle.guard().bans(now).len(), 1);
+    handle.shutdown().await;
+}
+
+#[tokio::test]
 async fn more_than_its_rate_is_not_even_read() {
     let (handle, trunk, loud) = guarded(Bans { source_rate: 1, refused: 0, ..Bans::default() }).await;
     let udp = address(&handle, Transport::Udp);
