@@ -348,6 +348,7 @@ impl CallTask {
             .map_err(|_| 503_u16)?;
         let routing = self.services.routing.get();
         session.set_codecs(&routing.codecs(trunk));
+        session.set_source(routing.media_source(trunk));
         let srtp = routing.srtp(trunk, phone);
         if srtp != media::Srtp::Off {
             session.set_srtp(srtp);
@@ -491,6 +492,7 @@ impl CallTask {
         let routing = self.services.routing.get();
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
+            session.set_source(routing.media_source(trunk));
             // Also when it is off: the last trunk may have been offered keys.
             session.set_srtp(routing.srtp(trunk, None));
         };
@@ -630,6 +632,7 @@ impl CallTask {
     fn closed(&mut self, now: Now, leg: LegId, stats: &media::Stats) {
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
+        self.note_one_sided(now, leg, stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
             // Closed while it lives: the engine gave it up, and without audio there is no call.
             if let Some(io) = self.legs.get_mut(&leg) {
@@ -645,6 +648,20 @@ impl CallTask {
             self.record(&info, now.time);
         }
         self.part(leg);
+    }
+
+    /// Says in words that nothing was heard of an answered leg, or that it was heard from elsewhere than it said.
+    fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
+        let Some(info) = self.ended.get(&leg).and_then(|farewell| farewell.info.as_ref()) else { return };
+        let Some(told) = quality::one_sided(stats, info.duration(now.time)) else { return };
+        self.note_line(now.time, leg, "media", &told.text);
+        if told.is_wrong
+            && let Some(held_back) = self.services.counters.one_sided(now.instant)
+        {
+            let held_back = (held_back > 0).then_some(held_back);
+            let (call, trunk) = (self.call.id(), info.sip.trunk.as_deref());
+            tracing::warn!(held_back, %call, %leg, trunk, "{}", told.text);
+        }
     }
 
     /// Forgets an ended leg once everything has been said.

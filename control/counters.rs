@@ -30,6 +30,8 @@ pub struct Counters {
     refused: AtomicU64,
     unauthorized: AtomicU64,
     unauthorized_lines: Mutex<Throttle>,
+    one_sided_lines: Mutex<Throttle>,
+    refused_lines: Mutex<Throttle>,
     documents_failed: AtomicU64,
     playbacks_failed: AtomicU64,
     recordings_failed: AtomicU64,
@@ -46,6 +48,16 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Whether to write that a leg was not heard: then how many such lines were held back.
+    pub fn one_sided(&self, now: Instant) -> Option<u64> {
+        self.one_sided_lines.lock().pass(now)
+    }
+
+    /// Whether to write that a call was refused: then how many such lines were held back.
+    pub fn refused_line(&self, now: Instant) -> Option<u64> {
+        self.refused_lines.lock().pass(now)
+    }
+
     /// Takes note of a leg's progress, and of what failed on it.
     pub fn count(&self, event: &CallEvent) {
         match (&event.kind, event.leg.direction) {

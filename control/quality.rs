@@ -1,6 +1,7 @@
 //! How legs sounded: the engine's figures in the words of the call record, the event log and `/metrics`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use tandem_call::leg::Quality;
 use tandem_media as media;
@@ -51,6 +52,45 @@ pub fn summary(stats: &media::Stats) -> String {
         let _ = write!(text, "; round trip {round_trip:.0} ms");
     }
     text
+}
+
+/// What can be said of a leg whose audio did not come, or not from where its SDP said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OneSided {
+    /// In words.
+    pub text: String,
+    /// Somebody was not heard; else it is only worth knowing.
+    pub is_wrong: bool,
+}
+
+/// Shortest answered call whose silence is noticed: in a shorter one nobody may have said anything yet.
+const NOTICED: Duration = Duration::from_secs(2);
+
+/// Where audio came from, if not from where it should. `answered`: for how long the leg was.
+pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
+    let signalled = stats.signalled?;
+    let host = signalled.ip();
+    let elsewhere = || match stats.stranger {
+        Some(stranger) => format!("packets came from {stranger} and were dropped"),
+        None => "nothing came from anywhere".to_owned(),
+    };
+    match stats.heard_from {
+        None if stats.expected && answered >= NOTICED => {
+            let text =
+                format!("no audio came from the peer: its SDP says {signalled}, {}; firewall or NAT?", elsewhere());
+            Some(OneSided { text, is_wrong: true })
+        }
+        Some(source) if source.ip() != host => {
+            let followed = stats.sent_to.is_some_and(|sent_to| sent_to.ip() == source.ip());
+            let ours = match (followed, stats.sent_to) {
+                (false, Some(sent_to)) => format!("ours went to {sent_to}"),
+                _ => "ours went back there".to_owned(),
+            };
+            let text = format!("audio came from {source}, but its SDP says {signalled}: a NAT? {ours}");
+            Some(OneSided { text, is_wrong: !followed })
+        }
+        _ => None,
+    }
 }
 
 /// For the event log, when a leg begins to sound bad.
@@ -202,6 +242,40 @@ mod tests {
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn audio_that_did_not_come_or_came_from_elsewhere_is_told_in_words() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let second = Duration::from_secs(1);
+        let none = media::Stats { signalled: at("10.0.0.5:4000"), expected: true, ..media::Stats::default() };
+        let told = one_sided(&none, 5 * second).unwrap();
+        assert_eq!(
+            told.text,
+            "no audio came from the peer: its SDP says 10.0.0.5:4000, nothing came from anywhere; firewall or NAT?"
+        );
+        assert!(told.is_wrong);
+        assert_eq!(one_sided(&none, second), None, "a short call");
+        assert_eq!(one_sided(&media::Stats { expected: false, ..none }, 5 * second), None, "it was on hold");
+        let refused = media::Stats { stranger: at("203.0.113.7:6000"), ..none };
+        assert!(
+            one_sided(&refused, 5 * second)
+                .unwrap()
+                .text
+                .contains("packets came from 203.0.113.7:6000 and were dropped")
+        );
+        let moved = media::Stats { heard_from: at("203.0.113.7:6000"), sent_to: at("203.0.113.7:6000"), ..none };
+        let told = one_sided(&moved, second).unwrap();
+        assert_eq!(
+            told.text,
+            "audio came from 203.0.113.7:6000, but its SDP says 10.0.0.5:4000: a NAT? ours went back there"
+        );
+        assert!(!told.is_wrong, "a phone behind a router is heard and hears");
+        let deaf = media::Stats { sent_to: at("10.0.0.5:4000"), ..moved };
+        let told = one_sided(&deaf, second).unwrap();
+        assert!(told.is_wrong && told.text.ends_with("ours went to 10.0.0.5:4000"), "{}", told.text);
+        let usual = media::Stats { heard_from: at("10.0.0.5:4002"), sent_to: at("10.0.0.5:4002"), ..none };
+        assert_eq!(one_sided(&usual, 5 * second), None);
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Calls {
             Some(trunk) => identity::receive(trunk, &mut incoming),
             // It has just been taken out of the configuration.
             None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
+            None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
         }
         let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
@@ -126,7 +127,26 @@ impl Calls {
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
-                tracing::info!(to = %user, status, "call to a number that is nobody's, or that a phone may not call");
+                if let Some(held_back) = services.counters.refused_line(clock::now().instant) {
+                    let held_back = (held_back > 0).then_some(held_back);
+                    let (source, transport) = (incoming.source, incoming.transport.token());
+                    let (from, call_id) = (shown(&incoming.from_user), shown(&incoming.sip_call_id));
+                    let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
+                    let phone = phone.and_then(|caller| caller.username.as_deref());
+                    let why = match phone {
+                        Some(_) => "the phone may not call it".to_owned(),
+                        None => routing.advice(trunk, &shown(user)),
+                    };
+                    tracing::warn!(
+                        held_back,
+                        from,
+                        trunk,
+                        phone,
+                        sip_call_id = call_id,
+                        "call to {:?} from {source} {transport} refused with {status}: {why}",
+                        shown(user)
+                    );
+                }
                 services.counters.refused();
                 return refuse(status);
             }
@@ -488,4 +508,9 @@ impl Calls {
     fn inbox(&self, id: u128) -> Option<Inbox> {
         self.0.inboxes.read().get(&id).cloned()
     }
+}
+
+/// What a stranger wrote, for the log: 64 characters at most.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }

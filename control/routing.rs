@@ -157,6 +157,22 @@ impl Routing {
         self.to_number(account, user)
     }
 
+    /// What to do about a call to a number that is nobody's, for the log: the nearest of ours, and the lines that would take it.
+    pub fn advice(&self, trunk: Option<&str>, user: &str) -> String {
+        let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
+        let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
+        let near = near.max().map(|(_, own)| own);
+        let hint = match &near {
+            Some(own) if own.strip_prefix('+') == Some(user) && trunk.is_some() => {
+                let trunk = trunk.unwrap_or_default();
+                format!("; {own} is ours: does trunk {trunk:?} write numbers without \"+\"? number_format = \"digits\"")
+            }
+            Some(own) => format!("; {own} is ours"),
+            None => String::new(),
+        };
+        format!("it is nobody's number{hint}; to take it: [[numbers]] number = {user:?}")
+    }
+
     /// The same, where the trunk's calls may go to phones as well: `request_uri` names one at our address.
     pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
         self.inbound(trunk, user).or_else(|| {
@@ -492,6 +508,11 @@ impl Routing {
         }
     }
 
+    /// Where the RTP of calls over a trunk may come from; with peers of none, and phones, from anywhere.
+    pub fn media_source(&self, trunk: Option<&str>) -> media::MediaSource {
+        self.trunk(trunk).map(|trunk| trunk.media_source).unwrap_or_default()
+    }
+
     /// How keys are pressed over a trunk; with peers of none, and phones, as by default.
     pub fn dtmf(&self, trunk: Option<&str>) -> Dtmf {
         self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
@@ -571,6 +592,21 @@ impl Routing {
 /// Whether a number is meant by a pattern that says whose numbers are: in full, or as one of a block of seven digits or more.
 fn names(pattern: &NumberPattern, number: &str) -> bool {
     pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
+}
+
+/// How much like a number that is ours one is that was called: the same behind `+`, `00` or a prefix of the trunk's (as many
+/// digits as they have in common at their ends, six at least), or as long and one or two digits wrong.
+fn likeness(own: &str, called: &str) -> Option<usize> {
+    let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
+    let (own, called) = (digits(own), digits(called));
+    let common = own.iter().rev().zip(called.iter().rev()).take_while(|(one, other)| one == other).count();
+    let wrong = own.iter().zip(&called).filter(|(one, other)| one != other).count();
+    let typed_wrong = own.len() == called.len() && own.len() >= 3 && wrong <= if own.len() < 7 { 1 } else { 2 };
+    match common {
+        6.. => Some(1_000 + common),
+        _ if typed_wrong => Some(own.len() - wrong),
+        _ => None,
+    }
 }
 
 /// A number over a trunk; `None` for one that only calls in.

@@ -223,3 +223,23 @@ fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
     assert_eq!(trunk("sip:100@10.0.0.1:5070").as_deref(), Some("pbx"));
     assert_eq!(trunk("sip:100@10.0.0.2:5070"), None);
 }
+
+#[test]
+fn a_call_to_nobodys_number_is_answered_with_the_nearest_of_ours_and_the_lines_that_take_it() {
+    let number = |number: &str| {
+        serde_json::from_value(serde_json::json!({ "number": number, "account": "acme", "twiml": "<Response/>" }))
+            .unwrap()
+    };
+    let numbers = ["+15551230001", "+15559990001", "100"].map(number).into();
+    let routing = Routing::new(numbers, Arc::default(), Vec::new(), |_| None);
+    let advice = |called: &str| routing.advice(Some("carrier"), called);
+    assert_eq!(
+        advice("15551230001"),
+        "it is nobody's number; +15551230001 is ours: does trunk \"carrier\" write numbers without \"+\"? \
+         number_format = \"digits\"; to take it: [[numbers]] number = \"15551230001\""
+    );
+    assert!(advice("0015551230001").contains("; +15551230001 is ours; to take it"));
+    assert!(advice("+15551230002").contains("; +15551230001 is ours; to take it"), "one digit wrong");
+    assert!(advice("101").contains("; 100 is ours; to take it"));
+    assert_eq!(advice("+4930123"), "it is nobody's number; to take it: [[numbers]] number = \"+4930123\"");
+}

@@ -39,11 +39,19 @@ pub(crate) enum Flow {
     Rtcp,
 }
 
+/// Where a session's RTP comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pin {
+    pub(crate) peer: SocketAddr,
+    /// From nowhere else: what others send need not come up.
+    pub(crate) only: bool,
+}
+
 /// Where packets leave, by the session's slot.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// The session's RTP comes from there and from nowhere else, until it says otherwise (`None`).
-    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>);
+    /// The session's RTP comes from there, until it says otherwise (`None`).
+    fn pin(&mut self, slot: usize, peer: Option<Pin>);
     /// The session sends and takes nothing any more.
     fn release(&mut self, slot: usize);
     /// Has packets of that kind passed on, or dropped, without us from now on; one that is not quite such comes here as before.
@@ -314,8 +322,9 @@ impl Core {
                 if self.sessions.get(slot).is_some_and(|session| !session.is_stranger(from)) {
                     self.count_both_ways(now, slot, network);
                 }
-            } else if self.is_short(slot) {
-                // It is not what the kernel was told to expect.
+            } else if self.is_short(slot) && self.sessions.get(slot).is_some_and(|session| !session.refuses(from, now))
+            {
+                // It is not what the kernel was told to expect, and may be the peer's.
                 self.withdraw_slot(now, slot, true, network);
             }
         }

@@ -171,6 +171,16 @@ pub struct Stats {
     pub mos: Option<f32>,
     /// Of what the peer received of us, by its reports.
     pub mos_by_peer: Option<f32>,
+    /// Where the peer's SDP last wanted RTP.
+    pub signalled: Option<SocketAddr>,
+    /// Where its packets came from last.
+    pub heard_from: Option<SocketAddr>,
+    /// Where ours go.
+    pub sent_to: Option<SocketAddr>,
+    /// Whether the peer was to send anything, at last.
+    pub expected: bool,
+    /// Who was first among those whose packets were dropped as somebody else's.
+    pub stranger: Option<SocketAddr>,
     /// Dropped: from another source than the pinned one.
     pub dropped_stranger: u64,
     /// Dropped: a payload type that was not agreed.

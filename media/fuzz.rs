@@ -102,7 +102,7 @@ impl Network for Wire {
         self.sent += 1;
     }
 
-    fn pin(&mut self, _: usize, _: Option<SocketAddr>) {}
+    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
 
     fn release(&mut self, _: usize) {}
 }

@@ -16,6 +16,7 @@ use crate::command::{Command, SessionKey};
 use crate::config::{CodecName, Config, PortRange, UseKernel};
 use crate::event::EventSink;
 use crate::kernel::KernelRelay;
+use crate::latch::MediaSource;
 use crate::ports::Ports;
 use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
@@ -340,6 +341,11 @@ impl Session {
             tracing::error!("no random numbers for SRTP keys");
         }
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
+    }
+
+    /// Where its packets may come from: before its first offer or answer.
+    pub fn set_source(&mut self, source: MediaSource) {
+        self.negotiation.set_source(source);
     }
 
     /// Whether telephone-events are offered and taken, as they are unless this says otherwise: before its first offer or

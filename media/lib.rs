@@ -64,6 +64,7 @@ pub use dtmf::{Form, InbandDetector, Presses};
 pub use event::{BACKLOG, Event, EventSink, FinishReason, Full, RecordingReason, Stats};
 pub use fuzz::{fuzz_codec, fuzz_rtp, fuzz_sdp};
 pub use handle::{Busy, Engine, Load, OpenError, RoomHandle, Session, StartError};
+pub use latch::MediaSource;
 pub use mixer::{Mix, Mixer};
 #[cfg(feature = "mp3")]
 pub use mp3::encode_mp3;

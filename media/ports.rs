@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::config::PortRange;
+use crate::engine::Pin;
 
 /// Ports that other programs hold are skipped; after so many the pool counts as exhausted.
 const ATTEMPTS: usize = 64;
@@ -38,8 +39,8 @@ pub(crate) struct Sockets {
     /// Not bound before it is wanted: a short call sends nothing, and is told nothing. `None`: another program has the port.
     rtcp: OnceCell<Option<UdpSocket>>,
     pub(crate) port: u16,
-    /// Where the RTP socket is connected to.
-    pub(crate) pinned: Option<SocketAddr>,
+    /// Where its RTP comes from; if from nowhere else, the RTP socket is connected to that.
+    pub(crate) pinned: Option<Pin>,
     /// Whether it has ever been connected.
     pub(crate) used: bool,
     lease: Lease,

@@ -256,6 +256,7 @@ impl MediaSession {
             return false;
         }
         self.shield.set(&plan.protection);
+        self.latch.set_source(plan.source);
         let opens = plan.remote.is_some() || self.latch.target().is_none();
         if opens {
             self.latch.reopen(plan.remote);
@@ -604,7 +605,7 @@ impl MediaSession {
         let Some(plan) = &self.plan else { return };
         let target = self.rtcp_learnt.or_else(|| {
             // Behind NAT the signalled address is of no use; the port after the learnt one is the best guess.
-            let learnt = self.latch.learnt().filter(|learnt| Some(*learnt) != plan.remote);
+            let learnt = self.latch.learnt_target().filter(|learnt| Some(*learnt) != plan.remote);
             learnt.map(|learnt| SocketAddr::new(learnt.ip(), learnt.port().saturating_add(1))).or(plan.remote_rtcp)
         });
         let Some(target) = target else { return };
@@ -671,6 +672,10 @@ impl MediaSession {
             round_trip_ms,
             mos: (receiver.packets > 0).then(|| inbound.mos()),
             mos_by_peer: outbound.map(|path| path.mos()),
+            signalled: self.latch.signalled(),
+            heard_from: self.latch.learnt(),
+            sent_to: self.latch.target(),
+            expected: self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some()),
             ..self.stats
         }
     }

@@ -74,7 +74,7 @@ impl Network for Wire {
         self.sent.push((slot, Sent { at: self.now, flow, to, packet: packet.to_vec() }));
     }
 
-    fn pin(&mut self, _: usize, _: Option<SocketAddr>) {}
+    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
 
     fn release(&mut self, slot: usize) {
         self.released.push(slot);

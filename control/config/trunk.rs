@@ -107,6 +107,9 @@ pub struct TrunkConfig {
     /// Encrypted media (RFC 3711, keys by RFC 4568), both ways.
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
+    /// Where the RTP of its calls may come from.
+    #[serde(default)]
+    pub media_source: tandem_media::MediaSource,
     /// Signatures of calling numbers, where not as in `[stir]`.
     #[serde(default)]
     pub stir: TrunkStir,

@@ -73,6 +73,11 @@ impl<T: Held> Shelf<T> {
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
     }
 
+    /// The keys of all, anybody's, in no order.
+    pub fn keys(&self) -> Vec<String> {
+        self.rows.read().ids.keys().cloned().collect()
+    }
+
     /// An account's, newest first.
     pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
         let rows = self.rows.read();

@@ -18,6 +18,8 @@ use crate::config::TrunkConfig;
 const MAX_DIVERSIONS: usize = 5;
 /// RFC 3323 §4.1.1.3.
 const ANONYMOUS_HOST: &str = "anonymous.invalid";
+/// How a caller who wants to be unknown is called within the server.
+pub const ANONYMOUS: &str = "anonymous";
 
 /// Where a trunk has the calling number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
@@ -50,10 +52,7 @@ pub enum Forwarding {
 pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     let numbering = Numbering::of(trunk);
     incoming.to_user = numbering.called_in(&incoming.to_user);
-    if trunk.trusted && wants_privacy(incoming.headers.iter().map(|header| (&*header.name, &*header.value))) {
-        "anonymous".clone_into(&mut incoming.from_user);
-        "anonymous".clone_into(&mut incoming.from_uri);
-        incoming.from_display = None;
+    if withhold(incoming) {
         return;
     }
     let asserted = match trunk.caller_id {
@@ -67,6 +66,23 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
         incoming.from_uri = party.uri;
     }
     incoming.from_user = numbering.caller_in(&incoming.from_user);
+}
+
+/// Makes a caller who wants to be unknown `anonymous`, whoever brings the call: a wish for privacy needs no trust. Whether it
+/// is one.
+pub fn withhold(incoming: &mut sip::Incoming) -> bool {
+    let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
+    let uri = incoming.from_uri.split_once(':').map_or("", |(_, rest)| rest);
+    let host = uri.rsplit_once('@').map_or(uri, |(_, host)| host);
+    let host = host.split([';', ':', '?']).next().unwrap_or(host);
+    let withheld =
+        is_withheld(&incoming.from_user) || host.eq_ignore_ascii_case(ANONYMOUS_HOST) || wants_privacy(headers);
+    if withheld {
+        ANONYMOUS.clone_into(&mut incoming.from_user);
+        ANONYMOUS.clone_into(&mut incoming.from_uri);
+        incoming.from_display = None;
+    }
+    withheld
 }
 
 /// The number that is asserted of the caller, whether or not that is believed.
@@ -290,8 +306,11 @@ fn wants_privacy<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> b
 }
 
 fn is_anonymous(from: &Address) -> bool {
-    let user = from.user();
-    user.eq_ignore_ascii_case("anonymous") || user.eq_ignore_ascii_case("restricted")
+    is_withheld(from.user())
+}
+
+fn is_withheld(user: &str) -> bool {
+    user.eq_ignore_ascii_case(ANONYMOUS) || user.eq_ignore_ascii_case("restricted")
 }
 
 /// For the user part of a URI.

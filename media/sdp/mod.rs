@@ -22,6 +22,7 @@ pub(crate) use negotiate::{Local, Negotiation};
 use std::net::SocketAddr;
 
 use crate::codec::{Codec, SampleRate};
+use crate::latch::MediaSource;
 use crate::rtp::srtp::Keys;
 
 /// All that we can speak, L16 at two rates.
@@ -65,6 +66,8 @@ pub(crate) struct MediaPlan {
     pub(crate) sends: bool,
     pub(crate) receives: bool,
     pub(crate) protection: Protection,
+    /// Where what we take may come from.
+    pub(crate) source: MediaSource,
 }
 
 /// How a leg's packets are protected, both ways.

@@ -8,6 +8,7 @@ use super::crypto::{self, Crypto, RANDOM, Srtp};
 use super::parse::{self, Audio, Description, Direction, Format, Line, Meaning};
 use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, Protection, SdpError};
 use crate::codec::{Codec, SampleRate};
+use crate::latch::MediaSource;
 
 /// Our own end of the stream.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,8 @@ pub(crate) struct Negotiation {
     secure: Option<bool>,
     plan: Option<MediaPlan>,
     agreed: bool,
+    /// Where its media may come from.
+    source: MediaSource,
 }
 
 /// What a description of ours says of keys.
@@ -80,6 +83,7 @@ impl Negotiation {
             secure: None,
             plan: None,
             agreed: false,
+            source: MediaSource::Any,
         }
     }
 
@@ -91,6 +95,11 @@ impl Negotiation {
     /// Whether its media is encrypted, before its first offer or answer. `random`: what its keys are made of.
     pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
         self.crypto = Crypto::new(srtp, random);
+    }
+
+    /// Where its media may come from, before its first offer or answer.
+    pub(crate) fn set_source(&mut self, source: MediaSource) {
+        self.source = source;
     }
 
     /// Whether telephone-events are offered and taken from now on.
@@ -160,7 +169,8 @@ impl Negotiation {
         let body = self.describe_offer(secure);
         if !self.agreed {
             let open = self.crypto.wanted() != Srtp::Off;
-            self.plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
+            let plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
+            self.plan = plan.map(|plan| MediaPlan { source: self.source, ..plan });
         }
         self.say(body)
     }
@@ -235,7 +245,7 @@ impl Negotiation {
         plan.protection = self.crypto.take(key);
         self.secure = Some(audio.keys.secure);
         self.common = common;
-        self.plan = Some(plan);
+        self.plan = Some(MediaPlan { source: self.source, ..plan });
         self.agreed = true;
         let body = self.describe(&chosen, direction, line.proto, key.map_or(Said::Nothing, Said::Answer));
         Ok(self.say(body))
@@ -284,7 +294,7 @@ impl Negotiation {
         plan.protection = self.crypto.accept(&audio.keys)?;
         self.secure = Some(audio.keys.secure);
         self.common = common;
-        self.plan = Some(plan);
+        self.plan = Some(MediaPlan { source: self.source, ..plan });
         self.agreed = true;
         Ok(())
     }
@@ -411,6 +421,7 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
         sends: true,
         receives: true,
         protection,
+        source: MediaSource::Any,
     })
 }
 
@@ -437,6 +448,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         sends: audio.remote.is_some() && matches!(audio.direction, Direction::SendRecv | Direction::RecvOnly),
         receives: matches!(audio.direction, Direction::SendRecv | Direction::SendOnly),
         protection: Protection::Plain,
+        source: MediaSource::Any,
     }
 }
 

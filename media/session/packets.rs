@@ -1,10 +1,11 @@
 //! Packets of a leg: what comes from its peer, and what is relayed to it.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::{Heard, MediaSession, Surroundings};
 use crate::dtmf::Form;
-use crate::engine::Flow;
+use crate::engine::{Flow, Pin};
 use crate::event::Event;
 use crate::latch::Admission;
 use crate::rtp::reports::Verdict;
@@ -56,9 +57,15 @@ impl MediaSession {
         };
         match self.latch.admits(from, header.ssrc, header.sequence, around.now) {
             Admission::Peer => {}
-            Admission::Moved => self.moved(from),
+            Admission::Moved => {
+                self.moved(from);
+                if std::mem::take(&mut self.pinned) {
+                    around.network.pin(around.slot, None);
+                }
+            }
             Admission::Stranger => {
                 self.stats.dropped_stranger += 1;
+                self.stats.stranger.get_or_insert(from);
                 around.counts.dropped += 1;
                 return None;
             }
@@ -71,7 +78,7 @@ impl MediaSession {
         let first = self.receiver.packets == 0;
         if !self.pinned && self.latch.is_settled(around.now) {
             self.pinned = true;
-            around.network.pin(around.slot, Some(from));
+            around.network.pin(around.slot, Some(Pin { peer: from, only: self.latch.is_exclusive() }));
         }
         let arrival = around.clock.units(around.now, self.receiver.rate());
         let new = self.receiver.handle(&header, arrival);
@@ -161,7 +168,13 @@ impl MediaSession {
 
     /// Whether a report from there is none of the host's that talks RTP; its port is what it is, behind NAT.
     pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
-        self.latch.target().is_some_and(|target| target.ip() != from.ip())
+        let ours = [self.latch.target(), self.latch.learnt()];
+        ours.iter().any(Option::is_some) && ours.iter().flatten().all(|ours| ours.ip() != from.ip())
+    }
+
+    /// Whether RTP from there is nobody's of this call.
+    pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
+        self.latch.refuses(from, now)
     }
 
     /// Takes one datagram of the RTCP port.

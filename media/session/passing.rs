@@ -24,7 +24,14 @@ impl MediaSession {
             || peer.digits.is_some()
             || peer.source.is_some()
             || peer.packing.frames > 0;
-        let open = peer.pinned && peer.shield.is_plain() && codec == other.codec && !peer.is_closing() && other.sends;
+        // What it says goes where its packets come from, or this is no way for it.
+        let reached = peer.latch.learnt_target().is_some();
+        let open = reached
+            && peer.pinned
+            && peer.shield.is_plain()
+            && codec == other.codec
+            && !peer.is_closing()
+            && other.sends;
         if busy || !open {
             return None;
         }

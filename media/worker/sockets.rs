@@ -13,7 +13,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::Shared;
 use crate::HashMap;
-use crate::engine::{Flow, Network};
+use crate::engine::{Flow, Network, Pin};
 use crate::kernel::{Ends, Passing};
 use crate::ports::Sockets;
 use crate::shortcut::{Counted, Shortcut};
@@ -219,7 +219,7 @@ impl Table {
             // A packet that the kernel does not take is a lost packet; the peer's reports count it.
             let _ = match flow {
                 // The error is an earlier packet's, told by ICMP; this one has not been sent.
-                Flow::Rtp if sockets.pinned == Some(to) => match sockets.rtp.send(packet) {
+                Flow::Rtp if sockets.pinned == Some(Pin { peer: to, only: true }) => match sockets.rtp.send(packet) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
                     other => other,
                 },
@@ -230,10 +230,10 @@ impl Table {
         self.outlet.octets.clear();
     }
 
-    /// Of a socket that is connected to its peer.
+    /// Of a socket whose peer is known.
     fn ends(&self, slot: usize) -> Option<Ends> {
         let sockets = self.slots.get(slot)?.as_ref()?;
-        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?)
+        Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.peer)
     }
 
     fn socket(&self, slot: usize, flow: Flow) -> Option<&UdpSocket> {
@@ -254,14 +254,16 @@ impl Network for Table {
         self.outlet.octets.extend_from_slice(packet);
     }
 
-    fn pin(&mut self, slot: usize, peer: Option<SocketAddr>) {
+    fn pin(&mut self, slot: usize, peer: Option<Pin>) {
         let Some(Some(sockets)) = self.slots.get_mut(slot) else { return };
         if sockets.pinned == peer {
             return;
         }
+        let is_connected = sockets.pinned.is_some_and(|pin| pin.only);
         let done = match peer {
-            Some(peer) => sockets.rtp.connect(peer).is_ok(),
-            None => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
+            Some(Pin { peer, only: true }) => sockets.rtp.connect(peer).is_ok(),
+            Some(_) | None if is_connected => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
+            Some(_) | None => true,
         };
         // A socket that cannot be connected goes on unconnected: the latch judges sources all the same.
         sockets.pinned = peer.filter(|_| done);

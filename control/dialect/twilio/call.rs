@@ -40,7 +40,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "phone_number_sid": leg.sip.number.as_ref().map(|id| format!("PN{id}")),
         "to": leg.to.to_string(),
         "to_formatted": format::formatted(&leg.to),
-        "from": leg.from.to_string(),
+        "from": format::address(&leg.from),
         "from_formatted": format::formatted(&leg.from),
         "status": format::status(leg.status),
         "direction": direction,

@@ -50,7 +50,7 @@ impl Wire {
             "accountSid": account_sid,
             "parentCallSid": leg.parent.map(sid::call).unwrap_or_default(),
             "callSid": sid::call(leg.id),
-            "from": leg.from.to_string(),
+            "from": format::address(&leg.from),
             "to": leg.to.to_string(),
             "forwardedFrom": leg.forwarded_from.clone().unwrap_or_default(),
             "callType": if sip { "SIP" } else { "PSTN" },

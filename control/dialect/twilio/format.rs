@@ -10,6 +10,8 @@ use tandem_call::leg::{CallerIdentity, Direction, Standing, Status};
 use tandem_call::machine::{GreetingEnd, Verdict};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 
+use crate::trunk::identity;
+
 /// RFC 2822 in UTC: `Tue, 31 Aug 2010 20:36:28 +0000`.
 pub(super) fn rfc2822(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
@@ -146,9 +148,20 @@ pub(super) fn recording_url(public_url: &str, account_sid: &str, recording_sid: 
     format!("{public_url}/2010-04-01/Accounts/{account_sid}/Recordings/{recording_sid}")
 }
 
+/// What stands for a caller who withholds the number: `ANONYMOUS` on a telephone's keys.
+const ANONYMOUS: &str = "+266696687";
+
+/// A party as `From` and `To` have it.
+pub(super) fn address(address: &Address) -> String {
+    match address {
+        Address::Name(name) if &**name == identity::ANONYMOUS => ANONYMOUS.to_owned(),
+        address => address.to_string(),
+    }
+}
+
 /// `to_formatted`: `(415) 867-5309` for North America, everything else as it is.
 pub(super) fn formatted(address: &Address) -> String {
-    let text = address.to_string();
+    let text = self::address(address);
     let national = match text.strip_prefix("+1") {
         Some(rest) if rest.len() == 10 && rest.bytes().all(|b| b.is_ascii_digit()) => rest,
         _ => return text,

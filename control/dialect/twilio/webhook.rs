@@ -125,7 +125,7 @@ pub(super) fn verification(account_sid: &str, leg: &LegInfo, target: Target, ver
 
 /// Parameters of every request about a call.
 pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parameters {
-    let (from, to) = (leg.from.to_string(), leg.to.to_string());
+    let (from, to) = (format::address(&leg.from), format::address(&leg.to));
     let mut parameters: Parameters = [
         ("CallSid", sid::call(leg.id)),
         ("AccountSid", account_sid.into()),

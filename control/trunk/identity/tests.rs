@@ -92,9 +92,22 @@ fn a_caller_who_wants_to_be_unknown_is() {
         [("P-Asserted-Identity", "<sip:+493022222222@h>"), ("Privacy", "user;id")],
         [("X", ""), ("Remote-Party-ID", "<sip:1@h>;party=calling;privacy=full")],
     ] {
-        let mut call = incoming(&headers);
-        receive(&trunk(json!({ "caller_id": "pai", "trusted": true })), &mut call);
-        assert_eq!((&*call.from_user, call.from_display), ("anonymous", None));
+        for trusted in [true, false] {
+            let mut call = incoming(&headers);
+            receive(&trunk(json!({ "caller_id": "pai", "trusted": trusted })), &mut call);
+            assert_eq!((&*call.from_user, call.from_display), ("anonymous", None), "trusted: {trusted}");
+        }
+    }
+    for (user, uri) in [
+        ("anonymous", "sip:anonymous@anonymous.invalid"),
+        ("Anonymous", "sip:Anonymous@192.0.2.1"),
+        ("+493022222222", "sip:+493022222222@anonymous.invalid;user=phone"),
+        ("", "sip:anonymous.invalid"),
+    ] {
+        let mut call = sip::Incoming { from_user: user.to_owned(), from_uri: uri.to_owned(), ..incoming(&[]) };
+        receive(&trunk(json!({})), &mut call);
+        let (leg, _) = crate::new_call::inbound_leg(LegId(1), CallId(1), call, None);
+        assert_eq!(leg.from, Address::Name("anonymous".into()), "{uri}");
     }
     let mut call = incoming(&[("Privacy", "none")]);
     receive(&trunk(json!({ "trusted": true })), &mut call);

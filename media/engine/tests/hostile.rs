@@ -214,12 +214,16 @@ fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
         }
     };
     // Before the peer's first packet they are heard, as nobody can tell them from the peer behind a router ...
-    for turn in 0..150 {
+    for turn in 0..400 {
         spray(&mut pair, turn * 20);
+        pair.say(Who::B, 0x20, NOW);
         pair.advance(20);
     }
     assert!(!loud(&mut pair).is_empty());
-    // ... and with it they are not, although they were there three seconds earlier.
+    // ... but what B says goes to nobody but where A's description wants it, however long they have been there ...
+    let toward_a = pair.heard(Who::A);
+    assert!(toward_a.len() > 390 && toward_a.iter().all(|sent| sent.to == pair.a.address));
+    // ... and with it they are not, although they were there eight seconds earlier.
     for turn in 0..500 {
         pair.say(Who::A, 0x10, NOW);
         spray(&mut pair, 10_000 + turn * 20);

@@ -25,7 +25,7 @@ impl Network for Wire {
         }
     }
 
-    fn pin(&mut self, _: usize, _: Option<SocketAddr>) {}
+    fn pin(&mut self, _: usize, _: Option<crate::engine::Pin>) {}
 
     fn release(&mut self, _: usize) {}
 }
