@@ -20,7 +20,7 @@ use crate::machine::MachineDetection;
 use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
-use crate::program::{ChildEvent, Running, Signal, Step};
+use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
 use crate::timer::Timers;
 use crate::{Callback, Target};
@@ -468,15 +468,7 @@ impl Call {
             }
         }
         let Some(running) = self.party_mut(leg).and_then(|party| party.lane.running.take()) else { return };
-        let waited_for_document = matches!(running, Running::Fetching(_));
         let step = running.handle(self, leg, signal);
-        // Whatever took time, other than asking for documents, shows that the documents do lead somewhere.
-        if !waited_for_document
-            && !matches!(step, Step::Stay(_))
-            && let Some(party) = self.party_mut(leg)
-        {
-            party.hasty_documents = 0;
-        }
         self.step(leg, step);
     }
 

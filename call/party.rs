@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Target;
 use crate::call::OnAnswer;
@@ -49,8 +49,10 @@ pub(crate) struct Party {
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
     pub(crate) siprecs: Vec<Copying>,
-    /// Documents run one after the other without any of them taking time.
+    /// Documents asked for one after the other that took hardly any time: see [`crate::program::document`].
     pub(crate) hasty_documents: u32,
+    /// When the leg's document came, or was asked for.
+    pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<SendDigits>,
     /// The digits being sent since the answer: what was to follow it waits for them.
@@ -95,6 +97,7 @@ impl Party {
             transcriptions: Vec::new(),
             siprecs: Vec::new(),
             hasty_documents: 0,
+            document_since: None,
             on_answer: None,
             send_digits: None,
             sending_digits: None,

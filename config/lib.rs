@@ -28,6 +28,7 @@ use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig,
     TrunkConfig, TwilioConfig, WebhooksConfig,
 };
+use tandem_control::http::OriginConfig;
 use tandem_control::number_pool::Block;
 use tandem_control::siprec::SiprecConfig;
 use tandem_control::speech::SpeechConfig;
@@ -59,6 +60,8 @@ pub struct Config {
     pub recordings: RecordingsConfig,
     /// `[webhooks]`.
     pub webhooks: WebhooksConfig,
+    /// `[[origins]]`.
+    pub origins: Vec<OriginConfig>,
     /// `[streams]`.
     pub streams: StreamsConfig,
     /// `[ice]`.
@@ -102,6 +105,7 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),
+            origins: Vec::new(),
             streams: StreamsConfig::default(),
             ice: IceConfig::default(),
             stir: StirConfig::default(),

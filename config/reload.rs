@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 13] = [
+const AT_ONCE: [&str; 14] = [
     "accounts",
     "trunks",
     "applications",
@@ -20,6 +20,7 @@ const AT_ONCE: [&str; 13] = [
     "siprec",
     "sip",
     "stir",
+    "origins",
     "ice",
     "drain_timeout",
     "media.endpoint_srtp",

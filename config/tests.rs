@@ -145,6 +145,7 @@ fn each_mistake_is_named() {
     let registrar = |line: &str| format!("[sip.registrar]\n{line}");
     let siprec = |rest: &str| format!("[[siprec]]\nname = \"r\"\n{rest}\n");
     let pool = |rest: &str| format!("[[number_pool]]\n{rest}\n");
+    let origin = |from: &str, to: &str| format!("[[origins]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
     let large = |first: u64| pool(&format!("number = \"+1555000{first}\"\nlast = \"+1555000{}\"", first + 9_999));
     let namesakes = ["a", "b"].map(|account| {
         let phone = "username = \"u\"\npassword = \"p\"";
@@ -198,6 +199,24 @@ fn each_mistake_is_named() {
         ("stir.ports = []".to_owned(), "name at least one port"),
         ("stir.timeout_ms = 1".to_owned(), "1 is not 100 to 10000"),
         ("http.public_url = \"example.com\"".to_owned(), "is not a base"),
+        ("webhooks.ca_file = \"/nonexistent/ca.pem\"".to_owned(), "webhooks.ca_file: /nonexistent/ca.pem"),
+        (origin("https://a.test/voice", "http://127.0.0.1:1"), "origins[0].from: \"https://a.test/voice\" has a path"),
+        (origin("wss://a.test", "http://127.0.0.1:1"), "wss follows https"),
+        (origin("https://a.test", "127.0.0.1:1"), "origins[0].to: \"127.0.0.1:1\""),
+        (origin("https://a.test", "http://10.0.0.1:1"), "origins[0].to: 10.0.0.1 is not public"),
+        (origin("https://a.test", "https://a.test:443"), "origins[0].to: https://a.test leads to itself"),
+        (
+            format!("webhooks.allow_networks = []\n{}", origin("https://a.test", "http://localhost:1")),
+            "origins[0].to: 127.0.0.1 is not public",
+        ),
+        (
+            format!("{}account = \"nobody\"", origin("https://a.test", "http://127.0.0.1:1")),
+            "origins[0].account: there is no account \"nobody\"",
+        ),
+        (
+            origin("https://a.test", "http://127.0.0.1:1") + &origin("https://A.test:443", "http://127.0.0.1:2"),
+            "origins[1].from: the origin is taken by origins[0].from on line 2",
+        ),
         ("database.url = \"mysql://x\"".to_owned(), "neither \"sqlite:PATH\""),
         (
             "database.retention_days = -1".to_owned(),

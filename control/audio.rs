@@ -9,11 +9,13 @@ use tandem_call::program::instruction::AudioSource;
 use tandem_media::Audio;
 
 use crate::document;
-use crate::http::Client;
+use crate::http::{Budget, Client};
 use crate::speech::Voice;
 
 /// Largest audio file taken.
 const MAX_FILE: usize = 64 * 1024 * 1024;
+/// Octets of files that are being downloaded or decoded at a time.
+const IN_FLIGHT: usize = 128 * 1024 * 1024;
 /// Decoded audio kept, octets.
 const CACHE: u64 = 256 * 1024 * 1024;
 /// How long fetched audio is used again without asking.
@@ -29,7 +31,8 @@ pub struct AudioRoom {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    Url(String),
+    /// With the account when it has `[[origins]]` of its own, by which the same URL may be another file.
+    Url(String, Option<Arc<str>>),
     File(PathBuf, SystemTime),
 }
 
@@ -48,11 +51,12 @@ impl AudioRoom {
     /// With nothing in it yet.
     pub fn new(client: Client, voice: Arc<Voice>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
+        let client = client.within(Budget::new(IN_FLIGHT));
         Self { client, voice, cache: Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build() }
     }
 
-    /// The audio of a source. Tones are not asked here: the media engine makes them.
-    pub async fn get(&self, source: &AudioSource) -> Result<Arc<Audio>, AudioError> {
+    /// The audio of a source for a call of this account. Tones are not asked here: the media engine makes them.
+    pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         match source {
             AudioSource::Speech(speech) => {
                 let samples =
@@ -61,7 +65,7 @@ impl AudioRoom {
             }
             AudioSource::Url(url) => match url.strip_prefix("file://") {
                 Some(path) => self.file(PathBuf::from(path)).await,
-                None => self.fetch(url).await,
+                None => self.fetch(url, account).await,
             },
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
@@ -70,12 +74,14 @@ impl AudioRoom {
         }
     }
 
-    async fn fetch(&self, url: &str) -> Result<Arc<Audio>, AudioError> {
+    async fn fetch(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
+        let client = self.client.of_account(account);
         let get = async {
-            let (bytes, content_type) = document::file(&self.client, url, MAX_FILE).await?;
+            let (bytes, content_type) = document::file(&client, url, MAX_FILE).await?;
             decode(bytes, content_type).await
         };
-        self.cache.try_get_with(Key::Url(url.to_owned()), get).await.map_err(|error: Arc<AudioError>| (*error).clone())
+        let key = Key::Url(url.to_owned(), client.account_with_origins());
+        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
     }
 
     async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {

@@ -11,6 +11,7 @@ mod secret;
 mod trunk;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ pub struct WebhooksConfig {
     /// Networks that are not public and may all the same be the target of webhooks, media files and streams.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
+    /// PEM file of certificate authorities that applications may have their certificates from, beside this machine's own.
+    pub ca_file: Option<PathBuf>,
     /// Whether Twilio's webhooks to `https` URLs with a port are signed as if they had none.
     pub sign_strip_https_port: bool,
 }
@@ -96,7 +99,7 @@ pub struct WebhooksConfig {
 impl Default for WebhooksConfig {
     fn default() -> Self {
         let allow_networks = network::network("127.0.0.0/8").into_iter().collect();
-        Self { allow_networks, sign_strip_https_port: false }
+        Self { allow_networks, ca_file: None, sign_strip_https_port: false }
     }
 }
 

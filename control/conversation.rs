@@ -56,6 +56,8 @@ pub struct ConversationHandle {
 pub struct NewConversation {
     /// Its leg.
     pub leg: LegId,
+    /// Whose leg it is.
+    pub account: Arc<str>,
     /// Its id.
     pub id: ConversationId,
     /// Its operation on the media.
@@ -125,7 +127,8 @@ async fn run(
     new: NewConversation,
     mut notes: mpsc::Receiver<Note>,
 ) -> ConversationStatus {
-    let open = Socket::open(&services.client, &new.spec.url, new.wire.handshake(), services.stream_idle);
+    let client = services.client.of_account(&new.account);
+    let open = Socket::open(&client, &new.spec.url, new.wire.handshake(), services.stream_idle);
     let mut socket = tokio::select! {
         opened = open => match opened {
             Ok(socket) => socket,
@@ -135,13 +138,14 @@ async fn run(
     };
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
-    let NewConversation { leg, id, spec, wire, .. } = new;
+    let NewConversation { leg, id, spec, wire, account, .. } = new;
     let mut floor = Floor {
         listening: listening(&spec),
         talk: Talk::new(spec),
         services,
         inbox,
         leg,
+        account,
         id,
         wire,
         writer,
@@ -207,6 +211,7 @@ struct Floor<'a> {
     services: Arc<Services>,
     inbox: &'a Inbox,
     leg: LegId,
+    account: Arc<str>,
     id: ConversationId,
     wire: Box<dyn ConversationWire>,
     writer: media::StreamWriter,
@@ -305,8 +310,8 @@ impl Floor<'_> {
         while let Some(order) = self.talk.poll_order() {
             match order {
                 Order::Make { piece, source } => {
-                    let audio = self.services.audio.clone();
-                    let making = self.makers.spawn(async move { (piece, audio.get(&source).await) });
+                    let (audio, account) = (self.services.audio.clone(), Arc::clone(&self.account));
+                    let making = self.makers.spawn(async move { (piece, audio.get(&source, &account).await) });
                     self.making.insert(piece, making);
                 }
                 Order::Put { piece } => {

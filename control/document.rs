@@ -44,6 +44,7 @@ pub async fn fetch(
     jar: &CookieJar,
     id: u128,
 ) -> Fetched {
+    let client = client.of_account(&account.name);
     let notice = dialect.fetch(account, fetch, context);
     let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
         let now = clock::time();

@@ -1,16 +1,19 @@
 //! The outbound HTTP client: webhooks, documents, media files. Every target is checked, every answer is bounded.
 //!
 //! ```text
-//!  URL ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
-//!      └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
+//!  URL ─▶ Origins ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
+//!                 └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
 //! ```
 //!
 //! The check sits where names become addresses, and the connection uses the checked addresses: a name that answers
 //! differently the second time (DNS rebinding) gains nothing. Proxies from the environment are not used, for they would
 //! resolve on their own.
 
+mod budget;
+mod connection;
 mod cookies;
 mod failure;
+mod origins;
 mod policy;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,19 +24,27 @@ mod tls;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
+use tandem_sip::Credentials;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use url::{Host, Url};
 
+use crate::current::Current;
+
+use budget::Share;
+use connection::{Kept, Observe};
+
+pub use budget::Budget;
 pub use cookies::CookieJar;
 pub use failure::FetchError;
+pub use origins::{Origin, OriginConfig, Origins};
 pub use policy::NetworkPolicy;
 pub use tls::tls_config;
 
@@ -47,13 +58,42 @@ const IDLE: Duration = Duration::from_millis(1500);
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// Whose requests these are; `None`: the server's own.
+    account: Option<Arc<str>>,
+    /// What the bodies of its answers may hold together; `None`: no bound but each one's own.
+    budget: Option<Budget>,
 }
 
 struct Shared {
     gate: Arc<Gate>,
+    origins: Current<Origins>,
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
-    pools: Mutex<Vec<(Duration, reqwest::Client)>>,
+    pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
+    within: OnceLock<Box<dyn Within>>,
+}
+
+/// Answers some requests within this process, for hosts that need not be there. An operator's `[[origins]]` go first.
+pub trait Within: Send + Sync {
+    /// The answer; `None`: the request is sent as any other. `url` is the request's, without user, password and fragment.
+    fn answer(&self, request: &Request, url: &Url) -> Option<Served>;
+}
+
+/// An answer with status 200 from within this process.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Of the body.
+    pub content_type: &'static str,
+    /// All of it.
+    pub body: Bytes,
+}
+
+/// What the library below fixes for each of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PoolKey {
+    connect_timeout: Duration,
+    /// Whether connections are kept for the next request.
+    keeps: bool,
 }
 
 /// What to send.
@@ -61,7 +101,8 @@ struct Shared {
 pub struct Request {
     /// GET, POST, ...
     pub method: Method,
-    /// `http` or `https`. User and password in it become Basic authentication; a fragment is not sent.
+    /// `http` or `https`. User and password in it become Basic authentication, or Digest where the answer asks for that; a
+    /// fragment is not sent.
     pub url: String,
     /// Name and value; names in any case.
     pub headers: Vec<(String, String)>,
@@ -126,7 +167,7 @@ pub trait Lookup: Send + Sync + 'static {
 }
 
 impl Client {
-    /// A client that trusts the web's certificate authorities and asks the system's resolver.
+    /// A client that trusts this machine's certificate authorities and asks the system's resolver.
     ///
     /// `connect_timeout` holds where a request names none.
     pub fn new(policy: NetworkPolicy, connect_timeout: Duration) -> io::Result<Client> {
@@ -142,13 +183,50 @@ impl Client {
     ) -> io::Result<Client> {
         let shared = Shared {
             gate: Arc::new(Gate { policy, names }),
+            origins: Current::default(),
             tls,
             connect_timeout: rounded(connect_timeout),
             pools: Mutex::default(),
+            within: OnceLock::new(),
         };
-        let client = Client { shared: Arc::new(shared) };
-        client.pool(client.shared.connect_timeout).map_err(io::Error::other)?;
+        let client = Client { shared: Arc::new(shared), account: None, budget: None };
+        client.pool(client.shared.connect_timeout, true).map_err(io::Error::other)?;
         Ok(client)
+    }
+
+    /// The same client for the requests of one account, whose own `[[origins]]` hold then.
+    pub fn of_account(&self, account: &str) -> Client {
+        Client { account: Some(account.into()), ..self.clone() }
+    }
+
+    /// The same client for requests whose answers together stay within a budget.
+    pub fn within(&self, budget: Budget) -> Client {
+        Client { budget: Some(budget), ..self.clone() }
+    }
+
+    /// Other `[[origins]]`, for all clones and from the next request on.
+    pub fn set_origins(&self, origins: Origins) {
+        self.shared.origins.set(origins);
+    }
+
+    /// What is answered within this process, for all clones. Only the first such call counts.
+    pub fn serve_within(&self, within: impl Within + 'static) {
+        let _ = self.shared.within.set(Box::new(within));
+    }
+
+    /// The account, if some of the `[[origins]]` hold for it alone: what is fetched for it is not for others.
+    pub fn account_with_origins(&self) -> Option<Arc<str>> {
+        self.account.clone().filter(|account| self.shared.origins.get().names(account))
+    }
+
+    /// Where the connection for `url` goes.
+    pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
+        let asked = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
+        let origins = self.shared.origins.get();
+        match origins.place(self.account.as_deref(), url) {
+            None => Ok(Route { to: asked, asked: None }),
+            Some(to) => Ok(Route { to: to.clone(), asked: Some(asked) }),
+        }
     }
 
     /// The TLS settings, for WebSocket clients that connect on their own.
@@ -242,42 +320,94 @@ impl Client {
 
     async fn exchange(&self, request: &Request, began: Instant) -> Result<Response, FetchError> {
         let mut url = parse(&request.url)?;
-        self.shared.gate.check_literal(&url)?;
         let mut headers = header_map(&request.headers)?;
-        if let Some(authorization) = take_credentials(&mut url)? {
-            headers.entry(header::AUTHORIZATION).or_insert(authorization);
+        let credentials = take_credentials(&mut url).filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        if let Some(credentials) = &credentials {
+            headers.insert(header::AUTHORIZATION, credentials.basic()?);
         }
         url.set_fragment(None);
         let final_url = url.to_string();
-        let mut outgoing = reqwest::Request::new(request.method.clone(), url);
+        let route = self.route(&url)?;
+        if route.asked.is_none()
+            && let Some(served) = self.shared.within.get().and_then(|within| within.answer(request, &url))
+        {
+            let content_type = HeaderValue::from_static(served.content_type);
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+            return Ok(Response { status: 200, headers, body: served.body, final_url, elapsed: began.elapsed() });
+        }
+        for (name, value) in route.headers() {
+            headers.insert(name, HeaderValue::from_str(&value).map_err(|error| FetchError::Url(error.to_string()))?);
+        }
+        let place = route.place(url.clone());
+        let answered = self.exchange_at(&place, headers.clone(), request).await;
+        let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
+        // Whoever wants Digest instead of Basic says so (RFC 7616), and is asked once more.
+        if status == 401
+            && let Some(digest) = credentials.and_then(|credentials| credentials.digest(&answer, request, &url))
+        {
+            headers.insert(header::AUTHORIZATION, digest);
+            let answered = self.exchange_at(&place, headers, request).await;
+            (status, answer, body) = answered.map_err(|error| route.tell(error))?;
+        }
+        let headers = answer;
+        Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
+    }
+
+    /// Connects to exactly this URL's origin.
+    async fn exchange_at(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        request: &Request,
+    ) -> Result<(u16, HeaderMap, Bytes), FetchError> {
+        self.shared.gate.check_literal(url)?;
+        let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
         *outgoing.headers_mut() = headers;
         if !request.body.is_empty() || request.method == Method::POST {
             *outgoing.body_mut() = Some(request.body.clone().into());
         }
-        let pool =
-            self.pool(request.timeouts.connect.unwrap_or(self.shared.connect_timeout)).map_err(failure::classify)?;
-        let mut incoming = pool.execute(outgoing).await.map_err(failure::classify)?;
+        let mut incoming = self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)?;
         let status = incoming.status().as_u16();
         let too_large = FetchError::TooLarge { status, limit: request.max_body };
         if incoming.content_length().is_some_and(|length| length > request.max_body as u64) {
             return Err(too_large);
         }
         let mut body = BytesMut::new();
+        let mut share = Share::of(self.budget.clone());
         while let Some(chunk) = incoming.chunk().await.map_err(failure::classify)? {
             if body.len() + chunk.len() > request.max_body {
                 return Err(too_large);
             }
+            share.grow(body.len() + chunk.len()).await?;
             body.extend_from_slice(&chunk);
         }
-        let headers = std::mem::take(incoming.headers_mut());
-        Ok(Response { status, headers, body: body.freeze(), final_url, elapsed: began.elapsed() })
+        Ok((status, std::mem::take(incoming.headers_mut()), share.into_body(body)))
     }
 
-    /// The connection pool for one connect timeout, which the library below fixes for each pool.
-    fn pool(&self, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    /// Sends it; once more on a fresh connection if a kept one turns out to be dead.
+    async fn execute(
+        &self,
+        request: reqwest::Request,
+        connect_timeout: Option<Duration>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let timeout = connect_timeout.unwrap_or(self.shared.connect_timeout);
+        // Bodies are octets in memory, which can be cloned.
+        let again = request.try_clone();
+        let (outcome, kept) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
+        match (outcome, again) {
+            (Err(error), Some(again)) if kept == Kept::Yes && connection::is_dead(&error) => {
+                self.pool(timeout, false)?.execute(again).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The connection pool for one connect timeout.
+    fn pool(&self, connect_timeout: Duration, keeps: bool) -> reqwest::Result<reqwest::Client> {
         let timeout = rounded(connect_timeout);
+        let wanted = PoolKey { connect_timeout: timeout, keeps };
         let mut pools = self.shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == timeout) {
+        if let Some((_, pool)) = pools.iter().find(|(key, _)| *key == wanted) {
             return Ok(pool.clone());
         }
         let pool = reqwest::Client::builder()
@@ -287,15 +417,49 @@ impl Client {
             .no_proxy()
             .connect_timeout(timeout)
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(64)
+            .pool_max_idle_per_host(if keeps { 64 } else { 0 })
+            .connector_layer(Observe)
             .http1_title_case_headers()
             .http1_only()
             .build()?;
         if pools.len() >= POOLS {
             pools.remove(0);
         }
-        pools.push((timeout, pool.clone()));
+        pools.push((wanted, pool.clone()));
         Ok(pool)
+    }
+}
+
+/// Where a request's connection goes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The origin to connect to. Its host is also the name that a certificate must be for.
+    pub to: Origin,
+    /// The origin that the URL names, when `[[origins]]` lead elsewhere.
+    asked: Option<Origin>,
+}
+
+impl Route {
+    /// The headers by which the application sees the URL that was asked for, as behind any reverse proxy.
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
+        let host = HeaderName::from_static("x-forwarded-host");
+        let scheme = HeaderName::from_static("x-forwarded-proto");
+        self.asked.iter().flat_map(move |asked| {
+            let proto = if asked.is_secure() { "https" } else { "http" };
+            [(header::HOST, asked.authority()), (host.clone(), asked.authority()), (scheme.clone(), proto.to_owned())]
+        })
+    }
+
+    fn place(&self, url: Url) -> Url {
+        if self.asked.is_some() { self.to.place(&url) } else { url }
+    }
+
+    /// The error with the place that was tried, when the URL does not name it.
+    pub fn tell(&self, error: FetchError) -> FetchError {
+        match self.asked {
+            Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
+            None => error,
+        }
     }
 }
 
@@ -386,22 +550,51 @@ fn header_map(headers: &[(String, String)]) -> Result<HeaderMap, FetchError> {
     Ok(map)
 }
 
-/// Takes user and password out of the URL, as Basic authentication (RFC 7617).
-fn take_credentials(url: &mut Url) -> Result<Option<HeaderValue>, FetchError> {
-    if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
+/// User and password of a URL.
+struct UrlCredentials {
+    user: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl UrlCredentials {
+    /// As Basic authentication (RFC 7617).
+    fn basic(&self) -> Result<HeaderValue, FetchError> {
+        let pair = [&*self.user, b":", &*self.password].concat();
+        let value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)));
+        let mut value = value.map_err(|error| FetchError::Url(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok(value)
     }
-    let decode = |text: &str| percent_decode(text);
-    let mut pair = decode(url.username());
-    pair.push(b':');
-    pair.extend(decode(url.password().unwrap_or_default()));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair)))
-        .map_err(|error| FetchError::Url(error.to_string()))?;
-    value.set_sensitive(true);
+
+    /// As the answer to the challenges of a 401; `None` if there is none that can be answered.
+    fn digest(&self, refused: &HeaderMap, request: &Request, url: &Url) -> Option<HeaderValue> {
+        let challenges: Vec<&str> =
+            refused.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok();
+        let credentials = Credentials { username: text(&self.user)?, password: text(&self.password)? };
+        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let cnonce = format!("{:032x}", rand::random::<u128>());
+        let method = request.method.as_str();
+        let value = tandem_sip::http_answer(&challenges, &credentials, method, &target, &request.body, &cnonce)?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Takes user and password out of the URL.
+fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let credentials = UrlCredentials {
+        user: percent_decode(url.username()),
+        password: percent_decode(url.password().unwrap_or_default()),
+    };
     // Both fail only for URLs that can have no host, and this one has a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    Ok(Some(value))
+    Some(credentials)
 }
 
 fn percent_decode(text: &str) -> Vec<u8> {

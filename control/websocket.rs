@@ -155,19 +155,22 @@ pub(crate) async fn connect(
     // What cannot be parsed may hold a password anywhere: it is not shown.
     let parsed = Url::parse(url).map_err(|error| StreamFault::Url.because(format!("the URL: {error}")))?;
     let shown = without_credentials(url);
-    let secure = match parsed.scheme() {
-        "ws" => false,
-        "wss" => true,
-        other => return Err(StreamFault::Scheme.because(format!("{shown}: {other:?} is neither ws nor wss"))),
-    };
-    let host = parsed.host_str().ok_or_else(|| StreamFault::Url.because(format!("{shown}: no host")))?.to_owned();
-    let port = parsed.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
-    let tcp = client.connect(&host, port, Some(HANDSHAKE)).await.map_err(|error| unreached(&error))?;
-    let stream = tls::wrap(tcp, secure.then(|| client.tls()), &host)
+    if !matches!(parsed.scheme(), "ws" | "wss") {
+        let why = format!("{shown}: {:?} is neither ws nor wss", parsed.scheme());
+        return Err(StreamFault::Scheme.because(why));
+    }
+    let route = client.route(&parsed).map_err(|_| StreamFault::Url.because(format!("{shown}: no host")))?;
+    let host = route.to.host().to_string();
+    let tcp =
+        client.connect(&host, route.to.port(), Some(HANDSHAKE)).await.map_err(|error| unreached(&route.tell(error)))?;
+    let stream = tls::wrap(tcp, route.to.is_secure().then(|| client.tls()), &host)
         .await
-        .map_err(|error| StreamFault::Tls.because(format!("{shown}: {error}")))?;
+        .map_err(|error| unreached(&route.tell(FetchError::Tls(format!("{shown}: {error}")))))?;
     let malformed = |error: &dyn std::fmt::Display| StreamFault::Url.because(format!("{shown}: {error}"));
     let mut request = url.into_client_request().map_err(|error| malformed(&error))?;
+    for (name, value) in route.headers() {
+        request.headers_mut().insert(name, http::HeaderValue::try_from(value).map_err(|error| malformed(&error))?);
+    }
     for (name, value) in headers {
         let name = http::HeaderName::try_from(name).map_err(|error| malformed(&error))?;
         let value = http::HeaderValue::try_from(value).map_err(|error| malformed(&error))?;
@@ -213,8 +216,8 @@ fn broken(error: &WsError) -> StreamFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::NetworkPolicy;
     use crate::http::testing::{Answer, WebServer};
+    use crate::http::{NetworkPolicy, Origin, OriginConfig, Origins};
 
     fn client() -> Client {
         let policy = NetworkPolicy { allow_networks: vec!["127.0.0.0/8".parse().unwrap()] };
@@ -252,6 +255,31 @@ mod tests {
         ] {
             assert_eq!(fails(&url).await.fault, fault, "{url}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_reached_where_its_origin_leads_and_sees_its_public_host() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}", listener.local_addr().unwrap());
+        let heard = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut heard = Vec::new();
+            #[allow(clippy::result_large_err)]
+            let look = |request: &http::Request<()>, response| {
+                let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                heard = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
+                Ok(response)
+            };
+            let _socket = tokio_tungstenite::accept_hdr_async(tcp, look).await.unwrap();
+            heard
+        });
+        let client = client();
+        let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
+        let table = OriginConfig { from: origin("https://app.test"), to: origin(&to), account: None };
+        client.set_origins(Origins::new(vec![table]));
+        Socket::open(&client, "wss://app.test/media?a=b", Vec::new(), None).await.ok().unwrap();
+        let heard: Vec<String> = heard.await.unwrap().into_iter().flatten().collect();
+        assert_eq!(heard, ["/media?a=b", "app.test", "https"]);
     }
 
     /// An application that shakes hands and then never reads, so that it sends no pong either.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod aiff;
 mod read;
 mod resample;
 

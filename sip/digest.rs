@@ -142,6 +142,23 @@ impl Session {
     }
 }
 
+/// The `Authorization` value that answers the strongest Digest challenge among these `WWW-Authenticate` values (RFC 7616),
+/// for a request over HTTP; `None` when none of them can be answered. `uri` is the request's path and query, `cnonce` a new
+/// random word.
+pub fn http_answer(
+    challenges: &[&str],
+    credentials: &Credentials,
+    method: &str,
+    uri: &str,
+    body: &[u8],
+    cnonce: &str,
+) -> Option<String> {
+    let known = challenges.iter().take(MAX_CHALLENGES).flat_map(|value| parse_challenges(value, false));
+    let strongest = known.max_by_key(|challenge| challenge.algorithm.hash)?;
+    let line = line(&strongest, credentials, method, uri, body, 1, cnonce);
+    Some(line.strip_prefix("Authorization: ")?.trim_end().to_owned())
+}
+
 /// The challenges of a 401 or 407 that we can answer.
 pub(crate) fn challenges(response: &Response) -> Vec<Challenge> {
     let of =

@@ -48,6 +48,7 @@ mod testing;
 
 pub use compose::escape_user;
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
+pub use digest::http_answer;
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};

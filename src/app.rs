@@ -30,7 +30,7 @@ use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::directory;
 use tandem_control::followers::Followers;
 use tandem_control::holdings::Holdings;
-use tandem_control::http::{Client, NetworkPolicy};
+use tandem_control::http::{Client, NetworkPolicy, Origins, SystemResolver, tls_config};
 use tandem_control::notify::{self, Dialects, Sealer};
 use tandem_control::number_pool::NumberPool;
 use tandem_control::phones::{self, Phones};
@@ -170,7 +170,11 @@ impl Server {
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
-        let client = Client::new(policy, CONNECT_TIMEOUT).context("TLS of outgoing connections")?;
+        let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
+        let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
+            .context("TLS of outgoing connections")?;
+        client.set_origins(Origins::new(config.origins));
+        client.serve_within(twilio::Hosted);
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }
@@ -294,6 +298,7 @@ impl Server {
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
         services.ice.set(config.ice.clone());
+        services.client.set_origins(Origins::new(config.origins.clone()));
         // What an application has changed of its phones meanwhile.
         services.phones_changed().await.context("phones")?;
         match first_account {

@@ -1,7 +1,13 @@
 //! Waiting for a document, its fallback, and the apology when there is neither.
+//!
+//! Documents may lead to each other in a circle, and quickly when each of them does nothing that takes time (a file that is
+//! not there is played, digits are gathered for 0 s). So documents are counted: each one adds 1, each 100 ms that one ran
+//! takes 1 away, and a whole second takes all away. Beyond 50 the leg is told that its documents form a loop. The time
+//! that the application takes to answer does not count.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Target;
 use crate::call::Call;
@@ -13,8 +19,12 @@ use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
-/// Documents in a row that may lead straight to another one.
+/// Documents in a row that may take hardly any time.
 const MOST_HASTY_DOCUMENTS: u32 = 50;
+/// A document that ran so long took time: the count begins again.
+const UNHURRIED: Duration = Duration::from_secs(1);
+/// What makes up for one document.
+const MAKES_UP: Duration = Duration::from_millis(100);
 
 /// A document asked for.
 pub(crate) struct Fetching {
@@ -28,12 +38,17 @@ impl Running {
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
         let fallback = matches!(reason, FetchReason::Fallback { .. });
         let url = Arc::clone(&target.url);
+        let now = call.now().instant;
         let hasty = call.party_mut(leg).map_or(0, |party| {
-            party.hasty_documents += 1;
+            let ran =
+                party.document_since.replace(now).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            let made_up = u32::try_from(ran.as_millis() / MAKES_UP.as_millis()).unwrap_or(u32::MAX);
+            let before = if ran >= UNHURRIED { 0 } else { party.hasty_documents.saturating_sub(made_up) };
+            party.hasty_documents = before + 1;
             party.hasty_documents
         });
         if hasty > MOST_HASTY_DOCUMENTS {
-            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row only led to another one");
+            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row led to another one at once");
             call.emit(leg, EventKind::FetchFailed { failure: FetchFailure { kind: FailureKind::Loop, detail } });
             // Who waits in a queue waits on.
             return match call.party(leg).map(|party| party.mode) {
@@ -52,7 +67,13 @@ impl Fetching {
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match signal {
             Signal::Fetched { id, result } if id == self.id => match *result {
-                Ok(program) => Step::Run(program),
+                Ok(program) => {
+                    let now = call.now().instant;
+                    if let Some(party) = call.party_mut(leg) {
+                        party.document_since = Some(now);
+                    }
+                    Step::Run(program)
+                }
                 Err(failure) => self.failed(call, leg, failure),
             },
             _ => Step::Stay(Running::Fetching(self)),

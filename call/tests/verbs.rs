@@ -360,6 +360,46 @@ fn gave_up(script: &CallScript) -> bool {
 }
 
 #[test]
+fn documents_that_go_round_without_a_second_of_audio_are_given_up_although_they_do_something() {
+    let round = || vec![Instruction::Play(file("missing")), Instruction::Redirect(target("start"))];
+    for (lasts, rounds) in [(Duration::ZERO, 50), (Duration::from_millis(50), 50)] {
+        let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+        for _ in 0..rounds {
+            assert!(!gave_up(&script), "{lasts:?}");
+            script.fetched(round());
+            script.passes(lasts);
+            script.play_ends(script.leg());
+        }
+        assert!(gave_up(&script), "{lasts:?}");
+        script.play_ends(script.leg());
+        script.assert_settled();
+    }
+    for lasts in [Duration::from_millis(150), SECOND] {
+        let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+        for _ in 0..300 {
+            script.fetched(round());
+            script.passes(lasts);
+            script.play_ends(script.leg());
+        }
+        assert!(!gave_up(&script), "{lasts:?}");
+    }
+}
+
+#[test]
+fn a_second_of_audio_makes_up_for_all_the_documents_before_it() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    for _ in 0..5 {
+        for _ in 0..40 {
+            script.fetched(vec![Instruction::Redirect(target("start"))]);
+        }
+        script.fetched(vec![Instruction::Play(file("prompt")), Instruction::Redirect(target("start"))]);
+        script.passes(SECOND);
+        script.play_ends(script.leg());
+    }
+    assert!(!gave_up(&script));
+}
+
+#[test]
 fn documents_that_only_lead_to_another_one_are_given_up_after_fifty() {
     for idle in [vec![], vec![Instruction::StopStream(None)], vec![Instruction::Dial(dial(&[]))]] {
         let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::{Account, DEFAULT_ACCOUNT};
 use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
 use tandem_control::dialect::twilio::inline_program;
-use tandem_control::http::NetworkPolicy;
+use tandem_control::http::{NetworkPolicy, Origin};
 use tandem_control::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
 use tandem_control::trunk::numbering::NumberFormat;
 use tandem_media::Srtp;
@@ -52,6 +52,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
     super::siprec::check(config, &names.accounts, report);
+    super::origins::check(config, &names.accounts, report);
 }
 
 struct Names<'a> {
@@ -520,6 +521,10 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
         report.fault(path, format!("{text:?} is not an http:// or https:// URL"));
         return;
     };
+    if config.origins.iter().any(|origin| Origin::of(&url).as_ref() == Some(&origin.from)) {
+        // The connection goes elsewhere, and that place is checked where it is named.
+        return;
+    }
     let address = match url.host() {
         Some(Host::Ipv4(address)) => address.into(),
         Some(Host::Ipv6(address)) => address.into(),

@@ -36,7 +36,7 @@ impl CallTask {
             let status = ConversationStatus::Failed { after_start: false, why };
             return self.found_out(leg, LegEvent::Conversation { id, status });
         };
-        let new = NewConversation { leg, id, op, spec, wire };
+        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire };
         io.conversation = Some(ConversationHandle::start(Arc::clone(services), self.inbox.clone(), new));
     }
 

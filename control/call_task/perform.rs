@@ -326,9 +326,10 @@ impl CallTask {
                 .into_iter()
                 .for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
+        let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
-            let audio = audio_room.get(&play.source).await;
+            let audio = audio_room.get(&play.source, &account).await;
             // The call may be over.
             let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
@@ -367,7 +368,7 @@ impl CallTask {
         let Some(io) = self.legs.get_mut(&leg) else { return };
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
         let new = NewStream { leg, id, op, spec, wire, law, buffer, idle };
-        let handle = StreamHandle::start(services.client.clone(), self.inbox.clone(), new);
+        let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
         io.streams.insert(id, handle);
     }
 

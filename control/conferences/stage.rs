@@ -132,7 +132,7 @@ impl Stage {
     }
 
     async fn play(&self, Play { source, loops }: Play) -> Result<(), String> {
-        let audio = self.services.audio.get(&source).await.map_err(|error| error.to_string())?;
+        let audio = self.services.audio.get(&source, &self.leg.account).await.map_err(|error| error.to_string())?;
         let playing = self.conferences.play(self.id, audio, loops, self.to);
         let (op, finished) = playing.ok_or_else(|| "the conference is over".to_owned())?;
         let _playing = Playing { stage: self, op };

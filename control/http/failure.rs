@@ -44,6 +44,22 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The same error with more text behind it; kinds without text of their own stay as they are.
+    pub(super) fn add(mut self, more: &str) -> FetchError {
+        match &mut self {
+            FetchError::Url(text)
+            | FetchError::Refused(text)
+            | FetchError::Dns(text)
+            | FetchError::ConnectTimeout(text)
+            | FetchError::ConnectRefused(text)
+            | FetchError::Tls(text)
+            | FetchError::Timeout(text)
+            | FetchError::Protocol(text) => text.push_str(more),
+            FetchError::TooLarge { .. } | FetchError::TooManyRedirects(_) => {}
+        }
+        self
+    }
+
     /// One word for counters.
     pub fn kind(&self) -> &'static str {
         match self {

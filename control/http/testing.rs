@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 /// A request as it arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
+    /// Requests before it on its connection.
+    pub(crate) before: usize,
     pub(crate) method: String,
     /// Path and query.
     pub(crate) target: String,
@@ -127,7 +129,10 @@ async fn serve(
     answer: &(dyn Fn(&Received) -> Answer + Send + Sync),
 ) {
     let mut stream = BufReader::new(stream);
-    while let Some(request) = read(&mut stream).await {
+    let mut before = 0;
+    while let Some(mut request) = read(&mut stream).await {
+        request.before = before;
+        before += 1;
         let answer = answer(&request);
         let _ = sender.send(request);
         match answer {
@@ -166,7 +171,7 @@ async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> Option<Received
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    let mut request = Received { method, target, headers, body: String::new() };
+    let mut request = Received { before: 0, method, target, headers, body: String::new() };
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;

@@ -36,6 +36,44 @@ async fn user_and_password_of_the_url_become_basic_authentication() {
 }
 
 #[tokio::test]
+async fn a_challenge_for_digest_is_answered_with_the_credentials_of_the_url() {
+    let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\", algorithm=SHA-256";
+    let mut server = WebServer::start(move |received| match received.header("authorization") {
+        Some(value) if value.starts_with("Digest ") => Answer::body("in"),
+        _ => Answer::status(401).with("WWW-Authenticate", challenge),
+    })
+    .await;
+    let url = format!("http://alice:s%20ecret@{}/voice?a=b", server.address);
+    let response = client().send(&post(url, "x=1")).await.unwrap();
+    assert_eq!((response.status, &response.body[..]), (200, &b"in"[..]));
+    let requests = server.rest();
+    assert_eq!(requests.iter().map(|one| one.body.as_str()).collect::<Vec<_>>(), ["x=1", "x=1"]);
+    let value = requests[1].header("authorization").unwrap();
+    let field = |name: &str| {
+        let at = value.find(&format!("{name}=")).unwrap() + name.len() + 1;
+        value[at..].trim_start_matches('"').split(['"', ',']).next().unwrap().to_owned()
+    };
+    assert_eq!([field("username"), field("uri"), field("nonce")], ["alice", "/voice?a=b", "n1"]);
+    let hash = |text: String| {
+        use sha2::Digest;
+        sha2::Sha256::digest(text).iter().map(|octet| format!("{octet:02x}")).collect::<String>()
+    };
+    let (ha1, ha2) = (hash("alice:app:s ecret".into()), hash("POST:/voice?a=b".into()));
+    assert_eq!(field("response"), hash(format!("{ha1}:n1:{}:{}:auth:{ha2}", field("nc"), field("cnonce"))));
+}
+
+#[tokio::test]
+async fn without_credentials_or_after_a_second_refusal_a_challenge_is_the_answer() {
+    let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\"";
+    let mut server = WebServer::start(move |_| Answer::status(401).with("WWW-Authenticate", challenge)).await;
+    assert_eq!(client().send(&get(server.url("/"))).await.unwrap().status, 401);
+    assert_eq!(server.rest().len(), 1);
+    let wrong = format!("http://alice:wrong@{}/", server.address);
+    assert_eq!(client().send(&get(wrong)).await.unwrap().status, 401);
+    assert_eq!(server.rest().len(), 2);
+}
+
+#[tokio::test]
 async fn private_targets_are_refused_however_they_are_spelled() {
     let server = WebServer::start(|_| Answer::status(200)).await;
     let names = Names::of(&[
@@ -247,6 +285,129 @@ async fn a_private_authority_is_trusted_when_its_file_is_named() {
     std::fs::write(&file, "no certificate").unwrap();
     assert!(tls_config(Some(&file)).is_err());
     assert!(tls_config(Some(&directory.path().join("absent"))).is_err());
+}
+
+#[tokio::test]
+async fn an_application_is_reached_at_its_origins_place_and_sees_its_public_url() {
+    let mut server = WebServer::start(|received| match received.target.as_str() {
+        "/old" => Answer::redirect(307, "https://app.test/new?a=b"),
+        _ => Answer::body("here"),
+    })
+    .await;
+    let client = client();
+    client.set_origins(Origins::new(vec![origin("https://app.test", &server.url(""), None)]));
+    let request = post("https://me:pw@app.test/old#frag".into(), "x=1");
+    let mut signed = Vec::new();
+    let mut reseal = |request: &mut Request| signed.push(request.url.clone());
+    let response = client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await.unwrap();
+    assert_eq!((&response.body[..], response.final_url.as_str()), (&b"here"[..], "https://app.test/new?a=b"));
+    assert_eq!(signed, ["https://app.test/new?a=b#frag"]);
+    for target in ["/old", "/new?a=b"] {
+        let received = server.next().await;
+        assert_eq!((received.target.as_str(), received.body.as_str()), (target, "x=1"));
+        assert_eq!(received.header("host"), Some("app.test"));
+        assert_eq!(received.header("x-forwarded-proto"), Some("https"));
+        assert_eq!(received.header("x-forwarded-host"), Some("app.test"));
+        let authorization = (target == "/old").then_some("Basic bWU6cHc=");
+        assert_eq!(received.header("authorization"), authorization);
+    }
+}
+
+#[tokio::test]
+async fn an_origin_of_an_account_is_for_its_requests_only_and_changes_hold_at_once() {
+    let acme = WebServer::start(|_| Answer::body("acme")).await;
+    let all = WebServer::start(|_| Answer::body("all")).await;
+    let client = client();
+    let ask = async |client: &Client| {
+        let response = client.send(&get("https://app.test:8443/".into())).await?;
+        Ok::<_, FetchError>(String::from_utf8_lossy(&response.body).into_owned())
+    };
+    let (of_acme, of_other) = (client.of_account("acme"), client.of_account("other"));
+    client.set_origins(Origins::new(vec![
+        origin("https://app.test:8443", &all.url(""), None),
+        origin("https://app.test:8443", &acme.url(""), Some("acme")),
+    ]));
+    assert_eq!(ask(&of_acme).await.unwrap(), "acme");
+    assert_eq!(ask(&of_other).await.unwrap(), "all");
+    assert_eq!((of_acme.account_with_origins().as_deref(), of_other.account_with_origins()), (Some("acme"), None));
+    client.set_origins(Origins::new(vec![origin("https://app.test:8443", &acme.url(""), Some("acme"))]));
+    assert_eq!(ask(&of_acme).await.unwrap(), "acme");
+    assert_eq!(ask(&of_other).await.unwrap_err().kind(), "dns");
+}
+
+#[tokio::test]
+async fn the_network_policy_holds_for_the_place_that_an_origin_leads_to() {
+    let server = WebServer::start(|_| Answer::status(200)).await;
+    let strict = with(NetworkPolicy::default(), Names::of(&[("inside.example", "10.0.0.1")]));
+    for to in [server.url(""), "http://inside.example".into()] {
+        strict.set_origins(Origins::new(vec![origin("https://app.test", &to, None)]));
+        let error = strict.send(&get("https://app.test/".into())).await.unwrap_err();
+        assert_eq!(error.kind(), "refused", "{error}");
+        assert!(error.to_string().ends_with(&format!("(origins lead to {to})")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_on_a_kept_connection_that_the_application_closes_is_sent_once_more_on_a_fresh_one() {
+    let mut server = WebServer::start(|received| match received.before {
+        0 => Answer::body(received.body.clone()),
+        _ => Answer::HangUp,
+    })
+    .await;
+    let client = client();
+    for body in ["first", "second", "third"] {
+        let response = client.send(&post(server.url("/"), body)).await.unwrap();
+        assert_eq!(&response.body[..], body.as_bytes());
+    }
+    let bodies: Vec<String> = server.rest().into_iter().map(|received| received.body).collect();
+    assert_eq!(bodies, ["first", "second", "second", "third"], "each fresh connection gives one answer");
+}
+
+#[tokio::test]
+async fn a_request_on_a_fresh_connection_that_is_closed_without_an_answer_is_not_repeated() {
+    let mut server = WebServer::start(|_| Answer::HangUp).await;
+    let error = client().send(&post(server.url("/"), "once")).await.unwrap_err();
+    assert_eq!(error.kind(), "protocol", "{error}");
+    assert_eq!(server.rest().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_wait_for_room_in_their_budget_and_give_it_back_when_they_are_dropped() {
+    let budget = Budget::new(192 * 1024);
+    let mut first = Share::of(Some(budget.clone()));
+    first.grow(1).await.unwrap();
+    first.grow(100_000).await.unwrap();
+    assert_eq!(budget.free(), 64 * 1024);
+    let mut second = Share::of(Some(budget.clone()));
+    let began = Instant::now();
+    let error = second.grow(65_537).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed().as_secs()), ("timeout", 10));
+    let body = first.into_body(BytesMut::from(&b"audio"[..]));
+    let clone = body.clone();
+    drop(body);
+    assert_eq!(budget.free(), 64 * 1024, "somebody still has it");
+    drop(clone);
+    second.grow(65_537).await.unwrap();
+    assert_eq!(budget.free(), 64 * 1024);
+}
+
+#[tokio::test]
+async fn the_answers_of_a_client_with_a_budget_hold_no_more_than_it_together() {
+    let server = WebServer::start(|_| Answer::body("x".repeat(60_000))).await;
+    let budget = Budget::new(128 * 1024);
+    let client = client().within(budget.clone());
+    let held = [client.send(&get(server.url("/a"))).await.unwrap(), client.send(&get(server.url("/b"))).await.unwrap()];
+    assert_eq!(budget.free(), 0);
+    let request = get(server.url("/c"));
+    let mut third = Box::pin(client.send(&request));
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut third).await.is_err(), "there is no room for it");
+    drop(held);
+    assert_eq!(third.await.unwrap().body.len(), 60_000);
+}
+
+fn origin(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
+    let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
+    OriginConfig { from: origin(from), to: origin(to), account: account.map(Into::into) }
 }
 
 /// Names with scripted addresses, one line after the other for the same name.

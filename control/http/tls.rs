@@ -8,11 +8,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Trusts the web's certificate authorities and those in the PEM file `extra`.
+/// Trusts this machine's certificate authorities and those in the PEM file `extra`. A machine without any authority
+/// (a container, say) gets the web's usual ones, which are compiled in.
+///
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places of the machine's authorities, as OpenSSL has it.
 ///
 /// Fails when the file cannot be read or has no certificate in it.
 pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = machines_authorities();
     if let Some(path) = extra {
         let failed = |reason: String| io::Error::other(format!("{}: {reason}", path.display()));
         let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
@@ -33,4 +36,18 @@ pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+fn machines_authorities() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "certificate authorities of this machine");
+    }
+    let mut roots = RootCertStore::empty();
+    // Machines have a few authorities that are too old for this library; those are passed over.
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
 }

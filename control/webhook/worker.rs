@@ -142,8 +142,9 @@ impl Worker {
             },
             max_body: MAXIMUM_ANSWER,
         };
+        let client = self.shared.client.of_account(&delivery.account);
         if !delivery.follow_redirects {
-            return self.shared.client.send(&request).await;
+            return client.send(&request).await;
         }
         let mut reseal = |request: &mut Request| {
             let mut hop = delivery.clone();
@@ -155,7 +156,7 @@ impl Worker {
             let sealed = sealer.seal(&hop, attempt, &request.url, Timestamp::now());
             (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
         };
-        self.shared.client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
+        client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut reseal)).await
     }
 
     /// Stores an attempt's outcome, then counts and reports it.

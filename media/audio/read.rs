@@ -1,4 +1,4 @@
-//! WAV, MP3 and raw mu-law into [`Audio`]. Files come from strangers: every length is checked, nothing is believed.
+//! WAV, AIFF, MP3, GSM and raw mu-law into [`Audio`]. Files come from strangers: every length is checked, nothing is believed.
 
 use std::io::Cursor;
 
@@ -10,8 +10,10 @@ use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::default::codecs::MpaDecoder;
 use symphonia::default::formats::MpaReader;
 
+use super::aiff::read_aiff;
 use super::{Audio, resample};
 use crate::codec::g711::Law;
+use crate::codec::gsm;
 
 /// Largest file, octets.
 const LARGEST: usize = 64 * 1024 * 1024;
@@ -24,8 +26,8 @@ pub enum AudioError {
     /// Over 64 MiB, or over an hour.
     #[error("audio is too long: at most 64 MiB and one hour")]
     TooLong,
-    /// Neither WAV, MP3 nor (by content type) raw mu-law or A-law.
-    #[error("not an audio format that we know: WAV, MP3 and audio/basic are")]
+    /// Neither WAV, AIFF, MP3, GSM nor (by content type) raw mu-law or A-law.
+    #[error("not an audio format that we know: WAV, AIFF, MP3, GSM and audio/basic are")]
     Unknown,
     /// It says what it is and then breaks that format.
     #[error("the audio is damaged: {0}")]
@@ -35,7 +37,7 @@ pub enum AudioError {
     Unsupported(String),
 }
 
-/// Reads WAV, MP3 or raw G.711, by what the octets are; `content_type` decides only where they do not tell
+/// Reads WAV, AIFF, MP3, GSM or raw G.711, by what the octets are; `content_type` decides only where they do not tell
 /// (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
 pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
@@ -44,6 +46,7 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
     match octets {
         [b'R', b'I', b'F', b'F', ..] => return read_wav(octets),
         [b'I', b'D', b'3', ..] => return read_mp3(octets),
+        [b'F', b'O', b'R', b'M', ..] => return read_aiff(octets),
         _ => {}
     }
     let content_type =
@@ -61,6 +64,9 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
         };
         return g711(octets.get(start..).unwrap_or_default(), law, 8_000, 1);
     }
+    if matches!(content_type.as_str(), "audio/gsm" | "audio/x-gsm") || is_gsm(octets) {
+        return read_gsm(octets);
+    }
     match octets {
         [0xFF, second, ..] if second & 0xE0 == 0xE0 => read_mp3(octets),
         _ => Err(AudioError::Unknown),
@@ -76,6 +82,7 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     match layout.format {
         6 => return g711(layout.data, Law::A, layout.rate, layout.channels),
         7 => return g711(layout.data, Law::Mu, layout.rate, layout.channels),
+        49 => return read_gsm_pairs(layout.data, layout.rate),
         _ => {}
     }
     // Rewritten with lengths that are true: the reader below then meets nothing that is not there.
@@ -163,7 +170,7 @@ impl<'a> Layout<'a> {
         if !(1..=32).contains(&channels) || !(1_000..=384_000).contains(&rate) {
             return None;
         }
-        let known = matches!((tag, bits), (1, 8 | 16 | 24 | 32) | (3, 32) | (6 | 7, 8));
+        let known = matches!((tag, bits), (1, 8 | 16 | 24 | 32) | (3, 32) | (6 | 7, 8)) || (tag, channels) == (49, 1);
         if !known {
             return Some(Err(AudioError::Unsupported(format!("WAV format {tag} of {bits} bits"))));
         }
@@ -172,19 +179,19 @@ impl<'a> Layout<'a> {
 }
 
 /// Averages channels as samples come.
-struct Mono {
+pub(super) struct Mono {
     channels: i64,
     sum: i64,
     have: i64,
-    samples: Vec<i16>,
+    pub(super) samples: Vec<i16>,
 }
 
 impl Mono {
-    fn new(channels: u16, frames: usize) -> Mono {
+    pub(super) fn new(channels: u16, frames: usize) -> Mono {
         Mono { channels: channels.max(1).into(), sum: 0, have: 0, samples: Vec::with_capacity(frames.min(LARGEST)) }
     }
 
-    fn push(&mut self, sample: i32) {
+    pub(super) fn push(&mut self, sample: i32) {
         self.sum += i64::from(sample);
         self.have += 1;
         if self.have == self.channels {
@@ -195,7 +202,7 @@ impl Mono {
     }
 }
 
-fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<Audio, AudioError> {
+pub(super) fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<Audio, AudioError> {
     let frames = octets.len() / usize::from(channels.max(1));
     bound(frames, rate)?;
     let mut mono = Mono::new(channels, frames);
@@ -207,6 +214,33 @@ fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<Audio, Audi
         }
     }
     finish(mono.samples, rate)
+}
+
+/// Whether these are frames of a GSM file: each begins with the same four bits.
+fn is_gsm(octets: &[u8]) -> bool {
+    let (frames, rest) = octets.as_chunks::<{ gsm::OCTETS }>();
+    frames.len() >= 5 && rest.is_empty() && frames.iter().all(|frame| frame[0] >> 4 == 0b1101)
+}
+
+/// Frames of GSM full rate, without a header. What is no whole frame at the end is left out.
+fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
+    let (frames, _) = octets.as_chunks::<{ gsm::OCTETS }>();
+    if frames.is_empty() {
+        return Err(AudioError::Malformed("GSM without a whole frame".to_owned()));
+    }
+    bound(frames.len() * gsm::FRAME, 8_000)?;
+    let mut decoder = gsm::Decoder::default();
+    let samples: Vec<i16> = frames.iter().flat_map(|frame| decoder.frame(frame)).collect();
+    finish(samples, 8_000)
+}
+
+/// The same as WAV has it: frames by two.
+fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
+    let (pairs, _) = octets.as_chunks::<{ gsm::PAIR_OCTETS }>();
+    bound(pairs.len() * 2 * gsm::FRAME, rate)?;
+    let mut decoder = gsm::Decoder::default();
+    let samples: Vec<i16> = pairs.iter().flat_map(|pair| decoder.pair(pair)).flatten().collect();
+    finish(samples, rate)
 }
 
 /// MP3 through the decoder of symphonia. Damaged frames are skipped, as players do.
@@ -260,12 +294,12 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     finish(mono.samples, rate)
 }
 
-fn bound(frames: usize, rate: u32) -> Result<(), AudioError> {
+pub(super) fn bound(frames: usize, rate: u32) -> Result<(), AudioError> {
     let at_8000 = (frames as u64).saturating_mul(8_000).checked_div(rate.into());
     if at_8000.is_none_or(|samples| samples > LONGEST as u64) { Err(AudioError::TooLong) } else { Ok(()) }
 }
 
-fn finish(samples: Vec<i16>, rate: u32) -> Result<Audio, AudioError> {
+pub(super) fn finish(samples: Vec<i16>, rate: u32) -> Result<Audio, AudioError> {
     if rate < 1_000 {
         return Err(AudioError::Malformed("no sample rate".to_owned()));
     }
@@ -371,5 +405,83 @@ mod tests {
             );
         }
         assert_eq!(read_wav(&wav(7, 1, 1_000, 8, &vec![0; 4_000_000], 4_000_000)), Err(AudioError::TooLong));
+    }
+
+    fn sixteen(octets: &[u8]) -> Vec<i16> {
+        octets.as_chunks().0.iter().copied().map(i16::from_le_bytes).collect()
+    }
+
+    #[test]
+    fn gsm_files_come_back_to_the_bit_as_from_another_decoder() {
+        let expected = sixteen(include_bytes!("fixtures/sweep.gsm.s16"));
+        let file = include_bytes!("fixtures/sweep.gsm");
+        assert_eq!(decode(file, None).unwrap().samples(), expected);
+        assert_eq!(decode(file, Some("audio/x-gsm")).unwrap().samples(), expected);
+        assert_eq!(decode(&file[..40], Some("audio/gsm")).unwrap().samples().len(), gsm::FRAME, "a cut one");
+        let wav = decode(include_bytes!("fixtures/sweep-gsm.wav"), None).unwrap();
+        assert_eq!(wav.samples(), expected);
+    }
+
+    #[test]
+    fn aiff_files_of_any_width_and_number_of_channels_are_read() {
+        let expected = sixteen(include_bytes!("fixtures/sweep.s16"));
+        let plain = decode(include_bytes!("fixtures/sweep.aiff"), None).unwrap();
+        assert_eq!(plain.samples(), expected);
+        let wide = decode(include_bytes!("fixtures/sweep-24-stereo.aiff"), Some("audio/aiff")).unwrap();
+        assert_eq!(wide.samples(), expected);
+        let newer = decode(include_bytes!("fixtures/sweep.aifc"), Some("audio/x-aifc")).unwrap();
+        assert_eq!(newer.samples(), expected);
+    }
+
+    #[test]
+    fn aiff_in_either_order_of_octets_and_as_floats_or_mu_law_is_read() {
+        for (kind, octets, bits) in [
+            (b"sowt", &[0x34, 0x12][..], 16u16),
+            (b"twos", &[0x12, 0x34], 16),
+            (b"fl32", &0.142_22f32.to_be_bytes(), 32),
+            (b"sowt", &[0, 0x34, 0x12], 24),
+            // The nearest that mu-law has is 4,604.
+            (b"ulaw", &[0xAD], 8),
+        ] {
+            let mut file = b"FORM\0\0\0\0AIFCCOMM\0\0\0\x18".to_vec();
+            file.extend([0, 1, 0, 0, 0, 1]);
+            file.extend(bits.to_be_bytes());
+            // 8,000: exponent 12 and mantissa 0xFA00...
+            file.extend([0x40, 0x0B, 0xFA, 0, 0, 0, 0, 0, 0, 0]);
+            file.extend(kind);
+            file.extend([0, 0]);
+            file.extend(b"SSND\0\0\0\0\0\0\0\0\0\0\0\0");
+            let length = file.len();
+            file[length - 12..length - 8].copy_from_slice(&(8 + octets.len() as u32).to_be_bytes());
+            file.extend(octets);
+            let samples = decode(&file, None).unwrap().samples().to_vec();
+            let error = (i32::from(samples[0]) - 0x1234).abs();
+            assert!(error <= if kind == b"ulaw" { 128 } else { 1 }, "{kind:?} of {bits}: {samples:?}");
+        }
+    }
+
+    #[test]
+    fn aiff_and_gsm_that_lie_are_errors() {
+        let whole = include_bytes!("fixtures/sweep.aiff");
+        for cut in [4, 12, 20, 38, 46, 54] {
+            assert!(decode(&whole[..cut], None).is_err(), "{cut}");
+        }
+        for at in 0..54 {
+            for value in [0, 0x7F, 0xFF] {
+                let mut damaged = whole.to_vec();
+                damaged[at] = value;
+                // It may well be playable; it must only not panic.
+                let _ = decode(&damaged, None);
+            }
+        }
+        assert!(decode(&[0xD0; 20], Some("audio/gsm")).is_err());
+        let mut octets = [0u8; 33];
+        for seed in 0..=255u8 {
+            octets.iter_mut().enumerate().for_each(|(at, octet)| *octet = seed.wrapping_mul(at as u8 | 1));
+            let mut decoder = gsm::Decoder::default();
+            decoder.frame(&octets);
+            decoder.frame(&[seed; 33]);
+            decoder.pair(&[seed; 65]);
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod coder;
 pub mod g711;
 mod g722;
+pub(crate) mod gsm;
 mod l16;
 mod opus;
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
@@ -156,12 +156,42 @@ fn authority(key: &KeyPair) -> CertificateParams {
     authority.distinguished_name = named(&format!("Tandem test authority {mark}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let domains = DOMAINS.map(|domain| GeneralSubtree::DnsName(domain.to_owned()));
     // Whoever trusts it is safe for every other name, even if its key is lost.
-    authority.name_constraints =
-        Some(NameConstraints { permitted_subtrees: domains.to_vec(), excluded_subtrees: Vec::new() });
+    let mut constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], name_constraints());
+    constraints.set_criticality(true);
+    authority.custom_extensions.push(constraints);
     (authority.not_before, authority.not_after) = (date_time_ymd(2024, 1, 1), date_time_ymd(2049, 12, 31));
     authority
+}
+
+/// NameConstraints (RFC 5280 §4.2.1.10): DNS names below the providers' domains, and no name of another kind. A kind that is
+/// not mentioned would be free, so IP addresses are excluded, and of e-mail addresses and URIs only a host is permitted that
+/// cannot exist (RFC 6761 §6.4). The library's own form of this has no URIs.
+fn name_constraints() -> Vec<u8> {
+    const NOWHERE: &[u8] = b"nobody.invalid";
+    // The tags of GeneralName.
+    let [email, dns, uri, address] = [0x81, 0x82, 0x86, 0x87];
+    let domains = DOMAINS.iter().map(|domain| (dns, domain.as_bytes()));
+    let permitted: Vec<(u8, &[u8])> = domains.chain([(email, NOWHERE), (uri, NOWHERE)]).collect();
+    // Address and mask: every IPv4 and every IPv6 address.
+    let excluded = [(address, &[0; 8][..]), (address, &[0; 32])];
+    let subtrees = |names: &[(u8, &[u8])]| -> Vec<u8> {
+        names.iter().flat_map(|(tag, name)| element(SEQUENCE, &element(*tag, name))).collect()
+    };
+    element(SEQUENCE, &[element(0xA0, &subtrees(&permitted)), element(0xA1, &subtrees(&excluded))].concat())
+}
+
+const SEQUENCE: u8 = 0x30;
+
+/// A DER element of at most 65,535 octets.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, low] = content.len().to_be_bytes();
+    let length: &[u8] = match content.len() {
+        0..128 => &[low],
+        128..256 => &[0x81, low],
+        _ => &[0x82, high, low],
+    };
+    [&[tag], length, content].concat()
 }
 
 fn named(name: &str) -> DistinguishedName {

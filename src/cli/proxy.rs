@@ -3,7 +3,7 @@
 //! ```text
 //!  application ──CONNECT api.twilio.com:443──► front ──ends TLS──► relay ──octets as they are──► http.listen
 //!              ──GET http://api.twilio.com/──►       ──Host kept─────────────────────────────►
-//!              ──CONNECT anywhere else:443───►       403, or with --pass-through a plain tunnel
+//!              ──CONNECT anywhere else:443───►       a plain tunnel, or 403 (--no-pass-through)
 //! ```
 //!
 //! Nothing of a request is read once its TLS has ended: bodies stream, connections are kept alive and WebSockets open as
@@ -35,7 +35,8 @@ pub(crate) const LISTEN: &str = "127.0.0.1:3128";
 /// Run a proxy that brings unmodified applications to this server
 ///
 /// Applications that ask *.twilio.com, api.telnyx.com or *.signalwire.com by this proxy are answered by the server at
-/// `http.listen`; the Host header stays, and with it the product and the region. Every other host is refused.
+/// `http.listen`; the Host header stays, and with it the product and the region. Connections to
+/// every other host are let through untouched when the proxy listens on a loopback address, and refused otherwise.
 /// The certificates it shows are of our own authority (`tandem ca`), which it makes when there is none.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
@@ -52,9 +53,12 @@ pub(crate) struct Arguments {
     /// Where the server is, when not at `http.listen`
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<Uri>,
-    /// Let connections to all other hosts through, untouched
+    /// Let connections to all other hosts through, untouched; so it is anyway on a loopback address
     #[arg(long)]
     pass_through: bool,
+    /// Refuse connections to all other hosts, also on a loopback address
+    #[arg(long, conflicts_with = "pass_through")]
+    no_pass_through: bool,
     /// Connections at a time; more wait
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
@@ -95,6 +99,14 @@ fn listening(config: &Config) -> Result<Place, Failure> {
     Ok(Place { host: listen.ip().to_string(), port: listen.port() })
 }
 
+impl Arguments {
+    /// Whether connections to hosts that are no provider's are let through. Who reaches a loopback address could open them
+    /// without this proxy.
+    fn passes_through(&self) -> bool {
+        self.pass_through || (self.listen.ip().is_loopback() && !self.no_pass_through)
+    }
+}
+
 async fn serve(arguments: Arguments, config: &Config, server: Place, authority: Authority) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = bind(arguments.listen, "--listen 127.0.0.1:3129").await?;
@@ -108,7 +120,7 @@ async fn serve(arguments: Arguments, config: &Config, server: Place, authority: 
     }
     println!(
         "{HOSTS} go to http://{server}; {}.",
-        match arguments.pass_through {
+        match arguments.passes_through() {
             true => "all others are let through",
             false => "all others are refused",
         }
@@ -125,7 +137,7 @@ async fn serve(arguments: Arguments, config: &Config, server: Place, authority: 
     let own = config.http.public_url.as_deref().and_then(|url| Place::of(&url.parse().ok()?).ok());
     let own = [Some(server.clone()), own].into_iter().flatten().collect();
     let most = arguments.max_connections.into();
-    let front = Front::new(authority, server, own, arguments.pass_through, most);
+    let front = Front::new(authority, server, own, arguments.passes_through(), most);
     let direct = async {
         match tls {
             Some(tls) => front.serve_tls(tls).await,

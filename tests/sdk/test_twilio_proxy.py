@@ -171,23 +171,23 @@ def test_what_other_languages_sdks_are_made_on_as_it_is(language, server, proxy,
     assert done.stdout.split() == [call["sid"] for call in calls] and len(calls) == 3
 
 
-def test_another_host_is_refused_by_name_and_let_through_when_asked_for(server, proxy, webapp):
+def test_another_host_is_let_through_on_a_loopback_address_and_refused_by_name_when_told_to(server, proxy, webapp):
     def through(one, url):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": one.url, "https": one.url}))
         return opener.open(url, timeout=10)
 
-    with pytest.raises(URLError, match="403 tandem proxy is for .*example.com:443 needs --pass-through"):
-        through(proxy, "https://example.com/")
     webapp.on("/page", ("a page", 200))
-    with pytest.raises(HTTPError, match="403"):
-        through(proxy, f"{webapp.url}/page")
-    # The server's own URLs are no strangers.
-    assert through(proxy, f"{server.http}/healthz").read() == b"alive\n"
-    open_one = Proxy(server, "--pass-through")
+    assert through(proxy, f"{webapp.url}/page").read() == b"a page"
+    closed_one = Proxy(server, "--no-pass-through")
     try:
-        assert through(open_one, f"{webapp.url}/page").read() == b"a page"
+        with pytest.raises(URLError, match="403 tandem proxy is for .*example.com:443 needs --pass-through"):
+            through(closed_one, "https://example.com/")
+        with pytest.raises(HTTPError, match="403"):
+            through(closed_one, f"{webapp.url}/page")
+        # The server's own URLs are no strangers.
+        assert through(closed_one, f"{server.http}/healthz").read() == b"alive\n"
     finally:
-        open_one.stop()
+        closed_one.stop()
 
 
 def test_the_strictest_checks_of_a_certificate_pass(proxy):

@@ -16,6 +16,7 @@ pub mod explain;
 mod form;
 mod format;
 mod holding;
+mod hosted;
 mod list;
 mod media;
 mod overrides;
@@ -45,6 +46,7 @@ use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
 use url::Url;
 
+pub use self::hosted::Hosted;
 pub use self::reply::inline_program;
 use crate::account::Account;
 use crate::dialect::conversation::ConversationWire;

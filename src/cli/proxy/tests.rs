@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::Arguments;
 use super::front::{Front, Place};
 use crate::cli::authority::Authority;
 
@@ -154,6 +155,25 @@ async fn other_hosts_are_let_through_untouched_when_asked_for() {
     );
 }
 
+#[test]
+fn a_proxy_on_a_loopback_address_lets_other_hosts_through_unless_told_not_to() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+    let passes = |options: &[&str]| {
+        let line = ["proxy"].iter().chain(options);
+        <Line as clap::Parser>::try_parse_from(line).map(|line| line.arguments.passes_through()).ok()
+    };
+    assert_eq!(passes(&[]), Some(true));
+    assert_eq!(passes(&["--listen", "[::1]:3128"]), Some(true));
+    assert_eq!(passes(&["--no-pass-through"]), Some(false));
+    assert_eq!(passes(&["--listen", "0.0.0.0:3128"]), Some(false));
+    assert_eq!(passes(&["--listen", "0.0.0.0:3128", "--pass-through"]), Some(true));
+    assert_eq!(passes(&["--pass-through", "--no-pass-through"]), None);
+}
+
 #[tokio::test]
 async fn urls_that_the_server_hands_out_itself_need_no_permission() {
     let scene = Scene::new(false, 8).await;
@@ -223,7 +243,7 @@ async fn a_tunnel_has_its_place_until_it_ends() {
 async fn its_authority_vouches_for_no_other_name_even_if_its_key_is_stolen() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_make(folder.path()).unwrap();
-    for (host, good) in [("api.twilio.com", true), ("example.com", false)] {
+    for (host, good) in [("api.twilio.com", true), ("example.com", false), ("127.0.0.1", false), ("::1", false)] {
         let (here, there) = tokio::io::duplex(16 * 1024);
         let acceptor = TlsAcceptor::from(authority.server(host).unwrap());
         let (client, _) = tokio::join!(trusting(&authority).connect(name(host), here), acceptor.accept(there));

@@ -1,0 +1,53 @@
+//! `[[origins]]` and the certificate authorities of applications.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tandem_control::http::{NetworkPolicy, Origin, tls_config};
+use url::Host;
+
+use super::Report;
+use crate::Config;
+
+pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
+    if let Some(path) = &config.webhooks.ca_file
+        && let Err(error) = tls_config(Some(path))
+    {
+        report.fault("webhooks.ca_file", error.to_string());
+    }
+    let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() };
+    for (index, origin) in config.origins.iter().enumerate() {
+        let path = format!("origins[{index}]");
+        if let Some(account) = &origin.account {
+            report.exists(format!("{path}.account"), "account", account, accounts);
+        }
+        if origin.from == origin.to {
+            report.fault(format!("{path}.to"), format!("{} leads to itself; leave the table out", origin.to));
+        }
+        if let Some(address) = refused(&policy, &origin.to) {
+            let message = format!("{address} is not public: name its network in webhooks.allow_networks to allow it");
+            report.fault(format!("{path}.to"), message);
+        }
+    }
+    let keys = config
+        .origins
+        .iter()
+        .enumerate()
+        .map(|(index, origin)| (format!("origins[{index}].from"), (origin.from.clone(), origin.account.clone())));
+    report.unique("the origin", keys.collect::<Vec<_>>());
+}
+
+/// The address that the policy refuses, of those that are known without asking a resolver.
+fn refused(policy: &NetworkPolicy, to: &Origin) -> Option<IpAddr> {
+    let known: Vec<IpAddr> = match to.host() {
+        Host::Ipv4(address) => vec![(*address).into()],
+        Host::Ipv6(address) => vec![(*address).into()],
+        Host::Domain(name) if name == "localhost" || name.ends_with(".localhost") => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Host::Domain(_) => return None,
+    };
+    match known.iter().any(|address| policy.check(*address).is_ok()) {
+        true => None,
+        false => known.first().copied(),
+    }
+}

@@ -1,0 +1,192 @@
+//! `[[origins]]`: applications that are reached at another place than their URLs name.
+//!
+//! An application behind `https://app.test` may listen on this machine without TLS and without a tunnel. A request to
+//! its public URL then connects to the configured place. Path, query, `Host` and signature stay those of the public URL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use url::{Host, Url};
+
+/// One `[[origins]]` table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OriginConfig {
+    /// The origin that applications write in their URLs.
+    pub from: Origin,
+    /// The origin that is connected to instead.
+    pub to: Origin,
+    /// The account whose requests it holds for; `None`: every account, and the server's own requests.
+    #[serde(default)]
+    pub account: Option<Arc<str>>,
+}
+
+/// `scheme://host[:port]` with `http` or `https`. `ws` counts as `http` and `wss` as `https` when URLs are compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Origin {
+    secure: bool,
+    host: Host<String>,
+    port: u16,
+}
+
+impl Origin {
+    /// The origin of a URL; `None` for schemes other than `http`, `https`, `ws` and `wss`.
+    pub fn of(url: &Url) -> Option<Origin> {
+        let secure = match url.scheme() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
+            _ => return None,
+        };
+        Some(Origin { secure, host: url.host()?.to_owned(), port: url.port_or_known_default()? })
+    }
+
+    /// Whether the connection uses TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// A name or an address.
+    pub fn host(&self) -> &Host<String> {
+        &self.host
+    }
+
+    /// The port, also where the URL leaves it out.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// `HOST`, or `HOST:PORT` when the port is not the scheme's own: the value of a `Host` header.
+    pub fn authority(&self) -> String {
+        match (self.secure, self.port) {
+            (true, 443) | (false, 80) => self.host.to_string(),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The same path and query at this origin.
+    pub(super) fn place(&self, url: &Url) -> Url {
+        let mut placed = url.clone();
+        // None of the three fails between http and https with a host that was parsed before.
+        let _ = placed.set_scheme(self.scheme());
+        let _ = placed.set_host(Some(&self.host.to_string()));
+        let _ = placed.set_port(Some(self.port));
+        placed
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme(), self.authority())
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wanted =
+            |why: &str| Err(format!("{text:?} {why}; wanted is \"https://HOST[:PORT]\" or \"http://HOST[:PORT]\""));
+        let Ok(url) = Url::parse(&text) else { return wanted("is not a URL") };
+        match url.scheme() {
+            "http" | "https" => {}
+            "ws" => return wanted("is a WebSocket's scheme (ws follows http)"),
+            "wss" => return wanted("is a WebSocket's scheme (wss follows https)"),
+            _ => return wanted("has another scheme"),
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return wanted("has a path or a query, which stay those of the request");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return wanted("has a user name or a password");
+        }
+        Origin::of(&url).map_or_else(|| wanted("has no host"), Ok)
+    }
+}
+
+/// All `[[origins]]` that hold now.
+#[derive(Debug, Default)]
+pub struct Origins(Vec<OriginConfig>);
+
+impl Origins {
+    /// With these tables.
+    pub fn new(origins: Vec<OriginConfig>) -> Self {
+        Self(origins)
+    }
+
+    /// Where a request of `account` to `url` connects; `None`: where the URL says. An account's own table goes before
+    /// one of everybody.
+    pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let asked = Origin::of(url)?;
+        let find = |wanted: Option<&str>| {
+            self.0.iter().find(|one| one.account.as_deref() == wanted && one.from == asked).map(|one| &one.to)
+        };
+        account.and_then(|account| find(Some(account))).or_else(|| find(None))
+    }
+
+    /// Whether any table holds for this account alone.
+    pub fn names(&self, account: &str) -> bool {
+        self.0.iter().any(|one| one.account.as_deref() == Some(account))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> Result<Origin, String> {
+        Origin::try_from(text.to_owned())
+    }
+
+    fn table(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
+        OriginConfig { from: origin(from).unwrap(), to: origin(to).unwrap(), account: account.map(Into::into) }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port_and_nothing_more() {
+        for (text, shown) in [
+            ("https://App.Test", "https://app.test"),
+            ("https://app.test:443/", "https://app.test"),
+            ("http://127.0.0.1:5050", "http://127.0.0.1:5050"),
+            ("http://[::1]:5050", "http://[::1]:5050"),
+        ] {
+            assert_eq!(origin(text).unwrap().to_string(), shown);
+        }
+        for text in ["app.test", "", "wss://app.test", "ftp://app.test", "https://", "https://app.test/voice"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+        for text in ["https://app.test?a=b", "https://app.test/#a", "https://me@app.test", "https://me:x@app.test"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_led_by_scheme_host_and_port_and_an_accounts_own_table_goes_first() {
+        let origins = Origins::new(vec![
+            table("https://app.test", "http://127.0.0.1:1", None),
+            table("https://app.test", "http://127.0.0.1:2", Some("acme")),
+            table("http://app.test:8000", "https://localhost:3", None),
+        ]);
+        let placed = |account: Option<&str>, url: &str| {
+            let url = Url::parse(url).unwrap();
+            origins.place(account, &url).map(|origin| origin.place(&url).to_string())
+        };
+        assert_eq!(placed(None, "https://app.test/v?a=b#c").as_deref(), Some("http://127.0.0.1:1/v?a=b#c"));
+        assert_eq!(placed(Some("other"), "https://APP.test:443/").as_deref(), Some("http://127.0.0.1:1/"));
+        assert_eq!(placed(Some("acme"), "https://app.test/").as_deref(), Some("http://127.0.0.1:2/"));
+        assert_eq!(placed(None, "http://app.test:8000/x").as_deref(), Some("https://localhost:3/x"));
+        let stream = Url::parse("wss://app.test/media").unwrap();
+        assert_eq!(origins.place(None, &stream).unwrap().to_string(), "http://127.0.0.1:1");
+        for url in ["http://app.test/", "https://app.test:8443/", "https://www.app.test/", "file:///app.test"] {
+            assert_eq!(placed(Some("acme"), url), None, "{url}");
+        }
+    }
+}
