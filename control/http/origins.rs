@@ -4,6 +4,7 @@
 //! its public URL then connects to the configured place. Path, query, `Host` and signature stay those of the public URL.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -90,9 +91,18 @@ impl TryFrom<String> for Origin {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// As a command line has it.
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let wanted =
             |why: &str| Err(format!("{text:?} {why}; wanted is \"https://HOST[:PORT]\" or \"http://HOST[:PORT]\""));
-        let Ok(url) = Url::parse(&text) else { return wanted("is not a URL") };
+        let Ok(url) = Url::parse(text) else { return wanted("is not a URL") };
         match url.scheme() {
             "http" | "https" => {}
             "ws" => return wanted("is a WebSocket's scheme (ws follows http)"),
