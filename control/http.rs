@@ -70,14 +70,12 @@ struct Shared {
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
-    within: OnceLock<Box<dyn Within>>,
+    within: OnceLock<Box<Within>>,
 }
 
-/// Answers some requests within this process, for hosts that need not be there. An operator's `[[origins]]` go first.
-pub trait Within: Send + Sync {
-    /// The answer; `None`: the request is sent as any other. `url` is the request's, without user, password and fragment.
-    fn answer(&self, request: &Request, url: &Url) -> Option<Served>;
-}
+/// Answers some requests within this process, by their URL (without user, password and fragment) and their body. `None`: the
+/// request is sent as any other.
+type Within = dyn Fn(&Url, &[u8]) -> Option<Served> + Send + Sync;
 
 /// An answer with status 200 from within this process.
 #[derive(Debug, Clone)]
@@ -209,8 +207,9 @@ impl Client {
         self.shared.origins.set(origins);
     }
 
-    /// What is answered within this process, for all clones. Only the first such call counts.
-    pub fn serve_within(&self, within: impl Within + 'static) {
+    /// What is answered within this process, for all clones: hosts that need not be there. An operator's `[[origins]]` go
+    /// first. Only the first such call counts.
+    pub fn serve_within(&self, within: impl Fn(&Url, &[u8]) -> Option<Served> + Send + Sync + 'static) {
         let _ = self.shared.within.set(Box::new(within));
     }
 
@@ -329,7 +328,7 @@ impl Client {
         let final_url = url.to_string();
         let route = self.route(&url)?;
         if route.asked.is_none()
-            && let Some(served) = self.shared.within.get().and_then(|within| within.answer(request, &url))
+            && let Some(served) = self.shared.within.get().and_then(|within| within(&url, &request.body))
         {
             let content_type = HeaderValue::from_static(served.content_type);
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);

@@ -30,7 +30,7 @@ use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::directory;
 use tandem_control::followers::Followers;
 use tandem_control::holdings::Holdings;
-use tandem_control::http::{Client, NetworkPolicy, Origins, SystemResolver, tls_config};
+use tandem_control::http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
 use tandem_control::notify::{self, Dialects, Sealer};
 use tandem_control::number_pool::NumberPool;
 use tandem_control::phones::{self, Phones};
@@ -174,7 +174,10 @@ impl Server {
         let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
             .context("TLS of outgoing connections")?;
         client.set_origins(Origins::new(config.origins));
-        client.serve_within(twilio::Hosted);
+        client.serve_within(|url, body| {
+            let page = twilio::hosted(url, body)?;
+            Some(Served { content_type: page.content_type, body: page.body })
+        });
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }

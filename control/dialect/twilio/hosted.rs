@@ -10,28 +10,30 @@ use bytes::Bytes;
 use quick_xml::escape::escape;
 use url::Url;
 
-use crate::http::{Request, Served, Within};
-
 /// Numbers, options and messages that one request may name; more are passed over.
 const MOST: usize = 50;
 
-/// Answers for the provider's own hosts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Hosted;
+/// A page or a file.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Of the body.
+    pub content_type: &'static str,
+    /// All of it.
+    pub body: Bytes,
+}
 
-impl Within for Hosted {
-    fn answer(&self, request: &Request, url: &Url) -> Option<Served> {
-        let host = url.host_str()?;
-        let path = url.path().trim_matches('/');
-        if bucket(host, path).is_some() {
-            return Some(music());
-        }
-        match host {
-            "demo.twilio.com" => demo(path),
-            "api.twilio.com" if path == "cowbell.mp3" => Some(music()),
-            "twimlets.com" | "www.twimlets.com" => twimlet(path, &Parameters::of(request, url)).map(document),
-            _ => None,
-        }
+/// The answer to a request for the provider's own hosts; `None` for every other. `body` is a form's, or empty.
+pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
+    let host = url.host_str()?;
+    let path = url.path().trim_matches('/');
+    if bucket(host, path).is_some() {
+        return Some(music());
+    }
+    match host {
+        "demo.twilio.com" => demo(path),
+        "api.twilio.com" if path == "cowbell.mp3" => Some(music()),
+        "twimlets.com" | "www.twimlets.com" => twimlet(path, &Parameters::of(url, body)).map(document),
+        _ => None,
     }
 }
 
@@ -45,7 +47,7 @@ fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
     (bucket.starts_with("com.twilio.music.") || bucket.starts_with("com.twilio.sounds.")).then_some(bucket)
 }
 
-fn demo(path: &str) -> Option<Served> {
+fn demo(path: &str) -> Option<Page> {
     let words = "Thank you for trying this telephone server. Your call has reached its example. Enjoy the music.";
     let said = format!("<Say>{words}</Say>");
     match path {
@@ -57,7 +59,7 @@ fn demo(path: &str) -> Option<Served> {
 }
 
 /// The server's waiting music as a WAV file.
-fn music() -> Served {
+fn music() -> Page {
     static FILE: OnceLock<Bytes> = OnceLock::new();
     let file = FILE.get_or_init(|| {
         let music = tandem_media::hold_music();
@@ -74,20 +76,20 @@ fn music() -> Served {
         file.extend(samples);
         file.into()
     });
-    Served { content_type: "audio/wav", body: file.clone() }
+    Page { content_type: "audio/wav", body: file.clone() }
 }
 
-fn document(verbs: String) -> Served {
+fn document(verbs: String) -> Page {
     let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>{verbs}</Response>");
-    Served { content_type: "text/xml", body: body.into() }
+    Page { content_type: "text/xml", body: body.into() }
 }
 
 /// What a twimlet was asked: its query, then the parameters of a POST.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    fn of(request: &Request, url: &Url) -> Parameters {
-        let body = form_urlencoded::parse(&request.body);
+    fn of(url: &Url, body: &[u8]) -> Parameters {
+        let body = form_urlencoded::parse(body);
         Parameters(url.query_pairs().chain(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
@@ -325,7 +327,6 @@ fn conference(asked: &Parameters) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Timeouts;
     use crate::markup;
     use crate::markup::flavour::TWIML;
 
@@ -334,17 +335,8 @@ mod tests {
         Some(String::from_utf8_lossy(&served.body).into_owned())
     }
 
-    fn serve(url: &str, body: &str) -> Option<Served> {
-        let total = std::time::Duration::from_secs(1);
-        let request = Request {
-            method: ::http::Method::POST,
-            url: url.to_owned(),
-            headers: Vec::new(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            timeouts: Timeouts { connect: None, total },
-            max_body: 1 << 20,
-        };
-        Hosted.answer(&request, &Url::parse(url).unwrap())
+    fn serve(url: &str, body: &str) -> Option<Page> {
+        hosted(&Url::parse(url).unwrap(), body.as_bytes())
     }
 
     fn verbs(url: &str, body: &str) -> String {

@@ -46,7 +46,7 @@ use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
 use url::Url;
 
-pub use self::hosted::Hosted;
+pub use self::hosted::{Page, hosted};
 pub use self::reply::inline_program;
 use crate::account::Account;
 use crate::dialect::conversation::ConversationWire;
