@@ -11,6 +11,7 @@
 //!
 //! `stop` withdraws what is held with `Expires: 0`, and ends the machine.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -18,6 +19,7 @@ use rand::Rng;
 use crate::digest::{self, Challenge};
 use crate::endpoint::Target;
 use crate::header;
+use crate::leg::EndCause;
 use crate::message::Response;
 use crate::peer::{Register, Registered};
 
@@ -29,6 +31,44 @@ const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::
 const LONGEST: u32 = 7 * 24 * 3_600;
 /// Most addresses of a registrar that are tried.
 const MAX_TARGETS: usize = 16;
+
+/// Why a registration failed the last time, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    why: Why,
+    /// Who was asked last; `None` if the registrar's name has no address.
+    asked: Option<Target>,
+    /// When it is asked again.
+    again: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    /// A final response said so.
+    Response(u16),
+    /// There was none.
+    Silence(EndCause),
+    /// The name has no address.
+    NoAddress,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.asked {
+            Some(Target { transport, address, .. }) => {
+                write!(f, "{}:{address}", transport.token().to_ascii_lowercase())?;
+            }
+            None => f.write_str("its name")?,
+        }
+        match self.why {
+            Why::Response(status) => write!(f, " answered {status}")?,
+            Why::Silence(EndCause::Timeout) => f.write_str(" did not answer (RFC 3261 Timer F)")?,
+            Why::Silence(cause) => write!(f, ": {cause}")?,
+            Why::NoAddress => f.write_str(" has no address")?,
+        }
+        write!(f, "; asked again in {:.0} s", self.again.as_secs_f64().ceil())
+    }
+}
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +131,7 @@ pub(crate) struct Registration {
     /// The registrar holds our Contact until then.
     held_until: Option<Instant>,
     failures: u32,
+    failure: Option<Failure>,
     status: Registered,
 }
 
@@ -124,6 +165,7 @@ impl Registration {
             raised: false,
             held_until: None,
             failures: 0,
+            failure: None,
             status: Registered::Pending,
         }
     }
@@ -134,6 +176,11 @@ impl Registration {
 
     pub(crate) fn status(&self) -> Registered {
         self.status
+    }
+
+    /// Why it failed the last time; `None` if it has not since it held.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.failure
     }
 
     /// Where the next REGISTER goes.
@@ -184,7 +231,9 @@ impl Registration {
         self.at = held.and_then(|held| targets.iter().position(|target| *target == held)).unwrap_or(0);
         self.targets = targets;
         if self.targets.is_empty() {
-            self.rest(now, PAUSE, None, rng);
+            self.rest(now, PAUSE, None, Why::NoAddress, rng);
+            // RFC 3263 §4.3: as if the server had answered so.
+            self.note(503);
             return Step::Wait;
         }
         self.ask(State::Asking)
@@ -211,6 +260,7 @@ impl Registration {
                 self.state = State::Waiting(now + refresh - spread(refresh / 20, rng));
                 self.status = Registered::Yes;
                 self.failures = 0;
+                self.failure = None;
                 self.raised = false;
                 Step::Wait
             }
@@ -224,16 +274,18 @@ impl Registration {
                     None => self.refused(now, 423, reply.retry_after, rng),
                 }
             }
-            (State::Asking, 408 | 500..=599) => self.failed(now, reply.status, reply.retry_after, rng),
+            (State::Asking, 408 | 500..=599) => {
+                self.failed(now, reply.status, Why::Response(reply.status), reply.retry_after, rng)
+            }
             (State::Asking, status) => self.refused(now, status, reply.retry_after, rng),
             (State::Waiting(_) | State::Locating | State::Over, _) => Step::Wait,
         }
     }
 
     /// Nobody answered, or there was no way to the target.
-    pub(crate) fn handle_silence(&mut self, now: Instant, rng: &mut impl Rng) -> Step {
+    pub(crate) fn handle_silence(&mut self, now: Instant, cause: EndCause, rng: &mut impl Rng) -> Step {
         match self.state {
-            State::Asking => self.failed(now, 408, None, rng),
+            State::Asking => self.failed(now, 408, Why::Silence(cause), None, rng),
             State::Withdrawing => self.end(),
             State::Waiting(_) | State::Locating | State::Over => Step::Wait,
         }
@@ -265,19 +317,19 @@ impl Registration {
     }
 
     /// This server cannot: another one may.
-    fn failed(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
-        self.at += 1;
-        if self.at < self.targets.len() {
+    fn failed(&mut self, now: Instant, status: u16, why: Why, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+        if self.at + 1 < self.targets.len() {
+            self.at += 1;
             return self.ask(State::Asking);
         }
+        self.rest(now, PAUSE, retry_after, why, rng);
         self.at = 0;
-        self.rest(now, PAUSE, retry_after, rng);
         self.note(status);
         Step::Wait
     }
 
     fn refused(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
-        self.rest(now, REFUSED_PAUSE, retry_after, rng);
+        self.rest(now, REFUSED_PAUSE, retry_after, Why::Response(status), rng);
         // Refused is refused, whatever was granted before.
         self.held_until = None;
         self.note(status);
@@ -291,11 +343,20 @@ impl Registration {
         }
     }
 
-    fn rest(&mut self, now: Instant, (first, longest): (Duration, Duration), least: Option<u32>, rng: &mut impl Rng) {
+    fn rest(
+        &mut self,
+        now: Instant,
+        (first, longest): (Duration, Duration),
+        least: Option<u32>,
+        why: Why,
+        rng: &mut impl Rng,
+    ) {
         let pause = (first * 2_u32.pow(self.failures.min(16))).min(longest);
         self.failures += 1;
         let least = Duration::from_secs(least.unwrap_or(0).min(LONGEST).into());
-        self.state = State::Waiting(now + least.max(pause / 2 + spread(pause / 2, rng)));
+        let again = least.max(pause / 2 + spread(pause / 2, rng));
+        self.failure = Some(Failure { why, asked: self.target(), again });
+        self.state = State::Waiting(now + again);
     }
 }
 

@@ -173,13 +173,13 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn errand_failed(&mut self, now: Instant, errand: Errand, _cause: EndCause) {
+    pub(super) fn errand_failed(&mut self, now: Instant, errand: Errand, cause: EndCause) {
         match errand {
             Errand::Register(index) => {
                 let Some(registration) = self.peers.get_mut(index).and_then(|peer| peer.registration.as_mut()) else {
                     return;
                 };
-                if registration.handle_silence(now, &mut self.rng) == Step::Send {
+                if registration.handle_silence(now, cause, &mut self.rng) == Step::Send {
                     self.send_register(now, index, Errand::Register(index));
                 }
                 self.settle_peer(index);
@@ -302,7 +302,14 @@ impl Endpoint {
             let trunk = &peer.peer.trunk;
             match status.registered {
                 Registered::Yes => tracing::info!(%trunk, "registered"),
-                Registered::Refused(status) => tracing::warn!(%trunk, status, "cannot register"),
+                Registered::Refused(_) => {
+                    let registration = peer.registration.as_ref();
+                    let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
+                    match registration.and_then(Registration::failure) {
+                        Some(why) => tracing::warn!(%trunk, "cannot register with {registrar}: {why}"),
+                        None => tracing::warn!(%trunk, "cannot register with {registrar}"),
+                    }
+                }
                 Registered::Pending if before.registered == Registered::Yes => tracing::info!(%trunk, "not registered"),
                 Registered::Pending | Registered::Not => {}
             }

@@ -63,7 +63,7 @@ impl Bench {
     }
 
     fn silence(&mut self) -> Step {
-        self.machine.handle_silence(self.now, &mut self.rng)
+        self.machine.handle_silence(self.now, EndCause::Timeout, &mut self.rng)
     }
 
     fn at(&self) -> u8 {
@@ -128,6 +128,36 @@ fn a_server_that_fails_is_followed_by_the_next_and_the_last_by_a_pause() {
     bench.silence();
     let pause = bench.next().as_millis();
     assert!((5_000..=10_000).contains(&pause), "twice as long: {pause}");
+}
+
+#[test]
+fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
+    let said = |bench: &Bench| bench.machine.failure().unwrap().to_string();
+    let mut bench = Bench::asking(2);
+    bench.status(500);
+    assert!(bench.machine.failure().is_none(), "the next address is asked at once");
+    bench.silence();
+    let again = bench.next().as_secs_f64().ceil();
+    assert_eq!(said(&bench), format!("udp:192.0.2.2:5060 did not answer (RFC 3261 Timer F); asked again in {again} s"));
+    bench.locate(1);
+    bench.machine.handle_silence(
+        bench.now,
+        EndCause::Unconnected(std::io::ErrorKind::ConnectionRefused),
+        &mut bench.rng,
+    );
+    assert!(said(&bench).starts_with("udp:192.0.2.1:5060: connection refused; asked again in "), "{}", said(&bench));
+    bench.next();
+    bench.locate(1);
+    bench.reply(Reply { status: 408, retry_after: Some(120), ..Reply::default() });
+    assert_eq!(said(&bench), "udp:192.0.2.1:5060 answered 408; asked again in 120 s", "theirs, not our timer");
+    bench.next();
+    bench.locate(0);
+    assert!(said(&bench).starts_with("its name has no address; asked again in "), "{}", said(&bench));
+    assert_eq!(bench.machine.status(), Registered::Refused(503));
+    bench.next();
+    bench.locate(1);
+    bench.status(200);
+    assert!(bench.machine.failure().is_none());
 }
 
 #[test]
