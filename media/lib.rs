@@ -79,7 +79,7 @@ pub use room::{
 };
 pub use sdp::{Preference, SdpError, Srtp, apart, offered_codecs, together};
 pub use sealed::{RecordingKey, SealedWriter};
-pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, source};
+pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
 pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};

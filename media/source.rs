@@ -19,6 +19,9 @@ const FOR_MARKS: usize = 256;
 /// Marks whose audio has passed and that may wait to be told; while more come, what is behind them waits.
 const PASSED: usize = 4_096;
 
+/// Frames without audio after which what follows is no gap but something new: 500 ms.
+const GAP: u16 = 25;
+
 /// Makes a source of what `codec` says. The writer may be ahead of playout by `max_buffer`; audio beyond is refused. A piece is at
 /// most that long.
 pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSource, StreamWriter) {
@@ -29,7 +32,7 @@ pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSou
     // Pieces are usually 20 ms or longer; their places take memory (40 octets each), so there are ten minutes' at most.
     let places = (max_octets / frame).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
-    let shared = Arc::new(Shared { gone: AtomicU64::new(0), cleared: AtomicU64::new(0) });
+    let shared = Arc::new(Shared::default());
     let queue = Queue { producer, next: 1, written: 0, cleared: 0 };
     let max_octets = max_octets as u64;
     let writer =
@@ -132,12 +135,31 @@ impl StreamWriter {
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
+    /// Gaps so far: times that audio ran out and more came within 500 ms, and the silence that was heard instead. What a clear
+    /// cut is no gap.
+    pub fn underruns(&self) -> Underruns {
+        let frames = self.shared.gap_frames.load(Ordering::Relaxed);
+        Underruns {
+            count: self.shared.gaps.load(Ordering::Relaxed),
+            silence: Duration::from_millis(frames.saturating_mul(20)),
+        }
+    }
+
     /// How much audio waits to be played.
     pub fn queued(&self) -> Duration {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let octets = queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared);
         Duration::from_micros(octets * 20_000 / self.frame)
     }
+}
+
+/// Gaps in what a writer wrote: its audio came too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Underruns {
+    /// How many.
+    pub count: u64,
+    /// How long they were together, to the frame of 20 ms.
+    pub silence: Duration,
 }
 
 /// The worker's end; give it to [`crate::Command::Source`].
@@ -191,11 +213,15 @@ impl Queue {
     }
 }
 
+#[derive(Default)]
 struct Shared {
     /// Octets of audio that the worker has played or thrown away; what a clear cut among them.
     gone: AtomicU64,
     /// Items numbered below are cleared.
     cleared: AtomicU64,
+    /// Gaps, and the frames in them that were not full.
+    gaps: AtomicU64,
+    gap_frames: AtomicU64,
 }
 
 struct Item {
@@ -226,6 +252,10 @@ pub(crate) struct SourcePlayer {
     /// It had audio for the last frame.
     pub(crate) speaks: bool,
     supply: Supply,
+    /// Frames since the audio ran out; 0 while it has not, or when it is no gap any more.
+    dry: u16,
+    /// The clear that was seen last.
+    cleared: u64,
     /// Marks that the audio before them has passed, in order; those that are not told yet. At most [`PASSED`].
     passed: VecDeque<Arc<str>>,
     /// From 24,000 to 48,000 Hz.
@@ -241,7 +271,7 @@ pub(crate) enum Spoken {
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, speaks: false, supply: source.0, passed: VecDeque::new(), doubler: None }
+        SourcePlayer { op, speaks: false, supply: source.0, dry: 0, cleared: 0, passed: VecDeque::new(), doubler: None }
     }
 
     /// The next frame, silence where it has no audio; `None` when it has none at all. `reached` gets marks whose audio ended
@@ -324,6 +354,20 @@ impl SourcePlayer {
             }
         }
         self.passed.drain(..due.min(most)).for_each(reached);
+        let cut = std::mem::replace(&mut self.cleared, cleared) != cleared;
+        let ran_dry = !cut && (self.speaks || self.dry > 0);
+        match filled {
+            0 => self.dry = if ran_dry && self.dry < GAP { self.dry + 1 } else { 0 },
+            _ => {
+                let dry = if cut { 0 } else { self.dry };
+                if dry > 0 {
+                    source.shared.gaps.fetch_add(1, Ordering::Relaxed);
+                    source.shared.gap_frames.fetch_add(dry.into(), Ordering::Relaxed);
+                }
+                // The rest of a frame that is not full is silence.
+                self.dry = u16::from(filled < frame.len());
+            }
+        }
         self.speaks = filled > 0;
         filled
     }
@@ -439,6 +483,35 @@ mod tests {
         writer.audio(all).unwrap();
         assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
         assert_eq!(writer.queued(), Duration::from_millis(9_980));
+    }
+
+    #[test]
+    fn audio_that_comes_too_late_is_a_gap_and_what_comes_much_later_or_after_a_clear_is_none() {
+        let (mut player, writer) = player();
+        let silence = |count: usize, player: &mut SourcePlayer| (0..count).for_each(|_| _ = frame(player, 32));
+        let gaps = |count, silence| Underruns { count, silence: Duration::from_millis(silence) };
+        silence(3, &mut player);
+        writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+        silence(1, &mut player);
+        assert_eq!(writer.underruns(), gaps(0, 0), "what was before the first word is no gap");
+        silence(2, &mut player);
+        writer.audio(Bytes::from_static(&[1; FRAME + 1])).unwrap();
+        silence(1, &mut player);
+        assert_eq!(writer.underruns(), gaps(1, 40));
+        // Its last octet is in a frame that is silence but for that.
+        silence(1, &mut player);
+        writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+        silence(1, &mut player);
+        assert_eq!(writer.underruns(), gaps(2, 60));
+        silence(usize::from(GAP) + 1, &mut player);
+        writer.audio(Bytes::from_static(&[1; 2 * FRAME])).unwrap();
+        silence(1, &mut player);
+        assert_eq!(writer.underruns(), gaps(2, 60), "something new after 500 ms");
+        writer.clear();
+        silence(3, &mut player);
+        writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
+        silence(1, &mut player);
+        assert_eq!(writer.underruns(), gaps(2, 60), "the application cut it itself");
     }
 
     #[test]
