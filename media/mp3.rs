@@ -3,16 +3,26 @@
 use std::fmt::Debug;
 use std::io::{self, Write};
 
-use mp3lame_encoder::{Bitrate, Builder, DualPcm, Encoder, FlushNoGap, Mode, MonoPcm, Quality};
+use mp3lame_encoder::{Bitrate, Builder, DualPcm, Encoder, FlushGap, Mode, MonoPcm, Quality};
 
 use crate::recorded::RecordedFile;
 use crate::wav;
 
+/// Kilobits a second of each channel.
+const KBIT_A_CHANNEL: u16 = 32;
+/// Samples of a frame of MPEG-2.5 layer III.
+const FRAME: u64 = 576;
+/// Samples of silence that LAME puts in front (`ENCDELAY` of its `encoder.h`).
+const DELAY: u64 = 576;
+
 /// Encodes a recording as MP3, 32 kbit/s a channel: a second at a time, so that memory does not grow with its length.
+/// Its first frame tells players what LAME adds at both ends, so that they play as many samples as the recording has.
 /// Blocks, and takes a core meanwhile. A file that is not one of our recordings is an `InvalidData` error.
 pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Result<()> {
     let (form, mut at) = recording.form()?;
     let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("LAME cannot be set up"))?;
+    let samples = recording.len().saturating_sub(at) / form.block();
+    out.write_all(&info_frame(form.channels == 2, samples))?;
     let mut second = vec![0; wav::RATE as usize * form.block() as usize];
     let mut samples = Vec::with_capacity(wav::RATE as usize * usize::from(form.channels));
     let mut encoded = Vec::with_capacity(mp3lame_encoder::max_required_buffer_size(samples.capacity()));
@@ -34,7 +44,7 @@ pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Resul
             break;
         }
     }
-    encoder.flush_to_vec::<FlushNoGap>(&mut encoded).map_err(refused)?;
+    encoder.flush_to_vec::<FlushGap>(&mut encoded).map_err(refused)?;
     out.write_all(&encoded)
 }
 
@@ -45,6 +55,52 @@ fn encoder(channels: u16) -> Option<Encoder> {
     // Left and right are different people: never joint.
     let builder = builder.with_mode(if two { Mode::Stereo } else { Mode::Mono }).ok()?;
     builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()
+}
+
+/// The first frame, silence to a decoder: Xing's "Info" tag with LAME's extension, as LAME writes them (`VbrTag.c`). LAME
+/// itself knows them at the end only, and a file that is encrypted as it grows cannot be gone back in. With a constant bit
+/// rate all of it is known before.
+fn info_frame(two: bool, samples: u64) -> Vec<u8> {
+    let channels = if two { 2 } else { 1 };
+    let kbit = KBIT_A_CHANNEL * channels;
+    let length = 72 * usize::from(kbit) * 1_000 / wav::RATE as usize;
+    // LAME fills the last frame up, and adds another when that was less than a frame.
+    let mut padding = FRAME - (samples + DELAY) % FRAME;
+    if padding < FRAME {
+        padding += FRAME;
+    }
+    let frames = (samples + DELAY + padding) / FRAME;
+    let long = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
+    let octets = long((frames + 1) * length as u64);
+    // MPEG-2.5 layer III without a checksum; 32 or 64 kbit/s at 8 kHz; mono or stereo, an original.
+    let header = if two { [0xff, 0xe3, 0x88, 0x04] } else { [0xff, 0xe3, 0x48, 0xc4] };
+    let mut frame = Vec::with_capacity(length);
+    frame.extend(header);
+    frame.resize(header.len() + if two { 17 } else { 9 }, 0);
+    // What follows: frames, octets, where each hundredth begins (of 256), quality.
+    frame.extend(*b"Info\0\0\0\x0f");
+    frame.extend(long(frames));
+    frame.extend(octets);
+    frame.extend((0..100_u16).map(|hundredth| (hundredth * 256 / 100) as u8));
+    frame.extend(long(0));
+    // Players believe what follows of encoders by this name. Revision 0, constant bit rate; no low pass, no gains, no flags.
+    frame.extend(*b"LAME3.100\x01\0\0\0\0\0\0\0\0\0\0");
+    frame.push(kbit as u8);
+    // 12 bits each.
+    frame.extend(long(DELAY << 12 | padding).into_iter().skip(1));
+    frame.extend([0; 4]);
+    frame.extend(octets);
+    frame.extend([0; 2]);
+    frame.extend(crc(&frame).to_be_bytes());
+    frame.resize(length, 0);
+    frame
+}
+
+/// CRC-16 with the polynomial 0x8005, reflected, from 0.
+fn crc(octets: &[u8]) -> u16 {
+    octets.iter().fold(0, |crc, octet| {
+        (0..8).fold(crc ^ u16::from(*octet), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 })
+    })
 }
 
 fn refused(error: impl Debug) -> io::Error {
@@ -80,9 +136,72 @@ mod tests {
                 let mut encoded = Vec::new();
                 encode("tone", &recording(Form { coding, channels }, seconds), &mut encoded).unwrap();
                 let audio = crate::decode(&encoded, None).unwrap();
-                let length = audio.samples().len();
-                assert!(length.abs_diff(8_000 * seconds) < 2_400, "{channels}: {length}");
+                assert_eq!(audio.samples().len(), 8_000 * seconds, "{channels}");
                 assert!(audio.samples().iter().any(|sample| *sample > 5_000));
+            }
+        }
+    }
+
+    /// How much of `hertz` is in these samples, as the amplitude of a sine.
+    fn amplitude(samples: &[i16], hertz: f32) -> f32 {
+        let (mut sine, mut cosine) = (0.0, 0.0);
+        for (at, sample) in samples.iter().enumerate() {
+            let phase = at as f32 * hertz * std::f32::consts::TAU / 8_000.0;
+            sine += f32::from(*sample) * phase.sin();
+            cosine += f32::from(*sample) * phase.cos();
+        }
+        sine.hypot(cosine) * 2.0 / samples.len() as f32
+    }
+
+    /// 500 Hz for two seconds, then 1,500 Hz for 160 ms, and `more` samples of it.
+    fn two_tones(channels: u16, more: usize) -> Vec<u8> {
+        let tone = |at: usize, hertz: f32| (at as f32 * hertz * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0;
+        let samples = (0..17_280 + more).map(|at| tone(at, if at < 16_000 { 500.0 } else { 1_500.0 }) as i16);
+        let samples: Vec<i16> = samples.flat_map(|sample| vec![sample; channels.into()]).collect();
+        let form = Form { coding: WavCoding::Pcm, channels };
+        let mut file = form.header(samples.len() as u64 * 2).to_vec();
+        form.coding.encode(&samples, &mut file);
+        file
+    }
+
+    #[test]
+    fn the_end_of_a_recording_is_in_its_mp3_and_all_is_where_it_was() {
+        // Whatever the last frame has room for.
+        for (channels, more) in [(1, 0), (2, 0), (1, 1), (1, 287), (2, 575), (1, 576)] {
+            let mut encoded = Vec::new();
+            encode("end", &two_tones(channels, more), &mut encoded).unwrap();
+            let audio = crate::decode(&encoded, None).unwrap();
+            let samples = audio.samples();
+            assert_eq!(samples.len(), 17_280 + more, "{channels}");
+            for (range, there, not_there) in [
+                (80..400, 500.0, 1_500.0),
+                (15_600..15_920, 500.0, 1_500.0),
+                (16_080..16_400, 1_500.0, 500.0),
+                (16_880..17_200, 1_500.0, 500.0),
+            ] {
+                let part = &samples[range.clone()];
+                let (loud, quiet) = (amplitude(part, there), amplitude(part, not_there));
+                assert!(loud > 7_000.0 && quiet < 1_500.0, "{channels}, {range:?}: {loud}, {quiet}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_frame_is_of_the_same_kind_as_the_others_and_counts_them() {
+        for channels in [1, 2] {
+            for samples in [0, 1, 575, 576, 577, 8_000] {
+                let form = Form { coding: WavCoding::Pcm, channels };
+                let mut file = form.header(samples * form.block()).to_vec();
+                file.resize(file.len() + (samples * form.block()) as usize, 0);
+                let mut encoded = Vec::new();
+                encode("first", &file, &mut encoded).unwrap();
+                let length = if channels == 2 { 576 } else { 288 };
+                let frames: Vec<&[u8]> = encoded.chunks(length).collect();
+                assert_eq!(frames[0][..4], frames[1][..4]);
+                let tag = if channels == 2 { 21 } else { 13 };
+                assert_eq!(frames[0][tag..tag + 4], *b"Info");
+                let told = u32::from_be_bytes(frames[0][tag + 8..tag + 12].try_into().unwrap());
+                assert_eq!((told as usize, encoded.len() % length), (frames.len() - 1, 0), "{samples}");
             }
         }
     }

@@ -243,7 +243,8 @@ fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     finish(samples, rate)
 }
 
-/// MP3 through the decoder of symphonia. Damaged frames are skipped, as players do.
+/// MP3 through the decoder of symphonia. Damaged frames are skipped, as players do; the silence that an encoder says it added
+/// at either end is left out.
 fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |error: Mp3Error| AudioError::Malformed(format!("MP3: {error}"));
     // The decoder wants to own what it reads.
@@ -290,6 +291,13 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     }
     if mono.samples.is_empty() {
         return Err(AudioError::Malformed("MP3 without a sound frame".to_owned()));
+    }
+    // Not by the reader's own option: that subtracts them from a length that the file claims, too, and may underflow.
+    let added = |samples: Option<u32>| samples.unwrap_or(0) as usize;
+    let (before, after) = (added(parameters.delay), added(parameters.padding));
+    if before + after < mono.samples.len() {
+        mono.samples.truncate(mono.samples.len() - after);
+        mono.samples.drain(..before);
     }
     finish(mono.samples, rate)
 }
