@@ -11,10 +11,13 @@
 
 pub mod bindings;
 pub mod calls;
+mod claim;
 mod column;
 pub mod deliveries;
 pub mod domains;
 pub mod events;
+mod file;
+pub mod health;
 mod insert;
 pub mod recordings;
 pub mod resources;
@@ -27,7 +30,7 @@ mod tests;
 pub mod usage;
 pub mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -36,7 +39,11 @@ use jiff::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr};
+use tokio::sync::Mutex;
 
+use claim::Claim;
+use file::DatabaseFile;
+use health::Health;
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
 
@@ -61,6 +68,12 @@ pub struct Store {
     pool: AnyPool,
     writer: Writer,
     sequence: Arc<AtomicI64>,
+    health: Arc<Health>,
+    /// SQLite's.
+    file: Option<Arc<DatabaseFile>>,
+    options: AnyConnectOptions,
+    /// Keeps other servers away, once [`Store::claim`] was called.
+    claim: Arc<Mutex<Option<Claim>>>,
 }
 
 /// Why the store could not do it.
@@ -99,6 +112,12 @@ pub enum StoreError {
         /// Its value.
         value: String,
     },
+    /// The database has been away for too long to wait for it.
+    #[error("the database is away: {0}")]
+    Away(String),
+    /// Another server holds it.
+    #[error("the database is in use by another tandem: {0}")]
+    InUse(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -122,21 +141,34 @@ impl Store {
     ///
     /// Must be called on a tokio runtime: the writer task starts here.
     pub async fn open(url: &str) -> Result<Store, StoreError> {
+        Self::open_with(url, POOL_CONNECTIONS, &[]).await
+    }
+
+    /// The same with so many connections, each of which begins on SQLite with these statements, too.
+    async fn open_with(url: &str, connections: u32, first: &'static [&'static str]) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
-        let target = if sqlite { sqlite_target(url)? } else { url.to_owned() };
+        let path = if sqlite { Some(sqlite_path(url)?) } else { None };
+        let target = path.as_ref().map_or_else(|| url.to_owned(), |(_, target)| target.clone());
         if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
             return Err(StoreError::Url {
                 url: without_password(url),
                 reason: "must begin with sqlite: or postgres://".into(),
             });
         }
+        let file = match &path {
+            Some((path, _)) => Some(Arc::new(open_file(path, url)?)),
+            None => None,
+        };
         // Every statement in the log would cost more than the statement.
         let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
         reach(&options, &target).await?;
         let pool = AnyPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS)
+            .max_connections(connections)
             .acquire_timeout(PATIENCE)
+            // SQLite rolls a transaction back by itself when the disk is full. sqlx does not learn of that: it counts the
+            // transaction as open for ever, and what is begun later on that connection is never committed.
+            .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
@@ -153,18 +185,44 @@ impl Store {
                         ] {
                             connection.execute(pragma).await?;
                         }
+                        for statement in first {
+                            connection.execute(*statement).await?;
+                        }
                     }
                     Ok(())
                 })
             })
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
         migrator().run(&pool).await?;
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
         // Event lines share the sequence: starting at the clock's microseconds keeps a session's lines ordered over restarts.
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
-        let writer = Writer::start(pool.clone(), sequence.clone());
-        Ok(Store { pool, writer, sequence })
+        let health = Arc::new(Health::default());
+        let writer = Writer::start(pool.clone(), sequence.clone(), health.clone());
+        Ok(Store { pool, writer, sequence, health, file, options, claim: Arc::default() })
+    }
+
+    /// Takes the database for this server alone, until [`Store::close`]. [`StoreError::InUse`] when another has it, or lives
+    /// on it without having taken it.
+    pub async fn claim(&self) -> Result<(), StoreError> {
+        let claim = match &self.file {
+            Some(file) => claim::file(file)?,
+            None => {
+                let claim = claim::lock(self.options.clone(), self.health.clone()).await?;
+                if claim::is_alive(self, Timestamp::now()).await? {
+                    return Err(StoreError::InUse("its heartbeat moves, though the lock is ours".into()));
+                }
+                claim
+            }
+        };
+        *self.claim.lock().await = Some(claim);
+        Ok(())
+    }
+
+    /// Whether the database takes what is to be stored.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The queue of writes.
@@ -181,6 +239,7 @@ impl Store {
     pub async fn close(&self) {
         self.writer.close().await;
         self.pool.close().await;
+        self.claim.lock().await.take();
     }
 
     /// The next number of the one order that deliveries and event lines share.
@@ -224,8 +283,8 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(migrations)
 }
 
-/// Makes the directory of an SQLite file, and a URL that makes the file.
-fn sqlite_target(url: &str) -> Result<String, StoreError> {
+/// The path of an SQLite file, whose directory is made, and a URL that opens the file if it is there.
+fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
     let invalid = |reason: String| StoreError::Url { url: url.to_owned(), reason };
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
     let rest = rest.strip_prefix("//").unwrap_or(rest);
@@ -236,10 +295,17 @@ fn sqlite_target(url: &str) -> Result<String, StoreError> {
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
         directory::make(parent).map_err(|error| invalid(format!("cannot make {}: {error}", parent.display())))?;
     }
-    let separator = if options.is_empty() { "" } else { "&" };
-    let mode = if options.contains("mode=") { "" } else { "mode=rwc" };
-    let separator = if mode.is_empty() { "" } else { separator };
-    Ok(format!("sqlite:{file}?{options}{separator}{mode}"))
+    // Never made by a connection: when the file is deleted while the server runs, a later connection would begin another.
+    let others = options.split('&').filter(|option| !option.is_empty() && *option != "mode=rwc");
+    let mut options: Vec<&str> = others.collect();
+    if !options.iter().any(|option| option.starts_with("mode=")) {
+        options.push("mode=rw");
+    }
+    Ok((file.into(), format!("sqlite:{file}?{}", options.join("&"))))
+}
+
+fn open_file(path: &Path, url: &str) -> Result<DatabaseFile, StoreError> {
+    DatabaseFile::open(path).map_err(|error| StoreError::Unreachable { target: shown(url), reason: error.to_string() })
 }
 
 fn without_password(url: &str) -> String {

@@ -1,18 +1,36 @@
 //! Facts about the server process itself, and its housekeeping.
 
+use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::column::microseconds;
+use super::health::Check;
 use super::{Store, StoreError};
 
 /// Rows that [`prune`] removes at once, and its pause before the next: meanwhile SQLite lets nobody else write.
 const PIECE: i64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Notes that the server is alive at `now`. After a crash it tells when the calls that were live must have ended.
+/// How long a heartbeat may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Notes that the server is alive at `now`, and in [`Store::health`] whether the database took that and is the one that was
+/// opened. After a crash it tells when the calls that were live must have ended.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    let beaten = tokio::time::timeout(PATIENCE, beat(store, now)).await;
+    let beaten = beaten.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", PATIENCE.as_secs());
+        Err(StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))))
+    });
+    let there = store.file.as_ref().map_or(Ok(()), |file| file.check());
+    let outcome = there.and(beaten.as_ref().map(|()| ()).map_err(ToString::to_string));
+    store.health.note(Check::Heartbeat, outcome);
+    beaten
+}
+
+async fn beat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO server (key, value) VALUES ('alive_at', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
     )

@@ -49,6 +49,17 @@ impl PostgresServer {
         }
     }
 
+    /// Stops every process of it where it is, or lets them go on.
+    pub(super) fn freeze(&self, freeze: bool) {
+        let Some(postgres) = &self.postgres else { return };
+        let parent = postgres.id().to_string();
+        let children = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]).output().expect("ps runs").stdout;
+        let children = String::from_utf8(children).expect("numbers");
+        let processes = children.split_whitespace().chain([&*parent]);
+        let done = Command::new("kill").arg(if freeze { "-STOP" } else { "-CONT" }).args(processes).status();
+        assert!(done.expect("kill runs").success());
+    }
+
     /// Starts it again on the same port.
     pub(super) fn start_again(&mut self) {
         self.postgres = Some(run(&self.programs, self.directory.path(), self.port));

@@ -6,6 +6,7 @@ mod pruning;
 mod writing;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
 
@@ -88,8 +89,304 @@ async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back(
         super::calls::upsert(&store, call(id)).await.unwrap();
     }
     server.start_again();
+    until_stored(&store).await;
     assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 500);
     assert_eq!(store.writer().lost(), 0);
+}
+
+/// A store with one connection, on a database of 200 pages of 4 KiB in which the rest is taken, as on a full disk; and another
+/// store on it. Removing the filler frees the pages.
+async fn full_database(url: &str) -> (Store, Store) {
+    let limits = &["PRAGMA max_page_count = 200", "PRAGMA busy_timeout = 50"];
+    let (store, other) =
+        (Store::open_with(url, 1, limits).await.unwrap(), Store::open_with(url, 8, limits).await.unwrap());
+    super::calls::upsert(&store, call(1)).await.unwrap();
+    store.flush().await.unwrap();
+    sqlx::query("CREATE TABLE filler (octets BLOB)").execute(&other.pool).await.unwrap();
+    for size in ["65536", "4096", "1000", "100"] {
+        let fill = || super::assembled(format!("INSERT INTO filler VALUES (zeroblob({size}))"));
+        while sqlx::query(fill()).execute(&other.pool).await.is_ok() {}
+    }
+    (store, other)
+}
+
+/// Returns once this many more attempts of the writer have failed.
+async fn more_failures(store: &Store, more: u64) {
+    let failures = store.writer().failures() + more;
+    let failed = async {
+        while store.writer().failures() < failures {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), failed).await.expect("the writer tries again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_submitted_while_the_disk_is_full_is_stored_when_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tandem.db", directory.path().display());
+    let (store, other) = full_database(&url).await;
+    for id in 2..=500 {
+        super::calls::upsert(&store, call(id)).await.unwrap();
+    }
+    // SQLite rolls back what does not fit by itself, and sqlx does not know.
+    more_failures(&store, 2).await;
+    let mut lock = other.pool.acquire().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+    // On a connection that was kept, what fails now leaves a transaction open in which all that follows would be.
+    more_failures(&store, 2).await;
+    sqlx::query("DELETE FROM filler").execute(&mut *lock).await.unwrap();
+    sqlx::query("COMMIT").execute(&mut *lock).await.unwrap();
+    until_stored(&store).await;
+    // By another store: what is in a transaction that is never committed is not seen there.
+    assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
+    super::calls::upsert(&other, call(501)).await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!((store.writer().lost(), other.writer().lost()), (0, 0));
+    assert_eq!(store.health().problem(), None);
+}
+
+/// A disk of 2 MiB, for which one has to be root.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let disk = SmallDisk(tempfile::tempdir().unwrap());
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(disk.0.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        if !mount.is_ok_and(|status| status.success()) {
+            println!("skipped: no tmpfs can be mounted");
+            return None;
+        }
+        Some(disk)
+    }
+
+    /// Takes all the room that is left; the file's path.
+    fn fill(&self) -> std::path::PathBuf {
+        let path = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_full_for_a_while_costs_no_row_and_leaves_nothing_locked() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let url = format!("sqlite:{}/tandem.db", disk.0.path().display());
+    let store = Store::open(&url).await.unwrap();
+    super::calls::upsert(&store, call(1)).await.unwrap();
+    store.flush().await.unwrap();
+    let filler = disk.fill();
+    for id in 2..=500 {
+        super::calls::upsert(&store, call(id)).await.unwrap();
+    }
+    for second in 0..6 {
+        let _ = super::server::heartbeat(&store, time(second)).await;
+        more_failures(&store, 1).await;
+    }
+    assert!(store.health().problem().is_some());
+    std::fs::remove_file(filler).unwrap();
+    until_stored(&store).await;
+    super::server::heartbeat(&store, time(10)).await.unwrap();
+    assert_eq!(store.health().problem(), None);
+    // By another store: what is in a transaction that is never committed is not seen there, and locks.
+    let other = Store::open(&url).await.unwrap();
+    assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
+    super::calls::upsert(&other, call(501)).await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!((store.writer().lost(), other.writer().lost()), (0, 0));
+    store.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_transaction_sqlite_has_ended_is_not_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/tandem.db", directory.path().display());
+    let (store, other) = (Store::open_with(&url, 1, &[]).await.unwrap(), Store::open(&url).await.unwrap());
+    let mut transaction = store.pool.begin().await.unwrap();
+    // As SQLite does by itself where there is no room.
+    sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+    drop(transaction);
+    let mut transaction = store.pool.begin().await.unwrap();
+    assert!(sqlx::query("INSERT INTO nowhere VALUES (1)").execute(&mut *transaction).await.is_err());
+    drop(transaction);
+    let mut transaction = store.pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO server (key, value) VALUES ('a', 1)").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM server").fetch_one(&other.pool).await.unwrap();
+    assert_eq!(rows, 1, "committed means that others see it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_full_is_a_problem_within_seconds_and_none_when_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, other) = full_database(&format!("sqlite:{}/tandem.db", directory.path().display())).await;
+    for id in 2..=500 {
+        super::calls::upsert(&store, call(id)).await.unwrap();
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(10), store.flush()).await.expect("an answer in time");
+    assert!(matches!(refused, Err(StoreError::Away(_))), "{refused:?}");
+    assert!(store.health().problem().unwrap().contains("full"), "{:?}", store.health().problem());
+    // Soon it is waited for no more.
+    let at_once = async { while tokio::time::timeout(Duration::from_millis(500), store.flush()).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), at_once).await.expect("refused at once");
+    assert!(store.flush().await.is_err());
+    while sqlx::query("DELETE FROM filler").execute(&other.pool).await.is_err() {}
+    until_stored(&store).await;
+    assert_eq!(store.health().problem(), None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_tells_that_the_databases_file_is_gone_and_that_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, away) = (directory.path().join("tandem.db"), directory.path().join("away.db"));
+    let store = Store::open(&format!("sqlite:{}", path.display())).await.unwrap();
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        directory.path().join(name).metadata().unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(["tandem.db", "tandem.db-wal", "tandem.db-shm"].map(mode), [0o600; 3]);
+    super::server::heartbeat(&store, time(1)).await.unwrap();
+    assert_eq!(store.health().problem(), None);
+    std::fs::rename(&path, &away).unwrap();
+    // On a connection that is open already it is taken, by the file that was moved; a new one is not opened.
+    let _ = super::server::heartbeat(&store, time(2)).await;
+    assert!(store.health().problem().unwrap().contains("was deleted or moved"));
+    assert!(!path.exists());
+    std::fs::rename(&away, &path).unwrap();
+    super::server::heartbeat(&store, time(3)).await.unwrap();
+    assert_eq!(store.health().problem(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_that_is_away_is_told_in_seconds_and_nothing_is_lost() {
+    let Some(mut server) = PostgresServer::start() else { return };
+    let store = Store::open(&server.database("away").await).await.unwrap();
+    super::server::heartbeat(&store, time(1)).await.unwrap();
+    server.stop();
+    super::calls::upsert(&store, call(1)).await.unwrap();
+    let bounded = Duration::from_secs(12);
+    let asked = tokio::time::timeout(bounded, super::calls::get(&store, "acme", 1)).await.expect("an answer in time");
+    assert!(matches!(asked, Err(StoreError::Away(_))), "{asked:?}");
+    let beaten = tokio::time::timeout(bounded, super::server::heartbeat(&store, time(2))).await;
+    assert!(beaten.expect("an answer in time").is_err());
+    assert!(store.health().problem().is_some());
+    server.start_again();
+    until_stored(&store).await;
+    super::server::heartbeat(&store, time(3)).await.unwrap();
+    assert_eq!(store.health().problem(), None);
+    assert!(super::calls::get(&store, "acme", 1).await.unwrap().is_some());
+    assert_eq!(store.writer().lost(), 0);
+}
+
+/// Stopped as by SIGSTOP: it takes connections, and answers nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgresql_that_hangs_is_told_in_seconds_too() {
+    let Some(server) = PostgresServer::start() else { return };
+    let store = Store::open(&server.database("hanging").await).await.unwrap();
+    super::calls::upsert(&store, call(1)).await.unwrap();
+    store.flush().await.unwrap();
+    server.freeze(true);
+    super::calls::upsert(&store, call(2)).await.unwrap();
+    let bounded = Duration::from_secs(12);
+    let flushed = tokio::time::timeout(bounded, store.flush()).await.expect("an answer in time");
+    assert!(matches!(flushed, Err(StoreError::Away(_))), "{flushed:?}");
+    assert!(tokio::time::timeout(bounded, super::server::heartbeat(&store, time(1))).await.expect("in time").is_err());
+    assert!(store.health().problem().is_some());
+    server.freeze(false);
+    until_stored(&store).await;
+    assert_eq!(super::calls::count(&store, "acme", &CallFilter::default()).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_gets_no_database_that_a_first_one_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut urls = vec![format!("sqlite:{}/tandem.db", directory.path().display())];
+    let server = PostgresServer::start();
+    if let Some(server) = &server {
+        urls.push(server.database("claimed").await);
+    }
+    for url in &urls {
+        let (first, second) = (Store::open(url).await.unwrap(), Store::open(url).await.unwrap());
+        first.claim().await.unwrap();
+        let refused = second.claim().await.unwrap_err();
+        assert!(matches!(refused, StoreError::InUse(_)), "{url}: {refused}");
+        assert!(refused.to_string().starts_with("the database is in use by another tandem: its lock"), "{refused}");
+        first.close().await;
+        second.claim().await.unwrap();
+        second.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_claim_is_a_problem_until_it_is_ours_again() {
+    let Some(mut server) = PostgresServer::start() else { return };
+    let url = server.database("lost").await;
+    let store = Store::open(&url).await.unwrap();
+    store.claim().await.unwrap();
+    server.stop();
+    let problem = |wanted: &'static str| {
+        let store = store.clone();
+        async move {
+            while !store.health().problem().unwrap_or_default().contains(wanted) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let limit = Duration::from_secs(30);
+    tokio::time::timeout(limit, problem("the lock on the database is lost")).await.expect("noticed");
+    server.start_again();
+    let ours = async {
+        while store.health().problem().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(limit, ours).await.expect("taken again");
+    let second = Store::open(&url).await.unwrap();
+    assert!(matches!(second.claim().await, Err(StoreError::InUse(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_heartbeat_moves_is_not_claimed() {
+    let Some(server) = PostgresServer::start() else { return };
+    let url = server.database("beating").await;
+    let (old, new) = (Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap());
+    let beats = tokio::spawn(async move {
+        // As of a server that knows nothing of the lock.
+        loop {
+            super::server::heartbeat(&old, Timestamp::now()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    while super::server::last_alive(&new).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = new.claim().await.unwrap_err();
+    assert!(refused.to_string().contains("its heartbeat moves"), "{refused}");
+    beats.abort();
+    assert!(beats.await.unwrap_err().is_cancelled());
+    new.claim().await.unwrap();
+}
+
+/// Returns once everything that was submitted is stored.
+async fn until_stored(store: &Store) {
+    let stored = async {
+        while store.flush().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stored).await.expect("the writer recovers");
 }
 
 #[tokio::test]

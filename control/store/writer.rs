@@ -5,12 +5,13 @@
 //! a write that can wait does not wake it. It keeps a connection to itself, whose page cache then stays valid.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Connection};
+use sqlx::{Any, AnyConnection, AnyPool, Connection};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::bindings::{self, BindingRow};
 use super::calls::{self, LateRow};
 use super::deliveries::{self, DeliveryProgress, DeliveryRow};
 use super::events::{self, EventRow};
+use super::health::{Check, Health};
 use super::recordings::{self, RecordingRow};
 use super::resources;
 use crate::HashMap;
@@ -37,6 +39,16 @@ const QUEUE: usize = 16_384;
 /// How long a write whose caller waits is retried while the database is away. What nobody waits for is kept longer, and so
 /// are deliveries: who waits for those has nobody else to turn to.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a read waits for the writes before it while none is stored; and once the database has been away for this long,
+/// it does not wait at all.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// How long the writer may be refused before the server is not ready any more: the reason may pass by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a transaction may take. Then its connection is taken for dead.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Pauses between retries while the database is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -104,15 +116,17 @@ struct Shared {
     finished: AtomicU64,
     dropped: AtomicU64,
     lost: AtomicU64,
+    failures: AtomicU64,
     closing: AtomicBool,
+    health: Arc<Health>,
     /// Tells the task that the batch has gathered enough.
     urgent: Notify,
 }
 
 impl Writer {
-    pub(super) fn start(pool: AnyPool, sequence: Arc<AtomicI64>) -> Writer {
+    pub(super) fn start(pool: AnyPool, sequence: Arc<AtomicI64>, health: Arc<Health>) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { health, ..Shared::default() });
         let task = WriterTask { pool, connection: None, sequence, receiver, shared: shared.clone() };
         let task = Arc::new(Mutex::new(Some(tokio::spawn(task.run()))));
         Writer { sender, shared, task }
@@ -149,16 +163,43 @@ impl Writer {
         Ok(Begun(receiver))
     }
 
-    /// Returns once everything submitted before is committed (or was refused by the database, and logged).
+    /// Returns once everything submitted before is committed (or was refused by the database, and logged). While the database
+    /// is away, [`StoreError::Away`]: after [`WAIT`] at first, later at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
+        if let Some(reason) = self.shared.health.away_for(WAIT) {
+            return Err(StoreError::Away(reason));
+        }
         let submitted = self.shared.submitted.load(Ordering::SeqCst);
         if self.shared.finished.load(Ordering::SeqCst) >= submitted {
             return Ok(());
         }
         let (sender, receiver) = oneshot::channel();
-        self.sender.send(Message::Flush(sender)).await.map_err(|_| StoreError::Closed)?;
+        let flushed = async {
+            self.sender.send(Message::Flush(sender)).await.map_err(|_| StoreError::Closed)?;
+            self.shared.urgent.notify_one();
+            receiver.await.unwrap_or(Err(StoreError::Closed))
+        };
+        let mut flushed = std::pin::pin!(flushed);
+        loop {
+            let finished = self.shared.finished.load(Ordering::SeqCst);
+            match tokio::time::timeout(WAIT, &mut flushed).await {
+                Ok(done) => return done,
+                // The writer has much to do, and gets on with it.
+                Err(_) if self.shared.finished.load(Ordering::SeqCst) > finished => {}
+                Err(_) => return Err(StoreError::Away(format!("nothing was stored for {} s", WAIT.as_secs()))),
+            }
+        }
+    }
+
+    /// Has what was submitted stored at once rather than with what comes within the next second, and does not wait for it.
+    pub fn hurry(&self) {
         self.shared.urgent.notify_one();
-        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes that wait to be stored.
+    pub fn waiting(&self) -> u64 {
+        let finished = self.shared.finished.load(Ordering::SeqCst);
+        self.shared.submitted.load(Ordering::SeqCst).saturating_sub(finished)
     }
 
     /// Log lines dropped because the queue was full.
@@ -169,6 +210,11 @@ impl Writer {
     /// Writes that the database refused, or that were given up at shutdown; each was logged.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Transactions that failed for want of a database that takes them; each was tried again.
+    pub fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::Relaxed)
     }
 
     /// Stores what was submitted and ends the task.
@@ -270,7 +316,11 @@ impl WriterTask {
             if batch.is_empty() {
                 continue;
             }
-            let Err(error) = self.transaction(&batch).await else {
+            let stored = self.transaction(&batch).await;
+            if away && !stored.as_ref().is_err_and(is_transient) {
+                self.shared.health.note(Check::Writer, Ok(()));
+            }
+            let Err(error) = stored else {
                 acknowledge(batch);
                 continue;
             };
@@ -296,6 +346,11 @@ impl WriterTask {
                 }
             }
             away = true;
+            if began.elapsed() >= GRACE {
+                let reason = format!("the database does not store what waits: {error}");
+                self.shared.health.note(Check::Writer, Err(reason));
+            }
+            self.shared.failures.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, writes = batch.len(), "database away, retrying");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -304,35 +359,21 @@ impl WriterTask {
     }
 
     async fn transaction(&mut self, batch: &[Pending]) -> Result<(), sqlx::Error> {
-        // Kept only if all went well: the pool finds out whether a failed one is of any use.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.pool.acquire().await?,
         };
-        let mut transaction = connection.begin().await?;
-        let (mut calls, mut later, mut events) = (Vec::new(), Vec::new(), Vec::new());
-        for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
-            match write {
-                Write::Call(row) => calls.push(row),
-                Write::CallDetails(row) => later.push(row),
-                Write::Event(row) => events.push(&**row),
-                Write::Recording(row) => recordings::write(&mut transaction, row).await?,
-                Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
-                Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
-                Write::Resource(row) => resources::write(&mut transaction, row).await?,
-                Write::Binding(row) => bindings::write(&mut transaction, row).await?,
-                Write::Unbinding(id) => bindings::remove(&mut transaction, *id).await?,
-            }
+        let stored = tokio::time::timeout(LONGEST, store_batch(&mut connection, batch, &self.sequence)).await;
+        if let Ok(Ok(())) = stored {
+            self.connection = Some(connection);
+            return Ok(());
         }
-        calls::write(&mut transaction, &calls).await?;
-        for row in later {
-            calls::write_details(&mut transaction, row).await?;
-        }
-        let sequence = &self.sequence;
-        events::write(&mut transaction, &events, || sequence.fetch_add(1, Ordering::Relaxed) + 1).await?;
-        transaction.commit().await?;
-        self.connection = Some(connection);
-        Ok(())
+        // Never used again, see the pool's `after_release`: what sqlx takes it to be in need not be true.
+        connection.close_on_drop();
+        stored.unwrap_or_else(|_| {
+            let text = format!("a transaction was not done within {} s", LONGEST.as_secs());
+            Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
+        })
     }
 
     fn lose(&self, batch: Vec<Pending>, error: &sqlx::Error) {
@@ -344,6 +385,36 @@ impl WriterTask {
             }
         }
     }
+}
+
+/// Stores a batch in one transaction.
+async fn store_batch(
+    connection: &mut AnyConnection,
+    batch: &[Pending],
+    sequence: &AtomicI64,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let (mut calls, mut later, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    for write in batch.iter().filter_map(|pending| pending.write.as_ref()) {
+        match write {
+            Write::Call(row) => calls.push(row),
+            Write::CallDetails(row) => later.push(row),
+            Write::Event(row) => events.push(&**row),
+            Write::Recording(row) => recordings::write(&mut transaction, row).await?,
+            Write::Delivery(row) => deliveries::write(&mut transaction, row).await?,
+            Write::DeliveryProgress(progress) => deliveries::write_progress(&mut transaction, progress).await?,
+            Write::Resource(row) => resources::write(&mut transaction, row).await?,
+            Write::Binding(row) => bindings::write(&mut transaction, row).await?,
+            Write::Unbinding(id) => bindings::remove(&mut transaction, *id).await?,
+        }
+    }
+    calls::write(&mut transaction, &calls).await?;
+    for row in later {
+        calls::write_details(&mut transaction, row).await?;
+    }
+    events::write(&mut transaction, &events, || sequence.fetch_add(1, Ordering::Relaxed) + 1).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// Blanks every write whose row a later write of the batch replaces as a whole. Details that follow their call become
@@ -408,16 +479,26 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }
 
-/// Whether the same statement may succeed later: the connection failed, not the row.
+/// Whether the same statement may succeed later: not the row is at fault but the connection, the disk or the server.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            // SQLite primary and extended codes: BUSY 5, LOCKED 6, IOERR 10, FULL 13, BUSY_SNAPSHOT 517.
-            // PostgreSQL classes: 08 connection, 40 rollback, 53 resources, 57 operator intervention, 58 system error.
-            matches!(code.as_ref(), "5" | "6" | "10" | "13" | "517")
-                || (code.len() == 5 && ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)))
+            // PostgreSQL's are five characters: classes 08 connection, 25 read-only (a standby), 28 and 3D cannot log in,
+            // 40 rollback, 53 resources, 55 not in that state, 57 operator intervention, 58 system error, XX internal error.
+            if code.len() == 5 {
+                return ["08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX"]
+                    .iter()
+                    .any(|class| code.starts_with(class));
+            }
+            // SQLite's are numbers, whose lowest octet is the primary code: BUSY 5, LOCKED 6, NOMEM 7, READONLY 8, IOERR 10,
+            // FULL 13, CANTOPEN 14, PROTOCOL 15.
+            code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=8 | 10 | 13..=15))
         }
         _ => false,
     }

@@ -172,6 +172,9 @@ impl IntoResponse for ApiError {
             fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
         }
         let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
         if unauthenticated {
             let challenge = HeaderValue::from_static("Basic realm=\"Twilio API\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
@@ -182,6 +185,7 @@ impl IntoResponse for ApiError {
 
 impl From<crate::query::StoreFailed> for ApiError {
     fn from(_: crate::query::StoreFailed) -> Self {
-        Self::internal()
+        let message = "Service unavailable: the database does not answer".to_owned();
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
     }
 }

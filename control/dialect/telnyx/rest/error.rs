@@ -254,15 +254,12 @@ impl ApiError {
             }
         }
     }
-
-    fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 10007, "Internal server error", "Internal server error")
-    }
 }
 
 impl From<StoreFailed> for ApiError {
     fn from(_: StoreFailed) -> Self {
-        Self::internal()
+        let detail = "The database does not answer.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
     }
 }
 
@@ -302,6 +299,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(Value::from(&self))).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
         }
         response
     }

@@ -1,0 +1,109 @@
+//! SQLite's file: nobody else's to read, and the one that was opened.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The database's file, as it was when it was opened.
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    /// Makes the file if there is none. It is readable for its owner only, and so are the files that SQLite keeps beside it:
+    /// SQLite gives new ones the permissions of the database.
+    pub(super) fn open(path: &Path) -> io::Result<DatabaseFile> {
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        for path in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
+            let Ok(found) = path.metadata() else { continue };
+            if found.is_file() && found.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(&path, Permissions::from_mode(found.permissions().mode() & 0o700))?;
+                tracing::info!("only its owner can read {} from now on", path.display());
+            }
+        }
+        let found = path.metadata()?;
+        Ok(DatabaseFile { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Whether the path still leads to the file that was opened. What is written to one that was deleted is lost at the end
+    /// of the process.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let shown = self.path.display();
+        match self.path.metadata() {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Ok(_) => Err(format!("the database's file {shown} was replaced while the server runs: restart the server")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(format!("the database's file {shown} was deleted or moved: put it back, or restart the server"))
+            }
+            Err(error) => Err(format!("the database's file {shown}: {error}")),
+        }
+    }
+
+    /// Locks the database for one server; the lock holds as long as the file that is returned.
+    pub(super) fn lock(&self) -> io::Result<File> {
+        // Not the database itself: SQLite has locks of its own on it.
+        let path = beside(&self.path, ".lock");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.try_lock().map_err(io::Error::from)?;
+        Ok(file)
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_file_is_its_owners_alone_and_an_old_one_becomes_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new.db"), folder.path().join("old.db"));
+        DatabaseFile::open(&new).unwrap();
+        for path in [old.clone(), beside(&old, "-wal")] {
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        }
+        DatabaseFile::open(&old).unwrap();
+        assert_eq!([mode(&new), mode(&old), mode(&beside(&old, "-wal"))], [0o600; 3]);
+    }
+
+    #[test]
+    fn a_file_that_is_deleted_or_replaced_is_noticed_and_so_is_its_return() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, away) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        let file = DatabaseFile::open(&path).unwrap();
+        assert_eq!(file.check(), Ok(()));
+        fs::rename(&path, &away).unwrap();
+        assert!(file.check().unwrap_err().contains("was deleted or moved"));
+        fs::write(&path, "another").unwrap();
+        assert!(file.check().unwrap_err().contains("was replaced"));
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(file.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_database_is_locked_for_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DatabaseFile::open(&folder.path().join("a.db")).unwrap();
+        let lock = file.lock().unwrap();
+        assert_eq!(file.lock().unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(lock);
+        file.lock().unwrap();
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether the database takes what is to be stored, for `/readyz`, the metrics and whoever would wait for it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// The writer's transactions.
+    Writer,
+    /// One write a second, and the database's file.
+    Heartbeat,
+    /// The lock that keeps a second server away from the database.
+    Claim,
+    /// The disk that recordings are written to. Calls and reads do without it.
+    Recordings,
+}
+
+const CHECKS: usize = 4;
+
+/// The outcome of each [`Check`], the last one.
+#[derive(Default)]
+pub struct Health([Mutex<Option<Trouble>>; CHECKS]);
+
+struct Trouble {
+    since: Instant,
+    reason: String,
+}
+
+impl Health {
+    /// Notes an outcome. The log has a line when it is another than before.
+    pub fn note(&self, check: Check, outcome: Result<(), String>) {
+        let mut trouble = self.of(check);
+        match (outcome, &mut *trouble) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(past)) => {
+                let seconds = past.since.elapsed().as_secs();
+                tracing::info!("{} again, after {seconds} s", check.good());
+                *trouble = None;
+            }
+            (Err(reason), None) => {
+                tracing::error!("not ready: {reason}");
+                *trouble = Some(Trouble { since: Instant::now(), reason });
+            }
+            (Err(reason), Some(present)) => {
+                if present.reason != reason {
+                    tracing::error!("not ready: {reason}");
+                    present.reason = reason;
+                }
+            }
+        }
+    }
+
+    /// Why the server is not ready.
+    pub fn problem(&self) -> Option<String> {
+        [Check::Claim, Check::Heartbeat, Check::Writer, Check::Recordings]
+            .into_iter()
+            .find_map(|check| self.of(check).as_ref().map(|trouble| trouble.reason.clone()))
+    }
+
+    /// Why there is no use in waiting for the database: it has been away for at least `length`.
+    pub(super) fn away_for(&self, length: Duration) -> Option<String> {
+        [Check::Heartbeat, Check::Writer].into_iter().find_map(|check| {
+            let trouble = self.of(check);
+            trouble.as_ref().filter(|trouble| trouble.since.elapsed() >= length).map(|trouble| trouble.reason.clone())
+        })
+    }
+
+    fn of(&self, check: Check) -> MutexGuard<'_, Option<Trouble>> {
+        let [writer, heartbeat, claim, recordings] = &self.0;
+        let trouble = match check {
+            Check::Writer => writer,
+            Check::Heartbeat => heartbeat,
+            Check::Claim => claim,
+            Check::Recordings => recordings,
+        };
+        trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Check {
+    /// The log's words when all is well.
+    fn good(self) -> &'static str {
+        match self {
+            Self::Writer => "the database stores what waits",
+            Self::Heartbeat => "the database takes the heartbeat",
+            Self::Claim => "the database is this server's alone",
+            Self::Recordings => "the disk of the recordings has space",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_problem_is_told_at_once_and_waited_for_only_when_it_is_new() {
+        let health = Health::default();
+        assert_eq!(health.problem(), None);
+        health.note(Check::Writer, Err("disk full".into()));
+        assert_eq!(health.problem().as_deref(), Some("disk full"));
+        assert_eq!(health.away_for(Duration::from_secs(3)), None);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        // Another reason does not begin it anew.
+        health.note(Check::Writer, Err("disk still full".into()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(health.away_for(Duration::from_secs(3)).as_deref(), Some("disk still full"));
+        health.note(Check::Writer, Ok(()));
+        assert_eq!((health.problem(), health.away_for(Duration::ZERO)), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_check_that_is_well_does_not_hide_another_that_is_not() {
+        let health = Health::default();
+        health.note(Check::Recordings, Err("no space".into()));
+        health.note(Check::Heartbeat, Ok(()));
+        assert_eq!(health.problem().as_deref(), Some("no space"));
+        assert_eq!(health.away_for(Duration::ZERO), None);
+    }
+}
