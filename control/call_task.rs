@@ -99,6 +99,7 @@ pub fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginni
         sequences: HashMap::default(),
         own_recordings: HashMap::default(),
         troubles: 0,
+        asked: false,
         jars: HashMap::default(),
         notices: None,
         answers: Vec::new(),
@@ -130,6 +131,8 @@ struct CallTask {
     own_recordings: HashMap<LegId, OwnRecording>,
     /// How often its application was told of something that went wrong.
     troubles: usize,
+    /// An application was asked for a document.
+    asked: bool,
     /// The cookies of each call that has become part of this one, by its session.
     jars: HashMap<CallId, CookieJar>,
     /// Has this call's notices sent, in order, beside it.

@@ -25,12 +25,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::Target;
 use tandem_call::conference::event::{
-    ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo,
+    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
+    ParticipantStatus, WhyLeft,
 };
 use tandem_call::conference::state::{Conference, Output, Refused, Wanted};
 use tandem_call::conference::{Beep, Leaving, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId};
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{LegInfo, Status};
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Wait;
 use tandem_call::recording::{Gap, Recording, RecordingEnd, RecordingSpec};
@@ -41,6 +42,7 @@ use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::inbox::{Inbox, Message};
+use crate::records;
 use crate::services::Services;
 use crate::store::{self, StoreError};
 use stage::Stage;
@@ -584,12 +586,26 @@ impl Drop for Reservation {
 pub(crate) async fn recover(services: &Services, now: Timestamp) -> Result<usize, StoreError> {
     let left = history::left_behind(&services.store).await?;
     let count = left.len();
-    for mut info in left {
-        info.updated_at = now;
+    for history::LeftBehind { mut info, participants } in left {
         let told = store::deliveries::list(&services.store, info.id.0).await?.len();
-        let kind = ConferenceEventKind::Ended;
-        let event = ConferenceEvent { at: now, conference: Arc::new(info), kind };
-        teller::tell(services, &event, &mut u32::try_from(told + 1).unwrap_or(u32::MAX)).await;
+        let mut sequence = u32::try_from(told + 1).unwrap_or(u32::MAX);
+        info.updated_at = now;
+        for mut participant in participants {
+            let came = participant.status == ParticipantStatus::Connected;
+            // The legs of the crashed server have ended by now, in the records.
+            let leg = store::calls::find(&services.store, participant.leg.0).await?;
+            let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
+            participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
+            participant.updated_at = now;
+            let why = if came { WhyLeft::Itself } else { WhyLeft::NotReached };
+            let kind = ConferenceEventKind::Left { participant, why, call };
+            let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), kind };
+            teller::tell(services, &event, &mut sequence).await;
+        }
+        let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
+        let info = Arc::new(ConferenceInfo { status: ConferenceStatus::Completed, end, ..info });
+        let event = ConferenceEvent { at: now, conference: info, kind: ConferenceEventKind::Ended };
+        teller::tell(services, &event, &mut sequence).await;
     }
     Ok(count)
 }

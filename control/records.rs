@@ -66,6 +66,11 @@ pub fn conference_recording_row(
     }
 }
 
+/// The row of a recording that was found without one: of no call.
+pub fn adopted_recording_row(recording: &Recording, account: &str, path: &std::path::Path) -> RecordingRow {
+    RecordingRow { account: account.to_owned(), ..facts_row(recording, 0, path) }
+}
+
 /// What a row says whoever's recording it is.
 fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> RecordingRow {
     RecordingRow {

@@ -2,13 +2,17 @@
 //! heard is told.
 
 use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tandem_call::event::{CallEvent, EventKind};
-use tandem_call::id::RecordingId;
+use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
-use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
+use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
+use tandem_media::{RecordedFile, RecordingKey};
 
 use crate::clock;
 use crate::conferences;
@@ -19,6 +23,9 @@ use crate::store::deliveries::DeliveryRow;
 use crate::store::{self, StoreError};
 use crate::webhook::Delivery;
 
+/// How long before the last heartbeat a recording may have begun whose record was not stored.
+const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
+
 /// What was left unfinished by an earlier process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
@@ -28,12 +35,15 @@ pub struct Recovered {
     pub recordings: usize,
     /// Conferences that went on.
     pub conferences: usize,
+    /// Recordings' files without a record, which have one now.
+    pub adopted: usize,
 }
 
 /// Ends what an earlier process left unfinished. Recordings first: an application hears of them before the end.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
-    let mut last_alive = store::server::last_alive(store).await?.unwrap_or_else(clock::time);
+    let stopped = store::server::last_alive(store).await?;
+    let mut last_alive = stopped.unwrap_or_else(clock::time);
     let mut recovered = Recovered::default();
     // Those asked for with their leg, whose end tells of them.
     let mut own = HashMap::new();
@@ -78,6 +88,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
         }
     }
     recovered.conferences = conferences::recover(services, last_alive).await?;
+    recovered.adopted = adopt_recordings(services, stopped).await?;
     store.flush().await?;
     Ok(recovered)
 }
@@ -134,6 +145,91 @@ async fn finish_recording(
     }
     store::recordings::upsert(&services.store, row).await?;
     Ok(recording)
+}
+
+/// Gives a record to each file of a recording that has none: the earlier process was killed before it could store the
+/// recording's. Only files begun after its last heartbeat, or shortly before, can be such; an older one without a record is
+/// what a deletion has left. Nobody knows any more which call a file is of: it becomes a recording of the operator's account,
+/// without a call. With more than one operator, or none, it stays where it is, and the log names it.
+async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
+    let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
+    let folder = services.recordings.folder.clone();
+    let found = tokio::task::spawn_blocking(move || recordings_since(&folder, since)).await;
+    let found = match found.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "the recordings' folder cannot be listed");
+            return Ok(0);
+        }
+    };
+    let operators: Vec<_> =
+        services.accounts.all().iter().filter(|one| services.accounts.is_operator(one)).cloned().collect();
+    let mut adopted = 0;
+    for id in found {
+        if store::recordings::find(&services.store, id.0).await?.is_some() {
+            continue;
+        }
+        let path = services.recording_path(id);
+        let [owner] = operators.as_slice() else {
+            tracing::warn!("a recording without a record is left where it is: {}", path.display());
+            continue;
+        };
+        let key = services.recordings.key.clone();
+        let read = tokio::task::spawn_blocking(move || repaired(&path, key.as_ref())).await;
+        let (length, channels) = match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, recording = %id, "a recording without a record cannot be read; it is left where it is");
+                continue;
+            }
+        };
+        let started_at = began(id.0);
+        let recording = Recording {
+            id,
+            leg: LegId(0),
+            conference: None,
+            spec: RecordingSpec::whole(RecordingSource::Request, channels),
+            started_at,
+            ended_at: Some(started_at.checked_add(length).unwrap_or(started_at)),
+            duration: Some(length),
+            status: if length.is_zero() { RecordingStatus::Absent } else { RecordingStatus::Completed },
+        };
+        let row = records::adopted_recording_row(&recording, &owner.name, &services.recording_path(id));
+        store::recordings::upsert(&services.store, row).await?;
+        tracing::warn!(recording = %id, account = %owner.name, "a recording without a record was adopted, its call is not known");
+        adopted += 1;
+    }
+    Ok(adopted)
+}
+
+/// The recordings in a folder that began at `since` or later: their names say when.
+fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<RecordingId>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".wav")).filter(|digits| digits.len() == 32);
+        if let Some(id) = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok())
+            && began(id) >= since
+        {
+            found.push(RecordingId(id));
+        }
+    }
+    Ok(found)
+}
+
+/// When what has this id came to be: its first 48 bits are the millisecond.
+fn began(id: u128) -> Timestamp {
+    i64::try_from(id >> 80).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Makes the file of a recording whole. Its length, and its channels.
+fn repaired(path: &Path, key: Option<&RecordingKey>) -> io::Result<(Duration, RecordingChannels)> {
+    let length = tandem_media::repair_recording(path, key)?;
+    let mut header = [0; 24];
+    RecordedFile::open(path, key)?.read_exact(&mut header)?;
+    // The number of channels in a WAV file's format.
+    let dual = matches!(header, [.., 2, 0]);
+    Ok((length, if dual { RecordingChannels::Dual } else { RecordingChannels::Mono }))
 }
 
 fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::HashMap;
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use tandem_call::address::Address;
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::{CallId, LegId};
-use tandem_call::leg::LegInfo;
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::route::{Decision, Route};
 use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
@@ -305,6 +306,16 @@ impl Calls {
             let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
             store::calls::upsert(&services.store, row).await.map_err(StoreFailed::from)?;
         }
+        // Who is answered with a call's id may ask for it after a crash.
+        if let Err(error) = services.store.flush().await {
+            for leg in legs {
+                let info = Arc::new(never_called(leg.info, now));
+                store::calls::upsert(&services.store, records::call_row(&info, now))
+                    .await
+                    .map_err(StoreFailed::from)?;
+            }
+            return Err(StoreFailed::from(error).into());
+        }
         match linked {
             Some((inbox, _)) => {
                 ids.iter().for_each(|id| self.register(*id, inbox.clone()));
@@ -513,4 +524,12 @@ impl Calls {
 /// What a stranger wrote, for the log: 64 characters at most.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
+}
+
+/// A leg that was refused because its record could not be stored. The record may yet be, with those that wait.
+fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
+    let detail = Some("not called: the database was away".to_owned());
+    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
+    leg.status = Status::Failed;
+    leg
 }

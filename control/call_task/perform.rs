@@ -31,6 +31,9 @@ use crate::transcripts;
 use crate::trunk::identity::Behind;
 use crate::trunk::numbering::Numbering;
 
+/// How long a call's first request waits until the call's record is stored.
+const RECORDED: Duration = Duration::from_secs(1);
+
 impl CallTask {
     /// Does everything the call wants done.
     pub(super) async fn perform(&mut self) {
@@ -421,6 +424,7 @@ impl CallTask {
             self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
+        let first = !std::mem::replace(&mut self.asked, true);
         self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
@@ -433,6 +437,11 @@ impl CallTask {
                 let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, result: Err(failure) });
                 return;
             };
+            if first {
+                // From the first request on the application knows of the call, and may ask for it after a crash. The call does
+                // not wait for a database that is away.
+                let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
+            }
             let request_id = rand::random();
             let done = document::fetch(&services.client, dialect, &account, &fetch, &context, &jar, request_id).await;
             // The call may be over: then the request was its last word.

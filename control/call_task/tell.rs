@@ -7,7 +7,7 @@ use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::id;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
-use tandem_call::recording::{Recording, RecordingSource};
+use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 use tandem_call::transcription::TranscriptState;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -34,7 +34,15 @@ impl CallTask {
         self.note_trouble(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
-        // The notices are stored before the record: after a crash an ended record means that its end will be told.
+        // Who is told of a leg or a recording may ask for it: the record of one that begins is stored before the notices, or
+        // with them. At the end the notices are first: after a crash an ended record means that its end will be told.
+        let over = match &event.kind {
+            EventKind::Recording(recording) => recording.ended_at.is_some(),
+            kind => matches!(kind, EventKind::Ended),
+        };
+        if !over {
+            self.write_record(&event).await;
+        }
         if !self.holds_back(&event) {
             self.notify(&event).await;
         }
@@ -44,6 +52,13 @@ impl CallTask {
         if matches!(event.kind, EventKind::Ended) {
             self.services.conferences.leg_is_over(&event.leg);
         }
+        if over {
+            self.write_record(&event).await;
+        }
+    }
+
+    /// What a fact changes in the records.
+    async fn write_record(&mut self, event: &CallEvent) {
         let store = &self.services.store;
         let written = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
@@ -55,7 +70,13 @@ impl CallTask {
             }
             EventKind::Recording(recording) => {
                 let path = self.services.recording_path(recording.id);
-                store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await
+                let written =
+                    store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
+                // Its file grows already.
+                if recording.status == RecordingStatus::InProgress {
+                    store.writer().hurry();
+                }
+                written
             }
             _ => Ok(()),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_call::conference::event::{
-    ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo,
+    ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, ParticipantInfo, ParticipantStatus,
 };
 use tandem_call::id::{ConferenceId, LegId};
 
@@ -216,14 +216,27 @@ pub async fn participant(
     Ok(row.map(|row| row.details))
 }
 
-/// After a crash: what was live then, as it ended.
-pub(super) async fn left_behind(store: &Store) -> Result<Vec<ConferenceInfo>, StoreError> {
+/// A conference that a crash has left, and whoever was in it or was being called for it.
+pub(super) struct LeftBehind {
+    pub(super) info: ConferenceInfo,
+    /// The first who came first; at most 1,000.
+    pub(super) participants: Vec<ParticipantInfo>,
+}
+
+/// After a crash: what was live then.
+pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreError> {
     let mut left = Vec::new();
     for mark in resources::all(store, LIVE()).await? {
         match resources::get(store, CONFERENCE(), &mark.account, !mark.id).await? {
             Some(row) => {
-                let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
-                left.push(ConferenceInfo { status: ConferenceStatus::Completed, end, ..row.details });
+                let filter = Filter { parent: Some(row.id), ..Filter::default() };
+                let page = store::Page::first(PIECE);
+                let participants = resources::list(store, PARTICIPANT(), &mark.account, &filter, &page).await?;
+                let there = |one: &ParticipantInfo| {
+                    matches!(one.status, ParticipantStatus::Expected | ParticipantStatus::Connected)
+                };
+                let participants = participants.into_iter().rev().map(|row| row.details).filter(there).collect();
+                left.push(LeftBehind { info: row.details, participants });
             }
             None => drop(resources::delete(store, LIVE(), &mark.account, mark.id).await?),
         }
@@ -239,7 +252,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_live_before_a_crash_has_ended() {
+    async fn what_was_live_before_a_crash_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
         let info = ConferenceInfo {
@@ -256,8 +269,7 @@ mod tests {
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
         let left = left_behind(&store).await.unwrap();
-        let end = left.first().and_then(|info| info.end.as_ref()).map(|end| end.cause);
-        assert_eq!((left.len(), end), (1, Some(EndCause::Failed)));
+        assert_eq!(left.iter().map(|one| one.info.id).collect::<Vec<_>>(), [ConferenceId(7)]);
         resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
         assert!(left_behind(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;

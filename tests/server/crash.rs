@@ -104,7 +104,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
 async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     let app = App::start(|_| String::new()).await;
     let told = format!(
-        "statusCallback=\"{}\" statusCallbackEvent=\"start end\" record=\"record-from-start\" trim=\"do-not-trim\" \
+        "statusCallback=\"{}\" statusCallbackEvent=\"start end leave\" record=\"record-from-start\" trim=\"do-not-trim\" \
          recordingStatusCallback=\"{}\"",
         app.url("/told"),
         app.url("/recording")
@@ -129,12 +129,99 @@ async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     let program = Program::start(&file).await;
     let ended = app.asked.find("conference-end", event("conference-end")).await;
     let sid = started.field("ConferenceSid");
-    assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "2".to_owned()));
+    assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "4".to_owned()));
+    // Both had left before it ended.
+    let told: Vec<String> = app.asked.all().iter().map(|asked| asked.field("StatusCallbackEvent")).collect();
+    let told: Vec<&str> = told.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
+    assert_eq!(told, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
     let recorded = app.request("/recording").await;
     assert_eq!((recorded.field("ConferenceSid"), recorded.field("RecordingStatus")), (sid, "completed".to_owned()));
     assert!(recorded.is_signed() && ended.is_signed());
     let channels = read_wav(&program.api.wav(&recorded.field("RecordingSid")).await);
     assert!(channels.len() == 1 && channels[0].len() >= 8_000, "{} samples", channels[0].len());
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_made_right_before_the_kill_is_known_and_its_end_is_told() {
+    let app = App::start(|_| String::new()).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    // Nobody answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let program = Program::start(&file).await;
+    let form = format!(
+        "To=sip:somebody@{}&From=%2B15550001&Url={}&StatusCallback={}",
+        silent.local_addr().unwrap(),
+        app.url("/voice"),
+        app.url("/status")
+    );
+    let made = program.api.post("/Calls.json", &form).await;
+    program.kill().await;
+    assert_eq!(made.status, 201);
+    let sid = made.json()["sid"].as_str().unwrap().to_owned();
+    let program = Program::start(&file).await;
+    let ended = app.request("/status").await;
+    assert_eq!((ended.field("CallSid"), ended.field("CallStatus")), (sid.clone(), "failed".to_owned()));
+    let calls = program.api.calls().await;
+    assert_eq!((calls[0]["sid"].as_str(), calls[0]["status"].as_str()), (Some(&*sid), Some("failed")));
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_application_was_just_asked_is_known_after_a_kill() {
+    let app = App::start(|_| "<Response><Pause length=\"60\"/></Response>".to_owned()).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), &asks("100", app.address))).unwrap();
+    let program = Program::start(&file).await;
+    let mut phone = Phone::new().await;
+    phone.invite(program.udp, "100").await;
+    let asked = app.request("/voice").await;
+    program.kill().await;
+    let program = Program::start(&file).await;
+    let ended = app.request("/status").await;
+    assert_eq!(ended.field("CallSid"), asked.field("CallSid"));
+    let calls = program.api.calls().await;
+    assert_eq!(calls[0]["sid"].as_str(), Some(&*asked.field("CallSid")));
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_whose_record_a_kill_prevented_is_found_and_an_old_file_is_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    let program = Program::start(&file).await;
+    program.kill().await;
+    // A second of two channels, as the writer leaves it: its header says nothing yet.
+    let mut wav = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0".to_vec();
+    wav.extend(8_000_u32.to_le_bytes());
+    wav.extend(32_000_u32.to_le_bytes());
+    wav.extend(b"\x04\0\x10\0data\0\0\0\0");
+    wav.extend((0..16_000_i16).flat_map(|sample| sample.to_le_bytes()));
+    let named = |milliseconds: i64| {
+        let id = (milliseconds as u128) << 80 | 0x5eed;
+        folder.path().join(format!("data/recordings/{id:032x}.wav"))
+    };
+    let now = Timestamp::now().as_millisecond();
+    let (new, old) = (named(now), named(now - 3_600_000));
+    for path in [&new, &old] {
+        std::fs::write(path, &wav).unwrap();
+    }
+    let program = Program::start(&file).await;
+    let recordings = program.api.recordings().await;
+    assert_eq!(recordings.len(), 1);
+    let recording = &recordings[0];
+    assert_eq!((recording["status"].as_str(), recording["channels"].as_i64()), (Some("completed"), Some(2)));
+    assert_eq!(recording["duration"].as_str(), Some("1"));
+    let channels = read_wav(&program.api.wav(recording["sid"].as_str().unwrap()).await);
+    assert_eq!(channels.iter().map(Vec::len).collect::<Vec<_>>(), [8_000, 8_000]);
+    assert_eq!(std::fs::read(&old).unwrap(), wav, "what a deletion left is not brought back");
     program.terminate();
     assert!(program.ended().await.success());
 }
