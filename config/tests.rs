@@ -193,6 +193,15 @@ fn each_mistake_is_named() {
         ("media.ports = \"5000-6000\"".to_owned(), "holds the port of sip.listen[0] (5060)"),
         ("http.listen = \"127.0.0.1:5060\"".to_owned(), "is taken by sip.listen[1]"),
         ("http.listen = \"0.0.0.0:80\"".to_owned(), "set http.public_url"),
+        ("http.metrics_listen = \"127.0.0.1:8080\"".to_owned(), "127.0.0.1:8080 is taken by http.listen"),
+        (
+            "http.metrics_listen = \"0.0.0.0:5060\"".to_owned(),
+            "http.metrics_listen: 0.0.0.0:5060 is taken by sip.listen[1]",
+        ),
+        (
+            "recordings.require_credentials = 1".to_owned(),
+            "recordings.require_credentials: expected true or false, not 1",
+        ),
         ("stir.verify = \"report\"".to_owned(), "needs a trust = \"FILE\" in [stir]"),
         ("stir.trust = \"/nonexistent\"".to_owned(), "/nonexistent: cannot be read"),
         ("stir.key = \"/nonexistent\"".to_owned(), "needs a certificate_url beside it"),

@@ -38,13 +38,21 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// `http://` or `https://` base that callers are told and that signatures sign; the bound address when `None`.
     pub public_url: Option<Arc<str>>,
+    /// Address and port of a listener for `/metrics`, `/healthz` and `/readyz` alone. With it `/metrics` is not on `listen`;
+    /// without it, `/metrics` is there for this machine, and for others with an operator's credentials.
+    pub metrics_listen: Option<SocketAddr>,
     /// Connections at a time, half of them from one source at most; more wait, or are closed.
     pub max_connections: usize,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: None, max_connections: 1024 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            metrics_listen: None,
+            max_connections: 1024,
+        }
     }
 }
 

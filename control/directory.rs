@@ -1,8 +1,8 @@
 //! Directories that hold what is nobody else's business: recordings, history, credentials.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes a directory, and those around it, for us alone. One that is there stays as it is.
@@ -15,6 +15,27 @@ pub fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Octets that a disk must have free: with fewer it counts as full.
+const ROOM: u64 = 1024 * 1024;
+
+/// Whether files can be made in a directory, found out by making one.
+pub fn try_write(path: &Path) -> io::Result<()> {
+    let probe = path.join(format!(".tandem-{}", std::process::id()));
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
+    fs::remove_file(probe)
+}
+
+/// Whether the disk of a directory has room for more, in words if not. Blocks.
+pub fn check_room(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let found = rustix::fs::statvfs(path).map_err(|error| format!("{shown}: {}", io::Error::from(error)))?;
+    // Some have no blocks to count.
+    match found.f_bavail.saturating_mul(found.f_frsize) < ROOM && found.f_blocks > 0 {
+        true => Err(format!("the disk of {shown} is full")),
+        false => Ok(()),
+    }
+}
+
 /// Whether everybody on this machine can read what is in it.
 pub fn is_open(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
@@ -23,6 +44,17 @@ pub fn is_open(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_takes_no_files_is_found_out_and_one_that_does_is_left_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        try_write(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(check_room(folder.path()), Ok(()));
+        // Not even root may make a file there.
+        assert!(try_write(Path::new("/proc")).is_err());
+        assert!(check_room(&folder.path().join("gone")).is_err());
+    }
 
     #[test]
     fn a_new_directory_is_ours_alone_and_an_old_one_stays_as_it_is() {

@@ -101,6 +101,11 @@ impl Recordings {
         files.open(mp3, false).await
     }
 
+    /// Whether who knows a recording's id may hear it without credentials.
+    pub fn are_open(&self) -> bool {
+        self.services.recordings.open
+    }
+
     /// How many were made into MP3s.
     pub fn mp3s_made(&self) -> u64 {
         self.mp3s.made()

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 
 use crate::account::Account;
 use crate::app::App;
@@ -31,18 +31,19 @@ Why a signature fits, or not: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
-/// All routes.
-pub fn router(app: App) -> Router {
+/// All routes; `/metrics` among them only when it has no listener of its own.
+pub fn router(app: App, with_metrics: bool) -> Router {
+    let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
     Router::new()
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
         .merge(webhooks::routes())
         .merge(twilio::console::routes())
+        .merge(metrics)
         .route("/", get(|| async { PLACES }))
         .route("/sip", get(sip_websocket::open))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .route("/console/sessions/{id}/events", get(events))
         .route("/console/calls/{id}/trace", get(trace))
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
@@ -55,17 +56,39 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+/// What is on the listener of its own that `/metrics` may have.
+pub fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(app)
+}
+
 async fn ready(State(app): State<App>) -> Response {
     if !app.calls.accepts() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    match app.calls.services().store.flush().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            tracing::error!(%error, "not ready: database");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
-        }
+    // What the heartbeat of each second and the writer have met; nothing is waited for.
+    match app.calls.services().store.health().problem() {
+        None => "ready\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], reason + "\n").into_response(),
     }
+}
+
+/// Where everybody comes who may use an API: for this machine, and for operators, by a key too.
+async fn guarded_metrics(
+    State(app): State<App>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+) -> Response {
+    // What a proxy on this machine passes on comes from elsewhere.
+    let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback()) && !passed_on;
+    if !local && let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    metrics(State(app)).await
 }
 
 async fn metrics(State(app): State<App>) -> Response {
@@ -75,7 +98,7 @@ async fn metrics(State(app): State<App>) -> Response {
     let deliveries = services.deliveries().counts();
     let media = services.media.load();
     let sip = services.sip().statistics();
-    let dropped = services.store.writer().dropped();
+    let (health, writer) = (services.store.health(), services.store.writer());
     let guarded = services.sip().guard().counts(clock::now().instant);
     let ladder = services.sip().ladder().map(|ladder| ladder.fill()).unwrap_or_default();
     for (name, help, kind, value) in [
@@ -144,7 +167,26 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_webhooks_failed_total", "Webhooks given up", "counter", deliveries.failed),
         ("tandem_webhooks_retried_total", "Attempts that were followed by another", "counter", deliveries.retried),
         ("tandem_mp3s_made_total", "Recordings made into MP3s", "counter", app.recordings.mp3s_made()),
-        ("tandem_event_lines_dropped_total", "Log lines dropped because the database was slow", "counter", dropped),
+        (
+            "tandem_event_lines_dropped_total",
+            "Log lines dropped because the database was slow",
+            "counter",
+            writer.dropped(),
+        ),
+        (
+            "tandem_database_ready",
+            "1 while the database takes what is to be stored, as /readyz has it",
+            "gauge",
+            health.problem().is_none().into(),
+        ),
+        ("tandem_database_writes_waiting", "Writes that wait to be stored", "gauge", writer.waiting()),
+        (
+            "tandem_database_failures_total",
+            "Transactions that the database did not take, each tried again",
+            "counter",
+            writer.failures(),
+        ),
+        ("tandem_database_writes_lost_total", "Writes that were refused or given up", "counter", writer.lost()),
     ] {
         metric(&mut text, name, help, kind, value);
     }
@@ -209,7 +251,7 @@ async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Quer
 
 /// Reads the configuration file again, as SIGHUP does.
 async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
-    if let Err(denied) = operator(&app, &headers) {
+    if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
     match app.reload.ask().await {
@@ -236,7 +278,7 @@ async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
 
 /// Lifts the ban of an address.
 async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
-    if let Err(denied) = operator(&app, &headers) {
+    if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
     // `2001:db8::/64`, as the list has it, is fine too.
@@ -286,12 +328,22 @@ fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
+/// The same for who changes something: with the account's own credentials, not with a key that it gave to somebody.
+fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
+    operator(app, headers)?;
+    let accounts = &app.accounts;
+    let owner = twilio::rest::owner(accounts, headers).or_else(|| telnyx::rest::caller(accounts, headers));
+    owner.map(drop).ok_or(Denied::Key)
+}
+
 /// Why nothing is shown.
 pub(crate) enum Denied {
     /// No account's credentials.
     Nobody,
     /// Not those of an operator.
     NoOperator,
+    /// An operator's key.
+    Key,
 }
 
 impl IntoResponse for Denied {
@@ -302,6 +354,9 @@ impl IntoResponse for Denied {
                     ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
                 let says = "an account's credentials, please\n";
                 (StatusCode::UNAUTHORIZED, AppendHeaders(challenges), says).into_response()
+            }
+            Self::Key => {
+                (StatusCode::FORBIDDEN, "this is for the account's own credentials, not for a key\n").into_response()
             }
             Self::NoOperator => {
                 (StatusCode::FORBIDDEN, "this is for operators: accounts with operator = true\n").into_response()

@@ -11,10 +11,12 @@ mod first_account;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use axum::Router;
 use tandem_config::Config;
 use tandem_control::account::{Account, Accounts};
 use tandem_control::app::{App, Reload, Reloaded};
@@ -43,6 +45,7 @@ use tandem_control::siprec::Connectors;
 use tandem_control::speech::recognise::Recogniser;
 use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
+use tandem_control::store::health::Check;
 use tandem_control::store::{self, Store};
 use tandem_control::transcripts;
 use tandem_control::trunk;
@@ -64,6 +67,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WEBHOOKS_AT_A_TIME: usize = 256;
 /// How often the database is told that we are alive: after a crash it is the end of the calls that were.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long a disk may take to tell how much room it has.
+const SLOW: Duration = Duration::from_secs(3);
+/// Connections of the listener for metrics.
+const METRICS_CONNECTIONS: usize = 64;
 /// How often old history is removed.
 const PRUNING: Duration = Duration::from_secs(3_600);
 /// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
@@ -85,6 +92,7 @@ pub struct Server {
     stop_http: watch::Sender<bool>,
     http: JoinHandle<()>,
     heartbeat: JoinHandle<()>,
+    watching: JoinHandle<()>,
     pruning: JoinHandle<()>,
     usage: JoinHandle<()>,
     _lock: File,
@@ -161,14 +169,22 @@ impl Server {
             Some(first) => Arc::new(Accounts::new([first.account.clone()])),
             None => Arc::new(Accounts::new(config.accounts)),
         };
-        let http = bind_http(config.http.listen).await?;
+        let http = bind_http("http.listen", config.http.listen).await?;
         let http_addr = http.local_addr()?;
         let public_url = config.http.base(http_addr);
+        let metrics = match config.http.metrics_listen {
+            Some(listen) => Some(bind_http("http.metrics_listen", listen).await?),
+            None => None,
+        };
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
+        store.claim().await.context("database.url")?;
         accounts.load(&store).await.context("accounts and keys")?;
         let recordings = config.recordings.files().map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
+        directory::try_write(&recordings.folder)
+            .with_context(|| format!("recordings.url: no file can be made in {}", recordings.folder.display()))?;
+        let recordings_folder = recordings.folder.clone();
         let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
         let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
         let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
@@ -224,6 +240,7 @@ impl Server {
         calls.services().connect_deliveries(deliveries.clone());
         recover(calls.services()).await.context("recovery after a crash")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
+        let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
@@ -244,7 +261,18 @@ impl Server {
             reload,
         };
         let (stop_http, stopped) = watch::channel(false);
-        let http = tokio::spawn(serve(http, app, http_connections, stopped));
+        let metrics_listener = metrics.map(|listener| {
+            let router = server::metrics_router(app.clone());
+            tokio::spawn(serve(listener, router, METRICS_CONNECTIONS, stopped.clone()))
+        });
+        let router = server::router(app, metrics_listener.is_none());
+        let http = tokio::spawn(async move {
+            serve(http, router, http_connections, stopped).await;
+            if let Some(metrics) = metrics_listener {
+                // It stops when the other one does.
+                let _ = metrics.await;
+            }
+        });
         Ok(Self {
             calls,
             store,
@@ -258,6 +286,7 @@ impl Server {
             stop_http,
             http,
             heartbeat,
+            watching,
             pruning,
             usage,
             _lock: lock,
@@ -348,7 +377,7 @@ impl Server {
 
     /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
     pub async fn shutdown(self, mut hurry: Signals) {
-        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, pruning, usage, .. } = self;
+        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, watching, pruning, usage, .. } = self;
         let drain_timeout = config.get().drain_timeout;
         calls.stop_accepting();
         let mut limit = GOODBYE;
@@ -386,16 +415,17 @@ impl Server {
             tracing::warn!("HTTP requests were cut off");
         }
         heartbeat.abort();
+        watching.abort();
         pruning.abort();
         usage.abort();
         store.close().await;
     }
 }
 
-async fn bind_http(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind_http(key: &str, listen: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(listen).await.map_err(|error| {
-        let advice = advice(&error, "HTTP__LISTEN=127.0.0.1:8090");
-        anyhow!("http.listen: cannot listen on {listen}: {error}{advice}")
+        let advice = advice(&error, &format!("{}=127.0.0.1:8090", key.to_uppercase().replace('.', "__")));
+        anyhow!("{key}: cannot listen on {listen}: {error}{advice}")
     })
 }
 
@@ -415,6 +445,9 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<()> {
     if recovered.legs + recovered.recordings > 0 {
         let recovery::Recovered { legs, recordings, .. } = recovered;
         tracing::warn!("after a crash: ended {legs} legs, repaired {recordings} recordings");
+    }
+    if recovered.adopted > 0 {
+        tracing::warn!("after a crash: {} recordings without a call", recovered.adopted);
     }
     let transcripts = transcripts::recover(services).await?;
     if transcripts > 0 {
@@ -519,9 +552,31 @@ async fn heartbeat(store: Store) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         beat.tick().await;
-        if let Err(error) = store::server::heartbeat(&store, clock::time()).await {
-            tracing::error!(%error, "the database does not take a heartbeat");
-        }
+        // An error is in the store's health, and in the log once.
+        let _ = store::server::heartbeat(&store, clock::time()).await;
+    }
+}
+
+/// Looks every second whether there is room for recordings.
+async fn watch_room(store: Store, folder: PathBuf) {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        beat.tick().await;
+        let path = folder.clone();
+        let mut looked = tokio::task::spawn_blocking(move || directory::check_room(&path));
+        // A network's disk that does not answer is asked once, not once a second.
+        let outcome = loop {
+            match tokio::time::timeout(SLOW, &mut looked).await {
+                Ok(Ok(outcome)) => break outcome,
+                Ok(Err(error)) => break Err(error.to_string()),
+                Err(_) => {
+                    let reason = format!("the disk of {} does not answer", folder.display());
+                    store.health().note(Check::Recordings, Err(reason));
+                }
+            }
+        };
+        store.health().note(Check::Recordings, outcome);
     }
 }
 
@@ -540,9 +595,9 @@ async fn prune(store: Store, config: DatabaseConfig) {
     }
 }
 
-async fn serve(listener: TcpListener, app: App, connections: usize, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, router: Router, connections: usize, mut stopped: watch::Receiver<bool>) {
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    listener::serve(listener, server::router(app), connections, stop).await;
+    listener::serve(listener, router, connections, stop).await;
 }

@@ -211,6 +211,16 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
             report.fault("http.listen", format!("{listen} is taken by {}", listener.path));
         }
     }
+    if let Some(metrics) = config.http.metrics_listen.filter(|metrics| metrics.port() != 0) {
+        if metrics.port() == listen.port() && meet(metrics.ip(), listen.ip()) {
+            report.fault("http.metrics_listen", format!("{metrics} is taken by http.listen"));
+        }
+        for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == metrics.port()) {
+            if meet(listener.address.ip(), metrics.ip()) {
+                report.fault("http.metrics_listen", format!("{metrics} is taken by {}", listener.path));
+            }
+        }
+    }
     match &config.http.public_url {
         Some(text) => {
             let fits = Url::parse(text).is_ok_and(|url| {

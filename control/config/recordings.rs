@@ -21,11 +21,19 @@ pub struct RecordingsConfig {
     /// Encrypts new ones and opens those that are encrypted: base64 of 32 octets, or `file:PATH` of a file with that, or with
     /// the 32 octets themselves.
     pub encryption_key: Option<Secret>,
+    /// Audio is given out with the account's credentials only; else the recording's id, which nobody can guess, is enough, as at
+    /// the providers.
+    pub require_credentials: bool,
 }
 
 impl Default for RecordingsConfig {
     fn default() -> Self {
-        Self { url: "file:data/recordings".into(), format: WavCoding::Pcm, encryption_key: None }
+        Self {
+            url: "file:data/recordings".into(),
+            format: WavCoding::Pcm,
+            encryption_key: None,
+            require_credentials: false,
+        }
     }
 }
 
@@ -50,6 +58,6 @@ impl RecordingsConfig {
     /// The folder, and what is put there.
     pub fn files(&self) -> Result<RecordingFiles, String> {
         let folder = self.url.strip_prefix("file:").unwrap_or(&self.url).into();
-        Ok(RecordingFiles { folder, coding: self.format, key: self.key()? })
+        Ok(RecordingFiles { folder, coding: self.format, key: self.key()?, open: !self.require_credentials })
     }
 }

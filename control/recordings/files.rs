@@ -20,6 +20,8 @@ pub struct RecordingFiles {
     pub coding: WavCoding,
     /// Encrypts new ones, and opens those that are encrypted.
     pub key: Option<RecordingKey>,
+    /// Who knows a recording's id needs no credentials to hear it.
+    pub open: bool,
 }
 
 impl RecordingFiles {

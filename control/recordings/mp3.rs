@@ -5,8 +5,9 @@
 //!                └─no─► wait for the lane ──► encode to {id}.mp3.part ──► rename
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +86,7 @@ fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
 /// Encrypts it as the recording is.
 fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     let recording = RecordedFile::open(wav, key)?;
-    let out = File::create(to)?;
+    let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
     match key {
         None => tandem_media::encode_mp3(recording, &out)?,
         Some(key) => {

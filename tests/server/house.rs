@@ -175,7 +175,7 @@ impl Api {
         self.get_as(&basic(ACCOUNT_SID, AUTH_TOKEN), path).await
     }
 
-    /// GET with this in the header `Authorization`.
+    /// GET with this in the header `Authorization`; without that header when it is empty.
     pub(crate) async fn get_as(self, authorization: &str, path: &str) -> Reply {
         self.request("GET", path, authorization, "application/json", "").await
     }
@@ -206,7 +206,12 @@ impl Api {
 
     /// DELETE as Twilio's client.
     pub(crate) async fn delete(self, path: &str) -> Reply {
-        self.request("DELETE", path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/json", "").await
+        self.send_as(&basic(ACCOUNT_SID, AUTH_TOKEN), "DELETE", path).await
+    }
+
+    /// A request without a body, with this in the header `Authorization`.
+    pub(crate) async fn send_as(self, authorization: &str, method: &str, path: &str) -> Reply {
+        self.request(method, path, authorization, "application/json", "").await
     }
 
     /// POST of a form under the account, as Twilio's client.
@@ -216,8 +221,10 @@ impl Api {
     }
 
     async fn request(self, method: &str, path: &str, authorization: &str, kind: &str, body: &str) -> Reply {
+        let authorization =
+            if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
         let text = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: {authorization}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{authorization}\
              Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
             self.0,
             body.len()

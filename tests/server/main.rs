@@ -21,6 +21,7 @@ mod phone;
 mod program;
 
 mod abuse;
+mod access;
 mod bridge;
 mod browser;
 mod conferences;
@@ -28,6 +29,7 @@ mod console;
 mod crash;
 mod documents;
 mod drain;
+mod environment;
 mod floods;
 mod hangup;
 mod housekeeping;

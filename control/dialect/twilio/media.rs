@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn files(key: Option<RecordingKey>) -> RecordingFiles {
-        RecordingFiles { folder: std::env::temp_dir(), coding: WavCoding::Pcm, key }
+        RecordingFiles { folder: std::env::temp_dir(), coding: WavCoding::Pcm, key, open: true }
     }
 
     async fn served(name: &str, contents: &[u8], mono: bool, range: Option<&'static str>) -> (Response, Vec<u8>) {

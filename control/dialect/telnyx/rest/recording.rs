@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -110,13 +110,21 @@ pub(super) async fn delete_several(
     Ok(Json(json!({ "status": "ok" })))
 }
 
-/// `GET /v2/recordings/{id}/download.{mp3|wav}`: no credentials, the id is the secret.
+/// `GET /v2/recordings/{id}/download.{mp3|wav}`: no credentials unless `recordings.require_credentials` is set, the id is the
+/// secret.
 pub(super) async fn download(
     State(app): State<App>,
+    headers: HeaderMap,
     Segments((recording, file)): Segments<(String, String)>,
 ) -> Result<Response, ApiError> {
     let recording = parse(&recording)?;
-    let known = app.recordings.get_public(recording).await?;
+    let known = match app.recordings.are_open() {
+        true => app.recordings.get_public(recording).await?,
+        false => {
+            let account = super::caller(&app.accounts, &headers).ok_or_else(ApiError::unauthenticated)?;
+            app.recordings.get(&account.name, recording).await?
+        }
+    };
     let known = known.filter(|known| known.status == RecordingStatus::Completed).ok_or_else(ApiError::no_recording)?;
     let lost = |error: std::io::Error| {
         tracing::error!(%recording, %error, "a recording's audio cannot be read");

@@ -83,6 +83,12 @@ pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> 
     (accounts.standing(&account.name) == Standing::Active).then_some(account)
 }
 
+/// The account whose own SID and auth token a request shows: not one of its keys, which may be given to others.
+pub fn owner(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let Login { account, by_key } = login(accounts, headers)?;
+    (!by_key && accounts.standing(&account.name) == Standing::Active).then_some(account)
+}
+
 /// Who is logged in.
 struct Login {
     account: Arc<Account>,

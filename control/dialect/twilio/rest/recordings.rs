@@ -202,13 +202,14 @@ pub(super) async fn delete(x: &Exchange<'_>, recording: &Recording) -> Answer {
     if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
 }
 
-/// The audio itself: anonymous, its URL being the secret; but credentials that are shown must be right.
+/// The audio itself: anonymous unless `recordings.require_credentials` is set, its URL being the secret; but credentials that are
+/// shown must be right.
 pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, form: Audio) -> Answer {
     let head = *x.method == Method::HEAD;
     if !head && *x.method != Method::GET {
         return Err(ApiError::method_not_allowed());
     }
-    let account = match x.headers.contains_key(header::AUTHORIZATION) {
+    let account = match x.headers.contains_key(header::AUTHORIZATION) || !x.app.recordings.are_open() {
         true => x.subject(&x.login()?, Some(account_sid), &["Recordings"])?,
         false => x.app.accounts.by_twilio_sid(account_sid).ok_or_else(|| x.not_found())?,
     };

@@ -1,0 +1,78 @@
+//! Who may see and do what over HTTP.
+
+use std::net::TcpListener;
+
+use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Api, House, basic, inline};
+use crate::phone::{Heard, Phone};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
+    let house = House::start("").await;
+    assert_eq!(house.api.get_as("", "/metrics").await.status, 200);
+    // As a proxy on this machine passes it on.
+    let strange = "nobody\r\nX-Forwarded-For: 203.0.113.1";
+    assert_eq!(house.api.get_as(strange, "/metrics").await.status, 401);
+    let operator = format!("{}\r\nX-Forwarded-For: 203.0.113.1", basic(ACCOUNT_SID, AUTH_TOKEN));
+    assert_eq!(house.api.get_as(&operator, "/metrics").await.status, 200);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_with_a_listener_of_their_own_are_only_there() {
+    let own = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let house = House::start_under(&[("TANDEM_HTTP__METRICS_LISTEN", &own.to_string())], "").await;
+    let metrics = Api(own);
+    assert_eq!(house.api.get("/metrics").await.status, 404);
+    let strange = "nobody\r\nX-Forwarded-For: 203.0.113.1";
+    let shown = metrics.get_as(strange, "/metrics").await;
+    assert_eq!(shown.status, 200);
+    assert!(String::from_utf8(shown.body).unwrap().contains("tandem_database_ready 1"));
+    assert_eq!(metrics.get_as("", "/readyz").await.status, 200);
+    assert_eq!(metrics.get("/2010-04-01/Accounts.json").await.status, 404);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_key_sees_bans_and_neither_lifts_them_nor_reloads() {
+    let house = House::start("").await;
+    let made = house.api.post("/Keys.json", "").await;
+    assert_eq!(made.status, 201);
+    let (sid, secret) = (made.json()["sid"].clone(), made.json()["secret"].clone());
+    let key = basic(sid.as_str().unwrap(), secret.as_str().unwrap());
+    assert_eq!(house.api.get_as(&key, "/console/sip/bans").await.status, 200);
+    for (method, path) in [("POST", "/console/reload"), ("DELETE", "/console/sip/bans/203.0.113.1")] {
+        let refused = house.api.send_as(&key, method, path).await;
+        assert_eq!(refused.status, 403, "{method} {path}");
+        for own in [basic(ACCOUNT_SID, AUTH_TOKEN), format!("Bearer {API_KEY}")] {
+            assert_ne!(house.api.send_as(&own, method, path).await.status, 403, "{method} {path}");
+        }
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recordings_are_for_their_account_alone_when_the_operator_says_so() {
+    let document = "<Response><Record playBeep=\"false\" maxLength=\"1\"/></Response>";
+    let number = inline("100", document);
+    for closed in [false, true] {
+        let house = House::start(&format!("{number}\n[recordings]\nrequire_credentials = {closed}\n")).await;
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, "100").await;
+        phone.audio.say(&crate::audio::noise(2_000, 3));
+        phone.until(Heard::Bye).await;
+        house.quiet().await;
+        let recording = house.api.recordings().await.remove(0);
+        assert_eq!(recording["status"], "completed");
+        let sid = recording["sid"].as_str().unwrap();
+        let audio = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings/{sid}.wav");
+        let uuid = sid.strip_prefix("RE").unwrap();
+        let uuid = [&uuid[..8], &uuid[8..12], &uuid[12..16], &uuid[16..20], &uuid[20..]].join("-");
+        let download = format!("/v2/recordings/{uuid}/download.wav");
+        for (path, own) in [(audio, basic(ACCOUNT_SID, AUTH_TOKEN)), (download, format!("Bearer {API_KEY}"))] {
+            let expected = if closed { 401 } else { 200 };
+            assert_eq!(house.api.get_as("", &path).await.status, expected, "{path}");
+            assert_eq!(house.api.get_as(&own, &path).await.status, 200, "{path}");
+        }
+        house.end().await;
+    }
+}

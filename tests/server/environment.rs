@@ -1,0 +1,78 @@
+//! What the server needs of its surroundings: a database of its own, a directory to write to; and what it says without.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::house::{House, settings};
+use crate::log::PATIENCE;
+use crate::program::Program;
+
+/// Starts a server that has to give up: its exit code, and what it says.
+async fn refused(config: &Path, environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let run = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["serve", "--config"])
+        .arg(config)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, run).await.expect("it gives up").unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_the_same_database_gives_up_and_says_why() {
+    let folder = TempDir::new().unwrap();
+    let (one, other) = (folder.path().join("one.toml"), folder.path().join("other.toml"));
+    let database = format!("[database]\nurl = \"sqlite:{}/shared.db\"\n", folder.path().display());
+    std::fs::write(&one, settings(&folder.path().join("one"), &database)).unwrap();
+    std::fs::write(&other, settings(&folder.path().join("other"), &database)).unwrap();
+    let program = Program::start(&one).await;
+    let (code, said) = refused(&other, &[]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("database.url: the database is in use by another tandem"), "{said}");
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_of_recordings_that_takes_no_file_is_said_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    // Not even root may make a file there.
+    let (code, said) = refused(&file, &[("TANDEM_RECORDINGS__URL", "file:/proc")]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("recordings.url: no file can be made in /proc"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_database_was_moved_away_is_not_ready_until_it_is_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("tandem.db");
+    let house = House::start(&format!("[database]\nurl = \"sqlite:{}\"\n", path.display())).await;
+    let ready = async |wanted: u16| {
+        let answer = async {
+            loop {
+                let reply = house.api.get("/readyz").await;
+                if reply.status == wanted {
+                    return String::from_utf8(reply.body).unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("/readyz never says {wanted}"))
+    };
+    ready(200).await;
+    std::fs::rename(&path, folder.path().join("away")).unwrap();
+    assert!(ready(503).await.contains("was deleted or moved"));
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("\ntandem_database_ready 0\n"), "{metrics}");
+    std::fs::rename(folder.path().join("away"), &path).unwrap();
+    ready(200).await;
+    house.end().await;
+}
