@@ -40,12 +40,12 @@ async fn an_operators_key_sees_bans_and_neither_lifts_them_nor_reloads() {
     let (sid, secret) = (made.json()["sid"].clone(), made.json()["secret"].clone());
     let key = basic(sid.as_str().unwrap(), secret.as_str().unwrap());
     assert_eq!(house.api.get_as(&key, "/console/sip/bans").await.status, 200);
-    for (method, path) in [("POST", "/console/reload"), ("DELETE", "/console/sip/bans/203.0.113.1")] {
-        let refused = house.api.send_as(&key, method, path).await;
-        assert_eq!(refused.status, 403, "{method} {path}");
-        for own in [basic(ACCOUNT_SID, AUTH_TOKEN), format!("Bearer {API_KEY}")] {
-            assert_ne!(house.api.send_as(&own, method, path).await.status, 403, "{method} {path}");
-        }
+    let ban = "/console/sip/bans/203.0.113.1";
+    for (method, path) in [("POST", "/console/reload"), ("DELETE", ban)] {
+        assert_eq!(house.api.send_as(&key, method, path).await.status, 403, "{method} {path}");
+    }
+    for own in [basic(ACCOUNT_SID, AUTH_TOKEN), format!("Bearer {API_KEY}")] {
+        assert_eq!(house.api.send_as(&own, "DELETE", ban).await.status, 404, "there is no such ban");
     }
     house.end().await;
 }

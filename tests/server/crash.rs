@@ -178,7 +178,7 @@ async fn a_call_whose_application_was_just_asked_is_known_after_a_kill() {
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), &asks("100", app.address))).unwrap();
     let program = Program::start(&file).await;
-    let mut phone = Phone::new().await;
+    let phone = Phone::new().await;
     phone.invite(program.udp, "100").await;
     let asked = app.request("/voice").await;
     program.kill().await;
