@@ -1,0 +1,52 @@
+"""The provider's own pages and files, which applications name in their documents: the server has them itself, offline too."""
+
+from urllib.parse import quote
+
+import pytest
+from twilio.twiml.voice_response import Dial, VoiceResponse
+
+from harness.phone import caller, until_told
+from harness.waiting import wait_for
+from twilio_app import answering, client, number
+
+MUSIC = "http://com.twilio.music.classical.s3.amazonaws.com/BusyStrings.mp3"
+
+
+def page(name, url):
+    return f'[[numbers]]\nnumber = "{name}"\naccount = "acme"\nprovider = "twilio"\nvoice_url = "{url}"\n'
+
+
+@pytest.fixture(scope="module")
+def server(start_tandem, module_webapp):
+    response = VoiceResponse()
+    response.play(MUSIC)
+    echo = "http://twimlets.com/echo?Twiml=" + quote(str(response))
+    own = number("703", module_webapp, "/voice", f'status_callback = "{module_webapp.url}/status"\n')
+    return start_tandem(page("701", "http://demo.twilio.com/docs/voice.xml") + page("702", echo) + own)
+
+
+@pytest.mark.parametrize("name", ["701", "702"])
+def test_the_examples_and_the_music_of_the_provider_are_heard_without_it(server, phone, rtp, name):
+    media = rtp()
+    handset = phone(caller(name, until_told()), target=server.sip, media=media)
+    media.wait_for_sound()
+    handset.hang_up()
+    call = client(server).calls.list(to=name)[0]
+    events = wait_for("the call's requests", lambda: call.events.list())
+    assert [event.response["response_code"] for event in events] == [200]
+    assert not client(server).calls(call.sid).notifications.list()
+
+
+def test_who_waits_for_a_conference_hears_the_music_that_its_document_names(server, app, phone, rtp):
+    def voice(response):
+        dial = Dial()
+        wait = "http://twimlets.com/holdmusic?Bucket=com.twilio.music.guitars"
+        dial.conference("room", wait_url=wait, start_conference_on_enter=False)
+        response.append(dial)
+
+    answering(app, "/voice", voice)
+    media = rtp()
+    handset = phone(caller("703", until_told()), target=server.sip, media=media)
+    media.wait_for_sound()
+    handset.hang_up()
+    app.wait("/status")
