@@ -502,6 +502,13 @@ impl Call {
         }
     }
 
+    /// An outbound leg stays within the server: there is no SIP call of it.
+    pub fn set_within(&mut self, leg: LegId) {
+        if let Some(party) = self.party_mut(leg) {
+            Arc::make_mut(&mut party.info).sip.call_id = None;
+        }
+    }
+
     /// What the application that a leg called has handed back.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
         if let Some(handover) = self.party_mut(leg).and_then(|party| Arc::make_mut(&mut party.info).handover.as_mut()) {

@@ -68,7 +68,7 @@ pub struct LegInfo {
     pub fallback: Option<Target>,
     /// What SIP knew of it.
     pub sip: SipFacts,
-    /// It calls an application of this server, or is that one's end of such a call.
+    /// It calls an application of this server, or it is the called end of a call from within.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<Handover>>,
 }
@@ -104,7 +104,7 @@ impl LegInfo {
         }
     }
 
-    /// How many applications in a row have called one another up to here.
+    /// How many applications and numbers of this server have called one another up to here.
     pub fn depth(&self) -> u8 {
         self.handover.as_ref().map_or(0, |handover| handover.depth)
     }

@@ -25,7 +25,7 @@ use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;
 use crate::ears::Ear;
 use crate::keys::{self, Dtmf};
-use crate::local::Tie;
+use crate::local::{Family, Tie};
 use crate::queues::{Place, Taking};
 use crate::reason;
 use crate::redirect::Redirects;
@@ -217,6 +217,11 @@ impl LegIo {
         let offer = session.offer_preferring(&self.preferred);
         (self.session, self.tie, self.gone) = (Some(session), Some(tie), false);
         offer
+    }
+
+    /// The family of calls from within that it belongs to; one of its own if its far end is not in here.
+    pub fn family(&self) -> Family {
+        self.tie.as_ref().map(|tie| tie.family().clone()).unwrap_or_default()
     }
 
     /// What the far end hands back by this event, if it is another leg of ours and this its end.

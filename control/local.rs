@@ -1,7 +1,9 @@
-//! Two legs of this server that are each other's far end: a call to an application, with no phone and no SIP between.
+//! Two legs of this server that are each other's far end: a call to an application or a number of it, with no phone and no SIP
+//! between.
 //!
-//! What one of them says to SIP, the other hears from SIP, in the same words; so neither knows the difference, and all that a
-//! leg can do it can do here. Their audio goes from socket to socket of this machine, by offer and answer like any other's.
+//! Each command that one leg gives to SIP reaches the other leg as the event that SIP would make of it. So neither leg knows the
+//! difference, and each can do whatever a leg can do. Their audio goes from socket to socket of this machine, by offer and
+//! answer like any other's.
 //!
 //! ```text
 //!   caller's leg ── Command ──► Tie ── Event ──► called leg's call          (Hangup -> Ended, Answer -> Answered ...)
@@ -15,12 +17,30 @@ use tandem_sip as sip;
 
 use crate::registry::Calls;
 
+/// Most live calls from within that may have come of one call; a further one is refused. [`MOST_IN_A_ROW`] bounds a chain of
+/// calls, and this bounds a tree of them: a number's document can call many numbers at once.
+///
+/// [`MOST_IN_A_ROW`]: tandem_call::handover::MOST_IN_A_ROW
+const MOST_OF_ONE_FAMILY: usize = 64;
+
 /// One leg's way to the other.
 pub struct Tie {
     calls: Calls,
     own: sip::LegKey,
     other: sip::LegKey,
     shared: Arc<Shared>,
+    family: Family,
+}
+
+/// All ties that have come of one call, directly or by a tie that came before. Each tie holds it twice, once at either end.
+#[derive(Clone, Default)]
+pub struct Family(Arc<()>);
+
+impl Family {
+    /// Whether it takes another tie.
+    pub fn has_room(&self) -> bool {
+        Arc::strong_count(&self.0) <= 2 * MOST_OF_ONE_FAMILY
+    }
 }
 
 #[derive(Default)]
@@ -31,15 +51,21 @@ struct Shared {
 
 impl Tie {
     /// The caller's end of a new one, and the called leg's.
-    pub fn pair(calls: &Calls, caller: LegId, called: LegId) -> (Self, Self) {
+    pub fn pair(calls: &Calls, caller: LegId, called: LegId, family: &Family) -> (Self, Self) {
         let shared = Arc::new(Shared::default());
         let tie = |own: LegId, other: LegId| Self {
             calls: calls.clone(),
             own: sip::LegKey(own.0),
             other: sip::LegKey(other.0),
             shared: Arc::clone(&shared),
+            family: family.clone(),
         };
         (tie(caller, called), tie(called, caller))
+    }
+
+    /// The family that it belongs to.
+    pub fn family(&self) -> &Family {
+        &self.family
     }
 
     /// What SIP would be told, told to the other leg.

@@ -143,9 +143,8 @@ impl Phones {
         let (username, domain): (&str, Option<Arc<str>>) = match to {
             Address::Client(name) => (name, None),
             Address::Sip(uri) => {
-                let host = host_of(uri);
-                let domain = known.directory.domain(host.0).filter(|domain| &*domain.account == account);
-                if domain.is_none() && !self.is_here(host) {
+                let domain = known.directory.domain(host_of(uri).0).filter(|domain| &*domain.account == account);
+                if domain.is_none() && !self.is_here(uri) {
                     return None;
                 }
                 (to.user(), domain.map(|domain| Arc::clone(&domain.name)))
@@ -164,7 +163,7 @@ impl Phones {
     /// The account whose phone is meant by a SIP URI at one of our names or addresses; `None` if there is none, or several.
     pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
-        if known.directory.domain(host.0).is_none() && !self.is_here(host) {
+        if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
             return None;
         }
         let to = Address::Sip(uri.into());
@@ -197,6 +196,11 @@ impl Phones {
         self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
     }
 
+    /// The domain of an account that a SIP URI names.
+    pub fn domain_of(&self, uri: &str) -> Option<DomainRow> {
+        self.domain(host_of(uri).0)
+    }
+
     /// The URI that a phone's user is shown as.
     pub fn uri(&self, aor: &sip::Aor) -> String {
         let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
@@ -217,7 +221,9 @@ impl Phones {
         }
     }
 
-    fn is_here(&self, (host, port): (&str, Option<u16>)) -> bool {
+    /// Whether a SIP URI names this server by one of its names or addresses; an account's domain does not.
+    pub fn is_here(&self, uri: &str) -> bool {
+        let (host, port) = host_of(uri);
         let here = |address: &SocketAddr| {
             address.port() == port.unwrap_or(5060) && host.trim_matches(['[', ']']).parse() == Ok(address.ip())
         };

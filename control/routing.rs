@@ -1,5 +1,7 @@
 //! Where calls go: an inbound one to a number's owner, an outbound one to a trunk or a URI.
 
+mod own;
+
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +25,11 @@ use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
 use crate::pbx;
 use crate::phones::Phones;
+use crate::store::domains::DomainRow;
 use crate::store::resources::Resource;
 use crate::trunk::numbering::Numbering;
+
+pub use self::own::Own;
 
 /// Most trunks that one call is tried over.
 const MAX_ROUTES: usize = 8;
@@ -312,15 +317,15 @@ impl Routing {
         }
     }
 
+    /// The number of the file that fits `user` best; any account's, or that account's.
+    fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
+        let mine = |(number, _): &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.account);
+        let fits = self.numbers.iter().filter(mine).filter_map(|one| Some((one.0.number.fits(user)?, one)));
+        fits.max_by_key(|(fit, _)| *fit).map(|(_, (number, program))| (number, program.as_ref()))
+    }
+
     fn to_configured(&self, account: Option<&str>, user: &str) -> Option<Route> {
-        let mine = |number: &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.0.account);
-        let (number, program) = self
-            .numbers
-            .iter()
-            .filter(mine)
-            .filter_map(|number| Some((number.0.number.fits(user)?, number)))
-            .max_by_key(|(fit, _)| *fit)
-            .map(|(_, number)| number)?;
+        let (number, program) = self.best_fit(account, user)?;
         let application = number.application.as_ref().and_then(|id| self.applications.iter().find(|app| app.id == *id));
         Some(match application {
             Some(application) => to_application(Arc::clone(&number.account), application),
@@ -334,7 +339,7 @@ impl Routing {
                     moments: vec![Moment::Completed],
                     elsewhere: Vec::new(),
                 }),
-                decision: self.decision(number, program.as_ref(), user),
+                decision: self.decision(number, program, user),
             },
         })
     }
@@ -347,20 +352,8 @@ impl Routing {
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
             return self.of_pbx(account, domain.id, user);
         }
-        if let Some((voice, details)) = domain.and_then(|domain| Some((domain.details.voice.clone()?, domain.details)))
-        {
-            let target =
-                |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
-            return Ok(Route {
-                account: Arc::clone(account),
-                dialect: "twilio".into(),
-                application: None,
-                status: details.status_callback.as_ref().map(|status| completed(target(status))),
-                decision: Decision::Document {
-                    target: target(&voice),
-                    fallback: details.fallback.as_ref().map(target),
-                },
-            });
+        if let Some(route) = domain.and_then(|domain| self.to_domain(&domain)) {
+            return Ok(route);
         }
         let endpoint = caller.username.as_deref().and_then(|username| self.phones.endpoint(account, username));
         if let Some(route) = endpoint.and_then(|endpoint| self.to_its_application(endpoint)) {
@@ -380,13 +373,32 @@ impl Routing {
             return Ok(route);
         }
         let Address::Phone(_) = &named else { return Err(404) };
-        if self.outbound(account, &named, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
+        if self.own(account, "twilio", &named, &[]).is_none()
+            && self.outbound(account, &named, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty()
+        {
             return Err(404);
         }
         match endpoint.filter(|endpoint| endpoint.outbound) {
             Some(endpoint) => Ok(straight(account, named, endpoint.caller_id.clone().map(Address::Phone))),
             None => Err(403),
         }
+    }
+
+    /// Who decides about a call to a SIP domain: its document; `None` if it has none.
+    fn to_domain(&self, domain: &DomainRow) -> Option<Route> {
+        let details = &domain.details;
+        let target = |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
+        let decision = Decision::Document {
+            target: target(details.voice.as_ref()?),
+            fallback: details.fallback.as_ref().map(target),
+        };
+        Some(Route {
+            account: domain.account.as_str().into(),
+            dialect: "twilio".into(),
+            application: None,
+            status: details.status_callback.as_ref().map(|status| completed(target(status))),
+            decision,
+        })
     }
 
     /// Who decides about a call of an account's PBX to a number: nobody, it goes over our trunks; a number that they do not

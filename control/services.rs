@@ -22,7 +22,7 @@ use crate::http::Client;
 use crate::notify::Dialects;
 use crate::queues::Queues;
 use crate::recordings::RecordingFiles;
-use crate::routing::{Outbound, Routing};
+use crate::routing::{Outbound, Own, Routing};
 use crate::siprec::Connectors;
 use crate::speech::Voice;
 use crate::speech::recognise::Recogniser;
@@ -132,12 +132,17 @@ impl Services {
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
     }
 
-    /// Whether there is anywhere at all that a leg to that address can be sent.
+    /// The destination on this server that a leg reaches without SIP, if it is one.
+    pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<Own> {
+        self.routing.get().own(account, dialect, to, via)
+    }
+
+    /// Whether there is anywhere at all that a leg to that address can be sent. A client always is: whether a phone has its
+    /// name is found out by the call.
     pub fn reaches(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> bool {
-        match to {
-            Address::Application(id) => self.routing.get().to_own_application(account, dialect, id).is_some(),
-            _ => !self.routes(account, to, via).is_empty(),
-        }
+        matches!(to, Address::Client(_))
+            || self.own(account, dialect, to, via).is_some()
+            || !self.routes(account, to, via).is_empty()
     }
 
     /// The id of an account's number, as its legs keep it.

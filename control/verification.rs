@@ -60,7 +60,7 @@ pub type Told = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, CreateError> {
     let services = calls.services();
     let to = Address::Phone(verification.number.clone());
-    if services.routes(&verification.account, &to, &[]).is_empty() {
+    if !services.reaches(&verification.account, verification.dialect, &to, &[]) {
         return Err(CreateError::NoRoute(to.to_string()));
     }
     let leg = LegId::new(clock::time(), &mut rand::rng());

@@ -234,13 +234,12 @@ impl CallTask {
     }
 
     fn invite(&mut self, leg: LegId, invite: Invite) {
-        if let Address::Application(id) = &invite.to {
-            return self.call_application(leg, id);
-        }
         self.calls.register(leg.0, self.inbox.clone());
         let mut io = LegIo::outgoing(leg, self.services.sip().clone());
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
+        let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
+        let by_request = info.is_some_and(|info| info.direction == Direction::OutboundApi);
         let call_id = info.and_then(|info| info.sip.call_id.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
         let late_offer = other.is_some_and(|io| io.wants_offer());
@@ -259,7 +258,12 @@ impl CallTask {
         );
         let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
             || self.services.routing.get().may_call_from(&account, &invite.from);
-        let mut routes = VecDeque::from(self.services.routes(&account, &invite.to, &invite.via));
+        let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
+        // What stays within the server needs no route.
+        let mut routes = match own {
+            Some(_) => VecDeque::new(),
+            None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
+        };
         let refused = match routes.pop_front() {
             _ if !shown => {
                 let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
@@ -267,14 +271,19 @@ impl CallTask {
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
-                let detail = format!("no trunk and no endpoint takes {}", invite.to);
-                self.warn(leg, |dialect| dialect.callee_code(&invite.to), &detail);
-                // Who has no phone that is on does not answer.
-                let (reason, sip_status) = match invite.to {
-                    Address::Client(_) => (LegGone::Rejected, Some(480)),
-                    _ => (LegGone::Unreachable, None),
+                let called = match own {
+                    Some(own) => self.call_within(leg, &invite, own, &mut io),
+                    None => Err(nowhere(&invite.to)),
                 };
-                Some(LegEvent::Ended { reason, sip_status, detail: Some(detail) })
+                called.err().map(|detail| {
+                    self.warn(leg, |dialect| dialect.callee_code(&invite.to), &detail);
+                    // A phone that is not on does not answer.
+                    let (reason, sip_status) = match invite.to {
+                        Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
+                        _ => (LegGone::Unreachable, None),
+                    };
+                    LegEvent::Ended { reason, sip_status, detail: Some(detail) }
+                })
             }
             Some(route) => match self.open(leg, route.trunk_name(), route.aor.as_ref()) {
                 Ok(session) => {
@@ -448,6 +457,15 @@ impl CallTask {
             let document::Fetched { line, exchange, result } = done;
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
         });
+    }
+}
+
+/// Why a call goes nowhere, in words.
+fn nowhere(to: &Address) -> String {
+    match to {
+        Address::Client(_) => format!("no phone of the account is called {to}"),
+        Address::Application(_) => format!("there is no {to} that takes calls of this account"),
+        _ => format!("{to} is not on this server, and no trunk and no endpoint takes it"),
     }
 }
 

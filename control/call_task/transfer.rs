@@ -80,8 +80,11 @@ impl CallTask {
             }
             Some(decision) => ReferTarget::Number(Box::new(decision)),
             None => {
-                let account = info.map(|info| &*info.account).unwrap_or_default();
-                let known = |to: &Address| !self.services.routes(account, to, &[]).is_empty();
+                let (account, dialect) = info.map(|info| (&*info.account, &*info.dialect)).unwrap_or_default();
+                let known = |to: &Address| {
+                    self.services.own(account, dialect, to, &[]).is_some()
+                        || !self.services.routes(account, to, &[]).is_empty()
+                };
                 let places = [Address::from(number), Address::Client(number.into())];
                 match places.into_iter().find(known) {
                     Some(to) => call(to, None, Vec::new()),

@@ -1,4 +1,4 @@
-//! Calling an application of this server: another leg of ours, in a call of its own, is the far end.
+//! Calling an application, a number or a domain of this server: another leg of ours, in a call of its own, is the far end.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tandem_call::address::Address;
 use tandem_call::handover::{Handover, MOST_IN_A_ROW};
 use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
-use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::output::Invite;
 use tandem_media as media;
 
 use super::CallTask;
@@ -15,45 +15,53 @@ use crate::clock;
 use crate::leg::LegIo;
 use crate::local::Tie;
 use crate::registry::Within;
+use crate::routing::Own;
 
 impl CallTask {
-    /// Calls the application of this id for a leg.
-    pub(super) fn call_application(&mut self, leg: LegId, id: &str) {
-        self.calls.register(leg.0, self.inbox.clone());
-        let mut io = LegIo::outgoing(leg, self.services.sip().clone());
-        let failed = self.reach_application(leg, id, &mut io).err();
-        self.legs.insert(leg, Box::new(io));
-        if let Some(detail) = failed {
-            self.warn(leg, |dialect| dialect.callee_code(&Address::Application(id.into())), &detail);
-            let (reason, detail) = (LegGone::Unreachable, Some(detail));
-            self.found_out(leg, LegEvent::Ended { reason, sip_status: None, detail });
-        }
-    }
-
-    fn reach_application(&mut self, leg: LegId, id: &str, io: &mut LegIo) -> Result<(), String> {
+    /// Calls a destination of this server for a leg: another leg of ours, in a call of its own, is made and rings there. An error
+    /// says in words why it is not called.
+    pub(super) fn call_within(&mut self, leg: LegId, invite: &Invite, own: Own, io: &mut LegIo) -> Result<(), String> {
+        let Own { route, called } = own;
         let info = self.call.leg(leg).cloned().ok_or("the leg is over")?;
-        let handover = info.handover.as_deref().cloned().unwrap_or_default();
-        if handover.depth > MOST_IN_A_ROW {
-            return Err(format!(
-                "application {id} was not called: {MOST_IN_A_ROW} applications have called one another already"
-            ));
+        let parent = info.parent.and_then(|parent| self.call.leg(parent));
+        let depth = match &info.handover {
+            Some(handover) => handover.depth,
+            None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
+        };
+        let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
+        if depth > MOST_IN_A_ROW {
+            return Err(format!("{} was not called: {MOST_IN_A_ROW} of this server have called one another already", invite.to));
+        }
+        if !family.has_room() {
+            return Err(format!("{} was not called: too many calls within this server come of one", invite.to));
         }
         let services = Arc::clone(&self.services);
-        let active = |account: &str| services.accounts.standing(account) == Standing::Active;
-        let route = services.routing.get().to_own_application(&info.account, &info.dialect, id);
-        let route = route.filter(|route| active(&route.account));
-        let route = route.ok_or_else(|| format!("there is no application {id} that takes calls of this account"))?;
-        let parent = info.parent.and_then(|parent| self.call.leg(parent));
-        let called = parent.filter(|_| handover.as_called).map(|parent| parent.to.clone());
-        let account = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let customer = || account.and_then(|(dialect, account)| dialect.account_id(&account));
+        if services.accounts.standing(&route.account) != Standing::Active {
+            return Err(format!("{} was not called: its account is not active", invite.to));
+        }
+        let handover = Box::new(match info.handover.as_deref() {
+            Some(handover) => {
+                let account = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+                let customer = || account.and_then(|(dialect, account)| dialect.account_id(&account));
+                Handover { customer: handover.customer.clone().or_else(customer), ..handover.clone() }
+            }
+            None => Handover { depth, ..Handover::default() },
+        });
+        let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
         let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
+        self.call.set_within(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
-        let (tie, far) = Tie::pair(&self.calls, leg, own);
+        let (tie, far) = Tie::pair(&self.calls, leg, own, &family);
         io.prefer(other.unwrap_or_default());
         let offer = io.call_within(session, tie);
+        let sip = SipFacts {
+            domain: self.domain_called(&called),
+            number: services.number_id(&route.account, &called),
+            headers: invite.headers.clone(),
+            ..SipFacts::default()
+        };
         let far_end = LegInfo {
             id: own,
             session: session_id,
@@ -62,9 +70,9 @@ impl CallTask {
             dialect: Arc::clone(&route.dialect),
             application: route.application.clone(),
             direction: Direction::Inbound,
-            from: info.from.clone(),
-            to: called.unwrap_or_else(|| Address::Name(id.into())),
-            caller_name: info.caller_name.clone(),
+            from: invite.from.clone(),
+            to: called,
+            caller_name: invite.caller_name.clone(),
             forwarded_from: None,
             status: Status::Initiated,
             created_at: now,
@@ -74,11 +82,18 @@ impl CallTask {
             client_state: None,
             status_callback: None,
             fallback: None,
-            sip: SipFacts::default(),
-            handover: Some(Box::new(Handover { customer: handover.customer.clone().or_else(customer), ..handover })),
+            sip,
+            handover: Some(handover),
         };
         self.calls.begin_within(Within { info: far_end, from: leg, offer, tie: far }, route);
         Ok(())
+    }
+
+    /// The id of the domain that decides about a call to this address, as legs keep it.
+    fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
+        let Address::Sip(uri) = called else { return None };
+        let routing = self.services.routing.get();
+        routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
     }
 
     pub(super) fn open_within(&self, leg: LegId) -> Result<media::Session, u16> {
