@@ -84,6 +84,9 @@ pub struct Callback {
     /// Single events that are told elsewhere, by their dialect's names for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
+    /// How long the application may take to answer, if it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<std::time::Duration>,
 }
 
 impl Callback {

@@ -1,6 +1,7 @@
 //! What every REST handler is given.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,7 +64,17 @@ pub struct Application {
     /// `GET` or `POST`.
     #[serde(default)]
     pub webhook_method: Option<String>,
+    /// How long it may take to answer a webhook, seconds, 1 to 30 (Telnyx).
+    #[serde(default)]
+    pub webhook_timeout_secs: Option<u8>,
     /// Told of a call's end (document-driven providers).
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
+}
+
+impl Application {
+    /// How long it may take to answer a webhook, if it says so.
+    pub fn webhook_timeout(&self) -> Option<Duration> {
+        self.webhook_timeout_secs.map(|seconds| Duration::from_secs(seconds.into()))
+    }
 }

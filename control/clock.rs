@@ -1,5 +1,6 @@
 //! The shell's one place that reads the clocks.
 
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime};
 
 use jiff::Timestamp;
@@ -15,4 +16,13 @@ pub fn now() -> Now {
 #[expect(clippy::disallowed_methods, reason = "as above")]
 pub fn time() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// When the server started: the date of whatever its configuration file says. First asked by [`Calls::new`], which is made
+/// once.
+///
+/// [`Calls::new`]: crate::registry::Calls::new
+pub fn started() -> Timestamp {
+    static STARTED: LazyLock<Timestamp> = LazyLock::new(time);
+    *STARTED
 }

@@ -168,7 +168,13 @@ impl Voice {
     /// Who is told when a call has ended.
     pub fn status(&self) -> Option<Callback> {
         let target = target(self.status_callback.as_ref(), self.status_callback_method)?;
-        Some(Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new() })
+        Some(Callback {
+            target,
+            failover: None,
+            moments: vec![Moment::Completed],
+            elsewhere: Vec::new(),
+            timeout: None,
+        })
     }
 }
 

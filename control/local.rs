@@ -10,18 +10,18 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tandem_call::id::LegId;
 use tandem_sip as sip;
 
 use crate::registry::Calls;
 
-/// Most live calls from within that may have come of one call; a further one is refused. [`MOST_IN_A_ROW`] bounds a chain of
+/// Most calls from within that may come of one call from within; a further one is refused. [`MOST_IN_A_ROW`] bounds a chain of
 /// calls, and this bounds a tree of them: a number's document can call many numbers at once.
 ///
 /// [`MOST_IN_A_ROW`]: tandem_call::handover::MOST_IN_A_ROW
-const MOST_OF_ONE_FAMILY: usize = 64;
+const MOST_OF_ONE_FAMILY: usize = 100;
 
 /// One leg's way to the other.
 pub struct Tie {
@@ -32,14 +32,14 @@ pub struct Tie {
     family: Family,
 }
 
-/// All ties that have come of one call, directly or by a tie that came before. Each tie holds it twice, once at either end.
+/// The calls from within that have come of one, directly or by another one: how many there were so far.
 #[derive(Clone, Default)]
-pub struct Family(Arc<()>);
+pub struct Family(Arc<AtomicUsize>);
 
 impl Family {
-    /// Whether it takes another tie.
-    pub fn has_room(&self) -> bool {
-        Arc::strong_count(&self.0) <= 2 * MOST_OF_ONE_FAMILY
+    /// Counts another call. `false`: there were too many already, and this one is not to be made.
+    pub fn takes_another(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) < MOST_OF_ONE_FAMILY
     }
 }
 

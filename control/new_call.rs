@@ -105,6 +105,9 @@ pub enum CreateError {
     /// No trunk takes the number.
     #[error("no trunk takes {0}")]
     NoRoute(String),
+    /// The calling number is neither a number nor a verified caller id of the account, and must be one.
+    #[error("{0} is neither a number nor a verified caller id of the account")]
+    ForeignCaller(String),
     /// `link_to` is not a live leg.
     #[error("no such leg to link to")]
     NoSuchLeg,

@@ -1,6 +1,7 @@
 //! From a dialect's notice to the delivery queue and back to the dialect for signing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::HashMap;
 use jiff::Timestamp;
@@ -43,7 +44,10 @@ impl Dialects {
 /// The delivery of a notice: one queue a session, so that what an application hears of a call comes in order.
 pub fn delivery(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let numbered = notice.numbered.then(|| leg.id.to_string());
-    Delivery { numbered, leg: Some(leg.id), ..deliver(notice, dialect, (leg.session.0, &leg.account), id) }
+    let delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
+    let asked = leg.status_callback.as_ref().and_then(|callback| callback.timeout).map(millis);
+    let timeout_ms = asked.unwrap_or(delivery.timeout_ms);
+    Delivery { numbered, leg: Some(leg.id), timeout_ms, ..delivery }
 }
 
 /// The same for a conference, which has a queue of its own.
@@ -58,7 +62,6 @@ pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: S
 
 fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
     let Patience { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
-    let millis = |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
@@ -85,6 +88,10 @@ fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &st
         leg: None,
         replay_of: None,
     }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Notes an attempt at a notice in its call's log, and what went wrong if it was given up.

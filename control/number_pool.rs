@@ -135,23 +135,65 @@ impl Block {
 }
 
 /// All blocks of the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct NumberPool(Vec<Block>);
+#[derive(Clone, Debug)]
+pub struct NumberPool {
+    blocks: Vec<Block>,
+    /// Other numbers may be taken too.
+    is_open: bool,
+}
+
+/// Places of the numbers that are offered where no trunk makes any number real: the area code, the state and the town.
+const FICTITIOUS: [(&str, &str, &str); 4] =
+    [("415", "CA", "San Francisco"), ("212", "NY", "New York"), ("312", "IL", "Chicago"), ("206", "WA", "Seattle")];
+
+impl Default for NumberPool {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
 
 impl NumberPool {
     /// These.
     pub fn new(blocks: Vec<Block>) -> Self {
-        Self(blocks)
+        let is_open = blocks.is_empty();
+        Self { blocks, is_open }
     }
 
-    /// Whether there are none: then nobody has said which numbers there are.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Numbers that belong to nobody (555-0100 to 555-0199 of some area codes, which North America keeps for fiction), for a
+    /// server that has neither a pool nor a trunk: there, examples that search for a number find one. Any other number may be
+    /// taken too.
+    pub fn fictitious() -> Self {
+        let number = |area: &str, last: u8| format!("+1{area}555{last:04}").parse().ok();
+        let block = |(area, region, town): &(&str, &str, &str)| {
+            Some(Block {
+                number: number(area, 100)?,
+                last: number(area, 199),
+                account: None,
+                kind: NumberKind::Local,
+                country: Some("US".into()),
+                region: Some((*region).into()),
+                locality: Some((*town).into()),
+                postal_code: None,
+                rate_center: None,
+                lata: None,
+                latitude: None,
+                longitude: None,
+                capabilities: voice(),
+                beta: false,
+                address_requirements: AddressRequirements::None,
+            })
+        };
+        Self { blocks: FICTITIOUS.iter().filter_map(block).collect(), is_open: true }
+    }
+
+    /// Whether numbers that are in no block may be taken: nobody has said which numbers there are.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// The blocks that the account may take from.
     pub fn blocks(&self, account: &str) -> impl Iterator<Item = &Block> {
-        self.0.iter().filter(move |block| block.is_for(account))
+        self.blocks.iter().filter(move |block| block.is_for(account))
     }
 
     /// Every number that the account may take from such blocks, unless it is taken, in the order of the configuration.
@@ -193,6 +235,17 @@ mod tests {
         assert!(pool.find("acme", "+15551230011").is_some() && pool.find("acme", "+15551230012").is_none());
         assert!(pool.find("acme", "+445551230010").is_none());
         assert_eq!(pool.find("other", "+445551230010").unwrap().kind, NumberKind::TollFree);
+    }
+
+    #[test]
+    fn fictitious_numbers_are_found_and_others_may_be_taken_too() {
+        let pool = NumberPool::fictitious();
+        let numbers: Vec<_> = pool.numbers("acme", |_| true).map(|(number, _)| number).collect();
+        assert_eq!((numbers.len(), numbers[0].as_str()), (400, "+14155550100"));
+        assert!(numbers.iter().all(|number| number[5..].starts_with("55501")));
+        assert!(pool.is_open() && NumberPool::default().blocks("acme").count() == 0);
+        let one = serde_json::json!([{ "number": "+15551230009" }]);
+        assert!(NumberPool::new(Vec::new()).is_open() && !self::pool(one).is_open());
     }
 
     #[test]

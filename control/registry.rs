@@ -27,9 +27,11 @@ use crate::pbx;
 use crate::phones;
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
+use crate::routing::CallerStanding;
 use crate::services::Services;
 use crate::stir::{self, Inquiry};
 use crate::store;
+use crate::trouble::{Level, Trouble};
 use crate::trunk::identity;
 
 /// Every call of the server. Cheap to clone.
@@ -62,6 +64,7 @@ struct Registry {
 impl Calls {
     /// No calls yet.
     pub fn new(services: Services) -> Self {
+        clock::started();
         let registry = Registry {
             services: Arc::new(services),
             inboxes: RwLock::default(),
@@ -269,10 +272,45 @@ impl Calls {
         }
     }
 
-    /// Makes an outbound call. Returns at once: its progress is told by events.
+    /// Makes an outbound call, if the account may call from there. Returns at once: its progress is told by events.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
+        let standing = self.services().routing.get().caller(&call.account, &call.from);
+        if standing == CallerStanding::Refused {
+            return Err(CreateError::ForeignCaller(call.from.to_string()));
+        }
+        let created = self.create_from_anywhere(call).await?;
+        if standing == CallerStanding::Tolerated {
+            self.note_foreign_caller(&created.leg);
+        }
+        Ok(created)
+    }
+
+    /// The same, whoever it is from: the account has shown by other means that it may call from there.
+    pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await
+    }
+
+    /// Says in a call's log, and among its troubles, that its provider would have refused it.
+    fn note_foreign_caller(&self, leg: &LegInfo) {
+        let dialect = self.services().dialects.get(&leg.dialect);
+        let code = dialect.and_then(|dialect| dialect.foreign_caller_code());
+        let refused = code.map_or_else(
+            || "the provider would refuse this".to_owned(),
+            |code| {
+                let mut name = leg.dialect.to_string();
+                name.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+                format!("{name} would refuse this: {code}")
+            },
+        );
+        let message = format!("{refused}: {} is neither a number nor a verified caller id of the account", leg.from);
+        if let Some(inbox) = self.inbox(leg.id.0) {
+            inbox.log().push(clock::time(), Some(leg.id), "call", &message);
+        }
+        if let Some(code) = code {
+            let trouble = Trouble { code, message, exchange: None };
+            self.services().note_trouble(&leg.account, Some(leg.id), Level::Warning, trouble);
+        }
     }
 
     /// The same, with an id for its leg that nobody else has.

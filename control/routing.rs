@@ -51,6 +51,17 @@ pub struct Routing {
     accounts: Arc<Accounts>,
 }
 
+/// How an account stands to a calling party that it names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallerStanding {
+    /// Its own number or a verified one, or no phone number.
+    Own,
+    /// Neither, but the configuration lets every number be shown.
+    Tolerated,
+    /// Neither.
+    Refused,
+}
+
 /// Where an outbound leg is sent.
 #[derive(Clone, Debug)]
 pub struct Outbound {
@@ -311,9 +322,21 @@ impl Routing {
 
     /// Whether an account may say that a call is from there: a number that is its own, unless nobody minds.
     pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
+        self.caller(account, from) != CallerStanding::Refused
+    }
+
+    /// The policy on calling numbers, for every dialect: a phone number must be the account's own. Another one is refused or
+    /// tolerated, as the configuration says.
+    pub fn caller(&self, account: &str, from: &Address) -> CallerStanding {
         match from {
-            Address::Phone(number) if self.strict_callers => self.owns(account, number.as_str()),
-            _ => true,
+            Address::Phone(number) if !self.owns(account, number.as_str()) => {
+                if self.strict_callers {
+                    CallerStanding::Refused
+                } else {
+                    CallerStanding::Tolerated
+                }
+            }
+            _ => CallerStanding::Own,
         }
     }
 
@@ -338,6 +361,7 @@ impl Routing {
                     failover: None,
                     moments: vec![Moment::Completed],
                     elsewhere: Vec::new(),
+                    timeout: None,
                 }),
                 decision: self.decision(number, program, user),
             },
@@ -662,6 +686,7 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
             failover: failover.clone(),
             moments: ALL_MOMENTS.to_vec(),
             elsewhere: Vec::new(),
+            timeout: application.webhook_timeout(),
         })
     } else {
         application.status_callback.as_ref().map(|url| Callback {
@@ -669,6 +694,7 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
             failover: None,
             moments: vec![Moment::Completed],
             elsewhere: Vec::new(),
+            timeout: None,
         })
     };
     Route {
@@ -685,7 +711,7 @@ fn method_of(word: &str) -> Method {
 }
 
 fn completed(target: Target) -> Callback {
-    Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new() }
+    Callback { target, failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new(), timeout: None }
 }
 
 /// From a phone to whom it called, with no application between.

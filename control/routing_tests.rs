@@ -243,3 +243,63 @@ fn a_call_to_nobodys_number_is_answered_with_the_nearest_of_ours_and_the_lines_t
     assert!(advice("101").contains("; 100 is ours; to take it"));
     assert_eq!(advice("+4930123"), "it is nobody's number; to take it: [[numbers]] number = \"+4930123\"");
 }
+
+#[test]
+fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_on_are_not() {
+    let number = |number: &str, account: &str, more: serde_json::Value| {
+        let mut value = serde_json::json!({ "number": number, "account": account });
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<NumberConfig>(value).unwrap()
+    };
+    let url = || serde_json::json!({ "voice_url": "http://file/" });
+    let bridge = |to: &str| serde_json::json!({ "bridge": to });
+    let numbers = vec![
+        number("+15551230001", "acme", url()),
+        number("+15551230002", "other", url()),
+        number("+15551239*", "acme", url()),
+        number("+155512399*", "acme", bridge("trunk:usual")),
+        number("+1777*", "acme", bridge("trunk:usual")),
+        number("+15551230003", "acme", bridge("sip:{number}@pbx.example")),
+        number("+15551230004", "acme", bridge("trunks")),
+        number("100", "acme", url()),
+        number("200", "other", url()),
+    ];
+    let trunk =
+        serde_json::from_value(serde_json::json!({ "name": "usual", "uri": "sip:h", "prefixes": ["+"] })).unwrap();
+    let routing = Routing::new(numbers, Arc::default(), vec![trunk], |_| None);
+    let owner = |to: &str| {
+        let own = routing.own("acme", "twilio", &Address::from(to), &[])?;
+        assert_eq!(own.called, Address::from(to));
+        Some(own.route.account.to_string())
+    };
+    for (to, account) in [
+        ("+15551230001", Some("acme")),
+        ("+15551230002", Some("other")),
+        ("+15551239123", Some("acme")),
+        ("+15551239912", None),
+        ("+17775550001", None),
+        ("+15551230003", Some("acme")),
+        ("+15551230004", None),
+        ("100", Some("acme")),
+        ("200", None),
+        ("+15559999999", None),
+        ("client:alice", None),
+        ("sip:+15551230001@elsewhere.example", None),
+    ] {
+        assert_eq!(owner(to).as_deref(), account, "{to}");
+    }
+    let chosen = [Arc::from("usual")];
+    assert_eq!(routing.own("acme", "twilio", &Address::from("+15551230001"), &chosen), None, "over a chosen trunk");
+}
+
+#[test]
+fn a_calling_number_is_the_accounts_own_or_tolerated_or_refused() {
+    let number = serde_json::json!({ "number": "+15551230001", "account": "acme", "voice_url": "http://file/" });
+    let routing = Routing::new(vec![serde_json::from_value(number).unwrap()], Arc::default(), Vec::new(), |_| None);
+    let strict = routing.clone().with_strict_callers(true);
+    let standing = |routing: &Routing, from: &str| routing.caller("acme", &Address::from(from));
+    assert_eq!(standing(&strict, "+15551230001"), CallerStanding::Own);
+    assert_eq!(standing(&strict, "client:alice"), CallerStanding::Own);
+    assert_eq!(standing(&strict, "+15559999999"), CallerStanding::Refused);
+    assert_eq!(standing(&routing, "+15559999999"), CallerStanding::Tolerated);
+}

@@ -16,7 +16,7 @@ use crate::bans;
 use crate::clock;
 use crate::console::{CallLog, webhooks};
 use crate::counters::metric;
-use crate::dialect::{telnyx, twilio};
+use crate::dialect::{signalwire, telnyx, twilio};
 use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
 use crate::trunk;
@@ -37,6 +37,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
     Router::new()
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
+        .merge(signalwire::routes())
         .merge(webhooks::routes())
         .merge(twilio::console::routes())
         .merge(metrics)

@@ -530,9 +530,13 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Holdings>, accounts: &Arc<Accounts>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
+    let pool = match config.number_pool.is_empty() && config.trunks.is_empty() {
+        true => NumberPool::fictitious(),
+        false => NumberPool::new(config.number_pool.clone()),
+    };
     Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline)
         .with_phones(phones)
-        .with_holdings(holdings, NumberPool::new(config.number_pool.clone()))
+        .with_holdings(holdings, pool)
         .with_strict_callers(config.twilio.strict_caller_id)
         .with_accounts(Arc::clone(accounts))
 }

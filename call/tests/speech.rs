@@ -31,7 +31,13 @@ fn gathers(gather: Gather) -> CallScript {
 }
 
 fn callback(path: &str) -> Callback {
-    Callback { target: target(path), failover: None, moments: vec![Moment::Completed], elsewhere: Vec::new() }
+    Callback {
+        target: target(path),
+        failover: None,
+        moments: vec![Moment::Completed],
+        elsewhere: Vec::new(),
+        timeout: None,
+    }
 }
 
 fn partial(stable: &str, unstable: &str) -> Heard {

@@ -319,6 +319,9 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
         if let Some(url) = &application.status_callback {
             target(config, &format!("{path}.status_callback"), url, report);
         }
+        if application.webhook_timeout_secs.is_some_and(|seconds| !(1..=30).contains(&seconds)) {
+            report.fault(format!("{path}.webhook_timeout_secs"), "is not 1 to 30 seconds");
+        }
         if application.webhook_method.as_ref().is_some_and(|method| method != "GET" && method != "POST") {
             report.fault(format!("{path}.webhook_method"), "is neither \"GET\" nor \"POST\"");
         }

@@ -34,6 +34,10 @@ impl CallTask {
         self.note_trouble(&event);
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
+        // Written before the application hears of it: it may look at once.
+        if matches!(event.kind, EventKind::MachineDetected(_)) {
+            self.record(&event.leg, event.at);
+        }
         // Who is told of a leg or a recording may ask for it: the record of one that begins is stored before the notices, or
         // with them. At the end the notices are first: after a crash an ended record means that its end will be told.
         let over = match &event.kind {

@@ -30,9 +30,12 @@ impl CallTask {
         };
         let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
         if depth > MOST_IN_A_ROW {
-            return Err(format!("{} was not called: {MOST_IN_A_ROW} of this server have called one another already", invite.to));
+            return Err(format!(
+                "{} was not called: {MOST_IN_A_ROW} of this server have called one another already",
+                invite.to
+            ));
         }
-        if !family.has_room() {
+        if !family.takes_another() {
             return Err(format!("{} was not called: too many calls within this server come of one", invite.to));
         }
         let services = Arc::clone(&self.services);

@@ -8,6 +8,7 @@
 
 pub mod conversation;
 pub mod hosts;
+pub mod signalwire;
 pub mod telnyx;
 pub mod twilio;
 
@@ -99,6 +100,11 @@ pub trait Dialect: Send + Sync {
 
     /// The provider's number for a call that is to be placed from a number that the account may not show; `None` if it has none.
     fn caller_code(&self) -> Option<u32> {
+        None
+    }
+
+    /// The provider's number for a call asked for by request whose `From` is not the account's; `None` if it has none.
+    fn foreign_caller_code(&self) -> Option<u32> {
         None
     }
 

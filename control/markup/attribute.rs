@@ -145,7 +145,7 @@ impl Reader<'_> {
         if wanted.is_empty() {
             wanted.extend_from_slice(default);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new() }))
+        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
     }
 
     /// Name and value of every `Parameter` inside.

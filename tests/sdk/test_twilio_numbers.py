@@ -176,7 +176,7 @@ def test_a_number_of_the_file_is_shown_and_can_be_changed_but_not_taken_away(
 ):
     numbers = twilio.incoming_phone_numbers
     (shown,) = numbers.list(phone_number=FILE)
-    assert shown.voice_url == f"{pages.url}/file/voice" and shown.date_created is None
+    assert shown.voice_url == f"{pages.url}/file/voice" and shown.date_created is not None
     plays(pages, "file", 500, tmp_path)
     plays(pages, "rest", 700, tmp_path)
     hears(rtp, phone, server, FILE, 500)

@@ -26,6 +26,7 @@ pub(super) fn callback() -> Callback {
         failover: Some(target("http://127.0.0.1:9001/telnyx")),
         moments: vec![Moment::Initiated],
         elsewhere: Vec::new(),
+        timeout: None,
     }
 }
 

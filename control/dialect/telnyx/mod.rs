@@ -82,12 +82,14 @@ impl Dialect for Telnyx {
         webhook::seal(account, notice)
     }
 
-    /// Telnyx wants an answer within 2 s, and asks again after 408, 429, 5xx and silence, then at the failover URL. A redirect
-    /// is a failure.
+    /// Telnyx wants an answer within 2 s unless the application has a `webhook_timeout_secs`. Here the default is longer: the
+    /// first request of an application that has just started often takes that long, and a repeated `call.initiated` makes many
+    /// applications answer a call twice. Asked again after 408, 429, 5xx and silence,
+    /// then at the failover URL. A redirect is a failure.
     fn patience(&self, _url: &str) -> Patience {
         Patience {
             connect: Duration::from_secs(2),
-            total: Duration::from_secs(2),
+            total: Duration::from_secs(10),
             retries: vec![Duration::from_secs(1), Duration::from_secs(4)],
             overall: None,
             on: RetryOn {

@@ -19,6 +19,9 @@ use super::siprec;
 /// A `callerId` that the account may not show.
 pub(super) const CALLER_ID: u32 = 13214;
 
+/// A `From` of a request for a call that is not the account's.
+pub(super) const FOREIGN_CALLER: u32 = 21210;
+
 /// The number of a failed fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
     match failure.kind {

@@ -111,7 +111,7 @@ impl Parameters {
         if wanted.is_empty() {
             wanted.push(Moment::Completed);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new() }))
+        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::form::Parameters;
 use super::path::VERSION;
 use super::{country, format, sid};
+use crate::clock;
 use crate::holdings::{Caller, Number, Voice, VoiceApplication};
 use crate::number_pool::{AddressRequirements, Block, Capability, NumberKind};
 use crate::store::resources::Resource;
@@ -200,9 +201,9 @@ fn read_voice(resource: &mut Value, voice: &Voice, unset: &Value) {
     }
 }
 
-/// A date, unless nobody knows it.
-fn date(at: Timestamp) -> Option<String> {
-    (at != Timestamp::UNIX_EPOCH).then(|| format::rfc2822(at))
+/// A date. What the configuration file says has none of its own: it is as old as the server's start.
+fn date(at: Timestamp) -> String {
+    format::rfc2822(if at == Timestamp::UNIX_EPOCH { clock::started() } else { at })
 }
 
 /// A number as the IncomingPhoneNumber resource.

@@ -120,6 +120,11 @@ pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiErr
     Ok(range)
 }
 
+/// A moment, as the newer APIs take it: a day's start or a time.
+pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
+}
+
 /// `YYYY-MM-DD` (its start) or an RFC 3339 time, and the UTC day it is in.
 fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));

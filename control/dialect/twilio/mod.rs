@@ -129,6 +129,10 @@ impl Dialect for Twilio {
         Some(error::CALLER_ID)
     }
 
+    fn foreign_caller_code(&self) -> Option<u32> {
+        Some(error::FOREIGN_CALLER)
+    }
+
     fn callee_code(&self, to: &Address) -> Option<u32> {
         Some(error::callee_code(to))
     }

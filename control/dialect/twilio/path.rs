@@ -1,12 +1,27 @@
 //! What a path of the 2010 API is made of. Every path works with and without `.json`, except that a recording's without one
-//! is its audio.
+//! is its audio. Other extensions are those of other forms of the answer (`rest/written.rs`).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
 
 /// First segment of every path.
 pub(super) const VERSION: &str = "2010-04-01";
+
+/// Where the API is.
+pub(super) const ROOT: &str = "/2010-04-01";
+/// The same, with the extension of JSON.
+pub(super) const ROOT_AS_JSON: &str = "/2010-04-01.json";
+
+/// The API's version as a resource, which anybody may ask for.
+pub(super) fn version() -> Value {
+    json!({
+        "name": VERSION,
+        "uri": ROOT_AS_JSON,
+        "subresource_uris": { "accounts": format!("{ROOT}/Accounts.json") },
+    })
+}
 
 /// Most segments below an account; deeper paths name nothing.
 const DEEPEST: usize = 8;

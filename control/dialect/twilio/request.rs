@@ -234,6 +234,9 @@ pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
     {
         odd.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
     }
+    if let Some((to, number)) = parameters.get("To").and_then(|to| Some((to, doubled_plus(to)?))) {
+        odd.push((21211, format!("To is {to}, which is no phone number; {number} is called")));
+    }
     if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
         let text = "SendDigits would be heard as somebody's answer: machine detection is off".to_owned();
         odd.push((21263, text));
@@ -383,10 +386,11 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     if text.len() > MAX_TO || text.chars().any(char::is_control) {
         return Err(bad());
     }
-    if let Some(number) = party::north_american(text) {
+    let number = doubled_plus(text).unwrap_or(text);
+    if let Some(number) = party::north_american(number) {
         return Ok(Called::with(number, Vec::new()));
     }
-    match Address::from(text) {
+    match Address::from(number) {
         Address::Sip(_) => {
             let headers = text.split_once('?').map_or("", |(_, headers)| headers);
             if headers.len() >= party::MAX_HEADERS {
@@ -417,6 +421,13 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
         }
         _ => Err(bad()),
     }
+}
+
+/// A number that was written with more than one `+`, as some published examples have it: the number with one.
+fn doubled_plus(text: &str) -> Option<&str> {
+    let digits = text.trim_start_matches('+');
+    let pluses = text.len() - digits.len();
+    (pluses > 1).then(|| &text[pluses - 1..])
 }
 
 fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {

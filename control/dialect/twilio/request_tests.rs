@@ -240,3 +240,12 @@ fn recordings_and_streams_of_a_live_call_are_read() {
         assert_eq!(stream(form).unwrap_err().code, code, "{form}");
     }
 }
+
+#[test]
+fn a_number_with_two_pluses_is_called_as_with_one_and_noted() {
+    let form = "To=%2B%2B15555555555&From=%2B15550001111&Twiml=%3CResponse%2F%3E";
+    assert_eq!(create(form).unwrap().to.to_string(), "+15555555555");
+    let odd = oddities(&parameters(form));
+    assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211]);
+    assert_eq!(create(&form.replace("15555555555", "")).unwrap_err().code, 21211);
+}

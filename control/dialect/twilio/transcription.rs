@@ -220,6 +220,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
             failover: None,
             moments: vec![Moment::Completed],
             elsewhere: Vec::new(),
+            timeout: None,
         }),
     })
 }

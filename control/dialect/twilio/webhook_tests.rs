@@ -53,6 +53,7 @@ fn leg() -> LegInfo {
             failover: None,
             moments: vec![Moment::Initiated, Moment::Ringing, Moment::Answered, Moment::Completed],
             elsewhere: Vec::new(),
+            timeout: None,
         }),
         fallback: None,
         sip: SipFacts::default(),
@@ -173,6 +174,7 @@ fn recording(status: RecordingStatus) -> Recording {
                 failover: None,
                 moments: vec![Moment::Completed],
                 elsewhere: Vec::new(),
+                timeout: None,
             }),
         },
         started_at: at("2018-03-25T09:53:20Z"),
@@ -412,6 +414,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
             failover: None,
             moments: Vec::new(),
             elsewhere: Vec::new(),
+            timeout: None,
         }),
         hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
@@ -428,8 +431,13 @@ fn a_streams_life_is_told_to_its_own_callback() {
 
 #[test]
 fn a_recording_sessions_life_is_told_to_its_own_callback() {
-    let callback =
-        Callback { target: target("http://app/siprec"), failover: None, moments: Vec::new(), elsewhere: Vec::new() };
+    let callback = Callback {
+        target: target("http://app/siprec"),
+        failover: None,
+        moments: Vec::new(),
+        elsewhere: Vec::new(),
+        timeout: None,
+    };
     let spec = |name: Option<&str>| {
         Box::new(SiprecSpec {
             connector: "recorder".into(),

@@ -62,7 +62,8 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     let wanted = reader.flag(element, "transcribe", false, TRANSCRIBE);
     let callback = reader.target(element.attribute("transcribeCallback"), Method::Post, code::BAD_URL)?;
     let moments = vec![Moment::Completed];
-    let callback = callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new() });
+    let callback =
+        callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new(), timeout: None });
     Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 

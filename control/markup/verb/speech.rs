@@ -86,6 +86,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
             failover: None,
             moments: vec![Moment::Completed],
             elsewhere: Vec::new(),
+            timeout: None,
         }),
     })
 }

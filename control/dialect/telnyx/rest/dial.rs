@@ -96,6 +96,11 @@ pub(super) fn new_call(
     let to = callees.next().ok_or_else(|| ApiError::missing("to"))?;
     parameters.required("from")?;
     let from = parameters.caller("from")?.ok_or_else(|| ApiError::missing("from"))?;
+    // A phone number is called from a phone number; only a SIP URI is shown a name.
+    let calls_a_number = std::iter::once(&to).chain(callees.as_slice()).any(|to| matches!(to, Address::Phone(_)));
+    if calls_a_number && !matches!(from, Address::Phone(_)) {
+        return Err(ApiError::not_e164("from"));
+    }
     parameters.refuse(&[
         "assistant",
         "conference_config",
@@ -118,7 +123,10 @@ pub(super) fn new_call(
         return Err(ApiError::missing("link_to"));
     }
     let own = callback(application);
-    let status = parameters.webhook(Some(&own))?.unwrap_or(own);
+    let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
+    // Zero, as of an application, leaves it to the default.
+    let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());
+    status.timeout = timeout.or(status.timeout);
     Ok(NewCall {
         account: account.clone(),
         dialect: NAME,
@@ -158,5 +166,6 @@ fn callback(application: &Application) -> Callback {
         failover: application.webhook_failover_url.as_ref().map(target),
         moments: EVERY_MOMENT.to_vec(),
         elsewhere: Vec::new(),
+        timeout: application.webhook_timeout(),
     }
 }

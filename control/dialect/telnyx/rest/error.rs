@@ -267,6 +267,9 @@ impl From<CreateError> for ApiError {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::NoRoute(_) => Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("to"),
+            CreateError::ForeignCaller(_) => {
+                Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("from")
+            }
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
             CreateError::Draining => {
                 let detail = "The server is shutting down.";

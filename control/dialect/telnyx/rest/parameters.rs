@@ -325,7 +325,8 @@ impl<'a> Parameters<'a> {
             None => before.map(|callback| callback.target.clone()).ok_or_else(|| ApiError::missing("webhook_url"))?,
         };
         let failover = before.and_then(|callback| callback.failover.clone());
-        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere }))
+        let timeout = before.and_then(|callback| callback.timeout);
+        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere, timeout }))
     }
 
     /// `webhook_urls` and `webhook_urls_method`: URLs of single events. An event that this server never tells may be among

@@ -36,6 +36,7 @@ fn applications() -> Vec<Application> {
         webhook_url: "http://127.0.0.1:9000/telnyx".into(),
         webhook_failover_url: Some("http://127.0.0.1:9001/telnyx".into()),
         webhook_method: None,
+        webhook_timeout_secs: None,
         status_callback: None,
     };
     vec![application("1", "telnyx", "acme"), application("2", "twilio", "acme"), application("3", "telnyx", "other")]
@@ -682,4 +683,25 @@ async fn a_repeated_command_id_executes_once_and_answers_the_same() {
 #[test]
 fn the_paths_do_not_clash() {
     let _: Router<App> = routes();
+}
+
+#[test]
+fn a_phone_number_is_called_from_a_phone_number_only() {
+    let refused = |more| new_call(more).unwrap_err().code;
+    assert_eq!(refused(json!({"from": "nobody"})), 10016);
+    assert_eq!(refused(json!({"from": "nobody", "to": ["sip:a@h", "+15551230002"]})), 10016);
+    assert!(new_call(json!({"from": "nobody", "to": "sip:a@h"})).is_ok());
+}
+
+#[test]
+fn webhooks_wait_as_long_as_the_application_or_the_call_says() {
+    let timeout =
+        |more: Value| new_call(more).map(|call| call.status.unwrap().timeout.map(|timeout| timeout.as_secs()));
+    assert_eq!(timeout(json!({})).unwrap(), None);
+    assert_eq!(timeout(json!({"webhook_timeout_secs": 25, "webhook_url": "http://a/"})).unwrap(), Some(25));
+    assert_eq!(timeout(json!({"webhook_timeout_secs": 31})).unwrap_err().code, 10032);
+    let slow = Application { webhook_timeout_secs: Some(20), ..applications().remove(0) };
+    let body = json!({"connection_id": "1", "to": "sip:a@h", "from": "b", "webhook_url": "http://a/"});
+    let call = dial::new_call(Parameters(&members(body)), &"acme".into(), &[slow]).unwrap();
+    assert_eq!(call.status.unwrap().timeout, Some(Duration::from_secs(20)));
 }

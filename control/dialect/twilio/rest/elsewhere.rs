@@ -11,7 +11,7 @@ use super::super::error::ApiError;
 /// What all of its names end with.
 const DOMAIN: &str = ".twilio.com";
 /// Products that are served, with all that this server says besides.
-const PRODUCTS: [&str; 2] = ["api", "trunking"];
+const PRODUCTS: [&str; 4] = ["api", "insights", "monitor", "trunking"];
 /// Paths that are served, whatever the name.
 const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
 
@@ -61,6 +61,8 @@ mod tests {
             ("trunking.dublin.ie1.twilio.com", "/v1/Trunks/TK1"),
             ("api.dublin.ie1.twilio.com:443", "/healthz"),
             ("voice.twilio.com", "/2010-04-01/Accounts.json"),
+            ("monitor.twilio.com", "/v1/Alerts"),
+            ("insights.twilio.com", "/v1/Voice/CA1/Summary"),
             ("127.0.0.1:8080", "/v2/calls"),
             ("nottwilio.com", "/healthz"),
         ] {

@@ -84,7 +84,7 @@ fn free(x: &Exchange<'_>, text: &str) -> Result<String, ApiError> {
     };
     let routing = x.routing();
     let pool = routing.pool();
-    let offered = pool.is_empty() || pool.find(&x.taker(), &number).is_some();
+    let offered = pool.is_open() || pool.find(&x.taker(), &number).is_some();
     if offered && !routing.is_taken(&x.account.name, &number) { Ok(number) } else { Err(unavailable(&number)) }
 }
 

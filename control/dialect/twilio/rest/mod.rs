@@ -11,7 +11,9 @@ pub mod elsewhere;
 mod events;
 mod held;
 mod incoming_phone_numbers;
+mod insights;
 mod keys;
+mod monitor;
 mod notifications;
 mod outgoing_caller_ids;
 mod queues;
@@ -25,6 +27,8 @@ mod transcriptions;
 mod trunking;
 mod usage;
 mod user_defined_messages;
+mod v1;
+mod written;
 
 use std::sync::Arc;
 
@@ -43,7 +47,7 @@ use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 
-use super::error::ApiError;
+use super::error::{ApiError, FOREIGN_CALLER};
 use super::form::Parameters;
 use super::list::Paging;
 use super::path::{self, Path};
@@ -67,9 +71,15 @@ const MAX_BODY: usize = 256 * 1024;
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/2010-04-01", any(serve))
+        .route("/2010-04-01.json", any(serve))
+        .route("/2010-04-01.xml", any(serve))
         .route("/2010-04-01/{*path}", any(serve))
         .route("/v1/Trunks", any(serve))
         .route("/v1/Trunks/{*path}", any(serve))
+        .route("/v1/Alerts", any(serve))
+        .route("/v1/Alerts/{sid}", any(serve))
+        .route("/v1/Events", any(serve))
+        .route("/v1/Voice/{*path}", any(serve))
 }
 
 /// What is told of a usage trigger.
@@ -129,14 +139,16 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     } else {
         parts.uri.query().unwrap_or_default().to_owned().into()
     };
+    let (form, path) = written::wanted(parts.uri.path(), &parts.headers);
     let request = Request {
         app: &app,
         method: &parts.method,
-        path: parts.uri.path(),
+        path: &path,
         headers: &parts.headers,
         parameters: Parameters::parse(&encoded),
     };
-    identified(request.answer().await.unwrap_or_else(IntoResponse::into_response))
+    let response = request.answer().await.unwrap_or_else(IntoResponse::into_response);
+    identified(written::rewritten(form, &path, response).await)
 }
 
 fn identified(mut response: Response) -> Response {
@@ -188,6 +200,15 @@ impl Request<'_> {
         if let Some(below) = trunking::below(self.path) {
             return trunking::answer(self, &below).await;
         }
+        match v1::below(self.path).as_slice() {
+            ["Alerts", below @ ..] => return monitor::alerts(self, below).await,
+            ["Events"] => return monitor::events(self),
+            ["Voice", below @ ..] => return insights::answer(self, below).await,
+            _ => {}
+        }
+        if self.path == path::ROOT || self.path == path::ROOT_AS_JSON {
+            return Ok(ok(path::version()));
+        }
         let path = path::parse(self.path);
         let audio = path.as_ref().filter(|_| *self.method != Method::DELETE).and_then(recordings::audio);
         if let (Some((id, form)), Some(path)) = (audio, &path) {
@@ -198,13 +219,10 @@ impl Request<'_> {
         let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
         let account = self.subject(&login, asked.as_deref(), &below)?;
         let own = account.name == login.account.name;
-        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
+        let x = self.exchange(account, own)?;
         if let Some(refused) = asked.as_ref().and_then(|_| refused::find(&below)) {
             return Err(refused);
         }
-        let verb = self.verb();
-        let (app, path, parameters) = (self.app, self.path, &self.parameters);
-        let x = Exchange { app, verb, path, parameters, account, credentials, own };
         match (asked, &below[..]) {
             (None, _) => accounts::all(&x).await,
             (Some(_), []) => accounts::answer(&x).await,
@@ -265,6 +283,23 @@ impl Request<'_> {
             return Err(inactive());
         }
         Ok(account)
+    }
+
+    /// The name that the server was called by.
+    fn host(&self) -> Option<&str> {
+        self.headers.get(header::HOST).and_then(|host| host.to_str().ok())
+    }
+
+    /// The request as one of an account about itself, where the path names none.
+    fn about_itself(&self) -> Result<Exchange<'_>, ApiError> {
+        let login = self.login()?;
+        self.exchange(self.subject(&login, None, &["about itself"])?, true)
+    }
+
+    fn exchange(&self, account: Arc<Account>, own: bool) -> Result<Exchange<'_>, ApiError> {
+        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
+        let (app, verb, path, parameters) = (self.app, self.verb(), self.path, &self.parameters);
+        Ok(Exchange { app, verb, path, parameters, account, credentials, own })
     }
 
     fn not_found(&self) -> ApiError {
@@ -412,6 +447,7 @@ impl From<CreateError> for ApiError {
             CreateError::NoRoute(to) => {
                 Self::bad(21214, format!("'To' number {to} cannot be reached: no trunk takes it"))
             }
+            CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
             CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
             CreateError::Draining => {
                 let message = "Service unavailable: the server is shutting down".into();

@@ -86,7 +86,7 @@ fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -
 }
 
 /// As a form, which is how the provider has it.
-fn message(row: &Resource<Trouble>, error: bool) -> String {
+pub(super) fn message(row: &Resource<Trouble>, error: bool) -> String {
     let Trouble { code, message, exchange } = &row.details;
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("LogLevel", if error { "ERROR" } else { "WARN" }).append_pair("ErrorCode", &code.to_string());
@@ -100,6 +100,6 @@ fn message(row: &Resource<Trouble>, error: bool) -> String {
     text.finish()
 }
 
-fn encoded(pairs: &[(String, String)]) -> String {
+pub(super) fn encoded(pairs: &[(String, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }

@@ -9,15 +9,13 @@ mod recording;
 mod tests;
 mod trunks;
 
-use std::sync::Arc;
-
-use axum::http::header;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::error::ApiError;
 use super::super::list::Paging;
 use super::super::sid;
+use super::v1::{base, date, envelope};
 use super::{Answer, Exchange, Request, ok};
 use crate::pbx::{self, Pbx};
 use crate::store::domains::ListKind;
@@ -37,12 +35,9 @@ pub(super) fn below(path: &str) -> Option<Vec<&str>> {
 }
 
 pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
-    let login = request.login()?;
     // No account in the path: everybody speaks for themselves.
-    let account = request.subject(&login, None, &["Trunks"])?;
-    let x = request.exchange(account, true)?;
-    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let v = V1 { base: base(host, &x.app.public_url), x: &x };
+    let x = request.about_itself()?;
+    let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
     let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
     let id = sid::parse("TK", name).ok_or_else(|| x.not_found())?;
     let trunk = resources::get(x.store(), pbx::TRUNK, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
@@ -72,41 +67,9 @@ impl V1<'_> {
     }
 }
 
-/// What URLs of ours begin with: who called us by one of the provider's names is behind something that answers for it, over
-/// TLS; everybody else knows us by the configured URL.
-fn base(host: Option<&str>, public_url: &str) -> String {
-    match host {
-        Some(host) if host.split(':').next().is_some_and(|name| name.ends_with(".twilio.com")) => {
-            format!("https://{host}")
-        }
-        _ => public_url.to_owned(),
-    }
-}
-
-/// A list of the other API as this one has it.
-fn envelope(key: &'static str, page: &Value) -> Value {
-    json!({
-        "meta": {
-            "key": key,
-            "page": page["page"],
-            "page_size": page["page_size"],
-            "first_page_url": page["first_page_uri"],
-            "previous_page_url": page["previous_page_uri"],
-            "next_page_url": page["next_page_uri"],
-            "url": page["uri"],
-        },
-        key: page[key],
-    })
-}
-
 /// Where something is: `place` is its path below the root.
 fn url(base: &str, place: &str) -> String {
     format!("{base}{ROOT}{place}")
-}
-
-/// `2015-01-02T11:23:45Z`.
-fn date(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The path of a trunk below the root.
@@ -128,13 +91,4 @@ async fn keep(v: &V1<'_>, trunk: &mut Resource<Pbx>) -> Result<(), ApiError> {
     trunk.updated_at = Timestamp::now();
     resources::put(v.x.store(), pbx::TRUNK, trunk).await?;
     v.x.phones_changed().await
-}
-
-impl<'a> Request<'a> {
-    /// Somebody's request about an account.
-    fn exchange(&'a self, account: Arc<crate::account::Account>, own: bool) -> Result<Exchange<'a>, ApiError> {
-        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
-        let (app, verb, path, parameters) = (self.app, self.verb(), self.path, &self.parameters);
-        Ok(Exchange { app, verb, path, parameters, account, credentials, own })
-    }
 }

@@ -1,4 +1,5 @@
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::super::super::form::Parameters;
 use super::super::tests::published;
