@@ -14,7 +14,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
-use super::{conference, error, format, sid, siprec, transcription};
+use super::{conference, country, error, format, sid, siprec, transcription};
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 
@@ -140,9 +140,11 @@ pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parame
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     let mut push = |name: String, value: String| parameters.push((name, value));
-    for party in ["From", "To", "Caller", "Called"] {
-        for part in ["City", "State", "Zip", "Country"] {
-            push(format!("{party}{part}"), String::new());
+    for (party, address) in [("From", &leg.from), ("To", &leg.to), ("Caller", &leg.from), ("Called", &leg.to)] {
+        let (state, country) = place(address);
+        // Nothing here knows towns.
+        for (part, value) in [("City", ""), ("State", state), ("Zip", ""), ("Country", country)] {
+            push(format!("{party}{part}"), value.to_owned());
         }
     }
     if let Some(forwarded_from) = &leg.forwarded_from {
@@ -160,6 +162,16 @@ pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parame
     sip(leg, &mut push);
     handed_over(leg, &mut parameters);
     parameters
+}
+
+/// The state and the country of a phone number, as far as its digits tell.
+fn place(address: &Address) -> (&'static str, &'static str) {
+    let Address::Phone(number) = address else { return ("", "") };
+    let number = number.as_str();
+    match country::of(number) {
+        "ZZ" => ("", ""),
+        country => (country::state(number).unwrap_or_default(), country),
+    }
 }
 
 /// What an application is told that was called by another one. What is said of the call itself is never said otherwise.
