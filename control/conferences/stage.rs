@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::Target;
+use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
-use tandem_call::id::{ConferenceId, FetchId, LegId};
+use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Warning};
@@ -14,6 +15,7 @@ use tandem_media as media;
 use tokio::time::Instant;
 
 use super::Conferences;
+use crate::audio::AudioError;
 use crate::clock;
 use crate::dialect::Context;
 use crate::document;
@@ -42,6 +44,19 @@ pub(super) struct Stage {
     pub(super) inbox: Option<Inbox>,
 }
 
+/// Why a document was not heard, or not to its end.
+struct Fault {
+    /// The provider's number, if the application is to know.
+    code: Option<u32>,
+    why: String,
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Self {
+        Self { code: None, why: why.to_owned() }
+    }
+}
+
 /// Something that plays, stopped when this is dropped.
 struct Playing<'a> {
     stage: &'a Stage,
@@ -57,25 +72,31 @@ impl Drop for Playing<'_> {
 impl Stage {
     /// Once; an error says why it was not heard, or not to its end.
     pub(super) async fn announce(self, target: Target) -> Result<(), String> {
-        self.perform(&CookieJar::new(), target).await
+        let done = self.perform(&CookieJar::new(), target).await;
+        done.map_err(|fault| self.complain(fault))
     }
 
     /// Over and over, until it is aborted.
     pub(super) async fn repeat(self, target: Target) {
         let jar = CookieJar::new();
+        let mut said = None;
         loop {
             let began = Instant::now();
             match self.perform(&jar, target.clone()).await {
                 Ok(()) => tokio::time::sleep_until(began + HASTE).await,
-                Err(why) => {
-                    self.note("media", format!("not heard in the conference: {why}"));
+                Err(fault) => {
+                    self.note("media", format!("not heard in the conference: {}", fault.why));
+                    // The same again and again is said once.
+                    if said.as_ref() != Some(&fault.why) {
+                        said = Some(self.complain(fault));
+                    }
                     tokio::time::sleep(PATIENCE).await;
                 }
             }
         }
     }
 
-    async fn perform(&self, jar: &CookieJar, mut target: Target) -> Result<(), String> {
+    async fn perform(&self, jar: &CookieJar, mut target: Target) -> Result<(), Fault> {
         for _ in 0..MOST_DOCUMENTS {
             let program = self.fetch(jar, &target).await?;
             for warning in program.warnings {
@@ -101,13 +122,13 @@ impl Stage {
                 None => return Ok(()),
             }
         }
-        Err(format!("{MOST_DOCUMENTS} documents in a row only led to another one"))
+        Err(Fault { code: None, why: format!("{MOST_DOCUMENTS} documents in a row only led to another one") })
     }
 
-    async fn fetch(&self, jar: &CookieJar, target: &Target) -> Result<Program, String> {
+    async fn fetch(&self, jar: &CookieJar, target: &Target) -> Result<Program, Fault> {
         let services = &self.services;
         let found = services.dialects.get(&self.leg.dialect).zip(services.accounts.by_name(&self.leg.account));
-        let Some((dialect, account)) = found else { return Err("nobody speaks for its account".to_owned()) };
+        let Some((dialect, account)) = found else { return Err("nobody speaks for its account".into()) };
         let reason = FetchReason::Conference { id: self.id, name: Arc::clone(&self.name), all: self.to.is_none() };
         let leg = Arc::clone(&self.leg);
         let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference };
@@ -123,20 +144,36 @@ impl Stage {
                 let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1) });
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
-            Err(failure) => {
-                let (code, message) = (dialect.failure_code(&failure), failure.detail.clone());
-                self.own(LegEvent::Warned(Warning { code, message }));
-                Err(failure.detail)
-            }
+            Err(failure) => Err(Fault { code: Some(dialect.failure_code(&failure)), why: failure.detail }),
         }
     }
 
-    async fn play(&self, Play { source, loops }: Play) -> Result<(), String> {
-        let audio = self.services.audio.get(&source, &self.leg.account).await.map_err(|error| error.to_string())?;
+    async fn play(&self, Play { source, loops }: Play) -> Result<(), Fault> {
+        let audio = self.services.audio.get(&source, &self.leg.account).await;
+        let audio = audio.map_err(|error| self.unplayable(source.clone(), error))?;
         let playing = self.conferences.play(self.id, audio, loops, self.to);
-        let (op, finished) = playing.ok_or_else(|| "the conference is over".to_owned())?;
+        let (op, finished) = playing.ok_or("the conference is over")?;
         let _playing = Playing { stage: self, op };
-        finished.await.map_err(|_| "the conference is over".to_owned())
+        finished.await.map_err(|_| "the conference is over".into())
+    }
+
+    fn unplayable(&self, source: AudioSource, error: AudioError) -> Fault {
+        let why = error.to_string();
+        let end = match error {
+            AudioError::Missing(what) => PlaybackEnd::Missing(what),
+            AudioError::Unusable(what) => PlaybackEnd::Failed(what),
+        };
+        let dialect = self.services.dialects.get(&self.leg.dialect);
+        let event = EventKind::PlaybackEnded(Playback { op: OpId(0), source, prompt: false }, end);
+        Fault { code: dialect.and_then(|dialect| dialect.trouble_code(&event)), why }
+    }
+
+    /// Tells the application, if there is a number for it, and says why.
+    fn complain(&self, Fault { code, why }: Fault) -> String {
+        if let Some(code) = code {
+            self.own(LegEvent::Warned(Warning { code, message: why.clone() }));
+        }
+        why
     }
 
     fn own(&self, event: LegEvent) {
