@@ -22,6 +22,7 @@ use crate::party::{BridgeOnAnswer, MOST_LEGS, Mode, Party};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
+use crate::stream::Opens;
 use crate::timer::Timers;
 use crate::{Callback, Target};
 
@@ -415,7 +416,12 @@ impl Call {
         // No SIP goes to an application of ours.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
+        let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != Opens::AtAnswer).cloned();
         self.parties.push(party);
+        if let Some(spec) = early {
+            // First, as the INVITE may have to wait for it.
+            self.start_stream(leg, spec);
+        }
         self.order(leg, LegCommand::Invite(Box::new(new.invite)));
         let ring_timer = self.timer(leg, new.timeout);
         if let Some(party) = self.party_mut(leg) {
@@ -605,8 +611,10 @@ impl Call {
         if let Some(new) = record {
             self.begin_recording(leg, *new);
         }
-        if let Some(spec) = stream {
-            self.start_stream(leg, *spec);
+        match stream {
+            Some(spec) if spec.opens == Opens::AtAnswer => drop(self.start_stream(leg, *spec)),
+            Some(_) => self.order(leg, LegCommand::BeginStreams),
+            None => {}
         }
         if let Some(spec) = detect {
             self.detect_machine(leg, spec);

@@ -110,6 +110,8 @@ pub enum LegCommand {
         /// Which.
         op: OpId,
     },
+    /// The leg is answered: the streams that were opened before get its audio.
+    BeginStreams,
     /// Connect to the application's WebSocket.
     StartStream {
         /// Its operation on the media.

@@ -28,6 +28,20 @@ pub struct StreamSpec {
     pub hearers: Hearers,
     /// Shown to the application in the handshake.
     pub auth_token: Option<String>,
+    /// When its socket opens, of a stream that was asked for with its leg.
+    pub opens: Opens,
+}
+
+/// When the socket of a stream opens that was asked for with an outbound leg. Its audio begins with the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Opens {
+    /// With the answer.
+    #[default]
+    AtAnswer,
+    /// At once, while the leg is called.
+    WhileCalling,
+    /// Before the leg is called, which waits until the socket is open or cannot be.
+    BeforeCalling,
 }
 
 /// Codecs of a stream.

@@ -27,7 +27,7 @@ use crate::queue::NotQueued;
 use crate::recording::{RecordingChannels, RecordingEnd, RecordingSource, RecordingSpec, Track};
 use crate::route::{Decision, Route};
 use crate::siprec::{SiprecSpec, SiprecStatus};
-use crate::stream::{StreamSpec, StreamStatus};
+use crate::stream::{Opens, StreamSpec, StreamStatus};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
@@ -586,6 +586,7 @@ pub fn stream(name: &str) -> StreamSpec {
         callback: None,
         hearers: Hearers::Own,
         auth_token: None,
+        opens: Opens::default(),
     }
 }
 

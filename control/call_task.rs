@@ -369,11 +369,21 @@ impl CallTask {
                 self.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
+            Message::StreamOpen { leg, id } => {
+                let stream = self.legs.get_mut(&leg).and_then(|io| io.streams.get_mut(&id));
+                let held = stream.and_then(|stream| {
+                    stream.holds_call = false;
+                    stream.held.take()
+                });
+                held.into_iter().for_each(|invite| self.invite(leg, *invite));
+            }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::Stream { leg, id, status } => {
                 // It is over already.
-                let _ = self.detach_stream(leg, id);
+                let stream = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
+                let held = stream.and_then(|stream| stream.held);
+                held.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::Conversation { leg, id, news } => self.take_conversation(leg, id, *news),
             Message::Request { leg, request, reply } => {

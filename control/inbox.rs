@@ -108,6 +108,13 @@ pub enum Message {
         /// It.
         audio: Result<Arc<media::Audio>, AudioError>,
     },
+    /// The socket of a stream is open whose leg is not answered yet.
+    StreamOpen {
+        /// Its leg.
+        leg: LegId,
+        /// It.
+        id: StreamId,
+    },
     /// A stream's socket is open.
     StreamReady {
         /// Its leg.

@@ -13,7 +13,7 @@ use tandem_call::machine::MachineDetection;
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::{Credentials, Play, Program, SendDigits};
 use tandem_call::recording::{NewRecording, RecordingSpec};
-use tandem_call::stream::StreamSpec;
+use tandem_call::stream::{Opens, StreamSpec};
 use tandem_call::{Callback, Target};
 use tandem_sip as sip;
 
@@ -189,6 +189,10 @@ pub(crate) fn inbound_leg(
 pub(crate) fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
     let race = (!also.is_empty()).then_some(id);
+    if let (Some(_), Some(stream)) = (race, &mut call.stream) {
+        // Who of several will answer is not known before.
+        stream.opens = Opens::AtAnswer;
+    }
     let first = outbound_leg(id, session, call, race, now);
     let another = |to: Address| {
         let mut leg = first.clone();

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::leg::Hearers;
-use tandem_call::output::LegEvent;
+use tandem_call::output::{Invite, LegEvent};
 use tandem_call::program::instruction::Warning;
 use tandem_call::stream::{
-    ByteOrder, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
+    ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamStatus,
 };
 use tandem_media as media;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
@@ -52,6 +52,23 @@ pub struct StreamHandle {
     hearers: Hearers,
     codec: media::SourceCodec,
     buffer: Duration,
+    /// Its leg is not answered: what it needs to go on when it is.
+    waiting: Option<Waiting>,
+    /// The INVITE of its leg, which waits until the socket is open or cannot be.
+    pub held: Option<Box<Invite>>,
+    /// Such an INVITE is to wait.
+    pub holds_call: bool,
+}
+
+struct Waiting {
+    begin: oneshot::Sender<Begin>,
+    spec: StreamSpec,
+}
+
+/// What a stream that has waited for the answer goes on with.
+struct Begin {
+    wire: Box<dyn StreamWire>,
+    law: media::g711::Law,
 }
 
 /// What a call tells a stream.
@@ -90,17 +107,21 @@ pub struct NewStream {
     pub buffer: Duration,
     /// Longest without a sign of life of its application.
     pub idle: Option<Duration>,
+    /// Its leg is not answered yet: the socket opens, and the rest waits for [`StreamHandle::begin`].
+    pub waits: bool,
 }
 
 impl StreamHandle {
     /// Starts a stream. It reports to `inbox`.
     pub fn start(client: Client, inbox: Inbox, new: NewStream) -> Self {
         let (notes, heard) = mpsc::channel(NOTES);
-        let codec = match new.spec.playout {
-            Some(Playout::Payload(codec)) => source_codec(codec),
-            Some(Playout::Files) | None => new.law.into(),
-        };
+        let codec = plays(&new.spec, new.law);
+        let (begin, begun) = new.waits.then(oneshot::channel).unzip();
+        let waiting = begin.map(|begin| Waiting { begin, spec: new.spec.clone() });
         let handle = Self {
+            holds_call: waiting.is_some() && new.spec.opens == Opens::BeforeCalling,
+            waiting,
+            held: None,
             notes,
             op: new.op,
             plays: new.spec.playout.is_some(),
@@ -112,7 +133,7 @@ impl StreamHandle {
         };
         tokio::spawn(async move {
             let (leg, id) = (new.leg, new.id);
-            let status = match run(&client, &inbox, new, codec, heard).await {
+            let status = match run(&client, &inbox, new, begun, heard).await {
                 Ok(()) => StreamStatus::Stopped,
                 Err(why) => StreamStatus::Failed(why),
             };
@@ -120,6 +141,14 @@ impl StreamHandle {
             let _ = inbox.post(CallMessage::Stream { leg, id, status });
         });
         handle
+    }
+
+    /// Its leg is answered: it goes on, if it has waited for that. `wire` makes its wire form, now that the leg's codec is known.
+    pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
+        let Some(Waiting { begin, spec }) = self.waiting.take() else { return };
+        self.codec = plays(&spec, law);
+        // It may be over.
+        let _ = begin.send(Begin { wire: wire(&spec), law });
     }
 
     /// Its audio has been played up to this mark.
@@ -172,15 +201,26 @@ async fn run(
     client: &Client,
     inbox: &Inbox,
     new: NewStream,
-    plays: media::SourceCodec,
+    begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, id, spec, mut wire, law, buffer, idle, .. } = new;
+    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, .. } = new;
     let mut socket = tokio::select! {
         opened = Socket::open(client, &spec.url, wire.handshake(), idle) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
     socket.send(wire.connected()).await?;
+    if let Some(begun) = begun {
+        inbox
+            .post(CallMessage::StreamOpen { leg, id })
+            .map_err(|_| StreamFault::Internal.because("the call is over"))?;
+        let Some(begin) = answered(&mut socket, &mut notes, begun).await? else {
+            socket.close(NORMAL, "").await;
+            return Ok(());
+        };
+        (wire, law) = (begin.wire, begin.law);
+    }
+    let plays = plays(&spec, law);
     let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(spec.codec));
     let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
     let files = spec.playout == Some(Playout::Files);
@@ -238,6 +278,34 @@ async fn run(
     socket.send(wire.stop()).await?;
     socket.close(NORMAL, "").await;
     Ok(())
+}
+
+/// Waits for the leg's answer; `None` if the stream is stopped before.
+async fn answered(
+    socket: &mut Socket,
+    notes: &mut mpsc::Receiver<Note>,
+    mut begun: oneshot::Receiver<Begin>,
+) -> Result<Option<Begin>, StreamFailure> {
+    loop {
+        tokio::select! {
+            begin = &mut begun => return Ok(begin.ok()),
+            note = notes.recv() => if let Some(Note::Stop) | None = note {
+                return Ok(None);
+            },
+            // There is nobody yet who could hear what the application says.
+            word = socket.next() => if let Word::Closed(how) = word {
+                return how.map(|()| None);
+            },
+        }
+    }
+}
+
+/// What an application's audio is.
+fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
+    match spec.playout {
+        Some(Playout::Payload(codec)) => source_codec(codec),
+        Some(Playout::Files) | None => law.into(),
+    }
 }
 
 fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {

@@ -14,7 +14,7 @@ use tandem_call::machine::{MachineDetection, Verdict};
 use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{Gap, RecordingEnd, RecordingSpec};
-use tandem_call::stream::{StreamFault, StreamSpec, StreamStatus};
+use tandem_call::stream::{Opens, StreamFault, StreamSpec, StreamStatus};
 use tandem_media as media;
 use tandem_sip as sip;
 
@@ -73,6 +73,7 @@ impl CallTask {
             LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
             LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
             LegCommand::StartStream { op, id, spec } => self.start_stream(leg, op, id, spec),
+            LegCommand::BeginStreams => self.begin_streams(leg),
             LegCommand::StopStream { id } => {
                 if let Some(stream) = self.detach_stream(leg, id) {
                     stream.stop();
@@ -233,9 +234,16 @@ impl CallTask {
         }
     }
 
-    fn invite(&mut self, leg: LegId, invite: Invite) {
+    pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
+        let streams = self.legs.get_mut(&leg).into_iter().flat_map(|io| io.streams.values_mut());
+        if let Some(stream) = { streams }.find(|stream| stream.holds_call) {
+            stream.held = Some(Box::new(invite));
+            return;
+        }
         self.calls.register(leg.0, self.inbox.clone());
-        let mut io = LegIo::outgoing(leg, self.services.sip().clone());
+        // A stream of it may be open already.
+        let opened = self.legs.remove(&leg).map(|io| *io);
+        let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip().clone()));
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
@@ -376,12 +384,25 @@ impl CallTask {
             return self.found_out(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(&account, &info, id, &spec, clock::time());
-        let law = if info.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let law = law_of(&info);
+        let waits = spec.opens != Opens::AtAnswer && info.answered_at.is_none();
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
-        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle };
+        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits };
+        let sip = services.sip();
+        let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
         let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
         io.streams.insert(id, handle);
+    }
+
+    /// The leg is answered: its streams that were opened before go on.
+    fn begin_streams(&mut self, leg: LegId) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let services = &self.services;
+        let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
+        let (Some((dialect, account)), Some(io)) = (found, self.legs.get_mut(&leg)) else { return };
+        for (id, stream) in &mut io.streams {
+            stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
+        }
     }
 
     /// Lets the leg that this one is joined to hear the applications of this one's streams, as far as they are for it.
@@ -458,6 +479,10 @@ impl CallTask {
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
         });
     }
+}
+
+fn law_of(leg: &LegInfo) -> media::g711::Law {
+    if leg.sip.codec.as_deref() == Some("PCMA") { media::g711::Law::A } else { media::g711::Law::Mu }
 }
 
 /// Why a call goes nowhere, in words.

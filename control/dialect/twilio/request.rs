@@ -13,7 +13,7 @@ use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{StreamCodec, StreamSpec};
+use tandem_call::stream::{Opens, StreamCodec, StreamSpec};
 use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
 
@@ -354,6 +354,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         callback: parameters.callback("StatusCallback", &[])?,
         hearers: Hearers::Own,
         auth_token: None,
+        opens: Opens::default(),
     })
 }
 

@@ -221,7 +221,7 @@ fn problem(code: u32, detail: String) -> StreamProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_call::stream::Playout;
+    use tandem_call::stream::{Opens, Playout};
 
     fn spec(bidirectional: bool) -> StreamSpec {
         StreamSpec {
@@ -234,6 +234,7 @@ mod tests {
             callback: None,
             hearers: tandem_call::leg::Hearers::Own,
             auth_token: None,
+            opens: Opens::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::Hearers;
 use tandem_call::program::instruction::{Connect, Converse, Instruction};
 use tandem_call::recording::Track;
-use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::{conversation, record, siprec, speech};
 use crate::markup::code;
@@ -124,6 +124,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         callback,
         hearers: Hearers::Own,
         auth_token: None,
+        opens: Opens::default(),
     }))
 }
 

@@ -9,6 +9,7 @@ use tandem_call::leg::EndCause;
 use tandem_call::machine::MachineDetection;
 use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
+use tandem_call::stream::{Opens, StreamSpec};
 use tandem_call::{Callback, Method, Target};
 
 use super::error::ApiError;
@@ -122,6 +123,10 @@ pub(super) fn new_call(
     if link_to.is_none() && (bridge_intent || bridge_on_answer || park) {
         return Err(ApiError::missing("link_to"));
     }
+    // The socket opens while the phone rings, or before it is called at all.
+    let first = parameters.flag("stream_establish_before_call_originate")?;
+    let opens = if first { Opens::BeforeCalling } else { Opens::WhileCalling };
+    let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
     let own = callback(application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
     // Zero, as of an application, leaves it to the default.
@@ -146,7 +151,7 @@ pub(super) fn new_call(
         send_digits: outbound.send_digits,
         detect: outbound.detect,
         record: media::record(parameters, RecordingSource::Outbound)?,
-        stream: media::stream(parameters)?,
+        stream,
         status: Some(status),
         client_state: parameters.client_state("client_state")?,
         link_to,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem_call::leg::Hearers;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
@@ -65,7 +65,6 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
     let spoken = spoken(parameters)?;
     let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(Hearers::Peer);
-    parameters.flag("stream_establish_before_call_originate")?;
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
     if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
         return Err(ApiError::bad_value("stream_auth_token", "The token has invalid characters."));
@@ -83,6 +82,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
         callback: None,
         hearers,
         auth_token: auth_token.map(Into::into),
+        opens: Opens::default(),
     }))
 }
 

@@ -1,6 +1,6 @@
 use rand::{Rng, RngCore, SeedableRng};
 use serde_json::json;
-use tandem_call::stream::{ByteOrder, SampleRate};
+use tandem_call::stream::{ByteOrder, Opens, SampleRate};
 
 use super::*;
 use crate::dialect::telnyx::fixture::{LEG, account, leg};
@@ -18,6 +18,7 @@ fn spec() -> StreamSpec {
         callback: None,
         hearers: tandem_call::leg::Hearers::Own,
         auth_token: None,
+        opens: Opens::default(),
     }
 }
 
