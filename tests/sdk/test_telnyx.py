@@ -411,6 +411,43 @@ def test_an_answer_that_records_and_streams(app, calls_in):
     assert rest[-1]["event"] == "stop"
 
 
+@pytest.mark.parametrize(("first", "calls"), [(False, 1), (True, 2)])
+def test_the_stream_of_a_dial_connects_while_the_phone_rings(app, first, calls):
+    """The phone is a number of the server itself, which rings until the application answers for it."""
+    with listening_bot() as bot:
+        more = {"stream_establish_before_call_originate": first}
+        a = dial(app, NUMBER, stream_url=bot.url, stream_bidirectional_mode="rtp", extra_body=more).call_control_id
+        bot.told("connected")
+        ringing = app.wait("call.initiated", count=calls, **{"direction": "incoming", "from": NUMBER})
+        assert bot.frames.empty() and "streaming.started" not in app.told(a)
+        app.actions.answer(ringing["call_control_id"])
+        start = bot.told("start")["start"]
+        assert start["call_control_id"] == a and start["media_format"]["encoding"] == "PCMU"
+        app.wait("streaming.started", a)
+        bot.told("media")
+        told = app.told(a)
+        assert told.index("call.answered") < told.index("streaming.started")
+        app.actions.hangup(a)
+        bot.told("over")
+        app.wait("call.hangup", ringing["call_control_id"])
+
+
+def test_the_stream_of_a_dial_that_nobody_answers_is_closed_and_one_that_cannot_connect_does_not_keep_it(app, rings):
+    with listening_bot() as bot:
+        b = rings()
+        leg = dial(app, b.uri, stream_url=bot.url, timeout_secs=5).call_control_id
+        bot.told("connected")
+        bot.told("over")
+        assert app.wait("call.hangup", leg)["hangup_cause"] == "timeout"
+        b.phone.finish()
+    b = rings()
+    first = {"stream_establish_before_call_originate": True}
+    leg = dial(app, b.uri, stream_url="ws://127.0.0.1:9/nobody", timeout_secs=5, extra_body=first).call_control_id
+    app.wait("streaming.failed", leg)
+    assert app.wait("call.hangup", leg)["hangup_cause"] == "timeout"
+    b.phone.finish()
+
+
 def test_a_stream_that_cannot_be_opened_fails_and_the_call_goes_on(app, calls_in):
     a = calls_in()
     app.actions.start_streaming(a.leg, stream_url="ws://127.0.0.1:9/nobody")
@@ -883,6 +920,7 @@ def test_what_cannot_be_done_is_refused_in_the_providers_words(app, server, call
         (lambda: dial(app, "sip:x@127.0.0.1", timeout_secs=1), 422, "90028", "/timeout_secs"),
         (lambda: client.calls.dial(connection_id="17", to="+1555", from_=NUMBER), 422, "10015", "/connection_id"),
         (lambda: client.calls.dial(connection_id=CONNECTION, to="+15557770001", from_=""), 422, "10004", "/from"),
+        (lambda: client.calls.dial(connection_id=CONNECTION, to=NUMBER, from_="nobody"), 422, "10016", "/from"),
         (lambda: actions.reject(a.leg, cause="BORED"), 422, "10032", "/cause"),
         (lambda: actions.answer(a.leg, client_state="***"), 422, "90017", "/client_state"),
         (lambda: actions.speak(a.leg, payload="", voice="female"), 422, "10004", "/payload"),

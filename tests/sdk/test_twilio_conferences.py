@@ -235,6 +235,18 @@ def test_who_waits_hears_the_wait_document_until_somebody_starts_the_conference(
     assert ends["ReasonConferenceEnded"] == "participant-with-end-conference-on-exit-left"
 
 
+def test_waiting_music_that_cannot_be_had_is_noted_once(server, twilio, app, joins):
+    silence = "<Response><Play>/nowhere.wav</Play></Response>"
+    app.on("/silence", (silence, {"Content-Type": "text/xml"}))
+    guest = joins("612", name="quiet", start_conference_on_enter=False, wait_url="/silence")
+    (voice,) = app.wait("/voice")
+    noted = lambda: [note.error_code for note in twilio.calls(voice["CallSid"]).notifications.list()]
+    wait_for("the notification", noted)
+    assert noted() == ["11200"] and "nowhere.wav" in server.log()
+    twilio.calls(voice["CallSid"]).update(status="completed")
+    guest.phone.finish()
+
+
 def test_a_conference_is_recorded_from_its_start_paused_stopped_and_fetched(server, twilio, app, joins, tmp_path):
     app.on("/recorded")
     events = "in-progress completed absent"
