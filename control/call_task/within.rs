@@ -31,7 +31,7 @@ impl CallTask {
         let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
         if depth > MOST_IN_A_ROW {
             return Err(format!(
-                "{} was not called: {MOST_IN_A_ROW} of this server have called one another already",
+                "{} was not called: {MOST_IN_A_ROW} applications and numbers have called one another already",
                 invite.to
             ));
         }
