@@ -11,6 +11,7 @@ from harness.waiting import wait_for
 from twilio_app import assert_genuine, ended, twiml
 
 FROM = "+15550001111"
+SHOWN = "+15550003333"
 EVENTS = ["initiated", "ringing", "answered", "completed"]
 
 
@@ -23,12 +24,19 @@ def app(server, webapp):
         assert_genuine(server, webapp)
 
 
+@pytest.fixture(scope="module")
+def server(start_tandem):
+    """The calling numbers are the account's: else each call's Notifications would say so."""
+    number = '[[numbers]]\nnumber = "{}"\naccount = "acme"\ntwiml = "<Response/>"\n'
+    return start_tandem(number.format(FROM) + number.format(SHOWN))
+
+
 def everything(app, called):
     """A new call with every parameter that can go together."""
     return dict(
         to=f"{called.uri}?X-Order=7",
         from_=FROM,
-        caller_id="+15550003333",
+        caller_id=SHOWN,
         url=f"{app.url}/voice#rc=2&rt=3000&rp=5xx",
         method="GET",
         fallback_url=f"{app.url}/fallback",

@@ -237,6 +237,7 @@ def test_who_waits_hears_the_wait_document_until_somebody_starts_the_conference(
 
 def test_waiting_music_that_cannot_be_had_is_noted_once(server, twilio, app, joins):
     silence = "<Response><Play>/nowhere.wav</Play></Response>"
+    app.sounds.add("/nowhere.wav")  # a sound is asked for without a signature
     app.on("/silence", (silence, {"Content-Type": "text/xml"}))
     guest = joins("612", name="quiet", start_conference_on_enter=False, wait_url="/silence")
     (voice,) = app.wait("/voice")
