@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Now;
 use crate::call::{Abort, Call};
 use crate::conference::Leaving;
 use crate::event::EventKind;
@@ -20,6 +21,24 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 impl Call {
     /// Hangs a leg up, whatever its state.
     pub(crate) fn hangup(&mut self, leg: LegId, cause: EndCause, by: EndedBy) {
+        self.hangup_with(leg, cause, by, None);
+    }
+
+    /// The server hangs a leg up, for a reason that people are told.
+    pub(crate) fn hangup_because(&mut self, leg: LegId, cause: EndCause, why: String) {
+        self.hangup_with(leg, cause, EndedBy::Server, Some(why));
+    }
+
+    /// Hangs every leg up as the server ends.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        self.set_now(now);
+        let legs: Vec<LegId> = self.legs().map(|leg| leg.id).collect();
+        for leg in legs {
+            self.hangup_because(leg, self.clearing(leg), "ended by shutdown of the server".to_owned());
+        }
+    }
+
+    fn hangup_with(&mut self, leg: LegId, cause: EndCause, by: EndedBy, detail: Option<String>) {
         let Some(party) = self.party(leg) else { return };
         if party.info.status.is_final() {
             return;
@@ -31,16 +50,20 @@ impl Call {
         let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
         let farewell = LegCommand::Hangup(Farewell { cause, elsewhere });
         self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
-        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail: None });
+        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail });
     }
 
     /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
     pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
+        self.hangup(leg, self.clearing(leg), by);
+    }
+
+    /// The cause of a leg's end that no far end has asked for.
+    fn clearing(&self, leg: LegId) -> EndCause {
         let unanswered = self
             .party(leg)
             .is_some_and(|party| party.info.answered_at.is_none() && party.info.direction != Direction::Inbound);
-        let cause = if unanswered { EndCause::OriginatorCancel } else { EndCause::NormalClearing };
-        self.hangup(leg, cause, by);
+        if unanswered { EndCause::OriginatorCancel } else { EndCause::NormalClearing }
     }
 
     pub(crate) fn reject(&mut self, leg: LegId, reason: RejectReason, by: EndedBy) {

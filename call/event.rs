@@ -126,6 +126,8 @@ pub enum EventKind {
         /// What went wrong.
         failure: FetchFailure,
     },
+    /// There is no document, and the caller is told so before the server hangs up.
+    Apologised,
     /// Something was asked for that this server does not do.
     Unserved(Box<Unserved>),
     /// A document had something odd.

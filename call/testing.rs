@@ -285,6 +285,12 @@ impl CallScript {
         self.drain();
     }
 
+    /// The server ends.
+    pub fn shuts_down(&mut self) {
+        self.call.handle_shutdown(self.now);
+        self.drain();
+    }
+
     /// An application's request to the first leg.
     pub fn request(&mut self, command: Command) -> Result<Accepted, Refused> {
         self.request_to(self.leg(), command)

@@ -14,14 +14,16 @@ mod tests;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tandem_call::address::Address;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegInfo, Status};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 
 use crate::http::FetchError;
-use crate::markup::code;
+use crate::markup::{self, code};
 
 pub use causes::Cause;
 
@@ -109,9 +111,8 @@ impl Cause {
             FailureKind::ContentType if detail.contains("json") => Self::JsonAnswer,
             FailureKind::ContentType => Self::ContentType,
             FailureKind::Document(code::NO_BASE) => Self::RelativeUrl,
-            FailureKind::Document(code::WRONG_ROOT) if detail.to_ascii_lowercase().contains("<html>") => {
-                Self::HtmlAnswer
-            }
+            FailureKind::Document(_) if detail.ends_with(markup::WEB_PAGE) => Self::HtmlAnswer,
+            FailureKind::Document(_) if detail.ends_with(markup::JSON) => Self::JsonAnswer,
             FailureKind::Document(code::WRONG_ROOT) => Self::WrongRoot,
             FailureKind::Document(_) => Self::NotXml,
             FailureKind::Loop => Self::DocumentLoop,
@@ -175,6 +176,38 @@ impl Cause {
                 ConversationStatus::Failed { why, .. } => Some(Self::of_stream(why)),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    /// Why a leg failed that was to reach somebody. `None`: it did not fail, or nothing is known about why.
+    pub fn of_end(leg: &LegInfo) -> Option<Self> {
+        let end = leg.end.as_ref()?;
+        let silent = end.cause == EndCause::Timeout && leg.status == Status::NoAnswer && end.detail.is_some();
+        if leg.status != Status::Failed && !silent {
+            return None;
+        }
+        let inbound = leg.direction == Direction::Inbound;
+        match end.sip_status {
+            Some(488 | 606) => Some(Self::CodecUnknown),
+            _ if inbound => None,
+            status if leg.sip.trunk.is_some() => Some(match status {
+                Some(_) if end.by == EndedBy::Peer => Self::TrunkRefused,
+                _ if silent => Self::TrunkSilent,
+                _ => {
+                    let said = end.detail.as_deref().unwrap_or_default();
+                    if said.contains("no answer") || said.contains("never rang") {
+                        Self::TrunkSilent
+                    } else if said.contains("max_calls") {
+                        Self::TrunkFull
+                    } else {
+                        Self::TrunkUnreachable
+                    }
+                }
+            }),
+            _ if matches!(leg.to, Address::Client(_)) => Some(Self::NotRegistered),
             _ => None,
         }
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::HashMap;
 use tandem_call::Now;
 use tandem_call::call::{Call, NewLeg};
-use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::command::{Accepted, Refused};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::id::{CallId, LegId, OpId, StreamId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
@@ -236,7 +236,7 @@ impl CallTask {
                     }
                 }
                 Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
-                Message::Fetched { leg, line, exchange, .. } => self.note_fetched(leg, line, exchange),
+                Message::Fetched { leg, line, exchange, .. } => self.note_fetched(clock::time(), leg, line, exchange),
                 Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
                 Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
                 _ => {}
@@ -365,7 +365,8 @@ impl CallTask {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
             Message::Fetched { leg, id, line, exchange, result } => {
-                self.note_fetched(leg, line, exchange);
+                // Its line is before those of what it causes: they have the same time.
+                self.note_fetched(now.time, leg, line, exchange);
                 self.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
@@ -422,12 +423,7 @@ impl CallTask {
                 let _ = reply.send(self.inbox.log().lines());
             }
             Message::HangupAll => {
-                let legs: Vec<_> = self.call.legs().map(|leg| leg.id).collect();
-                for leg in legs {
-                    let request = Request { client_state: None, command: Command::Hangup { headers: Vec::new() } };
-                    // Ended legs refuse, which is all right.
-                    let _ = self.call.handle_request(now, leg, request);
-                }
+                self.call.handle_shutdown(now);
             }
         }
         Turn::On
@@ -438,8 +434,8 @@ impl CallTask {
         self.inbox.log().push(at, Some(leg), kind, text);
     }
 
-    fn note_fetched(&mut self, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
-        self.note_line(clock::time(), leg, "webhook", line);
+    fn note_fetched(&mut self, at: jiff::Timestamp, leg: LegId, line: String, exchange: Option<Box<Exchange>>) {
+        self.note_line(at, leg, "webhook", line);
         if let Some(exchange) = exchange {
             self.note_exchange(Some(leg), *exchange, None);
         }

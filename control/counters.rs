@@ -13,6 +13,8 @@ use tandem_call::leg::{Direction, EndCause};
 use tandem_media as media;
 use tandem_sip::Throttle;
 
+use crate::HashMap;
+use crate::advice::Cause;
 use crate::quality::{self, Histograms};
 use crate::stir::Tally;
 
@@ -32,6 +34,8 @@ pub struct Counters {
     unauthorized_lines: Mutex<Throttle>,
     one_sided_lines: Mutex<Throttle>,
     refused_lines: Mutex<Throttle>,
+    /// How often what went wrong is told of, by its cause: there are as many as the table has.
+    reports: Mutex<HashMap<Cause, Throttle>>,
     documents_failed: AtomicU64,
     playbacks_failed: AtomicU64,
     recordings_failed: AtomicU64,
@@ -99,6 +103,11 @@ impl Counters {
     pub fn unauthorized(&self, now: Instant) -> Option<u64> {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
         self.unauthorized_lines.lock().pass(now)
+    }
+
+    /// Whether something of this cause is told of now: then how many were held back since the last one.
+    pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
+        self.reports.lock().entry(cause).or_default().pass(now)
     }
 
     /// The body of an API request that could not be read as what it should be.

@@ -22,6 +22,8 @@ const FEW_LINES: usize = 16;
 const LONGEST_LINE: usize = 512;
 /// Memory for the exchanges kept of one live call, octets; later ones are not kept.
 const MOST_EXCHANGED: usize = 512 * 1024;
+/// Kind of a line that says what to do about the one before it.
+pub const ADVICE: &str = "advice";
 /// Kind of a stored row that is an exchange and no line.
 const EXCHANGE: &str = "exchange";
 /// Kind of the stored row that is what a live call kept.
@@ -37,7 +39,7 @@ pub struct Line {
     pub at: Timestamp,
     /// The leg it is about.
     pub leg: Option<LegId>,
-    /// `sip`, `webhook`, `media`, `call`.
+    /// `sip`, `webhook`, `media`, `call`, `advice`.
     pub kind: Cow<'static, str>,
     /// What, in words.
     pub text: String,
@@ -212,6 +214,11 @@ impl EventLog {
             let text = self.text.get(start..start + usize::from(kept.length)).unwrap_or_default();
             (kept, self.kinds.get(usize::from(kept.kind)).map_or("", |kind| kind), text)
         })
+    }
+
+    /// Whether such a line is there.
+    pub fn says(&self, kind: &str, text: &str) -> bool {
+        self.kept().any(|(_, known, said)| known == kind && said == text)
     }
 
     /// Adds a request with its answer.

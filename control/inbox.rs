@@ -248,6 +248,11 @@ impl Inbox {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
 
+    /// Whether the call is over.
+    pub fn is_over(&self) -> bool {
+        self.0.queue.lock().over
+    }
+
     /// The call's log, for a line or a look. What is added when the call is over is lost.
     pub fn log(&self) -> MutexGuard<'_, EventLog> {
         self.0.log.lock()

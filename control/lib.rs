@@ -45,6 +45,7 @@ pub mod records;
 pub mod recovery;
 mod redirect;
 pub mod registry;
+pub mod report;
 pub mod routing;
 pub mod server;
 pub mod services;

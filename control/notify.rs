@@ -11,11 +11,13 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::leg::LegInfo;
 
 use crate::account::Accounts;
+use crate::advice::Cause;
 use crate::clock;
 use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
-use crate::event_log::Line;
+use crate::event_log::{ADVICE, Line};
 use crate::exchange::Exchange;
 use crate::registry::Calls;
+use crate::report::Report;
 use crate::store::deliveries::DeliveryState;
 use crate::trouble::{Level, Trouble};
 use crate::webhook::{AttemptReport, Delivery, DeliveryBody, DeliveryMethod, Retry, Seal, Sealed};
@@ -106,20 +108,43 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let mut exchange = Exchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
     if report.state == DeliveryState::Failed {
-        tracing::warn!(call = %session, "webhook {text}");
+        let (cause, advice) = (attempt.cause, attempt.cause.map(Cause::advice));
+        tracing::warn!(call = %session, cause = cause.map(tracing::field::display), advice, "webhook {text}");
         let services = calls.services();
         let number = |dialect: &Arc<dyn Dialect>| dialect.undelivered(&delivery.event, attempt.status);
-        if let Some(code) = services.dialects.get(&delivery.dialect).and_then(number) {
+        let code = services.dialects.get(&delivery.dialect).and_then(number);
+        services.keep_report(
+            &delivery.account,
+            None,
+            Level::Warning,
+            attempt.at,
+            Report {
+                cause,
+                code,
+                message: format!("webhook {text}"),
+                hint: None,
+                call: delivery.leg.and_then(|leg| Some(services.dialects.get(&delivery.dialect)?.call_id(leg))),
+                session: Some(session.to_string()),
+            },
+        );
+        if let Some(code) = code {
             let message = match attempt.status {
                 Some(status) => format!("Got HTTP {status} response to {}", attempt.url),
                 None => format!("{}: {}", attempt.url, attempt.error.as_deref().unwrap_or("no answer")),
             };
-            let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
+            let trouble = Trouble { code, message, cause, exchange: Some(exchange.clone()) };
             services.note_trouble(&delivery.account, delivery.leg, Level::Warning, trouble);
         }
     }
-    let line = Line { at: clock::time(), leg: None, kind: "webhook".into(), text };
+    let given_up = report.state == DeliveryState::Failed;
+    let at = clock::time();
+    let line = Line { at, leg: None, kind: "webhook".into(), text };
     calls.exchanged(session, delivery.leg, exchange, Some(line));
+    if let Some(cause) = attempt.cause.filter(|_| given_up) {
+        // Lines are sorted by their times: this one comes right behind.
+        let at = at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(at);
+        calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line() });
+    }
 }
 
 /// Signs deliveries in their dialect's way.

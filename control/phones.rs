@@ -160,6 +160,18 @@ impl Phones {
         there.then(|| sip::Aor { account: account.into(), username: username.into(), domain })
     }
 
+    /// Everybody who may register.
+    pub fn users(&self) -> Vec<sip::Aor> {
+        let known = Arc::clone(&self.known.read());
+        let phones = known.directory.all().filter(|user| user.registers && user.trunk.is_none());
+        let aor = |user: &sip::User| sip::Aor {
+            account: Arc::clone(&user.account),
+            username: Arc::clone(&user.username),
+            domain: user.domain.clone(),
+        };
+        phones.map(aor).collect()
+    }
+
     /// The account whose phone is meant by a SIP URI at one of our names or addresses; `None` if there is none, or several.
     pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));

@@ -496,6 +496,14 @@ impl Calls {
         }
     }
 
+    /// A line for a session's log, live or over.
+    pub fn noted(&self, session: CallId, line: Line) {
+        match self.inbox(session.0) {
+            Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
+            _ => event_log::late(&self.services().store, session, line),
+        }
+    }
+
     /// No new calls from now on.
     pub fn stop_accepting(&self) {
         self.0.draining.store(true, Ordering::Relaxed);

@@ -162,6 +162,11 @@ impl Routing {
         !self.trunks.is_empty()
     }
 
+    /// Every trunk, in the order of the configuration.
+    pub fn trunks(&self) -> &[Arc<TrunkConfig>] {
+        &self.trunks
+    }
+
     /// A trunk's settings.
     pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)

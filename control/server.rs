@@ -14,7 +14,7 @@ use crate::account::Account;
 use crate::app::App;
 use crate::bans;
 use crate::clock;
-use crate::console::{CallLog, webhooks};
+use crate::console::{self, CallLog, Scope};
 use crate::counters::metric;
 use crate::dialect::{signalwire, telnyx, twilio};
 use crate::sip_websocket;
@@ -25,7 +25,9 @@ use crate::trunk;
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
 How it is: /healthz, /readyz, /metrics
-A call's log: /console/sessions/{any id of the call}/events?format=text
+Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; followed with ?follow=true
+All of one call: /console/calls/{any id of the call, or last}
+A call's log: /console/sessions/{any id of the call, or last}/events?format=text
 A call's webhooks: /console/calls/{any id of the call}/webhooks; one again: POST /console/webhooks/{its id}/replay
 Why a signature fits, or not: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
@@ -38,7 +40,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
         .merge(signalwire::routes())
-        .merge(webhooks::routes())
+        .merge(console::routes())
         .merge(twilio::console::routes())
         .merge(metrics)
         .route("/", get(|| async { PLACES }))
@@ -203,11 +205,11 @@ async fn events(
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Response {
-    let account = match caller(&app, &headers) {
-        Ok(account) => account,
-        Err(denied) => return denied.into_response(),
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
     };
-    match CallLog::find(&app, &account, &id).await {
+    match CallLog::find(&app, &scope, &id).await {
         Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
         Ok(Some(log)) => {
             let lines = serde_json::to_string(&log.lines).unwrap_or_default();
@@ -225,18 +227,18 @@ async fn trace(
     Path(id): Path<String>,
     Query(wish): Query<Wish>,
 ) -> Response {
-    match caller(&app, &headers) {
-        Ok(account) => shown(CallTrace::find(&app, &account, &id).await, &wish),
-        Err(denied) => denied.into_response(),
+    match Scope::asked(&app, &headers) {
+        Ok(scope) => shown(CallTrace::find(&app, &scope, &id).await, &wish),
+        Err(denied) => *denied,
     }
 }
 
 async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let account = match caller(&app, &headers) {
-        Ok(account) => account,
-        Err(denied) => return denied.into_response(),
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
     };
-    match CallTrace::find(&app, &account, &id).await {
+    match CallTrace::find(&app, &scope, &id).await {
         Ok(trace) => ([(header::CONTENT_TYPE, "application/vnd.tcpdump.pcap")], trace.pcap()).into_response(),
         Err(why) => no_trace(&why),
     }

@@ -14,11 +14,10 @@ use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_sip as sip;
 
-use crate::account::Account;
 use crate::app::App;
 use crate::clock;
-use crate::console::{self, CallLog};
-use crate::query::{LegFilter, Page, StoreFailed};
+use crate::console::{self, Scope};
+use crate::query::StoreFailed;
 use crate::records;
 
 /// Columns that a ladder is drawn in when nobody says.
@@ -111,30 +110,19 @@ pub struct Message {
 impl CallTrace {
     /// The call that is named by its session's id, by any of its legs in any dialect's spelling, by a SIP Call-ID, or as
     /// `last`, if it is this account's. Messages that are of nobody's call are shown to an operator.
-    pub async fn find(app: &App, account: &Account, id: &str) -> Result<Self, NoTrace> {
+    pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip().ladder().ok_or(NoTrace::Off)?;
-        let last = match id {
-            "last" => {
-                let page = Page { limit: 1, after: None, offset: 0 };
-                app.calls
-                    .list(&account.name, &LegFilter::default(), page)
-                    .await?
-                    .first()
-                    .map(|leg| leg.session.to_string())
-            }
-            _ => None,
-        };
-        let mut legs = CallLog::legs(app, account, last.as_deref().unwrap_or(id)).await?;
+        let mut legs = scope.session(app, id).await?;
         let by_call_id = if legs.is_none() { ladder.of_call_id(id) } else { None };
         if let Some(trace) = &by_call_id {
             let mut known = false;
             for leg in &trace.legs {
                 known |= app.calls.is_known(LegId(leg.0)).await?;
                 if legs.is_none() {
-                    legs = CallLog::legs(app, account, &format!("{:032x}", leg.0)).await?;
+                    legs = scope.session(app, &format!("{:032x}", leg.0)).await?;
                 }
             }
-            if legs.is_none() && (known || !app.accounts.is_operator(account)) {
+            if legs.is_none() && (known || !scope.is_operator()) {
                 return Err(NoTrace::Unknown(id.to_owned()));
             }
         }

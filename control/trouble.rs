@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tandem_call::id::LegId;
 
+use crate::advice::Cause;
 use crate::exchange::Exchange;
 use crate::services::Services;
 use crate::store::resources::{self, Kind, Resource};
@@ -18,6 +19,9 @@ pub struct Trouble {
     pub code: u32,
     /// In words.
     pub message: String,
+    /// Why, if that is known.
+    #[serde(default)]
+    pub cause: Option<Cause>,
     /// The request it came of, if there was one.
     pub exchange: Option<Exchange>,
 }

@@ -116,6 +116,11 @@ impl Directory {
         })
     }
 
+    /// Everybody, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &User> {
+        self.users.values().flatten()
+    }
+
     /// Whether anybody has a password.
     #[must_use]
     pub fn has_users(&self) -> bool {

@@ -26,6 +26,13 @@ enum Command {
     Serve(cli::serve::Arguments),
     Check(cli::check::Arguments),
     Demo(cli::demo::Arguments),
+    Calls(cli::calls::Arguments),
+    Show(cli::show::Arguments),
+    Errors(cli::errors::Arguments),
+    Phones(cli::phones::Arguments),
+    Trunks(cli::trunks::Arguments),
+    Numbers(cli::numbers::Arguments),
+    Signature(cli::signature::Arguments),
     Trace(cli::trace::Arguments),
     #[command(hide = true)]
     Doctor(cli::doctor::Arguments),
@@ -41,6 +48,9 @@ First steps:
   cp tandem.example.toml tandem.toml           every setting, with its default and unit
   tandem check --config tandem.toml            what is wrong with it, all at once, line by line
   tandem serve --config tandem.toml
+  tandem calls                                 live and recent calls; -f goes on with what happens
+  tandem show last                             the newest call: what went wrong, what to do, what happened
+  tandem errors                                what went wrong lately, with what to do about it
   tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
   tandem proxy --help                          an application of yours comes here instead of to its provider, as it is
   tandem load --help                           paced calls against a SIP server, both ends counted
@@ -71,6 +81,13 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => cli::serve::run(arguments),
         Command::Check(arguments) => cli::check::run(arguments),
         Command::Demo(arguments) => cli::demo::run(arguments),
+        Command::Calls(arguments) => cli::calls::run(arguments),
+        Command::Show(arguments) => cli::show::run(arguments),
+        Command::Errors(arguments) => cli::errors::run(arguments),
+        Command::Phones(arguments) => cli::phones::run(arguments),
+        Command::Trunks(arguments) => cli::trunks::run(arguments),
+        Command::Numbers(arguments) => cli::numbers::run(arguments),
+        Command::Signature(arguments) => cli::signature::run(arguments),
         Command::Trace(arguments) => cli::trace::run(arguments),
         Command::Doctor(arguments) => cli::doctor::run(arguments),
         Command::Load(arguments) => cli::load::run(arguments),
@@ -78,4 +95,14 @@ fn main() -> ExitCode {
         Command::Proxy(arguments) => cli::proxy::run(arguments),
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
 }

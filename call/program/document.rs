@@ -49,14 +49,15 @@ impl Running {
         });
         if hasty > MOST_HASTY_DOCUMENTS {
             let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row led to another one at once");
-            call.emit(leg, EventKind::FetchFailed { failure: FetchFailure { kind: FailureKind::Loop, detail } });
+            let failure = FetchFailure { kind: FailureKind::Loop, detail };
+            call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
             // Who waits in a queue waits on.
             return match call.party(leg).map(|party| party.mode) {
                 Some(Mode::Queue) => match call.hold_music(leg) {
                     Step::Stay(running) => running,
-                    _ => apologise(call, leg),
+                    _ => apologise(call, leg, &failure),
                 },
-                _ => apologise(call, leg),
+                _ => apologise(call, leg, &failure),
             };
         }
         Self::Fetching(Fetching { id: call.request_fetch(leg, target, reason), url, fallback })
@@ -93,17 +94,20 @@ impl Fetching {
             Some(target) if !self.fallback => {
                 Step::Stay(Running::fetch(call, leg, target, FetchReason::Fallback { failure, url: self.url }))
             }
-            _ => Step::Stay(apologise(call, leg)),
+            _ => Step::Stay(apologise(call, leg, &failure)),
         }
     }
 }
 
-fn apologise(call: &mut Call, leg: LegId) -> Running {
+/// What a caller hears whose application has failed.
+const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.";
+
+fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     call.ensure_answered(leg);
     let op = call.new_op();
-    let text = "We are sorry, an application error has occurred. Goodbye.".to_owned();
-    let speech = Speech { text, ssml: false, voice: None, language: Some("en-US".to_owned()) };
+    call.emit(leg, EventKind::Apologised);
+    let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
     let play = Play { source: AudioSource::Speech(speech), loops: NonZeroU32::new(1) };
     call.order(leg, LegCommand::Play { op, play });
-    Running::Apologising(op)
+    Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
 }

@@ -26,7 +26,7 @@ use crate::event::{EventKind, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::hearing::Heard;
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
-use crate::leg::EndedBy;
+use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{Instruction, Program, Unserved};
@@ -74,7 +74,8 @@ pub(crate) enum ChildEvent {
 /// An instruction that takes time.
 pub(crate) enum Running {
     Fetching(document::Fetching),
-    Apologising(OpId),
+    /// The apology is heard; then the leg ends, for this reason.
+    Apologising(OpId, String),
     Playing(play::Playing),
     SendingDigits(OpId),
     Pausing(OpId),
@@ -100,6 +101,8 @@ pub(crate) enum Step {
     Fetch(Target, FetchReason),
     /// It is over and so is the leg.
     Hangup,
+    /// The server gives the leg up, for this reason.
+    GiveUp(String),
     /// It became a program.
     Run(Program),
 }
@@ -121,9 +124,9 @@ impl Running {
                 Signal::Played { op: done, .. } if done == op => Step::Next,
                 _ => Step::Stay(Self::SendingDigits(op)),
             },
-            Self::Apologising(op) => match signal {
-                Signal::Played { op: done, .. } if done == op => Step::Hangup,
-                _ => Step::Stay(Self::Apologising(op)),
+            Self::Apologising(op, why) => match signal {
+                Signal::Played { op: done, .. } if done == op => Step::GiveUp(why),
+                _ => Step::Stay(Self::Apologising(op, why)),
             },
             Self::Pausing(op) => match signal {
                 Signal::Timer(due) if due == op => {
@@ -141,7 +144,7 @@ impl Running {
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
             Self::Fetching(_) | Self::Queueing => {}
-            Self::Apologising(op) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
+            Self::Apologising(op, _) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
             Self::Gather(gathering) => gathering.abort(call, leg, why),
@@ -172,6 +175,7 @@ impl Call {
             Step::Stay(running) => party.lane.running = Some(running),
             Step::Next => self.advance(leg),
             Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
             Step::Run(program) => self.run(leg, program),
             Step::Fetch(target, reason) => self.fetch(leg, target, reason),
         }
@@ -185,6 +189,7 @@ impl Call {
             Step::Stay(Running::Dial(dialing)) if !ended && party.transfer.is_none() => party.transfer = Some(dialing),
             Step::Stay(running) => running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced }),
             Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
             Step::Run(program) => self.run(leg, program),
             Step::Fetch(target, reason) => self.fetch(leg, target, reason),
             Step::Next => {}

@@ -14,7 +14,7 @@ use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
-use tandem_call::leg::{EndCause, Status};
+use tandem_call::leg::{EndCause, EndedBy, Status};
 use tandem_call::output::{LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
@@ -352,6 +352,28 @@ fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
     assert_eq!(script.asked().count(), 2);
     assert!(script.ordered(script.leg(), |order| *order == LegCommand::Answer));
     script.play_ends(script.leg());
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    script.fetch_fails();
+    assert!(script.told(|kind| matches!(kind, EventKind::Apologised)));
+    script.play_ends(script.leg());
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!(end.by, EndedBy::Server);
+    assert_eq!(end.to_string(), "apologised and hung up: the document failed (500)");
+    script.assert_settled();
+}
+
+#[test]
+fn a_leg_that_a_shutdown_ends_says_so() {
+    let mut script = CallScript::runs(vec![Instruction::Play(file("a"))]);
+    script.shuts_down();
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!((end.by, end.cause), (EndedBy::Server, EndCause::NormalClearing));
+    assert_eq!(end.to_string(), "ended by shutdown of the server");
     script.assert_settled();
 }
 

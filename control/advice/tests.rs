@@ -115,7 +115,7 @@ fn failures_of_documents_find_their_causes() {
         (FailureKind::ContentType, "content type application/json is no document", Cause::JsonAnswer),
         (FailureKind::ContentType, "content type image/png is no document", Cause::ContentType),
         (FailureKind::Document(code::NOT_XML), "expected `</Say>`", Cause::NotXml),
-        (FailureKind::Document(code::WRONG_ROOT), "the root element is <html>, not <Response>", Cause::HtmlAnswer),
+        (FailureKind::Document(code::WRONG_ROOT), "the root element is <Say>, not <Response>", Cause::WrongRoot),
         (FailureKind::BadUrl, "refused: 10.1.2.3 is private and not in allow_networks", Cause::PrivateAddress),
     ] {
         let failure = FetchFailure { kind, detail: detail.into() };

@@ -13,10 +13,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{CallTask, Farewell, OwnRecording};
+use crate::advice::Cause;
 use crate::dialect::Context;
+use crate::event_log::ADVICE;
 use crate::http::without_credentials;
 use crate::notify;
 use crate::records;
+use crate::report::Report;
 use crate::services::Services;
 use crate::store;
 use crate::trouble::{Level, Trouble};
@@ -91,11 +94,24 @@ impl CallTask {
 
     /// Into the call's log, and what an operator acts on or looks for into the server's.
     fn note(&mut self, event: &CallEvent) {
-        let (leg, text) = (&event.leg, describe(event));
+        let (leg, mut text) = (&event.leg, describe(event));
+        let dialect = self.services.dialects.get(&leg.dialect);
+        let code = dialect.and_then(|dialect| dialect.trouble_code(&event.kind));
+        if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
+            text = format!("{text} ({code})").into();
+        }
+        let failed = Failed::of(event);
+        let whole = match failed.filter(|_| matches!(event.kind, EventKind::Ended)) {
+            Some(_) => self.unreached(leg).into(),
+            None => text.clone(),
+        };
+        let hint = failed.and_then(|failed| self.hint(leg, failed.cause?));
+        let advice = failed.and_then(|failed| failed.cause).map(|cause| match &hint {
+            Some(hint) => format!("{} {hint}", cause.advice()),
+            None => cause.advice().to_owned(),
+        });
+        let cause = failed.and_then(|failed| failed.cause);
         match &leg.end {
-            _ if event.kind.is_trouble() => {
-                tracing::warn!(call = %self.call.id(), leg = %self.services.call_id(leg), "{text}");
-            }
             Some(end) if matches!(event.kind, EventKind::Ended) => tracing::info!(
                 call = %self.call.id(),
                 leg = %self.services.call_id(leg),
@@ -111,12 +127,67 @@ impl CallTask {
             ),
             _ => {}
         }
-        self.note_line(event.at, leg.id, "call", text);
+        if failed.is_some() {
+            tracing::warn!(
+                call = %self.call.id(),
+                leg = %self.services.call_id(leg),
+                cause = cause.map(tracing::field::display),
+                advice = advice.as_deref(),
+                "{whole}"
+            );
+        }
+        self.note_line(event.at, leg.id, "call", &text);
+        let Some(failed) = failed else { return };
+        if let (Some(cause), Some(advice)) = (cause, advice) {
+            let line = format!("{advice} ({})", cause.page());
+            let mut log = self.inbox.log();
+            // Once is enough in one call.
+            if !log.says(ADVICE, &line) {
+                log.push(event.at, Some(leg.id), ADVICE, line);
+            }
+        }
+        if self.troubles < MOST_TROUBLES {
+            let report = Report { cause, code, message: whole.into_owned(), hint, call: None, session: None };
+            self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
+        }
+    }
+
+    /// That a call which failed was to reach somebody, and over which trunk.
+    fn unreached(&self, leg: &LegInfo) -> String {
+        let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
+        let routing = self.services.routing.get();
+        let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());
+        let at = uri.map(|uri| format!(" ({uri})")).unwrap_or_default();
+        // SIP's own words may have it already.
+        let over = if end.contains(trunk) { String::new() } else { format!(" over trunk {trunk}{at}") };
+        format!("call to {}{over} failed: {end}", leg.to)
+    }
+
+    /// What is to be done in this very case, beyond a cause's advice.
+    fn hint(&self, leg: &LegInfo, cause: Cause) -> Option<String> {
+        if !matches!(cause, Cause::Status403 | Cause::StreamHandshake) {
+            return None;
+        }
+        let dialect = self.services.dialects.get(&leg.dialect)?;
+        let key = dialect.signing_key(&*self.services.accounts.by_name(&leg.account)?)?;
+        let log = self.inbox.log();
+        let url = if cause == Cause::Status403 { Some(&log.last_exchange(leg.id)?.url) } else { None };
+        Some(match url {
+            Some(url) => format!("We signed {} with {key}.", url.split('#').next().unwrap_or(url)),
+            None => format!("We signed the stream's URL with {key}."),
+        })
     }
 
     /// What is odd with a document or cannot be had of an application, with the request that it came of.
     fn note_trouble(&mut self, event: &CallEvent) {
+        if self.troubles >= MOST_TROUBLES {
+            return;
+        }
         let leg = &event.leg;
+        if Failed::of(event).is_some() {
+            self.troubles += 1;
+        }
         let dialect = self.services.dialects.get(&leg.dialect);
         let Some(code) = dialect.and_then(|dialect| dialect.trouble_code(&event.kind)) else { return };
         let (level, message) = match &event.kind {
@@ -124,12 +195,9 @@ impl CallTask {
             EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
             _ => (Level::Warning, describe(event).into_owned()),
         };
-        if self.troubles >= MOST_TROUBLES {
-            return;
-        }
-        self.troubles += 1;
         let exchange = self.inbox.log().last_exchange(leg.id).cloned();
-        self.services.note_trouble(&leg.account, Some(leg.id), level, Trouble { code, message, exchange });
+        let trouble = Trouble { code, message, cause: Cause::of_event(&event.kind), exchange };
+        self.services.note_trouble(&leg.account, Some(leg.id), level, trouble);
     }
 
     /// Whether the end of a leg is not to be told before the recording asked for with it is whole. That comes soon, or the
@@ -200,6 +268,27 @@ impl Services {
         notices
             .map(|(place, notice)| notify::delivery(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
             .collect()
+    }
+}
+
+/// Something that went wrong, of which people are told.
+#[derive(Clone, Copy)]
+struct Failed {
+    level: Level,
+    /// Why, if that is known.
+    cause: Option<Cause>,
+}
+
+impl Failed {
+    /// What an event tells of. `None`: nothing went wrong.
+    fn of(event: &CallEvent) -> Option<Self> {
+        if matches!(event.kind, EventKind::Ended) {
+            return Cause::of_end(&event.leg).map(|cause| Self { level: Level::Error, cause: Some(cause) });
+        }
+        let cause = Cause::of_event(&event.kind);
+        let error = matches!(event.kind, EventKind::FetchFailed { .. });
+        let level = if error { Level::Error } else { Level::Warning };
+        (event.kind.is_trouble() || cause.is_some()).then_some(Self { level, cause })
     }
 }
 
@@ -281,6 +370,7 @@ fn describe(event: &CallEvent) -> Cow<'static, str> {
             .into(),
         },
         EventKind::FetchFailed { failure } => format!("document failed: {}", failure.detail).into(),
+        EventKind::Apologised => "apologises to the caller: an application error has occurred".into(),
         EventKind::Unserved(_) => "the application is told that this is not done here".into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }

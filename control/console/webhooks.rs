@@ -8,20 +8,20 @@ use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::CallLog;
+use super::Scope;
 use crate::app::App;
 use crate::server::caller;
 use crate::store::deliveries::{self, DeliveryRow};
 use crate::webhook::{Delivery, DeliveryBody};
 
 /// Paths below `/console`.
-pub fn routes() -> Router<App> {
+pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls/{id}/webhooks", get(list)).route("/console/webhooks/{id}/replay", post(replay))
 }
 
 /// A webhook, and how far it is.
 #[derive(Serialize)]
-struct Shown {
+pub(super) struct Shown {
     id: String,
     event: String,
     method: String,
@@ -40,7 +40,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(row: DeliveryRow) -> Option<Self> {
+    pub(super) fn of(row: DeliveryRow) -> Option<Self> {
         let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
         Some(Self {
             id: format!("{:032x}", row.id),
@@ -61,11 +61,11 @@ impl Shown {
 
 /// A call's webhooks, oldest first.
 async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let account = match caller(&app, &headers) {
-        Ok(account) => account,
-        Err(denied) => return denied.into_response(),
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
     };
-    let session = match CallLog::legs(&app, &account, &id).await {
+    let session = match scope.session(&app, &id).await {
         Ok(Some((session, _))) => session,
         Ok(None) => return (StatusCode::NOT_FOUND, "no such call\n").into_response(),
         Err(_) => return unavailable(),
@@ -73,7 +73,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
     match deliveries::list(&app.calls.services().store, session.0).await {
         // A session's calls may be several accounts'.
         Ok(rows) => {
-            let rows = rows.into_iter().filter(|row| row.account == *account.name);
+            let rows = rows.into_iter().filter(|row| scope.sees(&row.account));
             Json(rows.filter_map(Shown::of).collect::<Vec<_>>()).into_response()
         }
         Err(_) => unavailable(),

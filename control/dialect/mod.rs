@@ -90,6 +90,11 @@ pub trait Dialect: Send + Sync {
     /// its failover's.
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed;
 
+    /// With which of the account's keys requests are signed together with their URL, in words; `None` if applications check no URL.
+    fn signing_key(&self, _account: &Account) -> Option<String> {
+        None
+    }
+
     /// How long an application at this URL is waited for, and how often it is asked again.
     fn patience(&self, _url: &str) -> Patience {
         Patience::default()

@@ -89,12 +89,31 @@ fn read(
 ) -> Result<Program, FetchFailure> {
     let text = text_of(body, charset)?;
     let not_xml = |detail: String| failure(FailureKind::Document(code::NOT_XML), detail);
-    let root = Element::parse(&text).map_err(|error| not_xml(error.0))?;
+    let mistaken = mistaken(&text);
+    let root = Element::parse(&text).map_err(|error| not_xml(mistaken.map_or(error.0, str::to_owned)))?;
     if root.name != flavour.root {
-        let detail = format!("the root element is <{}>, not <{}>", root.name, flavour.root);
+        let detail = mistaken.map(str::to_owned).unwrap_or_else(|| wrong_root(flavour, &root.name));
         return Err(failure(FailureKind::Document(code::WRONG_ROOT), detail));
     }
     Reader::new(flavour, origin).program(&root)
+}
+
+fn wrong_root(flavour: &Flavour, name: &str) -> String {
+    let near = if name.eq_ignore_ascii_case(flavour.root) { "; names are case-sensitive" } else { "" };
+    format!("the root element is <{name}>, not <{}>{near}", flavour.root)
+}
+/// The answer is a page for browsers.
+pub const WEB_PAGE: &str = "the answer is a web page (HTML), not a document";
+/// The answer is JSON.
+pub const JSON: &str = "the answer is JSON, not a document";
+
+/// What a text is instead of a document, where that is seen at its beginning.
+fn mistaken(text: &str) -> Option<&'static str> {
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    if begins("<!doctype html") || begins("<html") {
+        return Some(WEB_PAGE);
+    }
+    text.starts_with(['{', '[']).then_some(JSON)
 }
 
 /// Entry for fuzzing: any bytes as a document, with and without a URL of its own.

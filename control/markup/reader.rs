@@ -91,7 +91,10 @@ impl<'a> Reader<'a> {
 
     fn checked(&mut self, element: &Element, rule: Option<&'static Rule>) -> Option<&'static Rule> {
         let Some(rule) = rule else {
-            self.warn(code::SCHEMA, format!("<{}> is not known and was skipped", element.name));
+            let names = self.flavour.elements.iter().map(|rule| rule.name);
+            let near = nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
+            let near = near.unwrap_or_default();
+            self.warn(code::SCHEMA, format!("<{}> is not known and was skipped{near}", element.name));
             return None;
         };
         if matches!(rule.meaning, Meaning::Unserved(_)) {
@@ -106,7 +109,14 @@ impl<'a> Reader<'a> {
                     self.warn(code, format!("<{}> {name} is not served ({why}); it was ignored", element.name));
                 }
                 None if name.starts_with("xmlns") => {}
-                None => self.warn(code::SCHEMA, format!("<{}> has no attribute {name}; it was ignored", element.name)),
+                None => {
+                    let near = nearest(name, rule.attributes.iter().map(|attribute| attribute.name));
+                    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                    self.warn(
+                        code::SCHEMA,
+                        format!("<{}> has no attribute {name}; it was ignored{near}", element.name),
+                    );
+                }
             }
         }
         Some(rule)
@@ -231,3 +241,14 @@ fn as_written(text: &str, url: &Url) -> Arc<str> {
     let whole = Url::parse(text).is_ok() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if whole { text.into() } else { url.as_str().into() }
 }
+
+/// The name that was meant, if one is near: the same but for its case, or one or two letters away.
+fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
+    let most = (given.chars().count() / 3).clamp(1, 2);
+    let near = known.map(|name| (strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()), name));
+    near.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
+}
+
+/// More of a name is not compared with those that are known, octets.
+const LONGEST_NAME: usize = 64;

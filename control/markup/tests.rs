@@ -513,6 +513,7 @@ fn fatal_failures_have_their_kind() {
     assert_eq!(kind(Some("text/xml"), b"<Response"), FailureKind::Document(12100));
     assert_eq!(kind(Some("text/xml"), b"<response/>"), FailureKind::Document(12102));
     assert_eq!(kind(Some("text/html"), b"<html><body/></html>"), FailureKind::Document(12102));
+    assert_eq!(kind(Some("text/html"), b"<!doctype html><meta><p>Log in"), FailureKind::Document(12100));
     assert_eq!(kind(Some("text/xml"), b" \n"), FailureKind::Empty);
     assert_eq!(kind(Some("text/xml"), b""), FailureKind::Empty);
     assert_eq!(kind(Some("text/xml"), &vec![b' '; MAX_DOCUMENT + 1]), FailureKind::TooLarge);
@@ -520,6 +521,32 @@ fn fatal_failures_have_their_kind() {
     assert_eq!(kind(Some("application/json"), b"{}"), FailureKind::ContentType);
     assert_eq!(kind(None, b"<Response/>"), FailureKind::ContentType);
     assert_eq!(kind(None, b""), FailureKind::Empty);
+}
+
+#[test]
+fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
+    let base = Url::parse(BASE).unwrap();
+    let origin = Origin { base: Some(&base), local_files: false };
+    let detail = |body: &[u8]| answer(&flavour::TWIML, origin, Some("text/html"), body).unwrap_err().detail;
+    assert_eq!(detail(b"<!DOCTYPE html><meta><p>Log in"), WEB_PAGE);
+    assert_eq!(detail(b"<html><body/></html>"), WEB_PAGE);
+    assert_eq!(detail(b"{\"say\": 1}"), JSON);
+    assert_eq!(detail(b"<response/>"), "the root element is <response>, not <Response>; names are case-sensitive");
+}
+
+#[test]
+fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
+    let told = |body: &str| {
+        let origin = Origin { base: None, local_files: false };
+        document(&flavour::TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
+    };
+    assert_eq!(told("<Response><say>x</say></Response>"), "<say> is not known and was skipped; did you mean <Say>?");
+    assert_eq!(told("<Response><Gahter/></Response>"), "<Gahter> is not known and was skipped; did you mean <Gather>?");
+    assert_eq!(told("<Response><Sing/></Response>"), "<Sing> is not known and was skipped");
+    assert_eq!(
+        told("<Response><Say Voice=\"alice\">x</Say></Response>"),
+        "<Say> has no attribute Voice; it was ignored; did you mean voice?"
+    );
 }
 
 #[test]

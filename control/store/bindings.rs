@@ -61,6 +61,13 @@ pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, S
     sqlx::query("SELECT * FROM bindings ORDER BY expires_at").fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
+/// Every binding that holds at `now`.
+pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, StoreError> {
+    store.flush().await?;
+    let rows = sqlx::query("SELECT * FROM bindings WHERE expires_at > $1 ORDER BY expires_at");
+    rows.bind(microseconds(now)).fetch_all(&store.pool).await?.iter().map(read).collect()
+}
+
 /// Adds or replaces one within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> Result<(), sqlx::Error> {
     // These types always serialise.

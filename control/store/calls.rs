@@ -140,6 +140,23 @@ pub async fn find(store: &Store, id: u128) -> Result<Option<CallRow>, StoreError
     row.as_ref().map(read).transpose()
 }
 
+/// Up to `limit` records whose ids begin with these hex digits, whoever owns them.
+pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<CallRow>, StoreError> {
+    let digits: String =
+        digits.chars().filter(char::is_ascii_hexdigit).take(32).collect::<String>().to_ascii_lowercase();
+    store.flush().await?;
+    // `g` is behind every hex digit.
+    sqlx::query("SELECT * FROM calls WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3")
+        .bind(digits.clone())
+        .bind(digits + "g")
+        .bind(i64::from(limit))
+        .fetch_all(&store.pool)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+}
+
 /// Removes the record; false when `account` has none with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;

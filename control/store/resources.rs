@@ -18,6 +18,8 @@ use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 
 /// The word of what went wrong with calls, which is pruned as their logs are.
 pub const TROUBLE: &str = "trouble";
+/// The word of what went wrong, for people; pruned likewise.
+pub const REPORT: &str = "report";
 
 /// A kind of resource: its word in the column, and what it keeps beside the columns.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> 
     let mut removed = 0;
     for statement in [
         "DELETE FROM events WHERE (session, seq) IN (SELECT session, seq FROM events WHERE at < $1 LIMIT $2)",
-        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind = 'trouble' AND created_at < $1 LIMIT $2)",
+        "DELETE FROM resources WHERE id IN (SELECT id FROM resources WHERE kind IN ('trouble', 'report') AND created_at < $1 LIMIT $2)",
         "DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE done_at < $1 LIMIT $2)",
     ] {
         loop {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::id::LegId;
 
+use crate::advice::Cause;
 use crate::exchange::Answer;
 use crate::http::FetchError;
 use crate::store::deliveries::DeliveryState;
@@ -225,6 +226,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Why it failed; `None`: it did not.
     pub error: Option<String>,
+    /// What that means.
+    pub cause: Option<Cause>,
     /// What was answered, whether it was accepted or not.
     pub answer: Option<Answer>,
 }
@@ -267,7 +270,7 @@ mod tests {
             let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
             let elapsed = Duration::from_millis(12);
             let (at, failover) = (Timestamp::UNIX_EPOCH, false);
-            let attempt = Attempt { number, url, failover, at, elapsed, status, error, answer: None };
+            let attempt = Attempt { number, url, failover, at, elapsed, status, error, cause: None, answer: None };
             AttemptReport { attempt, state, next }.to_string()
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };

@@ -11,6 +11,7 @@ use super::schedule::{Schedule, Step, Target};
 use super::{
     Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
 };
+use crate::advice::Cause;
 use crate::exchange::Answer;
 use crate::http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 use crate::store::StoreError;
@@ -170,6 +171,11 @@ impl Worker {
     ) -> Result<(), Stopped> {
         let (now, elapsed) = (Timestamp::now(), sent.began.elapsed());
         let status = status(&sent.outcome);
+        let cause = match (&sent.outcome, status) {
+            (_, Some(status)) => Cause::of_status(status),
+            (Err(error), None) => Some(Cause::of_fetch_error(error)),
+            (Ok(_), None) => None,
+        };
         let error = match (&sent.outcome, status) {
             (_, Some(200..=299)) => None,
             (_, Some(status)) => Some(format!("status {status}")),
@@ -205,6 +211,7 @@ impl Worker {
             elapsed,
             status,
             error,
+            cause,
             answer: sent.outcome.as_ref().ok().map(Answer::of),
         };
         (self.shared.sink)(delivery, &AttemptReport { attempt, state, next });

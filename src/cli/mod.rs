@@ -1,15 +1,26 @@
 //! The commands, one file each: their arguments, and a `run` that returns when the command is done.
 
+mod ask;
 mod authority;
 pub(crate) mod ca;
+pub(crate) mod calls;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod errors;
+mod list;
 pub(crate) mod load;
 mod log;
+pub(crate) mod numbers;
+pub(crate) mod phones;
 pub(crate) mod proxy;
 pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod signature;
+mod story;
+mod table;
 pub(crate) mod trace;
+pub(crate) mod trunks;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

@@ -1,10 +1,12 @@
 //! What the server's own paths tell, and to whom.
 
+use serde_json::Value;
 use tandem_control::dialect::telnyx::id::{call_control_id, uuid};
 use tandem_control::query::{LegFilter, Page};
 
-use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, basic, inline};
-use crate::phone::Phone;
+use crate::app::{App, Asked};
+use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};
+use crate::phone::{Heard, Phone};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
@@ -13,7 +15,7 @@ async fn the_root_says_where_the_rest_is() {
     let house = House::start("").await;
     let root = house.api.get_as("", "/").await;
     let text = String::from_utf8(root.body).unwrap();
-    assert_eq!((root.status, text.lines().count()), (200, 6), "{text}");
+    assert_eq!((root.status, text.lines().count()), (200, 8), "{text}");
     assert!(text.contains("/2010-04-01/") && text.contains("/readyz"), "{text}");
     house.end().await;
 }
@@ -101,5 +103,161 @@ async fn a_call_that_reached_nobody_says_why() {
     assert!(text.contains(&format!("call     ended: {why}")), "{text}");
     let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
     assert!(metrics.contains("\ntandem_legs_ended_total{cause=\"failed\"} 1\n"), "{metrics}");
+    house.end().await;
+}
+
+/// A row of a list that has this at a key.
+fn row<'a>(list: &'a Value, rows: &str, key: &str, value: &str) -> &'a Value {
+    let found = list[rows].as_array().unwrap().iter().find(|row| row[key] == value);
+    found.unwrap_or_else(|| panic!("no {key} {value} in {list}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_among_the_errors() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let house = House::start(&asks("100", nobody)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    phone.until(Heard::Bye).await;
+    house.quiet().await;
+
+    let story = house.api.get("/console/calls/last").await.json();
+    let end = story["calls"][0]["end"]["text"].as_str().unwrap();
+    assert!(end.starts_with("apologised and hung up: the document failed (http://"), "{end}");
+    let lines: Vec<&str> =
+        story["timeline"].as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap()).collect();
+    let place = |what: &str| {
+        lines.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what} in {lines:#?}"))
+    };
+    // In the order of causes.
+    assert!(
+        place("POST http://") < place("document failed") && place("document failed") < place("Start the application")
+    );
+    assert!(place("Start the application") < place("apologises") && place("apologises") < place("ended: apologised"));
+    assert!(lines[place("document failed")].ends_with("(11202)"), "{lines:#?}");
+    assert_eq!(story["timeline"][place("Start the application")]["cause"], "connection-refused");
+    let errors = house.api.get("/console/errors?level=error").await.json();
+    for list in [&story, &errors] {
+        let error = row(list, "errors", "cause", "connection-refused");
+        assert_eq!((error["code"].as_u64(), error["call"].as_str()), (Some(11202), story["calls"][0]["id"].as_str()));
+        assert_eq!(error["page"], "docs/troubleshooting.md#connection-refused");
+        assert!(error["advice"].as_str().unwrap().starts_with("Start the application"), "{error}");
+    }
+    let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
+    let message = notifications["notifications"][0]["message_text"].as_str().unwrap();
+    assert!(message.contains("&cause=connection-refused&advice=Start+the+application"), "{message}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_listed_page_by_page_and_any_beginning_of_an_id_finds_one() {
+    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let mut phones = Vec::new();
+    for _ in 0..3 {
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, "100").await;
+        phones.push(phone);
+    }
+    let live = house.api.get("/console/calls?status=live").await.json();
+    assert_eq!((live["calls"].as_array().unwrap().len(), &live["next"]), (3, &Value::Null), "{live}");
+    assert_eq!(house.api.get("/console/calls?status=ended").await.json()["calls"], Value::Array(Vec::new()));
+    for mut phone in phones {
+        phone.hangup().await;
+    }
+    house.quiet().await;
+    let first = house.api.get("/console/calls?limit=2").await.json();
+    let next =
+        house.api.get(&format!("/console/calls?limit=2&cursor={}", first["next"].as_str().unwrap())).await.json();
+    let ids = |page: &Value| -> Vec<String> {
+        page["calls"].as_array().unwrap().iter().map(|call| call["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut all = [ids(&first), ids(&next)].concat();
+    assert_eq!((ids(&first).len(), all.len(), &next["next"]), (2, 3, &Value::Null));
+    let call = &first["calls"][0];
+    assert_eq!((&call["status"], &call["live"], &call["to"]), (&"completed".into(), &false.into(), &"100".into()));
+    let found = house.api.get(&format!("/console/calls/{}", &all[1][..20])).await.json();
+    assert_eq!(found["calls"][0]["id"], all[1].as_str());
+    let last = house.api.get("/console/calls/last").await.json();
+    assert_eq!(last["calls"][0]["id"], all[0].as_str());
+    for path in ["sessions/last/events", "calls/last/webhooks", "calls/last/trace"] {
+        assert_eq!(house.api.get(&format!("/console/{path}")).await.status, 200, "{path}");
+    }
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 3);
+    for wrong in ["cursor=x", "status=x", "direction=x"] {
+        assert_eq!(house.api.get(&format!("/console/calls?{wrong}")).await.status, 400, "{wrong}");
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
+    let more = format!(
+        "[[accounts]]\nname = \"other\"\noperator = true\ntwilio = {{ account_sid = \"{OTHER_SID}\", auth_token = \"theirs\" }}\n\
+         [[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"secret of alice\"\n\
+         [[endpoints]]\naccount = \"other\"\nusername = \"bob\"\npassword = \"secret of bob\"\n"
+    );
+    let house = House::start(&(more + &inline("100", "<Response><Echo/></Response>"))).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let count = async |who: &str, list: &str| {
+        let reply = house.api.get_as(who, &format!("/console/{list}")).await;
+        assert_eq!(reply.status, 200, "{list}");
+        reply.json()[list].as_array().unwrap().len()
+    };
+    let (acme, operator) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
+    for (list, own, all) in [("calls", 1, 1), ("phones", 1, 2), ("trunks", 1, 1), ("numbers", 1, 1), ("errors", 0, 0)] {
+        assert_eq!((count(&acme, list).await, count(&operator, list).await), (own, all), "{list}");
+        assert_eq!(house.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
+    }
+    assert_eq!(house.api.get_as(&operator, "/console/calls/last").await.status, 200);
+    let phones = house.api.get_as(&acme, "/console/phones").await.json();
+    assert_eq!(row(&phones, "phones", "username", "alice")["registered"], false);
+    let numbers = house.api.get_as(&acme, "/console/numbers").await.json();
+    assert_eq!(row(&numbers, "numbers", "number", "100")["goes_to"]["kind"], "document");
+    let trunks = house.api.get_as(&acme, "/console/trunks").await.json();
+    let trunk = row(&trunks, "trunks", "name", "here");
+    assert_eq!((&trunk["live_calls"], &trunk["registration"]), (&1.into(), &"none".into()));
+    phone.hangup().await;
+    house.quiet().await;
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_followed_list_tells_what_changes_until_the_server_stops() {
+    let house = House::start(&inline("100", "<Response><Echo/></Response>")).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    let following = house.api.get("/console/calls?follow=true");
+    let over = async {
+        phone.hangup().await;
+        house.quiet().await;
+        house.calls().stop_accepting();
+    };
+    let (told, ()) = tokio::join!(following, over);
+    let text = String::from_utf8(told.body).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(lines.iter().any(|line| line.contains("\"status\":\"completed\"")), "{text}");
+    assert!(lines.last().unwrap().contains("{\"note\":\"the server is being stopped\"}"), "{text}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_signed_is_said_and_another_host_is_named() {
+    let app = App::start(|_: &Asked| "<Response><Hangup/></Response>".to_owned()).await;
+    let house = House::start(&asks("100", app.address)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    phone.until(Heard::Bye).await;
+    house.quiet().await;
+    let signed = house.api.get("/console/signature?call=last&url=https%3A%2F%2Fapp.example%2Fvoice").await.json();
+    let asked = app.request("/voice").await;
+    assert_eq!(signed["key"], format!("the auth token of {ACCOUNT_SID}"));
+    assert_eq!(signed["requests"][0]["url"], format!("http://{}/voice", app.address));
+    assert!(asked.is_signed());
+    let differences = signed["comparison"]["differences"].as_array().unwrap();
+    let heads: Vec<&str> = differences.iter().map(|text| text.as_str().unwrap().split(':').next().unwrap()).collect();
+    assert_eq!(heads, ["scheme", "host", "port"]);
     house.end().await;
 }

@@ -142,6 +142,7 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::Transcription(_)
         | EventKind::Transcribed(_)
         | EventKind::Conversation(_)
+        | EventKind::Apologised
         | EventKind::Unserved(_)
         | EventKind::Warned(_) => return None,
     };

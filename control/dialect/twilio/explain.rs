@@ -4,6 +4,7 @@
 //! usual differences is tried, alone and in pairs, until the signature fits.
 
 use serde::Serialize;
+use url::Url;
 
 use super::sign;
 
@@ -34,7 +35,7 @@ pub struct Explanation {
     /// The URL that it was made for, if another one.
     pub url: Option<String>,
     /// What is different, in words; empty if nothing is, or if nothing was found out.
-    pub differences: Vec<&'static str>,
+    pub differences: Vec<String>,
     /// What to do about it.
     pub advice: &'static str,
 }
@@ -72,10 +73,63 @@ pub fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Expla
             (false, 0) => "Give your validator the URL and the parameters as they were sent (see differences).",
             (false, _) => "It was made with another key: use that of the account the call belongs to.",
         };
-        explanation.differences = differences;
+        explanation.differences = differences.into_iter().map(str::to_owned).collect();
         break;
     }
     explanation
+}
+
+/// The same for a request of which it is known what was sent: `sent` are the URLs that were signed for this call. A URL of another
+/// host, which no guess finds, is found so.
+pub fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
+    let mut explanation = explain(keys, seen, signature);
+    if explanation.key.is_some() {
+        return explanation;
+    }
+    for url in sent {
+        let told = explain(keys, &with_url(seen, url.clone()), signature);
+        if told.key.is_none() {
+            continue;
+        }
+        explanation.differences = [compare(url, &seen.url), told.differences].concat();
+        explanation.url = Some(told.url.unwrap_or_else(|| url.clone()));
+        explanation.key = told.key;
+        explanation.advice = "The application checks another URL than the one that was signed. Give its validator the signed \
+                              URL, or configure the URL that it checks and map that to this one with [[origins]].";
+        break;
+    }
+    explanation
+}
+
+/// How a URL that an application checks differs from the one that was signed, in words.
+pub fn compare(signed: &str, seen: &str) -> Vec<String> {
+    let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(seen)) else {
+        return vec![
+            "the URL that you check is no whole URL: it begins with https:// or http:// and has a host".to_owned(),
+        ];
+    };
+    let mut differences = Vec::new();
+    let mut differs = |what: &str, ours: String, theirs: String, why: &str| {
+        if ours != theirs {
+            differences.push(format!("{what}: {ours:?} was signed, you check {theirs:?}{why}"));
+        }
+    };
+    let text = |url: &Url, part: fn(&Url) -> Option<&str>| part(url).unwrap_or_default().to_owned();
+    differs("scheme", ours.scheme().to_owned(), theirs.scheme().to_owned(), " (a proxy or a tunnel ends TLS)");
+    differs(
+        "host",
+        text(&ours, Url::host_str),
+        text(&theirs, Url::host_str),
+        " (a proxy or a tunnel has a name of its own)",
+    );
+    let port = |url: &Url| url.port().map_or("none".to_owned(), |port| port.to_string());
+    differs("port", port(&ours), port(&theirs), "");
+    differs("path", ours.path().to_owned(), theirs.path().to_owned(), "");
+    differs("query", text(&ours, Url::query), text(&theirs, Url::query), "");
+    if differences.is_empty() && signed != seen {
+        differences.push(format!("spelling: {signed} was signed, you check {seen}"));
+    }
+    differences
 }
 
 /// The string that is signed.
@@ -242,10 +296,10 @@ mod tests {
     const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
 
     /// What is said of a request that was sent to `sent` when the application sees `url`.
-    fn told(sent: &str, url: &str) -> (bool, Vec<&'static str>) {
+    fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
         let signature = sign("12345", &seen(sent, &FORM));
         let explanation = explain(&keys(), &seen(url, &FORM), &signature);
-        let heads = explanation.differences.iter().map(|text| text.split(':').next().unwrap_or_default());
+        let heads = explanation.differences.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned());
         (explanation.valid, heads.collect())
     }
 
@@ -275,7 +329,8 @@ mod tests {
             ("https://h/voice/?b=1&a=2", "https://h/voice?a=2&b=1", vec!["trailing slash", "query"]),
         ] {
             let (valid, told) = told(sent, url);
-            let (mut told, mut expected) = (told, differences);
+            let mut told: Vec<&str> = told.iter().map(String::as_str).collect();
+            let mut expected = differences;
             told.sort_unstable();
             expected.sort_unstable();
             assert_eq!((valid, told), (false, expected), "{sent} seen as {url}");
@@ -293,6 +348,20 @@ mod tests {
         assert!(explanation.differences[0].starts_with("parameters"));
         let explanation = explain(&keys(), &request, &sign("12345", &seen("http://h/voice", &[])));
         assert!(explanation.differences[0].starts_with("body"));
+    }
+
+    #[test]
+    fn another_host_is_found_by_what_was_sent() {
+        let (sent, url) = ("http://127.0.0.1:5000/voice", "https://abc.example/voice");
+        let signature = sign("12345", &seen(sent, &FORM));
+        assert_eq!(explain(&keys(), &seen(url, &FORM), &signature).key, None);
+        let explanation = explain_by(&keys(), &seen(url, &FORM), &signature, &["http://x/".into(), sent.into()]);
+        assert_eq!((explanation.key.as_deref(), explanation.url.as_deref()), (Some("acme"), Some(sent)));
+        let heads: Vec<_> = explanation.differences.iter().map(|text| text.split(':').next().unwrap()).collect();
+        assert_eq!(heads, ["scheme", "host", "port"]);
+        assert_eq!(compare(sent, sent), Vec::<String>::new());
+        assert_eq!(compare(sent, "abc.example/voice").len(), 1);
+        assert_eq!(compare("http://h/a?x=1", "http://h/a/?x=2").len(), 2);
     }
 
     #[test]

@@ -125,6 +125,10 @@ impl Dialect for Twilio {
         seal::seal(auth_token(account), notice, self.sign_strip_https_port)
     }
 
+    fn signing_key(&self, account: &Account) -> Option<String> {
+        account.twilio.as_ref().map(|keys| format!("the auth token of {}", keys.account_sid))
+    }
+
     fn caller_code(&self) -> Option<u32> {
         Some(error::CALLER_ID)
     }

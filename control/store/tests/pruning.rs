@@ -34,7 +34,8 @@ pub(super) async fn old_history_is_pruned_and_what_is_pending_stays(store: Store
     let kind = || resources::Kind::<String>::new(resources::TROUBLE);
     resources::submit(&store, kind(), &trouble(1, 10, "old"));
     resources::submit(&store, kind(), &trouble(2, 20, "new"));
-    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 3);
+    resources::submit(&store, resources::Kind::new(resources::REPORT), &trouble(3, 10, "old"));
+    assert_eq!(server::prune(&store, time(20)).await.unwrap(), 4);
     let filter = resources::Filter::default();
     let kept = resources::list(&store, kind(), "acme", &filter, &Page::first(9)).await.unwrap();
     assert_eq!(kept, [trouble(2, 20, "new")]);

@@ -74,7 +74,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let body = call::created(x.account_sid(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
     for (code, message) in request::oddities(x.parameters) {
-        let trouble = Trouble { code, message, exchange: Some(exchange.clone()) };
+        let trouble = Trouble { code, message, cause: None, exchange: Some(exchange.clone()) };
         x.app.calls.services().note_trouble(&x.account.name, Some(leg.id), Level::Warning, trouble);
     }
     x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);

@@ -87,10 +87,13 @@ fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -
 
 /// As a form, which is how the provider has it.
 pub(super) fn message(row: &Resource<Trouble>, error: bool) -> String {
-    let Trouble { code, message, exchange } = &row.details;
+    let Trouble { code, message, cause, exchange } = &row.details;
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("LogLevel", if error { "ERROR" } else { "WARN" }).append_pair("ErrorCode", &code.to_string());
     text.append_pair("Msg", message).append_pair("EmailNotification", "false");
+    if let Some(cause) = cause {
+        text.append_pair("cause", cause.id()).append_pair("advice", &cause.line());
+    }
     if let Some(Exchange { url, answer, .. }) = exchange {
         text.append_pair("url", url);
         if let Some(answer) = answer {

@@ -1,0 +1,167 @@
+//! `/console/calls`: live and recent calls, and the story of one.
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use serde::Serialize;
+use tandem_call::leg::LegInfo;
+
+use super::story::Story;
+use super::{Scope, Wish, Wrong, follow, json};
+use crate::app::App;
+use crate::clock;
+use crate::records;
+use crate::services::Services;
+use crate::store::calls::{self, CallFilter};
+use crate::store::{Cursor, TimeRange};
+
+/// Paths below `/console`.
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/console/calls", get(list)).route("/console/calls/{id}", get(story))
+}
+
+/// A page of calls.
+#[derive(Serialize)]
+struct Calls {
+    calls: Vec<CallRow>,
+    /// The page behind this one.
+    next: Option<String>,
+}
+
+/// One call, which is a leg of its session.
+#[derive(Serialize)]
+pub(super) struct CallRow {
+    id: String,
+    session: String,
+    /// The call that called this one.
+    parent: Option<String>,
+    account: String,
+    provider: String,
+    direction: &'static str,
+    from: String,
+    to: String,
+    status: &'static str,
+    live: bool,
+    created_at: Timestamp,
+    answered_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// From the answer to the end, or to now.
+    seconds: f64,
+    trunk: Option<String>,
+    codec: Option<String>,
+    end: Option<End>,
+}
+
+/// How a call ended.
+#[derive(Serialize)]
+struct End {
+    text: String,
+    by: String,
+    sip_status: Option<u16>,
+    /// Why it failed: a cause of docs/troubleshooting.md.
+    cause: Option<&'static str>,
+}
+
+impl CallRow {
+    pub(super) fn of(services: &Services, leg: &LegInfo, now: Timestamp) -> Self {
+        let dialect = services.dialects.get(&leg.dialect);
+        let spelled = |id| dialect.map(|dialect| dialect.call_id(id));
+        Self {
+            id: services.call_id(leg),
+            session: leg.session.to_string(),
+            parent: leg.parent.and_then(spelled),
+            account: leg.account.to_string(),
+            provider: leg.dialect.to_string(),
+            direction: records::direction_word(leg.direction),
+            from: leg.from.to_string(),
+            to: leg.to.to_string(),
+            status: records::status_word(leg.status),
+            live: !leg.status.is_final(),
+            created_at: leg.created_at,
+            answered_at: leg.answered_at,
+            ended_at: leg.end.as_ref().map(|end| end.at),
+            seconds: (leg.duration(now).as_secs_f64() * 1_000.0).round() / 1_000.0,
+            trunk: leg.sip.trunk.as_deref().map(str::to_owned),
+            codec: leg.sip.codec.clone(),
+            end: leg.end.as_ref().map(|end| End {
+                text: end.to_string(),
+                by: end.by.to_string(),
+                sip_status: end.sip_status,
+                cause: crate::advice::Cause::of_end(leg).map(crate::advice::Cause::id),
+            }),
+        }
+    }
+}
+
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if wish.follow {
+        let list = move |app: App| {
+            let (scope, wish) = (scope.clone(), wish.clone());
+            async move { Ok(page(&app, &scope, &wish).await?.calls) }
+        };
+        return follow::rows(app, "call", |row: &CallRow| row.id.clone(), list);
+    }
+    match page(&app, &scope, &wish).await {
+        Ok(page) => json(&page),
+        Err(wrong) => wrong.into_response(),
+    }
+}
+
+async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Calls, Wrong> {
+    let filter = filter(wish)?;
+    let page = wish.page()?;
+    let services = app.calls.services();
+    services.store.flush().await?;
+    let mut rows = Vec::new();
+    for account in scope.accounts(app, wish.account.as_deref()) {
+        rows.extend(calls::list(&services.store, &account, &filter, &page).await?);
+    }
+    let (rows, next) = wish.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
+    let now = clock::time();
+    let legs = rows.iter().filter_map(records::leg_of);
+    Ok(Calls { calls: legs.map(|leg| CallRow::of(services, &leg, now)).collect(), next })
+}
+
+fn filter(wish: &Wish) -> Result<CallFilter, Wrong> {
+    const LIVE: [&str; 4] = ["queued", "initiated", "ringing", "in-progress"];
+    const ENDED: [&str; 5] = ["completed", "busy", "failed", "no-answer", "canceled"];
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let status = match wish.status.as_deref() {
+        None => Vec::new(),
+        Some("live") => words(&LIVE),
+        Some("ended") => words(&ENDED),
+        Some(word) if LIVE.contains(&word) || ENDED.contains(&word) => words(&[word]),
+        Some(_) => return Err(Wrong::Status),
+    };
+    if wish.direction.as_deref().is_some_and(|word| !["inbound", "outbound-api", "outbound-dial"].contains(&word)) {
+        return Err(Wrong::Direction);
+    }
+    Ok(CallFilter {
+        to: wish.to.clone(),
+        from: wish.from.clone(),
+        direction: wish.direction.clone(),
+        status,
+        created: TimeRange { since: wish.since, before: None },
+        ..CallFilter::default()
+    })
+}
+
+async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    match Story::find(&app, &scope, &id).await {
+        Ok(Some(story)) => json(&story),
+        Ok(None) if id == "last" => (StatusCode::NOT_FOUND, "there was no call yet\n").into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "no such call\n").into_response(),
+        Err(wrong) => wrong.into_response(),
+    }
+}

@@ -1,0 +1,118 @@
+//! `/console/errors`: what went wrong lately, each with what to do about it.
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Scope, Wish, Wrong, follow, json};
+use crate::advice::Cause;
+use crate::app::App;
+use crate::report::{REPORTS, Report};
+use crate::store::resources::{self, Filter, Resource};
+use crate::store::{Cursor, TimeRange};
+
+/// Paths below `/console`.
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/console/errors", get(list))
+}
+
+/// A page of them.
+#[derive(Serialize)]
+struct Errors {
+    errors: Vec<ErrorRow>,
+    /// The page behind this one.
+    next: Option<String>,
+}
+
+/// One.
+#[derive(Serialize)]
+pub(super) struct ErrorRow {
+    id: String,
+    at: Timestamp,
+    /// `error`, `warning`.
+    level: String,
+    /// Whose; `None`: nobody's.
+    account: Option<String>,
+    call: Option<String>,
+    session: Option<String>,
+    cause: Option<Cause>,
+    /// The provider's number.
+    code: Option<u32>,
+    message: String,
+    /// What the cause is, in a sentence.
+    happened: Option<&'static str>,
+    /// What to do.
+    advice: Option<String>,
+    /// Where more of it is.
+    page: Option<String>,
+}
+
+impl ErrorRow {
+    pub(super) fn of(row: Resource<Report>) -> Self {
+        let Report { cause, code, message, hint, call, session } = row.details;
+        Self {
+            id: format!("{:032x}", row.id),
+            at: row.created_at,
+            level: row.name,
+            account: Some(row.account).filter(|name| !name.is_empty()),
+            call,
+            session,
+            cause,
+            code,
+            message,
+            happened: cause.map(Cause::happened),
+            advice: cause.map(|cause| match &hint {
+                Some(hint) => format!("{} {hint}", cause.advice()),
+                None => cause.advice().to_owned(),
+            }),
+            page: cause.map(Cause::page),
+        }
+    }
+}
+
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if wish.follow {
+        let list = move |app: App| {
+            let (scope, wish) = (scope.clone(), wish.clone());
+            async move { Ok(page(&app, &scope, &wish).await?.errors) }
+        };
+        return follow::rows(app, "error", |row: &ErrorRow| row.id.clone(), list);
+    }
+    match page(&app, &scope, &wish).await {
+        Ok(page) => json(&page),
+        Err(wrong) => wrong.into_response(),
+    }
+}
+
+async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Errors, Wrong> {
+    let page = wish.page()?;
+    let store = &app.calls.services().store;
+    store.flush().await?;
+    let filter = Filter {
+        name: wish.level.as_deref(),
+        created: TimeRange { since: wish.since, before: None },
+        ..Filter::default()
+    };
+    let mut accounts = scope.accounts(app, wish.account.as_deref());
+    if scope.is_operator() && wish.account.is_none() {
+        // Nobody's.
+        accounts.push("".into());
+    }
+    let mut rows = Vec::new();
+    for account in accounts {
+        rows.extend(resources::list(store, REPORTS, &account, &filter, &page).await?);
+    }
+    let (mut rows, next) = wish.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
+    if let Some(cause) = &wish.cause {
+        rows.retain(|row| row.details.cause.is_some_and(|known| known.id() == cause));
+    }
+    Ok(Errors { errors: rows.into_iter().map(ErrorRow::of).collect(), next })
+}

@@ -1,0 +1,153 @@
+//! A list that is followed: one line of JSON a row (NDJSON), and again whenever a row is new or has changed.
+//!
+//! The list is looked at [twice a second](EVERY), so calls do no more work because somebody watches. Bounded: at most
+//! [`FOLLOWERS`] at a time, more are refused with 503; [`WAITING`] lines wait for a reader who is slow, and one who does not
+//! take them within [`PATIENCE`] is told so in a last line and dropped.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Wrong;
+use crate::app::App;
+
+/// Between two looks at the list.
+const EVERY: Duration = Duration::from_millis(500);
+/// Between signs of life where nothing changes.
+const ALIVE: u32 = 30;
+/// Followers at a time.
+const FOLLOWERS: usize = 32;
+/// Lines that wait for a slow reader.
+const WAITING: usize = 1_024;
+/// How long they may.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+static PLACES: Semaphore = Semaphore::const_new(FOLLOWERS);
+
+/// Follows what `list` lists, newest first; `name` tells its rows apart. `kind` is what each line is called: `{"call": {...}}`.
+pub(super) fn rows<T, F>(
+    app: App,
+    kind: &'static str,
+    name: impl Fn(&T) -> String + Send + 'static,
+    list: impl Fn(App) -> F + Send + 'static,
+) -> Response
+where
+    T: Serialize + Send,
+    F: Future<Output = Result<Vec<T>, Wrong>> + Send,
+{
+    let Ok(place) = PLACES.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many follow lists already\n").into_response();
+    };
+    let (lines, mut waiting) = mpsc::channel::<String>(WAITING);
+    let too_slow = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&too_slow);
+    tokio::spawn(async move {
+        let _place = place;
+        let mut known = HashMap::new();
+        let mut quiet = 0;
+        let end = loop {
+            // What is so when the server stops is still told.
+            let last = !app.calls.accepts();
+            let rows = match list(app.clone()).await {
+                Ok(rows) => rows,
+                Err(wrong) => break note(&wrong.to_string()),
+            };
+            let changed = changed(&mut known, kind, &rows, &name);
+            quiet = if changed.is_empty() { quiet + 1 } else { 0 };
+            let alive = (quiet > 0 && quiet % ALIVE == 0).then(|| "\n".to_owned());
+            for line in changed.into_iter().chain(alive) {
+                match tokio::time::timeout(PATIENCE, lines.send(line)).await {
+                    Ok(Ok(())) => {}
+                    // The reader has gone.
+                    Ok(Err(_)) => return,
+                    Err(_) => return slow.store(true, Ordering::Relaxed),
+                }
+            }
+            if last {
+                break note("the server is being stopped");
+            }
+            tokio::select! {
+                () = lines.closed() => return,
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        };
+        // The last line; the reader may have gone.
+        let _ = lines.try_send(end);
+    });
+    let stream = futures_util::stream::poll_fn(move |context| {
+        waiting.poll_recv(context).map(|line| {
+            let last =
+                || too_slow.swap(false, Ordering::Relaxed).then(|| note("you read too slowly: lines are left out"));
+            line.or_else(last).map(|line| Ok::<_, Infallible>(Bytes::from(line)))
+        })
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
+}
+
+/// The lines of those rows that are new or other than they were, the oldest first.
+fn changed<T: Serialize>(
+    known: &mut HashMap<String, u64>,
+    kind: &'static str,
+    rows: &[T],
+    name: impl Fn(&T) -> String,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut now = HashMap::with_capacity(rows.len());
+    for row in rows.iter().rev() {
+        let name = name(row);
+        let text = serde_json::to_string(row).unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        without_clock(row).hash(&mut hasher);
+        let mark = hasher.finish();
+        if known.get(&name) != Some(&mark) {
+            lines.push(format!("{{\"{kind}\":{text}}}\n"));
+        }
+        now.insert(name, mark);
+    }
+    // What fell out of the list is forgotten, so that this stays as small as the list.
+    *known = now;
+    lines
+}
+
+/// A row without what changes by itself: the seconds of a live call.
+fn without_clock(row: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(row).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("seconds");
+    }
+    value.to_string()
+}
+
+fn note(text: &str) -> String {
+    format!("{}\n", serde_json::json!({ "note": text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_or_has_changed_is_told_again_and_the_clock_is_no_change() {
+        let mut known = HashMap::new();
+        let mut told = |rows: &[serde_json::Value]| {
+            changed(&mut known, "call", rows, |row| row["id"].as_str().unwrap_or_default().to_owned())
+        };
+        let row = |id: &str, status: &str, seconds: f64| serde_json::json!({ "id": id, "status": status, "seconds": seconds });
+        let first = told(&[row("b", "ringing", 0.0), row("a", "live", 1.0)]);
+        assert_eq!(first.len(), 2);
+        assert!(first[0].starts_with("{\"call\":{\"id\":\"a\"") && first[0].ends_with("}\n"), "the oldest comes first");
+        assert!(told(&[row("b", "ringing", 0.0), row("a", "live", 1.5)]).is_empty());
+        let second = told(&[row("b", "live", 0.0), row("a", "live", 2.0)]);
+        assert!(second.len() == 1 && second[0].contains("\"b\""));
+        assert_eq!(note("x"), "{\"note\":\"x\"}\n");
+    }
+}

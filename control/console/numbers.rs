@@ -1,0 +1,171 @@
+//! `/console/numbers`: every number, and where its calls go.
+
+use std::collections::HashSet;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+use tandem_call::Method;
+
+use super::{Scope, Wish, Wrong, follow, json};
+use crate::app::App;
+use crate::config::{Bridge, NumberConfig};
+use crate::holdings::{Number, Voice};
+use crate::routing::Routing;
+
+/// Paths below `/console`.
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/console/numbers", get(list))
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct Numbers {
+    numbers: Vec<NumberRow>,
+}
+
+/// One.
+#[derive(Serialize)]
+struct NumberRow {
+    /// As it is dialled; with `*` at its end every number that begins so.
+    number: String,
+    account: String,
+    provider: Option<String>,
+    friendly_name: Option<String>,
+    /// `file`, `api`.
+    source: &'static str,
+    goes_to: GoesTo,
+    status_callback: Option<String>,
+}
+
+/// Where calls go.
+#[derive(Serialize)]
+struct GoesTo {
+    /// `url`, `application`, `document`, `bridge`, `trunk`, `nowhere`.
+    kind: &'static str,
+    /// The same in words.
+    text: String,
+    url: Option<String>,
+    method: Option<&'static str>,
+    application: Option<String>,
+}
+
+impl GoesTo {
+    fn plain(kind: &'static str, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into(), url: None, method: None, application: None }
+    }
+
+    fn nowhere() -> Self {
+        Self::plain("nowhere", "nowhere: callers get 404")
+    }
+
+    fn voice(voice: &Voice) -> Option<Self> {
+        let url = crate::http::without_credentials(voice.url.as_deref()?);
+        let method = match voice.method {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        };
+        Some(Self { url: Some(url.clone()), method: Some(method), ..Self::plain("url", format!("{method} {url}")) })
+    }
+
+    fn application(routing: &Routing, account: &str, dialect: &str, id: &str) -> Self {
+        let voice = routing.application(account, dialect, id);
+        match voice.as_ref().and_then(Self::voice) {
+            Some(to) => Self {
+                kind: "application",
+                text: format!("application {id}: {}", to.text),
+                application: Some(id.to_owned()),
+                ..to
+            },
+            None => Self {
+                application: Some(id.to_owned()),
+                ..Self::plain("nowhere", format!("nowhere: there is no application {id}, or it has no URL"))
+            },
+        }
+    }
+
+    fn configured(routing: &Routing, number: &NumberConfig) -> Self {
+        if let Some(id) = &number.application {
+            let provider = routing.applications().iter().find(|application| application.id == *id);
+            let provider = provider.map(|application| &*application.provider).or(number.provider.as_deref());
+            return Self::application(routing, &number.account, provider.unwrap_or_default(), id);
+        }
+        if let Some(to) = Self::voice(&Voice::from(number)) {
+            return to;
+        }
+        match &number.bridge {
+            _ if number.twiml.is_some() => Self::plain("document", "a document in the configuration"),
+            Some(Bridge::Uri(uri)) => Self::plain("bridge", format!("bridge {uri}")),
+            Some(Bridge::Trunks(names)) => Self::plain("bridge", format!("bridge trunk {}", names.join(", then "))),
+            Some(Bridge::Prefixes) => Self::plain("bridge", "bridge: the trunk whose prefixes fit"),
+            None => Self::nowhere(),
+        }
+    }
+
+    /// Of a number that an account holds, whose own word the file's stands behind.
+    fn held(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
+        if let Some(trunk) = &held.trunk {
+            return Self::plain("trunk", format!("SIP trunk {trunk}"));
+        }
+        if let Some(id) = &held.application {
+            return Self::application(routing, account, &held.dialect, id);
+        }
+        let behind = || file.map(|file| Self::configured(routing, file));
+        Self::voice(&held.voice).or_else(behind).unwrap_or_else(Self::nowhere)
+    }
+}
+
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if wish.follow {
+        let list = move |app: App| {
+            let (scope, wish) = (scope.clone(), wish.clone());
+            async move { Ok::<_, Wrong>(rows(&app, &scope, &wish)) }
+        };
+        return follow::rows(app, "number", |row: &NumberRow| format!("{} {}", row.account, row.number), list);
+    }
+    json(&Numbers { numbers: rows(&app, &scope, &wish) })
+}
+
+fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<NumberRow> {
+    let routing = app.calls.services().routing.get();
+    let accounts = scope.accounts(app, wish.account.as_deref());
+    let mut rows = Vec::new();
+    let mut known = HashSet::new();
+    for account in &accounts {
+        for held in routing.holdings().numbers.all(account) {
+            let file = routing.configured().find(|one| one.number.exact() == Some(&*held.name));
+            let number = &held.details;
+            let name = Some(number.friendly_name.clone()).filter(|name| !name.is_empty());
+            let status_callback = number.voice.status_callback.as_deref();
+            rows.push(NumberRow {
+                number: held.name.clone(),
+                account: account.to_string(),
+                provider: Some(number.dialect.clone()),
+                friendly_name: name,
+                source: if file.is_some() { "file" } else { "api" },
+                goes_to: GoesTo::held(&routing, account, number, file),
+                status_callback: status_callback.map(crate::http::without_credentials),
+            });
+            known.insert(held.name.clone());
+        }
+    }
+    let configured = routing.configured().filter(|number| accounts.contains(&number.account));
+    rows.extend(configured.filter(|number| !known.contains(&number.number.to_string())).map(|number| NumberRow {
+        number: number.number.to_string(),
+        account: number.account.to_string(),
+        provider: number.provider.as_deref().map(str::to_owned),
+        friendly_name: None,
+        source: "file",
+        goes_to: GoesTo::configured(&routing, number),
+        status_callback: number.status_callback.as_deref().map(crate::http::without_credentials),
+    }));
+    rows.sort_by(|a, b| (&a.account, &a.number).cmp(&(&b.account, &b.number)));
+    rows
+}

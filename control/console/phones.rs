@@ -1,0 +1,113 @@
+//! `/console/phones`: who may register, and who is registered from where.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Scope, Wish, Wrong, follow, json};
+use crate::app::App;
+use crate::clock;
+use crate::store::bindings::{self, BindingRow};
+
+/// Paths below `/console`.
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/console/phones", get(list))
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct Phones {
+    phones: Vec<PhoneRow>,
+}
+
+/// One user of phones.
+#[derive(Serialize)]
+struct PhoneRow {
+    account: String,
+    username: String,
+    /// The account's domain that it belongs to.
+    domain: Option<String>,
+    /// What others call it by.
+    uri: String,
+    registered: bool,
+    contacts: Vec<Contact>,
+}
+
+/// Where one of its phones is.
+#[derive(Serialize)]
+struct Contact {
+    contact: String,
+    source: SocketAddr,
+    /// `udp`, `tcp`, `tls`, `ws`, `wss`.
+    transport: String,
+    user_agent: Option<String>,
+    expires_at: Timestamp,
+}
+
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if wish.follow {
+        let list = move |app: App| {
+            let (scope, wish) = (scope.clone(), wish.clone());
+            async move { Ok(page(&app, &scope, &wish).await?.phones) }
+        };
+        let name = |row: &PhoneRow| format!("{} {} {:?}", row.account, row.username, row.domain);
+        return follow::rows(app, "phone", name, list);
+    }
+    match page(&app, &scope, &wish).await {
+        Ok(page) => json(&page),
+        Err(wrong) => wrong.into_response(),
+    }
+}
+
+async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Phones, Wrong> {
+    let services = app.calls.services();
+    let now = clock::time();
+    let bound = bindings::list(&services.store, now).await?;
+    let routing = services.routing.get();
+    let phones = routing.phones();
+    let seen = |account: &str| scope.sees(account) && wish.account.as_deref().is_none_or(|one| one == account);
+    let mut rows: Vec<_> = phones
+        .users()
+        .into_iter()
+        .filter(|aor| seen(&aor.account))
+        .map(|aor| {
+            let of_it = |row: &&BindingRow| {
+                *row.account == *aor.account
+                    && *row.username == *aor.username
+                    && row.details.domain.as_deref() == aor.domain.as_deref()
+            };
+            let contacts: Vec<_> = bound.iter().filter(of_it).map(contact).collect();
+            PhoneRow {
+                account: aor.account.to_string(),
+                username: aor.username.to_string(),
+                domain: aor.domain.as_deref().map(str::to_owned),
+                uri: phones.uri(&aor),
+                registered: !contacts.is_empty(),
+                contacts,
+            }
+        })
+        .collect();
+    rows.sort_by(|a, b| (!a.registered, &a.account, &a.username).cmp(&(!b.registered, &b.account, &b.username)));
+    Ok(Phones { phones: rows })
+}
+
+fn contact(row: &BindingRow) -> Contact {
+    let details = &row.details;
+    Contact {
+        contact: details.contact.clone(),
+        source: details.source,
+        transport: details.transport.clone(),
+        user_agent: details.user_agent.clone(),
+        expires_at: row.expires_at,
+    }
+}

@@ -1,0 +1,152 @@
+//! The story of one call: who took part, what happened, what was asked and answered, recorded, and what went wrong.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tandem_call::leg::Quality;
+use tandem_call::recording::Recording;
+
+use super::calls::CallRow;
+use super::errors::ErrorRow;
+use super::webhooks::Shown;
+use super::{Scope, Wrong, names};
+use crate::advice::Cause;
+use crate::app::App;
+use crate::clock;
+use crate::event_log::ADVICE;
+use crate::exchange::Exchange;
+use crate::records;
+use crate::report::REPORTS;
+use crate::store::recordings::{self, RecordingFilter};
+use crate::store::{self, deliveries, resources};
+
+/// Errors of one call that are shown.
+const MOST_ERRORS: u32 = 200;
+
+/// All that is known of a session.
+#[derive(Serialize)]
+pub(super) struct Story {
+    session: String,
+    calls: Vec<Leg>,
+    timeline: Vec<TimelineLine>,
+    requests: Vec<Request>,
+    webhooks: Vec<Shown>,
+    recordings: Vec<RecordingRow>,
+    errors: Vec<ErrorRow>,
+}
+
+/// A call with what only its story tells.
+#[derive(Serialize)]
+struct Leg {
+    /// `caller`, `callee`, `callee 2`.
+    name: String,
+    #[serde(flatten)]
+    row: CallRow,
+    sip_call_id: Option<String>,
+    source_ip: Option<String>,
+    quality: Option<Quality>,
+}
+
+/// A line of the timeline.
+#[derive(Serialize)]
+struct TimelineLine {
+    at: Timestamp,
+    /// Since the first line.
+    seconds: f64,
+    /// The name of the call that it is about.
+    call: Option<String>,
+    kind: String,
+    text: String,
+    /// Of a line of kind `advice`.
+    cause: Option<Cause>,
+}
+
+/// A request to an application, or an application's to us, with its answer.
+#[derive(Serialize)]
+struct Request {
+    /// The name of the call that it is about.
+    call: Option<String>,
+    #[serde(flatten)]
+    exchange: Exchange,
+}
+
+/// A recording.
+#[derive(Serialize)]
+struct RecordingRow {
+    id: String,
+    /// The name of the call that it was made on.
+    call: Option<String>,
+    status: String,
+    started_at: Timestamp,
+    seconds: Option<f64>,
+    channels: i64,
+    path: String,
+}
+
+impl Story {
+    /// Of the session that is named in any of the ways of [`Scope::session`].
+    pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, Wrong> {
+        let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
+        let services = app.calls.services();
+        let store = &services.store;
+        let names = names(legs.iter().map(|(_, leg)| &**leg));
+        let lines = app.calls.log(session).await?;
+        let exchanges = app.calls.exchanges(session).await?;
+        let first = lines.first().map(|line| line.at);
+        let timeline = lines.into_iter().map(|line| TimelineLine {
+            at: line.at,
+            seconds: first.map_or(0.0, |first| line.at.duration_since(first).as_secs_f64()),
+            call: line.leg.and_then(|leg| names.get(&leg).cloned()),
+            cause: if line.kind == ADVICE { Cause::of_line(&line.text) } else { None },
+            kind: line.kind.into_owned(),
+            text: line.text,
+        });
+        let requests = exchanges
+            .into_iter()
+            .map(|(leg, exchange)| Request { call: leg.and_then(|leg| names.get(&leg).cloned()), exchange });
+        let deliveries = deliveries::list(store, session.0).await?;
+        let deliveries = deliveries.into_iter().filter(|row| scope.sees(&row.account));
+        let (mut recorded, mut errors) = (Vec::new(), Vec::new());
+        for account in scope.accounts(app, None) {
+            let filter = RecordingFilter { session: Some(session.0), ..RecordingFilter::default() };
+            recorded.extend(recordings::list(store, &account, &filter, &store::Page::first(100)).await?);
+        }
+        for (_, leg) in &legs {
+            let filter = resources::Filter { parent: Some(leg.id.0), ..resources::Filter::default() };
+            let page = store::Page::first(MOST_ERRORS);
+            errors.extend(resources::list(store, REPORTS, &leg.account, &filter, &page).await?);
+        }
+        recorded.sort_by_key(|row| row.started_at);
+        errors.sort_by_key(|row| row.created_at);
+        let now = clock::time();
+        Ok(Some(Self {
+            session: session.to_string(),
+            calls: legs
+                .iter()
+                .map(|(_, leg)| Leg {
+                    name: names.get(&leg.id).cloned().unwrap_or_default(),
+                    row: CallRow::of(services, leg, now),
+                    sip_call_id: leg.sip.call_id.as_deref().map(str::to_owned),
+                    source_ip: leg.sip.source_ip.map(|ip| ip.to_string()),
+                    quality: leg.sip.quality.clone(),
+                })
+                .collect(),
+            timeline: timeline.collect(),
+            requests: requests.collect(),
+            webhooks: deliveries.filter_map(Shown::of).collect(),
+            recordings: recorded
+                .iter()
+                .filter_map(|row| Some((row, records::recording_of(row)?)))
+                .map(|(row, recording): (_, Recording)| RecordingRow {
+                    id: recording.id.to_string(),
+                    call: names.get(&recording.leg).cloned(),
+                    status: recording.status.to_string(),
+                    started_at: recording.started_at,
+                    seconds: recording.duration.map(|length| length.as_secs_f64()),
+                    channels: row.channels,
+                    path: row.path.clone(),
+                })
+                .collect(),
+            errors: errors.into_iter().map(ErrorRow::of).collect(),
+        }))
+    }
+}

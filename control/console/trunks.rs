@@ -1,0 +1,122 @@
+//! `/console/trunks`: how each trunk stands, and why.
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+use tandem_sip as sip;
+
+use super::{Scope, Wish, Wrong, follow, json};
+use crate::advice::Cause;
+use crate::app::App;
+use crate::config::TrunkConfig;
+
+/// Paths below `/console`.
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/console/trunks", get(list))
+}
+
+/// All of them.
+#[derive(Serialize)]
+struct Trunks {
+    trunks: Vec<TrunkRow>,
+}
+
+/// One.
+#[derive(Serialize)]
+struct TrunkRow {
+    name: String,
+    /// Whose; `None`: everybody's.
+    account: Option<String>,
+    uri: Option<String>,
+    prefixes: Vec<String>,
+    inbound_from: Vec<String>,
+    /// `up`, `doubtful`, `down`.
+    health: &'static str,
+    /// Why it is not up.
+    reason: Option<String>,
+    cause: Option<Cause>,
+    advice: Option<&'static str>,
+    /// Calls over it now, both directions.
+    live_calls: u32,
+    max_calls: Option<u32>,
+    max_cps: Option<u32>,
+    /// Calls beyond these, since the start.
+    limited: u64,
+    /// `none`, `pending`, `registered`, `refused`.
+    registration: &'static str,
+    registration_status: Option<u16>,
+}
+
+impl TrunkRow {
+    fn of(trunk: &TrunkConfig, status: sip::PeerStatus) -> Self {
+        let texts = |list: &[std::sync::Arc<str>]| list.iter().map(|text| text.to_string()).collect();
+        let (registration, registration_status) = match status.registered {
+            sip::Registered::Not => ("none", None),
+            sip::Registered::Pending => ("pending", None),
+            sip::Registered::Yes => ("registered", None),
+            sip::Registered::Refused(status) => ("refused", Some(status)),
+        };
+        let (health, troubled) = match status.health {
+            sip::Health::Up => ("up", None),
+            sip::Health::Doubtful => (
+                "doubtful",
+                Some((Cause::TrunkSilent, "a call over it was not answered at all, or with 503".to_owned())),
+            ),
+            sip::Health::Down => ("down", Some((Cause::TrunkDown, "its OPTIONS are not answered".to_owned()))),
+        };
+        let refused = registration_status.map(|status| {
+            let why = match status {
+                408 => "nobody answers our REGISTER".to_owned(),
+                status => format!("our registration is refused with {status}"),
+            };
+            (Cause::TrunkNotRegistered, why)
+        });
+        let (cause, reason) = troubled.or(refused).unzip();
+        Self {
+            name: trunk.name.to_string(),
+            account: trunk.account.as_deref().map(str::to_owned),
+            uri: trunk.uri.as_deref().map(str::to_owned),
+            prefixes: texts(&trunk.prefixes),
+            inbound_from: trunk.inbound_from.iter().map(ToString::to_string).collect(),
+            health,
+            reason,
+            cause,
+            advice: cause.map(Cause::advice),
+            live_calls: status.calls,
+            max_calls: trunk.max_calls,
+            max_cps: trunk.max_cps,
+            limited: status.limited,
+            registration,
+            registration_status,
+        }
+    }
+}
+
+async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+    let scope = match Scope::asked(&app, &headers) {
+        Ok(scope) => scope,
+        Err(denied) => return *denied,
+    };
+    if wish.follow {
+        let list = move |app: App| {
+            let (scope, wish) = (scope.clone(), wish.clone());
+            async move { Ok::<_, Wrong>(rows(&app, &scope, &wish)) }
+        };
+        return follow::rows(app, "trunk", |row: &TrunkRow| row.name.clone(), list);
+    }
+    json(&Trunks { trunks: rows(&app, &scope, &wish) })
+}
+
+fn rows(app: &App, scope: &Scope, wish: &Wish) -> Vec<TrunkRow> {
+    let services = app.calls.services();
+    let routing = services.routing.get();
+    let seen = |trunk: &TrunkConfig| match trunk.account.as_deref() {
+        Some(account) => scope.sees(account) && wish.account.as_deref().is_none_or(|one| one == account),
+        None => true,
+    };
+    let trunks = routing.trunks().iter().filter(|trunk| seen(trunk));
+    trunks.map(|trunk| TrunkRow::of(trunk, services.sip().peer(&trunk.name))).collect()
+}

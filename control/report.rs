@@ -1,0 +1,73 @@
+//! What went wrong, for people: with calls and with the server itself, each with its [cause](crate::advice). It is in the server's
+//! log, in `/console/errors` and in `tandem errors`; kept as long as the logs of calls are.
+//!
+//! Providers' own lists of errors are another matter ([`crate::trouble`]): they have providers' numbers, and only what those have.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tandem_call::leg::LegInfo;
+
+use crate::advice::Cause;
+use crate::clock;
+use crate::services::Services;
+use crate::store::resources::{self, Kind, Resource};
+use crate::trouble::Level;
+
+/// All of them.
+pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
+
+/// One.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Why, if that is known.
+    pub cause: Option<Cause>,
+    /// The provider's number, if it has one.
+    pub code: Option<u32>,
+    /// What happened, in words.
+    pub message: String,
+    /// What is to be done in this very case, beyond the cause's advice.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The call's id as its application knows it.
+    pub call: Option<String>,
+    /// Its session's id.
+    pub session: Option<String>,
+}
+
+impl Report {
+    /// One of this cause, about no call.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause: Some(cause), code: None, message: message.into(), hint: None, call: None, session: None }
+    }
+}
+
+impl Services {
+    /// Something went wrong outside of any call that there is: a WARN line with the advice, and a report. `account`: whose it is, if
+    /// it is anybody's; operators see those of nobody. Anybody on the network may cause these, so of each cause some a second are
+    /// told of, and the others counted.
+    pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
+        let Some(held_back) = self.counters.report(cause, clock::now().instant) else { return };
+        let held_back = (held_back > 0).then_some(held_back);
+        tracing::warn!(%cause, account, held_back, advice = cause.advice(), "{message}");
+        self.keep_report(account.unwrap_or_default(), None, Level::Error, clock::time(), Report::new(cause, message));
+    }
+
+    /// Writes a report down beside the calls; dropped, and counted, when the database is slow.
+    pub(crate) fn keep_report(
+        &self,
+        account: &str,
+        leg: Option<&LegInfo>,
+        level: Level,
+        at: Timestamp,
+        mut report: Report,
+    ) {
+        if let Some(leg) = leg {
+            report.call = Some(self.call_id(leg));
+            report.session = Some(leg.session.to_string());
+        }
+        let mut row = Resource::new(account, level.word(), report);
+        (row.created_at, row.updated_at) = (at, at);
+        row.parent = leg.map(|leg| leg.id.0);
+        resources::submit(&self.store, REPORTS, &row);
+    }
+}

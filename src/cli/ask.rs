@@ -1,0 +1,131 @@
+//! Asking the running server: where it is, whose credentials are shown, and what its answers mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use serde_json::Value;
+use tandem_config::Config;
+use tandem_control::account::Account;
+use tandem_control::http::{Client, NetworkPolicy, Request, Timeouts};
+
+use super::Failure;
+
+/// How long the server may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Most octets of an answer.
+const MOST: usize = 256 * 1024 * 1024;
+
+/// Which server, and who asks.
+#[derive(clap::Args)]
+pub(crate) struct Server {
+    /// The server's configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Whose credentials to show; the first account's that has any when left out
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Where the server is, when not at `http.listen`
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// A way to the running server.
+pub(crate) struct Console {
+    base: String,
+    authorization: String,
+    client: Client,
+}
+
+impl Server {
+    /// The way to it. Nothing is sent yet.
+    pub(crate) fn console(&self) -> Result<Console, Failure> {
+        let config = super::load_config(self.config.as_deref())?;
+        let authorization = authorization(&config, self.account.as_deref())?;
+        let base = self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
+        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
+        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, PATIENCE)
+            .map_err(|error| Failure::Environment(error.into()))?;
+        Ok(Console { base: base.trim_end_matches('/').to_owned(), authorization, client })
+    }
+}
+
+impl Console {
+    /// The body of `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let base = &self.base;
+        let request = Request {
+            method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
+            url: format!("{base}{path}"),
+            headers: vec![("Authorization".to_owned(), self.authorization.clone())],
+            body: Vec::new().into(),
+            timeouts: Timeouts { connect: None, total: PATIENCE },
+            max_body: MOST,
+        };
+        let response = self.client.send(&request).await.map_err(|error| {
+            Failure::Environment(anyhow!(
+                "no server answers at {base}: {error}. Is `tandem serve` running with this --config?"
+            ))
+        })?;
+        let said = || String::from_utf8_lossy(&response.body).trim().to_owned();
+        match response.status {
+            200 => Ok(response.body.to_vec()),
+            401 => Err(Failure::Input(anyhow!(
+                "the server at {base} does not know these credentials: was it started with another --config, or before this \
+                 one was changed?"
+            ))),
+            400 | 403 | 404 => Err(Failure::Input(anyhow!("{}", said()))),
+            status => Err(Failure::Environment(anyhow!("the server at {base} answers {status}: {}", said()))),
+        }
+    }
+
+    /// The same, as JSON.
+    pub(crate) async fn json(&self, path: &str) -> Result<Value, Failure> {
+        let body = self.get(path).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| Failure::Environment(anyhow!("the server at {} answers no JSON: {error}", self.base)))
+    }
+}
+
+/// The header of an account of the configuration, or of the one that the server made for itself.
+fn authorization(config: &Config, name: Option<&str>) -> Result<String, Failure> {
+    let own = match config.accounts.is_empty() {
+        true => Some(tandem::app::first_account(&config.data_dir).map_err(Failure::Environment)?),
+        false => None,
+    };
+    let accounts = || config.accounts.iter().chain(&own);
+    let mut asked = accounts().filter(|account| name.is_none_or(|name| *name == *account.name));
+    asked.find_map(header).ok_or_else(|| {
+        let names: Vec<&str> = accounts().map(|account| &*account.name).collect();
+        Failure::Input(match name {
+            Some(name) => anyhow!("no account {name:?} with credentials; there are: {}", names.join(", ")),
+            None => anyhow!("no account has credentials to log in with"),
+        })
+    })
+}
+
+fn header(account: &Account) -> Option<String> {
+    use base64::Engine as _;
+    let basic = account.twilio.as_ref().map(|keys| {
+        let pair = format!("{}:{}", keys.account_sid, keys.auth_token);
+        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair))
+    });
+    basic.or_else(|| account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key)))
+}
+
+/// A text as a part of a path or a query: an id may have a colon, a Call-ID anything.
+pub(crate) fn escaped(id: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
+    id.bytes().map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_any_form_becomes_a_part_of_a_path() {
+        assert_eq!(escaped("v3:a-b_c"), "v3%3Aa-b_c");
+        assert_eq!(escaped("4/x?@10.0.0.1"), "4%2Fx%3F%4010.0.0.1");
+    }
+}

@@ -1,0 +1,100 @@
+//! `tandem calls`: live and recent calls.
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::escaped;
+use super::list::{self, List, text};
+use super::table::{Cell, Style, length, plain, time};
+
+/// Digits of an id that a table shows: enough to tell calls apart, and `tandem show` takes them.
+const SHORT: usize = 16;
+
+/// List live and recent calls
+///
+/// The newest is the last. `tandem show CALL` tells the story of one, `tandem show last` of the newest; the beginning of an id is
+/// enough.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only calls in this state: live, ended, completed, failed, busy, no-answer, canceled, in-progress, ringing
+    #[arg(long, value_name = "STATE")]
+    status: Option<String>,
+    /// Only calls from this number or address
+    #[arg(long, value_name = "WHO")]
+    from: Option<String>,
+    /// Only calls to this number or address
+    #[arg(long, value_name = "WHO")]
+    to: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    #[command(flatten)]
+    list: list::Options,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut path = format!("/console/calls?limit={}", arguments.limit);
+    for (name, value) in [("status", &arguments.status), ("from", &arguments.from), ("to", &arguments.to)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    let filtered = arguments.status.is_some() || arguments.from.is_some() || arguments.to.is_some();
+    let list = List {
+        path,
+        key: "calls",
+        newest_first: true,
+        heads: &["TIME", "CALL", "", "FROM", "TO", "STATE", "LENGTH", "HOW IT ENDED"],
+        name: |row| text(row, "id").to_owned(),
+        row,
+        note: |_| None,
+        empty: if filtered {
+            "No such call."
+        } else {
+            "No call yet. Call one of the numbers of `tandem numbers`; `tandem calls -f` shows calls as they come."
+        },
+    };
+    list::run(&arguments.list, &list)
+}
+
+fn row(call: &Value) -> Vec<Cell> {
+    let status = text(call, "status");
+    let way = match text(call, "direction") {
+        "inbound" => "in",
+        "outbound-dial" => "dial",
+        _ => "out",
+    };
+    let end = call.get("end").map(|end| text(end, "text")).unwrap_or_default();
+    let seconds = call.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+    vec![
+        (time(text(call, "created_at")), Style::Dim),
+        (short(text(call, "id")), Style::Accent),
+        (way.to_owned(), Style::Dim),
+        plain(text(call, "from")),
+        plain(text(call, "to")),
+        (status.to_owned(), state(status)),
+        plain(if call.get("answered_at").is_some_and(|at| !at.is_null()) { length(seconds) } else { String::new() }),
+        (end.to_owned(), if is_bad(status, end) { Style::Bad } else { Style::Dim }),
+    ]
+}
+
+/// An id as tables show it.
+pub(crate) fn short(id: &str) -> String {
+    id.chars().take(SHORT).collect()
+}
+
+/// How a state looks.
+pub(crate) fn state(status: &str) -> Style {
+    match status {
+        "in-progress" => Style::Good,
+        "failed" => Style::Bad,
+        "busy" | "no-answer" | "canceled" => Style::Warning,
+        "completed" => Style::Plain,
+        _ => Style::Accent,
+    }
+}
+
+/// Whether an end is one that somebody should look into.
+pub(crate) fn is_bad(status: &str, end: &str) -> bool {
+    status == "failed" || end.starts_with("apologised")
+}

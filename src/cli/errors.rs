@@ -1,0 +1,69 @@
+//! `tandem errors`: what went wrong lately, each with what to do.
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::escaped;
+use super::calls::short;
+use super::list::{self, List, text};
+use super::table::{Cell, Style, plain, time};
+
+/// List what went wrong lately, and what to do about it
+///
+/// The newest is the last. docs/troubleshooting.md explains each cause.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only this cause, by its name in docs/troubleshooting.md
+    #[arg(long, value_name = "CAUSE")]
+    cause: Option<String>,
+    /// Only error, or only warning
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    #[command(flatten)]
+    list: list::Options,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let mut path = format!("/console/errors?limit={}", arguments.limit);
+    for (name, value) in [("cause", &arguments.cause), ("level", &arguments.level)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    let list = List {
+        path,
+        key: "errors",
+        newest_first: true,
+        heads: &["TIME", "CALL", "CAUSE", "WHAT HAPPENED"],
+        name: |row| text(row, "id").to_owned(),
+        row,
+        note,
+        empty: "No errors. `tandem errors -f` shows them as they come.",
+    };
+    list::run(&arguments.list, &list)
+}
+
+fn row(error: &Value) -> Vec<Cell> {
+    let style = if text(error, "level") == "error" { Style::Bad } else { Style::Warning };
+    let code = error.get("code").and_then(Value::as_u64).map(|code| code.to_string());
+    let cause = match text(error, "cause") {
+        "" => code.unwrap_or_else(|| text(error, "level").to_owned()),
+        cause => cause.to_owned(),
+    };
+    let call = short(text(error, "call"));
+    vec![
+        (time(text(error, "at")), Style::Dim),
+        (if call.is_empty() { "-".to_owned() } else { call }, Style::Accent),
+        (cause, style),
+        plain(text(error, "message")),
+    ]
+}
+
+/// What to do, with where more of it is.
+pub(crate) fn note(error: &Value) -> Option<String> {
+    let advice = text(error, "advice");
+    (!advice.is_empty()).then(|| format!("{advice} ({})", text(error, "page")))
+}

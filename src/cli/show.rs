@@ -1,0 +1,74 @@
+//! `tandem show CALL`: the story of one call.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::{Server, escaped};
+use super::list::{print, text};
+use super::table::Paint;
+use super::story;
+
+/// Between two looks at a call that is followed.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Tell the story of a call: who took part, what went wrong, what happened, what was asked and answered
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The call: its id in any spelling or the beginning of it, its session's id, or "last" for the newest
+    #[arg(value_name = "CALL", default_value = "last")]
+    call: String,
+    /// Go on with what happens, until the call is over
+    #[arg(short = 'f', long)]
+    follow: bool,
+    /// All that is known, as JSON
+    #[arg(long, conflicts_with = "follow")]
+    json: bool,
+    /// With the SIP messages too; `tandem trace` draws them as a ladder
+    #[arg(long)]
+    sip: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("warn");
+    let console = arguments.server.console()?;
+    let path = format!("/console/calls/{}", escaped(&arguments.call));
+    super::block_on(async {
+        if arguments.json {
+            print(&String::from_utf8_lossy(&console.get(&path).await?));
+            return Ok(());
+        }
+        let paint = Paint::stdout();
+        let mut told = console.json(&path).await?;
+        print(&story::whole(&told, paint, arguments.sip));
+        if !arguments.follow {
+            return Ok(());
+        }
+        // Also when a newer one has come meanwhile.
+        let path = format!("/console/calls/{}", escaped(text(&told, "session")));
+        let mut known: HashSet<String> = lines(&told).map(Value::to_string).collect();
+        while calls(&told).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
+            tokio::time::sleep(EVERY).await;
+            told = console.json(&path).await?;
+            for line in lines(&told).filter(|line| arguments.sip || text(line, "kind") != "sip") {
+                if known.insert(line.to_string()) {
+                    print(&format!("{}\n", story::line(line, paint)));
+                }
+            }
+        }
+        print(&story::heads(&told, paint));
+        Ok(())
+    })?
+}
+
+fn lines(story: &Value) -> impl Iterator<Item = &Value> {
+    story.get("timeline").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn calls(story: &Value) -> impl Iterator<Item = &Value> {
+    story.get("calls").and_then(Value::as_array).into_iter().flatten()
+}

@@ -1,0 +1,115 @@
+//! `tandem signature CALL`: what was signed for a call, held against the URL that its application checks.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::{Server, escaped};
+use super::list::{print, text};
+use super::table::{Paint, Style, columns, folded};
+
+/// Say which URL was signed, and with which key: why an application answers 403
+///
+/// An application puts the URL together that it checks, and behind a proxy or a tunnel that is another one than this server
+/// signed. Give the URL that the application checks with --url, and the differences are named.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The call: its id in any spelling, its session's, or "last" for the newest
+    #[arg(value_name = "CALL", default_value = "last")]
+    call: String,
+    /// The URL that the application checks: its validator's first argument
+    #[arg(long = "checked", visible_alias = "url-checked", value_name = "URL")]
+    checked: Option<String>,
+    /// All that is known, as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("warn");
+    let console = arguments.server.console()?;
+    let mut path = format!("/console/signature?call={}", escaped(&arguments.call));
+    if let Some(url) = &arguments.checked {
+        let _ = write!(path, "&url={}", escaped(url));
+    }
+    super::block_on(async {
+        if arguments.json {
+            print(&String::from_utf8_lossy(&console.get(&path).await?));
+        } else {
+            print(&told(&console.json(&path).await?, Paint::stdout()));
+        }
+        Ok(())
+    })?
+}
+
+fn told(signed: &Value, paint: Paint) -> String {
+    let mut out = String::new();
+    let requests: Vec<&Value> = signed.get("requests").and_then(Value::as_array).into_iter().flatten().collect();
+    let key = text(signed, "key");
+    if requests.is_empty() {
+        return "This call's application was asked nothing, so nothing was signed.\n".to_owned();
+    }
+    let _ = writeln!(out, "We signed these requests with {}:", paint.text(Style::Bold, key));
+    for request in &requests {
+        let status = request.get("status").and_then(Value::as_u64);
+        let style = match status {
+            Some(200..300) => Style::Good,
+            _ => Style::Bad,
+        };
+        let status = status.map_or("no answer".to_owned(), |status| status.to_string());
+        let (method, url) = (text(request, "method"), paint.text(Style::Bold, text(request, "url")));
+        let _ = writeln!(out, "  {method} {url}  {}", paint.text(style, &status));
+        let _ = writeln!(out, "    {}", paint.text(Style::Dim, &format!("signature {}", text(request, "signature"))));
+    }
+    let advice = match signed.get("comparison").filter(|comparison| comparison.is_object()) {
+        Some(comparison) => {
+            let _ =
+                writeln!(out, "\nYour application checks {}:", paint.text(Style::Bold, text(comparison, "checked")));
+            let differences = comparison.get("differences").and_then(Value::as_array).into_iter().flatten();
+            for difference in differences.filter_map(Value::as_str) {
+                let _ =
+                    writeln!(out, "  {} {}", paint.text(Style::Bad, "\u{2717}"), paint.text(Style::Plain, difference));
+            }
+            text(comparison, "advice").to_owned()
+        }
+        None => format!(
+            "Your application must check exactly this URL, with {key}. Behind a proxy or a tunnel it most often checks \
+             https://ITS-PUBLIC-NAME/... instead: `tandem signature {} --checked URL` names the differences.",
+            text(signed, "session")
+        ),
+    };
+    let _ = writeln!(out);
+    for (place, line) in folded(&advice, columns().unwrap_or(usize::MAX), 4).iter().enumerate() {
+        let mark = if place == 0 { "\u{2192}" } else { " " };
+        let _ = writeln!(out, "{} {}", paint.text(Style::Accent, mark), paint.text(Style::Plain, line));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn another_host_is_named_with_what_to_do() {
+        let signed = json!({
+            "session": "s", "key": "the auth token of AC1",
+            "requests": [{ "method": "POST", "url": "http://127.0.0.1:5000/voice", "status": 403, "signature": "x=" }],
+            "comparison": {
+                "signed": "http://127.0.0.1:5000/voice", "checked": "https://abc.example/voice",
+                "differences": ["host: \"127.0.0.1\" was signed, you check \"abc.example\""], "advice": "Do this.",
+            },
+        });
+        let told = told(&signed, Paint::plain());
+        assert!(told.starts_with(
+            "We signed these requests with the auth token of AC1:\n  POST http://127.0.0.1:5000/voice  403"
+        ));
+        assert!(told.contains("Your application checks https://abc.example/voice:\n  \u{2717} host: \"127.0.0.1\""));
+        assert!(told.ends_with("\u{2192} Do this.\n"));
+    }
+}

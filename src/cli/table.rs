@@ -1,0 +1,222 @@
+//! Text for terminals: colours where they are wanted, tables that fit, times that are read at a glance.
+
+use std::io::IsTerminal;
+
+use tandem_control::clock;
+
+/// How a piece of text looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Style {
+    #[default]
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Warning,
+    Bad,
+    /// A kind of line, a name.
+    Accent,
+}
+
+/// Whether text has colours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint {
+    colours: bool,
+}
+
+impl Paint {
+    /// For standard output: with colours if it is a terminal and `NO_COLOR` (no-color.org) says nothing else.
+    pub(crate) fn stdout() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
+    }
+
+    /// Without colours.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { colours: false }
+    }
+
+    /// A text in a style. What came from outside cannot reach the terminal's own commands.
+    pub(crate) fn text(self, style: Style, text: &str) -> String {
+        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let code = match style {
+            _ if !self.colours || text.is_empty() => return text,
+            Style::Plain => return text,
+            Style::Bold => "1",
+            Style::Dim => "2",
+            Style::Good => "32",
+            Style::Warning => "33",
+            Style::Bad => "31",
+            Style::Accent => "36",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// The terminal's width; `None` if standard output is none.
+pub(crate) fn columns() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let stdout = std::io::stdout();
+    let terminal = || stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+    said.or_else(|| terminal().map(|size| size.ws_col.into()).filter(|&columns: &usize| columns > 0))
+}
+
+/// A cell of a table.
+pub(crate) type Cell = (String, Style);
+
+/// A cell in no style.
+pub(crate) fn plain(text: impl Into<String>) -> Cell {
+    (text.into(), Style::Plain)
+}
+
+/// A table that grows by rows: its columns are as wide as their first rows want, and wider when they must be.
+pub(crate) struct Table {
+    heads: &'static [&'static str],
+    widths: Vec<usize>,
+    paint: Paint,
+    columns: Option<usize>,
+    headed: bool,
+}
+
+impl Table {
+    pub(crate) fn new(heads: &'static [&'static str], paint: Paint) -> Self {
+        let widths = heads.iter().map(|head| head.chars().count()).collect();
+        Self { heads, widths, paint, columns: columns(), headed: false }
+    }
+
+    /// Lines of these rows, below the heads if these are the first.
+    pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Vec<String> {
+        for row in rows {
+            for (width, (text, _)) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(text.chars().count());
+            }
+        }
+        let mut lines = Vec::new();
+        if !std::mem::replace(&mut self.headed, true) {
+            let heads: Vec<Cell> = self.heads.iter().map(|head| ((*head).to_owned(), Style::Dim)).collect();
+            lines.push(self.line(&heads));
+        }
+        lines.extend(rows.iter().map(|row| self.line(row)));
+        lines
+    }
+
+    /// What stands below a row: indented, folded at the terminal's width.
+    pub(crate) fn note(&self, mark: &str, style: Style, text: &str) -> String {
+        folded(text, self.columns.unwrap_or(usize::MAX), 4)
+            .into_iter()
+            .enumerate()
+            .map(|(place, line)| {
+                let mark = if place == 0 { mark } else { "" };
+                format!("  {mark:<2}{}", self.paint.text(style, &line))
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn line(&self, row: &[Cell]) -> String {
+        let mut line = String::new();
+        let mut used = 0;
+        let last = row.len().saturating_sub(1);
+        for (place, ((text, style), width)) in row.iter().zip(&self.widths).enumerate() {
+            let gap = if place == 0 { 0 } else { 2 };
+            let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(used + gap));
+            if room == 0 {
+                break;
+            }
+            let text = cut(text, room);
+            let length = text.chars().count();
+            line.push_str(&" ".repeat(gap));
+            line.push_str(&self.paint.text(*style, &text));
+            used += gap + length;
+            if place < last {
+                let fill = width.saturating_sub(length);
+                line.push_str(&" ".repeat(fill));
+                used += fill;
+            }
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// The beginning of a text that is too long, with a sign that there is more.
+fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    text.chars().take(room.saturating_sub(1)).chain(['\u{2026}']).collect()
+}
+
+/// A text in lines of so many columns, less an indent, broken between words.
+pub(crate) fn folded(text: &str, columns: usize, indent: usize) -> Vec<String> {
+    let room = columns.saturating_sub(indent).max(20);
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let Some(line) = lines.last_mut() else { break };
+        let length = line.chars().count();
+        if length > 0 && length + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+        } else {
+            if length > 0 {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// `2026-11-23T05:17:19.123Z` as people read it now: the time alone if it is today. UTC.
+pub(crate) fn time(at: &str) -> String {
+    let today = clock::time().to_string();
+    let (Some(date), Some(time)) = (at.get(..10), at.get(11..19)) else { return at.to_owned() };
+    match today.get(..10) == Some(date) {
+        true => time.to_owned(),
+        false => format!("{} {}", at.get(5..10).unwrap_or(date), at.get(11..16).unwrap_or(time)),
+    }
+}
+
+/// A length in seconds: `3.2 s`, `4:05`, `1:02:03`.
+pub(crate) fn length(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3_600 => format!("{}:{:02}", whole / 60, whole % 60),
+        _ => format!("{}:{:02}:{:02}", whole / 3_600, whole / 60 % 60, whole % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_there_only_when_wanted_and_what_came_from_outside_has_none() {
+        assert_eq!(Paint::plain().text(Style::Bad, "x"), "x");
+        let paint = Paint { colours: true };
+        assert_eq!(paint.text(Style::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(paint.text(Style::Plain, "a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_and_says_where_something_is_cut() {
+        let mut table = Table { columns: Some(12), ..Table::new(&["ID", "TEXT"], Paint::plain()) };
+        let rows = table.rows(&[vec![plain("abc"), plain("a long text")], vec![plain("d"), plain("x")]]);
+        assert_eq!(rows, ["ID   TEXT", "abc  a long\u{2026}", "d    x"]);
+        assert_eq!(table.rows(&[vec![plain("e"), plain("y")]]), ["e    y"], "the heads stand there once");
+    }
+
+    #[test]
+    fn a_text_is_broken_between_words() {
+        assert_eq!(folded("one two three four five six", 24, 4), ["one two three four", "five six"]);
+        assert_eq!(folded("", 24, 4), [""]);
+    }
+
+    #[test]
+    fn times_and_lengths_are_short() {
+        assert_eq!(time("2001-02-03T04:05:06.789Z"), "02-03 04:05");
+        assert_eq!(time("nonsense"), "nonsense");
+        assert_eq!([0.04, 59.94, 245.0, 3_723.0].map(length), ["0.0 s", "59.9 s", "4:05", "1:02:03"]);
+    }
+}
