@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::audio::AudioError;
 use crate::clock;
-use crate::event_log::{EventLog, Line};
+use crate::event_log::{ADVICE, EventLog, Line};
 use crate::exchange::Exchange;
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message, Messages};
@@ -43,9 +43,11 @@ use crate::local::Tie;
 use crate::quality;
 use crate::records;
 use crate::registry::Calls;
+use crate::report::Report;
 use crate::services::Services;
 use crate::store;
 use crate::stream::Ready;
+use crate::trouble::Level;
 use crate::webhook::Submitted;
 
 /// How long an ended call waits for the last words on its legs.
@@ -664,12 +666,18 @@ impl CallTask {
         let Some(info) = self.ended.get(&leg).and_then(|farewell| farewell.info.as_ref()) else { return };
         let Some(told) = quality::one_sided(stats, info.duration(now.time)) else { return };
         self.note_line(now.time, leg, "media", &told.text);
+        if told.is_wrong {
+            self.inbox.log().push(now.time, Some(leg), ADVICE, told.cause.line());
+            let report = Report::new(told.cause, &*told.text);
+            self.services.keep_report(&info.account, Some(info), Level::Warning, now.time, report);
+        }
         if told.is_wrong
             && let Some(held_back) = self.services.counters.one_sided(now.instant)
         {
             let held_back = (held_back > 0).then_some(held_back);
             let (call, trunk) = (self.call.id(), info.sip.trunk.as_deref());
-            tracing::warn!(held_back, %call, %leg, trunk, "{}", told.text);
+            let (cause, advice) = (told.cause, told.cause.advice());
+            tracing::warn!(held_back, %call, %leg, trunk, %cause, advice, "{}", told.text);
         }
     }
 

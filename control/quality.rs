@@ -7,6 +7,8 @@ use tandem_call::leg::Quality;
 use tandem_media as media;
 use tandem_media::Impairment;
 
+use crate::advice::Cause;
+
 /// What is complained of, with its label in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::Loss, "loss"),
@@ -61,6 +63,8 @@ pub struct OneSided {
     pub text: String,
     /// Somebody was not heard; else it is only worth knowing.
     pub is_wrong: bool,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// Shortest answered call whose silence is noticed: in a shorter one nobody may have said anything yet.
@@ -78,7 +82,7 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
         None if stats.expected && answered >= NOTICED => {
             let text =
                 format!("no audio came from the peer: its SDP says {signalled}, {}; firewall or NAT?", elsewhere());
-            Some(OneSided { text, is_wrong: true })
+            Some(OneSided { text, is_wrong: true, cause: Cause::NoAudio })
         }
         Some(source) if source.ip() != host => {
             let followed = stats.sent_to.is_some_and(|sent_to| sent_to.ip() == source.ip());
@@ -87,7 +91,7 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
                 _ => "ours went back there".to_owned(),
             };
             let text = format!("audio came from {source}, but its SDP says {signalled}: a NAT? {ours}");
-            Some(OneSided { text, is_wrong: !followed })
+            Some(OneSided { text, is_wrong: !followed, cause: Cause::AudioFromElsewhere })
         }
         _ => None,
     }

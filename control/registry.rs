@@ -16,6 +16,7 @@ use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::account::made::Standing;
+use crate::advice::Cause;
 use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
@@ -85,6 +86,9 @@ impl Calls {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
             sip::Event::Binding(change) => phones::keep(&self.services().store, change),
+            sip::Event::AuthenticationFailed { source, transport, username } => {
+                self.authentication_failed(source, transport, &username);
+            }
             event => {
                 let leg = LegId(event.leg().0);
                 if let Some(inbox) = self.inbox(leg.0) {
@@ -92,6 +96,20 @@ impl Calls {
                 }
             }
         }
+    }
+
+    /// A wrong password, of which the log has a line: kept for the account that has such a user, if only one has.
+    fn authentication_failed(&self, source: std::net::SocketAddr, transport: sip::Transport, username: &str) {
+        let services = self.services();
+        let users = services.routing.get().phones().users();
+        let mut owners = users.iter().filter(|aor| *aor.username == *username).map(|aor| &*aor.account);
+        let (owner, transport) = (owners.next(), transport.token());
+        let message = match owner {
+            Some(_) => format!("wrong password for SIP user {:?} from {source} {transport}", shown(username)),
+            None => format!("there is no SIP user {:?}, as {source} {transport} says it is", shown(username)),
+        };
+        let account = owner.filter(|first| owners.all(|other| other == *first));
+        services.keep(account, Cause::WrongSipPassword, &message);
     }
 
     fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
@@ -141,15 +159,15 @@ impl Calls {
                         Some(_) => "the phone may not call it".to_owned(),
                         None => routing.advice(trunk, &shown(user)),
                     };
-                    tracing::warn!(
-                        held_back,
-                        from,
-                        trunk,
-                        phone,
-                        sip_call_id = call_id,
-                        "call to {:?} from {source} {transport} refused with {status}: {why}",
-                        shown(user)
-                    );
+                    let text =
+                        format!("call to {:?} from {source} {transport} refused with {status}: {why}", shown(user));
+                    let account = match &incoming.caller {
+                        Some(caller) => Some(&caller.account),
+                        None => routing.trunk(trunk).and_then(|trunk| trunk.account.as_ref()),
+                    };
+                    let cause = Cause::UnknownNumber;
+                    services.keep(account.map(|account| &**account), cause, &text);
+                    tracing::warn!(held_back, from, trunk, phone, sip_call_id = call_id, %cause, "{text}");
                 }
                 services.counters.refused();
                 return refuse(status);

@@ -43,13 +43,22 @@ impl Report {
 
 impl Services {
     /// Something went wrong outside of any call that there is: a WARN line with the advice, and a report. `account`: whose it is, if
-    /// it is anybody's; operators see those of nobody. Anybody on the network may cause these, so of each cause some a second are
-    /// told of, and the others counted.
+    /// it is anybody's; operators see those of nobody.
     pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
-        let Some(held_back) = self.counters.report(cause, clock::now().instant) else { return };
-        let held_back = (held_back > 0).then_some(held_back);
-        tracing::warn!(%cause, account, held_back, advice = cause.advice(), "{message}");
-        self.keep_report(account.unwrap_or_default(), None, Level::Error, clock::time(), Report::new(cause, message));
+        if self.keep(account, cause, message) {
+            tracing::warn!(%cause, account, advice = cause.advice(), "{message}");
+        }
+    }
+
+    /// The same, of which the log has a line already. Anybody on the network may cause these, so of each cause some a second are
+    /// kept. `false`: this one was not.
+    pub fn keep(&self, account: Option<&str>, cause: Cause, message: &str) -> bool {
+        let kept = self.counters.report(cause, clock::now().instant).is_some();
+        if kept {
+            let report = Report::new(cause, message);
+            self.keep_report(account.unwrap_or_default(), None, Level::Error, clock::time(), report);
+        }
+        kept
     }
 
     /// Writes a report down beside the calls; dropped, and counted, when the database is slow.

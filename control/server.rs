@@ -11,6 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
 use crate::account::Account;
+use crate::advice::Cause;
 use crate::app::App;
 use crate::bans;
 use crate::clock;
@@ -386,11 +387,11 @@ async fn note_unauthorized(State(app): State<App>, request: Request, next: Next)
         && let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant)
     {
         let (path, held_back) = (uri.path(), (held_back > 0).then_some(held_back));
-        tracing::warn!(
-            held_back,
-            peer = peer.map(tracing::field::display),
-            "401: wrong credentials for {method} {path}"
-        );
+        let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
+        let text = format!("401: wrong credentials for {method} {path}");
+        let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+        app.calls.services().keep(None, cause, &format!("{text}{from}"));
+        tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
     }
     response
 }

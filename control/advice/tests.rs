@@ -122,3 +122,23 @@ fn failures_of_documents_find_their_causes() {
         assert_eq!(Cause::of_failure(&failure), cause, "{detail}");
     }
 }
+
+#[test]
+fn causes_that_sip_writes_into_the_log_are_in_the_table() {
+    let mut found = 0;
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../sip")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                for id in text.split("cause = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                    assert!(Cause::of_id(id).is_some(), "{}: {id}", entry.display());
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found >= 4, "{found}");
+}

@@ -290,7 +290,11 @@ impl Endpoint {
             };
             let (peer, transport) = (arrival.source, arrival.transport.token());
             let held_back = (held_back > 0).then_some(held_back);
-            tracing::warn!(held_back, "INVITE from {peer} {transport} {what}: in no trunk's inbound_from");
+            tracing::warn!(
+                held_back,
+                cause = "stranger",
+                "INVITE from {peer} {transport} {what}: in no trunk's inbound_from"
+            );
         }
     }
 

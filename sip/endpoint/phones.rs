@@ -295,7 +295,12 @@ impl Endpoint {
         let held_back = (held_back > 0).then_some(held_back);
         let (method, user) = (request.method.as_str(), shown(username));
         let (peer, transport) = (arrival.source, arrival.transport.token());
-        tracing::warn!(held_back, user, "{method} from {peer} {transport} refused: {why}");
+        tracing::warn!(
+            held_back,
+            user,
+            cause = "wrong-sip-password",
+            "{method} from {peer} {transport} refused: {why}"
+        );
     }
 
     /// Tells the application, and the log when a phone is there that was not, or is there no more.

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Failure;
 use super::ask::{Server, escaped};
 use super::list::{print, text};
-use super::table::Paint;
 use super::story;
+use super::table::Paint;
 
 /// Between two looks at a call that is followed.
 const EVERY: Duration = Duration::from_millis(500);

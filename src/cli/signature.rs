@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
     /// The URL that the application checks: its validator's first argument
-    #[arg(long = "checked", visible_alias = "url-checked", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     checked: Option<String>,
     /// All that is known, as JSON
     #[arg(long)]
