@@ -207,10 +207,14 @@ async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
         reply.json()[list].as_array().unwrap().len()
     };
     let (acme, operator) = (basic(ACCOUNT_SID, AUTH_TOKEN), basic(OTHER_SID, "theirs"));
-    for (list, own, all) in [("calls", 1, 1), ("phones", 1, 2), ("trunks", 1, 1), ("numbers", 1, 1), ("errors", 0, 0)] {
+    for (list, own, all) in [("calls", 1, 1), ("phones", 1, 2), ("trunks", 1, 1), ("numbers", 1, 1)] {
         assert_eq!((count(&acme, list).await, count(&operator, list).await), (own, all), "{list}");
         assert_eq!(house.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
     }
+    // Nobody's errors are the operator's: the requests without credentials.
+    assert_eq!(count(&acme, "errors").await, 0);
+    let errors = house.api.get_as(&operator, "/console/errors").await.json();
+    assert_eq!(row(&errors, "errors", "cause", "wrong-credentials")["account"], Value::Null);
     assert_eq!(house.api.get_as(&operator, "/console/calls/last").await.status, 200);
     let phones = house.api.get_as(&acme, "/console/phones").await.json();
     assert_eq!(row(&phones, "phones", "username", "alice")["registered"], false);
