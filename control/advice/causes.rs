@@ -100,7 +100,7 @@ causes! {
             "Put them into the URL: https://USER:PASSWORD@HOST/PATH. Basic authentication is sent.";
         Status403 "answered-403"
             "The application refused the request (403); most often it checks the request's signature and finds it wrong."
-            "Run `tandem signature last` to compare the URL that was signed with the one the application checks."
+            "Compare the URL that was signed with the one that the application checks: `tandem signature CALL`."
             "The signature covers the URL exactly as it is configured here and is made with the account's auth token. An application behind a proxy or a tunnel often checks another URL: another host, https instead of http, or without the port. Give it the signed URL, or configure the URL that it checks, and give it this account's token (`tandem env` prints it). Django answers 403 too when a view has no `@csrf_exempt`.";
         Status404 "answered-404"
             "The application has nothing at this path (404)."

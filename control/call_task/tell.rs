@@ -174,7 +174,10 @@ impl CallTask {
         let log = self.inbox.log();
         let url = if cause == Cause::Status403 { Some(&log.last_exchange(leg.id)?.url) } else { None };
         Some(match url {
-            Some(url) => format!("We signed {} with {key}.", url.split('#').next().unwrap_or(url)),
+            Some(url) => {
+                let (url, call) = (url.split('#').next().unwrap_or(url), self.services.call_id(leg));
+                format!("We signed {url} with {key}: `tandem signature {call}`.")
+            }
             None => format!("We signed the stream's URL with {key}."),
         })
     }

@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         key: "calls",
         newest_first: true,
         heads: &["TIME", "CALL", "", "FROM", "TO", "STATE", "LENGTH", "HOW IT ENDED"],
+        wraps: false,
         name: |row| text(row, "id").to_owned(),
         row,
         note: |_| None,

@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         key: "errors",
         newest_first: true,
         heads: &["TIME", "CALL", "CAUSE", "WHAT HAPPENED"],
+        wraps: true,
         name: |row| text(row, "id").to_owned(),
         row,
         note,

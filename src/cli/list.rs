@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Console, Server};
-use super::table::{Cell, Paint, Style, Table};
+use super::table::{Cell, Paint, Table};
 
 /// Between two looks at a list that is followed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ pub(crate) struct List {
     /// Whether the newest row comes first in the answer; it is printed last.
     pub(crate) newest_first: bool,
     pub(crate) heads: &'static [&'static str],
+    /// Whether a last cell that is too long goes on below.
+    pub(crate) wraps: bool,
     /// What tells rows apart.
     pub(crate) name: fn(&Value) -> String,
     pub(crate) row: fn(&Value) -> Vec<Cell>,
@@ -122,15 +124,13 @@ fn without_clock(row: &Value) -> String {
 struct Shown<'a> {
     list: &'a List,
     table: Table,
-    paint: Paint,
     /// The note that stands last: it is not repeated below each of many rows.
     noted: Option<String>,
 }
 
 impl<'a> Shown<'a> {
     fn new(list: &'a List) -> Self {
-        let paint = Paint::stdout();
-        Self { list, table: Table::new(list.heads, paint), paint, noted: None }
+        Self { list, table: Table::new(list.heads, Paint::stdout(), list.wraps), noted: None }
     }
 
     fn show(&mut self, rows: &[&Value]) {
@@ -148,7 +148,7 @@ impl<'a> Shown<'a> {
             // Of several rows in a row with the same note, the last has it.
             let repeats = notes.get(place + 1).is_some_and(|next| next == note);
             if let Some(note) = note.as_ref().filter(|note| !repeats && self.noted.as_ref() != Some(*note)) {
-                text.push_str(&self.table.note(&self.paint.text(Style::Accent, "\u{2192}"), Style::Plain, note));
+                text.push_str(&self.table.note(note));
                 text.push('\n');
             }
             if !repeats {

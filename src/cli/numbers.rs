@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         key: "numbers",
         newest_first: false,
         heads: &["NUMBER", "ACCOUNT", "PROVIDER", "FROM", "CALLS GO TO"],
+        wraps: true,
         name: |row| format!("{} {}", text(row, "account"), text(row, "number")),
         row,
         note: |_| None,

@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         key: "phones",
         newest_first: false,
         heads: &["USER", "ACCOUNT", "STATE", "FROM", "OVER", "UNTIL", "PHONE"],
+        wraps: false,
         name: |row| format!("{} {}", text(row, "account"), text(row, "uri")),
         row,
         note: |_| None,

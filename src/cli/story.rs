@@ -19,7 +19,7 @@ pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     out.push_str(&errors(story, paint));
     let lines: Vec<&Value> = rows(story, "timeline").filter(|line| sip || text(line, "kind") != "sip").collect();
     if let Some(first) = rows(story, "timeline").next() {
-        let since = format!("seconds since {} {} UTC", first_date(text(first, "at")), clock(text(first, "at")));
+        let since = format!("seconds since {}{} UTC", first_date(text(first, "at")), clock(text(first, "at")));
         let _ = writeln!(out, "\n{}  {}", paint.text(Style::Bold, "Timeline"), paint.text(Style::Dim, &since));
     }
     for one in lines {
@@ -181,8 +181,8 @@ fn rows<'a>(story: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 /// The day, unless it is today.
-fn first_date(at: &str) -> &str {
-    if time(at).len() > 8 { at.get(..10).unwrap_or_default() } else { "" }
+fn first_date(at: &str) -> String {
+    if time(at).len() > 8 { format!("{} ", at.get(..10).unwrap_or_default()) } else { String::new() }
 }
 
 /// The time of day, to the millisecond.

@@ -78,12 +78,14 @@ pub(crate) struct Table {
     paint: Paint,
     columns: Option<usize>,
     headed: bool,
+    /// Whether a last cell that is too long goes on below, rather than being cut.
+    wraps: bool,
 }
 
 impl Table {
-    pub(crate) fn new(heads: &'static [&'static str], paint: Paint) -> Self {
+    pub(crate) fn new(heads: &'static [&'static str], paint: Paint, wraps: bool) -> Self {
         let widths = heads.iter().map(|head| head.chars().count()).collect();
-        Self { heads, widths, paint, columns: columns(), headed: false }
+        Self { heads, widths, paint, columns: columns(), headed: false, wraps }
     }
 
     /// Lines of these rows, below the heads if these are the first.
@@ -102,17 +104,14 @@ impl Table {
         lines
     }
 
-    /// What stands below a row: indented, folded at the terminal's width.
-    pub(crate) fn note(&self, mark: &str, style: Style, text: &str) -> String {
-        folded(text, self.columns.unwrap_or(usize::MAX), 4)
-            .into_iter()
-            .enumerate()
-            .map(|(place, line)| {
-                let mark = if place == 0 { mark } else { "" };
-                format!("  {mark:<2}{}", self.paint.text(style, &line))
-            })
-            .collect::<Vec<_>>()
-            .join("\n")
+    /// What stands below a row: indented behind a mark, folded at the terminal's width.
+    pub(crate) fn note(&self, text: &str) -> String {
+        let lines = folded(text, self.columns.unwrap_or(usize::MAX), 4);
+        let marked = |(place, line): (usize, &String)| match place {
+            0 => format!("  {} {}", self.paint.text(Style::Accent, "\u{2192}"), self.paint.text(Style::Plain, line)),
+            _ => format!("    {}", self.paint.text(Style::Plain, line)),
+        };
+        lines.iter().enumerate().map(marked).collect::<Vec<_>>().join("\n")
     }
 
     fn line(&self, row: &[Cell]) -> String {
@@ -123,6 +122,12 @@ impl Table {
             let gap = if place == 0 { 0 } else { 2 };
             let room = self.columns.map_or(usize::MAX, |columns| columns.saturating_sub(used + gap));
             if room == 0 {
+                break;
+            }
+            if self.wraps && place == last && text.chars().count() > room {
+                for part in folded(text, self.columns.unwrap_or(usize::MAX), 4) {
+                    line = format!("{}\n    {}", line.trim_end(), self.paint.text(*style, &part));
+                }
                 break;
             }
             let text = cut(text, room);
@@ -201,10 +206,19 @@ mod tests {
 
     #[test]
     fn a_table_fits_the_terminal_and_says_where_something_is_cut() {
-        let mut table = Table { columns: Some(12), ..Table::new(&["ID", "TEXT"], Paint::plain()) };
+        let mut table = Table { columns: Some(12), ..Table::new(&["ID", "TEXT"], Paint::plain(), false) };
         let rows = table.rows(&[vec![plain("abc"), plain("a long text")], vec![plain("d"), plain("x")]]);
         assert_eq!(rows, ["ID   TEXT", "abc  a long\u{2026}", "d    x"]);
         assert_eq!(table.rows(&[vec![plain("e"), plain("y")]]), ["e    y"], "the heads stand there once");
+    }
+
+    #[test]
+    fn what_must_not_be_cut_goes_on_below() {
+        let mut table = Table { columns: Some(24), ..Table::new(&["ID", "TEXT"], Paint::plain(), true) };
+        let rows =
+            table.rows(&[vec![plain("abc"), plain("short")], vec![plain("d"), plain("one two three four five six")]]);
+        assert_eq!(rows, ["ID   TEXT", "abc  short", "d\n    one two three four\n    five six"]);
+        assert_eq!(table.note("do this"), "  \u{2192} do this");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         key: "trunks",
         newest_first: false,
         heads: &["TRUNK", "HEALTH", "CALLS", "REGISTRATION", "WHERE", "PREFIXES", "WHY"],
+        wraps: true,
         name: |row| text(row, "name").to_owned(),
         row,
         note: |trunk| {
