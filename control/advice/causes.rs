@@ -261,7 +261,7 @@ causes! {
         WrongCredentials "wrong-credentials"
             "An HTTP request had no credentials, or wrong ones (401)."
             "Use the account's SID and auth token (or API key) of the configuration, or of data/account.toml; `tandem env` prints them."
-            "Old variables in the environment are the usual reason: `env | grep -i -e TWILIO -e TELNYX`.";
+            "Old variables in the environment of the application are the usual reason.";
         DatabaseAway "database-not-writable"
             "The database cannot be written."
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up; writes are repeated until then."
