@@ -326,7 +326,7 @@ impl Calls {
             inbox.log().push(clock::time(), Some(leg.id), "call", &message);
         }
         if let Some(code) = code {
-            let trouble = Trouble { code, message, exchange: None };
+            let trouble = Trouble { code, message, cause: None, exchange: None };
             self.services().note_trouble(&leg.account, Some(leg.id), Level::Warning, trouble);
         }
     }
