@@ -25,7 +25,10 @@ pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> 
         Err(StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))))
     });
     let there = store.file.as_ref().map_or(Ok(()), |file| file.check());
-    let outcome = there.and(beaten.as_ref().map(|()| ()).map_err(ToString::to_string));
+    let outcome = match &beaten {
+        Ok(()) => there,
+        Err(error) => there.and_then(|()| Err(error.to_string())),
+    };
     store.health.note(Check::Heartbeat, outcome);
     beaten
 }
