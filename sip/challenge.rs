@@ -218,6 +218,8 @@ impl Answer {
 /// - parameters, headers, and `sip` against `sips`: they say how a request travels, not whom it is for;
 /// - letters' case in the host;
 /// - a port that only one of the two has;
+/// - a user that is not signed at all (`sip:HOST`), as some phones do it: a call to the one who lures the answer out of such a
+///   phone is signed with his host, which is not ours;
 /// - in REGISTER the user: RFC 3261 §10.2 allows none in its Request-URI, some phones put one in either of the two, and
 ///   whom it registers is in To.
 ///
@@ -234,7 +236,7 @@ fn is_same_resource(method: &str, signed: &str, uri: &Uri) -> bool {
         _ => true,
     };
     let same_host = signed.host_text().eq_ignore_ascii_case(&uri.host_text()) && !uri.host_text().is_empty();
-    same_host && same_port && (method == "REGISTER" || signed.user() == uri.user())
+    same_host && same_port && (method == "REGISTER" || signed.user().is_empty() || signed.user() == uri.user())
 }
 
 #[cfg(test)]
@@ -341,6 +343,7 @@ mod tests {
             ("sip:100@tandem", "sip:100@tandem:5070;transport=tcp"),
             ("sip:100@tandem;user=phone", "sip:100@tandem"),
             ("sips:100@tandem", "sip:100@tandem"),
+            ("sip:tandem", "sip:100@tandem"),
             ("sip:+1555-000@tandem", "sip:+1555000@tandem"),
             ("sip:%31%30%30@tandem", "sip:100@tandem"),
             ("tel:+15550001", "tel:+15550001"),
@@ -350,8 +353,8 @@ mod tests {
         for (signed, requested) in [
             ("sip:100@tandem", "sip:101@tandem"),
             ("sip:+19005550001@tandem", "sip:100@tandem"),
-            ("sip:tandem", "sip:100@tandem"),
             ("sip:100@tandem", "sip:tandem"),
+            ("sip:attacker.example", "sip:100@tandem"),
             ("sip:100@elsewhere", "sip:100@tandem"),
             ("sip:100@tandem:5070", "sip:100@tandem:5080"),
             ("tel:+15550001", "sip:+15550001@tandem"),
