@@ -38,6 +38,18 @@ impl Account {
         Self { name: sid.into(), twilio, telnyx: None, signalwire: None, operator: false }
     }
 
+    /// The names that the account may call by from this machine, each with its secret: its name in this server and, of Twilio
+    /// and SignalWire, its id there. The secret is that of the first API that it has credentials for.
+    pub fn callers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let twilio = self.twilio.as_ref().map(|own| (Some(&*own.account_sid), &*own.auth_token));
+        let telnyx = self.telnyx.as_ref().map(|own| (None, &*own.api_key));
+        let signalwire = self.signalwire.as_ref().map(|own| (Some(&*own.project_id), &*own.api_token));
+        let own = [twilio, telnyx, signalwire];
+        let secret = own.iter().flatten().map(|(_, secret)| *secret).next();
+        let ids = own.into_iter().flatten().filter_map(|(id, secret)| Some((id?, secret)));
+        secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
+    }
+
     fn auth_token(&self) -> Option<&str> {
         self.twilio.as_ref().map(|twilio| &*twilio.auth_token)
     }

@@ -12,6 +12,7 @@ use tandem_call::address::Address;
 use tandem_media::Srtp;
 use tandem_sip as sip;
 
+use crate::account::Account;
 use crate::clock;
 use crate::config::{EndpointConfig, TrunkConfig};
 use crate::pbx::Pbxs;
@@ -32,6 +33,8 @@ pub struct Phones {
     srtp: Srtp,
     /// Trunks that call with a password, which is asked for like phones'.
     trunks: Vec<TrunkConfig>,
+    /// Accounts that may call as themselves, from this machine (`tandem call`).
+    accounts: Vec<Account>,
     known: RwLock<Arc<Known>>,
 }
 
@@ -55,12 +58,18 @@ impl Phones {
         let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
         let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
-        Self { realm, names, addresses, endpoints, srtp, trunks: Vec::new(), known: RwLock::default() }
+        Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
     }
 
     /// The same, and the trunks of these that call with a password.
     pub fn with_trunks(mut self, trunks: &[TrunkConfig]) -> Self {
         self.trunks = trunks.iter().filter(|trunk| trunk.inbound_username.is_some()).cloned().collect();
+        self
+    }
+
+    /// The same, and these accounts: each may call from this machine by its name or its provider's id for it, with its secret.
+    pub fn with_accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
+        self.accounts = accounts.into_iter().collect();
         self
     }
 
@@ -107,7 +116,19 @@ impl Phones {
             account: row.account.as_str().into(),
             networks: networks.remove(&row.name).unwrap_or_default(),
         });
-        let directory = Arc::new(sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours));
+        let accounts = self.accounts.iter().flat_map(|account| {
+            account.callers().map(|(name, secret)| sip::User {
+                account: Arc::clone(&account.name),
+                username: name.into(),
+                ha1: sip::Ha1::of(name, &self.realm, secret),
+                domain: None,
+                trunk: None,
+                registers: false,
+                calls: true,
+            })
+        });
+        let directory = sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours);
+        let directory = Arc::new(directory.with_accounts(accounts));
         let domains = rows.into_iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
         let pbxs = Arc::new(Pbxs::load(store).await?);
         *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, pbxs });

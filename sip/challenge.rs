@@ -165,6 +165,11 @@ impl Authority {
     }
 }
 
+/// The user names that Authorization values for this realm claim, whatever they prove.
+pub(crate) fn claimed(values: &[String], realm: &str) -> impl Iterator<Item = String> {
+    values.iter().take(MAX_ANSWERS).filter_map(move |value| Answer::read(value, realm)).map(|answer| answer.username)
+}
+
 impl Answer {
     fn read(value: &str, realm: &str) -> Option<Self> {
         let (scheme, rest) = value.trim().split_once(|c: char| c.is_ascii_whitespace())?;

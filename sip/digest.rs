@@ -83,6 +83,22 @@ impl Session {
         Self { home: Some(networks), ..self }
     }
 
+    /// One that names the user to this realm before any challenge. The answer has no nonce, so it proves nothing; it asks a
+    /// server that would take the request without a password to challenge for one.
+    pub(crate) fn expecting(mut self, realm: &str) -> Self {
+        let challenge = Challenge {
+            proxy: false,
+            realm: realm.to_owned(),
+            nonce: String::new(),
+            opaque: None,
+            algorithm: Algorithm { hash: Hash::Md5, session: false, named: false },
+            qop: Qop::None,
+            stale: false,
+        };
+        self.known.push((challenge, 0));
+        self
+    }
+
     /// Whether the credentials may be shown there.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();

@@ -16,6 +16,8 @@ pub struct Directory {
     realm: Arc<str>,
     users: HashMap<Arc<str>, Vec<User>>,
     domains: HashMap<Box<str>, Domain>,
+    /// Accounts that call as themselves, by the names they go by.
+    accounts: Option<Box<Directory>>,
 }
 
 /// One user of one account. Others may have the same name, at other domains or with other passwords.
@@ -85,6 +87,19 @@ impl Directory {
             directory.domains.insert(domain.name.to_ascii_lowercase().into(), domain);
         }
         directory
+    }
+
+    /// The same, with names that an account itself calls by, from this machine only. They are no users: nobody registers
+    /// as one of them or calls one of them, and nobody is challenged because of them who does not name one.
+    #[must_use]
+    pub fn with_accounts(self, accounts: impl IntoIterator<Item = User>) -> Self {
+        let accounts = Self::new(&self.realm, accounts, []);
+        Self { accounts: Some(Box::new(accounts)).filter(|accounts| accounts.has_users()), ..self }
+    }
+
+    /// The accounts that call as themselves.
+    pub(crate) fn accounts(&self) -> Option<&Self> {
+        self.accounts.as_deref()
     }
 
     /// What challenges say.

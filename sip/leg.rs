@@ -369,6 +369,9 @@ pub struct Outgoing {
     pub trunk: Option<TrunkName>,
     /// Answers for 401 and 407.
     pub credentials: Option<Credentials>,
+    /// The realm that `credentials` are for, to name their user in the first INVITE already: a server that would take the
+    /// call without a password then asks for it. The INVITE has to go to one host that is trusted with a hash of the password.
+    pub realm: Option<String>,
     /// The incoming leg that this one is made for: its Max-Forwards is counted down, and a call that comes back to us the
     /// same way is known for a loop.
     pub on_behalf_of: Option<LegKey>,

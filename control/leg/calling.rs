@@ -138,6 +138,7 @@ impl LegIo {
                 .credentials
                 .map(|own| sip::Credentials { username: own.username, password: own.password })
                 .or(route.credentials),
+            realm: None,
             sdp,
             second_offer: second_offer.unwrap_or_default(),
             recording: None,

@@ -166,7 +166,13 @@ impl Endpoint {
         };
         let mut home = self.home_of(trunk);
         home.extend(placing.home);
-        let session = outgoing.credentials.clone().map(|own| digest::Session::new(own).at_home(home));
+        let session = outgoing.credentials.clone().map(|own| {
+            let session = digest::Session::new(own).at_home(home);
+            match &outgoing.realm {
+                Some(realm) => session.expecting(realm),
+                None => session,
+            }
+        });
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
         let impatient = outgoing.impatient;
         let records = outgoing.recording.is_some();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::retry::Full;
 use super::state::{Key, Purpose};
 use super::{Arrival, Endpoint};
-use crate::challenge::Verdict;
+use crate::challenge::{self, Verdict};
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::UnknownSources;
 use crate::dialog::Flow;
@@ -82,7 +82,8 @@ impl Endpoint {
         if !unsupported.is_empty() {
             return self.refuse(arrival, &echo, 420, &super::incoming::unsupported_line(&unsupported));
         }
-        let Some(user) = self.authenticate(now, arrival, request, &host, &echo) else { return };
+        let directory = Arc::clone(&self.directory);
+        let Some(user) = self.authenticate(now, arrival, request, &host, &echo, &directory) else { return };
         if !user.registers || *user.username != *username {
             let why = if user.registers { "it may register itself only" } else { "it may not register" };
             self.complain(now, arrival, request, &user.username, why);
@@ -150,13 +151,20 @@ impl Endpoint {
     pub(super) fn identify(&mut self, now: Instant, arrival: &Arrival, request: &Request, echo: &Echo) -> Admission {
         let host = request.uri.host_text();
         let source = arrival.source.ip();
+        let directory = Arc::clone(&self.directory);
+        if let Some(accounts) = accounts_claimed(&directory, arrival, request) {
+            let Some(User { account, .. }) = self.authenticate(now, arrival, request, &host, echo, accounts) else {
+                return Admission::Refused;
+            };
+            return Admission::Caller(Caller { account, username: None, domain: None });
+        }
         let name = request.from.uri.user();
         // What comes to the address that a carrier has of us by registration comes from that carrier.
         let known = !self.is_stranger(arrival) || self.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
             let name = self.trunk_of(arrival, request);
             if self.known_by(name.as_deref()) == KnownBy::Both {
-                let Some(user) = self.authenticate(now, arrival, request, &host, echo) else {
+                let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
                     return Admission::Refused;
                 };
                 if user.trunk != name {
@@ -166,7 +174,6 @@ impl Endpoint {
             }
             return Admission::Trunk { name, guest: false };
         }
-        let directory = Arc::clone(&self.directory);
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
             // Where a domain has both networks and passwords, both are asked for.
             if !domain.admits(source) {
@@ -184,7 +191,9 @@ impl Endpoint {
             self.turn_away(now, arrival, request, echo, 403);
             return Admission::Refused;
         }
-        let Some(user) = self.authenticate(now, arrival, request, &host, echo) else { return Admission::Refused };
+        let Some(user) = self.authenticate(now, arrival, request, &host, echo, &directory) else {
+            return Admission::Refused;
+        };
         if user.trunk.is_some() && self.known_by(user.trunk.as_deref()) == KnownBy::Either {
             return Admission::Trunk { name: user.trunk, guest: true };
         }
@@ -232,7 +241,7 @@ impl Endpoint {
         }
     }
 
-    /// The user whose password the request shows; otherwise it has been answered.
+    /// The user of `directory` whose password the request shows; otherwise it has been answered.
     fn authenticate(
         &mut self,
         now: Instant,
@@ -240,11 +249,11 @@ impl Endpoint {
         request: &Request,
         host: &str,
         echo: &Echo,
+        directory: &Directory,
     ) -> Option<User> {
-        let directory = Arc::clone(&self.directory);
         let values = request.content.values("Authorization");
         let to = (&request.uri, host);
-        let stale = match self.authority.judge(now, request.method.as_str(), to, &values, &directory) {
+        let stale = match self.authority.judge(now, request.method.as_str(), to, &values, directory) {
             Verdict::Accepted(user) => {
                 let user = user.clone();
                 self.acquaint(now, arrival.source.ip());
@@ -361,6 +370,15 @@ impl Endpoint {
         // Nobody waits for what comes back: that it comes keeps the NAT open.
         self.start_client(now, Method::Options, branch, way.flow, data, None, Purpose::Info);
     }
+}
+
+/// The accounts, if the request comes from this machine and names one of them as its caller: then it is that account's, also
+/// from an address in a trunk's networks.
+fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &Request) -> Option<&'a Directory> {
+    let accounts = directory.accounts().filter(|_| arrival.source.ip().to_canonical().is_loopback())?;
+    let values = request.content.values("Authorization");
+    let mut claimed = challenge::claimed(&values, accounts.realm());
+    claimed.any(|name| accounts.users(&name, "").next().is_some()).then_some(accounts)
 }
 
 fn aor(user: &User, host: &str, directory: &Directory) -> Aor {

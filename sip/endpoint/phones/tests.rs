@@ -14,6 +14,7 @@ use crate::endpoint::tests::response_to;
 use crate::endpoint::{ConnectionId, Output};
 use crate::leg::{Command, Credentials, LegKey, Transport};
 use crate::testing::{self, SDP, instant, outgoing};
+use crate::trunk::TrunkAcl;
 
 pub(in crate::endpoint) const ALICE: &str = "192.0.2.1:40000";
 
@@ -277,6 +278,74 @@ fn a_phone_calls_with_its_password_and_hangs_up_without() {
     let bye = exchange.next();
     assert!(bye.text.starts_with("BYE sip:alice@10.0.0.1:5060 "), "{}", bye.text);
     assert_eq!(bye.to.to_string(), ALICE, "through its NAT");
+}
+
+/// An exchange where 127.0.0.1 is a trunk's, and account acme may call as itself.
+fn with_an_account() -> Exchange {
+    let here = |config: &mut crate::Config| {
+        config.trunks = vec![TrunkAcl { name: "pbx".into(), networks: vec!["127.0.0.1/32".parse().unwrap()] }];
+    };
+    let mut exchange = Exchange::with(here);
+    let directory = Directory::new("tandem", [user("alice", None)], []).with_accounts([user("AC1", None)]);
+    exchange.endpoint.set_directory(Arc::new(directory));
+    exchange
+}
+
+/// An INVITE of the account, as our own client sends the first one: it names the account and proves nothing.
+fn as_account(exchange: &mut Exchange, name: &str) -> String {
+    let credentials = Credentials { username: name.into(), password: "secret".into() };
+    let mut session = Session::new(credentials).expecting("tandem");
+    let lines = session.lines("INVITE", "sip:600@tandem", b"", &mut StdRng::from_seed([3; 32]));
+    let lines = format!("Contact: <sip:a@10.0.0.1>\r\n{lines}");
+    let sdp = std::str::from_utf8(SDP).unwrap();
+    exchange.request("INVITE", "sip:600@tandem", "sip:+15550109999@h", "sip:600@tandem", &lines, sdp)
+}
+
+#[test]
+fn an_account_on_this_machine_calls_as_itself_also_where_a_trunk_is() {
+    let mut exchange = with_an_account();
+    let first = as_account(&mut exchange, "AC1");
+    exchange.receive("127.0.0.1:9", first);
+    let challenge = exchange.next().text;
+    assert!(challenge.starts_with("SIP/2.0 401 "), "{challenge}");
+    let lines = super::tests::answer(&challenge, "INVITE", "sip:600@tandem", "AC1", "secret");
+    let lines = format!("Contact: <sip:a@10.0.0.1>\r\n{lines}");
+    let sdp = std::str::from_utf8(SDP).unwrap();
+    let again = exchange.request("INVITE", "sip:600@tandem", "sip:+15550109999@h", "sip:600@tandem", &lines, sdp);
+    exchange.receive("127.0.0.1:9", again);
+    assert!(exchange.next().text.starts_with("SIP/2.0 100 "));
+    let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
+    let caller = Caller { account: "acme".into(), username: None, domain: None };
+    assert_eq!((incoming.caller, incoming.trunk), (Some(caller), None));
+}
+
+#[test]
+fn an_account_is_refused_with_a_wrong_secret_and_unknown_from_elsewhere() {
+    let mut exchange = with_an_account();
+    let guess = as_account(&mut exchange, "AC1").replace("response=\"", "response=\"0");
+    exchange.receive("127.0.0.1:9", guess);
+    assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
+    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed { username, .. } if username == "AC1"));
+    // From another machine the name is nobody's.
+    let elsewhere = as_account(&mut exchange, "AC1");
+    exchange.receive("10.0.0.9:5060", elsewhere);
+    assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
+}
+
+#[test]
+fn a_trunk_on_this_machine_that_names_no_account_is_not_asked() {
+    let mut exchange = with_an_account();
+    let of_a_trunk = as_account(&mut exchange, "somebody");
+    exchange.receive("127.0.0.1:9", of_a_trunk);
+    assert!(exchange.next().text.starts_with("SIP/2.0 100 "));
+    let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
+    assert_eq!(incoming.trunk.as_deref(), Some("pbx"));
+    // Nor does an account make others be asked for a password: without phones, strangers are refused as ever.
+    let directory = Directory::new("tandem", [], []).with_accounts([user("AC1", None)]);
+    exchange.endpoint.set_directory(Arc::new(directory));
+    let stranger = as_account(&mut exchange, "somebody");
+    exchange.receive("10.0.0.9:5060", stranger);
+    assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
 }
 
 #[test]
