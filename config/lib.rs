@@ -26,7 +26,7 @@ use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig,
-    TrunkConfig, TwilioConfig, WebhooksConfig,
+    TrunkConfig, TwilioConfig, WebhooksConfig, provider_of_application,
 };
 use tandem_control::http::OriginConfig;
 use tandem_control::number_pool::Block;
@@ -157,6 +157,9 @@ impl Config {
         let mut config = decode::decode(&mut document, &mut faults);
         config.written = written;
         config.place_in_data_dir(&document);
+        for application in config.applications.iter_mut().filter(|application| application.provider.is_empty()) {
+            application.provider = provider_of_application(&application.id).into();
+        }
         let notes = check::check(&config, &document, &mut faults);
         if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
     }

@@ -84,6 +84,41 @@ stt = "off"
 "#;
 
 #[test]
+fn a_provider_that_has_one_sensible_value_may_be_left_out() {
+    let text = |accounts: &str| {
+        format!(
+            "[[accounts]]\nname = \"a\"\n{accounts}\n[[numbers]]\nnumber = \"100\"\naccount = \"a\"\n\
+             voice_url = \"http://127.0.0.1/\"\n"
+        )
+    };
+    let twilio = "twilio = { account_sid = \"AC11111111111111111111111111111111\", auth_token = \"secret\" }";
+    let telnyx = "telnyx = { api_key = \"KEY\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }";
+    assert!(Config::read(&text(twilio), []).is_ok());
+    // Somebody without Twilio's credentials cannot have its requests signed.
+    let faults = Config::read(&text(telnyx), []).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.line(None).contains("has no twilio =")), "{faults:#?}");
+    let application =
+        |id: &str| format!("[[applications]]\nid = \"{id}\"\naccount = \"a\"\nwebhook_url = \"http://127.0.0.1/\"\n");
+    let both = format!(
+        "{}{}{}",
+        text(&format!("{twilio}\n{telnyx}")),
+        application("1000000000000000001"),
+        application("AP11111111111111111111111111111111")
+    );
+    let (config, _) = Config::read(&both, []).unwrap();
+    let providers: Vec<&str> = config.applications.iter().map(|one| &*one.provider).collect();
+    assert_eq!(providers, ["telnyx", "twilio"]);
+}
+
+#[test]
+fn a_document_of_the_file_that_records_warns_of_nothing() {
+    let text = "[[numbers]]\nnumber = \"600\"\naccount = \"default\"\n\
+                twiml = \"<Response><Say>Good morning</Say><Record maxLength=\\\"10\\\"/></Response>\"\n";
+    let (_, notes) = Config::read(text, []).unwrap();
+    assert!(notes.is_empty(), "{notes:#?}");
+}
+
+#[test]
 fn every_documented_form_is_accepted() {
     let config = read(FULL).unwrap();
     assert_eq!(config.numbers.len(), 5);
@@ -310,7 +345,6 @@ fn each_mistake_is_named() {
         (pool("number = \"+15551\"\ntype = \"fixed\""), "number_pool[0].type"),
         ((0..11).map(|n| large(10_000 * (n + 1))).collect(), "has 110000 numbers; 100000 at most"),
         (number(""), "nobody decides about its calls"),
-        (number("voice_url = \"http://127.0.0.1/\""), "numbers[0].provider: is missing"),
         (number("twiml = \"<Response><Say>\""), "Say"),
         (number(&format!("{voice}twiml = \"<Response/>\"")), "stands beside voice_url"),
         (number("provider = \"twilio\"\nvoice_url = \"ftp://127.0.0.1/\""), "not an http:// or https:// URL"),

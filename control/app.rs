@@ -54,7 +54,8 @@ pub struct Application {
     pub id: Arc<str>,
     /// Whose.
     pub account: Arc<str>,
-    /// `twilio`, `telnyx`, `texml`, `signalwire`.
+    /// `twilio`, `telnyx`, `texml`, `signalwire`. Empty until the configuration has found it out by the id.
+    #[serde(default)]
     pub provider: Arc<str>,
     /// Where its webhooks or document requests go.
     pub webhook_url: Arc<str>,

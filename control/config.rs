@@ -27,6 +27,13 @@ pub use self::recordings::RecordingsConfig;
 pub use self::secret::Secret;
 pub use self::trunk::{Fingerprint, InboundAuth, TrunkConfig};
 
+/// Whose an application is by the form of its id, where its provider is not named: `AP` and 32 hex digits are Twilio's.
+pub fn provider_of_application(id: &str) -> &'static str {
+    let twilio =
+        id.strip_prefix("AP").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|one| one.is_ascii_hexdigit()));
+    if twilio { "twilio" } else { "telnyx" }
+}
+
 /// Providers as `provider = "..."` spells them.
 pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
 

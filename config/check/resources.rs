@@ -27,6 +27,8 @@ const PUBLISHED: [&str; 5] =
 const PHONES_IN_THE_CLEAR: &str =
     "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
 
+/// Whose words a `voice_url` speaks that names no provider: of those served, the one whose applications answer with documents.
+const DOCUMENTS: &str = "twilio";
 /// Providers whose dialect is there.
 const SERVED: [&str; 2] = ["twilio", "telnyx"];
 
@@ -424,10 +426,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
                 report.fault(format!("{path}.provider"), message);
             }
         }
-        None if number.voice_url.is_some() => {
-            let message = "is missing: whose words does voice_url speak? \"twilio\"";
-            report.fault(format!("{path}.provider"), message);
-        }
+        None if number.voice_url.is_some() => check_provider(config, DOCUMENTS, &number.account, path, report),
         None => {}
     }
     if let Some(document) = &number.twiml {
@@ -502,10 +501,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         }
         match &endpoint.provider {
             Some(provider) => check_provider(config, provider, &endpoint.account, &path, report),
-            None if endpoint.voice_url.is_some() => {
-                let message = "is missing: whose words does voice_url speak? \"twilio\"";
-                report.fault(format!("{path}.provider"), message);
-            }
+            None if endpoint.voice_url.is_some() => check_provider(config, DOCUMENTS, &endpoint.account, &path, report),
             None => {}
         }
         if endpoint.srtp.is_some_and(|srtp| srtp != Srtp::Off) && !hears_tls(config) {

@@ -16,7 +16,8 @@ pub struct NumberConfig {
     pub number: NumberPattern,
     /// Whose it is.
     pub account: Arc<str>,
-    /// Whose words its web application speaks, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` when that is set.
+    /// Whose words its web application speaks, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` when that is set,
+    /// else Twilio's when left out.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
     /// Document of an incoming call.

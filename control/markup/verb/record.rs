@@ -37,7 +37,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;
-    if action.is_none() && reader.current().is_none() && reader.flavour.defaults.action_is_current_document {
+    // A document of the configuration has nobody whom it could tell, and is not meant to.
+    let nobody = action.is_none() && reader.current().is_none() && !reader.origin.local_files;
+    if nobody && reader.flavour.defaults.action_is_current_document {
         reader
             .warn(code::BAD_URL, "<Record> has no action, nor has its document a URL: nobody is told of the recording");
     }
