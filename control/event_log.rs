@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::id::{CallId, LegId};
 
 use crate::exchange::Exchange;
+use crate::feed::{Entry, Wire};
 use crate::store::events::{self, Details, EventRow};
 use crate::store::{Store, StoreError};
 
@@ -146,6 +147,8 @@ pub struct EventLog {
     left_out: usize,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
+    /// Who is told of each line at once.
+    wire: Option<Wire>,
 }
 
 /// A line. There are never so many that a number is too small.
@@ -171,6 +174,11 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 }
 
 impl EventLog {
+    /// Each line from now on is told at once, too.
+    pub fn told_to(&mut self, wire: Option<Wire>) {
+        self.wire = wire;
+    }
+
     /// Adds a line.
     pub fn push(
         &mut self,
@@ -185,7 +193,11 @@ impl EventLog {
         }
         let text = text.as_ref();
         let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
-        self.keep(at, leg, kind.into(), end.and_then(|(end, _)| text.get(..end)).unwrap_or(text));
+        let (kind, text) = (kind.into(), end.and_then(|(end, _)| text.get(..end)).unwrap_or(text));
+        if let Some(wire) = &self.wire {
+            wire.tell(Entry::Line(Line { at, leg, kind: kind.clone(), text: text.to_owned() }));
+        }
+        self.keep(at, leg, kind, text);
     }
 
     /// Adds a line that was written elsewhere.
@@ -223,6 +235,9 @@ impl EventLog {
 
     /// Adds a request with its answer.
     pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: Exchange) {
+        if let Some(wire) = &self.wire {
+            wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+        }
         let size = exchange.size();
         if self.exchanged + size <= MOST_EXCHANGED {
             self.exchanged += size;
@@ -256,6 +271,8 @@ impl EventLog {
         if other.lines.is_empty() && other.exchanges.is_empty() {
             return;
         }
+        // What was told already is not told again.
+        let wire = self.wire.take().or(other.wire.take());
         let mut lines = self.lines();
         lines.append(&mut other.lines());
         lines.sort_by_key(|line| line.at);
@@ -267,6 +284,7 @@ impl EventLog {
         for (leg, exchange) in exchanges {
             self.push_exchange(leg, exchange);
         }
+        self.wire = wire;
     }
 
     /// Writes the log of an ended call, under each of its sessions.

@@ -21,6 +21,7 @@ pub mod document;
 pub mod ears;
 pub mod event_log;
 pub mod exchange;
+pub mod feed;
 pub mod followers;
 pub mod holdings;
 pub mod http;

@@ -21,6 +21,7 @@ use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
+use crate::feed::Entry;
 use crate::inbox::{self, Inbox, Message, NotTaken};
 use crate::local::Tie;
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
@@ -211,7 +212,7 @@ impl Calls {
         let domain = domain.filter(|domain| domain.details.voice.is_some());
         let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
         info.sip.number = self.services().number_id(&route.account, &info.to);
-        let (inbox, receiver) = Inbox::new();
+        let (inbox, receiver) = self.open(session);
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
@@ -247,7 +248,7 @@ impl Calls {
     pub(crate) fn begin_within(&self, within: Within, route: Route) {
         let Within { info, from, offer, tie } = within;
         let (leg, session) = (info.id, info.session);
-        let (inbox, receiver) = Inbox::new();
+        let (inbox, receiver) = self.open(session);
         self.register(leg.0, inbox.clone());
         self.register(session.0, inbox.clone());
         let beginning = Beginning::Incoming {
@@ -388,7 +389,7 @@ impl Calls {
                 }
             }
             None => {
-                let (inbox, receiver) = Inbox::new();
+                let (inbox, receiver) = self.open(session);
                 ids.iter().for_each(|id| self.register(*id, inbox.clone()));
                 self.register(session.0, inbox.clone());
                 call_task::spawn(self.clone(), session, inbox, receiver, Beginning::Outgoing(legs));
@@ -510,6 +511,10 @@ impl Calls {
             None => Err((Box::new(exchange), line)),
         };
         if let Err((exchange, line)) = late {
+            if let Some(wire) = self.services().feed.wire(session) {
+                line.iter().cloned().for_each(|line| wire.tell(Entry::Line(line)));
+                wire.tell(Entry::Exchange(leg, exchange.clone()));
+            }
             event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
         }
     }
@@ -555,6 +560,13 @@ impl Calls {
             // One that is over needs no hang-up.
             let _ = inbox.post(Message::HangupAll);
         }
+    }
+
+    /// An inbox for a new session, whose lines whoever watches is told of.
+    fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
+        let (inbox, receiver) = Inbox::new();
+        inbox.log().told_to(self.services().feed.wire(session));
+        (inbox, receiver)
     }
 
     pub(crate) fn register(&self, id: u128, inbox: Inbox) {

@@ -17,6 +17,7 @@ use crate::conferences::Conferences;
 use crate::config::IceConfig;
 use crate::counters::Counters;
 use crate::current::Current;
+use crate::feed::Feed;
 use crate::followers::Followers;
 use crate::http::Client;
 use crate::notify::Dialects;
@@ -68,6 +69,8 @@ pub struct Services {
     pub conferences: Conferences,
     /// Legs of whatever calls that wait for somebody.
     pub queues: Queues,
+    /// Who in this process watches what calls write into their logs.
+    pub feed: Feed,
     /// Who in here follows a leg.
     pub followers: Followers,
     /// For `/metrics`.

@@ -30,6 +30,7 @@ use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
 use tandem_control::dialect::twilio::{self, Twilio};
 use tandem_control::directory;
+use tandem_control::feed::Feed;
 use tandem_control::followers::Followers;
 use tandem_control::holdings::Holdings;
 use tandem_control::http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
@@ -113,21 +114,19 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_contro
 /// Runs the server until SIGTERM or Ctrl-C, and then ends it gently; at the second signal at once. At SIGHUP, and when
 /// `POST /console/reload` asks, it takes the settings that `read` gives then.
 pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
+    run_with(config, read, Server::introduce).await
+}
+
+/// The same, where `greet` says what there is once the server has started.
+pub async fn run_with(
+    config: Config,
+    read: impl Fn() -> Result<Config, String>,
+    greet: impl FnOnce(&Server),
+) -> anyhow::Result<()> {
     let mut signals = signals()?;
     let mut hangups = unix::signal(SignalKind::hangup())?;
     let mut server = Server::start(config).await?;
-    if let Some(account) = &server.first_account {
-        println!("{account}");
-    }
-    for (transport, address) in server.sip_addrs() {
-        tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
-    }
-    for account in server.accounts.all().iter() {
-        if let Some(Ok(key)) = account.telnyx.as_ref().map(telnyx::sign::public_key) {
-            tracing::info!(account = %account.name, "Telnyx public key: {key}");
-        }
-    }
-    tracing::info!("HTTP on {}; callers are told {}", server.http_addr, server.public_url);
+    greet(&server);
     loop {
         let reply = tokio::select! {
             () = signals.recv() => break,
@@ -199,7 +198,8 @@ impl Server {
         }
         let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone()));
         let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech"), client.clone()));
-        let phones = phones(&in_force);
+        let own = first_account.as_ref().map(|first| first.account.clone());
+        let phones = phones(&in_force, own);
         let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
@@ -226,6 +226,7 @@ impl Server {
             stir: Current::new(stir),
             conferences: Conferences::default(),
             queues: Queues::load(&store).await.context("queues")?,
+            feed: Feed::default(),
             followers: Followers::default(),
             counters: Counters::default(),
             fetches: TaskTracker::new(),
@@ -313,6 +314,44 @@ impl Server {
         self.accounts.all()
     }
 
+    /// Says in the log where it listens and what to do next, and shows a new account's credentials.
+    fn introduce(&self) {
+        if let Some(account) = &self.first_account {
+            println!("{account}");
+        }
+        for (transport, address) in self.sip_addrs() {
+            tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
+        }
+        // Who commands no Telnyx application has no use for its key.
+        let speaks_telnyx = self.config.get().applications.iter().any(|one| &*one.provider == "telnyx");
+        for account in self.accounts.all().iter().filter(|_| speaks_telnyx) {
+            if let Some(Ok(key)) = account.telnyx.as_ref().map(telnyx::sign::public_key) {
+                tracing::info!(account = %account.name, "Telnyx public key: {key}");
+            }
+        }
+        tracing::info!("HTTP on {}; callers are told {}", self.http_addr, self.public_url);
+        tracing::info!("{}", self.next_step());
+    }
+
+    /// What somebody may do now: call a number, or make one.
+    fn next_step(&self) -> String {
+        let config = self.config.get();
+        let number = config.numbers.iter().find_map(|number| number.number.exact());
+        let held = || {
+            let holdings = Arc::clone(self.calls.services().routing.get().holdings());
+            self.accounts.all().iter().any(|account| !holdings.numbers.all(&account.name).is_empty())
+        };
+        match number {
+            Some(number) => format!("hear a number of yours: `tandem call {number}`"),
+            None if !config.numbers.is_empty() || held() => "hear a number of yours: `tandem call NUMBER`".to_owned(),
+            None => {
+                "no number yet: `tandem dev URL` serves with one for the application at URL; [[numbers]] in --config \
+                     and the API make others"
+                    .to_owned()
+            }
+        }
+    }
+
     /// Takes other settings while calls go on. The keys that hold after a restart only; an error changes nothing.
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
@@ -321,7 +360,7 @@ impl Server {
             false => None,
         };
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
-        let phones = phones(&config);
+        let phones = phones(&config, first_account.clone());
         phones.listen_on(services.sip().local_addrs().iter().map(|(_, address)| *address));
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip().reload(sip_config).await.context("TLS")?;
@@ -503,11 +542,12 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
     }
 }
 
-/// The phones of the configuration.
-fn phones(config: &Config) -> Arc<Phones> {
+/// The phones of the configuration, and its accounts or else the one that the server made.
+fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
     let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);
-    Arc::new(phones.with_trunks(&config.trunks))
+    let accounts = config.accounts.iter().cloned().chain(first_account);
+    Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts))
 }
 
 /// `[sip]`, with what trunks and phones have to say to it.

@@ -24,6 +24,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(cli::serve::Arguments),
+    Dev(cli::dev::Arguments),
+    Call(cli::call::Arguments),
+    Env(cli::env::Arguments),
     Check(cli::check::Arguments),
     Demo(cli::demo::Arguments),
     Calls(cli::calls::Arguments),
@@ -51,6 +54,9 @@ First steps:
   tandem calls                                 live and recent calls; -f goes on with what happens
   tandem show last                             the newest call: what went wrong, what to do, what happened
   tandem errors                                what went wrong lately, with what to do about it
+  tandem dev 5000/voice                        a number for your application at port 5000; its calls, live
+  tandem call 600                              a phone in the terminal: hear what answers
+  eval \"$(tandem env)\"                         its credentials, as the SDKs read them
   tandem trace last --config tandem.toml       the SIP messages of its newest call, as a ladder
   tandem proxy --help                          an application of yours comes here instead of to its provider, as it is
   tandem load --help                           paced calls against a SIP server, both ends counted
@@ -79,6 +85,9 @@ fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Serve(arguments) => cli::serve::run(arguments),
+        Command::Dev(arguments) => cli::dev::run(arguments),
+        Command::Call(arguments) => cli::call::run(arguments),
+        Command::Env(arguments) => cli::env::run(arguments),
         Command::Check(arguments) => cli::check::run(arguments),
         Command::Demo(arguments) => cli::demo::run(arguments),
         Command::Calls(arguments) => cli::calls::run(arguments),

@@ -10,7 +10,6 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
-use tandem_control::dialect::telnyx;
 
 /// What is shown of it.
 pub(super) struct FirstAccount {
@@ -53,16 +52,10 @@ impl fmt::Display for FirstAccount {
         }
         writeln!(f, "No account is configured, so one was made; it is kept in {path} and shown this once:")?;
         if let Some(TwilioCredentials { account_sid, auth_token }) = &self.account.twilio {
-            writeln!(f, "  Twilio   account SID  {account_sid}")?;
-            writeln!(f, "           auth token   {auth_token}")?;
+            writeln!(f, "  export TWILIO_ACCOUNT_SID={account_sid}")?;
+            writeln!(f, "  export TWILIO_AUTH_TOKEN={auth_token}")?;
         }
-        if let Some(credentials) = &self.account.telnyx {
-            writeln!(f, "  Telnyx   API key      {}", credentials.api_key)?;
-            if let Ok(key) = telnyx::sign::public_key(credentials) {
-                writeln!(f, "           public key   {key}")?;
-            }
-        }
-        Ok(())
+        writeln!(f, "`tandem env` prints these lines again, and those for Telnyx: eval \"$(tandem env)\"")
     }
 }
 
@@ -105,6 +98,7 @@ mod tests {
         assert_eq!(token(&first), token(&again));
         assert!(first.to_string().contains(&token(&first)));
         assert!(!again.to_string().contains(&token(&again)));
-        assert!(first.to_string().contains("public key"));
+        assert!(first.to_string().contains("export TWILIO_AUTH_TOKEN="));
+        assert!(!first.to_string().contains(&first.account.telnyx.as_ref().unwrap().api_key), "for those who ask");
     }
 }

@@ -149,6 +149,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
         bail!("the demo failed: {}", failed.join("; "));
     }
     println!("\nAll of it happened, in {:.0} s.", began.elapsed().as_secs_f64());
+    println!("Now yours: `tandem dev http://127.0.0.1:5000/voice`, and in another terminal `tandem call 600`.");
     Ok(())
 }
 

@@ -3,15 +3,19 @@
 mod ask;
 mod authority;
 pub(crate) mod ca;
+pub(crate) mod call;
 pub(crate) mod calls;
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod env;
 pub(crate) mod errors;
 mod list;
 pub(crate) mod load;
 mod log;
 pub(crate) mod numbers;
+mod paint;
 pub(crate) mod phones;
 pub(crate) mod proxy;
 pub(crate) mod serve;
@@ -69,10 +73,12 @@ fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
 }
 
 fn read_config(path: Option<&Path>) -> Result<Config, tandem_config::Errors> {
-    Config::load(
-        path,
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-    )
+    Config::load(path, environment())
+}
+
+/// This process's variables, but those that are no text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Every address is no address to connect to: this machine's own is one of them.

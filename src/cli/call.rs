@@ -1,0 +1,287 @@
+//! `tandem call`: a phone in the terminal.
+//!
+//! ```text
+//!   Target (who) ─┐
+//!   Steps (what) ─┴─► Conversation ─► Phone (SIP and RTP) ⇄ the other side
+//!                         │  ▲
+//!                         │  └─ Ears (tones, speech, silence), a recogniser (words), Keyboard
+//!                         └───► Lines (the terminal, the report)
+//! ```
+
+mod conversation;
+mod ears;
+mod keyboard;
+mod lines;
+mod phone;
+mod script;
+mod steps;
+mod target;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tandem_call::hearing::Listening;
+use tandem_call::program::instruction::Speech;
+use tandem_config::Config;
+use tandem_control::account::Account;
+use tandem_control::http::{Client, NetworkPolicy};
+use tandem_control::speech::Voice;
+use tandem_control::speech::recognise::Recogniser;
+use tandem_media as media;
+use tandem_sip::EndCause;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::time::Instant;
+
+use super::Failure;
+use conversation::{Conversation, End, Prepared};
+use keyboard::Keyboard;
+use lines::{Lines, Tone};
+use phone::{Invitation, Phone};
+use steps::{Expectation, Sound, Step, Steps};
+use target::{ServerAddress, Target};
+
+/// Longest call that nobody watches, seconds.
+const UNWATCHED: u64 = 60;
+/// Time for a connection to an engine of speech.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Call a number, a phone or a SIP URI, and hear what answers
+///
+/// A phone in the terminal: it shows what it hears, presses and says, with times. Numbers (+15551230001), extensions (600) and phones
+/// (client:alice) are those of the server that runs with the same --config and environment; a SIP URI (sip:name@host) is
+/// called where it is. Steps are taken in the order given, from the answer on. After the last step the phone listens until the
+/// other side hangs up; if that step expects something, the phone hangs up.
+///
+/// Without any step, in a terminal: digits that you type are pressed, a line of text is spoken, Ctrl-C hangs up.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Who is called: +15551230001, 600, client:alice, sip:name@host
+    #[arg(value_name = "TARGET")]
+    target: String,
+    #[command(flatten)]
+    steps: Steps,
+    /// Listen until the other side hangs up, also after an --expect at the end, and show all words that were heard
+    #[arg(long)]
+    hear: bool,
+    /// Record the call as WAV: the other side left, this one right
+    #[arg(long, value_name = "OUT.wav")]
+    record: Option<PathBuf>,
+    /// The calling number or name
+    #[arg(long, value_name = "NUMBER", default_value = "+15550109999")]
+    from: String,
+    /// Longest that the whole call may last; 60 with steps or without a terminal, else for ever
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// One JSON report on standard output; the lines go to standard error
+    #[arg(long)]
+    json: bool,
+    /// The server's configuration: where it listens, its accounts, and the engines that speak and hear
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the server takes calls, when not at `sip.listen`
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// The account whose number or phone is called, where several have it
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// UDP ports for the audio
+    #[arg(long, value_name = "FIRST-LAST", default_value = "46000-49999")]
+    ports: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tandem call 600                                        hear it; type digits or words
+  tandem call +15551230001 --expect speech --press 1 --expect \"tone:440 within 5 seconds\"
+  tandem call +15551230001 --say \"sales please\" --expect words:\"one moment\" --record call.wav
+  tandem call client:alice --play hello.wav --expect hangup
+  tandem call 600 --script menu.yaml --json              a list of steps: - press: 1
+
+Exit codes: 0 the call was answered and all that was expected came; 1 something did not, or the call was refused, or the
+arguments are wrong; 2 nothing was reached (no server there, no answer).";
+
+/// Calls, takes the steps, says how it went.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    super::log("error");
+    let config = super::load_config(arguments.config.as_deref())?;
+    super::block_on(call(arguments, config))?
+}
+
+async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
+    let input = |why: String| Failure::Input(anyhow!(why));
+    let accounts = accounts(&config);
+    let server = server(&arguments, &config)?;
+    let target = Target::of(&arguments.target, server.as_ref()).map_err(input)?;
+    let ports = arguments.ports.parse().map_err(|why| input(format!("--ports: {why}")))?;
+    if arguments.from.is_empty() || arguments.from.contains(char::is_whitespace) {
+        return Err(input(format!("--from: {:?} is no number or name", arguments.from)));
+    }
+    let named = arguments.account.as_deref();
+    let account = target::account(&config, &accounts, named, &arguments.target);
+    if let (Some(name), None) = (named, account) {
+        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+        return Err(input(format!("--account: there is no account {name:?}; there are: {}", names.join(", "))));
+    }
+    // Only the server itself, on this machine, is shown who calls.
+    let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
+    let credentials = account.filter(|_| own).and_then(target::credentials);
+    let credentials = credentials.map(|credentials| (credentials, config.sip.registrar.realm.clone()));
+
+    let client = Client::new(NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() }, CONNECT)
+        .map_err(|error| Failure::Environment(error.into()))?;
+    let recogniser = Recogniser::new(config.speech.clone(), client.clone());
+    let steps = arguments.steps.0.clone();
+    let wants_words = |step: &Step| matches!(step, Step::Expect(Expectation { what: Sound::Words(_), .. }));
+    if let Some(step) = steps.iter().find(|step| wants_words(step)).filter(|_| recogniser.is_off()) {
+        return Err(input(format!(
+            "{step}: words are heard by a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
+        )));
+    }
+    let voice = Arc::new(Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client));
+    let steps = prepare(steps, &voice).await?;
+    if target.is_closed() {
+        let at = target.address.map(|address| address.to_string()).unwrap_or_default();
+        let advice = match target.own {
+            true => "start `tandem serve` or `tandem dev URL`; a server elsewhere is named by --config or --server",
+            false => "is the port right?",
+        };
+        return Err(Failure::Environment(anyhow!("nothing listens at {at}: {advice}")));
+    }
+
+    let phone = Phone::start(target.source(), ports).await.map_err(Failure::Environment)?;
+    let interrupts = unix::signal(SignalKind::interrupt()).map_err(|error| Failure::Environment(error.into()))?;
+    let began = Instant::now();
+    let mut conversation = Conversation::new(phone, Lines::new(arguments.json, began), voice, interrupts);
+    conversation.record = arguments.record.clone();
+    conversation.listens_on = arguments.hear;
+    let typing = steps.is_empty() && !arguments.json;
+    let keyboard = if typing { Keyboard::open() } else { None };
+    let seconds = arguments.timeout.or(keyboard.is_none().then_some(UNWATCHED));
+    if let Some(seconds) = seconds {
+        conversation.end_by(began + Duration::from_secs(seconds));
+    }
+    conversation.lines.tell(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
+    let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
+    let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
+    let listening = Listening { partials: false, punctuation: true, ..Listening::default() };
+    // Off is no error: then sounds are measured.
+    conversation.listen(tap, recogniser.listen(&listening).ok());
+    if let Some(keyboard) = keyboard {
+        conversation.type_with(keyboard);
+    }
+    conversation.run(steps).await;
+    conversation.tell_end();
+    if arguments.hear {
+        conversation.tell_transcript();
+    }
+    let verdict = verdict(&conversation, &config, &arguments, &target);
+    let report = conversation.report(&target.uri, &arguments.from);
+    if arguments.json {
+        println!("{report:#}");
+    }
+    conversation.phone.stop().await;
+    verdict
+}
+
+/// What the exit code says.
+fn verdict(
+    conversation: &Conversation,
+    config: &Config,
+    arguments: &Arguments,
+    target: &Target,
+) -> Result<(), Failure> {
+    if conversation.was_answered() {
+        return match conversation.has_failed() {
+            true => Err(Failure::Input(anyhow!("the call did not go as expected"))),
+            false => Ok(()),
+        };
+    }
+    let uri = &target.uri;
+    match conversation.end() {
+        Some(End { cause: EndCause::Rejected, status, reason }) => {
+            let status = status.unwrap_or_default();
+            let reason = reason.as_deref().map(|reason| format!(" {reason}")).unwrap_or_default();
+            let advice = match status {
+                404 if target.own => unknown(config, &arguments.target),
+                403 if target.own => "; the server does not take calls from here: give this command the --config (or the environment) \
+                                      that the server runs with"
+                    .to_owned(),
+                401 | 407 => "; it asks for a password, and this phone has none. A server of this machine takes calls of its own \
+                              account: name its --config, or call by the environment that it runs with"
+                    .to_owned(),
+                480 if target.own => "; no phone of that name is registered".to_owned(),
+                _ => String::new(),
+            };
+            Err(Failure::Input(anyhow!("{uri} refused the call: {status}{reason}{advice}")))
+        }
+        Some(End { cause: EndCause::LocalHangup | EndCause::Cancelled, .. }) | None
+            if !conversation.has_timed_out() =>
+        {
+            Err(Failure::Input(anyhow!("given up before the answer")))
+        }
+        Some(End { cause, .. }) if !conversation.has_timed_out() => {
+            Err(Failure::Environment(anyhow!("{uri} was not reached: {cause}")))
+        }
+        _ => Err(Failure::Environment(anyhow!("{uri} did not answer in time"))),
+    }
+}
+
+/// What there is instead of a number that there is not.
+fn unknown(config: &Config, called: &str) -> String {
+    let numbers = config.numbers.iter().map(|number| number.number.to_string());
+    let phones = config.endpoints.iter().map(|phone| format!("client:{}", phone.username));
+    let known: Vec<String> = numbers.chain(phones).take(10).collect();
+    match known.is_empty() {
+        true => format!(
+            "; nothing is called {called} there. `tandem dev URL` makes a number for an application; [[numbers]] of --config has others"
+        ),
+        false => format!("; nothing is called {called} there. The configuration has {}", known.join(", ")),
+    }
+}
+
+/// The audio of each step, before anybody is called.
+async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failure> {
+    let mut prepared = Vec::with_capacity(steps.len());
+    for step in steps {
+        let audio = match &step {
+            Step::Say(text) => {
+                let speech = Speech { text: text.clone(), ssml: false, voice: None, language: None };
+                let samples = voice.speak(&speech).await.map_err(|error| Failure::Environment(error.into()))?;
+                Some(Arc::new(media::Audio::new(samples)))
+            }
+            Step::Play(file) => {
+                let shown = file.display();
+                let octets = std::fs::read(file).with_context(|| format!("--play: {shown}")).map_err(Failure::Input)?;
+                let audio = media::read_wav(&octets)
+                    .with_context(|| format!("--play: {shown} is no WAV file that can be played"))
+                    .map_err(Failure::Input)?;
+                Some(Arc::new(audio))
+            }
+            _ => None,
+        };
+        prepared.push(Prepared { step, audio });
+    }
+    Ok(prepared)
+}
+
+fn accounts(config: &Config) -> Vec<Account> {
+    match config.accounts.is_empty() {
+        // No server has made one: then nobody asks for it either.
+        true => tandem::app::first_account(&config.data_dir).into_iter().collect(),
+        false => config.accounts.clone(),
+    }
+}
+
+fn server(arguments: &Arguments, config: &Config) -> Result<Option<ServerAddress>, Failure> {
+    use std::net::ToSocketAddrs;
+
+    let Some(named) = &arguments.server else { return Ok(ServerAddress::of(config)) };
+    let found = named.to_socket_addrs().ok().and_then(|mut found| found.next());
+    match found {
+        Some(address) => Ok(Some(ServerAddress { address, tcp: false })),
+        None => Err(Failure::Input(anyhow!("--server: {named:?} is no HOST:PORT, such as 127.0.0.1:5060"))),
+    }
+}

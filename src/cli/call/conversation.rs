@@ -1,0 +1,633 @@
+//! One call from its INVITE to its end: the steps are taken, what comes is heard and told.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tandem_call::hearing::Heard;
+use tandem_call::program::instruction::Speech;
+use tandem_control::speech::Voice;
+use tandem_control::speech::recognise;
+use tandem_media as media;
+use tandem_sip as sip;
+use tokio::signal::unix::Signal;
+use tokio::time::{Instant, sleep_until};
+
+use super::ears::{Ears, Kind, Segment};
+use super::keyboard::{Keyboard, Typed};
+use super::lines::{Lines, Tone, rounded};
+use super::phone::{Input, Phone};
+use super::steps::{Expectation, Sound, Step, plain_words};
+
+/// Speech or a tone that is expected lasts at least this long, ms.
+const LEAST: u64 = 100;
+/// Tones that are taken for the one expected: Hz apart, and of its frequency.
+const TOLERANCE: (f64, f64) = (15.0, 0.02);
+/// How long the engines may take to end a call that is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Pieces and words kept of one call; later ones are shown only.
+const MOST_HEARD: usize = 10_000;
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    /// Why.
+    pub(super) cause: sip::EndCause,
+    /// SIP's status, if one came with it.
+    pub(super) status: Option<u16>,
+    /// In the other side's words.
+    pub(super) reason: Option<String>,
+}
+
+/// What became of a step.
+struct Done {
+    step: String,
+    at: f64,
+    seconds: f64,
+    passed: bool,
+}
+
+/// The call.
+pub(super) struct Conversation {
+    pub(super) phone: Phone,
+    pub(super) lines: Lines,
+    pub(super) voice: Arc<Voice>,
+    pub(super) interrupts: Signal,
+    pub(super) record: Option<PathBuf>,
+    /// Listens on after the last step.
+    pub(super) listens_on: bool,
+    tap: Option<media::TapReader>,
+    recogniser: Option<recognise::Session>,
+    keyboard: Option<Keyboard>,
+    deadline: Option<Instant>,
+    ears: Ears,
+    /// The call's time at media time 0, seconds.
+    zero: Option<f64>,
+    segments: Vec<Segment>,
+    words: Vec<(f64, String)>,
+    keys: Vec<(f64, char)>,
+    finished: HashSet<media::OpId>,
+    answered: Option<f64>,
+    told_status: Option<u16>,
+    end: Option<End>,
+    /// We have hung up, or given up.
+    leaving: bool,
+    timed_out: bool,
+    stats: Option<media::Stats>,
+    done: Vec<Done>,
+    /// Words and keys before these belong to expectations that were met.
+    marks: (usize, usize),
+}
+
+/// A step with the audio that it needs.
+pub(super) struct Prepared {
+    pub(super) step: Step,
+    pub(super) audio: Option<Arc<media::Audio>>,
+}
+
+/// What a turn brought.
+#[derive(PartialEq)]
+enum Turn {
+    Something,
+    Time,
+}
+
+impl Conversation {
+    pub(super) fn new(phone: Phone, lines: Lines, voice: Arc<Voice>, interrupts: Signal) -> Self {
+        Self {
+            phone,
+            lines,
+            voice,
+            interrupts,
+            record: None,
+            listens_on: false,
+            tap: None,
+            recogniser: None,
+            keyboard: None,
+            deadline: None,
+            ears: Ears::new(),
+            zero: None,
+            segments: Vec::new(),
+            words: Vec::new(),
+            keys: Vec::new(),
+            finished: HashSet::new(),
+            answered: None,
+            told_status: None,
+            end: None,
+            leaving: false,
+            timed_out: false,
+            stats: None,
+            done: Vec::new(),
+            marks: (0, 0),
+        }
+    }
+
+    /// What it hears with.
+    pub(super) fn listen(&mut self, tap: media::TapReader, recogniser: Option<recognise::Session>) {
+        (self.tap, self.recogniser) = (Some(tap), recogniser);
+    }
+
+    /// What somebody types is heeded.
+    pub(super) fn type_with(&mut self, keyboard: Keyboard) {
+        self.keyboard = Some(keyboard);
+    }
+
+    /// Longest that the call may last.
+    pub(super) fn end_by(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    /// From the ringing to the end of the last step, or of the call.
+    pub(super) async fn run(&mut self, steps: Vec<Prepared>) {
+        self.until(None, |call| call.answered.is_some()).await;
+        let last = steps.last().map(|prepared| prepared.step.clone());
+        for prepared in steps {
+            let (name, at) = (prepared.step.to_string(), self.lines.now());
+            let passed = self.take(prepared).await;
+            let seconds = self.lines.now() - at;
+            self.done.push(Done { step: name, at: rounded(at), seconds: rounded(seconds), passed });
+        }
+        let stays = self.listens_on || !matches!(last, Some(Step::Expect(_) | Step::Hangup));
+        if stays && !self.has_failed() {
+            self.until(None, |_| false).await;
+        }
+        self.leave().await;
+    }
+
+    /// Whether a step came to nothing.
+    pub(super) fn has_failed(&self) -> bool {
+        self.done.iter().any(|done| !done.passed)
+    }
+
+    /// Whether the other side took the call.
+    pub(super) fn was_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// Whether nobody was reached before the time was up.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
+    /// How it ended; `None`: SIP never said.
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// All that is known of it, for programs.
+    pub(super) fn report(&mut self, to: &str, from: &str) -> Value {
+        let at = |ms: u64| rounded(self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0);
+        let heard = self.segments.iter().map(|segment| {
+            let mut piece = json!({"kind": "sound", "from": at(segment.began), "to": at(segment.heard)});
+            match segment.kind {
+                Kind::Speech => piece["kind"] = json!("speech"),
+                Kind::Tone(hertz) => {
+                    piece["kind"] = json!("tone");
+                    piece["hertz"] = json!(hertz.round());
+                }
+                Kind::Sound => {}
+            }
+            piece
+        });
+        let steps = self
+            .done
+            .iter()
+            .map(|done| json!({"step": done.step, "at": done.at, "seconds": done.seconds, "passed": done.passed}));
+        let words = self.words.iter().map(|(at, words)| json!({"at": rounded(*at), "words": words}));
+        let keys: String = self.keys.iter().map(|(_, key)| key).collect();
+        let end = self.end.as_ref();
+        let audio = self.stats.as_ref().map(|stats| {
+            json!({
+                "packets_in": stats.packets_in, "packets_out": stats.packets_out, "lost": stats.lost,
+                "jitter_ms": stats.jitter_ms, "mos": stats.mos,
+            })
+        });
+        let mut report = json!({
+            "to": to,
+            "from": from,
+            "answered": self.answered.is_some(),
+            "passed": self.answered.is_some() && !self.has_failed(),
+            "seconds": rounded(self.answered.map_or(0.0, |at| self.lines.now() - at)),
+            "ended_by": self.ended_by(),
+            "status": end.and_then(|end| end.status),
+            "steps": steps.collect::<Vec<_>>(),
+            "heard": heard.collect::<Vec<_>>(),
+            "words": words.collect::<Vec<_>>(),
+            "keys": keys,
+            "audio": audio,
+            "recording": self.record,
+        });
+        report["lines"] = Value::Array(self.lines.told());
+        report
+    }
+
+    fn ended_by(&self) -> &'static str {
+        match &self.end {
+            _ if self.timed_out => "timeout",
+            Some(End { cause: sip::EndCause::Bye, .. }) if !self.leaving => "other side",
+            Some(End { cause: sip::EndCause::Rejected, .. }) => "refusal",
+            _ if self.leaving => "this side",
+            _ => "failure",
+        }
+    }
+
+    /// Takes a step to its end. `false`: it came to nothing.
+    async fn take(&mut self, Prepared { step, audio }: Prepared) -> bool {
+        if self.is_over() {
+            let expected = matches!(&step, Step::Expect(Expectation { what: Sound::Hangup, .. })) && !self.leaving;
+            let passed = match &step {
+                Step::Hangup => true,
+                Step::Expect(Expectation { what: Sound::Words(_) | Sound::Keys(_), .. }) => self.expect(&step).await,
+                _ => expected,
+            };
+            if !passed {
+                self.lines.tell(Tone::Bad, "too late", &format!("{step}: the call is over"));
+            }
+            return passed;
+        }
+        match &step {
+            Step::Say(text) => {
+                self.lines.tell(Tone::Ours, "say", &format!("\"{text}\""));
+                self.play(audio).await
+            }
+            Step::Play(file) => {
+                self.lines.tell(Tone::Ours, "play", &file.display().to_string());
+                self.play(audio).await
+            }
+            Step::Press(keys) => {
+                self.lines.tell(Tone::Ours, "press", keys);
+                match self.phone.press(keys) {
+                    Ok(op) => self.finish(op).await,
+                    Err(error) => self.cannot(&error),
+                }
+            }
+            Step::Wait(time) => {
+                let until = Instant::now() + *time;
+                self.until(Some(until), |_| false).await;
+                !self.leaving
+            }
+            Step::Expect(_) => self.expect(&step).await,
+            Step::Hangup => {
+                self.leaving = true;
+                true
+            }
+        }
+    }
+
+    async fn play(&mut self, audio: Option<Arc<media::Audio>>) -> bool {
+        let Some(audio) = audio else { return true };
+        match self.phone.play(&audio) {
+            Ok(op) => self.finish(op).await,
+            Err(error) => self.cannot(&error),
+        }
+    }
+
+    /// Waits until it has been said. Whether the other side may hang up meanwhile, the steps after this one say.
+    async fn finish(&mut self, op: media::OpId) -> bool {
+        self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
+    }
+
+    fn cannot(&mut self, error: &anyhow::Error) -> bool {
+        self.lines.tell(Tone::Bad, "failed", &format!("{error:#}"));
+        false
+    }
+
+    async fn expect(&mut self, step: &Step) -> bool {
+        let Step::Expect(Expectation { what, within }) = step else { return false };
+        let (since, began) = (self.ears.now(), self.lines.now());
+        let until = Instant::now() + *within;
+        let came = self.until(Some(until), |call| call.came(what, since)).await;
+        // The last words may be on their way while the call is over already.
+        let came = came || (matches!(what, Sound::Words(_)) && self.hear_out(until).await && self.came(what, since));
+        let took = self.lines.now() - began;
+        if came {
+            self.marks = (self.words.len(), self.keys.len());
+            self.lines.tell(Tone::Good, "came", &format!("{what}, after {took:.1} s"));
+        } else {
+            let why = match self.is_over() {
+                true => format!("the call ended after {took:.1} s"),
+                false => format!("not within {} s", within.as_secs_f64()),
+            };
+            let heard = self.heard_since(since);
+            self.lines.tell(Tone::Bad, "missing", &format!("{what}: {why}; heard {heard}"));
+        }
+        came
+    }
+
+    fn came(&self, what: &Sound, since: u64) -> bool {
+        let pieces = || self.segments.iter().chain(self.ears.current()).filter(|piece| piece.after(since) >= LEAST);
+        match what {
+            Sound::Speech => pieces().any(|piece| piece.kind == Kind::Speech),
+            Sound::Tone(None) => pieces().any(|piece| matches!(piece.kind, Kind::Tone(_))),
+            Sound::Tone(Some(wanted)) => {
+                let (least, part) = TOLERANCE;
+                let fits = |hertz: f64| (hertz - wanted).abs() <= least.max(wanted * part);
+                pieces().any(|piece| matches!(piece.kind, Kind::Tone(hertz) if fits(hertz)))
+            }
+            Sound::Silence(time) => self
+                .ears
+                .quiet_since()
+                .is_some_and(|quiet| self.ears.now().saturating_sub(quiet.max(since)) >= millis(*time)),
+            Sound::Words(wanted) => {
+                let said = self.words.iter().skip(self.marks.0).map(|(_, words)| plain_words(words));
+                format!(" {} ", said.collect::<Vec<_>>().join(" ")).contains(&format!(" {wanted} "))
+            }
+            Sound::Keys(wanted) => {
+                self.keys.iter().skip(self.marks.1).map(|(_, key)| key).collect::<String>().contains(wanted)
+            }
+            Sound::Hangup => self.end.is_some() && !self.leaving && !self.timed_out,
+        }
+    }
+
+    fn heard_since(&self, since: u64) -> String {
+        let pieces = self.segments.iter().chain(self.ears.current()).filter(|piece| piece.heard > since);
+        let mut told: Vec<String> = pieces.map(|piece| self.in_words(piece)).collect();
+        told.extend(self.words.iter().skip(self.marks.0).map(|(_, words)| format!("\"{words}\"")));
+        if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
+    }
+
+    fn in_words(&self, segment: &Segment) -> String {
+        let at = |ms: u64| self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0;
+        let what = match segment.kind {
+            Kind::Speech => "speech".to_owned(),
+            Kind::Tone(hertz) => format!("a tone of {hertz:.0} Hz"),
+            Kind::Sound => "a sound (music or noise)".to_owned(),
+        };
+        format!("{what} from {:.1} to {:.1} s", at(segment.began), at(segment.heard))
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some() || self.leaving
+    }
+
+    /// Goes on until this holds; `false` when the time is up or the call over before it does.
+    async fn until(&mut self, time: Option<Instant>, holds: impl Fn(&Self) -> bool) -> bool {
+        loop {
+            if holds(self) {
+                return true;
+            }
+            if self.is_over() {
+                return false;
+            }
+            if self.turn(time).await == Turn::Time {
+                if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) && !self.timed_out {
+                    self.timed_out = true;
+                    self.leaving = true;
+                    self.lines.tell(Tone::Bad, "time is up", "--timeout says so");
+                }
+                return holds(self);
+            }
+        }
+    }
+
+    /// Waits for the next thing and heeds it.
+    async fn turn(&mut self, time: Option<Instant>) -> Turn {
+        let deadline = match (time, self.deadline.filter(|_| !self.timed_out)) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let Self { phone, tap, recogniser, keyboard, interrupts, .. } = self;
+        tokio::select! {
+            input = phone.inputs.recv() => match input {
+                Some(Input::Sip(event)) => self.on_sip(event),
+                Some(Input::Media(event)) => self.on_media(event),
+                None => return Turn::Time,
+            },
+            frame = next_frame(tap), if tap.is_some() => match frame {
+                Some(frame) => self.on_frame(&frame),
+                None => self.tap = None,
+            },
+            heard = next_words(recogniser), if recogniser.is_some() => match heard {
+                Some(heard) => self.on_words(heard),
+                None => self.recogniser = None,
+            },
+            typed = next_typed(keyboard), if keyboard.is_some() => self.on_typed(typed).await,
+            _ = interrupts.recv() => {
+                self.lines.clear();
+                self.leaving = true;
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Turn::Time,
+        }
+        Turn::Something
+    }
+
+    fn on_sip(&mut self, event: sip::Event) {
+        match event {
+            sip::Event::Provisional { status, sdp, reason, .. } => {
+                let early = sdp.is_some_and(|sdp| self.phone.accept(&sdp).is_ok());
+                if self.told_status.replace(status) != Some(status) {
+                    let with = if early { ", with audio before the answer" } else { "" };
+                    let what = if status == 180 { "ringing".to_owned() } else { format!("{status} {reason}") };
+                    self.lines.tell(Tone::Plain, "progress", &format!("{what}{with}"));
+                }
+            }
+            sip::Event::Answered { sdp, .. } => self.on_answer(sdp.as_deref()),
+            sip::Event::Offered { sdp, .. } => self.phone.answer_offer(sdp.as_deref()),
+            sip::Event::RefreshDue { .. } => self.phone.refresh(),
+            sip::Event::Referred { .. } => self.phone.refuse_transfer(),
+            sip::Event::Ended { cause, status, reason, .. } => self.end = Some(End { cause, status, reason }),
+            _ => {}
+        }
+    }
+
+    fn on_answer(&mut self, sdp: Option<&[u8]>) {
+        self.answered = Some(self.lines.now());
+        let codec = match sdp.map(|sdp| self.phone.accept(sdp)) {
+            Some(Ok(codec)) => codec.map(|codec| format!("{codec:?}").to_uppercase()).unwrap_or_default(),
+            Some(Err(error)) => format!("without audio: {error:#}"),
+            // It came before, with audio.
+            None => String::new(),
+        };
+        self.lines.tell(Tone::Good, "answered", &codec);
+        if let Some(path) = &self.record
+            && let Err(error) = self.phone.record(path)
+        {
+            self.lines.tell(Tone::Bad, "failed", &format!("no recording: {error:#}"));
+        }
+        if self.keyboard.is_some() {
+            self.lines.note("digits that you type are pressed, a line of text is spoken, Ctrl-C hangs up");
+            self.lines.show_draft(Some(String::new()));
+        }
+    }
+
+    fn on_media(&mut self, event: media::Event) {
+        match event {
+            media::Event::Dtmf { digit, .. } => {
+                self.lines.tell(Tone::Theirs, "heard", &format!("key {digit}"));
+                if self.keys.len() < MOST_HEARD {
+                    self.keys.push((self.lines.now(), digit));
+                }
+            }
+            media::Event::Finished { op, .. } => {
+                self.finished.insert(op);
+            }
+            media::Event::Closed { stats } => self.stats = Some(stats),
+            _ => {}
+        }
+    }
+
+    fn on_frame(&mut self, frame: &media::TapFrame) {
+        let samples = recognise::samples(frame);
+        let ends = frame.timestamp_ms + 20;
+        let now = self.lines.now();
+        self.zero.get_or_insert(now - ends as f64 / 1_000.0);
+        if let Some(recogniser) = &self.recogniser {
+            recogniser.hear(&samples);
+        }
+        if let Some(over) = self.ears.handle_frame(ends, &samples) {
+            self.on_segment(over);
+        }
+    }
+
+    fn on_segment(&mut self, segment: Segment) {
+        // Speech is told in words where there are words.
+        if self.recogniser.is_none() || segment.kind != Kind::Speech {
+            let told = self.in_words(&segment);
+            self.lines.tell(Tone::Theirs, "heard", &told);
+        }
+        if self.segments.len() < MOST_HEARD {
+            self.segments.push(segment);
+        }
+    }
+
+    fn on_words(&mut self, heard: Result<Heard, recognise::RecogniseError>) {
+        match heard {
+            Ok(Heard::Final(words)) if !words.text().is_empty() => {
+                let text = words.text();
+                self.lines.tell(Tone::Theirs, "heard", &format!("\"{text}\""));
+                if self.words.len() < MOST_HEARD {
+                    self.words.push((self.lines.now(), text));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.lines.tell(Tone::Bad, "deaf", &error.to_string()),
+        }
+    }
+
+    async fn on_typed(&mut self, typed: Typed) {
+        match typed {
+            Typed::Key(key) => {
+                self.lines.tell(Tone::Ours, "press", &key.to_string());
+                if let Err(error) = self.phone.press(&key.to_string()) {
+                    self.cannot(&error);
+                }
+            }
+            Typed::Draft(draft) => self.lines.show_draft(Some(draft)),
+            Typed::Line(text) => {
+                self.lines.show_draft(Some(String::new()));
+                self.lines.tell(Tone::Ours, "say", &format!("\"{text}\""));
+                let speech = Speech { text, ssml: false, voice: None, language: None };
+                let played = match self.voice.speak(&speech).await {
+                    Ok(samples) => self.phone.play(&Arc::new(media::Audio::new(samples))).map(drop),
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = played {
+                    self.cannot(&error);
+                }
+            }
+            Typed::End => self.keyboard = None,
+        }
+    }
+
+    /// Hangs up if nobody has, hears the rest, and closes the books.
+    async fn leave(&mut self) {
+        self.lines.clear();
+        self.keyboard = None;
+        if self.end.is_none() {
+            self.leaving = true;
+            self.phone.hang_up();
+        }
+        let patience = Instant::now() + LAST_WORDS;
+        while self.end.is_none() && self.turn_by(patience).await {}
+        self.phone.close();
+        while (self.stats.is_none() || self.tap.is_some()) && self.turn_by(patience).await {}
+        if let Some(last) = self.ears.finish() {
+            self.on_segment(last);
+        }
+        self.hear_out(patience).await;
+    }
+
+    /// Has the recogniser say what it has not said yet.
+    async fn hear_out(&mut self, until: Instant) -> bool {
+        let Some(recogniser) = &mut self.recogniser else { return true };
+        if self.end.is_none() {
+            return true;
+        }
+        recogniser.finish();
+        while self.recogniser.is_some() && self.turn_by(until).await {}
+        true
+    }
+
+    async fn turn_by(&mut self, time: Instant) -> bool {
+        self.turn(Some(time)).await == Turn::Something
+    }
+
+    /// The last line: who ended it and how it sounded.
+    pub(super) fn tell_end(&mut self) {
+        let Some(End { cause, status, reason }) = self.end.clone() else {
+            self.lines.tell(Tone::Bad, "lost", "the other side did not answer the hang-up");
+            return;
+        };
+        let (tone, what) = match (self.was_answered(), self.leaving) {
+            (true, true) => (Tone::Plain, "this side hung up".to_owned()),
+            (true, false) if cause == sip::EndCause::Bye => (Tone::Plain, "the other side hung up".to_owned()),
+            (false, true) => (Tone::Plain, "given up".to_owned()),
+            _ => {
+                let status = status.map(|status| format!(" with {status}")).unwrap_or_default();
+                (Tone::Bad, format!("{cause}{status}"))
+            }
+        };
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        self.lines.tell(tone, "ended", &format!("{what}{reason}"));
+        let Some(stats) = self.stats.filter(|_| self.answered.is_some()) else { return };
+        let mos = stats.mos.map(|mos| format!(", MOS {mos:.1}")).unwrap_or_default();
+        self.lines.note(&format!(
+            "audio: {} packets in, {} out, {} lost{mos}",
+            stats.packets_in, stats.packets_out, stats.lost
+        ));
+        if stats.packets_in == 0 {
+            self.lines.advise(
+                "no audio ever came from the other side: a firewall, or an address in its SDP that is not its own (`media.advertise`)",
+            );
+        }
+        if let Some(path) = &self.record {
+            let shown = path.display().to_string();
+            self.lines.note(&format!("recording: {shown} (left: the other side, right: this one)"));
+        }
+    }
+
+    /// All words, for people.
+    pub(super) fn tell_transcript(&mut self) {
+        let words: Vec<String> = self.words.iter().map(|(_, words)| words.clone()).collect();
+        if !words.is_empty() {
+            self.lines.note(&format!("transcript: {}", words.join(" ")));
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn next_frame(tap: &mut Option<media::TapReader>) -> Option<media::TapFrame> {
+    match tap {
+        Some(tap) => tap.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_words(recogniser: &mut Option<recognise::Session>) -> Option<Result<Heard, recognise::RecogniseError>> {
+    match recogniser {
+        Some(recogniser) => recogniser.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_typed(keyboard: &mut Option<Keyboard>) -> Typed {
+    match keyboard {
+        Some(keyboard) => keyboard.next().await,
+        None => std::future::pending().await,
+    }
+}

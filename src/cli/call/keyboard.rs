@@ -1,0 +1,118 @@
+//! A terminal as a phone's keypad: digits are pressed as they are typed, other lines are spoken.
+
+use std::io::Read;
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::sync::mpsc;
+
+/// What was typed and not taken yet; more waits in the terminal.
+const WAITING: usize = 64;
+/// Longest line, characters; more is ignored.
+const LONGEST: usize = 1_000;
+
+/// What somebody typed.
+#[derive(Debug, PartialEq)]
+pub(super) enum Typed {
+    /// A key of the phone.
+    Key(char),
+    /// A line to be spoken.
+    Line(String),
+    /// The line so far, to be shown.
+    Draft(String),
+    /// No more input.
+    End,
+}
+
+/// Reads the terminal until it is dropped; then the terminal is as it was.
+pub(super) struct Keyboard {
+    typed: mpsc::Receiver<Typed>,
+    before: Termios,
+}
+
+impl Keyboard {
+    /// Takes the terminal over: keys come at once and are not echoed, Ctrl-C goes on to be a signal. `None`: standard input
+    /// is no terminal.
+    pub(super) fn open() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let before = tcgetattr(&stdin).ok()?;
+        let mut raw = before.clone();
+        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Now, &raw).ok()?;
+        let (sender, typed) = mpsc::channel(WAITING);
+        // It ends with the process: a read of a terminal cannot be called off.
+        std::thread::spawn(move || {
+            let mut line = Line::default();
+            for octet in std::io::stdin().lock().bytes() {
+                let Ok(octet) = octet else { break };
+                if let Some(typed) = line.take(octet)
+                    && sender.blocking_send(typed).is_err()
+                {
+                    return;
+                }
+            }
+            // The call may be over.
+            let _ = sender.blocking_send(Typed::End);
+        });
+        Some(Self { typed, before })
+    }
+
+    /// The next thing typed. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Typed {
+        self.typed.recv().await.unwrap_or(Typed::End)
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// A line as it is typed.
+#[derive(Default)]
+struct Line {
+    octets: Vec<u8>,
+}
+
+impl Line {
+    fn take(&mut self, octet: u8) -> Option<Typed> {
+        match octet {
+            b'0'..=b'9' | b'*' | b'#' if self.octets.is_empty() => Some(Typed::Key(char::from(octet))),
+            b'\r' | b'\n' => {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.octets)).trim().to_owned();
+                (!line.is_empty()).then_some(Typed::Line(line))
+            }
+            8 | 127 => {
+                while self.octets.pop().is_some_and(|octet| octet & 0xc0 == 0x80) {}
+                Some(self.draft())
+            }
+            4 => Some(Typed::End),
+            0..=31 => None,
+            octet if self.octets.len() < LONGEST && !(self.octets.is_empty() && octet == b' ') => {
+                self.octets.push(octet);
+                Some(self.draft())
+            }
+            _ => None,
+        }
+    }
+
+    fn draft(&self) -> Typed {
+        Typed::Draft(String::from_utf8_lossy(&self.octets).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_keys_at_once_and_words_are_a_line() {
+        let mut line = Line::default();
+        let typed: Vec<Typed> = "1# Hé 2\u{7f}3\r".bytes().filter_map(|octet| line.take(octet)).collect();
+        assert_eq!(typed.first(), Some(&Typed::Key('1')));
+        assert_eq!(typed.get(1), Some(&Typed::Key('#')));
+        assert_eq!(typed.last(), Some(&Typed::Line("Hé 3".to_owned())));
+        assert!(typed.contains(&Typed::Draft("Hé 2".to_owned())));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the terminal shows of a call while it lasts, a line each, and what is reported of it at the end.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::super::paint::{Paint, harmless};
+
+/// Which colour a line's first word has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Tone {
+    /// It went well.
+    Good,
+    /// It did not.
+    Bad,
+    /// The other side.
+    Theirs,
+    /// Our side.
+    Ours,
+    /// Neither.
+    Plain,
+}
+
+/// Writes the lines: to standard output, or with `--json` to standard error.
+pub(super) struct Lines {
+    paint: Paint,
+    json: bool,
+    /// The zero of the times.
+    began: Instant,
+    /// What is being typed, shown below the lines.
+    draft: Option<String>,
+    /// Each line so far, for the report.
+    told: Vec<Value>,
+}
+
+/// Most lines kept for the report.
+const MOST_TOLD: usize = 10_000;
+
+impl Lines {
+    pub(super) fn new(json: bool, began: Instant) -> Self {
+        let paint = if json { Paint::for_stream(&std::io::stderr()) } else { Paint::for_stream(&std::io::stdout()) };
+        Self { paint, json, began, draft: None, told: Vec::new() }
+    }
+
+    /// Seconds since the call began.
+    pub(super) fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Tells something now.
+    pub(super) fn tell(&mut self, tone: Tone, what: &str, detail: &str) {
+        self.tell_at(self.now(), tone, what, detail);
+    }
+
+    /// Tells something that was so at this time.
+    pub(super) fn tell_at(&mut self, at: f64, tone: Tone, what: &str, detail: &str) {
+        let (detail, paint) = (harmless(detail), self.paint);
+        let name = format!("{what:<9}");
+        let name = match tone {
+            Tone::Good => paint.green(name),
+            Tone::Bad => paint.red(name),
+            Tone::Theirs => paint.cyan(name),
+            Tone::Ours => paint.blue(name),
+            Tone::Plain => name,
+        };
+        self.write(&format!("{}  {name}  {detail}", paint.dim(format!("{at:8.2}"))));
+        if self.told.len() < MOST_TOLD {
+            self.told.push(json!({"at": rounded(at), "what": what, "detail": detail}));
+        }
+    }
+
+    /// A line of advice, without a time.
+    pub(super) fn advise(&mut self, text: &str) {
+        let text = self.paint.yellow(text);
+        self.write(&format!("          {text}"));
+    }
+
+    /// A line that matters less.
+    pub(super) fn note(&mut self, text: &str) {
+        let text = self.paint.dim(text);
+        self.write(&format!("          {text}"));
+    }
+
+    /// Shows what is being typed below the lines; nothing is typed when `None`.
+    pub(super) fn show_draft(&mut self, draft: Option<String>) {
+        self.draft = draft;
+        if self.is_live() {
+            self.put(&format!("\r\x1b[2K{}", self.prompt()));
+        }
+    }
+
+    /// Takes the line that is being typed away.
+    pub(super) fn clear(&mut self) {
+        if self.draft.take().is_some() && self.is_live() {
+            self.put("\r\x1b[2K");
+        }
+    }
+
+    /// What was told.
+    pub(super) fn told(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn prompt(&self) -> String {
+        self.draft.as_ref().map(|draft| format!("{} {}", self.paint.dim(">"), harmless(draft))).unwrap_or_default()
+    }
+
+    fn is_live(&self) -> bool {
+        if self.json { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() }
+    }
+
+    fn write(&self, line: &str) {
+        match self.is_live() && self.draft.is_some() {
+            true => self.put(&format!("\r\x1b[2K{line}\n{}", self.prompt())),
+            false => self.put(&format!("{line}\n")),
+        }
+    }
+
+    fn put(&self, text: &str) {
+        // A pipe that is closed ends nothing: the call and its exit code go on.
+        let _ = match self.json {
+            true => std::io::stderr().write_all(text.as_bytes()),
+            false => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            }
+        };
+    }
+}
+
+/// To the hundredth.
+pub(super) fn rounded(seconds: f64) -> f64 {
+    (seconds * 100.0).round() / 100.0
+}

@@ -1,0 +1,185 @@
+//! A SIP phone for one outgoing call, made of the same SIP and media engines as the server.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tandem_media as media;
+use tandem_sip as sip;
+use tokio::sync::mpsc;
+
+/// Events that may wait. Beyond them the media engine offers its events again, and SIP's are lost: one call has a few a second.
+const WAITING: usize = 4_096;
+/// Frames that may wait to be listened to, 10 s; later ones are dropped.
+const UNHEARD: usize = 500;
+/// How long a pressed key is down, ms.
+const PRESS: u16 = 120;
+
+/// What its engines tell.
+pub(super) enum Input {
+    Sip(sip::Event),
+    Media(media::Event),
+}
+
+/// Whom it calls, and as whom.
+pub(super) struct Invitation {
+    pub(super) uri: String,
+    /// User of the From URI.
+    pub(super) from: String,
+    /// Shown to the server, with its realm, whether it asks or not.
+    pub(super) credentials: Option<(sip::Credentials, String)>,
+}
+
+/// The phone.
+pub(super) struct Phone {
+    sip: sip::transport::Handle,
+    media: media::Engine,
+    session: Option<media::Session>,
+    /// What its engines tell.
+    pub(super) inputs: mpsc::Receiver<Input>,
+    key: u128,
+    next_op: u64,
+}
+
+impl Phone {
+    /// Switches it on, at this address of the machine.
+    pub(super) async fn start(address: IpAddr, ports: media::PortRange) -> anyhow::Result<Self> {
+        let (sender, inputs) = mpsc::channel(WAITING);
+        let host = if address.is_ipv4() { address.to_string() } else { format!("[{address}]") };
+        let config = sip::Config {
+            listen: vec![format!("udp://{host}:0"), format!("tcp://{host}:0")],
+            user_agent: concat!("Tandem call/", env!("CARGO_PKG_VERSION")).to_owned(),
+            trace: false,
+            trace_mib: 0,
+            ..sip::Config::default()
+        };
+        let events = sender.clone();
+        let sip = sip::transport::start(config, move |event| {
+            // Full: documented.
+            let _ = events.try_send(Input::Sip(event));
+        })
+        .await
+        .with_context(|| format!("cannot make a call from {address}"))?;
+        let config = media::Config {
+            listen: address,
+            ports,
+            workers: 1,
+            kernel_relay: media::UseKernel::Off,
+            ..media::Config::default()
+        };
+        let media = media::Engine::start(config).context("cannot receive audio")?;
+        let key = rand::random();
+        let sink: media::EventSink =
+            Arc::new(move |_, event| sender.try_send(Input::Media(event)).map_err(|_| media::Full));
+        let session = media.open(media::SessionKey(key), 0, sink)?;
+        Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
+    }
+
+    /// Calls, and begins to listen.
+    pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
+        let Invitation { uri, from, credentials } = invitation;
+        let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
+        let op = self.op();
+        let session = self.session.as_mut().context("the call is over")?;
+        let (credentials, realm) = credentials.unzip();
+        let invite = sip::Outgoing {
+            request_uri: uri,
+            from_user: from,
+            credentials,
+            realm,
+            sdp: session.offer(),
+            ..sip::Outgoing::default()
+        };
+        session.command(media::Command::Tap { op, tracks: media::Tracks::Inbound, sink })?;
+        self.sip.send(sip::Command::Invite { leg: self.leg(), invite: Box::new(invite) })?;
+        Ok(reader)
+    }
+
+    /// The other side's description of its audio; early and final.
+    pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
+        let session = self.session.as_mut().context("the call is over")?;
+        session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
+        Ok(session.codec())
+    }
+
+    /// The other side changes the session, a hold say.
+    pub(super) fn answer_offer(&mut self, offer: Option<&[u8]>) {
+        let leg = self.leg();
+        let Some(session) = self.session.as_mut() else { return };
+        let answer = match offer {
+            Some(offer) => session.answer(offer),
+            None => Ok(session.offer()),
+        };
+        self.sip.post(match answer {
+            Ok(sdp) => sip::Command::AnswerOffer { leg, sdp },
+            Err(_) => sip::Command::RejectOffer { leg, status: 488, reason: None, headers: Vec::new() },
+        });
+    }
+
+    /// The session's timer wants an offer.
+    pub(super) fn refresh(&mut self) {
+        let leg = self.leg();
+        if let Some(session) = self.session.as_mut() {
+            self.sip.post(sip::Command::Offer { leg, sdp: session.offer() });
+        }
+    }
+
+    /// It transfers nobody.
+    pub(super) fn refuse_transfer(&self) {
+        self.sip.post(sip::Command::AnswerRefer { leg: self.leg(), status: 603 });
+    }
+
+    /// Plays this; the operation's end is an event.
+    pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<media::OpId> {
+        let (op, audio) = (self.op(), Arc::clone(audio));
+        self.command(media::Command::Play { op, audio, loops: std::num::NonZeroU32::new(1) })?;
+        Ok(op)
+    }
+
+    /// Presses these keys; the operation's end is an event.
+    pub(super) fn press(&mut self, keys: &str) -> anyhow::Result<media::OpId> {
+        let op = self.op();
+        self.command(media::Command::SendDigits { op, digits: keys.to_owned(), duration_ms: PRESS })?;
+        Ok(op)
+    }
+
+    /// Records the other side left and this one right, until the end.
+    pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
+        let op = self.op();
+        let spec = media::RecordSpec::new(path, media::Channels::Dual);
+        self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
+    }
+
+    /// Ends the call, or gives up calling.
+    pub(super) fn hang_up(&self) {
+        let leg = self.leg();
+        self.sip.post(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() });
+    }
+
+    /// The call is over: recordings are completed, and the session's figures come.
+    pub(super) fn close(&mut self) {
+        self.session = None;
+    }
+
+    /// Switches it off.
+    pub(super) async fn stop(self) {
+        self.sip.shutdown().await;
+        let media = self.media;
+        // Its recordings are complete already.
+        drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
+    }
+
+    fn leg(&self) -> sip::LegKey {
+        sip::LegKey(self.key)
+    }
+
+    fn op(&mut self) -> media::OpId {
+        self.next_op += 1;
+        media::OpId(self.next_op)
+    }
+
+    fn command(&self, command: media::Command) -> anyhow::Result<()> {
+        Ok(self.session.as_ref().context("the call is over")?.command(command)?)
+    }
+}

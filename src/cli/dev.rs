@@ -1,0 +1,315 @@
+//! `tandem dev URL`: a server with a number for one application, and what its calls do, live.
+//!
+//! ```text
+//!   URL ─► a number ─► the server, on its defaults ─► Feed (each call's log) ─► View (the terminal)
+//! ```
+
+mod view;
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tandem::app::Server;
+use tandem_config::Config;
+use tandem_control::account::DEFAULT_ACCOUNT;
+use tandem_sip::Transport;
+
+use super::paint::Paint;
+use super::{Failure, env};
+use view::View;
+
+/// The number of a first application: fictitious, as all +1 555 01xx are.
+const NUMBER: &str = "+15550100001";
+/// The extension beside it.
+const EXTENSION: &str = "600";
+/// How long an application may take to be there.
+const KNOCK: Duration = Duration::from_millis(300);
+/// RTP's ports where the usual ones hold SIP's.
+const OTHER_PORTS: &str = "40000-45998";
+/// Legs and HTTP connections at a time.
+const MOST_LEGS: usize = 200;
+const MOST_CONNECTIONS: usize = 200;
+/// A configuration has at most so many numbers that are tried.
+const MOST_TRIED: u32 = 1_000;
+
+/// Serve with a number for the application at URL, and show each call live
+///
+/// Starts the server as `tandem serve` does, without a configuration file if there is none, and gives the application a number and an
+/// extension. Prints what the application's SDK needs and the command that calls it. Then it shows each call: documents and webhooks with
+/// their status and time, what was pressed and said, audio, and errors with advice. Ctrl-C ends it.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The application's voice URL: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
+    #[arg(value_name = "URL")]
+    url: String,
+    /// The public origin that the application knows itself by: requests for it go to URL's origin
+    #[arg(long, value_name = "ORIGIN")]
+    public: Option<String>,
+    /// Further settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The account whose number it is; the first when left out
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// SIP's port on 127.0.0.1, UDP and TCP, instead of `sip.listen`
+    #[arg(long, value_name = "PORT")]
+    sip_port: Option<u16>,
+    /// HTTP's port on 127.0.0.1, instead of `http.listen`
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// Show the calls' SIP messages too
+    #[arg(long)]
+    sip: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tandem dev 5000/voice                                   then, in another terminal: tandem call 600
+  tandem dev 5000/voice --public https://app.example      the application builds its own URLs with that name
+  tandem dev 5000/voice --sip-port 5062 --http-port 8081  when the usual ports are taken";
+
+/// Runs until Ctrl-C.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    // What belongs to a call is shown with it.
+    super::log("warn,tandem_control::call_task=error,tandem_control::notify=error,tandem_control::webhook=error");
+    let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
+    let (config, place) = settings(&arguments, &url)?;
+    let read = {
+        let url = url.clone();
+        move || match settings(&arguments, &url) {
+            Ok((config, _)) => Ok(config),
+            Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
+        }
+    };
+    super::block_on(tandem::app::run_with(config, read, |server| greet(server, &place)))?.map_err(|error| {
+        let text = format!("{error:#}");
+        let advice = match () {
+            () if text.contains("in use by another tandem") => {
+                "\nOnly one server runs on a data directory: end the other one, or give this one its own: \
+                 TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
+            }
+            () if text.contains("cannot listen on") => "\nOther ports: tandem dev ... --sip-port 5062 --http-port 8081",
+            () => "",
+        };
+        Failure::Environment(anyhow!("{text}{advice}"))
+    })
+}
+
+/// What is said about it at the start.
+#[derive(Clone)]
+struct Place {
+    number: String,
+    extension: String,
+    /// What the number calls.
+    url: String,
+    /// Where that is.
+    local: String,
+    account: String,
+    config: Config,
+    /// Where the command that calls has to be told the server is.
+    server: Option<String>,
+    shows_sip: bool,
+}
+
+/// The configuration with the number, checked like any other.
+fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure> {
+    let input = |why: String| Failure::Input(anyhow!(why));
+    let mut extra: Vec<(String, String)> = Vec::new();
+    if let Some(port) = arguments.sip_port {
+        extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
+        // A free port is often one of those that audio has by default.
+        let usual = Config::default().media.ports;
+        if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
+            extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
+        }
+    }
+    if let Some(port) = arguments.http_port {
+        extra.push(("TANDEM_HTTP__LISTEN".to_owned(), format!("127.0.0.1:{port}")));
+    }
+    let before = load(arguments, &extra)?;
+    let names: Vec<&str> = before.accounts.iter().map(|account| &*account.name).collect();
+    let account = match &arguments.account {
+        Some(name) if !names.is_empty() && !names.contains(&name.as_str()) => {
+            return Err(input(format!("--account: there is no account {name:?}; there are: {}", names.join(", "))));
+        }
+        Some(name) => name.clone(),
+        None => names.first().map_or(DEFAULT_ACCOUNT, |name| *name).to_owned(),
+    };
+    let (public, origin) = match &arguments.public {
+        None => (url.to_owned(), None),
+        Some(public) => {
+            let public = public.trim_end_matches('/');
+            if !["http://", "https://"].iter().any(|scheme| public.starts_with(scheme)) {
+                return Err(input(format!("--public: {public:?} is no origin; write https://app.example")));
+            }
+            let (origin, path) = split(url);
+            (format!("{public}{path}"), Some((public.to_owned(), origin.to_owned())))
+        }
+    };
+    let taken = |number: &str| before.numbers.iter().any(|one| one.number.exact() == Some(number));
+    let free = |first: &str| {
+        let digits: u64 = first.trim_start_matches('+').parse().unwrap_or_default();
+        let plus = if first.starts_with('+') { "+" } else { "" };
+        let mut tried = (0..MOST_TRIED).map(|step| format!("{plus}{}", digits + u64::from(step)));
+        tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
+    };
+    let (number, extension) = (free(NUMBER), free(EXTENSION));
+    for (place, number) in [&number, &extension].into_iter().enumerate() {
+        let place = before.numbers.len() + place;
+        for (key, value) in [("NUMBER", number), ("ACCOUNT", &account), ("VOICE_URL", &public)] {
+            extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value.clone()));
+        }
+    }
+    if let Some((from, to)) = origin {
+        let place = before.origins.len();
+        extra.push((format!("TANDEM_ORIGINS__{place}__FROM"), from));
+        extra.push((format!("TANDEM_ORIGINS__{place}__TO"), to));
+    }
+    let mut config = load(arguments, &extra)?;
+    // Ctrl-C means now.
+    config.drain_timeout = Duration::ZERO;
+    // One developer's calls need few open files, and no warning about their limit.
+    config.sip.max_legs = config.sip.max_legs.min(MOST_LEGS);
+    config.http.max_connections = config.http.max_connections.min(MOST_CONNECTIONS);
+    let place = Place {
+        number,
+        extension,
+        url: public,
+        local: url.to_owned(),
+        account,
+        config: config.clone(),
+        server: arguments.sip_port.map(|port| format!("127.0.0.1:{port}")),
+        shows_sip: arguments.sip,
+    };
+    Ok((config, place))
+}
+
+fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
+    // The later one of two variables of a name holds.
+    let environment = super::environment().chain(extra.iter().cloned());
+    Config::load(arguments.config.as_deref(), environment).map_err(|errors| Failure::Input(errors.into()))
+}
+
+/// The URL that a short form of it means.
+fn url(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:?} is no URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(text.to_owned());
+    }
+    if text.is_empty() || text.contains("://") || text.contains(char::is_whitespace) {
+        return Err(wrong());
+    }
+    let (host, path) = text.split_once('/').map_or((text, ""), |(host, path)| (host, path));
+    let port = host.strip_prefix(':').unwrap_or(host);
+    let host = match port.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) if host.starts_with(':') || host.is_empty() => return Err(wrong()),
+        // A host with its port, or a name that means port 80.
+        Err(_) => host.to_owned(),
+    };
+    Ok(format!("http://{host}/{path}"))
+}
+
+/// Origin and path of a URL.
+fn split(url: &str) -> (&str, &str) {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(start..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| start + at);
+    url.split_at(end)
+}
+
+/// Whether somebody takes connections there.
+fn is_there(url: &str) -> bool {
+    let (origin, _) = split(url);
+    let (scheme, host) = origin.split_once("://").unwrap_or(("http", origin));
+    let with_port = match host.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
+        _ => format!("{host}:{}", if scheme == "https" { 443 } else { 80 }),
+    };
+    let found = with_port.to_socket_addrs().into_iter().flatten();
+    found.into_iter().any(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok())
+}
+
+/// Says what there is, and begins to show the calls.
+fn greet(server: &Server, place: &Place) {
+    let paint = Paint::for_stream(&std::io::stdout());
+    let Place { number, extension, url, local, account, config, server: named, shows_sip } = place;
+    let public = if url == local { String::new() } else { format!(" (at {local})") };
+    println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
+    if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
+        println!("\nIn your application's shell:");
+        let own = ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"];
+        for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {
+            println!("  {}", paint.green(format!("export {name}={}", env::quoted(&value))));
+        }
+        let base = format!("http://{}", server.http_addr());
+        println!("For REST calls of its SDK, one line (Python), or none with `tandem proxy` (docs/sdk.md):");
+        println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
+    }
+    println!("\nCall it, in another terminal:");
+    let sip = server.sip_addrs().iter().find(|(transport, _)| *transport == Transport::Udp);
+    let elsewhere = named.clone().or_else(|| {
+        // The command reads the same environment, but not this one's --config.
+        let (_, address) = sip?;
+        (place.config.sip.listen != Config::default().sip.listen).then(|| super::reachable(*address).to_string())
+    });
+    let option = elsewhere.map(|server| format!(" --server {server}")).unwrap_or_default();
+    println!("  {}", paint.green(format!("tandem call {extension}{option}")));
+    println!();
+    if !is_there(local) {
+        println!("{}", paint.yellow(format!("Nothing listens at {local} yet: start your application.")));
+    }
+    println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C ends."));
+    let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
+    let lines = server.calls().services().feed.watch();
+    // It ends with the process.
+    tokio::spawn(view.run(lines));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_be_written_short() {
+        for (text, whole) in [
+            ("http://127.0.0.1:5000/voice", "http://127.0.0.1:5000/voice"),
+            ("https://app.example/voice", "https://app.example/voice"),
+            ("127.0.0.1:5000/voice", "http://127.0.0.1:5000/voice"),
+            ("localhost:5000", "http://localhost:5000/"),
+            (":5000/voice", "http://127.0.0.1:5000/voice"),
+            ("5000/voice?a=b", "http://127.0.0.1:5000/voice?a=b"),
+            ("5000", "http://127.0.0.1:5000/"),
+        ] {
+            assert_eq!(url(text).as_deref(), Ok(whole), "{text}");
+        }
+        for text in ["", ":", "/voice", "ftp://a/b", "a b", ":x/voice"] {
+            assert!(url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sip_port_among_the_usual_ones_of_audio_moves_the_audio() {
+        let arguments = Arguments {
+            url: "5000/voice".to_owned(),
+            public: None,
+            config: None,
+            account: None,
+            sip_port: Some(34_759),
+            http_port: None,
+            sip: false,
+        };
+        let Ok((config, place)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
+        let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
+        assert_eq!((numbers, place.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
+    }
+
+    #[test]
+    fn a_url_has_an_origin_and_a_path() {
+        assert_eq!(split("http://127.0.0.1:5000/voice?a"), ("http://127.0.0.1:5000", "/voice?a"));
+        assert_eq!(split("https://app.example"), ("https://app.example", ""));
+    }
+}

@@ -1,0 +1,85 @@
+//! `tandem env`: an account's credentials, for a shell.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use tandem_config::Config;
+use tandem_control::account::{Account, TwilioCredentials};
+use tandem_control::dialect::telnyx;
+
+use super::Failure;
+
+/// Print the credentials of an account as lines for a shell: eval "$(tandem env)"
+///
+/// The variables are those that the providers' SDKs read: `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TELNYX_API_KEY`,
+/// `TELNYX_PUBLIC_KEY`. `TANDEM_URL` is where the APIs are. `ACCOUNT_SID` and `AUTH_TOKEN` are the first two again, as the documentation's curl
+/// commands have them.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The server's configuration; without one, the account that the server made for itself in ./data
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which account; the first when left out
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+}
+
+/// Prints the lines.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = super::load_config(arguments.config.as_deref())?;
+    let accounts = match config.accounts.is_empty() {
+        true => vec![tandem::app::first_account(&config.data_dir).map_err(Failure::Environment)?],
+        false => config.accounts.clone(),
+    };
+    let named = arguments.account.as_deref();
+    let found = accounts.iter().find(|account| named.is_none_or(|name| name == &*account.name)).ok_or_else(|| {
+        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
+        Failure::Input(anyhow!("there is no account {:?}; there are: {}", named.unwrap_or_default(), names.join(", ")))
+    })?;
+    for (name, value) in variables(found, &config) {
+        println!("export {name}={}", quoted(&value));
+    }
+    Ok(())
+}
+
+/// What an application of this account reads from its environment.
+pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str, String)> {
+    let mut variables = Vec::new();
+    if let Some(TwilioCredentials { account_sid, auth_token }) = &account.twilio {
+        variables.push(("TWILIO_ACCOUNT_SID", account_sid.clone()));
+        variables.push(("TWILIO_AUTH_TOKEN", auth_token.clone()));
+        variables.push(("ACCOUNT_SID", account_sid.clone()));
+        variables.push(("AUTH_TOKEN", auth_token.clone()));
+    }
+    if let Some(credentials) = &account.telnyx {
+        variables.push(("TELNYX_API_KEY", credentials.api_key.clone()));
+        if let Ok(key) = telnyx::sign::public_key(credentials) {
+            variables.push(("TELNYX_PUBLIC_KEY", key));
+        }
+    }
+    let url = config.http.base(super::reachable(config.http.listen));
+    variables.push(("TANDEM_URL", url.to_string()));
+    variables
+}
+
+/// As one word of a POSIX shell.
+pub(super) fn quoted(value: &str) -> String {
+    let plain = |one: char| one.is_ascii_alphanumeric() || "+,-./:=@_".contains(one);
+    if !value.is_empty() && value.chars().all(plain) {
+        value.to_owned()
+    } else {
+        format!("'{}'", value.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_one_word_of_a_shell_whatever_it_holds() {
+        assert_eq!(quoted("AC0123/+="), "AC0123/+=");
+        assert_eq!(quoted("it's $(x)"), r"'it'\''s $(x)'");
+        assert_eq!(quoted(""), "''");
+    }
+}
