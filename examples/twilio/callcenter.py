@@ -1,15 +1,17 @@
 """Callers wait in a queue with music and hear their place; agents who call in take them one after the other.
 
-AGENTS                                  numbers or SIP users that are agents, separated by commas; all others are callers
-MUSIC                                   URL of what waiting callers hear
-TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN   for /waiting
+AGENTS                                  numbers or SIP users that are agents, separated by commas; +15550109998. All others are callers
+MUSIC                                   URL of what waiting callers hear; this application's own tune
+TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN   for /waiting; those of the Tandem server here (local.py)
 PORT                                    5000
+
+What stands behind the semicolon is used when the variable is not set.
 """
 
 import os
 
 import flask
-from twilio.rest import Client
+import local
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
 QUEUE = "support"
@@ -86,4 +88,5 @@ def xml(response):
 
 if __name__ == "__main__":
     env = os.environ
-    make(Client(), env["AGENTS"].split(","), env["MUSIC"]).run(port=int(env.get("PORT", "5000")))
+    app = make(local.client(), env.get("AGENTS", "+15550109998").split(","), env.get("MUSIC", "/music.wav"))
+    local.with_music(app).run(port=int(env.get("PORT", "5000")))

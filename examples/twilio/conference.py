@@ -1,17 +1,19 @@
 """A customer and a helper in a conference; a supervisor can coach the helper, the helper can put the customer on hold.
 
-BASE                                    where this application is reached, as https://app.example
-FROM                                    the number that calls
-HELPER, SUPERVISOR                      numbers or SIP URIs
-MUSIC                                   URL of what those who wait hear
-TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN
+BASE                                    where this application is reached, as https://app.example; http://127.0.0.1:PORT
+FROM                                    the number that calls; +15550100001
+HELPER, SUPERVISOR                      numbers or SIP URIs; extension 700 of a Tandem server here
+MUSIC                                   URL of what those who wait hear; this application's own tune
+TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN   those of the Tandem server here (local.py)
 PORT                                    5000
+
+What stands behind the semicolon is used when the variable is not set.
 """
 
 import os
 
 import flask
-from twilio.rest import Client
+import local
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
 EVENTS = ["start", "end", "join", "leave", "mute", "hold"]
@@ -101,6 +103,8 @@ def xml(response):
 
 if __name__ == "__main__":
     env = os.environ
-    make(Client(), env["BASE"], env["FROM"], env["HELPER"], env["SUPERVISOR"], env["MUSIC"]).run(
-        port=int(env.get("PORT", "5000")), threaded=True
-    )
+    port, person = int(env.get("PORT", "5000")), "sip:700@127.0.0.1:5060"
+    people = env.get("HELPER", person), env.get("SUPERVISOR", person)
+    base, from_ = env.get("BASE", f"http://127.0.0.1:{port}"), env.get("FROM", "+15550100001")
+    app = make(local.client(), base, from_, *people, env.get("MUSIC", "/music.wav"))
+    local.with_music(app).run(port=port, threaded=True)

@@ -1,6 +1,6 @@
 """Calls forwarded to a person, who hears first who it is and may decline.
 
-PERSON  number or SIP URI
+PERSON  number or SIP URI; extension 700 of a Tandem server here when not set
 PORT    5000
 """
 
@@ -61,4 +61,4 @@ def xml(response):
 
 
 if __name__ == "__main__":
-    make(os.environ["PERSON"]).run(port=int(os.environ.get("PORT", "5000")))
+    make(os.environ.get("PERSON", "sip:700@127.0.0.1:5060")).run(port=int(os.environ.get("PORT", "5000")))

@@ -1,18 +1,20 @@
 """A voice bot that repeats what is said to it, and stops talking when it is talked to.
 
-STREAM  where the WebSocket is reached, as wss://app.example/stream
-GREETING  a WAV file (8 kHz, 16 bit, one channel) that it begins with
-PORT    5000; the WebSocket is on the next one
+STREAM    where the WebSocket is reached, as wss://app.example/stream; the next port of this machine when not set
+GREETING  a WAV file (8 kHz, 16 bit, one channel) that it begins with; three tones when not set
+PORT      5000; the WebSocket is on the next one
 """
 
 import base64
 import bisect
+import io
 import json
 import os
 import threading
 import wave
 
 import flask
+import local
 import websockets.sync.server
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
@@ -127,9 +129,11 @@ def serve(port, greeting, meet=lambda bot: None):
 
 
 def read(path):
-    """A WAV file as G.711 µ-law."""
+    """A WAV file, or its path, as G.711 µ-law."""
     with wave.open(path) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (8000, 1, 2), "8 kHz, 16 bit, one channel"
+        form = file.getframerate(), file.getnchannels(), file.getsampwidth()
+        if form != (8000, 1, 2):
+            raise SystemExit(f"{path}: 8000 Hz, 1 channel, 2 octets a sample, not {form}; sox FILE -r 8000 -c 1 -b 16 OUT.wav")
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
     magnitudes = sorted((value, octet) for octet, value in enumerate(LEVELS) if octet >= 0x80)
     def encode(sample):
@@ -142,5 +146,6 @@ def read(path):
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "5000"))
-    serve(port + 1, read(os.environ["GREETING"]))
-    make(os.environ["STREAM"]).run(port=port)
+    greeting = os.environ.get("GREETING") or io.BytesIO(local.tones((523, 0.4), (659, 0.4), (784, 0.6)))
+    serve(port + 1, read(greeting))
+    make(os.environ.get("STREAM", f"ws://127.0.0.1:{port + 1}/stream")).run(port=port)

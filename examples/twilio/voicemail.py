@@ -1,6 +1,6 @@
 """A menu; a person, or a mailbox whose messages are transcribed.
 
-PERSON  number or SIP URI of whoever answers key 1
+PERSON  number or SIP URI of whoever answers key 1; extension 700 of a Tandem server here when not set
 PORT    5000
 """
 
@@ -29,7 +29,8 @@ def make(person):
         response = VoiceResponse()
         match flask.request.form["Digits"]:
             case "1":
-                response.dial(person, timeout=20, action="/after")
+                dial = response.dial(timeout=20, action="/after")
+                (dial.sip if person.startswith("sip:") else dial.number)(person)
             case "2":
                 mailbox(response)
             case _:
@@ -86,4 +87,4 @@ def xml(response):
 
 
 if __name__ == "__main__":
-    make(os.environ["PERSON"]).run(port=int(os.environ.get("PORT", "5000")))
+    make(os.environ.get("PERSON", "sip:700@127.0.0.1:5060")).run(port=int(os.environ.get("PORT", "5000")))

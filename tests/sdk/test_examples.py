@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import os
+import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 
 import flask
@@ -15,7 +18,7 @@ from harness.engines import KEY
 from harness.party import Party
 from harness.phone import callee, caller, free_port, until_told
 from harness.rtp import tone
-from harness.server import ROOT
+from harness.server import ROOT, binary
 from harness.waiting import wait_for
 from harness.webapp import Serving
 from twilio_app import client
@@ -287,3 +290,41 @@ def ask(url):
 
 def sid_of(twilio, room):
     return twilio.conferences.list(friendly_name=room)[0].sid
+
+
+@pytest.mark.parametrize("example", ["voicemail", "forwarding", "conference", "callcenter", "parrot"])
+def test_an_example_runs_without_any_setting_and_one_command_calls_it(example, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TWILIO_", "TANDEM_"))}
+    port, sip, http = free_port(), free_port(), free_port()
+    ports = ["--port", str(port), "--sip-port", str(sip), "--http-port", str(http)]
+    # The server's data is beside it, so in a directory of its own.
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "twilio" / "try.py"), example, *ports],
+        cwd=tmp_path, env=environment | {"TANDEM": str(binary())}, capture_output=True, text=True, timeout=240,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("example", ["voicemail", "forwarding", "conference", "callcenter", "parrot"])
+def test_an_example_starts_where_there_is_neither_a_variable_nor_a_server(example, tmp_path):
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    port = free_port()
+    # Its one setting here is a port that is free on the test's machine.
+    program = subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "twilio" / f"{example}.py")], cwd=tmp_path, env=environment | {"PORT": str(port)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+    try:
+        def answers():
+            assert program.poll() is None, program.stderr.read()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/voice").close()
+            except urllib.error.HTTPError as error:
+                return error.code == 405
+            except OSError:
+                return False
+
+        wait_for("the application", answers, 30)
+    finally:
+        program.kill()
+        program.wait()
