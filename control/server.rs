@@ -40,7 +40,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
     Router::new()
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
-        .merge(signalwire::routes())
+        .merge(signalwire::rest::routes())
         .merge(console::routes())
         .merge(twilio::console::routes())
         .merge(metrics)
