@@ -260,7 +260,7 @@ fn numbers_of_the_server_are_reached_before_any_trunk_and_those_that_only_lead_o
         number("+155512399*", "acme", bridge("trunk:usual")),
         number("+1777*", "acme", bridge("trunk:usual")),
         number("+15551230003", "acme", bridge("sip:{number}@pbx.example")),
-        number("+15551230004", "acme", bridge("trunks")),
+        number("+15551230004", "acme", bridge("trunk:*")),
         number("100", "acme", url()),
         number("200", "other", url()),
     ];

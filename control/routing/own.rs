@@ -47,7 +47,7 @@ impl Routing {
     /// the providers; an extension is the account's own.
     ///
     /// Numbers of the file that only say where calls go are not destinations: prefixes with `bridge`, prefixes of fewer than
-    /// seven digits, and `bridge = "trunks"`. Calls to those go over the trunks.
+    /// seven digits, and `bridge = "trunk:*"`. Calls to those go over the trunks.
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let account = (!is_international).then_some(account);

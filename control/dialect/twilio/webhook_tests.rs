@@ -210,7 +210,7 @@ fn a_document_request_has_the_standard_parameters() {
         ("To", "+15550002222"),
         ("Called", "+15550002222"),
         ("FromCity", ""),
-        ("CalledCountry", ""),
+        ("CalledCountry", "US"),
         ("CallerName", "Ann"),
         ("ParentCallSid", "CA0000000000000000000000000000000c"),
         ("SipCallId", "abc@h"),

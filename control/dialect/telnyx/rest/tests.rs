@@ -699,7 +699,7 @@ fn webhooks_wait_as_long_as_the_application_or_the_call_says() {
         |more: Value| new_call(more).map(|call| call.status.unwrap().timeout.map(|timeout| timeout.as_secs()));
     assert_eq!(timeout(json!({})).unwrap(), None);
     assert_eq!(timeout(json!({"webhook_timeout_secs": 25, "webhook_url": "http://a/"})).unwrap(), Some(25));
-    assert_eq!(timeout(json!({"webhook_timeout_secs": 31})).unwrap_err().code, 10032);
+    assert_eq!(timeout(json!({"webhook_timeout_secs": 31})).unwrap_err().code, 10033);
     let slow = Application { webhook_timeout_secs: Some(20), ..applications().remove(0) };
     let body = json!({"connection_id": "1", "to": "sip:a@h", "from": "b", "webhook_url": "http://a/"});
     let call = dial::new_call(Parameters(&members(body)), &"acme".into(), &[slow]).unwrap();
