@@ -5,10 +5,11 @@ FUZZ_TARGETS ?= sip phones identity sdp rtp codec markup
 
 .PHONY: demo test check bench instructions bpf run release fuzz peers
 
-# One real call through everything, as a timeline.
+# One real call through every part, as a timeline. The first build takes minutes; cargo shows its progress.
 demo:
 	@scripts/packages.sh demo
-	@cargo build --release --quiet
+	@echo "building Tandem (the first time takes some minutes)"
+	@cargo build --release
 	@"$${CARGO_TARGET_DIR:-target}/release/tandem" demo
 
 # Every test, the providers' SDKs included.
@@ -18,13 +19,14 @@ test:
 	@scripts/test-sdk.sh
 	@echo "make test: all tests passed"
 
-# What CI holds against a change besides the tests.
+# The checks that CI runs before the tests: formatting, lints, documentation, dependencies, and mutated inputs for each parser.
 check:
+	@scripts/packages.sh test
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-	@if command -v cargo-deny >/dev/null; then cargo deny --log-level warn check; \
-	 else echo "cargo-deny is not installed: licences and advisories not checked"; fi
+	@scripts/check-dependencies.sh
+	FUZZ_SECONDS=10 cargo test --test mutations
 	@echo "make check: all fine"
 
 # What a frame of audio costs, in time.
