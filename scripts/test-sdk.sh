@@ -21,5 +21,6 @@ if [ -f tests/sdk/package.json ]; then
 fi
 if [ -f tests/sdk/requirements.txt ]; then
     cargo build
-    .venv/bin/python -m pytest tests/sdk
+    # The tests wait for calls most of the time, so several files run at once.
+    .venv/bin/python -m pytest tests/sdk --numprocesses "${SDK_TESTS_AT_A_TIME:-4}" --dist loadfile
 fi

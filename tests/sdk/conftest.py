@@ -26,6 +26,18 @@ def score(pytestconfig):
     return lambda *figure: pytestconfig.stash.setdefault(SCORES, []).append(figure)
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["scores"] = session.config.stash.get(SCORES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """Collects the scores of a process of pytest-xdist."""
+    scores = getattr(node, "workeroutput", {}).get("scores", [])
+    node.config.stash.setdefault(SCORES, []).extend(tuple(one) for one in scores)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     scores = config.stash.get(SCORES, [])
     if not scores:
