@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use rand::RngCore;
+use rand::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! ids {
@@ -14,7 +14,7 @@ macro_rules! ids {
 
         impl $name {
             /// A new id, as [`ordered`] makes it.
-            pub fn new(at: Timestamp, rng: &mut impl RngCore) -> Self {
+            pub fn new(at: Timestamp, rng: &mut impl Rng) -> Self {
                 Self(ordered(at, rng))
             }
         }
@@ -96,7 +96,7 @@ pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
 /// A new id: the millisecond it was made in, then 74 random bits, so that a database's indexes grow at one end instead of
 /// everywhere (as with UUIDs of version 7, RFC 9562 §5.7). It reads as a UUID of version 1, because one provider shows its ids
 /// as such.
-pub fn ordered(at: Timestamp, rng: &mut impl RngCore) -> u128 {
+pub fn ordered(at: Timestamp, rng: &mut impl Rng) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;
     const RANDOM: u128 = (0xfff << 64) | ((1 << 62) - 1);

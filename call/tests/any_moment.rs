@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use tandem_call::call::OnAnswer;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::conference::Participation;

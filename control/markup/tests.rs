@@ -612,7 +612,7 @@ fn documents_of_the_official_libraries_are_read_without_a_warning() {
 
 #[test]
 fn any_bytes_are_read_without_panic() {
-    use rand::{Rng, SeedableRng};
+    use rand::{RngExt, SeedableRng};
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let seed = include_bytes!("../dialect/twilio/fixtures/everything.xml");
     for _ in 0..4_000 {

@@ -74,7 +74,7 @@ fn filler(leg: LegId) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::{Rng, RngCore, SeedableRng};
+    use rand::{Rng, RngExt, SeedableRng};
 
     #[test]
     fn a_control_id_has_the_known_form_and_reads_back() {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use tandem_call::Target;
 use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};

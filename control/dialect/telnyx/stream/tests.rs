@@ -1,4 +1,4 @@
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
 use tandem_call::stream::{ByteOrder, Opens, SampleRate};
 
