@@ -27,6 +27,9 @@ const SECRETS: [&str; 11] = [
     "stt_key",
 ];
 
+/// Keys that stand in no table.
+const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
+
 /// After so many faults the rest would hardly be read.
 const MOST_FAULTS: usize = 500;
 
@@ -96,6 +99,9 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
     if message.starts_with("unknown field") {
         let known = quoted(message).skip(1).collect::<Vec<_>>();
+        if path != key && TOP.contains(&key) {
+            return format!("unknown key here; {key} belongs above the first [table] of the file");
+        }
         return match nearest(key, &known) {
             Some(near) => format!("unknown key; did you mean \"{near}\"?"),
             None => format!("unknown key; this table has {}", known.join(", ")),

@@ -7,12 +7,22 @@ use std::fmt;
 pub struct Errors {
     file: Option<String>,
     faults: Vec<Fault>,
+    notes: Vec<String>,
 }
 
 impl Errors {
     pub(crate) fn new(file: Option<String>, mut faults: Vec<Fault>) -> Self {
         faults.sort_by(|a, b| (&a.origin, &a.path).cmp(&(&b.origin, &b.path)));
-        Self { file, faults }
+        Self { file, faults, notes: Vec::new() }
+    }
+
+    pub(crate) fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// What is no error and yet worth reading, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Each fault.

@@ -18,6 +18,7 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -137,20 +138,27 @@ impl Config {
                 .map_err(|error| Errors::new(file.clone(), vec![Fault::unreadable(&error.to_string())]))?,
             None => String::new(),
         };
-        match Self::read(&text, environment) {
-            Ok((mut config, notes)) => {
-                config.notes = notes.iter().map(|note| note.line(file.as_deref())).collect();
-                Ok(config)
-            }
-            Err(faults) => Err(Errors::new(file, faults)),
-        }
+        let read = Self::read_all(&text, environment).map_err(|faults| Errors::new(file.clone(), faults))?;
+        let (mut config, faults, notes) = read;
+        config.notes = notes.iter().map(|note| note.line(file.as_deref())).collect();
+        if faults.is_empty() { Ok(config) } else { Err(Errors::new(file, faults).with_notes(config.notes)) }
     }
 
     /// The configuration and its notes, or its faults.
+    #[cfg(test)]
     fn read(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let (config, faults, notes) = Self::read_all(text, environment)?;
+        if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
+    }
+
+    /// The configuration, its faults and its notes; only faults when it is no TOML.
+    fn read_all(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<Fault>, Vec<Fault>), Vec<Fault>> {
         let mut document = Document::parse(text)?;
         let mut faults = document.overlay(environment);
         let written = Written::of(&document.table);
@@ -160,8 +168,28 @@ impl Config {
         for application in config.applications.iter_mut().filter(|application| application.provider.is_empty()) {
             application.provider = provider_of_application(&application.id).into();
         }
+        config.place_media(&document);
         let notes = check::check(&config, &document, &mut faults);
-        if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
+        Ok((config, faults, notes))
+    }
+
+    /// Audio goes where SIP does: unless it was said, `[media]` listens on the address of the first SIP socket and says in SDP
+    /// what `sip.advertise` says, if that is an address.
+    fn place_media(&mut self, document: &Document) {
+        let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
+        if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
+            self.media.listen = listen;
+        }
+        let advertise = self.sip.advertise.as_deref();
+        let address = |text: &str| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok();
+        if let Some(ip) = advertise.and_then(address)
+            && self.media.advertise.is_none()
+            && !document.has("media.advertise")
+            && !self.media.listen.is_loopback()
+            && ip.is_ipv4() == self.media.listen.is_ipv4()
+        {
+            self.media.advertise = Some(ip);
+        }
     }
 
     /// The database and the recordings move with `data_dir` unless they were placed themselves.

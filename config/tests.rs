@@ -491,6 +491,74 @@ fn what_has_no_effect_yet_is_noted_and_no_error() {
     assert_eq!(notes[0].line(Some("f")), "f:22: accounts[0].signalwire: has no effect yet");
 }
 
+/// The paths of the notes of a file, an account `a` among its tables, that is right.
+fn notes(text: &str) -> Vec<String> {
+    let (_, notes) = Config::read(text, []).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    notes.into_iter().map(|note| note.path).collect()
+}
+
+#[test]
+fn what_is_right_and_dangerous_is_noted() {
+    let account = "[[accounts]]\nname = \"a\"\n";
+    let relay = "[[trunks]]\nname = \"t\"\nuri = \"sip:10.0.0.1\"\nprefixes = [\"+\"]\ninbound_from = [\"0.0.0.0/0\"]\n\
+                 [[numbers]]\nnumber = \"*\"\naccount = \"a\"\nbridge = \"trunk:*\"\n";
+    assert_eq!(notes(&format!("{account}{relay}")), ["trunks[0].inbound_from", "numbers[0].bridge"]);
+    let closed = relay.replace("0.0.0.0/0", "10.0.0.0/24");
+    assert_eq!(notes(&format!("{account}{closed}")), [""; 0]);
+    assert_eq!(notes("webhooks.allow_networks = [\"0.0.0.0/0\"]"), ["webhooks.allow_networks[0]"]);
+    assert_eq!(notes("sip.allow_networks = [\"10.0.0.0/8\", \"::/0\"]"), ["sip.allow_networks[1]"]);
+    let phone = "[[endpoints]]\naccount = \"a\"\nusername = \"u\"\npassword = \"1\"\n";
+    assert_eq!(notes(&format!("{account}{phone}")), ["endpoints[0].password"]);
+    let sid = "AC00000000000000000000000000000001";
+    let weak = format!("{account}twilio = {{ account_sid = \"{sid}\", auth_token = \"abc\" }}\n");
+    assert_eq!(notes(&weak), ["accounts[0].twilio.auth_token"]);
+    let number =
+        |number: &str| format!("[[numbers]]\nnumber = \"{number}\"\naccount = \"a\"\ntwiml = \"<Response/>\"\n");
+    let mixed = format!("{account}{}{}{}", number("+15551230001"), number("15551230002"), number("100"));
+    assert_eq!(notes(&mixed), ["numbers[1].number"]);
+}
+
+#[test]
+fn notes_are_told_beside_errors() {
+    let file = std::env::temp_dir().join(format!("tandem-notes-{}.toml", std::process::id()));
+    std::fs::write(&file, "nonsense = 1\n[webhooks]\nallow_networks = [\"0.0.0.0/0\"]\n").unwrap();
+    let errors = Config::load(Some(&file), []).unwrap_err();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((errors.faults().len(), errors.notes().len()), (1, 1), "{errors}");
+    assert!(errors.notes()[0].contains("webhooks.allow_networks[0]: is every address"), "{:?}", errors.notes());
+}
+
+#[test]
+fn a_key_that_belongs_above_the_tables_is_told_so_and_an_empty_file_name_is_named() {
+    let found = faults("[[accounts]]\nname = \"a\"\ndrain_timeout = 5\n").join("\n");
+    assert!(
+        found.contains("accounts[0].drain_timeout: unknown key here; drain_timeout belongs above the first"),
+        "{found}"
+    );
+    let found = faults("[[sip.certificates]]\ncertificate = \"\"\nkey = \"\"\n").join("\n");
+    assert!(found.contains("sip.certificates[0].certificate: is empty; name a PEM file"), "{found}");
+    assert!(!found.contains(": :"), "{found}");
+}
+
+#[test]
+fn audio_goes_where_sip_does_unless_it_is_said() {
+    let media =
+        |text: &str| read(text).map(|config| (config.media.listen.to_string(), config.media.advertise)).unwrap();
+    let phones = "[sip]\nlisten = [\"udp://0.0.0.0:5060\"]\nadvertise = \"203.0.113.5\"\n";
+    let public = Some("203.0.113.5".parse().unwrap());
+    assert_eq!(media(phones), ("0.0.0.0".to_owned(), public));
+    assert_eq!(media(&phones.replace("203.0.113.5", "203.0.113.5:5080")), ("0.0.0.0".to_owned(), public));
+    assert_eq!(media("sip.listen = [\"udp://10.0.0.5:5060\"]"), ("10.0.0.5".to_owned(), None));
+    assert_eq!(media(""), ("127.0.0.1".to_owned(), None));
+    let own = format!("{phones}[media]\nlisten = \"10.0.0.5\"\nadvertise = \"203.0.113.6\"\n");
+    assert_eq!(media(&own), ("10.0.0.5".to_owned(), Some("203.0.113.6".parse().unwrap())));
+    assert_eq!(notes(&own), ["media.advertise"], "they disagree");
+    assert_eq!(notes(&format!("{phones}[media]\nlisten = \"127.0.0.1\"\n")), ["media.listen"]);
+    assert_eq!(notes(phones), [""; 0]);
+    let name = faults(&phones.replace("203.0.113.5", "pbx.example")).join("\n");
+    assert!(name.contains("set media.advertise"), "{name}");
+}
+
 #[test]
 fn media_keys_that_travel_in_the_clear_are_noted() {
     for (srtp, noted) in [("off", false), ("optional", true), ("required", true)] {

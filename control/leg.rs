@@ -284,6 +284,10 @@ impl LegIo {
         let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
         let mut headers = self.last_headers();
         headers.extend(warning);
+        // Whoever heeds this sends us nothing until there is room again.
+        if status == 503 && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Retry-After")) {
+            headers.push(retry_after());
+        }
         self.send(sip::Command::Reject { leg: self.key, status, reason, headers });
     }
 
@@ -363,4 +367,9 @@ impl LegIo {
 
 fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
+}
+
+/// Of a 503: 20 to 60 s, for each call another.
+pub(crate) fn retry_after() -> sip::Header {
+    sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

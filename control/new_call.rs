@@ -114,6 +114,9 @@ pub enum CreateError {
     /// Told to end: no new calls.
     #[error("the server is shutting down")]
     Draining,
+    /// Every port of `media.ports` is taken.
+    #[error("the server has no media port left")]
+    NoPorts,
     /// Too many calls.
     #[error("the server takes no more calls")]
     Full,

@@ -23,6 +23,7 @@ use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::feed::Entry;
 use crate::inbox::{self, Inbox, Message, NotTaken};
+use crate::leg as leg_io;
 use crate::local::Tie;
 use crate::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use crate::pbx;
@@ -190,8 +191,7 @@ impl Calls {
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
         let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
         // Whoever heeds this sends us nothing until we are back.
-        let retry = || sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() };
-        let headers = (status == 503).then(retry).into_iter().collect();
+        let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip().send(reject) {
             tracing::warn!(?error, "SIP takes no command");
@@ -338,6 +338,9 @@ impl Calls {
             return Err(CreateError::Draining);
         }
         let services = self.services();
+        if !services.media.has_ports() {
+            return Err(CreateError::NoPorts);
+        }
         for to in iter::once(&call.to).chain(&call.also) {
             if !services.reaches(&call.account, call.dialect, to, &call.via) {
                 return Err(CreateError::NoRoute(to.to_string()));

@@ -521,6 +521,11 @@ impl Routing {
         own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
     }
 
+    /// Whose trunks an account may use: its own, and those of the account that made it.
+    pub fn payers(&self, account: &str) -> Vec<Arc<str>> {
+        std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
+    }
+
     /// The trunk that applications know by this id.
     fn byoc(&self, id: &str) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
@@ -619,6 +624,7 @@ impl Routing {
                 let trunk = self
                     .trunks
                     .iter()
+                    .filter(|trunk| self.may_use(account, trunk))
                     .find(|trunk| trunk.uri.as_deref().is_some_and(|uri| with_user(uri, to.user()) == request_uri));
                 let from_host = trunk.and_then(|trunk| trunk.from_domain.as_ref()).map(|host| host.to_string());
                 let trunk = trunk.cloned();
@@ -665,7 +671,7 @@ fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
 
 fn trouble(health: sip::Health) -> u8 {
     match health {
-        sip::Health::Up => 0,
+        sip::Health::Up | sip::Health::Unknown => 0,
         sip::Health::Doubtful => 1,
         sip::Health::Down => 2,
     }

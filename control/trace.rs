@@ -108,6 +108,23 @@ pub struct Message {
 }
 
 impl CallTrace {
+    /// A message to or from where a party was in the end: who called us is where its first message came from, whom we called
+    /// where the last INVITE went that began a dialog, or its last answer came from. Other trunks may have been called before.
+    fn met(&self, party: usize) -> Option<&Message> {
+        let mut own = self.messages.iter().filter(|message| message.party == party);
+        let first = own.clone().next()?;
+        if first.direction != "sent" {
+            return Some(first);
+        }
+        own.rfind(|message| match message.direction {
+            "sent" => {
+                message.summary.starts_with("INVITE ") && !message.summary.starts_with("INVITE (") && !message.again
+            }
+            _ => message.summary.ends_with("(INVITE)"),
+        })
+        .or(Some(first))
+    }
+
     /// The call that is named by its session's id, by any of its legs in any dialect's spelling, by a SIP Call-ID, or as
     /// `last`, if it is this account's. Messages that are of nobody's call are shown to an operator.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {

@@ -242,6 +242,11 @@ impl Engine {
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
+    /// Whether a session could have its ports.
+    pub fn has_ports(&self) -> bool {
+        !self.inner.ports.is_empty()
+    }
+
     /// Opens a room, which lives on one worker: those who join it move there. Rooms of the same `affinity` as sessions
     /// are with them. At most 10,000 at a time.
     pub fn open_room(

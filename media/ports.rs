@@ -117,6 +117,12 @@ impl Ports {
         fault.map_or(Ok(None), Err)
     }
 
+    /// Whether every pair is taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        let free = self.free();
+        free.pairs.is_empty() && free.kept.is_empty()
+    }
+
     /// Whether a pair can be had, with both its ports.
     pub(crate) fn has_any(self: &Arc<Ports>) -> io::Result<bool> {
         // Held, so that others are tried.

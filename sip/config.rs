@@ -39,6 +39,11 @@ pub struct Config {
     pub connection_idle_seconds: u64,
     /// Longest request in octets that goes over UDP to a peer that takes TCP too (RFC 3261 §18.1.1); 0: any length.
     pub udp_max_request: usize,
+    /// Milliseconds that an INVITE may go without any response before the next address, or the next trunk, is called.
+    pub failover_ms: u32,
+    /// Networks that are not public and that calls to SIP URIs of no trunk may go to all the same. `None`: none but this
+    /// machine's own, and that only as long as every socket of ours is on it.
+    pub allow_networks: Option<Vec<IpNet>>,
     /// Seconds after which a session ends that nobody refreshes (RFC 4028): asked for in every call, and taken as the most
     /// when a peer asks; 0 asks for none and takes what a peer asks for.
     pub session_expires: u32,
@@ -115,6 +120,8 @@ impl Default for Config {
             max_connections: 4_096,
             connection_idle_seconds: 3_600,
             udp_max_request: 1_300,
+            failover_ms: 3_000,
+            allow_networks: None,
             session_expires: 1_800,
             min_se: 90,
             prack: Prack::default(),

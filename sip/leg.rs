@@ -379,8 +379,11 @@ pub struct Outgoing {
     pub replaces: Option<String>,
     /// Reliable provisional responses; [`crate::Config::prack`] when `None`.
     pub prack: Option<Prack>,
-    /// The application has other ways: one that is silent is given up after a quarter of Timer B.
+    /// The application has other ways: one that is silent is given up after [`crate::Config::failover_ms`].
     pub impatient: bool,
+    /// Who pays for it: the accounts whose trunks it may use. Where it may go beside those trunks and phones that have
+    /// registered is [`crate::Config::allow_networks`]' to say. Empty: the operator, who may call anything.
+    pub accounts: Vec<Arc<str>>,
     /// The offer; empty: the peer is to offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
     /// What is offered to a peer that refuses `sdp` as it stands (488, 606); empty: nothing.
@@ -604,6 +607,8 @@ pub enum EndCause {
     TrunkFull,
     /// The command could not be turned into a request: a URI in it is malformed.
     Invalid,
+    /// Its accounts may not call that address: [`crate::Config::allow_networks`], or another account's trunk.
+    Forbidden,
 }
 
 impl fmt::Display for EndCause {
@@ -623,6 +628,7 @@ impl fmt::Display for EndCause {
             Self::Overload => "too many legs or transactions",
             Self::TrunkFull => "max_calls or max_cps of the trunk is reached",
             Self::Invalid => "not a URI that can be called",
+            Self::Forbidden => "its address is not public and not in sip.allow_networks, or is another account's trunk",
         })
     }
 }

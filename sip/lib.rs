@@ -28,6 +28,7 @@ mod hep;
 mod ladder;
 mod leg;
 mod message;
+mod network;
 mod overload;
 mod peer;
 mod probe;
@@ -58,6 +59,7 @@ pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
     Transport, TrunkName,
 };
+pub use network::purpose;
 pub use peer::{Health, KnownBy, Peer, PeerStatus, Register, Registered};
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};

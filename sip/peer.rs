@@ -4,6 +4,7 @@
 //! [`Peer`] is what the operator says, [`PeerStatus`] what everybody may see, and `PeerState` what the endpoint keeps.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::leg::{Credentials, TrunkName};
@@ -21,6 +22,8 @@ const MAX_ADDRESSES: usize = 32;
 pub struct Peer {
     /// Its configured name.
     pub trunk: TrunkName,
+    /// Whose it is; everybody's when `None`.
+    pub account: Option<Arc<str>>,
     /// `sip:HOST[:PORT][;transport=...]`; `None` for one that only calls in.
     pub uri: Option<String>,
     /// Answers for its challenges.
@@ -55,6 +58,7 @@ impl Peer {
     pub fn new(trunk: TrunkName) -> Self {
         Self {
             trunk,
+            account: None,
             uri: None,
             credentials: None,
             register: None,
@@ -82,8 +86,10 @@ pub struct Register {
 /// Whether a trunk takes calls, as far as we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
-    /// It does, or nothing is known against it.
+    /// Nobody has asked it yet, or the last answer is too old to count.
     #[default]
+    Unknown,
+    /// It does: its last INVITE or OPTIONS was answered.
     Up,
     /// Its last INVITE was not answered, or with 503: others first.
     Doubtful,
@@ -127,6 +133,8 @@ pub(crate) struct PeerState {
     /// Addresses that its names had, the newest last; at most [`MAX_ADDRESSES`].
     pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
+    /// It answered the last INVITE or OPTIONS.
+    answered: bool,
     calls: u32,
     limited: u64,
     inbound: Pace,
@@ -155,6 +163,7 @@ impl PeerState {
             probe,
             addresses: Vec::new(),
             doubted_until: None,
+            answered: false,
             calls: 0,
             limited: 0,
             inbound: Pace::default(),
@@ -170,7 +179,8 @@ impl PeerState {
         let health = match (&self.probe, self.doubted_until) {
             (Some(probe), _) if probe.is_down() => Health::Down,
             (_, Some(_)) => Health::Doubtful,
-            _ => Health::Up,
+            _ if self.answered => Health::Up,
+            _ => Health::Unknown,
         };
         PeerStatus {
             health,
@@ -219,14 +229,16 @@ impl PeerState {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// An INVITE met with silence or 503.
-    pub(crate) fn doubt(&mut self, now: Instant) {
-        self.doubted_until = Some(now + DOUBT);
+    /// An INVITE met with silence or 503. Whether that is news.
+    pub(crate) fn doubt(&mut self, now: Instant) -> bool {
+        self.answered = false;
+        self.doubted_until.replace(now + DOUBT).is_none()
     }
 
-    /// It answered.
-    pub(crate) fn trust(&mut self) {
-        self.doubted_until = None;
+    /// It answered. Whether that had been doubted.
+    pub(crate) fn trust(&mut self) -> bool {
+        self.answered = true;
+        self.doubted_until.take().is_some()
     }
 
     pub(crate) fn forget_doubt(&mut self, now: Instant) {
@@ -294,12 +306,13 @@ mod tests {
     #[test]
     fn doubt_passes_with_time_or_an_answer() {
         let (mut trunk, now) = (state(|_| {}), instant());
-        trunk.doubt(now);
+        assert_eq!(trunk.status().health, Health::Unknown);
+        assert!(trunk.doubt(now));
         assert_eq!(trunk.status().health, Health::Doubtful);
         trunk.forget_doubt(now + DOUBT);
-        assert_eq!(trunk.status().health, Health::Up);
-        trunk.doubt(now);
-        trunk.trust();
+        assert_eq!(trunk.status().health, Health::Unknown, "nobody has heard of it since");
+        assert!(trunk.doubt(now) && !trunk.doubt(now), "told once");
+        assert!(trunk.trust() && !trunk.trust());
         assert_eq!(trunk.status().health, Health::Up);
     }
 }

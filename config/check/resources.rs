@@ -51,10 +51,59 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     }
     let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
     report.unique("the number", patterns.collect::<Vec<_>>());
+    note_open_relays(config, report);
+    note_mixed_numbers(config, report);
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
     super::siprec::check(config, &names.accounts, report);
     super::origins::check(config, &names.accounts, report);
+}
+
+/// Trunks that let everybody in, and numbers that send everybody out.
+fn note_open_relays(config: &Config, report: &mut Report<'_>) {
+    let open = |trunk: &&TrunkConfig| {
+        !trunk.mutual_tls
+            && trunk.inbound_auth == InboundAuth::Either
+            && trunk.inbound_from.iter().any(|network| network.prefix_len() == 0)
+    };
+    for (index, trunk) in config.trunks.iter().enumerate().filter(|(_, trunk)| open(trunk)) {
+        let message = "lets whoever can reach us call in without a password; name the networks that it calls from";
+        report.note(format!("trunks[{index}].inbound_from"), message);
+        for (number, one) in config.numbers.iter().enumerate() {
+            let every = one.number.prefix().is_some_and(|digits| digits.len() < 7);
+            if every && one.bridge.is_some() && trunk.account.as_ref().is_none_or(|own| *own == one.account) {
+                let message = format!(
+                    "an open relay: trunk {:?} lets everybody in, and every call to {} goes out at your expense",
+                    trunk.name, one.number
+                );
+                report.note(format!("numbers[{number}].bridge"), message);
+            }
+        }
+    }
+}
+
+/// Telephone numbers without `+` beside such with it: trunks write all of them one way.
+fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
+    let international = config.numbers.iter().filter_map(|one| one.number.exact()).find(|text| text.starts_with('+'));
+    let Some(international) = international else { return };
+    for (index, one) in config.numbers.iter().enumerate() {
+        let number = one.number.exact().unwrap_or_default();
+        if number.len() >= 10 && number.bytes().all(|octet| octet.is_ascii_digit()) {
+            let message = format!(
+                "has no \"+\", unlike {international}: a call to +{number} does not find it (number_format of a trunk says how \
+                 that writes numbers)"
+            );
+            report.note(format!("numbers[{index}].number"), message);
+        }
+    }
+}
+
+/// A password that is guessed in no time.
+fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
+    if (1..7).contains(&text.len()) {
+        let message = format!("has {} characters and is guessed soon; 16 random ones are not", text.len());
+        report.note(path, message);
+    }
 }
 
 struct Names<'a> {
@@ -152,6 +201,7 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
         (Some(username), Some(password)) => {
             name(&format!("{path}.inbound_username"), username, report);
             filled(&format!("{path}.inbound_password"), password.expose(), report);
+            note_weak(&format!("{path}.inbound_password"), password.expose(), report);
         }
         (None, None) => {}
     }
@@ -478,6 +528,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         report.exists(format!("{path}.account"), "account", &endpoint.account, &names.accounts);
         name(&format!("{path}.username"), &endpoint.username, report);
         filled(&format!("{path}.password"), endpoint.password.expose(), report);
+        note_weak(&format!("{path}.password"), endpoint.password.expose(), report);
         if !seen.insert((&endpoint.account, &endpoint.username)) {
             report.fault(
                 format!("{path}.username"),
@@ -545,6 +596,7 @@ pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
 /// A credential of the HTTP surface: there, and not a published one once others can reach us.
 fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     filled(path, text, report);
+    note_weak(path, text, report);
     if PUBLISHED.contains(&text) {
         match is_local(config) {
             true => report.note(path, "is the example's: anybody knows it; make your own before others can reach us"),

@@ -90,8 +90,35 @@ fn check_sip(config: &Config, report: &mut Report<'_>) -> Vec<Listener> {
         tls_trunks: config.trunks.iter().map(|trunk| trunk.tls()).collect(),
         ..config.sip.clone()
     };
+    for (index, one) in config.sip.certificates.iter().enumerate() {
+        for (key, file) in [("certificate", &one.certificate), ("key", &one.key)] {
+            if file.as_os_str().is_empty() {
+                report.fault(format!("sip.certificates[{index}].{key}"), "is empty; name a PEM file");
+            }
+        }
+    }
     for (path, fault) in tandem_sip::transport::faults(&tls) {
-        report.fault(path, fault.to_string());
+        if ![".certificate", ".key"].iter().any(|key| report.is_faulty(&format!("{path}{key}"))) {
+            report.fault(path, fault.to_string());
+        }
+    }
+    if !(500..=32_000).contains(&config.sip.failover_ms) {
+        report.fault("sip.failover_ms", format!("{} is not 500 to 32000 milliseconds", config.sip.failover_ms));
+    }
+    let everything = "is every address there is";
+    let networks = config.sip.allow_networks.iter().flatten().enumerate();
+    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
+        let message = format!("{everything}: any account can have us connect to what stands inside your network");
+        report.note(format!("sip.allow_networks[{index}]"), message);
+    }
+    let networks = config.sip.bans.never.iter().enumerate();
+    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
+        report.note(format!("sip.bans.never[{index}]"), format!("{everything}: nobody is ever banned"));
+    }
+    let networks = config.webhooks.allow_networks.iter().enumerate();
+    for (index, _) in networks.filter(|(_, network)| network.prefix_len() == 0) {
+        let message = format!("{everything}: any application's URL can reach what stands inside your network");
+        report.note(format!("webhooks.allow_networks[{index}]"), message);
     }
     let fixed = listeners.iter().filter(|listener| listener.address.port() != 0);
     let keys: Vec<_> = fixed.map(|one| (one.path.clone(), (one.udp, one.address))).collect();
@@ -189,6 +216,23 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     }
     if media.advertise.is_some_and(|address| address.is_unspecified()) {
         report.fault("media.advertise", "is no address that anybody could send to");
+    }
+    let is_far = |listener: &&Listener| !listener.address.ip().is_loopback();
+    let told = media.advertise.unwrap_or(media.listen);
+    let known_as = config
+        .sip
+        .advertise
+        .as_deref()
+        .and_then(|text| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok());
+    if told.is_loopback() && sip.iter().any(|listener| is_far(&listener)) {
+        let message = format!(
+            "SDP says {told}, and SIP is for others than this machine: their audio would go to themselves; leave \
+             media.listen and media.advertise out, and audio goes where SIP does"
+        );
+        report.note(if media.advertise.is_some() { "media.advertise" } else { "media.listen" }, message);
+    } else if let Some(known_as) = known_as.filter(|ip| media.advertise.is_some_and(|own| own != *ip)) {
+        let message = format!("SDP says {told} and SIP {known_as}: is audio really to take another way than calls?");
+        report.note("media.advertise", message);
     }
     if let Some(other) = sip.iter().find(|listener| listener.address.is_ipv4() != media.listen.is_ipv4()) {
         let family = |ipv4| if ipv4 { "IPv4" } else { "IPv6" };

@@ -302,7 +302,8 @@ impl CallTask {
                     io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
                     io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
                     io.prack = self.services.routing.get().prack(route.trunk_name());
-                    io.invite(session, Attempt { invite, behind, call_id, vouch, late_offer, routes }, route);
+                    let accounts = self.services.routing.get().payers(&account);
+                    io.invite(session, Attempt { invite, behind, call_id, vouch, late_offer, routes, accounts }, route);
                     None
                 }
                 Err(_) => {

@@ -60,6 +60,7 @@ impl TrunkRow {
             sip::Registered::Refused(status) => ("refused", Some(status)),
         };
         let (health, troubled) = match status.health {
+            sip::Health::Unknown => ("unknown", None),
             sip::Health::Up => ("up", None),
             sip::Health::Doubtful => (
                 "doubtful",

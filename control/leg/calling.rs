@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_call::id::LegId;
 use tandem_call::output::Invite;
 use tandem_media as media;
 use tandem_sip as sip;
@@ -31,7 +32,10 @@ pub struct Attempt {
     pub late_offer: bool,
     /// Where it goes next.
     pub routes: VecDeque<Outbound>,
+    /// Whose trunks it may use, beside those that it is sent over.
+    pub accounts: Vec<Arc<str>>,
 }
+
 /// Whom a leg called.
 pub(super) struct Callee {
     /// `trunk "name" (uri)`, or the URI alone.
@@ -81,6 +85,7 @@ impl LegIo {
             tune(session, route.trunk_name());
         }
         let line = format!("{why}; next: trunk \"{}\"", trunk.as_deref().unwrap_or_default());
+        tracing::warn!(leg = %LegId(self.key.0), "call not placed: {line}");
         self.send_invite(&attempt, route);
         self.attempt = (!attempt.routes.is_empty()).then_some(attempt);
         Some((line, trunk))
@@ -127,6 +132,7 @@ impl LegIo {
             replaces: invite.replaces,
             prack: self.prack,
             impatient: !attempt.routes.is_empty(),
+            accounts: attempt.accounts.clone(),
             call_id: call_id.as_deref().map(str::to_owned),
             headers: headers(invite.headers)
                 .into_iter()

@@ -127,7 +127,8 @@ impl LegIo {
             sip::EndCause::Unresolved
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
-            | sip::EndCause::Invalid => LegGone::Unreachable,
+            | sip::EndCause::Invalid
+            | sip::EndCause::Forbidden => LegGone::Unreachable,
             sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
         };
         let detail = self.why(cause, status, words);

@@ -93,7 +93,7 @@ impl Canvas {
             if columns.iter().any(|(taken, ..)| *taken == place) {
                 continue;
             }
-            let met = trace.messages.iter().find(|message| message.party == number);
+            let met = trace.met(number);
             let address = met.map(|message| format!("{} {}", message.peer, message.transport)).unwrap_or_default();
             let shared = self.crowded && Some(&place) == self.places.last();
             columns.push((place, if shared { format!("{} ...", party.name) } else { party.name.clone() }, address));
@@ -141,7 +141,7 @@ impl Canvas {
 
     /// Where it came from or went to, if that is not where the party's column says.
     fn address(&self, trace: &CallTrace, message: &Message) -> Option<String> {
-        let usual = trace.messages.iter().find(|other| other.party == message.party)?;
+        let usual = trace.met(message.party)?;
         let there = (message.peer, message.transport);
         let word = if message.direction == "sent" { "to" } else { "from" };
         ((usual.peer, usual.transport) != there || self.crowded)

@@ -146,3 +146,22 @@ fn a_capture_has_a_packet_for_each_message_whose_checksums_are_right() {
     }
     assert_eq!(packets, trace.messages.len());
 }
+
+#[test]
+fn a_column_is_headed_with_the_peer_that_the_leg_really_went_to() {
+    let now = clock::now();
+    let (dead, alive) = ("192.0.2.2:5070", "192.0.2.3:5080");
+    let invite = |host: &str| request(&format!("INVITE sip:700@{host}"), "<sip:700@y>", "");
+    let seen = vec![
+        (0, seen(now, 0, true, dead, invite("dead"))),
+        (0, seen(now, 500, true, dead, invite("dead"))),
+        (0, seen(now, 3_000, true, alive, invite("alive"))),
+        (0, seen(now, 3_010, false, alive, response("200 OK", "INVITE"))),
+        (0, seen(now, 3_020, true, alive, request("ACK sip:700@y", "<sip:700@y>;tag=2", ""))),
+    ];
+    let trace = CallTrace { session: None, parties: vec![party("callee")], messages: messages(seen, now), left_out: 0 };
+    let text = trace.text(100);
+    let heading = text.lines().find(|line| line.contains("192.0.2.100:5060")).unwrap();
+    assert!(heading.contains(alive) && !heading.contains(dead), "{text}");
+    assert_eq!(text.matches(&format!("to {dead} UDP")).count(), 2, "{text}");
+}

@@ -4,7 +4,7 @@
 //! comes back to `errand_answered` or `errand_failed`. A further use of requests outside dialogs is a further variant.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -21,6 +21,9 @@ use crate::peer::{PeerStatus, Registered, Way};
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 use crate::trunk;
+
+/// How long an OPTIONS may go unanswered: long enough for three of them to be lost, far shorter than Timer F.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a request outside every leg is for. The number is the trunk's place in [`crate::Config::peers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -285,7 +288,10 @@ impl Endpoint {
             user_agent: &self.config.user_agent,
             ..RequestParts::default()
         });
-        self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::Errand(errand));
+        let slot = self.start_client(now, outside.method.clone(), branch, flow, data, None, Purpose::Errand(errand));
+        if let Errand::Probe(_) = errand {
+            self.give_up_by(slot, now + PROBE_PATIENCE);
+        }
     }
 
     /// Arms the trunk's timer, and lists it if its status changed.
@@ -368,10 +374,15 @@ impl Endpoint {
     /// the networks it calls from unless they are so wide that anybody may be in them.
     pub(super) fn home_of(&self, peer: Option<usize>) -> Vec<IpNet> {
         let Some(peer) = peer.and_then(|index| self.peers.get(index)) else { return Vec::new() };
-        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
-        let acl = self.config.trunks.iter().find(|one| one.name == peer.peer.trunk);
-        let networks = acl.into_iter().flat_map(|acl| acl.networks.iter().filter(narrow).copied());
+        let networks = self.narrow_networks(&peer.peer.trunk).copied();
         networks.chain(peer.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
+    }
+
+    /// The networks that a trunk calls from, unless they are so wide that anybody may be in them.
+    pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
+        let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
+        let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
+        acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }
 
     /// The place of a trunk in [`crate::Config::peers`].
@@ -383,10 +394,14 @@ impl Endpoint {
     pub(super) fn judge_peer(&mut self, now: Instant, leg: Slot, answers: bool) {
         let Some(index) = self.legs.get(leg).and_then(|leg| leg.peer) else { return };
         let Some(peer) = self.peers.get_mut(index) else { return };
+        let trunk = peer.peer.trunk.clone();
         if answers {
-            peer.trust()
-        } else {
-            peer.doubt(now)
+            if peer.trust() {
+                tracing::info!(%trunk, "trunk answers calls again");
+            }
+        } else if peer.doubt(now) {
+            let uri = peer.peer.uri.as_deref();
+            tracing::warn!(%trunk, uri, "trunk did not answer a call, or with 503: others go first for a minute");
         }
         self.settle_peer(index);
     }

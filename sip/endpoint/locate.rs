@@ -5,7 +5,7 @@
 //!     └─ a name, or TLS ─> Output::Resolve ─> handle_resolved ──────^          ^──────────── next hop, new branch ─┘
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::HashMap;
@@ -18,6 +18,8 @@ use crate::dialog::Flow;
 use crate::endpoint::{Errand, Output, Target};
 use crate::leg::{EndCause, Event, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
+use crate::network;
+use crate::peer::PeerState;
 
 /// Most lookups at a time; a call beyond them fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
@@ -100,12 +102,62 @@ impl Endpoint {
                     if let Some(index) = index.and_then(|trunk| self.peer_of(trunk)) {
                         self.learn_hosts(index, &hops);
                     }
+                    let found = hops.len();
+                    let hops = self.allowed(&outgoing, hops);
+                    if hops.is_empty() && found > 0 {
+                        return self.end_unplaced(key, EndCause::Forbidden);
+                    }
                     self.place(now, key, outgoing, hops);
                 }
                 Err(cause) => self.end_unplaced(key, cause),
             },
             Waiting::Errand(errand) => self.errand_located(now, errand, found.unwrap_or_default()),
         }
+    }
+
+    /// Those of the hops that its accounts may call. A trunk is called at its own URI; a SIP URI of an application's, where a
+    /// redirection leads, and what an account has written itself go to public addresses, to networks that are allowed, and
+    /// to the hosts of trunks that the accounts may use, and to sockets of ours. A host of other accounts' trunks is theirs alone: it knows us by our
+    /// address, and would take the call for one of theirs.
+    fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
+        let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
+        if outgoing.accounts.is_empty() || over_trunk {
+            return hops;
+        }
+        let is_ours = |hop: &Target| self.locals.iter().any(|local| local.bound == hop.address);
+        hops.retain(|hop| {
+            is_ours(hop)
+                || match self.why_not(outgoing, hop.address.ip().to_canonical()) {
+                    None => true,
+                    Some(why) => {
+                        let (account, address) = (outgoing.accounts.first().map(|account| &**account), hop.address);
+                        tracing::warn!(account, "no call to {}: {address} is {why}", outgoing.request_uri);
+                        false
+                    }
+                }
+        });
+        hops
+    }
+
+    /// Why the accounts of a call may not call an address.
+    fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
+        let is_there = |peer: &&PeerState| {
+            !peer.retired
+                && (peer.addresses.iter().any(|known| known.to_canonical() == address)
+                    || self.narrow_networks(&peer.peer.trunk).any(|network| network.contains(&address)))
+        };
+        let mut there = self.peers.iter().filter(is_there).peekable();
+        if there.peek().is_some() {
+            let usable =
+                |peer: &PeerState| peer.peer.account.as_ref().is_none_or(|own| outgoing.accounts.contains(own));
+            return (!there.any(usable)).then(|| "another account's trunk".to_owned());
+        }
+        let purpose = network::purpose(address)?;
+        let allowed = match &self.config.allow_networks {
+            Some(networks) => networks.iter().any(|network| network.contains(&address)),
+            None => address.is_loopback() && self.locals.iter().all(|local| local.bound.ip().is_loopback()),
+        };
+        (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
 
     /// The call is hung up before its destination was found.
@@ -133,18 +185,25 @@ impl Endpoint {
         None
     }
 
-    /// Gives a request that was just sent other places to go to. With them it waits a quarter of Timer B or F for a sign of
+    /// Gives a request that was just sent other places to go to. With them it waits [`crate::Config::failover_ms`] for a sign of
     /// life only: nobody lets a telephone be silent for the RFC's 32 s.
     /// The same if the application is `impatient`, as it has others to turn to.
     pub(super) fn may_also_try(&mut self, now: Instant, slot: Slot, hops: Vec<Target>, impatient: bool) {
-        let by = now + self.config.timers.timeout() / 4;
+        let patience = Duration::from_millis(self.config.failover_ms.into()).min(self.config.timers.timeout());
         if let Some(client) = self.clients.get_mut(slot) {
             client.alternatives.extend(hops);
             if impatient || !client.alternatives.is_empty() {
-                client.machine.expire_by(by);
-                let next = client.machine.next_timeout();
-                self.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
+                self.give_up_by(slot, now + patience);
             }
+        }
+    }
+
+    /// A request that nothing was heard of by then has failed.
+    pub(super) fn give_up_by(&mut self, slot: Slot, by: Instant) {
+        if let Some(client) = self.clients.get_mut(slot) {
+            client.machine.expire_by(by);
+            let next = client.machine.next_timeout();
+            self.timers.arm(&mut client.wake, next, crate::timer::Owner::Client(slot));
         }
     }
 

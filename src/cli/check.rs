@@ -12,16 +12,24 @@ pub(crate) struct Arguments {
     /// The file to check
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Fail on notes too
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Prints the errors to standard error, or one line of what the file sets up.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = super::load_config(Some(&arguments.config))?;
-    for note in &config.notes {
-        println!("note: {note}");
-    }
-    if let Some(missing) = tandem_control::speech::missing(&config.speech) {
-        println!("note: speech.tts: {missing}; until then <Say> and speak are silence");
+    let config = super::read_config(Some(&arguments.config)).map_err(|errors| {
+        errors.notes().iter().for_each(|note| println!("note: {note}"));
+        Failure::Input(errors.into())
+    })?;
+    let speech = tandem_control::speech::missing(&config.speech);
+    let speech = speech.map(|missing| format!("speech.tts: {missing}; until then <Say> and speak are silence"));
+    let notes: Vec<_> = config.notes.iter().cloned().chain(speech).collect();
+    notes.iter().for_each(|note| println!("note: {note}"));
+    if arguments.strict && !notes.is_empty() {
+        let (file, count) = (arguments.config.display(), notes.len());
+        return Err(Failure::Input(anyhow::anyhow!("{file}: --strict, and there are notes: {count}")));
     }
     println!(
         "{}: fine. accounts: {}, trunks: {}, applications: {}, numbers: {}, endpoints: {}; SIP on {}; HTTP on {}",

@@ -275,6 +275,10 @@ impl From<CreateError> for ApiError {
                 let detail = "The server is shutting down.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
             }
+            CreateError::NoPorts => {
+                let detail = "The server has no media port left.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
+            }
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Store(failed) => failed.into(),
         }

@@ -453,6 +453,10 @@ impl From<CreateError> for ApiError {
                 let message = "Service unavailable: the server is shutting down".into();
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
             }
+            CreateError::NoPorts => {
+                let message = "Service unavailable: the server has no media port left".into();
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
+            }
             CreateError::Full => {
                 let message = "Call concurrency limit exceeded".into();
                 Self { status: StatusCode::TOO_MANY_REQUESTS, code: 10004, message }
