@@ -26,8 +26,8 @@ use serde::{Deserialize, Deserializer};
 use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
-    DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, NumberConfig, RecordingsConfig, Secret, StreamsConfig,
-    TrunkConfig, TwilioConfig, WebhooksConfig, provider_of_application,
+    DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
+    StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, provider_of_application,
 };
 use tandem_control::http::OriginConfig;
 use tandem_control::number_pool::Block;
@@ -55,6 +55,8 @@ pub struct Config {
     pub media: tandem_media::Config,
     /// `[http]`.
     pub http: HttpConfig,
+    /// `[log]`.
+    pub log: LogConfig,
     /// `[database]`.
     pub database: DatabaseConfig,
     /// `[recordings]`.
@@ -103,6 +105,7 @@ impl Default for Config {
             sip: tandem_sip::Config::default(),
             media: tandem_media::Config::default(),
             http: HttpConfig::default(),
+            log: LogConfig::default(),
             database: DatabaseConfig::default(),
             recordings: RecordingsConfig::default(),
             webhooks: WebhooksConfig::default(),

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables of the file that hold as soon as they are read.
-const AT_ONCE: [&str; 14] = [
+const AT_ONCE: [&str; 16] = [
     "accounts",
     "trunks",
     "applications",
@@ -22,6 +22,8 @@ const AT_ONCE: [&str; 14] = [
     "stir",
     "origins",
     "ice",
+    "speech",
+    "log.level",
     "drain_timeout",
     "media.endpoint_srtp",
 ];

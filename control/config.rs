@@ -98,6 +98,33 @@ impl DatabaseConfig {
     }
 }
 
+/// `[log]`: the server's own log, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+    /// What is logged: a level, or levels by module; [`crate::log_filter::check`] says in what form.
+    pub level: Arc<str>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: "info".into() }
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text: time, level, message, `name=value`.
+    #[default]
+    Text,
+    /// A JSON object.
+    Json,
+}
+
 /// `[webhooks]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

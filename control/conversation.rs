@@ -6,8 +6,9 @@
 //! ```
 //!
 //! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
-//! `talk` lets wait.
+//! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log ([`notes`]).
 
+mod notes;
 mod phrases;
 mod talk;
 
@@ -26,13 +27,15 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::audio::AudioError;
 use crate::clock;
+use crate::counters::timings::{Count, Timing};
 use crate::dialect::conversation::{ConversationWire, Told};
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
 use crate::speech::recognise::{self, RecogniseError, Session};
 use crate::stream::Ready;
 use crate::websocket::{Socket, Word};
-use talk::{Order, Talk};
+use notes::Notes;
+use talk::{Fact, Order, Talk};
 
 /// Notes to a conversation that may wait.
 const NOTES: usize = 1024;
@@ -66,6 +69,8 @@ pub struct NewConversation {
     pub spec: ConversationSpec,
     /// Its wire form.
     pub wire: Box<dyn ConversationWire>,
+    /// Its id and its leg's as the application knows them, for the log.
+    pub names: (String, String),
 }
 
 /// What a call hears of its conversation.
@@ -128,6 +133,7 @@ async fn run(
     mut notes: mpsc::Receiver<Note>,
 ) -> ConversationStatus {
     let client = services.client.of_account(&new.account);
+    let began = clock::now().instant;
     let open = Socket::open(&client, &new.spec.url, new.wire.handshake(), services.stream_idle);
     let mut socket = tokio::select! {
         opened = open => match opened {
@@ -136,10 +142,13 @@ async fn run(
         },
         () = stopped(&mut notes) => return ConversationStatus::Completed,
     };
+    let connected = clock::now().instant.saturating_duration_since(began);
+    services.counters.timings.took(Timing::ConversationConnect, connected);
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
-    let NewConversation { leg, id, spec, wire, account, .. } = new;
+    let NewConversation { leg, id, spec, wire, account, names, .. } = new;
     let mut floor = Floor {
+        notes: Notes::new(inbox, leg, names, services.recogniser.shows_words()),
         listening: listening(&spec),
         talk: Talk::new(spec),
         services,
@@ -159,6 +168,7 @@ async fn run(
         Ok(()) => floor.go_on(&mut socket, tap, notes).await,
         Err(why) => Err(why),
     };
+    floor.notes.end(floor.talk.totals());
     match end {
         Ok(End::Stopped) => {
             let (code, reason) = floor.wire.farewell();
@@ -208,6 +218,7 @@ enum End {
 /// Where caller and application meet.
 struct Floor<'a> {
     talk: Talk,
+    notes: Notes<'a>,
     services: Arc<Services>,
     inbox: &'a Inbox,
     leg: LegId,
@@ -230,10 +241,16 @@ impl Floor<'_> {
         socket.send(self.wire.setup()).await?;
         self.post(News::Ready(ready))?;
         if let Err(why) = self.listen() {
-            socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
+            self.hears_nothing(socket, &why).await?;
         }
         self.talk.begin(clock::now().instant);
         Ok(())
+    }
+
+    /// The caller is not heard any more, or never was: the application is told, and so is whoever reads the log.
+    async fn hears_nothing(&mut self, socket: &mut Socket, why: &RecogniseError) -> Result<(), StreamFailure> {
+        self.notes.deaf(why);
+        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await
     }
 
     fn post(&self, news: News) -> Result<(), StreamFailure> {
@@ -280,9 +297,7 @@ impl Floor<'_> {
                 },
                 heard = hear(&mut self.ears) => match heard {
                     Some(Ok(heard)) => self.talk.heard(clock::now().instant, heard),
-                    Some(Err(why)) => {
-                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
-                    }
+                    Some(Err(why)) => self.hears_nothing(socket, &why).await?,
                     None => self.ears = None,
                 },
                 Some(made) = self.makers.join_next() => {
@@ -339,13 +354,29 @@ impl Floor<'_> {
                     let (hints, model) = self.talk.ears_for(&code);
                     self.listening = Listening { language: language(&code), hints, model, ..self.listening.clone() };
                     if let Err(why) = self.listen() {
-                        socket.send(self.wire.told(&Told::Problem(why.to_string()), clock::time())).await?;
+                        self.hears_nothing(socket, &why).await?;
                     }
                 }
+                Order::Note(fact) => self.note(&fact),
                 Order::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
         }
         Ok(None)
+    }
+
+    fn note(&mut self, fact: &Fact) {
+        let timings = &self.services.counters.timings;
+        match fact {
+            Fact::Interrupted { .. } => timings.count(Count::ConversationInterrupted, 1),
+            Fact::Turn(turn) => {
+                let times = [(Timing::TurnWords, turn.words), (Timing::TurnToken, turn.token)];
+                for (timing, time) in times.into_iter().chain([(Timing::TurnAudio, Some(turn.audio))]) {
+                    time.into_iter().for_each(|time| timings.took(timing, time));
+                }
+            }
+            _ => {}
+        }
+        self.notes.note(fact);
     }
 
     /// The audio of a piece is there, or is not.

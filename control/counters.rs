@@ -1,5 +1,8 @@
 //! What `/metrics` shows of calls and audio.
 
+pub(crate) mod histogram;
+mod process;
+pub mod timings;
 mod trunks;
 
 use std::fmt::Write;
@@ -7,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::leg::{Direction, EndCause};
@@ -15,9 +19,12 @@ use tandem_sip::Throttle;
 
 use crate::HashMap;
 use crate::advice::Cause;
+use crate::clock;
 use crate::quality::{self, Histograms};
 use crate::stir::Tally;
 
+pub use process::Build;
+use timings::Timings;
 use trunks::Trunks;
 
 /// Counters since the start.
@@ -25,6 +32,10 @@ use trunks::Trunks;
 pub struct Counters {
     /// Of verifying and signing.
     pub stir: Tally,
+    /// Of applications and speech engines.
+    pub timings: Arc<Timings>,
+    build: Build,
+    started: Timestamp,
     inbound: AtomicU64,
     outbound: AtomicU64,
     answered: AtomicU64,
@@ -52,6 +63,11 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// All at nothing, in a server that starts now. Speech engines add to `timings` too.
+    pub fn new(build: Build, timings: Arc<Timings>) -> Self {
+        Self { timings, build, started: clock::time(), ..Self::default() }
+    }
+
     /// Whether to write that a leg was not heard: then how many such lines were held back.
     pub fn one_sided(&self, now: Instant) -> Option<u64> {
         self.one_sided_lines.lock().pass(now)
@@ -157,7 +173,7 @@ impl Counters {
             ("tandem_rtp_packets_lost_total", "RTP packets that never came, of ended legs", &self.packets_lost),
             (
                 "tandem_recordings_dropped_milliseconds_total",
-                "Audio that the disk was too slow for: silence in finished recordings",
+                "Deprecated: tandem_recordings_dropped_seconds_total in milliseconds",
                 &self.unrecorded_ms,
             ),
             ("tandem_rtcp_foreign_total", "RTCP about streams of no session, of ended legs", &self.rtcp_foreign),
@@ -175,10 +191,16 @@ impl Counters {
         for (name, help, counter) in lines {
             metric(out, name, help, "counter", counter.load(Ordering::Relaxed));
         }
+        let name = "tandem_recordings_dropped_seconds_total";
+        let help = "Audio that the disk was too slow for: silence in finished recordings";
+        let seconds = self.unrecorded_ms.load(Ordering::Relaxed) as f64 / 1_000.0;
         // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
         let _ =
             writeln!(out, "# HELP tandem_legs_ended_total Legs that are over\n# TYPE tandem_legs_ended_total counter");
         for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
+            // A label's value has no spaces.
+            let cause = cause.to_string().replace(' ', "_");
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }
         let name = "tandem_rtp_impaired_total";
@@ -189,6 +211,8 @@ impl Counters {
         self.trunks.render(out);
         self.stir.render(out);
         self.quality.lock().render(out);
+        self.timings.render(out);
+        process::render(out, &self.build, self.started);
     }
 }
 

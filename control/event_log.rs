@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tandem_call::id::{CallId, LegId};
 
 use crate::exchange::Exchange;
@@ -40,10 +41,13 @@ pub struct Line {
     pub at: Timestamp,
     /// The leg it is about.
     pub leg: Option<LegId>,
-    /// `sip`, `webhook`, `media`, `call`, `advice`.
+    /// `sip`, `webhook`, `media`, `call`, `advice`, `speech` (words, turns), `stream`.
     pub kind: Cow<'static, str>,
     /// What, in words.
     pub text: String,
+    /// The same for programs, of kinds that have figures: `event` says which fields there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<Value>>,
 }
 
 /// A log as it is stored: like the log itself.
@@ -53,6 +57,9 @@ struct Stored<'a> {
     kinds: Cow<'a, [Cow<'static, str>]>,
     text: Cow<'a, str>,
     lines: Vec<StoredLine>,
+    /// Which line, and its figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    data: Vec<(u32, Cow<'a, Value>)>,
     /// Which leg, and what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<(Option<usize>, Cow<'a, Exchange>)>,
@@ -88,7 +95,8 @@ impl<'a> Stored<'a> {
         });
         let exchanges = exchanges.collect();
         let (kinds, text) = (Cow::Borrowed(&*log.kinds), Cow::Borrowed(&*log.text));
-        Self { legs, kinds, text, lines, exchanges }
+        let data = log.data.iter().map(|(line, data)| (*line, Cow::Borrowed(data))).collect();
+        Self { legs, kinds, text, lines, data, exchanges }
     }
 
     fn lines(self) -> Vec<Line> {
@@ -102,9 +110,16 @@ impl<'a> Stored<'a> {
                 leg: usize::from(leg).checked_sub(1).and_then(|place| self.legs.get(place).copied()),
                 kind: self.kinds.get(usize::from(kind)).cloned().unwrap_or_default(),
                 text: text.to_owned(),
+                data: None,
             }
         };
-        self.lines.into_iter().map(line).collect()
+        let mut lines: Vec<Line> = self.lines.into_iter().map(line).collect();
+        for (place, data) in self.data {
+            if let Some(line) = lines.get_mut(place as usize) {
+                line.data = Some(Box::new(data.into_owned()));
+            }
+        }
+        lines
     }
 }
 
@@ -116,6 +131,7 @@ impl Older<'_> {
             leg: leg.and_then(|number| legs.get(number).copied()),
             kind: Cow::Owned(kind.into_owned()),
             text: text.into_owned(),
+            data: None,
         };
         lines.into_iter().map(line).collect()
     }
@@ -142,6 +158,8 @@ fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
 pub struct EventLog {
     text: String,
     lines: Vec<Kept>,
+    /// The figures of those lines that have some, by the line's place, ascending.
+    data: Vec<(u32, Value)>,
     legs: Vec<LegId>,
     kinds: Vec<Cow<'static, str>>,
     left_out: usize,
@@ -187,22 +205,36 @@ impl EventLog {
         kind: impl Into<Cow<'static, str>>,
         text: impl AsRef<str>,
     ) {
+        self.add(at, leg, kind.into(), text.as_ref(), None);
+    }
+
+    /// Adds a line that was written elsewhere, or has figures.
+    pub fn push_line(&mut self, Line { at, leg, kind, text, data }: Line) {
+        self.add(at, leg, kind, &text, data);
+    }
+
+    fn add(
+        &mut self,
+        at: Timestamp,
+        leg: Option<LegId>,
+        kind: Cow<'static, str>,
+        text: &str,
+        data: Option<Box<Value>>,
+    ) {
         if self.lines.len() >= MOST_LINES {
             self.left_out += 1;
             return;
         }
-        let text = text.as_ref();
         let end = if text.len() > LONGEST_LINE { text.char_indices().nth(LONGEST_LINE) } else { None };
-        let (kind, text) = (kind.into(), end.and_then(|(end, _)| text.get(..end)).unwrap_or(text));
+        let text = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
         if let Some(wire) = &self.wire {
-            wire.tell(Entry::Line(Line { at, leg, kind: kind.clone(), text: text.to_owned() }));
+            let (kind, text) = (kind.clone(), text.to_owned());
+            wire.tell(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
+        }
+        if let Some(data) = data {
+            self.data.push((u32::try_from(self.lines.len()).unwrap_or(u32::MAX), *data));
         }
         self.keep(at, leg, kind, text);
-    }
-
-    /// Adds a line that was written elsewhere.
-    pub fn push_line(&mut self, Line { at, leg, kind, text }: Line) {
-        self.push(at, leg, kind, text);
     }
 
     fn keep(&mut self, at: Timestamp, leg: Option<LegId>, kind: Cow<'static, str>, text: &str) {
@@ -262,8 +294,15 @@ impl EventLog {
             leg: kept.leg.checked_sub(1).and_then(|place| self.legs.get(usize::from(place)).copied()),
             kind: Cow::Owned(kind.to_owned()),
             text: text.to_owned(),
+            data: None,
         };
-        self.kept().map(line).collect()
+        let mut lines: Vec<Line> = self.kept().map(line).collect();
+        for (place, data) in &self.data {
+            if let Some(line) = lines.get_mut(*place as usize) {
+                line.data = Some(Box::new(data.clone()));
+            }
+        }
+        lines
     }
 
     /// Takes another log's lines in.
@@ -314,7 +353,7 @@ impl EventLog {
 pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
     let mut text = String::new();
     let Some(start) = lines.first().map(|line| line.at) else { return text };
-    for Line { at, leg, kind, text: what } in lines {
+    for Line { at, leg, kind, text: what, .. } in lines {
         let at = at.duration_since(start).as_secs_f64();
         let leg = leg.and_then(&name).unwrap_or_default();
         // Writing to a String cannot fail.
@@ -325,7 +364,7 @@ pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> 
 
 /// A line about a call that is over.
 pub fn late(store: &Store, session: CallId, line: Line) {
-    let Line { at, leg, kind, text } = line;
+    let Line { at, leg, kind, text, .. } = line;
     let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
@@ -383,7 +422,8 @@ pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreErr
         match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
             Some(mut written) => read.parts.append(&mut written),
             None => {
-                read.parts.push(Line { at: row.at, leg: row.leg.map(LegId), kind: row.kind.into(), text: row.text })
+                let (leg, kind) = (row.leg.map(LegId), row.kind.into());
+                read.parts.push(Line { at: row.at, leg, kind, text: row.text, data: None })
             }
         }
     }
@@ -402,7 +442,9 @@ mod tests {
             leg: leg.map(LegId),
             kind: kind.into(),
             text: text.to_owned(),
+            data: None,
         };
+        let figures = |turn| Some(Box::new(serde_json::json!({ "event": "turn", "turn": turn })));
         let lines = [
             line(at(1_700_000_000_000_001), Some(7), "sip", "<- \"x\" \u{e9}"),
             line(at(1_700_000_000_000_002), Some(8), "media", ""),
@@ -410,10 +452,24 @@ mod tests {
             line(at(1_700_000_000_000_004), None, "webhook", "200"),
         ];
         let mut log = EventLog::default();
-        lines.iter().cloned().for_each(|Line { at, leg, kind, text }| log.push(at, leg, kind, text));
+        lines.iter().cloned().for_each(|line| log.push_line(line));
         assert_eq!(log.lines(), lines);
         let stored = serde_json::to_string(&Stored::of(&log)).unwrap();
         assert_eq!(read_stored(&stored).as_deref(), Some(&lines[..]));
+        let mut with_figures = EventLog::default();
+        let turn = Line { data: figures(1), ..line(at(1_700_000_000_000_005), Some(7), "speech", "turn 1") };
+        let all = [lines[0].clone(), turn, lines[3].clone()];
+        all.iter().cloned().for_each(|line| with_figures.push_line(line));
+        assert_eq!(with_figures.lines(), all);
+        let stored_with = serde_json::to_string(&Stored::of(&with_figures)).unwrap();
+        assert_eq!(read_stored(&stored_with).as_deref(), Some(&all[..]));
+        let mut joined = EventLog::default();
+        joined.push_line(lines[2].clone());
+        joined.append(with_figures);
+        assert_eq!(
+            joined.lines().iter().filter_map(|line| line.data.clone()).collect::<Vec<_>>(),
+            [figures(1).unwrap()]
+        );
         let exchange = Exchange::new(at(7), "POST", "http://h/", &[("A".into(), "b".into())], Default::default());
         let exchanges = [(Some(LegId(8)), exchange.clone()), (None, exchange)];
         exchanges.iter().cloned().for_each(|(leg, exchange)| log.push_exchange(leg, exchange));

@@ -211,10 +211,10 @@ impl Inbox {
         leg: Option<LegId>,
         exchange: Exchange,
         line: Option<Line>,
-    ) -> Result<(), (Box<Exchange>, Option<Line>)> {
+    ) -> Result<(), Box<(Exchange, Option<Line>)>> {
         match self.put(Box::new(Message::Exchanged { leg, exchange: Box::new(exchange), line }), FULL) {
             Err((message, NotTaken::Over)) => match *message {
-                Message::Exchanged { exchange, line, .. } => Err((exchange, line)),
+                Message::Exchanged { exchange, line, .. } => Err(Box::new((*exchange, line))),
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -392,11 +392,11 @@ mod tests {
     fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
         let at = Timestamp::UNIX_EPOCH;
         let exchange = || Exchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
-        let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned() });
+        let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned(), data: None });
         let (inbox, mut messages) = Inbox::new();
         assert!(inbox.exchanged(None, exchange(), line()).is_ok());
         messages.close();
-        let (back, told) = inbox.exchanged(None, exchange(), line()).unwrap_err();
+        let (back, told) = *inbox.exchanged(None, exchange(), line()).unwrap_err();
         assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
         // What came in time is still there.
         assert!(matches!(messages.ready(), Some(Message::Exchanged { .. })));

@@ -13,6 +13,7 @@ use tandem_call::leg::LegInfo;
 use crate::account::Accounts;
 use crate::advice::Cause;
 use crate::clock;
+use crate::counters::timings::Timing;
 use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
 use crate::event_log::{ADVICE, Line};
 use crate::exchange::Exchange;
@@ -107,6 +108,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let (method, attempt) = (delivery.method.as_http().to_string(), &report.attempt);
     let mut exchange = Exchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
+    calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);
     if report.state == DeliveryState::Failed {
         let (cause, advice) = (attempt.cause, attempt.cause.map(Cause::advice));
         tracing::warn!(call = %session, cause = cause.map(tracing::field::display), advice, "webhook {text}");
@@ -138,12 +140,12 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     }
     let given_up = report.state == DeliveryState::Failed;
     let at = clock::time();
-    let line = Line { at, leg: None, kind: "webhook".into(), text };
+    let line = Line { at, leg: None, kind: "webhook".into(), text, data: None };
     calls.exchanged(session, delivery.leg, exchange, Some(line));
     if let Some(cause) = attempt.cause.filter(|_| given_up) {
         // Lines are sorted by their times: this one comes right behind.
         let at = at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(at);
-        calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line() });
+        calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line(), data: None });
     }
 }
 

@@ -8,6 +8,7 @@ use tandem_media as media;
 use tandem_media::Impairment;
 
 use crate::advice::Cause;
+use crate::counters::histogram::{Histogram, head};
 
 /// What is complained of, with its label in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
@@ -166,46 +167,6 @@ impl Histograms {
         let name = "tandem_rtp_round_trip_seconds";
         head(out, name, "Round trip of a leg by its last RTCP report");
         self.round_trip.render(out, name, "");
-    }
-}
-
-fn head(out: &mut String, name: &str, help: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-}
-
-#[derive(Debug)]
-struct Histogram {
-    /// Upper ends, and how many values each is the first to hold.
-    buckets: Vec<(f64, u64)>,
-    count: u64,
-    sum: f64,
-}
-
-impl Histogram {
-    fn new(ends: &[f64]) -> Self {
-        Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
-    }
-
-    fn add(&mut self, value: Option<f64>) {
-        let Some(value) = value else { return };
-        if let Some((_, count)) = self.buckets.iter_mut().find(|(end, _)| value <= *end) {
-            *count += 1;
-        }
-        self.count += 1;
-        self.sum += value;
-    }
-
-    fn render(&self, out: &mut String, name: &str, label: &str) {
-        let comma = if label.is_empty() { "" } else { "," };
-        let mut so_far = 0;
-        for (end, count) in &self.buckets {
-            so_far += count;
-            let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"{end}\"}} {so_far}");
-        }
-        let _ = writeln!(out, "{name}_bucket{{{label}{comma}le=\"+Inf\"}} {}", self.count);
-        let braced = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
-        let _ = writeln!(out, "{name}_sum{braced} {}\n{name}_count{braced} {}", self.sum, self.count);
     }
 }
 

@@ -105,7 +105,11 @@ async fn finish_leg(
     let detail = Some(text.clone());
     leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
-    event_log::late(&services.store, leg.session, Line { at, leg: Some(leg.id), kind: "call".into(), text });
+    event_log::late(
+        &services.store,
+        leg.session,
+        Line { at, leg: Some(leg.id), kind: "call".into(), text, data: None },
+    );
     let event = CallEvent { at: clock::time(), leg: Arc::new(leg), kind: EventKind::Ended };
     deliver(services, &event, own).await?;
     store::calls::upsert(&services.store, records::call_row(&event.leg, event.at)).await

@@ -511,12 +511,13 @@ impl Calls {
     pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: Exchange, line: Option<Line>) {
         let late = match self.inbox(session.0) {
             Some(inbox) => inbox.exchanged(leg, exchange, line),
-            None => Err((Box::new(exchange), line)),
+            None => Err(Box::new((exchange, line))),
         };
-        if let Err((exchange, line)) = late {
+        if let Err(late) = late {
+            let (exchange, line) = *late;
             if let Some(wire) = self.services().feed.wire(session) {
                 line.iter().cloned().for_each(|line| wire.tell(Entry::Line(line)));
-                wire.tell(Entry::Exchange(leg, exchange.clone()));
+                wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
             }
             event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
         }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -18,6 +20,7 @@ use crate::clock;
 use crate::console::{self, CallLog, Scope};
 use crate::counters::metric;
 use crate::dialect::{signalwire, telnyx, twilio};
+use crate::log_filter::LOG;
 use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
 use crate::trunk;
@@ -25,7 +28,7 @@ use crate::trunk;
 /// What a browser is told that was pointed at the server.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
-How it is: /healthz, /readyz, /metrics
+How it is: /healthz, /readyz, /metrics; what it logs: /console/log
 Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; followed with ?follow=true
 All of one call: /console/calls/{any id of the call, or last}
 A call's log: /console/sessions/{any id of the call, or last}/events?format=text
@@ -52,6 +55,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .route("/console/calls/{id}/trace", get(trace))
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
         .route("/console/reload", post(reload))
+        .route("/console/log", get(log).post(change_log))
         .route("/console/sip/strangers", get(strangers))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
@@ -150,7 +154,8 @@ async fn metrics(State(app): State<App>) -> Response {
         ("tandem_sip_hep_dropped_total", "SIP messages that it could not be told of", "counter", sip.uncaptured),
         ("tandem_sip_trace_calls", "Call-IDs whose messages are kept", "gauge", ladder.calls as u64),
         ("tandem_sip_trace_messages", "SIP messages that are kept", "gauge", ladder.messages as u64),
-        ("tandem_sip_trace_octets", "Memory that they take", "gauge", ladder.octets as u64),
+        ("tandem_sip_trace_bytes", "Memory that they take", "gauge", ladder.octets as u64),
+        ("tandem_sip_trace_octets", "Deprecated: tandem_sip_trace_bytes", "gauge", ladder.octets as u64),
         ("tandem_sip_transactions", "SIP transactions", "gauge", sip.transactions as u64),
         ("tandem_sip_connections", "SIP stream connections", "gauge", sip.connections as u64),
         ("tandem_sip_legs", "Legs that SIP knows of, those that are ending too", "gauge", sip.legs as u64),
@@ -264,6 +269,64 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
         None => (StatusCode::SERVICE_UNAVAILABLE, "nobody reads a configuration file now\n").into_response(),
     }
 }
+
+/// What the server logs.
+async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
+    match operator(&app, &headers) {
+        Ok(()) => shown_log(None),
+        Err(denied) => denied.into_response(),
+    }
+}
+
+/// Another filter for the server's log, for a while or until it is changed again.
+async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Err(denied) = operator(&app, &headers) {
+        return denied.into_response();
+    }
+    let wish: LogWish = match serde_json::from_slice(&body) {
+        Ok(wish) => wish,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}; {LOG_EXAMPLE}\n")).into_response(),
+    };
+    if wish.seconds.is_some_and(|seconds| !(1..=LONGEST_LOG).contains(&seconds)) {
+        let says = format!("seconds is not 1 to {LONGEST_LOG}\n");
+        return (StatusCode::BAD_REQUEST, says).into_response();
+    }
+    match LOG.change(&wish.level) {
+        Some(Ok(change)) => {
+            if let Some(seconds) = wish.seconds {
+                LOG.restore_after(change, Duration::from_secs(seconds));
+            }
+            tracing::info!(seconds = wish.seconds, "the log's filter is now {:?}: changed over the API", wish.level);
+            shown_log(wish.seconds)
+        }
+        Some(Err(why)) => (StatusCode::BAD_REQUEST, format!("level: {why}\n")).into_response(),
+        None => shown_log(None),
+    }
+}
+
+fn shown_log(seconds: Option<u64>) -> Response {
+    let Some(filter) = LOG.get() else {
+        let says = "the log of this process is not the server's\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, says).into_response();
+    };
+    let shown = serde_json::json!({ "level": filter.now, "usual": filter.usual, "seconds": seconds });
+    ([(header::CONTENT_TYPE, "application/json")], format!("{shown}\n")).into_response()
+}
+
+/// How the log is to be.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogWish {
+    /// A level, or levels by module.
+    level: String,
+    /// For so long; until it is changed again when left out.
+    seconds: Option<u64>,
+}
+
+/// What such a wish looks like.
+const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 600}"#;
+/// Longest that a filter may hold, seconds: a day.
+const LONGEST_LOG: u64 = 86_400;
 
 /// Who is banned, why, since and until when.
 async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {

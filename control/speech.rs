@@ -20,7 +20,10 @@ use std::time::Duration;
 use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
+use tokio::time::Instant;
 
+use crate::counters::timings::{Count, Timing, Timings};
+use crate::current::Current;
 use crate::http::Client;
 use disk::Disk;
 use espeak::{Espeak, PROGRAM};
@@ -44,7 +47,9 @@ const EDITION: u8 = 3;
 
 /// Speaks. Shared by all calls; made once.
 pub struct Voice {
-    engine: Option<Engine>,
+    client: Client,
+    engine: Current<Option<Engine>>,
+    timings: Arc<Timings>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
 }
@@ -88,23 +93,26 @@ pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
 impl Voice {
     /// Starts nothing yet. `cache_dir` is made when there is something to keep; without it, or when it cannot be
     /// written, everything still works, only slower.
-    pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client) -> Self {
+    pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
-        let engine = match config.tts.clone() {
-            Tts::Off => None,
-            Tts::Espeak => Some(Engine::Espeak(Espeak::new())),
-            Tts::Http(url) => Some(Engine::Http(Box::new(HttpVoice::new(client, url, config)), Espeak::new())),
-        };
         Self {
-            engine,
+            engine: Current::new(engine(config, &client)),
+            client,
+            timings,
             cache: Cache::builder().max_capacity(MEMORY).weigher(weigh).build(),
             disk: Disk::new(cache_dir.into(), DISK),
         }
     }
 
+    /// Takes other settings, for whatever is spoken from now on. What was spoken is kept by engine, model and voice.
+    pub fn reconfigure(&self, config: SpeechConfig) {
+        self.engine.set(engine(config, &self.client));
+    }
+
     /// The words as samples at 8,000 Hz, one channel. The same words in the same voice are spoken once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        let engine = self.engine.as_ref().ok_or(SpeechError::Off)?;
+        let engine = self.engine.get();
+        let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
         if speech.text.len() > LONGEST_TEXT {
             return Err(SpeechError::TooLong(speech.text.len()));
         }
@@ -112,10 +120,14 @@ impl Voice {
             return Ok(Arc::default());
         }
         match engine {
-            Engine::Espeak(espeak) => self.by_espeak(espeak, speech).await,
+            Engine::Espeak(espeak) => {
+                let spoken = self.by_espeak(espeak, speech).await;
+                spoken.inspect_err(|_| self.timings.count(Count::TtsFailed, 1))
+            }
             Engine::Http(http, espeak) => match self.by_http(http, speech).await {
                 Ok(samples) => Ok(samples),
                 Err(why) => {
+                    self.timings.count(Count::TtsFailed, 1);
                     tracing::warn!("speech.tts: {why}; {PROGRAM} speaks instead");
                     self.by_espeak(espeak, speech).await
                 }
@@ -125,7 +137,7 @@ impl Voice {
 
     /// Marks of a text that have no effect with this engine, in words.
     pub fn unsaid(&self, speech: &Speech) -> Vec<String> {
-        match &self.engine {
+        match &*self.engine.get() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsaid,
             Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsaid,
             _ => Vec::new(),
@@ -174,11 +186,22 @@ impl Voice {
             if let Some(samples) = self.disk.read(&key).await {
                 return Ok(samples);
             }
+            let began = Instant::now();
             let samples = make.await?;
+            self.timings.took(Timing::TextToSpeech, began.elapsed());
             self.disk.write(&key, &samples).await;
             Ok(samples)
         };
         self.cache.try_get_with(key, make).await.map_err(|error: Arc<SpeechError>| (*error).clone())
+    }
+}
+
+/// The engine that the settings choose; `None`: none.
+fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
+    match config.tts.clone() {
+        Tts::Off => None,
+        Tts::Espeak => Some(Engine::Espeak(Espeak::new())),
+        Tts::Http(url) => Some(Engine::Http(Box::new(HttpVoice::new(client.clone(), url, config)), Espeak::new())),
     }
 }
 

@@ -5,6 +5,7 @@
 //! tap's ring), audio from it is refused when it is too far ahead (the source's bound); both are counted and said.
 
 mod container;
+mod tally;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,11 +22,14 @@ use tandem_media as media;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
+use crate::counters::timings::{Timing, Timings};
 use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
+use crate::event_log::Line;
 use crate::http::Client;
 use crate::inbox::{Inbox, Message as CallMessage};
 use crate::websocket::{Socket, Word};
 use container::container;
+use tally::{Carried, Noted, Tally};
 
 /// Least time between two audio files of an application: one may come in a second, and networks are not punctual.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
@@ -109,6 +113,10 @@ pub struct NewStream {
     pub idle: Option<Duration>,
     /// Its leg is not answered yet: the socket opens, and the rest waits for [`StreamHandle::begin`].
     pub waits: bool,
+    /// Its id as the application knows it.
+    pub name: String,
+    /// Where its times and counts go.
+    pub timings: Arc<Timings>,
 }
 
 impl StreamHandle {
@@ -204,11 +212,13 @@ async fn run(
     begun: Option<oneshot::Receiver<Begin>>,
     mut notes: mpsc::Receiver<Note>,
 ) -> Result<(), StreamFailure> {
-    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, .. } = new;
+    let NewStream { leg, id, spec, mut wire, mut law, buffer, idle, name, timings, .. } = new;
+    let began = clock::now().instant;
     let mut socket = tokio::select! {
         opened = Socket::open(client, &spec.url, wire.handshake(), idle) => opened?,
         () = stopped(&mut notes) => return Ok(()),
     };
+    timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
     socket.send(wire.connected()).await?;
     if let Some(begun) = begun {
         inbox
@@ -221,12 +231,63 @@ async fn run(
         (wire, law) = (begin.wire, begin.law);
     }
     let plays = plays(&spec, law);
-    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(spec.codec));
+    let now = clock::now().instant;
+    let codec = tap_codec(spec.codec);
+    let (sink, mut tap) = media::tap(TAP_FRAMES, codec);
     let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
-    let files = spec.playout == Some(Playout::Files);
-    let mut speech = Speech { own, peer: None, hearers: spec.hearers, files, law, last_file: None };
+    let note = |(text, data): Noted| {
+        let line = Line { at: clock::time(), leg: Some(leg), kind: "stream".into(), text, data: Some(Box::new(data)) };
+        inbox.log().push_line(line);
+    };
+    let mut speech = Speech {
+        own,
+        peer: None,
+        hearers: spec.hearers,
+        files: spec.playout == Some(Playout::Files),
+        law,
+        last_file: None,
+        octets_a_second: octets_a_second(spec.playout),
+        tally: Tally::new(now, codec, spec.playout.is_some()),
+        timings,
+        gaps: media::Underruns::default(),
+    };
+    let ready = Ready { sink, source };
+    let outcome =
+        carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, (inbox, leg, id), ready, note).await;
+    let carried = Carried { dropped: tap.dropped(), underruns: speech.underruns() };
+    note(speech.tally.end(clock::now().instant, &name, carried, &speech.timings));
+    match outcome? {
+        End::Closed => Ok(()),
+        End::Stopped => {
+            socket.send(wire.stop()).await?;
+            socket.close(NORMAL, "").await;
+            Ok(())
+        }
+    }
+}
+
+/// How a stream ended, if not by a failure.
+enum End {
+    /// By the application.
+    Closed,
+    /// By the call.
+    Stopped,
+}
+
+/// Carries audio both ways until somebody ends it.
+#[expect(clippy::too_many_arguments, reason = "the parts of one stream, which its end needs again")]
+async fn carry(
+    socket: &mut Socket,
+    wire: &mut dyn StreamWire,
+    tap: &mut media::TapReader,
+    speech: &mut Speech,
+    notes: &mut mpsc::Receiver<Note>,
+    (inbox, leg, id): (&Inbox, LegId, StreamId),
+    ready: Ready,
+    note: impl Fn(Noted),
+) -> Result<End, StreamFailure> {
     socket.send(wire.start()).await?;
-    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(Ready { sink, source }) };
+    let ready = CallMessage::StreamReady { leg, id, ready: Box::new(ready) };
     inbox.post(ready).map_err(|_| StreamFault::Internal.because("the call is over"))?;
 
     let mut complaints = Complaints::default();
@@ -234,9 +295,11 @@ async fn run(
         tokio::select! {
             frame = tap.next() => {
                 let Some(mut frame) = frame else { break };
+                let now = clock::now().instant;
                 // Both tracks have a frame in every tick: they leave together.
                 loop {
-                    socket.feed(written(wire.as_mut(), &frame)).await?;
+                    speech.tally.sent(now, &frame);
+                    socket.feed(written(wire, &frame)).await?;
                     let Some(another) = tap.pop() else { break };
                     frame = another;
                 }
@@ -254,11 +317,11 @@ async fn run(
             },
             word = socket.next() => {
                 let problem = match word {
-                    Word::Closed(how) => return how,
+                    Word::Closed(how) => return how.map(|()| End::Closed),
                     Word::Binary => wire.binary(),
                     Word::Text(text) => match wire.decode(&text) {
                         Ok(message) => {
-                            let taken = speech.take(message, clock::now().instant).await;
+                            let taken = speech.take(message, clock::now().instant, &note).await;
                             taken.err().map(|why| wire.unplayable(why))
                         }
                         Err(problem) => Some(problem),
@@ -275,9 +338,7 @@ async fn run(
             }
         }
     }
-    socket.send(wire.stop()).await?;
-    socket.close(NORMAL, "").await;
-    Ok(())
+    Ok(End::Stopped)
 }
 
 /// Waits for the leg's answer; `None` if the stream is stopped before.
@@ -350,6 +411,12 @@ struct Speech {
     law: media::g711::Law,
     /// When the last file was taken.
     last_file: Option<Instant>,
+    /// Of the audio that is played.
+    octets_a_second: u32,
+    tally: Tally,
+    timings: Arc<Timings>,
+    /// Of writers that are gone.
+    gaps: media::Underruns,
 }
 
 impl Speech {
@@ -368,11 +435,24 @@ impl Speech {
         if self.hearers == Hearers::Peer {
             self.writers().for_each(media::StreamWriter::clear);
         }
+        self.gaps = self.underruns_of(self.peer.iter());
         self.peer = peer;
     }
 
+    /// Gaps in what the application said, whoever heard it.
+    fn underruns(&self) -> media::Underruns {
+        self.underruns_of(self.own.iter().chain(&self.peer))
+    }
+
+    fn underruns_of<'a>(&self, writers: impl Iterator<Item = &'a media::StreamWriter>) -> media::Underruns {
+        writers.map(media::StreamWriter::underruns).fold(self.gaps, |sum, one| media::Underruns {
+            count: sum.count + one.count,
+            silence: sum.silence + one.silence,
+        })
+    }
+
     /// Does what the application says.
-    async fn take(&mut self, message: StreamMessage, now: Instant) -> Result<(), Unplayable> {
+    async fn take(&mut self, message: StreamMessage, now: Instant, note: &impl Fn(Noted)) -> Result<(), Unplayable> {
         match message {
             StreamMessage::Media(bytes) if self.own.is_some() => {
                 let container = if self.files { None } else { container(&bytes) };
@@ -382,15 +462,24 @@ impl Speech {
                     refused |= writer.audio(octets.clone()).is_err();
                 }
                 if refused {
+                    self.tally.refused();
                     return Err(Unplayable::TooFarAhead);
                 }
+                let length = octets.len() as u64 * 1_000_000 / u64::from(self.octets_a_second);
+                self.tally.spoken(now, Duration::from_micros(length), &self.timings).into_iter().for_each(note);
                 if let Some(container) = container {
                     return Err(Unplayable::Container(container));
                 }
             }
             // Reached once, whoever hears it.
-            StreamMessage::Mark(name) => self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into())),
-            StreamMessage::Clear => self.writers().for_each(media::StreamWriter::clear),
+            StreamMessage::Mark(name) => {
+                self.tally.marked();
+                self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into()));
+            }
+            StreamMessage::Clear => {
+                self.tally.cleared(now, &self.timings);
+                self.writers().for_each(media::StreamWriter::clear);
+            }
             StreamMessage::Media(_) | StreamMessage::Ignored => {}
         }
         Ok(())
@@ -413,6 +502,14 @@ impl Speech {
             Ok(Err(error)) => Err(Unplayable::Undecodable(error.to_string())),
             Err(_) => Err(Unplayable::Undecodable("the audio could not be decoded".to_owned())),
         }
+    }
+}
+
+/// Of the audio that an application's becomes; never 0.
+fn octets_a_second(playout: Option<Playout>) -> u32 {
+    match playout {
+        Some(Playout::Payload(codec)) => codec.hertz() * codec.sample_octets(),
+        Some(Playout::Files) | None => 8_000,
     }
 }
 

@@ -24,7 +24,8 @@ use tandem_control::audio::AudioRoom;
 use tandem_control::clock;
 use tandem_control::conferences::Conferences;
 use tandem_control::config::{DatabaseConfig, TrunkConfig};
-use tandem_control::counters::Counters;
+use tandem_control::counters::timings::Timings;
+use tandem_control::counters::{Build, Counters};
 use tandem_control::current::Current;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
@@ -34,6 +35,7 @@ use tandem_control::feed::Feed;
 use tandem_control::followers::Followers;
 use tandem_control::holdings::Holdings;
 use tandem_control::http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
+use tandem_control::log_filter::LOG;
 use tandem_control::notify::{self, Dialects, Sealer};
 use tandem_control::number_pool::NumberPool;
 use tandem_control::phones::{self, Phones};
@@ -76,6 +78,10 @@ const METRICS_CONNECTIONS: usize = 64;
 const PRUNING: Duration = Duration::from_secs(3_600);
 /// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Which build this is; build.rs knows.
+pub const BUILD: Build =
+    Build { version: env!("CARGO_PKG_VERSION"), commit: env!("TANDEM_COMMIT"), rustc: env!("TANDEM_RUSTC") };
 
 /// A running server.
 pub struct Server {
@@ -196,8 +202,10 @@ impl Server {
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak are silence");
         }
-        let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone()));
-        let voice = Arc::new(Voice::new(config.speech, config.data_dir.join("cache/speech"), client.clone()));
+        let timings = Arc::new(Timings::default());
+        let recogniser = Arc::new(Recogniser::new(config.speech.clone(), client.clone(), Arc::clone(&timings)));
+        let spoken = config.data_dir.join("cache/speech");
+        let voice = Arc::new(Voice::new(config.speech, spoken, client.clone(), Arc::clone(&timings)));
         let own = first_account.as_ref().map(|first| first.account.clone());
         let phones = phones(&in_force, own);
         let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
@@ -228,7 +236,7 @@ impl Server {
             queues: Queues::load(&store).await.context("queues")?,
             feed: Feed::default(),
             followers: Followers::default(),
-            counters: Counters::default(),
+            counters: Counters::new(BUILD, timings),
             fetches: TaskTracker::new(),
             late: Late::default(),
         });
@@ -370,6 +378,14 @@ impl Server {
         services.siprec.set(Connectors::new(config.siprec.clone()));
         services.ice.set(config.ice.clone());
         services.client.set_origins(Origins::new(config.origins.clone()));
+        LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
+        if let Some(missing) = speech::missing(&config.speech) {
+            tracing::warn!("{missing}; until then <Say> and speak are silence");
+        }
+        if self.config.get().speech != config.speech {
+            services.recogniser.reconfigure(config.speech.clone());
+            services.voice.reconfigure(config.speech.clone());
+        }
         // What an application has changed of its phones meanwhile.
         services.phones_changed().await.context("phones")?;
         match first_account {

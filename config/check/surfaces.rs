@@ -14,6 +14,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     if !(1..=3_600).contains(&config.streams.buffer_seconds) {
         report.fault("streams.buffer_seconds", format!("{} is not 1 to 3600", config.streams.buffer_seconds));
     }
+    if let Err(why) = tandem_control::log_filter::check(&config.log.level) {
+        report.fault("log.level", why);
+    }
     if !(1..=60).contains(&config.speech.timeout_seconds) {
         report.fault("speech.timeout_seconds", format!("{} is not 1 to 60", config.speech.timeout_seconds));
     }

@@ -30,13 +30,16 @@ impl CallTask {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let wire = found.and_then(|(dialect, account)| dialect.conversation(&account, &info, status, id, &spec));
+        let wire =
+            found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
         let Some((wire, io)) = wire.zip(self.legs.get_mut(&leg)) else {
             let why = StreamFault::Internal.because("no dialect speaks for this call");
             let status = ConversationStatus::Failed { after_start: false, why };
             return self.found_out(leg, LegEvent::Conversation { id, status });
         };
-        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire };
+        let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
+        let names = (own, services.call_id(&info));
+        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
         io.conversation = Some(ConversationHandle::start(Arc::clone(services), self.inbox.clone(), new));
     }
 

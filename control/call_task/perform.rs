@@ -20,6 +20,7 @@ use tandem_sip as sip;
 
 use super::CallTask;
 use crate::clock;
+use crate::counters::timings::Timing;
 use crate::dialect::{Context, Dialect};
 use crate::document;
 use crate::inbox::Message;
@@ -388,7 +389,8 @@ impl CallTask {
         let law = law_of(&info);
         let waits = spec.opens != Opens::AtAnswer && info.answered_at.is_none();
         let (buffer, idle) = (services.stream_buffer, services.stream_idle);
-        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits };
+        let (name, timings) = (dialect.stream_id(id), Arc::clone(&services.counters.timings));
+        let new = NewStream { leg, id, op, spec, wire, law, buffer, idle, waits, name, timings };
         let sip = services.sip();
         let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
         let handle = StreamHandle::start(services.client.of_account(&info.account), self.inbox.clone(), new);
@@ -477,6 +479,7 @@ impl CallTask {
             let done = document::fetch(&services.client, dialect, &account, &fetch, &context, &jar, request_id).await;
             // The call may be over: then the request was its last word.
             let document::Fetched { line, exchange, result } = done;
+            services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
         });
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tandem_call::event::{CallEvent, EventKind, ReferState};
-use tandem_call::id;
+use tandem_call::id::{self, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{CallTask, Farewell, OwnRecording};
 use crate::advice::Cause;
-use crate::dialect::Context;
+use crate::dialect::{Context, Dialect};
 use crate::event_log::ADVICE;
 use crate::http::without_credentials;
 use crate::notify;
@@ -94,8 +94,9 @@ impl CallTask {
 
     /// Into the call's log, and what an operator acts on or looks for into the server's.
     fn note(&mut self, event: &CallEvent) {
-        let (leg, mut text) = (&event.leg, describe(event));
+        let leg = &event.leg;
         let dialect = self.services.dialects.get(&leg.dialect);
+        let mut text = describe(event, dialect);
         let code = dialect.and_then(|dialect| dialect.trouble_code(&event.kind));
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
@@ -196,7 +197,7 @@ impl CallTask {
         let (level, message) = match &event.kind {
             EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
             EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),
-            _ => (Level::Warning, describe(event).into_owned()),
+            _ => (Level::Warning, describe(event, dialect).into_owned()),
         };
         let exchange = self.inbox.log().last_exchange(leg.id).cloned();
         let trouble = Trouble { code, message, cause: Cause::of_event(&event.kind), exchange };
@@ -320,8 +321,9 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     (sender, task)
 }
 
-/// An event in a line's words. Digits pressed are not in it: they may be a PIN.
-fn describe(event: &CallEvent) -> Cow<'static, str> {
+/// An event in a line's words, with ids as the application knows them. Digits pressed are not in it: they may be a PIN.
+fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'static, str> {
+    let recorded = |id: RecordingId| named(dialect, id, |dialect| dialect.recording_id(id));
     match &event.kind {
         EventKind::Initiated => "initiated".into(),
         EventKind::Ringing { early_media: true } => "ringing, with early media".into(),
@@ -342,7 +344,9 @@ fn describe(event: &CallEvent) -> Cow<'static, str> {
             TranscriptState::Completed(_) => format!("transcription {} done", transcript.id).into(),
             TranscriptState::Failed(why) => format!("transcription {} failed: {why}", transcript.id).into(),
         },
-        EventKind::Bridged { with } => format!("bridged with {}", with.id).into(),
+        EventKind::Bridged { with } => {
+            format!("bridged with {}", named(dialect, with.id, |dialect| dialect.call_id(with.id))).into()
+        }
         EventKind::Unbridged => "no longer bridged".into(),
         EventKind::ConferenceJoined(one) => format!("takes part in conference {}", one.conference).into(),
         EventKind::ConferenceLeft(one) => format!("left conference {}", one.conference).into(),
@@ -350,13 +354,19 @@ fn describe(event: &CallEvent) -> Cow<'static, str> {
         EventKind::Dequeued(outcome) => format!("in queue {} no longer: {}", outcome.name, outcome.result).into(),
         EventKind::Recording(recording) => match recording.duration {
             Some(length) => {
-                format!("recording {} {}, {} ms", recording.id, recording.status, length.as_millis()).into()
+                format!("recording {} {}, {} ms", recorded(recording.id), recording.status, length.as_millis()).into()
             }
-            None => format!("recording {} {}", recording.id, recording.status).into(),
+            None => format!("recording {} {}", recorded(recording.id), recording.status).into(),
         },
-        EventKind::Conversation(facts) => format!("conversation {} {}", facts.id, facts.status).into(),
+        EventKind::Conversation(facts) => {
+            let id = named(dialect, facts.id, |dialect| dialect.conversation_id(facts.id));
+            format!("conversation {id} {}", facts.status).into()
+        }
         EventKind::Siprec(facts) => format!("recording session {} {}", facts.id, facts.status).into(),
-        EventKind::Stream(stream) => format!("stream {} {}", stream.id, stream.status).into(),
+        EventKind::Stream(stream) => {
+            let id = named(dialect, stream.id, |dialect| dialect.stream_id(stream.id));
+            format!("stream {id} {}", stream.status).into()
+        }
         EventKind::MachineDetected(facts) => {
             format!("answered by {}, known after {} ms", facts.verdict, facts.after.as_millis()).into()
         }
@@ -377,6 +387,15 @@ fn describe(event: &CallEvent) -> Cow<'static, str> {
         EventKind::Unserved(_) => "the application is told that this is not done here".into(),
         EventKind::Warned(warning) => format!("warning {}: {}", warning.code, warning.message).into(),
     }
+}
+
+/// An id as the application knows it; in a dialect that is not there, as it is.
+fn named(
+    dialect: Option<&Arc<dyn Dialect>>,
+    id: impl std::fmt::Display,
+    name: impl Fn(&dyn Dialect) -> String,
+) -> String {
+    dialect.map_or_else(|| id.to_string(), |dialect| name(dialect.as_ref()))
 }
 
 fn describe_source(source: &AudioSource) -> String {

@@ -58,6 +58,9 @@ struct TimelineLine {
     text: String,
     /// Of a line of kind `advice`.
     cause: Option<Cause>,
+    /// The figures of a line of kind `speech` or `stream`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<serde_json::Value>>,
 }
 
 /// A request to an application, or an application's to us, with its answer.
@@ -99,6 +102,7 @@ impl Story {
             cause: if line.kind == ADVICE { Cause::of_line(&line.text) } else { None },
             kind: line.kind.into_owned(),
             text: line.text,
+            data: line.data,
         });
         let requests = exchanges
             .into_iter()

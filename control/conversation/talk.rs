@@ -18,6 +18,8 @@ use tandem_call::stream::StreamFault;
 
 use super::phrases::{Phrases, is_markup};
 use crate::dialect::conversation::{Ask, Cutting, Told};
+use crate::speech::recognise::PAUSE;
+use crate::turns::{Totals, Turn, Turns};
 
 /// Pieces that wait; beyond them the application is told that it is too far ahead.
 const MOST_PIECES: usize = 512;
@@ -54,6 +56,7 @@ pub(super) struct Talk {
     interrupts_at: Option<Instant>,
     malformed: u32,
     over: bool,
+    turns: Turns,
     orders: VecDeque<Order>,
 }
 
@@ -83,6 +86,8 @@ pub(super) enum Order {
     Press(String),
     /// Tell the application.
     Tell(Told),
+    /// Write down what happened.
+    Note(Fact),
     /// Understand this language from now on.
     Listen(String),
     /// It is over: how the leg hears of it, and whether the application is to hear that it cannot be understood.
@@ -92,6 +97,35 @@ pub(super) enum Order {
         /// It is closed for that.
         malformed: bool,
     },
+}
+
+/// Something that happened, for the call's log.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Fact {
+    /// The caller said this.
+    Heard {
+        /// The words.
+        text: String,
+        /// Whether the application was told; it is not while it speaks and may not be interrupted.
+        told: bool,
+    },
+    /// The caller heard this of a reply, which is over.
+    Said(String),
+    /// The caller heard a file.
+    Played(String),
+    /// A piece of a reply could not be spoken or played.
+    NotSaid(String),
+    /// The caller cut a reply short.
+    Interrupted {
+        /// How: `speech`, `a key`.
+        by: &'static str,
+        /// How long the reply had been heard.
+        after: Duration,
+        /// What was heard of it.
+        heard: String,
+    },
+    /// A reply to the caller began to be heard.
+    Turn(Turn),
 }
 
 /// The application's reply that is being written.
@@ -162,6 +196,7 @@ impl Talk {
             interrupts_at: None,
             malformed: 0,
             over: false,
+            turns: Turns::default(),
             orders: VecDeque::new(),
         }
     }
@@ -182,6 +217,11 @@ impl Talk {
         self.interrupts_at
     }
 
+    /// The turns so far.
+    pub(super) fn totals(&self) -> Totals {
+        self.turns.totals()
+    }
+
     /// The application is there: it is greeted for.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(greeting) = self.spec.greeting.clone() {
@@ -199,6 +239,7 @@ impl Talk {
                 self.finish_writing();
                 self.preempt(now);
                 let reply = self.new_reply();
+                self.turns.replied(now, reply);
                 self.enqueue(reply, What::File(url, times.max(1)), self.by(cutting), self.is_preemptible(cutting));
             }
             Ask::Press(digits) => {
@@ -242,7 +283,9 @@ impl Talk {
             }
             Err(why) => {
                 self.queue.remove(index);
+                self.note(Fact::NotSaid(why.clone()));
                 self.tell(Told::Problem(why));
+                self.settle_said();
             }
         }
         self.go_on(now);
@@ -273,11 +316,27 @@ impl Talk {
     fn heard_whole(&mut self, reply: u64) {
         let Some(piece) = self.queue.pop_front() else { return };
         self.orders.push_back(Order::Forget { piece: piece.id });
-        if let What::Text(text, _) = piece.what {
-            if let Some(said) = self.said.as_mut().filter(|said| said.reply == reply) {
-                said.text.push_str(&text);
+        match piece.what {
+            What::Text(text, _) => {
+                if let Some(said) = self.said.as_mut().filter(|said| said.reply == reply) {
+                    said.text.push_str(&text);
+                }
+                self.played(&text);
             }
-            self.played(&text);
+            What::File(url, _) => self.note(Fact::Played(url)),
+            What::Keys(_) => {}
+        }
+        self.settle_said();
+    }
+
+    /// Writes down what was heard of a reply once nothing more of it follows.
+    fn settle_said(&mut self) {
+        let Some(said) = &mut self.said else { return };
+        let goes_on = self.queue.iter().any(|piece| piece.reply == said.reply)
+            || self.writing.as_ref().is_some_and(|writing| writing.reply == said.reply);
+        if !goes_on && !said.text.trim().is_empty() {
+            let text = std::mem::take(&mut said.text);
+            self.note(Fact::Said(text.trim().to_owned()));
         }
     }
 
@@ -288,7 +347,7 @@ impl Talk {
         }
         let speaking = self.cut_by();
         if speaking.is_some_and(|by| by.keys) {
-            self.interrupt(now);
+            self.interrupt(now, "a key");
         } else if speaking.is_some() && !self.spec.reports.keys {
             return;
         }
@@ -309,6 +368,7 @@ impl Talk {
                 }
             }
             Heard::Paused => {
+                self.turns.caller_paused(now.checked_sub(PAUSE).unwrap_or(now));
                 self.caller_speaks = false;
                 self.interrupts_at = None;
                 if self.spec.tells_speakers {
@@ -332,9 +392,16 @@ impl Talk {
         }
         let speaking = self.cut_by();
         if speaking.is_some_and(|by| by.speech) {
-            self.interrupt(now);
+            self.interrupt(now, "speech");
         } else if speaking.is_some() && !self.spec.reports.speech {
+            if last {
+                self.note(Fact::Heard { text, told: false });
+            }
             return;
+        }
+        if last {
+            self.note(Fact::Heard { text: text.clone(), told: true });
+            self.turns.heard(now);
         }
         if last || self.spec.partials {
             let language = language.unwrap_or_else(|| self.hears.clone());
@@ -345,7 +412,7 @@ impl Talk {
     /// Time has come to `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.interrupts_at.take_if(|at| *at <= now).is_some() && self.cut_by().is_some_and(|by| by.speech) {
-            self.interrupt(now);
+            self.interrupt(now, "speech");
         }
     }
 
@@ -392,6 +459,7 @@ impl Talk {
                     self.finish_phrase();
                 }
                 let reply = reply.unwrap_or_else(|| self.new_reply());
+                self.turns.replied(now, reply);
                 self.writing = Some(Writing { reply, by, preemptible, language });
             }
         }
@@ -414,6 +482,7 @@ impl Talk {
     fn finish_writing(&mut self) {
         self.finish_phrase();
         self.writing = None;
+        self.settle_said();
     }
 
     fn enqueue_phrase(&mut self, phrase: String) {
@@ -445,17 +514,21 @@ impl Talk {
             // All that is put is alike.
             let fragment = self.fragment(now);
             self.played(&fragment);
+            if let Some(said) = &mut self.said {
+                said.text.push_str(&fragment);
+            }
             self.orders.push_back(Order::Clear);
         }
         let (cut, kept): (VecDeque<_>, _) =
             std::mem::take(&mut self.queue).into_iter().partition(|piece| piece.preemptible);
         self.queue = kept;
         self.forget(cut);
+        self.settle_said();
         self.fall_silent_if_done();
     }
 
     /// The caller interrupts: nothing of what waits is said.
-    fn interrupt(&mut self, now: Instant) {
+    fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
             .said
@@ -464,7 +537,10 @@ impl Talk {
         heard.push_str(&fragment);
         self.played(&fragment);
         self.orders.push_back(Order::Clear);
-        self.tell(Told::Interrupted { heard: heard.trim_end().to_owned(), after });
+        let heard = heard.trim_end().to_owned();
+        self.turns.interrupted();
+        self.note(Fact::Interrupted { by, after, heard: heard.clone() });
+        self.tell(Told::Interrupted { heard, after });
         let cut = std::mem::take(&mut self.queue);
         self.forget(cut);
         self.phrases = Phrases::default();
@@ -563,6 +639,7 @@ impl Talk {
             Some(said) if said.reply == reply => said.piece_began = now,
             said => *said = Some(Said { reply, text: String::new(), began: now, piece_began: now }),
         }
+        self.first_audio(now, reply);
         if !std::mem::replace(&mut self.agent_speaks, true) && self.spec.tells_speakers {
             self.tell(Told::AgentSpeaking(true));
         }
@@ -577,8 +654,16 @@ impl Talk {
             && matches!(front.state, State::Put(_))
             && said.reply != front.reply
         {
-            let now = said.piece_began;
-            *said = Said { reply: front.reply, text: String::new(), began: now, piece_began: now };
+            let (now, reply) = (said.piece_began, front.reply);
+            *said = Said { reply, text: String::new(), began: now, piece_began: now };
+            self.first_audio(now, reply);
+        }
+    }
+
+    /// A reply is heard from now on.
+    fn first_audio(&mut self, now: Instant, reply: u64) {
+        if let Some(turn) = self.turns.spoke(now, reply) {
+            self.note(Fact::Turn(turn));
         }
     }
 
@@ -586,6 +671,10 @@ impl Talk {
         if self.spec.tells_played && !text.trim().is_empty() {
             self.tell(Told::Played(text.trim().to_owned()));
         }
+    }
+
+    fn note(&mut self, fact: Fact) {
+        self.orders.push_back(Order::Note(fact));
     }
 
     fn tell(&mut self, told: Told) {

@@ -37,6 +37,7 @@ struct Stage {
     listens: Vec<String>,
     over: Option<(ConversationStatus, bool)>,
     clears: u32,
+    facts: Vec<Fact>,
 }
 
 const WORD: Duration = Duration::from_millis(100);
@@ -55,6 +56,7 @@ impl Stage {
             listens: Vec::new(),
             over: None,
             clears: 0,
+            facts: Vec::new(),
         };
         stage.talk.begin(now);
         stage.obey();
@@ -81,6 +83,7 @@ impl Stage {
                 }
                 Order::Press(digits) => self.pressed.push(digits),
                 Order::Tell(told) => self.told.push(told),
+                Order::Note(fact) => self.facts.push(fact),
                 Order::Listen(language) => self.listens.push(language),
                 Order::Over { status, malformed } => self.over = Some((status, malformed)),
             }
@@ -198,6 +201,59 @@ fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
     assert_eq!(stage.told(), [prompt("stop")]);
     stage.say("All right.", true);
     assert_eq!(stage.put[0].1, "All right.");
+}
+
+#[test]
+fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() {
+    let ms = Duration::from_millis;
+    let heard = |text: &str, told| Fact::Heard { text: text.to_owned(), told };
+    let said = |text: &str| Fact::Said(text.to_owned());
+    let mut stage = Stage::new(ConversationSpec { greeting: Some("Welcome.".to_owned()), ..spec() });
+    stage.is_heard();
+    assert_eq!(std::mem::take(&mut stage.facts), [said("Welcome.")], "a greeting is no turn");
+    stage.hears(Heard::Began);
+    stage.passes(ms(900));
+    stage.hears(Heard::Paused);
+    stage.passes(ms(180));
+    stage.hears(Heard::Final(Words { stable: "sales please".to_owned(), ..Words::default() }));
+    stage.passes(ms(120));
+    stage.say("One moment. ", false);
+    stage.say("I connect", false);
+    stage.is_heard();
+    stage.say(" you.", true);
+    stage.is_heard();
+    let turn = Turn { number: 1, words: Some(ms(380)), token: Some(ms(500)), audio: ms(500) };
+    let facts = [heard("sales please", true), Fact::Turn(turn), said("One moment. I connect you.")];
+    assert_eq!(std::mem::take(&mut stage.facts), facts);
+    stage.say("This is a long story.", true);
+    stage.passes(WORD * 2 + WORD / 2);
+    stage.key('1');
+    let cut = Fact::Interrupted { by: "a key", after: WORD * 2 + WORD / 2, heard: "This is a".to_owned() };
+    assert_eq!(std::mem::take(&mut stage.facts), [cut], "what it says by itself is no turn");
+    assert_eq!((stage.talk.totals().turns, stage.talk.totals().interruptions), (1, 1));
+
+    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    stage.say("This is important.", true);
+    stage.caller_says("no");
+    stage.is_heard();
+    assert_eq!(stage.facts, [heard("no", false), said("This is important.")]);
+}
+
+#[test]
+fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
+    let giving_way = Cutting { by: None, preemptible: Some(true) };
+    let mut stage = Stage::new(spec());
+    stage.ask(say("Still looking for it. Hold on.", true, giving_way));
+    stage.passes(WORD * 3);
+    stage.say("Here it is.", true);
+    stage.is_heard();
+    assert_eq!(stage.facts, [Fact::Said("Still looking".to_owned()), Fact::Said("Here it is.".to_owned())]);
+
+    let mut talk = Talk::new(spec());
+    talk.ask(stage.now, say("Not to be had.", true, Cutting::default()));
+    assert!(matches!(talk.poll_order(), Some(Order::Make { piece: 1, .. })));
+    talk.made(stage.now, 1, Err("the engine answers 500".to_owned()));
+    assert_eq!(talk.poll_order(), Some(Order::Note(Fact::NotSaid("the engine answers 500".to_owned()))));
 }
 
 #[test]

@@ -10,9 +10,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_call::leg::{Direction, LegInfo};
 
+use super::histogram::{Histogram, head as histogram_head};
+
 /// Most rows that are kept of each kind; what would need more is not counted. A trunk has two, and one more for each final
 /// response that it was ever seen to give.
 const MOST: usize = 4_096;
+
+/// Upper ends of the buckets of the post-dial delay, seconds. 8 s is when a call goes on to the next trunk.
+const POST_DIAL: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0];
 
 /// By trunk, since the start.
 #[derive(Debug, Default)]
@@ -28,9 +33,8 @@ struct Rows {
 #[derive(Debug, Default)]
 struct Carried {
     answered: Duration,
-    /// How long it took until it rang, and how often it did.
-    silent: Duration,
-    rang: u64,
+    /// How long it took until it rang, in seconds.
+    silent: Option<Histogram>,
 }
 
 impl Trunks {
@@ -38,8 +42,7 @@ impl Trunks {
     pub(super) fn rings(&self, leg: &LegInfo, at: Timestamp) {
         let silent = Duration::try_from(at.duration_since(leg.created_at)).unwrap_or_default();
         self.carry(leg, |carried| {
-            carried.silent += silent;
-            carried.rang += 1;
+            carried.silent.get_or_insert_with(|| Histogram::new(&POST_DIAL)).add(Some(silent.as_secs_f64()));
         });
     }
 
@@ -88,11 +91,11 @@ impl Trunks {
             let _ = writeln!(out, "{name}{{{}}} {:.3}", labels(trunk, *inbound), carried.answered.as_secs_f64());
         }
         let name = "tandem_trunk_post_dial_seconds";
-        head(out, name, "summary", "Time until a leg that we placed over a trunk rang");
-        for ((trunk, inbound), carried) in rows.carried.iter().filter(|(_, carried)| carried.rang > 0) {
-            let labels = labels(trunk, *inbound);
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {:.3}", carried.silent.as_secs_f64());
-            let _ = writeln!(out, "{name}_count{{{labels}}} {}", carried.rang);
+        histogram_head(out, name, "Time until a leg that we placed over a trunk rang");
+        for ((trunk, inbound), carried) in &rows.carried {
+            if let Some(silent) = &carried.silent {
+                silent.render(out, name, &labels(trunk, *inbound));
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure};
-use tandem_call::id::{ConversationId, LegId, StreamId};
+use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
 use tandem_call::recording::{Recording, Track};
@@ -51,6 +51,21 @@ pub trait Dialect: Send + Sync {
 
     /// A leg's id as applications know it.
     fn call_id(&self, leg: LegId) -> String;
+
+    /// A stream's id as applications know it.
+    fn stream_id(&self, id: StreamId) -> String {
+        id.to_string()
+    }
+
+    /// A conversation's id as applications know it.
+    fn conversation_id(&self, id: ConversationId) -> String {
+        id.to_string()
+    }
+
+    /// A recording's id as applications know it.
+    fn recording_id(&self, id: RecordingId) -> String {
+        id.to_string()
+    }
 
     /// The leg behind any of its spellings.
     fn parse_call_id(&self, text: &str) -> Option<LegId>;

@@ -30,6 +30,8 @@ pub struct SpeechConfig {
     pub stt_model: Option<Arc<str>>,
     /// How long an engine may take for one answer, in seconds, 1 to 60; for a recording ten times as long.
     pub timeout_seconds: u16,
+    /// Whether the timelines of calls show the words of conversations, heard and said; else only how many characters they had.
+    pub timeline_words: bool,
 }
 
 impl Default for SpeechConfig {
@@ -45,6 +47,7 @@ impl Default for SpeechConfig {
             stt_key: None,
             stt_model: None,
             timeout_seconds: 10,
+            timeline_words: true,
         }
     }
 }

@@ -13,6 +13,7 @@ mod live;
 mod tests;
 mod utterances;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +22,11 @@ use tandem_media as media;
 use tokio::sync::mpsc;
 
 use super::{SpeechConfig, Stt};
+use crate::counters::timings::{Count, Timings};
+use crate::current::Current;
 use crate::http::Client;
 use ears::Ears;
+pub(crate) use ears::{Edges, PAUSE};
 use file::{FileEngine, Protocol};
 
 /// Audio that may wait for an engine that has not answered yet, in pieces of 20 ms; what comes beyond is dropped.
@@ -33,7 +37,8 @@ const HEARD: usize = 64;
 /// Hears. Shared by all calls; made once.
 pub struct Recogniser {
     client: Client,
-    config: SpeechConfig,
+    config: Current<SpeechConfig>,
+    timings: Arc<Timings>,
 }
 
 /// Why nothing was recognised.
@@ -55,13 +60,23 @@ pub struct Session {
 
 impl Recogniser {
     /// Starts nothing yet.
-    pub fn new(config: SpeechConfig, client: Client) -> Self {
-        Self { client, config }
+    pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
+        Self { client, config: Current::new(config), timings }
+    }
+
+    /// Takes other settings, for whatever is asked from now on. Sessions that run keep theirs.
+    pub fn reconfigure(&self, config: SpeechConfig) {
+        self.config.set(config);
     }
 
     /// Whether there is no engine.
     pub fn is_off(&self) -> bool {
-        self.config.stt == Stt::Off
+        self.config.get().stt == Stt::Off
+    }
+
+    /// Whether the words that are heard and said may be shown in the timelines of calls.
+    pub fn shows_words(&self) -> bool {
+        self.config.get().timeline_words
     }
 
     /// Begins to listen.
@@ -72,18 +87,19 @@ impl Recogniser {
         let (frames, receiver) = mpsc::channel(WAITING);
         let (sender, heard) = mpsc::channel(HEARD);
         let ears = Ears::new(receiver);
-        match &self.config.stt {
+        let (config, timings) = (self.config.get(), Arc::clone(&self.timings));
+        match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
             Stt::Http(_) => {
                 let engine = self.file_engine()?;
                 let how = how.clone();
-                tokio::spawn(
-                    async move { last_word(utterances::run(&engine, &how, ears, &sender).await, &sender).await },
-                );
+                tokio::spawn(async move {
+                    last_word(utterances::run(&engine, &how, ears, &sender).await, &sender, &timings).await;
+                });
             }
             Stt::WebSocket(url) => {
-                let live = live::Live::new(self.client.clone(), url, &self.config, how);
-                tokio::spawn(async move { last_word(live.run(ears, &sender).await, &sender).await });
+                let live = live::Live::new(self.client.clone(), url, &config, how);
+                tokio::spawn(async move { last_word(live.run(ears, &sender).await, &sender, &timings).await });
             }
         }
         Ok(Session { frames: Some(frames), heard })
@@ -94,18 +110,23 @@ impl Recogniser {
     /// # Errors
     /// [`RecogniseError`]; the engine is asked once.
     pub async fn transcribe(&self, wav: Bytes, how: &Listening) -> Result<Words, RecogniseError> {
-        let time = Duration::from_secs(self.config.timeout_seconds.into()) * 10;
-        self.file_engine()?.transcribe(wav, how, time).await.map_err(RecogniseError::Failed)
+        let time = Duration::from_secs(self.config.get().timeout_seconds.into()) * 10;
+        let words = self.file_engine()?.transcribe(wav, how, time).await;
+        words.map_err(|why| {
+            self.timings.count(Count::SttFailed, 1);
+            RecogniseError::Failed(why)
+        })
     }
 
     fn file_engine(&self) -> Result<FileEngine, RecogniseError> {
-        let (url, protocol) = match &self.config.stt {
+        let config = self.config.get();
+        let (url, protocol) = match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
             Stt::Http(url) => (url.clone(), Protocol::Form),
             Stt::WebSocket(url) => (live::of_files(url), Protocol::Body),
         };
-        let (client, config) = (self.client.clone(), self.config.clone());
-        Ok(FileEngine { client, url, protocol, config })
+        let (client, timings) = (self.client.clone(), Arc::clone(&self.timings));
+        Ok(FileEngine { client, url, protocol, config, timings })
     }
 }
 
@@ -144,8 +165,13 @@ pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
     samples
 }
 
-async fn last_word(outcome: Result<(), String>, heard: &mpsc::Sender<Result<Heard, RecogniseError>>) {
+async fn last_word(
+    outcome: Result<(), String>,
+    heard: &mpsc::Sender<Result<Heard, RecogniseError>>,
+    timings: &Timings,
+) {
     if let Err(why) = outcome {
+        timings.count(Count::SttFailed, 1);
         // Nobody listens any more: then nobody minds.
         let _ = heard.send(Err(RecogniseError::Failed(why))).await;
     }

@@ -17,7 +17,7 @@ fn voice(directory: &tempfile::TempDir) -> Option<Voice> {
         println!("skipped: no {PROGRAM}");
         return None;
     }
-    Some(Voice::new(SpeechConfig::default(), directory.path().join("speech"), client()))
+    Some(Voice::new(SpeechConfig::default(), directory.path().join("speech"), client(), Default::default()))
 }
 
 fn loudness(samples: &[i16]) -> f64 {
@@ -76,9 +76,9 @@ async fn languages_and_genders_sound_different_and_unknown_ones_still_speak() {
 async fn what_cannot_be_spoken_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let off = SpeechConfig { tts: Tts::Off, ..SpeechConfig::default() };
-    let off = Voice::new(off, directory.path(), client());
+    let off = Voice::new(off, directory.path(), client(), Default::default());
     assert!(matches!(off.speak(&speech("a")).await, Err(SpeechError::Off)));
-    let on = Voice::new(SpeechConfig::default(), directory.path(), client());
+    let on = Voice::new(SpeechConfig::default(), directory.path(), client(), Default::default());
     assert!(matches!(on.speak(&speech(&"a".repeat(LONGEST_TEXT + 1))).await, Err(SpeechError::TooLong(_))));
     assert!(SpeechError::NoEngine.to_string().contains("apt install espeak-ng"));
 }
@@ -89,7 +89,7 @@ async fn a_directory_that_cannot_be_written_costs_only_time() {
     let Some(_) = voice(&directory) else { return };
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let voice = Voice::new(SpeechConfig::default(), file.join("below"), client());
+    let voice = Voice::new(SpeechConfig::default(), file.join("below"), client(), Default::default());
     assert!(!voice.speak(&speech("hello")).await.unwrap().is_empty());
 }
 
@@ -117,7 +117,7 @@ async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let wav = wav_of_text();
     let mut server = WebServer::start(move |_| Answer::body(wav.clone())).await;
-    let voice = Voice::new(over_http(server.url("/v1/audio/speech")), directory.path(), client());
+    let voice = Voice::new(over_http(server.url("/v1/audio/speech")), directory.path(), client(), Default::default());
     let say = |name: Option<&str>, language: Option<&str>| Speech {
         voice: name.map(str::to_owned),
         language: language.map(str::to_owned),
@@ -150,7 +150,12 @@ async fn espeak_speaks_for_an_engine_that_fails() {
     let directory = tempfile::tempdir().unwrap();
     let Some(local) = voice(&directory) else { return };
     let server = WebServer::start(|_| Answer::status(500)).await;
-    let voice = Voice::new(over_http(server.url("/v1/audio/speech")), directory.path().join("http"), client());
+    let voice = Voice::new(
+        over_http(server.url("/v1/audio/speech")),
+        directory.path().join("http"),
+        client(),
+        Default::default(),
+    );
     let sentence = speech("Please hold the line.");
     assert_eq!(voice.speak(&sentence).await.unwrap(), local.speak(&sentence).await.unwrap());
 }

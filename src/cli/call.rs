@@ -132,7 +132,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
 
     let client = Client::new(NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() }, CONNECT)
         .map_err(|error| Failure::Environment(error.into()))?;
-    let recogniser = Recogniser::new(config.speech.clone(), client.clone());
+    let recogniser = Recogniser::new(config.speech.clone(), client.clone(), Default::default());
     let steps = arguments.steps.0.clone();
     let wants_words = |step: &Step| matches!(step, Step::Expect(Expectation { what: Sound::Words(_), .. }));
     if let Some(step) = steps.iter().find(|step| wants_words(step)).filter(|_| recogniser.is_off()) {
@@ -140,7 +140,8 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
             "{step}: words are heard by a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
         )));
     }
-    let voice = Arc::new(Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client));
+    let voice =
+        Arc::new(Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client, Default::default()));
     let steps = prepare(steps, &voice).await?;
     if target.is_closed() {
         let at = target.address.map(|address| address.to_string()).unwrap_or_default();

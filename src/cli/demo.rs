@@ -70,7 +70,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     println!("configuration {}\n", config.display());
 
     let client = Client::new(NetworkPolicy::default(), Duration::from_secs(5))?;
-    let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"), client);
+    let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"), client, Default::default());
     let message = spoken(&voice, MESSAGE).await?;
     let to_stream = spoken(&voice, TO_STREAM).await?;
     let (to_desk, to_caller) = (spoken(&voice, TO_DESK).await?, spoken(&voice, TO_CALLER).await?);

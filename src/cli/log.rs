@@ -1,17 +1,50 @@
-//! The server's own log, for a file or a journal: lines as `tracing_subscriber` writes them without colours, at half of what its
-//! own formatter takes. That was as much for the two lines of a call as one of its messages takes otherwise.
+//! The server's own log on standard error: text for people, or JSON for machines (`log.format`). Both are written here at half
+//! of what `tracing_subscriber`'s own formatters take. That was as much for the two lines of a call as one of its messages takes.
 
 use std::fmt::{self, Write};
+use std::io::IsTerminal;
 
 use tandem_control::clock;
+use tandem_control::config::{LogConfig, LogFormat};
+use tandem_control::log_filter::LOG;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt as layers, reload};
 
-/// `2026-01-02T03:04:05.678901Z  INFO tandem::call: answered call=1f leg=2e`.
+/// Begins to log what `TANDEM_LOG` asks for, or `config`. From then on the filter can be changed ([`LOG`]).
+pub(super) fn start(config: &LogConfig) {
+    let asked = std::env::var("TANDEM_LOG").ok().filter(|asked| EnvFilter::try_new(asked).is_ok());
+    let filter = asked.clone().unwrap_or_else(|| config.level.to_string());
+    let (layer, handle) = reload::Layer::new(EnvFilter::new(&filter));
+    let registry = tracing_subscriber::registry().with(layer);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let started = match config.format {
+        LogFormat::Text => {
+            let text = layers::layer().event_format(Plain).fmt_fields(Plain).with_ansi(colours);
+            registry.with(text.with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Json => {
+            let json = layers::layer().event_format(Json).fmt_fields(Json).with_ansi(false);
+            registry.with(json.with_writer(std::io::stderr)).try_init()
+        }
+    };
+    // Another subscriber can only be there in a test of ours; then its wish stands.
+    if started.is_ok() {
+        let set = move |filter: &str| {
+            let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+            handle.reload(filter).map_err(|error| error.to_string())
+        };
+        LOG.connect(set, filter, asked.is_some());
+    }
+}
+
+/// `2026-01-02T03:04:05.678901Z  INFO answered call=1f leg=2e`; from `debug` on with the module, `tandem::call: answered`.
 pub(super) struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -20,10 +53,20 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = event.metadata().level();
+        let colour = out.has_ansi_escapes().then(|| colour(level));
+        if colour.is_some() {
+            out.write_str("\x1b[2m")?;
+        }
         write!(out, "{:.6}", clock::time())?;
-        let level = event.metadata().level().as_str();
-        out.write_str(if level.len() == 4 { "  " } else { " " })?;
-        out.write_str(level)?;
+        if colour.is_some() {
+            out.write_str("\x1b[0m")?;
+        }
+        out.write_str(if level.as_str().len() == 4 { "  " } else { " " })?;
+        match colour {
+            Some(colour) => write!(out, "\x1b[{colour}m{level}\x1b[0m")?,
+            None => out.write_str(level.as_str())?,
+        }
         out.write_char(' ')?;
         if let Some(spans) = context.event_scope() {
             for span in spans.from_root() {
@@ -38,10 +81,95 @@ where
             }
             out.write_char(' ')?;
         }
-        out.write_str(event.metadata().target())?;
-        out.write_str(": ")?;
+        // An operator has no use for modules; a developer has.
+        if *level > Level::INFO {
+            out.write_str(event.metadata().target())?;
+            out.write_str(": ")?;
+        }
         context.format_fields(out.by_ref(), event)?;
         out.write_char('\n')
+    }
+}
+
+/// Of a level, as terminals number colours.
+fn colour(level: &Level) -> u8 {
+    match *level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
+    }
+}
+
+/// `{"time":"2026-01-02T03:04:05.678901Z","level":"INFO","target":"tandem::call","message":"answered","call":"1f"}`. A value is a
+/// string, a number or a boolean. Spans, which only libraries have, are left out.
+pub(super) struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let metadata = event.metadata();
+        write!(
+            out,
+            r#"{{"time":"{:.6}","level":"{}","target":"{}""#,
+            clock::time(),
+            metadata.level(),
+            metadata.target()
+        )?;
+        context.format_fields(out.by_ref(), event)?;
+        out.write_str("}\n")
+    }
+}
+
+impl<'w> FormatFields<'w> for Json {
+    fn format_fields<R: RecordFields>(&self, mut out: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = JsonFields(String::with_capacity(FIELDS));
+        fields.record(&mut line);
+        out.write_str(&line.0)
+    }
+}
+
+/// `,"name":value` for every field, the message among them.
+struct JsonFields(String);
+
+impl JsonFields {
+    fn put(&mut self, field: &Field, value: &str) {
+        // Names are Rust's own. Writing to a String cannot fail.
+        let _ = write!(self.0, ",\"{}\":{value}", field.name());
+    }
+}
+
+impl Visit for JsonFields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // A string can always be written.
+        self.put(field, &serde_json::to_string(value).unwrap_or_default());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, if value { "true" } else { "false" });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, &value.to_string());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, &value.to_string());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match value.is_finite() {
+            true => self.put(field, &value.to_string()),
+            false => self.put(field, "null"),
+        }
     }
 }
 
@@ -141,11 +269,15 @@ mod tests {
     #[test]
     fn a_line_is_what_the_usual_formatter_would_have_written() {
         let usual = logged(|lines| {
-            let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+            let log = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_target(false)
+                .with_writer(move || lines.clone())
+                .finish();
             Box::new(move |act| tracing::subscriber::with_default(log, act))
         });
         let plain = logged(|lines| {
-            let log = tracing_subscriber::fmt().event_format(Plain).fmt_fields(Plain);
+            let log = tracing_subscriber::fmt().with_ansi(false).event_format(Plain).fmt_fields(Plain);
             let log = log.with_writer(move || lines.clone()).finish();
             Box::new(move |act| tracing::subscriber::with_default(log, act))
         });
@@ -154,5 +286,49 @@ mod tests {
             plain.iter().any(|line| line.ends_with("from=sip:a@b name=\"J \\\"D\\\"\" seconds=0.500")),
             "{plain:?}"
         );
+    }
+
+    #[test]
+    fn a_line_for_developers_says_which_module_it_is_of() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .event_format(Plain)
+            .fmt_fields(Plain)
+            .with_max_level(Level::DEBUG);
+        let log = log.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            tracing::info!("for operators");
+            tracing::debug!("for developers");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let mut lines = text.lines();
+        assert!(lines.next().unwrap().ends_with("Z  INFO for operators"), "{text}");
+        assert!(lines.next().unwrap().ends_with(&format!("Z DEBUG {}: for developers", module_path!())), "{text}");
+    }
+
+    #[test]
+    fn each_line_of_the_json_log_is_an_object_with_the_fields_at_its_top() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_ansi(false).event_format(Json).fmt_fields(Json);
+        let log = log.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            let status = Some(486);
+            tracing::warn!(call = %"1f", trunk = "a \"b\"", status, ratio = 0.5, bad = f64::NAN, ok = true, none = None::<u8>, "x {}", 1);
+            tracing::info_span!("of a library", call = 2).in_scope(|| tracing::info!("\x1b[2J caf\u{e9}\n"));
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let all: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, second] = &all[..] else { panic!("{text}") };
+        let wanted = serde_json::json!({
+            "time": first["time"], "level": "WARN", "target": module_path!(), "message": "x 1", "call": "1f",
+            "trunk": "a \"b\"", "status": 486, "ratio": 0.5, "bad": null, "ok": true,
+        });
+        assert_eq!(*first, wanted);
+        assert!(first["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{first}");
+        assert_eq!((&second["message"], &second["call"]), (&"\x1b[2J caf\u{e9}\n".into(), &serde_json::Value::Null));
+        assert!(!text.contains('\x1b'), "a terminal that shows the log must not take it for its own language");
     }
 }

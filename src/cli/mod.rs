@@ -31,6 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tandem_config::Config;
+use tandem_control::config::LogConfig;
 
 /// Why a command failed; each has its exit code.
 pub(crate) enum Failure {
@@ -87,18 +88,9 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen }
 }
 
-/// Logs to standard error what `TANDEM_LOG` asks for, or `default`.
+/// Logs to standard error what `TANDEM_LOG` asks for, or `default`, as text.
 fn log(default: &str) {
-    use std::io::IsTerminal;
-
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("TANDEM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Another subscriber can only be there in a test of ours; then its wish stands.
-    drop(match std::io::stderr().is_terminal() {
-        true => builder.try_init(),
-        false => builder.event_format(log::Plain).fmt_fields(log::Plain).try_init(),
-    });
+    log::start(&LogConfig { level: default.into(), ..LogConfig::default() });
 }
 
 /// Runs a future to its end, with a thread for every two cores: the media threads need the others, and a call that goes from

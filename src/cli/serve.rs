@@ -19,8 +19,8 @@ pub(crate) struct Arguments {
 
 /// Runs until the server has shut down.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    super::log("info");
     let config = super::load_config(arguments.config.as_deref())?;
+    super::log::start(&config.log);
     for note in &config.notes {
         tracing::warn!("{note}");
     }

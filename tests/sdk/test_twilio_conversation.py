@@ -1,9 +1,11 @@
 """ConversationRelay: a caller speaks and presses keys, an application answers with tokens, and either cuts the other short."""
 
 import json
+import re
 import time
 
 import pytest
+import requests
 from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
@@ -126,6 +128,45 @@ def test_a_conversation_of_a_caller_and_an_application(server, app, talk, recogn
     assert json.loads(after["HandoffData"]) == {"reason": "live agent"}
     assert int(after["SessionDuration"]) >= 3
     assert "ErrorCode" not in after.form
+
+
+def story(server, app):
+    """The JSON lines of the call's log that tell of speech: text and figures of each."""
+    call_sid = app.to("/voice")[-1]["CallSid"]
+    url = f"{server.http}/console/sessions/{call_sid}/events"
+    lines = requests.get(url, auth=(server.account_sid, server.auth_token), timeout=10).json()
+    return [(line["text"], line.get("data")) for line in lines if line["kind"] == "speech"]
+
+
+def test_the_log_of_a_call_shows_the_conversation_and_how_long_its_turns_took(server, app, talk, recogniser):
+    recogniser.words[:] = ["I would like to order a pizza."]
+    handset, media, socket = talk(welcome_greeting="Hello, dear caller.", debug="tokens-played")
+    (setup,) = socket.wait("setup")
+    socket.wait("info", where=lambda one: one["name"] == "tokensPlayed")
+    media.play(speech(2))
+    socket.wait("prompt")
+    socket.send(type="text", token="One pizza is coming.", last=True)
+    socket.wait("info", 2, where=lambda one: one["name"] == "tokensPlayed")
+    socket.send(type="end")
+    ended_by_application(app)
+
+    def told():
+        lines = story(server, app)
+        return lines if lines and lines[-1][1]["event"] == "conversation" else None
+
+    lines = wait_for("the end of the conversation in the call's log", told)
+    assert [data["event"] for _, data in lines] == ["said", "heard", "turn", "said", "conversation"]
+    assert [text for text, _ in lines[:2]] == ['said "Hello, dear caller."', 'heard "I would like to order a pizza."']
+    assert lines[3][0] == 'said "One pizza is coming."'
+    turn = lines[2][1]
+    assert 0 <= turn["words_ms"] <= turn["token_ms"] <= turn["audio_ms"] < 10_000
+    text, totals = lines[4]
+    assert text.startswith(f"conversation {setup['sessionId']}: 1 turn, 0 interruptions, end of speech to first audio ")
+    assert (totals["turns"], totals["audio_ms_max"]) == (1, turn["audio_ms"])
+
+    metrics = requests.get(f"{server.http}/metrics", timeout=10).text
+    counts = dict(re.findall(r'tandem_turn_seconds_count{kind="conversation",until="(\w+)"} (\d+)', metrics))
+    assert set(counts) == {"words", "token", "audio"} and all(int(count) >= 1 for count in counts.values())
 
 
 def test_a_voice_cuts_the_application_short(app, talk, recogniser):

@@ -204,6 +204,12 @@ impl Api {
         self.request("POST", "/console/reload", &basic(ACCOUNT_SID, AUTH_TOKEN), "text/plain", "").await
     }
 
+    /// POST of JSON to our own surface, as an operator.
+    pub(crate) async fn console(self, path: &str, body: &Value) -> Reply {
+        let login = basic(ACCOUNT_SID, AUTH_TOKEN);
+        self.request("POST", &format!("/console{path}"), &login, "application/json", &body.to_string()).await
+    }
+
     /// DELETE as Twilio's client.
     pub(crate) async fn delete(self, path: &str) -> Reply {
         self.send_as(&basic(ACCOUNT_SID, AUTH_TOKEN), "DELETE", path).await

@@ -35,6 +35,7 @@ mod hangup;
 mod housekeeping;
 mod load;
 mod machines;
+mod monitoring;
 mod recordings;
 mod reload;
 mod streams;

@@ -22,10 +22,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it and waits until it serves.
     pub(crate) async fn start(config: &Path) -> Self {
+        Self::start_with(config, Some("info")).await
+    }
+
+    /// The same with another `TANDEM_LOG`, or none; at the level `info` at least, or it says nothing of its addresses.
+    pub(crate) async fn start_with(config: &Path, log: Option<&str>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .args(["serve", "--config"])
             .arg(config)
-            .env("TANDEM_LOG", "info")
+            .env_remove("TANDEM_LOG")
+            .envs(log.map(|log| ("TANDEM_LOG", log)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -42,11 +48,16 @@ impl Program {
         let address = async |after: &str| -> SocketAddr {
             let line = said.find(after, |line| line.contains(after)).await;
             let rest = &line[line.find(after).unwrap() + after.len()..];
-            rest.split([';', ' ']).next().unwrap().parse().unwrap()
+            rest.split([';', ' ', '"']).next().unwrap().parse().unwrap()
         };
         let udp = address("SIP on udp:").await;
         let api = Api(address("HTTP on ").await);
         Self { child, udp, api, said }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.said.all()
     }
 
     /// Waits for a line of its log.

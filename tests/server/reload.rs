@@ -1,5 +1,6 @@
 //! SIGHUP and `POST /console/reload`: other settings while calls go on.
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::house::{House, inline, settings};
@@ -52,6 +53,69 @@ async fn sighup_reads_the_file_again_and_a_broken_one_changes_nothing() {
     phone.hangup().await;
     program.terminate();
     assert_eq!(program.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_json_where_that_is_wanted_and_its_level_changes_while_the_server_runs() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    let before = settings(folder.path(), "[log]\nformat = \"json\"\nlevel = \"info\"\n");
+    std::fs::write(&file, &before).unwrap();
+    let program = Program::start_with(&file, None).await;
+    let told = program.api.get("/console/log").await.json();
+    assert_eq!(told, json!({ "level": "info", "usual": "info", "seconds": null }));
+    let wrong = program.api.console("/log", &json!({ "level": "louder" })).await;
+    assert_eq!(wrong.status, 400);
+    assert!(String::from_utf8(wrong.body).unwrap().contains("\"louder\" is no level"));
+    assert_eq!(program.api.console("/log", &json!({ "level": "info", "seconds": 0 })).await.status, 400);
+    assert_eq!(program.api.console("/log", &json!({ "level": "info", "for": "1h" })).await.status, 400);
+
+    let told = program.api.console("/log", &json!({ "level": "tandem_sip=trace,info", "seconds": 1 })).await;
+    assert_eq!(told.json(), json!({ "level": "tandem_sip=trace,info", "usual": "info", "seconds": 1 }));
+    // The second is over.
+    let limit = tokio::time::Instant::now() + crate::log::PATIENCE;
+    while program.api.get("/console/log").await.json()["level"] != "info" {
+        assert!(tokio::time::Instant::now() < limit, "the filter is never as it was");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+
+    std::fs::write(&file, before.replace("level = \"info\"", "level = \"warn\"")).unwrap();
+    assert_eq!(program.api.reload().await.status, 200);
+    assert_eq!(program.api.get("/console/log").await.json()["usual"], "warn");
+    assert_eq!(program.api.get_as("Basic bm9ib2R5", "/console/log").await.status, 401);
+    program.says("401: wrong credentials").await;
+    for line in program.said() {
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["time"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    program.terminate();
+    assert_eq!(program.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_speech_engine_speaks_after_a_reload() {
+    let house =
+        House::start(&format!("[speech]\ntts = \"off\"\n{}", inline("100", "<Response><Say>Hello</Say></Response>")))
+            .await;
+    let timeline = async || {
+        let mut phone = Phone::new().await;
+        phone.call(house.udp, "100").await;
+        phone.until(crate::phone::Heard::Bye).await;
+        house.quiet().await;
+        let newest = house.api.calls().await.remove(0);
+        let path = format!("/console/sessions/{}/events?format=text", newest["sid"].as_str().unwrap());
+        String::from_utf8(house.api.get(&path).await.body).unwrap()
+    };
+    let text = timeline().await;
+    assert!(text.contains("text to speech is off (speech.tts)"), "{text}");
+    // Nobody listens there: whether espeak-ng, which speaks instead then, is there or not, the engine is not off.
+    let other = "[speech]\ntts = \"http://127.0.0.1:9/v1/audio/speech\"\n";
+    let number = inline("100", "<Response><Say>Hello</Say></Response>");
+    let restart = house.reload(&format!("{other}{number}")).await;
+    assert!(restart.iter().all(|key| !key.starts_with("speech")), "no restart is needed: {restart:?}");
+    let text = timeline().await;
+    assert!(!text.contains("text to speech is off"), "{text}");
+    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

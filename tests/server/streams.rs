@@ -79,7 +79,31 @@ async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it()
     assert_eq!((after.field("StreamSid").as_str(), after.is_signed()), (stream_sid, true));
     assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
     house.quiet().await;
+    let lines = house.api.get(&format!("/console/sessions/{call_sid}/events")).await.json();
+    assert_timeline(lines.as_array().unwrap(), stream_sid);
+    let metrics = String::from_utf8(house.api.get("/metrics").await.body).unwrap();
+    for series in ["tandem_stream_connect_seconds_count{kind=\"stream\"}", "tandem_stream_first_audio_seconds_count"] {
+        assert!(metrics.contains(&format!("\n{series} 1\n")), "{metrics}");
+    }
     house.end().await;
+}
+
+/// What a call's log has of a stream: its start and its first audio, and at its end what it carried.
+fn assert_timeline(lines: &[Value], stream_sid: &str) {
+    let said = |text: &str| lines.iter().any(|line| line["text"] == text);
+    assert!(said(&format!("stream {stream_sid} started")), "{lines:?}");
+    let figures = |event: &str| {
+        let of = |line: &&Value| line["kind"] == "stream" && line["data"]["event"] == event;
+        lines.iter().find(of).unwrap_or_else(|| panic!("no {event} in {lines:?}"))
+    };
+    assert!(figures("first_audio")["text"].as_str().unwrap().starts_with("first audio of the application, "));
+    let end = figures("stream");
+    assert!(end["text"].as_str().unwrap().starts_with(&format!("stream {stream_sid}: ")), "{end}");
+    let (data, at_least) = (&end["data"], |name: &str, least: u64| end["data"][name].as_u64().unwrap() >= least);
+    assert_eq!((&data["id"], &data["refused"]), (&Value::from(stream_sid), &Value::from(0)), "{end}");
+    assert!(at_least("frames_out", 200) && at_least("messages_in", 100), "{end}");
+    assert!(at_least("marks", 4) && at_least("clears", 1) && at_least("interruptions", 1), "{end}");
+    assert!(at_least("audio_in_ms", 2_000), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

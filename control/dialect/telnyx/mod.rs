@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
-use tandem_call::id::{LegId, StreamId};
+use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
@@ -46,6 +46,14 @@ impl Dialect for Telnyx {
 
     fn call_id(&self, leg: LegId) -> String {
         id::call_control_id(leg)
+    }
+
+    fn stream_id(&self, id: StreamId) -> String {
+        id::uuid(id.0)
+    }
+
+    fn recording_id(&self, id: RecordingId) -> String {
+        id::uuid(id.0)
     }
 
     fn parse_call_id(&self, text: &str) -> Option<LegId> {

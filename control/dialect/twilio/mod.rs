@@ -40,7 +40,7 @@ use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
-use tandem_call::id::{ConversationId, LegId, StreamId};
+use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
 use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
@@ -75,6 +75,18 @@ impl Dialect for Twilio {
 
     fn call_id(&self, leg: LegId) -> String {
         sid::call(leg)
+    }
+
+    fn stream_id(&self, id: StreamId) -> String {
+        sid::stream(id)
+    }
+
+    fn conversation_id(&self, id: ConversationId) -> String {
+        sid::conversation(id)
+    }
+
+    fn recording_id(&self, id: RecordingId) -> String {
+        sid::recording(id)
     }
 
     fn parse_call_id(&self, text: &str) -> Option<LegId> {

@@ -1,6 +1,7 @@
-//! The beginning of every engine: frames of 20 ms, and whether somebody speaks in them.
+//! The beginning of every engine: frames of 20 ms, and whether somebody speaks in them. [`Edges`] serves streams too.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tandem_call::hearing::Heard;
 use tandem_media::{SampleRate, VoiceActivity};
@@ -11,10 +12,18 @@ pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
 /// So many active frames, or as many more active ones than others, and somebody speaks: 100 ms. A click is shorter.
 const SURE: u8 = 5;
 
+/// A pause is known so long after the last frame in which somebody spoke.
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
+
 /// Audio as it comes, cut into frames.
 pub(super) struct Ears {
     pieces: mpsc::Receiver<Vec<i16>>,
     rest: VecDeque<i16>,
+    edges: Edges,
+}
+
+/// When somebody begins to speak, and when they pause.
+pub(crate) struct Edges {
     activity: VoiceActivity,
     active: u8,
     speaking: bool,
@@ -29,8 +38,7 @@ pub(super) struct Frame {
 
 impl Ears {
     pub(super) fn new(pieces: mpsc::Receiver<Vec<i16>>) -> Self {
-        let activity = VoiceActivity::new(SampleRate::Hz8000);
-        Self { pieces, rest: VecDeque::new(), activity, active: 0, speaking: false }
+        Self { pieces, rest: VecDeque::new(), edges: Edges::new(SampleRate::Hz8000) }
     }
 
     /// The next frame; `None` when no more audio comes. Cancel-safe.
@@ -41,16 +49,24 @@ impl Ears {
         }
         let mut samples = [0; FRAME];
         samples.iter_mut().zip(self.rest.drain(..FRAME)).for_each(|(place, sample)| *place = sample);
-        let edge = self.edge(&samples);
+        let edge = self.edges.push(&samples);
         Some(Frame { samples, edge })
     }
 
     /// Whether somebody speaks now.
     pub(super) fn speaking(&self) -> bool {
-        self.speaking
+        self.edges.speaking
+    }
+}
+
+impl Edges {
+    /// For frames of 20 ms at `rate`.
+    pub(crate) fn new(rate: SampleRate) -> Self {
+        Self { activity: VoiceActivity::new(rate), active: 0, speaking: false }
     }
 
-    fn edge(&mut self, samples: &[i16]) -> Option<Heard> {
+    /// The next 20 ms; `Began` or `Paused` if they change something. Allocates nothing.
+    pub(crate) fn push(&mut self, samples: &[i16]) -> Option<Heard> {
         let activity = self.activity.handle_frame(samples);
         self.active = if activity.active { (self.active + 1).min(SURE) } else { self.active.saturating_sub(1) };
         match self.speaking {

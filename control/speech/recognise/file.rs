@@ -1,6 +1,7 @@
 //! Speech to text of whole files over HTTP: OpenAI's `/v1/audio/transcriptions` (a form) or Deepgram's `/v1/listen` (the
 //! file as the body).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use url::Url;
 
 use super::super::SpeechConfig;
 use super::live;
+use crate::counters::timings::{Timing, Timings};
 use crate::http::{Client, Request, Timeouts};
 
 /// Longest answer, octets.
@@ -23,7 +25,8 @@ pub(super) struct FileEngine {
     pub(super) client: Client,
     pub(super) url: Url,
     pub(super) protocol: Protocol,
-    pub(super) config: SpeechConfig,
+    pub(super) config: Arc<SpeechConfig>,
+    pub(super) timings: Arc<Timings>,
 }
 
 /// How it takes them.
@@ -55,6 +58,7 @@ impl FileEngine {
         let timeouts = Timeouts { connect: None, total: time };
         let request = Request { method: Method::POST, url: url.into(), headers, body, timeouts, max_body: LARGEST };
         let answer = self.client.send(&request).await.map_err(|error| error.to_string())?;
+        self.timings.took(Timing::SpeechToText, answer.elapsed);
         if !(200..300).contains(&answer.status) {
             let why: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
             return Err(format!("the engine answers {}: {why}", answer.status));

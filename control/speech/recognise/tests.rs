@@ -20,13 +20,13 @@ fn client() -> Client {
 
 fn recogniser(stt: Stt) -> Recogniser {
     let config = SpeechConfig { stt, stt_key: Some(Secret::new("s3cret")), ..SpeechConfig::default() };
-    Recogniser::new(config, client())
+    Recogniser::new(config, client(), Default::default())
 }
 
 /// Two sentences with a second of silence behind each; `None` without the engine that speaks them.
 async fn two_sentences() -> Option<Vec<i16>> {
     let directory = tempfile::tempdir().unwrap();
-    let voice = Voice::new(SpeechConfig::default(), directory.path(), client());
+    let voice = Voice::new(SpeechConfig::default(), directory.path(), client(), Default::default());
     let mut audio = vec![0; 4_000];
     for text in ["I would like to check the balance of my account.", "And then please connect me to an agent."] {
         let speech = Speech { text: text.to_owned(), ssml: false, voice: None, language: None };
@@ -100,7 +100,7 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     session.hear(&audio);
     let heard = everything(&mut session).await;
     assert!(matches!(heard.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{heard:?}");
-    let off = Recogniser::new(SpeechConfig::default(), client());
+    let off = Recogniser::new(SpeechConfig::default(), client(), Default::default());
     assert!(off.is_off());
     assert_eq!(off.listen(&Listening::default()).err(), Some(RecogniseError::Off));
 }

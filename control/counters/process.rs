@@ -1,0 +1,95 @@
+//! The process's own metrics, under the names that Prometheus' client libraries use, and which build this is.
+
+use std::fmt::Write;
+use std::fs;
+
+use jiff::Timestamp;
+
+/// Ticks a second of the times in `/proc/PID/stat`: the kernel's USER_HZ, 100 on every architecture that we build for.
+const TICKS: f64 = 100.0;
+
+/// Which build this is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Build {
+    /// Of the package.
+    pub version: &'static str,
+    /// The commit's abbreviated id; empty if the build did not know it.
+    pub commit: &'static str,
+    /// The compiler's version.
+    pub rustc: &'static str,
+}
+
+/// Writes what can be read of this process now; a figure that the system does not tell is left out.
+pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
+    let mut metric = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}");
+    };
+    let Build { version, commit, rustc } = build;
+    let labels = format!("{{version=\"{version}\",commit=\"{commit}\",rustc=\"{rustc}\"}}");
+    metric("tandem_build_info", "gauge", "1; the labels say which build this is", &labels, 1.0);
+    let started = started.as_millisecond() as f64 / 1_000.0;
+    metric("process_start_time_seconds", "gauge", "When the server started, seconds since 1970 UTC", "", started);
+    if let Some(seconds) = cpu_seconds(&fs::read_to_string("/proc/self/stat").unwrap_or_default()) {
+        metric("process_cpu_seconds_total", "counter", "Time that processors worked for the server", "", seconds);
+    }
+    if let Some(bytes) = resident_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+        metric("process_resident_memory_bytes", "gauge", "Memory that the server occupies", "", bytes);
+    }
+    if let Ok(open) = fs::read_dir("/proc/self/fd") {
+        // The folder's own descriptor is among them.
+        let open = open.count().saturating_sub(1) as f64;
+        metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
+    }
+    if let Some(most) = most_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
+        metric("process_max_fds", "gauge", "Most file descriptors that may be open", "", most);
+    }
+}
+
+/// User and system time of `/proc/PID/stat`, its fields 14 and 15.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    // The program's name, in parentheses, may have spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some((ticks()? + ticks()?) as f64 / TICKS)
+}
+
+/// `VmRSS` of `/proc/PID/status`.
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some((kibibytes * 1_024) as f64)
+}
+
+/// The soft limit of `/proc/PID/limits`.
+fn most_files(limits: &str) -> Option<f64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_as_the_kernel_writes_them() {
+        let stat = "42 (tan dem) S 1 42 42 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 5 0 1000 1 2";
+        assert_eq!(cpu_seconds(stat), Some(4.0));
+        assert_eq!(resident_bytes("Name:\ttandem\nVmRSS:\t    2048 kB\n"), Some(2_097_152.0));
+        assert_eq!(
+            most_files("Max open files            1024                 524288               files\n"),
+            Some(1_024.0)
+        );
+        assert_eq!((cpu_seconds(""), resident_bytes("VmRSS:"), most_files("")), (None, None, None));
+        let mut text = String::new();
+        let build = Build { version: "1.2.3", commit: "abc", rustc: "1.95.0" };
+        render(&mut text, &build, Timestamp::from_second(1_700_000_000).unwrap());
+        assert!(text.contains("tandem_build_info{version=\"1.2.3\",commit=\"abc\",rustc=\"1.95.0\"} 1\n"), "{text}");
+        assert!(text.contains("\nprocess_start_time_seconds 1700000000\n"), "{text}");
+        for name in
+            ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"]
+        {
+            assert!(text.contains(&format!("\n{name} ")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What operators watch: `/metrics`, and the dashboard, the rules and the page in docs/ that go by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::house::{House, Reply, inline};
+use crate::phone::Phone;
+
+const DASHBOARD: &str = include_str!("../../docs/monitoring/dashboard.json");
+const RULES: &str = include_str!("../../docs/monitoring/alerts.yml");
+const PAGE: &str = include_str!("../../docs/monitoring.md");
+
+/// The families of `/metrics` with their types; each has a help, and no line is of another family.
+fn families(text: &str) -> BTreeMap<String, String> {
+    let mut families = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty(), "{line}");
+            name.clone_into(&mut current);
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(name, current, "HELP comes before TYPE");
+            assert!(families.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is there twice");
+        } else {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            let name = name.split('{').next().unwrap();
+            assert!(family(name, &families) == Some(current.as_str()), "{line} is below {current}");
+            for label in line.split('"').skip(1).step_by(2) {
+                assert!(!label.contains(' '), "a label's value has no spaces: {line}");
+            }
+        }
+    }
+    families
+}
+
+/// The family of a series: itself, or of a histogram's parts.
+fn family<'a>(series: &'a str, families: &BTreeMap<String, String>) -> Option<&'a str> {
+    let whole = families.contains_key(series).then_some(series);
+    let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| series.strip_suffix(part));
+    whole.or_else(|| parts.into_iter().find(|name| families.get(*name).is_some_and(|kind| kind == "histogram")))
+}
+
+/// The metrics that an expression names.
+fn named(expression: &str) -> BTreeSet<String> {
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let words = expression.split(|letter: char| !is_name(letter));
+    words.filter(|word| word.starts_with("tandem_") || word.starts_with("process_")).map(str::to_owned).collect()
+}
+
+fn text(reply: Reply) -> String {
+    String::from_utf8(reply.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_dashboard_and_the_rules_name_is_a_metric_and_each_metric_is_on_the_page() {
+    let house = House::start(&inline("100", "<Response><Hangup/></Response>")).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    phone.until(crate::phone::Heard::Bye).await;
+    house.quiet().await;
+    let metrics = text(house.api.get("/metrics").await);
+    let families = families(&metrics);
+    assert!(metrics.contains("\ntandem_legs_ended_total{cause=\"hung_up\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\ntandem_build_info{version=\""), "{metrics}");
+
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+    let mut shown = 0;
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{}", panel["title"]);
+        for target in targets {
+            let names = named(target["expr"].as_str().unwrap());
+            assert!(!names.is_empty(), "{target}");
+            shown += names.len();
+            for name in names {
+                assert!(family(&name, &families).is_some(), "{} shows {name}, which is no metric", panel["title"]);
+            }
+        }
+    }
+    assert!(shown >= 50, "{shown}");
+
+    let mut alerts = 0;
+    for rule in RULES.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        alerts += 1;
+        for part in ["\n        expr: ", "\n          severity: ", "\n          summary: ", "\n          description: "]
+        {
+            assert!(rule.contains(part), "{name} has no{part}");
+        }
+        let expression = rule.split("expr: ").nth(1).unwrap().split("        labels:").next().unwrap();
+        let names = named(expression);
+        assert!(!names.is_empty() || expression.starts_with("up{"), "{name}");
+        for metric in names {
+            assert!(family(&metric, &families).is_some(), "{name} goes by {metric}, which is no metric");
+        }
+    }
+    assert!(alerts >= 10, "{alerts}");
+
+    let listed: BTreeSet<&str> = PAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| !name.contains('='))
+        .collect();
+    for name in families.keys() {
+        assert!(listed.contains(name.as_str()), "docs/monitoring.md does not list {name}");
+    }
+    for name in listed {
+        assert!(families.contains_key(name), "docs/monitoring.md lists {name}, which is no metric");
+    }
+    house.end().await;
+}
