@@ -116,7 +116,7 @@ pub enum Event {
     /// The last event: recordings are finished, ports are free.
     Closed {
         /// The whole session's figures.
-        stats: Stats,
+        stats: Box<Stats>,
     },
 }
 

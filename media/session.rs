@@ -531,7 +531,7 @@ impl MediaSession {
         if self.state == State::Closing && self.recorders.are_finished() {
             self.state = State::Told(0);
             let stats = self.stats();
-            self.emit(Event::Closed { stats });
+            self.emit(Event::Closed { stats: Box::new(stats) });
         }
     }
 

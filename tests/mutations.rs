@@ -2,6 +2,12 @@
 //! tool. Each parser gets `FUZZ_SECONDS` (1 by default, 10 in CI) and the random numbers of `FUZZ_SEED` (0 by default), so that a
 //! failure comes again. An input that makes a parser panic is kept in `fuzz/artifacts/PARSER/`.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test, and places that were just drawn from the length"
+)]
+
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -133,9 +139,9 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
 /// Writes an input down, by its content.
 fn keep(folder: &Path, data: &[u8]) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
-    let hash = data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = data
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3));
     let path = folder.join(format!("crash-{hash:016x}"));
     fs::write(&path, data).unwrap();
     path

@@ -131,7 +131,7 @@ impl Story {
                     row: CallRow::of(services, leg, now),
                     sip_call_id: leg.sip.call_id.as_deref().map(str::to_owned),
                     source_ip: leg.sip.source_ip.map(|ip| ip.to_string()),
-                    quality: leg.sip.quality.clone(),
+                    quality: leg.sip.quality,
                 })
                 .collect(),
             timeline: timeline.collect(),

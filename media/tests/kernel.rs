@@ -84,7 +84,7 @@ impl Phone {
         drop(self.session);
         loop {
             if let Event::Closed { stats } = self.events.recv_timeout(Duration::from_secs(5)).unwrap() {
-                return stats;
+                return *stats;
             }
         }
     }

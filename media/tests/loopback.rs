@@ -171,7 +171,7 @@ fn b_closed(events: &mpsc::Receiver<Event>) -> tandem_media::Stats {
         if let Event::Closed { stats } =
             events.recv_timeout(Duration::from_secs(5)).expect("Closed within five seconds")
         {
-            return stats;
+            return *stats;
         }
     }
 }

@@ -75,7 +75,7 @@ fn stats(pair: &mut MediaPair, who: Who) -> crate::Stats {
     let events = pair.events(who);
     events
         .into_iter()
-        .find_map(|(_, event)| if let Event::Closed { stats } = event { Some(stats) } else { None })
+        .find_map(|(_, event)| if let Event::Closed { stats } = event { Some(*stats) } else { None })
         .unwrap()
 }
 

@@ -78,7 +78,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
                 seen.push(format!("{who:?} {at:?} {event:?}"));
                 continue;
             };
-            let stats = crate::Stats { jitter_ms: 0.0, mos: None, ..stats };
+            let stats = crate::Stats { jitter_ms: 0.0, mos: None, ..*stats };
             seen.push(format!("{who:?} {at:?} {stats:?}"));
         }
     }
@@ -210,7 +210,7 @@ fn what_nobody_hears_is_dropped_and_counted_as_if_it_had_come() {
         let said: Vec<Vec<u8>> = pair.reports(Who::A).into_iter().map(|sent| sent.packet).collect();
         let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
         assert_eq!((stats.packets_in, stats.lost), (100 + 480, 10));
-        (crate::Stats { jitter_ms: 0.0, mos: None, ..stats }, said)
+        (crate::Stats { jitter_ms: 0.0, mos: None, ..*stats }, said)
     });
     assert_eq!(with, without);
 }

@@ -180,16 +180,12 @@ impl Conversation {
     pub(super) fn report(&mut self, to: &str, from: &str) -> Value {
         let at = |ms: u64| rounded(self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0);
         let heard = self.segments.iter().map(|segment| {
-            let mut piece = json!({"kind": "sound", "from": at(segment.began), "to": at(segment.heard)});
+            let (from, to) = (at(segment.began), at(segment.heard));
             match segment.kind {
-                Kind::Speech => piece["kind"] = json!("speech"),
-                Kind::Tone(hertz) => {
-                    piece["kind"] = json!("tone");
-                    piece["hertz"] = json!(hertz.round());
-                }
-                Kind::Sound => {}
+                Kind::Speech => json!({"kind": "speech", "from": from, "to": to}),
+                Kind::Tone(hertz) => json!({"kind": "tone", "from": from, "to": to, "hertz": hertz.round()}),
+                Kind::Sound => json!({"kind": "sound", "from": from, "to": to}),
             }
-            piece
         });
         let steps = self
             .done
@@ -204,7 +200,7 @@ impl Conversation {
                 "jitter_ms": stats.jitter_ms, "mos": stats.mos,
             })
         });
-        let mut report = json!({
+        json!({
             "to": to,
             "from": from,
             "answered": self.answered.is_some(),
@@ -218,9 +214,8 @@ impl Conversation {
             "keys": keys,
             "audio": audio,
             "recording": self.record,
-        });
-        report["lines"] = Value::Array(self.lines.told());
-        report
+            "lines": self.lines.told(),
+        })
     }
 
     fn ended_by(&self) -> &'static str {
@@ -463,7 +458,7 @@ impl Conversation {
             media::Event::Finished { op, .. } => {
                 self.finished.insert(op);
             }
-            media::Event::Closed { stats } => self.stats = Some(stats),
+            media::Event::Closed { stats } => self.stats = Some(*stats),
             _ => {}
         }
     }
