@@ -168,6 +168,6 @@ mod tests {
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
         let (party, output) = (size_of::<Party>(), size_of::<Output>());
-        assert!(party <= 896 && output <= 32, "{party} and {output} octets");
+        assert!(party <= 912 && output <= 32, "{party} and {output} octets");
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Authority {
     order: VecDeque<(Duration, u64)>,
     /// Made before this: too old, whatever its age.
     floor: Option<Duration>,
+    /// Where phones reach this server, `HOST:PORT`.
+    own: Vec<String>,
 }
 
 /// What an answer is worth.
@@ -70,7 +72,19 @@ impl Authority {
             used: HashMap::new(),
             order: VecDeque::new(),
             floor: None,
+            own: Vec::new(),
         }
+    }
+
+    /// Where phones reach this server, as `HOST:PORT`: an answer for `sip:HOST:PORT` is one for any call to this server.
+    pub(crate) fn set_own(&mut self, own: Vec<String>) {
+        self.own = own;
+    }
+
+    /// Whether a signed URI is this server's own address, with no user: SIPp signs so whatever it calls. An answer that was lured
+    /// out of a phone is for the address of whoever lured it.
+    fn is_own(&self, signed: &str) -> bool {
+        signed.strip_prefix("sip:").is_some_and(|at| self.own.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
     /// WWW-Authenticate lines, one for each algorithm in this order (RFC 8760 §2.3).
@@ -112,7 +126,7 @@ impl Authority {
         let Some(user) = directory.users(&answer.username, host).take(MAX_CANDIDATES).find(right) else {
             return Verdict::Wrong(answer.username);
         };
-        if !is_same_resource(method, &answer.uri, uri) {
+        if !is_same_resource(method, &answer.uri, uri) && !self.is_own(&answer.uri) {
             return Verdict::Elsewhere(answer.username, answer.uri);
         }
         // Without qop there is no count (RFC 2069): such an answer is good once.
@@ -384,6 +398,16 @@ mod tests {
         assert!(matches!(verdict, Verdict::Elsewhere(name, to) if name == "alice" && to == "sip:tandem"));
         let verdict = authority.judge(now, "REGISTER", (&uri("sip:tandem"), "tandem"), &lured, &directory);
         assert!(matches!(verdict, Verdict::Accepted(_)), "it has not been used up");
+    }
+
+    #[test]
+    fn an_answer_for_the_servers_own_address_is_one_for_any_call_to_it() {
+        let (mut authority, directory, now) = (authority(), directory(), instant());
+        let shown = answer(&mut client(&mut authority, now, "secret", 1));
+        authority.set_own(vec!["tandem".to_owned()]);
+        let elsewhere =
+            authority.judge(now, "REGISTER", (&uri("sip:acme.example"), "acme.example"), &shown, &directory);
+        assert!(matches!(elsewhere, Verdict::Accepted(_)), "{elsewhere:?}");
     }
 
     #[test]

@@ -240,6 +240,8 @@ impl Endpoint {
         let advertise = self.config.advertise.clone();
         self.locals =
             addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise.as_deref())).collect();
+        self.authority
+            .set_own(self.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]).collect());
     }
 
     /// Tells this guard who behaves badly, and who has shown who it is.

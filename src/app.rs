@@ -248,6 +248,8 @@ impl Server {
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
         calls.services().connect_deliveries(deliveries.clone());
         recover(calls.services()).await.context("recovery after a crash")?;
+        // Before the first call: recovery after a kill goes by the last heartbeat.
+        store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));

@@ -37,7 +37,8 @@ async fn the_next_delivery_waits_for_the_retries_of_the_one_before() {
         bench.enqueue(retried(delivery(id, "call", &server.url("/")), &[5, 10])).await;
     }
     bench.settle().await;
-    assert_eq!(attempts(server.rest()), ["1.1", "1.2", "1.3", "2.1"]);
+    // The second attempt went over the first one's connection: when that is closed, it goes once more on a fresh one.
+    assert_eq!(attempts(server.rest()), ["1.1", "1.2", "1.2", "1.3", "2.1"]);
     let reports = bench.reports();
     let first = &reports[0].1;
     assert_eq!(first.attempt.status, Some(503));

@@ -126,7 +126,8 @@ def without_silent_ends(samples, loud=400):
 
 
 def mp3_samples(octets):
-    """How many samples an MP3 file at 8 kHz holds, by its frame headers (MPEG 2.5, layer III)."""
+    """How many samples an MP3 file at 8 kHz (MPEG 2.5, layer III) plays, by its frame headers: without the Info frame in front,
+    and without the silence that its LAME tag says was added at both ends."""
     kilobits = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160]
     at = samples = 0
     while at + 4 <= len(octets):
@@ -135,7 +136,11 @@ def mp3_samples(octets):
         assert head >> 10 & 3 == 2, "not 8 kHz"
         at += 72 * 1000 * kilobits[head >> 12 & 15] // RATE + (head >> 9 & 1)
         samples += 576
-    return samples
+    # The tag follows the side information: 9 octets of it for one channel, 17 for two.
+    tag = 4 + (9 if octets[3] >> 6 == 3 else 17)
+    assert octets[tag : tag + 4] == b"Info", "no Info frame"
+    added = int.from_bytes(octets[tag + 141 : tag + 144], "big")
+    return samples - 576 - (added >> 12) - (added & 0xFFF)
 
 
 def _event(key, duration, end):
