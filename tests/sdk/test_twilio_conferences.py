@@ -288,9 +288,9 @@ def test_a_conference_is_recorded_from_its_start_paused_stopped_and_fetched(serv
     assert twilio.conferences(sid).recordings.list() == []
     assert twilio.conferences(sid).update(status="completed").status == "completed"
     one.phone.finish(), other.phone.finish()
-    left = waits(app, "participant-leave", 2)
+    left = waits(app, "participant-leave", 2, ConferenceSid=sid)
     assert left["ReasonParticipantLeft"] == "conference_ended_via_api"
-    assert waits(app, "conference-end")["ReasonConferenceEnded"] == "conference-ended-via-api"
+    assert waits(app, "conference-end", ConferenceSid=sid)["ReasonConferenceEnded"] == "conference-ended-via-api"
 
 
 def loud(samples):
