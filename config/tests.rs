@@ -705,3 +705,14 @@ mod example {
         message.unwrap().split(", ").map(str::to_owned).collect()
     }
 }
+
+#[test]
+fn the_recipes_for_trunks_are_accepted_as_they_are_written() {
+    let page = include_str!("../docs/trunks.md");
+    let recipes: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(recipes.len() >= 6, "{} recipes", recipes.len());
+    for recipe in recipes {
+        let faults = read(recipe).err().unwrap_or_default();
+        assert!(faults.is_empty(), "{}\n{recipe}", Errors::new(Some("docs/trunks.md".to_owned()), faults));
+    }
+}

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It asks its call for the media ([`News::Ready`]), and tells it how the conversation ended. What it holds is bounded by what
-//! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log ([`notes`]).
+//! `talk` lets wait. What was heard and said, and how long each turn took, it writes into the call's log (`conversation/notes.rs`).
 
 mod notes;
 mod phrases;

@@ -164,7 +164,7 @@ impl Writer {
     }
 
     /// Returns once everything submitted before is committed (or was refused by the database, and logged). While the database
-    /// is away, [`StoreError::Away`]: after [`WAIT`] at first, later at once.
+    /// is away, [`StoreError::Away`]: after `WAIT` at first, later at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.shared.health.away_for(WAIT) {
             return Err(StoreError::Away(reason));
