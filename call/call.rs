@@ -220,7 +220,7 @@ impl Call {
             LegEvent::Transcription { id, status } => self.transcription_changed(leg, id, status),
             _ if ended => {}
             LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
-            LegEvent::Answered { codec, headers } => self.peer_answered(leg, codec, headers),
+            LegEvent::Answered { codec, headers, dialog } => self.peer_answered(leg, codec, headers, dialog),
             LegEvent::Ended { reason, sip_status, detail } => {
                 let answered = party.info.answered_at.is_some();
                 let cause = cause_of(reason, sip_status, answered);
@@ -582,7 +582,13 @@ impl Call {
         }
     }
 
-    fn peer_answered(&mut self, leg: LegId, codec: Option<String>, headers: Vec<(String, String)>) {
+    fn peer_answered(
+        &mut self,
+        leg: LegId,
+        codec: Option<String>,
+        headers: Vec<(String, String)>,
+        dialog: Option<Arc<str>>,
+    ) {
         let time = self.now.time;
         let Some(party) = self.party_mut(leg) else { return };
         if party.info.answered_at.is_some() || party.info.direction == Direction::Inbound {
@@ -593,6 +599,7 @@ impl Call {
         info.status = Status::InProgress;
         info.sip.codec = codec;
         info.sip.headers = headers;
+        info.sip.dialog = dialog;
         let ring_timer = party.ring_timer.take();
         let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
         let (digits, race) = (party.send_digits.take(), party.race.take());

@@ -8,7 +8,7 @@ use crate::call::{Abort, Call};
 use crate::conference::Leaving;
 use crate::event::EventKind;
 use crate::id::LegId;
-use crate::leg::{Direction, EndCause, EndedBy, LegEnd, Status};
+use crate::leg::{Direction, EndCause, EndedBy, LegEnd, SHUT_DOWN, Status};
 use crate::output::{Farewell, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
@@ -34,7 +34,7 @@ impl Call {
         self.set_now(now);
         let legs: Vec<LegId> = self.legs().map(|leg| leg.id).collect();
         for leg in legs {
-            self.hangup_because(leg, self.clearing(leg), "ended by shutdown of the server".to_owned());
+            self.hangup_because(leg, self.clearing(leg), SHUT_DOWN.to_owned());
         }
     }
 
@@ -98,6 +98,7 @@ impl Call {
             status => status,
         };
         info.end = Some(end);
+        info.sip.dialog = None;
         self.timers.cancel_all(leg);
         let awaited = self.end_in_transfer(leg);
         if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {

@@ -194,6 +194,9 @@ pub struct LegEnd {
     pub detail: Option<String>,
 }
 
+/// The detail of the end of a leg that the server's shutdown ended.
+pub const SHUT_DOWN: &str = "ended by shutdown of the server";
+
 impl fmt::Display for LegEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.detail, self.sip_status) {
@@ -292,6 +295,9 @@ pub struct SipFacts {
     /// The Call-ID header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<Arc<str>>,
+    /// Its dialog while it lasts, as the SIP side wrote it down: with it a later process ends the dialog if this one is killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dialog: Option<Arc<str>>,
     /// Source address of the INVITE, without port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<std::net::IpAddr>,

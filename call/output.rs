@@ -311,6 +311,8 @@ pub enum LegEvent {
         codec: Option<String>,
         /// Headers of the answer.
         headers: Vec<(String, String)>,
+        /// As [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
+        dialog: Option<Arc<str>>,
     },
     /// The leg is gone, not by our command.
     Ended {

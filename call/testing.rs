@@ -187,7 +187,7 @@ impl CallScript {
 
     /// The far end answers.
     pub fn answers(&mut self, leg: LegId) {
-        self.feed_to(leg, LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: Vec::new() });
+        self.feed_to(leg, LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: Vec::new(), dialog: None });
     }
 
     /// The far end refuses.

@@ -18,7 +18,7 @@ use tandem_call::address::Address;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegInfo, Status};
+use tandem_call::leg::{Direction, EndCause, EndedBy, LegInfo, SHUT_DOWN, Status};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 
@@ -26,6 +26,13 @@ use crate::http::FetchError;
 use crate::markup::{self, code};
 
 pub use causes::Cause;
+
+/// How the end of a leg reads that a crash of the server ended.
+pub(crate) const CRASHED: &str = "ended by a crash of the server";
+/// How the end of a leg reads that was not called, as its record could not be stored.
+pub(crate) const UNSTORED: &str = "not called: the database was away";
+/// How the end of a leg reads, at its end, that no trunk takes.
+pub(crate) const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
 /// Where the page is that explains each cause, in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
@@ -64,6 +71,7 @@ impl Cause {
             FetchError::Timeout(_) => Self::Timeout,
             FetchError::TooLarge { .. } => Self::TooLarge,
             FetchError::TooManyRedirects(_) => Self::TooManyRedirects,
+            FetchError::Broken(_) => Self::ConnectionLost,
             FetchError::Protocol(_) => Self::NotHttp,
         }
     }
@@ -100,7 +108,8 @@ impl Cause {
             FailureKind::BadUrl => Self::BadUrl,
             FailureKind::BadHost => Self::NameNotResolved,
             FailureKind::ConnectTimeout => Self::ConnectTimeout,
-            FailureKind::ConnectRefused | FailureKind::Connection => Self::ConnectionRefused,
+            FailureKind::ConnectRefused => Self::ConnectionRefused,
+            FailureKind::Connection => Self::ConnectionLost,
             FailureKind::Tls => Self::of_tls(detail),
             FailureKind::Timeout => Self::Timeout,
             FailureKind::Redirects => Self::TooManyRedirects,
@@ -185,6 +194,13 @@ impl Cause {
     /// Why a leg failed that was to reach somebody. `None`: it did not fail, or nothing is known about why.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;
+        match end.detail.as_deref() {
+            Some(CRASHED) => return Some(Self::Crash),
+            Some(SHUT_DOWN) => return Some(Self::Shutdown),
+            Some(UNSTORED) => return Some(Self::DatabaseAway),
+            Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
+            _ => {}
+        }
         let silent = end.cause == EndCause::Timeout && leg.status == Status::NoAnswer && end.detail.is_some();
         if leg.status != Status::Failed && !silent {
             return None;

@@ -32,6 +32,7 @@ use tandem_sip as sip;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::advice::Cause;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::event_log::{ADVICE, EventLog, Line};
@@ -613,7 +614,8 @@ impl CallTask {
             media::Event::RecordingFinished { dropped, path, .. } if !dropped.is_zero() => {
                 let milliseconds = dropped.as_millis();
                 let (call, path) = (self.call.id(), path.display());
-                tracing::warn!(%call, %leg, %path, milliseconds, "the disk was too slow: a recording lacks audio");
+                let (cause, advice) = (Cause::DiskSlow, Cause::DiskSlow.advice());
+                tracing::warn!(%call, %leg, %path, milliseconds, %cause, advice, "the disk was too slow: a recording lacks audio");
                 self.services.counters.add_unrecorded(*dropped);
                 let text = format!("the disk was too slow for a recording: {milliseconds} ms of it are silence");
                 self.note_line(now.time, leg, "media", text);

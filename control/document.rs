@@ -160,6 +160,7 @@ fn failure(error: &FetchError) -> FetchFailure {
         FetchError::Timeout(_) => FailureKind::Timeout,
         FetchError::TooLarge { .. } => FailureKind::TooLarge,
         FetchError::TooManyRedirects(_) => FailureKind::Redirects,
+        FetchError::Broken(_) => FailureKind::Connection,
         FetchError::Protocol(_) => FailureKind::Protocol,
     };
     FetchFailure { kind, detail: error.to_string() }

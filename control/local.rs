@@ -77,7 +77,7 @@ impl Tie {
             }
             sip::Command::Answer { sdp, headers, .. } => {
                 self.shared.answered.store(true, Ordering::Release);
-                self.calls.on_sip(sip::Event::Answered { leg, sdp: Some(sdp), headers });
+                self.calls.on_sip(sip::Event::Answered { leg, sdp: Some(sdp), headers, dialog: None });
             }
             sip::Command::Reject { status, reason, headers, .. } => {
                 self.end(sip::EndCause::Rejected, Some(status), reason, headers);

@@ -176,6 +176,7 @@ pub(crate) fn inbound_leg(
         fallback: None,
         sip: SipFacts {
             call_id: Some(incoming.sip_call_id.into()),
+            dialog: incoming.dialog.map(|dialog| dialog.to_string().into()),
             source_ip: Some(incoming.source.ip()),
             trunk: incoming.trunk,
             domain: domain.map(|domain| format!("{:032x}", domain.id).into()),

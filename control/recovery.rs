@@ -13,7 +13,9 @@ use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_media::{RecordedFile, RecordingKey};
+use tandem_sip::DialogState;
 
+use crate::advice::CRASHED;
 use crate::clock;
 use crate::conferences;
 use crate::event_log::{self, Line};
@@ -26,8 +28,12 @@ use crate::webhook::Delivery;
 /// How long before the last heartbeat a recording may have begun whose record was not stored.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
+/// How many dialogs of an earlier process are ended at a time, and how often: 1,000 a second.
+const ENDED_AT_A_TIME: usize = 50;
+const ENDING: Duration = Duration::from_millis(50);
+
 /// What was left unfinished by an earlier process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
     /// Legs that were alive.
     pub legs: usize,
@@ -35,6 +41,8 @@ pub struct Recovered {
     pub recordings: usize,
     /// Conferences that went on.
     pub conferences: usize,
+    /// The dialogs of answered legs, which the far ends may still hold: to be ended once SIP runs.
+    pub dialogs: Vec<DialogState>,
     /// Recordings' files without a record, which have one now.
     pub adopted: usize,
 }
@@ -78,7 +86,9 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
         }
         for mut row in rows {
             recovered.legs += 1;
-            if let Some(leg) = records::leg_of(&row) {
+            if let Some(mut leg) = records::leg_of(&row) {
+                let dialog = leg.sip.dialog.take().filter(|_| leg.answered_at.is_some());
+                recovered.dialogs.extend(dialog.and_then(|dialog| dialog.parse().ok()));
                 finish_leg(services, own.get(&leg.id), leg, last_alive).await?;
             } else {
                 row.status = records::status_word(Status::Failed).to_owned();
@@ -93,6 +103,19 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
     Ok(recovered)
 }
 
+/// Hangs up with the far ends of dialogs that were lost, a few at a time: each waits for up to 32 s for an answer, and new calls
+/// want transactions too.
+pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
+    let mut dialogs = dialogs.into_iter();
+    let mut every = tokio::time::interval(ENDING);
+    while dialogs.len() > 0 {
+        every.tick().await;
+        for dialog in dialogs.by_ref().take(ENDED_AT_A_TIME) {
+            sip.post(tandem_sip::Command::End(Box::new(dialog)));
+        }
+    }
+}
+
 async fn finish_leg(
     services: &Arc<Services>,
     own: Option<&Recording>,
@@ -101,7 +124,7 @@ async fn finish_leg(
 ) -> Result<(), StoreError> {
     // It lived at least until its last sign of life, and the server at least until its last heartbeat.
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
-    let text = "ended by a crash of the server".to_owned();
+    let text = CRASHED.to_owned();
     let detail = Some(text.clone());
     leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };

@@ -16,7 +16,7 @@ use tandem_sip as sip;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::account::made::Standing;
-use crate::advice::Cause;
+use crate::advice::{Cause, UNSTORED};
 use crate::call_task::{self, Beginning};
 use crate::clock;
 use crate::event_log::{self, Exchanged, Line};
@@ -608,7 +608,7 @@ fn shown(text: &str) -> String {
 
 /// A leg that was refused because its record could not be stored. The record may yet be, with those that wait.
 fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
-    let detail = Some("not called: the database was away".to_owned());
+    let detail = Some(UNSTORED.to_owned());
     leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
     leg.status = Status::Failed;
     leg

@@ -1,8 +1,11 @@
 //! A dialog's own state (RFC 3261 §12): who the two sides are, where the next request goes, how they number requests.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
@@ -53,7 +56,82 @@ pub(crate) struct Dialog {
     pub(crate) flow: Flow,
 }
 
+/// A confirmed dialog as it can be stored: enough for a later process to end it with BYE (RFC 3261 §12, §15), should this one
+/// be killed. It is taken once, when the dialog begins: a target or a CSeq that a later re-INVITE changes is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialogState {
+    call_id: String,
+    local: String,
+    remote: String,
+    target: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<String>,
+    cseq: u32,
+    transport: Transport,
+    peer: SocketAddr,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
+}
+
+impl fmt::Display for DialogState {
+    /// JSON, which [`FromStr`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for DialogState {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_str(text)
+    }
+}
+
+impl DialogState {
+    /// How far ahead of the stored CSeq the BYE is numbered: further than re-INVITEs, INFOs and NOTIFYs of the lost process
+    /// can have counted. A gap is allowed (RFC 3261 §12.2.2).
+    const AHEAD: u32 = 1 << 20;
+
+    /// The transport and the address of the peer.
+    pub(crate) fn way(&self) -> (Transport, SocketAddr) {
+        (self.transport, self.peer)
+    }
+
+    /// The dialog again, with `local` as the socket that reaches its peer. `None`: its target is no URI.
+    pub(crate) fn restored(self, local: usize) -> Option<Dialog> {
+        let Self { call_id, local: ours, remote, target, routes, cseq, transport, peer, pinned } = self;
+        Some(Dialog {
+            call_id: call_id.into(),
+            local: ours.into(),
+            remote: remote.into(),
+            remote_tag: Bytes::new(),
+            target: Uri::parse(target.as_bytes())?,
+            routes: routes.into_iter().map(Bytes::from).collect(),
+            local_cseq: cseq.saturating_add(Self::AHEAD),
+            remote_cseq: None,
+            flow: Flow { transport, peer, local, connection: None, identity: None, pinned },
+        })
+    }
+}
+
 impl Dialog {
+    /// This dialog as it can be stored.
+    pub(crate) fn state(&self) -> DialogState {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        DialogState {
+            call_id: text(&self.call_id),
+            local: text(&self.local),
+            remote: text(&self.remote),
+            target: text(self.target.text()),
+            routes: self.routes.iter().map(|route| text(route)).collect(),
+            cseq: self.local_cseq,
+            transport: self.flow.transport,
+            peer: self.flow.peer,
+            pinned: self.flow.pinned,
+        }
+    }
+
     /// The UAS side (RFC 3261 §12.1.1). `local` is To with our tag. What it keeps is its own: a part of the request would keep
     /// all of that.
     pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {

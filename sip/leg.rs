@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::dialog::DialogState;
 use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
 use crate::waiting::Waiting;
@@ -31,7 +32,8 @@ impl fmt::Debug for LegKey {
 pub type TrunkName = Arc<str>;
 
 /// How messages travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// One message a datagram; requests are retransmitted.
     Udp,
@@ -264,6 +266,9 @@ pub enum Command {
         /// 100 to 699.
         status: u16,
     },
+    /// Hang up a dialog of an earlier process, which was killed: BYE, once, along the way the dialog had. Nothing is told of its
+    /// outcome. A peer that only a WebSocket of its own reaches gets none.
+    End(Box<DialogState>),
     /// Everybody who has a password here, in place of who had one. Whoever is registered stays so until that ends.
     Directory(Arc<Directory>),
 }
@@ -287,7 +292,7 @@ impl Command {
             | Self::Refer { leg, .. }
             | Self::AnswerRefer { leg, .. }
             | Self::NotifyRefer { leg, .. } => *leg,
-            Self::Directory(_) => LegKey::NONE,
+            Self::End(_) | Self::Directory(_) => LegKey::NONE,
         }
     }
 }
@@ -425,6 +430,8 @@ pub enum Event {
         sdp: Option<Bytes>,
         /// Header fields, as in [`Incoming::headers`].
         headers: Vec<Header>,
+        /// For [`Command::End`]; `None` where no SIP is in between.
+        dialog: Option<Box<DialogState>>,
     },
     /// The ACK to one of our 200s came.
     Acknowledged {
@@ -665,6 +672,8 @@ pub struct Incoming {
     pub offer: Option<Bytes>,
     /// The leg of ours whose place it is to take (Replaces, RFC 3891).
     pub replaces: Option<LegKey>,
+    /// For [`Command::End`], once it is answered.
+    pub dialog: Option<Box<DialogState>>,
     /// To be dropped when something has been done about the call: while many wait, new ones are refused.
     pub waiting: Waiting,
 }

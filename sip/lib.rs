@@ -49,6 +49,7 @@ mod testing;
 
 pub use compose::escape_user;
 pub use config::{Certificate, Config, Timers, TrunkTls, UnknownSources};
+pub use dialog::DialogState;
 pub use digest::http_answer;
 pub use directory::{Directory, Domain, Ha1, User};
 pub use endpoint::{Arrival, ConnectionId, Endpoint, Errand, Identity, LookupId, Output, Target, parse_listen};

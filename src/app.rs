@@ -247,7 +247,7 @@ impl Server {
             Arc::new(move |delivery: &Delivery, report: &AttemptReport| notify::attempted(&noting, delivery, report));
         let deliveries = Deliveries::start(store.clone(), client, sealer, sink, WEBHOOKS_AT_A_TIME);
         calls.services().connect_deliveries(deliveries.clone());
-        recover(calls.services()).await.context("recovery after a crash")?;
+        let lost = recover(calls.services()).await.context("recovery after a crash")?;
         // Before the first call: recovery after a kill goes by the last heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
@@ -263,6 +263,8 @@ impl Server {
         }
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
         calls.services().connect_sip(sip);
+        let ending = Arc::clone(calls.services().sip());
+        tokio::spawn(async move { recovery::end_dialogs(&ending, lost).await });
         let (reload, reloads) = Reload::new();
         let app = App {
             accounts: Arc::clone(&accounts),
@@ -496,12 +498,15 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
     }
 }
 
-/// Ends what a crash has left unfinished, and says so.
-async fn recover(services: &Arc<Services>) -> anyhow::Result<()> {
+/// Ends what a crash has left unfinished, and says so. Returns the dialogs that are left to end.
+async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogState>> {
     let recovered = recovery::recover(services).await?;
     if recovered.legs + recovered.recordings > 0 {
-        let recovery::Recovered { legs, recordings, .. } = recovered;
-        tracing::warn!("after a crash: ended {legs} legs, repaired {recordings} recordings");
+        let recovery::Recovered { legs, recordings, dialogs, .. } = &recovered;
+        let dialogs = dialogs.len();
+        tracing::warn!(
+            "after a crash: ended {legs} legs, repaired {recordings} recordings, sending BYE in {dialogs} dialogs"
+        );
     }
     if recovered.adopted > 0 {
         tracing::warn!("after a crash: {} recordings without a call", recovered.adopted);
@@ -510,7 +515,7 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<()> {
     if transcripts > 0 {
         tracing::warn!("after a crash: {transcripts} transcriptions begun anew");
     }
-    Ok(())
+    Ok(recovered.dialogs)
 }
 
 /// SIGTERM and Ctrl-C, whichever comes.

@@ -268,7 +268,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         27 | 28 => LegEvent::Called { queue: QueueId(1), by },
         29 => LegEvent::NobodyCalled,
         0 | 1 => LegEvent::Ringing { early_media },
-        2..=6 => LegEvent::Answered { codec: None, headers: Vec::new() },
+        2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
         7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None },
         8 => LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None },
         9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),

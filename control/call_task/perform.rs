@@ -19,6 +19,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use super::CallTask;
+use crate::advice::NO_TRUNK;
 use crate::clock;
 use crate::counters::timings::Timing;
 use crate::dialect::{Context, Dialect};
@@ -494,7 +495,7 @@ fn nowhere(to: &Address) -> String {
     match to {
         Address::Client(_) => format!("no phone of the account is called {to}"),
         Address::Application(_) => format!("there is no {to} that takes calls of this account"),
-        _ => format!("{to} is not on this server, and no trunk and no endpoint takes it"),
+        _ => format!("{to} is not on this server, and {NO_TRUNK}"),
     }
 }
 

@@ -287,7 +287,8 @@ impl Failed {
     /// What an event tells of. `None`: nothing went wrong.
     fn of(event: &CallEvent) -> Option<Self> {
         if matches!(event.kind, EventKind::Ended) {
-            return Cause::of_end(&event.leg).map(|cause| Self { level: Level::Error, cause: Some(cause) });
+            let cause = Cause::of_end(&event.leg).filter(|cause| *cause != Cause::Shutdown);
+            return cause.map(|cause| Self { level: Level::Error, cause: Some(cause) });
         }
         let cause = Cause::of_event(&event.kind);
         let error = matches!(event.kind, EventKind::FetchFailed { .. });

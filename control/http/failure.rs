@@ -38,7 +38,10 @@ pub enum FetchError {
     /// More redirects than this.
     #[error("more than {0} redirects")]
     TooManyRedirects(u32),
-    /// The answer is not HTTP, or ended too early; or the request cannot be written as HTTP.
+    /// The connection broke before the answer was complete.
+    #[error("connection lost: {0}")]
+    Broken(String),
+    /// The answer is not HTTP; or the request cannot be written as HTTP.
     #[error("protocol: {0}")]
     Protocol(String),
 }
@@ -54,6 +57,7 @@ impl FetchError {
             | FetchError::ConnectRefused(text)
             | FetchError::Tls(text)
             | FetchError::Timeout(text)
+            | FetchError::Broken(text)
             | FetchError::Protocol(text) => text.push_str(more),
             FetchError::TooLarge { .. } | FetchError::TooManyRedirects(_) => {}
         }
@@ -72,6 +76,7 @@ impl FetchError {
             FetchError::Timeout(_) => "timeout",
             FetchError::TooLarge { .. } => "too_large",
             FetchError::TooManyRedirects(_) => "too_many_redirects",
+            FetchError::Broken(_) => "broken",
             FetchError::Protocol(_) => "protocol",
         }
     }
@@ -82,12 +87,14 @@ pub(super) fn classify(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source: Option<&(dyn Error + 'static)> = error.source();
-    let mut tls = false;
+    let (mut tls, mut broken) = (false, false);
     while let Some(cause) = source {
         if let Some(ours) = cause.downcast_ref::<FetchError>() {
             return ours.clone();
         }
         tls |= cause.is::<rustls::Error>();
+        broken |= cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
+            || cause.downcast_ref().is_some_and(is_broken);
         text = cause.to_string();
         // tokio-rustls tells a peer that leaves within the handshake by this text alone.
         tls |= text == "tls handshake eof";
@@ -102,6 +109,12 @@ pub(super) fn classify(error: reqwest::Error) -> FetchError {
         (true, true) => FetchError::ConnectTimeout(text),
         (false, true) => FetchError::Timeout(text),
         (true, false) => FetchError::ConnectRefused(text),
+        (false, false) if broken => FetchError::Broken(text),
         (false, false) => FetchError::Protocol(text),
     }
+}
+
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }

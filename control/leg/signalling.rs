@@ -21,7 +21,7 @@ impl LegIo {
                 self.negotiated |= early_media;
                 Some(LegEvent::Ringing { early_media })
             }
-            sip::Event::Answered { sdp, headers, .. } => self.answered(sdp, headers),
+            sip::Event::Answered { sdp, headers, dialog, .. } => self.answered(sdp, headers, dialog.as_deref()),
             sip::Event::Acknowledged { sdp, .. } if std::mem::take(&mut self.late_offer) => self.take_late_answer(sdp),
             sip::Event::Offered { sdp, refusable, .. } => {
                 self.offered(sdp, refusable);
@@ -63,7 +63,12 @@ impl LegIo {
     }
 
     /// The peer's 200. Its answer is in it, or was in a provisional response.
-    fn answered(&mut self, sdp: Option<Bytes>, headers: Vec<sip::Header>) -> Option<LegEvent> {
+    fn answered(
+        &mut self,
+        sdp: Option<Bytes>,
+        headers: Vec<sip::Header>,
+        dialog: Option<&sip::DialogState>,
+    ) -> Option<LegEvent> {
         let session = self.session.as_mut()?;
         let accepted = match sdp {
             Some(sdp) => session.accept(&sdp).map_err(|error| error.to_string()),
@@ -75,7 +80,8 @@ impl LegIo {
         }
         self.negotiated = true;
         let headers = headers.into_iter().map(|header| (header.name, header.value)).collect();
-        Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers })
+        let dialog = dialog.map(|dialog| dialog.to_string().into());
+        Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers, dialog })
     }
 
     /// Answers the peer's offer, or makes one where it asks for ours. `refusable`: what cannot be taken may be refused;

@@ -36,6 +36,7 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         caller: None,
         offer: None,
         replaces: None,
+        dialog: None,
         waiting: sip::Waiting::default(),
     }
 }

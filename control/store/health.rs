@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::advice::Cause;
+
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
@@ -41,12 +43,14 @@ impl Health {
                 *trouble = None;
             }
             (Err(reason), None) => {
-                tracing::error!("not ready: {reason}");
+                let cause = check.cause();
+                let advice = cause.map(Cause::advice);
+                tracing::error!(cause = cause.map(tracing::field::display), advice, "not ready: {reason}");
                 *trouble = Some(Trouble { since: Instant::now(), reason });
             }
             (Err(reason), Some(present)) => {
                 if present.reason != reason {
-                    tracing::error!("not ready: {reason}");
+                    tracing::error!(cause = check.cause().map(tracing::field::display), "not ready: {reason}");
                     present.reason = reason;
                 }
             }
@@ -81,6 +85,14 @@ impl Health {
 }
 
 impl Check {
+    /// The cause of failure that a bad outcome is.
+    fn cause(self) -> Option<Cause> {
+        match self {
+            Self::Writer | Self::Heartbeat => Some(Cause::DatabaseAway),
+            Self::Claim | Self::Recordings => None,
+        }
+    }
+
     /// The log's words when all is well.
     fn good(self) -> &'static str {
         match self {

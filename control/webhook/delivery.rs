@@ -134,7 +134,7 @@ impl RetryOn {
                 | FetchError::ConnectTimeout(_)
                 | FetchError::ConnectRefused(_)
                 | FetchError::Tls(_) => self.connect,
-                FetchError::Timeout(_) | FetchError::Protocol(_) => self.response,
+                FetchError::Timeout(_) | FetchError::Broken(_) | FetchError::Protocol(_) => self.response,
                 FetchError::Url(_)
                 | FetchError::Refused(_)
                 | FetchError::TooLarge { .. }

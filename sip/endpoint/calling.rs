@@ -165,7 +165,9 @@ impl Endpoint {
                     } else {
                         self.tell_offer_again(leg_slot, &tag, told);
                     }
-                    self.event(Event::Answered { leg: key, sdp, headers: response.content.application_headers() });
+                    let headers = response.content.application_headers();
+                    let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));
+                    self.event(Event::Answered { leg: key, sdp, headers, dialog });
                 }
             }
             _ => self.send_bye_outside(now, dialog),

@@ -9,9 +9,9 @@ use super::state::{Acknowledge, Again, Client, End, Farewell, Purpose, State};
 use super::{Endpoint, Target};
 use crate::arena::Slot;
 use crate::compose::{self, RequestParts};
-use crate::dialog::{Dialog, Flow, NextHop};
+use crate::dialog::{Dialog, DialogState, Flow, NextHop};
 use crate::digest;
-use crate::leg::{EndCause, Event};
+use crate::leg::{EndCause, Event, Transport};
 use crate::message::{Method, Response};
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
@@ -251,6 +251,18 @@ impl Endpoint {
         let hop = self.next_hop_in(now, &dialog);
         let data = self.compose_in_dialog(&dialog, &hop, branch, "BYE", dialog.local_cseq, &Again::default(), "");
         self.start_client(now, Method::Bye, branch, hop.flow, data, None, Purpose::Bye);
+    }
+
+    /// Hangs up a dialog of an earlier process, if a socket of ours reaches its peer and there is room for the transaction.
+    pub(super) fn end_stored(&mut self, now: Instant, state: DialogState) {
+        let (transport, peer) = state.way();
+        if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
+            return;
+        }
+        let dialog = self.local_for(transport, peer.ip()).and_then(|local| state.restored(local));
+        if let Some(dialog) = dialog {
+            self.send_bye_outside(now, dialog);
+        }
     }
 
     pub(super) fn send_in_dialog(&mut self, now: Instant, slot: Slot, method: Method, purpose: Purpose, again: Again) {

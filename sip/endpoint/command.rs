@@ -37,6 +37,7 @@ impl Endpoint {
         match command {
             Command::Invite { leg, invite } => self.invite(now, leg, invite),
             Command::Ring { leg, aor, invite } => self.ring(now, leg, &aor, invite),
+            Command::End(state) => self.end_stored(now, *state),
             Command::Directory(directory) => self.set_directory(directory),
             command if self.command_fork(now, &command) => {}
             command => self.command_leg(now, key, command),
@@ -55,7 +56,7 @@ impl Endpoint {
             return;
         }
         match command {
-            Command::Invite { .. } | Command::Ring { .. } | Command::Directory(_) => {}
+            Command::Invite { .. } | Command::Ring { .. } | Command::End(_) | Command::Directory(_) => {}
             Command::Provisional { status, sdp, headers, .. } => {
                 self.provisional(now, slot, status, sdp.as_ref(), &headers)
             }

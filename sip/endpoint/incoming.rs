@@ -159,6 +159,7 @@ impl Endpoint {
         local.extend_from_slice(&compose::hex(tag));
         let target = request.content.contact().or_else(|| Uri::parse(format!("sip:{}", arrival.source).as_bytes()));
         let target = target?;
+        let dialog = Dialog::from_request(&request, Bytes::from(local), target, flow);
         let incoming = Box::new(Incoming {
             request_uri: lossy(request.uri.text()),
             to_uri: lossy(request.to.uri.text()),
@@ -174,6 +175,7 @@ impl Endpoint {
             headers: request.content.application_headers(),
             offer: request.content.sdp(),
             replaces: self.replaced_by(&request).ok().flatten(),
+            dialog: Some(Box::new(dialog.state())),
             waiting: Waiting::default(),
         });
         let trunk = incoming.trunk.as_ref();
@@ -192,7 +194,6 @@ impl Endpoint {
             agreed: session_timer::agree(&request, self.config.session_expires, self.config.min_se).ok().flatten(),
             ..Extensions::default()
         };
-        let dialog = Dialog::from_request(&request, Bytes::from(local), target, flow);
         let slot = self.insert_leg(Leg {
             key: leg_key,
             tag,

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::app::{App, Asked};
 use crate::audio::{holds, noise, parts, read_wav};
+use crate::bridge::through;
 use crate::house::{asks, inline, settings};
 use crate::phone::{Heard, Phone};
 use crate::program::Program;
@@ -139,6 +140,27 @@ async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     assert!(recorded.is_signed() && ended.is_signed());
     let channels = read_wav(&program.api.wav(&recorded.field("RecordingSid")).await);
     assert!(channels.len() == 1 && channels[0].len() >= 8_000, "{} samples", channels[0].len());
+    program.terminate();
+    assert!(program.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_far_ends_of_a_killed_call_get_a_bye_from_the_next_process() {
+    let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), &through("700", &called, "off"))).unwrap();
+    let program = Program::start(&file).await;
+    caller.invite(program.udp, "700").await;
+    called.until(Heard::Invited).await;
+    called.pick_up().await;
+    assert_eq!(caller.outcome().await, 200);
+    // Both answers are stored with the next batch of rows, well within this time.
+    caller.audio.heard().reach(100, "2 s of RTP").await;
+    program.kill().await;
+    let program = Program::start(&file).await;
+    caller.until(Heard::Bye).await;
+    called.until(Heard::Bye).await;
     program.terminate();
     assert!(program.ended().await.success());
 }

@@ -28,6 +28,7 @@ fn incoming(headers: &[(&str, &str)]) -> sip::Incoming {
         caller: None,
         offer: None,
         replaces: None,
+        dialog: None,
         waiting: sip::Waiting::default(),
     }
 }

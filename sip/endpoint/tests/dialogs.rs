@@ -608,3 +608,28 @@ fn extensions_survive_loss_duplication_and_reordering() {
         }
     }
 }
+
+// ----- After a kill -----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_dialog_of_a_lost_process_is_ended_along_its_route_with_its_tags_and_a_later_cseq() {
+    let mut lost = Bench::new();
+    lost.command(Command::Invite { leg: LEG, invite: outgoing("sip:+15551230002@127.0.0.2") });
+    let invite = lost.expect("INVITE ");
+    let route = "Record-Route: <sip:127.0.0.9:5070;lr>\r\n";
+    lost.receive(response_to(&invite, 200, "them", &format!("{route}{WITH_SDP}")));
+    let ack = lost.expect("ACK ");
+    let Event::Answered { dialog: Some(dialog), .. } = lost.event() else { panic!("not answered") };
+
+    let mut next = Bench::new();
+    next.command(Command::End(Box::new(dialog.to_string().parse().unwrap())));
+    let bye = next.expect("BYE ");
+    assert_eq!(bye.split_whitespace().nth(1), ack.split_whitespace().nth(1));
+    for name in ["Route", "From", "To", "Call-ID"] {
+        assert_eq!(field(&bye, name), field(&ack, name));
+    }
+    let cseq = |message: &str| field(message, "CSeq").split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(cseq(&bye) > cseq(&ack));
+    next.receive(response_to(&bye, 481, "them", ""));
+    next.silent();
+}
