@@ -120,7 +120,7 @@ async fn failures_are_told_apart() {
         (server.url("/silence"), "timeout"),
         (server.url("/endless"), "too_large"),
         (server.url("/long"), "too_large"),
-        (server.url("/hang-up"), "protocol"),
+        (server.url("/hang-up"), "broken"),
         (format!("http://127.0.0.1:{unused}/"), "connect_refused"),
         ("http://nowhere.example/".into(), "dns"),
         (format!("https://{}/", server.address), "tls"),
@@ -367,7 +367,7 @@ async fn a_request_on_a_kept_connection_that_the_application_closes_is_sent_once
 async fn a_request_on_a_fresh_connection_that_is_closed_without_an_answer_is_not_repeated() {
     let mut server = WebServer::start(|_| Answer::HangUp).await;
     let error = client().send(&post(server.url("/"), "once")).await.unwrap_err();
-    assert_eq!(error.kind(), "protocol", "{error}");
+    assert_eq!(error.kind(), "broken", "{error}");
     assert_eq!(server.rest().len(), 1);
 }
 

@@ -208,13 +208,22 @@ const COUNTRIES: &[(&str, &str, &str)] = &[
     ("AF", "93", "Afghanistan"),
     ("MM", "95", "Myanmar"),
     ("IR", "98", "Iran"),
+    ("IO", "246", "British Indian Ocean Territory"),
+    ("AC", "247", "Ascension Island"),
+    ("SH", "290", "Saint Helena"),
+    ("FK", "500", "Falkland Islands"),
+    ("PM", "508", "Saint Pierre and Miquelon"),
+    ("NF", "672", "Norfolk Island"),
+    ("WF", "681", "Wallis and Futuna"),
+    ("NU", "683", "Niue"),
+    ("TK", "690", "Tokelau"),
 ];
 
 /// Area codes of the countries that share the calling code 1 with the United States (North American Numbering Plan).
 const AREAS_OF_OTHERS: &[(&str, &str)] = &[
     (
         "CA",
-        "204 226 236 249 250 257 263 289 306 343 354 365 367 368 382 387 403 416 418 428 431 437 438 450 460 468 474 506 514 519 537 548 568 579 581 584 587 604 613 639 647 672 683 705 709 742 753 778 780 782 807 819 825 867 873 879 902 905 942",
+        "204 226 236 249 250 257 263 273 289 306 343 354 365 367 368 382 387 403 416 418 428 431 437 438 450 460 468 474 506 514 519 537 548 568 579 581 584 587 600 604 613 622 633 639 647 672 683 705 709 742 753 778 780 782 807 819 825 867 873 879 902 905 942",
     ),
     ("PR", "787 939"),
     ("DO", "809 829 849"),
@@ -251,7 +260,7 @@ const AREAS_OF_STATES: &[(&str, &str)] = &[
         "CA",
         "209 213 279 310 323 341 350 357 369 408 415 424 442 510 530 559 562 619 626 628 650 657 661 669 707 714 738 747 760 805 818 820 831 837 840 858 909 916 925 949 951",
     ),
-    ("CO", "303 719 720 970 983"),
+    ("CO", "303 719 720 748 970 983"),
     ("CT", "203 475 860 959"),
     ("DE", "302"),
     ("DC", "202 771"),
@@ -305,7 +314,11 @@ const AREAS_OF_STATES: &[(&str, &str)] = &[
 /// The country of a number; `ZZ`, which is no country's, when it is of none of these.
 pub(super) fn of(number: &str) -> &'static str {
     let other = || area(number).and_then(|area| of_area(AREAS_OF_OTHERS, area));
-    calling(number).map_or("ZZ", |(code, ..)| if *code == "US" { other().unwrap_or(code) } else { code })
+    calling(number).map_or("ZZ", |(code, ..)| match *code {
+        "US" => other().unwrap_or(code),
+        "RU" if number.starts_with("+76") || number.starts_with("+77") => "KZ",
+        code => code,
+    })
 }
 
 /// The state of a number of the United States, if its area code is one of a state.
@@ -369,6 +382,7 @@ mod tests {
         assert_eq!(place("+14155550100"), ("US", Some("CA")));
         assert_eq!(place("+14165550100"), ("CA", None));
         assert_eq!(place("+17875550100"), ("PR", None));
+        assert_eq!((of("+77012345678"), of("+74951234567")), ("KZ", "RU"));
         assert_eq!(place("+15551230001"), ("US", None));
         assert_eq!((place("+1415"), place("+18005550100")), (("US", None), ("US", None)));
     }
