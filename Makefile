@@ -15,8 +15,7 @@ demo:
 # Every test, the providers' SDKs included.
 test:
 	@scripts/packages.sh test
-	cargo test --workspace
-	@scripts/test-sdk.sh
+	@scripts/test.sh
 	@echo "make test: all tests passed"
 
 # The checks that CI runs before the tests: formatting, lints, documentation, dependencies, and mutated inputs for each parser.

@@ -1,5 +1,10 @@
 #!/bin/sh
 # Runs tests/sdk: the providers' own client libraries against a server of ours. Does nothing where there are none.
+#
+#   scripts/test-sdk.sh            installs the libraries if they are missing, builds the server, runs the tests
+#   scripts/test-sdk.sh built      the same with the server that `cargo test --workspace` has built: `cargo build` alone wants
+#                                  other features of the dependencies, and would build half of them again
+#   scripts/test-sdk.sh install    only installs the libraries
 set -eu
 cd "$(dirname "$0")/.."
 [ -d tests/sdk ] || exit 0
@@ -19,8 +24,9 @@ if [ -f tests/sdk/package.json ]; then
         cp "$lock" tests/sdk/node_modules/.installed
     fi
 fi
+[ "${1:-run}" != install ] || exit 0
 if [ -f tests/sdk/requirements.txt ]; then
-    cargo build
+    [ "${1:-run}" = built ] || cargo build
     # The tests wait for calls most of the time, so several files run at once.
     .venv/bin/python -m pytest tests/sdk --numprocesses "${SDK_TESTS_AT_A_TIME:-4}" --dist loadfile
 fi
