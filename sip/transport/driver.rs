@@ -89,7 +89,15 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`] says which entry of the configuration, or which system resource, is at fault.
-pub async fn start(mut config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
+pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
+    // A sink by address: the driver is compiled once, here and not in each crate that starts one.
+    start_driver(config, Box::new(sink)).await
+}
+
+/// See [`start`].
+type Sink = Box<dyn FnMut(Event) + Send>;
+
+async fn start_driver(mut config: Config, sink: Sink) -> Result<Handle, StartError> {
     let Bound { sockets, listeners, addresses } = bind(&config).await?;
     if config.advertise.is_none()
         && let Some((_, wildcard)) = addresses.iter().find(|(_, address)| address.ip().is_unspecified())
@@ -243,9 +251,9 @@ fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Captur
     Ok(Some(Capture::start(target, agent, Arc::clone(told))))
 }
 
-struct Driver<S> {
+struct Driver {
     endpoint: Endpoint,
-    sink: S,
+    sink: Sink,
     sockets: Vec<(Datagrams, SocketAddr)>,
     buffer: Vec<u8>,
     command_queue: mpsc::Receiver<Command>,
@@ -311,7 +319,7 @@ enum Wake {
     Stop,
 }
 
-impl<S: FnMut(Event) + Send + 'static> Driver<S> {
+impl Driver {
     async fn run(mut self) {
         let mut sleep = Box::pin(tokio::time::sleep(Duration::from_secs(3_600)));
         let mut armed: Option<Instant> = None;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Driver, instant};
 
-impl<S: FnMut(Event) + Send + 'static> Driver<S> {
+impl Driver {
     pub(super) fn stream_event(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
