@@ -5,7 +5,7 @@ use super::super::tls::Who;
 use crate::config::Config;
 use crate::endpoint::ConnectionId;
 use crate::guard::Verdict;
-use crate::leg::{Event, Transport, TrunkName};
+use crate::leg::{Transport, TrunkName};
 use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
