@@ -64,6 +64,8 @@ impl Endpoint {
                 return;
             }
             if cancelled {
+                // It was given up in silence, which this response ends.
+                self.judge_peer(now, leg_slot, true);
                 self.send_cancel(now, leg_slot);
             } else if response.status > 100 && !reported {
                 self.event(Event::Provisional {
@@ -238,7 +240,7 @@ impl Endpoint {
             authorization,
             bytes: None,
         };
-        calling.provisional = false;
+        (calling.provisional, calling.asked_at) = (false, now);
         let before = calling.client;
         let hops = self.clients.get_mut(before).map(|client| std::mem::take(&mut client.alternatives));
         let client = self.start_client(now, Method::Invite, branch, flow, data, Some(leg_slot), Purpose::Invite);

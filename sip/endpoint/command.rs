@@ -17,6 +17,10 @@ use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
 
+/// An INVITE that is given up after so many T1 without any response has met silence. With T1 = 500 ms that is 4 s, after
+/// three retransmissions.
+const SILENCE: u32 = 8;
+
 /// What else is known of where an INVITE goes.
 #[derive(Default)]
 pub(super) struct Placing {
@@ -183,6 +187,7 @@ impl Endpoint {
             client: Slot::NONE,
             provisional: false,
             hangup: None,
+            asked_at: now,
             give_up: None,
             attempts: digest::Attempts::default(),
             early: Vec::new(),
@@ -275,9 +280,13 @@ impl Endpoint {
                 }
                 calling.hangup = Some(farewell);
                 let provisional = calling.provisional;
+                let unheard = now.saturating_duration_since(calling.asked_at);
                 leg.report_by = Some(report_by);
                 if provisional {
                     self.send_cancel(now, slot);
+                } else if unheard >= self.config.timers.t1 * SILENCE {
+                    // The application waits less long than Timer B does: without this, no call would show that nobody is there.
+                    self.judge_peer(now, slot, false);
                 }
                 self.arm_leg(slot);
             }

@@ -103,6 +103,8 @@ pub(super) struct Calling {
     /// A provisional came, so that a CANCEL may go (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: Option<Farewell>,
+    /// When the INVITE was sent first, or again after a response.
+    pub(super) asked_at: Instant,
     /// When the INVITE is given up after its CANCEL was sent.
     pub(super) give_up: Option<Instant>,
     pub(super) attempts: digest::Attempts,

@@ -205,6 +205,33 @@ fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
 #[test]
 fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
     let peer = crate::Peer {
+#[test]
+fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
+    let mut bench = Bench::with_trunk(|_| {});
+    let mut place = |given_up_after: u64, provisional: bool| {
+        let mut call = outgoing("sip:+15551230002@127.0.0.2");
+        call.trunk = Some("carrier".into());
+        bench.command(Command::Invite { leg: LEG, invite: call });
+        let sent = bench.expect("INVITE ");
+        if provisional {
+            bench.receive(response_to(&sent, 100, "", ""));
+        }
+        bench.wait(given_up_after);
+        bench.command(hangup(LEG));
+        let health = bench.peer().health;
+        // Late, and the last word of it.
+        bench.receive(response_to(&sent, 100, "", ""));
+        let heard = bench.peer().health;
+        bench.receive(response_to(&sent, 487, "them", ""));
+        bench.sent.clear();
+        bench.events.clear();
+        (health, heard)
+    };
+    assert_eq!(place(3_900, false).0, Health::Unknown, "too early to tell");
+    assert_eq!(place(20_000, true).0, Health::Up, "it was heard of");
+    assert_eq!(place(4_000, false), (Health::Doubtful, Health::Up), "until it answers after all");
+}
+
         uri: Some("sip:127.0.0.2".to_owned()),
         options_interval: Some(Duration::from_secs(10)),
         ..crate::Peer::new("carrier".into())
