@@ -229,7 +229,7 @@ impl Call {
                     LegGone::Timeout if !answered => EndedBy::Server,
                     _ => EndedBy::Peer,
                 };
-                self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail });
+                self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail, failure: None });
             }
             LegEvent::Referred(referred) => self.referred(leg, *referred),
             LegEvent::ReferAnswered { status } => self.signal(leg, Signal::ReferAnswered { status }),

@@ -8,7 +8,7 @@ use crate::call::{Abort, Call};
 use crate::conference::Leaving;
 use crate::event::EventKind;
 use crate::id::LegId;
-use crate::leg::{Direction, EndCause, EndedBy, LegEnd, SHUT_DOWN, Status};
+use crate::leg::{DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
 use crate::output::{Farewell, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
@@ -50,12 +50,29 @@ impl Call {
         let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
         let farewell = LegCommand::Hangup(Farewell { cause, elsewhere });
         self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
-        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail });
+        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }
 
     /// Hangs up as a program or a request means it: an unanswered outbound leg is cancelled, anything else cleared.
     pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
         self.hangup(leg, self.clearing(leg), by);
+    }
+
+    /// The same, as the application wants it in one of its ways, which `how` tells in words: [`BY_REQUEST`] and its like.
+    pub(crate) fn clear_for_application(&mut self, leg: LegId, how: &str) {
+        let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        // Of a call that was never answered, its cause and its status say more.
+        self.hangup_with(leg, self.clearing(leg), EndedBy::Application, answered.then(|| how.to_owned()));
+    }
+
+    /// A document has nothing more to do: its leg is cleared.
+    pub(crate) fn document_ended(&mut self, leg: LegId) {
+        let failed = match self.party(leg).and_then(|party| party.failure.as_deref()) {
+            Some(EndFailure::Stream(_)) => " (its stream had failed)",
+            Some(EndFailure::Conversation(_)) => " (its conversation had failed)",
+            Some(EndFailure::Document(_)) | None => "",
+        };
+        self.clear_for_application(leg, &format!("{DOCUMENT_ENDED}{failed}"));
     }
 
     /// The cause of a leg's end that no far end has asked for.
@@ -77,7 +94,10 @@ impl Call {
             RejectReason::Status(status) => (cause_of_status(status), status),
         };
         self.order(leg, LegCommand::Reject(reason));
-        self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail: None });
+        self.end_leg(
+            leg,
+            LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail: None, failure: None },
+        );
     }
 
     /// Ends a leg in our books: what it ran is aborted, what hung on it is let go, the fact is told.
@@ -97,6 +117,7 @@ impl Call {
             Status::Failed if declined && end.cause == EndCause::Rejected => Status::NoAnswer,
             status => status,
         };
+        end.failure = party.failure.take();
         info.end = Some(end);
         info.sip.dialog = None;
         self.timers.cancel_all(leg);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Target;
 use crate::conversation::ConversationFacts;
 use crate::event::{DialResult, ReferFacts};
@@ -120,7 +122,7 @@ pub enum FetchReason {
 }
 
 /// Why a document could not be had. Dialects number these.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FetchFailure {
     /// What kind of failure.
     pub kind: FailureKind,
@@ -129,7 +131,7 @@ pub struct FetchFailure {
 }
 
 /// Kinds of failure on the way to a document.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FailureKind {
     /// The URL is no URL, or its target is not allowed.
     BadUrl,

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::fetch::FetchFailure;
 use crate::handover::Handover;
 use crate::id::{CallId, LegId};
 use crate::machine::AnsweredBy;
 use crate::output::Invite;
+use crate::stream::StreamFailure;
 use crate::{Callback, Target};
 
 /// Facts about a leg at one moment. Cheap to share: the call hands out `Arc`s of it with every event. What is not known is not
@@ -192,7 +194,31 @@ pub struct LegEnd {
     /// In words, where the rest does not say it: what the peer or the network had to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What had failed on the application's side, where the leg ended because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Box<EndFailure>>,
 }
+
+/// A failure on the application's side that ends a leg.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum EndFailure {
+    /// No document could be had: the caller was apologised to.
+    Document(FetchFailure),
+    /// The stream failed that the document waited for, and the document had nothing after it.
+    Stream(StreamFailure),
+    /// The same of a conversation.
+    Conversation(StreamFailure),
+}
+
+/// The detail of the end of a leg whose document had nothing more to do.
+pub const DOCUMENT_ENDED: &str = "the document ended";
+/// The detail of the end of a leg that its document hung up.
+pub const BY_INSTRUCTION: &str = "hung up (an instruction of the document)";
+/// The detail of the end of a leg that a request of its application hung up.
+pub const BY_REQUEST: &str = "hung up (a request of the application)";
+
+/// The detail of the end of a leg that was to end with the call that it dialled.
+pub const BRIDGE_ENDED: &str = "hung up (the dialled call had ended)";
 
 /// The detail of the end of a leg that the server's shutdown ended.
 pub const SHUT_DOWN: &str = "ended by shutdown of the server";

@@ -8,7 +8,7 @@ use crate::Target;
 use crate::call::OnAnswer;
 use crate::conference::Participation;
 use crate::id::{LegId, OpId, StreamId};
-use crate::leg::{EndCause, LegInfo};
+use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine::{Detecting, MachineDetection};
 use crate::program::Running;
 use crate::program::dial::Dialing;
@@ -45,6 +45,8 @@ pub(crate) struct Party {
     pub(crate) conference: Option<Box<Participation>>,
     /// It waits in a queue, or is with somebody who took it out of one.
     pub(crate) waiting: Option<Box<Waiting>>,
+    /// What has failed last on the application's side and leaves nothing to do but to end, as far as is known.
+    pub(crate) failure: Option<Box<EndFailure>>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
@@ -82,6 +84,11 @@ pub(crate) struct Party {
 }
 
 impl Party {
+    /// Whether a document decides, and has nothing after what runs now.
+    pub(crate) fn has_only_this_left(&self) -> bool {
+        self.mode == Mode::Document && self.lane.queue.is_empty()
+    }
+
     pub(crate) fn new(info: LegInfo) -> Self {
         Self {
             info: Arc::new(info),
@@ -96,6 +103,7 @@ impl Party {
             streams: Vec::new(),
             transcriptions: Vec::new(),
             siprecs: Vec::new(),
+            failure: None,
             hasty_documents: 0,
             document_since: None,
             on_answer: None,
@@ -168,6 +176,6 @@ mod tests {
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
         let (party, output) = (size_of::<Party>(), size_of::<Output>());
-        assert!(party <= 912 && output <= 32, "{party} and {output} octets");
+        assert!(party <= 928 && output <= 32, "{party} and {output} octets");
     }
 }

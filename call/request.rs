@@ -10,7 +10,7 @@ use crate::conference::{Change, Leaving, Participation};
 use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
-use crate::leg::{Direction, EndCause, EndedBy, Hearers};
+use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, Hearers};
 use crate::output::LegCommand;
 use crate::party::{MOST_QUEUED, Mode, Party};
 use crate::program::dial::Dialing;
@@ -60,7 +60,7 @@ impl Call {
             Command::Reject(reason) => self.reject_by_request(leg, reason)?,
             Command::Hangup { headers } => {
                 self.add_headers(leg, headers);
-                self.clear(leg, EndedBy::Application);
+                self.clear_for_application(leg, BY_REQUEST);
             }
             Command::Cancel => {
                 if self.party(leg).is_some_and(|party| party.info.answered_at.is_none()) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Callback;
 use crate::id::StreamId;
 use crate::leg::Hearers;
@@ -123,16 +125,19 @@ pub enum StreamStatus {
 }
 
 /// Why a stream to an application failed. Dialects number the kinds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamFailure {
     /// What kind of failure.
     pub fault: StreamFault,
     /// In words, without credentials.
     pub detail: String,
+    /// Whether the call ends because of it: its document waited for the stream, names no action, and has nothing after it.
+    #[serde(default)]
+    pub is_fatal: bool,
 }
 
 /// Kinds of failure of a WebSocket to an application.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StreamFault {
     /// The URL is no URL.
     Url,
@@ -161,7 +166,7 @@ pub enum StreamFault {
 impl StreamFault {
     /// A failure of this kind.
     pub fn because(self, detail: impl Into<String>) -> StreamFailure {
-        StreamFailure { fault: self, detail: detail.into() }
+        StreamFailure { fault: self, detail: detail.into(), is_fatal: false }
     }
 }
 

@@ -18,7 +18,7 @@ use tandem_call::address::Address;
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::leg::{Direction, EndCause, EndedBy, LegInfo, SHUT_DOWN, Status};
+use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 
@@ -226,6 +226,20 @@ impl Cause {
             _ if matches!(leg.to, Address::Client(_)) => Some(Self::NotRegistered),
             _ => None,
         }
+    }
+}
+
+impl Cause {
+    /// Why a leg ended because something had failed: it reached nobody ([`Self::of_end`]), or its application did not do. The
+    /// latter was told when it failed. `None`: nothing did, or nothing is known about why.
+    pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
+        let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
+        Self::of_end(leg).or_else(|| {
+            failure.map(|failure| match failure {
+                EndFailure::Document(why) => Self::of_failure(why),
+                EndFailure::Stream(why) | EndFailure::Conversation(why) => Self::of_stream(why),
+            })
+        })
     }
 }
 

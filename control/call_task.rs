@@ -331,7 +331,7 @@ impl CallTask {
         info.status = Status::Failed;
         let detail = Some(format!("no further leg: {why}"));
         let (cause, by) = (EndCause::Failed, EndedBy::Server);
-        info.end = Some(LegEnd { at: now.time, cause, by, sip_status: None, detail });
+        info.end = Some(LegEnd { at: now.time, cause, by, sip_status: None, detail, failure: None });
         let leg = info.id;
         let event = Box::new(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended });
         async move {

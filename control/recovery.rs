@@ -126,7 +126,8 @@ async fn finish_leg(
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
     let text = CRASHED.to_owned();
     let detail = Some(text.clone());
-    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
+    leg.end =
+        Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
     leg.status = if leg.answered_at.is_some() { Status::Completed } else { Status::Failed };
     event_log::late(
         &services.store,

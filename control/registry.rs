@@ -609,7 +609,8 @@ fn shown(text: &str) -> String {
 /// A leg that was refused because its record could not be stored. The record may yet be, with those that wait.
 fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
     let detail = Some(UNSTORED.to_owned());
-    leg.end = Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail });
+    leg.end =
+        Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
     leg.status = Status::Failed;
     leg
 }

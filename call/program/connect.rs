@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, StreamId};
+use crate::leg::EndFailure;
 use crate::output::LegCommand;
 use crate::party::MOST_STREAMS;
 use crate::program::instruction::Connect;
@@ -26,16 +27,28 @@ impl Connected {
         }
     }
 
-    pub(crate) fn handle(self, signal: Signal) -> Step {
+    pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match signal {
             Signal::Stream { id, status } if id == self.id && status != StreamStatus::Started => match self.action {
                 Some(action) => {
                     Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
                 }
-                None => Step::Next,
+                None => {
+                    if let (StreamStatus::Failed(why), Some(party)) = (status, call.party_mut(leg))
+                        && why.is_fatal
+                    {
+                        party.failure = Some(Box::new(EndFailure::Stream(why)));
+                    }
+                    Step::Next
+                }
             },
             _ => Step::Stay(Running::Connect(self)),
         }
+    }
+
+    /// Whether the leg waits for this stream, with no action to ask afterwards.
+    pub(crate) fn ends_with(&self, id: StreamId) -> bool {
+        self.id == id && self.action.is_none()
     }
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId) {
@@ -96,8 +109,12 @@ impl Call {
     }
 
     /// The shell's word on a stream.
-    pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, status: StreamStatus) {
+    pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
         let Some(party) = self.party_mut(leg) else { return };
+        if let StreamStatus::Failed(why) = &mut status {
+            let awaited = matches!(&party.lane.running, Some(Running::Connect(connected)) if connected.ends_with(id));
+            why.is_fatal = awaited && party.has_only_this_left();
+        }
         let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return };
         let spec = match status {
             StreamStatus::Started => party.streams.get(index).map(|(_, spec)| spec.clone()),

@@ -10,7 +10,7 @@ use crate::conversation::{ConversationFacts, ConversationStatus};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{ConversationId, LegId};
-use crate::leg::Status;
+use crate::leg::{EndFailure, Status};
 use crate::output::LegCommand;
 use crate::program::instruction::Converse;
 use crate::program::{Running, Signal, Step};
@@ -34,11 +34,17 @@ impl Conversing {
     }
 
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
-        let Signal::Conversation { id, status } = signal else { return Step::Stay(Running::Converse(self)) };
+        let Signal::Conversation { id, mut status } = signal else { return Step::Stay(Running::Converse(self)) };
         if id != self.id {
             return Step::Stay(Running::Converse(self));
         }
         let started = status == ConversationStatus::Started;
+        if let (ConversationStatus::Failed { why, .. }, None) = (&mut status, &self.action)
+            && let Some(party) = call.party_mut(leg)
+        {
+            why.is_fatal = party.has_only_this_left();
+            party.failure = why.is_fatal.then(|| Box::new(EndFailure::Conversation(why.clone())));
+        }
         let facts = self.tell(call, leg, status);
         match self.action {
             _ if started => Step::Stay(Running::Converse(self)),

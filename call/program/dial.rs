@@ -13,7 +13,7 @@ use crate::event::{DialResult, DialStatus, EventKind};
 use crate::fetch::FetchReason;
 use crate::handover::Handover;
 use crate::id::{LegId, OpId};
-use crate::leg::{Direction, EndCause, EndedBy, Status};
+use crate::leg::{BRIDGE_ENDED, Direction, EndCause, EndedBy, Status};
 use crate::output::{Invite, LegCommand};
 use crate::party::Mode;
 use crate::program::instruction::{
@@ -332,7 +332,7 @@ impl Dialing {
         }
         match (self.dial.action, self.dial.after) {
             (Some(action), _) => Step::Fetch(action, FetchReason::Dialed(self.last)),
-            (None, AfterBridge::Hangup) if self.last.bridged => Step::Hangup,
+            (None, AfterBridge::Hangup) if self.last.bridged => Step::Hangup(BRIDGE_ENDED),
             (None, _) => Step::Next,
         }
     }

@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::event::EventKind;
 use crate::fetch::{FailureKind, FetchFailure, FetchReason};
 use crate::id::{FetchId, LegId};
+use crate::leg::EndFailure;
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{AudioSource, Play, Speech};
@@ -105,6 +106,9 @@ const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.
 fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     call.ensure_answered(leg);
     let op = call.new_op();
+    if let Some(party) = call.party_mut(leg) {
+        party.failure = Some(Box::new(EndFailure::Document(failure.clone())));
+    }
     call.emit(leg, EventKind::Apologised);
     let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
     let play = Play { source: AudioSource::Speech(speech), loops: NonZeroU32::new(1) };

@@ -26,7 +26,7 @@ use crate::event::{EventKind, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::hearing::Heard;
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
-use crate::leg::{EndCause, EndedBy};
+use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
 use crate::output::LegCommand;
 use crate::party::Mode;
 use crate::program::instruction::{Instruction, Program, Unserved};
@@ -99,8 +99,8 @@ pub(crate) enum Step {
     Next,
     /// It is over and another document decides.
     Fetch(Target, FetchReason),
-    /// It is over and so is the leg.
-    Hangup,
+    /// It is over and so is the leg, in these words.
+    Hangup(&'static str),
     /// The server gives the leg up, for this reason.
     GiveUp(String),
     /// It became a program.
@@ -116,7 +116,7 @@ impl Running {
             Self::Record(verb) => verb.handle(call, leg, signal),
             Self::Dial(dialing) => dialing.handle(call, leg, &signal),
             Self::Conference(conferring) => conferring.handle(call, leg, &signal),
-            Self::Connect(connected) => connected.handle(signal),
+            Self::Connect(connected) => connected.handle(call, leg, signal),
             Self::Converse(conversing) => conversing.handle(call, leg, signal),
             Self::Refer(referring) => referring.handle(call, leg, &signal),
             Self::Queueing => enqueue::handle(call, leg, &signal),
@@ -174,7 +174,7 @@ impl Call {
         match step {
             Step::Stay(running) => party.lane.running = Some(running),
             Step::Next => self.advance(leg),
-            Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::Hangup(how) => self.clear_for_application(leg, how),
             Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
             Step::Run(program) => self.run(leg, program),
             Step::Fetch(target, reason) => self.fetch(leg, target, reason),
@@ -188,7 +188,7 @@ impl Call {
         match step {
             Step::Stay(Running::Dial(dialing)) if !ended && party.transfer.is_none() => party.transfer = Some(dialing),
             Step::Stay(running) => running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced }),
-            Step::Hangup => self.clear(leg, EndedBy::Application),
+            Step::Hangup(how) => self.clear_for_application(leg, how),
             Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
             Step::Run(program) => self.run(leg, program),
             Step::Fetch(target, reason) => self.fetch(leg, target, reason),
@@ -206,6 +206,8 @@ impl Call {
             let Some(instruction) = party.lane.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
+            // The document goes on: what has failed before ends nothing.
+            party.failure = None;
             match self.begin(leg, instruction) {
                 Step::Next => {}
                 step => return self.step(leg, step),
@@ -217,7 +219,7 @@ impl Call {
         match self.party(leg).map(|party| party.mode) {
             Some(Mode::Document) => {
                 self.ensure_answered(leg);
-                self.clear(leg, EndedBy::Application);
+                self.document_ended(leg);
             }
             Some(Mode::Whisper) => {
                 self.set_mode(leg, Mode::Commands);
@@ -304,7 +306,7 @@ impl Call {
                 }
                 Step::Next
             }
-            Instruction::Hangup => Step::Hangup,
+            Instruction::Hangup => Step::Hangup(BY_INSTRUCTION),
             Instruction::Unserved(unserved) => {
                 self.emit(leg, EventKind::Warned(unserved.warning.clone()));
                 self.emit(leg, EventKind::Unserved(unserved.clone()));

@@ -14,13 +14,13 @@ use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
-use tandem_call::leg::{EndCause, EndedBy, Status};
+use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
 use tandem_call::output::{LegCommand, LegEvent, LegGone, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
 use tandem_call::route::Decision;
-use tandem_call::stream::{StreamFault, StreamStatus};
+use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 use tandem_call::testing::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -364,7 +364,49 @@ fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
     let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
     assert_eq!(end.by, EndedBy::Server);
     assert_eq!(end.to_string(), "apologised and hung up: the document failed (500)");
+    assert!(matches!(end.failure.as_deref(), Some(EndFailure::Document(why)) if why.detail == "500"), "{end:?}");
     script.assert_settled();
+}
+
+#[test]
+fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_request() {
+    let ended = |instructions: Vec<Instruction>, then: &dyn Fn(&mut CallScript)| {
+        let mut script = CallScript::runs(instructions);
+        then(&mut script);
+        let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+        assert_eq!((end.by, end.cause), (EndedBy::Application, EndCause::NormalClearing));
+        (end.to_string(), end.failure.map(|failure| *failure))
+    };
+    let refused = || StreamFault::Refused.because("refused");
+    let fatal = || StreamFailure { is_fatal: true, ..refused() };
+    let pause = Instruction::Pause(SECOND);
+    let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None });
+    let converse = Instruction::Converse(Converse { spec: Box::new(conversation()), action: None });
+    let fails = |script: &mut CallScript| script.stream_is(script.leg(), StreamStatus::Failed(refused()));
+
+    assert_eq!(ended(vec![pause.clone()], &|script| script.passes(SECOND)), ("the document ended".to_owned(), None));
+    let (hung_up, failure) = ended(vec![pause.clone(), Instruction::Hangup], &|script| script.passes(SECOND));
+    assert_eq!((hung_up.as_str(), failure), ("hung up (an instruction of the document)", None));
+    let (hung_up, failure) = ended(vec![Instruction::Play(file("a"))], &|script| {
+        script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+    });
+    assert_eq!((hung_up.as_str(), failure), ("hung up (a request of the application)", None));
+
+    let (end, failure) = ended(vec![connect()], &fails);
+    assert_eq!(end, "the document ended (its stream had failed)");
+    assert_eq!(failure, Some(EndFailure::Stream(fatal())));
+    let (end, failure) = ended(vec![converse], &|script| {
+        let why = refused();
+        script.conversation_is(script.leg(), ConversationStatus::Failed { after_start: false, why });
+    });
+    assert_eq!(end, "the document ended (its conversation had failed)");
+    assert_eq!(failure, Some(EndFailure::Conversation(fatal())));
+    // A document that has something to say about it ends as it likes.
+    let (end, failure) = ended(vec![connect(), pause], &|script| {
+        fails(script);
+        script.passes(SECOND);
+    });
+    assert_eq!((end.as_str(), failure), ("the document ended", None));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{CallEvent, EventKind, ReferState};
 use tandem_call::id::{self, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
+use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -291,7 +293,14 @@ impl Failed {
             return cause.map(|cause| Self { level: Level::Error, cause: Some(cause) });
         }
         let cause = Cause::of_event(&event.kind);
-        let error = matches!(event.kind, EventKind::FetchFailed { .. });
+        let error = match &event.kind {
+            EventKind::FetchFailed { .. } => true,
+            EventKind::Stream(facts) => matches!(&facts.status, StreamStatus::Failed(why) if why.is_fatal),
+            EventKind::Conversation(facts) => {
+                matches!(&facts.status, ConversationStatus::Failed { why, .. } if why.is_fatal)
+            }
+            _ => false,
+        };
         let level = if error { Level::Error } else { Level::Warning };
         (event.kind.is_trouble() || cause.is_some()).then_some(Self { level, cause })
     }

@@ -90,7 +90,7 @@ impl CallRow {
                 text: end.to_string(),
                 by: end.by.to_string(),
                 sip_status: end.sip_status,
-                cause: crate::advice::Cause::of_end(leg).map(crate::advice::Cause::id),
+                cause: crate::advice::Cause::of_failed_call(leg).map(crate::advice::Cause::id),
             }),
         }
     }

@@ -28,7 +28,7 @@ fn over(number: u128, by: EndedBy) -> LegInfo {
     let mut info = LegInfo::clone(&info(number));
     info.status = Status::Completed;
     let cause = crate::leg::EndCause::NormalClearing;
-    info.end = Some(LegEnd { at: NOW, cause, by, sip_status: None, detail: None });
+    info.end = Some(LegEnd { at: NOW, cause, by, sip_status: None, detail: None, failure: None });
     info
 }
 

@@ -66,7 +66,14 @@ fn ended(status: Status, answered: Option<&str>, sip_status: Option<u16>) -> Leg
     LegInfo {
         status,
         answered_at: answered.map(at),
-        end: Some(LegEnd { at: at("2018-03-25T09:54:31Z"), cause, by: EndedBy::Peer, sip_status, detail: None }),
+        end: Some(LegEnd {
+            at: at("2018-03-25T09:54:31Z"),
+            cause,
+            by: EndedBy::Peer,
+            sip_status,
+            detail: None,
+            failure: None,
+        }),
         ..leg()
     }
 }

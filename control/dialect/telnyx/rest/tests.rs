@@ -562,7 +562,14 @@ fn a_call_is_shown_as_published() {
     leg.status = Status::Completed;
     leg.answered_at = Some("2026-11-21T02:00:02Z".parse().unwrap());
     let at = "2026-11-21T02:00:12Z".parse().unwrap();
-    leg.end = Some(LegEnd { at, cause: EndCause::NormalClearing, by: EndedBy::Peer, sip_status: None, detail: None });
+    leg.end = Some(LegEnd {
+        at,
+        cause: EndCause::NormalClearing,
+        by: EndedBy::Peer,
+        sip_status: None,
+        detail: None,
+        failure: None,
+    });
     let data = shown(&leg, now);
     assert_eq!((&data["is_alive"], &data["call_duration"]), (&json!(false), &json!(10)));
     assert_eq!(data["end_time"], "2026-11-21T02:00:12.000000Z");

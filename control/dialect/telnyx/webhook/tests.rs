@@ -97,7 +97,7 @@ fn ended(end: LegEnd) -> LegInfo {
 }
 
 fn end(cause: EndCause, by: EndedBy, sip_status: Option<u16>) -> LegEnd {
-    LegEnd { at: "2026-11-21T02:00:05.5Z".parse().unwrap(), cause, by, sip_status, detail: None }
+    LegEnd { at: "2026-11-21T02:00:05.5Z".parse().unwrap(), cause, by, sip_status, detail: None, failure: None }
 }
 
 #[test]

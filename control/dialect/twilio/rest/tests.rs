@@ -22,6 +22,7 @@ fn leg(status: Status) -> LegInfo {
         by: EndedBy::Peer,
         sip_status: None,
         detail: None,
+        failure: None,
     };
     LegInfo {
         id: LegId(1),
