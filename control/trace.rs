@@ -76,6 +76,8 @@ pub struct Party {
     pub sip_call_ids: Vec<String>,
     /// What became of it, in words.
     pub outcome: Option<String>,
+    #[serde(skip)]
+    is_over: bool,
 }
 
 /// One message.
@@ -176,6 +178,7 @@ impl CallTrace {
                     trunk: leg.sip.trunk.clone(),
                     sip_call_ids: Vec::new(),
                     outcome: Some(console::outcome(leg)),
+                    is_over: leg.end.is_some(),
                 };
                 (leg.id, party)
             })
@@ -207,9 +210,20 @@ impl CallTrace {
             trunk: None,
             sip_call_ids: Some(trace.sip_call_id).filter(|id| !id.is_empty()).into_iter().collect(),
             outcome: None,
+            is_over: false,
         };
         let seen = trace.messages.into_iter().map(|message| (0, message)).collect();
         Self { session: None, parties: vec![party], messages: messages(seen, now), left_out: trace.left_out }
+    }
+
+    /// Parties that we sent an INVITE to, again and again, and heard nothing of.
+    fn unheard(&self) -> impl Iterator<Item = &Party> {
+        self.parties.iter().enumerate().filter_map(|(number, party)| {
+            let mut own = self.messages.iter().filter(|message| message.party == number);
+            let silent = own.clone().all(|message| message.direction == "sent");
+            let repeated = own.any(|message| message.again && message.summary.starts_with("INVITE "));
+            (silent && repeated).then_some(party)
+        })
     }
 
     /// Drawn as a ladder, in so many columns (60 to 400).

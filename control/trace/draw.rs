@@ -24,6 +24,16 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
     for message in &trace.messages {
         canvas.message(trace, message, &mut out);
     }
+    for party in trace.unheard() {
+        let _ = write!(out, "\n{}: nothing was heard of it.", party.name);
+        if party.is_over {
+            out.push_str(
+                " The call is over. The INVITE is repeated until 32 s after the first one all the same: before a response, no CANCEL \
+                 may be sent (RFC 3261, 9.1).",
+            );
+        }
+        out.push('\n');
+    }
     if trace.left_out > 0 {
         let _ = writeln!(out, "\n{} more messages of this call were not kept", trace.left_out);
     }
@@ -32,6 +42,10 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
 
 fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
     for party in &trace.parties {
+        if party.name == "peer" && party.sip_call_ids.is_empty() {
+            // Strangers: many, of whom each message says where it came from.
+            continue;
+        }
         let mut said = format!("{}:", party.name);
         if let Some(id) = &party.id {
             said.push_str(&format!(" {id},"));
@@ -130,6 +144,12 @@ impl Canvas {
         let room = (right - left).saturating_sub(7 + again.len());
         put(&mut row, left + 3, &format!(" {}{again} ", clip(&label, room)));
         line(out, &format!("{:9.3}", message.seconds), &row);
+        // What has no room on the arrow stands below, across the others' lines.
+        if label.chars().count() > room && left + 4 + label.chars().count() <= self.width {
+            let mut row = self.blank();
+            put(&mut row, left + 4, &label);
+            line(out, "", &row);
+        }
         let room = (right - left).saturating_sub(5);
         let more = self.address(trace, message).into_iter().chain(message.sdp.as_ref().map(|sdp| format!("SDP {sdp}")));
         for more in more.flat_map(|text| wrap(&text, room)) {

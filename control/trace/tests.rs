@@ -36,6 +36,7 @@ fn party(name: &str) -> Party {
         trunk: None,
         sip_call_ids: vec![],
         outcome: None,
+        is_over: false,
     }
 }
 
@@ -164,4 +165,45 @@ fn a_column_is_headed_with_the_peer_that_the_leg_really_went_to() {
     let heading = text.lines().find(|line| line.contains("192.0.2.100:5060")).unwrap();
     assert!(heading.contains(alive) && !heading.contains(dead), "{text}");
     assert_eq!(text.matches(&format!("to {dead} UDP")).count(), 2, "{text}");
+}
+
+#[test]
+fn a_ladder_shows_a_long_uri_whole_where_there_is_room_for_it() {
+    let now = clock::now();
+    let uri = "sip:+15551230001@trunk.carrier.example:5060;transport=tcp;user=phone";
+    let mut trace = call();
+    let invite = request(&format!("INVITE {uri}"), "<sip:600@x>", "");
+    trace.messages = messages(vec![(0, seen(now, 0, false, "192.0.2.1:5060", invite))], now);
+    assert!(trace.text(100).contains(&format!("│   INVITE {uri}")), "{}", trace.text(100));
+    assert!(trace.text(400).contains(&format!("── INVITE {uri} ──")), "{}", trace.text(400));
+    assert!(trace.text(60).lines().all(|line| line.chars().count() <= 62), "{}", trace.text(60));
+}
+
+#[test]
+fn a_ladder_says_that_nothing_was_heard_of_a_party_and_why_the_invite_goes_on_after_the_call() {
+    let now = clock::now();
+    let invite = request("INVITE sip:600@x", "<sip:600@x>", "");
+    let sent = |after| (0, seen(now, after, true, "192.0.2.2:5060", invite.clone()));
+    let mut trace = CallTrace {
+        session: Some("s".into()),
+        parties: vec![party("callee")],
+        messages: messages(vec![sent(0), sent(500)], now),
+        left_out: 0,
+    };
+    assert!(trace.text(100).ends_with("\ncallee: nothing was heard of it.\n"), "{}", trace.text(100));
+    trace.parties[0].is_over = true;
+    assert!(trace.text(100).contains("nothing was heard of it. The call is over. The INVITE is repeated"));
+    let trying = (0, seen(now, 600, false, "192.0.2.2:5060", response("100 Trying", "INVITE")));
+    trace.messages = messages(vec![sent(0), sent(500), trying], now);
+    assert!(!trace.text(100).contains("nothing was heard"));
+}
+
+#[test]
+fn the_ladder_of_strangers_has_no_empty_heading() {
+    let now = clock::now();
+    let invite = request("INVITE sip:600@x", "<sip:600@x>", "");
+    let messages = vec![seen(now, 0, false, "192.0.2.2:5060", invite)];
+    let trace = CallTrace::of_nobody(sip::Trace { messages, ..sip::Trace::default() }, now);
+    assert!(!trace.text(100).contains("peer:"), "{}", trace.text(100));
+    assert!(trace.text(100).contains("192.0.2.2:5060 UDP"), "{}", trace.text(100));
 }
