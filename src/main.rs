@@ -61,6 +61,9 @@ First steps:
   tandem proxy --help                          an application of yours comes here instead of to its provider, as it is
   tandem load --help                           paced calls against a SIP server, both ends counted
 
+Without --config, commands that ask a running server (calls, show, errors, phones, trunks, numbers, signature, trace, env, call,
+ca, proxy) read tandem.toml in this directory if there is one. `serve` and `dev` never do: they run with the defaults.
+
 Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and \"__\" between the steps
   TANDEM_LOG=info,tandem_sip=debug             what is logged to standard error (error, warn, info, debug, trace)

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::Value;
-use tandem_config::Config;
 use tandem_control::account::Account;
 use tandem_control::http::{Client, NetworkPolicy, Request, Timeouts};
 
-use super::Failure;
+use super::{Failure, Source};
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -19,7 +18,7 @@ const MOST: usize = 256 * 1024 * 1024;
 /// Which server, and who asks.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// The server's configuration
+    /// The server's configuration; when left out, tandem.toml in this directory if there is one, else the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Whose credentials to show; the first account's that has any when left out
@@ -33,6 +32,7 @@ pub(crate) struct Server {
 /// A way to the running server.
 pub(crate) struct Console {
     base: String,
+    source: Source,
     authorization: String,
     client: Client,
 }
@@ -40,20 +40,20 @@ pub(crate) struct Console {
 impl Server {
     /// The way to it. Nothing is sent yet.
     pub(crate) fn console(&self) -> Result<Console, Failure> {
-        let config = super::load_config(self.config.as_deref())?;
-        let authorization = authorization(&config, self.account.as_deref())?;
+        let (config, source) = super::client_config(self.config.as_deref())?;
+        let authorization = authorization(&super::accounts(&config, source)?, self.account.as_deref())?;
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
         let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
         let client = Client::new(NetworkPolicy { allow_networks: everywhere }, PATIENCE)
             .map_err(|error| Failure::Environment(error.into()))?;
-        Ok(Console { base: base.trim_end_matches('/').to_owned(), authorization, client })
+        Ok(Console { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
     }
 }
 
 impl Console {
     /// The body of `GET path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        let base = &self.base;
+        let (base, note) = (&self.base, self.source.note());
         let request = Request {
             method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
             url: format!("{base}{path}"),
@@ -64,7 +64,7 @@ impl Console {
         };
         let response = self.client.send(&request).await.map_err(|error| {
             Failure::Environment(anyhow!(
-                "no server answers at {base}: {error}. Is `tandem serve` running with this --config?"
+                "no server answers at {base}: {error}. Is `tandem serve` running with this configuration?{note}"
             ))
         })?;
         let said = || String::from_utf8_lossy(&response.body).trim().to_owned();
@@ -72,7 +72,7 @@ impl Console {
             200 => Ok(response.body.to_vec()),
             401 => Err(Failure::Input(anyhow!(
                 "the server at {base} does not know these credentials: was it started with another --config, or before this \
-                 one was changed?"
+                 one was changed?{note}"
             ))),
             400 | 403 | 404 => Err(Failure::Input(anyhow!("{}", said()))),
             status => Err(Failure::Environment(anyhow!("the server at {base} answers {status}: {}", said()))),
@@ -87,16 +87,11 @@ impl Console {
     }
 }
 
-/// The header of an account of the configuration, or of the one that the server made for itself.
-fn authorization(config: &Config, name: Option<&str>) -> Result<String, Failure> {
-    let own = match config.accounts.is_empty() {
-        true => Some(tandem::app::first_account(&config.data_dir).map_err(Failure::Environment)?),
-        false => None,
-    };
-    let accounts = || config.accounts.iter().chain(&own);
-    let mut asked = accounts().filter(|account| name.is_none_or(|name| *name == *account.name));
+/// The header of the first of these accounts that has credentials, or of the one of this name.
+fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Failure> {
+    let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| *name == *account.name));
     asked.find_map(header).ok_or_else(|| {
-        let names: Vec<&str> = accounts().map(|account| &*account.name).collect();
+        let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
         Failure::Input(match name {
             Some(name) => anyhow!("no account {name:?} with credentials; there are: {}", names.join(", ")),
             None => anyhow!("no account has credentials to log in with"),

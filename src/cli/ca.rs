@@ -15,7 +15,7 @@ use super::authority::Authority;
 /// no other name the more.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The server's configuration, for its data_dir
+    /// The server's configuration, for its data_dir; when left out, tandem.toml in this directory if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the certificate and nothing else
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 
 /// Prints what was asked for.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = super::load_config(arguments.config.as_deref())?;
+    let (config, _) = super::client_config(arguments.config.as_deref())?;
     let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
     let certificate = authority.certificate();
     let said = if arguments.pem {

@@ -78,7 +78,8 @@ pub(crate) struct Arguments {
     /// One JSON report on standard output; the lines go to standard error
     #[arg(long)]
     json: bool,
-    /// The server's configuration: where it listens, its accounts, and the engines that speak and hear
+    /// The server's configuration: where it listens, its accounts, and the engines that speak and hear; when left out,
+    /// tandem.toml in this directory if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the server takes calls, when not at `sip.listen`
@@ -106,7 +107,7 @@ arguments are wrong; 2 nothing was reached (no server there, no answer).";
 /// Calls, takes the steps, says how it went.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("error");
-    let config = super::load_config(arguments.config.as_deref())?;
+    let (config, _) = super::client_config(arguments.config.as_deref())?;
     super::block_on(call(arguments, config))?
 }
 

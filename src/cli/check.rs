@@ -9,8 +9,8 @@ use super::Failure;
 /// Each error comes with its line and with what would be right. Nothing is started and nothing is changed.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The file to check
-    #[arg(long, value_name = "FILE")]
+    /// The file to check; tandem.toml in this directory when left out
+    #[arg(long, value_name = "FILE", default_value = super::USUAL)]
     config: PathBuf,
     /// Fail on notes too
     #[arg(long)]

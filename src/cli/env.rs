@@ -16,7 +16,8 @@ use super::Failure;
 /// commands have them.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The server's configuration; without one, the account that the server made for itself in ./data
+    /// The server's configuration; when left out, tandem.toml in this directory if there is one. Without any, the account that the
+    /// server made for itself in ./data
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Which account; the first when left out
@@ -26,11 +27,8 @@ pub(crate) struct Arguments {
 
 /// Prints the lines.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = super::load_config(arguments.config.as_deref())?;
-    let accounts = match config.accounts.is_empty() {
-        true => vec![tandem::app::first_account(&config.data_dir).map_err(Failure::Environment)?],
-        false => config.accounts.clone(),
-    };
+    let (config, source) = super::client_config(arguments.config.as_deref())?;
+    let accounts = super::accounts(&config, source)?;
     let named = arguments.account.as_deref();
     let found = accounts.iter().find(|account| named.is_none_or(|name| name == &*account.name)).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();

@@ -1,6 +1,8 @@
 //! `tandem errors`: what went wrong lately, each with what to do.
 
+use anyhow::anyhow;
 use serde_json::Value;
+use tandem_control::advice::Cause;
 
 use super::Failure;
 use super::ask::escaped;
@@ -27,6 +29,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(wrong) = arguments.cause.as_deref().and_then(unknown_cause) {
+        return Err(Failure::Input(anyhow!(wrong)));
+    }
     let mut path = format!("/console/errors?limit={}", arguments.limit);
     for (name, value) in [("cause", &arguments.cause), ("level", &arguments.level)] {
         if let Some(value) = value {
@@ -37,7 +42,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         path,
         key: "errors",
         newest_first: true,
-        heads: &["TIME", "CALL", "CAUSE", "WHAT HAPPENED"],
+        heads: &["TIME (UTC)", "CALL", "CAUSE", "WHAT HAPPENED"],
         wraps: true,
         name: |row| text(row, "id").to_owned(),
         row,
@@ -45,6 +50,20 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         empty: "No errors. `tandem errors -f` shows them as they come.",
     };
     list::run(&arguments.list, &list)
+}
+
+/// What is wrong with a cause that the table does not have: with those that it may be, or all of them.
+fn unknown_cause(id: &str) -> Option<String> {
+    if Cause::of_id(id).is_some() {
+        return None;
+    }
+    let words: Vec<&str> = id.split('-').filter(|word| word.len() > 2).collect();
+    let all = || Cause::ALL.into_iter().map(Cause::id);
+    let mut near: Vec<&str> = all().filter(|known| words.iter().any(|word| known.contains(word))).collect();
+    if near.is_empty() {
+        near = all().collect();
+    }
+    Some(format!("--cause: there is no cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
 }
 
 fn row(error: &Value) -> Vec<Cell> {
@@ -67,4 +86,17 @@ fn row(error: &Value) -> Vec<Cell> {
 pub(crate) fn note(error: &Value) -> Option<String> {
     let advice = text(error, "advice");
     (!advice.is_empty()).then(|| format!("{advice} ({})", text(error, "page")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_is_not_in_the_table_is_answered_with_those_that_are_like_it() {
+        assert_eq!(unknown_cause("trunk-silent"), None);
+        let told = unknown_cause("trunk-quiet").unwrap();
+        assert!(told.contains("trunk-silent, trunk-refused") && !told.contains("stream-"), "{told}");
+        assert!(unknown_cause("nonsense").unwrap().contains("connection-refused, "), "all of them");
+    }
 }

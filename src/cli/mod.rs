@@ -31,6 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tandem_config::Config;
+use tandem_control::account::Account;
 use tandem_control::config::LogConfig;
 
 /// Why a command failed; each has its exit code.
@@ -66,6 +67,67 @@ impl Failure {
         eprintln!("{error:#}");
         ExitCode::from(code)
     }
+}
+
+/// The file that commands which ask a server read when no `--config` is given.
+const USUAL: &str = "tandem.toml";
+
+/// Where the configuration came from of a command that asks a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// `--config` names it.
+    Given,
+    /// Nobody named it, and this directory has [`USUAL`].
+    Found,
+    /// Nobody named it, and this directory has none: the defaults.
+    Defaults,
+}
+
+impl Source {
+    fn of(path: Option<&Path>) -> Self {
+        match path {
+            Some(_) => Self::Given,
+            None if Path::new(USUAL).is_file() => Self::Found,
+            None => Self::Defaults,
+        }
+    }
+
+    /// What is added to an error that another configuration would change; empty with `--config`.
+    fn note(self) -> &'static str {
+        match self {
+            Self::Given => "",
+            Self::Found => " (no --config was given: tandem.toml in this directory was read)",
+            Self::Defaults => " (no --config was given, and this directory has no tandem.toml)",
+        }
+    }
+
+    /// The same, behind an error.
+    fn explain(self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Self::Given => error,
+            _ => anyhow::anyhow!("{error:#}{}", self.note()),
+        }
+    }
+}
+
+/// The configuration of a command that asks a server: of its `--config`, else of [`USUAL`] if this directory has it, else the
+/// defaults. `tandem serve` never guesses: it would run with another configuration after a change of directory.
+fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
+    let source = Source::of(path);
+    let usual = (source == Source::Found).then(|| Path::new(USUAL));
+    match read_config(path.or(usual)) {
+        Ok(config) => Ok((config, source)),
+        Err(errors) => Err(Failure::Input(source.explain(errors.into()))),
+    }
+}
+
+/// The accounts of a configuration, or the one that its server made for itself.
+fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
+    if !config.accounts.is_empty() {
+        return Ok(config.accounts.clone());
+    }
+    let own = tandem::app::first_account(&config.data_dir);
+    own.map(|own| vec![own]).map_err(|error| Failure::Environment(source.explain(error)))
 }
 
 /// The configuration of a command's `--config`, or the defaults, under this process's environment.

@@ -41,7 +41,7 @@ pub(crate) const LISTEN: &str = "127.0.0.1:3128";
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
-    /// The server's configuration, for http.listen and data_dir
+    /// The server's configuration, for http.listen and data_dir; when left out, tandem.toml in this directory if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen. Whoever reaches it may use it
@@ -79,7 +79,7 @@ Without any proxy variable: --listen-tls 0.0.0.0:443, and a hosts entry for api.
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("info");
-    let config = super::load_config(arguments.config.as_deref())?;
+    let (config, _) = super::client_config(arguments.config.as_deref())?;
     let server = match &arguments.url {
         Some(url) => Place::of(url).map_err(Failure::Input)?,
         None => listening(&config)?,

@@ -1,6 +1,6 @@
 //! `tandem serve`: the server, in the foreground.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 
@@ -9,6 +9,7 @@ use super::Failure;
 /// Without --config: SIP on udp and tcp 127.0.0.1:5060, HTTP on 127.0.0.1:8080, data in ./data; at the first start one
 /// account is made and its credentials are printed once. SIGTERM ends it gently: no new calls, live calls go on for
 /// `drain_timeout`, webhooks are delivered, recordings closed. A second SIGTERM ends it at once.
+/// A tandem.toml in this directory is read only with --config tandem.toml.
 /// SIGHUP reads the file again: trunks, numbers, phones, accounts, limits and certificates hold for new calls then.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -21,6 +22,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::load_config(arguments.config.as_deref())?;
     super::log::start(&config.log);
+    if arguments.config.is_none() && Path::new(super::USUAL).is_file() {
+        tracing::warn!("{0} in this directory is not read: to use it, give --config {0}", super::USUAL);
+    }
     for note in &config.notes {
         tracing::warn!("{note}");
     }
