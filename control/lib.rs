@@ -46,6 +46,7 @@ pub mod recordings;
 pub mod records;
 pub mod recovery;
 mod redirect;
+pub mod refusals;
 pub mod registry;
 pub mod report;
 pub mod routing;

@@ -127,6 +127,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
                 hint: None,
                 call: delivery.leg.and_then(|leg| Some(services.dialects.get(&delivery.dialect)?.call_id(leg))),
                 session: Some(session.to_string()),
+                request: None,
             },
         );
         if let Some(code) = code {

@@ -30,6 +30,8 @@ use crate::pbx;
 use crate::phones;
 use crate::query::{LegFilter, Page, StoreFailed};
 use crate::records;
+use crate::refusals::Refusals;
+use crate::report::{Report, SipRequest};
 use crate::routing::CallerStanding;
 use crate::services::Services;
 use crate::stir::{self, Inquiry};
@@ -58,6 +60,7 @@ struct Registry {
     /// The inbox of each live leg and session, by id. As many as there are live legs.
     inboxes: RwLock<HashMap<u128, Inbox>>,
     draining: AtomicBool,
+    refusals: Refusals,
     /// Told when the last one is forgotten.
     idle: Notify,
     /// Held while two calls become one.
@@ -72,6 +75,7 @@ impl Calls {
             services: Arc::new(services),
             inboxes: RwLock::default(),
             draining: AtomicBool::new(false),
+            refusals: Refusals::default(),
             idle: Notify::new(),
             uniting: Mutex::new(()),
         };
@@ -88,9 +92,8 @@ impl Calls {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
             sip::Event::Binding(change) => phones::keep(&self.services().store, change),
-            sip::Event::AuthenticationFailed { source, transport, username } => {
-                self.authentication_failed(source, transport, &username);
-            }
+            sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
+            sip::Event::Stranger(refused) => self.stranger_refused(&refused),
             event => {
                 let leg = LegId(event.leg().0);
                 if let Some(inbox) = self.inbox(leg.0) {
@@ -100,18 +103,48 @@ impl Calls {
         }
     }
 
-    /// A wrong password, of which the log has a line: kept for the account that has such a user, if only one has.
-    fn authentication_failed(&self, source: std::net::SocketAddr, transport: sip::Transport, username: &str) {
+    /// A user of phones was refused: kept for the account that has such a user, if only one has.
+    fn phone_refused(&self, refused: &sip::RefusedRequest) {
         let services = self.services();
         let users = services.routing.get().phones().users();
-        let mut owners = users.iter().filter(|aor| *aor.username == *username).map(|aor| &*aor.account);
-        let (owner, transport) = (owners.next(), transport.token());
-        let message = match owner {
-            Some(_) => format!("wrong password for SIP user {:?} from {source} {transport}", shown(username)),
-            None => format!("there is no SIP user {:?}, as {source} {transport} says it is", shown(username)),
-        };
-        let account = owner.filter(|first| owners.all(|other| other == *first));
-        services.keep(account, Cause::WrongSipPassword, &message);
+        let mut owners = users.iter().filter(|aor| *aor.username == *refused.username).map(|aor| &aor.account);
+        let owner = owners.next().filter(|first| owners.all(|other| other == *first));
+        let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
+        let text = format!("{method} of user {username:?} from {source} {} refused: {why}", transport.token());
+        if let Some(owner) = owner {
+            self.0.refusals.note(owner, refused, clock::time());
+        }
+        self.refused(owner.map(|owner| &**owner), Cause::WrongSipPassword, *line, text, refused);
+    }
+
+    /// Somebody called who is nobody that we know.
+    fn stranger_refused(&self, refused: &sip::RefusedRequest) {
+        let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
+        let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
+        self.refused(None, Cause::Stranger, *line, text, refused);
+    }
+
+    /// Into the log, if it is to have a `line`, and among the errors.
+    fn refused(
+        &self,
+        account: Option<&str>,
+        cause: Cause,
+        line: Option<u64>,
+        text: String,
+        refused: &sip::RefusedRequest,
+    ) {
+        if let Some(held_back) = line {
+            let held_back = (held_back > 0).then_some(held_back);
+            let sip_call_id = &*refused.sip_call_id;
+            tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
+        }
+        let report = Report { request: Some(Box::new(refused.into())), ..Report::new(cause, text) };
+        self.services().keep(account, report);
+    }
+
+    /// The last refusals of users of phones.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
@@ -154,22 +187,36 @@ impl Calls {
                 if let Some(held_back) = services.counters.refused_line(clock::now().instant) {
                     let held_back = (held_back > 0).then_some(held_back);
                     let (source, transport) = (incoming.source, incoming.transport.token());
-                    let (from, call_id) = (shown(&incoming.from_user), shown(&incoming.sip_call_id));
+                    let (from, to) = (shown(&incoming.from_user), shown(user));
                     let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
-                    let phone = phone.and_then(|caller| caller.username.as_deref());
-                    let why = match phone {
-                        Some(_) => "the phone may not call it".to_owned(),
-                        None => routing.advice(trunk, &shown(user)),
+                    let username = phone.and_then(|caller| caller.username.as_deref());
+                    let (why, hint) = match username {
+                        Some(_) => ("the phone may not call it".to_owned(), None),
+                        None => {
+                            let unknown = routing.unknown_number(trunk, &to);
+                            (unknown.why, Some(unknown.remedy))
+                        }
                     };
                     let text =
-                        format!("call to {:?} from {source} {transport} refused with {status}: {why}", shown(user));
-                    let account = match &incoming.caller {
+                        format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
+                    let account = match phone {
                         Some(caller) => Some(&caller.account),
                         None => routing.trunk(trunk).and_then(|trunk| trunk.account.as_ref()),
                     };
                     let cause = Cause::UnknownNumber;
-                    services.keep(account.map(|account| &**account), cause, &text);
-                    tracing::warn!(held_back, from, trunk, phone, sip_call_id = call_id, %cause, "{text}");
+                    let sip_call_id = shown(&incoming.sip_call_id);
+                    let request = SipRequest {
+                        from: from.clone(),
+                        to,
+                        username: username.unwrap_or_default().to_owned(),
+                        source: source.to_string(),
+                        transport: transport.to_owned(),
+                        sip_call_id: incoming.sip_call_id.clone(),
+                    };
+                    let report = Report { hint, request: Some(Box::new(request)), ..Report::new(cause, &*text) };
+                    let advice = report.advice();
+                    services.keep(account.map(|account| &**account), report);
+                    tracing::warn!(held_back, from, trunk, phone = username, sip_call_id, %cause, advice, "{text}");
                 }
                 services.counters.refused();
                 return refuse(status);

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tandem_call::leg::LegInfo;
+use tandem_sip as sip;
 
 use crate::advice::Cause;
 use crate::clock;
@@ -32,12 +33,61 @@ pub struct Report {
     pub call: Option<String>,
     /// Its session's id.
     pub session: Option<String>,
+    /// The SIP request that it is about, if that was refused before there was any call.
+    #[serde(default)]
+    pub request: Option<Box<SipRequest>>,
+}
+
+/// A SIP request that was refused before there was any call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SipRequest {
+    /// User of From.
+    pub from: String,
+    /// User that was called, or that is to be registered.
+    pub to: String,
+    /// The user that it claimed to be by its credentials; empty without any.
+    pub username: String,
+    /// Where it came from: address and port.
+    pub source: String,
+    /// `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    pub transport: String,
+    /// Its Call-ID: `tandem trace` shows its messages.
+    pub sip_call_id: String,
+}
+
+impl From<&sip::RefusedRequest> for SipRequest {
+    fn from(refused: &sip::RefusedRequest) -> Self {
+        Self {
+            from: refused.from.clone(),
+            to: refused.to.clone(),
+            username: refused.username.clone(),
+            source: refused.source.to_string(),
+            transport: refused.transport.token().to_owned(),
+            sip_call_id: refused.sip_call_id.clone(),
+        }
+    }
 }
 
 impl Report {
     /// One of this cause, about no call.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause: Some(cause), code: None, message: message.into(), hint: None, call: None, session: None }
+        Self {
+            cause: Some(cause),
+            code: None,
+            message: message.into(),
+            hint: None,
+            call: None,
+            session: None,
+            request: None,
+        }
+    }
+
+    /// What to do: the cause's advice, and what is to be done in this very case.
+    pub fn advice(&self) -> Option<String> {
+        self.cause.map(|cause| match &self.hint {
+            Some(hint) => format!("{} {hint}", cause.advice()),
+            None => cause.advice().to_owned(),
+        })
     }
 }
 
@@ -45,17 +95,17 @@ impl Services {
     /// Something went wrong outside of any call that there is: a WARN line with the advice, and a report. `account`: whose it is, if
     /// it is anybody's; operators see those of nobody.
     pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
-        if self.keep(account, cause, message) {
+        if self.keep(account, Report::new(cause, message)) {
             tracing::warn!(%cause, account, advice = cause.advice(), "{message}");
         }
     }
 
     /// The same, of which the log has a line already. Anybody on the network may cause these, so of each cause some a second are
     /// kept. `false`: this one was not.
-    pub fn keep(&self, account: Option<&str>, cause: Cause, message: &str) -> bool {
-        let kept = self.counters.report(cause, clock::now().instant).is_some();
+    pub fn keep(&self, account: Option<&str>, report: Report) -> bool {
+        let now = clock::now().instant;
+        let kept = report.cause.is_none_or(|cause| self.counters.report(cause, now).is_some());
         if kept {
-            let report = Report::new(cause, message);
             self.keep_report(account.unwrap_or_default(), None, Level::Error, clock::time(), report);
         }
         kept

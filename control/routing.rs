@@ -62,6 +62,15 @@ pub enum CallerStanding {
     Refused,
 }
 
+/// What people are told about a call to a number that is nobody's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownNumber {
+    /// Why it is refused.
+    pub why: String,
+    /// What to do about it, one sentence.
+    pub remedy: String,
+}
+
 /// Where an outbound leg is sent.
 #[derive(Clone, Debug)]
 pub struct Outbound {
@@ -178,20 +187,37 @@ impl Routing {
         self.to_number(account, user)
     }
 
-    /// What to do about a call to a number that is nobody's, for the log: the nearest of ours, and the lines that would take it.
-    pub fn advice(&self, trunk: Option<&str>, user: &str) -> String {
+    /// Why a call to a number that is nobody's is refused, with the nearest number of ours, and the one thing to do about it.
+    pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
         let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
         let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
         let near = near.max().map(|(_, own)| own);
-        let hint = match &near {
-            Some(own) if own.strip_prefix('+') == Some(user) && trunk.is_some() => {
-                let trunk = trunk.unwrap_or_default();
-                format!("; {own} is ours: does trunk {trunk:?} write numbers without \"+\"? number_format = \"digits\"")
-            }
-            Some(own) => format!("; {own} is ours"),
-            None => String::new(),
+        let why = match &near {
+            Some(own) => format!("nobody has this number, but {own} is ours"),
+            None => "nobody has this number".to_owned(),
         };
-        format!("it is nobody's number{hint}; to take it: [[numbers]] number = {user:?}")
+        let lacks_plus = near.as_deref().filter(|own| own.strip_prefix('+') == Some(user));
+        let remedy = match (lacks_plus, trunk) {
+            (Some(own), Some(trunk)) => format!(
+                "Trunk {trunk:?} calls {own} without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry."
+            ),
+            (Some(own), None) => format!("The caller has to dial {own}."),
+            (None, _) => format!(
+                "To take the call, add a [[numbers]] entry with these three keys: number = {user:?}, account = {:?}, \
+                 voice_url = \"http://127.0.0.1:5000/voice\".",
+                self.account_for(trunk, near.as_deref())
+            ),
+        };
+        UnknownNumber { why, remedy }
+    }
+
+    /// Whose a new number most likely is: the trunk's account, or that of the number most like it, or the first one.
+    fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
+        let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
+        let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
+        let of_near = near.map(|one| Arc::clone(&one.account));
+        let first = || self.accounts.all().first().map(|account| Arc::clone(&account.name));
+        of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
     }
 
     /// The same, where the trunk's calls may go to phones as well: `request_uri` names one at our address.

@@ -225,23 +225,41 @@ fn a_call_to_a_trunks_own_uri_is_a_call_over_that_trunk() {
 }
 
 #[test]
-fn a_call_to_nobodys_number_is_answered_with_the_nearest_of_ours_and_the_lines_that_take_it() {
+fn a_call_to_nobodys_number_is_told_the_nearest_of_ours_and_one_thing_to_do() {
     let number = |number: &str| {
         serde_json::from_value(serde_json::json!({ "number": number, "account": "acme", "twiml": "<Response/>" }))
             .unwrap()
     };
     let numbers = ["+15551230001", "+15559990001", "100"].map(number).into();
     let routing = Routing::new(numbers, Arc::default(), Vec::new(), |_| None);
-    let advice = |called: &str| routing.advice(Some("carrier"), called);
-    assert_eq!(
-        advice("15551230001"),
-        "it is nobody's number; +15551230001 is ours: does trunk \"carrier\" write numbers without \"+\"? \
-         number_format = \"digits\"; to take it: [[numbers]] number = \"15551230001\""
-    );
-    assert!(advice("0015551230001").contains("; +15551230001 is ours; to take it"));
-    assert!(advice("+15551230002").contains("; +15551230001 is ours; to take it"), "one digit wrong");
-    assert!(advice("101").contains("; 100 is ours; to take it"));
-    assert_eq!(advice("+4930123"), "it is nobody's number; to take it: [[numbers]] number = \"+4930123\"");
+    let unknown = |called: &str| routing.unknown_number(Some("carrier"), called);
+    let entry = |called: &str| {
+        format!(
+            "To take the call, add a [[numbers]] entry with these three keys: number = \"{called}\", account = \"acme\", \
+             voice_url = \"http://127.0.0.1:5000/voice\"."
+        )
+    };
+    let told = unknown("15551230001");
+    assert_eq!(told.why, "nobody has this number, but +15551230001 is ours");
+    let remedy =
+        "Trunk \"carrier\" calls +15551230001 without \"+\": set inbound_add_prefix = \"+\" in its [[trunks]] entry.";
+    assert_eq!(told.remedy, remedy);
+    assert_eq!(routing.unknown_number(None, "15551230001").remedy, "The caller has to dial +15551230001.");
+    for called in ["0015551230001", "+15551230002"] {
+        assert_eq!(unknown(called).why, "nobody has this number, but +15551230001 is ours");
+        assert_eq!(unknown(called).remedy, entry(called));
+    }
+    assert_eq!(unknown("101").why, "nobody has this number, but 100 is ours");
+    assert_eq!(unknown("+4930123").why, "nobody has this number");
+    assert!(unknown("+4930123").remedy.contains("account = \"NAME\""), "there is none to take");
+}
+
+#[test]
+fn the_prefix_that_the_remedy_names_brings_the_number_to_its_owner() {
+    let mut trunk = trunk("carrier", &[], 1, 1);
+    trunk["inbound_add_prefix"] = "+".into();
+    let numbering = Numbering::of(&serde_json::from_value(trunk).unwrap());
+    assert_eq!(numbering.called_in("15551230001"), "+15551230001");
 }
 
 #[test]

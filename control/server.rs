@@ -21,6 +21,7 @@ use crate::console::{self, CallLog, Scope};
 use crate::counters::metric;
 use crate::dialect::{signalwire, telnyx, twilio};
 use crate::log_filter::LOG;
+use crate::report::Report;
 use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
 use crate::trunk;
@@ -453,7 +454,7 @@ async fn note_unauthorized(State(app): State<App>, request: Request, next: Next)
         let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
         let text = format!("401: wrong credentials for {method} {path}");
         let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
-        app.calls.services().keep(None, cause, &format!("{text}{from}"));
+        app.calls.services().keep(None, Report::new(cause, format!("{text}{from}")));
         tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
     }
     response

@@ -537,14 +537,35 @@ pub enum Event {
     Binding(Change),
     /// Somebody showed a wrong password, or one for a user that there is not. Asked for one, and showing none, is no
     /// failure: everybody begins so.
-    AuthenticationFailed {
-        /// From where.
-        source: SocketAddr,
-        /// How.
-        transport: Transport,
-        /// The user that it claimed to be.
-        username: String,
-    },
+    AuthenticationFailed(Box<RefusedRequest>),
+    /// Somebody called who is in no trunk's networks and shows no certificate and no password. Only some of these are told in
+    /// a flood ([`RefusedRequest::line`]).
+    Stranger(Box<RefusedRequest>),
+}
+
+/// A request that was refused before any leg came of it. Its texts have no control characters and at most 64 characters each,
+/// the Call-ID 256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRequest {
+    /// Where the request came from.
+    pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// `REGISTER`, `INVITE`.
+    pub method: String,
+    /// The user that it claimed to be by its credentials; empty without any.
+    pub username: String,
+    /// User of From.
+    pub from: String,
+    /// User of the Request-URI; of To where that has none.
+    pub to: String,
+    /// Its Call-ID.
+    pub sip_call_id: String,
+    /// Why it was refused, in words.
+    pub why: String,
+    /// Whether the log is to have a line of it: how many such lines were held back before this one. `None`: this one is held
+    /// back.
+    pub line: Option<u64>,
 }
 
 /// The leg in an event, by reference or by mutable reference, as the event is.
@@ -565,7 +586,7 @@ macro_rules! leg_of {
             | Event::ReferProgress { leg, .. }
             | Event::Ended { leg, .. }
             | Event::Trace { leg, .. } => Some(leg),
-            Event::Binding(_) | Event::AuthenticationFailed { .. } => None,
+            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::Stranger(_) => None,
         }
     };
 }

@@ -58,7 +58,7 @@ pub use guard::{Ban, Bans, Guard, Guarded, Offence, Verdict};
 pub use ladder::{Fill, Ladder, Seen, Trace};
 pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
-    Transport, TrunkName,
+    RefusedRequest, Transport, TrunkName,
 };
 pub use network::purpose;
 pub use peer::{Health, KnownBy, Peer, PeerStatus, Register, Registered};

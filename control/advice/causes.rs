@@ -84,7 +84,7 @@ causes! {
         TlsToPlainHttp "tls-to-plain-http"
             "The URL says https (or wss), and the port speaks plain HTTP."
             "Write http:// (ws://) in the URL, or map its public name to the local port with [[origins]]."
-            "The error contains `InvalidContentType`. [[origins]] lets the application keep its public https name and be reached without TLS:\n\n```toml\n[[origins]]\nfrom = \"https://app.example\"\nto = \"http://127.0.0.1:5000\"\n```";
+            "The error contains `InvalidContentType` and the URL. A stream's URL (`wss://`) is the one that the application writes in its document, such as `<Stream url=\"wss://...\">`. [[origins]] is always written with `http://` and `https://`, for streams too; it lets the application keep its public https name and be reached without TLS:\n\n```toml\n[[origins]]\nfrom = \"https://app.example\"\nto = \"http://127.0.0.1:5000\"\n```";
         TlsUnknownIssuer "tls-unknown-issuer"
             "The application's certificate is signed by an authority that this machine does not trust."
             "Name the authority's certificate with ca_file, or reach the application without TLS through [[origins]]."
@@ -218,12 +218,12 @@ causes! {
     "Calls, phones and trunks (SIP)": {
         UnknownNumber "unknown-number"
             "A call came for a number that is nobody's."
-            "Add the number to the configuration as it was dialled, or have the caller dial the number that there is."
-            "Numbers are compared as they come: `15551230001` is not `+15551230001`. The error names the nearest number that exists.\n\n```toml\n[[numbers]]\nnumber = \"15551230001\"\naccount = \"acme\"\nvoice_url = \"http://127.0.0.1:5000/voice\"\n```\n\n`normalise` at a trunk rewrites numbers ([trunks.md](trunks.md)).";
+            "The number that is dialled and a number of the configuration have to be the same, character by character."
+            "The error names the nearest number that exists, and what to do.\n\nThe trunk leaves out the `+` (`15551230001` for `+15551230001`): have it added to called numbers on their way in.\n\n```toml\n[[trunks]]\nname = \"carrier\"\ninbound_add_prefix = \"+\"\n```\n\nIt writes numbers in another form, both ways: `number_format` at the trunk ([trunks.md](trunks.md#numbers)). The number is a new one:\n\n```toml\n[[numbers]]\nnumber = \"15551230001\"\naccount = \"acme\"\nvoice_url = \"http://127.0.0.1:5000/voice\"\n```";
         WrongSipPassword "wrong-sip-password"
             "A phone gave a wrong password, or a user name that there is not."
             "Compare user name and password in the phone with [[endpoints]]; the user name is case-sensitive."
-            "After several wrong passwords the address is banned for a while: `GET /console/sip/bans` lists bans and lifts them.";
+            "`tandem phones` shows the last refusal of each user. After several wrong passwords the address is banned for a while: `GET /console/sip/bans` lists bans and lifts them.";
         Stranger "stranger"
             "A SIP request came from an address that belongs to no trunk and no phone."
             "If it is your carrier or PBX, add its address to inbound_from of its trunk."
@@ -235,7 +235,7 @@ causes! {
         TrunkSilent "trunk-silent"
             "The trunk does not answer."
             "Check that host and port of its uri are right, that the other side listens there on this transport, and that no firewall drops SIP."
-            "`tandem trace last` shows our repeated INVITE and no answer. Each call waits until the trunk counts as down; with another trunk for the same prefix the call goes on there.";
+            "`tandem trace last` shows our repeated INVITE and no answer. After such a call the trunk is `doubtful` for a minute. Only OPTIONS find a dead trunk before a call does: `options_interval` at the trunk, 0 (off) unless it is set. With another trunk for the same prefix the call goes on there.";
         TrunkRefused "trunk-refused"
             "The trunk refused the call."
             "Look up the status: 401/403/407 credentials or our address, 404 the number's form, 488 codecs, 503 its limits."

@@ -29,6 +29,9 @@ use crate::webhook::{Delivery, Submitted};
 
 /// What is kept of what went wrong with one call; later ones are in its log.
 const MOST_TROUBLES: usize = 200;
+/// Where the URL of a stream is written, and how its name is mapped.
+const TLS_OF_STREAMS: &str = "The URL is the stream's, in the application's document; [[origins]] is written with https:// and \
+                              http:// for streams too.";
 /// Notices of one call that may wait to be stored.
 const NOTICES: usize = 1024;
 
@@ -108,7 +111,7 @@ impl CallTask {
             Some(_) => self.unreached(leg).into(),
             None => text.clone(),
         };
-        let hint = failed.and_then(|failed| self.hint(leg, failed.cause?));
+        let hint = failed.and_then(|failed| self.hint(leg, &event.kind, failed.cause?));
         let advice = failed.and_then(|failed| failed.cause).map(|cause| match &hint {
             Some(hint) => format!("{} {hint}", cause.advice()),
             None => cause.advice().to_owned(),
@@ -123,7 +126,7 @@ impl CallTask {
                 to = %leg.to,
                 trunk = leg.sip.trunk.as_deref(),
                 seconds = format_args!("{:.3}", leg.duration(event.at).as_secs_f64()),
-                cause = %end.cause,
+                end = end.cause.to_string(),
                 sip_status = leg.final_response(),
                 "{} call {text}",
                 if leg.direction == Direction::Inbound { "inbound" } else { "outbound" },
@@ -150,7 +153,8 @@ impl CallTask {
             }
         }
         if self.troubles < MOST_TROUBLES {
-            let report = Report { cause, code, message: whole.into_owned(), hint, call: None, session: None };
+            let report =
+                Report { cause, code, message: whole.into_owned(), hint, call: None, session: None, request: None };
             self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
         }
     }
@@ -168,7 +172,10 @@ impl CallTask {
     }
 
     /// What is to be done in this very case, beyond a cause's advice.
-    fn hint(&self, leg: &LegInfo, cause: Cause) -> Option<String> {
+    fn hint(&self, leg: &LegInfo, event: &EventKind, cause: Cause) -> Option<String> {
+        if cause == Cause::TlsToPlainHttp && matches!(event, EventKind::Stream(_) | EventKind::Conversation(_)) {
+            return Some(TLS_OF_STREAMS.to_owned());
+        }
         if !matches!(cause, Cause::Status403 | Cause::StreamHandshake) {
             return None;
         }

@@ -158,10 +158,40 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    match Story::find(&app, &scope, &id).await {
+    let found = match Story::find(&app, &scope, &id).await {
+        // SIP's Call-ID means the call too, as long as its messages are kept.
+        Ok(None) => match session_of_call_id(&app, &id) {
+            Some(session) => Story::find(&app, &scope, &session).await,
+            None => Ok(None),
+        },
+        found => found,
+    };
+    match found {
         Ok(Some(story)) => json(&story),
         Ok(None) if id == "last" => (StatusCode::NOT_FOUND, "there was no call yet\n").into_response(),
-        Ok(None) => (StatusCode::NOT_FOUND, "no such call\n").into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, no_such_call(&app, &scope, &id)).into_response(),
         Err(wrong) => wrong.into_response(),
     }
+}
+
+/// A leg of which SIP's messages have this Call-ID, as the beginning of a call's id.
+fn session_of_call_id(app: &App, id: &str) -> Option<String> {
+    let trace = app.calls.services().sip().ladder()?.of_call_id(id)?;
+    trace.legs.first().map(|leg| format!("{:032x}", leg.0))
+}
+
+/// What else the text may be that is no call's id: a SIP Call-ID of a request that no call came of, or a number.
+fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
+    let traced = || app.calls.services().sip().ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
+    if scope.is_operator() && traced() {
+        return format!("no such call; `tandem trace {id}` has the messages of this Call-ID\n");
+    }
+    let digits = id.strip_prefix('+').unwrap_or(id);
+    if (1..=15).contains(&digits.len()) && digits.bytes().all(|octet| octet.is_ascii_digit()) {
+        return format!("no such call; `tandem calls --to {id}` lists the calls to this number\n");
+    }
+    if id.contains('@') {
+        return format!("no such call; `tandem trace {id}` has the messages of this Call-ID, if they are still kept\n");
+    }
+    "no such call\n".to_owned()
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Scope, Wish, Wrong, follow, json};
 use crate::advice::Cause;
 use crate::app::App;
-use crate::report::{REPORTS, Report};
+use crate::report::{REPORTS, Report, SipRequest};
 use crate::store::resources::{self, Filter, Resource};
 use crate::store::{Cursor, TimeRange};
 
@@ -49,11 +49,14 @@ pub(super) struct ErrorRow {
     advice: Option<String>,
     /// Where more of it is.
     page: Option<String>,
+    /// The SIP request that was refused before there was any call.
+    request: Option<Box<SipRequest>>,
 }
 
 impl ErrorRow {
     pub(super) fn of(row: Resource<Report>) -> Self {
-        let Report { cause, code, message, hint, call, session } = row.details;
+        let advice = row.details.advice();
+        let Report { cause, code, message, hint: _, call, session, request } = row.details;
         Self {
             id: format!("{:032x}", row.id),
             at: row.created_at,
@@ -65,11 +68,9 @@ impl ErrorRow {
             code,
             message,
             happened: cause.map(Cause::happened),
-            advice: cause.map(|cause| match &hint {
-                Some(hint) => format!("{} {hint}", cause.advice()),
-                None => cause.advice().to_owned(),
-            }),
+            advice,
             page: cause.map(Cause::page),
+            request,
         }
     }
 }

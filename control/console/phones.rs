@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{Scope, Wish, Wrong, follow, json};
 use crate::app::App;
 use crate::clock;
+use crate::refusals::LastRefusal;
 use crate::store::bindings::{self, BindingRow};
 
 /// Paths below `/console`.
@@ -37,6 +38,8 @@ struct PhoneRow {
     uri: String,
     registered: bool,
     contacts: Vec<Contact>,
+    /// Since the start.
+    last_refusal: Option<LastRefusal>,
 }
 
 /// Where one of its phones is.
@@ -93,6 +96,7 @@ async fn page(app: &App, scope: &Scope, wish: &Wish) -> Result<Phones, Wrong> {
                 domain: aor.domain.as_deref().map(str::to_owned),
                 uri: phones.uri(&aor),
                 registered: !contacts.is_empty(),
+                last_refusal: app.calls.refusals().last(&aor.account, &aor.username),
                 contacts,
             }
         })

@@ -58,7 +58,8 @@ impl LegIo {
             | sip::Event::Referred { .. }
             | sip::Event::Trace { .. }
             | sip::Event::Binding(_)
-            | sip::Event::AuthenticationFailed { .. } => None,
+            | sip::Event::AuthenticationFailed(_)
+            | sip::Event::Stranger(_) => None,
         }
     }
 

@@ -203,7 +203,7 @@ impl Endpoint {
         match (changed, down) {
             (true, true) => {
                 let why = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-                tracing::warn!(%trunk, cause = "trunk-down", "trunk is down: OPTIONS got {why}");
+                tracing::warn!(%trunk, cause = %"trunk-down", "trunk is down: OPTIONS got {why}");
             }
             (true, false) => tracing::info!(%trunk, "trunk is up again"),
             _ => {}
@@ -309,7 +309,7 @@ impl Endpoint {
             match status.registered {
                 Registered::Yes => tracing::info!(%trunk, "registered"),
                 Registered::Refused(_) => {
-                    let cause = "trunk-not-registered";
+                    let cause = tracing::field::display("trunk-not-registered");
                     let registration = peer.registration.as_ref();
                     let registrar = registration.map(|one| one.register().registrar.as_str()).unwrap_or_default();
                     match registration.and_then(Registration::failure) {

@@ -1,6 +1,6 @@
 //! Requests that begin something: INVITEs of new calls, and what of RFC 3261 §8.2 refuses them.
 
-use super::phones::Admission;
+use super::phones::{self, Admission};
 use super::refer::refusal_of_event;
 use super::reliable::Reliable;
 use super::retry::Full;
@@ -279,23 +279,18 @@ impl Endpoint {
 
     /// A carrier whose address is missing in the configuration would wonder for long: its calls leave a line, a scanner's
     /// other requests do not.
-    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, method: &Method) {
+    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
         self.strangers += 1;
         self.offend(now, arrival.source.ip(), Offence::Refused);
-        if *method == Method::Invite
+        if request.method == Method::Invite
             && let Some(held_back) = self.stranger_lines.pass(now)
         {
             let what = match self.config.unknown_sources {
-                UnknownSources::Reject => "refused with 403",
-                UnknownSources::Silent => "ignored",
+                UnknownSources::Reject => "refused with 403: in no trunk's inbound_from",
+                UnknownSources::Silent => "ignored: in no trunk's inbound_from",
             };
-            let (peer, transport) = (arrival.source, arrival.transport.token());
-            let held_back = (held_back > 0).then_some(held_back);
-            tracing::warn!(
-                held_back,
-                cause = "stranger",
-                "INVITE from {peer} {transport} {what}: in no trunk's inbound_from"
-            );
+            let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
+            self.event(Event::Stranger(Box::new(refusal)));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::dialog::Flow;
 use crate::directory::{Directory, User};
 use crate::gruu;
 use crate::guard::Offence;
-use crate::leg::{Caller, Event, TrunkName};
+use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
 use crate::peer::KnownBy;
 use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Way};
@@ -26,6 +26,8 @@ const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
 /// Longest Contact, Path and User-Agent values that are kept together, octets.
 const MAX_KEPT: usize = 4_096;
+/// Most characters of a Call-ID that are told of a refused request.
+const MOST_OF_A_CALL_ID: usize = 256;
 
 /// Who sent an INVITE.
 pub(super) enum Admission {
@@ -235,7 +237,7 @@ impl Endpoint {
         if !self.is_stranger(arrival) {
             return self.refuse(arrival, echo, status, "");
         }
-        self.note_stranger(now, arrival, &request.method);
+        self.note_stranger(now, arrival, request);
         if self.config.unknown_sources == UnknownSources::Reject {
             self.refuse(arrival, echo, 403, "");
         }
@@ -287,29 +289,15 @@ impl Endpoint {
         self.wrong_passwords += 1;
         self.offend(now, arrival.source.ip(), Offence::Credentials);
         self.complain(now, arrival, request, username, why);
-        self.event(Event::AuthenticationFailed {
-            source: arrival.source,
-            transport: arrival.transport,
-            username: username.chars().take(64).collect(),
-        });
     }
 
-    /// Writes that a user was refused; of one source once in ten seconds.
-    fn complain(&self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
-        let held_back = match &self.guard {
+    /// Tells that a user was refused. Of one source the log has a line in ten seconds.
+    fn complain(&mut self, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+        let line = match &self.guard {
             Some(guard) => guard.complain(now, arrival.source.ip()),
             None => Some(0),
         };
-        let Some(held_back) = held_back else { return };
-        let held_back = (held_back > 0).then_some(held_back);
-        let (method, user) = (request.method.as_str(), shown(username));
-        let (peer, transport) = (arrival.source, arrival.transport.token());
-        tracing::warn!(
-            held_back,
-            user,
-            cause = "wrong-sip-password",
-            "{method} from {peer} {transport} refused: {why}"
-        );
+        self.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
     }
 
     /// Tells the application, and the log when a phone is there that was not, or is there no more.
@@ -401,6 +389,28 @@ fn note_binding(change: &Change) {
 }
 
 /// What a stranger wrote, for the log: 64 characters at most.
+/// What is told of a request that was refused. `line`: see [`RefusedRequest::line`].
+pub(super) fn refusal(
+    arrival: &Arrival,
+    request: &Request,
+    username: &str,
+    why: &str,
+    line: Option<u64>,
+) -> RefusedRequest {
+    let to = Some(request.uri.user()).filter(|user| !user.is_empty()).unwrap_or_else(|| request.to.uri.user());
+    RefusedRequest {
+        source: arrival.source,
+        transport: arrival.transport,
+        method: shown(request.method.as_str()),
+        username: shown(username),
+        from: shown(&request.from.uri.user()),
+        to: shown(&to),
+        sip_call_id: clean(&String::from_utf8_lossy(&request.call_id)).chars().take(MOST_OF_A_CALL_ID).collect(),
+        why: why.to_owned(),
+        line,
+    }
+}
+
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }

@@ -77,7 +77,7 @@ impl Endpoint {
             if strays {
                 self.strangers += 1;
             } else {
-                self.note_stranger(now, arrival, &request.method);
+                self.note_stranger(now, arrival, &request);
             }
             if self.config.unknown_sources == UnknownSources::Reject {
                 self.refuse(arrival, &echo, status, "");

@@ -44,13 +44,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         path,
         key: "calls",
         newest_first: true,
-        heads: &["TIME", "CALL", "", "FROM", "TO", "STATE", "LENGTH", "HOW IT ENDED"],
+        heads: &["TIME (UTC)", "CALL", "", "FROM", "TO", "STATE", "LENGTH", "HOW IT ENDED"],
         wraps: false,
         name: |row| text(row, "id").to_owned(),
         row,
         note: |_| None,
         empty: if filtered {
-            "No such call."
+            "No such call. A call that was refused because nobody has its number, or because nobody knows its caller, is in `tandem errors`."
         } else {
             "No call yet. Call one of the numbers of `tandem numbers`; `tandem calls -f` shows calls as they come."
         },

@@ -8,7 +8,7 @@ use super::table::{Cell, Style, plain, time};
 
 /// List the phones: who is registered, and from where
 ///
-/// A phone with a wrong password is in `tandem errors`.
+/// Below a user stands the last attempt of a phone that was refused, if there was one since the start of the server.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -24,10 +24,25 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         wraps: false,
         name: |row| format!("{} {}", text(row, "account"), text(row, "uri")),
         row,
-        note: |_| None,
+        note: last_refusal,
         empty: "No phones. [[endpoints]] in the configuration makes one: account, username, password (docs/phones.md).",
     };
     list::run(&arguments.list, &list)
+}
+
+/// The last attempt that was refused: when, from where, why.
+fn last_refusal(phone: &Value) -> Option<String> {
+    let last = phone.get("last_refusal").filter(|last| last.is_object())?;
+    let count = last.get("count").and_then(Value::as_u64).unwrap_or_default();
+    let others = if count > 1 { format!(" ({count} refusals since the start)") } else { String::new() };
+    Some(format!(
+        "{} refused at {} UTC from {} {}: {}{others}",
+        text(last, "method"),
+        time(text(last, "at")),
+        text(last, "source"),
+        text(last, "transport"),
+        text(last, "reason"),
+    ))
 }
 
 fn row(phone: &Value) -> Vec<Cell> {
@@ -51,4 +66,23 @@ fn row(phone: &Value) -> Vec<Cell> {
         (until.unwrap_or_default(), Style::Dim),
         (of("user_agent"), Style::Dim),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_users_last_refusal_says_when_from_where_and_why() {
+        let last = json!({
+            "at": "2001-11-23T08:37:37Z", "method": "REGISTER", "source": "192.0.2.1:5060", "transport": "UDP",
+            "reason": "wrong password", "count": 3
+        });
+        let told = last_refusal(&json!({ "username": "desk", "last_refusal": last })).unwrap();
+        assert!(told.starts_with("REGISTER refused at ") && told.contains("11-23 08:37 UTC"), "{told}");
+        assert!(told.ends_with("from 192.0.2.1:5060 UDP: wrong password (3 refusals since the start)"), "{told}");
+        assert_eq!(last_refusal(&json!({ "username": "desk", "last_refusal": null })), None);
+    }
 }

@@ -124,6 +124,7 @@ async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_a
     let story = house.api.get("/console/calls/last").await.json();
     let end = story["calls"][0]["end"]["text"].as_str().unwrap();
     assert!(end.starts_with("apologised and hung up: the document failed (http://"), "{end}");
+    assert_eq!(story["calls"][0]["end"]["cause"], "connection-refused");
     let lines: Vec<&str> =
         story["timeline"].as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap()).collect();
     let place = |what: &str| {
@@ -146,6 +147,46 @@ async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_a
     let notifications = house.api.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Notifications.json")).await.json();
     let message = notifications["notifications"][0]["message_text"].as_str().unwrap();
     assert!(message.contains("&cause=connection-refused&advice=Start+the+application"), "{message}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_its_failed_stream_ended_says_so_and_the_failure_is_an_error() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let document = format!("<Response><Connect><Stream url=\"ws://{nobody}/media\"/></Connect></Response>");
+    let house = House::start(&inline("100", &document)).await;
+    let mut phone = Phone::new().await;
+    phone.call(house.udp, "100").await;
+    phone.until(Heard::Bye).await;
+    house.quiet().await;
+    let end = house.api.get("/console/calls/last").await.json()["calls"][0]["end"].clone();
+    assert_eq!(end["text"], "the document ended (its stream had failed)", "{end}");
+    assert_eq!((&end["by"], &end["cause"]), (&"the application".into(), &"stream-refused".into()));
+    let errors = house.api.get("/console/errors").await.json();
+    assert_eq!(row(&errors, "errors", "cause", "stream-refused")["level"], "error");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_to_nobodys_number_is_an_error_with_its_caller_and_its_call_id_and_one_thing_to_do() {
+    let house = House::start(&inline("+15551230001", "<Response><Echo/></Response>")).await;
+    let mut phone = Phone::new().await;
+    phone.invite(house.udp, "15551230001").await;
+    assert_eq!(phone.outcome().await, 404);
+    let errors = house.api.get("/console/errors").await.json();
+    let error = row(&errors, "errors", "cause", "unknown-number");
+    let advice = error["advice"].as_str().unwrap();
+    assert!(advice.ends_with(r#"set inbound_add_prefix = "+" in its [[trunks]] entry."#), "{advice}");
+    let request = &error["request"];
+    let from = request["from"].as_str().unwrap();
+    assert!(error["message"].as_str().unwrap().starts_with(&format!("call from {from:?} at 127.0.0.1:")), "{error}");
+    assert_eq!((&request["to"], &request["transport"]), (&"15551230001".into(), &"UDP".into()));
+    let call_id = request["sip_call_id"].as_str().unwrap();
+    for (id, told) in [(call_id, "`tandem trace "), ("602", "`tandem calls --to 602`")] {
+        let reply = house.api.get(&format!("/console/calls/{id}")).await;
+        let text = String::from_utf8(reply.body).unwrap();
+        assert!(reply.status == 404 && text.contains(told), "{text}");
+    }
     house.end().await;
 }
 

@@ -217,7 +217,7 @@ fn a_wrong_password_is_refused_and_told() {
     let mut exchange = Exchange::new();
     let answer = exchange.authenticated(ALICE, "REGISTER", "sip:tandem", "alice", "Contact: <sip:a@h>\r\n", "guess");
     assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
-    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed { username, .. } if username == "alice"));
+    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed(refused) if refused.username == "alice"));
     assert_eq!(exchange.endpoint.bindings(), 0);
     // A user who is somebody else may not register for alice.
     let request = exchange.request("REGISTER", "sip:tandem", "sip:bob@tandem", "sip:alice@tandem", "", "");
@@ -246,7 +246,7 @@ fn an_answer_lured_out_of_a_phone_calls_nobody_else() {
         let answer = ask(&mut exchange, &super::tests::answer(&challenge, "INVITE", lured, "alice", "secret"));
         assert!(answer.starts_with("SIP/2.0 400 "), "{lured}: {answer}");
         let failed = exchange.events.pop_front();
-        assert!(matches!(failed, Some(Event::AuthenticationFailed { username, .. }) if username == "alice"));
+        assert!(matches!(failed, Some(Event::AuthenticationFailed(refused)) if refused.username == "alice"));
     }
     let own = super::tests::answer(&challenge, "INVITE", "sip:+19005550001@TANDEM:5060;user=phone", "alice", "secret");
     assert!(ask(&mut exchange, &own).starts_with("SIP/2.0 100 "));
@@ -325,7 +325,7 @@ fn an_account_is_refused_with_a_wrong_secret_and_unknown_from_elsewhere() {
     let guess = as_account(&mut exchange, "AC1").replace("response=\"", "response=\"0");
     exchange.receive("127.0.0.1:9", guess);
     assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
-    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed { username, .. } if username == "AC1"));
+    assert!(matches!(&exchange.events[0], Event::AuthenticationFailed(refused) if refused.username == "AC1"));
     // From another machine the name is nobody's.
     let elsewhere = as_account(&mut exchange, "AC1");
     exchange.receive("10.0.0.9:5060", elsewhere);

@@ -98,6 +98,9 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
     bench.receive(response_to(&register, 200, "reg", ""));
     bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
     bench.expect("SIP/2.0 403 ");
+    let Event::Stranger(refused) = bench.event() else { panic!("nobody is told") };
+    assert_eq!((&*refused.method, &*refused.to, refused.line), ("INVITE", "+15551230001", Some(0)));
+    assert!(!refused.sip_call_id.is_empty(), "{refused:?}");
     bench.receive(invite(&contact(&register), 2));
     bench.expect("SIP/2.0 100 ");
     let Event::Incoming { incoming, .. } = bench.event() else { panic!("no call") };
@@ -203,9 +206,6 @@ fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
 }
 
 #[test]
-fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
-    let peer = crate::Peer {
-#[test]
 fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
     let mut bench = Bench::with_trunk(|_| {});
     let mut place = |given_up_after: u64, provisional: bool| {
@@ -232,6 +232,9 @@ fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
     assert_eq!(place(4_000, false), (Health::Doubtful, Health::Up), "until it answers after all");
 }
 
+#[test]
+fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
+    let peer = crate::Peer {
         uri: Some("sip:127.0.0.2".to_owned()),
         options_interval: Some(Duration::from_secs(10)),
         ..crate::Peer::new("carrier".into())

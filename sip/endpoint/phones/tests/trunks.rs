@@ -78,7 +78,7 @@ fn a_trunk_calls_from_anywhere_with_its_password() {
         exchange.call_with(CARRIER, "carrier", "guess");
         exchange.expect("SIP/2.0 403 ");
         assert!(
-            matches!(exchange.events.pop_front(), Some(Event::AuthenticationFailed { username, .. }) if username == "carrier")
+            matches!(exchange.events.pop_front(), Some(Event::AuthenticationFailed(refused)) if refused.username == "carrier")
         );
     }
 }
