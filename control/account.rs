@@ -119,7 +119,7 @@ struct Known {
     /// Of the configuration, then those made, oldest first.
     all: Arc<Vec<Arc<Account>>>,
     by_name: HashMap<Arc<str>, Arc<Account>>,
-    by_twilio_sid: HashMap<String, Arc<Account>>,
+    by_sid: HashMap<String, Arc<Account>>,
 }
 
 impl Known {
@@ -130,11 +130,11 @@ impl Known {
         made.sort_by_key(|made| (made.created_at, Arc::clone(&made.account.name)));
         let all: Vec<_> = self.configured.iter().chain(made.iter().map(|made| &made.account)).cloned().collect();
         self.by_name.clear();
-        self.by_twilio_sid.clear();
+        self.by_sid.clear();
         for account in &all {
             self.by_name.entry(Arc::clone(&account.name)).or_insert_with(|| Arc::clone(account));
             if let Some(twilio) = &account.twilio {
-                self.by_twilio_sid.entry(twilio.account_sid.clone()).or_insert_with(|| Arc::clone(account));
+                self.by_sid.entry(twilio.account_sid.clone()).or_insert_with(|| Arc::clone(account));
             }
         }
         self.all = Arc::new(all);
@@ -240,8 +240,8 @@ impl Accounts {
     }
 
     /// By the SID that Twilio's clients log in with.
-    pub fn by_twilio_sid(&self, sid: &str) -> Option<Arc<Account>> {
-        self.0.read().by_twilio_sid.get(sid).cloned()
+    pub fn by_sid(&self, sid: &str) -> Option<Arc<Account>> {
+        self.0.read().by_sid.get(sid).cloned()
     }
 
     /// How many keys an account has given out.

@@ -237,7 +237,7 @@ mod tests {
     fn accounts_of_the_configuration_are_the_floor() {
         let accounts = Accounts::new([configured("acme")]);
         accounts.put(made("AC2", "acme"));
-        assert_eq!(accounts.by_twilio_sid("AC2").unwrap().name, "AC2".into());
+        assert_eq!(accounts.by_sid("AC2").unwrap().name, "AC2".into());
         assert_eq!((accounts.parent("AC2").as_deref(), accounts.parent("acme")), (Some("acme"), None));
         let operator = |name: &str| accounts.is_operator(&accounts.by_name(name).unwrap());
         assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
@@ -281,7 +281,7 @@ mod tests {
         let accounts = Accounts::new([configured("acme")]);
         accounts.load(&store).await.unwrap();
         assert_eq!(accounts.standing("AC2"), Standing::Suspended);
-        assert_eq!(accounts.by_twilio_sid("AC2").unwrap().auth_token(), Some("secret"));
+        assert_eq!(accounts.by_sid("AC2").unwrap().auth_token(), Some("secret"));
         assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2".into());
         assert_eq!(accounts.below("acme").len(), 1);
         assert!(Key::delete(&store, "AC2", key.id).await.unwrap());

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use tandem_call::leg::{Direction, LegInfo};
 
-use super::{format, sid};
+use super::family::Owner;
+use super::format;
 use crate::dialect::twilio::path::VERSION;
 use crate::pbx;
 
@@ -20,9 +21,9 @@ const SUBRESOURCES: [(&str, &str); 9] = [
 ];
 
 /// The resource, every key of it.
-pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
-    let sid = sid::call(leg.id);
-    let path = format!("/{VERSION}/Accounts/{account_sid}/Calls/{sid}");
+pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
+    let sid = owner.ids.call(leg.id);
+    let path = owner.path(format_args!("Calls/{sid}"));
     let subresources: serde_json::Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     let ended = leg.end.as_ref().map(|end| end.at);
@@ -35,8 +36,8 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
     let updated = ended.or(leg.answered_at).unwrap_or(leg.created_at);
     json!({
         "sid": sid,
-        "account_sid": account_sid,
-        "parent_call_sid": leg.parent.map(sid::call),
+        "account_sid": owner.sid,
+        "parent_call_sid": leg.parent.map(|id| owner.ids.call(id)),
         "phone_number_sid": leg.sip.number.as_ref().map(|id| format!("PN{id}")),
         "to": leg.to.to_string(),
         "to_formatted": format::formatted(&leg.to),
@@ -56,7 +57,7 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
         "forwarded_from": leg.forwarded_from,
         "caller_name": leg.caller_name,
         "group_sid": null,
-        "trunk_sid": pbx.map(|id| sid::spell("TK", id)),
+        "trunk_sid": pbx.map(|id| owner.ids.spell("TK", id)),
         "queue_time": "0",
         "stir_verstat": leg.sip.identity.as_deref().map(format::stir_verstat),
         "uri": format!("{path}.json"),
@@ -65,8 +66,8 @@ pub(super) fn call(account_sid: &str, leg: &LegInfo) -> Value {
 }
 
 /// The answer to its creation: queued, and without dates yet.
-pub(super) fn created(account_sid: &str, leg: &LegInfo) -> Value {
-    let mut value = call(account_sid, leg);
+pub(super) fn created(owner: Owner<'_>, leg: &LegInfo) -> Value {
+    let mut value = call(owner, leg);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("status".into(), "queued".into());
         for date in ["date_created", "date_updated", "start_time", "end_time", "duration"] {

@@ -10,8 +10,9 @@ use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingStatus};
 use tandem_call::{Callback, Moment};
 
+use super::family::Owner;
 use super::path::VERSION;
-use super::{format, sid, webhook};
+use super::{format, webhook};
 use crate::dialect::{Body, Context, Notice};
 
 /// Octets of a WAV file's head, and of a millisecond of one channel.
@@ -21,17 +22,17 @@ const WAV_MILLISECOND: u64 = 16;
 type Parameters = Vec<(String, String)>;
 
 /// What is told of an event, if it was asked for.
-pub(super) fn notices(account_sid: &str, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
+pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
     let info = &event.conference;
     if let ConferenceEventKind::Recording(facts) = &event.kind {
-        let own = webhook::recording(account_sid, facts, context);
-        return own.or_else(|| recorded(account_sid, info, facts, event.at, context)).into_iter().collect();
+        let own = webhook::recording(owner, facts, context);
+        return own.or_else(|| recorded(owner, info, facts, event.at, context)).into_iter().collect();
     }
     let Some((moment, name)) = named(&event.kind) else { return Vec::new() };
     let Some(callback) = info.opening.callback.as_ref().filter(|callback| callback.wants(moment)) else {
         return Vec::new();
     };
-    vec![status(account_sid, callback, event, name, context)]
+    vec![status(owner, callback, event, name, context)]
 }
 
 fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
@@ -55,12 +56,12 @@ fn named(kind: &ConferenceEventKind) -> Option<(Moment, &'static str)> {
     })
 }
 
-fn status(account_sid: &str, callback: &Callback, event: &ConferenceEvent, name: &str, context: &Context) -> Notice {
+fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: &str, context: &Context) -> Notice {
     let info = &event.conference;
     let mut parameters: Parameters = [
-        ("ConferenceSid", sid::conference(info.id)),
+        ("ConferenceSid", owner.ids.conference(info.id)),
         ("FriendlyName", info.name.to_string()),
-        ("AccountSid", account_sid.into()),
+        ("AccountSid", owner.sid.into()),
         ("SequenceNumber", context.sequence.to_string()),
         ("Timestamp", format::rfc2822(event.at)),
         ("StatusCallbackEvent", name.into()),
@@ -69,20 +70,20 @@ fn status(account_sid: &str, callback: &Callback, event: &ConferenceEvent, name:
     .into();
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &event.kind {
-        ConferenceEventKind::Ended => ended(info.end.as_ref(), &mut push),
+        ConferenceEventKind::Ended => ended(owner, info.end.as_ref(), &mut push),
         ConferenceEventKind::Joined(who)
         | ConferenceEventKind::Muted(who)
         | ConferenceEventKind::Held(who)
         | ConferenceEventKind::Modified(who)
-        | ConferenceEventKind::Speaks { participant: who, .. } => of_participant(who, &mut push),
+        | ConferenceEventKind::Speaks { participant: who, .. } => of_participant(owner, who, &mut push),
         ConferenceEventKind::Left { participant, why, call } => {
-            of_participant(participant, &mut push);
+            of_participant(owner, participant, &mut push);
             push("ParticipantCallStatus", format::status(*call).into());
             push("ReasonParticipantLeft", why_left(*why).into());
         }
         ConferenceEventKind::Announced { url, to, failure } => {
             if let Some(who) = to {
-                of_participant(who, &mut push);
+                of_participant(owner, who, &mut push);
             }
             push("AnnounceUrl", url.to_string());
             if let Some(failure) = failure {
@@ -97,14 +98,14 @@ fn status(account_sid: &str, callback: &Callback, event: &ConferenceEvent, name:
     webhook::form(name, callback, parameters, true)
 }
 
-fn of_participant(who: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
+fn of_participant(owner: Owner<'_>, who: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
     let how = &who.participation;
-    push("CallSid", sid::call(who.leg));
+    push("CallSid", owner.ids.call(who.leg));
     push("Muted", how.muted.to_string());
     push("Hold", how.hold.is_some().to_string());
     push("Coaching", how.coach.is_some_and(|coaching| coaching.on).to_string());
     if let Some(coaching) = how.coach {
-        push("CallSidToCoach", sid::call(coaching.whom));
+        push("CallSidToCoach", owner.ids.call(coaching.whom));
     }
     push("EndConferenceOnExit", how.ends.to_string());
     push("StartConferenceOnEnter", (!how.waits).to_string());
@@ -113,10 +114,10 @@ fn of_participant(who: &ParticipantInfo, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn ended(end: Option<&ConferenceEnd>, push: &mut impl FnMut(&str, String)) {
+fn ended(owner: Owner<'_>, end: Option<&ConferenceEnd>, push: &mut impl FnMut(&str, String)) {
     let Some(end) = end else { return };
     if let Some(by) = end.by {
-        push("CallSidEndingConference", sid::call(by));
+        push("CallSidEndingConference", owner.ids.call(by));
     }
     if let Some(label) = &end.label {
         push("ParticipantLabelEndingConference", label.to_string());
@@ -127,9 +128,9 @@ fn ended(end: Option<&ConferenceEnd>, push: &mut impl FnMut(&str, String)) {
         match (end.cause, end.by) {
             (EndCause::Request, _) => "Conference ended via API".into(),
             (EndCause::HostLeft | EndCause::HostRemoved, Some(by)) => {
-                format!("Participant {} with endConferenceOnExit=true left the conference", sid::call(by))
+                format!("Participant {} with endConferenceOnExit=true left the conference", owner.ids.call(by))
             }
-            (_, Some(by)) => format!("Last participant {} left the conference", sid::call(by)),
+            (_, Some(by)) => format!("Last participant {} left the conference", owner.ids.call(by)),
             (_, None) => "Last participant left the conference".into(),
         },
     );
@@ -137,7 +138,7 @@ fn ended(end: Option<&ConferenceEnd>, push: &mut impl FnMut(&str, String)) {
 
 /// The way to be told of a recording before recordings had callbacks of their own.
 fn recorded(
-    account_sid: &str,
+    owner: Owner<'_>,
     info: &ConferenceInfo,
     facts: &Recording,
     at: Timestamp,
@@ -147,15 +148,15 @@ fn recorded(
     if facts.spec.callback.is_some() || facts.status != RecordingStatus::Completed {
         return None;
     }
-    let recording_sid = sid::recording(facts.id);
+    let recording_sid = owner.ids.recording(facts.id);
     let milliseconds = u64::try_from(facts.duration.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     let octets = milliseconds.saturating_mul(WAV_MILLISECOND).saturating_add(WAV_HEAD);
     let parameters = [
         ("EventName", "conference-record-end".to_owned()),
-        ("ConferenceSid", sid::conference(info.id)),
+        ("ConferenceSid", owner.ids.conference(info.id)),
         ("FriendlyName", info.name.to_string()),
-        ("AccountSid", account_sid.into()),
-        ("RecordingUrl", format::recording_url(&context.public_url, account_sid, &recording_sid)),
+        ("AccountSid", owner.sid.into()),
+        ("RecordingUrl", owner.recording_url(&context.public_url, &recording_sid)),
         ("Duration", format::recording_seconds(facts).to_string()),
         ("RecordingFileSize", octets.to_string()),
         ("timestamp", format::rfc2822(at)),
@@ -166,8 +167,8 @@ fn recorded(
 }
 
 /// What a request about a conference says that concerns no call.
-pub(super) fn standard(account_sid: &str) -> Parameters {
-    vec![("AccountSid".into(), account_sid.into()), ("ApiVersion".into(), VERSION.into())]
+pub(super) fn standard(owner: Owner<'_>) -> Parameters {
+    vec![("AccountSid".into(), owner.sid.into()), ("ApiVersion".into(), VERSION.into())]
 }
 
 /// `status` of a conference.
@@ -201,13 +202,13 @@ fn why_left(why: WhyLeft) -> &'static str {
 }
 
 /// The resource.
-pub(super) fn conference(account_sid: &str, info: &ConferenceInfo) -> Value {
-    let sid = sid::conference(info.id);
-    let path = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{sid}");
+pub(super) fn conference(owner: Owner<'_>, info: &ConferenceInfo) -> Value {
+    let sid = owner.ids.conference(info.id);
+    let path = owner.path(format_args!("Conferences/{sid}"));
     let end = info.end.as_ref();
     json!({
         "sid": sid,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "api_version": VERSION,
         "friendly_name": info.name,
         "region": info.opening.region.as_deref().unwrap_or("us1"),
@@ -215,7 +216,7 @@ pub(super) fn conference(account_sid: &str, info: &ConferenceInfo) -> Value {
         "date_created": format::rfc2822(info.created_at),
         "date_updated": format::rfc2822(info.updated_at),
         "reason_conference_ended": end.map(|end| why_ended(end.cause)),
-        "call_sid_ending_conference": end.and_then(|end| end.by).map(sid::call),
+        "call_sid_ending_conference": end.and_then(|end| end.by).map(|id| owner.ids.call(id)),
         "uri": format!("{path}.json"),
         "subresource_uris": {
             "participants": format!("{path}/Participants.json"),
@@ -226,13 +227,13 @@ pub(super) fn conference(account_sid: &str, info: &ConferenceInfo) -> Value {
 
 /// The resource of a participant, whose call is `call` if that is known.
 pub(super) fn participant(
-    account_sid: &str,
+    owner: Owner<'_>,
     info: &ConferenceInfo,
     who: &ParticipantInfo,
     call: Option<Status>,
 ) -> Value {
-    let (conference, call_sid) = (sid::conference(info.id), sid::call(who.leg));
-    let path = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{conference}/Participants/{call_sid}.json");
+    let (conference, call_sid) = (owner.ids.conference(info.id), owner.ids.call(who.leg));
+    let path = owner.uri(format_args!("Conferences/{conference}/Participants/{call_sid}"));
     let how = &who.participation;
     let status = match (who.status, call) {
         (ParticipantStatus::Connected, _) => "connected",
@@ -244,14 +245,14 @@ pub(super) fn participant(
         (ParticipantStatus::Expected, _) => "queued",
     };
     json!({
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "call_sid": call_sid,
         "conference_sid": conference,
         "label": how.label,
         "muted": how.muted,
         "hold": how.hold.is_some(),
         "coaching": how.coach.is_some_and(|coaching| coaching.on),
-        "call_sid_to_coach": how.coach.map(|coaching| sid::call(coaching.whom)),
+        "call_sid_to_coach": how.coach.map(|coaching| owner.ids.call(coaching.whom)),
         "start_conference_on_enter": !how.waits,
         "end_conference_on_exit": how.ends,
         "status": status,

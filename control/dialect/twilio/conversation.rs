@@ -10,7 +10,8 @@ use tandem_call::conversation::{ConversationSpec, Inputs};
 use tandem_call::id::ConversationId;
 use tandem_call::leg::{LegInfo, Status};
 
-use super::{format, sid, sign};
+use super::family::Owner;
+use super::{format, sign};
 use crate::dialect::conversation::{Ask, ConversationWire, Cutting, Told};
 
 /// Of a message that is refused, characters told back.
@@ -29,7 +30,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(
-        account_sid: &str,
+        owner: Owner<'_>,
         auth_token: &str,
         leg: &LegInfo,
         status: Status,
@@ -46,10 +47,10 @@ impl Wire {
         let sip = leg.sip.domain.is_some() || matches!(leg.from, Address::Sip(_));
         let setup = json!({
             "type": "setup",
-            "sessionId": sid::conversation(id),
-            "accountSid": account_sid,
-            "parentCallSid": leg.parent.map(sid::call).unwrap_or_default(),
-            "callSid": sid::call(leg.id),
+            "sessionId": owner.ids.conversation(id),
+            "accountSid": owner.sid,
+            "parentCallSid": leg.parent.map(|id| owner.ids.call(id)).unwrap_or_default(),
+            "callSid": owner.ids.call(leg.id),
             "from": format::address(&leg.from),
             "to": leg.to.to_string(),
             "forwardedFrom": leg.forwarded_from.clone().unwrap_or_default(),

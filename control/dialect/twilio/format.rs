@@ -143,11 +143,6 @@ pub(super) fn recording_seconds(recording: &Recording) -> u64 {
     seconds(recording.duration.unwrap_or(elapsed))
 }
 
-/// The URL of a recording's audio: no extension is WAV.
-pub(super) fn recording_url(public_url: &str, account_sid: &str, recording_sid: &str) -> String {
-    format!("{public_url}/2010-04-01/Accounts/{account_sid}/Recordings/{recording_sid}")
-}
-
 /// What stands for a caller who withholds the number: `ANONYMOUS` on a telephone's keys.
 const ANONYMOUS: &str = "+266696687";
 

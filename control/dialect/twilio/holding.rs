@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use tandem_call::Method;
 use tandem_call::address::Address;
 
+use super::family::Owner;
 use super::error::ApiError;
 use super::form::Parameters;
 use super::path::VERSION;
-use super::{country, format, sid};
+use super::{country, format};
 use crate::clock;
 use crate::holdings::{Caller, Number, Voice, VoiceApplication};
 use crate::number_pool::{AddressRequirements, Block, Capability, NumberKind};
@@ -207,12 +208,12 @@ fn date(at: Timestamp) -> String {
 }
 
 /// A number as the IncomingPhoneNumber resource.
-pub(super) fn number(account_sid: &str, row: &Resource<Number>) -> Value {
-    let (pn, details) = (sid::spell("PN", row.id), &row.details);
+pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
+    let (pn, details) = (owner.ids.spell("PN", row.id), &row.details);
     let pooled = |key: &str| details.other.get(key).cloned();
     let mut resource = json!({
         "sid": pn,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "friendly_name": details.friendly_name,
         "phone_number": row.name,
         "address_requirements": pooled("address_requirements").unwrap_or_else(|| json!("none")),
@@ -226,7 +227,7 @@ pub(super) fn number(account_sid: &str, row: &Resource<Number>) -> Value {
         "trunk_sid": details.trunk,
         "type": kind(row).word(),
         "voice_application_sid": details.application.as_deref().unwrap_or_default(),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/IncomingPhoneNumbers/{pn}.json"),
+        "uri": owner.uri(format_args!("IncomingPhoneNumbers/{pn}")),
     });
     read_voice(&mut resource, &details.voice, &json!(""));
     read_kept(&mut resource, &OF_NUMBERS, &details.other, &json!(""));
@@ -316,15 +317,15 @@ pub(super) fn capabilities(has: &[Capability]) -> Value {
 }
 
 /// An application as the resource.
-pub(super) fn application(account_sid: &str, row: &Resource<VoiceApplication>) -> Value {
-    let ap = sid::spell("AP", row.id);
+pub(super) fn application(owner: Owner<'_>, row: &Resource<VoiceApplication>) -> Value {
+    let ap = owner.ids.spell("AP", row.id);
     let mut resource = json!({
         "sid": ap,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "friendly_name": row.name,
         "date_created": date(row.created_at),
         "date_updated": date(row.updated_at),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Applications/{ap}.json"),
+        "uri": owner.uri(format_args!("Applications/{ap}")),
     });
     read_voice(&mut resource, &row.details.voice, &Value::Null);
     read_kept(&mut resource, &OF_APPLICATIONS, &row.details.other, &Value::Null);
@@ -332,16 +333,16 @@ pub(super) fn application(account_sid: &str, row: &Resource<VoiceApplication>) -
 }
 
 /// A verified number as the OutgoingCallerId resource.
-pub(super) fn caller(account_sid: &str, row: &Resource<Caller>) -> Value {
-    let pn = sid::spell("PN", row.id);
+pub(super) fn caller(owner: Owner<'_>, row: &Resource<Caller>) -> Value {
+    let pn = owner.ids.spell("PN", row.id);
     json!({
         "sid": pn,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "friendly_name": row.details.friendly_name,
         "phone_number": row.name,
         "date_created": date(row.created_at),
         "date_updated": date(row.updated_at),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/OutgoingCallerIds/{pn}.json"),
+        "uri": owner.uri(format_args!("OutgoingCallerIds/{pn}")),
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::ApiError;
 use super::form::Parameters;
-use super::sid;
+use super::sid::Ids;
 use crate::query::{Page, Range};
 
 /// Part of a list.
@@ -24,8 +24,8 @@ const PAGE_KEYS: [&str; 3] = ["PageSize", "Page", "PageToken"];
 const TOKEN: &str = "PA";
 
 impl Paging {
-    /// Reads `PageSize`, `Page` and `PageToken`; `prefix` is that of the listed SIDs.
-    pub(super) fn parse(parameters: &Parameters, prefix: &str) -> Result<Self, ApiError> {
+    /// Reads `PageSize`, `Page` and `PageToken`; `ids` and `prefix` are those of the listed SIDs.
+    pub(super) fn parse(parameters: &Parameters, ids: Ids, prefix: &str) -> Result<Self, ApiError> {
         let number = |name: &str, default: usize| match parameters.get(name) {
             None => Ok(default),
             Some(text) => text.parse().map_err(|_| ApiError::bad(20001, format!("{name} is not a number"))),
@@ -39,7 +39,7 @@ impl Paging {
             Some(token) => Some(
                 token
                     .strip_prefix(TOKEN)
-                    .and_then(|sid| sid::parse(prefix, sid))
+                    .and_then(|sid| ids.parse(prefix, sid))
                     .ok_or_else(|| ApiError::bad(20001, "PageToken is not one of this list"))?,
             ),
         };
@@ -157,7 +157,7 @@ mod tests {
     fn an_empty_list_has_every_key_and_no_other() {
         let parameters = parameters("");
         let envelope =
-            Paging::parse(&parameters, "CA").unwrap().envelope("calls", "/x/Calls.json", &parameters, items(0));
+            Paging::parse(&parameters, Ids::Prefixed, "CA").unwrap().envelope("calls", "/x/Calls.json", &parameters, items(0));
         let expected = json!({
             "calls": [], "end": 0, "start": 0, "page": 0, "page_size": 50,
             "first_page_uri": "/x/Calls.json?PageSize=50&Page=0", "uri": "/x/Calls.json?PageSize=50&Page=0",
@@ -169,14 +169,14 @@ mod tests {
     #[test]
     fn pages_link_to_each_other_and_keep_the_filters() {
         let first = parameters("StartTime>=2024-01-02&PageSize=2");
-        let paging = Paging::parse(&first, "CA").unwrap();
+        let paging = Paging::parse(&first, Ids::Prefixed, "CA").unwrap();
         let envelope = paging.envelope("calls", "/x/Calls.json", &first, items(3));
         assert_eq!(envelope["calls"].as_array().unwrap().len(), 2);
         let next = envelope["next_page_uri"].as_str().unwrap();
         let token = "PACA00000000000000000000000000000001";
         assert_eq!(next, format!("/x/Calls.json?StartTime%3E=2024-01-02&PageSize=2&Page=1&PageToken={token}"));
         let second = parameters(next.split_once('?').unwrap().1);
-        let paging = Paging::parse(&second, "CA").unwrap();
+        let paging = Paging::parse(&second, Ids::Prefixed, "CA").unwrap();
         assert_eq!(paging.page(), Page { limit: 2, after: Some(1), offset: 0 });
         let envelope = paging.envelope("calls", "/x/Calls.json", &second, items(1));
         assert_eq!((envelope["start"].as_u64(), envelope["end"].as_u64()), (Some(2), Some(2)));
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_bare_page_number_counts() {
-        assert_eq!(Paging::parse(&parameters("Page=3&PageSize=10"), "CA").unwrap().page().offset, 30);
+        assert_eq!(Paging::parse(&parameters("Page=3&PageSize=10"), Ids::Prefixed, "CA").unwrap().page().offset, 30);
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         for (query, code) in
             [("PageSize=1001", 20007), ("PageSize=x", 20001), ("Page=-1", 20001), ("PageToken=x", 20001)]
         {
-            assert_eq!(Paging::parse(&parameters(query), "CA").unwrap_err().code, code, "{query}");
+            assert_eq!(Paging::parse(&parameters(query), Ids::Prefixed, "CA").unwrap_err().code, code, "{query}");
         }
     }
 

@@ -5,17 +5,18 @@ use serde_json::{Value, json};
 use tandem_call::id::{LegId, StreamId};
 use tandem_call::recording::{Recording, RecordingStatus};
 
-use super::{format, sid, webhook};
+use super::family::Owner;
+use super::{format, webhook};
 use crate::dialect::twilio::path::VERSION;
 
 /// The resource under the account.
-pub(super) fn recording(account_sid: &str, public_url: &str, facts: &Recording) -> Value {
-    let sid = sid::recording(facts.id);
-    let path = format!("/{VERSION}/Accounts/{account_sid}/Recordings/{sid}");
-    let mut value = common(account_sid, facts);
+pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
+    let sid = owner.ids.recording(facts.id);
+    let path = owner.path(format_args!("Recordings/{sid}"));
+    let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("uri".into(), format!("{path}.json").into());
-        fields.insert("media_url".into(), format::recording_url(public_url, account_sid, &sid).into());
+        fields.insert("media_url".into(), owner.recording_url(public_url, &sid).into());
         let subresources = json!({
             "add_on_results": format!("{path}/AddOnResults.json"),
             "transcriptions": format!("{path}/Transcriptions.json"),
@@ -26,11 +27,11 @@ pub(super) fn recording(account_sid: &str, public_url: &str, facts: &Recording) 
 }
 
 /// The resource under its call.
-pub(super) fn call_recording(account_sid: &str, facts: &Recording) -> Value {
-    let (call, sid) = (sid::call(facts.leg), sid::recording(facts.id));
-    let mut value = common(account_sid, facts);
+pub(super) fn call_recording(owner: Owner<'_>, facts: &Recording) -> Value {
+    let (call, sid) = (owner.ids.call(facts.leg), owner.ids.recording(facts.id));
+    let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
-        let uri = format!("/{VERSION}/Accounts/{account_sid}/Calls/{call}/Recordings/{sid}.json");
+        let uri = owner.uri(format_args!("Calls/{call}/Recordings/{sid}"));
         fields.insert("uri".into(), uri.into());
         fields.insert("track".into(), format::track(facts.spec.track).into());
     }
@@ -38,25 +39,25 @@ pub(super) fn call_recording(account_sid: &str, facts: &Recording) -> Value {
 }
 
 /// The resource under its conference.
-pub(super) fn conference_recording(account_sid: &str, facts: &Recording) -> Value {
-    let sid = sid::recording(facts.id);
-    let conference = facts.conference.map(sid::conference).unwrap_or_default();
-    let mut value = common(account_sid, facts);
+pub(super) fn conference_recording(owner: Owner<'_>, facts: &Recording) -> Value {
+    let sid = owner.ids.recording(facts.id);
+    let conference = facts.conference.map(|id| owner.ids.conference(id)).unwrap_or_default();
+    let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
-        let uri = format!("/{VERSION}/Accounts/{account_sid}/Conferences/{conference}/Recordings/{sid}.json");
+        let uri = owner.uri(format_args!("Conferences/{conference}/Recordings/{sid}"));
         fields.insert("uri".into(), uri.into());
     }
     value
 }
 
-fn common(account_sid: &str, facts: &Recording) -> Value {
+fn common(owner: Owner<'_>, facts: &Recording) -> Value {
     let duration = facts.ended_at.map(|_| format::recording_seconds(facts).to_string());
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
     json!({
-        "sid": sid::recording(facts.id),
-        "account_sid": account_sid,
-        "call_sid": sid::call(facts.leg),
-        "conference_sid": facts.conference.map(sid::conference),
+        "sid": owner.ids.recording(facts.id),
+        "account_sid": owner.sid,
+        "call_sid": owner.ids.call(facts.leg),
+        "conference_sid": facts.conference.map(|id| owner.ids.conference(id)),
         "api_version": VERSION,
         "channels": webhook::channels(facts),
         "date_created": format::rfc2822(facts.started_at),
@@ -74,33 +75,33 @@ fn common(account_sid: &str, facts: &Recording) -> Value {
 
 /// The resource of a stream that a request began or ended.
 pub(super) fn stream(
-    account_sid: &str,
+    owner: Owner<'_>,
     call: LegId,
     id: StreamId,
     name: Option<&str>,
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    companion(account_sid, call, ("Streams", sid::stream(id)), name, status, now)
+    companion(owner, call, ("Streams", owner.ids.stream(id)), name, status, now)
 }
 
 /// What runs beside a call, in that list of it, with that SID.
 pub(super) fn companion(
-    account_sid: &str,
+    owner: Owner<'_>,
     call: LegId,
     (list, sid): (&str, String),
     name: Option<&str>,
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    let call = sid::call(call);
+    let call = owner.ids.call(call);
     json!({
         "sid": sid,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "call_sid": call,
         "name": name,
         "status": status,
         "date_updated": format::rfc2822(now),
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Calls/{call}/{list}/{sid}.json"),
+        "uri": owner.uri(format_args!("Calls/{call}/{list}/{sid}")),
     })
 }

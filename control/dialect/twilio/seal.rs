@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tandem_call::Method;
 
-use super::sign;
+use super::{sid, sign};
 use crate::dialect::{Body, SealInput, Sealed};
 
 /// What the provider's own fetcher calls itself.
@@ -45,7 +45,7 @@ pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>, strip_https_port: b
         headers.push(("Authorization".into(), format!("Basic {}", STANDARD.encode(credentials))));
     }
     headers.push(("X-Twilio-Signature".into(), signature));
-    headers.push(("I-Twilio-Idempotency-Token".into(), uuid(notice.id)));
+    headers.push(("I-Twilio-Idempotency-Token".into(), sid::uuid(notice.id)));
     Sealed { url, headers, body }
 }
 
@@ -89,12 +89,6 @@ fn split_credentials(url: &str) -> (String, Option<Vec<u8>>) {
         }
         None => (url.into(), None),
     }
-}
-
-fn uuid(id: u128) -> String {
-    let (a, b, c) = (id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff);
-    let (d, e) = ((id >> 48) & 0xffff, id & 0xffff_ffff_ffff);
-    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
 }
 
 #[cfg(test)]

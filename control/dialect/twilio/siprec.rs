@@ -7,10 +7,11 @@ use tandem_call::leg::LegInfo;
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 
+use super::family::Owner;
 use super::error::ApiError;
 use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
-use super::{format, recording, request, sid};
+use super::{format, recording, request};
 use crate::dialect::Notice;
 
 /// No such connector.
@@ -31,7 +32,7 @@ pub(super) fn code(fault: SiprecFault) -> u32 {
 }
 
 /// What is told of one, if it was asked for.
-pub(super) fn event(account_sid: &str, leg: &LegInfo, facts: &SiprecFacts, at: Timestamp) -> Option<Notice> {
+pub(super) fn event(owner: Owner<'_>, leg: &LegInfo, facts: &SiprecFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
         SiprecStatus::Started => ("siprec-started", None),
@@ -40,10 +41,10 @@ pub(super) fn event(account_sid: &str, leg: &LegInfo, facts: &SiprecFacts, at: T
         // There is no word for these; the debugger has them.
         SiprecStatus::Paused | SiprecStatus::Resumed => return None,
     };
-    let own = sid::siprec(facts.id);
+    let own = owner.ids.siprec(facts.id);
     let mut parameters: Parameters = [
-        ("AccountSid", account_sid.to_owned()),
-        ("CallSid", sid::call(leg.id)),
+        ("AccountSid", owner.sid.to_owned()),
+        ("CallSid", owner.ids.call(leg.id)),
         ("SiprecName", facts.spec.name.clone().unwrap_or_else(|| own.clone())),
         ("SiprecSid", own),
         ("SiprecEvent", event.to_owned()),
@@ -72,11 +73,11 @@ pub(super) fn spec(parameters: &Form) -> Result<Box<SiprecSpec>, ApiError> {
 
 /// The resource of one that a request began or ended.
 pub(super) fn resource(
-    account_sid: &str,
+    owner: Owner<'_>,
     call: LegId,
     (id, name): &(SiprecId, Option<String>),
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    recording::companion(account_sid, call, ("Siprec", sid::siprec(*id)), name.as_deref(), status, now)
+    recording::companion(owner, call, ("Siprec", owner.ids.siprec(*id)), name.as_deref(), status, now)
 }

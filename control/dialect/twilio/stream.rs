@@ -14,7 +14,8 @@ use tandem_call::id::{LegId, StreamId};
 use tandem_call::recording::Track;
 use tandem_call::stream::{StreamCodec, StreamSpec};
 
-use super::{sid, sign};
+use super::family::Owner;
+use super::sign;
 use crate::dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unplayable};
 
 /// Applications pad their base64 or do not.
@@ -47,7 +48,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(account_sid: &str, auth_token: &str, leg: LegId, id: StreamId, spec: &StreamSpec) -> Self {
+    pub(super) fn new(owner: Owner<'_>, auth_token: &str, leg: LegId, id: StreamId, spec: &StreamSpec) -> Self {
         let url = spec.url.split('#').next().unwrap_or(&spec.url);
         let handshake = [
             ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
@@ -55,9 +56,9 @@ impl Wire {
             ("X-Twilio-Signature", sign::signature(auth_token, url, [])),
         ];
         Self {
-            account_sid: account_sid.into(),
-            call_sid: sid::call(leg),
-            stream_sid: sid::stream(id),
+            account_sid: owner.sid.into(),
+            call_sid: owner.ids.call(leg),
+            stream_sid: owner.ids.stream(id),
             handshake: handshake.map(|(name, value)| (name.to_owned(), value)).into(),
             encoding: if matches!(spec.codec, Some(StreamCodec::L16(..))) { "audio/x-L16" } else { "audio/x-mulaw" },
             hertz: spec.codec.map_or(8_000, StreamCodec::hertz),

@@ -11,10 +11,11 @@ use tandem_call::transcription::{
 };
 use tandem_call::{Callback, Moment};
 
+use super::family::Owner;
 use super::error::ApiError;
 use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
-use super::{format, recording, sid};
+use super::{format, recording};
 use crate::dialect::twilio::path::VERSION;
 use crate::dialect::{Context, Notice};
 use crate::markup::speech;
@@ -38,8 +39,8 @@ pub(super) fn heard(words: &Words, push: &mut impl FnMut(&str, String)) {
 }
 
 /// What a gather hears so far.
-pub(super) fn partial(account_sid: &str, leg: &LegInfo, words: &Words, sequence: u32, callback: &Callback) -> Notice {
-    let mut parameters = webhook::standard(account_sid, leg, format::status(leg.status));
+pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: u32, callback: &Callback) -> Notice {
+    let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
     let stability = words.stability.unwrap_or(if words.unstable.is_empty() { 1.0 } else { 0.0 });
     for (name, value) in [
         ("UnstableSpeechResult", words.unstable.clone()),
@@ -55,7 +56,7 @@ pub(super) fn partial(account_sid: &str, leg: &LegInfo, words: &Words, sequence:
 
 /// The life of a live transcription.
 pub(super) fn live_event(
-    account_sid: &str,
+    owner: Owner<'_>,
     leg: &LegInfo,
     facts: &TranscriptionFacts,
     at: Timestamp,
@@ -73,9 +74,9 @@ pub(super) fn live_event(
         }
     };
     let common = [
-        ("AccountSid", account_sid.to_owned()),
-        ("CallSid", sid::call(leg.id)),
-        ("TranscriptionSid", sid::transcription(facts.id)),
+        ("AccountSid", owner.sid.to_owned()),
+        ("CallSid", owner.ids.call(leg.id)),
+        ("TranscriptionSid", owner.ids.transcription(facts.id)),
         ("TranscriptionEvent", event.to_owned()),
         ("Timestamp", format::iso8601(at)),
         ("SequenceId", (facts.sequence + 1).to_string()),
@@ -123,22 +124,22 @@ fn content(spec: &TranscriptionSpec, track: Track, words: &Words, is_final: bool
 
 /// A recording's words, or that there are none.
 pub(super) fn transcribed(
-    account_sid: &str,
+    owner: Owner<'_>,
     leg: &LegInfo,
     transcript: &Transcript,
     context: &Context,
 ) -> Option<Notice> {
     let callback = transcript.callback.as_ref()?;
-    let (transcription, recording) = (sid::transcript(transcript.id), sid::recording(transcript.recording.id));
-    let mut parameters = webhook::standard(account_sid, leg, format::status(leg.status));
-    let path = format!("/{VERSION}/Accounts/{account_sid}/Transcriptions/{transcription}");
+    let (transcription, recording) = (owner.ids.transcript(transcript.id), owner.ids.recording(transcript.recording.id));
+    let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
+    let path = owner.path(format_args!("Transcriptions/{transcription}"));
     for (name, value) in [
         ("TranscriptionSid", transcription),
         ("TranscriptionText", text(transcript).unwrap_or_default()),
         ("TranscriptionStatus", status(transcript).to_owned()),
         ("TranscriptionType", FAST.to_owned()),
         ("TranscriptionUrl", format!("{}{path}", context.public_url)),
-        ("RecordingUrl", format::recording_url(&context.public_url, account_sid, &recording)),
+        ("RecordingUrl", owner.recording_url(&context.public_url, &recording)),
         ("RecordingSid", recording),
     ] {
         parameters.push((name.to_owned(), value));
@@ -147,23 +148,23 @@ pub(super) fn transcribed(
 }
 
 /// The transcription of a recording as a resource.
-pub(super) fn transcript(account_sid: &str, row: &Resource<Transcript>) -> Value {
+pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value {
     let facts = &row.details;
-    let sid = sid::transcript(facts.id);
+    let sid = owner.ids.transcript(facts.id);
     json!({
         "sid": sid,
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "api_version": TRANSCRIPT_VERSION,
         "date_created": format::rfc2822(row.created_at),
         "date_updated": format::rfc2822(row.updated_at),
         "duration": format::recording_seconds(&facts.recording).to_string(),
         "price": null,
         "price_unit": "USD",
-        "recording_sid": sid::recording(facts.recording.id),
+        "recording_sid": owner.ids.recording(facts.recording.id),
         "status": status(facts),
         "transcription_text": text(facts),
         "type": FAST,
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Transcriptions/{sid}.json"),
+        "uri": owner.uri(format_args!("Transcriptions/{sid}")),
     })
 }
 
@@ -185,14 +186,14 @@ fn status(transcript: &Transcript) -> &'static str {
 
 /// A live transcription as a resource.
 pub(super) fn live(
-    account_sid: &str,
+    owner: Owner<'_>,
     call: LegId,
     id: TranscriptionId,
     name: Option<&str>,
     status: &'static str,
     now: Timestamp,
 ) -> Value {
-    recording::companion(account_sid, call, ("Transcriptions", sid::transcription(id)), name, status, now)
+    recording::companion(owner, call, ("Transcriptions", owner.ids.transcription(id)), name, status, now)
 }
 
 /// A live transcription as a request asks for it.

@@ -14,7 +14,8 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingStatus};
 use tandem_call::stream::{StreamFacts, StreamStatus};
 use tandem_call::{Callback, Moment, Target};
 
-use super::{conference, country, error, format, sid, siprec, transcription};
+use super::family::Owner;
+use super::{conference, country, error, format, siprec, transcription};
 use crate::dialect::{Body, Context, Notice};
 use crate::queues::QueueStanding;
 
@@ -24,30 +25,30 @@ pub(super) const RECORDING_FAILED: u32 = 12400;
 pub(super) type Parameters = Vec<(String, String)>;
 
 /// A request for a document.
-pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Notice {
+pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notice {
     let mut status = format::status(fetch.leg.status);
     if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
         status = "completed";
     }
     // What all hear is no call's.
     let mut parameters = match &fetch.reason {
-        FetchReason::Conference { all: true, .. } => conference::standard(account_sid),
-        _ => standard(account_sid, &fetch.leg, status),
+        FetchReason::Conference { all: true, .. } => conference::standard(owner),
+        _ => standard(owner, &fetch.leg, status),
     };
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
         FetchReason::Redirect | FetchReason::Whisper | FetchReason::Wait => {}
         FetchReason::Called { queue, waited, by } => {
-            push("QueueSid", sid::queue(*queue));
+            push("QueueSid", owner.ids.queue(*queue));
             push("QueueTime", format::seconds(*waited).to_string());
             // Spelled so.
-            push("DequeingCallSid", sid::call(*by));
+            push("DequeingCallSid", owner.ids.call(*by));
         }
-        FetchReason::Queued(outcome) => queued(outcome, &mut push),
+        FetchReason::Queued(outcome) => queued(owner, outcome, &mut push),
         FetchReason::Unserved(outcome) => outcome.iter().for_each(|(name, value)| push(name, value.clone())),
         FetchReason::Conference { id, name, .. } => {
-            push("ConferenceSid", sid::conference(*id));
+            push("ConferenceSid", owner.ids.conference(*id));
             push("FriendlyName", name.to_string());
         }
         FetchReason::Gathered { digits, terminator } => {
@@ -57,20 +58,20 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
         }
         FetchReason::Heard(words) => transcription::heard(words, &mut push),
         FetchReason::Recorded { recording, recorded, key, hangup } => {
-            self::recorded(account_sid, recording, *recorded, context, &mut push);
+            self::recorded(owner, recording, *recorded, context, &mut push);
             let key = key.map(String::from).unwrap_or_default();
             push("Digits", if *hangup { "hangup".into() } else { key });
         }
-        FetchReason::Dialed(result) => dialed(account_sid, result, context, &mut push),
+        FetchReason::Dialed(result) => dialed(owner, result, context, &mut push),
         FetchReason::Connected(facts) => {
-            push("StreamSid", sid::stream(facts.id));
-            push("StreamName", stream_name(facts));
+            push("StreamSid", owner.ids.stream(facts.id));
+            push("StreamName", stream_name(owner, facts));
             if let StreamStatus::Failed(why) = &facts.status {
                 push("StreamErrorCode", error::stream_code(why.fault).to_string());
                 push("StreamError", why.detail.clone());
             }
         }
-        FetchReason::Conversed(facts) => conversed(facts, &mut push),
+        FetchReason::Conversed(facts) => conversed(owner, facts, &mut push),
         FetchReason::Refer(facts) => refer(facts, &mut push),
         FetchReason::Referred { uri, .. } => push("ReferTransferTarget", uri.clone()),
         FetchReason::Fallback { failure, url } => {
@@ -79,7 +80,7 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
         }
     }
     if let Some(standing) = &context.queue {
-        stands(standing, &mut push);
+        stands(owner, standing, &mut push);
     }
     Notice {
         event: reason_name(&fetch.reason).into(),
@@ -91,44 +92,44 @@ pub(super) fn fetch(account_sid: &str, fetch: &Fetch, context: &Context) -> Noti
 }
 
 /// What is told of an event, if it was asked for.
-pub(super) fn webhook(account_sid: &str, event: &CallEvent, context: &Context) -> Vec<Notice> {
+pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let leg = &event.leg;
     let notice = match &event.kind {
-        EventKind::Initiated => progress(account_sid, event, Moment::Initiated, "initiated", context),
-        EventKind::Ringing { .. } => progress(account_sid, event, Moment::Ringing, "ringing", context),
-        EventKind::Answered { .. } => progress(account_sid, event, Moment::Answered, "in-progress", context),
-        EventKind::Ended => progress(account_sid, event, Moment::Completed, format::status(leg.status), context),
-        EventKind::Recording(facts) => recording(account_sid, facts, context),
-        EventKind::Stream(facts) => stream(account_sid, leg, facts, event.at),
+        EventKind::Initiated => progress(owner, event, Moment::Initiated, "initiated", context),
+        EventKind::Ringing { .. } => progress(owner, event, Moment::Ringing, "ringing", context),
+        EventKind::Answered { .. } => progress(owner, event, Moment::Answered, "in-progress", context),
+        EventKind::Ended => progress(owner, event, Moment::Completed, format::status(leg.status), context),
+        EventKind::Recording(facts) => recording(owner, facts, context),
+        EventKind::Stream(facts) => stream(owner, leg, facts, event.at),
         EventKind::GatherHeard { words, sequence, callback } => {
-            Some(transcription::partial(account_sid, leg, words, *sequence, callback))
+            Some(transcription::partial(owner, leg, words, *sequence, callback))
         }
-        EventKind::Siprec(facts) => siprec::event(account_sid, leg, facts, event.at),
-        EventKind::Transcription(facts) => transcription::live_event(account_sid, leg, facts, event.at),
-        EventKind::Transcribed(transcript) => transcription::transcribed(account_sid, leg, transcript, context),
-        EventKind::MachineDetected(facts) => machine_detected(account_sid, leg, facts),
-        EventKind::Unserved(unserved) => payment(account_sid, leg, unserved),
+        EventKind::Siprec(facts) => siprec::event(owner, leg, facts, event.at),
+        EventKind::Transcription(facts) => transcription::live_event(owner, leg, facts, event.at),
+        EventKind::Transcribed(transcript) => transcription::transcribed(owner, leg, transcript, context),
+        EventKind::MachineDetected(facts) => machine_detected(owner, leg, facts),
+        EventKind::Unserved(unserved) => payment(owner, leg, unserved),
         _ => None,
     };
     notice.into_iter().collect()
 }
 
 /// What came of the call that was to verify a number: the id of what is held from now on, or nothing.
-pub(super) fn verification(account_sid: &str, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
-    let mut parameters = standard(account_sid, leg, format::status(leg.status));
+pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
+    let mut parameters = standard(owner, leg, format::status(leg.status));
     let status = if verified.is_some() { "success" } else { "failed" };
     parameters.push(("VerificationStatus".into(), status.into()));
-    parameters.extend(verified.map(|id| ("OutgoingCallerIdSid".into(), sid::spell("PN", id))));
+    parameters.extend(verified.map(|id| ("OutgoingCallerIdSid".into(), owner.ids.spell("PN", id))));
     let (event, body) = ("caller-id-verification".into(), Body::Form(parameters));
     Notice { event, target, failover: None, body, numbered: false }
 }
 
 /// Parameters of every request about a call.
-pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parameters {
+pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Parameters {
     let (from, to) = (format::address(&leg.from), format::address(&leg.to));
     let mut parameters: Parameters = [
-        ("CallSid", sid::call(leg.id)),
-        ("AccountSid", account_sid.into()),
+        ("CallSid", owner.ids.call(leg.id)),
+        ("AccountSid", owner.sid.into()),
         ("ApiVersion", "2010-04-01".into()),
         ("CallStatus", status.into()),
         ("Direction", format::direction(leg.direction).into()),
@@ -154,12 +155,12 @@ pub(super) fn standard(account_sid: &str, leg: &LegInfo, status: &str) -> Parame
         push("CallerName".into(), caller_name.clone());
     }
     if let Some(parent) = leg.parent {
-        push("ParentCallSid".into(), sid::call(parent));
+        push("ParentCallSid".into(), owner.ids.call(parent));
     }
     if let Some(application) = leg.application.as_deref().filter(|id| id.starts_with("AP")) {
         push("ApplicationSid".into(), application.into());
     }
-    sip(leg, &mut push);
+    sip(owner, leg, &mut push);
     handed_over(leg, &mut parameters);
     parameters
 }
@@ -185,7 +186,7 @@ fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
     }
 }
 
-fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
+fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     if let Some(call_id) = &leg.sip.call_id {
         push("SipCallId".into(), call_id.to_string());
     }
@@ -202,7 +203,7 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
         push("SipUsername".into(), leg.from.user().into());
     }
     if leg.direction == Direction::Inbound && matches!(leg.from, Address::Phone(_)) {
-        push("CallToken".into(), call_token(leg));
+        push("CallToken".into(), call_token(owner, leg));
     }
     if let Some(identity) = &leg.sip.identity {
         push("StirVerstat".into(), format::stir_verstat(identity));
@@ -219,10 +220,10 @@ fn sip(leg: &LegInfo, push: &mut impl FnMut(String, String)) {
 }
 
 /// What a call that passes this one on is made with: who called, and who vouches for it.
-fn call_token(leg: &LegInfo) -> String {
+fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
     let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
     let tokens: Vec<&str> = identity.into_iter().collect();
-    serde_json::json!({ "parentCallInfoToken": sid::call(leg.id), "identityHeaderTokens": tokens }).to_string()
+    serde_json::json!({ "parentCallInfoToken": owner.ids.call(leg.id), "identityHeaderTokens": tokens }).to_string()
 }
 
 /// Those headers that applications are told.
@@ -232,7 +233,7 @@ fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, Str
     })
 }
 
-fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut impl FnMut(&str, String)) {
+fn dialed(owner: Owner<'_>, result: &DialResult, context: &Context, push: &mut impl FnMut(&str, String)) {
     push(
         "DialCallStatus",
         match result.status {
@@ -247,7 +248,7 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
     );
     push("DialBridged", result.bridged.to_string());
     if let Some(child) = result.child {
-        push("DialCallSid", sid::call(child));
+        push("DialCallSid", owner.ids.call(child));
         if !result.taken {
             push("DialCallDuration", format::seconds(result.duration).to_string());
         }
@@ -265,11 +266,11 @@ fn dialed(account_sid: &str, result: &DialResult, context: &Context, push: &mut 
         push(&format!("ReturnParam_{name}"), value.clone());
     }
     if let Some(recording) = &result.recording {
-        recorded(account_sid, recording, recording.duration.unwrap_or_default(), context, push);
+        recorded(owner, recording, recording.duration.unwrap_or_default(), context, push);
     }
 }
 
-fn queued(outcome: &QueueOutcome, push: &mut impl FnMut(&str, String)) {
+fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, String)) {
     let result = match outcome.result {
         QueueResult::Bridged => "bridged",
         QueueResult::Bridging => "bridging-in-process",
@@ -282,14 +283,14 @@ fn queued(outcome: &QueueOutcome, push: &mut impl FnMut(&str, String)) {
     };
     push("QueueResult", result.into());
     if let Some((queue, waited)) = outcome.waited {
-        push("QueueSid", sid::queue(queue));
+        push("QueueSid", owner.ids.queue(queue));
         push("QueueTime", format::seconds(waited).to_string());
     }
 }
 
 /// What everything says that is asked on behalf of somebody who waits.
-fn stands(standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
-    push("QueueSid", sid::queue(standing.queue));
+fn stands(owner: Owner<'_>, standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
+    push("QueueSid", owner.ids.queue(standing.queue));
     push("QueueTime", format::seconds(standing.waited).to_string());
     push("AvgQueueTime", format::seconds(standing.average).to_string());
     push("QueuePosition", standing.position.to_string());
@@ -297,13 +298,13 @@ fn stands(standing: &QueueStanding, push: &mut impl FnMut(&str, String)) {
     push("MaxQueueSize", standing.most.to_string());
 }
 
-fn conversed(facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
+fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
     let status = match facts.status {
         ConversationStatus::Ended(_) => "ended",
         ConversationStatus::Started | ConversationStatus::Completed => "completed",
         ConversationStatus::Failed { .. } => "failed",
     };
-    push("SessionId", sid::conversation(facts.id));
+    push("SessionId", owner.ids.conversation(facts.id));
     push("SessionStatus", status.into());
     push("SessionDuration", facts.duration.as_secs().to_string());
     match &facts.status {
@@ -335,20 +336,20 @@ fn refer(facts: &ReferFacts, push: &mut impl FnMut(&str, String)) {
 }
 
 fn recorded(
-    account_sid: &str,
+    owner: Owner<'_>,
     recording: &Recording,
     length: Duration,
     context: &Context,
     push: &mut impl FnMut(&str, String),
 ) {
-    let sid = sid::recording(recording.id);
-    push("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid));
+    let sid = owner.ids.recording(recording.id);
+    push("RecordingUrl", owner.recording_url(&context.public_url, &sid));
     push("RecordingSid", sid);
     push("RecordingDuration", format::seconds(length).to_string());
 }
 
 fn progress(
-    account_sid: &str,
+    owner: Owner<'_>,
     event: &CallEvent,
     moment: Moment,
     status: &'static str,
@@ -356,7 +357,7 @@ fn progress(
 ) -> Option<Notice> {
     let leg = &event.leg;
     let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
-    let mut parameters = standard(account_sid, leg, status);
+    let mut parameters = standard(owner, leg, status);
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     push("Timestamp", format::rfc2822(event.at));
     push("CallbackSource", "call-progress-events".into());
@@ -371,13 +372,13 @@ fn progress(
         }
         answered_by(leg, false, &mut push);
         if let Some(facts) = context.recording.as_ref().filter(|facts| facts.status == RecordingStatus::Completed) {
-            recorded(account_sid, facts, facts.duration.unwrap_or_default(), context, &mut push);
+            recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
     Some(form(status, callback, parameters, true))
 }
 
-pub(super) fn recording(account_sid: &str, facts: &Recording, context: &Context) -> Option<Notice> {
+pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) -> Option<Notice> {
     let (moment, status) = match &facts.status {
         RecordingStatus::InProgress => (Moment::InProgress, "in-progress"),
         RecordingStatus::Paused => return None,
@@ -387,21 +388,21 @@ pub(super) fn recording(account_sid: &str, facts: &Recording, context: &Context)
     };
     let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
-    let sid = sid::recording(facts.id);
+    let sid = owner.ids.recording(facts.id);
     let mut parameters: Parameters = [
         ("RecordingSource", format::recording_source(facts.spec.source).into()),
-        ("RecordingUrl", format::recording_url(&context.public_url, account_sid, &sid)),
+        ("RecordingUrl", owner.recording_url(&context.public_url, &sid)),
         ("RecordingSid", sid),
         ("RecordingStatus", status.into()),
         ("RecordingChannels", channels(facts).to_string()),
         ("RecordingTrack", format::track(facts.spec.track).into()),
         ("ErrorCode", if failed { RECORDING_FAILED } else { 0 }.to_string()),
         match facts.conference {
-            Some(conference) => ("ConferenceSid", sid::conference(conference)),
-            None => ("CallSid", sid::call(facts.leg)),
+            Some(conference) => ("ConferenceSid", owner.ids.conference(conference)),
+            None => ("CallSid", owner.ids.call(facts.leg)),
         },
         ("RecordingStartTime", format::rfc2822(facts.started_at)),
-        ("AccountSid", account_sid.into()),
+        ("AccountSid", owner.sid.into()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
@@ -411,7 +412,7 @@ pub(super) fn recording(account_sid: &str, facts: &Recording, context: &Context)
     Some(form(&format!("recording-{status}"), callback, parameters, false))
 }
 
-fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
+fn stream(owner: Owner<'_>, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
         StreamStatus::Started => ("stream-started", None),
@@ -419,10 +420,10 @@ fn stream(account_sid: &str, leg: &LegInfo, facts: &StreamFacts, at: Timestamp) 
         StreamStatus::Failed(why) => ("stream-error", Some(why)),
     };
     let mut parameters: Parameters = [
-        ("AccountSid", account_sid.into()),
-        ("CallSid", sid::call(leg.id)),
-        ("StreamSid", sid::stream(facts.id)),
-        ("StreamName", stream_name(facts)),
+        ("AccountSid", owner.sid.into()),
+        ("CallSid", owner.ids.call(leg.id)),
+        ("StreamSid", owner.ids.stream(facts.id)),
+        ("StreamName", stream_name(owner, facts)),
         ("StreamEvent", event.into()),
         ("Timestamp", format::iso8601(at)),
     ]
@@ -446,11 +447,11 @@ fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
 }
 
 /// Told once: what ends the detection.
-fn machine_detected(account_sid: &str, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
+fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
     let parameters = [
-        ("CallSid", sid::call(leg.id)),
-        ("AccountSid", account_sid.to_owned()),
+        ("CallSid", owner.ids.call(leg.id)),
+        ("AccountSid", owner.sid.to_owned()),
         ("AnsweredBy", format::verdict(facts.verdict).to_owned()),
         ("MachineDetectionDuration", facts.after.as_millis().to_string()),
     ];
@@ -459,9 +460,9 @@ fn machine_detected(account_sid: &str, leg: &LegInfo, facts: &MachineFacts) -> O
 }
 
 /// How a payment stands that this server does not take.
-fn payment(account_sid: &str, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
+fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unserved) -> Option<Notice> {
     let callback = unserved.callback.as_ref()?;
-    let whose = [("AccountSid", account_sid.to_owned()), ("CallSid", sid::call(leg.id))];
+    let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];
     let whose = whose.map(|(name, value)| (name.to_owned(), value)).into_iter();
     Some(form("payment", callback, whose.chain(unserved.told.iter().cloned()).collect(), false))
 }
@@ -484,8 +485,8 @@ pub(super) fn channels(recording: &Recording) -> u8 {
     }
 }
 
-fn stream_name(facts: &StreamFacts) -> String {
-    facts.spec.name.clone().unwrap_or_else(|| sid::stream(facts.id))
+fn stream_name(owner: Owner<'_>, facts: &StreamFacts) -> String {
+    facts.spec.name.clone().unwrap_or_else(|| owner.ids.stream(facts.id))
 }
 
 fn reason_name(reason: &FetchReason) -> &'static str {

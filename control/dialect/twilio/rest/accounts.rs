@@ -43,7 +43,7 @@ pub(super) fn balance(x: &Exchange<'_>) -> Answer {
 }
 
 fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "AC")?;
+    let paging = x.paging("AC")?;
     let status = x.parameters.get("Status").map(standing).transpose()?;
     let below = x.app.accounts.below(&x.account.name);
     let newest_first = below.iter().rev().map(|made| &made.account).chain([&x.account]);

@@ -72,7 +72,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
 }
 
 async fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "AD")?;
+    let paging = x.paging("AD")?;
     let filter = Filter { name: x.parameters.get("FriendlyName"), ..Filter::default() };
     let all = resources::every(x.store(), ADDRESS, &x.account.name, &filter).await?;
     let is = |name: &str, value: &str| x.parameters.get(name).is_none_or(|wanted| wanted == value);
@@ -143,7 +143,7 @@ pub(super) fn apply(parameters: &Parameters, row: &mut Resource<Details>) -> Res
 
 /// The numbers that name the address.
 fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
-    let paging = Paging::parse(x.parameters, "PN")?;
+    let paging = x.paging("PN")?;
     let names = |row: &Resource<Number>| {
         let kept = |key: &str| row.details.other.get(key).and_then(Value::as_str) == Some(sid);
         kept("address_sid") || kept("emergency_address_sid")

@@ -27,27 +27,27 @@ fn list(x: &Exchange<'_>) -> Answer {
     let named =
         |row: &Arc<Resource<VoiceApplication>>| x.parameters.get("FriendlyName").is_none_or(|name| name == row.name);
     let rows = applications(x).into_iter().filter(named).collect();
-    held::page(x, ("applications", "Applications", "AP"), rows, |row| holding::application(x.account_sid(), row))
+    held::page(x, ("applications", "Applications", "AP"), rows, |row| holding::application(x.owner(), row))
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
     let details = VoiceApplication { dialect: NAME.to_owned(), ..VoiceApplication::default() };
     let mut row = Resource::new(&x.account.name, "", details);
-    row.details.id = sid::spell("AP", row.id);
+    row.details.id = x.ids().spell("AP", row.id);
     holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
     let row = put(x, row).await?;
-    Ok((StatusCode::CREATED, Json(holding::application(x.account_sid(), &row))).into_response())
+    Ok((StatusCode::CREATED, Json(holding::application(x.owner(), &row))).into_response())
 }
 
 async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
-    let id = sid::parse("AP", name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse("AP", name).ok_or_else(|| x.not_found())?;
     let row = applications(x).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(holding::application(x.account_sid(), &row))),
+        Verb::Get => Ok(ok(holding::application(x.owner(), &row))),
         Verb::Post => {
             let mut row = held::changed(&row);
             holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
-            Ok(ok(holding::application(x.account_sid(), &*put(x, row).await?)))
+            Ok(ok(holding::application(x.owner(), &*put(x, row).await?)))
         }
         Verb::Delete if holdings::is_of_the_file(&row) => Err(held::in_the_file(name)),
         Verb::Delete => match x.holdings().applications.delete(x.store(), &x.account.name, id).await? {
@@ -110,7 +110,7 @@ fn of_the_file(x: &Exchange<'_>) -> Vec<Resource<VoiceApplication>> {
             voice: Voice::from(app),
             ..VoiceApplication::default()
         };
-        Some(holdings::of_the_file(sid::parse("AP", &app.id)?, &x.account.name, &app.id, details))
+        Some(holdings::of_the_file(x.ids().parse("AP", &app.id)?, &x.account.name, &app.id, details))
     };
     own.filter_map(row).collect()
 }

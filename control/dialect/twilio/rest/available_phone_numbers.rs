@@ -42,7 +42,7 @@ pub(super) fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
 }
 
 fn list(x: &Exchange<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
-    let most = Paging::parse(x.parameters, "PN")?.page().limit;
+    let most = x.paging("PN")?.page().limit;
     let wanted = Wanted::parse(x.parameters)?;
     let routing = x.routing();
     let block_fits = |block: &Block| {

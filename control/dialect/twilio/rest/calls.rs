@@ -30,7 +30,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
             _ => Err(ApiError::method_not_allowed()),
         };
     };
-    let id = sid::parse_call(name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
     let began = clock::time();
     let answer = of_call(x, id, below).await;
     if x.verb == Verb::Post { logged(x, id, began, answer).await } else { answer }
@@ -38,7 +38,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
 
 async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
     match (below, x.verb) {
-        ([], Verb::Get) => Ok(ok(call::call(x.account_sid(), &*x.leg(id).await?))),
+        ([], Verb::Get) => Ok(ok(call::call(x.owner(), &*x.leg(id).await?))),
         ([], Verb::Post) => update(x, id).await,
         ([], Verb::Delete) => delete(x, id).await,
         ([], Verb::Other) => Err(ApiError::method_not_allowed()),
@@ -57,12 +57,11 @@ async fn of_call(x: &Exchange<'_>, id: LegId, below: &[&str]) -> Answer {
 }
 
 async fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "CA")?;
+    let paging = x.paging("CA")?;
     let filter = leg_filter(x.parameters)?;
     let Some(filter) = filter else { return Ok(ok(x.list("calls", "Calls", &paging, Vec::new()))) };
     let legs = x.app.calls.list(&x.account.name, &filter, paging.page()).await?;
-    let account_sid = x.account_sid();
-    let items = legs.iter().map(|leg| (sid::call(leg.id), call::call(account_sid, leg))).collect();
+    let items = legs.iter().map(|leg| (x.ids().call(leg.id), call::call(x.owner(), leg))).collect();
     Ok(ok(x.list("calls", "Calls", &paging, items)))
 }
 
@@ -71,7 +70,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, NAME, sid))?;
     let began = clock::time();
     let leg = place(x, new).await?.leg;
-    let body = call::created(x.account_sid(), &leg);
+    let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
     for (code, message) in request::oddities(x.parameters) {
         let trouble = Trouble { code, message, cause: None, exchange: Some(exchange.clone()) };
@@ -146,7 +145,7 @@ async fn update(x: &Exchange<'_>, id: LegId) -> Answer {
         done?;
     }
     let leg = x.leg(id).await?;
-    Ok(ok(call::call(x.account_sid(), &leg)))
+    Ok(ok(call::call(x.owner(), &leg)))
 }
 
 async fn delete(x: &Exchange<'_>, id: LegId) -> Answer {
@@ -168,7 +167,7 @@ pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, A
         ..LegFilter::default()
     };
     if let Some(parent) = parameters.get("ParentCallSid") {
-        filter.parent = sid::parse_call(parent);
+        filter.parent = x.ids().parse_call(parent);
         if filter.parent.is_none() {
             return Ok(None);
         }

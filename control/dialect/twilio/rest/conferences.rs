@@ -50,7 +50,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     }
     let info = found(x, name).await?;
     match (below, x.verb) {
-        ([], Verb::Get) => Ok(ok(conference::conference(x.account_sid(), &info))),
+        ([], Verb::Get) => Ok(ok(conference::conference(x.owner(), &info))),
         ([], Verb::Post) => update(x, &info).await,
         (["Participants"], Verb::Get) => participants(x, &info).await,
         (["Participants", who], verb) => participant(x, &info, who, verb).await,
@@ -67,7 +67,7 @@ fn services<'a>(x: &Exchange<'a>) -> &'a Arc<Services> {
 /// A conference by its SID or its name.
 async fn found(x: &Exchange<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let (services, account) = (services(x), &x.account.name);
-    let known = match sid::parse_conference(name) {
+    let known = match x.ids().parse_conference(name) {
         Some(id) => history::get(services, account, id).await?,
         None => history::named(services, account, name).await?,
     };
@@ -82,7 +82,7 @@ fn live(info: &ConferenceInfo) -> Result<(), ApiError> {
 }
 
 async fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "CF")?;
+    let paging = x.paging("CF")?;
     let words = [
         ("init", [ConferenceStatus::Waiting].as_slice()),
         ("in-progress", &[ConferenceStatus::Gathering, ConferenceStatus::InProgress]),
@@ -96,7 +96,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
     };
     let found = history::list(services(x), &x.account.name, &filter, paging.page()).await?;
     let represent =
-        |info: &Arc<ConferenceInfo>| (sid::conference(info.id), conference::conference(x.account_sid(), info));
+        |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
 
@@ -121,7 +121,7 @@ fn open(x: &Exchange<'_>) -> Answer {
     };
     let opened = services.conferences.open(services, wanted);
     let seen = opened.map_err(|why| unavailable(&why))?;
-    Ok((StatusCode::CREATED, Json(conference::conference(x.account_sid(), &seen.info))).into_response())
+    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &seen.info))).into_response())
 }
 
 fn unavailable(why: &str) -> ApiError {
@@ -150,13 +150,13 @@ async fn update(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
         info.status = ConferenceStatus::Completed;
         info.end = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
     }
-    Ok(ok(conference::conference(x.account_sid(), &info)))
+    Ok(ok(conference::conference(x.owner(), &info)))
 }
 
 // ----- participants ---------------------------------------------------------------------------------------------------
 
 async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
-    let paging = Paging::parse(x.parameters, "CA")?;
+    let paging = x.paging("CA")?;
     let flag = |name| x.parameters.word(name, &[("true", Some(true)), ("false", Some(false))], None, 20001);
     let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
     let gone = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
@@ -183,9 +183,9 @@ async fn participants(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     }
     let mut items = Vec::new();
     for who in all.iter().skip(page.offset).take(page.limit.saturating_add(1)) {
-        items.push((sid::call(who.leg), represent(x, info, who).await?));
+        items.push((x.ids().call(who.leg), represent(x, info, who).await?));
     }
-    let name = format!("Conferences/{}/Participants", sid::conference(info.id));
+    let name = format!("Conferences/{}/Participants", x.ids().conference(info.id));
     Ok(ok(x.list("participants", &name, &paging, items)))
 }
 
@@ -194,13 +194,13 @@ async fn represent(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInf
         ParticipantStatus::Expected => x.app.calls.get(&x.account.name, who.leg).await?.map(|leg| leg.status),
         _ => None,
     };
-    Ok(conference::participant(x.account_sid(), info, who, call))
+    Ok(conference::participant(x.owner(), info, who, call))
 }
 
 /// Calls somebody into a conference.
 async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     let (parameters, services) = (x.parameters, services(x));
-    let name: Arc<str> = match sid::parse_conference(name) {
+    let name: Arc<str> = match x.ids().parse_conference(name) {
         Some(_) => {
             let info = found(x, name).await?;
             live(&info)?;
@@ -234,7 +234,7 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     let info = history::get(services, &x.account.name, reserved.id()).await?.ok_or_else(|| x.not_found())?;
     let who = history::participant(services, &x.account.name, info.id, leg.id).await?;
     let who = who.ok_or_else(|| ApiError::bad(NO_CONFERENCE, "The conference is over"))?;
-    let mut body = conference::participant(x.account_sid(), &info, &who, None);
+    let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
     }
@@ -287,7 +287,7 @@ fn coach(parameters: &Parameters, before: Option<Coaching>) -> Result<Option<Opt
     let whom = match parameters.get("CallSidToCoach") {
         None => before.map(|before| before.whom),
         Some(text) => {
-            let whom = sid::parse_call(text);
+            let whom = x.ids().parse_call(text);
             Some(whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?)
         }
     };
@@ -325,7 +325,7 @@ fn refused(why: Refused) -> ApiError {
 async fn participant(x: &Exchange<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
     let seen = services(x).conferences.get(&x.account.name, info.id);
     let there = seen.map(|seen| seen.participants).unwrap_or_default();
-    let named = |who: &ParticipantInfo| match sid::parse_call(name) {
+    let named = |who: &ParticipantInfo| match x.ids().parse_call(name) {
         Some(leg) => who.leg == leg,
         None => who.participation.label.as_deref() == Some(name),
     };
@@ -387,7 +387,7 @@ async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> 
     };
     let recording = of_conference(x, info, name).await?;
     match x.verb {
-        Verb::Get => Ok(ok(recording::conference_recording(x.account_sid(), &recording))),
+        Verb::Get => Ok(ok(recording::conference_recording(x.owner(), &recording))),
         Verb::Post => update_recording(x, info, &recording),
         Verb::Delete => recordings::delete(x, &recording).await,
         Verb::Other => Err(ApiError::method_not_allowed()),
@@ -395,13 +395,13 @@ async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> 
 }
 
 async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
-    let paging = Paging::parse(x.parameters, "RE")?;
+    let paging = x.paging("RE")?;
     let started = list::range(x.parameters, "DateCreated")?;
     let filter = RecordingFilter { session: Some(CallId(info.id.0)), started, ..RecordingFilter::default() };
     let found = x.app.recordings.list(&x.account.name, &filter, paging.page()).await?;
     let represent =
-        |facts: &Recording| (sid::recording(facts.id), recording::conference_recording(x.account_sid(), facts));
-    let name = format!("Conferences/{}/Recordings", sid::conference(info.id));
+        |facts: &Recording| (x.ids().recording(facts.id), recording::conference_recording(x.owner(), facts));
+    let name = format!("Conferences/{}/Recordings", x.ids().conference(info.id));
     Ok(ok(x.list("recordings", &name, &paging, found.iter().map(represent).collect())))
 }
 
@@ -410,7 +410,7 @@ fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
     let recording = services(x).conferences.record(info.id, spec);
     let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
-    let body = recording::conference_recording(x.account_sid(), &recording);
+    let body = recording::conference_recording(x.owner(), &recording);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -424,7 +424,7 @@ async fn of_conference(x: &Exchange<'_>, info: &ConferenceInfo, name: &str) -> R
             (None, _) => Err(x.not_found()),
         };
     }
-    let id = sid::parse_recording(name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse_recording(name).ok_or_else(|| x.not_found())?;
     if let Some(recording) = running.into_iter().find(|one| one.id == id) {
         return Ok(recording);
     }
@@ -440,7 +440,7 @@ fn update_recording(x: &Exchange<'_>, info: &ConferenceInfo, before: &Recording)
         RecordingUpdate::Stop => (conferences.stop(info.id, before.id), "stopped"),
     };
     let after = after.map_err(|_| ApiError::bad(21220, "The recording is not in progress."))?;
-    let mut body = recording::conference_recording(x.account_sid(), &after);
+    let mut body = recording::conference_recording(x.owner(), &after);
     // What was asked for is told even if the file is not closed yet.
     if let (RecordingStatus::InProgress | RecordingStatus::Paused, Some(fields)) = (&after.status, body.as_object_mut())
     {

@@ -21,7 +21,7 @@ pub(super) async fn answer(x: &Request<'_>, call: LegId, below: &[&str]) -> Answ
 }
 
 async fn list(x: &Request<'_>, call: LegId) -> Answer {
-    let paging = Paging::parse(x.parameters, PREFIX)?;
+    let paging = x.paging(PREFIX)?;
     let page = paging.page();
     let leg = x.leg(call).await?;
     let first = match page.after {
@@ -33,7 +33,7 @@ async fn list(x: &Request<'_>, call: LegId) -> Answer {
     // One more than the page, which tells that there is another.
     let items = its_own.enumerate().skip(first).take(page.limit.saturating_add(1));
     let items = items.map(|(number, exchange)| (sid::spell(PREFIX, number as u128), event(exchange))).collect();
-    Ok(ok(x.list("events", &format!("Calls/{}/Events", sid::call(call)), &paging, items)))
+    Ok(ok(x.list("events", &format!("Calls/{}/Events", x.ids().call(call)), &paging, items)))
 }
 
 fn event(exchange: &Exchange) -> Value {

@@ -21,10 +21,10 @@ pub(super) fn page<T>(
     mut rows: Vec<Arc<Resource<T>>>,
     represent: impl Fn(&Resource<T>) -> Value,
 ) -> Answer {
-    let paging = Paging::parse(x.parameters, prefix)?;
+    let paging = x.paging(prefix)?;
     rows.sort_by_key(|row| Reverse((row.created_at, row.id)));
     let shown = paging.part(rows, |row| Some(row.id));
-    let items = shown.iter().map(|row| (sid::spell(prefix, row.id), represent(row))).collect();
+    let items = shown.iter().map(|row| (x.ids().spell(prefix, row.id), represent(row))).collect();
     Ok(ok(x.list(key, name, &paging, items)))
 }
 

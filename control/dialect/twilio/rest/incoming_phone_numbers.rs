@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use tandem_call::address::Address;
 
 use super::super::error::ApiError;
+use super::super::family::Owner;
 use super::super::{NAME, holding, sid};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::config::NumberConfig;
@@ -46,7 +47,7 @@ fn list(x: &Exchange<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
             && beta.is_none_or(|beta| beta == holding::is_beta(&row.details))
     };
     let rows = numbers(x).into_iter().filter(fits).collect();
-    held::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| holding::number(x.account_sid(), row))
+    held::page(x, ("incoming_phone_numbers", name, "PN"), rows, |row| holding::number(x.owner(), row))
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
@@ -67,7 +68,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
         }
         let row = Resource::new(&x.account.name, number, details);
         match x.holdings().numbers.put(x.store(), row).await {
-            Ok(row) => return Ok((StatusCode::CREATED, Json(holding::number(x.account_sid(), &row))).into_response()),
+            Ok(row) => return Ok((StatusCode::CREATED, Json(holding::number(x.owner(), &row))).into_response()),
             // Somebody was faster.
             Err(NotHeld::Taken) if candidates.len() > 1 => {}
             Err(error) => return Err(held::not_held(error, unavailable(number))),
@@ -110,10 +111,10 @@ fn unavailable(number: &str) -> ApiError {
 }
 
 async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
-    let id = sid::parse("PN", name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
     let row = numbers(x).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(holding::number(x.account_sid(), &row))),
+        Verb::Get => Ok(ok(holding::number(x.owner(), &row))),
         Verb::Post => update(x, &row).await,
         Verb::Delete if holdings::is_of_the_file(&row) => Err(held::in_the_file(&row.name)),
         Verb::Delete => match x.holdings().numbers.delete(x.store(), &x.account.name, id).await? {
@@ -141,7 +142,7 @@ async fn update(x: &Exchange<'_>, row: &Resource<Number>) -> Answer {
         row.details.application = row.details.application.filter(stays);
         row.details.trunk = None;
     }
-    Ok(ok(holding::number(&account_sid, &*keep(x, row).await?)))
+    Ok(ok(holding::number(Owner::new(x.provider, &account_sid), &*keep(x, row).await?)))
 }
 
 /// Keeps a changed number; of one of the file, only what was changed. Calls feel it at once.
@@ -165,7 +166,7 @@ fn over(held: Arc<Resource<Number>>, floor: Option<&Resource<Number>>) -> Arc<Re
 /// What a form names must be there.
 fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
-        let trunk = sid::parse("TK", text);
+        let trunk = x.ids().parse("TK", text);
         let pbxs = x.routing().phones().pbxs();
         trunk
             .and_then(|id| pbxs.get(&x.account.name, id))

@@ -36,7 +36,7 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
         [name, below @ ..] => (*name, below),
         [] => return Err(x.not_found()),
     };
-    let id = sid::parse_call(name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
     let leg = x.leg(id).await?;
     let about = About { x: &x, base, leg: &leg };
     match below {
@@ -53,22 +53,22 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 
 /// The summaries of the account's calls, newest first.
 async fn summaries(x: &Exchange<'_>, base: String) -> Answer {
-    let paging = Paging::parse(x.parameters, "CA")?;
+    let paging = x.paging("CA")?;
     let legs = x.app.calls.list(&x.account.name, &LegFilter::default(), paging.page()).await?;
     let summary = |leg: &LegInfo| About { x, base: base.clone(), leg }.summary();
-    let items = legs.iter().map(|leg| (sid::call(leg.id), summary(leg))).collect();
+    let items = legs.iter().map(|leg| (x.ids().call(leg.id), summary(leg))).collect();
     let page = paging.envelope("call_summaries", &format!("{base}{ROOT}/Summaries"), x.parameters, items);
     Ok(ok(envelope("call_summaries", &page)))
 }
 
 impl About<'_> {
     fn url(&self, below: &str) -> String {
-        format!("{}{ROOT}/{}{below}", self.base, sid::call(self.leg.id))
+        format!("{}{ROOT}/{}{below}", self.base, x.ids().call(self.leg.id))
     }
 
     /// One page of a list below the call.
     fn list(&self, key: &'static str, name: &str, all: Vec<Value>) -> Answer {
-        let paging = Paging::parse(self.x.parameters, PREFIX)?;
+        let paging = self.x.paging(PREFIX)?;
         let numbered = all.into_iter().enumerate().map(|(number, item)| (number as u128, item)).collect();
         let items = paging.part(numbered, |(number, _): &(u128, Value)| Some(*number));
         let items = items.into_iter().map(|(number, item)| (sid::spell(PREFIX, number), item)).collect();
@@ -78,7 +78,7 @@ impl About<'_> {
 
     fn call(&self) -> Value {
         json!({
-            "sid": sid::call(self.leg.id),
+            "sid": x.ids().call(self.leg.id),
             "url": self.url(""),
             "links": {
                 "annotation": self.url("/Annotation"),
@@ -96,7 +96,7 @@ impl About<'_> {
         let lasted = Duration::try_from(until.duration_since(leg.created_at)).unwrap_or_default();
         let mut summary = json!({
             "account_sid": self.x.account_sid(),
-            "call_sid": sid::call(leg.id),
+            "call_sid": x.ids().call(leg.id),
             "call_type": kind(leg).0,
             "call_state": state(leg.status),
             "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
@@ -153,7 +153,7 @@ impl About<'_> {
         let edge = kind(self.leg).1;
         let mut metric = json!({
             "timestamp": date(end.at),
-            "call_sid": sid::call(self.leg.id),
+            "call_sid": x.ids().call(self.leg.id),
             "account_sid": self.x.account_sid(),
             "edge": edge,
             "direction": "both",
@@ -175,7 +175,7 @@ impl About<'_> {
         let event = |line: crate::event_log::Line| {
             json!({
                 "timestamp": format::iso8601(line.at),
-                "call_sid": sid::call(self.leg.id),
+                "call_sid": x.ids().call(self.leg.id),
                 "account_sid": self.x.account_sid(),
                 "edge": kind(self.leg).1,
                 "group": line.kind,

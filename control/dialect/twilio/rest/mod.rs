@@ -48,12 +48,14 @@ use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 
 use super::error::{ApiError, FOREIGN_CALLER};
+use super::family::{Owner, Provider};
 use super::form::Parameters;
 use super::list::Paging;
 use super::path::{self, Path};
-use super::sid;
+use super::sid::{self, Ids};
+use super::{MEMBERS, Twilio};
 use crate::account::made::Standing;
-use crate::account::{Account, Accounts, TwilioCredentials};
+use crate::account::{Account, Accounts};
 use crate::app::App;
 use crate::dialect::Notice;
 use crate::holdings::Holdings;
@@ -89,13 +91,13 @@ pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f
 
 /// Whose credentials a request shows, of an account that may do anything.
 pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
-    let Login { account, .. } = login(accounts, headers)?;
+    let Login { account, .. } = any_login(accounts, headers)?;
     (accounts.standing(&account.name) == Standing::Active).then_some(account)
 }
 
 /// The account whose own SID and auth token a request shows: not one of its keys, which may be given to others.
 pub fn owner(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
-    let Login { account, by_key } = login(accounts, headers)?;
+    let Login { account, by_key } = any_login(accounts, headers)?;
     (!by_key && accounts.standing(&account.name) == Standing::Active).then_some(account)
 }
 
@@ -106,16 +108,21 @@ struct Login {
     by_key: bool,
 }
 
-/// HTTP Basic with account SID and auth token, or with a key's SID and secret, compared in constant time. A closed account is
+/// As [`login`] does, at whichever member of the family.
+fn any_login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
+    MEMBERS.iter().find_map(|provider| login(*provider, accounts, headers))
+}
+
+/// HTTP Basic with account SID and secret, or with a key's SID and secret, compared in constant time. A closed account is
 /// as good as none.
-fn login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
+fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     let (username, password) = basic(headers)?;
-    let login = match sid::parse("SK", &username) {
+    let login = match sid::parse("SK", &username).filter(|_| provider.has_keys()) {
         Some(key) => Login { account: accounts.by_key(key, &password)?, by_key: true },
         None => {
-            let account = accounts.by_twilio_sid(&username)?;
-            let auth_token = account.twilio.as_ref()?.auth_token.as_bytes();
-            let right = bool::from(password.as_bytes().ct_eq(auth_token));
+            let account = accounts.by_sid(&username)?;
+            let own = provider.credentials(&account).filter(|own| own.sid == username)?;
+            let right = bool::from(password.as_bytes().ct_eq(own.secret.as_bytes()));
             Login { account: right.then_some(account)?, by_key: false }
         }
     };
@@ -124,9 +131,10 @@ fn login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
 
 async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let member = MEMBERS.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
         // Strangers are not listened to.
-        if login(&app.accounts, &parts.headers).is_none() {
+        if member.is_none() {
             return identified(ApiError::unauthenticated().into_response());
         }
         match axum::body::to_bytes(body, MAX_BODY).await {
@@ -142,6 +150,7 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     let (form, path) = written::wanted(parts.uri.path(), &parts.headers);
     let request = Request {
         app: &app,
+        provider: member.copied().unwrap_or(&Twilio),
         method: &parts.method,
         path: &path,
         headers: &parts.headers,
@@ -162,6 +171,7 @@ fn identified(mut response: Response) -> Response {
 /// A request of anybody.
 struct Request<'a> {
     app: &'a App,
+    provider: &'static dyn Provider,
     method: &'a Method,
     path: &'a str,
     headers: &'a HeaderMap,
@@ -184,11 +194,13 @@ enum Verb {
 /// A request of somebody who is logged in, about an account that is theirs.
 struct Exchange<'a> {
     app: &'a App,
+    provider: &'static dyn Provider,
     verb: Verb,
     path: &'a str,
     parameters: &'a Parameters,
     account: Arc<Account>,
-    credentials: TwilioCredentials,
+    /// The account's SID.
+    sid: String,
     /// The account itself asks, not its parent.
     own: bool,
 }
@@ -257,13 +269,13 @@ impl Request<'_> {
     }
 
     fn login(&self) -> Result<Login, ApiError> {
-        login(&self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
+        login(self.provider, &self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
     }
 
     /// The account that the request is about: the caller's own, or one that it made.
     fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
-        let own = login.account.twilio.as_ref().map(|twilio| &*twilio.account_sid);
+        let own = self.provider.credentials(&login.account).map(|own| own.sid);
         let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
         // Who holds a key must not come by the account's own token, or by more keys.
         if login.by_key && about_accounts {
@@ -274,7 +286,7 @@ impl Request<'_> {
             return Err(inactive());
         }
         let Some(asked) = asked.filter(|asked| Some(*asked) != own) else { return Ok(Arc::clone(&login.account)) };
-        let account = accounts.by_twilio_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
+        let account = accounts.by_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
         if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
             return Err(ApiError::unauthenticated());
         }
@@ -297,9 +309,11 @@ impl Request<'_> {
     }
 
     fn exchange(&self, account: Arc<Account>, own: bool) -> Result<Exchange<'_>, ApiError> {
-        let credentials = account.twilio.clone().ok_or_else(ApiError::unauthenticated)?;
-        let (app, verb, path, parameters) = (self.app, self.verb(), self.path, &self.parameters);
-        Ok(Exchange { app, verb, path, parameters, account, credentials, own })
+        let credentials = self.provider.credentials(&account).ok_or_else(ApiError::unauthenticated)?;
+        let sid = credentials.sid.to_owned();
+        let (app, provider, verb, path, parameters) =
+            (self.app, self.provider, self.verb(), self.path, &self.parameters);
+        Ok(Exchange { app, provider, verb, path, parameters, account, sid, own })
     }
 
     fn not_found(&self) -> ApiError {
@@ -316,7 +330,21 @@ enum Beside<'a> {
 
 impl Exchange<'_> {
     fn account_sid(&self) -> &str {
-        &self.credentials.account_sid
+        &self.sid
+    }
+
+    /// Whose resources are answered.
+    fn owner(&self) -> Owner<'_> {
+        Owner::new(self.provider, &self.sid)
+    }
+
+    fn ids(&self) -> Ids {
+        self.provider.ids()
+    }
+
+    /// Which part of a list is asked for; `prefix` is that of the listed SIDs.
+    fn paging(&self, prefix: &str) -> Result<Paging, ApiError> {
+        Paging::parse(self.parameters, self.ids(), prefix)
     }
 
     fn not_found(&self) -> ApiError {
@@ -346,8 +374,7 @@ impl Exchange<'_> {
 
     /// One page of a list that is at `name` below the account; `items` come with their SIDs.
     fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
-        let path = format!("/{}/Accounts/{}/{name}.json", path::VERSION, self.account_sid());
-        paging.envelope(key, &path, self.parameters, items)
+        paging.envelope(key, &self.owner().uri(name), self.parameters, items)
     }
 
     /// The answer to a request for a list of stored resources: `key` in the envelope, `name` below the account's path, SIDs of
@@ -359,7 +386,7 @@ impl Exchange<'_> {
         filter: &Filter<'_>,
         represent: impl Fn(&Resource<T>) -> Value,
     ) -> Answer {
-        let paging = Paging::parse(self.parameters, prefix)?;
+        let paging = self.paging(prefix)?;
         let (store, page) = (self.store(), paging.page());
         let after = match page.after {
             Some(id) => resources::cursor(store, &self.account.name, id).await?,
@@ -395,7 +422,7 @@ impl Exchange<'_> {
                 || parent(&heir.name).as_deref() == Some(&*self.account.name)
                 || (parent(&self.account.name).as_deref() == Some(&*heir.name) && !self.own)
         };
-        let heir = accounts.by_twilio_sid(sid).filter(may);
+        let heir = accounts.by_sid(sid).filter(may);
         heir.ok_or_else(|| ApiError {
             status: StatusCode::FORBIDDEN,
             code: 20006,

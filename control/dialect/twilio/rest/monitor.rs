@@ -36,7 +36,7 @@ pub(super) fn events(request: &Request<'_>) -> Answer {
     if x.verb != Verb::Get {
         return Err(ApiError::method_not_allowed());
     }
-    let paging = Paging::parse(x.parameters, "AE")?;
+    let paging = x.paging("AE")?;
     let place = format!("{}{EVENTS}", base(request.host(), &x.app.public_url));
     let page = paging.envelope("events", &place, x.parameters, Vec::new());
     Ok(ok(envelope("events", &page)))
@@ -54,7 +54,7 @@ async fn all(x: &Exchange<'_>, base: &str) -> Answer {
     let created =
         TimeRange { since: list::time(x.parameters, "StartDate")?, before: list::time(x.parameters, "EndDate")? };
     let filter = Filter { name: level, created, ..Filter::default() };
-    let paging = Paging::parse(x.parameters, PREFIX)?;
+    let paging = x.paging(PREFIX)?;
     let (store, page) = (x.store(), paging.page());
     // What is waiting to be written is asked for too.
     store.flush().await?;
@@ -103,7 +103,7 @@ fn alert(x: &Exchange<'_>, base: &str, row: &Resource<Trouble>) -> Value {
         "more_info": format!("https://www.twilio.com/docs/errors/{code}"),
         "request_method": exchange.as_ref().map(|exchange| &exchange.method),
         "request_url": exchange.as_ref().map(|exchange| &exchange.url),
-        "resource_sid": row.parent.map(|leg| sid::call(LegId(leg))),
+        "resource_sid": row.parent.map(|leg| x.ids().call(LegId(leg))),
         "service_sid": null,
         "sid": sid,
         "url": format!("{base}{ALERTS}/{sid}"),

@@ -26,7 +26,7 @@ pub(super) async fn answer(x: &Request<'_>, call: Option<LegId>, below: &[&str])
 
 async fn list(x: &Request<'_>, call: Option<LegId>) -> Answer {
     let name = match call {
-        Some(call) => format!("Calls/{}/Notifications", sid::call(x.leg(call).await?.id)),
+        Some(call) => format!("Calls/{}/Notifications", x.ids().call(x.leg(call).await?.id)),
         None => "Notifications".into(),
     };
     let level = match x.parameters.get("Log") {
@@ -65,12 +65,12 @@ async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
 fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Trouble>) -> Value {
     let Trouble { code, exchange, .. } = &row.details;
     let (sid, error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());
-    let below = call.map(|call| format!("Calls/{}/", sid::call(call))).unwrap_or_default();
+    let below = call.map(|call| format!("Calls/{}/", x.ids().call(call))).unwrap_or_default();
     let date = format::rfc2822(row.created_at);
     json!({
         "account_sid": x.account_sid(),
         "api_version": VERSION,
-        "call_sid": row.parent.map(|leg| sid::call(LegId(leg))),
+        "call_sid": row.parent.map(|leg| x.ids().call(LegId(leg))),
         "date_created": date,
         "date_updated": format::rfc2822(row.updated_at),
         "error_code": code.to_string(),

@@ -9,6 +9,7 @@ use serde_json::json;
 use tandem_call::address::Address;
 
 use super::super::error::ApiError;
+use super::super::family::Owner;
 use super::super::{NAME, holding, sid, webhook};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::holdings::Caller;
@@ -32,7 +33,7 @@ fn list(x: &Exchange<'_>) -> Answer {
             && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
     };
     let rows = x.holdings().callers.all(&x.account.name).into_iter().filter(fits).collect();
-    held::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| holding::caller(x.account_sid(), row))
+    held::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| holding::caller(x.owner(), row))
 }
 
 async fn verify(x: &Exchange<'_>) -> Answer {
@@ -54,10 +55,10 @@ async fn verify(x: &Exchange<'_>) -> Answer {
         }
     };
     let delay = x.parameters.number("CallDelay", 0..=60, 20001)?.unwrap_or(0);
-    let account_sid = x.account_sid().to_owned();
+    let (provider, account_sid) = (x.provider, x.account_sid().to_owned());
     let told = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> Told {
         let account_sid = account_sid.clone();
-        Box::new(move |leg, verified| webhook::verification(&account_sid, leg, target, verified))
+        Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
     });
     let code = rand::random_range(100_000..1_000_000).to_string();
     let verification = Verification {
@@ -73,7 +74,7 @@ async fn verify(x: &Exchange<'_>) -> Answer {
     let leg = verification::begin(&x.app.calls, verification).await?;
     Ok(ok(json!({
         "account_sid": account_sid,
-        "call_sid": sid::call(leg),
+        "call_sid": x.ids().call(leg),
         "friendly_name": friendly_name,
         "phone_number": number.as_str(),
         "validation_code": code,
@@ -81,16 +82,16 @@ async fn verify(x: &Exchange<'_>) -> Answer {
 }
 
 async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
-    let id = sid::parse("PN", name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
     let callers = &x.holdings().callers;
     let row = callers.all(&x.account.name).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
-        Verb::Get => Ok(ok(holding::caller(x.account_sid(), &row))),
+        Verb::Get => Ok(ok(holding::caller(x.owner(), &row))),
         Verb::Post => {
             let mut row = held::changed(&row);
             holding::change_name(&mut row.details.friendly_name, x.parameters)?;
             let row = callers.put(x.store(), row).await.map_err(|error| held::not_held(error, x.not_found()))?;
-            Ok(ok(holding::caller(x.account_sid(), &row)))
+            Ok(ok(holding::caller(x.owner(), &row)))
         }
         Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {
             true => Ok(StatusCode::NO_CONTENT.into_response()),

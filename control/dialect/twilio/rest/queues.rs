@@ -9,6 +9,7 @@ use tandem_call::command::Command;
 use tandem_call::id::{LegId, QueueId};
 
 use super::super::error::ApiError;
+use super::super::family::Owner;
 use super::super::list::Paging;
 use super::super::path::VERSION;
 use super::super::{format, sid};
@@ -32,9 +33,9 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
             _ => Err(ApiError::method_not_allowed()),
         };
     };
-    let id = sid::parse_queue(name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse_queue(name).ok_or_else(|| x.not_found())?;
     match (below, x.verb) {
-        ([], Verb::Get) => Ok(ok(queue(x.account_sid(), &find(x, id)?))),
+        ([], Verb::Get) => Ok(ok(queue(x.owner(), &find(x, id)?))),
         ([], Verb::Post) => update(x, id).await,
         ([], Verb::Delete) => delete(x, id).await,
         (["Members"], Verb::Get) => members(x, &find(x, id)?),
@@ -43,7 +44,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
             let which = member_id(x, which)?;
             let found = snapshot.members.iter().find(|member| which.is_none_or(|leg| leg == member.leg));
             let found = found.ok_or_else(|| x.not_found())?;
-            Ok(ok(member(x.account_sid(), id, found, Timestamp::now())))
+            Ok(ok(member(x.owner(), id, found, Timestamp::now())))
         }
         (["Members", which], Verb::Post) => dequeue(x, id, member_id(x, which)?).await,
         ([] | ["Members"] | ["Members", _], _) => Err(ApiError::method_not_allowed()),
@@ -60,9 +61,9 @@ fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {
 }
 
 fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "QU")?;
+    let paging = x.paging("QU")?;
     let items = all(x).list(&x.account.name, Timestamp::now()).into_iter();
-    let items = items.map(|one| (one.queue.id.0, sid::queue(one.queue.id), queue(x.account_sid(), &one))).collect();
+    let items = items.map(|one| (one.queue.id.0, x.ids().queue(one.queue.id), queue(x.owner(), &one))).collect();
     Ok(ok(x.list("queues", "Queues", &paging, page(&paging, items))))
 }
 
@@ -75,7 +76,7 @@ async fn create(x: &Exchange<'_>) -> Answer {
         let _ = all(x).delete(&x.account.name, made.queue.id);
         return Err(error.into());
     }
-    Ok((StatusCode::CREATED, Json(queue(x.account_sid(), &made))).into_response())
+    Ok((StatusCode::CREATED, Json(queue(x.owner(), &made))).into_response())
 }
 
 async fn update(x: &Exchange<'_>, id: QueueId) -> Answer {
@@ -84,7 +85,7 @@ async fn update(x: &Exchange<'_>, id: QueueId) -> Answer {
     let (changed, pair) = changed.map_err(|why| unfit(x, why))?;
     x.app.calls.bring_together(pair);
     queues::keep(x.store(), &changed.queue).await?;
-    Ok(ok(queue(x.account_sid(), &changed)))
+    Ok(ok(queue(x.owner(), &changed)))
 }
 
 async fn delete(x: &Exchange<'_>, id: QueueId) -> Answer {
@@ -94,11 +95,11 @@ async fn delete(x: &Exchange<'_>, id: QueueId) -> Answer {
 }
 
 fn members(x: &Exchange<'_>, snapshot: &Snapshot) -> Answer {
-    let paging = Paging::parse(x.parameters, "CA")?;
+    let paging = x.paging("CA")?;
     let (id, now) = (snapshot.queue.id, Timestamp::now());
-    let item = |one: &Member| (one.leg.0, sid::call(one.leg), member(x.account_sid(), id, one, now));
+    let item = |one: &Member| (one.leg.0, x.ids().call(one.leg), member(x.owner(), id, one, now));
     let items = snapshot.members.iter().map(item).collect();
-    let name = format!("Queues/{}/Members", sid::queue(id));
+    let name = format!("Queues/{}/Members", x.ids().queue(id));
     Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
 }
 
@@ -120,7 +121,7 @@ async fn dequeue(x: &Exchange<'_>, id: QueueId, which: Option<LegId>) -> Answer 
         x.app.calls.bring_together(all(x).wait_again(id, leg));
     }
     let taken = taken.ok_or_else(|| x.not_found())?;
-    Ok(ok(member(x.account_sid(), id, &taken, Timestamp::now())))
+    Ok(ok(member(x.owner(), id, &taken, Timestamp::now())))
 }
 
 /// `None`: the first.
@@ -128,7 +129,7 @@ fn member_id(x: &Exchange<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
     if text.eq_ignore_ascii_case("Front") {
         return Ok(None);
     }
-    sid::parse_call(text).map(Some).ok_or_else(|| x.not_found())
+    x.ids().parse_call(text).map(Some).ok_or_else(|| x.not_found())
 }
 
 fn name<'a>(x: &'a Exchange<'_>) -> Result<Option<&'a str>, ApiError> {
@@ -163,10 +164,10 @@ fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Valu
     items.into_iter().skip(from).take(page.limit + 1).map(|(_, sid, item)| (sid, item)).collect()
 }
 
-fn queue(account_sid: &str, snapshot: &Snapshot) -> Value {
-    let (queue, sid) = (&snapshot.queue, sid::queue(snapshot.queue.id));
+fn queue(owner: Owner<'_>, snapshot: &Snapshot) -> Value {
+    let (queue, sid) = (&snapshot.queue, owner.ids.queue(snapshot.queue.id));
     json!({
-        "account_sid": account_sid,
+        "account_sid": owner.sid,
         "average_wait_time": format::seconds(snapshot.average),
         "current_size": snapshot.members.len(),
         "date_created": format::rfc2822(queue.created_at),
@@ -174,18 +175,18 @@ fn queue(account_sid: &str, snapshot: &Snapshot) -> Value {
         "friendly_name": &*queue.name,
         "max_size": queue.most,
         "sid": sid,
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Queues/{sid}.json"),
+        "uri": owner.uri(format_args!("Queues/{sid}")),
     })
 }
 
-fn member(account_sid: &str, queue: QueueId, member: &Member, now: Timestamp) -> Value {
-    let (queue, call) = (sid::queue(queue), sid::call(member.leg));
+fn member(owner: Owner<'_>, queue: QueueId, member: &Member, now: Timestamp) -> Value {
+    let (queue, call) = (owner.ids.queue(queue), owner.ids.call(member.leg));
     json!({
         "call_sid": call,
         "date_enqueued": format::rfc2822(member.since),
         "position": member.position,
         "queue_sid": queue,
-        "uri": format!("/{VERSION}/Accounts/{account_sid}/Queues/{queue}/Members/{call}.json"),
+        "uri": owner.uri(format_args!("Queues/{queue}/Members/{call}")),
         "wait_time": format::seconds(member.waited(now)),
     })
 }

@@ -39,15 +39,15 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, None).await,
         ([name], verb) => {
-            let recording = found(x, sid::parse_recording(audio_name(name).0).ok_or_else(|| x.not_found())?).await?;
+            let recording = found(x, x.ids().parse_recording(audio_name(name).0).ok_or_else(|| x.not_found())?).await?;
             match verb {
-                Verb::Get => Ok(ok(recording::recording(x.account_sid(), &x.app.public_url, &recording))),
+                Verb::Get => Ok(ok(recording::recording(x.owner(), &x.app.public_url, &recording))),
                 Verb::Delete => delete(x, &recording).await,
                 _ => Err(ApiError::method_not_allowed()),
             }
         }
         ([name, "Transcriptions", below @ ..], _) => {
-            let recording = found(x, sid::parse_recording(name).ok_or_else(|| x.not_found())?).await?;
+            let recording = found(x, x.ids().parse_recording(name).ok_or_else(|| x.not_found())?).await?;
             transcriptions::answer(x, Some(recording.id), below).await
         }
         ([], _) => Err(ApiError::method_not_allowed()),
@@ -65,11 +65,11 @@ pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str])
             };
         }
         ["Twilio.CURRENT"] => Which::Current,
-        [name] => Which::Id(sid::parse_recording(name).ok_or_else(|| x.not_found())?),
+        [name] => Which::Id(x.ids().parse_recording(name).ok_or_else(|| x.not_found())?),
         _ => return Err(x.not_found()),
     };
     match x.verb {
-        Verb::Get => Ok(ok(recording::call_recording(x.account_sid(), &of_call(x, leg, which).await?))),
+        Verb::Get => Ok(ok(recording::call_recording(x.owner(), &of_call(x, leg, which).await?))),
         Verb::Post => update(x, leg, which).await,
         Verb::Delete => delete(x, &of_call(x, leg, which).await?).await,
         Verb::Other => Err(ApiError::method_not_allowed()),
@@ -82,13 +82,13 @@ pub(super) fn audio(path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
     let (name, bare_is_audio) = match below[..] {
         ["Recordings", name] => (name, !path.json),
-        ["Calls", call, "Recordings", name] if sid::parse_call(call).is_some() => (name, false),
-        ["Conferences", of, "Recordings", name] if sid::parse_conference(of).is_some() => (name, false),
+        ["Calls", call, "Recordings", name] if x.ids().parse_call(call).is_some() => (name, false),
+        ["Conferences", of, "Recordings", name] if x.ids().parse_conference(of).is_some() => (name, false),
         _ => return None,
     };
     match audio_name(name) {
-        (name, Some(audio)) => Some((sid::parse_recording(name)?, audio)),
-        (name, None) if bare_is_audio => Some((sid::parse_recording(name)?, Audio::Wav)),
+        (name, Some(audio)) => Some((x.ids().parse_recording(name)?, audio)),
+        (name, None) if bare_is_audio => Some((x.ids().parse_recording(name)?, Audio::Wav)),
         _ => None,
     }
 }
@@ -109,7 +109,7 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     let recording = accepted.map_err(|refused| x.refused(refused))?.recording.ok_or_else(ApiError::internal)?;
     let stored = x.app.recordings.get(&x.account.name, recording).await?;
     let facts = stored.unwrap_or_else(|| just_begun(recording, id, spec));
-    let body = recording::call_recording(x.account_sid(), &facts);
+    let body = recording::call_recording(x.owner(), &facts);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -126,7 +126,7 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
     };
     x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let after = x.app.recordings.get(&x.account.name, before.id).await?.unwrap_or(before);
-    let mut body = recording::call_recording(x.account_sid(), &after);
+    let mut body = recording::call_recording(x.owner(), &after);
     // What was asked for is told, whether the file is closed yet or not.
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".into(), status.into());
@@ -135,35 +135,34 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
 }
 
 async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
-    let paging = Paging::parse(x.parameters, "RE")?;
-    let account_sid = x.account_sid();
+    let paging = x.paging("RE")?;
     let started = list::range(x.parameters, "DateCreated")?;
     let mut filter = RecordingFilter { leg, started, ..RecordingFilter::default() };
     let name = match leg {
         Some(id) => {
             x.leg(id).await?;
-            format!("Calls/{}/Recordings", sid::call(id))
+            format!("Calls/{}/Recordings", x.ids().call(id))
         }
         None => "Recordings".into(),
     };
     let mut nothing = false;
     if let Some(conference) = x.parameters.get("ConferenceSid") {
         // What is recorded of a conference has it for a session.
-        filter.session = sid::parse_conference(conference).map(|id| CallId(id.0));
+        filter.session = x.ids().parse_conference(conference).map(|id| CallId(id.0));
         nothing = filter.session.is_none();
     }
     if let (None, Some(call)) = (leg, x.parameters.get("CallSid")) {
-        filter.leg = sid::parse_call(call);
+        filter.leg = x.ids().parse_call(call);
         nothing |= filter.leg.is_none();
     }
     let found =
         if nothing { Vec::new() } else { x.app.recordings.list(&x.account.name, &filter, paging.page()).await? };
     let items = found.iter().map(|facts| {
         let item = match leg {
-            Some(_) => recording::call_recording(account_sid, facts),
-            None => recording::recording(account_sid, &x.app.public_url, facts),
+            Some(_) => recording::call_recording(x.owner(), facts),
+            None => recording::recording(x.owner(), &x.app.public_url, facts),
         };
-        (sid::recording(facts.id), item)
+        (x.ids().recording(facts.id), item)
     });
     Ok(ok(x.list("recordings", &name, &paging, items.collect())))
 }
@@ -211,7 +210,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     }
     let account = match x.headers.contains_key(header::AUTHORIZATION) || !x.app.recordings.are_open() {
         true => x.subject(&x.login()?, Some(account_sid), &["Recordings"])?,
-        false => x.app.accounts.by_twilio_sid(account_sid).ok_or_else(|| x.not_found())?,
+        false => x.app.accounts.by_sid(account_sid).ok_or_else(|| x.not_found())?,
     };
     let recording = x.app.recordings.get(&account.name, id).await?.ok_or_else(|| x.not_found())?;
     if recording.status != RecordingStatus::Completed {

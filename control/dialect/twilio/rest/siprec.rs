@@ -25,15 +25,15 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     }
     let accepted = x.request(id, Command::StartSiprec(spec)).await.map_err(|refused| x.refused(refused))?;
     let begun = accepted.siprec.ok_or_else(ApiError::internal)?;
-    Ok(ok(siprec::resource(x.account_sid(), id, &begun, "in-progress", Timestamp::now())))
+    Ok(ok(siprec::resource(x.owner(), id, &begun, "in-progress", Timestamp::now())))
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    let command = match sid::parse_siprec(name) {
+    let command = match x.ids().parse_siprec(name) {
         Some(session) => Command::StopSiprec(session),
         None => Command::StopNamedSiprec(name.to_owned()),
     };
     let accepted = x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let stopped = accepted.siprec.ok_or_else(ApiError::internal)?;
-    Ok(ok(siprec::resource(x.account_sid(), id, &stopped, "stopped", Timestamp::now())))
+    Ok(ok(siprec::resource(x.owner(), id, &stopped, "stopped", Timestamp::now())))
 }

@@ -21,17 +21,16 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     let accepted =
         x.request(id, Command::StartStream { spec, alone: false }).await.map_err(|refused| x.refused(refused))?;
     let stream = accepted.stream.ok_or_else(ApiError::internal)?;
-    let account_sid = x.account_sid();
-    Ok(ok(recording::stream(account_sid, id, stream, name.as_deref(), "in-progress", Timestamp::now())))
+    Ok(ok(recording::stream(x.owner(), id, stream, name.as_deref(), "in-progress", Timestamp::now())))
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    let command = match sid::parse_stream(name) {
+    let command = match x.ids().parse_stream(name) {
         Some(stream) => Command::StopStream(Some(stream)),
         None => Command::StopNamedStream(name.to_owned()),
     };
     let accepted = x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let stream = accepted.stream.ok_or_else(ApiError::internal)?;
     let name = accepted.stream_name.as_deref();
-    Ok(ok(recording::stream(x.account_sid(), id, stream, name, "stopped", Timestamp::now())))
+    Ok(ok(recording::stream(x.owner(), id, stream, name, "stopped", Timestamp::now())))
 }

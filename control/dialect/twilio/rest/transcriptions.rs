@@ -19,11 +19,10 @@ pub(super) async fn answer(x: &Exchange<'_>, of: Option<RecordingId>, below: &[&
         ([], Verb::Get) => {
             let name = of.map_or_else(
                 || "Transcriptions".to_owned(),
-                |id| format!("Recordings/{}/Transcriptions", sid::recording(id)),
+                |id| format!("Recordings/{}/Transcriptions", x.ids().recording(id)),
             );
             let filter = Filter { parent: of.map(|id| id.0), ..Filter::default() };
-            let account_sid = x.account_sid();
-            let represent = |row: &_| transcription::transcript(account_sid, row);
+            let represent = |row: &_| transcription::transcript(x.owner(), row);
             x.resources(TRANSCRIPTS, ("transcriptions", &name, "TR"), &filter, represent).await
         }
         ([name], verb) => one(x, of, name, verb).await,
@@ -34,7 +33,7 @@ pub(super) async fn answer(x: &Exchange<'_>, of: Option<RecordingId>, below: &[&
 
 async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) -> Answer {
     let (name, plain) = name.strip_suffix(".txt").map_or((name, false), |name| (name, true));
-    let id = sid::parse_transcript(name).ok_or_else(|| x.not_found())?;
+    let id = x.ids().parse_transcript(name).ok_or_else(|| x.not_found())?;
     let found = resources::get(x.store(), TRANSCRIPTS, &x.account.name, id.0).await?;
     let row = found.filter(|row| of.is_none_or(|of| row.parent == Some(of.0))).ok_or_else(|| x.not_found())?;
     match verb {
@@ -42,7 +41,7 @@ async fn one(x: &Exchange<'_>, of: Option<RecordingId>, name: &str, verb: Verb) 
             let text = transcription::text(&row.details).unwrap_or_default();
             Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
         }
-        Verb::Get => Ok(ok(transcription::transcript(x.account_sid(), &row))),
+        Verb::Get => Ok(ok(transcription::transcript(x.owner(), &row))),
         Verb::Delete => {
             let deleted = resources::delete(x.store(), TRANSCRIPTS, &x.account.name, id.0).await?;
             if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
@@ -69,11 +68,11 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     let accepted = x.request(id, Command::StartTranscription(Box::new(spec))).await;
     let begun = accepted.map_err(|refused| x.refused(refused))?.transcription.ok_or_else(ApiError::internal)?;
     let now = Timestamp::now();
-    Ok(ok(transcription::live(x.account_sid(), id, begun, name.as_deref(), "in-progress", now)))
+    Ok(ok(transcription::live(x.owner(), id, begun, name.as_deref(), "in-progress", now)))
 }
 
 async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
-    let known = sid::parse_transcription(name);
+    let known = x.ids().parse_transcription(name);
     let command = match known {
         Some(transcription) => Command::StopTranscription(transcription),
         None => Command::StopNamedTranscription(name.to_owned()),
@@ -81,5 +80,5 @@ async fn stop(x: &Exchange<'_>, id: LegId, name: &str) -> Answer {
     let accepted = x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let stopped = known.or(accepted.transcription).ok_or_else(ApiError::internal)?;
     let name = known.is_none().then_some(name);
-    Ok(ok(transcription::live(x.account_sid(), id, stopped, name, "stopped", Timestamp::now())))
+    Ok(ok(transcription::live(x.owner(), id, stopped, name, "stopped", Timestamp::now())))
 }

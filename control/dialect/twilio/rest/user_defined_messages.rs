@@ -90,7 +90,7 @@ async fn subscribe(x: &Exchange<'_>, id: LegId) -> Answer {
     let callback = callback.ok_or_else(|| ApiError::bad(20001, "Callback is required"))?;
     let (subscription, _) = keep(x, SUBSCRIPTIONS, id, Subscription { callback }, MOST_SUBSCRIPTIONS).await?;
     let mut body = common(x, id, "ZY", &subscription);
-    let (account, call, own) = (x.account_sid(), sid::call(id), sid::spell("ZY", subscription.id));
+    let (account, call, own) = (x.account_sid(), x.ids().call(id), sid::spell("ZY", subscription.id));
     let uri = format!("/{}/Accounts/{account}/Calls/{call}/UserDefinedMessageSubscriptions/{own}.json", path::VERSION);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("uri".into(), uri.into());
@@ -149,7 +149,7 @@ async fn deliver(
     let services = x.app.calls.services();
     let parameters = [
         ("AccountSid", x.account_sid().to_owned()),
-        ("CallSid", sid::call(leg.id)),
+        ("CallSid", x.ids().call(leg.id)),
         ("Content", content.to_owned()),
         ("SequenceNumber", sequence.to_string()),
         ("Timestamp", format::iso8601(Timestamp::now())),
@@ -164,7 +164,7 @@ async fn deliver(
 fn common<T>(x: &Exchange<'_>, call: LegId, prefix: &str, resource: &Resource<T>) -> Value {
     json!({
         "account_sid": x.account_sid(),
-        "call_sid": sid::call(call),
+        "call_sid": x.ids().call(call),
         "sid": sid::spell(prefix, resource.id),
         "date_created": format::rfc2822(resource.created_at),
     })

@@ -41,7 +41,7 @@ async fn find(x: &Exchange<'_>, list: u128, name: &str) -> Result<AddressRow, Ap
 }
 
 async fn all(x: &Exchange<'_>, list: u128) -> Answer {
-    let paging = Paging::parse(x.parameters, "IP")?;
+    let paging = x.paging("IP")?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor = async |id| Ok(domains::address(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::addresses(store, account, list, &page(&paging, cursor).await?).await?;

@@ -42,7 +42,7 @@ async fn find(x: &Exchange<'_>, list: u128, name: &str) -> Result<CredentialRow,
 }
 
 async fn all(x: &Exchange<'_>, list: u128) -> Answer {
-    let paging = Paging::parse(x.parameters, "CR")?;
+    let paging = x.paging("CR")?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor = async |id| Ok(domains::credential(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::credentials(store, account, list, &page(&paging, cursor).await?).await?;

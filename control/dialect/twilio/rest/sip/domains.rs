@@ -40,7 +40,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
 }
 
 async fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "SD")?;
+    let paging = x.paging("SD")?;
     let (store, account) = (x.store(), &*x.account.name);
     let place = async |id| Ok(domains::domain(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::domains(store, account, &page(&paging, place).await?).await?;

@@ -52,7 +52,7 @@ pub(in super::super) async fn find(x: &Exchange<'_>, kind: ListKind, name: &str)
 
 async fn list(x: &Exchange<'_>, kind: ListKind) -> Answer {
     let (place, key, prefix) = words(kind);
-    let paging = Paging::parse(x.parameters, prefix)?;
+    let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor = async |id| Ok(domains::list(store, account, id).await?.map(|row| row.cursor()));
     let rows = domains::lists(store, account, kind, &page(&paging, cursor).await?).await?;

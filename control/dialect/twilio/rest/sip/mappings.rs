@@ -83,7 +83,7 @@ pub(super) async fn answer(x: &Exchange<'_>, domain: u128, below: &[&str]) -> An
 
 async fn all(x: &Exchange<'_>, domain: u128, way: Way) -> Answer {
     let prefix = words(way.kind()).2;
-    let paging = Paging::parse(x.parameters, prefix)?;
+    let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor =
         async |list| Ok(domains::mapping(store, account, domain, list, way.purpose).await?.map(|row| row.cursor()));

@@ -42,7 +42,7 @@ fn purpose(kind: ListKind) -> Purpose {
 
 async fn all(v: &V1<'_>, trunk: &Resource<Pbx>, kind: ListKind) -> Answer {
     let (x, (name, key, prefix), purpose) = (v.x, words(kind), purpose(kind));
-    let paging = Paging::parse(x.parameters, prefix)?;
+    let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor =
         async |list| Ok(domains::mapping(store, account, trunk.id, list, purpose).await?.map(|row| row.cursor()));

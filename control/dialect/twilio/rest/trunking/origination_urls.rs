@@ -41,7 +41,7 @@ async fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Resource<
 
 async fn list(v: &V1<'_>, trunk: &Resource<Pbx>) -> Answer {
     let x = v.x;
-    let (paging, account) = (Paging::parse(x.parameters, "OU")?, &*x.account.name);
+    let (paging, account) = (x.paging("OU")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
     let page = page(&paging, cursor).await?;
     let filter = Filter { parent: Some(trunk.id), ..Filter::default() };

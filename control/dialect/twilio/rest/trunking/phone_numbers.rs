@@ -33,7 +33,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) ->
     let represent = |row: &Resource<Number>| represent(&v.base, x.account_sid(), trunk.id, row);
     match (below, x.verb) {
         ([], Verb::Get) => {
-            let paging = Paging::parse(x.parameters, "PN")?;
+            let paging = x.paging("PN")?;
             let rows = numbers(v, trunk).iter().map(|row| (sid::spell("PN", row.id), represent(row))).collect();
             let items = paging.part(rows, |(sid, _): &(String, Value)| sid::parse("PN", sid));
             v.list("phone_numbers", &format!("{}/PhoneNumbers", place(trunk.id)), &paging, items)

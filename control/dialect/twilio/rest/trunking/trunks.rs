@@ -42,7 +42,7 @@ pub(super) async fn answer(v: &V1<'_>, row: Resource<Pbx>) -> Answer {
 
 async fn list(v: &V1<'_>) -> Answer {
     let x = v.x;
-    let (paging, account) = (Paging::parse(x.parameters, "TK")?, &*x.account.name);
+    let (paging, account) = (x.paging("TK")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
     let page = page(&paging, cursor).await?;
     let rows = resources::list(x.store(), pbx::TRUNK, account, &Filter::default(), &page).await?;

@@ -90,7 +90,7 @@ async fn records(x: &Exchange<'_>, place: &str, cut: Cut) -> Answer {
     if x.verb != Verb::Get {
         return Err(ApiError::method_not_allowed());
     }
-    let paging = Paging::parse(x.parameters, "UR")?;
+    let paging = x.paging("UR")?;
     let today = usage::today();
     let asked = (date(x.parameters, "StartDate", today)?, date(x.parameters, "EndDate", today)?);
     let categories = match x.parameters.get("Category") {

@@ -60,7 +60,7 @@ async fn shown(x: &Exchange<'_>, row: &Resource<Trigger>) -> Answer {
 }
 
 async fn list(x: &Exchange<'_>) -> Answer {
-    let paging = Paging::parse(x.parameters, "UT")?;
+    let paging = x.paging("UT")?;
     let all = resources::every(x.store(), TRIGGER, &x.account.name, &Filter::default()).await?;
     let is = |name: &str, word: &str| x.parameters.get(name).is_none_or(|wanted| wanted == word);
     let (used, today) = (used(x).await?, usage::today());
