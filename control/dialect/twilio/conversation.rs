@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn wire() -> Wire {
-        Wire::new("AC1", "12345", &leg(), Status::Ringing, ConversationId(2), &spec())
+        Wire::new(crate::dialect::twilio::owner("AC1"), "12345", &leg(), Status::Ringing, ConversationId(2), &spec())
     }
 
     fn told(told: Told) -> Value {
@@ -309,7 +309,14 @@ mod tests {
             "callStatus": "RINGING", "customParameters": { "callReference": "bar" },
         });
         assert_eq!(setup, expected);
-        let again = Wire::new("AC1", "12345", &leg(), Status::InProgress, ConversationId(3), &spec());
+        let again = Wire::new(
+            crate::dialect::twilio::owner("AC1"),
+            "12345",
+            &leg(),
+            Status::InProgress,
+            ConversationId(3),
+            &spec(),
+        );
         assert_eq!(serde_json::from_str::<Value>(&again.setup()).unwrap()["callStatus"], "IN_PROGRESS");
     }
 

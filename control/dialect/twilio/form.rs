@@ -7,22 +7,37 @@ use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
 
 use super::error::ApiError;
+use super::family::Provider;
 use super::format;
+use super::sid::Ids;
 
-/// Parameters of one request, decoded, in order. Names are case-sensitive.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Parameters(Vec<(String, String)>);
+/// Parameters of one request to a member of the family, decoded, in order. Names are case-sensitive.
+#[derive(Clone, Debug)]
+pub(super) struct Parameters {
+    provider: &'static dyn Provider,
+    pairs: Vec<(String, String)>,
+}
 
 impl Parameters {
     /// From a query or a form body.
-    pub(super) fn parse(encoded: &[u8]) -> Self {
+    pub(super) fn parse(provider: &'static dyn Provider, encoded: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(encoded);
-        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+        Self { provider, pairs: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect() }
+    }
+
+    /// Whose API is asked.
+    pub(super) fn provider(&self) -> &'static dyn Provider {
+        self.provider
+    }
+
+    /// How ids in it are written.
+    pub(super) fn ids(&self) -> Ids {
+        self.provider.ids()
     }
 
     /// Every pair.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// A value, without white space around it; an empty one counts as absent.
@@ -123,7 +138,11 @@ mod tests {
 
     fn moments(form: &str) -> Vec<Moment> {
         let form = format!("StatusCallback=http://x/&{form}");
-        Parameters::parse(form.as_bytes()).callback("StatusCallback", &MOMENTS).unwrap().unwrap().moments
+        Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
+            .callback("StatusCallback", &MOMENTS)
+            .unwrap()
+            .unwrap()
+            .moments
     }
 
     #[test]
@@ -138,15 +157,15 @@ mod tests {
 
     #[test]
     fn an_empty_value_counts_as_absent() {
-        assert_eq!(Parameters::parse(b"A=&B=+").get("A"), None);
-        assert_eq!(Parameters::parse(b"A=&B=+").get("B"), None);
+        assert_eq!(Parameters::parse(&crate::dialect::twilio::Twilio, b"A=&B=+").get("A"), None);
+        assert_eq!(Parameters::parse(&crate::dialect::twilio::Twilio, b"A=&B=+").get("B"), None);
     }
 
     #[test]
     fn urls_are_absolute_and_kept_as_written() {
         let url = |text: &str| {
             let form = form_urlencoded::Serializer::new(String::new()).append_pair("Url", text).finish();
-            Parameters::parse(form.as_bytes()).url("Url", 21205)
+            Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes()).url("Url", 21205)
         };
         let kept = "HTTP://127.0.0.1:80/a'b?x=%41#rc=2";
         assert_eq!(url(kept).unwrap().unwrap().as_ref(), kept);

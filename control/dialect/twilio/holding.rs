@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use tandem_call::Method;
 use tandem_call::address::Address;
 
-use super::family::Owner;
 use super::error::ApiError;
+use super::family::Owner;
 use super::form::Parameters;
 use super::path::VERSION;
 use super::{country, format};

@@ -5,7 +5,7 @@ use super::*;
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 fn parameters(form: &str) -> Parameters {
-    Parameters::parse(form.as_bytes())
+    Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
 }
 
 fn changed(number: &Number, form: &str) -> Result<Number, u32> {
@@ -21,7 +21,7 @@ fn keys(value: &Value) -> Vec<&str> {
 #[test]
 fn a_number_reads_like_the_published_one() {
     let row = Resource::new("acme", "+18089255327", Number { friendly_name: "main".into(), ..Number::default() });
-    let value = number(ACCOUNT, &row);
+    let value = number(crate::dialect::twilio::owner(ACCOUNT), &row);
     let published = [
         "account_sid",
         "address_requirements",
@@ -60,7 +60,7 @@ fn a_number_reads_like_the_published_one() {
         "voice_url",
     ];
     assert_eq!(keys(&value), published);
-    let pn = sid::spell("PN", row.id);
+    let pn = super::super::sid::spell("PN", row.id);
     for (key, expected) in [
         ("sid", json!(pn)),
         ("uri", json!(format!("/2010-04-01/Accounts/{ACCOUNT}/IncomingPhoneNumbers/{pn}.json"))),
@@ -73,12 +73,16 @@ fn a_number_reads_like_the_published_one() {
     ] {
         assert_eq!(value[key], expected, "{key}");
     }
-    assert_eq!(number(ACCOUNT, &Resource::new("acme", "+18005550100", Number::default()))["type"], "toll_free");
+    assert_eq!(
+        number(crate::dialect::twilio::owner(ACCOUNT), &Resource::new("acme", "+18005550100", Number::default()))["type"],
+        "toll_free"
+    );
 }
 
 #[test]
 fn an_application_and_a_caller_id_read_like_the_published_ones() {
-    let value = application(ACCOUNT, &Resource::new("acme", "app", VoiceApplication::default()));
+    let value =
+        application(crate::dialect::twilio::owner(ACCOUNT), &Resource::new("acme", "app", VoiceApplication::default()));
     let published = [
         "account_sid",
         "api_version",
@@ -104,7 +108,8 @@ fn an_application_and_a_caller_id_read_like_the_published_ones() {
     ];
     assert_eq!(keys(&value), published);
     assert_eq!((&value["voice_url"], &value["sms_method"]), (&Value::Null, &json!("POST")));
-    let value = caller(ACCOUNT, &Resource::new("acme", "+14158675309", Caller::default()));
+    let value =
+        caller(crate::dialect::twilio::owner(ACCOUNT), &Resource::new("acme", "+14158675309", Caller::default()));
     let published = ["account_sid", "date_created", "date_updated", "friendly_name", "phone_number", "sid", "uri"];
     assert_eq!(keys(&value), published);
 }
@@ -117,7 +122,7 @@ fn every_parameter_of_a_number_is_kept_and_read_back() {
                 &SmsFallbackMethod=GET&SmsApplicationSid=AP1&EmergencyStatus=Active&EmergencyAddressSid=AD1\
                 &AddressSid=AD2&IdentitySid=RI1&BundleSid=BU1&ApiVersion=2008-08-01";
     let details = changed(&Number::default(), form).unwrap();
-    let value = number(ACCOUNT, &Resource::new("acme", "+15551230001", details.clone()));
+    let value = number(crate::dialect::twilio::owner(ACCOUNT), &Resource::new("acme", "+15551230001", details.clone()));
     for (key, expected) in [
         ("friendly_name", json!("desk")),
         ("voice_url", json!("http://127.0.0.1/v")),

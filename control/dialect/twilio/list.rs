@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn parameters(query: &str) -> Parameters {
-        Parameters::parse(query.as_bytes())
+        Parameters::parse(&crate::dialect::twilio::Twilio, query.as_bytes())
     }
 
     fn items(count: usize) -> Vec<(String, Value)> {
@@ -156,8 +156,12 @@ mod tests {
     #[test]
     fn an_empty_list_has_every_key_and_no_other() {
         let parameters = parameters("");
-        let envelope =
-            Paging::parse(&parameters, Ids::Prefixed, "CA").unwrap().envelope("calls", "/x/Calls.json", &parameters, items(0));
+        let envelope = Paging::parse(&parameters, Ids::Prefixed, "CA").unwrap().envelope(
+            "calls",
+            "/x/Calls.json",
+            &parameters,
+            items(0),
+        );
         let expected = json!({
             "calls": [], "end": 0, "start": 0, "page": 0, "page_size": 50,
             "first_page_uri": "/x/Calls.json?PageSize=50&Page=0", "uri": "/x/Calls.json?PageSize=50&Page=0",

@@ -77,3 +77,9 @@ const MEMBERS: [&dyn Provider; 1] = [&Twilio];
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&Twilio, strip_https_port)
 }
+
+/// An account of Twilio's.
+#[cfg(test)]
+fn owner(sid: &str) -> family::Owner<'_> {
+    family::Owner::new(&Twilio, sid)
+}

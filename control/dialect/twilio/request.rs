@@ -19,7 +19,8 @@ use url::Url;
 
 use super::error::{self, ApiError};
 use super::form::Parameters;
-use super::{NAME, inline_program, overrides, sid};
+use super::sid::{self, Ids};
+use super::{inline_program, overrides};
 use crate::holdings::Voice;
 use crate::markup::party;
 use crate::markup::verb::conference;
@@ -90,8 +91,8 @@ pub(super) fn conference_name(text: &str) -> Result<&str, ApiError> {
 }
 
 /// Whether a participant may be called so.
-pub(super) fn is_participant_label(text: &str) -> bool {
-    conference::is_label(text, |text| sid::parse_call(text).is_some())
+pub(super) fn is_participant_label(ids: Ids, text: &str) -> bool {
+    conference::is_label(text, |text| ids.parse_call(text).is_some())
 }
 
 /// `Beep`.
@@ -155,7 +156,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
     let spec = recording(parameters, RecordingSource::Outbound, true)?;
     Ok(NewCall {
         account: Arc::clone(account),
-        dialect: NAME,
+        dialect: parameters.provider().name(),
         application,
         to,
         via: byoc.map(Arc::from).into_iter().collect(),
@@ -414,9 +415,10 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
             if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
         }
         Address::Application(text) => {
-            let (id, parameters) = party::split_parameters(&text);
-            let id = sid::parse("AP", id).map(|id| sid::spell("AP", id)).ok_or_else(bad)?;
-            let handover = Handover { parameters, depth: 1, ..Handover::default() };
+            let (id, handed) = party::split_parameters(&text);
+            let ids = parameters.ids();
+            let id = ids.parse("AP", id).map(|id| ids.spell("AP", id)).ok_or_else(bad)?;
+            let handover = Handover { parameters: handed, depth: 1, ..Handover::default() };
             let to = Address::Application(id.into());
             Ok(Called { to, headers: Vec::new(), handover: Some(Box::new(handover)) })
         }
@@ -574,7 +576,7 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
 /// The inbound call that a new one passes on, as its `CallToken` says.
 pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
     let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
-    sid::parse_call(token.get("parentCallInfoToken")?.as_str()?)
+    parameters.ids().parse_call(token.get("parentCallInfoToken")?.as_str()?)
 }
 
 /// A party as a filter compares it: `+1 (555) 123-0001` is the number it was called by.

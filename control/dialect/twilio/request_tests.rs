@@ -8,7 +8,7 @@ use super::*;
 const BASE: &str = "To=%2B15550002222&From=%2B15550001111&Url=http%3A%2F%2F127.0.0.1%3A9000%2Fvoice";
 
 fn parameters(form: &str) -> Parameters {
-    Parameters::parse(form.as_bytes())
+    Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
 }
 
 fn application(sid: &str) -> Option<Voice> {

@@ -150,10 +150,9 @@ mod tests {
     #[test]
     fn an_id_is_spelled_and_read_back() {
         let id = LegId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
-        for (ids, text) in [
-            (Ids::Prefixed, "CA0123456789abcdef0123456789abcdef"),
-            (Ids::Uuid, "01234567-89ab-cdef-0123-456789abcdef"),
-        ] {
+        for (ids, text) in
+            [(Ids::Prefixed, "CA0123456789abcdef0123456789abcdef"), (Ids::Uuid, "01234567-89ab-cdef-0123-456789abcdef")]
+        {
             assert_eq!(ids.call(id), text);
             assert_eq!(ids.parse_call(text), Some(id));
         }
@@ -167,7 +166,12 @@ mod tests {
         {
             assert_eq!(Ids::Prefixed.parse_call(text), None, "{text}");
         }
-        for text in ["", "0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcde-", "0123456789-ab-cdef-0123-456789abcdef"] {
+        for text in [
+            "",
+            "0123456789abcdef0123456789abcdef",
+            "01234567-89ab-cdef-0123-456789abcde-",
+            "0123456789-ab-cdef-0123-456789abcdef",
+        ] {
             assert_eq!(Ids::Uuid.parse_call(text), None, "{text}");
         }
     }

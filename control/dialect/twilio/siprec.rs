@@ -7,8 +7,8 @@ use tandem_call::leg::LegInfo;
 use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecSpec, SiprecStatus};
 
-use super::family::Owner;
 use super::error::ApiError;
+use super::family::Owner;
 use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording, request};

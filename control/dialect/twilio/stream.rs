@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn wire(bidirectional: bool) -> Wire {
-        Wire::new("AC1", "12345", LegId(1), StreamId(2), &spec(bidirectional))
+        Wire::new(crate::dialect::twilio::owner("AC1"), "12345", LegId(1), StreamId(2), &spec(bidirectional))
     }
 
     const SID: &str = "MZ00000000000000000000000000000002";

@@ -11,12 +11,11 @@ use tandem_call::transcription::{
 };
 use tandem_call::{Callback, Moment};
 
-use super::family::Owner;
 use super::error::ApiError;
+use super::family::Owner;
 use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording};
-use crate::dialect::twilio::path::VERSION;
 use crate::dialect::{Context, Notice};
 use crate::markup::speech;
 use crate::store::resources::Resource;
@@ -55,12 +54,7 @@ pub(super) fn partial(owner: Owner<'_>, leg: &LegInfo, words: &Words, sequence: 
 }
 
 /// The life of a live transcription.
-pub(super) fn live_event(
-    owner: Owner<'_>,
-    leg: &LegInfo,
-    facts: &TranscriptionFacts,
-    at: Timestamp,
-) -> Option<Notice> {
+pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, more) = match &facts.status {
         TranscriptionStatus::Started => ("transcription-started", started(&facts.spec)),
@@ -130,7 +124,8 @@ pub(super) fn transcribed(
     context: &Context,
 ) -> Option<Notice> {
     let callback = transcript.callback.as_ref()?;
-    let (transcription, recording) = (owner.ids.transcript(transcript.id), owner.ids.recording(transcript.recording.id));
+    let (transcription, recording) =
+        (owner.ids.transcript(transcript.id), owner.ids.recording(transcript.recording.id));
     let mut parameters = webhook::standard(owner, leg, format::status(leg.status));
     let path = owner.path(format_args!("Transcriptions/{transcription}"));
     for (name, value) in [

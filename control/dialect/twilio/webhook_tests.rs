@@ -84,7 +84,7 @@ fn context(sequence: u32) -> Context {
 
 fn told(leg: LegInfo, kind: EventKind, sequence: u32) -> Option<(Notice, Parameters)> {
     let event = CallEvent { at: at("2018-03-25T09:54:31Z"), leg: Arc::new(leg), kind };
-    let mut notices = webhook(ACCOUNT, &event, &context(sequence));
+    let mut notices = webhook(crate::dialect::twilio::owner(ACCOUNT), &event, &context(sequence));
     assert!(notices.len() <= 1);
     let notice = notices.pop()?;
     let Body::Form(parameters) = notice.body.clone() else { panic!() };
@@ -101,7 +101,9 @@ fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
 fn requested(leg: LegInfo, reason: FetchReason) -> Parameters {
     let fetch =
         Fetch { id: FetchId(1), leg: Arc::new(leg), target: target("http://app/voice"), reason, scope: Scope::Leg };
-    let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context(0)).body else { panic!() };
+    let Body::Form(parameters) = super::fetch(crate::dialect::twilio::owner(ACCOUNT), &fetch, &context(0)).body else {
+        panic!()
+    };
     parameters
 }
 
@@ -123,7 +125,9 @@ fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
         scope: Scope::Queue,
     };
     let context = Context { queue: Some(standing), ..context(0) };
-    let Body::Form(parameters) = super::fetch(ACCOUNT, &fetch, &context).body else { panic!() };
+    let Body::Form(parameters) = super::fetch(crate::dialect::twilio::owner(ACCOUNT), &fetch, &context).body else {
+        panic!()
+    };
     for (name, value) in [
         ("QueueSid", "QU0000000000000000000000000000000c"),
         ("QueuePosition", "2"),
@@ -367,7 +371,7 @@ fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
     };
     let told = |status| {
         let context = Context { recording: Some(recording(status)), ..context(3) };
-        let [notice] = &webhook(ACCOUNT, &event, &context)[..] else { panic!() };
+        let [notice] = &webhook(crate::dialect::twilio::owner(ACCOUNT), &event, &context)[..] else { panic!() };
         let Body::Form(parameters) = &notice.body else { panic!() };
         let get = |name| get(parameters, name).map(str::to_owned);
         [get("RecordingSid"), get("RecordingUrl").map(|url| url[url.len() - 34..].to_owned()), get("RecordingDuration")]

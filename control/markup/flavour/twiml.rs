@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
-use crate::dialect::twilio::sid;
+use crate::dialect::twilio::sid::Ids;
 use crate::markup::party;
 
 /// What an engine of ours does by itself, or not.
@@ -275,6 +275,6 @@ pub static TWIML: Flavour = Flavour {
         dial_time_limit: Duration::from_secs(14_400),
         ring_tone: "us",
     },
-    call_id: sid::parse_call,
+    call_id: |text| Ids::Prefixed.parse_call(text),
     phone: party::north_american,
 };

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::super::account::{self, Facts};
 use super::super::error::ApiError;
-use super::super::list::Paging;
 use super::super::{path, sid};
 use super::{Answer, Exchange, Verb, created, ok};
 use crate::account::Account;

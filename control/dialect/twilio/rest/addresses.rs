@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::error::ApiError;
+use super::super::family::Owner;
 use super::super::form::Parameters;
-use super::super::list::Paging;
 use super::super::{format, holding, path, sid};
 use super::{Answer, Exchange, Verb, created, deleted, ok};
 use crate::holdings::Number;
@@ -149,15 +149,15 @@ fn dependent(x: &Exchange<'_>, sid: &str) -> Answer {
         kept("address_sid") || kept("emergency_address_sid")
     };
     let rows = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| names(row));
-    let rows = rows.map(|row| (sid::spell("PN", row.id), number(x.account_sid(), &row))).collect();
+    let rows = rows.map(|row| (sid::spell("PN", row.id), number(x.owner(), &row))).collect();
     let items = paging.part(rows, |(sid, _): &(String, Value)| sid::parse("PN", sid));
     let place = format!("Addresses/{sid}/DependentPhoneNumbers");
     Ok(ok(x.list("dependent_phone_numbers", &place, &paging, items)))
 }
 
 /// A number as this list has it: what it can do is spelled another way.
-pub(super) fn number(account: &str, row: &Resource<Number>) -> Value {
-    let mut number = holding::number(account, row);
+pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
+    let mut number = holding::number(owner, row);
     format::without(&mut number, &NOT_HERE);
     let can = |number: &Value, what: &str| number.pointer(&format!("/capabilities/{what}")) == Some(&json!(true));
     let capabilities = json!({

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::super::error::ApiError;
-use super::super::{NAME, holding, sid};
+use super::super::{NAME, holding};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::app::Application;
 use crate::holdings::{self, Voice, VoiceApplication};

@@ -8,7 +8,6 @@ use super::super::country;
 use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::holding::{self, KINDS, Word as _};
-use super::super::list::Paging;
 use super::super::path::VERSION;
 use super::{Answer, Exchange, Verb, ok};
 use crate::number_pool::{AddressRequirements, Block, Capability, NumberKind};
@@ -211,7 +210,7 @@ mod tests {
 
     fn fits(query: &str, number: &str, block: &Value) -> bool {
         let block: Block = serde_json::from_value(block.clone()).unwrap();
-        let parameters = Parameters::parse(query.as_bytes());
+        let parameters = Parameters::parse(&crate::dialect::twilio::Twilio, query.as_bytes());
         let wanted = Wanted::parse(&parameters).unwrap();
         wanted.fits_block(&block) && wanted.fits(number)
     }
@@ -249,6 +248,6 @@ mod tests {
             assert_eq!(fits(query, number, &block), through, "{query}");
         }
         assert!(!fits("InRegion=CA", number, &json!({ "number": number })), "nobody knows where it is");
-        assert!(Wanted::parse(&Parameters::parse(b"NearLatLong=here")).is_err());
+        assert!(Wanted::parse(&Parameters::parse(&crate::dialect::twilio::Twilio, b"NearLatLong=here")).is_err());
     }
 }

@@ -10,9 +10,9 @@ use tandem_call::leg::{Direction, Status};
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
-use super::super::list::{self, Paging};
+use super::super::list::{self};
 use super::super::request::{self, Change};
-use super::super::{NAME, call, format, sid};
+use super::super::{call, format};
 use super::{
     Answer, Exchange, Verb, events, notifications, ok, recordings, siprec, streams, transcriptions,
     user_defined_messages,
@@ -67,7 +67,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
 
 async fn create(x: &Exchange<'_>) -> Answer {
     let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
-    let new = request::new_call(x.parameters, account, &|sid| routing.application(account, NAME, sid))?;
+    let new = request::new_call(x.parameters, account, &|sid| routing.application(account, x.provider.name(), sid))?;
     let began = clock::time();
     let leg = place(x, new).await?.leg;
     let body = call::created(x.owner(), &leg);
@@ -167,7 +167,7 @@ pub(super) fn leg_filter(parameters: &Parameters) -> Result<Option<LegFilter>, A
         ..LegFilter::default()
     };
     if let Some(parent) = parameters.get("ParentCallSid") {
-        filter.parent = x.ids().parse_call(parent);
+        filter.parent = parameters.ids().parse_call(parent);
         if filter.parent.is_none() {
             return Ok(None);
         }

@@ -21,9 +21,9 @@ use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
-use super::super::list::{self, Paging};
+use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
-use super::super::{NAME, conference, recording, sid};
+use super::super::{NAME, conference, recording};
 use super::{Answer, Exchange, Verb, calls, ok, recordings};
 use crate::conferences::history::{self, ConferenceFilter};
 use crate::query::RecordingFilter;
@@ -95,8 +95,7 @@ async fn list(x: &Exchange<'_>) -> Answer {
         updated: list::range(x.parameters, "DateUpdated")?,
     };
     let found = history::list(services(x), &x.account.name, &filter, paging.page()).await?;
-    let represent =
-        |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
+    let represent = |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
 
@@ -246,7 +245,7 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
     let most = u16::try_from(most).unwrap_or(250);
     let label = match parameters.get("Label") {
         None => None,
-        Some(text) if request::is_participant_label(text) => Some(text.into()),
+        Some(text) if request::is_participant_label(parameters.ids(), text) => Some(text.into()),
         Some(text) => return Err(ApiError::bad(BAD_LABEL, format!("Label is not valid: {text}"))),
     };
     let opening: Opening = request::conference_opening(parameters, "Conference")?;
@@ -287,7 +286,7 @@ fn coach(parameters: &Parameters, before: Option<Coaching>) -> Result<Option<Opt
     let whom = match parameters.get("CallSidToCoach") {
         None => before.map(|before| before.whom),
         Some(text) => {
-            let whom = x.ids().parse_call(text);
+            let whom = parameters.ids().parse_call(text);
             Some(whom.ok_or_else(|| ApiError::bad(13240, format!("CallSidToCoach is not valid: {text}")))?)
         }
     };

@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
-use super::super::list::Paging;
 use super::super::{format, sid};
 use super::{Answer, Exchange as Request, Verb, ok};
 use crate::exchange::Exchange;

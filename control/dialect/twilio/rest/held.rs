@@ -7,8 +7,6 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::super::error::ApiError;
-use super::super::list::Paging;
-use super::super::sid;
 use super::{Answer, Exchange, ok};
 use crate::holdings::{self, NotHeld};
 use crate::store::resources::Resource;

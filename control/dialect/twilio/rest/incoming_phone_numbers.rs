@@ -9,7 +9,7 @@ use tandem_call::address::Address;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::{NAME, holding, sid};
+use super::super::{NAME, holding};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::config::NumberConfig;
 use crate::holdings::{self, NotHeld, Number, Voice};

@@ -7,7 +7,6 @@ use tandem_call::address::Address;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality, Status};
 
 use super::super::error::ApiError;
-use super::super::list::Paging;
 use super::super::{format, sid};
 use super::v1::{base, date, envelope};
 use super::{Answer, Exchange, Request, Verb, ok};
@@ -63,7 +62,7 @@ async fn summaries(x: &Exchange<'_>, base: String) -> Answer {
 
 impl About<'_> {
     fn url(&self, below: &str) -> String {
-        format!("{}{ROOT}/{}{below}", self.base, x.ids().call(self.leg.id))
+        format!("{}{ROOT}/{}{below}", self.base, self.x.ids().call(self.leg.id))
     }
 
     /// One page of a list below the call.
@@ -78,7 +77,7 @@ impl About<'_> {
 
     fn call(&self) -> Value {
         json!({
-            "sid": x.ids().call(self.leg.id),
+            "sid": self.x.ids().call(self.leg.id),
             "url": self.url(""),
             "links": {
                 "annotation": self.url("/Annotation"),
@@ -96,7 +95,7 @@ impl About<'_> {
         let lasted = Duration::try_from(until.duration_since(leg.created_at)).unwrap_or_default();
         let mut summary = json!({
             "account_sid": self.x.account_sid(),
-            "call_sid": x.ids().call(leg.id),
+            "call_sid": self.x.ids().call(leg.id),
             "call_type": kind(leg).0,
             "call_state": state(leg.status),
             "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
@@ -153,7 +152,7 @@ impl About<'_> {
         let edge = kind(self.leg).1;
         let mut metric = json!({
             "timestamp": date(end.at),
-            "call_sid": x.ids().call(self.leg.id),
+            "call_sid": self.x.ids().call(self.leg.id),
             "account_sid": self.x.account_sid(),
             "edge": edge,
             "direction": "both",
@@ -175,7 +174,7 @@ impl About<'_> {
         let event = |line: crate::event_log::Line| {
             json!({
                 "timestamp": format::iso8601(line.at),
-                "call_sid": x.ids().call(self.leg.id),
+                "call_sid": self.x.ids().call(self.leg.id),
                 "account_sid": self.x.account_sid(),
                 "edge": kind(self.leg).1,
                 "group": line.kind,

@@ -148,13 +148,14 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
         parts.uri.query().unwrap_or_default().to_owned().into()
     };
     let (form, path) = written::wanted(parts.uri.path(), &parts.headers);
+    let provider = member.copied().unwrap_or(&Twilio);
     let request = Request {
         app: &app,
-        provider: member.copied().unwrap_or(&Twilio),
+        provider,
         method: &parts.method,
         path: &path,
         headers: &parts.headers,
-        parameters: Parameters::parse(&encoded),
+        parameters: Parameters::parse(provider, &encoded),
     };
     let response = request.answer().await.unwrap_or_else(IntoResponse::into_response);
     identified(written::rewritten(form, &path, response).await)
@@ -222,7 +223,10 @@ impl Request<'_> {
             return Ok(ok(path::version()));
         }
         let path = path::parse(self.path);
-        let audio = path.as_ref().filter(|_| *self.method != Method::DELETE).and_then(recordings::audio);
+        let audio = path
+            .as_ref()
+            .filter(|_| *self.method != Method::DELETE)
+            .and_then(|path| recordings::audio(self.provider.ids(), path));
         if let (Some((id, form)), Some(path)) = (audio, &path) {
             return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
-use super::super::list::{self, Paging};
+use super::super::list::{self};
 use super::super::path::VERSION;
 use super::super::sid;
 use super::notifications::{encoded, message};

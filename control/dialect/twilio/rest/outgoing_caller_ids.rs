@@ -10,7 +10,7 @@ use tandem_call::address::Address;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::{NAME, holding, sid, webhook};
+use super::super::{NAME, holding, webhook};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::holdings::Caller;
 use crate::markup::party;

@@ -10,9 +10,8 @@ use tandem_call::id::{LegId, QueueId};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
+use super::super::format;
 use super::super::list::Paging;
-use super::super::path::VERSION;
-use super::super::{format, sid};
 use super::{Answer, Exchange, Verb, ok};
 use crate::queues::{self, DEFAULT_MOST, MOST_WAITING, Member, Queues, Snapshot, Unfit};
 

@@ -10,10 +10,11 @@ use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 
 use super::super::error::ApiError;
-use super::super::list::{self, Paging};
+use super::super::list::{self};
 use super::super::path::Path;
 use super::super::request::{self, RecordingUpdate};
-use super::super::{media, recording, sid};
+use super::super::sid::Ids;
+use super::super::{media, recording};
 use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
 use crate::query::{Page, RecordingFilter};
 
@@ -78,17 +79,17 @@ pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str])
 
 /// The recording whose audio a path names, which is so without `.json` under `Recordings`, and with an extension of audio
 /// under a call too.
-pub(super) fn audio(path: &Path<'_>) -> Option<(RecordingId, Audio)> {
+pub(super) fn audio(ids: Ids, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
     let (name, bare_is_audio) = match below[..] {
         ["Recordings", name] => (name, !path.json),
-        ["Calls", call, "Recordings", name] if x.ids().parse_call(call).is_some() => (name, false),
-        ["Conferences", of, "Recordings", name] if x.ids().parse_conference(of).is_some() => (name, false),
+        ["Calls", call, "Recordings", name] if ids.parse_call(call).is_some() => (name, false),
+        ["Conferences", of, "Recordings", name] if ids.parse_conference(of).is_some() => (name, false),
         _ => return None,
     };
     match audio_name(name) {
-        (name, Some(audio)) => Some((x.ids().parse_recording(name)?, audio)),
-        (name, None) if bare_is_audio => Some((x.ids().parse_recording(name)?, Audio::Wav)),
+        (name, Some(audio)) => Some((ids.parse_recording(name)?, audio)),
+        (name, None) if bare_is_audio => Some((ids.parse_recording(name)?, Audio::Wav)),
         _ => None,
     }
 }

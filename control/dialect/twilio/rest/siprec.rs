@@ -5,7 +5,7 @@ use tandem_call::command::Command;
 use tandem_call::id::LegId;
 
 use super::super::error::ApiError;
-use super::super::{sid, siprec};
+use super::super::siprec;
 use super::{Answer, Beside, Exchange, ok};
 
 pub(super) async fn answer(x: &Exchange<'_>, leg: LegId, below: &[&str]) -> Answer {

@@ -66,7 +66,7 @@ fn facts(status: RecordingStatus) -> Recording {
 fn acme() -> Account {
     Account {
         name: "acme".into(),
-        twilio: Some(TwilioCredentials { account_sid: ACCOUNT.into(), auth_token: "token".into() }),
+        twilio: Some(crate::account::TwilioCredentials { account_sid: ACCOUNT.into(), auth_token: "token".into() }),
         telnyx: None,
         signalwire: None,
         operator: false,
@@ -75,7 +75,7 @@ fn acme() -> Account {
 
 #[test]
 fn an_ended_call_reads_like_the_published_one() {
-    let value = call::call(ACCOUNT, &leg(Status::Completed));
+    let value = call::call(crate::dialect::twilio::owner(ACCOUNT), &leg(Status::Completed));
     for (key, expected) in [
         ("status", json!("completed")),
         ("duration", json!("15")),
@@ -94,14 +94,15 @@ fn an_ended_call_reads_like_the_published_one() {
 
 #[test]
 fn a_live_call_has_no_duration_and_a_new_one_no_dates() {
-    let live = call::call(ACCOUNT, &leg(Status::InProgress));
+    let live = call::call(crate::dialect::twilio::owner(ACCOUNT), &leg(Status::InProgress));
     assert_eq!(
         (&live["status"], &live["duration"], &live["end_time"]),
         (&json!("in-progress"), &Value::Null, &Value::Null)
     );
-    let dialing = call::call(ACCOUNT, &LegInfo { answered_at: None, ..leg(Status::Initiated) });
+    let dialing =
+        call::call(crate::dialect::twilio::owner(ACCOUNT), &LegInfo { answered_at: None, ..leg(Status::Initiated) });
     assert_eq!((&dialing["status"], &dialing["start_time"]), (&json!("ringing"), &Value::Null));
-    let new = call::created(ACCOUNT, &leg(Status::Initiated));
+    let new = call::created(crate::dialect::twilio::owner(ACCOUNT), &leg(Status::Initiated));
     assert_eq!(
         (&new["status"], &new["date_created"], &new["start_time"]),
         (&json!("queued"), &Value::Null, &Value::Null)
@@ -110,15 +111,24 @@ fn a_live_call_has_no_duration_and_a_new_one_no_dates() {
 
 #[test]
 fn a_running_recording_has_no_duration_and_numbers_where_numbers_are_due() {
-    let running = recording::call_recording(ACCOUNT, &facts(RecordingStatus::InProgress));
+    let running =
+        recording::call_recording(crate::dialect::twilio::owner(ACCOUNT), &facts(RecordingStatus::InProgress));
     assert_eq!((&running["duration"], &running["channels"]), (&Value::Null, &json!(2)));
     assert_eq!(running["source"], "StartCallRecordingAPI");
-    let done = recording::recording(ACCOUNT, "http://127.0.0.1:8080", &facts(RecordingStatus::Completed));
+    let done = recording::recording(
+        crate::dialect::twilio::owner(ACCOUNT),
+        "http://127.0.0.1:8080",
+        &facts(RecordingStatus::Completed),
+    );
     assert_eq!(done["duration"], "4");
     let media =
         format!("http://127.0.0.1:8080/2010-04-01/Accounts/{ACCOUNT}/Recordings/RE00000000000000000000000000000004");
     assert_eq!(done["media_url"], media.as_str());
-    let failed = recording::recording(ACCOUNT, "", &facts(RecordingStatus::Failed("disk".into())));
+    let failed = recording::recording(
+        crate::dialect::twilio::owner(ACCOUNT),
+        "",
+        &facts(RecordingStatus::Failed("disk".into())),
+    );
     assert_eq!((&failed["status"], failed["error_code"].is_u64()), (&json!("absent"), true));
 }
 
@@ -131,14 +141,29 @@ fn representations_have_every_key_of_the_published_examples() {
         return;
     };
     let document: Value = serde_json::from_str(&text).unwrap();
-    let call = call::call(ACCOUNT, &leg(Status::Completed));
-    let recording = recording::recording(ACCOUNT, "http://x", &facts(RecordingStatus::Completed));
-    let call_recording = recording::call_recording(ACCOUNT, &facts(RecordingStatus::Completed));
+    let call = call::call(crate::dialect::twilio::owner(ACCOUNT), &leg(Status::Completed));
+    let recording =
+        recording::recording(crate::dialect::twilio::owner(ACCOUNT), "http://x", &facts(RecordingStatus::Completed));
+    let call_recording =
+        recording::call_recording(crate::dialect::twilio::owner(ACCOUNT), &facts(RecordingStatus::Completed));
     let account = acme();
-    let stream =
-        recording::stream(ACCOUNT, LegId(1), tandem_call::id::StreamId(5), None, "stopped", Timestamp::UNIX_EPOCH);
+    let stream = recording::stream(
+        crate::dialect::twilio::owner(ACCOUNT),
+        LegId(1),
+        tandem_call::id::StreamId(5),
+        None,
+        "stopped",
+        Timestamp::UNIX_EPOCH,
+    );
     let id = tandem_call::id::TranscriptionId(6);
-    let live = transcription::live(ACCOUNT, LegId(1), id, Some("t"), "in-progress", Timestamp::UNIX_EPOCH);
+    let live = transcription::live(
+        crate::dialect::twilio::owner(ACCOUNT),
+        LegId(1),
+        id,
+        Some("t"),
+        "in-progress",
+        Timestamp::UNIX_EPOCH,
+    );
     let words = tandem_call::hearing::Words { stable: "hello".into(), ..Default::default() };
     let transcript = tandem_call::transcription::Transcript {
         id,
@@ -146,10 +171,11 @@ fn representations_have_every_key_of_the_published_examples() {
         callback: None,
         state: tandem_call::transcription::TranscriptState::Completed(words),
     };
-    let transcript = transcription::transcript(ACCOUNT, &Resource::new("acme", "", transcript));
-    let parameters = Parameters::default();
+    let transcript =
+        transcription::transcript(crate::dialect::twilio::owner(ACCOUNT), &Resource::new("acme", "", transcript));
+    let parameters = Parameters::parse(&crate::dialect::twilio::Twilio, b"");
     let paging = |key, prefix, item: &Value| {
-        Paging::parse(&parameters, prefix).unwrap().envelope(
+        Paging::parse(&parameters, Ids::Prefixed, prefix).unwrap().envelope(
             key,
             "/x",
             &parameters,
@@ -248,7 +274,7 @@ fn covers(place: &str, ours: &Value, example: &Value) {
 
 #[test]
 fn filters_are_read_and_refused() {
-    let filter = |query: &str| leg_filter(&Parameters::parse(query.as_bytes()));
+    let filter = |query: &str| leg_filter(&Parameters::parse(&crate::dialect::twilio::Twilio, query.as_bytes()));
     let read =
         filter("To=%2B1+(555)+1230001&From=client:a&Status=ringing&ParentCallSid=CA00000000000000000000000000000003");
     let read = read.unwrap().unwrap();
@@ -313,7 +339,7 @@ fn a_recording_without_json_is_its_audio() {
         (format!("/Calls/CA1/Recordings/{RECORDING}.wav"), None),
     ] {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
-        let found = recordings::audio(&path::parse(&path).unwrap());
+        let found = recordings::audio(Ids::Prefixed, &path::parse(&path).unwrap());
         assert_eq!(found, expected.map(|audio| (RecordingId(2), audio)), "{path}");
     }
 }

@@ -8,7 +8,7 @@ use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::Status;
 
 use super::super::error::ApiError;
-use super::super::{sid, transcription};
+use super::super::transcription;
 use super::{Answer, Beside, Exchange, Verb, ok};
 use crate::store::resources::{self, Filter};
 use crate::transcripts::TRANSCRIPTS;

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
-use super::super::super::list::Paging;
 use super::super::super::{format, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, friendly_name, gone, named, page, shown};

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use tandem_sip::Ha1;
 
 use super::super::super::error::ApiError;
-use super::super::super::list::Paging;
 use super::super::super::{format, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, gone, page, shown};

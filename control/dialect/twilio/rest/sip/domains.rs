@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
-use super::super::super::list::Paging;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{base, changed, gone, mappings, named, page, shown};

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
-use super::super::super::list::Paging;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, ok};
 use super::{addresses, base, credentials, friendly_name, gone, page, shown, words};

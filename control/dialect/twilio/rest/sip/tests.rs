@@ -11,7 +11,7 @@ const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn parameters(form: &str) -> Parameters {
-    Parameters::parse(form.as_bytes())
+    Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
 }
 
 fn row(details: DomainDetails) -> DomainRow {

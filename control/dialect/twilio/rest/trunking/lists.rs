@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
-use super::super::super::list::Paging;
 use super::super::super::sid;
 use super::super::sip::{self, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
-use super::super::super::list::Paging;
 use super::super::super::sid;
 use super::super::sip::page;
 use super::super::{Answer, Verb, created, deleted, ok};

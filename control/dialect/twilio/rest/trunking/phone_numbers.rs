@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::super::error::ApiError;
-use super::super::super::list::Paging;
+use super::super::super::family::Owner;
 use super::super::super::{format, holding, path, sid};
 use super::super::{Answer, Verb, created, deleted, held, incoming_phone_numbers, ok};
 use super::{INVALID, V1, date, place, url};
@@ -30,7 +30,7 @@ const NOT_HERE: [&str; 11] = [
 
 pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) -> Answer {
     let x = v.x;
-    let represent = |row: &Resource<Number>| represent(&v.base, x.account_sid(), trunk.id, row);
+    let represent = |row: &Resource<Number>| represent(&v.base, x.owner(), trunk.id, row);
     match (below, x.verb) {
         ([], Verb::Get) => {
             let paging = x.paging("PN")?;
@@ -88,11 +88,10 @@ async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result
 }
 
 /// The resource: what the other API says of the number, in this one's words.
-pub(super) fn represent(base: &str, account: &str, trunk: u128, row: &Resource<Number>) -> Value {
+pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resource<Number>) -> Value {
     let sid = sid::spell("PN", row.id);
-    let mut number = holding::number(account, row);
-    let at = path::uri(account, &format!("IncomingPhoneNumbers/{sid}"));
-    let at = at.trim_end_matches(".json");
+    let mut number = holding::number(owner, row);
+    let at = owner.path(format_args!("IncomingPhoneNumbers/{sid}"));
     format::without(&mut number, &NOT_HERE);
     format::extend(
         &mut number,

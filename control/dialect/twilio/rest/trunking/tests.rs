@@ -11,7 +11,7 @@ const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn parameters(form: &str) -> Parameters {
-    Parameters::parse(form.as_bytes())
+    Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
 }
 
 #[test]
@@ -57,12 +57,17 @@ fn representations_have_every_key_of_the_published_examples() {
     let page = |key: &'static str, item: &Value| {
         let nothing = parameters("");
         let items = vec![(String::new(), item.clone())];
-        envelope(key, &Paging::parse(&nothing, "TK").unwrap().envelope(key, "/x", &nothing, items))
+        envelope(
+            key,
+            &Paging::parse(&nothing, crate::dialect::twilio::sid::Ids::Prefixed, "TK")
+                .unwrap()
+                .envelope(key, "/x", &nothing, items),
+        )
     };
     let of_trunk = |name: &str| format!("/v1/Trunks/{{TrunkSid}}/{name}");
     let recording = recording::represent(Record::default());
     let number = Resource::new("acme", "+14158675309", crate::holdings::Number::default());
-    let number = phone_numbers::represent(base, ACCOUNT, 1, &number);
+    let number = phone_numbers::represent(base, crate::dialect::twilio::owner(ACCOUNT), 1, &number);
     published(
         "twilio_trunking_v1.json",
         &[

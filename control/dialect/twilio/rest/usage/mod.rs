@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
-use super::super::list::Paging;
 use super::super::{path, sid};
 use super::{Answer, Exchange, Verb, ok};
 use crate::usage::{self, Category, Usage};

@@ -6,7 +6,7 @@ use crate::store::resources::Resource;
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 fn parameters(form: &str) -> Parameters {
-    Parameters::parse(form.as_bytes())
+    Parameters::parse(&crate::dialect::twilio::Twilio, form.as_bytes())
 }
 
 fn day(text: &str) -> Date {
@@ -55,7 +55,9 @@ fn representations_have_every_key_of_the_published_examples() {
     let list = |key: &'static str, item: &Value| {
         let nothing = parameters("");
         let items = vec![(String::new(), item.clone())];
-        Paging::parse(&nothing, "UR").unwrap().envelope(key, "/x", &nothing, items)
+        crate::dialect::twilio::list::Paging::parse(&nothing, crate::dialect::twilio::sid::Ids::Prefixed, "UR")
+            .unwrap()
+            .envelope(key, "/x", &nothing, items)
     };
     published(
         "twilio_api_v2010.json",

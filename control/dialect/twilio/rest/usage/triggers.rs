@@ -6,7 +6,6 @@ use tandem_call::Target;
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
-use super::super::super::list::Paging;
 use super::super::super::{NAME, format, path, sid};
 use super::super::{Answer, Exchange, Verb, created, deleted, ok};
 use crate::dialect::{Body, Notice};
