@@ -133,8 +133,10 @@ impl Known {
         self.by_sid.clear();
         for account in &all {
             self.by_name.entry(Arc::clone(&account.name)).or_insert_with(|| Arc::clone(account));
-            if let Some(twilio) = &account.twilio {
-                self.by_sid.entry(twilio.account_sid.clone()).or_insert_with(|| Arc::clone(account));
+            let twilio = account.twilio.iter().map(|own| &own.account_sid);
+            let signalwire = account.signalwire.iter().map(|own| &own.project_id);
+            for sid in twilio.chain(signalwire) {
+                self.by_sid.entry(sid.clone()).or_insert_with(|| Arc::clone(account));
             }
         }
         self.all = Arc::new(all);
@@ -239,7 +241,7 @@ impl Accounts {
         self.0.read().by_name.get(name).cloned()
     }
 
-    /// By the SID that Twilio's clients log in with.
+    /// By the SID that clients of Twilio or SignalWire log in with.
     pub fn by_sid(&self, sid: &str) -> Option<Arc<Account>> {
         self.0.read().by_sid.get(sid).cloned()
     }

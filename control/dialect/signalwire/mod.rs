@@ -1,3 +1,119 @@
-//! SignalWire's spelling, of which there is nothing yet but the answer that it is not served.
+//! SignalWire: its Compatibility API is a member of Twilio's family.
 
 pub mod rest;
+
+use tandem_call::leg::{Direction, LegInfo, Quality};
+use tandem_call::machine::Verdict;
+
+use super::twilio::family::{Credentials, Family, Fields, Provider};
+use super::twilio::sid::Ids;
+use crate::account::Account;
+
+/// Its name in configuration and records.
+pub const NAME: &str = "signalwire";
+
+/// What stands below an account (`signalwire_compatibility.yaml`).
+const RESOURCES: [&str; 9] = [
+    "Applications",
+    "AvailablePhoneNumbers",
+    "Calls",
+    "Conferences",
+    "IncomingPhoneNumbers",
+    "Queues",
+    "Recordings",
+    "Tokens",
+    "Transcriptions",
+];
+
+/// The longest `MachineDetectionTimeout` in seconds; a larger one is taken for milliseconds.
+const MOST_SECONDS: u64 = 120;
+
+/// SignalWire's dialect. `strip_https_port`: as [`Family`] has it.
+pub fn dialect(strip_https_port: bool) -> Family {
+    Family::new(&SignalWire, strip_https_port)
+}
+
+/// The Compatibility API's way.
+#[derive(Debug)]
+pub(super) struct SignalWire;
+
+impl Provider for SignalWire {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn ids(&self) -> Ids {
+        Ids::Uuid
+    }
+
+    fn root(&self) -> &'static str {
+        "/api/laml/2010-04-01"
+    }
+
+    fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
+        let own = account.signalwire.as_ref()?;
+        Some(Credentials { sid: &own.project_id, secret: &own.api_token, signing_key: &own.signing_key })
+    }
+
+    fn has(&self, resource: &str) -> bool {
+        RESOURCES.contains(&resource)
+    }
+
+    fn normalise(&self, pairs: &mut Vec<(String, String)>) {
+        pairs.retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));
+        for (name, value) in pairs {
+            match name.as_str() {
+                "Laml" => *name = "Twiml".to_owned(),
+                "MachineDetectionTimeout" => {
+                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MOST_SECONDS) {
+                        *value = milliseconds.div_ceil(1_000).to_string();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn direction(&self, direction: Direction) -> &'static str {
+        if direction == Direction::Inbound { "inbound" } else { "outbound" }
+    }
+
+    fn answered_by(&self, verdict: Verdict) -> &'static str {
+        if verdict == Verdict::Human { "human" } else { "machine" }
+    }
+
+    fn call(&self, leg: &LegInfo, fields: &mut Fields) {
+        for (twin, of) in [("formatted_to", "to_formatted"), ("formatted_from", "from_formatted")] {
+            let value = fields.get(of).cloned().unwrap_or_default();
+            fields.insert(twin.to_owned(), value);
+        }
+        for key in ["stir_verstat", "queue_time", "trunk_sid"] {
+            fields.remove(key);
+        }
+        let quality = leg.sip.quality.as_ref();
+        fields.insert("annotation".to_owned(), serde_json::Value::Null);
+        fields.insert("sip_result_code".to_owned(), leg.final_response().map(|code| code.to_string()).into());
+        fields.insert("audio_in_mos".to_owned(), quality.and_then(mos).into());
+    }
+
+    fn progress(&self, leg: &LegInfo, completed: bool, push: &mut dyn FnMut(&str, String)) {
+        if !completed {
+            return;
+        }
+        if let Some(code) = leg.final_response() {
+            push("SipResultCode", code.to_string());
+        }
+        if let Some(mos) = leg.sip.quality.as_ref().and_then(mos) {
+            push("AudioInMos", mos);
+        }
+    }
+
+    fn signature_headers(&self) -> &'static [&'static str] {
+        &["X-SignalWire-Signature", "X-Twilio-Signature"]
+    }
+}
+
+/// The mean opinion score of what was received, with two digits.
+fn mos(quality: &Quality) -> Option<String> {
+    quality.mos.map(|mos| format!("{mos:.2}"))
+}

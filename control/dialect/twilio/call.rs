@@ -31,10 +31,10 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let direction = match (pbx, leg.direction) {
         (Some(_), Direction::Inbound) => "trunking-terminating",
         (Some(_), Direction::OutboundDial) => "trunking-originating",
-        (_, direction) => format::direction(direction),
+        (_, direction) => owner.provider.direction(direction),
     };
     let updated = ended.or(leg.answered_at).unwrap_or(leg.created_at);
-    json!({
+    let mut value = json!({
         "sid": sid,
         "account_sid": owner.sid,
         "parent_call_sid": leg.parent.map(|id| owner.ids.call(id)),
@@ -45,7 +45,7 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
         "from_formatted": format::formatted(&leg.from),
         "status": format::status(leg.status),
         "direction": direction,
-        "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
+        "answered_by": leg.answered_by.map(|answered_by| owner.provider.answered_by(answered_by.verdict)),
         "start_time": leg.answered_at.map(format::rfc2822),
         "end_time": ended.map(format::rfc2822),
         "duration": ended.map(|at| format::seconds(leg.duration(at)).to_string()),
@@ -62,7 +62,11 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
         "stir_verstat": leg.sip.identity.as_deref().map(format::stir_verstat),
         "uri": format!("{path}.json"),
         "subresource_uris": subresources,
-    })
+    });
+    if let Some(fields) = value.as_object_mut() {
+        owner.provider.call(leg, fields);
+    }
+    value
 }
 
 /// The answer to its creation: queued, and without dates yet.

@@ -175,7 +175,7 @@ fn sign_again(auth_token: &str, exchange: &Exchange) -> SignedRequest {
     let method = if exchange.method == "GET" { Method::Get } else { Method::Post };
     let body = Body::Form(exchange.parameters.clone());
     let input = SealInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
-    let sealed = seal::seal(auth_token, &input, false);
+    let sealed = seal::seal(auth_token, &["X-Twilio-Signature"], &input, false);
     let signature = sealed.headers.iter().find(|(name, _)| name == "X-Twilio-Signature");
     SignedRequest {
         at: exchange.at,

@@ -14,17 +14,18 @@ use tandem_call::conversation::ConversationSpec;
 use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
-use tandem_call::leg::{LegInfo, Status};
+use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_call::machine::Verdict;
 use tandem_call::program::instruction::Program;
-use tandem_call::recording::Recording;
 use tandem_call::stream::StreamSpec;
 use url::Url;
 
 use super::sid::Ids;
-use super::{conference, conversation, error, overrides, reply, rest, seal, stream, webhook};
+use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
 use crate::account::Account;
 use crate::dialect::conversation::ConversationWire;
 use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use crate::markup::flavour::{Flavour, TWIML};
 use crate::store::resources::Resource;
 use crate::usage::Trigger;
 
@@ -50,11 +51,49 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         false
     }
 
+    /// Whether a path without an extension is answered in XML, unless the request accepts JSON.
+    fn answers_in_xml(&self) -> bool {
+        false
+    }
+
+    /// Whether it has this resource below an account: the first segment of its path.
+    fn has(&self, _resource: &str) -> bool {
+        true
+    }
+
+    /// Writes a request's parameters as Twilio's API has them.
+    fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
+
+    /// `direction` of the Call resource.
+    fn direction(&self, direction: Direction) -> &'static str {
+        format::direction(direction)
+    }
+
+    /// `answered_by` of the Call resource.
+    fn answered_by(&self, verdict: Verdict) -> &'static str {
+        format::verdict(verdict)
+    }
+
     /// Changes the Call resource.
     fn call(&self, _leg: &LegInfo, _fields: &mut Fields) {}
 
-    /// Changes the Recording resource, wherever it stands.
-    fn recording(&self, _recording: &Recording, _fields: &mut Fields) {}
+    /// Adds to the parameters of a progress notice. `completed`: it tells of the end.
+    fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
+
+    /// The header fields that carry the signature.
+    fn signature_headers(&self) -> &'static [&'static str] {
+        &["X-Twilio-Signature"]
+    }
+
+    /// The documents that its applications answer with.
+    fn flavour(&self) -> &'static Flavour {
+        &TWIML
+    }
+
+    /// How long an application at this URL is waited for.
+    fn patience(&self, url: &str) -> Patience {
+        overrides::patience(url)
+    }
 }
 
 /// How an account's clients log in, and how what it is sent is signed.
@@ -169,7 +208,7 @@ impl Dialect for Family {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Program, FetchFailure> {
-        let program = reply::reply(base, content_type, body)?;
+        let program = reply::reply(self.provider.flavour(), base, content_type, body)?;
         Ok(match fetch.scope {
             Scope::Leg => program,
             Scope::Whisper => reply::whispered(program),
@@ -195,11 +234,12 @@ impl Dialect for Family {
     }
 
     fn patience(&self, url: &str) -> Patience {
-        overrides::patience(url)
+        self.provider.patience(url)
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
-        seal::seal(self.credentials(account).signing_key, notice, self.strip_https_port)
+        let headers = self.provider.signature_headers();
+        seal::seal(self.credentials(account).signing_key, headers, notice, self.strip_https_port)
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {

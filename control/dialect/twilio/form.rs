@@ -22,7 +22,9 @@ impl Parameters {
     /// From a query or a form body.
     pub(super) fn parse(provider: &'static dyn Provider, encoded: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(encoded);
-        Self { provider, pairs: pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect() }
+        let mut pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        provider.normalise(&mut pairs);
+        Self { provider, pairs }
     }
 
     /// Whose API is asked.

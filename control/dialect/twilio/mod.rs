@@ -39,6 +39,7 @@ pub use self::hosted::{Page, hosted};
 pub use self::reply::inline_program;
 use self::sid::Ids;
 use crate::account::{Account, TwilioCredentials};
+use crate::dialect::signalwire::SignalWire;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "twilio";
@@ -64,6 +65,10 @@ impl Provider for Twilio {
         true
     }
 
+    fn answers_in_xml(&self) -> bool {
+        true
+    }
+
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let TwilioCredentials { account_sid, auth_token } = account.twilio.as_ref()?;
         Some(Credentials { sid: account_sid, secret: auth_token, signing_key: auth_token })
@@ -71,7 +76,7 @@ impl Provider for Twilio {
 }
 
 /// The members of the family.
-const MEMBERS: [&dyn Provider; 1] = [&Twilio];
+const MEMBERS: [&dyn Provider; 2] = [&Twilio, &SignalWire];
 
 /// Twilio's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
 pub fn dialect(strip_https_port: bool) -> Family {

@@ -5,7 +5,7 @@ use tandem_call::program::instruction::{Instruction, Program, Warning};
 use url::Url;
 
 use crate::markup::code::SCHEMA;
-use crate::markup::flavour::TWIML;
+use crate::markup::flavour::{Flavour, TWIML};
 use crate::markup::{self, Origin};
 
 /// A verb that is no sound in a document that is heard in a conference.
@@ -14,8 +14,13 @@ const VERB_IN_CONFERENCE: u32 = 13238;
 const DIAL_IN_WHISPER: u32 = 13201;
 
 /// An application's answer.
-pub(super) fn reply(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
-    markup::answer(&TWIML, Origin { base, local_files: false }, content_type, body)
+pub(super) fn reply(
+    flavour: &'static Flavour,
+    base: Option<&Url>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Program, FetchFailure> {
+    markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
 }
 
 /// What a called party may be told or asked before the join: all else is passed over, as it would lead somewhere else.

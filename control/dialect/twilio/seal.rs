@@ -13,7 +13,11 @@ const USER_AGENT: &str = "TwilioProxy/1.1";
 
 /// Encodes and signs. A user and password in the URL go out as Basic credentials instead; the URL is signed without them,
 /// because a validator puts it together from a request that has none.
-pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>, strip_https_port: bool) -> Sealed {
+pub(super) fn seal(
+    auth_token: &str,
+    signature_headers: &[&str],
+    notice: &SealInput<'_>, strip_https_port: bool,
+) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
     let sign = |url: &str, pairs: &[(String, String)]| {
@@ -44,7 +48,7 @@ pub(super) fn seal(auth_token: &str, notice: &SealInput<'_>, strip_https_port: b
     if let Some(credentials) = credentials {
         headers.push(("Authorization".into(), format!("Basic {}", STANDARD.encode(credentials))));
     }
-    headers.push(("X-Twilio-Signature".into(), signature));
+    headers.extend(signature_headers.iter().map(|name| ((*name).to_owned(), signature.clone())));
     headers.push(("I-Twilio-Idempotency-Token".into(), sid::uuid(notice.id)));
     Sealed { url, headers, body }
 }
@@ -98,7 +102,7 @@ mod tests {
 
     fn sealed(url: &str, method: Method, body: &Body) -> Sealed {
         let now = Timestamp::UNIX_EPOCH;
-        seal("12345", &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now }, false)
+        seal("12345", &["X-Twilio-Signature"], &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now }, false)
     }
 
     #[test]
@@ -106,7 +110,7 @@ mod tests {
         let (now, body) = (Timestamp::UNIX_EPOCH, form());
         let signed = |url, strip| {
             let input = SealInput { url, method: Method::Post, body: &body, id: 1, attempt: 1, now };
-            let sealed = seal("12345", &input, strip);
+            let sealed = seal("12345", &["X-Twilio-Signature"], &input, strip);
             assert_eq!(sealed.url, url);
             header(&sealed, "X-Twilio-Signature").unwrap().to_owned()
         };

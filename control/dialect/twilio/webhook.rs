@@ -375,6 +375,7 @@ fn progress(
             recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
+    owner.provider.progress(leg, moment == Moment::Completed, &mut push);
     Some(form(status, callback, parameters, true))
 }
 

@@ -69,6 +69,9 @@ use crate::usage::Trigger;
 /// Longest request body, octets.
 const MAX_BODY: usize = 256 * 1024;
 
+/// What stands before the paths of SignalWire's Compatibility API; its SDKs leave it out.
+const COMPATIBILITY: &str = "/api/laml";
+
 /// Every path of the API.
 pub fn routes() -> Router<App> {
     Router::new()
@@ -76,6 +79,7 @@ pub fn routes() -> Router<App> {
         .route("/2010-04-01.json", any(serve))
         .route("/2010-04-01.xml", any(serve))
         .route("/2010-04-01/{*path}", any(serve))
+        .route("/api/laml/2010-04-01/{*path}", any(serve))
         .route("/v1/Trunks", any(serve))
         .route("/v1/Trunks/{*path}", any(serve))
         .route("/v1/Alerts", any(serve))
@@ -131,6 +135,8 @@ fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> O
 
 async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let asked = parts.uri.path();
+    let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
     let member = MEMBERS.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
         // Strangers are not listened to.
@@ -147,8 +153,8 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     } else {
         parts.uri.query().unwrap_or_default().to_owned().into()
     };
-    let (form, path) = written::wanted(parts.uri.path(), &parts.headers);
-    let provider = member.copied().unwrap_or(&Twilio);
+    let provider = member.copied().unwrap_or_else(|| member_of(&app.accounts, asked));
+    let (form, path) = written::wanted(asked, &parts.headers, provider.answers_in_xml());
     let request = Request {
         app: &app,
         provider,
@@ -159,6 +165,17 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     };
     let response = request.answer().await.unwrap_or_else(IntoResponse::into_response);
     identified(written::rewritten(form, &path, response).await)
+}
+
+/// The member that knows the account of a path; Twilio if none does.
+fn member_of(accounts: &Accounts, path: &str) -> &'static dyn Provider {
+    let sid = path::parse(path).and_then(|path| path.account);
+    let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
+    let knows = |member: &&&'static dyn Provider| {
+        let own = account.as_ref().and_then(|account| member.credentials(account));
+        own.is_some_and(|own| Some(own.sid) == sid.as_deref())
+    };
+    MEMBERS.iter().find(knows).copied().unwrap_or(&Twilio)
 }
 
 fn identified(mut response: Response) -> Response {
@@ -238,6 +255,9 @@ impl Request<'_> {
         let x = self.exchange(account, own)?;
         if let Some(refused) = asked.as_ref().and_then(|_| refused::find(&below)) {
             return Err(refused);
+        }
+        if below.first().is_some_and(|resource| !self.provider.has(resource)) {
+            return Err(x.not_found());
         }
         match (asked, &below[..]) {
             (None, _) => accounts::all(&x).await,

@@ -23,7 +23,7 @@ pub(super) enum Form {
 }
 
 /// The form that a request wants, and its path as that of JSON.
-pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap) -> (Form, Cow<'a, str>) {
+pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
     let is_old = path.strip_prefix('/').is_some_and(|path| path.starts_with(VERSION));
     let last = path.rsplit('/').next().unwrap_or_default();
     let json = |stem: &str| Cow::Owned(format!("{stem}.json"));
@@ -34,8 +34,8 @@ pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap) -> (Form, Cow<'a, s
         Some(_) => (Form::Json, path.into()),
         None => {
             let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-            let form = if accepted.is_some_and(|accept| accept.contains("json")) { Form::Json } else { Form::Xml };
-            (form, path.into())
+            let json = !in_xml || accepted.is_some_and(|accept| accept.contains("json"));
+            (if json { Form::Json } else { Form::Xml }, path.into())
         }
     }
 }
@@ -178,7 +178,7 @@ mod tests {
         let form = |path: &str, accept: Option<&str>| {
             let mut headers = HeaderMap::new();
             accept.into_iter().for_each(|accept| drop(headers.insert(header::ACCEPT, accept.parse().unwrap())));
-            let (form, path) = wanted(path, &headers);
+            let (form, path) = wanted(path, &headers, true);
             (form, path.into_owned())
         };
         let calls = "/2010-04-01/Accounts/AC1/Calls";
