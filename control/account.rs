@@ -50,6 +50,12 @@ impl Account {
         secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
     }
 
+    /// The provider whose words the account's documents are in where nothing names one: the first that it has credentials for of
+    /// those whose applications answer with documents.
+    pub fn documents(&self) -> &'static str {
+        if self.twilio.is_none() && self.signalwire.is_some() { "signalwire" } else { "twilio" }
+    }
+
     fn auth_token(&self) -> Option<&str> {
         self.twilio.as_ref().map(|twilio| &*twilio.auth_token)
     }

@@ -226,7 +226,7 @@ impl Routing {
             let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
             let account = trunk.account.clone().or_else(|| self.phones.owner(request_uri))?;
             let to = Address::from(request_uri);
-            self.phones.find(&account, &to).map(|_| straight(&account, to, None))
+            self.phones.find(&account, &to).map(|_| straight(self.documents(&account), &account, to, None))
         })
     }
 
@@ -385,7 +385,7 @@ impl Routing {
             Some(application) => to_application(Arc::clone(&number.account), application),
             None => Route {
                 account: Arc::clone(&number.account),
-                dialect: number.provider.clone().unwrap_or_else(|| "twilio".into()),
+                dialect: number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
                 application: None,
                 status: number.status_callback.as_ref().map(|url| Callback {
                     target: Target { url: Arc::clone(url), method: number.status_callback_method.into() },
@@ -421,20 +421,22 @@ impl Routing {
         };
         for to in [&uri, &named] {
             if self.phones.find(account, to).is_some() {
-                return Ok(straight(account, to.clone(), None));
+                return Ok(straight(self.documents(account), account, to.clone(), None));
             }
         }
         if let Some(route) = self.to_number(Some(account), user) {
             return Ok(route);
         }
         let Address::Phone(_) = &named else { return Err(404) };
-        if self.own(account, "twilio", &named, &[]).is_none()
+        if self.own(account, &self.documents(account), &named, &[]).is_none()
             && self.outbound(account, &named, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty()
         {
             return Err(404);
         }
         match endpoint.filter(|endpoint| endpoint.outbound) {
-            Some(endpoint) => Ok(straight(account, named, endpoint.caller_id.clone().map(Address::Phone))),
+            Some(endpoint) => {
+                Ok(straight(self.documents(account), account, named, endpoint.caller_id.clone().map(Address::Phone)))
+            }
             None => Err(403),
         }
     }
@@ -449,7 +451,7 @@ impl Routing {
         };
         Some(Route {
             account: domain.account.as_str().into(),
-            dialect: "twilio".into(),
+            dialect: self.documents(&domain.account),
             application: None,
             status: details.status_callback.as_ref().map(|status| completed(target(status))),
             decision,
@@ -465,7 +467,7 @@ impl Routing {
         if self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
             return self.to_number(Some(account), user).ok_or(404);
         }
-        Ok(programmed(account, pbx::terminate(pbx, to)))
+        Ok(programmed(self.documents(account), account, pbx::terminate(pbx, to)))
     }
 
     /// Who decides about a call to a number that is an account's PBX's: nobody, it goes there; `None` if there is no such
@@ -473,7 +475,7 @@ impl Routing {
     pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk)?;
-        Some(programmed(account, pbx::originate(pbx, trunk, user)))
+        Some(programmed(self.documents(account), account, pbx::originate(pbx, trunk, user)))
     }
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
@@ -485,7 +487,7 @@ impl Routing {
         let url = endpoint.voice_url.as_ref()?;
         Some(Route {
             account,
-            dialect: endpoint.provider.clone().unwrap_or_else(|| "twilio".into()),
+            dialect: endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account)),
             application: None,
             status: None,
             decision: Decision::Document {
@@ -539,6 +541,11 @@ impl Routing {
             return true;
         }
         self.configured().any(|one| &*one.account == account && names(&one.number, number))
+    }
+
+    /// The dialect of an account's documents where nothing names one.
+    fn documents(&self, account: &str) -> Arc<str> {
+        self.accounts.by_name(account).map_or("twilio", |account| account.documents()).into()
     }
 
     /// Whether an account's calls may go over a trunk.
@@ -752,21 +759,21 @@ fn completed(target: Target) -> Callback {
 }
 
 /// From a phone to whom it called, with no application between.
-fn straight(account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
+fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Option<Address>) -> Route {
     let mut program = bridge_program(DialTarget::new(to), RecordBridge::Off);
     for instruction in &mut program.instructions {
         if let Instruction::Dial(dial) = instruction {
             dial.caller_id.clone_from(&caller_id);
         }
     }
-    programmed(account, program)
+    programmed(dialect, account, program)
 }
 
 /// A call that no application is asked about.
-fn programmed(account: &Arc<str>, program: Program) -> Route {
+fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
     Route {
         account: Arc::clone(account),
-        dialect: "twilio".into(),
+        dialect,
         application: None,
         status: None,
         decision: Decision::Program(program),

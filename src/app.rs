@@ -29,7 +29,7 @@ use tandem_control::counters::{Build, Counters};
 use tandem_control::current::Current;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
-use tandem_control::dialect::twilio;
+use tandem_control::dialect::{signalwire, twilio};
 use tandem_control::directory;
 use tandem_control::feed::Feed;
 use tandem_control::followers::Followers;
@@ -214,7 +214,8 @@ impl Server {
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
         let twilio = twilio::dialect(config.webhooks.sign_strip_https_port);
-        let dialects = Dialects::new([Arc::new(twilio) as Arc<dyn Dialect>, Arc::new(Telnyx)]);
+        let signalwire = signalwire::dialect(config.webhooks.sign_strip_https_port);
+        let dialects = Dialects::new([Arc::new(twilio) as Arc<dyn Dialect>, Arc::new(signalwire), Arc::new(Telnyx)]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),

@@ -27,10 +27,8 @@ const PUBLISHED: [&str; 5] =
 const PHONES_IN_THE_CLEAR: &str =
     "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
 
-/// Whose words a `voice_url` speaks that names no provider: of those served, the one whose applications answer with documents.
-const DOCUMENTS: &str = "twilio";
 /// Providers whose dialect is there.
-const SERVED: [&str; 2] = ["twilio", "telnyx"];
+const SERVED: [&str; 3] = ["twilio", "telnyx", "signalwire"];
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
@@ -382,6 +380,11 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
     report.unique("the id", ids.collect::<Vec<_>>());
 }
 
+/// Whose words a `voice_url` of the account speaks that names no provider.
+fn documents(config: &Config, account: &str) -> &'static str {
+    config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
+}
+
 /// The provider exists, and the account can sign in its way.
 fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
@@ -390,12 +393,13 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
         return;
     }
     if !SERVED.contains(&provider) {
-        report.fault(key, format!("{provider:?} is not available yet; \"{}\" are", SERVED.join("\" and \"")));
+        report.fault(key, format!("{provider:?} is not available yet; \"{}\" are", SERVED.join("\", \"")));
         return;
     }
     let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
     let (has, table) = match provider {
         "twilio" => (account.twilio.is_some(), "twilio = { account_sid, auth_token }"),
+        "signalwire" => (account.signalwire.is_some(), "signalwire = { project_id, api_token, signing_key }"),
         _ => (account.telnyx.is_some(), "telnyx = { api_key, signing_seed }"),
     };
     if !has {
@@ -476,7 +480,9 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
                 report.fault(format!("{path}.provider"), message);
             }
         }
-        None if number.voice_url.is_some() => check_provider(config, DOCUMENTS, &number.account, path, report),
+        None if number.voice_url.is_some() => {
+            check_provider(config, documents(config, &number.account), &number.account, path, report)
+        }
         None => {}
     }
     if let Some(document) = &number.twiml {
@@ -552,7 +558,9 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
         }
         match &endpoint.provider {
             Some(provider) => check_provider(config, provider, &endpoint.account, &path, report),
-            None if endpoint.voice_url.is_some() => check_provider(config, DOCUMENTS, &endpoint.account, &path, report),
+            None if endpoint.voice_url.is_some() => {
+                check_provider(config, documents(config, &endpoint.account), &endpoint.account, &path, report)
+            }
             None => {}
         }
         if endpoint.srtp.is_some_and(|srtp| srtp != Srtp::Off) && !hears_tls(config) {

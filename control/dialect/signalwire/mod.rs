@@ -60,7 +60,8 @@ impl Provider for SignalWire {
     }
 
     fn normalise(&self, pairs: &mut Vec<(String, String)>) {
-        pairs.retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));
+        pairs
+            .retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));
         for (name, value) in pairs {
             match name.as_str() {
                 "Laml" => *name = "Twiml".to_owned(),

@@ -16,7 +16,8 @@ const USER_AGENT: &str = "TwilioProxy/1.1";
 pub(super) fn seal(
     auth_token: &str,
     signature_headers: &[&str],
-    notice: &SealInput<'_>, strip_https_port: bool,
+    notice: &SealInput<'_>,
+    strip_https_port: bool,
 ) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
@@ -102,7 +103,12 @@ mod tests {
 
     fn sealed(url: &str, method: Method, body: &Body) -> Sealed {
         let now = Timestamp::UNIX_EPOCH;
-        seal("12345", &["X-Twilio-Signature"], &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now }, false)
+        seal(
+            "12345",
+            &["X-Twilio-Signature"],
+            &SealInput { url, method, body, id: 0x1234_5678, attempt: 1, now },
+            false,
+        )
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::super::error::ApiError;
-use super::super::{NAME, holding};
+use super::super::holding;
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::app::Application;
 use crate::holdings::{self, Voice, VoiceApplication};
@@ -31,7 +31,7 @@ fn list(x: &Exchange<'_>) -> Answer {
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
-    let details = VoiceApplication { dialect: NAME.to_owned(), ..VoiceApplication::default() };
+    let details = VoiceApplication { dialect: x.provider.name().to_owned(), ..VoiceApplication::default() };
     let mut row = Resource::new(&x.account.name, "", details);
     row.details.id = x.ids().spell("AP", row.id);
     holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
@@ -102,11 +102,14 @@ fn applications(x: &Exchange<'_>) -> Vec<Arc<Resource<VoiceApplication>>> {
 
 fn of_the_file(x: &Exchange<'_>) -> Vec<Resource<VoiceApplication>> {
     let routing = x.routing();
-    let own = routing.applications().iter().filter(|app| app.account == x.account.name && &*app.provider == NAME);
+    let own = routing
+        .applications()
+        .iter()
+        .filter(|app| app.account == x.account.name && &*app.provider == x.provider.name());
     let row = |app: &Application| {
         let details = VoiceApplication {
             id: app.id.to_string(),
-            dialect: NAME.to_owned(),
+            dialect: x.provider.name().to_owned(),
             voice: Voice::from(app),
             ..VoiceApplication::default()
         };

@@ -23,7 +23,7 @@ use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
-use super::super::{NAME, conference, recording};
+use super::super::{conference, recording};
 use super::{Answer, Exchange, Verb, calls, ok, recordings};
 use crate::conferences::history::{self, ConferenceFilter};
 use crate::query::RecordingFilter;
@@ -113,7 +113,7 @@ fn open(x: &Exchange<'_>) -> Answer {
     }
     let wanted = Wanted {
         account: &x.account.name,
-        dialect: &NAME.into(),
+        dialect: &x.provider.name().into(),
         name: &name,
         most: u16::try_from(most).unwrap_or(250),
         opening: Some(Arc::new(opening)),
@@ -217,7 +217,7 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let conferences = &services.conferences;
-    let (account, dialect, opening) = (&x.account.name, &NAME.into(), participation.opening.clone());
+    let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
     let reserved = conferences.reserve(services, Wanted { account, dialect, name: &name, most, opening });
     let reserved = reserved.map_err(|why| unavailable(&why))?;
     conferences.admits(reserved.id(), &participation).map_err(refused)?;

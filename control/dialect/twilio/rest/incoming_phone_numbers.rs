@@ -9,7 +9,7 @@ use tandem_call::address::Address;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::{NAME, holding};
+use super::super::holding;
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::config::NumberConfig;
 use crate::holdings::{self, NotHeld, Number, Voice};
@@ -51,7 +51,7 @@ fn list(x: &Exchange<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
-    let mut details = Number { dialect: NAME.to_owned(), ..Number::default() };
+    let mut details = Number { dialect: x.provider.name().to_owned(), ..Number::default() };
     let candidates = match (x.parameters.get("PhoneNumber"), x.parameters.get("AreaCode")) {
         (Some(text), _) => vec![free(x, text)?],
         (None, Some(area)) => in_area(x, area)?,
@@ -178,7 +178,7 @@ fn check(x: &Exchange<'_>) -> Result<(), ApiError> {
             _ => Arc::clone(&x.account.name),
         };
         x.routing()
-            .application(&owner, NAME, sid)
+            .application(&owner, x.provider.name(), sid)
             .ok_or_else(|| ApiError::bad(21218, format!("VoiceApplicationSid {sid} is not valid")))?;
     }
     Ok(())
@@ -206,12 +206,14 @@ fn of_the_file(x: &Exchange<'_>) -> Vec<Resource<Number>> {
         let id = one.application.as_ref()?;
         routing.applications().iter().find(|app| app.id == *id).map(|app| Arc::clone(&app.provider))
     };
-    let ours = |one: &&NumberConfig| provider(one).or_else(|| one.provider.clone()).is_none_or(|name| &*name == NAME);
+    let ours = |one: &&NumberConfig| {
+        provider(one).or_else(|| one.provider.clone()).is_none_or(|name| &*name == x.provider.name())
+    };
     let row = |config: &NumberConfig| {
         let number = config.number.exact()?;
         let details = Number {
             friendly_name: holding::name_of(number),
-            dialect: NAME.to_owned(),
+            dialect: x.provider.name().to_owned(),
             voice: Voice::from(config),
             application: config.application.as_deref().map(str::to_owned),
             ..Number::default()

@@ -10,7 +10,7 @@ use tandem_call::address::Address;
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
-use super::super::{NAME, holding, webhook};
+use super::super::{holding, webhook};
 use super::{Answer, Exchange, Verb, held, ok};
 use crate::holdings::Caller;
 use crate::markup::party;
@@ -63,7 +63,7 @@ async fn verify(x: &Exchange<'_>) -> Answer {
     let code = rand::random_range(100_000..1_000_000).to_string();
     let verification = Verification {
         account: Arc::clone(&x.account.name),
-        dialect: NAME,
+        dialect: x.provider.name(),
         number: number.clone(),
         friendly_name: friendly_name.clone(),
         code: code.clone(),
