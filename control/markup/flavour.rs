@@ -1,12 +1,14 @@
 //! What sets one provider's documents apart from another's: which elements it has, with which attributes, what becomes of
 //! each of these, and what holds when an attribute is absent.
 
+mod cxml;
 #[cfg(test)]
 mod tests;
 mod twiml;
 
 use std::time::Duration;
 
+pub use cxml::CXML;
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
 pub use twiml::TWIML;
@@ -18,8 +20,10 @@ pub struct Flavour {
     pub name: &'static str,
     /// The root element.
     pub root: &'static str,
-    /// Every element it knows, below the root.
+    /// Every element it knows, below the root, but for those of `base`.
     pub elements: &'static [Rule],
+    /// The flavour whose other elements it has, too.
+    pub base: Option<&'static Flavour>,
     /// What holds when an attribute is absent.
     pub defaults: Defaults,
     /// The call that a text names.
@@ -31,12 +35,17 @@ pub struct Flavour {
 impl Flavour {
     /// What an element means here; `None` if it is not known.
     pub fn rule(&self, name: &str) -> Option<&'static Rule> {
-        self.elements.iter().find(|rule| rule.name == name)
+        self.rules().find(|rule| rule.name == name)
+    }
+
+    /// Every element, its own before those that it shares.
+    pub fn rules(&self) -> impl Iterator<Item = &'static Rule> {
+        self.elements.iter().chain(self.base.iter().flat_map(|base| base.elements))
     }
 
     /// What an element means within another one, where that makes a difference.
     pub fn rule_in(&self, name: &str, parent: &str) -> Option<&'static Rule> {
-        let here = self.elements.iter().find(|rule| rule.name == name && rule.inside.contains(&parent));
+        let here = self.rules().find(|rule| rule.name == name && rule.inside.contains(&parent));
         here.or_else(|| self.rule(name))
     }
 }
@@ -149,7 +158,7 @@ pub enum Meaning {
 }
 
 /// What holds when an attribute is absent.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Defaults {
     /// `Gather timeout`.
     pub gather_timeout: Duration,

@@ -83,6 +83,12 @@ impl<'a> Reader<'a> {
         self.checked(element, rule)
     }
 
+    /// Whether an attribute of an element has an effect in this flavour.
+    pub(crate) fn honours(&self, element: &Element, attribute: &str) -> bool {
+        let rule = self.flavour.rule(&element.name);
+        rule.and_then(|rule| rule.standing(attribute)) == Some(Standing::Honoured)
+    }
+
     /// As [`Self::rule`], for an element whose attributes depend on where it stands.
     pub(crate) fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule_in(&element.name, &parent.name);
@@ -91,7 +97,7 @@ impl<'a> Reader<'a> {
 
     fn checked(&mut self, element: &Element, rule: Option<&'static Rule>) -> Option<&'static Rule> {
         let Some(rule) = rule else {
-            let names = self.flavour.elements.iter().map(|rule| rule.name);
+            let names = self.flavour.rules().map(|rule| rule.name);
             let near = nearest(&element.name, names).map(|near| format!("; did you mean <{near}>?"));
             let near = near.unwrap_or_default();
             self.warn(code::SCHEMA, format!("<{}> is not known and was skipped{near}", element.name));

@@ -8,6 +8,7 @@ use tandem_call::machine::Verdict;
 use super::twilio::family::{Credentials, Family, Fields, Provider};
 use super::twilio::sid::Ids;
 use crate::account::Account;
+use crate::markup::flavour::{CXML, Flavour};
 
 /// Its name in configuration and records.
 pub const NAME: &str = "signalwire";
@@ -107,6 +108,18 @@ impl Provider for SignalWire {
         if let Some(mos) = leg.sip.quality.as_ref().and_then(mos) {
             push("AudioInMos", mos);
         }
+    }
+
+    fn stream_version(&self) -> &'static str {
+        "0.2.0"
+    }
+
+    fn ignores_unknown_messages(&self) -> bool {
+        true
+    }
+
+    fn flavour(&self) -> &'static Flavour {
+        &CXML
     }
 
     fn signature_headers(&self) -> &'static [&'static str] {

@@ -85,6 +85,16 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         &["X-Twilio-Signature"]
     }
 
+    /// `version` of the first message of a stream.
+    fn stream_version(&self) -> &'static str {
+        "1.0.0"
+    }
+
+    /// Whether a stream's messages of unknown kinds are passed over without a word.
+    fn ignores_unknown_messages(&self) -> bool {
+        false
+    }
+
     /// The documents that its applications answer with.
     fn flavour(&self) -> &'static Flavour {
         &TWIML

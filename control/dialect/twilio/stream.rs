@@ -42,6 +42,10 @@ pub(super) struct Wire {
     hertz: u32,
     parameters: Map<String, Value>,
     bidirectional: bool,
+    /// Of the protocol, in the first message.
+    version: &'static str,
+    /// Messages that mean nothing are passed over.
+    lenient: bool,
     sequence: u64,
     inbound_chunks: u64,
     outbound_chunks: u64,
@@ -50,16 +54,22 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(owner: Owner<'_>, auth_token: &str, leg: LegId, id: StreamId, spec: &StreamSpec) -> Self {
         let url = spec.url.split('#').next().unwrap_or(&spec.url);
-        let handshake = [
-            ("User-Agent", "Twilio.TmeWs/1.0".to_owned()),
-            ("Accept-Encoding", "gzip".to_owned()),
-            ("X-Twilio-Signature", sign::signature(auth_token, url, [])),
-        ];
+        let signature = sign::signature(auth_token, url, []);
+        let signatures = owner.provider.signature_headers().iter().map(|name| (*name, signature.clone()));
+        let bearer = spec.auth_token.iter().map(|token| ("Authorization", format!("Bearer {token}")));
+        let handshake =
+            [("User-Agent", "Twilio.TmeWs/1.0".to_owned()), ("Accept-Encoding", "gzip".to_owned())].into_iter();
         Self {
             account_sid: owner.sid.into(),
             call_sid: owner.ids.call(leg),
             stream_sid: owner.ids.stream(id),
-            handshake: handshake.map(|(name, value)| (name.to_owned(), value)).into(),
+            handshake: handshake
+                .chain(signatures)
+                .chain(bearer)
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            version: owner.provider.stream_version(),
+            lenient: owner.provider.ignores_unknown_messages(),
             encoding: if matches!(spec.codec, Some(StreamCodec::L16(..))) { "audio/x-L16" } else { "audio/x-mulaw" },
             hertz: spec.codec.map_or(8_000, StreamCodec::hertz),
             tracks: match spec.track {
@@ -87,7 +97,7 @@ impl StreamWire for Wire {
     }
 
     fn connected(&mut self) -> String {
-        r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#.into()
+        format!(r#"{{"event":"connected","protocol":"Call","version":"{}"}}"#, self.version)
     }
 
     fn start(&mut self) -> String {
@@ -181,6 +191,7 @@ impl StreamWire for Wire {
                 StreamMessage::Mark(mark.name.into_owned())
             }
             "clear" => StreamMessage::Clear,
+            _ if self.lenient => StreamMessage::Ignored,
             other => {
                 let name: String = other.chars().take(80).collect();
                 return Err(problem(INVALID, format!("there is no message {name}")));

@@ -263,6 +263,7 @@ pub static TWIML: Flavour = Flavour {
             refused: [13750 "part of a hosted product" => ["participantIdentity"]],
         }
     },
+    base: None,
     defaults: Defaults {
         gather_timeout: Duration::from_secs(5),
         gather_finish_on_key: "#",

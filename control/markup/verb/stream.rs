@@ -23,6 +23,17 @@ const MAX_PARAMETER: usize = 500;
 pub(crate) const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
+/// `codec` (SignalWire), in any case.
+const CODECS: [(&str, StreamCodec); 7] = [
+    ("PCMU", StreamCodec::Pcmu),
+    ("PCMU@8000h", StreamCodec::Pcmu),
+    ("PCMA", StreamCodec::Pcma),
+    ("PCMA@8000h", StreamCodec::Pcma),
+    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
+    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Little)),
+    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
+];
+
 /// A stream that takes the call over, both ways.
 pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
@@ -112,6 +123,8 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let codec = codec(reader, element);
     parts(reader, element);
     let parameters = parameters(reader, element);
+    let bearer = element.attribute("authBearerToken").filter(|_| reader.honours(element, "authBearerToken"));
+    let auth_token = bearer.map(str::to_owned);
     // One moment only stands for all of a stream's: they cannot be chosen.
     let callback = reader.callback(element, "statusCallback", &[], &[Moment::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
@@ -123,7 +136,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         parameters,
         callback,
         hearers: Hearers::Own,
-        auth_token: None,
+        auth_token,
         opens: Opens::default(),
     }))
 }
@@ -157,6 +170,9 @@ pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(Str
 
 /// `audioFormat` and `sampleRate`: u-law unless linear samples are asked for, 16,000 a second unless 8,000.
 fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
+    if reader.honours(element, "codec") {
+        return reader.word(element, "codec", &CODECS, StreamCodec::Pcmu, code::SCHEMA);
+    }
     let formats = [("audio/x-mulaw", false), ("mulaw", false), ("audio/x-l16", true), ("l16", true)];
     let linear = reader.word(element, "audioFormat", &formats, false, code::SCHEMA);
     if !linear {

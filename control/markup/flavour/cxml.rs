@@ -1,0 +1,51 @@
+//! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
+
+use super::{Attribute, Flavour, Meaning, Rule, Standing, TWIML, rules};
+use crate::dialect::twilio::sid::Ids;
+
+/// What only SignalWire's own service has.
+const HOSTED: &str = "part of a hosted product";
+/// Recordings stay on this server, encrypted if it is told to.
+const STORAGE: &str = "recordings are kept by this server";
+
+/// The number of a document's oddity.
+const ODD: u32 = 12200;
+
+/// cXML.
+pub static CXML: Flavour = Flavour {
+    name: "cXML",
+    root: "Response",
+    elements: rules! {
+        "Dial" in ["Response"] Meaning::Dial => {
+            honoured: [
+                "action", "answerOnBridge", "callReason", "callerId", "callerName", "hangupOnStar", "method", "record",
+                "recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
+                "recordingTrack", "referMethod", "referUrl", "ringTone", "sequential", "timeLimit", "timeout", "trim",
+            ],
+            refused: [12200 STORAGE => ["recordingStorageUrl", "recordingStorageUrlMethod"]],
+        }
+        "Record" in ["Response"] Meaning::Record => {
+            honoured: [
+                "action", "finishOnKey", "maxLength", "method", "playBeep", "recordingStatusCallback",
+                "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "timeout", "transcribe",
+                "transcribeCallback", "trim",
+            ],
+            refused: [12200 STORAGE => ["storageUrl", "storageUrlMethod"]],
+        }
+        "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
+            honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
+            idle: ["audio is always sent as it comes" => ["realtime"]],
+        }
+        "AI" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "VirtualAgent" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "Room" in ["Connect"] Meaning::Unserved(ODD) => {}
+        "Verto" in ["Dial"] Meaning::Unserved(ODD) => {}
+        "Denoise" in ["Response"] Meaning::Unserved(ODD) => {
+            refused: [12200 HOSTED => ["direction"]],
+        }
+    },
+    base: Some(&TWIML),
+    defaults: TWIML.defaults,
+    call_id: |text| Ids::Uuid.parse_call(text),
+    phone: TWIML.phone,
+};
