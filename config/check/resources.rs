@@ -130,7 +130,6 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
             }
         }
         if let Some(signalwire) = &account.signalwire {
-            report.note(format!("{path}.signalwire"), "has no effect yet");
             if !is_uuid(&signalwire.project_id) {
                 report.fault(format!("{path}.signalwire.project_id"), "is not a UUID");
             }
