@@ -83,10 +83,3 @@ def test_a_server_without_trunks_offers_a_number_that_can_be_taken(twilio):
     assert first.phone_number not in [one.phone_number for one in twilio.available_phone_numbers("US").local.list()]
     other = twilio.incoming_phone_numbers.create(phone_number="+442071838750")
     assert taken.delete() and other.delete()
-
-
-def test_signalwires_paths_say_that_it_is_not_served(server):
-    for path in ("/api/laml/2010-04-01/Accounts/x/Calls", "/api/relay/rest/phone_numbers", "/api/calling/calls", "/api/fabric"):
-        answer = requests.post(server.http + path, json={}, timeout=10)
-        assert answer.status_code == 404 and "SignalWire is not served yet" in answer.text
-        assert ("errors" in answer.json()) == ("laml" not in path)
