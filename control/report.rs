@@ -85,6 +85,8 @@ impl Report {
     /// What to do: the cause's advice, and what is to be done in this very case.
     pub fn advice(&self) -> Option<String> {
         self.cause.map(|cause| match &self.hint {
+            // The remedy of an unknown number is complete; the cause's advice only says why it helps.
+            Some(remedy) if cause == Cause::UnknownNumber => format!("{remedy} {}", cause.advice()),
             Some(hint) => format!("{} {hint}", cause.advice()),
             None => cause.advice().to_owned(),
         })

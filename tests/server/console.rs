@@ -176,7 +176,9 @@ async fn a_call_to_nobodys_number_is_an_error_with_its_caller_and_its_call_id_an
     let errors = house.api.get("/console/errors").await.json();
     let error = row(&errors, "errors", "cause", "unknown-number");
     let advice = error["advice"].as_str().unwrap();
-    assert!(advice.ends_with(r#"set inbound_add_prefix = "+" in its [[trunks]] entry."#), "{advice}");
+    let remedy =
+        r#"Trunk "here" calls +15551230001 without "+": set inbound_add_prefix = "+" in its [[trunks]] entry. "#;
+    assert!(advice.starts_with(remedy), "{advice}");
     let request = &error["request"];
     let from = request["from"].as_str().unwrap();
     assert!(error["message"].as_str().unwrap().starts_with(&format!("call from {from:?} at 127.0.0.1:")), "{error}");
