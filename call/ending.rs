@@ -48,7 +48,10 @@ impl Call {
         let status = refused.then_some(UNAVAILABLE);
         // The others of a race, or of a dial, end when one is answered.
         let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
-        let farewell = LegCommand::Hangup(Farewell { cause, elsewhere });
+        // The far end is told that something failed, though the call as such was cleared.
+        let apologised = matches!(party.failure.as_deref(), Some(EndFailure::Document(_)));
+        let reason = if apologised { EndCause::Failed } else { cause };
+        let farewell = LegCommand::Hangup(Farewell { cause: reason, elsewhere });
         self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }

@@ -91,6 +91,7 @@ impl Cause {
     pub fn of_status(status: u16) -> Option<Self> {
         Some(match status {
             200..300 => return None,
+            400 => Self::Status400,
             401 => Self::Status401,
             403 => Self::Status403,
             404 | 410 => Self::Status404,

@@ -11,10 +11,10 @@ wait "$installing"
 
 units=$(mktemp)
 trap 'rm -f "$units"' EXIT
-cargo test --workspace --lib --bins >"$units" 2>&1 &
+cargo test --workspace --no-fail-fast --lib --bins >"$units" 2>&1 &
 running=$!
 status=0
-cargo test --workspace --test '*' || status=$?
+cargo test --workspace --no-fail-fast --test '*' || status=$?
 wait "$running" || status=$?
 echo "the tests within the crates:"
 cat "$units"

@@ -172,6 +172,7 @@ const RULES: &[Rule] = &[
             ("control/dialect/twilio/console.rs", "a route of the console's that speaks Twilio's words"),
             ("control/dialect/twilio/error.rs", "an error is an HTTP response"),
             ("control/dialect/twilio/media.rs", "a file is one, too"),
+            ("control/dialect/twilio/family.rs", "hands on the row of a usage trigger"),
             ("control/dialect/twilio/holding.rs", "reads and writes rows that only a dialect understands"),
             ("control/dialect/twilio/transcription.rs", "so does this"),
         ],

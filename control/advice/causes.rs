@@ -114,6 +114,10 @@ causes! {
             "The application failed (5xx)."
             "Read the stack trace in the application's own log; the answer's body is shown by `tandem show last`."
             "502, 503 and 504 come from a proxy in front of the application, which does not reach it.";
+        Status400 "answered-400"
+            "The application answered 400 (bad request)."
+            "Its handler reads a parameter that was not sent, or refuses the request: compare it with the parameters in `tandem show last`."
+            "Flask answers 400 when code reads a key of `request.form` or `request.values` that is not there; `.get(\"Digits\")` gives None instead.";
         StatusOther "answered-other"
             "The application answered with a status that is no success."
             "Have the application answer 200 with a document."

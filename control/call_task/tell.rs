@@ -348,9 +348,16 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
         EventKind::Answered { .. } => "answered".into(),
         EventKind::Ended => event.leg.end.as_ref().map_or("ended".into(), |end| format!("ended: {end}").into()),
         EventKind::DtmfReceived { .. } => "key pressed".into(),
-        EventKind::PlaybackStarted(playback) => format!("plays {}", describe_source(&playback.source)).into(),
+        EventKind::PlaybackStarted(playback) => {
+            let verb = if matches!(playback.source, AudioSource::Speech(_)) { "says" } else { "plays" };
+            format!("{verb} {}", describe_source(&playback.source)).into()
+        }
         EventKind::PlaybackEnded(_, end) => format!("playback {end}").into(),
-        EventKind::GatherEnded { digits, end, .. } => format!("gathered {} digits: {end}", digits.len()).into(),
+        EventKind::GatherEnded { digits, end, .. } => match digits.len() {
+            0 => format!("gathered no digits: {end}").into(),
+            1 => format!("gathered 1 digit: {end}").into(),
+            count => format!("gathered {count} digits: {end}").into(),
+        },
         EventKind::GatherHeard { words, .. } => {
             format!("heard {} characters so far", words.text().chars().count()).into()
         }
@@ -415,9 +422,20 @@ fn named(
     dialect.map_or_else(|| id.to_string(), |dialect| name(dialect.as_ref()))
 }
 
+/// Characters of what is said that a line shows.
+const SAID: usize = 80;
+
+/// What is said, in quotes and on one line; the end of a long text is left out.
+fn quoted(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = words.chars().take(SAID).collect();
+    let more = if shown.len() < words.len() { " ..." } else { "" };
+    format!("\"{shown}{more}\"")
+}
+
 fn describe_source(source: &AudioSource) -> String {
     match source {
-        AudioSource::Speech(speech) => format!("{} characters of speech", speech.text.chars().count()),
+        AudioSource::Speech(speech) => quoted(&speech.text),
         AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
         AudioSource::Tone(tone) => tone.to_string(),

@@ -39,6 +39,9 @@ use crate::usage::Trigger;
 use crate::webhook::RetryOn;
 use conversation::ConversationWire;
 
+/// The members of Twilio's family.
+const FAMILY: [&dyn twilio::family::Provider; 2] = [&twilio::Twilio, &signalwire::SignalWire];
+
 /// One provider's spelling.
 pub trait Dialect: Send + Sync {
     /// Its name in configuration and records: `twilio`, `telnyx`.

@@ -32,6 +32,11 @@ twiml = "<Response><Echo/></Response>"
 number = "602"
 account = "acme"
 twiml = '<Response><Say>Good morning</Say><Pause length="30"/></Response>'
+
+[[numbers]]
+number = "603"
+account = "acme"
+voice_url = "http://127.0.0.1:9/voice"
 """
 
 
@@ -82,6 +87,12 @@ def test_what_does_not_come_is_exit_code_1_with_what_was_heard_instead(call):
     assert code == 1 and not report["passed"] and "heard speech" in said, said
 
 
+def test_an_application_that_fails_is_exit_code_1_though_the_apology_is_speech(call):
+    code, report, said = call("603", "--expect", "speech", "--expect", "hangup")
+    assert [step["passed"] for step in report["steps"]] == [True, True]
+    assert code == 1 and not report["passed"] and "the application failed" in said, said
+
+
 def test_a_script_takes_the_same_steps(call, tmp_path):
     script = tmp_path / "steps.yaml"
     script.write_text("- wait: 0.2\n- press: 5\n- expect: hangup\n  within: 5\n")
@@ -91,7 +102,7 @@ def test_a_script_takes_the_same_steps(call, tmp_path):
 
 def test_an_unknown_number_is_named_with_those_that_there_are(call):
     code, _, said = call("999")
-    assert code == 1 and "404" in said and "600, 601, 602" in said, said
+    assert code == 1 and "404" in said and "600, 601, 602, 603" in said, said
 
 
 def test_words_want_an_engine_and_a_server_has_to_be_there(call, server):

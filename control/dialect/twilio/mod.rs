@@ -39,14 +39,13 @@ pub use self::hosted::{Page, hosted};
 pub use self::reply::inline_program;
 use self::sid::Ids;
 use crate::account::{Account, TwilioCredentials};
-use crate::dialect::signalwire::SignalWire;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "twilio";
 
 /// Twilio, the member of the family that the others differ from.
 #[derive(Debug)]
-struct Twilio;
+pub(super) struct Twilio;
 
 impl Provider for Twilio {
     fn name(&self) -> &'static str {
@@ -74,9 +73,6 @@ impl Provider for Twilio {
         Some(Credentials { sid: account_sid, secret: auth_token, signing_key: auth_token })
     }
 }
-
-/// The members of the family.
-const MEMBERS: [&dyn Provider; 2] = [&Twilio, &SignalWire];
 
 /// Twilio's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
 pub fn dialect(strip_https_port: bool) -> Family {

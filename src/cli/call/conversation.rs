@@ -158,7 +158,14 @@ impl Conversation {
 
     /// Whether a step came to nothing.
     pub(super) fn has_failed(&self) -> bool {
-        self.done.iter().any(|done| !done.passed)
+        self.done.iter().any(|done| !done.passed) || self.application_failed()
+    }
+
+    /// Whether the other side hung up because something had failed there: Tandem says so after it has apologised for an
+    /// application (Q.850 cause 41, temporary failure).
+    fn application_failed(&self) -> bool {
+        let failed = |reason: &String| reason.contains("Q.850;cause=41");
+        self.end.as_ref().is_some_and(|end| end.cause == sip::EndCause::Bye && end.reason.as_ref().is_some_and(failed))
     }
 
     /// Whether the other side took the call.
@@ -576,6 +583,9 @@ impl Conversation {
         };
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         self.lines.tell(tone, "ended", &format!("{what}{reason}"));
+        if self.application_failed() {
+            self.lines.advise("the application failed, and the caller was told so: `tandem show last` has the reason");
+        }
         let Some(stats) = self.stats.filter(|_| self.answered.is_some()) else { return };
         let mos = stats.mos.map(|mos| format!(", MOS {mos:.1}")).unwrap_or_default();
         self.lines.note(&format!(

@@ -47,17 +47,17 @@ use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 
+use super::Twilio;
 use super::error::{ApiError, FOREIGN_CALLER};
 use super::family::{Owner, Provider};
 use super::form::Parameters;
 use super::list::Paging;
 use super::path::{self, Path};
 use super::sid::{self, Ids};
-use super::{MEMBERS, Twilio};
 use crate::account::made::Standing;
 use crate::account::{Account, Accounts};
 use crate::app::App;
-use crate::dialect::Notice;
+use crate::dialect::{FAMILY, Notice};
 use crate::holdings::Holdings;
 use crate::new_call::CreateError;
 use crate::query::StoreFailed;
@@ -114,7 +114,7 @@ struct Login {
 
 /// As [`login`] does, at whichever member of the family.
 fn any_login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
-    MEMBERS.iter().find_map(|provider| login(*provider, accounts, headers))
+    FAMILY.iter().find_map(|provider| login(*provider, accounts, headers))
 }
 
 /// HTTP Basic with account SID and secret, or with a key's SID and secret, compared in constant time. A closed account is
@@ -137,7 +137,7 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     let (parts, body) = request.into_parts();
     let asked = parts.uri.path();
     let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
-    let member = MEMBERS.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
+    let member = FAMILY.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
         // Strangers are not listened to.
         if member.is_none() {
@@ -175,7 +175,7 @@ fn member_of(accounts: &Accounts, path: &str) -> &'static dyn Provider {
         let own = account.as_ref().and_then(|account| member.credentials(account));
         own.is_some_and(|own| Some(own.sid) == sid.as_deref())
     };
-    MEMBERS.iter().find(knows).copied().unwrap_or(&Twilio)
+    FAMILY.iter().find(knows).copied().unwrap_or(&Twilio)
 }
 
 fn identified(mut response: Response) -> Response {
@@ -496,7 +496,11 @@ impl From<CreateError> for ApiError {
                 Self::bad(21218, format!("There is no application with a VoiceUrl behind {to}"))
             }
             CreateError::NoRoute(to) => {
-                Self::bad(21214, format!("'To' number {to} cannot be reached: no trunk takes it"))
+                let message = format!(
+                    "'To' number {to} cannot be reached: no trunk takes it. Add a trunk for it, or call one of this server's \
+                     own numbers or a SIP URI"
+                );
+                Self::bad(21214, message)
             }
             CreateError::ForeignCaller(_) => Self::bad(FOREIGN_CALLER, format!("Source phone number {error}")),
             CreateError::NoSuchLeg => Self::bad(21220, "The other call is over"),
