@@ -29,7 +29,7 @@ const RESOURCES: [&str; 9] = [
 /// The longest `MachineDetectionTimeout` in seconds; a larger one is taken for milliseconds.
 const MOST_SECONDS: u64 = 120;
 
-/// SignalWire's dialect. `strip_https_port`: as [`Family`] has it.
+/// SignalWire's dialect. `strip_https_port`: `https` URLs with a port are signed without it; otherwise as they are configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&SignalWire, strip_https_port)
 }
