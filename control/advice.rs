@@ -34,6 +34,9 @@ pub(crate) const UNSTORED: &str = "not called: the database was away";
 /// How the end of a leg reads, at its end, that no trunk takes.
 pub(crate) const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
+/// How the end of a leg reads, at its start, whose phone is not there.
+pub(crate) const NO_PHONE: &str = "no phone of the account";
+
 /// Where the page is that explains each cause, in the repository.
 pub const PAGE: &str = "docs/troubleshooting.md";
 
@@ -200,6 +203,7 @@ impl Cause {
             Some(SHUT_DOWN) => return Some(Self::Shutdown),
             Some(UNSTORED) => return Some(Self::DatabaseAway),
             Some(detail) if detail.ends_with(NO_TRUNK) => return Some(Self::NoTrunk),
+            Some(detail) if detail.starts_with(NO_PHONE) => return Some(Self::NotRegistered),
             _ => {}
         }
         let silent = end.cause == EndCause::Timeout && leg.status == Status::NoAnswer && end.detail.is_some();

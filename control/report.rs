@@ -68,6 +68,10 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
+/// Why a dialect refused an HTTP request, in words: an extension of its response.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal(pub(crate) String);
+
 impl Report {
     /// One of this cause, about no call.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {

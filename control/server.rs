@@ -21,7 +21,7 @@ use crate::console::{self, CallLog, Scope};
 use crate::counters::metric;
 use crate::dialect::{signalwire, telnyx, twilio};
 use crate::log_filter::LOG;
-use crate::report::Report;
+use crate::report::{Refusal, Report};
 use crate::sip_websocket;
 use crate::trace::{COLUMNS, CallTrace, NoTrace};
 use crate::trunk;
@@ -61,7 +61,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
         .layer(middleware::from_fn(twilio::rest::elsewhere::refuse))
-        .layer(middleware::from_fn_with_state(app.clone(), note_unauthorized))
+        .layer(middleware::from_fn_with_state(app.clone(), note_refused))
         .with_state(app)
 }
 
@@ -442,20 +442,30 @@ struct Wish {
     columns: Option<usize>,
 }
 
-/// Wrong credentials are counted, and leave a line unless there is a flood of them.
-async fn note_unauthorized(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Refused requests are reported, unless there is a flood of them: wrong credentials, and what was to change something.
+async fn note_refused(State(app): State<App>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let credentials = request.headers().get(header::AUTHORIZATION).cloned();
     let response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant)
+    let (status, path) = (response.status(), uri.path());
+    if status == StatusCode::UNAUTHORIZED {
+        if let Some(held_back) = app.calls.services().counters.unauthorized(clock::now().instant) {
+            let held_back = (held_back > 0).then_some(held_back);
+            let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
+            let text = format!("401: wrong credentials for {method} {path}");
+            let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
+            app.calls.services().keep(None, Report::new(cause, format!("{text}{from}")));
+            tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
+        }
+    } else if status.is_client_error()
+        && method != axum::http::Method::GET
+        && let Some(Refusal(why)) = response.extensions().get()
     {
-        let (path, held_back) = (uri.path(), (held_back > 0).then_some(held_back));
-        let (cause, peer) = (Cause::WrongCredentials, peer.map(|peer| peer.to_string()));
-        let text = format!("401: wrong credentials for {method} {path}");
-        let from = peer.as_deref().map(|peer| format!(" from {peer}")).unwrap_or_default();
-        app.calls.services().keep(None, Report::new(cause, format!("{text}{from}")));
-        tracing::warn!(held_back, peer, %cause, advice = cause.advice(), "{text}");
+        let headers = credentials.map(|credentials| (header::AUTHORIZATION, credentials)).into_iter().collect();
+        let account = caller(&app, &headers).ok();
+        let text = format!("{} to {method} {path}: {why}", status.as_u16());
+        app.calls.services().report(account.as_deref().map(|account| &*account.name), Cause::RequestRefused, &text);
     }
     response
 }

@@ -5,10 +5,10 @@
 //!  shut down: no new calls ▸ live ones end (drain_timeout) ▸ hang up the rest ▸ webhooks ▸ SIP ▸ media ▸ HTTP ▸ database
 //! ```
 
+mod data_dir;
 mod descriptors;
 mod first_account;
 
-use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,6 +62,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+pub use data_dir::Listening;
+
+use data_dir::Lock;
 use first_account::FirstAccount;
 
 /// For a connection where nothing else says so.
@@ -102,7 +105,7 @@ pub struct Server {
     watching: JoinHandle<()>,
     pruning: JoinHandle<()>,
     usage: JoinHandle<()>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// The account that a server without a configured one made for itself.
@@ -160,7 +163,7 @@ impl Server {
     /// Builds and starts everything. An error says what in the environment is at fault.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let in_force = config.clone();
-        let lock = lock(&config.data_dir)?;
+        let lock = Lock::take(&config.data_dir)?;
         let open_files = descriptors::raise();
         if let Some(shortage) = descriptors::shortage(&config, open_files) {
             tracing::warn!("{shortage}");
@@ -263,6 +266,10 @@ impl Server {
             first.keep()?;
         }
         phones.listen_on(sip.local_addrs().iter().map(|(_, address)| *address));
+        let listens = |(transport, address): &(sip::Transport, SocketAddr)| {
+            format!("{}://{address}", transport.token().to_lowercase())
+        };
+        let listening = Listening { http: http_addr, sip: sip.local_addrs().iter().map(listens).collect() };
         calls.services().connect_sip(sip);
         let ending = Arc::clone(calls.services().sip());
         tokio::spawn(async move { recovery::end_dialogs(&ending, lost).await });
@@ -287,6 +294,7 @@ impl Server {
                 let _ = metrics.await;
             }
         });
+        lock.publish(&listening);
         Ok(Self {
             calls,
             store,
@@ -540,22 +548,6 @@ impl Signals {
 
 fn signals() -> anyhow::Result<Signals> {
     Ok(Signals(Some((unix::signal(SignalKind::terminate())?, unix::signal(SignalKind::interrupt())?))))
-}
-
-/// One server to a directory: a second one would take the first one's live calls for the remains of a crash.
-fn lock(data_dir: &std::path::Path) -> anyhow::Result<File> {
-    let shown = data_dir.display();
-    directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
-    if directory::is_open(data_dir) {
-        tracing::warn!("everybody on this machine can read data_dir: chmod 700 {shown}");
-    }
-    let path = data_dir.join("tandem.lock");
-    let file = File::create(&path).with_context(|| format!("data_dir: {}", path.display()))?;
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => anyhow!("data_dir: {shown} is in use by another tandem"),
-        TryLockError::Error(error) => anyhow!("data_dir: cannot lock {}: {error}", path.display()),
-    })?;
-    Ok(file)
 }
 
 /// What to do when a port is not to be had. `variable` is one that would move us.

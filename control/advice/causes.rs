@@ -266,6 +266,10 @@ causes! {
             "An HTTP request had no credentials, or wrong ones (401)."
             "Use the account's SID and auth token (or API key) of the configuration, or of data/account.toml; `tandem env` prints them."
             "Old variables in the environment of the application are the usual reason.";
+        RequestRefused "api-request-refused"
+            "An API request that was to change something was refused."
+            "Correct the request: the message says what is wrong with it."
+            "The SDK raises an exception with the same number and message. Requests that only read (GET) are not reported.";
         DatabaseAway "database-not-writable"
             "The database cannot be written."
             "Check free space and permissions of data_dir (df -h, ls -l), or that PostgreSQL is up; writes are repeated until then."

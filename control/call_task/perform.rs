@@ -19,7 +19,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 
 use super::CallTask;
-use crate::advice::NO_TRUNK;
+use crate::advice::{NO_PHONE, NO_TRUNK};
 use crate::clock;
 use crate::counters::timings::Timing;
 use crate::dialect::{Context, Dialect};
@@ -493,7 +493,7 @@ fn law_of(leg: &LegInfo) -> media::g711::Law {
 /// Why a call goes nowhere, in words.
 fn nowhere(to: &Address) -> String {
     match to {
-        Address::Client(_) => format!("no phone of the account is called {to}"),
+        Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
         Address::Application(_) => format!("there is no {to} that takes calls of this account"),
         _ => format!("{to} is not on this server, and {NO_TRUNK}"),
     }

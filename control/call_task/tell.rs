@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tandem_call::conversation::ConversationStatus;
-use tandem_call::event::{CallEvent, EventKind, ReferState};
+use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
 use tandem_call::id::{self, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
@@ -353,7 +353,11 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             format!("{verb} {}", describe_source(&playback.source)).into()
         }
         EventKind::PlaybackEnded(_, end) => format!("playback {end}").into(),
+        EventKind::GatherEnded { digits, terminator: Some(key), .. } if digits.is_empty() => {
+            format!("gathered no digits: {key} was pressed").into()
+        }
         EventKind::GatherEnded { digits, end, .. } => match digits.len() {
+            0 if *end == GatherEnd::Valid => "gathered speech".into(),
             0 => format!("gathered no digits: {end}").into(),
             1 => format!("gathered 1 digit: {end}").into(),
             count => format!("gathered {count} digits: {end}").into(),

@@ -24,7 +24,7 @@ pub(crate) struct Server {
     /// Whose credentials to show; the first account's that has any when left out
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Where the server is, when not at `http.listen`
+    /// Where the server is; when left out, where the one of this data_dir says it listens, else `http.listen`
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 }
@@ -71,8 +71,8 @@ impl Console {
         match response.status {
             200 => Ok(response.body.to_vec()),
             401 => Err(Failure::Input(anyhow!(
-                "the server at {base} does not know these credentials: was it started with another --config, or before this \
-                 one was changed?{note}"
+                "the server at {base} does not know these credentials: it is another one, or it was started with another --config, \
+                 or before this one was changed; --url names the right one{note}"
             ))),
             400 | 403 | 404 => Err(Failure::Input(anyhow!("{}", said()))),
             status => Err(Failure::Environment(anyhow!("the server at {base} answers {status}: {}", said()))),

@@ -14,7 +14,6 @@ use anyhow::anyhow;
 use tandem::app::Server;
 use tandem_config::Config;
 use tandem_control::account::DEFAULT_ACCOUNT;
-use tandem_sip::Transport;
 
 use super::paint::Paint;
 use super::{Failure, env};
@@ -86,12 +85,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     super::block_on(tandem::app::run_with(config, read, |server| greet(server, &place)))?.map_err(|error| {
         let text = format!("{error:#}");
+        // The settings that the server's own error advises have options here.
+        let text = text.split("; stop what listens there").next().unwrap_or_default();
         let advice = match () {
             () if text.contains("in use by another tandem") => {
                 "\nOnly one server runs on a data directory: end the other one, or give this one its own: \
                  TANDEM_DATA_DIR=/tmp/tandem tandem dev ..."
             }
-            () if text.contains("cannot listen on") => "\nOther ports: tandem dev ... --sip-port 5062 --http-port 8081",
+            () if text.contains("cannot listen on") => {
+                "\nOther ports, for both: tandem dev ... --sip-port 5062 --http-port 8081"
+            }
             () => "",
         };
         Failure::Environment(anyhow!("{text}{advice}"))
@@ -109,8 +112,6 @@ struct Place {
     local: String,
     account: String,
     config: Config,
-    /// Where the command that calls has to be told the server is.
-    server: Option<String>,
     shows_sip: bool,
 }
 
@@ -181,7 +182,6 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         local: url.to_owned(),
         account,
         config: config.clone(),
-        server: arguments.sip_port.map(|port| format!("127.0.0.1:{port}")),
         shows_sip: arguments.sip,
     };
     Ok((config, place))
@@ -235,7 +235,7 @@ fn is_there(url: &str) -> bool {
 /// Says what there is, and begins to show the calls.
 fn greet(server: &Server, place: &Place) {
     let paint = Paint::for_stream(&std::io::stdout());
-    let Place { number, extension, url, local, account, config, server: named, shows_sip } = place;
+    let Place { number, extension, url, local, account, config, shows_sip } = place;
     let public = if url == local { String::new() } else { format!(" (at {local})") };
     println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
     if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
@@ -248,15 +248,8 @@ fn greet(server: &Server, place: &Place) {
         println!("For REST calls of its SDK, one line (Python), or none with `tandem proxy` (docs/sdk.md):");
         println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
     }
-    println!("\nCall it, in another terminal:");
-    let sip = server.sip_addrs().iter().find(|(transport, _)| *transport == Transport::Udp);
-    let elsewhere = named.clone().or_else(|| {
-        // The command reads the same environment, but not this one's --config.
-        let (_, address) = sip?;
-        (place.config.sip.listen != Config::default().sip.listen).then(|| super::reachable(*address).to_string())
-    });
-    let option = elsewhere.map(|server| format!(" --server {server}")).unwrap_or_default();
-    println!("  {}", paint.green(format!("tandem call {extension}{option}")));
+    println!("\nCall it, in another terminal, in this directory:");
+    println!("  {}", paint.green(format!("tandem call {extension}")));
     println!();
     if !is_there(local) {
         println!("{}", paint.yellow(format!("Nothing listens at {local} yet: start your application.")));

@@ -30,6 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
+use tandem::app::Listening;
 use tandem_config::Config;
 use tandem_control::account::Account;
 use tandem_control::config::LogConfig;
@@ -111,12 +112,19 @@ impl Source {
 }
 
 /// The configuration of a command that asks a server: of its `--config`, else of [`USUAL`] if this directory has it, else the
-/// defaults. `tandem serve` never guesses: it would run with another configuration after a change of directory.
+/// defaults. `tandem serve` never guesses: it would run with another configuration after a change of directory. A server that
+/// runs on the configuration's data directory says itself where it listens: `tandem dev --http-port` moves it.
 fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     let source = Source::of(path);
     let usual = (source == Source::Found).then(|| Path::new(USUAL));
     match read_config(path.or(usual)) {
-        Ok(config) => Ok((config, source)),
+        Ok(mut config) => {
+            if let Some(listening) = Listening::of(&config.data_dir) {
+                config.http.listen = listening.http;
+                config.sip.listen = listening.sip;
+            }
+            Ok((config, source))
+        }
         Err(errors) => Err(Failure::Input(source.explain(errors.into()))),
     }
 }

@@ -15,6 +15,7 @@ use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 
 use super::siprec;
+use crate::report::Refusal;
 
 /// A `callerId` that the account may not show.
 pub(super) const CALLER_ID: u32 = 13214;
@@ -175,6 +176,7 @@ impl IntoResponse for ApiError {
             fields.insert("detail".into(), "Your AccountSid or AuthToken was incorrect.".into());
         }
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Refusal(format!("{} ({})", self.message, self.code)));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }

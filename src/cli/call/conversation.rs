@@ -377,7 +377,11 @@ impl Conversation {
                 if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) && !self.timed_out {
                     self.timed_out = true;
                     self.leaving = true;
-                    self.lines.tell(Tone::Bad, "time is up", "--timeout says so");
+                    self.lines.tell(
+                        Tone::Bad,
+                        "time is up",
+                        "the call may last no longer; --timeout SECONDS sets how long",
+                    );
                 }
                 return holds(self);
             }

@@ -9,6 +9,7 @@ use tandem_call::command::Refused;
 use super::action::Action;
 use crate::new_call::CreateError;
 use crate::query::StoreFailed;
+use crate::report::Refusal;
 
 /// One error, as it is answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -304,6 +305,7 @@ impl From<&ApiError> for Value {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(Value::from(&self))).into_response();
+        response.extensions_mut().insert(Refusal(format!("{} ({})", self.detail, self.code)));
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }

@@ -1,0 +1,117 @@
+//! The data directory: one server uses it at a time, and its lock file says where that server listens.
+
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use tandem_control::directory;
+
+/// Longest lock file that is read.
+const MOST: usize = 4_096;
+
+/// The lock on a data directory. Two servers would take each other's live calls for the remains of a crash.
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Takes the lock, and makes the directory if there is none.
+    pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
+        let shown = data_dir.display();
+        directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
+        if directory::is_open(data_dir) {
+            tracing::warn!("everybody on this machine can read data_dir: chmod 700 {shown}");
+        }
+        let path = file(data_dir);
+        // The file of a server that runs keeps its text.
+        let file = File::options().create(true).write(true).truncate(false).open(&path);
+        let file = file.with_context(|| format!("data_dir: {}", path.display()))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => anyhow!("data_dir: {shown} is in use by another tandem"),
+            TryLockError::Error(error) => anyhow!("data_dir: cannot lock {}: {error}", path.display()),
+        })?;
+        let lock = Self(file);
+        lock.clear();
+        Ok(lock)
+    }
+
+    /// Writes down where the server listens. On failure, commands go by the configuration.
+    pub(super) fn publish(&self, listening: &Listening) {
+        if let Err(error) = (&self.0).write_all(listening.text().as_bytes()) {
+            tracing::warn!("data_dir: cannot write tandem.lock: {error}");
+        }
+    }
+
+    fn clear(&self) {
+        // An old text misleads a command of this machine at worst.
+        let _ = self.0.set_len(0);
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// SIP, as `sip.listen` has it: `udp://127.0.0.1:5060`.
+    pub sip: Vec<String>,
+}
+
+impl Listening {
+    /// Of the server that runs on this data directory; of one that was killed, where it was. `None` when none runs.
+    pub fn of(data_dir: &Path) -> Option<Self> {
+        let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MOST)?;
+        Self::read(std::str::from_utf8(&text).ok()?)
+    }
+
+    /// A line for each socket, HTTP's first.
+    fn text(&self) -> String {
+        format!("http://{}\n{}\n", self.http, self.sip.join("\n"))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let http = lines.next()?.strip_prefix("http://")?.parse().ok()?;
+        Some(Self { http, sip: lines.map(str::to_owned).collect() })
+    }
+}
+
+fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("tandem.lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_learn_where_the_server_of_a_directory_listens_while_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let listening = Listening {
+            http: "127.0.0.1:8081".parse().unwrap(),
+            sip: vec!["udp://127.0.0.1:5062".to_owned(), "tcp://[::1]:5062".to_owned()],
+        };
+        assert_eq!(Listening::of(directory.path()), None);
+        let lock = Lock::take(directory.path()).unwrap();
+        assert_eq!(Listening::of(directory.path()), None, "not before it listens");
+        lock.publish(&listening);
+        assert!(
+            Lock::take(directory.path()).is_err_and(|error| error.to_string().contains("in use by another tandem"))
+        );
+        assert_eq!(Listening::of(directory.path()), Some(listening), "a second server changes nothing");
+        drop(lock);
+        assert_eq!(Listening::of(directory.path()), None);
+    }
+
+    #[test]
+    fn a_file_of_another_form_says_nothing() {
+        assert_eq!(Listening::read(""), None);
+        assert_eq!(Listening::read("http://nowhere\n\u{0}"), None);
+    }
+}
