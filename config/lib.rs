@@ -27,7 +27,7 @@ use tandem_control::account::Account;
 use tandem_control::app::Application;
 use tandem_control::config::{
     DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig, Secret,
-    StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, provider_of_application,
+    StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
 };
 use tandem_control::http::OriginConfig;
 use tandem_control::number_pool::Block;
@@ -168,8 +168,11 @@ impl Config {
         let mut config = decode::decode(&mut document, &mut faults);
         config.written = written;
         config.place_in_data_dir(&document);
-        for application in config.applications.iter_mut().filter(|application| application.provider.is_empty()) {
-            application.provider = provider_of_application(&application.id).into();
+        for application in &mut config.applications {
+            if application.provider.is_empty() {
+                application.provider = provider_of_application(&application.id).into();
+            }
+            application.works_by = WorksBy::of(&application.provider);
         }
         config.place_media(&document);
         let notes = check::check(&config, &document, &mut faults);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account::Accounts;
+use crate::config::WorksBy;
 use crate::recordings::Recordings;
 use crate::registry::Calls;
 
@@ -57,6 +58,9 @@ pub struct Application {
     /// `twilio`, `telnyx`, `texml`, `signalwire`. Empty until the configuration has found it out by the id.
     #[serde(default)]
     pub provider: Arc<str>,
+    /// How it decides about its calls; the configuration finds that out by the provider.
+    #[serde(skip)]
+    pub works_by: WorksBy,
     /// Where its webhooks or document requests go.
     pub webhook_url: Arc<str>,
     /// When that fails.

@@ -13,6 +13,7 @@
 //! All of it is behind one lock, which is held only to note and to order, never to wait.
 
 pub mod history;
+pub mod seat;
 mod stage;
 mod teller;
 
@@ -184,7 +185,7 @@ impl Conferences {
     }
 
     /// The conference of that name, which is opened if there is none, held open.
-    pub fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
+    fn reserve(&self, services: &Arc<Services>, wanted: Wanted<'_>) -> Result<Reservation, String> {
         let mut hall = self.0.lock();
         let id = hall.find_or_open(self, services, wanted)?;
         if let Some(live) = hall.live.get_mut(&id) {
@@ -215,12 +216,12 @@ impl Conferences {
     }
 
     /// Whether somebody would be taken.
-    pub fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
+    fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
         self.0.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
     }
 
     /// A leg is being called for it.
-    pub fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
+    fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
         let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
         if expected.unwrap_or(Err(Refused::Over))? {
             self.0.lock().expected.insert(leg, id);

@@ -36,6 +36,25 @@ pub fn provider_of_application(id: &str) -> &'static str {
 
 /// Providers as `provider = "..."` spells them.
 pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
+/// Those whose applications command.
+const COMMANDING: [&str; 1] = ["telnyx"];
+
+/// How an application decides about its calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WorksBy {
+    /// It is asked for documents.
+    #[default]
+    Documents,
+    /// It is told of events, and commands.
+    Commands,
+}
+
+impl WorksBy {
+    /// How the applications of a provider do.
+    pub fn of(provider: &str) -> Self {
+        if COMMANDING.contains(&provider) { Self::Commands } else { Self::Documents }
+    }
+}
 
 /// `[http]`: the one listener of every provider surface, gateway, console and health check.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -13,7 +13,7 @@ use url::Url;
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
-use crate::dialect::{Context, Dialect, SealInput};
+use crate::dialect::{Context, Dialect, Documents, SealInput};
 use crate::exchange::{Answer, Exchange};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
@@ -44,8 +44,9 @@ pub async fn fetch(
     jar: &CookieJar,
     id: u128,
 ) -> Fetched {
+    let Some(documents) = dialect.documents() else { return undocumented(fetch) };
     let client = client.of_account(&account.name);
-    let notice = dialect.fetch(account, fetch, context);
+    let notice = documents.fetch(account, fetch, context);
     let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
         let now = clock::time();
         dialect.seal(account, &SealInput { url, method, body, id, attempt: 1, now })
@@ -99,7 +100,7 @@ pub async fn fetch(
         Ok(response) => {
             exchange.answer = Some(Answer::of(&response));
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
-            (line, read(dialect, fetch, &response))
+            (line, read(documents, fetch, &response))
         }
         Err(error) => {
             exchange.error = Some(error.to_string());
@@ -110,13 +111,24 @@ pub async fn fetch(
     Fetched { line, exchange, result: result.map_err(told) }
 }
 
-fn read(dialect: &Arc<dyn Dialect>, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {
+fn read(documents: &dyn Documents, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {
     if !(200..300).contains(&response.status) {
         let detail = format!("answered {}", response.status);
         return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
     let base = Url::parse(&response.final_url).ok();
-    dialect.reply(fetch, base.as_ref(), response.header("content-type"), &response.body)
+    documents.reply(fetch, base.as_ref(), response.header("content-type"), &response.body)
+}
+
+/// What comes of a document that is asked for where applications only command: nothing is sent.
+fn undocumented(fetch: &Fetch) -> Fetched {
+    let url = without_credentials(&fetch.target.url).to_string();
+    let detail = "this provider's applications command, and have no documents".to_owned();
+    Fetched {
+        line: format!("{url} failed: {detail}"),
+        exchange: Exchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO),
+        result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
+    }
 }
 
 /// Gets a file (audio to be played): its bytes and content type.

@@ -36,6 +36,7 @@ pub mod markup;
 pub mod new_call;
 pub mod notify;
 pub mod number_pool;
+pub mod numbers;
 pub mod pbx;
 pub mod phones;
 pub mod quality;

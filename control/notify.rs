@@ -14,7 +14,7 @@ use crate::account::Accounts;
 use crate::advice::Cause;
 use crate::clock;
 use crate::counters::timings::Timing;
-use crate::dialect::{Body, Dialect, Notice, Patience, SealInput};
+use crate::dialect::{Body, Dialect, Fault, Notice, Patience, SealInput};
 use crate::event_log::{ADVICE, Line};
 use crate::exchange::Exchange;
 use crate::registry::Calls;
@@ -113,7 +113,8 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         let (cause, advice) = (attempt.cause, attempt.cause.map(Cause::advice));
         tracing::warn!(call = %session, cause = cause.map(tracing::field::display), advice, "webhook {text}");
         let services = calls.services();
-        let number = |dialect: &Arc<dyn Dialect>| dialect.undelivered(&delivery.event, attempt.status);
+        let fault = Fault::Undelivered { event: &delivery.event, status: attempt.status };
+        let number = |dialect: &Arc<dyn Dialect>| dialect.error_number(fault);
         let code = services.dialects.get(&delivery.dialect).and_then(number);
         services.keep_report(
             &delivery.account,

@@ -19,6 +19,7 @@ use crate::account::made::Standing;
 use crate::advice::{Cause, UNSTORED};
 use crate::call_task::{self, Beginning};
 use crate::clock;
+use crate::dialect::Fault;
 use crate::event_log::{self, Exchanged, Line};
 use crate::exchange::Exchange;
 use crate::feed::Entry;
@@ -360,7 +361,7 @@ impl Calls {
     /// Says in a call's log, and among its troubles, that its provider would have refused it.
     fn note_foreign_caller(&self, leg: &LegInfo) {
         let dialect = self.services().dialects.get(&leg.dialect);
-        let code = dialect.and_then(|dialect| dialect.foreign_caller_code());
+        let code = dialect.and_then(|dialect| dialect.error_number(Fault::ForeignCaller));
         let refused = code.map_or_else(
             || "the provider would refuse this".to_owned(),
             |code| {

@@ -19,7 +19,7 @@ use tandem_sip as sip;
 
 use crate::account::Accounts;
 use crate::app::Application;
-use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig};
+use crate::config::{Bridge, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy};
 use crate::holdings::{self, Caller, Holdings, Number, Voice};
 use crate::keys::Dtmf;
 use crate::number_pool::NumberPool;
@@ -723,31 +723,20 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
     };
     let target = Target { url: Arc::clone(&application.webhook_url), method };
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
-    let commands = &*application.provider == "telnyx";
-    let status = if commands {
-        Some(Callback {
-            target: target.clone(),
-            failover: failover.clone(),
-            moments: ALL_MOMENTS.to_vec(),
-            elsewhere: Vec::new(),
-            timeout: application.webhook_timeout(),
-        })
-    } else {
-        application.status_callback.as_ref().map(|url| Callback {
-            target: Target { url: Arc::clone(url), method: Method::Post },
-            failover: None,
-            moments: vec![Moment::Completed],
-            elsewhere: Vec::new(),
-            timeout: None,
-        })
+    let (status, decision) = match application.works_by {
+        WorksBy::Commands => {
+            let moments = ALL_MOMENTS.to_vec();
+            let timeout = application.webhook_timeout();
+            (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), Decision::Commands)
+        }
+        WorksBy::Documents => {
+            let url = application.status_callback.as_ref();
+            let status = url.map(|url| completed(Target { url: Arc::clone(url), method: Method::Post }));
+            (status, Decision::Document { target, fallback: failover })
+        }
     };
-    Route {
-        account,
-        dialect: Arc::clone(&application.provider),
-        application: Some(Arc::clone(&application.id)),
-        status,
-        decision: if commands { Decision::Commands } else { Decision::Document { target, fallback: failover } },
-    }
+    let (dialect, application) = (Arc::clone(&application.provider), Some(Arc::clone(&application.id)));
+    Route { account, dialect, application, status, decision }
 }
 
 fn method_of(word: &str) -> Method {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_control::account::{Account, DEFAULT_ACCOUNT};
-use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig};
+use tandem_control::config::{Bridge, InboundAuth, NumberConfig, PROVIDERS, RecordBridge, TrunkConfig, WorksBy};
 use tandem_control::dialect::twilio::inline_program;
 use tandem_control::http::{NetworkPolicy, Origin};
 use tandem_control::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
@@ -474,7 +474,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     match &number.provider {
         Some(provider) => {
             check_provider(config, provider, &number.account, path, report);
-            if &**provider == "telnyx" && number.application.is_none() && number.bridge.is_none() {
+            if WorksBy::of(provider) == WorksBy::Commands && number.application.is_none() && number.bridge.is_none() {
                 let message = "its applications command instead of answering with documents: name an application";
                 report.fault(format!("{path}.provider"), message);
             }

@@ -22,7 +22,7 @@ use super::CallTask;
 use crate::advice::{NO_PHONE, NO_TRUNK};
 use crate::clock;
 use crate::counters::timings::Timing;
-use crate::dialect::{Context, Dialect};
+use crate::dialect::{Context, Fault};
 use crate::document;
 use crate::inbox::Message;
 use crate::keys::{self, Dtmf};
@@ -222,7 +222,7 @@ impl CallTask {
                 io.command(command)
             }
             Err((Some(refused), why)) => {
-                self.warn(leg, |dialect| dialect.conference_code(refused), &why);
+                self.warn(leg, Fault::Conference(refused), &why);
                 false
             }
             Err((None, why)) => {
@@ -277,7 +277,7 @@ impl CallTask {
         let refused = match routes.pop_front() {
             _ if !shown => {
                 let detail = format!("{} is neither a number nor a verified caller id of the account", invite.from);
-                self.warn(leg, |dialect| dialect.caller_code(), &detail);
+                self.warn(leg, Fault::Caller, &detail);
                 Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
@@ -286,7 +286,7 @@ impl CallTask {
                     None => Err(nowhere(&invite.to)),
                 };
                 called.err().map(|detail| {
-                    self.warn(leg, |dialect| dialect.callee_code(&invite.to), &detail);
+                    self.warn(leg, Fault::Callee(&invite.to), &detail);
                     // A phone that is not on does not answer.
                     let (reason, sip_status) = match invite.to {
                         Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
@@ -324,9 +324,9 @@ impl CallTask {
         }
     }
 
-    pub(super) fn warn(&self, leg: LegId, code: impl Fn(&dyn Dialect) -> Option<u32>, detail: &str) {
+    pub(super) fn warn(&self, leg: LegId, fault: Fault<'_>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
-        if let Some(code) = dialect.and_then(|dialect| code(&**dialect)) {
+        if let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) {
             self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
         }
     }

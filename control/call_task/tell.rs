@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::{CallTask, Farewell, OwnRecording};
 use crate::advice::Cause;
-use crate::dialect::{Context, Dialect};
+use crate::dialect::{Context, Dialect, Fault};
 use crate::event_log::ADVICE;
 use crate::http::without_credentials;
 use crate::notify;
@@ -102,7 +102,7 @@ impl CallTask {
         let leg = &event.leg;
         let dialect = self.services.dialects.get(&leg.dialect);
         let mut text = describe(event, dialect);
-        let code = dialect.and_then(|dialect| dialect.trouble_code(&event.kind));
+        let code = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
         }
@@ -202,7 +202,8 @@ impl CallTask {
             self.troubles += 1;
         }
         let dialect = self.services.dialects.get(&leg.dialect);
-        let Some(code) = dialect.and_then(|dialect| dialect.trouble_code(&event.kind)) else { return };
+        let number = dialect.and_then(|dialect| dialect.error_number(Fault::Event(&event.kind)));
+        let Some(code) = number else { return };
         let (level, message) = match &event.kind {
             EventKind::Warned(warning) => (Level::Warning, warning.message.clone()),
             EventKind::FetchFailed { failure } => (Level::Error, failure.detail.clone()),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Conferences;
 use crate::audio::AudioError;
 use crate::clock;
-use crate::dialect::Context;
+use crate::dialect::{self, Context};
 use crate::document;
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message};
@@ -144,7 +144,9 @@ impl Stage {
                 let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1) });
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
-            Err(failure) => Err(Fault { code: Some(dialect.failure_code(&failure)), why: failure.detail }),
+            Err(failure) => {
+                Err(Fault { code: dialect.error_number(dialect::Fault::Document(&failure)), why: failure.detail })
+            }
         }
     }
 
@@ -165,7 +167,7 @@ impl Stage {
         };
         let dialect = self.services.dialects.get(&self.leg.dialect);
         let event = EventKind::PlaybackEnded(Playback { op: OpId(0), source, prompt: false }, end);
-        Fault { code: dialect.and_then(|dialect| dialect.trouble_code(&event)), why }
+        Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::Fault::Event(&event))), why }
     }
 
     /// Tells the application, if there is a number for it, and says why.

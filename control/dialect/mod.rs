@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              CallEvent ──webhook()──► Notice ──seal()──► signed bytes
-//!   Fetch ──fetch()──► DocumentRequest ──seal()──► signed bytes          bytes ──reply()──► Program
+//!   Fetch ──Documents::fetch()──► Notice ──seal()──► signed bytes     bytes ──Documents::reply()──► Program
 //!   stream frames ◄──StreamWire──► text messages                          REST bodies ──rest.rs──► Command
 //! ```
 
@@ -73,18 +73,10 @@ pub trait Dialect: Send + Sync {
     /// The leg behind any of its spellings.
     fn parse_call_id(&self, text: &str) -> Option<LegId>;
 
-    /// What is sent to ask for a document. Never called for a dialect whose applications only command.
-    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
-
-    /// The document that came back. `base` is the URL it came from after redirects. Errors are fatal ones only; what can be
-    /// passed over, or is out of place in a whisper, becomes a warning in the program.
-    fn reply(
-        &self,
-        fetch: &Fetch,
-        base: Option<&Url>,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Result<Program, FetchFailure>;
+    /// Its documents; `None` for a dialect whose applications only command.
+    fn documents(&self) -> Option<&dyn Documents> {
+        None
+    }
 
     /// What this provider tells of an event, and where; empty if it tells nothing here.
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
@@ -118,37 +110,8 @@ pub trait Dialect: Send + Sync {
         Patience::default()
     }
 
-    /// The provider's number for a failed fetch, for `ErrorCode` and the log.
-    fn failure_code(&self, failure: &FetchFailure) -> u32;
-
-    /// The provider's number for a call that is to be placed from a number that the account may not show; `None` if it has none.
-    fn caller_code(&self) -> Option<u32> {
-        None
-    }
-
-    /// The provider's number for a call asked for by request whose `From` is not the account's; `None` if it has none.
-    fn foreign_caller_code(&self) -> Option<u32> {
-        None
-    }
-
-    /// The provider's number for a call that is to be placed to whom nothing leads; `None` if it has none.
-    fn callee_code(&self, _to: &Address) -> Option<u32> {
-        None
-    }
-
-    /// The provider's number for a conference that does not take somebody; `None` if it has none.
-    fn conference_code(&self, _why: Refused) -> Option<u32> {
-        None
-    }
-
-    /// The provider's number for an event that tells of something that went wrong; `None` if it is none, or has no number.
-    fn trouble_code(&self, _event: &EventKind) -> Option<u32> {
-        None
-    }
-
-    /// The provider's number for a notice of this name that was given up, its last attempt answered so; `None` if there is
-    /// none.
-    fn undelivered(&self, _event: &str, _status: Option<u16>) -> Option<u32> {
+    /// The provider's number for what went wrong; `None` if it has none.
+    fn error_number(&self, _fault: Fault<'_>) -> Option<u32> {
         None
     }
 
@@ -174,6 +137,46 @@ pub trait Dialect: Send + Sync {
     ) -> Option<Box<dyn ConversationWire>> {
         None
     }
+}
+
+/// What a dialect does whose applications answer with documents.
+pub trait Documents: Sync {
+    /// What is sent to ask for a document.
+    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
+
+    /// The document that came back. `base` is the URL it came from after redirects. Errors are fatal ones only; what can be
+    /// passed over, or is out of place in a whisper, becomes a warning in the program.
+    fn reply(
+        &self,
+        fetch: &Fetch,
+        base: Option<&Url>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Program, FetchFailure>;
+}
+
+/// What went wrong, where a provider has a number for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault<'a> {
+    /// A document could not be had or read.
+    Document(&'a FetchFailure),
+    /// An event of a call that tells of a failure; of any other event there is no number.
+    Event(&'a EventKind),
+    /// A call is to be placed from a number that the account may not show.
+    Caller,
+    /// A call that was asked for by request is from a number that is not the account's.
+    ForeignCaller,
+    /// A call is to be placed to an address that no route leads to.
+    Callee(&'a Address),
+    /// A conference does not take somebody.
+    Conference(Refused),
+    /// A notice of this name was given up; its last attempt was answered so.
+    Undelivered {
+        /// [`Notice::event`].
+        event: &'a str,
+        /// HTTP status; `None` without an answer.
+        status: Option<u16>,
+    },
 }
 
 /// How patient a provider is with an application.

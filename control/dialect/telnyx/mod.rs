@@ -21,14 +21,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_call::event::CallEvent;
-use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
-use tandem_call::program::instruction::Program;
 use tandem_call::stream::StreamSpec;
-use url::Url;
 
-use super::{Body, Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use super::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::account::Account;
 use crate::webhook::{RetryOn, StatusRange};
 
@@ -60,28 +57,6 @@ impl Dialect for Telnyx {
         id::parse_call_control_id(text).or_else(|| id::parse_uuid(text).map(LegId))
     }
 
-    /// Never called: applications command. What is built does no harm.
-    fn fetch(&self, _account: &Account, fetch: &Fetch, _context: &Context) -> Notice {
-        Notice {
-            event: "fetch".into(),
-            target: fetch.target.clone(),
-            failover: None,
-            body: Body::Form(Vec::new()),
-            numbered: false,
-        }
-    }
-
-    /// Never called: applications command.
-    fn reply(
-        &self,
-        _fetch: &Fetch,
-        _base: Option<&Url>,
-        _content_type: Option<&str>,
-        _body: &[u8],
-    ) -> Result<Program, FetchFailure> {
-        Err(FetchFailure { kind: FailureKind::ContentType, detail: "Telnyx call control has no documents".into() })
-    }
-
     fn webhook(&self, _account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
         webhook::notice(event, context).into_iter().collect()
     }
@@ -107,11 +82,6 @@ impl Dialect for Telnyx {
             },
             redirects: false,
         }
-    }
-
-    /// 10007, "unexpected error": Telnyx numbers no document failures.
-    fn failure_code(&self, _failure: &FetchFailure) -> u32 {
-        10007
     }
 
     fn stream(

@@ -15,6 +15,7 @@ use tandem_call::siprec::{SiprecFacts, SiprecFault, SiprecStatus};
 use tandem_call::stream::{StreamFacts, StreamFault, StreamStatus};
 
 use super::siprec;
+use crate::dialect::Fault;
 use crate::report::Refusal;
 
 /// A `callerId` that the account may not show.
@@ -41,6 +42,19 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
         FailureKind::ContentType => 12300,
         FailureKind::Document(code) => code,
         FailureKind::Loop => 14106,
+    }
+}
+
+/// Twilio's number for what went wrong.
+pub(super) fn number(fault: Fault<'_>) -> Option<u32> {
+    match fault {
+        Fault::Document(failure) => Some(failure_code(failure)),
+        Fault::Event(event) => trouble_code(event),
+        Fault::Caller => Some(CALLER_ID),
+        Fault::ForeignCaller => Some(FOREIGN_CALLER),
+        Fault::Callee(to) => Some(callee_code(to)),
+        Fault::Conference(why) => conference_code(why),
+        Fault::Undelivered { event, status } => Some(undelivered_code(event, status)),
     }
 }
 

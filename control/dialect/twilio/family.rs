@@ -7,11 +7,9 @@ use std::fmt::{Debug, Display};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tandem_call::address::Address;
 use tandem_call::conference::event::ConferenceEvent;
-use tandem_call::conference::state::Refused;
 use tandem_call::conversation::ConversationSpec;
-use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::event::CallEvent;
 use tandem_call::fetch::{Fetch, FetchFailure, Scope};
 use tandem_call::id::{ConversationId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{Direction, LegInfo, Status};
@@ -24,7 +22,7 @@ use super::sid::Ids;
 use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
 use crate::account::Account;
 use crate::dialect::conversation::ConversationWire;
-use crate::dialect::{Context, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
+use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::markup::flavour::{Flavour, TWIML};
 use crate::store::resources::Resource;
 use crate::usage::Trigger;
@@ -207,24 +205,8 @@ impl Dialect for Family {
         self.ids().parse_call(text)
     }
 
-    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
-        webhook::fetch(self.owner(account), fetch, context)
-    }
-
-    fn reply(
-        &self,
-        fetch: &Fetch,
-        base: Option<&Url>,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Result<Program, FetchFailure> {
-        let program = reply::reply(self.provider.flavour(), base, content_type, body)?;
-        Ok(match fetch.scope {
-            Scope::Leg => program,
-            Scope::Whisper => reply::whispered(program),
-            Scope::Queue => reply::waiting(program),
-            Scope::Conference => reply::overheard(program),
-        })
+    fn documents(&self) -> Option<&dyn Documents> {
+        Some(self)
     }
 
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
@@ -256,32 +238,8 @@ impl Dialect for Family {
         self.provider.credentials(account).map(|keys| format!("the auth token of {}", keys.sid))
     }
 
-    fn caller_code(&self) -> Option<u32> {
-        Some(error::CALLER_ID)
-    }
-
-    fn foreign_caller_code(&self) -> Option<u32> {
-        Some(error::FOREIGN_CALLER)
-    }
-
-    fn callee_code(&self, to: &Address) -> Option<u32> {
-        Some(error::callee_code(to))
-    }
-
-    fn conference_code(&self, why: Refused) -> Option<u32> {
-        error::conference_code(why)
-    }
-
-    fn failure_code(&self, failure: &FetchFailure) -> u32 {
-        error::failure_code(failure)
-    }
-
-    fn trouble_code(&self, event: &EventKind) -> Option<u32> {
-        error::trouble_code(event)
-    }
-
-    fn undelivered(&self, event: &str, status: Option<u16>) -> Option<u32> {
-        Some(error::undelivered_code(event, status))
+    fn error_number(&self, fault: Fault<'_>) -> Option<u32> {
+        error::number(fault)
     }
 
     fn stream(
@@ -306,5 +264,27 @@ impl Dialect for Family {
     ) -> Option<Box<dyn ConversationWire>> {
         let key = self.credentials(account).signing_key;
         Some(Box::new(conversation::Wire::new(self.owner(account), key, leg, status, id, spec)))
+    }
+}
+
+impl Documents for Family {
+    fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
+        webhook::fetch(self.owner(account), fetch, context)
+    }
+
+    fn reply(
+        &self,
+        fetch: &Fetch,
+        base: Option<&Url>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Program, FetchFailure> {
+        let program = reply::reply(self.provider.flavour(), base, content_type, body)?;
+        Ok(match fetch.scope {
+            Scope::Leg => program,
+            Scope::Whisper => reply::whispered(program),
+            Scope::Queue => reply::waiting(program),
+            Scope::Conference => reply::overheard(program),
+        })
     }
 }

@@ -214,7 +214,7 @@ pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let mut resource = json!({
         "sid": pn,
         "account_sid": owner.sid,
-        "friendly_name": details.friendly_name,
+        "friendly_name": friendly_name(row),
         "phone_number": row.name,
         "address_requirements": pooled("address_requirements").unwrap_or_else(|| json!("none")),
         "beta": is_beta(details),
@@ -379,6 +379,12 @@ pub(super) fn same(number: &str, other: &str) -> bool {
 /// The first three digits behind a number's calling code.
 pub(super) fn area_code(number: &str) -> Option<&str> {
     country::national(number)?.get(..3)
+}
+
+/// A number's name for people.
+pub(super) fn friendly_name(row: &Resource<Number>) -> String {
+    let given = &row.details.friendly_name;
+    if given.is_empty() { name_of(&row.name) } else { given.clone() }
 }
 
 /// How a number is called unless it has a name: `(415) 867-5309`.

@@ -13,6 +13,7 @@ use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 
 use super::*;
 use crate::app::Application;
+use crate::config::WorksBy;
 use crate::dialect::telnyx::fixture::{self, LEG, SESSION};
 use crate::new_call::{First, NewCall};
 
@@ -33,6 +34,7 @@ fn applications() -> Vec<Application> {
         id: id.into(),
         account: account.into(),
         provider: provider.into(),
+        works_by: WorksBy::of(provider),
         webhook_url: "http://127.0.0.1:9000/telnyx".into(),
         webhook_failover_url: Some("http://127.0.0.1:9001/telnyx".into()),
         webhook_method: None,

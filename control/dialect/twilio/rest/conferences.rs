@@ -26,6 +26,7 @@ use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
 use super::{Answer, Exchange, Verb, calls, ok, recordings};
 use crate::conferences::history::{self, ConferenceFilter};
+use crate::conferences::seat::NoSeat;
 use crate::query::RecordingFilter;
 use crate::services::Services;
 
@@ -216,21 +217,15 @@ async fn add(x: &Exchange<'_>, name: &str) -> Answer {
     });
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
-    let conferences = &services.conferences;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
-    let reserved = conferences.reserve(services, Wanted { account, dialect, name: &name, most, opening });
-    let reserved = reserved.map_err(|why| unavailable(&why))?;
-    conferences.admits(reserved.id(), &participation).map_err(refused)?;
-    if let Some(coaching) = participation.coach {
-        check_coached(x, reserved.id(), coaching)?;
-    }
+    let wanted = Wanted { account, dialect, name: &name, most, opening };
+    let seat = services.conferences.seat(services, wanted, participation)?;
+    let conference = seat.conference();
     let created = calls::place(x, new).await?;
-    conferences.expect(reserved.id(), created.leg.id, participation).map_err(refused)?;
+    seat.take(created.leg.id)?;
     let leg = x.leg(created.leg.id).await?;
-    if leg.status.is_final() {
-        conferences.leg_is_over(&leg);
-    }
-    let info = history::get(services, &x.account.name, reserved.id()).await?.ok_or_else(|| x.not_found())?;
+    seat.settle(&leg);
+    let info = history::get(services, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
     let who = history::participant(services, &x.account.name, info.id, leg.id).await?;
     let who = who.ok_or_else(|| ApiError::bad(NO_CONFERENCE, "The conference is over"))?;
     let mut body = conference::participant(x.owner(), &info, &who, None);
@@ -298,26 +293,16 @@ fn coach(parameters: &Parameters, before: Option<Coaching>) -> Result<Option<Opt
     }
 }
 
-fn check_coached(x: &Exchange<'_>, id: tandem_call::id::ConferenceId, coaching: Coaching) -> Result<(), ApiError> {
-    if !coaching.on {
-        return Ok(());
-    }
-    let seen = services(x).conferences.get(&x.account.name, id);
-    let there = seen.and_then(|seen| seen.participants.into_iter().find(|who| who.leg == coaching.whom));
-    match there {
-        None => Err(ApiError::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference")),
-        Some(who) if who.participation.hold.is_some() => {
-            Err(ApiError::bad(COACHED_IS_HELD, "The call to coach is on hold"))
+impl From<NoSeat> for ApiError {
+    fn from(why: NoSeat) -> Self {
+        match why {
+            NoSeat::NoRoom(why) => unavailable(&why),
+            NoSeat::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference is over"),
+            NoSeat::Refused(Refused::Full) => Self::bad(FULL, "As many participants are there as the conference takes"),
+            NoSeat::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
+            NoSeat::NobodyToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),
+            NoSeat::CoachedIsOnHold => Self::bad(COACHED_IS_HELD, "The call to coach is on hold"),
         }
-        Some(_) => Ok(()),
-    }
-}
-
-fn refused(why: Refused) -> ApiError {
-    match why {
-        Refused::Over | Refused::Unknown => ApiError::bad(NO_CONFERENCE, "The conference is over"),
-        Refused::Full => ApiError::bad(FULL, "As many participants are there as the conference takes"),
-        Refused::LabelInUse => ApiError::bad(LABEL_IN_USE, "Another participant has this label"),
     }
 }
 
@@ -354,7 +339,7 @@ async fn change(x: &Exchange<'_>, info: &ConferenceInfo, who: &ParticipantInfo) 
         coach: coach(parameters, who.participation.coach)?,
     };
     if let Some(Some(coaching)) = change.coach {
-        check_coached(x, info.id, coaching)?;
+        services(x).conferences.may_coach(&x.account.name, info.id, coaching)?;
     }
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
     if change != Change::default() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::error::ApiError;
 use super::{Answer, Exchange, ok};
 use crate::holdings::{self, NotHeld};
+use crate::numbers::NumberError;
 use crate::store::resources::Resource;
 
 /// One page of these, newest first, and what nobody knows the age of last: `key` in the envelope, `name` below the account's
@@ -39,6 +40,20 @@ pub(super) fn not_held(error: NotHeld, taken: ApiError) -> ApiError {
         NotHeld::Taken => taken,
         NotHeld::Full => ApiError { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() },
         NotHeld::Store(error) => error.into(),
+    }
+}
+
+impl From<NumberError> for ApiError {
+    fn from(error: NumberError) -> Self {
+        match error {
+            NumberError::NotAvailable(number) => Self::bad(21422, format!("{number} is not available")),
+            NumberError::InTheFile(number) => in_the_file(&number),
+            NumberError::Unknown => Self::bad(20404, error.to_string()),
+            NumberError::Full => {
+                Self { status: StatusCode::TOO_MANY_REQUESTS, code: 20429, message: error.to_string() }
+            }
+            NumberError::Store(error) => error.into(),
+        }
     }
 }
 

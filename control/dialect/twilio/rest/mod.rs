@@ -60,6 +60,7 @@ use crate::app::App;
 use crate::dialect::{FAMILY, Notice};
 use crate::holdings::Holdings;
 use crate::new_call::CreateError;
+use crate::numbers::Numbers;
 use crate::query::StoreFailed;
 use crate::routing::Routing;
 use crate::store::resources::{self, Filter, Kind, Resource};
@@ -429,6 +430,11 @@ impl Exchange<'_> {
     /// Whose part of the pool the account takes numbers from: its parent's, if it has one.
     fn taker(&self) -> Arc<str> {
         self.app.accounts.parent(&self.account.name).unwrap_or_else(|| Arc::clone(&self.account.name))
+    }
+
+    /// The numbers of the account.
+    fn numbers(&self) -> Numbers<'_> {
+        Numbers::new(self.routing(), self.store(), &self.app.accounts, &self.account.name, self.provider.name())
     }
 
     /// What accounts hold.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::super::error::ApiError;
 use super::super::super::family::Owner;
 use super::super::super::{format, holding, path, sid};
-use super::super::{Answer, Verb, created, deleted, held, incoming_phone_numbers, ok};
+use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 use crate::holdings::Number;
 use crate::pbx::Pbx;
@@ -43,7 +43,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<Pbx>, below: &[&str]) ->
             let sid = sid.ok_or_else(|| ApiError::bad(INVALID, "PhoneNumberSid is required"))?;
             let unknown = || ApiError::bad(INVALID, format!("PhoneNumberSid is not a number of the account: {sid}"));
             let id = sid::parse("PN", sid).ok_or_else(unknown)?;
-            let row = incoming_phone_numbers::numbers(x).into_iter().find(|row| row.id == id).ok_or_else(unknown)?;
+            let row = x.numbers().get(id).ok_or_else(unknown)?;
             let row = bind(v, &row, Some(trunk.id)).await?;
             Ok(created(represent(&row)))
         }
@@ -79,12 +79,12 @@ fn find(v: &V1<'_>, trunk: &Resource<Pbx>, name: &str) -> Result<Arc<Resource<Nu
 
 /// Gives the number to a trunk, or takes it away.
 async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result<Arc<Resource<Number>>, ApiError> {
-    let mut row = held::changed(row);
+    let mut row = row.clone();
     row.details.trunk = trunk.map(|id| sid::spell("TK", id));
     if trunk.is_some() {
         row.details.application = None;
     }
-    incoming_phone_numbers::keep(v.x, row).await
+    Ok(v.x.numbers().keep(row).await?)
 }
 
 /// The resource: what the other API says of the number, in this one's words.
