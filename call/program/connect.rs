@@ -17,18 +17,25 @@ pub(crate) struct Connected {
     id: StreamId,
     spec: StreamSpec,
     action: Option<Target>,
+    outlives_failure: bool,
 }
 
 impl Connected {
     pub(crate) fn begin(call: &mut Call, leg: LegId, connect: Connect) -> Step {
         match call.start_stream(leg, connect.stream.clone()) {
-            Some(id) => Step::Stay(Running::Connect(Self { id, spec: connect.stream, action: connect.action })),
+            Some(id) => {
+                let Connect { stream: spec, action, outlives_failure } = connect;
+                Step::Stay(Running::Connect(Self { id, spec, action, outlives_failure }))
+            }
             None => Step::Next,
         }
     }
 
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: Signal) -> Step {
         match signal {
+            Signal::Stream { id, status: StreamStatus::Failed(_) } if id == self.id && self.outlives_failure => {
+                Step::Stay(Running::Connect(self))
+            }
             Signal::Stream { id, status } if id == self.id && status != StreamStatus::Started => match self.action {
                 Some(action) => {
                     Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
@@ -48,7 +55,7 @@ impl Connected {
 
     /// Whether the leg waits for this stream, with no action to ask afterwards.
     pub(crate) fn ends_with(&self, id: StreamId) -> bool {
-        self.id == id && self.action.is_none()
+        self.id == id && self.action.is_none() && !self.outlives_failure
     }
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId) {

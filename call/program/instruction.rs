@@ -433,6 +433,8 @@ pub struct Connect {
     pub stream: StreamSpec,
     /// Asked afterwards; without it the next instruction runs.
     pub action: Option<Target>,
+    /// Whether the leg stays, in silence, when the stream fails: until it is sent elsewhere by request or hung up.
+    pub outlives_failure: bool,
 }
 
 /// Let a caller talk with an application.

@@ -62,7 +62,11 @@ fn every_instruction() -> Vec<Instruction> {
         dialed(|dial| dial.action = Some(target("dialed"))),
         dialed(|dial| dial.after = AfterBridge::Hangup),
         dialed(|dial| dial.targets.iter_mut().for_each(|to| to.whisper = Some(target("whisper")))),
-        Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) }),
+        Instruction::Connect(Connect {
+            stream: stream("a"),
+            action: Some(target("connected")),
+            outlives_failure: false,
+        }),
         Instruction::Converse(Converse { spec: Box::new(conversation()), action: Some(target("conversed")) }),
         Instruction::Conference(Conference {
             participation: Participation::new("room"),

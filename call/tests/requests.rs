@@ -373,7 +373,11 @@ fn a_recording_is_held_goes_on_and_is_stopped_once() {
 
 #[test]
 fn a_stream_stopped_by_request_lets_the_leg_that_waits_for_it_go_on() {
-    let connect = Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) });
+    let connect = Instruction::Connect(Connect {
+        stream: stream("a"),
+        action: Some(target("connected")),
+        outlives_failure: false,
+    });
     let mut script = CallScript::runs(vec![connect]);
     script.stream_is(script.leg(), StreamStatus::Started);
     script.request(Command::StopStream(None)).unwrap();

@@ -282,7 +282,7 @@ fn the_action_of_a_recording_hears_how_long_it_was_before_its_silent_ends_were_c
 }
 
 fn connect() -> Instruction {
-    Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")) })
+    Instruction::Connect(Connect { stream: stream("a"), action: Some(target("connected")), outlives_failure: false })
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
     let refused = || StreamFault::Refused.because("refused");
     let fatal = || StreamFailure { is_fatal: true, ..refused() };
     let pause = Instruction::Pause(SECOND);
-    let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None });
+    let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None, outlives_failure: false });
     let converse = Instruction::Converse(Converse { spec: Box::new(conversation()), action: None });
     let fails = |script: &mut CallScript| script.stream_is(script.leg(), StreamStatus::Failed(refused()));
 
@@ -407,6 +407,23 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
         script.passes(SECOND);
     });
     assert_eq!((end.as_str(), failure), ("the document ended", None));
+}
+
+#[test]
+fn a_leg_may_outlive_its_failed_stream_and_ends_with_one_that_was_closed() {
+    let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None, outlives_failure: true });
+    let mut script = CallScript::runs(vec![connect()]);
+    script.stream_is(script.leg(), StreamStatus::Failed(StreamFault::Refused.because("refused")));
+    script.passes(SECOND * 60);
+    assert_eq!(script.events().next_back().unwrap().leg.end, None, "it stays");
+    script.request(Command::Hangup { headers: Vec::new() }).unwrap();
+    script.assert_settled();
+
+    let mut script = CallScript::runs(vec![connect()]);
+    script.stream_is(script.leg(), StreamStatus::Stopped);
+    let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
+    assert_eq!(end.to_string(), "the document ended");
+    script.assert_settled();
 }
 
 #[test]

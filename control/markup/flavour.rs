@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use cxml::CXML;
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
+use tandem_call::recording::Track;
 pub use twiml::TWIML;
 
 /// One provider's documents, as a table.
@@ -26,6 +27,8 @@ pub struct Flavour {
     pub base: Option<&'static Flavour>,
     /// What holds when an attribute is absent.
     pub defaults: Defaults,
+    /// The directions of a stream.
+    pub tracks: &'static [(&'static str, Track)],
     /// The call that a text names.
     pub call_id: fn(&str) -> Option<LegId>,
     /// The telephone number that a text is.
@@ -64,6 +67,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it may stand in this element.
+    pub fn stands_in(&self, parent: &str) -> bool {
+        self.inside.contains(&parent)
+    }
+
     /// What becomes of an attribute; `None` if it is not known.
     pub fn standing(&self, attribute: &str) -> Option<Standing> {
         self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{Instruction, Program, Warning};
+use tandem_call::recording::Track;
 use tandem_call::{Method, Target};
 use url::Url;
 
@@ -50,6 +51,9 @@ impl<'a> Reader<'a> {
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Pay => instructions.push(verb::pay::read(&mut self, element)?),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
+                Meaning::Stream if rule.stands_in(&root.name) => {
+                    instructions.extend(verb::stream::alone(&mut self, element)?)
+                }
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
                 Meaning::Leave => instructions.push(Instruction::Leave),
                 Meaning::Refer => instructions.extend(verb::refer::read(&mut self, element)?),
@@ -61,12 +65,12 @@ impl<'a> Reader<'a> {
                 | Meaning::Application
                 | Meaning::Conference
                 | Meaning::Queue
-                | Meaning::Stream
                 | Meaning::Conversation
                 | Meaning::Recording
                 | Meaning::Siprec
                 | Meaning::Transcription
                 | Meaning::Speech
+                | Meaning::Stream
                 | Meaning::Part => {
                     self.misplaced(element, root);
                 }
@@ -81,6 +85,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule(&element.name);
         self.checked(element, rule)
+    }
+
+    /// The directions of a stream in this flavour.
+    pub(crate) fn tracks(&self) -> &'static [(&'static str, Track)] {
+        self.flavour.tracks
     }
 
     /// Whether an attribute of an element has an effect in this flavour.

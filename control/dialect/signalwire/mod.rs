@@ -2,7 +2,7 @@
 
 pub mod rest;
 
-use tandem_call::leg::{Direction, LegInfo, Quality};
+use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
 
 use super::twilio::family::{Credentials, Family, Fields, Provider};
@@ -98,6 +98,15 @@ impl Provider for SignalWire {
         fields.insert("audio_in_mos".to_owned(), quality.and_then(mos).into());
     }
 
+    fn gathered(&self, input: &'static str, push: &mut dyn FnMut(&str, String)) {
+        push("input_type", input.to_owned());
+    }
+
+    /// Go's `time.Time` reads nothing else (`birddigital/signalwire-telephony`).
+    fn writes_iso_dates(&self, user_agent: &str) -> bool {
+        user_agent.starts_with("Go-http-client/")
+    }
+
     fn progress(&self, leg: &LegInfo, completed: bool, push: &mut dyn FnMut(&str, String)) {
         if !completed {
             return;
@@ -105,8 +114,19 @@ impl Provider for SignalWire {
         if let Some(code) = leg.final_response() {
             push("SipResultCode", code.to_string());
         }
-        if let Some(mos) = leg.sip.quality.as_ref().and_then(mos) {
-            push("AudioInMos", mos);
+        if let Some(end) = &leg.end {
+            let inbound = leg.direction == Direction::Inbound;
+            // Whoever called is the caller, on either side of this server.
+            let by_caller = (end.by == EndedBy::Peer) == inbound;
+            push("HangupBy", if by_caller { "caller" } else { "callee" }.to_owned());
+            push("HangupDirection", if end.by == EndedBy::Peer { "inbound" } else { "outbound" }.to_owned());
+        }
+        if let Some(quality) = &leg.sip.quality {
+            if let Some(mos) = mos(quality) {
+                push("AudioInMos", mos);
+            }
+            push("AudioInMediaPacketCount", quality.packets_in.to_string());
+            push("AudioOutMediaPacketCount", quality.packets_out.to_string());
         }
     }
 

@@ -75,6 +75,14 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
     /// Changes the Call resource.
     fn call(&self, _leg: &LegInfo, _fields: &mut Fields) {}
 
+    /// Adds to the parameters of what a `<Gather>` collected: `dtmf` or `speech`.
+    fn gathered(&self, _input: &'static str, _push: &mut dyn FnMut(&str, String)) {}
+
+    /// Whether the client of this `User-Agent` reads times of calls as RFC 3339 has them, not RFC 2822.
+    fn writes_iso_dates(&self, _user_agent: &str) -> bool {
+        false
+    }
+
     /// Adds to the parameters of a progress notice. `completed`: it tells of the end.
     fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
 

@@ -55,8 +55,12 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
             push("msg", "Gather End".into());
             push("Digits", digits.clone());
             push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
+            owner.provider.gathered("dtmf", &mut push);
         }
-        FetchReason::Heard(words) => transcription::heard(words, &mut push),
+        FetchReason::Heard(words) => {
+            transcription::heard(words, &mut push);
+            owner.provider.gathered("speech", &mut push);
+        }
         FetchReason::Recorded { recording, recorded, key, hangup } => {
             self::recorded(owner, recording, *recorded, context, &mut push);
             let key = key.map(String::from).unwrap_or_default();

@@ -1,12 +1,24 @@
 //! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
 
 use super::{Attribute, Flavour, Meaning, Rule, Standing, TWIML, rules};
+use tandem_call::recording::Track;
+
 use crate::dialect::twilio::sid::Ids;
 
 /// What only SignalWire's own service has.
 const HOSTED: &str = "part of a hosted product";
 /// Recordings stay on this server, encrypted if it is told to.
 const STORAGE: &str = "recordings are kept by this server";
+
+/// Its Go client leaves `_track` out.
+const TRACKS: [(&str, Track); 6] = [
+    ("inbound_track", Track::Inbound),
+    ("outbound_track", Track::Outbound),
+    ("both_tracks", Track::Both),
+    ("inbound", Track::Inbound),
+    ("outbound", Track::Outbound),
+    ("both", Track::Both),
+];
 
 /// The number of a document's oddity.
 const ODD: u32 = 12200;
@@ -32,7 +44,7 @@ pub static CXML: Flavour = Flavour {
             ],
             refused: [12200 STORAGE => ["storageUrl", "storageUrlMethod"]],
         }
-        "Stream" in ["Connect", "Start", "Stop"] Meaning::Stream => {
+        "Stream" in ["Connect", "Response", "Start", "Stop"] Meaning::Stream => {
             honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
             idle: ["audio is always sent as it comes" => ["realtime"]],
         }
@@ -46,6 +58,7 @@ pub static CXML: Flavour = Flavour {
     },
     base: Some(&TWIML),
     defaults: TWIML.defaults,
+    tracks: &TRACKS,
     call_id: |text| Ids::Uuid.parse_call(text),
     phone: TWIML.phone,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use tandem_call::program::instruction::Program;
+use tandem_call::program::instruction::{Instruction, Program};
 use url::Url;
 
 use super::*;
@@ -27,6 +27,20 @@ fn documents() -> Vec<Element> {
 fn read(root: &Element) -> Program {
     let base = Url::parse("https://app.example/ivr/start?step=1").unwrap();
     Reader::new(&TWIML, Origin { base: Some(&base), local_files: false }).program(root).unwrap()
+}
+
+#[test]
+fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
+    let text = r#"<Response><Stream url="wss://app.example/a" track="both"/></Response>"#;
+    let root = Element::parse(text).unwrap();
+    let read = |flavour| Reader::new(flavour, Origin { base: None, local_files: false }).program(&root).unwrap();
+    let program = read(&CXML);
+    assert_eq!(program.warnings, []);
+    let [Instruction::Connect(connect)] = &program.instructions[..] else { panic!("{program:?}") };
+    assert!(connect.outlives_failure && connect.stream.playout.is_some());
+    assert_eq!(connect.stream.track, Track::Both);
+    let program = read(&TWIML);
+    assert_eq!((program.instructions.len(), program.warnings.len()), (0, 1));
 }
 
 /// Every element below the root with the name of its parent.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
 use crate::dialect::twilio::sid::Ids;
 use crate::markup::party;
+use crate::markup::verb::stream::TRACKS;
 
 /// What an engine of ours does by itself, or not.
 const ENGINES: &str = "the engines are the server's own";
@@ -276,6 +277,7 @@ pub static TWIML: Flavour = Flavour {
         dial_time_limit: Duration::from_secs(14_400),
         ring_tone: "us",
     },
+    tracks: &TRACKS,
     call_id: |text| Ids::Prefixed.parse_call(text),
     phone: party::north_american,
 };

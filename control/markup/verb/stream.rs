@@ -44,7 +44,9 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
         match rule.meaning {
             Meaning::Stream if connected.is_none() => {
                 let stream = stream(reader, child, true)?;
-                connected = stream.map(|stream| Instruction::Connect(Connect { stream, action: action.clone() }));
+                connected = stream.map(|stream| {
+                    Instruction::Connect(Connect { stream, action: action.clone(), outlives_failure: false })
+                });
             }
             Meaning::Conversation if connected.is_none() => {
                 let spec = conversation::read(reader, child)?.map(Box::new);
@@ -58,6 +60,13 @@ pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
         reader.warn(code::SCHEMA, format!("<{}> without anything to connect to was skipped", element.name));
     }
     Ok(connected)
+}
+
+/// A stream that stands alone among the verbs (SignalWire's Go client writes it so): the call is up while it lives, and stays when
+/// it fails, for nothing else follows.
+pub(crate) fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
+    let stream = stream(reader, element, true)?;
+    Ok(stream.map(|stream| Instruction::Connect(Connect { stream, action: None, outlives_failure: true })))
 }
 
 /// What runs beside the verbs that follow.
@@ -119,7 +128,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         return Ok(None);
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
-    let track = reader.word(element, "track", &TRACKS, Track::Inbound, TRACK);
+    let track = reader.word(element, "track", reader.tracks(), Track::Inbound, TRACK);
     let codec = codec(reader, element);
     parts(reader, element);
     let parameters = parameters(reader, element);

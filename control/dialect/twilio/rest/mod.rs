@@ -165,6 +165,10 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
         parameters: Parameters::parse(provider, &encoded),
     };
     let response = request.answer().await.unwrap_or_else(IntoResponse::into_response);
+    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if provider.writes_iso_dates(user_agent) {
+        return identified(written::with_iso_dates(response).await);
+    }
     identified(written::rewritten(form, &path, response).await)
 }
 
