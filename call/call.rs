@@ -561,7 +561,7 @@ impl Call {
             self.abandon_recordings(leg);
             self.abandon_transcriptions(leg);
             self.release(leg);
-        } else if !self.siprec_timed_out(leg, op) {
+        } else if !self.siprec_timed_out(leg, op) && !self.wait_timed_out(leg, op) {
             self.signal(leg, Signal::Timer(op));
         }
     }
@@ -624,7 +624,7 @@ impl Call {
             None => {}
         }
         if let Some(spec) = detect {
-            self.detect_machine(leg, spec);
+            let _ = self.detect_machine(leg, spec);
         }
         match digits {
             // A door or an extension behind a switchboard opens to them: nobody is to talk before.

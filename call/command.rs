@@ -6,6 +6,7 @@ use crate::Target;
 use crate::conference::{Change, Participation};
 use crate::id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::Hearers;
+use crate::machine::MachineDetection;
 use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingSpec, Track};
 use crate::siprec::SiprecSpec;
@@ -134,6 +135,8 @@ pub enum Command {
     Transfer(Box<Dial>),
     /// It waits in a queue: leave that, and fetch this document.
     Dequeue(Target),
+    /// Find out who is there; what runs goes on meanwhile.
+    DetectMachine(Box<MachineDetection>),
     /// Run one instruction after what is queued.
     Enqueue(Box<Instruction>),
     /// Only the client state.

@@ -68,6 +68,10 @@ pub enum EventKind {
         terminator: Option<char>,
         /// The application's own name for it.
         id: Option<String>,
+        /// What was said instead.
+        words: Option<Box<Words>>,
+        /// Who is told.
+        callback: Option<Arc<Callback>>,
     },
     /// A gather hears this so far.
     GatherHeard {
@@ -195,6 +199,8 @@ pub struct Playback {
     pub source: AudioSource,
     /// Whether it is the prompt of a gather (some applications are not told of those).
     pub prompt: bool,
+    /// Who is told.
+    pub callback: Option<Arc<Callback>>,
 }
 
 /// Why audio to a leg ended.

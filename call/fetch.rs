@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Target;
+use crate::command::{Accepted, Refused};
 use crate::conversation::ConversationFacts;
-use crate::event::{DialResult, ReferFacts};
+use crate::event::{DialResult, MachineFacts, ReferFacts};
 use crate::hearing::Words;
 use crate::id::{ConferenceId, FetchId, LegId, QueueId};
 use crate::leg::LegInfo;
@@ -103,6 +104,10 @@ pub enum FetchReason {
     },
     /// It is in the queue no longer.
     Queued(QueueOutcome),
+    /// What an instruction ordered was done, or was refused.
+    Ordered(Result<Accepted, Refused>),
+    /// It was found out who is there.
+    Detected(Box<MachineFacts>),
     /// What is heard in a conference.
     Conference {
         /// It.

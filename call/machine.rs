@@ -17,6 +17,7 @@ use crate::call::Call;
 use crate::event::{EventKind, MachineFacts};
 use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
+use crate::program::Signal;
 
 /// What to find out, by which figures, and who waits for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -160,13 +161,15 @@ pub(crate) struct Detecting {
 }
 
 impl Call {
-    pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) {
+    /// What was being found out before is not any more.
+    pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
         self.order(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
         if let Some(party) = self.party_mut(leg) {
             let holds = spec.holds;
             party.detecting = Some(Detecting { op, spec, holds });
         }
+        op
     }
 
     /// A verdict. What waited for the last one goes on.
@@ -180,9 +183,12 @@ impl Call {
             party.detecting = None;
         }
         Arc::make_mut(&mut party.info).answered_by = Some(AnsweredBy { verdict, after });
-        self.emit(leg, EventKind::MachineDetected(facts));
+        self.emit(leg, EventKind::MachineDetected(facts.clone()));
         if held {
             self.proceed(leg);
+        }
+        if over {
+            self.signal(leg, Signal::Detected { op, facts: Box::new(facts) });
         }
     }
 }

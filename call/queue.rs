@@ -41,6 +41,8 @@ pub enum QueueResult {
     RedirectedFromBridge,
     /// It hung up.
     Hangup,
+    /// Nobody took it for as long as it was to wait.
+    TimedOut,
     /// There was no room.
     Full,
     /// The queue could not be had.
@@ -56,6 +58,7 @@ impl fmt::Display for QueueResult {
             Self::Redirected => "sent elsewhere",
             Self::RedirectedFromBridge => "taken, then sent elsewhere",
             Self::Hangup => "hung up",
+            Self::TimedOut => "nobody took it in the time given",
             Self::Full => "the queue is full",
             Self::Failed => "failed",
         })

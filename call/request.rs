@@ -48,7 +48,7 @@ impl Call {
         outcome
     }
 
-    fn obey(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
+    pub(crate) fn obey(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
         let mut accepted = Accepted::default();
         let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
@@ -160,6 +160,7 @@ impl Call {
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
             }
+            Command::DetectMachine(spec) => drop(self.detect_machine(leg, spec)),
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
             Command::SetClientState => {}
             Command::SetCallback(callback) => self.set_status_callback(leg, callback),
@@ -317,7 +318,7 @@ impl Call {
         let mut waiting = Vec::new();
         party.lane.queue.retain(|instruction| match instruction {
             Instruction::Gather(gather) => {
-                waiting.push(gather.id.clone());
+                waiting.push((gather.id.clone(), gather.callback.clone()));
                 false
             }
             _ => true,
@@ -333,9 +334,9 @@ impl Call {
         if let Some(running) = in_lane {
             running.abort(self, leg, Abort::Stopped);
         }
-        for id in waiting {
-            let digits = String::new();
-            self.emit(leg, EventKind::GatherEnded { digits, end: GatherEnd::Stopped, terminator: None, id });
+        for (id, callback) in waiting {
+            let (digits, end) = (String::new(), GatherEnd::Stopped);
+            self.emit(leg, EventKind::GatherEnded { digits, end, terminator: None, id, words: None, callback });
         }
         if advances {
             self.advance(leg);
@@ -343,7 +344,7 @@ impl Call {
     }
 }
 
-fn needs_answer(command: &Command) -> bool {
+pub(crate) fn needs_answer(command: &Command) -> bool {
     matches!(
         command,
         Command::Run(_)
@@ -358,6 +359,7 @@ fn needs_answer(command: &Command) -> bool {
             | Command::StartSiprec(_)
             | Command::StartTranscription(_)
             | Command::Confer(_)
+            | Command::DetectMachine(_)
             | Command::Enqueue(_)
     )
 }

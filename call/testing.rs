@@ -516,7 +516,12 @@ pub fn target(path: &str) -> Target {
 
 /// A file played once.
 pub fn file(name: &str) -> Play {
-    Play { source: AudioSource::Url(format!("http://app.test/{name}.wav")), loops: NonZeroU32::new(1) }
+    Play {
+        source: AudioSource::Url(format!("http://app.test/{name}.wav")),
+        loops: NonZeroU32::new(1),
+        callback: None,
+        early: false,
+    }
 }
 
 /// Up to four digits ended by `#`, 5 s of silence, one try, asking `gathered`.
@@ -537,6 +542,7 @@ pub fn gather() -> Gather {
         action_on_empty: false,
         id: None,
         speech: None,
+        callback: None,
     }
 }
 
@@ -642,7 +648,7 @@ pub fn dial(numbers: &[&str]) -> Dial {
 
 /// A wait in this queue with the server's music, asking `queued` afterwards.
 pub fn enqueue(queue: &str) -> Enqueue {
-    Enqueue { queue: queue.into(), most: None, wait: Wait::Music, action: Some(target("queued")) }
+    Enqueue { queue: queue.into(), most: None, wait: Wait::Music, longest: None, action: Some(target("queued")) }
 }
 
 /// A dial of whoever is first in this queue, 20 s, asking `dialed`.

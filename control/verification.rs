@@ -192,6 +192,7 @@ fn ask(words: &str, digits: usize) -> Instruction {
         action_on_empty: false,
         id: None,
         speech: None,
+        callback: None,
     })
 }
 
@@ -201,5 +202,5 @@ fn say(words: &str) -> Instruction {
 
 fn speech(words: &str) -> Play {
     let speech = Speech { text: words.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
-    Play { source: AudioSource::Speech(speech), loops: std::num::NonZeroU32::new(1) }
+    Play { source: AudioSource::Speech(speech), loops: std::num::NonZeroU32::new(1), callback: None, early: false }
 }

@@ -466,7 +466,10 @@ impl Dialing {
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
-            call.order(leg, LegCommand::Play { op, play: Play { source, loops: None::<NonZeroU32> } });
+            call.order(
+                leg,
+                LegCommand::Play { op, play: Play { source, loops: None::<NonZeroU32>, callback: None, early: false } },
+            );
             self.ringback = Some(op);
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Waiting {
     stage: Stage,
     /// When what it hears began.
     round: Instant,
+    /// Its patience is over then.
+    limit: Option<OpId>,
 }
 
 /// How far a wait is.
@@ -67,6 +69,7 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
         waited: None,
         stage: Stage::Entering,
         round: now.instant,
+        limit: None,
     }));
     call.order(leg, LegCommand::EnterQueue { op, queue, most });
     Step::Stay(Running::Queueing)
@@ -82,7 +85,11 @@ pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
     match standing {
         Ok(id) => {
             (waiting.queue, waiting.stage, waiting.since) = (Some(*id), Stage::Waiting, now);
-            let queue = Arc::clone(&waiting.enqueue.queue);
+            let (queue, longest) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.longest);
+            let limit = longest.map(|longest| call.timer(leg, longest));
+            if let Some(waiting) = call.waiting_mut(leg) {
+                waiting.limit = limit;
+            }
             call.emit(leg, EventKind::Enqueued { queue, id: *id });
             call.round(leg)
         }
@@ -136,7 +143,7 @@ impl Call {
 
     /// The server's own music until something else happens.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        let play = Play { source: AudioSource::Music, loops: None };
+        let play = Play { source: AudioSource::Music, loops: None, callback: None, early: false };
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
@@ -157,6 +164,18 @@ impl Call {
             Stage::Entering | Stage::Called | Stage::Joined => return,
         };
         self.step(leg, step);
+    }
+
+    /// Whether this timer ends a wait in a queue. Of who is with somebody by then it ends nothing.
+    pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
+        let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
+        waiting.limit = None;
+        if waiting.stage == Stage::Waiting {
+            self.clear_lane(leg, Abort::Replaced);
+            let step = self.finish_wait(leg, QueueResult::TimedOut);
+            self.step(leg, step);
+        }
+        true
     }
 
     /// The leg's own document has it leave.
@@ -197,6 +216,9 @@ impl Call {
         let party = self.party_mut(leg)?;
         let waiting = *party.waiting.take()?;
         party.mode = waiting.mode;
+        if let Some(limit) = waiting.limit {
+            self.timers.cancel(leg, limit);
+        }
         let outcome = waiting.outcome(result, now);
         self.order(leg, LegCommand::LeaveQueue);
         self.emit(leg, EventKind::Dequeued(outcome.clone()));

@@ -235,7 +235,12 @@ impl Gathering {
         self.cancel(call, leg, self.silence);
         self.cancel(call, leg, self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());
-        call.emit(leg, EventKind::GatherEnded { digits, end: outcome.end, terminator: outcome.terminator, id });
+        let words = match &self.ears {
+            Ears::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),
+            _ => None,
+        };
+        let (end, terminator, callback) = (outcome.end, outcome.terminator, self.gather.callback.clone());
+        call.emit(leg, EventKind::GatherEnded { digits, end, terminator, id, words, callback });
         self
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::command::Command;
 use crate::conference::Participation;
 use crate::conversation::ConversationSpec;
 use crate::handover::Handover;
@@ -93,6 +94,10 @@ pub enum Instruction {
     Echo,
     /// What this server does not do, though its application waits to hear how it came out.
     Unserved(Box<Unserved>),
+    /// What a request could ask of the leg as well, done at once.
+    Order(Box<Order>),
+    /// Find out who is there, and wait for the last verdict.
+    DetectMachine(Box<DetectMachine>),
 }
 
 /// Why a call is refused.
@@ -121,6 +126,24 @@ pub struct Unserved {
     pub told: Vec<(String, String)>,
 }
 
+/// What a request could ask of the leg, in a document.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Order {
+    /// What. One that gives the leg something else to run replaces what would follow.
+    pub command: Command,
+    /// Told whether it was done, and asked what follows; without it the next instruction runs.
+    pub action: Option<Target>,
+}
+
+/// Find out who is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DetectMachine {
+    /// By which figures.
+    pub spec: MachineDetection,
+    /// Told of the last verdict, and asked what follows; without it the next instruction runs.
+    pub action: Option<Target>,
+}
+
 /// Audio to one leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Play {
@@ -128,6 +151,17 @@ pub struct Play {
     pub source: AudioSource,
     /// How often; `None` for ever.
     pub loops: Option<NonZeroU32>,
+    /// Told of its beginning and its end.
+    pub callback: Option<Arc<Callback>>,
+    /// Of a leg that is not answered yet it is early media, and does not answer it.
+    pub early: bool,
+}
+
+impl Play {
+    /// Audio that is heard once, of which nobody is told.
+    pub fn once(source: AudioSource) -> Self {
+        Self { source, loops: Some(NonZeroU32::MIN), callback: None, early: false }
+    }
 }
 
 /// Where audio comes from. The shell synthesises, fetches and decodes; the call only waits for the end of it.
@@ -220,6 +254,8 @@ pub struct Gather {
     pub id: Option<String>,
     /// Words count as well, or alone: whichever of keys and words comes first.
     pub speech: Option<Box<GatherSpeech>>,
+    /// Told of its end.
+    pub callback: Option<Arc<Callback>>,
 }
 
 /// What a gather listens for.
@@ -310,6 +346,8 @@ pub struct Enqueue {
     pub most: Option<u32>,
     /// What is heard meanwhile.
     pub wait: Wait,
+    /// For how long at most, until somebody takes it.
+    pub longest: Option<Duration>,
     /// Told how it came out; what it answers runs, unless the leg is over or was sent elsewhere. Without it the next
     /// instruction runs.
     pub action: Option<Target>,

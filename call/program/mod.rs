@@ -22,16 +22,17 @@ use std::time::Duration;
 use crate::Target;
 use crate::call::{Abort, Call};
 use crate::conversation::ConversationStatus;
-use crate::event::{EventKind, PlaybackEnd};
+use crate::event::{EventKind, MachineFacts, PlaybackEnd};
 use crate::fetch::{FetchFailure, FetchReason};
 use crate::hearing::Heard;
 use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
 use crate::output::LegCommand;
 use crate::party::Mode;
-use crate::program::instruction::{Instruction, Program, Unserved};
+use crate::program::instruction::{DetectMachine, Instruction, Order, Program, Unserved};
 use crate::queue::NotQueued;
 use crate::recording::Recording;
+use crate::request::needs_answer;
 use crate::stream::StreamStatus;
 
 /// Something an instruction may be waiting for. `Called`: the first of the queue, for a dial that asked for it; or that one has
@@ -53,6 +54,7 @@ pub(crate) enum Signal {
     Enqueued { op: OpId, standing: Result<QueueId, NotQueued> },
     Called(Option<LegId>),
     NobodyCalled,
+    Detected { op: OpId, facts: Box<MachineFacts> },
     ReferAnswered { status: u16 },
     ReferProgress { status: u16, done: bool },
 }
@@ -89,6 +91,8 @@ pub(crate) enum Running {
     /// A queue that is yet to be entered, or silence in it.
     Queueing,
     Echoing,
+    /// Who is there is being found out.
+    Detecting(OpId, Option<Target>),
 }
 
 /// What an instruction says after a signal.
@@ -137,13 +141,20 @@ impl Running {
                 _ => Step::Stay(Self::Pausing(op)),
             },
             Self::Echoing => Step::Stay(Self::Echoing),
+            Self::Detecting(op, action) => match signal {
+                Signal::Detected { op: done, facts } if done == op => {
+                    action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Detected(facts)))
+                }
+                _ => Step::Stay(Self::Detecting(op, action)),
+            },
         }
     }
 
     /// Cuts it short: what it started is stopped, what applications must know is told.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
-            Self::Fetching(_) | Self::Queueing => {}
+            // What is being found out is found out all the same.
+            Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
             Self::Apologising(op, _) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
@@ -232,20 +243,29 @@ impl Call {
     }
 
     fn begin(&mut self, leg: LegId, instruction: Instruction) -> Step {
-        let needs_answer = !matches!(
-            instruction,
-            Instruction::Pause(_)
-                | Instruction::Dial(_)
-                | Instruction::Redirect(_)
-                | Instruction::Reject(_)
-                | Instruction::HandBack(_)
-                | Instruction::Leave
-        );
+        let needs_answer = match &instruction {
+            Instruction::Order(order) => needs_answer(&order.command),
+            Instruction::Play(play) => !play.early,
+            instruction => !matches!(
+                instruction,
+                Instruction::Pause(_)
+                    | Instruction::Dial(_)
+                    | Instruction::Redirect(_)
+                    | Instruction::Reject(_)
+                    | Instruction::HandBack(_)
+                    | Instruction::Leave
+            ),
+        };
         if needs_answer && !self.ensure_answered(leg) {
             return Step::Next;
         }
         match instruction {
-            Instruction::Play(play) => play::Playing::begin(self, leg, play),
+            Instruction::Play(play) => {
+                if play.early {
+                    self.ring(leg, true);
+                }
+                play::Playing::begin(self, leg, play)
+            }
             Instruction::SendDigits(digits) => {
                 let op = self.new_op();
                 self.order(leg, LegCommand::SendDigits { op, digits });
@@ -312,6 +332,15 @@ impl Call {
                 self.emit(leg, EventKind::Unserved(unserved.clone()));
                 let Unserved { action, outcome, .. } = *unserved;
                 action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unserved(outcome)))
+            }
+            Instruction::Order(order) => {
+                let Order { command, action } = *order;
+                let done = self.obey(leg, command);
+                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Ordered(done)))
+            }
+            Instruction::DetectMachine(detect) => {
+                let DetectMachine { spec, action } = *detect;
+                Step::Stay(Running::Detecting(self.detect_machine(leg, Box::new(spec)), action))
             }
             Instruction::Echo => {
                 self.order(leg, LegCommand::Echo(true));

@@ -20,7 +20,7 @@ impl Playing {
     /// Starts audio; `prompt` if it belongs to a gather.
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
         let op = call.new_op();
-        let playback = Playback { op, source: play.source.clone(), prompt };
+        let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
         call.order(leg, LegCommand::Play { op, play });
         call.emit(leg, EventKind::PlaybackStarted(playback.clone()));
         Self { playback }

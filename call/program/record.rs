@@ -94,7 +94,12 @@ impl RecordVerb {
 /// The tone before a recording.
 fn beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
-    let play = Play { source: AudioSource::Tone(Tone::Beep), loops: std::num::NonZeroU32::new(1) };
+    let play = Play {
+        source: AudioSource::Tone(Tone::Beep),
+        loops: std::num::NonZeroU32::new(1),
+        callback: None,
+        early: false,
+    };
     call.order(leg, LegCommand::Play { op, play });
     op
 }

@@ -19,6 +19,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::hearing::Heard;
 use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::Hearers;
+use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
@@ -97,6 +98,22 @@ fn every_instruction() -> Vec<Instruction> {
         Instruction::Reject(RejectReason::Busy),
         Instruction::Hangup,
         Instruction::Echo,
+        Instruction::Play(Play { early: true, ..file("a") }),
+        Instruction::Enqueue(Enqueue { longest: Some(Duration::from_secs(20)), ..enqueue("support") }),
+        Instruction::Order(Box::new(Order {
+            command: Command::StartRecording(recording()),
+            action: Some(target("ordered")),
+        })),
+        Instruction::DetectMachine(Box::new(DetectMachine {
+            spec: MachineDetection::new(
+                Until::Verdict,
+                Duration::from_secs(30),
+                Duration::from_secs(1),
+                Duration::from_secs(1),
+                Duration::from_secs(4),
+            ),
+            action: Some(target("detected")),
+        })),
     ]
 }
 

@@ -62,7 +62,10 @@ fn dial_status(script: &CallScript) -> Option<DialStatus> {
 
 fn hears_music(script: &CallScript, leg: LegId) -> bool {
     let op = script.orders(leg).rev().find_map(|order| match order {
-        LegCommand::Play { op, play: Play { source: AudioSource::Music, loops: None } } => Some(*op),
+        LegCommand::Play {
+            op,
+            play: Play { source: AudioSource::Music, loops: None, callback: None, early: false },
+        } => Some(*op),
         _ => None,
     });
     op.is_some_and(|op| script.plays.contains(&(leg, op)))

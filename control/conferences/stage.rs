@@ -107,7 +107,13 @@ impl Stage {
                 match instruction {
                     Instruction::Play(play) => self.play(play).await?,
                     Instruction::Pause(length) => {
-                        self.play(Play { source: AudioSource::Silence(length), loops: NonZeroU32::new(1) }).await?;
+                        self.play(Play {
+                            source: AudioSource::Silence(length),
+                            loops: NonZeroU32::new(1),
+                            callback: None,
+                            early: false,
+                        })
+                        .await?;
                     }
                     Instruction::Redirect(to) => {
                         next = Some(to);
@@ -141,7 +147,7 @@ impl Stage {
             // More than a document may be: a file, most likely.
             Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
                 let source = AudioSource::Url(target.url.to_string());
-                let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1) });
+                let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1), callback: None, early: false });
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
             Err(failure) => {
@@ -150,7 +156,7 @@ impl Stage {
         }
     }
 
-    async fn play(&self, Play { source, loops }: Play) -> Result<(), Fault> {
+    async fn play(&self, Play { source, loops, .. }: Play) -> Result<(), Fault> {
         let audio = self.services.audio.get(&source, &self.leg.account).await;
         let audio = audio.map_err(|error| self.unplayable(source.clone(), error))?;
         let playing = self.conferences.play(self.id, audio, loops, self.to);
@@ -166,7 +172,7 @@ impl Stage {
             AudioError::Unusable(what) => PlaybackEnd::Failed(what),
         };
         let dialect = self.services.dialects.get(&self.leg.dialect);
-        let event = EventKind::PlaybackEnded(Playback { op: OpId(0), source, prompt: false }, end);
+        let event = EventKind::PlaybackEnded(Playback { op: OpId(0), source, prompt: false, callback: None }, end);
         Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::Fault::Event(&event))), why }
     }
 

@@ -60,6 +60,8 @@ pub fn answer(
             instructions: vec![Instruction::Play(Play {
                 source: AudioSource::Url(base.as_str().into()),
                 loops: Some(std::num::NonZeroU32::MIN),
+                callback: None,
+                early: false,
             })],
             warnings: Vec::new(),
         }),
@@ -165,7 +167,12 @@ fn is_latin(charset: &str) -> bool {
 
 fn spoken(text: &str) -> Result<Program, FetchFailure> {
     let speech = Speech { text: text.into(), ssml: false, voice: None, language: None };
-    let play = Play { source: AudioSource::Speech(speech), loops: Some(std::num::NonZeroU32::MIN) };
+    let play = Play {
+        source: AudioSource::Speech(speech),
+        loops: Some(std::num::NonZeroU32::MIN),
+        callback: None,
+        early: false,
+    };
     Ok(Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() })
 }
 

@@ -61,6 +61,8 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unserved(_) => (SCHEMA, "<Pay>"),
+            // No document of this family has them.
+            Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "an order"),
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was passed over") });
         false

@@ -38,7 +38,12 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
-        FetchReason::Redirect | FetchReason::Whisper | FetchReason::Wait => {}
+        // No document of this family orders or asks who is there.
+        FetchReason::Redirect
+        | FetchReason::Whisper
+        | FetchReason::Wait
+        | FetchReason::Ordered(_)
+        | FetchReason::Detected(_) => {}
         FetchReason::Called { queue, waited, by } => {
             push("QueueSid", owner.ids.queue(*queue));
             push("QueueTime", format::seconds(*waited).to_string());
@@ -278,7 +283,8 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     let result = match outcome.result {
         QueueResult::Bridged => "bridged",
         QueueResult::Bridging => "bridging-in-process",
-        QueueResult::Left => "leave",
+        // No document of this family sets a limit; its caller has left.
+        QueueResult::Left | QueueResult::TimedOut => "leave",
         QueueResult::Redirected => "redirected",
         QueueResult::RedirectedFromBridge => "redirected-from-bridged",
         QueueResult::Hangup => "hangup",
@@ -509,6 +515,8 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Wait => "wait",
         FetchReason::Queued(_) => "queue",
         FetchReason::Unserved(_) => "pay",
+        FetchReason::Ordered(_) => "order",
+        FetchReason::Detected(_) => "detection",
         FetchReason::Conference { .. } => "conference",
         FetchReason::Fallback { .. } => "fallback",
     }

@@ -55,6 +55,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
         action_on_empty: reader.flag(element, "actionOnEmptyResult", false, ACTION_ON_EMPTY),
         id: None,
         speech,
+        callback: None,
     })
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     }
     let Some(queue) = name(reader, element, (NAME_TOO_SHORT, NAME_TOO_LONG)) else { return Ok(None) };
     let most = most.and_then(|most| u32::try_from(most).ok());
-    Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, action })))
+    Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, longest: None, action })))
 }
 
 /// Somebody out of a queue.

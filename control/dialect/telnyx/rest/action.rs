@@ -140,7 +140,12 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         }
         Action::Speak => {
             let to = parameters.hearers("target_legs")?.unwrap_or_default();
-            let play = Play { source: speech(parameters, "payload")?, loops: parameters.loops()? };
+            let play = Play {
+                source: speech(parameters, "payload")?,
+                loops: parameters.loops()?,
+                callback: None,
+                early: false,
+            };
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
             commands.push(Command::Play { play, interrupt, to });
         }
@@ -225,7 +230,7 @@ fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.flag("cache_audio")?;
     let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
     let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
-    let play = Play { source, loops: parameters.loops()? };
+    let play = Play { source, loops: parameters.loops()?, callback: None, early: false };
     let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
     Ok(Command::Play { play, interrupt, to })
 }
@@ -330,7 +335,7 @@ fn audio(
 }
 
 fn once(source: AudioSource) -> Play {
-    Play { source, loops: Some(std::num::NonZeroU32::MIN) }
+    Play { source, loops: Some(std::num::NonZeroU32::MIN), callback: None, early: false }
 }
 
 /// Collecting after a prompt: `timeout_millis` begins when it has been heard.
@@ -376,6 +381,7 @@ fn digits(
         action: None,
         action_on_empty: false,
         id: parameters.sized("gather_id", 1..=40)?.map(Into::into),
+        callback: None,
     })
 }
 

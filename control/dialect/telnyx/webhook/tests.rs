@@ -44,7 +44,7 @@ fn golden(leg: LegInfo, kind: EventKind) -> (String, Value) {
 }
 
 fn playback(source: AudioSource, prompt: bool) -> Playback {
-    Playback { op: OpId(1), source, prompt }
+    Playback { op: OpId(1), source, prompt, callback: None }
 }
 
 fn speech() -> AudioSource {
@@ -233,6 +233,8 @@ fn digits_and_gathers() {
             end,
             terminator: Some('#'),
             id: id.map(Into::into),
+            words: None,
+            callback: None,
         };
         let mut expected = json!({"from": "+15551230001", "to": "+15551230002", "digits": "5503", "status": status});
         assert_eq!(golden(leg(), gathered(None)), ("call.gather.ended".into(), expected.clone()));
@@ -440,7 +442,14 @@ fn members_are_those_of_the_published_description() {
         (
             "callGatherEnded",
             leg(),
-            EventKind::GatherEnded { digits: "1".into(), end: GatherEnd::Valid, terminator: None, id: None },
+            EventKind::GatherEnded {
+                digits: "1".into(),
+                end: GatherEnd::Valid,
+                terminator: None,
+                id: None,
+                words: None,
+                callback: None,
+            },
             &[],
         ),
         (

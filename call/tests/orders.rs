@@ -1,0 +1,165 @@
+//! What documents order of their leg as requests could, with the outcome for who decides what follows.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_call::command::{Accepted, Command, Refused};
+use tandem_call::event::EventKind;
+use tandem_call::fetch::FetchReason;
+use tandem_call::id::QueueId;
+use tandem_call::machine::{MachineDetection, Until, Verdict};
+use tandem_call::output::{LegCommand, LegEvent};
+use tandem_call::program::instruction::*;
+use tandem_call::queue::QueueResult;
+use tandem_call::recording::RecordingEnd;
+use tandem_call::route::Decision;
+use tandem_call::testing::*;
+use tandem_call::{Callback, Moment};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn order(command: Command) -> Instruction {
+    Instruction::Order(Box::new(Order { command, action: Some(target("next")) }))
+}
+
+fn outcome(script: &CallScript) -> FetchReason {
+    script.asked().next_back().expect("a document is asked for").reason.clone()
+}
+
+fn answer() -> Command {
+    Command::Answer { record: None, stream: None, headers: Vec::new() }
+}
+
+#[test]
+fn an_order_is_done_and_its_outcome_told() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    let leg = script.leg();
+    script.fetched(vec![order(answer())]);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert_eq!(outcome(&script), FetchReason::Ordered(Ok(Accepted::default())));
+    script.fetched(vec![order(Command::StartRecording(recording()))]);
+    let FetchReason::Ordered(Ok(Accepted { recording: Some(id), .. })) = outcome(&script) else { panic!() };
+    script.fetched(vec![order(Command::StopRecording(Some(id)))]);
+    assert_eq!(outcome(&script), FetchReason::Ordered(Ok(Accepted::default())));
+    script.recording_ends(leg, RecordingEnd::Stopped);
+    script.fetched(vec![order(Command::StopRecording(Some(id)))]);
+    assert_eq!(outcome(&script), FetchReason::Ordered(Err(Refused::NotRunning)));
+    script.fetched(vec![Instruction::Hangup]);
+    script.assert_settled();
+}
+
+#[test]
+fn an_order_that_needs_an_answer_answers_first() {
+    let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
+    let leg = script.leg();
+    script.fetched(vec![order(Command::TimeLimit(SECOND))]);
+    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.fetched(vec![order(Command::StartStream { spec: stream("a"), alone: false })]);
+    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.hangs_up(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn an_order_that_hangs_up_is_the_end_of_its_document() {
+    let script = CallScript::runs(vec![
+        Instruction::Play(Play { early: true, ..file("a") }),
+        order(Command::Hangup { headers: Vec::new() }),
+        Instruction::Play(file("never")),
+    ]);
+    let mut script = script;
+    script.play_ends(script.leg());
+    script.assert_settled();
+    assert_eq!(script.asked().count(), 0);
+}
+
+#[test]
+fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
+    let mut script = CallScript::runs(vec![
+        Instruction::Play(Play { early: true, ..file("a") }),
+        Instruction::Reject(RejectReason::Busy),
+    ]);
+    let leg = script.leg();
+    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: true }));
+    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Play { .. })));
+    script.play_ends(leg);
+    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert!(script.ordered(leg, |order| *order == LegCommand::Reject(RejectReason::Busy)));
+    script.assert_settled();
+}
+
+#[test]
+fn the_caller_of_early_audio_may_give_up() {
+    let mut script = CallScript::runs(vec![Instruction::Play(Play { early: true, ..file("a") })]);
+    script.hangs_up(script.leg());
+    script.assert_settled();
+}
+
+#[test]
+fn who_is_there_is_found_out_in_the_middle_of_a_call() {
+    let milliseconds = Duration::from_millis;
+    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, milliseconds(800), 4 * SECOND);
+    let detect = DetectMachine { spec, action: Some(target("next")) };
+    let mut script = CallScript::runs(vec![Instruction::DetectMachine(Box::new(detect))]);
+    let leg = script.leg();
+    let op = script
+        .orders(leg)
+        .find_map(|order| match order {
+            LegCommand::DetectMachine { op, .. } => Some(*op),
+            _ => None,
+        })
+        .unwrap();
+    script.feed(LegEvent::MachineDetected { op, verdict: Verdict::Human, after: SECOND });
+    let FetchReason::Detected(facts) = outcome(&script) else { panic!("{:?}", outcome(&script)) };
+    assert_eq!((facts.verdict, facts.after), (Verdict::Human, SECOND));
+    script.hangs_up(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn a_caller_may_hang_up_while_it_is_found_out_who_is_there() {
+    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
+    let detect = DetectMachine { spec, action: Some(target("next")) };
+    let mut script = CallScript::runs(vec![Instruction::DetectMachine(Box::new(detect))]);
+    script.hangs_up(script.leg());
+    script.assert_settled();
+}
+
+#[test]
+fn patience_in_a_queue_has_an_end() {
+    let enqueue = Enqueue { longest: Some(60 * SECOND), ..enqueue("support") };
+    let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue)]);
+    script.is_enqueued(Ok(QueueId(1)));
+    script.passes(59 * SECOND);
+    assert_eq!(script.asked().count(), 0);
+    script.passes(SECOND);
+    let FetchReason::Queued(outcome) = outcome(&script) else { panic!() };
+    assert_eq!(outcome.result, QueueResult::TimedOut);
+    script.fetched(vec![Instruction::Hangup]);
+    script.assert_settled();
+}
+
+#[test]
+fn who_asked_to_be_told_of_audio_and_keys_is_told() {
+    let callback = |path: &str| {
+        let moments = vec![Moment::Completed];
+        let (failover, elsewhere, timeout) = (None, Vec::new(), None);
+        Some(Arc::new(Callback { target: target(path), failover, moments, elsewhere, timeout }))
+    };
+    let mut script = CallScript::runs(vec![
+        Instruction::Play(Play { callback: callback("played"), ..file("a") }),
+        Instruction::Gather(Gather { callback: callback("gathered"), action: None, ..gather() }),
+    ]);
+    script.play_ends(script.leg());
+    script.presses("1#");
+    assert!(script.told(|event| match event {
+        EventKind::PlaybackEnded(playback, _) => playback.callback == callback("played"),
+        _ => false,
+    }));
+    assert!(script.told(|event| match event {
+        EventKind::GatherEnded { callback: told, .. } => *told == callback("gathered"),
+        _ => false,
+    }));
+    script.assert_settled();
+}
