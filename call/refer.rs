@@ -230,7 +230,7 @@ impl Call {
         let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
         self.order(
             transferee,
-            LegCommand::Play { op, play: Play { source, loops: None, callback: None, early: false } },
+            LegCommand::Play { op, play: Play { source, loops: None, callback: None, early: false, longest: None } },
         );
         if let Some(referral) = self.party_mut(target).and_then(|party| party.referral.as_mut()) {
             referral.ringback = Some(op);

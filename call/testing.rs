@@ -521,6 +521,7 @@ pub fn file(name: &str) -> Play {
         loops: NonZeroU32::new(1),
         callback: None,
         early: false,
+        longest: None,
     }
 }
 

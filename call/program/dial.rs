@@ -468,7 +468,10 @@ impl Dialing {
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
             call.order(
                 leg,
-                LegCommand::Play { op, play: Play { source, loops: None::<NonZeroU32>, callback: None, early: false } },
+                LegCommand::Play {
+                    op,
+                    play: Play { source, loops: None::<NonZeroU32>, callback: None, early: false, longest: None },
+                },
             );
             self.ringback = Some(op);
         }

@@ -111,7 +111,13 @@ fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     }
     call.emit(leg, EventKind::Apologised);
     let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
-    let play = Play { source: AudioSource::Speech(speech), loops: NonZeroU32::new(1), callback: None, early: false };
+    let play = Play {
+        source: AudioSource::Speech(speech),
+        loops: NonZeroU32::new(1),
+        callback: None,
+        early: false,
+        longest: None,
+    };
     call.order(leg, LegCommand::Play { op, play });
     Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
 }

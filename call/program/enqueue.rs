@@ -143,7 +143,7 @@ impl Call {
 
     /// The server's own music until something else happens.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        let play = Play { source: AudioSource::Music, loops: None, callback: None, early: false };
+        let play = Play { source: AudioSource::Music, loops: None, callback: None, early: false, longest: None };
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 

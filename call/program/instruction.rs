@@ -155,12 +155,14 @@ pub struct Play {
     pub callback: Option<Arc<Callback>>,
     /// Of a leg that is not answered yet it is early media, and does not answer it.
     pub early: bool,
+    /// Stopped after so long.
+    pub longest: Option<Duration>,
 }
 
 impl Play {
     /// Audio that is heard once, of which nobody is told.
     pub fn once(source: AudioSource) -> Self {
-        Self { source, loops: Some(NonZeroU32::MIN), callback: None, early: false }
+        Self { source, loops: Some(NonZeroU32::MIN), callback: None, early: false, longest: None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, Playback, PlaybackEnd};
-use crate::id::LegId;
+use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::instruction::Play;
 use crate::program::{Running, Signal, Step};
@@ -10,6 +10,8 @@ use crate::program::{Running, Signal, Step};
 /// Audio under way.
 pub(crate) struct Playing {
     pub(crate) playback: Playback,
+    /// It is stopped then.
+    limit: Option<OpId>,
 }
 
 impl Playing {
@@ -21,9 +23,10 @@ impl Playing {
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
         let op = call.new_op();
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
+        let limit = play.longest.map(|longest| call.timer(leg, longest));
         call.order(leg, LegCommand::Play { op, play });
         call.emit(leg, EventKind::PlaybackStarted(playback.clone()));
-        Self { playback }
+        Self { playback, limit }
     }
 
     pub(crate) fn handle(self, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
@@ -37,7 +40,13 @@ impl Playing {
     pub(crate) fn finished(self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
         match signal {
             Signal::Played { op, end } if *op == self.playback.op => {
+                self.cancel(call, leg);
                 call.emit(leg, EventKind::PlaybackEnded(self.playback, end.clone()));
+                None
+            }
+            Signal::Timer(op) if self.limit == Some(*op) => {
+                call.order(leg, LegCommand::Stop { op: self.playback.op });
+                call.emit(leg, EventKind::PlaybackEnded(self.playback, PlaybackEnd::Completed));
                 None
             }
             _ => Some(self),
@@ -45,8 +54,15 @@ impl Playing {
     }
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
+        self.cancel(call, leg);
         call.order(leg, LegCommand::Stop { op: self.playback.op });
         let end = if why == Abort::Hangup { PlaybackEnd::Hangup } else { PlaybackEnd::Stopped };
         call.emit(leg, EventKind::PlaybackEnded(self.playback, end));
+    }
+
+    fn cancel(&self, call: &mut Call, leg: LegId) {
+        if let Some(limit) = self.limit {
+            call.timers.cancel(leg, limit);
+        }
     }
 }

@@ -99,6 +99,7 @@ fn beep(call: &mut Call, leg: LegId) -> OpId {
         loops: std::num::NonZeroU32::new(1),
         callback: None,
         early: false,
+        longest: None,
     };
     call.order(leg, LegCommand::Play { op, play });
     op

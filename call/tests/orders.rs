@@ -90,6 +90,18 @@ fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
 }
 
 #[test]
+fn audio_that_may_last_so_long_is_stopped_then() {
+    let play = Play { longest: Some(2 * SECOND), ..file("a") };
+    let mut script = CallScript::runs(vec![Instruction::Play(play), Instruction::Hangup]);
+    let leg = script.leg();
+    script.passes(SECOND);
+    assert!(!script.ordered(leg, |order| matches!(order, LegCommand::Stop { .. })));
+    script.passes(SECOND);
+    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Stop { .. })));
+    script.assert_settled();
+}
+
+#[test]
 fn the_caller_of_early_audio_may_give_up() {
     let mut script = CallScript::runs(vec![Instruction::Play(Play { early: true, ..file("a") })]);
     script.hangs_up(script.leg());

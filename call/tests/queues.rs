@@ -64,7 +64,7 @@ fn hears_music(script: &CallScript, leg: LegId) -> bool {
     let op = script.orders(leg).rev().find_map(|order| match order {
         LegCommand::Play {
             op,
-            play: Play { source: AudioSource::Music, loops: None, callback: None, early: false },
+            play: Play { source: AudioSource::Music, loops: None, callback: None, early: false, longest: None },
         } => Some(*op),
         _ => None,
     });

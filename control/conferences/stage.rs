@@ -112,6 +112,7 @@ impl Stage {
                             loops: NonZeroU32::new(1),
                             callback: None,
                             early: false,
+                            longest: None,
                         })
                         .await?;
                     }
@@ -147,7 +148,13 @@ impl Stage {
             // More than a document may be: a file, most likely.
             Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
                 let source = AudioSource::Url(target.url.to_string());
-                let play = Instruction::Play(Play { source, loops: NonZeroU32::new(1), callback: None, early: false });
+                let play = Instruction::Play(Play {
+                    source,
+                    loops: NonZeroU32::new(1),
+                    callback: None,
+                    early: false,
+                    longest: None,
+                });
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
             Err(failure) => {

@@ -62,6 +62,7 @@ pub fn answer(
                 loops: Some(std::num::NonZeroU32::MIN),
                 callback: None,
                 early: false,
+                longest: None,
             })],
             warnings: Vec::new(),
         }),
@@ -172,6 +173,7 @@ fn spoken(text: &str) -> Result<Program, FetchFailure> {
         loops: Some(std::num::NonZeroU32::MIN),
         callback: None,
         early: false,
+        longest: None,
     };
     Ok(Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() })
 }

@@ -46,7 +46,13 @@ pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) ->
         Meaning::Play => play(reader, element),
         _ => {
             let silence = AudioSource::Silence(pause(reader, element));
-            Ok(Some(Play { source: silence, loops: Some(std::num::NonZeroU32::MIN), callback: None, early: false }))
+            Ok(Some(Play {
+                source: silence,
+                loops: Some(std::num::NonZeroU32::MIN),
+                callback: None,
+                early: false,
+                longest: None,
+            }))
         }
     }
 }
@@ -66,7 +72,7 @@ fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     }
     let own = |name| element.attribute(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
     let speech = Speech { text, ssml, voice: own("voice"), language: own("language") };
-    Some(Play { source: AudioSource::Speech(speech), loops, callback: None, early: false })
+    Some(Play { source: AudioSource::Speech(speech), loops, callback: None, early: false, longest: None })
 }
 
 /// Warns of what is no mark for a voice; documents nest no deeper than their reader lets them.
@@ -93,6 +99,7 @@ fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, Fetc
         loops,
         callback: None,
         early: false,
+        longest: None,
     }))
 }
 

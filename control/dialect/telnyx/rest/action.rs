@@ -145,6 +145,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
                 loops: parameters.loops()?,
                 callback: None,
                 early: false,
+                longest: None,
             };
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
             commands.push(Command::Play { play, interrupt, to });
@@ -230,7 +231,7 @@ fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.flag("cache_audio")?;
     let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
     let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
-    let play = Play { source, loops: parameters.loops()?, callback: None, early: false };
+    let play = Play { source, loops: parameters.loops()?, callback: None, early: false, longest: None };
     let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
     Ok(Command::Play { play, interrupt, to })
 }
@@ -335,7 +336,7 @@ fn audio(
 }
 
 fn once(source: AudioSource) -> Play {
-    Play { source, loops: Some(std::num::NonZeroU32::MIN), callback: None, early: false }
+    Play { source, loops: Some(std::num::NonZeroU32::MIN), callback: None, early: false, longest: None }
 }
 
 /// Collecting after a prompt: `timeout_millis` begins when it has been heard.
