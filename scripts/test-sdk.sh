@@ -17,6 +17,11 @@ if [ -f tests/sdk/requirements.txt ]; then
         cp tests/sdk/requirements.txt .venv/requirements.txt
     fi
 fi
+if [ -f tests/sdk/signalwire.txt ] && ! cmp -s tests/sdk/signalwire.txt .venv-signalwire/requirements.txt; then
+    python3 -m venv --clear .venv-signalwire
+    .venv-signalwire/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/signalwire.txt
+    cp tests/sdk/signalwire.txt .venv-signalwire/requirements.txt
+fi
 if [ -f tests/sdk/package.json ]; then
     lock=tests/sdk/package-lock.json
     if ! cmp -s "$lock" tests/sdk/node_modules/.installed; then
