@@ -110,6 +110,8 @@ pub enum Moment {
     Ringing,
     /// It was answered.
     Answered,
+    /// Who answered was found out.
+    Detected,
     /// A leg, a recording ended.
     Completed,
     /// A recording runs.

@@ -357,7 +357,7 @@ fn each_mistake_is_named() {
         (number("bridge = \"trunk:x\""), "there is no trunk \"x\""),
         (number("bridge = \"h:5060\""), "is neither \"sip:{number}@HOST:PORT\" nor"),
         (number(&format!("{voice}record = \"dual\"")), "goes with bridge"),
-        (number(&voice.replace("twilio", "texml")), "not available yet"),
+        (number(&voice.replace("twilio", "texml")), "has no telnyx = "),
         (number(&voice.replace("twilio", "signalwire")), "has no signalwire = "),
         ("[[numbers]]\nnumber = \"+0\"\naccount = \"a\"\ntwiml = \"\"".to_owned(), "is not a number"),
         ("[[endpoints]]\naccount = \"a\"\nusername = \"u\"\npassword = \"\"".to_owned(), "there is no account \"a\""),

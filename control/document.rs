@@ -13,7 +13,7 @@ use url::Url;
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
-use crate::dialect::{Context, Dialect, Documents, SealInput};
+use crate::dialect::{Context, Dialect, Documents, Notice, SealInput};
 use crate::exchange::{Answer, Exchange};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
 
@@ -100,7 +100,7 @@ pub async fn fetch(
         Ok(response) => {
             exchange.answer = Some(Answer::of(&response));
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
-            (line, read(documents, fetch, &response))
+            (line, read(documents, fetch, &notice, &response))
         }
         Err(error) => {
             exchange.error = Some(error.to_string());
@@ -111,13 +111,18 @@ pub async fn fetch(
     Fetched { line, exchange, result: result.map_err(told) }
 }
 
-fn read(documents: &dyn Documents, fetch: &Fetch, response: &Response) -> Result<Program, FetchFailure> {
+fn read(
+    documents: &dyn Documents,
+    fetch: &Fetch,
+    asked: &Notice,
+    response: &Response,
+) -> Result<Program, FetchFailure> {
     if !(200..300).contains(&response.status) {
         let detail = format!("answered {}", response.status);
         return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
     let base = Url::parse(&response.final_url).ok();
-    documents.reply(fetch, base.as_ref(), response.header("content-type"), &response.body)
+    documents.reply(fetch, asked, base.as_ref(), response.header("content-type"), &response.body)
 }
 
 /// What comes of a document that is asked for where applications only command: nothing is sent.

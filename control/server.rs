@@ -19,7 +19,7 @@ use crate::bans;
 use crate::clock;
 use crate::console::{self, CallLog, Scope};
 use crate::counters::metric;
-use crate::dialect::{signalwire, telnyx, twilio};
+use crate::dialect::{signalwire, telnyx, texml, twilio};
 use crate::log_filter::LOG;
 use crate::report::{Refusal, Report};
 use crate::sip_websocket;
@@ -45,6 +45,7 @@ pub fn router(app: App, with_metrics: bool) -> Router {
         .merge(twilio::rest::routes())
         .merge(telnyx::rest::routes())
         .merge(signalwire::rest::routes())
+        .merge(texml::rest::routes())
         .merge(console::routes())
         .merge(twilio::console::routes())
         .merge(metrics)

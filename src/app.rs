@@ -29,7 +29,7 @@ use tandem_control::counters::{Build, Counters};
 use tandem_control::current::Current;
 use tandem_control::dialect::Dialect;
 use tandem_control::dialect::telnyx::{self, Telnyx};
-use tandem_control::dialect::{signalwire, twilio};
+use tandem_control::dialect::{signalwire, texml, twilio};
 use tandem_control::directory;
 use tandem_control::feed::Feed;
 use tandem_control::followers::Followers;
@@ -218,7 +218,12 @@ impl Server {
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
         let twilio = twilio::dialect(config.webhooks.sign_strip_https_port);
         let signalwire = signalwire::dialect(config.webhooks.sign_strip_https_port);
-        let dialects = Dialects::new([Arc::new(twilio) as Arc<dyn Dialect>, Arc::new(signalwire), Arc::new(Telnyx)]);
+        let dialects = Dialects::new([
+            Arc::new(twilio) as Arc<dyn Dialect>,
+            Arc::new(signalwire),
+            Arc::new(texml::dialect()),
+            Arc::new(Telnyx),
+        ]);
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -344,10 +349,16 @@ impl Server {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
         }
         // Who commands no Telnyx application has no use for its key.
-        let speaks_telnyx = self.config.get().applications.iter().any(|one| &*one.provider == "telnyx");
+        let config = self.config.get();
+        let has = |provider: &str| config.applications.iter().any(|one| &*one.provider == provider);
+        let speaks_telnyx = has("telnyx") || has(texml::NAME);
         for account in self.accounts.all().iter().filter(|_| speaks_telnyx) {
             if let Some(Ok(key)) = account.telnyx.as_ref().map(telnyx::sign::public_key) {
                 tracing::info!(account = %account.name, "Telnyx public key: {key}");
+            }
+            if account.telnyx.is_some() && has(texml::NAME) {
+                let id = telnyx::id::user_id(&account.name);
+                tracing::info!(account = %account.name, "TeXML account: {id}");
             }
         }
         tracing::info!("HTTP on {}; callers are told {}", self.http_addr, self.public_url);

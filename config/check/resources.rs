@@ -27,9 +27,6 @@ const PUBLISHED: [&str; 5] =
 const PHONES_IN_THE_CLEAR: &str =
     "its keys are sent in the clear, where whoever listens can read them; listen on tls:// and have it register there";
 
-/// Providers whose dialect is there.
-const SERVED: [&str; 3] = ["twilio", "telnyx", "signalwire"];
-
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let names = Names {
         accounts: match config.accounts.is_empty() {
@@ -389,10 +386,6 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
     let key = format!("{path}.provider");
     if !PROVIDERS.contains(&provider) {
         report.exists(key, "provider", provider, &PROVIDERS);
-        return;
-    }
-    if !SERVED.contains(&provider) {
-        report.fault(key, format!("{provider:?} is not available yet; \"{}\" are", SERVED.join("\", \"")));
         return;
     }
     let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };

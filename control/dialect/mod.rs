@@ -10,6 +10,7 @@ pub mod conversation;
 pub mod hosts;
 pub mod signalwire;
 pub mod telnyx;
+pub mod texml;
 pub mod twilio;
 
 use std::fmt;
@@ -39,7 +40,7 @@ use crate::usage::Trigger;
 use crate::webhook::RetryOn;
 use conversation::ConversationWire;
 
-/// The members of Twilio's family.
+/// The members of Twilio's family whose paths are the same; TeXML has its own.
 const FAMILY: [&dyn twilio::family::Provider; 2] = [&twilio::Twilio, &signalwire::SignalWire];
 
 /// One provider's spelling.
@@ -144,11 +145,12 @@ pub trait Documents: Sync {
     /// What is sent to ask for a document.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
 
-    /// The document that came back. `base` is the URL it came from after redirects. Errors are fatal ones only; what can be
-    /// passed over, or is out of place in a whisper, becomes a warning in the program.
+    /// The document that came back to what was `asked`. `base` is the URL it came from after redirects. Errors are fatal ones
+    /// only; what can be passed over, or is out of place in a whisper, becomes a warning in the program.
     fn reply(
         &self,
         fetch: &Fetch,
+        asked: &Notice,
         base: Option<&Url>,
         content_type: Option<&str>,
         body: &[u8],

@@ -4,6 +4,7 @@
 mod cxml;
 #[cfg(test)]
 mod tests;
+mod texml;
 mod twiml;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub use cxml::CXML;
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
 use tandem_call::recording::Track;
+pub use texml::TEXML;
 pub use twiml::TWIML;
 
 /// One provider's documents, as a table.

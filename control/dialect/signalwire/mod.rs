@@ -53,7 +53,7 @@ impl Provider for SignalWire {
 
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let own = account.signalwire.as_ref()?;
-        Some(Credentials { sid: &own.project_id, secret: &own.api_token, signing_key: &own.signing_key })
+        Some(Credentials { sid: (&own.project_id).into(), secret: &own.api_token, signing_key: &own.signing_key })
     }
 
     fn has(&self, resource: &str) -> bool {

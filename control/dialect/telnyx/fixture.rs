@@ -31,7 +31,7 @@ pub(super) fn callback() -> Callback {
 }
 
 /// An inbound leg that rings.
-pub(super) fn leg() -> LegInfo {
+pub(in crate::dialect) fn leg() -> LegInfo {
     LegInfo {
         id: LEG,
         session: SESSION,

@@ -11,11 +11,11 @@ pub mod id;
 mod machine;
 pub mod rest;
 pub mod sign;
-mod stream;
-mod webhook;
+pub(super) mod stream;
+pub(super) mod webhook;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ const PAYLOAD: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The frames of one stream.
-pub(super) struct Wire {
+pub(in crate::dialect) struct Wire {
     start: Start,
     stream_id: String,
     auth_token: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
+    pub(in crate::dialect) fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
         let european = leg.sip.codec.as_deref() == Some("PCMA");
         let codec = spec.codec.unwrap_or(if european { StreamCodec::Pcma } else { StreamCodec::Pcmu });
         let parameters = spec.parameters.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));

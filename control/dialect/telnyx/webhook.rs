@@ -41,7 +41,7 @@ pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
 
 /// One attempt: the envelope as bytes, and its signature. With GET the payload travels in the query and the signature is
 /// over an empty body. An account without a usable seed sends unsigned: its applications will refuse it and say why.
-pub(super) fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
+pub(in crate::dialect) fn seal(account: &Account, notice: &SealInput<'_>) -> Sealed {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
         (Method::Get, Body::Json(data)) => (with_query(url, &flattened(data, notice.id)), None, Vec::new()),
@@ -229,7 +229,8 @@ fn hangup(leg: &LegInfo) -> Value {
     merged(signalled(leg, "hangup"), extra)
 }
 
-fn hangup_cause(cause: EndCause) -> &'static str {
+/// Telnyx's word for why a call ended.
+pub(in crate::dialect) fn hangup_cause(cause: EndCause) -> &'static str {
     match cause {
         EndCause::NormalClearing => "normal_clearing",
         EndCause::OriginatorCancel => "originator_cancel",
@@ -244,7 +245,7 @@ fn hangup_cause(cause: EndCause) -> &'static str {
 }
 
 /// The far end of an inbound leg is the caller and we are the callee; of an outbound leg it is the other way round.
-fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
+pub(in crate::dialect) fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     let inbound = direction == Direction::Inbound;
     match by {
         EndedBy::Peer if inbound => "caller",
@@ -257,7 +258,7 @@ fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
 
 /// The SIP status, in digits. A call that was answered ended with no status of its own: clients see the answer's 200, and
 /// the 487 of a call that was given up before (RFC 3261 §9.2).
-fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
+pub(in crate::dialect) fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     match (end.sip_status, end.cause) {
         (Some(status), _) => status.to_string(),
         (None, EndCause::NormalClearing) if answered => "200".into(),
@@ -266,7 +267,8 @@ fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     }
 }
 
-fn quality(quality: &Quality) -> Value {
+/// How a call was heard.
+pub(in crate::dialect) fn quality(quality: &Quality) -> Value {
     json!({
         "inbound": {
             "jitter_max_variance": format!("{:.2}", quality.jitter_ms),

@@ -3,8 +3,12 @@
 //!
 //! [`Provider`] is the list of what tells them apart. Its defaults are Twilio's; a member says only where it differs.
 
+use std::borrow::Cow;
 use std::fmt::{Debug, Display};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tandem_call::conference::event::ConferenceEvent;
@@ -20,7 +24,7 @@ use url::Url;
 
 use super::sid::Ids;
 use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
-use crate::account::Account;
+use crate::account::{Account, Accounts};
 use crate::dialect::conversation::ConversationWire;
 use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::markup::flavour::{Flavour, TWIML};
@@ -29,6 +33,9 @@ use crate::usage::Trigger;
 
 /// A resource's keys, or those of a list.
 pub(in crate::dialect) type Fields = Map<String, Value>;
+
+/// Writes the answer to a request about what is `below` an account anew: its status and its body.
+pub(in crate::dialect) type Rewrite = fn(below: &[&str], status: &mut StatusCode, body: &mut Value);
 
 /// One member of the family.
 pub(in crate::dialect) trait Provider: Debug + Sync {
@@ -43,6 +50,16 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
 
     /// The account's credentials there; `None` if the account has none.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>>;
+
+    /// The account of this SID.
+    fn account(&self, accounts: &Accounts, sid: &str) -> Option<Arc<Account>> {
+        accounts.by_sid(sid)
+    }
+
+    /// The account of a bearer token, where clients log in with one.
+    fn bearer(&self, _accounts: &Accounts, _token: &str) -> Option<Arc<Account>> {
+        None
+    }
 
     /// Whether clients may log in with an account's keys (`SK...`).
     fn has_keys(&self) -> bool {
@@ -61,6 +78,31 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
 
     /// Writes a request's parameters as Twilio's API has them.
     fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
+
+    /// Whether the application that a new call names decides about it; otherwise a document that is named beside it does.
+    fn application_decides(&self) -> bool {
+        true
+    }
+
+    /// In what range the figures of machine detection are.
+    fn detection(&self) -> &'static DetectionRules {
+        &DetectionRules::TWILIO
+    }
+
+    /// Whether a queue is known by its name, which is its SID there.
+    fn names_queues(&self) -> bool {
+        false
+    }
+
+    /// Writes answers that went well anew, if they are not Twilio's.
+    fn answer(&self) -> Option<Rewrite> {
+        None
+    }
+
+    /// Writes a refusal: its status and body; `None` if it is written as Twilio does.
+    fn refusal(&self, _status: StatusCode, _code: u32, _message: &str) -> Option<(StatusCode, Value)> {
+        None
+    }
 
     /// `direction` of the Call resource.
     fn direction(&self, direction: Direction) -> &'static str {
@@ -86,9 +128,29 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
     /// Adds to the parameters of a progress notice. `completed`: it tells of the end.
     fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
 
+    /// Rewrites what an application is sent: about a leg, if it is about one, and an event of it, if it tells of one.
+    fn tell(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
+
+    /// One attempt at a request to an application. `strip_https_port`: see [`Family`].
+    fn seal(&self, account: &Account, notice: &SealInput<'_>, strip_https_port: bool) -> Sealed {
+        let key = self.credentials(account).map_or("", |own| own.signing_key);
+        seal::seal(key, self.signature_headers(), notice, strip_https_port)
+    }
+
     /// The header fields that carry the signature.
     fn signature_headers(&self) -> &'static [&'static str] {
         &["X-Twilio-Signature"]
+    }
+
+    /// The messages of a stream; `None` if they are as Twilio's but for what follows.
+    fn stream(
+        &self,
+        _account: &Account,
+        _leg: &LegInfo,
+        _id: StreamId,
+        _spec: &StreamSpec,
+    ) -> Option<Box<dyn StreamWire>> {
+        None
     }
 
     /// `version` of the first message of a stream.
@@ -106,17 +168,47 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         &TWIML
     }
 
+    /// A document as it is read, that came back to what was `asked`.
+    fn document<'a>(&self, text: &'a [u8], _asked: &Notice) -> Cow<'a, [u8]> {
+        text.into()
+    }
+
     /// How long an application at this URL is waited for.
     fn patience(&self, url: &str) -> Patience {
         overrides::patience(url)
     }
 }
 
+/// In what range the figures of machine detection are, in ms but for `within_seconds`, and what they are when they are absent.
+#[derive(Debug)]
+pub(in crate::dialect) struct DetectionRules {
+    /// Whether `MachineDetectionTimeout` is in seconds.
+    pub(in crate::dialect) within_seconds: bool,
+    /// `MachineDetectionTimeout`.
+    pub(in crate::dialect) within: (RangeInclusive<u64>, u64),
+    /// `MachineDetectionSpeechThreshold`.
+    pub(in crate::dialect) greeting: (RangeInclusive<u64>, u64),
+    /// `MachineDetectionSpeechEndThreshold`.
+    pub(in crate::dialect) after_greeting: (RangeInclusive<u64>, u64),
+    /// `MachineDetectionSilenceTimeout`.
+    pub(in crate::dialect) silence: (RangeInclusive<u64>, u64),
+}
+
+impl DetectionRules {
+    const TWILIO: Self = Self {
+        within_seconds: true,
+        within: (3..=60, 30),
+        greeting: (1_000..=6_000, 2_400),
+        after_greeting: (500..=5_000, 1_200),
+        silence: (2_000..=10_000, 5_000),
+    };
+}
+
 /// How an account's clients log in, and how what it is sent is signed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::dialect) struct Credentials<'a> {
     /// The account's SID.
-    pub(in crate::dialect) sid: &'a str,
+    pub(in crate::dialect) sid: Cow<'a, str>,
     /// The password of the API.
     pub(in crate::dialect) secret: &'a str,
     /// The key of signatures.
@@ -170,13 +262,9 @@ impl Family {
         Self { provider, strip_https_port }
     }
 
-    /// Of an account without credentials there all are empty: nothing of it can be validated anyway.
-    fn credentials<'a>(&self, account: &'a Account) -> Credentials<'a> {
-        self.provider.credentials(account).unwrap_or(Credentials { sid: "", secret: "", signing_key: "" })
-    }
-
-    fn owner<'a>(&self, account: &'a Account) -> Owner<'a> {
-        Owner::new(self.provider, self.credentials(account).sid)
+    /// Of an account without credentials there it is empty: nothing of it can be validated anyway.
+    fn sid<'a>(&self, account: &'a Account) -> Cow<'a, str> {
+        self.provider.credentials(account).map(|own| own.sid).unwrap_or_default()
     }
 
     fn ids(&self) -> Ids {
@@ -190,7 +278,7 @@ impl Dialect for Family {
     }
 
     fn account_id(&self, account: &Account) -> Option<String> {
-        self.provider.credentials(account).map(|credentials| credentials.sid.to_owned())
+        self.provider.credentials(account).map(|credentials| credentials.sid.into_owned())
     }
 
     fn call_id(&self, leg: LegId) -> String {
@@ -218,15 +306,21 @@ impl Dialect for Family {
     }
 
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
-        webhook::webhook(self.owner(account), event, context)
+        let sid = self.sid(account);
+        let mut notices = webhook::webhook(Owner::new(self.provider, &sid), event, context);
+        notices.iter_mut().for_each(|notice| self.provider.tell(Some(&event.leg), Some(event), notice));
+        notices
     }
 
     fn conference(&self, account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
-        conference::notices(self.owner(account), event, context)
+        let sid = self.sid(account);
+        let mut notices = conference::notices(Owner::new(self.provider, &sid), event, context);
+        notices.iter_mut().for_each(|notice| self.provider.tell(None, None, notice));
+        notices
     }
 
     fn usage_reached(&self, account: &Account, trigger: &Resource<Trigger>, figure: f64) -> Option<Notice> {
-        Some(rest::usage_notice(self.credentials(account).sid, trigger, figure))
+        Some(rest::usage_notice(&self.sid(account), trigger, figure))
     }
 
     fn ends_with_recording(&self) -> bool {
@@ -238,8 +332,7 @@ impl Dialect for Family {
     }
 
     fn seal(&self, account: &Account, notice: &SealInput<'_>) -> Sealed {
-        let headers = self.provider.signature_headers();
-        seal::seal(self.credentials(account).signing_key, headers, notice, self.strip_https_port)
+        self.provider.seal(account, notice, self.strip_https_port)
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
@@ -258,8 +351,12 @@ impl Dialect for Family {
         spec: &StreamSpec,
         _now: Timestamp,
     ) -> Box<dyn StreamWire> {
-        let key = self.credentials(account).signing_key;
-        Box::new(stream::Wire::new(self.owner(account), key, leg.id, id, spec))
+        if let Some(own) = self.provider.stream(account, leg, id, spec) {
+            return own;
+        }
+        let keys = self.provider.credentials(account);
+        let (sid, key) = keys.map(|own| (own.sid, own.signing_key)).unwrap_or_default();
+        Box::new(stream::Wire::new(Owner::new(self.provider, &sid), key, leg.id, id, spec))
     }
 
     fn conversation(
@@ -270,24 +367,30 @@ impl Dialect for Family {
         id: ConversationId,
         spec: &ConversationSpec,
     ) -> Option<Box<dyn ConversationWire>> {
-        let key = self.credentials(account).signing_key;
-        Some(Box::new(conversation::Wire::new(self.owner(account), key, leg, status, id, spec)))
+        let own = self.provider.credentials(account)?;
+        let owner = Owner::new(self.provider, &own.sid);
+        Some(Box::new(conversation::Wire::new(owner, own.signing_key, leg, status, id, spec)))
     }
 }
 
 impl Documents for Family {
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
-        webhook::fetch(self.owner(account), fetch, context)
+        let sid = self.sid(account);
+        let mut notice = webhook::fetch(Owner::new(self.provider, &sid), fetch, context);
+        self.provider.tell(Some(&fetch.leg), None, &mut notice);
+        notice
     }
 
     fn reply(
         &self,
         fetch: &Fetch,
+        asked: &Notice,
         base: Option<&Url>,
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Program, FetchFailure> {
-        let program = reply::reply(self.provider.flavour(), base, content_type, body)?;
+        let body = self.provider.document(body, asked);
+        let program = reply::reply(self.provider.flavour(), base, content_type, &body)?;
         Ok(match fetch.scope {
             Scope::Leg => program,
             Scope::Whisper => reply::whispered(program),

@@ -22,7 +22,11 @@ impl Parameters {
     /// From a query or a form body.
     pub(super) fn parse(provider: &'static dyn Provider, encoded: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(encoded);
-        let mut pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        Self::new(provider, pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// From what was decoded already.
+    pub(super) fn new(provider: &'static dyn Provider, mut pairs: Vec<(String, String)>) -> Self {
         provider.normalise(&mut pairs);
         Self { provider, pairs }
     }

@@ -70,7 +70,7 @@ impl Provider for Twilio {
 
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let TwilioCredentials { account_sid, auth_token } = account.twilio.as_ref()?;
-        Some(Credentials { sid: account_sid, secret: auth_token, signing_key: auth_token })
+        Some(Credentials { sid: account_sid.into(), secret: auth_token, signing_key: auth_token })
     }
 }
 

@@ -37,9 +37,13 @@ pub(super) struct Path<'a> {
     pub(super) json: bool,
 }
 
-/// Takes a path apart; `None` if it is not under `/2010-04-01/Accounts`.
+/// Where TeXML's is, which has no date.
+pub(super) const TEXML: &str = "v2/texml";
+
+/// Takes a path apart; `None` if it is not under `/2010-04-01/Accounts` or `/v2/texml/Accounts`.
 pub(super) fn parse(path: &str) -> Option<Path<'_>> {
-    let path = path.trim_start_matches('/').strip_prefix(VERSION)?.strip_prefix('/')?;
+    let path = path.trim_start_matches('/');
+    let path = path.strip_prefix(VERSION).or_else(|| path.strip_prefix(TEXML))?.strip_prefix('/')?;
     let (path, json) = path.strip_suffix(".json").map_or((path, false), |path| (path, true));
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).map(decoded);
     if segments.next()? != "Accounts" {

@@ -1,5 +1,6 @@
 //! What forms ask for: calls, changes to them, recordings, streams.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +14,18 @@ use tandem_call::leg::{EndCause, Hearers};
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, Program};
 use tandem_call::recording::{Gap, RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
-use tandem_call::stream::{Opens, StreamCodec, StreamSpec};
+use tandem_call::stream::{Opens, Playout, StreamCodec, StreamSpec};
 use tandem_call::{Callback, Method, Moment, Target};
 use url::Url;
 
 use super::error::{self, ApiError};
+use super::family::Provider;
 use super::form::Parameters;
+use super::overrides;
 use super::sid::{self, Ids};
-use super::{inline_program, overrides};
 use crate::holdings::Voice;
-use crate::markup::party;
 use crate::markup::verb::conference;
+use crate::markup::{self, Origin, party};
 use crate::new_call::{First, NewCall};
 
 /// Longest inline document, characters.
@@ -36,6 +38,9 @@ const MAX_UNKNOWN: usize = 20;
 const MAX_CREDENTIAL: usize = 255;
 /// Most parameters of a stream.
 const MAX_STREAM_PARAMETERS: usize = 99;
+
+/// What stands before the name of a header field of the INVITE.
+const SIP_HEADER: &str = "SipHeader_";
 
 const MOMENTS: [(&str, Moment); 4] = [
     ("initiated", Moment::Initiated),
@@ -75,13 +80,36 @@ pub(super) fn participant_call(
             return Err(ApiError::bad(21262, "MachineDetection of a participant needs an AmdStatusCallback"));
         }
     }
-    call.caller_name = match parameters.get("CallerDisplayName") {
-        Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
-            return Err(ApiError::bad(20001, "CallerDisplayName has 2 to 255 characters"));
-        }
-        name => name.map(str::to_owned),
-    };
     Ok(call)
+}
+
+/// The name that the called party is shown.
+fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
+    match parameters.get("CallerDisplayName") {
+        Some(text) if !(2..=255).contains(&text.chars().count()) || text.chars().any(char::is_control) => {
+            Err(ApiError::bad(20001, "CallerDisplayName has 2 to 255 characters"))
+        }
+        name => Ok(name.map(str::to_owned)),
+    }
+}
+
+/// Header fields of the INVITE that the request names: `SipHeader_X-Name`.
+fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiError> {
+    let mut headers = Vec::new();
+    for (name, value) in parameters.pairs().filter_map(|(name, value)| Some((name.strip_prefix(SIP_HEADER)?, value))) {
+        if !party::is_allowed_header(name) {
+            return Err(ApiError::bad(21228, format!("The SIP header {name} cannot be set")));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(ApiError::bad(21229, format!("The value of the SIP header {name} is not valid")));
+        }
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    let length: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if length >= party::MAX_HEADERS {
+        return Err(ApiError::bad(21227, format!("The SIP headers are {} characters or longer", party::MAX_HEADERS)));
+    }
+    Ok(headers)
 }
 
 /// The name of a conference.
@@ -138,6 +166,7 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
 /// A call that does this once answered.
 fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
     let Called { to, mut headers, handover } = called(parameters)?;
+    headers.extend(own_headers(parameters)?);
     if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
         let bad = || ApiError::bad(20001, format!("CallReason has at most {} characters", party::MAX_REASON));
         headers.push(party::call_reason(reason).ok_or_else(bad)?);
@@ -162,7 +191,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
         via: byoc.map(Arc::from).into_iter().collect(),
         also: Vec::new(),
         from,
-        caller_name: None,
+        caller_name: display_name(parameters)?,
         headers,
         credentials: credentials(parameters)?,
         timeout: Duration::from_secs(timeout),
@@ -184,7 +213,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
 }
 
 /// Everything that a new call may be told.
-const PARAMETERS: [&str; 39] = [
+const PARAMETERS: [&str; 41] = [
     "ApplicationSid",
     "AsyncAmd",
     "AsyncAmdStatusCallback",
@@ -192,6 +221,7 @@ const PARAMETERS: [&str; 39] = [
     "Byoc",
     "CallReason",
     "CallToken",
+    "CallerDisplayName",
     "CallerId",
     "ClientNotificationUrl",
     "FallbackMethod",
@@ -211,6 +241,7 @@ const PARAMETERS: [&str; 39] = [
     "RecordingStatusCallback",
     "RecordingStatusCallbackEvent",
     "RecordingStatusCallbackMethod",
+    "RecordingTimeout",
     "RecordingTrack",
     "SendDigits",
     "SipAuthPassword",
@@ -252,7 +283,7 @@ pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
     for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
         odd.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
     }
-    let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name);
+    let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name) && !name.starts_with(SIP_HEADER);
     odd.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
         let name: String = name.chars().take(80).collect();
         (20001, format!("{name} is not a parameter of a new call; it was ignored"))
@@ -293,7 +324,10 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
         Some(other) => return Err(ApiError::bad(20001, format!("Status is not valid: {other}"))),
         None => match (document, twiml) {
             (Some(target), _) => Some(Change::Redirect(Box::new(Command::Redirect(target)))),
-            (None, Some(twiml)) => Some(Change::Redirect(Box::new(Command::Run(inline(twiml)?)))),
+            (None, Some(twiml)) => {
+                let program = inline(parameters.provider(), twiml)?;
+                Some(Change::Redirect(Box::new(Command::Run(program))))
+            }
             (None, None) => None,
         },
     };
@@ -312,7 +346,10 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
 
 /// A recording of a live call (`POST Calls/{Sid}/Recordings.json`), which is not trimmed unless asked for.
 pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
-    recording(parameters, RecordingSource::Request, false)
+    Ok(RecordingSpec {
+        beep: parameters.flag("PlayBeep", false)?,
+        ..recording(parameters, RecordingSource::Request, false)?
+    })
 }
 
 /// What becomes of a running recording (`POST .../Recordings/{Sid}.json`).
@@ -338,19 +375,24 @@ pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdat
     parameters.word("Status", &words, None, 20001)?.ok_or_else(|| ApiError::bad(20001, "Status is required"))
 }
 
-/// A stream of a live call, one way (`POST Calls/{Sid}/Streams.json`).
+/// A stream of a live call, one way unless `BidirectionalMode` says how the application speaks (`POST Calls/{Sid}/Streams.json`).
 pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
     let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
     if !matches!(url.scheme(), "ws" | "wss") || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(ApiError::bad(31922, format!("Url is not a WebSocket URL: {text}")));
     }
+    let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
+    let codec = parameters.word("BidirectionalCodec", &codecs, StreamCodec::Pcmu, 20001)?;
+    let modes = [("rtp", Some(Playout::Payload(codec))), ("mp3", Some(Playout::Files))];
+    let playout = parameters.word("BidirectionalMode", &modes, None, 20001)?;
     Ok(StreamSpec {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
         track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
-        codec: Some(StreamCodec::Pcmu),
-        playout: None,
+        // Where an application may speak, it is told which codec it hears.
+        codec: playout.is_none().then_some(StreamCodec::Pcmu),
+        playout,
         parameters: stream_parameters(parameters),
         callback: parameters.callback("StatusCallback", &[])?,
         hearers: Hearers::Own,
@@ -470,33 +512,52 @@ struct Start {
 /// Which document runs and which when that fails, who is told of progress, and the application, which decides all of it if
 /// there is one.
 fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
-    if let Some(sid) = parameters.get("ApplicationSid") {
-        let bad = || ApiError::bad(21218, format!("ApplicationSid {sid} is not valid"));
-        let voice = application(sid).ok_or_else(bad)?;
-        let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
-        return Ok(Start {
-            first: First::Document(voice.document().ok_or_else(nowhere)?),
-            fallback: voice.fallback(),
-            status: voice.status(),
-            application: Some(sid.into()),
-        });
-    }
+    let provider = parameters.provider();
+    let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
     let status = parameters.callback("StatusCallback", &MOMENTS)?;
     let fallback = parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
-    let first = match (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml")) {
-        // Given both, the URL wins (warning 32019 in the original).
-        (Some(target), _) => First::Document(target),
-        (None, Some(twiml)) => First::Program(inline(twiml)?),
-        (None, None) => return Err(ApiError::bad(21205, "Url parameter is required.")),
+    let Some(sid) = parameters.get("ApplicationSid") else {
+        if !provider.application_decides() {
+            return Err(ApiError::bad(20001, "ApplicationSid is required"));
+        }
+        let first = document_or_text(provider, document, twiml)?;
+        let first = first.ok_or_else(|| ApiError::bad(21205, "Url parameter is required."))?;
+        return Ok(Start { first, fallback, status, application: None });
     };
-    Ok(Start { first, fallback, status, application: None })
+    let bad = || ApiError::bad(21218, format!("ApplicationSid {sid} is not valid"));
+    let voice = application(sid).ok_or_else(bad)?;
+    let own = |voice: &Voice| {
+        let nowhere = || ApiError::bad(21205, format!("The VoiceUrl of application {sid} is not a valid URL"));
+        voice.document().map(First::Document).ok_or_else(nowhere)
+    };
+    let application = Some(sid.into());
+    if provider.application_decides() {
+        return Ok(Start { first: own(&voice)?, fallback: voice.fallback(), status: voice.status(), application });
+    }
+    let first = document_or_text(provider, document, twiml)?.map_or_else(|| own(&voice), Ok)?;
+    let (fallback, status) = (fallback.or_else(|| voice.fallback()), status.or_else(|| voice.status()));
+    Ok(Start { first, fallback, status, application })
 }
 
-fn inline(twiml: &str) -> Result<Program, ApiError> {
+/// What a call that is asked for does first. Given both, the URL wins (warning 32019 in the original).
+fn document_or_text(
+    provider: &'static dyn Provider,
+    document: Option<Target>,
+    twiml: Option<&str>,
+) -> Result<Option<First>, ApiError> {
+    Ok(match (document, twiml) {
+        (Some(target), _) => Some(First::Document(target)),
+        (None, Some(twiml)) => Some(First::Program(inline(provider, twiml)?)),
+        (None, None) => None,
+    })
+}
+
+fn inline(provider: &'static dyn Provider, twiml: &str) -> Result<Program, ApiError> {
     if twiml.chars().count() > MAX_TWIML {
         return Err(ApiError::bad(32018, format!("Twiml is longer than {MAX_TWIML} characters")));
     }
-    inline_program(twiml, false).map_err(|failure| ApiError::bad(error::failure_code(&failure), detail(failure)))
+    markup::document(provider.flavour(), Origin::default(), twiml.as_bytes())
+        .map_err(|failure| ApiError::bad(error::failure_code(&failure), detail(failure)))
 }
 
 fn detail(failure: FetchFailure) -> String {
@@ -512,6 +573,7 @@ pub(super) fn recording(
     trim: bool,
 ) -> Result<RecordingSpec, ApiError> {
     let channels = [("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
+    let silence = parameters.number("RecordingTimeout", 0..=14_400, 20001)?;
     Ok(RecordingSpec {
         source,
         channels: parameters.word("RecordingChannels", &channels, RecordingChannels::Mono, 20001)?,
@@ -519,7 +581,7 @@ pub(super) fn recording(
         format: RecordingFormat::Wav,
         trim: parameters.word("Trim", &[("trim-silence", true), ("do-not-trim", false)], trim, 20001)?,
         max_length: None,
-        silence_timeout: None,
+        silence_timeout: silence.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         beep: false,
         callback: parameters.callback("RecordingStatusCallback", &RECORDING_MOMENTS)?,
     })
@@ -556,13 +618,15 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
 fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
     let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = parameters.word("MachineDetection", &modes, None, 21234)?;
-    let milliseconds = |name, range, default| -> Result<Duration, ApiError> {
-        Ok(Duration::from_millis(parameters.number(name, range, 21263)?.unwrap_or(default)))
+    let rules = parameters.provider().detection();
+    let number = |name, (range, default): &(RangeInclusive<u64>, u64)| -> Result<u64, ApiError> {
+        Ok(parameters.number(name, range.clone(), 21263)?.unwrap_or(*default))
     };
-    let within = Duration::from_secs(parameters.number("MachineDetectionTimeout", 3..=60, 21263)?.unwrap_or(30));
-    let greeting = milliseconds("MachineDetectionSpeechThreshold", 1000..=6000, 2400)?;
-    let after_greeting = milliseconds("MachineDetectionSpeechEndThreshold", 500..=5000, 1200)?;
-    let silence = milliseconds("MachineDetectionSilenceTimeout", 2000..=10_000, 5000)?;
+    let within = number("MachineDetectionTimeout", &rules.within)?;
+    let within = if rules.within_seconds { Duration::from_secs(within) } else { Duration::from_millis(within) };
+    let greeting = Duration::from_millis(number("MachineDetectionSpeechThreshold", &rules.greeting)?);
+    let after_greeting = Duration::from_millis(number("MachineDetectionSpeechEndThreshold", &rules.after_greeting)?);
+    let silence = Duration::from_millis(number("MachineDetectionSilenceTimeout", &rules.silence)?);
     let beside = parameters.flag("AsyncAmd", false)?;
     let callback = parameters.callback("AsyncAmdStatusCallback", &[])?;
     let until = until.filter(|_| parameters.get("SendDigits").is_none());

@@ -3,12 +3,23 @@
 use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
 /// How a provider writes ids. Every id has 128 bits; a prefix of two letters says what it is of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Ids {
     /// The prefix and 32 lower-case hex digits: `CA0123...`.
     Prefixed,
     /// A UUID (RFC 9562 §4), whatever it is of.
     Uuid,
+    /// In a way of the provider's own.
+    Own(&'static Spelling),
+}
+
+/// A provider's own way to write ids, by the prefix that says what each is of.
+#[derive(Debug)]
+pub struct Spelling {
+    /// Writes one.
+    pub spell: fn(&str, u128) -> String,
+    /// Reads one.
+    pub parse: fn(&str, &str) -> Option<u128>,
 }
 
 impl Ids {
@@ -17,6 +28,7 @@ impl Ids {
         match self {
             Self::Prefixed => spell(prefix, id),
             Self::Uuid => uuid(id),
+            Self::Own(own) => (own.spell)(prefix, id),
         }
     }
 
@@ -25,6 +37,7 @@ impl Ids {
         match self {
             Self::Prefixed => parse(prefix, text),
             Self::Uuid => parse_uuid(text),
+            Self::Own(own) => (own.parse)(prefix, text),
         }
     }
 

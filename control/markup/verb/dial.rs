@@ -23,6 +23,8 @@ const SEQUENTIAL: u32 = 13218;
 const ANSWER_ON_BRIDGE: u32 = 13219;
 const RING_TONE: u32 = 13220;
 const NOT_CALLABLE: u32 = 13224;
+/// Longest name that is shown with a number, characters.
+const MAX_DISPLAY_NAME: usize = 128;
 /// Most parties that are called at once.
 const MAX_TARGETS: usize = 10;
 
@@ -107,7 +109,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         timeout,
         time_limit: Some(time_limit),
         caller_id: caller_id(reader, element),
-        caller_name: None,
+        caller_name: caller_name(reader, element),
         answer_on_bridge: reader.flag(element, "answerOnBridge", false, ANSWER_ON_BRIDGE),
         ring_tone: Some(ring_tone(reader, element)),
         hangup_on_star,
@@ -132,6 +134,17 @@ fn caller_id(reader: &mut Reader<'_>, element: &Element) -> Option<Address> {
         return None;
     }
     Some((reader.flavour.phone)(text).unwrap_or_else(|| Address::from(text)))
+}
+
+/// The name that is shown with the number.
+fn caller_name(reader: &mut Reader<'_>, element: &Element) -> Option<String> {
+    let name = ["callerName", "fromDisplayName"].into_iter().find(|name| reader.honours(element, name))?;
+    let text = element.attribute(name).map(str::trim).filter(|text| !text.is_empty())?;
+    if text.chars().count() > MAX_DISPLAY_NAME || text.chars().any(char::is_control) {
+        reader.bad_value(element, name, code::SCHEMA);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn ring_tone(reader: &mut Reader<'_>, element: &Element) -> String {
@@ -160,6 +173,13 @@ fn recorded(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialRec
     };
     let mut spec = record::common(reader, element, RecordingSource::Dial, false, (code::SCHEMA, code::SCHEMA))?;
     spec.channels = channels;
+    if element.attribute("recordingChannels").is_some() && reader.honours(element, "recordingChannels") {
+        spec.channels = reader.word(element, "recordingChannels", &record::CHANNELS, channels, code::SCHEMA);
+    }
+    if reader.honours(element, "recordMaxLength") {
+        let most = reader.seconds(element, "recordMaxLength", 0..=14_400, code::SCHEMA);
+        spec.max_length = most.filter(|most| !most.is_zero());
+    }
     spec.track = reader.word(element, "recordingTrack", &record::TRACKS, Track::Both, code::SCHEMA);
     Ok(Some(DialRecord { from_ringing, spec }))
 }

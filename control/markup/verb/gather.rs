@@ -28,7 +28,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
     let speech = if words { Some(speech::gather(reader, element, timeout, keys)?) } else { None };
     let finish_on =
         reader.keys(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
-    let max_digits = reader.number(element, "numDigits", 1..=1000, NUM_DIGITS).and_then(|n| u32::try_from(n).ok());
+    let mut max_digits = digits(reader, element, "numDigits");
+    let (mut min_digits, mut valid_digits) = (1, None);
+    if reader.honours(element, "minDigits") {
+        max_digits = max_digits.or_else(|| digits(reader, element, "maxDigits"));
+        min_digits = digits(reader, element, "minDigits").unwrap_or(1);
+        let valid = reader.keys(element, "validDigits", "0123456789*#", "", 12, NUM_DIGITS);
+        valid_digits = (!valid.is_empty()).then(|| valid.to_owned());
+    }
     reader.only_elements(element);
     let mut prompts = Vec::new();
     for child in element.elements() {
@@ -43,10 +50,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
         prompts,
         retry_prompts: Vec::new(),
         tries: 1,
-        min_digits: 1,
+        min_digits,
         max_digits,
         terminators: finish_on.to_owned(),
-        valid_digits: None,
+        valid_digits,
         first_digit_timeout: timeout,
         inter_digit_timeout: timeout,
         total_timeout: None,
@@ -57,6 +64,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
         speech,
         callback: None,
     })
+}
+
+fn digits(reader: &mut Reader<'_>, element: &Element, name: &str) -> Option<u32> {
+    reader.number(element, name, 1..=1000, NUM_DIGITS).and_then(|number| u32::try_from(number).ok())
 }
 
 /// Where a result goes: `action`, else the document itself. An inline document without one goes on with its next verb.
@@ -79,6 +90,7 @@ fn input(reader: &mut Reader<'_>, element: &Element) -> (bool, bool) {
         match word {
             "dtmf" => keys = true,
             "speech" => words = true,
+            "both" if reader.honours(element, "minDigits") => (keys, words) = (true, true),
             _ => reader.bad_value(element, "input", INPUT),
         }
     }

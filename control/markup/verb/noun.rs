@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tandem_call::Moment;
 use tandem_call::address::Address;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::handover::Handover;
 use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::{Credentials, DialTarget};
+use tandem_call::{Callback, Moment};
 
 use crate::markup::code;
 use crate::markup::element::Element;
@@ -198,17 +198,27 @@ fn progress(
 ) -> Result<(), FetchFailure> {
     let method = reader.method(element, "method", method_code);
     target.whisper = reader.target(element.attribute("url"), method, code::BAD_URL)?;
-    target.status = reader.callback(element, "statusCallback", &MOMENTS, &[Moment::Completed], code::SCHEMA)?;
-    target.detect = machine_detection(reader, element)?.map(Box::new);
+    let detected = [("amd", Moment::Detected)];
+    let more: &[_] = if reader.honours(element, "detectionMode") { &detected } else { &[] };
+    let moments = [&MOMENTS, more].concat();
+    target.status = reader.callback(element, "statusCallback", &moments, &[Moment::Completed], code::SCHEMA)?;
+    target.detect = machine_detection(reader, element, target.status.as_ref())?.map(Box::new);
     Ok(())
 }
 
 /// Who answers is to be found out, beside what happens. Digits that are sent at the answer are heard as anybody's: there is
 /// none then.
-fn machine_detection(reader: &mut Reader<'_>, element: &Element) -> Result<Option<MachineDetection>, FetchFailure> {
+fn machine_detection(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    status: Option<&Callback>,
+) -> Result<Option<MachineDetection>, FetchFailure> {
     let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = reader.word(element, "machineDetection", &modes, None, code::SCHEMA);
     let Some(until) = until.filter(|_| element.attribute("sendDigits").is_none()) else { return Ok(None) };
+    if reader.honours(element, "detectionMode") {
+        return Ok(Some(in_milliseconds(reader, element, until, status)));
+    }
     let within = reader.seconds(element, "machineDetectionTimeout", 3..=120, code::SCHEMA);
     let mut milliseconds = |name, range, default| {
         Duration::from_millis(reader.number(element, name, range, code::SCHEMA).unwrap_or(default))
@@ -226,6 +236,31 @@ fn machine_detection(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         );
     }
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
+}
+
+/// TeXML's: all figures in ms, and what is found out is an event of the status callback's.
+fn in_milliseconds(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    until: Until,
+    status: Option<&Callback>,
+) -> MachineDetection {
+    let mut milliseconds = |name, default| {
+        Duration::from_millis(reader.number(element, name, 100..=60_000, code::SCHEMA).unwrap_or(default))
+    };
+    let within = milliseconds("machineDetectionTimeout", 30_000);
+    let greeting = milliseconds("machineDetectionSpeechThreshold", 3_500);
+    let after_greeting = milliseconds("machineDetectionSpeechEndThreshold", 800);
+    let silence = milliseconds("machineDetectionSilenceTimeout", 3_500);
+    reader.word(
+        element,
+        "detectionMode",
+        &[("Regular", ()), ("Premium", ()), ("PremiumCallScreening", ())],
+        (),
+        code::SCHEMA,
+    );
+    let callback = status.filter(|status| status.wants(Moment::Detected)).cloned();
+    MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }
 }
 
 fn credentials(element: &Element) -> Option<Credentials> {

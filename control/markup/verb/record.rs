@@ -32,6 +32,10 @@ const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)
 pub(crate) const TRACKS: [(&str, Track); 3] =
     [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 
+/// How many channels a recording has.
+pub(super) const CHANNELS: [(&str, RecordingChannels); 3] =
+    [("single", RecordingChannels::Mono), ("mono", RecordingChannels::Mono), ("dual", RecordingChannels::Dual)];
+
 /// Reads it.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record, FetchFailure> {
     let defaults = &reader.flavour.defaults;
@@ -54,6 +58,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;
     // Only what the caller says, on one channel: the prompt before it is not part of a message.
     spec.track = Track::Inbound;
+    if reader.honours(element, "channels") {
+        // There both directions are meant.
+        spec.track = Track::Both;
+        spec.channels = reader.word(element, "channels", &CHANNELS, RecordingChannels::Dual, code::SCHEMA);
+    }
     spec.max_length = Some(max_length);
     spec.silence_timeout = (timeout > Duration::ZERO).then_some(timeout);
     Ok(Record { spec, finish_on, beep, action, transcribe })
@@ -61,8 +70,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
 
 /// A callback is an order too.
 fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<TranscriptionOrder>, FetchFailure> {
-    let wanted = reader.flag(element, "transcribe", false, TRANSCRIBE);
-    let callback = reader.target(element.attribute("transcribeCallback"), Method::Post, code::BAD_URL)?;
+    let (name, callback) = match reader.honours(element, "transcription") {
+        true => ("transcription", "transcriptionCallback"),
+        false => ("transcribe", "transcribeCallback"),
+    };
+    let wanted = reader.flag(element, name, false, TRANSCRIBE);
+    let callback = reader.target(element.attribute(callback), Method::Post, code::BAD_URL)?;
     let moments = vec![Moment::Completed];
     let callback =
         callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new(), timeout: None });

@@ -34,6 +34,9 @@ const CODECS: [(&str, StreamCodec); 7] = [
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
 ];
 
+/// Telnyx's, whose order of octets is that of RTP as far as is known.
+const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
+
 /// A stream that takes the call over, both ways.
 pub(crate) fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
@@ -129,7 +132,13 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let track = reader.word(element, "track", reader.tracks(), Track::Inbound, TRACK);
-    let codec = codec(reader, element);
+    let (codec, playout) = match reader.honours(element, "bidirectionalMode") {
+        true => bidirectional(reader, element, speaks),
+        false => {
+            let codec = codec(reader, element);
+            (Some(codec), speaks.then_some(Playout::Payload(codec)))
+        }
+    };
     parts(reader, element);
     let parameters = parameters(reader, element);
     let bearer = element.attribute("authBearerToken").filter(|_| reader.honours(element, "authBearerToken"));
@@ -140,14 +149,31 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         url,
         name: name(element),
         track,
-        codec: Some(codec),
-        playout: speaks.then_some(Playout::Payload(codec)),
+        codec,
+        playout,
         parameters,
         callback,
         hearers: Hearers::Own,
         auth_token,
         opens: Opens::default(),
     }))
+}
+
+/// What the application hears, the call's own codec if none is named, and how it speaks: each in a codec of its own, or in files
+/// (Telnyx).
+fn bidirectional(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> (Option<StreamCodec>, Option<Playout>) {
+    let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
+    let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
+    let codec = reader.word(element, "codec", &heard, None, code::SCHEMA);
+    let rates = [("8000", SampleRate::Hz8000), ("16000", SampleRate::Hz16000), ("24000", SampleRate::Hz24000)];
+    let rate = reader.word(element, "bidirectionalSamplingRate", &rates, SampleRate::Hz16000, code::SCHEMA);
+    let linear = StreamCodec::L16(rate, ByteOrder::Big);
+    let spoken = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", linear)];
+    let spoken = reader.word(element, "bidirectionalCodec", &spoken, StreamCodec::Pcmu, code::SCHEMA);
+    let modes = [("rtp", Playout::Payload(spoken)), ("mp3", Playout::Files)];
+    let mode = reader.word(element, "bidirectionalMode", &modes, Playout::Files, code::SCHEMA);
+    let speaks = speaks || element.attribute("bidirectionalMode").is_some();
+    (codec, speaks.then_some(mode))
 }
 
 /// What the application calls it.

@@ -121,6 +121,10 @@ fn any_login(accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
 /// HTTP Basic with account SID and secret, or with a key's SID and secret, compared in constant time. A closed account is
 /// as good as none.
 fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
+    if let Some(token) = bearer(headers) {
+        let account = provider.bearer(accounts, token)?;
+        return (accounts.standing(&account.name) != Standing::Closed).then_some(Login { account, by_key: false });
+    }
     let (username, password) = basic(headers)?;
     let login = match sid::parse("SK", &username).filter(|_| provider.has_keys()) {
         Some(key) => Login { account: accounts.by_key(key, &password)?, by_key: true },
@@ -156,20 +160,70 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     };
     let provider = member.copied().unwrap_or_else(|| member_of(&app.accounts, asked));
     let (form, path) = written::wanted(asked, &parts.headers, provider.answers_in_xml());
-    let request = Request {
-        app: &app,
-        provider,
-        method: &parts.method,
-        path: &path,
-        headers: &parts.headers,
-        parameters: Parameters::parse(provider, &encoded),
-    };
-    let response = request.answer().await.unwrap_or_else(IntoResponse::into_response);
+    let parameters = Parameters::parse(provider, &encoded);
+    let wanted = Wanted { method: &parts.method, path: &path, headers: &parts.headers };
+    let response = answered(&app, provider, wanted, parameters).await;
     let user_agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     if provider.writes_iso_dates(user_agent) {
         return identified(written::with_iso_dates(response).await);
     }
     identified(written::rewritten(form, &path, response).await)
+}
+
+/// What a member that has paths of its own is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dialect) struct Wanted<'a> {
+    /// The method.
+    pub(in crate::dialect) method: &'a Method,
+    /// The path, with what it begins with there.
+    pub(in crate::dialect) path: &'a str,
+    /// Who asks.
+    pub(in crate::dialect) headers: &'a HeaderMap,
+}
+
+/// The answer of a member that has paths of its own.
+pub(in crate::dialect) async fn serve_member(
+    app: &App,
+    provider: &'static dyn Provider,
+    wanted: Wanted<'_>,
+    pairs: Vec<(String, String)>,
+) -> Response {
+    answered(app, provider, wanted, Parameters::new(provider, pairs)).await
+}
+
+async fn answered(
+    app: &App,
+    provider: &'static dyn Provider,
+    Wanted { method, path, headers }: Wanted<'_>,
+    parameters: Parameters,
+) -> Response {
+    let request = Request { app, provider, method, path, headers, parameters };
+    match request.answer().await {
+        Ok(response) => as_member(provider, path, response).await,
+        Err(error) => match provider.refusal(error.status, error.code, &error.message) {
+            Some((status, body)) => (status, Json(body)).into_response(),
+            None => error.into_response(),
+        },
+    }
+}
+
+/// An answer that went well as this member writes it; audio stays as it is.
+async fn as_member(provider: &'static dyn Provider, path: &str, response: Response) -> Response {
+    let Some(rewrite) = provider.answer().filter(|_| is_json(&response)) else { return response };
+    let Some(path) = path::parse(path) else { return response };
+    let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
+    let (mut parts, body) = response.into_parts();
+    // Ours, and bounded by the size of a page.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
+    rewrite(&below, &mut parts.status, &mut value);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, value.to_string().into())
+}
+
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 /// The member that knows the account of a path; Twilio if none does.
@@ -178,7 +232,7 @@ fn member_of(accounts: &Accounts, path: &str) -> &'static dyn Provider {
     let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
     let knows = |member: &&&'static dyn Provider| {
         let own = account.as_ref().and_then(|account| member.credentials(account));
-        own.is_some_and(|own| Some(own.sid) == sid.as_deref())
+        own.is_some_and(|own| Some(&*own.sid) == sid.as_deref())
     };
     FAMILY.iter().find(knows).copied().unwrap_or(&Twilio)
 }
@@ -304,7 +358,7 @@ impl Request<'_> {
     /// The account that the request is about: the caller's own, or one that it made.
     fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
-        let own = self.provider.credentials(&login.account).map(|own| own.sid);
+        let own = self.provider.credentials(&login.account).map(|own| own.sid.into_owned());
         let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
         // Who holds a key must not come by the account's own token, or by more keys.
         if login.by_key && about_accounts {
@@ -314,7 +368,9 @@ impl Request<'_> {
         if accounts.standing(&login.account.name) != Standing::Active {
             return Err(inactive());
         }
-        let Some(asked) = asked.filter(|asked| Some(*asked) != own) else { return Ok(Arc::clone(&login.account)) };
+        let Some(asked) = asked.filter(|asked| Some(*asked) != own.as_deref()) else {
+            return Ok(Arc::clone(&login.account));
+        };
         let account = accounts.by_sid(asked).filter(|_| !login.by_key).ok_or_else(ApiError::unauthenticated)?;
         if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
             return Err(ApiError::unauthenticated());
@@ -339,7 +395,7 @@ impl Request<'_> {
 
     fn exchange(&self, account: Arc<Account>, own: bool) -> Result<Exchange<'_>, ApiError> {
         let credentials = self.provider.credentials(&account).ok_or_else(ApiError::unauthenticated)?;
-        let sid = credentials.sid.to_owned();
+        let sid = credentials.sid.into_owned();
         let (app, provider, verb, path, parameters) =
             (self.app, self.provider, self.verb(), self.path, &self.parameters);
         Ok(Exchange { app, provider, verb, path, parameters, account, sid, own })
@@ -543,6 +599,12 @@ fn created(body: Value) -> Response {
 /// 204.
 fn deleted() -> Response {
     StatusCode::NO_CONTENT.into_response()
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
 }
 
 /// User and password of an `Authorization: Basic` header (RFC 7617).

@@ -32,7 +32,7 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
             _ => Err(ApiError::method_not_allowed()),
         };
     };
-    let id = x.ids().parse_queue(name).ok_or_else(|| x.not_found())?;
+    let id = id(x, name).ok_or_else(|| x.not_found())?;
     match (below, x.verb) {
         ([], Verb::Get) => Ok(ok(queue(x.owner(), &find(x, id)?))),
         ([], Verb::Post) => update(x, id).await,
@@ -53,6 +53,15 @@ pub(super) async fn answer(x: &Exchange<'_>, below: &[&str]) -> Answer {
 
 fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
     &x.app.calls.services().queues
+}
+
+/// A queue by its SID, or where that is so by its name.
+fn id(x: &Exchange<'_>, name: &str) -> Option<QueueId> {
+    let named = || {
+        let all = all(x).list(&x.account.name, Timestamp::now()).into_iter();
+        all.filter(|_| x.provider.names_queues()).find(|one| *one.queue.name == *name).map(|one| one.queue.id)
+    };
+    x.ids().parse_queue(name).or_else(named)
 }
 
 fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {

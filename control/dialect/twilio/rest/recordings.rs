@@ -211,7 +211,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     }
     let account = match x.headers.contains_key(header::AUTHORIZATION) || !x.app.recordings.are_open() {
         true => x.subject(&x.login()?, Some(account_sid), &["Recordings"])?,
-        false => x.app.accounts.by_sid(account_sid).ok_or_else(|| x.not_found())?,
+        false => x.provider.account(&x.app.accounts, account_sid).ok_or_else(|| x.not_found())?,
     };
     let recording = x.app.recordings.get(&account.name, id).await?.ok_or_else(|| x.not_found())?;
     if recording.status != RecordingStatus::Completed {
