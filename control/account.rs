@@ -247,6 +247,11 @@ impl Accounts {
         self.0.read().by_name.get(name).cloned()
     }
 
+    /// The provider whose words an account's documents are in where nothing names one; Twilio's, of an account that there is not.
+    pub fn documents(&self, name: &str) -> &'static str {
+        self.by_name(name).map_or("twilio", |account| account.documents())
+    }
+
     /// By the SID that clients of Twilio or SignalWire log in with.
     pub fn by_sid(&self, sid: &str) -> Option<Arc<Account>> {
         self.0.read().by_sid.get(sid).cloned()

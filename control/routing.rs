@@ -545,7 +545,7 @@ impl Routing {
 
     /// The dialect of an account's documents where nothing names one.
     fn documents(&self, account: &str) -> Arc<str> {
-        self.accounts.by_name(account).map_or("twilio", |account| account.documents()).into()
+        self.accounts.documents(account).into()
     }
 
     /// Whether an account's calls may go over a trunk.

@@ -35,8 +35,9 @@ def wait_for(what, url, process):
     sys.exit(f"{what} did not start")
 
 
-def main(doc, folder, config, calls):
-    """`calls`: of each example, the seconds after which a phone calls, and what it does."""
+def main(doc, folder, config, calls, served=None):
+    """`calls`: of each example, the seconds after which a phone calls, and what it does. `served`: of those that `tandem dev` is not
+    given as PORT/voice, its arguments for them, where {port} is the application's."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("example", choices=calls)
     parser.add_argument("--port", type=int, default=5000, help="the application's")
@@ -51,7 +52,8 @@ def main(doc, folder, config, calls):
     }
     running = []
     try:
-        serving = [tandem, "dev", f"{arguments.port}/voice", "--config", str(folder / config), "--sip-port", sip, "--http-port", http]
+        how = [one.format(port=arguments.port) for one in (served or {}).get(arguments.example, ["{port}/voice"])]
+        serving = [tandem, "dev", *how, "--config", str(folder / config), "--sip-port", sip, "--http-port", http]
         running.append(subprocess.Popen(serving))
         wait_for("the server", f"http://127.0.0.1:{http}/readyz", running[-1])
         running.append(subprocess.Popen([sys.executable, str(folder / f"{arguments.example}.py")], env=environment))

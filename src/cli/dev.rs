@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// Further settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What the application speaks, one of those of `[[numbers]] provider`; what its account does when left out
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<String>,
     /// The account whose number it is; the first when left out
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
@@ -160,8 +163,9 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
     let (number, extension) = (free(NUMBER), free(EXTENSION));
     for (place, number) in [&number, &extension].into_iter().enumerate() {
         let place = before.numbers.len() + place;
-        for (key, value) in [("NUMBER", number), ("ACCOUNT", &account), ("VOICE_URL", &public)] {
-            extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value.clone()));
+        let said = [("NUMBER", Some(number)), ("ACCOUNT", Some(&account)), ("VOICE_URL", Some(&public))];
+        for (key, value) in said.into_iter().chain([("PROVIDER", arguments.provider.as_ref())]) {
+            extra.extend(value.map(|value| (format!("TANDEM_NUMBERS__{place}__{key}"), value.clone())));
         }
     }
     if let Some((from, to)) = origin {
@@ -290,6 +294,7 @@ mod tests {
             public: None,
             config: None,
             account: None,
+            provider: None,
             sip_port: Some(34_759),
             http_port: None,
             sip: false,
