@@ -151,7 +151,6 @@ const RULES: &[Rule] = &[
             ("control/account.rs", "each provider's credentials have its name in the configuration"),
             ("control/config.rs", "the configuration's words for providers are listed there"),
             ("control/server.rs", "the one place that puts the dialects' routes together"),
-            ("control/routing.rs", "turns the configuration's word for a provider into a route"),
         ],
         tests_too: false,
     },
