@@ -382,6 +382,11 @@ impl CallTask {
                 held.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
+            Message::StreamPress { leg, id, digits } => {
+                if let Some(op) = self.legs.get(&leg).and_then(|io| io.streams.get(&id)).map(|stream| stream.op) {
+                    self.press(leg, op, digits);
+                }
+            }
             Message::Stream { leg, id, status } => {
                 // It is over already.
                 let stream = self.detach_stream(leg, id);

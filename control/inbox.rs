@@ -124,6 +124,15 @@ pub enum Message {
         /// The media it needs.
         ready: Box<Ready>,
     },
+    /// The application of a stream presses keys.
+    StreamPress {
+        /// The stream's leg.
+        leg: LegId,
+        /// The stream.
+        id: StreamId,
+        /// `0-9 A-D * #`.
+        digits: String,
+    },
     /// A stream is over.
     Stream {
         /// Its leg.

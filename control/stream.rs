@@ -320,6 +320,11 @@ async fn carry(
                     Word::Closed(how) => return how.map(|()| End::Closed),
                     Word::Binary => wire.binary(),
                     Word::Text(text) => match wire.decode(&text) {
+                        Ok(StreamMessage::Press(digits)) => {
+                            // Its call may be over.
+                            let _ = inbox.post(CallMessage::StreamPress { leg, id, digits });
+                            None
+                        }
                         Ok(message) => {
                             let taken = speech.take(message, clock::now().instant, &note).await;
                             taken.err().map(|why| wire.unplayable(why))
@@ -480,7 +485,7 @@ impl Speech {
                 self.tally.cleared(now, &self.timings);
                 self.writers().for_each(media::StreamWriter::clear);
             }
-            StreamMessage::Media(_) | StreamMessage::Ignored => {}
+            StreamMessage::Media(_) | StreamMessage::Press(_) | StreamMessage::Ignored => {}
         }
         Ok(())
     }

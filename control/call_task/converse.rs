@@ -56,15 +56,17 @@ impl CallTask {
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.call.handle_leg(clock::now(), leg, started);
             }
-            // Nobody waits for their end: the source does by itself.
-            News::Press(digits) => {
-                self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
-            }
+            News::Press(digits) => self.press(leg, op, digits),
             News::Over(status) => {
                 self.end_conversation(leg, id);
                 self.call.handle_leg(clock::now(), leg, LegEvent::Conversation { id, status });
             }
         }
+    }
+
+    /// Presses keys for a WebSocket application. Nothing waits for their end: the source does by itself.
+    pub(super) fn press(&mut self, leg: LegId, op: OpId, digits: String) {
+        self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
     }
 
     /// Takes a conversation away and parts it from the leg's audio.

@@ -349,6 +349,8 @@ pub enum StreamMessage {
     Mark(String),
     /// Drop the queued audio.
     Clear,
+    /// Press these keys: `0-9 A-D * #`.
+    Press(String),
     /// Nothing to do.
     Ignored,
 }

@@ -138,6 +138,10 @@ impl Provider for SignalWire {
         true
     }
 
+    fn streams_press_keys(&self) -> bool {
+        true
+    }
+
     fn flavour(&self) -> &'static Flavour {
         &CXML
     }

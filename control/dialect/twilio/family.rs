@@ -163,6 +163,11 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         false
     }
 
+    /// Whether an application may press keys by a stream's message `dtmf`.
+    fn streams_press_keys(&self) -> bool {
+        false
+    }
+
     /// The documents that its applications answer with.
     fn flavour(&self) -> &'static Flavour {
         &TWIML

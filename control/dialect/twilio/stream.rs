@@ -24,6 +24,9 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Most keys of one message.
+const MOST_KEYS: usize = 32;
+
 /// Audio that would wait for longer than any may.
 const DISCARDED: u32 = 31931;
 /// Not JSON, or not a message.
@@ -46,6 +49,8 @@ pub(super) struct Wire {
     version: &'static str,
     /// Messages that mean nothing are passed over.
     lenient: bool,
+    /// Whether the application may press keys.
+    takes_keys: bool,
     sequence: u64,
     inbound_chunks: u64,
     outbound_chunks: u64,
@@ -70,6 +75,7 @@ impl Wire {
                 .collect(),
             version: owner.provider.stream_version(),
             lenient: owner.provider.ignores_unknown_messages(),
+            takes_keys: owner.provider.streams_press_keys() && spec.playout.is_some(),
             encoding: if matches!(spec.codec, Some(StreamCodec::L16(..))) { "audio/x-L16" } else { "audio/x-mulaw" },
             hertz: spec.codec.map_or(8_000, StreamCodec::hertz),
             tracks: match spec.track {
@@ -191,6 +197,14 @@ impl StreamWire for Wire {
                 StreamMessage::Mark(mark.name.into_owned())
             }
             "clear" => StreamMessage::Clear,
+            "dtmf" if self.takes_keys => {
+                let digits = message.dtmf.map(|dtmf| dtmf.digit.into_owned()).unwrap_or_default();
+                let is_key = |one: char| one.is_ascii_digit() || "ABCD*#".contains(one);
+                if digits.is_empty() || digits.len() > MOST_KEYS || !digits.chars().all(is_key) {
+                    return Err(problem(INVALID, "a dtmf message without a key (0-9 A-D * #)".into()));
+                }
+                StreamMessage::Press(digits)
+            }
             _ if self.lenient => StreamMessage::Ignored,
             other => {
                 let name: String = other.chars().take(80).collect();
@@ -212,6 +226,14 @@ struct Incoming<'a> {
     media: Option<IncomingMedia<'a>>,
     #[serde(borrow, default)]
     mark: Option<IncomingMark<'a>>,
+    #[serde(borrow, default)]
+    dtmf: Option<IncomingKeys<'a>>,
+}
+
+#[derive(Deserialize)]
+struct IncomingKeys<'a> {
+    #[serde(borrow)]
+    digit: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -265,6 +287,19 @@ mod tests {
         let headers = wire(true).handshake();
         assert!(headers.contains(&("X-Twilio-Signature".into(), "vpxf0v2dd7/HzhiIw0qU9UREaYw=".into())));
         assert!(headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("origin")));
+    }
+
+    #[test]
+    fn an_application_presses_keys_where_its_provider_lets_it() {
+        let signalwire = Owner::new(&crate::dialect::signalwire::SignalWire, "project");
+        let wire = |owner, bidirectional| Wire::new(owner, "12345", LegId(1), StreamId(2), &spec(bidirectional));
+        let keys = r#"{"event":"dtmf","dtmf":{"digit":"12#","duration":100}}"#;
+        assert_eq!(wire(signalwire, true).decode(keys), Ok(StreamMessage::Press("12#".to_owned())));
+        assert_eq!(wire(signalwire, false).decode(keys), Ok(StreamMessage::Ignored), "one that only listens");
+        assert!(wire(crate::dialect::twilio::owner("AC1"), true).decode(keys).is_err());
+        for wrong in [r#"{"event":"dtmf"}"#, r#"{"event":"dtmf","dtmf":{"digit":"x"}}"#] {
+            assert!(wire(signalwire, true).decode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
