@@ -5,7 +5,7 @@ pub mod rest;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
 
-use super::twilio::family::{Credentials, Family, Fields, Provider};
+use super::twilio::family::{Credentials, Family, Fields, Provider, Rewrite};
 use super::twilio::sid::Ids;
 use crate::account::Account;
 use crate::markup::flavour::{CXML, Flavour};
@@ -24,6 +24,15 @@ const RESOURCES: [&str; 9] = [
     "Recordings",
     "Tokens",
     "Transcriptions",
+];
+
+/// What is published and not here; the same in docs/compatibility.md.
+const REFUSED: [(&str, &str); 5] = [
+    ("Conferences/*/Streams", "streams of conferences: a stream is a call's"),
+    ("Faxes", "faxes"),
+    ("ImportedPhoneNumbers", "imported numbers: a number of a carrier's is in [[numbers]] of its configuration"),
+    ("LamlBins", "documents of its own by REST: a number's is in [[numbers]] of its configuration"),
+    ("tokens", "tokens of browsers' SDKs"),
 ];
 
 /// The longest `MachineDetectionTimeout` in seconds; a larger one is taken for milliseconds.
@@ -60,6 +69,15 @@ impl Provider for SignalWire {
         RESOURCES.contains(&resource)
     }
 
+    fn refused(&self) -> &'static [(&'static str, &'static str)] {
+        &REFUSED
+    }
+
+    /// Without one it is the resource.
+    fn audio_extension(&self) -> &'static str {
+        ".wav"
+    }
+
     fn normalise(&self, pairs: &mut Vec<(String, String)>) {
         pairs
             .retain(|(name, value)| name != "MachineWordsThreshold" && (name != "MachineDetection" || value != "none"));
@@ -74,6 +92,10 @@ impl Provider for SignalWire {
                 _ => {}
             }
         }
+    }
+
+    fn answer(&self) -> Option<Rewrite> {
+        Some(rest::answer::rewrite)
     }
 
     fn direction(&self, direction: Direction) -> &'static str {

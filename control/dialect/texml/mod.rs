@@ -127,6 +127,10 @@ impl Provider for Texml {
         RESOURCES.contains(&resource)
     }
 
+    fn audio_extension(&self) -> &'static str {
+        ".mp3"
+    }
+
     fn normalise(&self, pairs: &mut Vec<(String, String)>) {
         pairs.retain(|(name, value)| {
             !IDLE.contains(&name.as_str()) && (name != "MachineDetection" || value != "Disable")

@@ -30,7 +30,6 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     for (name, value) in pairs.iter_mut() {
         match name.as_str() {
             "CallSid" | "ParentCallSid" | "DialCallSid" => push(&format!("{name}Legacy"), value.clone()),
-            "RecordingUrl" => value.push_str(".mp3"),
             "AnsweredBy" => *value = answered_by(value).to_owned(),
             "StreamEvent" if value == "stream-error" => *value = "stream-failed".to_owned(),
             "Timestamp" => {

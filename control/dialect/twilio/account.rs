@@ -1,11 +1,12 @@
 //! An account as a resource.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::format;
 use crate::account::made::Standing;
-use crate::dialect::twilio::path::VERSION;
 
 const SUBRESOURCES: [(&str, &str); 20] = [
     ("available_phone_numbers", "AvailablePhoneNumbers"),
@@ -33,8 +34,10 @@ const SUBRESOURCES: [(&str, &str); 20] = [
 /// What there is to say of an account.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
+    /// What the paths of its member's resources begin with.
+    pub(super) root: &'static str,
     /// `AC...`
-    pub(super) sid: &'a str,
+    pub(super) sid: Cow<'a, str>,
     /// Its parent's SID, or its own.
     pub(super) owner: String,
     /// Its secret.
@@ -49,8 +52,8 @@ pub(super) struct Facts<'a> {
 
 /// The resource.
 pub(super) fn account(facts: &Facts<'_>) -> Value {
-    let sid = facts.sid;
-    let path = format!("/{VERSION}/Accounts/{sid}");
+    let sid = &*facts.sid;
+    let path = format!("{}/Accounts/{sid}", facts.root);
     let subresources: Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     json!({

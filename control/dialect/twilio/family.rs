@@ -37,6 +37,24 @@ pub(in crate::dialect) type Fields = Map<String, Value>;
 /// Writes the answer to a request about what is `below` an account anew: its status and its body.
 pub(in crate::dialect) type Rewrite = fn(below: &[&str], status: &mut StatusCode, body: &mut Value);
 
+/// The resources of an answer: the rows of a list, or the only one.
+pub(in crate::dialect) fn rows(body: &mut Value) -> Vec<&mut Fields> {
+    let Value::Object(fields) = body else { return Vec::new() };
+    if !fields.contains_key("uri") || !fields.values().any(Value::is_array) {
+        return vec![fields];
+    }
+    let rows = fields.values_mut().find_map(Value::as_array_mut).into_iter().flatten();
+    rows.filter_map(Value::as_object_mut).collect()
+}
+
+/// Leaves these keys of a resource; those that it lacks are null.
+pub(in crate::dialect) fn keep(fields: &mut Fields, keys: &[&str]) {
+    fields.retain(|key, _| keys.contains(&key.as_str()));
+    for key in keys {
+        fields.entry(*key).or_insert(Value::Null);
+    }
+}
+
 /// One member of the family.
 pub(in crate::dialect) trait Provider: Debug + Sync {
     /// Its name in configuration and records.
@@ -74,6 +92,17 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
     /// Whether it has this resource below an account: the first segment of its path.
     fn has(&self, _resource: &str) -> bool {
         true
+    }
+
+    /// What it publishes and this server does not have, beside what Twilio's has and this server does not: paths below an account,
+    /// and what is there.
+    fn refused(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// What the URLs of recordings that applications are told end with; without an extension it is WAV.
+    fn audio_extension(&self) -> &'static str {
+        ""
     }
 
     /// Writes a request's parameters as Twilio's API has them.
@@ -247,9 +276,10 @@ impl<'a> Owner<'a> {
         format!("{}.json", self.path(name))
     }
 
-    /// The URL of a recording's audio, which is WAV without an extension.
+    /// The URL of a recording's audio.
     pub(super) fn recording_url(&self, public_url: &str, recording_sid: &str) -> String {
-        format!("{public_url}{}", self.path(format_args!("Recordings/{recording_sid}")))
+        let name = format_args!("Recordings/{recording_sid}{}", self.provider.audio_extension());
+        format!("{public_url}{}", self.path(name))
     }
 }
 

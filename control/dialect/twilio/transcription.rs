@@ -146,7 +146,7 @@ pub(super) fn transcribed(
 pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value {
     let facts = &row.details;
     let sid = owner.ids.transcript(facts.id);
-    json!({
+    let mut value = json!({
         "sid": sid,
         "account_sid": owner.sid,
         "api_version": TRANSCRIPT_VERSION,
@@ -160,7 +160,12 @@ pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value 
         "transcription_text": text(facts),
         "type": FAST,
         "uri": owner.uri(format_args!("Transcriptions/{sid}")),
-    })
+    });
+    // Twilio's does not say of which call.
+    if let (Some(_), Some(fields)) = (owner.provider.answer(), value.as_object_mut()) {
+        fields.insert("call_sid".into(), owner.ids.call(facts.recording.leg).into());
+    }
+    value
 }
 
 /// The words; none while they are being made or when there are none.

@@ -1,5 +1,7 @@
 //! SignalWire's newer APIs are not served yet. Who asks for them is told so in the shape of their errors, which its libraries show.
 
+pub(super) mod answer;
+
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;

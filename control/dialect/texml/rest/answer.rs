@@ -1,11 +1,10 @@
 //! Answers as TeXML's REST has them: fewer keys than Twilio's, dates and names of its own, 200 for what was made.
 
 use axum::http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::envelope;
-
-type Fields = Map<String, Value>;
+use crate::dialect::twilio::family::{self, Fields};
 
 /// How the dates of a resource are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -215,12 +214,7 @@ pub(in crate::dialect::texml) fn rewrite(below: &[&str], status: &mut StatusCode
         ["Transcriptions", ..] => &TRANSCRIPTION,
         _ => return,
     };
-    let Value::Object(fields) = body else { return };
-    if let Some(rows) = fields.values_mut().find_map(Value::as_array_mut) {
-        rows.iter_mut().filter_map(Value::as_object_mut).for_each(|row| shaped(shape, row));
-    } else {
-        shaped(shape, fields);
-    }
+    family::rows(body).into_iter().for_each(|row| shaped(shape, row));
 }
 
 /// A call that was asked for. Only who calls whom is published; clients also want to know which call it is.
@@ -249,10 +243,7 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
         let value = fields.get(of).cloned().unwrap_or_default();
         fields.insert(twin.to_owned(), value);
     }
-    fields.retain(|key, _| shape.keys.contains(&key.as_str()));
-    for key in shape.keys {
-        fields.entry(*key).or_insert(Value::Null);
-    }
+    family::keep(fields, shape.keys);
     for (key, value) in fields {
         let text = value.as_str();
         let written = match (key.as_str(), text) {
@@ -260,7 +251,6 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
             ("status", Some("complete" | "failed")) if shape.keys.contains(&"muted") => Some("completed".into()),
             ("status", Some("queued" | "ringing")) if shape.keys.contains(&"muted") => Some("connecting".into()),
             ("api_version", _) => Some("v2/texml".into()),
-            ("media_url", Some(url)) => Some(format!("{url}.mp3").into()),
             ("subresources_uris", _) => {
                 Some(json!({ "transcriptions": value.get("transcriptions").cloned().unwrap_or_default() }))
             }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::super::account::{self, Facts};
 use super::super::error::ApiError;
-use super::super::{path, sid};
+use super::super::sid;
 use super::{Answer, Exchange, Verb, created, ok};
 use crate::account::Account;
 use crate::account::made::{Made, Standing};
@@ -47,20 +47,23 @@ fn list(x: &Exchange<'_>) -> Answer {
     let below = x.app.accounts.below(&x.account.name);
     let newest_first = below.iter().rev().map(|made| &made.account).chain([&x.account]);
     let mut rows = Vec::with_capacity(below.len() + 1);
-    for account in newest_first {
+    for account in newest_first.filter(|account| x.provider.credentials(account).is_some()) {
         let facts = facts(x, account)?;
         let fits = x.parameters.get("FriendlyName").is_none_or(|name| name == facts.friendly_name)
             && status.is_none_or(|status| status == facts.standing);
         if fits {
-            rows.push((facts.sid.to_owned(), account::account(&facts)));
+            rows.push((facts.sid.to_string(), account::account(&facts)));
         }
     }
-    let path = format!("/{}/Accounts.json", path::VERSION);
-    let items = paging.part(rows, |(sid, _)| sid::parse("AC", sid));
+    let path = format!("{}/Accounts.json", x.provider.root());
+    let items = paging.part(rows, |(sid, _)| x.ids().parse("AC", sid));
     Ok(ok(paging.envelope("accounts", &path, x.parameters, items)))
 }
 
 async fn create(x: &Exchange<'_>) -> Answer {
+    if !x.provider.has_keys() {
+        return Err(ApiError::forbidden(20006, "Accounts are made in the server's configuration"));
+    }
     if x.app.accounts.parent(&x.account.name).is_some() {
         return Err(ApiError::forbidden(20006, "A subaccount cannot have subaccounts"));
     }
@@ -84,7 +87,7 @@ async fn update(x: &Exchange<'_>) -> Answer {
     let mut made = match accounts.made(&x.account.name) {
         Some(made) => (*made).clone(),
         None => {
-            let id = sid::parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
+            let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
             Made::of_configured(id, &x.account)
         }
     };
@@ -105,17 +108,18 @@ async fn update(x: &Exchange<'_>) -> Answer {
     Ok(ok(account::account(&facts(x, &x.account)?)))
 }
 
-/// What there is to say of an account.
+/// What there is to say of an account; those that have no credentials of this member's are none of its.
 fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>, ApiError> {
     let accounts = &x.app.accounts;
-    let twilio = account.twilio.as_ref().ok_or_else(ApiError::internal)?;
+    let own = x.provider.credentials(account).ok_or_else(ApiError::internal)?;
     let parent = accounts.parent(&account.name).and_then(|parent| accounts.by_name(&parent));
-    let owner = parent.and_then(|parent| parent.twilio.as_ref().map(|twilio| twilio.account_sid.clone()));
+    let owner = parent.and_then(|parent| Some(x.provider.credentials(&parent)?.sid.into_owned()));
     let made = accounts.made(&account.name);
     Ok(Facts {
-        sid: &twilio.account_sid,
-        owner: owner.unwrap_or_else(|| twilio.account_sid.clone()),
-        auth_token: &twilio.auth_token,
+        root: x.provider.root(),
+        owner: owner.unwrap_or_else(|| own.sid.to_string()),
+        sid: own.sid,
+        auth_token: own.secret,
         friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
         standing: accounts.standing(&account.name),
         dates: made.map(|made| (made.created_at, made.updated_at)),

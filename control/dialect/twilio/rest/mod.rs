@@ -302,7 +302,7 @@ impl Request<'_> {
         let audio = path
             .as_ref()
             .filter(|_| *self.method != Method::DELETE)
-            .and_then(|path| recordings::audio(self.provider.ids(), path));
+            .and_then(|path| recordings::audio(self.provider, path));
         if let (Some((id, form)), Some(path)) = (audio, &path) {
             return recordings::serve(self, path.account.as_deref().unwrap_or_default(), id, form).await;
         }
@@ -312,7 +312,7 @@ impl Request<'_> {
         let account = self.subject(&login, asked.as_deref(), &below)?;
         let own = account.name == login.account.name;
         let x = self.exchange(account, own)?;
-        if let Some(refused) = asked.as_ref().and_then(|_| refused::find(&below)) {
+        if let Some(refused) = asked.as_ref().and_then(|_| refused::find(self.provider, &below)) {
             return Err(refused);
         }
         if below.first().is_some_and(|resource| !self.provider.has(resource)) {

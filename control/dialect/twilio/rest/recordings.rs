@@ -10,10 +10,10 @@ use tandem_call::leg::Status;
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSpec, RecordingStatus};
 
 use super::super::error::ApiError;
+use super::super::family::Provider;
 use super::super::list::{self};
 use super::super::path::Path;
 use super::super::request::{self, RecordingUpdate};
-use super::super::sid::Ids;
 use super::super::{media, recording};
 use super::{Answer, Exchange, Request, Verb, ok, transcriptions};
 use crate::query::{Page, RecordingFilter};
@@ -77,12 +77,13 @@ pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str])
     }
 }
 
-/// The recording whose audio a path names, which is so without `.json` under `Recordings`, and with an extension of audio
-/// under a call too.
-pub(super) fn audio(ids: Ids, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
+/// The recording whose audio a path names, which is so with an extension of audio, and without `.json` where applications are told
+/// of it without one.
+pub(super) fn audio(provider: &dyn Provider, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
+    let ids = provider.ids();
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
     let (name, bare_is_audio) = match below[..] {
-        ["Recordings", name] => (name, !path.json),
+        ["Recordings", name] => (name, !path.json && provider.audio_extension().is_empty()),
         ["Calls", call, "Recordings", name] if ids.parse_call(call).is_some() => (name, false),
         ["Conferences", of, "Recordings", name] if ids.parse_conference(of).is_some() => (name, false),
         _ => return None,

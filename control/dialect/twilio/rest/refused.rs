@@ -2,6 +2,7 @@
 //! the method; docs/twilio.md has the list, and a test sees to it that it is this one.
 
 use super::super::error::ApiError;
+use super::super::family::Provider;
 
 /// The number of the error, HTTP 403.
 pub(super) const CODE: u32 = 20006;
@@ -18,11 +19,14 @@ pub(super) const REFUSED: [(&str, &str); 7] = [
 ];
 
 /// The error of a path that is refused.
-pub(super) fn find(below: &[&str]) -> Option<ApiError> {
+pub(super) fn find(provider: &dyn Provider, below: &[&str]) -> Option<ApiError> {
     let fits = |path: &str| {
         let segments: Vec<&str> = path.split('/').collect();
         segments.len() <= below.len() && segments.iter().zip(below).all(|(one, other)| *one == "*" || one == other)
     };
+    if let Some((_, what)) = provider.refused().iter().find(|(path, _)| fits(path)) {
+        return Some(ApiError::forbidden(CODE, format!("This server has no {what}")));
+    }
     let (_, what) = REFUSED.iter().find(|(path, _)| fits(path))?;
     Some(ApiError::forbidden(CODE, format!("This server speaks voice only and has no {what}")))
 }
@@ -34,14 +38,15 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::dialect::twilio::Twilio;
 
     #[test]
     fn what_is_refused_is_refused_at_any_depth_and_nothing_else() {
         for path in ["Messages", "Messages/MM1/Media/ME1", "SMS/ShortCodes", "Calls/CA1/Payments/PK1"] {
-            assert!(find(&path.split('/').collect::<Vec<_>>()).is_some(), "{path}");
+            assert!(find(&Twilio, &path.split('/').collect::<Vec<_>>()).is_some(), "{path}");
         }
         for path in ["Calls", "Calls/CA1", "Calls/CA1/Recordings", "IncomingPhoneNumbers/PN1", "Recordings/RE1", ""] {
-            assert!(find(&path.split('/').collect::<Vec<_>>()).is_none(), "{path}");
+            assert!(find(&Twilio, &path.split('/').collect::<Vec<_>>()).is_none(), "{path}");
         }
     }
 
@@ -76,7 +81,7 @@ mod tests {
                 path.split('/').count() <= below.len()
                     && path.split('/').zip(&below).all(|(one, other)| one == "*" || one == *other)
             });
-            assert_eq!(place.is_some(), find(&below).is_some(), "{path}");
+            assert_eq!(place.is_some(), find(&Twilio, &below).is_some(), "{path}");
             if let Some(place) = place {
                 refused[place] += operations;
             }

@@ -183,7 +183,8 @@ fn representations_have_every_key_of_the_published_examples() {
         )
     };
     let account_item = account::account(&account::Facts {
-        sid: ACCOUNT,
+        root: "/2010-04-01",
+        sid: ACCOUNT.into(),
         owner: ACCOUNT.into(),
         auth_token: &account.twilio.as_ref().unwrap().auth_token,
         friendly_name: "acme".into(),
@@ -339,7 +340,7 @@ fn a_recording_without_json_is_its_audio() {
         (format!("/Calls/CA1/Recordings/{RECORDING}.wav"), None),
     ] {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
-        let found = recordings::audio(Ids::Prefixed, &path::parse(&path).unwrap());
+        let found = recordings::audio(&Twilio, &path::parse(&path).unwrap());
         assert_eq!(found, expected.map(|audio| (RecordingId(2), audio)), "{path}");
     }
 }

@@ -1,0 +1,138 @@
+"""Calls operations of SignalWire's Compatibility API and of TeXML, and keeps what is wrong with each answer; as run.py does for
+Twilio."""
+
+import re
+import time
+from collections import defaultdict
+from email.utils import parsedate_to_datetime
+
+import requests
+
+from . import relatives
+from .run import Answer, fits
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+ENVELOPES = {"signalwire": "/api/laml/2010-04-01", "texml": "/v2"}
+
+
+class Run:
+    """Operations called so far. `deviations` are those that are meant: {(key, what is wrong with it): why}."""
+
+    def __init__(self, member, server, account, deviations, **login):
+        self.operations = relatives.load(member)
+        self.called = defaultdict(list)
+        self.deviations, self.met = deviations, set()
+        self._base, self.account = server.http + ENVELOPES[member], account
+        self._session = requests.Session()
+        self._session.auth = login.get("auth")
+        self._session.headers.update(login.get("headers", {}))
+        self._json = member == "texml"
+
+    def do(self, operation, parameters=(), **path):
+        """Calls it with `path` for the names in its path, and holds the answer against what is published."""
+        said = self.operations[operation]
+        response = self._send(said, parameters, path)
+        wrong = [one for one in self._wrong(said, response) if not self._meant(one)]
+        self.called[operation] += [one for one in wrong if one not in self.called[operation]]
+        body = _json(response)
+        data = body.get("data", body)
+        return Answer(data if isinstance(data, dict) else {})
+
+    def rows(self, operation, parameters=(), **path):
+        """The rows of a list, judged, once there are any."""
+        said = self.operations[operation]
+        deadline = time.monotonic() + 10
+        while not (found := _json(self._send(said, parameters, path)).get(said["list"])) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.do(operation, parameters, **path)
+        return [Answer(row) for row in found or []]
+
+    def becomes(self, operation, *states, seconds=15, **path):
+        """Calls it until its status is one of these."""
+        deadline = time.monotonic() + seconds
+        while (now := self.do(operation, **path)).get("status") not in states and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return now
+
+    def of(self, group):
+        """The names of a group's operations."""
+        return [name for name, said in self.operations.items() if said["group"] == group]
+
+    def faults(self, group):
+        """What is wrong with each operation of a group."""
+        return {name: self.called.get(name, ["never called"]) for name in self.of(group)}
+
+    def refusal(self, operation):
+        """Status and body of an operation about nobody in particular."""
+        response = self._send(self.operations[operation], {}, {})
+        return response.status_code, _json(response)
+
+    def _send(self, said, parameters, path):
+        filled = said["path"]
+        own = {"AccountSid": self.account, "account_sid": self.account}
+        if filled == "/Accounts/{Sid}":
+            own["Sid"] = self.account
+        for name in re.findall(r"{(\w+)}", filled):
+            filled = filled.replace("{%s}" % name, str(path.get(name, own.get(name, NOBODY))))
+        changes = said["method"] in ("POST", "PATCH")
+        where = "params" if not changes else "json" if self._json else "data"
+        if changes and self._json:
+            parameters = dict(parameters)
+        url = self._base + filled
+        return self._session.request(said["method"], url, timeout=30, allow_redirects=False, **{where: parameters})
+
+    def _wrong(self, said, response):
+        if response.status_code != said["status"]:
+            return [f"status: {said['status']} expected, not {response.status_code}"] + (
+                [response.text[:200]] if response.status_code >= 400 else self._judged(said, response)
+            )
+        return ["204 with a body"] * bool(response.content) if said["status"] == 204 else self._judged(said, response)
+
+    def _judged(self, said, response):
+        body = _json(response)
+        if "shape" not in said:
+            return []
+        if "list" not in said:
+            return against(said["shape"], body.get("data", {}) if said.get("wrapped") else body)
+        rows = body.get(said["list"])
+        if not isinstance(rows, list):
+            return [f"no list {said['list']}"]
+        wrong = [f"envelope {key}: missing" for key in said["envelope"] if key not in body]
+        wrong += [f"envelope {key}: not published" for key in set(body) - set(said["envelope"]) - {said["list"]}]
+        if not rows:
+            wrong.append("an empty list shows nothing: the run is to make one first")
+        return wrong + [one for row in rows for one in against(said["shape"], row)]
+
+    def _meant(self, wrong):
+        """Whether this is one of the deviations that the test lists."""
+        found = [key for key in self.deviations if re.match(key, wrong)]
+        self.met.update(found)
+        return bool(found)
+
+
+def against(shape, body):
+    """What is wrong with an answer: `key: what`."""
+    if not isinstance(body, dict):
+        return ["not an object"]
+    wrong = [f"{key}: missing" for key, kind in shape.items() if key not in body and not kind.endswith("?")]
+    for key, value in body.items():
+        kind = shape.get(key)
+        if kind is None:
+            wrong.append(f"{key}: not published")
+        elif value is not None and not fits(kind.rstrip("?"), value):
+            wrong.append(f"{key}: not {kind.rstrip('?')}: {value!r}")
+        elif isinstance(value, str) and kind.startswith("string") and key in ("date_created", "date_updated", "start_time", "end_time"):
+            try:
+                parsedate_to_datetime(value)
+            except ValueError:
+                if not re.match(r"\d{4}-\d\d-\d\dT", value):
+                    wrong.append(f"{key}: no date: {value!r}")
+    return wrong
+
+
+def _json(response):
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""What the published documents of the family's other members say of each operation, in short: signalwire.json and texml.json.
+
+    tests/sdk/conformance/relatives.py DIRECTORY    writes both anew from the documents there (wants PyYAML)
+
+Shapes are as in published.py. Of SignalWire a key with a `?` is not required; of TeXML, whose document requires none, each is
+to be there.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+METHODS = ("get", "post", "patch", "delete")
+
+# Which part of the API a path belongs to: the first that matches. "Refused" is out of scope.
+GROUPS = {
+    "signalwire": [
+        ("Refused", r"/(Faxes|LamlBins|Messages|ImportedPhoneNumbers|tokens)\b"),
+        ("Queues", r"/Queues\b"),
+        ("Conferences", r"/Conferences\b"),
+        ("Numbers", r"/(IncomingPhoneNumbers|AvailablePhoneNumbers|Applications)\b"),
+        ("Calls", r"/Calls\b"),
+        ("Recordings", r"/(Recordings|Transcriptions)\b"),
+        ("Accounts", r""),
+    ],
+    "texml": [
+        ("Refused", r"/(ai_calls|secrets)\b"),
+        ("Applications", r"/texml_applications\b"),
+        ("Queues", r"/Queues\b"),
+        ("Conferences", r"/Conferences\b"),
+        ("Calls", r"/Calls\b"),
+        ("Recordings", r""),
+    ],
+}
+LISTS = {
+    *("accounts", "applications", "available_phone_numbers", "calls", "conferences", "countries", "data"),
+    *("incoming_phone_numbers", "participants", "queue_members", "queues", "recordings", "transcriptions"),
+}
+
+
+def read(member, directory):
+    """The operations of a member's document in a directory, by name."""
+    document = _document(member, Path(directory))
+    operations = {}
+    for path, item in document["paths"].items():
+        if member == "texml" and "texml" not in path:
+            continue
+        for method in METHODS:
+            if method in item:
+                operations[item[method]["operationId"]] = _operation(member, document, path, method, item[method])
+    return operations
+
+
+def load(member):
+    """The table as it is kept."""
+    return json.loads((FOLDER / f"{member}.json").read_text())
+
+
+def write(member, operations):
+    """A line an operation."""
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(operations.items()))
+    (FOLDER / f"{member}.json").write_text("{\n" + lines + "\n}\n")
+
+
+def _document(member, directory):
+    if member == "texml":
+        return json.loads((directory / "telnyx_voice.json").read_text())
+    import yaml
+
+    return yaml.safe_load((directory / "signalwire_compatibility.yaml").read_text())
+
+
+def _operation(member, document, path, method, said):
+    group = next(group for group, pattern in GROUPS[member] if re.search(pattern, path))
+    status = min(status for status in said["responses"] if status.startswith("2"))
+    one = {"group": group, "method": method.upper(), "path": path, "status": int(status)}
+    content = _resolved(document, said["responses"][status]).get("content", {}).get("application/json")
+    if content and status != "204":
+        strict = member == "signalwire"
+        properties, required = _members(document, content["schema"])
+        lists = [key for key in properties if key in LISTS and _kind(document, properties[key]) == "array"]
+        wrapped = "data" in properties and "data" not in lists
+        if wrapped:
+            properties, required = _members(document, properties["data"])
+            one["wrapped"] = True
+        elif lists:
+            # TeXML's list of a conference's recordings has an empty one of participants beside it.
+            one["list"] = lists[-1] if lists[-1] in path.lower() or len(lists) == 1 else lists[0]
+            one["envelope"] = sorted(set(properties) - set(lists))
+            properties, required = _members(document, _resolved(document, properties[one["list"]])["items"])
+        optional = lambda key: "?" if strict and key not in required else ""
+        one["shape"] = {key: _kind(document, value) + optional(key) for key, value in sorted(properties.items())}
+    return one
+
+
+def _members(document, schema):
+    """An object's properties, and those that it requires."""
+    schema = _resolved(document, schema)
+    properties, required = dict(schema.get("properties", {})), set(schema.get("required", []))
+    for part in schema.get("allOf", []):
+        more, needed = _members(document, part)
+        properties, required = properties | more, required | needed
+    return properties, required
+
+
+def _kind(document, schema):
+    schema = _resolved(document, schema)
+    for word in ("anyOf", "oneOf", "allOf"):
+        kinds = {_kind(document, one) for one in schema.get(word, [])} - {"null"}
+        if kinds:
+            return kinds.pop() if len(kinds) == 1 else "any"
+    kind = schema.get("type", "any")
+    if isinstance(kind, list):
+        kind = next((one for one in kind if one != "null"), "null")
+    if "enum" in schema and kind == "string":
+        return "one:" + "|".join(str(one) for one in schema["enum"] if one is not None)
+    if schema.get("format") == "date-time" and kind == "string":
+        return "iso8601"
+    return kind
+
+
+def _resolved(document, schema):
+    while "$ref" in schema:
+        place = document
+        for step in schema["$ref"].split("/")[1:]:
+            place = place[step]
+        schema = place
+    return schema
+
+
+if __name__ == "__main__":
+    for member in GROUPS:
+        write(member, read(member, sys.argv[1]))
