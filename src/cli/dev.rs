@@ -244,7 +244,10 @@ fn greet(server: &Server, place: &Place) {
     println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
     if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
         println!("\nIn your application's shell:");
-        let own = ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"];
+        let own: &[&str] = match account.documents() {
+            "signalwire" => &["SIGNALWIRE_PROJECT_ID", "SIGNALWIRE_API_TOKEN", "SIGNALWIRE_SIGNING_KEY"],
+            _ => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
+        };
         for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {
             println!("  {}", paint.green(format!("export {name}={}", env::quoted(&value))));
         }

@@ -12,8 +12,8 @@ use super::Failure;
 /// Print the credentials of an account as lines for a shell: eval "$(tandem env)"
 ///
 /// The variables are those that the providers' SDKs read: `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TELNYX_API_KEY`,
-/// `TELNYX_PUBLIC_KEY`. `TANDEM_URL` is where the APIs are. `ACCOUNT_SID` and `AUTH_TOKEN` are the first two again, as the documentation's curl
-/// commands have them.
+/// `TELNYX_PUBLIC_KEY`, `SIGNALWIRE_PROJECT_ID`, `SIGNALWIRE_API_TOKEN`. `TANDEM_URL` is where the APIs are. `ACCOUNT_SID` and
+/// `AUTH_TOKEN` are the first two again, as the documentation's curl commands have them.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The server's configuration; when left out, tandem.toml in this directory if there is one. Without any, the account that the
@@ -54,6 +54,11 @@ pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str
         if let Ok(key) = telnyx::sign::public_key(credentials) {
             variables.push(("TELNYX_PUBLIC_KEY", key));
         }
+    }
+    if let Some(own) = &account.signalwire {
+        variables.push(("SIGNALWIRE_PROJECT_ID", own.project_id.clone()));
+        variables.push(("SIGNALWIRE_API_TOKEN", own.api_token.clone()));
+        variables.push(("SIGNALWIRE_SIGNING_KEY", own.signing_key.clone()));
     }
     let url = config.http.base(super::reachable(config.http.listen));
     variables.push(("TANDEM_URL", url.to_string()));

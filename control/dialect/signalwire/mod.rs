@@ -152,6 +152,10 @@ impl Provider for SignalWire {
         }
     }
 
+    fn signing_key_name(&self) -> &'static str {
+        "signing key"
+    }
+
     fn stream_version(&self) -> &'static str {
         "0.2.0"
     }

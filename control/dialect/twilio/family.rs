@@ -182,6 +182,11 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         None
     }
 
+    /// What people call the key of signatures.
+    fn signing_key_name(&self) -> &'static str {
+        "auth token"
+    }
+
     /// `version` of the first message of a stream.
     fn stream_version(&self) -> &'static str {
         "1.0.0"
@@ -371,7 +376,9 @@ impl Dialect for Family {
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
-        self.provider.credentials(account).map(|keys| format!("the auth token of {}", keys.sid))
+        self.provider
+            .credentials(account)
+            .map(|keys| format!("the {} of {}", self.provider.signing_key_name(), keys.sid))
     }
 
     fn error_number(&self, fault: Fault<'_>) -> Option<u32> {
