@@ -5,7 +5,7 @@ pub mod rest;
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
 
-use super::twilio::family::{Credentials, Family, Fields, Provider, Rewrite};
+use super::twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
 use super::twilio::sid::Ids;
 use crate::account::Account;
 use crate::markup::flavour::{CXML, Flavour};

@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::dialect::twilio::family::{self, Fields};
+use super::super::family::{self, Fields};
 
 type Keys = &'static [&'static str];
 
