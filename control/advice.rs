@@ -4,10 +4,9 @@
 //! take their words from this table. `docs/troubleshooting.md` is written from it
 //! (`UPDATE_DOCS=1 cargo test -p tandem-control troubleshooting_in_the_docs`).
 //!
-//! To add a cause: a row in the table below, and the place that finds it names it ([`Cause::of_fetch_error`] and its neighbours,
+//! To add a cause: a row in the table of `cause.rs`, and the place that finds it names it ([`Cause::of_fetch_error`] and its neighbours,
 //! or [`Services::report`](crate::services::Services::report) for what belongs to no document of a call).
 
-mod causes;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +24,7 @@ use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
 use crate::http::FetchError;
 use crate::markup::{self, code};
 
-pub use causes::Cause;
+pub use crate::cause::Cause;
 
 /// How the end of a leg reads that a crash of the server ended.
 pub(crate) const CRASHED: &str = "ended by a crash of the server";

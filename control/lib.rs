@@ -8,6 +8,7 @@ pub mod app;
 pub mod audio;
 pub mod bans;
 pub mod call_task;
+pub mod cause;
 pub mod clock;
 pub mod conferences;
 pub mod config;

@@ -65,7 +65,7 @@ fn payloads_of_codecs_survive_mutation() {
 
 #[test]
 fn documents_survive_mutation() {
-    fuzz("markup", tandem_control::markup::fuzz_markup);
+    fuzz("markup", |data| tandem_control::markup::fuzz_markup(&tandem_control::dialect::twilio::twiml::TWIML, data));
 }
 
 /// Gives `parse` the seeds of that folder as they are, and then changed at random until the time is over.

@@ -1,20 +1,14 @@
 //! What sets one provider's documents apart from another's: which elements it has, with which attributes, what becomes of
 //! each of these, and what holds when an attribute is absent.
 
-mod cxml;
 #[cfg(test)]
 mod tests;
-mod texml;
-mod twiml;
 
 use std::time::Duration;
 
-pub use cxml::CXML;
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
 use tandem_call::recording::Track;
-pub use texml::TEXML;
-pub use twiml::TWIML;
 
 /// One provider's documents, as a table.
 #[derive(Debug)]
@@ -200,16 +194,16 @@ macro_rules! rules {
         $(idle: [$($idle_for:expr => [$($idle:literal),+ $(,)?]),+ $(,)?] $(,)?)?
         $(refused: [$($code:literal $refused_for:tt => [$($refused:literal),+ $(,)?]),+ $(,)?] $(,)?)?
     })+) => {
-        &[$(Rule {
+        &[$($crate::markup::flavour::Rule {
             name: $name,
             inside: &[$($parent),+],
             meaning: $meaning,
             attributes: &[
-                $($(Attribute { name: $honoured, standing: Standing::Honoured },)*)?
-                $($($(Attribute { name: $idle, standing: Standing::Idle($idle_for) },)+)+)?
-                $($($(Attribute { name: $refused, standing: Standing::Refused($code, $refused_for) },)+)+)?
+                $($($crate::markup::flavour::Attribute { name: $honoured, standing: $crate::markup::flavour::Standing::Honoured },)*)?
+                $($($($crate::markup::flavour::Attribute { name: $idle, standing: $crate::markup::flavour::Standing::Idle($idle_for) },)+)+)?
+                $($($($crate::markup::flavour::Attribute { name: $refused, standing: $crate::markup::flavour::Standing::Refused($code, $refused_for) },)+)+)?
             ],
         }),+]
     };
 }
-use rules;
+pub(crate) use rules;

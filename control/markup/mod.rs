@@ -119,12 +119,12 @@ fn mistaken(text: &str) -> Option<&'static str> {
     text.starts_with(['{', '[']).then_some(JSON)
 }
 
-/// Entry for fuzzing: any bytes as a document, with and without a URL of its own.
-pub fn fuzz_markup(data: &[u8]) {
+/// Entry for fuzzing: any bytes as a document of this flavour, with and without a URL of its own.
+pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
-        let _ = document(&flavour::TWIML, Origin { base: Some(&base), local_files: false }, data);
+        let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
     }
-    let _ = document(&flavour::TWIML, Origin { base: None, local_files: true }, data);
+    let _ = document(flavour, Origin { base: None, local_files: true }, data);
 }
 
 /// The body as text, with what people leave in front of `<?xml` taken away. It is UTF-8; what is not, and says that it is in

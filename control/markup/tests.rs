@@ -14,6 +14,7 @@ use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 use tandem_call::{Method, Moment, Target};
 
 use super::*;
+use crate::dialect::twilio::twiml::TWIML;
 
 const BASE: &str = "https://app.example/ivr/start?step=1";
 
@@ -23,11 +24,11 @@ fn read(inner: &str) -> Program {
 
 fn fetched(text: &str) -> Program {
     let base = Url::parse(BASE).unwrap();
-    document(&flavour::TWIML, Origin { base: Some(&base), local_files: false }, text.as_bytes()).unwrap()
+    document(&TWIML, Origin { base: Some(&base), local_files: false }, text.as_bytes()).unwrap()
 }
 
 fn inline(inner: &str) -> Result<Program, FetchFailure> {
-    document(&flavour::TWIML, Origin::default(), format!("<Response>{inner}</Response>").as_bytes())
+    document(&TWIML, Origin::default(), format!("<Response>{inner}</Response>").as_bytes())
 }
 
 fn one(inner: &str) -> Instruction {
@@ -500,7 +501,7 @@ fn an_inline_document_has_no_base() {
     expect!(&inline("<Gather/>").unwrap().instructions[0], Instruction::Gather(gather) => assert!(gather.action.is_none()));
     assert_eq!(inline("<Play>file:///a.wav</Play>").unwrap().warnings[0].code, 11100);
     let local = Origin { base: None, local_files: true };
-    let program = document(&flavour::TWIML, local, b"<Response><Play>file:///a.wav</Play></Response>").unwrap();
+    let program = document(&TWIML, local, b"<Response><Play>file:///a.wav</Play></Response>").unwrap();
     assert_eq!(program.warnings, []);
 }
 
@@ -508,8 +509,7 @@ fn an_inline_document_has_no_base() {
 fn fatal_failures_have_their_kind() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false };
-    let kind =
-        |content_type: Option<&str>, body: &[u8]| answer(&flavour::TWIML, origin, content_type, body).unwrap_err().kind;
+    let kind = |content_type: Option<&str>, body: &[u8]| answer(&TWIML, origin, content_type, body).unwrap_err().kind;
     assert_eq!(kind(Some("text/xml"), b"<Response"), FailureKind::Document(12100));
     assert_eq!(kind(Some("text/xml"), b"<response/>"), FailureKind::Document(12102));
     assert_eq!(kind(Some("text/html"), b"<html><body/></html>"), FailureKind::Document(12102));
@@ -527,7 +527,7 @@ fn fatal_failures_have_their_kind() {
 fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false };
-    let detail = |body: &[u8]| answer(&flavour::TWIML, origin, Some("text/html"), body).unwrap_err().detail;
+    let detail = |body: &[u8]| answer(&TWIML, origin, Some("text/html"), body).unwrap_err().detail;
     assert_eq!(detail(b"<!DOCTYPE html><meta><p>Log in"), WEB_PAGE);
     assert_eq!(detail(b"<html><body/></html>"), WEB_PAGE);
     assert_eq!(detail(b"{\"say\": 1}"), JSON);
@@ -538,7 +538,7 @@ fn an_answer_that_is_a_web_page_or_json_is_said_to_be_that() {
 fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
     let told = |body: &str| {
         let origin = Origin { base: None, local_files: false };
-        document(&flavour::TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
+        document(&TWIML, origin, body.as_bytes()).unwrap().warnings.remove(0).message
     };
     assert_eq!(told("<Response><say>x</say></Response>"), "<say> is not known and was skipped; did you mean <Say>?");
     assert_eq!(told("<Response><Gahter/></Response>"), "<Gahter> is not known and was skipped; did you mean <Gather>?");
@@ -554,7 +554,7 @@ fn a_document_may_be_in_the_older_letters_of_western_europe_if_it_says_so() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false };
     let said = |content_type: &str, body: &[u8]| {
-        let program = answer(&flavour::TWIML, origin, Some(content_type), body)?;
+        let program = answer(&TWIML, origin, Some(content_type), body)?;
         expect!(program.instructions.into_iter().next(), Some(Instruction::Play(play)) => {
             expect!(play.source, AudioSource::Speech(speech) => Ok::<_, FetchFailure>(speech.text))
         })
@@ -573,7 +573,7 @@ fn the_content_type_decides_what_an_answer_is() {
     let base = Url::parse("https://app.example/hello.mp3").unwrap();
     let origin = Origin { base: Some(&base), local_files: false };
     let first = |content_type, body: &[u8]| {
-        answer(&flavour::TWIML, origin, Some(content_type), body).unwrap().instructions.into_iter().next()
+        answer(&TWIML, origin, Some(content_type), body).unwrap().instructions.into_iter().next()
     };
     expect!(first("audio/mpeg", b"\xff\xfb"), Some(Instruction::Play(play)) => {
         assert_eq!(play.source, AudioSource::Url("https://app.example/hello.mp3".into()));
@@ -625,6 +625,6 @@ fn any_bytes_are_read_without_panic() {
                 _ => data.insert(at, *b"<>&\"'/#;\0= "[..].get(rng.random_range(0..11)).unwrap()),
             }
         }
-        fuzz_markup(&data);
+        fuzz_markup(&TWIML, &data);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::advice::Cause;
+use crate::cause::Cause;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

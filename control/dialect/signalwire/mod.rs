@@ -1,5 +1,6 @@
 //! SignalWire: its Compatibility API is a member of Twilio's family.
 
+pub(crate) mod cxml;
 pub mod rest;
 
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
@@ -8,7 +9,8 @@ use tandem_call::machine::Verdict;
 use super::twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
 use super::twilio::sid::Ids;
 use crate::account::Account;
-use crate::markup::flavour::{CXML, Flavour};
+use crate::markup::flavour::Flavour;
+use cxml::CXML;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "signalwire";

@@ -6,6 +6,7 @@
 //!   told      the family's callbacks ──► TeXML's
 //! ```
 
+mod markup;
 pub mod rest;
 mod template;
 #[cfg(test)]
@@ -28,7 +29,8 @@ use super::twilio::family::{Credentials, DetectionRules, Family, Provider, Rewri
 use super::twilio::sid::{Ids, Spelling};
 use super::{Body, Dialect, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::account::{Account, Accounts};
-use crate::markup::flavour::{Flavour, TEXML};
+use crate::markup::flavour::Flavour;
+use markup::TEXML;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "texml";

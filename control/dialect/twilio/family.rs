@@ -23,11 +23,12 @@ use tandem_call::stream::StreamSpec;
 use url::Url;
 
 use super::sid::Ids;
+use super::twiml::TWIML;
 use super::{conference, conversation, error, format, overrides, reply, rest, seal, stream, webhook};
 use crate::account::{Account, Accounts};
 use crate::dialect::conversation::ConversationWire;
 use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
-use crate::markup::flavour::{Flavour, TWIML};
+use crate::markup::flavour::Flavour;
 use crate::store::resources::Resource;
 use crate::usage::Trigger;
 

@@ -326,9 +326,9 @@ fn conference(asked: &Parameters) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::twiml::TWIML;
     use super::*;
     use crate::markup;
-    use crate::markup::flavour::TWIML;
 
     fn ask(url: &str, body: &str) -> Option<String> {
         let served = serve(url, body)?;

@@ -32,6 +32,7 @@ pub mod sign;
 mod siprec;
 mod stream;
 mod transcription;
+pub mod twiml;
 mod webhook;
 
 use self::family::{Credentials, Family, Provider};

@@ -4,8 +4,9 @@ use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Program, Warning};
 use url::Url;
 
+use super::twiml::TWIML;
 use crate::markup::code::SCHEMA;
-use crate::markup::flavour::{Flavour, TWIML};
+use crate::markup::flavour::Flavour;
 use crate::markup::{self, Origin};
 
 /// A verb that is no sound in a document that is heard in a conference.

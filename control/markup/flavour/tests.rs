@@ -7,6 +7,7 @@ use tandem_call::program::instruction::{Instruction, Program};
 use url::Url;
 
 use super::*;
+use crate::dialect::twilio::twiml::TWIML;
 use crate::markup::Origin;
 use crate::markup::element::{Element, Node};
 use crate::markup::reader::Reader;
@@ -34,7 +35,7 @@ fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
     let text = r#"<Response><Stream url="wss://app.example/a" track="both"/></Response>"#;
     let root = Element::parse(text).unwrap();
     let read = |flavour| Reader::new(flavour, Origin { base: None, local_files: false }).program(&root).unwrap();
-    let program = read(&CXML);
+    let program = read(&crate::dialect::signalwire::cxml::CXML);
     assert_eq!(program.warnings, []);
     let [Instruction::Connect(connect)] = &program.instructions[..] else { panic!("{program:?}") };
     assert!(connect.outlives_failure && connect.stream.playout.is_some());
@@ -237,7 +238,7 @@ fn page() -> String {
         TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.standing)).count()
     };
     let mut page = String::from(
-        "# TwiML\n\nWritten from the table that the server reads documents by (`control/markup/flavour/twiml.rs`); do not edit.\n\n",
+        "# TwiML\n\nWritten from the table that the server reads documents by (`control/dialect/twilio/twiml.rs`); do not edit.\n\n",
     );
     let _ = writeln!(
         page,

@@ -13,4 +13,4 @@ pub(super) mod refer;
 mod siprec;
 pub(super) mod sound;
 pub(super) mod speech;
-pub(super) mod stream;
+pub(crate) mod stream;

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, rules};
-use crate::dialect::twilio::sid::Ids;
+use super::sid::Ids;
+use crate::markup::flavour::{Defaults, Flavour, Meaning, rules};
 use crate::markup::party;
 use crate::markup::verb::stream::TRACKS;
 

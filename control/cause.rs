@@ -1,4 +1,4 @@
-//! The table.
+//! The causes of failure as a table: what happened, and what to do about it. [`crate::advice`] finds the cause of a failure.
 
 /// Makes the enum and what each of its values says.
 macro_rules! causes {

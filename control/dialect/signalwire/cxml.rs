@@ -1,9 +1,9 @@
 //! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
 
-use super::{Attribute, Flavour, Meaning, Rule, Standing, TWIML, rules};
-use tandem_call::recording::Track;
-
 use crate::dialect::twilio::sid::Ids;
+use crate::dialect::twilio::twiml::TWIML;
+use crate::markup::flavour::{Flavour, Meaning, rules};
+use tandem_call::recording::Track;
 
 /// What only SignalWire's own service has.
 const HOSTED: &str = "part of a hosted product";

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Attribute, Defaults, Flavour, Meaning, Rule, Standing, TWIML, rules};
 use crate::dialect::telnyx::id;
+use crate::dialect::twilio::twiml::TWIML;
+use crate::markup::flavour::{Defaults, Flavour, Meaning, rules};
 
 /// What only Telnyx's own service has.
 const HOSTED: &str = "part of a hosted product";
