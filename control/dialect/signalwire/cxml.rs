@@ -24,7 +24,7 @@ const TRACKS: [(&str, Track); 6] = [
 const ODD: u32 = 12200;
 
 /// cXML.
-pub static CXML: Flavour = Flavour {
+pub(crate) static CXML: Flavour = Flavour {
     name: "cXML",
     root: "Response",
     elements: rules! {

@@ -17,7 +17,7 @@ const ALWAYS: &str = "the URL of a recording is always told";
 const ODD: u32 = 12200;
 
 /// TeXML.
-pub static TEXML: Flavour = Flavour {
+pub(super) static TEXML: Flavour = Flavour {
     name: "TeXML",
     root: "Response",
     elements: rules! {
