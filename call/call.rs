@@ -508,6 +508,13 @@ impl Call {
         }
     }
 
+    /// Which dialect speaks for a leg from now on: its application has answered in another one.
+    pub fn set_dialect(&mut self, leg: LegId, dialect: Arc<str>) {
+        if let Some(party) = self.party_mut(leg) {
+            Arc::make_mut(&mut party.info).dialect = dialect;
+        }
+    }
+
     /// An outbound leg stays within the server: there is no SIP call of it.
     pub fn set_within(&mut self, leg: LegId) {
         if let Some(party) = self.party_mut(leg) {

@@ -367,9 +367,12 @@ impl CallTask {
         match message {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
-            Message::Fetched { leg, id, line, exchange, result } => {
+            Message::Fetched { leg, id, line, exchange, speaks, result } => {
                 // Its line is before those of what it causes: they have the same time.
                 self.note_fetched(now.time, leg, line, exchange);
+                if let Some(dialect) = speaks {
+                    self.call.set_dialect(leg, dialect);
+                }
                 self.call.handle_fetched(now, leg, id, result);
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),

@@ -35,7 +35,7 @@ pub fn provider_of_application(id: &str) -> &'static str {
 }
 
 /// Providers as `provider = "..."` spells them.
-pub const PROVIDERS: [&str; 4] = ["twilio", "telnyx", "texml", "signalwire"];
+pub const PROVIDERS: [&str; 5] = ["twilio", "telnyx", "texml", "signalwire", "swml"];
 /// Those whose applications command.
 const COMMANDING: [&str; 1] = ["telnyx"];
 

@@ -4,23 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tandem_call::Method;
-use tandem_call::fetch::{FailureKind, Fetch, FetchFailure};
+use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::program::instruction::Program;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::account::Account;
 use crate::audio::AudioError;
 use crate::clock;
+use crate::dialect::script::{Script, Step};
 use crate::dialect::{Context, Dialect, Documents, Notice, SealInput};
 use crate::exchange::{Answer, Exchange};
 use crate::http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
+use crate::notify::Dialects;
 
 /// Largest document.
 const MAX_DOCUMENT: usize = 64 * 1024;
-/// Largest body read at all: enough to see that a document is too large.
-const MAX_BODY: usize = MAX_DOCUMENT + 1;
+/// Most requests of a script before it has something for its leg.
+const MOST_REQUESTS: usize = 200;
 const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(15);
 
@@ -28,28 +32,118 @@ const TOTAL: Duration = Duration::from_secs(15);
 pub struct Fetched {
     /// `POST http://... 200 (12 ms)`, or why it failed.
     pub line: String,
-    /// The last attempt.
-    pub exchange: Exchange,
+    /// Its last attempt; `None`: nothing was sent, or what was is in `before`.
+    pub exchange: Option<Exchange>,
+    /// Exchanges before it, each with its line.
+    pub before: Vec<(String, Exchange)>,
+    /// The dialect that speaks for the leg from now on, if another one does.
+    pub speaks: Option<Arc<str>>,
     /// The document, or why there is none.
     pub result: Result<Program, FetchFailure>,
 }
 
-/// Fetches one document. Cookies are kept for the call.
-pub async fn fetch(
-    client: &Client,
-    dialect: &Arc<dyn Dialect>,
-    account: &Account,
-    fetch: &Fetch,
-    context: &Context,
-    jar: &CookieJar,
-    id: u128,
-) -> Fetched {
-    let Some(documents) = dialect.documents() else { return undocumented(fetch) };
-    let client = client.of_account(&account.name);
-    let notice = documents.fetch(account, fetch, context);
+/// The program with state that runs a leg's documents, if there is one; it is the leg's own.
+pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
+
+/// Who asks for documents, and how.
+pub struct Asker<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// Every dialect there is.
+    pub dialects: &'a Dialects,
+    /// The leg's own.
+    pub dialect: &'a Arc<dyn Dialect>,
+    /// The leg's.
+    pub account: &'a Account,
+    /// Cookies are kept for the call.
+    pub jar: &'a CookieJar,
+    /// The same for every attempt.
+    pub id: u128,
+}
+
+/// Fetches one document, or asks the leg's script what follows. Whoever asks for the same leg meanwhile waits.
+pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
+    let Some(documents) = asker.dialect.documents() else { return undocumented(fetch) };
+    let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
+    if !listed && let Some(fresh) = documents.script() {
+        let mut slot = slot.lock().await;
+        let script = slot.get_or_insert(fresh);
+        let first = script.asked(asker.account, fetch, context);
+        return run(&asker, script, first, fetch).await;
+    }
+    let notice = documents.fetch(asker.account, fetch, context);
+    let exchanged = exchange(&asker, &notice, documents.longest()).await;
+    let Exchanged { line, exchange, outcome } = exchanged;
+    let tongue = outcome.as_ref().ok().and_then(|response| documents.tongue(&response.body));
+    if let (Some(name), Ok(response)) = (tongue, &outcome)
+        && let Some(mut script) = asker.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
+    {
+        script.asked(asker.account, fetch, context);
+        let first = script.answered(fetch, Ok(response));
+        let fetched = run(&asker, &mut script, first, fetch).await;
+        *slot.lock().await = Some(script);
+        let before = std::iter::once((line, exchange)).chain(fetched.before).collect();
+        return Fetched { before, speaks: Some(name.into()), ..fetched };
+    }
+    let result = outcome.and_then(|response| {
+        let base = Url::parse(&response.final_url).ok();
+        documents.reply(fetch, &notice, base.as_ref(), response.header("content-type"), &response.body)
+    });
+    let told =
+        |failure: FetchFailure| FetchFailure { detail: format!("{}: {}", exchange.url, failure.detail), ..failure };
+    let result = result.map_err(told);
+    Fetched { before: Vec::new(), line, exchange: Some(exchange), speaks: None, result }
+}
+
+/// Does what a script asks for until it has something for its leg.
+async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
+    let (mut step, mut before) = (first, Vec::new());
+    loop {
+        let (line, exchange, answer) = match step {
+            Step::Done { result, line } => return Fetched { before, line, exchange: None, speaks: None, result },
+            _ if before.len() >= MOST_REQUESTS => {
+                let detail = format!("{MOST_REQUESTS} requests without anything for the call between them");
+                let line = detail.clone();
+                let result = Err(FetchFailure { kind: FailureKind::Loop, detail });
+                return Fetched { before, line, exchange: None, speaks: None, result };
+            }
+            Step::Document(notice) => {
+                let longest = asker.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
+                let Exchanged { line, exchange, outcome } = self::exchange(asker, &notice, longest).await;
+                let url = exchange.url.clone();
+                let told =
+                    |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
+                (line, exchange, outcome.map_err(told))
+            }
+            Step::Request(request) => {
+                let (at, began) = (clock::time(), Instant::now());
+                let (method, url) = (request.method.to_string(), request.url.clone());
+                let client = asker.client.of_account(&asker.account.name);
+                let outcome = client.send_following(*request, RedirectRules::PROVIDER, None, None).await;
+                told(at, method, &url, &[], began, outcome)
+            }
+        };
+        step = script.answered(fetch, answer.as_ref().map_err(Clone::clone));
+        before.push((line, exchange));
+    }
+}
+
+/// A request that was sent, and what came of it.
+struct Exchanged {
+    line: String,
+    exchange: Exchange,
+    /// An answer with a status of 2xx.
+    outcome: Result<Response, FetchFailure>,
+}
+
+/// Sends one request for a document: signs it, repeats it and follows its redirects as the dialect does. `longest`: octets of
+/// the answer at most.
+async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchanged {
+    let Asker { dialect, account, jar, .. } = asker;
+    let client = asker.client.of_account(&account.name);
     let seal = |url: &str, method: Method, body: &crate::dialect::Body| {
         let now = clock::time();
-        dialect.seal(account, &SealInput { url, method, body, id, attempt: 1, now })
+        dialect.seal(account, &SealInput { url, method, body, id: asker.id, attempt: 1, now })
     };
     let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
     let method = http_method(notice.target.method);
@@ -60,7 +154,8 @@ pub async fn fetch(
         headers: sealed.headers,
         body: sealed.body,
         timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
-        max_body: MAX_BODY,
+        // Enough to see that it is too large.
+        max_body: longest + 1,
     };
     let mut reseal = |request: &mut Request| {
         // After a redirect the parameters are gone (a GET) or the same; either way the URL signed is the new one.
@@ -89,40 +184,40 @@ pub async fn fetch(
             _ => break outcome,
         }
     };
-    let url = without_credentials(&notice.target.url);
     let parameters = match &notice.body {
         crate::dialect::Body::Form(pairs) => pairs.as_slice(),
         crate::dialect::Body::Json(_) => &[],
     };
-    let method_name = method.to_string();
-    let mut exchange = Exchange::new(at, method_name, &notice.target.url, parameters, began.elapsed());
-    let (line, result) = match outcome {
+    let (line, exchange, outcome) = told(at, method.to_string(), &notice.target.url, parameters, began, outcome);
+    let outcome = outcome.and_then(|response| match response.status {
+        200..300 => Ok(response),
+        status => Err(FetchFailure { kind: FailureKind::Status(status), detail: format!("answered {status}") }),
+    });
+    Exchanged { line, exchange, outcome }
+}
+
+/// A request and what came of it, for the call's log.
+fn told(
+    at: Timestamp,
+    method: String,
+    url: &str,
+    parameters: &[(String, String)],
+    began: Instant,
+    outcome: Result<Response, FetchError>,
+) -> (String, Exchange, Result<Response, FetchFailure>) {
+    let mut exchange = Exchange::new(at, method.clone(), url, parameters, began.elapsed());
+    let url = without_credentials(url);
+    match outcome {
         Ok(response) => {
             exchange.answer = Some(Answer::of(&response));
             let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
-            (line, read(documents, fetch, &notice, &response))
+            (line, exchange, Ok(response))
         }
         Err(error) => {
             exchange.error = Some(error.to_string());
-            (format!("{method} {url} failed: {error}"), Err(failure(&error)))
+            (format!("{method} {url} failed: {error}"), exchange, Err(failure(&error)))
         }
-    };
-    let told = |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
-    Fetched { line, exchange, result: result.map_err(told) }
-}
-
-fn read(
-    documents: &dyn Documents,
-    fetch: &Fetch,
-    asked: &Notice,
-    response: &Response,
-) -> Result<Program, FetchFailure> {
-    if !(200..300).contains(&response.status) {
-        let detail = format!("answered {}", response.status);
-        return Err(FetchFailure { kind: FailureKind::Status(response.status), detail });
     }
-    let base = Url::parse(&response.final_url).ok();
-    documents.reply(fetch, asked, base.as_ref(), response.header("content-type"), &response.body)
 }
 
 /// What comes of a document that is asked for where applications only command: nothing is sent.
@@ -131,7 +226,9 @@ fn undocumented(fetch: &Fetch) -> Fetched {
     let detail = "this provider's applications command, and have no documents".to_owned();
     Fetched {
         line: format!("{url} failed: {detail}"),
-        exchange: Exchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO),
+        exchange: Some(Exchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),
+        before: Vec::new(),
+        speaks: None,
         result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
     }
 }

@@ -83,6 +83,8 @@ pub enum Message {
         line: String,
         /// For the log too.
         exchange: Option<Box<Exchange>>,
+        /// The dialect that speaks for the leg from now on, if another one does.
+        speaks: Option<Arc<str>>,
         /// It.
         result: Result<Program, FetchFailure>,
     },

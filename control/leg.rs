@@ -23,6 +23,7 @@ pub use self::engine::{on_media, tone, tracks};
 pub use self::refusal::Refusal;
 use crate::conferences::Seat;
 use crate::conversation::ConversationHandle;
+use crate::document::ScriptSlot;
 use crate::ears::Ear;
 use crate::keys::{self, Dtmf};
 use crate::local::{Family, Tie};
@@ -79,6 +80,8 @@ pub struct LegIo {
     pub siprecs: Vec<siprec::Session>,
     /// Open ears, by operation.
     pub ears: HashMap<OpId, Ear>,
+    /// The program with state that runs its documents, if they are such.
+    pub script: ScriptSlot,
     /// Its conversation with an application.
     pub conversation: Option<ConversationHandle>,
     /// The leg that it was called for.
@@ -139,6 +142,7 @@ impl LegIo {
             streams: HashMap::default(),
             siprecs: Vec::new(),
             ears: HashMap::default(),
+            script: ScriptSlot::default(),
             conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,

@@ -218,9 +218,11 @@ impl Server {
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
         let twilio = twilio::dialect(config.webhooks.sign_strip_https_port);
         let signalwire = signalwire::dialect(config.webhooks.sign_strip_https_port);
+        let swml = signalwire::swml::dialect(signalwire);
         let dialects = Dialects::new([
             Arc::new(twilio) as Arc<dyn Dialect>,
             Arc::new(signalwire),
+            Arc::new(swml),
             Arc::new(texml::dialect()),
             Arc::new(Telnyx),
         ]);

@@ -391,7 +391,7 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
     let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
     let (has, table) = match provider {
         "twilio" => (account.twilio.is_some(), "twilio = { account_sid, auth_token }"),
-        "signalwire" => (account.signalwire.is_some(), "signalwire = { project_id, api_token, signing_key }"),
+        "signalwire" | "swml" => (account.signalwire.is_some(), "signalwire = { project_id, api_token, signing_key }"),
         _ => (account.telnyx.is_some(), "telnyx = { api_key, signing_seed }"),
     };
     if !has {

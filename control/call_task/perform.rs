@@ -24,6 +24,7 @@ use crate::clock;
 use crate::counters::timings::Timing;
 use crate::dialect::{Context, Fault};
 use crate::document;
+use crate::event_log::Line;
 use crate::inbox::Message;
 use crate::keys::{self, Dtmf};
 use crate::leg::{self, Attempt, LegIo};
@@ -454,6 +455,7 @@ impl CallTask {
         let services = Arc::clone(&self.services);
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
         let jar = self.jars.entry(session).or_default().clone();
+        let script = self.legs.get(&fetch.leg.id).map(|io| Arc::clone(&io.script)).unwrap_or_default();
         let place =
             self.legs.get(&fetch.leg.id).and_then(|io| io.place.as_ref()).filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::time()));
@@ -468,7 +470,8 @@ impl CallTask {
                     detail: format!("account {} does not speak {}", fetch.leg.account, fetch.leg.dialect),
                 };
                 let line = failure.detail.clone();
-                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, result: Err(failure) });
+                let result = Err(failure);
+                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, speaks: None, result });
                 return;
             };
             if first {
@@ -477,11 +480,20 @@ impl CallTask {
                 let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
             }
             let request_id = rand::random();
-            let done = document::fetch(&services.client, dialect, &account, &fetch, &context, &jar, request_id).await;
+            let (client, dialects) = (&services.client, &services.dialects);
+            let asker = document::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
             // The call may be over: then the request was its last word.
-            let document::Fetched { line, exchange, result } = done;
-            services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
-            let _ = inbox.post(Message::Fetched { leg, id, line, exchange: Some(Box::new(exchange)), result });
+            let done = document::fetch(asker, &fetch, &context, &script).await;
+            for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
+                services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
+            }
+            for (line, exchange) in done.before {
+                let line = Line { at: exchange.at, leg: Some(leg), kind: "webhook".into(), text: line, data: None };
+                let exchange = Box::new(exchange);
+                let _ = inbox.post(Message::Exchanged { leg: Some(leg), exchange, line: Some(line) });
+            }
+            let (line, exchange, result, speaks) = (done.line, done.exchange.map(Box::new), done.result, done.speaks);
+            let _ = inbox.post(Message::Fetched { leg, id, line, exchange, speaks, result });
         });
     }
 }

@@ -18,7 +18,7 @@ use super::Conferences;
 use crate::audio::AudioError;
 use crate::clock;
 use crate::dialect::{self, Context};
-use crate::document;
+use crate::document::{self, Asker, ScriptSlot};
 use crate::http::CookieJar;
 use crate::inbox::{Inbox, Message};
 use crate::services::Services;
@@ -141,7 +141,16 @@ impl Stage {
         let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference };
         let context =
             Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue: None };
-        let done = document::fetch(&services.client, dialect, &account, &fetch, &context, jar, rand::random()).await;
+        let asker = Asker {
+            client: &services.client,
+            dialects: &services.dialects,
+            dialect,
+            account: &account,
+            jar,
+            id: rand::random(),
+        };
+        // What is heard in a conference is a list of sounds, and has no script.
+        let done = document::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
         self.note("webhook", done.line);
         match done.result {
             Ok(program) => Ok(program),

@@ -8,6 +8,7 @@
 
 pub mod conversation;
 pub mod hosts;
+pub mod script;
 pub mod signalwire;
 pub mod telnyx;
 pub mod texml;
@@ -39,6 +40,7 @@ use crate::store::resources::Resource;
 use crate::usage::Trigger;
 use crate::webhook::RetryOn;
 use conversation::ConversationWire;
+use script::Script;
 
 /// The members of Twilio's family whose paths are the same; TeXML has its own.
 const FAMILY: [&dyn twilio::family::Provider; 2] = [&twilio::Twilio, &signalwire::SignalWire];
@@ -155,6 +157,21 @@ pub trait Documents: Sync {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Program, FetchFailure>;
+
+    /// The program that runs a leg's documents, if they are programs with state; `None`: each is a list of instructions.
+    fn script(&self) -> Option<Box<dyn Script>> {
+        None
+    }
+
+    /// The name of another dialect that what was answered is in, if it is.
+    fn tongue(&self, _body: &[u8]) -> Option<&'static str> {
+        None
+    }
+
+    /// Octets of a document at most.
+    fn longest(&self) -> usize {
+        64 * 1024
+    }
 }
 
 /// What went wrong, where a provider has a number for it.

@@ -1,7 +1,8 @@
-//! SignalWire: its Compatibility API is a member of Twilio's family.
+//! SignalWire: its Compatibility API is a member of Twilio's family; SWML is a dialect of its own.
 
 pub(crate) mod cxml;
 pub mod rest;
+pub mod swml;
 
 use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
@@ -172,6 +173,11 @@ impl Provider for SignalWire {
 
     fn flavour(&self) -> &'static Flavour {
         &CXML
+    }
+
+    /// An application of this API may answer with the other one's documents.
+    fn tongue(&self, body: &[u8]) -> Option<&'static str> {
+        swml::is_document(body).then_some(swml::NAME)
     }
 
     fn signature_headers(&self) -> &'static [&'static str] {

@@ -213,6 +213,11 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
         text.into()
     }
 
+    /// The name of another dialect that a document is in, if it is.
+    fn tongue(&self, _body: &[u8]) -> Option<&'static str> {
+        None
+    }
+
     /// How long an application at this URL is waited for.
     fn patience(&self, url: &str) -> Patience {
         overrides::patience(url)
@@ -440,5 +445,9 @@ impl Documents for Family {
             Scope::Queue => reply::waiting(program),
             Scope::Conference => reply::overheard(program),
         })
+    }
+
+    fn tongue(&self, body: &[u8]) -> Option<&'static str> {
+        self.provider.tongue(body)
     }
 }

@@ -26,7 +26,7 @@ mod recording;
 mod reply;
 mod request;
 pub mod rest;
-mod seal;
+pub(in crate::dialect) mod seal;
 pub mod sid;
 pub mod sign;
 mod siprec;

@@ -70,7 +70,7 @@ fn encoded(parameters: &[(String, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
-fn with_query(url: &str, parameters: &[(String, String)]) -> String {
+pub(in crate::dialect) fn with_query(url: &str, parameters: &[(String, String)]) -> String {
     if parameters.is_empty() {
         return url.into();
     }
@@ -83,7 +83,7 @@ fn with_query(url: &str, parameters: &[(String, String)]) -> String {
 }
 
 /// The URL without `user:password@`, and these, percent-decoded.
-fn split_credentials(url: &str) -> (String, Option<Vec<u8>>) {
+pub(in crate::dialect) fn split_credentials(url: &str) -> (String, Option<Vec<u8>>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.into(), None) };
     let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority_end);

@@ -1,0 +1,544 @@
+//! The interpreter: a document's sections, variables and conditions. Plain data; it performs nothing.
+//!
+//! It hands out what its leg does next ([`Next`]), one method at a time, and is told how that came out ([`Machine::resume`]). A
+//! method that needs no leg (`set`, `cond`, `goto`...) is done at once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tandem_call::id::{RecordingId, StreamId};
+use tandem_call::program::instruction::{Dial, Instruction};
+
+use super::document::{Branch, Cases, Document, Inner, Step, Steps};
+use super::error::{Code, Fault};
+use super::expression::{self, Scope};
+use super::parameters::{WEB, is_url};
+use super::template::{self, expand};
+use super::value::{Object, Value};
+
+/// Most transfers in a call.
+const MOST_TRANSFERS: u32 = 32;
+/// Most steps between two that take time.
+const MOST_STEPS: u32 = 10_000;
+/// Deepest nesting of sections and conditions.
+const DEEPEST: usize = 100;
+/// Most octets of all variables.
+const MOST_VARIABLES: usize = 1024 * 1024;
+/// How often a goto jumps at most, and if it does not say.
+const MOST_JUMPS: f64 = 100.0;
+/// Warnings kept until they are told.
+const MOST_WARNINGS: usize = 100;
+
+/// What follows.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Next {
+    /// These; then the machine is to be resumed.
+    Run(Vec<Instruction>),
+    /// A document is to be had from this URL.
+    Document(String),
+    /// A request of the script's own.
+    Request(Box<Ask>),
+    /// Nothing: the script is over.
+    End,
+}
+
+/// A request of the script's own.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Ask {
+    pub(super) method: http::Method,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Bytes,
+    /// Seconds in all; 0 for as long as may be.
+    pub(super) timeout: f64,
+    pub(super) connect_timeout: f64,
+    /// Members of a JSON answer become variables.
+    pub(super) save: bool,
+}
+
+/// What the machine waits for.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) enum Waits {
+    #[default]
+    Nothing,
+    /// For digits or words.
+    Prompt,
+    Record,
+    /// For the id of a recording beside.
+    RecordCall {
+        control_id: String,
+    },
+    /// For whether this job was stopped: the variable that says so.
+    Done {
+        variable: &'static str,
+    },
+    Stream {
+        control_id: String,
+    },
+    /// For whoever is called, and those that are called next.
+    Connect {
+        next: VecDeque<Dial>,
+        result: Option<Inner>,
+        then: Option<String>,
+    },
+    /// For the end of the stream that has taken the call.
+    ConnectStream {
+        result: Option<Inner>,
+    },
+    Queue {
+        then: Option<String>,
+    },
+    Conference {
+        variable: &'static str,
+        result: Option<Inner>,
+    },
+    Refer,
+    Detect,
+    /// For the document of an `execute` (with its frame's end) or of a `transfer`.
+    Document {
+        params: Value,
+        over: Option<Box<Over>>,
+    },
+    Request {
+        save: bool,
+    },
+}
+
+/// What follows a section that was executed.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Over {
+    on_return: Steps,
+    result: Option<Inner>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Frame {
+    Section {
+        document: Document,
+        steps: Steps,
+        at: usize,
+        params: Value,
+        over: Option<Box<Over>>,
+        /// Jumps made, by the step that made them.
+        jumps: Vec<(usize, u32)>,
+    },
+    /// Steps within a section.
+    Block { steps: Steps, at: usize },
+}
+
+/// The jobs beside the script.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Jobs {
+    pub(super) recordings: Vec<(String, RecordingId)>,
+    pub(super) streams: Vec<(String, StreamId)>,
+    /// How many had no id of the script's.
+    pub(super) nameless: u32,
+}
+
+/// What is known of the call when a step runs.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Standing {
+    /// `call` of the script.
+    pub(super) call: Object,
+    /// The leg is answered.
+    pub(super) answered: bool,
+    /// What recordings' URLs begin with.
+    pub(super) recordings: String,
+}
+
+/// A script under way.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Machine {
+    frames: Vec<Frame>,
+    pub(super) vars: Object,
+    pub(super) envs: Object,
+    pub(super) standing: Standing,
+    pub(super) waits: Waits,
+    pub(super) jobs: Jobs,
+    transfers: u32,
+    warnings: Vec<Fault>,
+    /// The method that was begun last, and its place, for people.
+    pub(super) place: String,
+}
+
+/// How the machine goes on after a step.
+pub(super) enum Flow {
+    On,
+    Yield(Next),
+}
+
+impl Machine {
+    /// A script at the beginning of a document's main section.
+    pub(super) fn new(document: &Document, envs: Object) -> Self {
+        let mut machine = Self {
+            frames: Vec::new(),
+            vars: Object::default(),
+            envs,
+            standing: Standing::default(),
+            waits: Waits::Nothing,
+            jobs: Jobs::default(),
+            transfers: 0,
+            warnings: Vec::new(),
+            place: String::new(),
+        };
+        machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
+        machine
+    }
+
+    /// What was odd since this was asked last.
+    pub(super) fn warnings(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    pub(super) fn warn(&mut self, code: Code, detail: impl std::fmt::Display) {
+        let fault = Fault::new(code, format!("{}: {detail}", self.place));
+        self.vars.set("script_error", code.to_string());
+        if self.warnings.len() < MOST_WARNINGS {
+            self.warnings.push(fault);
+        }
+    }
+
+    /// `params` of the section that runs.
+    pub(super) fn params(&self) -> Value {
+        let sections = self.frames.iter().rev().filter_map(|frame| match frame {
+            Frame::Section { params, .. } => Some(params),
+            Frame::Block { .. } => None,
+        });
+        { sections }.next().cloned().unwrap_or_default()
+    }
+
+    /// Goes on to what takes time.
+    ///
+    /// # Errors
+    /// What leaves the script nothing to do but to end.
+    pub(super) fn next(&mut self) -> Result<Next, Fault> {
+        for _ in 0..MOST_STEPS {
+            let Some(step) = self.step() else {
+                if self.frames.is_empty() {
+                    return Ok(Next::End);
+                }
+                continue;
+            };
+            if self.frames.len() > DEEPEST {
+                let detail = format!("{}: more than {DEEPEST} sections and conditions in one another", self.place);
+                return Err(Fault::new(Code::NestedTooDeep, detail));
+            }
+            match self.run(&step)? {
+                Flow::On => {}
+                Flow::Yield(next) => return Ok(next),
+            }
+        }
+        Err(Fault::new(Code::InternalError, format!("{}: {MOST_STEPS} steps without one that takes time", self.place)))
+    }
+
+    /// The next step, which is passed; `None`: a section or a condition is over.
+    fn step(&mut self) -> Option<Step> {
+        let (steps, at) = match self.frames.last_mut()? {
+            Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
+        };
+        let step = steps.get(*at).cloned();
+        *at += 1;
+        if step.is_none() {
+            self.leave();
+        }
+        step
+    }
+
+    /// The innermost section or condition is over.
+    fn leave(&mut self) {
+        if let Some(Frame::Section { over, .. }) = self.frames.pop() {
+            match over {
+                Some(over) => {
+                    // What is on top runs first.
+                    self.follow(over.result.as_ref());
+                    self.block(over.on_return);
+                }
+                None => self.frames.clear(),
+            }
+        }
+    }
+
+    fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
+        self.place = step.method.name.to_owned();
+        let parameters = match step.method.name {
+            // Each entry sees those before it; the conditions of the others are no texts.
+            "set" | "cond" | "switch" | "label" => step.parameters.clone(),
+            _ => self.expanded(&step.parameters),
+        };
+        let object = parameters.object().cloned().unwrap_or_default();
+        match step.method.name {
+            "set" => {
+                for (name, value) in object {
+                    let value = self.expanded(&value);
+                    self.set(name.strip_prefix("vars.").unwrap_or(&name), value);
+                }
+            }
+            "unset" => match parameters {
+                Value::List(names) => names.iter().for_each(|name| self.unset(&name.rendered())),
+                Value::Object(names) => names.iter().for_each(|(_, name)| self.unset(&name.rendered())),
+                name => self.unset(&name.rendered()),
+            },
+            "label" => {}
+            "cond" => {
+                if let Inner::Branches(branches) = &step.inner {
+                    self.branch(branches);
+                }
+            }
+            "switch" => {
+                if let Inner::Cases(cases) = &step.inner {
+                    self.choose(cases);
+                }
+            }
+            "goto" => self.goto(step, &object),
+            "return" => self.return_with(parameters),
+            "execute" => {
+                let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::On) };
+                let result = result.as_deref().cloned();
+                let over = Box::new(Over { on_return: on_return.clone(), result });
+                return self.go(&object, Some(over));
+            }
+            "transfer" => return self.go(&object, None),
+            _ => return self.method(step, &object),
+        }
+        Ok(Flow::On)
+    }
+
+    /// A value with its placeholders replaced.
+    pub(super) fn expanded(&mut self, value: &Value) -> Value {
+        let expanded = expand(value, self);
+        for fault in expanded.faults {
+            self.warn(Code::JsEvalError, fault);
+        }
+        expanded.value
+    }
+
+    /// Gives a variable a value, unless they become too large together.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let before = self.vars.remove(name);
+        let value = value.into();
+        let size: usize = self.vars.iter().map(|(name, value)| name.len() + value.size()).sum();
+        if size + value.size() > MOST_VARIABLES {
+            if let Some(before) = before {
+                self.vars.set(name, before);
+            }
+            self.warn(Code::MethodExecuteFailed, format_args!("{name} is too large"));
+        } else {
+            self.vars.set(name, value);
+        }
+    }
+
+    fn unset(&mut self, name: &str) {
+        self.vars.remove(name.strip_prefix("vars.").unwrap_or(name));
+    }
+
+    fn holds(&mut self, condition: &str) -> bool {
+        // Within placeholders an expression is text of its value.
+        let text = if condition.contains("${") || condition.contains("%{") {
+            self.expanded(&Value::from(condition)).rendered()
+        } else {
+            condition.to_owned()
+        };
+        match expression::evaluate(&text, self) {
+            Ok(value) => value.is_truthy(),
+            Err(why) => {
+                self.warn(Code::JsEvalError, format_args!("{condition}: {why}"));
+                false
+            }
+        }
+    }
+
+    fn branch(&mut self, branches: &[Branch]) {
+        for Branch { when, then, otherwise } in branches {
+            let holds = when.as_deref().is_none_or(|when| self.holds(when));
+            if holds && when.is_some() {
+                return self.block(then.clone());
+            }
+            if !otherwise.is_empty() || when.is_none() {
+                return self.block(if otherwise.is_empty() { then.clone() } else { otherwise.clone() });
+            }
+        }
+    }
+
+    fn choose(&mut self, cases: &Cases) {
+        let name = cases.variable.as_deref().unwrap_or("return_value").trim();
+        let bare = name.strip_prefix("${").or_else(|| name.strip_prefix("%{")).and_then(|name| name.strip_suffix('}'));
+        let value = match template::path(bare.unwrap_or(name)) {
+            Some(path) => template::lookup(&path, self),
+            None => self.expanded(&Value::from(name)),
+        };
+        let text = value.rendered();
+        let steps = cases.cases.iter().find(|(case, _)| *case == text).map(|(_, steps)| steps);
+        match steps.or(cases.default.as_ref()) {
+            Some(steps) => self.block(steps.clone()),
+            None => self.warn(Code::MethodNoMatchingCondition, format_args!("no case of {name} is {text:?}")),
+        }
+    }
+
+    /// What follows the outcome of a method.
+    pub(super) fn follow(&mut self, result: Option<&Inner>) {
+        match result {
+            Some(Inner::Cases(cases)) => self.choose(cases),
+            Some(Inner::Branches(branches)) => self.branch(branches),
+            Some(Inner::None | Inner::Over { .. }) | None => {}
+        }
+    }
+
+    fn block(&mut self, steps: Steps) {
+        if !steps.is_empty() {
+            self.frames.push(Frame::Block { steps, at: 0 });
+        }
+    }
+
+    fn goto(&mut self, step: &Step, object: &Object) {
+        let label = object.get("label").map(Value::rendered).unwrap_or_default();
+        let when = match step.parameters.object().and_then(|object| object.get("when")) {
+            Some(when) => self.holds(&when.rendered()),
+            None => true,
+        };
+        if !when {
+            return;
+        }
+        let most = object.get("max").and_then(Value::number).unwrap_or(MOST_JUMPS).clamp(1.0, MOST_JUMPS);
+        let is_target = |step: &Step| {
+            let own = step.parameters.object().and_then(|object| object.get("label"));
+            step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
+        };
+        // The nearest label around, within the section.
+        let mut found = None;
+        for (place, frame) in self.frames.iter().enumerate().rev() {
+            let (Frame::Section { steps, .. } | Frame::Block { steps, .. }) = frame;
+            if let Some(at) = steps.iter().position(is_target) {
+                found = Some((place, at));
+                break;
+            }
+            if matches!(frame, Frame::Section { .. }) {
+                break;
+            }
+        }
+        let Some((place, to)) = found else {
+            return self.warn(Code::MethodExecuteFailed, format_args!("there is no label {label:?} in this section"));
+        };
+        let section = self.frames.iter_mut().rev().find_map(|frame| match frame {
+            Frame::Section { jumps, .. } => Some(jumps),
+            Frame::Block { .. } => None,
+        });
+        if let Some(jumps) = section {
+            let made = match jumps.iter_mut().find(|(id, _)| *id == step.id) {
+                Some((_, made)) => made,
+                None => {
+                    jumps.push((step.id, 0));
+                    let Some((_, made)) = jumps.last_mut() else { return };
+                    made
+                }
+            };
+            if f64::from(*made) >= most {
+                return;
+            }
+            *made += 1;
+        }
+        self.frames.truncate(place + 1);
+        if let Some(Frame::Section { at, .. } | Frame::Block { at, .. }) = self.frames.last_mut() {
+            *at = to;
+        }
+    }
+
+    fn return_with(&mut self, value: Value) {
+        self.set("return_value", value);
+        while matches!(self.frames.last(), Some(Frame::Block { .. })) {
+            self.frames.pop();
+        }
+        self.leave();
+    }
+
+    /// Executes a section or a document (`over`: what follows it), or transfers to it.
+    fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
+        let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
+        self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
+    }
+
+    /// The same to a destination that is no method's parameter.
+    pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
+        if over.is_none() {
+            self.transfers += 1;
+            if self.transfers > MOST_TRANSFERS {
+                let detail = format!("more than {MOST_TRANSFERS} transfers in one call");
+                return Err(Fault::new(Code::TooManyTransfers, detail));
+            }
+        }
+        let text = dest.rendered();
+        let text = text.trim();
+        if is_url(text, WEB) {
+            self.waits = Waits::Document { params, over };
+            return Ok(Flow::Yield(Next::Document(text.to_owned())));
+        }
+        if text.starts_with("relay:") {
+            self.warn(Code::MethodExecuteFailed, format_args!("{text} is not served here"));
+            return Ok(Flow::On);
+        }
+        let own = self.frames.iter().rev().find_map(|frame| match frame {
+            Frame::Section { document, .. } => Some(document.clone()),
+            Frame::Block { .. } => None,
+        });
+        if let Some(document) = own.filter(|document| document.section(text).is_some()) {
+            self.enter(document, text, params, over);
+            return Ok(Flow::On);
+        }
+        let document = match dest {
+            Value::Object(_) => Document::of(dest)?,
+            _ if text.contains("sections") => Document::read(text.as_bytes())?,
+            _ => {
+                let detail = format!("{}: there is no section {text:?}", self.place);
+                return Err(Fault::new(Code::SectionParameterUndefined, detail));
+            }
+        };
+        self.enter(document, "main", params, over);
+        Ok(Flow::On)
+    }
+
+    /// The document of an `execute` or a `transfer` has come.
+    pub(super) fn arrived(&mut self, document: Document, params: Value, over: Option<Box<Over>>) {
+        self.enter(document, "main", params, over);
+    }
+
+    fn enter(&mut self, document: Document, section: &str, params: Value, over: Option<Box<Over>>) {
+        let steps = document.section(section).cloned().unwrap_or_default();
+        for fault in document.warnings.iter() {
+            if self.warnings.len() < MOST_WARNINGS && section == "main" {
+                self.warnings.push(fault.clone());
+            }
+        }
+        if over.is_none() {
+            self.frames.clear();
+        } else {
+            self.vars.remove("return_value");
+        }
+        self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: Vec::new() });
+    }
+}
+
+/// Numbers among parameters come as text.
+fn as_params(value: Value) -> Value {
+    match value {
+        Value::Number(_) => Value::Text(value.to_string()),
+        Value::List(items) => Value::List(items.into_iter().map(as_params).collect()),
+        Value::Object(object) => {
+            Value::Object(object.into_iter().map(|(key, value)| (key, as_params(value))).collect())
+        }
+        other => other,
+    }
+}
+
+impl Scope for Machine {
+    fn value_of(&self, name: &str) -> Value {
+        match name {
+            "vars" => Value::Object(self.vars.clone()),
+            "envs" => Value::Object(self.envs.clone()),
+            "call" => Value::Object(self.standing.call.clone()),
+            "params" => self.params(),
+            _ => {
+                let places = [&self.vars, &self.envs, &self.standing.call];
+                places.into_iter().find_map(|place| place.get(name)).cloned().unwrap_or_default()
+            }
+        }
+    }
+}

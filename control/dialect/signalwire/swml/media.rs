@@ -1,0 +1,163 @@
+//! What documents and commands have in common: how they describe recordings, streams and machine detection.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tandem_call::hearing::Listening;
+use tandem_call::leg::Hearers;
+use tandem_call::machine::{MachineDetection, Until};
+use tandem_call::program::instruction::GatherSpeech;
+use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
+use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::{Callback, Moment};
+
+use super::parameters::Parameters;
+
+/// Longest time that a parameter may name, seconds.
+pub(in crate::dialect::signalwire) const DAY: f64 = 86_400.0;
+/// What a recording is told of.
+pub(in crate::dialect::signalwire) const RECORDING_MOMENTS: [Moment; 3] =
+    [Moment::InProgress, Moment::Completed, Moment::Absent];
+
+const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];
+const TRACKS: [(&str, Track); 3] =
+    [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
+
+/// Codecs of streams, without their packet times.
+const CODECS: [(&str, StreamCodec); 8] = [
+    ("PCMU", StreamCodec::Pcmu),
+    ("PCMU@8000h", StreamCodec::Pcmu),
+    ("PCMA", StreamCodec::Pcma),
+    ("PCMA@8000h", StreamCodec::Pcma),
+    ("L16", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
+    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
+    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Little)),
+    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
+];
+
+/// What holds of a recording that says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dialect::signalwire) struct RecordingDefaults {
+    pub(in crate::dialect::signalwire) source: RecordingSource,
+    pub(in crate::dialect::signalwire) track: Track,
+    pub(in crate::dialect::signalwire) format: RecordingFormat,
+    pub(in crate::dialect::signalwire) end_silence: f64,
+}
+
+/// How to record. Silence at the beginning counts as silence at the end, if it may last longer than `initial_timeout`.
+pub(in crate::dialect::signalwire) fn recording(
+    parameters: &Parameters<'_>,
+    defaults: RecordingDefaults,
+    callback: Option<Callback>,
+) -> RecordingSpec {
+    let silence = parameters.seconds("end_silence_timeout", 0.0..=DAY);
+    let silence = silence.unwrap_or(Duration::from_secs_f64(defaults.end_silence));
+    let formats = [("wav", RecordingFormat::Wav), ("mp3", RecordingFormat::Mp3), ("mp4", RecordingFormat::Wav)];
+    if parameters.text("format").as_deref() == Some("mp4") {
+        parameters.note("format", "mp4 is not made here: it is a WAV file");
+    }
+    let stereo = parameters.flag("stereo").unwrap_or(false);
+    RecordingSpec {
+        source: defaults.source,
+        channels: if stereo { RecordingChannels::Dual } else { RecordingChannels::Mono },
+        track: parameters.word("direction", &DIRECTIONS).unwrap_or(defaults.track),
+        format: parameters.word("format", &formats).unwrap_or(defaults.format),
+        trim: false,
+        max_length: parameters.seconds("max_length", 0.0..=DAY).filter(|length| !length.is_zero()),
+        silence_timeout: (!silence.is_zero()).then_some(silence),
+        beep: parameters.flag("beep").unwrap_or(false),
+        callback,
+    }
+}
+
+/// The words for a direction of a recording.
+pub(in crate::dialect::signalwire) fn direction(track: Track) -> &'static str {
+    DIRECTIONS.iter().find(|(_, one)| *one == track).map_or("both", |(word, _)| word)
+}
+
+/// A stream to a URL. `speaks`: its application may.
+pub(in crate::dialect::signalwire) fn stream(
+    parameters: &Parameters<'_>,
+    url: String,
+    speaks: bool,
+    callback: Option<Callback>,
+) -> StreamSpec {
+    let codec = codec(parameters);
+    StreamSpec {
+        url,
+        name: parameters.text("name"),
+        track: parameters.word("track", &TRACKS).unwrap_or(Track::Inbound),
+        codec: Some(codec),
+        playout: speaks.then_some(Playout::Payload(codec)),
+        parameters: parameters.pairs("custom_parameters"),
+        callback,
+        hearers: Hearers::Own,
+        auth_token: parameters.text("authorization_bearer_token"),
+        opens: Opens::default(),
+    }
+}
+
+/// `L16@24000h@40i`: the packet time behind the second `@` is ours to choose.
+fn codec(parameters: &Parameters<'_>) -> StreamCodec {
+    let Some(text) = parameters.text("codec") else { return StreamCodec::Pcmu };
+    let mut parts = text.split('@');
+    let name = parts.next().unwrap_or_default();
+    let rate = parts.find(|part| part.ends_with('h'));
+    let wanted = rate.map_or_else(|| name.to_owned(), |rate| format!("{name}@{rate}"));
+    let found = CODECS.iter().find(|(word, _)| word.eq_ignore_ascii_case(&wanted));
+    if found.is_none() {
+        parameters.note("codec", format!("{text} is not sent here: it is PCMU"));
+    }
+    found.map_or(StreamCodec::Pcmu, |(_, codec)| *codec)
+}
+
+/// How to find out who is there. `message_end`: what `detect_message_end` is where it is not said.
+pub(in crate::dialect::signalwire) fn detection(
+    parameters: &Parameters<'_>,
+    message_end: bool,
+    callback: Option<Callback>,
+) -> MachineDetection {
+    let seconds =
+        |name, default: f64| parameters.seconds(name, 0.0..=600.0).unwrap_or(Duration::from_secs_f64(default));
+    let to_end = parameters.flag("detect_message_end").unwrap_or(message_end);
+    let end_silence = seconds("end_silence_timeout", 1.0);
+    let until = if to_end { Until::GreetingEnd } else { Until::Verdict };
+    let spec = MachineDetection::new(
+        until,
+        seconds("timeout", 30.0),
+        seconds("machine_voice_threshold", 1.25),
+        end_silence,
+        seconds("initial_timeout", 4.5),
+    );
+    let words = parameters.number("machine_words_threshold", 1.0..=1_000.0).unwrap_or(6.0);
+    MachineDetection {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 1,000")]
+        words: Some(words as u16),
+        greeting_end_silence: parameters.seconds("machine_ready_timeout", 0.0..=600.0).unwrap_or(end_silence),
+        callback,
+        ..spec
+    }
+}
+
+/// What to listen for besides keys, or instead; `None`: keys alone.
+pub(in crate::dialect::signalwire) fn listening(
+    language: Option<String>,
+    hints: Vec<String>,
+    model: Option<String>,
+    (pause, longest): (Option<Duration>, Option<Duration>),
+    keys: bool,
+) -> GatherSpeech {
+    GatherSpeech {
+        listening: Listening { language, hints, model, partials: true, ..Listening::default() },
+        pause,
+        longest: longest.unwrap_or(Duration::from_secs(60)),
+        partials: None,
+        keys,
+    }
+}
+
+/// A count that is a parameter.
+pub(in crate::dialect::signalwire) fn count(parameters: &Parameters<'_>, name: &str, most: u32) -> Option<NonZeroU32> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in this range")]
+    parameters.number(name, 1.0..=f64::from(most)).and_then(|number| NonZeroU32::new(number as u32))
+}
