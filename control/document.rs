@@ -164,8 +164,14 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         } else {
             (Method::Post, notice.body.clone())
         };
+        let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
+        // It is there no more when the way leads to another origin.
+        let login = request.headers.iter().find(is_login).cloned();
         let sealed = seal(&request.url, method, &body);
         (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
+        if !request.headers.iter().any(|header| is_login(&header)) {
+            request.headers.extend(login);
+        }
     };
     let repeats = |outcome: &Result<Response, FetchError>| {
         patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())

@@ -17,11 +17,14 @@ if [ -f tests/sdk/requirements.txt ]; then
         cp tests/sdk/requirements.txt .venv/requirements.txt
     fi
 fi
-if [ -f tests/sdk/signalwire.txt ] && ! cmp -s tests/sdk/signalwire.txt .venv-signalwire/requirements.txt; then
-    python3 -m venv --clear .venv-signalwire
-    .venv-signalwire/bin/pip install --quiet --disable-pip-version-check -r tests/sdk/signalwire.txt
-    cp tests/sdk/signalwire.txt .venv-signalwire/requirements.txt
-fi
+# SDKs that cannot be with others, each in a place of its own.
+for name in signalwire swml; do
+    if [ -f "tests/sdk/$name.txt" ] && ! cmp -s "tests/sdk/$name.txt" ".venv-$name/requirements.txt"; then
+        python3 -m venv --clear ".venv-$name"
+        ".venv-$name/bin/pip" install --quiet --disable-pip-version-check -r "tests/sdk/$name.txt"
+        cp "tests/sdk/$name.txt" ".venv-$name/requirements.txt"
+    fi
+done
 if [ -f tests/sdk/package.json ]; then
     lock=tests/sdk/package-lock.json
     if ! cmp -s "$lock" tests/sdk/node_modules/.installed; then

@@ -10,7 +10,7 @@ use tandem_call::program::instruction::Program;
 
 use super::{Context, Notice};
 use crate::account::Account;
-use crate::http::{Request, Response};
+pub use crate::http::{Request, Response, Timeouts};
 
 /// The program of one leg. It lives as long as the leg, and performs nothing.
 pub trait Script: Send {

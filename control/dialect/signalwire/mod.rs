@@ -8,6 +8,7 @@ use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
 
 use super::twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
+use super::twilio::seal;
 use super::twilio::sid::Ids;
 use crate::account::Account;
 use crate::markup::flavour::Flavour;

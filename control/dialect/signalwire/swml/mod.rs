@@ -41,10 +41,9 @@ use url::Url;
 
 use self::script::LegScript;
 pub(super) use self::text::is_document;
+use super::{Family, Ids};
 use crate::account::Account;
 use crate::dialect::script::Script;
-use crate::dialect::twilio::family::Family;
-use crate::dialect::twilio::sid::Ids;
 use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::webhook::RetryOn;
 

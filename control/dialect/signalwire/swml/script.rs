@@ -13,9 +13,8 @@ use super::machine::{Ask, Machine, Next, Standing, Waits};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 use crate::account::Account;
-use crate::dialect::script::{Script, Step};
+use crate::dialect::script::{Request, Response, Script, Step, Timeouts};
 use crate::dialect::{Body, Context, Notice};
-use crate::http::{Request, Response, Timeouts};
 
 /// SignalWire's number for a document that cannot be read; SWML's own codes are words.
 const UNREADABLE: u32 = 12100;

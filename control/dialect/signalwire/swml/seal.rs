@@ -9,7 +9,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use tandem_call::Method;
 
-use crate::dialect::twilio::seal::{split_credentials, with_query};
+use super::super::seal::{split_credentials, with_query};
 use crate::dialect::{Body, SealInput, Sealed};
 
 /// What the requests call themselves.

@@ -20,9 +20,8 @@ use super::method::NEXT;
 use super::value::{Object, Value};
 use super::{Swml, dialect};
 use crate::account::{Account, SignalwireCredentials};
-use crate::dialect::script::Step;
+use crate::dialect::script::{Response, Step};
 use crate::dialect::{Body, Context, Dialect, Documents};
-use crate::http::Response;
 
 fn machine(steps: &str) -> Machine {
     let text = format!("sections:\n  main:\n{steps}");
