@@ -53,7 +53,11 @@ impl Account {
     /// The provider whose words the account's documents are in where nothing names one: the first that it has credentials for of
     /// those whose applications answer with documents.
     pub fn documents(&self) -> &'static str {
-        if self.twilio.is_none() && self.signalwire.is_some() { "signalwire" } else { "twilio" }
+        match (&self.twilio, &self.signalwire, &self.telnyx) {
+            (None, Some(_), _) => "signalwire",
+            (None, None, Some(_)) => "texml",
+            _ => "twilio",
+        }
     }
 
     fn auth_token(&self) -> Option<&str> {

@@ -174,7 +174,10 @@ const RULES: &[Rule] = &[
             ("control/dialect/twilio/family.rs", "hands on the row of a usage trigger"),
             ("control/dialect/twilio/holding.rs", "reads and writes rows that only a dialect understands"),
             ("control/dialect/twilio/transcription.rs", "so does this"),
-            ("control/dialect/script.rs", "a script's own requests are described in the client's words, and sent elsewhere"),
+            (
+                "control/dialect/script.rs",
+                "a script's own requests are described in the client's words, and sent elsewhere",
+            ),
         ],
         tests_too: false,
     },

@@ -153,6 +153,8 @@ pub enum Meaning {
     Siprec,
     /// In `Start` and `Stop`: a live transcription.
     Transcription,
+    /// In `Start` and `Stop`: noise suppression.
+    Suppression,
     /// Marks in what is said (SSML).
     Speech,
     /// Part of one of the above, read by it (`Parameter`, `Uri`, `Headers` ...).

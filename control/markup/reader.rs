@@ -69,6 +69,7 @@ impl<'a> Reader<'a> {
                 | Meaning::Recording
                 | Meaning::Siprec
                 | Meaning::Transcription
+                | Meaning::Suppression
                 | Meaning::Speech
                 | Meaning::Stream
                 | Meaning::Part => {

@@ -246,6 +246,7 @@ fn greet(server: &Server, place: &Place) {
         println!("\nIn your application's shell:");
         let own: &[&str] = match account.documents() {
             "signalwire" => &["SIGNALWIRE_PROJECT_ID", "SIGNALWIRE_API_TOKEN", "SIGNALWIRE_SIGNING_KEY"],
+            "texml" => &["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY"],
             _ => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
         };
         for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {

@@ -2,7 +2,6 @@
 verifies, a bot behind a WebSocket, conferences and queues."""
 
 import base64
-import contextlib
 import json
 import re
 import uuid
@@ -362,11 +361,7 @@ def test_applications_are_made_changed_and_deleted_and_decide_about_calls(app, s
     assert listed[made.id] == "router" and APPLICATION in listed
     app.on("/own", document("<Hangup/>"))
     one = answers()
-    # The older path, which the SDK does not have.
-    requests.post(
-        f"{server.http}/v2/texml/calls/{made.id}", json={"To": one.uri, "From": NUMBER}, timeout=10,
-        headers={"Authorization": f"Bearer {API_KEY}"},
-    ).raise_for_status()
+    client.texml.calls.create(made.id, to=one.uri, from_=NUMBER)
     assert app.wait("/own")[0]["ConnectionId"] == made.id
     one.phone.finish()
     assert applications.delete(made.id).data.id == made.id

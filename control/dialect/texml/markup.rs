@@ -6,8 +6,6 @@ use crate::dialect::telnyx::id;
 use crate::dialect::twilio::twiml::TWIML;
 use crate::markup::flavour::{Defaults, Flavour, Meaning, rules};
 
-/// What only Telnyx's own service has.
-const HOSTED: &str = "part of a hosted product";
 /// The engines are the server's own.
 const ENGINES: &str = "the engines are the server's own";
 /// Recordings are told of by their URLs.
@@ -90,8 +88,9 @@ pub(super) static TEXML: Flavour = Flavour {
         "AIAssistant" in ["Connect"] Meaning::Unserved(ODD) => {}
         "ConversationRelay" in ["Connect"] Meaning::Unserved(ODD) => {}
         "HttpRequest" in ["Response"] Meaning::Unserved(ODD) => {}
-        "Suppression" in ["Start", "Stop"] Meaning::Unserved(ODD) => {
-            refused: [12200 HOSTED => ["direction"]],
+        "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
+            honoured: ["direction"],
+            idle: ["there is one engine" => ["engine", "noiseSuppressionEngine"]],
         }
         "Client" in ["Dial"] Meaning::Unserved(ODD) => {}
         "Application" in ["Dial"] Meaning::Unserved(ODD) => {}

@@ -156,6 +156,15 @@ fn attributes_of_its_own_have_their_effect() {
 }
 
 #[test]
+fn noise_is_suppressed_and_no_longer() {
+    use tandem_call::command::Command;
+    let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
+    let [Instruction::Order(start), Instruction::Order(stop)] = &instructions(text)[..] else { panic!() };
+    assert_eq!(start.command, Command::Suppress { track: Track::Both, on: true });
+    assert_eq!(stop.command, Command::Suppress { track: Track::Both, on: false });
+}
+
+#[test]
 fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
     for (attributes, playout) in [
         ("", Playout::Files),

@@ -1,9 +1,10 @@
 //! `Connect`, `Start` and `Stop` with what they hold.
 
 use tandem_call::Moment;
+use tandem_call::command::Command;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::Hearers;
-use tandem_call::program::instruction::{Connect, Converse, Instruction};
+use tandem_call::program::instruction::{Connect, Converse, Instruction, Order};
 use tandem_call::recording::Track;
 use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
 
@@ -90,6 +91,10 @@ pub(crate) fn start(
                 out.push(Instruction::StartTranscription(Box::new(spec)));
             }
             Meaning::Recording => out.push(Instruction::StartRecording(record::start(reader, child)?)),
+            Meaning::Suppression => {
+                let track = reader.word(child, "direction", &record::TRACKS, Track::Inbound, code::SCHEMA);
+                out.push(suppression(track, true));
+            }
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.warn(NESTED, format!("<{}> does not belong in <Start> and was skipped", child.name)),
         }
@@ -114,10 +119,15 @@ pub(crate) fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Ins
             }
             Meaning::Siprec => out.push(Instruction::StopSiprec(name(child))),
             Meaning::Transcription => out.push(Instruction::StopTranscription(name(child))),
+            Meaning::Suppression => out.push(suppression(Track::Both, false)),
             Meaning::Unserved(code) => reader.unserved(child, code),
             _ => reader.misplaced(child, element),
         }
     }
+}
+
+fn suppression(track: Track, on: bool) -> Instruction {
+    Instruction::Order(Box::new(Order { command: Command::Suppress { track, on }, action: None }))
 }
 
 /// `speaks`: the application may.
