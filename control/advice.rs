@@ -81,7 +81,8 @@ impl Cause {
     /// Why a TLS handshake failed, by the library's words.
     fn of_tls(detail: &str) -> Self {
         match detail {
-            _ if detail.contains("InvalidContentType") => Self::TlsToPlainHttp,
+            // Some servers answer with words, some only close.
+            _ if detail.contains("InvalidContentType") || detail.contains("handshake eof") => Self::TlsToPlainHttp,
             _ if ["UnknownIssuer", "CaUsedAsEndEntity", "SelfSigned"].iter().any(|word| detail.contains(word)) => {
                 Self::TlsUnknownIssuer
             }

@@ -82,9 +82,9 @@ causes! {
             "Check that the port is the application's HTTP port."
             "Databases, SSH and HTTP/2 without TLS answer like this. An application that closes the connection before it has answered looks the same: see its own log.";
         TlsToPlainHttp "tls-to-plain-http"
-            "The URL says https (or wss), and the port speaks plain HTTP."
+            "The URL says https (or wss), and the port most likely speaks plain HTTP."
             "Write http:// (ws://) in the URL, or map its public name to the local port with [[origins]]."
-            "The error contains `InvalidContentType` and the URL. A stream's URL (`wss://`) is the one that the application writes in its document, such as `<Stream url=\"wss://...\">`. [[origins]] is always written with `http://` and `https://`, for streams too; it lets the application keep its public https name and be reached without TLS:\n\n```toml\n[[origins]]\nfrom = \"https://app.example\"\nto = \"http://127.0.0.1:5000\"\n```";
+            "The error contains `InvalidContentType`, or `handshake eof` where the port only closes, and the URL. A stream's URL (`wss://`) is the one that the application writes in its document, such as `<Stream url=\"wss://...\">`. [[origins]] is always written with `http://` and `https://`, for streams too; it lets the application keep its public https name and be reached without TLS:\n\n```toml\n[[origins]]\nfrom = \"https://app.example\"\nto = \"http://127.0.0.1:5000\"\n```";
         TlsUnknownIssuer "tls-unknown-issuer"
             "The application's certificate is signed by an authority that this machine does not trust."
             "Name the authority's certificate with ca_file, or reach the application without TLS through [[origins]]."
@@ -97,7 +97,7 @@ causes! {
     "The application answers with an error": {
         Status401 "answered-401"
             "The application wants user and password (401)."
-            "Put them into the URL: https://USER:PASSWORD@HOST/PATH. Basic authentication is sent.";
+            "Put them into the URL, https://USER:PASSWORD@HOST/PATH; those of the URL are wrong if it has some.";
         Status403 "answered-403"
             "The application refused the request (403); most often it checks the request's signature and finds it wrong."
             "Compare the URL that was signed with the one that the application checks: `tandem signature CALL`."

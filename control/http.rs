@@ -320,7 +320,12 @@ impl Client {
     async fn exchange(&self, request: &Request, began: Instant) -> Result<Response, FetchError> {
         let mut url = parse(&request.url)?;
         let mut headers = header_map(&request.headers)?;
-        let credentials = take_credentials(&mut url).filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        let of_url = take_credentials(&mut url);
+        let credentials = match headers.get(header::AUTHORIZATION) {
+            // What was signed has its credentials there already.
+            Some(value) => UrlCredentials::of_basic(value),
+            None => of_url,
+        };
         if let Some(credentials) = &credentials {
             headers.insert(header::AUTHORIZATION, credentials.basic()?);
         }
@@ -373,6 +378,9 @@ impl Client {
         }
         let mut body = BytesMut::new();
         let mut share = Share::of(self.budget.clone());
+        if let Some(length) = incoming.content_length() {
+            share.reserve(usize::try_from(length).unwrap_or(usize::MAX)).await?;
+        }
         while let Some(chunk) = incoming.chunk().await.map_err(failure::classify)? {
             if body.len() + chunk.len() > request.max_body {
                 return Err(too_large);
@@ -556,6 +564,14 @@ struct UrlCredentials {
 }
 
 impl UrlCredentials {
+    /// Those of a Basic header field.
+    fn of_basic(value: &HeaderValue) -> Option<Self> {
+        let pair = BASE64_STANDARD.decode(value.to_str().ok()?.strip_prefix("Basic ")?).ok()?;
+        let colon = pair.iter().position(|octet| *octet == b':')?;
+        let (user, password) = pair.split_at(colon);
+        Some(Self { user: user.to_vec(), password: password.get(1..)?.to_vec() })
+    }
+
     /// As Basic authentication (RFC 7617).
     fn basic(&self) -> Result<HeaderValue, FetchError> {
         let pair = [&*self.user, b":", &*self.password].concat();

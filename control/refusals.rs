@@ -56,6 +56,11 @@ impl Refusals {
         }
     }
 
+    /// The user has registered: what was refused before is mended.
+    pub(crate) fn forget(&self, account: &Arc<str>, username: &Arc<str>) {
+        self.0.lock().remove(&(Arc::clone(account), username.to_string()));
+    }
+
     /// The last one of a user.
     pub(crate) fn last(&self, account: &Arc<str>, username: &str) -> Option<LastRefusal> {
         self.0.lock().get(&(Arc::clone(account), username.to_owned())).cloned()

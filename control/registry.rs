@@ -92,7 +92,12 @@ impl Calls {
     pub fn on_sip(&self, event: sip::Event) {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
-            sip::Event::Binding(change) => phones::keep(&self.services().store, change),
+            sip::Event::Binding(change) => {
+                if let sip::Change::Bound(binding) = &change {
+                    self.refusals().forget(&binding.aor.account, &binding.aor.username);
+                }
+                phones::keep(&self.services().store, change);
+            }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
             sip::Event::Stranger(refused) => self.stranger_refused(&refused),
             event => {

@@ -282,7 +282,7 @@ async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
 
 /// Another filter for the server's log, for a while or until it is changed again.
 async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(denied) = operator(&app, &headers) {
+    if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
     let wish: LogWish = match serde_json::from_slice(&body) {

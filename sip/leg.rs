@@ -646,7 +646,7 @@ impl fmt::Display for EndCause {
             Self::LocalHangup => "hung up by us",
             Self::Cancelled => "cancelled",
             Self::Rejected => "refused",
-            Self::Timeout => "no answer of any kind (RFC 3261 Timer B)",
+            Self::Timeout => "no answer of any kind",
             Self::Unresolved => "name not resolved",
             Self::NoSocket => "sip.listen has no socket of its transport and address family",
             Self::Unconnected(io::ErrorKind::InvalidData) => "TLS handshake failed; the server's log says why",

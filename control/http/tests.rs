@@ -63,6 +63,20 @@ async fn a_challenge_for_digest_is_answered_with_the_credentials_of_the_url() {
 }
 
 #[tokio::test]
+async fn a_challenge_for_digest_is_answered_with_the_credentials_of_a_basic_header_field() {
+    let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\"";
+    let mut server = WebServer::start(move |received| match received.header("authorization") {
+        Some(value) if value.starts_with("Digest ") => Answer::body("in"),
+        _ => Answer::status(401).with("WWW-Authenticate", challenge),
+    })
+    .await;
+    let mut request = post(server.url("/voice"), "x=1");
+    request.headers.push(("Authorization".to_owned(), format!("Basic {}", BASE64_STANDARD.encode("joe:a:b"))));
+    assert_eq!(client().send(&request).await.unwrap().status, 200);
+    assert!(server.rest()[1].header("authorization").unwrap().contains("username=\"joe\""));
+}
+
+#[tokio::test]
 async fn without_credentials_or_after_a_second_refusal_a_challenge_is_the_answer() {
     let challenge = "Digest realm=\"app\", nonce=\"n1\", qop=\"auth\"";
     let mut server = WebServer::start(move |_| Answer::status(401).with("WWW-Authenticate", challenge)).await;
@@ -375,20 +389,39 @@ async fn a_request_on_a_fresh_connection_that_is_closed_without_an_answer_is_not
 async fn answers_wait_for_room_in_their_budget_and_give_it_back_when_they_are_dropped() {
     let budget = Budget::new(192 * 1024);
     let mut first = Share::of(Some(budget.clone()));
-    first.grow(1).await.unwrap();
-    first.grow(100_000).await.unwrap();
+    first.reserve(100_000).await.unwrap();
     assert_eq!(budget.free(), 64 * 1024);
     let mut second = Share::of(Some(budget.clone()));
     let began = Instant::now();
-    let error = second.grow(65_537).await.unwrap_err();
-    assert_eq!((error.kind(), began.elapsed().as_secs()), ("timeout", 10));
+    let error = second.reserve(65_537).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed().as_secs()), ("timeout", 25));
+    assert_eq!(budget.free(), 64 * 1024, "who waits holds nothing");
     let body = first.into_body(BytesMut::from(&b"audio"[..]));
     let clone = body.clone();
     drop(body);
     assert_eq!(budget.free(), 64 * 1024, "somebody still has it");
     drop(clone);
-    second.grow(65_537).await.unwrap();
+    second.reserve(65_537).await.unwrap();
     assert_eq!(budget.free(), 64 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_answers_that_do_not_say_how_long_they_are_one_goes_on_when_all_wait_for_each_other() {
+    let budget = Budget::new(128 * 1024);
+    let mut shares = [Share::of(Some(budget.clone())), Share::of(Some(budget.clone()))];
+    for share in &mut shares {
+        share.grow(60_000).await.unwrap();
+    }
+    assert_eq!(budget.free(), 0);
+    let [mut first, mut second] = shares;
+    first.grow(10_000_000).await.unwrap();
+    let began = Instant::now();
+    let (done, ended) = tokio::join!(second.grow(70_000), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(first.into_body(BytesMut::from(&b"audio"[..])));
+    });
+    done.unwrap();
+    assert_eq!((began.elapsed().as_secs(), ended), (3, ()));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! cXML, SignalWire's documents: TwiML with verbs and attributes of its own.
 
-use crate::dialect::twilio::sid::Ids;
-use crate::dialect::twilio::twiml::TWIML;
+use super::super::twilio::sid::Ids;
+use super::super::twilio::twiml::TWIML;
 use crate::markup::flavour::{Flavour, Meaning, rules};
 use tandem_call::recording::Track;
 
