@@ -68,6 +68,11 @@ fn documents_survive_mutation() {
     fuzz("markup", |data| tandem_control::markup::fuzz_markup(&tandem_control::dialect::twilio::twiml::TWIML, data));
 }
 
+#[test]
+fn templates_survive_mutation() {
+    fuzz("texml", tandem_control::dialect::texml::fuzz_template);
+}
+
 /// Gives `parse` the seeds of that folder as they are, and then changed at random until the time is over.
 fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

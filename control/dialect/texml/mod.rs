@@ -89,6 +89,24 @@ fn application_id(id: u128) -> u64 {
     }
 }
 
+/// Entry for fuzzing: any bytes as a document with a template in it.
+pub fn fuzz_template(data: &[u8]) {
+    let pairs = [("From", "+15551230001"), ("Raw", "<&>"), ("Digits[]", "1"), ("Digits[]", "2"), ("Nothing", "")];
+    let asked = Notice {
+        event: String::new(),
+        target: tandem_call::Target {
+            url: "https://app.example/voice?color=blue".into(),
+            method: tandem_call::Method::Post,
+        },
+        failover: None,
+        body: Body::Form(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+        numbered: false,
+    };
+    let filled = template::filled(data, &asked);
+    assert!(filled.len() <= data.len().max(crate::markup::MAX_DOCUMENT), "a template grew beyond a document");
+    crate::markup::fuzz_markup(&TEXML, &filled);
+}
+
 /// TeXML's dialect.
 pub fn dialect() -> Family {
     Family::new(&Texml, false)
