@@ -27,10 +27,14 @@ pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -
 }
 
 /// The resource under its call.
-pub(super) fn call_recording(owner: Owner<'_>, facts: &Recording) -> Value {
+pub(super) fn call_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let (call, sid) = (owner.ids.call(facts.leg), owner.ids.recording(facts.id));
     let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
+        // Twilio's says so of a recording by itself only.
+        if owner.provider.answer().is_some() {
+            fields.insert("media_url".into(), owner.recording_url(public_url, &owner.ids.recording(facts.id)).into());
+        }
         let uri = owner.uri(format_args!("Calls/{call}/Recordings/{sid}"));
         fields.insert("uri".into(), uri.into());
         fields.insert("track".into(), format::track(facts.spec.track).into());
@@ -39,11 +43,15 @@ pub(super) fn call_recording(owner: Owner<'_>, facts: &Recording) -> Value {
 }
 
 /// The resource under its conference.
-pub(super) fn conference_recording(owner: Owner<'_>, facts: &Recording) -> Value {
+pub(super) fn conference_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let sid = owner.ids.recording(facts.id);
     let conference = facts.conference.map(|id| owner.ids.conference(id)).unwrap_or_default();
     let mut value = common(owner, facts);
     if let Some(fields) = value.as_object_mut() {
+        // Twilio's says so of a recording by itself only.
+        if owner.provider.answer().is_some() {
+            fields.insert("media_url".into(), owner.recording_url(public_url, &owner.ids.recording(facts.id)).into());
+        }
         let uri = owner.uri(format_args!("Conferences/{conference}/Recordings/{sid}"));
         fields.insert("uri".into(), uri.into());
     }

@@ -371,7 +371,7 @@ async fn recordings(x: &Exchange<'_>, info: &ConferenceInfo, below: &[&str]) -> 
     };
     let recording = of_conference(x, info, name).await?;
     match x.verb {
-        Verb::Get => Ok(ok(recording::conference_recording(x.owner(), &recording))),
+        Verb::Get => Ok(ok(recording::conference_recording(x.owner(), &x.app.public_url, &recording))),
         Verb::Post => update_recording(x, info, &recording),
         Verb::Delete => recordings::delete(x, &recording).await,
         Verb::Other => Err(ApiError::method_not_allowed()),
@@ -383,8 +383,9 @@ async fn list_recordings(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     let started = list::range(x.parameters, "DateCreated")?;
     let filter = RecordingFilter { session: Some(CallId(info.id.0)), started, ..RecordingFilter::default() };
     let found = x.app.recordings.list(&x.account.name, &filter, paging.page()).await?;
-    let represent =
-        |facts: &Recording| (x.ids().recording(facts.id), recording::conference_recording(x.owner(), facts));
+    let represent = |facts: &Recording| {
+        (x.ids().recording(facts.id), recording::conference_recording(x.owner(), &x.app.public_url, facts))
+    };
     let name = format!("Conferences/{}/Recordings", x.ids().conference(info.id));
     Ok(ok(x.list("recordings", &name, &paging, found.iter().map(represent).collect())))
 }
@@ -394,7 +395,7 @@ fn record(x: &Exchange<'_>, info: &ConferenceInfo) -> Answer {
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
     let recording = services(x).conferences.record(info.id, spec);
     let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
-    let body = recording::conference_recording(x.owner(), &recording);
+    let body = recording::conference_recording(x.owner(), &x.app.public_url, &recording);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -424,7 +425,7 @@ fn update_recording(x: &Exchange<'_>, info: &ConferenceInfo, before: &Recording)
         RecordingUpdate::Stop => (conferences.stop(info.id, before.id), "stopped"),
     };
     let after = after.map_err(|_| ApiError::bad(21220, "The recording is not in progress."))?;
-    let mut body = recording::conference_recording(x.owner(), &after);
+    let mut body = recording::conference_recording(x.owner(), &x.app.public_url, &after);
     // What was asked for is told even if the file is not closed yet.
     if let (RecordingStatus::InProgress | RecordingStatus::Paused, Some(fields)) = (&after.status, body.as_object_mut())
     {

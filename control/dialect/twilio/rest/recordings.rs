@@ -70,7 +70,7 @@ pub(super) async fn of_call_answer(x: &Exchange<'_>, leg: LegId, below: &[&str])
         _ => return Err(x.not_found()),
     };
     match x.verb {
-        Verb::Get => Ok(ok(recording::call_recording(x.owner(), &of_call(x, leg, which).await?))),
+        Verb::Get => Ok(ok(recording::call_recording(x.owner(), &x.app.public_url, &of_call(x, leg, which).await?))),
         Verb::Post => update(x, leg, which).await,
         Verb::Delete => delete(x, &of_call(x, leg, which).await?).await,
         Verb::Other => Err(ApiError::method_not_allowed()),
@@ -111,7 +111,7 @@ async fn create(x: &Exchange<'_>, id: LegId) -> Answer {
     let recording = accepted.map_err(|refused| x.refused(refused))?.recording.ok_or_else(ApiError::internal)?;
     let stored = x.app.recordings.get(&x.account.name, recording).await?;
     let facts = stored.unwrap_or_else(|| just_begun(recording, id, spec));
-    let body = recording::call_recording(x.owner(), &facts);
+    let body = recording::call_recording(x.owner(), &x.app.public_url, &facts);
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -128,7 +128,7 @@ async fn update(x: &Exchange<'_>, id: LegId, which: Which) -> Answer {
     };
     x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let after = x.app.recordings.get(&x.account.name, before.id).await?.unwrap_or(before);
-    let mut body = recording::call_recording(x.owner(), &after);
+    let mut body = recording::call_recording(x.owner(), &x.app.public_url, &after);
     // What was asked for is told, whether the file is closed yet or not.
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".into(), status.into());
@@ -161,7 +161,7 @@ async fn list(x: &Exchange<'_>, leg: Option<LegId>) -> Answer {
         if nothing { Vec::new() } else { x.app.recordings.list(&x.account.name, &filter, paging.page()).await? };
     let items = found.iter().map(|facts| {
         let item = match leg {
-            Some(_) => recording::call_recording(x.owner(), facts),
+            Some(_) => recording::call_recording(x.owner(), &x.app.public_url, facts),
             None => recording::recording(x.owner(), &x.app.public_url, facts),
         };
         (x.ids().recording(facts.id), item)

@@ -111,8 +111,11 @@ fn a_live_call_has_no_duration_and_a_new_one_no_dates() {
 
 #[test]
 fn a_running_recording_has_no_duration_and_numbers_where_numbers_are_due() {
-    let running =
-        recording::call_recording(crate::dialect::twilio::owner(ACCOUNT), &facts(RecordingStatus::InProgress));
+    let running = recording::call_recording(
+        crate::dialect::twilio::owner(ACCOUNT),
+        "http://h",
+        &facts(RecordingStatus::InProgress),
+    );
     assert_eq!((&running["duration"], &running["channels"]), (&Value::Null, &json!(2)));
     assert_eq!(running["source"], "StartCallRecordingAPI");
     let done = recording::recording(
@@ -144,8 +147,11 @@ fn representations_have_every_key_of_the_published_examples() {
     let call = call::call(crate::dialect::twilio::owner(ACCOUNT), &leg(Status::Completed));
     let recording =
         recording::recording(crate::dialect::twilio::owner(ACCOUNT), "http://x", &facts(RecordingStatus::Completed));
-    let call_recording =
-        recording::call_recording(crate::dialect::twilio::owner(ACCOUNT), &facts(RecordingStatus::Completed));
+    let call_recording = recording::call_recording(
+        crate::dialect::twilio::owner(ACCOUNT),
+        "http://h",
+        &facts(RecordingStatus::Completed),
+    );
     let account = acme();
     let stream = recording::stream(
         crate::dialect::twilio::owner(ACCOUNT),
