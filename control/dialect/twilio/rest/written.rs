@@ -116,7 +116,7 @@ fn xml(value: &Value, path: &str) -> String {
             text.push_str(&name);
             for (key, value) in fields.iter().filter(|(_, value)| !value.is_array()) {
                 let (key, value) = (key.replace('_', ""), plain(value));
-                text.push_str(&format!(" {key}=\"{}\"", escape(value.as_str())));
+                text.push_str(&format!(" {key}=\"{}\"", escape(&*without_extension(&key, &value))));
             }
             text.push('>');
             items.iter().for_each(|item| element(&mut text, &singular(&name), item));
@@ -134,9 +134,15 @@ fn element(text: &mut String, name: &str, value: &Value) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(key, value)| element(text, &pascal(key), value)),
         Value::Array(items) => items.iter().for_each(|item| element(text, &singular(name), item)),
-        _ => text.push_str(&escape(plain(value).as_str())),
+        _ => text.push_str(&escape(&*without_extension(name, &plain(value)))),
     }
     text.push_str(&format!("</{name}>"));
+}
+
+/// A path in an answer in XML leads to XML: that has no extension.
+fn without_extension<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    let is_path = name.to_ascii_lowercase().ends_with("uri") && value.starts_with('/');
+    if is_path { value.replacen(".json", "", 1).into() } else { value.into() }
 }
 
 /// A row for each item of a list, or for the one resource. What holds more than one value is left out.
@@ -225,6 +231,15 @@ mod tests {
         assert_eq!(form(calls, Some("*/*")), (Form::Xml, calls.to_owned()));
         assert_eq!(form(calls, Some("application/json")), (Form::Json, calls.to_owned()));
         assert_eq!(form("/v1/Trunks", None).0, Form::Json);
+    }
+
+    #[test]
+    fn paths_in_an_answer_in_xml_lead_to_xml() {
+        let page = "/2010-04-01/Accounts/AC1/Calls.json?Page=1";
+        let call = json!({ "sid": "CA1", "uri": "/2010-04-01/Accounts/AC1/Calls/CA1.json", "url": "/a.json" });
+        let text = xml(&json!({ "uri": page, "next_page_uri": page, "calls": [call] }), "/Calls.json");
+        assert!(text.contains("nextpageuri=\"/2010-04-01/Accounts/AC1/Calls?Page=1\""), "{text}");
+        assert!(text.contains("<Uri>/2010-04-01/Accounts/AC1/Calls/CA1</Uri><Url>/a.json</Url>"), "{text}");
     }
 
     #[tokio::test]
