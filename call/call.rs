@@ -463,6 +463,7 @@ impl Call {
             let step = transfer.handle(self, leg, &signal);
             self.step_transfer(leg, step);
         }
+        self.signal_beside(leg, &signal);
         let Some(party) = self.party_mut(leg) else { return };
         if let Some(side) = party.side.take() {
             let kept = side.handle(self, leg, &signal);

@@ -58,6 +58,10 @@ pub enum Command {
     },
     /// Stop audio.
     StopPlayback(Interrupt),
+    /// Play these one after the other beside what runs, which goes on.
+    PlayBeside(Vec<Play>),
+    /// Stop them all.
+    StopBeside,
     /// Collect digits beside what plays, or with prompts of its own.
     Gather(Box<Gather>),
     /// Stop collecting.
@@ -137,6 +141,8 @@ pub enum Command {
     Dequeue(Target),
     /// Find out who is there; what runs goes on meanwhile.
     DetectMachine(Box<MachineDetection>),
+    /// No longer: nothing more is told of it.
+    StopDetecting,
     /// Run one instruction after what is queued.
     Enqueue(Box<Instruction>),
     /// Only the client state.

@@ -128,6 +128,7 @@ impl Call {
         if let Some(side) = self.party_mut(leg).and_then(|party| party.side.take()) {
             side.abort(self, leg, Abort::Hangup);
         }
+        self.stop_beside(leg, Abort::Hangup);
         self.abort_lane(leg, Abort::Hangup);
         self.stop_streams(leg);
         self.stop_siprecs(leg, None);

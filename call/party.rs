@@ -11,6 +11,7 @@ use crate::id::{LegId, OpId, StreamId};
 use crate::leg::{EndCause, EndFailure, LegInfo};
 use crate::machine::{Detecting, MachineDetection};
 use crate::program::Running;
+use crate::program::beside::Beside;
 use crate::program::dial::Dialing;
 use crate::program::enqueue::Waiting;
 use crate::program::gather::Gathering;
@@ -39,6 +40,8 @@ pub(crate) struct Party {
     pub(crate) lane: Lane,
     /// Digits being collected beside what the lane plays (only by command).
     pub(crate) side: Option<Box<Gathering>>,
+    /// Audio beside what the lane runs (only by command).
+    pub(crate) beside: Option<Box<Beside>>,
     /// A transfer beside what the lane plays (only by command).
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
@@ -95,6 +98,7 @@ impl Party {
             mode: Mode::Commands,
             lane: Lane::default(),
             side: None,
+            beside: None,
             transfer: None,
             bridge: None,
             conference: None,
@@ -176,6 +180,6 @@ mod tests {
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
         let (party, output) = (size_of::<Party>(), size_of::<Output>());
-        assert!(party <= 928 && output <= 32, "{party} and {output} octets");
+        assert!(party <= 936 && output <= 32, "{party} and {output} octets");
     }
 }

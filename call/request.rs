@@ -81,6 +81,8 @@ impl Call {
                 }
             }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
+            Command::PlayBeside(plays) => self.play_beside(leg, plays)?,
+            Command::StopBeside => return done(self.stop_beside(leg, Abort::Stopped)),
             Command::Gather(gather) => self.gather_by_request(leg, *gather)?,
             Command::StopGather => self.stop_gathers(leg),
             Command::SendDigits(digits) => {
@@ -159,6 +161,9 @@ impl Call {
                 }
                 self.take_over(leg);
                 self.fetch(leg, target, FetchReason::Redirect);
+            }
+            Command::StopDetecting => {
+                return done(self.party_mut(leg).is_some_and(|party| party.detecting.take().is_some()));
             }
             Command::DetectMachine(spec) => drop(self.detect_machine(leg, spec)),
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
@@ -351,6 +356,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::Redirect(_)
             | Command::Play { .. }
             | Command::StopPlayback(_)
+            | Command::PlayBeside(_)
             | Command::Gather(_)
             | Command::StopGather
             | Command::SendDigits(_)

@@ -3,6 +3,7 @@
 //! A leg's lane runs one instruction at a time. An instruction that takes time becomes a `Running`; it sees every
 //! `Signal` of its leg and answers with a `Step`. What happens next is decided in one place, `Call::step`.
 
+pub(crate) mod beside;
 pub(crate) mod conference;
 pub(crate) mod connect;
 pub(crate) mod converse;

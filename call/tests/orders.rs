@@ -175,3 +175,36 @@ fn who_asked_to_be_told_of_audio_and_keys_is_told() {
     }));
     script.assert_settled();
 }
+
+#[test]
+fn audio_by_request_is_heard_beside_what_the_document_does() {
+    let minute = Instruction::Pause(60 * SECOND);
+    let mut script = CallScript::runs(vec![order(answer()), minute.clone()]);
+    let leg = script.leg();
+    script.fetched(vec![minute]);
+    assert_eq!(script.request(Command::StopBeside), Err(Refused::NotRunning));
+    script.request(Command::PlayBeside(vec![file("a"), file("b")])).unwrap();
+    script.request(Command::PlayBeside(vec![file("c")])).unwrap();
+    for _ in 0..2 {
+        script.play_ends(leg);
+    }
+    let played = script.events().filter(|event| matches!(event.kind, EventKind::PlaybackStarted(_))).count();
+    assert_eq!((played, script.plays.len()), (3, 1));
+    script.request(Command::StopBeside).unwrap();
+    assert!(script.plays.is_empty());
+    assert_eq!(script.request(Command::PlayBeside(vec![file("d"); 101])), Err(Refused::TooMany));
+    script.request(Command::PlayBeside(vec![file("e")])).unwrap();
+    script.hangs_up(leg);
+    script.assert_settled();
+}
+
+#[test]
+fn what_is_no_longer_to_be_found_out_is_not_told() {
+    let mut script = CallScript::commanded();
+    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
+    script.request(Command::DetectMachine(Box::new(spec))).unwrap();
+    script.request(Command::StopDetecting).unwrap();
+    assert_eq!(script.request(Command::StopDetecting), Err(Refused::NotRunning));
+    script.hangs_up(script.leg());
+    script.assert_settled();
+}
