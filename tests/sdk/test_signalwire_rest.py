@@ -107,7 +107,7 @@ def test_wrong_credentials_and_what_the_api_does_not_have_are_refused(api, serve
     assert api("GET", f"/Calls/{uuid.uuid4()}").json()["code"] == 20404
 
 
-@pytest.mark.parametrize("path", ["/api/relay/rest/phone_numbers", "/api/calling/calls", "/api/fabric"])
+@pytest.mark.parametrize("path", ["/api/relay/rest/phone_numbers", "/api/fabric"])
 def test_the_newer_apis_say_that_they_are_not_there_yet(server, path):
     answer = requests.post(server.http + path, json={}, timeout=10)
     assert answer.status_code == 404 and path in answer.json()["errors"][0]["message"]

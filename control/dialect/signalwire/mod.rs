@@ -1,5 +1,6 @@
 //! SignalWire: its Compatibility API is a member of Twilio's family; SWML is a dialect of its own.
 
+mod calling;
 pub(crate) mod cxml;
 pub mod rest;
 pub mod swml;
@@ -8,6 +9,7 @@ use tandem_call::leg::{Direction, EndedBy, LegInfo, Quality};
 use tandem_call::machine::Verdict;
 
 use super::twilio::family::{self, Credentials, Family, Fields, Provider, Rewrite};
+use super::twilio::rest::caller as family_caller;
 use super::twilio::seal;
 use super::twilio::sid::Ids;
 use crate::account::Account;

@@ -1,23 +1,39 @@
-//! SignalWire's newer APIs are not served yet. Who asks for them is told so in the shape of their errors, which its libraries show.
+//! SignalWire's newer APIs: Calling is served, the others are not yet. Who asks for them is told so in the shape of their errors, which its libraries show.
 
 pub(super) mod answer;
 
-use axum::http::{StatusCode, Uri};
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::family_caller;
+use crate::account::{Account, Accounts};
 use crate::app::App;
 
 /// The APIs, by the beginnings of their paths.
-const APIS: [&str; 3] = ["/api/relay", "/api/calling", "/api/fabric"];
+const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
 
-/// Their paths, each refused.
+/// The Calling API's paths, and those of the others, each refused.
 pub fn routes() -> Router<App> {
-    APIS.iter().fold(Router::new(), |router, api| {
+    APIS.iter().fold(super::calling::routes(), |router, api| {
         router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
     })
+}
+
+/// The account whose project and token a request shows.
+pub(super) fn account(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
+    let account = family_caller(accounts, headers)?;
+    let own = account.signalwire.as_ref()?;
+    // An account may have credentials of others of the family, too.
+    let expected = STANDARD.encode(format!("{}:{}", own.project_id, own.api_token));
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?.1.trim();
+    (shown == expected).then_some(account)
 }
 
 async fn refuse(uri: Uri) -> Response {
@@ -33,7 +49,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_api_is_refused_in_its_own_shape() {
-        for path in ["/api/calling/calls", "/api/fabric/subscribers"] {
+        for path in ["/api/relay/rest/phone_numbers", "/api/fabric/subscribers"] {
             let answer = refuse(path.parse().unwrap()).await;
             assert_eq!(answer.status(), 404, "{path}");
             let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();

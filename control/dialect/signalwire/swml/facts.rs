@@ -21,7 +21,6 @@ pub(in crate::dialect::signalwire) struct Remembered {
 
 impl Remembered {
     /// As a leg keeps it.
-    #[cfg(test)]
     pub(in crate::dialect::signalwire) fn spelled(&self) -> Option<String> {
         serde_json::to_vec(self).ok().map(|json| STANDARD.encode(json))
     }
@@ -111,7 +110,7 @@ pub(super) fn direction(leg: &LegInfo) -> &'static str {
 }
 
 /// A party as it is written: a number, or a SIP URI.
-pub(super) fn party(address: &Address) -> String {
+pub(in crate::dialect::signalwire) fn party(address: &Address) -> String {
     match address {
         Address::Client(name) => format!("sip:{name}"),
         other => other.text().into_owned(),

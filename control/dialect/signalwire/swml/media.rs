@@ -9,6 +9,7 @@ use tandem_call::machine::{MachineDetection, Until};
 use tandem_call::program::instruction::GatherSpeech;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{ByteOrder, Opens, Playout, SampleRate, StreamCodec, StreamSpec};
+use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, Moment};
 
 use super::parameters::Parameters;
@@ -153,6 +154,33 @@ pub(in crate::dialect::signalwire) fn listening(
         longest: longest.unwrap_or(Duration::from_secs(60)),
         partials: None,
         keys,
+    }
+}
+
+/// What a live transcription is called: a call has one.
+pub(in crate::dialect::signalwire) const LIVE: &str = "live_transcribe";
+
+/// A live transcription, by the parameters of its start.
+pub(in crate::dialect::signalwire) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
+    let directions = own.texts("direction");
+    let has = |word: &str| directions.is_empty() || directions.iter().any(|one| one == word);
+    // The caller at the far end is what comes in.
+    let track = match (has("remote-caller"), has("local-caller")) {
+        (true, false) => Track::Inbound,
+        (false, true) => Track::Outbound,
+        _ => Track::Both,
+    };
+    TranscriptionSpec {
+        name: Some(LIVE.to_owned()),
+        track,
+        listening: Listening {
+            language: own.text("lang"),
+            partials: own.flag("live_events").unwrap_or(false),
+            ..Default::default()
+        },
+        labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
+        engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
+        callback: own.callback("webhook", None, &[Moment::Completed]),
     }
 }
 

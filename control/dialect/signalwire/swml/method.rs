@@ -19,7 +19,6 @@ use tandem_call::program::instruction::{
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track};
 use tandem_call::stream::StreamStatus;
-use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Method as HttpMethod, Moment, Target};
 
 use super::document::{Inner, Step};
@@ -512,36 +511,15 @@ impl Machine {
     // ----- transcription ----------------------------------------------------------------------------------------------
 
     fn live_transcribe(&mut self, parameters: &Parameters<'_>) -> Result<Flow, Fault> {
-        let name = || Some("live_transcribe".to_owned());
         let start = parameters.get("action").and_then(Value::object).and_then(|action| action.get("start"));
         let Some(start) = start.and_then(Value::object) else {
             if parameters.get("action").and_then(Value::text) == Some("stop") {
-                return does(vec![Instruction::StopTranscription(name())]);
+                return does(vec![Instruction::StopTranscription(Some(media::LIVE.to_owned()))]);
             }
             self.refuse("live_transcribe");
             return Ok(Flow::On);
         };
-        let own = Parameters::new(start);
-        let directions = own.texts("direction");
-        let has = |word: &str| directions.is_empty() || directions.iter().any(|one| one == word);
-        // The caller at the far end is what comes in.
-        let track = match (has("remote-caller"), has("local-caller")) {
-            (true, false) => Track::Inbound,
-            (false, true) => Track::Outbound,
-            _ => Track::Both,
-        };
-        let spec = TranscriptionSpec {
-            name: name(),
-            track,
-            listening: tandem_call::hearing::Listening {
-                language: own.text("lang"),
-                partials: own.flag("live_events").unwrap_or(false),
-                ..Default::default()
-            },
-            labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
-            engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
-            callback: own.callback("webhook", None, &[Moment::Completed]),
-        };
+        let spec = media::transcription(&Parameters::new(start));
         does(vec![Instruction::StartTranscription(Box::new(spec))])
     }
 

@@ -8,23 +8,23 @@
 //!   script: one leg's machine ─────────┘       facts, event: what applications are told       seal: how it is signed
 //! ```
 
-mod document;
+pub(super) mod document;
 mod error;
 mod event;
 mod expression;
-mod facts;
+pub(super) mod facts;
 mod machine;
-mod media;
-mod method;
-mod parameters;
+pub(super) mod media;
+pub(super) mod method;
+pub(super) mod parameters;
 mod script;
 mod seal;
-mod sound;
+pub(super) mod sound;
 mod template;
 #[cfg(test)]
 mod tests;
-mod text;
-mod value;
+pub(super) mod text;
+pub(super) mod value;
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub fn dialect(compatibility: Family) -> Swml {
 }
 
 /// How ids are spelled.
-fn ids() -> Ids {
+pub(super) fn ids() -> Ids {
     Ids::Uuid
 }
 
