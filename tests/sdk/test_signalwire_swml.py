@@ -5,10 +5,12 @@ import hmac
 import json
 import os
 import subprocess
+import uuid
 
 import pytest
+import requests
 
-from harness.phone import free_port
+from harness.phone import callee, free_port, pause
 from harness.server import ROOT, binary
 from harness.waiting import wait_for
 
@@ -111,3 +113,144 @@ def test_a_service_of_signalwire_sdk_answers_a_call_records_it_and_is_told(call,
     asked = sdk.read_text()
     assert '"POST /menu/ HTTP/1.1" 200' in asked or '"POST /menu HTTP/1.1" 200' in asked, asked
     assert " 403" not in asked and " 401" not in asked, asked
+
+
+class Client:
+    """The program with the SDK's RestClient; each next() is its next line."""
+
+    def __init__(self, server, app, callee):
+        host = server.http.removeprefix("http://")
+        program = [str(PYTHON), str(ROOT / "tests/sdk/swml_calls.py"), host, PROJECT, TOKEN, MENU, callee, app.url]
+        self._running = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def next(self):
+        line = self._running.stdout.readline()
+        assert line, "the program has ended"
+        return json.loads(line)
+
+    def go_on(self):
+        self._running.stdin.write("\n")
+        self._running.stdin.flush()
+
+    def end(self):
+        self._running.stdin.close()
+        assert self._running.wait(10) == 0
+
+    def kill(self):
+        self._running.kill()
+        self._running.wait(10)
+
+
+@pytest.fixture
+def client(server, app):
+    """Starts the program: client(callee)."""
+    started = []
+
+    def start(callee):
+        started.append(Client(server, app, callee))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(client, app, phone, rtp):
+    for path in ["/record", "/play", "/collect", "/moved"]:
+        app.on(path)
+    media = rtp()
+    called = phone(callee(), media=media)
+    client = client(called.uri)
+    made = client.next()["call"]
+    assert (made["status"], made["direction"], made["to"]) == ("queued", "outbound-api", called.uri), made
+    states = app.wait("/state", 2)
+    assert [told(one)["params"]["call_state"] for one in states] == ["ringing", "answered"]
+    assert told(states[0])["params"]["call_id"] == made["id"]
+    client.go_on()
+    client.next()
+    media.press("42")
+    (collected,) = app.wait("/collect")
+    params = told(collected)["params"]
+    assert params["control_id"] == "digits" and params["result"]["params"]["digits"] == "42"
+    played = app.wait("/play", 2)
+    assert [(told(one)["params"]["control_id"], told(one)["params"]["state"]) for one in played] == [
+        ("hello", "playing"), ("hello", "finished"),
+    ]
+    client.go_on()
+    client.next()
+    recorded = [told(one)["params"] for one in app.wait("/record", 2)]
+    assert [one["state"] for one in recorded] == ["recording", "finished"]
+    audio = requests.get(recorded[1]["url"], timeout=10)
+    assert audio.status_code == 200 and audio.content[:4] == b"RIFF"
+    client.go_on()
+    assert client.next()["moved"]["status"] == "answered"
+    app.wait("/moved")
+    client.go_on()
+    client.next()
+    (ended,) = app.wait("/state", where=lambda one: told(one)["params"]["call_state"] == "ended")
+    assert told(ended)["params"]["end_reason"] == "hangup"
+    client.go_on()
+    client.end()
+
+
+def test_the_calling_api_refuses_in_its_own_shape(server):
+    def ask(body, credentials=(PROJECT, TOKEN), path="/api/calling/calls"):
+        return requests.post(server.http + path, json=body, auth=credentials, timeout=10)
+
+    assert ask({}, (PROJECT, "wrong")).status_code == 401
+    assert ask({"command": "calling.end", "id": str(uuid.uuid4()), "params": {}}).status_code == 404
+    refused = ask({"command": "dial", "params": {"from": MENU, "to": "+49301234567"}}, path="/api/calling/rpc")
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["code"] == "inline_swml_or_swml_webhook_required"
+    nowhere = ask({"command": "dial", "params": {"from": MENU, "to": "+49301234567", "url": "http://127.0.0.1/"}})
+    assert nowhere.json()["errors"][0]["code"] == "billing_route_not_found"
+
+
+SIGNED = {"sha1": "x-signalwire-signature", "sha256": "x-signalwire-sha256-signature"}
+
+
+def test_a_document_in_yaml_is_asked_for_in_json_and_may_refuse_the_call(call, app):
+    document = "sections:\n  main:\n  - play: {url: 'silence:0.3', auto_answer: false}\n  - hangup: {reason: busy}\n"
+    app.on("/swml", (document, 200, {"Content-Type": "text/plain"}))
+    code, report = call(OWN)
+    assert report["answered"] is False and code == 1, report
+    (asked,) = app.wait("/swml")
+    for digest, name in SIGNED.items():
+        expected = hmac.new(KEY.encode(), asked.url.encode() + asked.body, digest).hexdigest()
+        assert asked.headers[name] == expected
+    about = told(asked)
+    assert about["call"]["to"] == OWN and about["call"]["direction"] == "inbound" and about["params"] == {}
+    (ended,) = app.wait("/state")
+    assert (told(ended)["params"]["call_state"], told(ended)["params"]["end_reason"]) == ("ended", "busy")
+
+
+def test_an_application_of_the_compatibility_api_may_answer_with_swml(call, app):
+    app.on("/kind", ('{"sections":{"main":[{"play":"say:Hello"},{"execute":"end"}],"end":[{"hangup":{}}]}}', 200))
+    code, report = call(KIND, "--expect", "speech", "--expect", "hangup")
+    assert code == 0, report
+    (asked,) = app.wait("/kind")
+    assert asked["To"] == KIND
+
+
+def test_whoever_is_connected_comes_back_to_the_script(call, app, phone):
+    other = phone(callee(pause(1500), ends="bye"))
+    steps = [
+        {"connect": {"to": other.uri, "timeout": 10, "headers": [{"name": "X-Order", "value": "7"}]}},
+        {"play": "say:${connect_result} ${vars.connect_result}"},
+        {"request": {"url": app.url + "/moved?result=${connect_result}", "method": "GET"}},
+        {"hangup": {}},
+    ]
+    app.on("/moved")
+    app.on("/swml", (json.dumps({"version": "1.0.0", "sections": {"main": steps}}), 200))
+    code, report = call(OWN, "--expect", "hangup")
+    assert code == 0, report
+    (moved,) = app.wait("/moved")
+    assert moved["result"] == "connected"
+
+
+def test_a_document_that_cannot_be_read_is_told_with_its_code(call, app, server):
+    app.on("/swml", ('{"sections":{"main":[{"explode":{}}]}}', 200))
+    _, report = call(OWN)
+    errors = requests.get(server.http + "/console/errors", auth=(PROJECT, TOKEN), timeout=10).text
+    assert "relay_script_method_undefined" in errors, errors
+    assert report["ended_by"] == "other side"

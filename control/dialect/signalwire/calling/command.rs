@@ -139,9 +139,10 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "play.stop" => job(Kind::Play, Control::Stop),
         "record" => {
-            let record = parameters.object("record").ok_or_else(|| ApiError::missing("record"))?;
-            let audio = record.get("audio").and_then(Value::object).ok_or_else(|| ApiError::missing("record.audio"))?;
-            let own = Parameters::new(audio);
+            // The SDK's client leaves the outer object out.
+            let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
+            let audio = record.or_else(|| parameters.object("audio"));
+            let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
             let defaults = RecordingDefaults {
                 source: RecordingSource::Request,
                 track: Track::Inbound,
