@@ -184,6 +184,8 @@ pub struct Defaults {
     pub dial_timeout: Duration,
     /// `Dial timeLimit`.
     pub dial_time_limit: Duration,
+    /// Whether the figures of `machineDetection` are all in milliseconds, and what it found out is an event of the status callback.
+    pub detects_in_milliseconds: bool,
     /// `Dial ringTone`.
     pub ring_tone: &'static str,
 }

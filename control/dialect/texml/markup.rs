@@ -8,6 +8,8 @@ use crate::markup::flavour::{Defaults, Flavour, Meaning, rules};
 
 /// The engines are the server's own.
 const ENGINES: &str = "the engines are the server's own";
+/// People and machines are told apart in one way.
+const ONE_DETECTOR: &str = "there is one detector";
 /// Recordings are told of by their URLs.
 const ALWAYS: &str = "the URL of a recording is always told";
 
@@ -15,7 +17,7 @@ const ALWAYS: &str = "the URL of a recording is always told";
 const ODD: u32 = 12200;
 
 /// TeXML.
-pub(super) static TEXML: Flavour = Flavour {
+pub static TEXML: Flavour = Flavour {
     name: "TeXML",
     root: "Response",
     elements: rules! {
@@ -47,17 +49,19 @@ pub(super) static TEXML: Flavour = Flavour {
         }
         "Number" in ["Dial"] Meaning::Number => {
             honoured: [
-                "detectionMode", "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
+                "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
                 "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method", "sendDigits", "statusCallback",
                 "statusCallbackEvent", "statusCallbackMethod", "url",
             ],
+            idle: [ONE_DETECTOR => ["detectionMode"]],
         }
         "Sip" in ["Dial"] Meaning::Sip => {
             honoured: [
-                "detectionMode", "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
+                "machineDetection", "machineDetectionSilenceTimeout", "machineDetectionSpeechEndThreshold",
                 "machineDetectionSpeechThreshold", "machineDetectionTimeout", "method", "password", "statusCallback",
                 "statusCallbackEvent", "statusCallbackMethod", "url", "username",
             ],
+            idle: [ONE_DETECTOR => ["detectionMode"]],
         }
         "Sip" in ["Refer"] Meaning::Sip => {}
         "Conference" in ["Dial"] Meaning::Conference => {
@@ -99,7 +103,7 @@ pub(super) static TEXML: Flavour = Flavour {
     },
     base: Some(&TWIML),
     tracks: TWIML.tracks,
-    defaults: Defaults { record_timeout: Duration::ZERO, ..TWIML.defaults },
+    defaults: Defaults { record_timeout: Duration::ZERO, detects_in_milliseconds: true, ..TWIML.defaults },
     call_id: id::parse_call_control_id,
     phone: TWIML.phone,
 };

@@ -7,6 +7,7 @@
 //! ```
 
 mod markup;
+pub use markup::TEXML;
 pub mod rest;
 mod template;
 #[cfg(test)]
@@ -30,7 +31,6 @@ use super::twilio::sid::{Ids, Spelling};
 use super::{Body, Notice, Patience, SealInput, Sealed, StreamWire};
 use crate::account::{Account, Accounts};
 use crate::markup::flavour::Flavour;
-use markup::TEXML;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "texml";

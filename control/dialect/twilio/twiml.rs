@@ -275,6 +275,7 @@ pub static TWIML: Flavour = Flavour {
         action_is_current_document: true,
         dial_timeout: Duration::from_secs(30),
         dial_time_limit: Duration::from_secs(14_400),
+        detects_in_milliseconds: false,
         ring_tone: "us",
     },
     tracks: &TRACKS,

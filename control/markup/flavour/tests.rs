@@ -7,27 +7,31 @@ use tandem_call::program::instruction::{Instruction, Program};
 use url::Url;
 
 use super::*;
+use crate::dialect::texml::TEXML;
 use crate::dialect::twilio::twiml::TWIML;
 use crate::markup::Origin;
 use crate::markup::element::{Element, Node};
 use crate::markup::reader::Reader;
 
 /// `<Document>`s around a `<Response>` each; every honoured attribute is in one of them, and changes its program.
-const HONOURED: &str = include_str!("../../dialect/twilio/fixtures/honoured.xml");
+const TABLES: [(&Flavour, &str); 2] = [
+    (&TWIML, include_str!("../../dialect/twilio/fixtures/honoured.xml")),
+    (&TEXML, include_str!("../../dialect/texml/fixtures/honoured.xml")),
+];
 /// The page that is written from the table, within the repository.
 const PAGE: &str = "../docs/twiml.md";
 
 /// Where an element stands: the index of each of its ancestors, and its own, among its parent's children.
 type Place = Vec<usize>;
 
-fn documents() -> Vec<Element> {
-    let all = Element::parse(HONOURED).unwrap();
+fn documents(text: &str) -> Vec<Element> {
+    let all = Element::parse(text).unwrap();
     all.elements().flat_map(Element::elements).cloned().collect()
 }
 
-fn read(root: &Element) -> Program {
+fn read(flavour: &'static Flavour, root: &Element) -> Program {
     let base = Url::parse("https://app.example/ivr/start?step=1").unwrap();
-    Reader::new(&TWIML, Origin { base: Some(&base), local_files: false }).program(root).unwrap()
+    Reader::new(flavour, Origin { base: Some(&base), local_files: false }).program(root).unwrap()
 }
 
 #[test]
@@ -69,8 +73,8 @@ fn at<'e>(root: &'e mut Element, place: &[usize]) -> &'e mut Element {
 }
 
 /// An element of a rule somewhere in the documents, in a document of its own.
-fn somewhere(rule: &Rule) -> Option<(Element, Place)> {
-    documents().into_iter().find_map(|mut root| {
+fn somewhere(text: &str, rule: &Rule) -> Option<(Element, Place)> {
+    documents(text).into_iter().find_map(|mut root| {
         let found = all_places(&root).into_iter().find(|(place, parent)| {
             let name = at(&mut root, place).name.clone();
             name == rule.name && rule.inside.contains(&parent.as_str())
@@ -81,24 +85,30 @@ fn somewhere(rule: &Rule) -> Option<(Element, Place)> {
 
 #[test]
 fn what_is_said_to_be_honoured_makes_another_program() {
+    for (flavour, text) in TABLES {
+        check_honoured(flavour, text);
+    }
+}
+
+fn check_honoured(flavour: &'static Flavour, text: &str) {
     let mut honoured = BTreeSet::new();
-    for root in documents() {
-        let with = read(&root);
+    for root in documents(text) {
+        let with = read(flavour, &root);
         assert_eq!(with.warnings, [], "{}", root.inner_xml());
         for (place, parent) in all_places(&root) {
             let element = at(&mut root.clone(), &place).clone();
-            let rule = TWIML.rule_in(&element.name, &parent).unwrap_or_else(|| panic!("<{}>", element.name));
+            let rule = flavour.rule_in(&element.name, &parent).unwrap_or_else(|| panic!("<{}>", element.name));
             for (index, (name, _)) in element.attributes.iter().enumerate() {
                 let mut without = root.clone();
                 at(&mut without, &place).attributes.remove(index);
-                if read(&without).instructions != with.instructions {
+                if read(flavour, &without).instructions != with.instructions {
                     honoured.insert((rule.name, rule.inside, name.clone()));
                 }
             }
         }
     }
     let mut missing = Vec::new();
-    for rule in TWIML.elements {
+    for rule in flavour.elements {
         for attribute in rule.attributes.iter().filter(|attribute| attribute.standing == Standing::Honoured) {
             if !honoured.contains(&(rule.name, rule.inside, attribute.name.to_owned())) {
                 missing.push(format!("<{}> {} in {:?}", rule.name, attribute.name, rule.inside));
@@ -110,18 +120,24 @@ fn what_is_said_to_be_honoured_makes_another_program() {
 
 #[test]
 fn what_is_said_to_be_idle_or_refused_changes_nothing_and_is_reported_by_its_number() {
-    for rule in TWIML.elements.iter().filter(|rule| !matches!(rule.meaning, Meaning::Unserved(_))) {
+    for (flavour, text) in TABLES {
+        check_idle_or_refused(flavour, text);
+    }
+}
+
+fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
+    for rule in flavour.elements.iter().filter(|rule| !matches!(rule.meaning, Meaning::Unserved(_))) {
         for attribute in rule.attributes {
             let refused = match attribute.standing {
                 Standing::Honoured => continue,
                 Standing::Idle(_) => None,
                 Standing::Refused(code, _) => Some(code),
             };
-            let (mut root, place) = somewhere(rule).unwrap_or_else(|| panic!("no document has <{}>", rule.name));
+            let (mut root, place) = somewhere(text, rule).unwrap_or_else(|| panic!("no document has <{}>", rule.name));
             at(&mut root, &place).attributes.retain(|(name, _)| name != attribute.name);
-            let without = read(&root);
+            let without = read(flavour, &root);
             at(&mut root, &place).attributes.push((attribute.name.into(), "x1".into()));
-            let with = read(&root);
+            let with = read(flavour, &root);
             // Marks in what is said go to the voice as they are, whatever it makes of them.
             let same = with.instructions == without.instructions || rule.meaning == Meaning::Speech;
             assert!(same, "<{}> {} has an effect", rule.name, attribute.name);
@@ -138,18 +154,24 @@ fn what_is_said_to_be_idle_or_refused_changes_nothing_and_is_reported_by_its_num
 
 #[test]
 fn what_is_not_served_is_skipped_and_reported_by_its_number() {
-    for rule in TWIML.elements {
+    for (flavour, text) in TABLES {
+        check_unserved(flavour, text);
+    }
+}
+
+fn check_unserved(flavour: &'static Flavour, text: &str) {
+    for rule in flavour.elements {
         let Meaning::Unserved(code) = rule.meaning else { continue };
         for parent in rule.inside {
             let unserved = Element { name: rule.name.into(), ..Element::default() };
-            let (mut root, place) = match TWIML.rule(parent) {
-                None => (Element { name: TWIML.root.into(), ..Element::default() }, Vec::new()),
+            let (mut root, place) = match flavour.rule(parent) {
+                None => (Element { name: flavour.root.into(), ..Element::default() }, Vec::new()),
                 Some(parent) if matches!(parent.meaning, Meaning::Unserved(_)) => continue,
-                Some(parent) => somewhere(parent).unwrap_or_else(|| panic!("no document has <{}>", parent.name)),
+                Some(parent) => somewhere(text, parent).unwrap_or_else(|| panic!("no document has <{}>", parent.name)),
             };
-            let without = read(&root);
+            let without = read(flavour, &root);
             at(&mut root, &place).children.push(Node::Element(unserved));
-            let with = read(&root);
+            let with = read(flavour, &root);
             assert_eq!(with.instructions, without.instructions, "<{}> in <{parent}>", rule.name);
             let codes: Vec<u32> = with.warnings.iter().map(|warning| warning.code).collect();
             assert_eq!(codes, [code], "<{}> in <{parent}>", rule.name);

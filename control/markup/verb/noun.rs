@@ -199,7 +199,7 @@ fn progress(
     let method = reader.method(element, "method", method_code);
     target.whisper = reader.target(element.attribute("url"), method, code::BAD_URL)?;
     let detected = [("amd", Moment::Detected)];
-    let more: &[_] = if reader.honours(element, "detectionMode") { &detected } else { &[] };
+    let more: &[_] = if reader.flavour.defaults.detects_in_milliseconds { &detected } else { &[] };
     let moments = [&MOMENTS, more].concat();
     target.status = reader.callback(element, "statusCallback", &moments, &[Moment::Completed], code::SCHEMA)?;
     target.detect = machine_detection(reader, element, target.status.as_ref())?.map(Box::new);
@@ -216,7 +216,7 @@ fn machine_detection(
     let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = reader.word(element, "machineDetection", &modes, None, code::SCHEMA);
     let Some(until) = until.filter(|_| element.attribute("sendDigits").is_none()) else { return Ok(None) };
-    if reader.honours(element, "detectionMode") {
+    if reader.flavour.defaults.detects_in_milliseconds {
         return Ok(Some(in_milliseconds(reader, element, until, status)));
     }
     let within = reader.seconds(element, "machineDetectionTimeout", 3..=120, code::SCHEMA);
@@ -252,13 +252,6 @@ fn in_milliseconds(
     let greeting = milliseconds("machineDetectionSpeechThreshold", 3_500);
     let after_greeting = milliseconds("machineDetectionSpeechEndThreshold", 800);
     let silence = milliseconds("machineDetectionSilenceTimeout", 3_500);
-    reader.word(
-        element,
-        "detectionMode",
-        &[("Regular", ()), ("Premium", ()), ("PremiumCallScreening", ())],
-        (),
-        code::SCHEMA,
-    );
     let callback = status.filter(|status| status.wants(Moment::Detected)).cloned();
     MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }
 }
