@@ -28,7 +28,7 @@ use crate::trunk;
 
 /// What a browser is told that was pointed at the server.
 const PLACES: &str = "\
-Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio) and /v2/ (Telnyx), with an account's credentials.
+Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
 How it is: /healthz, /readyz, /metrics; what it logs: /console/log
 Lists: /console/calls, /console/phones, /console/trunks, /console/numbers, /console/errors; followed with ?follow=true
 All of one call: /console/calls/{any id of the call, or last}

@@ -73,6 +73,11 @@ fn templates_survive_mutation() {
     fuzz("texml", tandem_control::dialect::texml::fuzz_template);
 }
 
+#[test]
+fn scripts_survive_mutation() {
+    fuzz("swml", tandem_control::dialect::signalwire::swml::fuzz_script);
+}
+
 /// Gives `parse` the seeds of that folder as they are, and then changed at random until the time is over.
 fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

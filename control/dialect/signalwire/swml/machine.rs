@@ -170,19 +170,24 @@ pub(super) enum Flow {
 impl Machine {
     /// A script at the beginning of a document's main section.
     pub(super) fn new(document: &Document, envs: Object) -> Self {
-        let mut machine = Self {
+        let mut machine = Self { envs, ..Self::of_nothing() };
+        machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
+        machine
+    }
+
+    /// A script that is over.
+    pub(super) fn of_nothing() -> Self {
+        Self {
             frames: Vec::new(),
             vars: Object::default(),
-            envs,
+            envs: Object::default(),
             standing: Standing::default(),
             waits: Waits::Nothing,
             jobs: Jobs::default(),
             transfers: 0,
             warnings: Vec::new(),
             place: String::new(),
-        };
-        machine.enter(document.clone(), "main", Value::Object(Object::default()), None);
-        machine
+        }
     }
 
     /// What was odd since this was asked last.

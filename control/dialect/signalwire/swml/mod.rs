@@ -31,7 +31,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tandem_call::conference::event::ConferenceEvent;
 use tandem_call::event::CallEvent;
-use tandem_call::fetch::{Fetch, FetchFailure};
+use tandem_call::fetch::{Fetch, FetchFailure, FetchReason};
 use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::Program;
@@ -60,6 +60,25 @@ pub struct Swml {
 /// The dialect; `compatibility` is SignalWire's other one.
 pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
+}
+
+/// Any text as a document whose script runs, every method with the same outcome; and as an expression.
+pub fn fuzz_script(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let nothing = machine::Machine::of_nothing();
+        let _ = expression::evaluate(text, &nothing);
+        let _ = template::expand(&value::Value::from(text), &nothing);
+    }
+    let Ok(document) = document::Document::read(data) else { return };
+    let mut machine = machine::Machine::new(&document, value::Object::default());
+    for _ in 0..100 {
+        match machine.next() {
+            Ok(machine::Next::Run(_)) => drop(machine.resume(&FetchReason::Redirect)),
+            Ok(machine::Next::Request(_)) => machine.requested(None, false),
+            Ok(machine::Next::Document(_)) => machine.waits = machine::Waits::Nothing,
+            Ok(machine::Next::End) | Err(_) => return,
+        }
+    }
 }
 
 /// How ids are spelled.
