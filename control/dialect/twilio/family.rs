@@ -384,6 +384,8 @@ impl Dialect for Family {
     fn signing_key(&self, account: &Account) -> Option<String> {
         self.provider
             .credentials(account)
+            // One that signs no URLs has no such key.
+            .filter(|keys| !keys.signing_key.is_empty())
             .map(|keys| format!("the {} of {}", self.provider.signing_key_name(), keys.sid))
     }
 
