@@ -74,8 +74,8 @@ pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &Sc
     let notice = documents.fetch(asker.account, fetch, context);
     let exchanged = exchange(&asker, &notice, documents.longest()).await;
     let Exchanged { line, exchange, outcome } = exchanged;
-    let tongue = outcome.as_ref().ok().and_then(|response| documents.tongue(&response.body));
-    if let (Some(name), Ok(response)) = (tongue, &outcome)
+    let other_dialect = outcome.as_ref().ok().and_then(|response| documents.other_dialect(&response.body));
+    if let (Some(name), Ok(response)) = (other_dialect, &outcome)
         && let Some(mut script) = asker.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
     {
         script.asked(asker.account, fetch, context);

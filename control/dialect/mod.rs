@@ -164,7 +164,7 @@ pub trait Documents: Sync {
     }
 
     /// The name of another dialect that what was answered is in, if it is.
-    fn tongue(&self, _body: &[u8]) -> Option<&'static str> {
+    fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
 

@@ -16,8 +16,8 @@ SWML = ["http://swml:example@127.0.0.1:{port}/voice", "--provider", "swml"]
 CALLS = {
     "ivr": [(0, ["--expect", "speech", "--expect", "silence:1", "--press", "1", "--expect", "speech", "--expect", "silence:1",
                  "--press", "2", "--expect", "speech", "--expect", "silence:1", "--expect", "speech within 20 seconds", "--hangup"])],
-    "voicemail": [(0, ["--expect", "speech", "--expect", "tone within 20 seconds", "--wait", "0.5", "--say", "Please call me back.",
-                       "--press", "#", "--expect", "speech", "--expect", "silence:0.2", "--expect", "hangup"])],
+    "voicemail": [(0, ["--expect", "speech", "--expect", "tone:1000 within 20 seconds", "--wait", "0.5", "--say", "Please call me back.",
+                       "--press", "#", "--expect", "speech", "--expect", "hangup"])],
     "callcenter": [
         (0, ["--expect", "speech", "--press", "2", "--expect", "tone:392 within 20 seconds",
              "--expect", "speech within 40 seconds", "--wait", "2", "--hangup"]),

@@ -179,7 +179,7 @@ impl Provider for SignalWire {
     }
 
     /// An application of this API may answer with the other one's documents.
-    fn tongue(&self, body: &[u8]) -> Option<&'static str> {
+    fn other_dialect(&self, body: &[u8]) -> Option<&'static str> {
         swml::is_document(body).then_some(swml::NAME)
     }
 

@@ -214,7 +214,7 @@ pub(in crate::dialect) trait Provider: Debug + Sync {
     }
 
     /// The name of another dialect that a document is in, if it is.
-    fn tongue(&self, _body: &[u8]) -> Option<&'static str> {
+    fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
 
@@ -449,7 +449,7 @@ impl Documents for Family {
         })
     }
 
-    fn tongue(&self, body: &[u8]) -> Option<&'static str> {
-        self.provider.tongue(body)
+    fn other_dialect(&self, body: &[u8]) -> Option<&'static str> {
+        self.provider.other_dialect(body)
     }
 }
