@@ -254,3 +254,45 @@ def test_a_document_that_cannot_be_read_is_told_with_its_code(call, app, server)
     errors = requests.get(server.http + "/console/errors", auth=(PROJECT, TOKEN), timeout=10).text
     assert "relay_script_method_undefined" in errors, errors
     assert report["ended_by"] == "other side"
+
+
+def test_the_called_one_hears_the_confirmation_first_and_may_refuse(call, app, phone):
+    """The first hears a document that hangs up: the next one is called."""
+    first, second = phone(callee()), phone(callee(pause(2500), ends="bye"))
+    refuses = [{"play": "silence:0.3"}, {"hangup": {}}]
+    accepts = [{"play": "silence:0.3"}, {"request": {"url": app.url + "/moved?leg=${call.direction}", "method": "GET"}}]
+    serial = [{"to": first.uri, "confirm": refuses}, {"to": second.uri, "confirm": accepts}]
+    steps = [
+        {"connect": {"serial": serial, "timeout": 10, "result": {"case": {"connected": [
+            {"request": {"url": app.url + "/moved?result=${connect_result}", "method": "GET"}},
+        ]}}}},
+        {"hangup": {}},
+    ]
+    app.on("/moved")
+    app.on("/swml", (json.dumps({"sections": {"main": steps}}), 200))
+    code, report = call(OWN, "--expect", "hangup")
+    assert code == 0, report
+    confirmed, moved = app.wait("/moved", 2)
+    assert confirmed["leg"] == "outbound" and moved["result"] == "connected"
+
+
+def test_a_conference_a_recording_and_a_subroutine_of_another_document(call, app):
+    app.on("/moved")
+    app.on("/sub", ("sections:\n  main:\n  - return: '${params.a} and ${vars.b}'\n", 200))
+    steps = [
+        {"set": {"b": "b"}},
+        {"execute": {"dest": app.url + "/sub", "params": {"a": 1}}},
+        {"record": {"beep": True, "terminators": "5", "end_silence_timeout": 5, "format": "wav"}},
+        {"request": {"url": app.url + "/moved?value=${return_value}&url=${record_url}&result=${record_result}", "method": "GET"}},
+        {"join_conference": {"name": "room", "wait_url": app.url + "/wait"}},
+    ]
+    app.on("/swml", (json.dumps({"sections": {"main": steps}}), 200))
+    app.on("/wait", ('{"sections":{"main":[{"play":"say:Please wait"}]}}', 200))
+    code, report = call(OWN, "--expect", "tone", "--wait", "1", "--press", "5", "--expect", "speech", "--hangup")
+    assert code == 0, report
+    (moved,) = app.wait("/moved")
+    assert (moved["value"], moved["result"]) == ("1 and b", "success")
+    audio = requests.get(moved["url"], timeout=10)
+    assert audio.status_code == 200 and audio.content[:4] == b"RIFF" and len(audio.content) > 8000
+    (asked,) = app.wait("/sub")
+    assert told(asked)["params"] == {"a": "1"} and told(asked)["vars"]["b"] == "b"

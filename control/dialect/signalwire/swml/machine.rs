@@ -268,6 +268,11 @@ impl Machine {
         let parameters = match step.method.name {
             // Each entry sees those before it; the conditions of the others are no texts.
             "set" | "cond" | "switch" | "label" => step.parameters.clone(),
+            "connect" => {
+                let mut parameters = self.expanded(&step.parameters);
+                keep_confirmations(&step.parameters, &mut parameters);
+                parameters
+            }
             _ => self.expanded(&step.parameters),
         };
         let object = parameters.object().cloned().unwrap_or_default();
@@ -518,6 +523,25 @@ impl Machine {
             self.vars.remove("return_value");
         }
         self.frames.push(Frame::Section { document, steps, at: 0, params, over, jumps: Vec::new() });
+    }
+}
+
+/// Steps that the called one hears have its own call and variables: their placeholders stay as they are written.
+fn keep_confirmations(written: &Value, expanded: &mut Value) {
+    match (written, expanded) {
+        (Value::Object(written), Value::Object(expanded)) => {
+            for (key, value) in written.iter() {
+                match expanded.get_mut(key) {
+                    Some(place) if key == "confirm" && value.text().is_none() => *place = value.clone(),
+                    Some(place) => keep_confirmations(value, place),
+                    None => {}
+                }
+            }
+        }
+        (Value::List(written), Value::List(expanded)) => {
+            written.iter().zip(expanded).for_each(|(value, place)| keep_confirmations(value, place));
+        }
+        _ => {}
     }
 }
 

@@ -251,7 +251,7 @@ fn those_who_are_connected_are_called_group_by_group() {
         headers: [{name: X-A, value: '1'}]
         serial_parallel:
         - [{to: '+15550001', timeout: 5}, {to: 'sip:a@b', headers: [{name: X-B, value: '2'}]}]
-        - [{to: bob@example.com, confirm: [{play: 'say:accept?'}]}]
+        - [{to: bob@example.com, confirm: [{set: {x: 1}}, {play: 'say:accept ${x}?'}]}]
         result:
           case: {connected: [play: 'say:joined']}
           default: [play: 'say:${connect_failed_reason}']";
@@ -266,7 +266,7 @@ fn those_who_are_connected_are_called_group_by_group() {
     assert_eq!((second.timeout, &second.targets[0].to), (20 * SECOND, &Address::Sip("sip:bob@example.com".into())));
     let confirm = second.targets[0].whisper.as_ref().unwrap();
     let confirm = Document::read(&super::method::inlined(&confirm.url).unwrap()).unwrap();
-    assert_eq!(heard(&mut Machine::new(&confirm, Object::default())), ["accept?"]);
+    assert_eq!(heard(&mut Machine::new(&confirm, Object::default())), ["accept 1?"]);
     assert_eq!(script.resume(&dialled(DialStatus::Busy, false)).unwrap(), None);
     assert_eq!(heard(&mut script), ["busy"]);
 }
