@@ -13,7 +13,7 @@ use cli::Failure;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// A SIP and RTP server that speaks Twilio's and Telnyx's APIs, webhooks and media streams.
+/// A SIP and RTP server that speaks Twilio's, Telnyx's and SignalWire's APIs, webhooks and media streams.
 #[derive(Parser)]
 #[command(name = "tandem", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Arguments {
