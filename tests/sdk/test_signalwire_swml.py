@@ -155,7 +155,7 @@ def client(server, app):
         one.kill()
 
 
-def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(client, app, phone, rtp):
+def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(server, client, app, phone, rtp):
     for path in ["/record", "/play", "/collect", "/moved"]:
         app.on(path)
     media = rtp()
@@ -189,6 +189,10 @@ def test_calls_are_made_and_commanded_with_the_rest_client_of_signalwire_sdk(cli
     client.next()
     (ended,) = app.wait("/state", where=lambda one: told(one)["params"]["call_state"] == "ended")
     assert told(ended)["params"]["end_reason"] == "hangup"
+    # The Compatibility API knows it by the same id.
+    other = f"{server.http}/api/laml/2010-04-01/Accounts/{PROJECT}/Calls/{made['id']}"
+    shown = requests.get(other, auth=(PROJECT, TOKEN), timeout=10)
+    assert (shown.status_code, shown.json()["status"]) == (200, "completed"), shown.text
     client.go_on()
     client.end()
 
