@@ -1,6 +1,8 @@
 //! Phones: the users of the configuration and of the accounts' domains, who they may call, and their registrations over a
 //! restart. What they say is SIP's matter (`tandem_sip::Directory`, its registrar); who decides about their calls is here.
 
+pub mod made;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +20,7 @@ use crate::config::{EndpointConfig, TrunkConfig};
 use crate::pbx::Pbxs;
 use crate::store::bindings::{self, BindingDetails, BindingRow};
 use crate::store::domains::{self, DomainRow};
+use crate::store::resources;
 use crate::store::writer::Write;
 use crate::store::{Store, StoreError};
 
@@ -29,7 +32,7 @@ pub struct Phones {
     names: Vec<String>,
     /// Its addresses, once it has some.
     addresses: OnceLock<Vec<SocketAddr>>,
-    endpoints: Vec<EndpointConfig>,
+    endpoints: Vec<Arc<EndpointConfig>>,
     srtp: Srtp,
     /// Trunks that call with a password, which is asked for like phones'.
     trunks: Vec<TrunkConfig>,
@@ -43,6 +46,8 @@ pub struct Phones {
 struct Known {
     directory: Arc<sip::Directory>,
     domains: HashMap<String, DomainRow>,
+    /// Phones that accounts have made.
+    made: Vec<Arc<EndpointConfig>>,
     pbxs: Arc<Pbxs>,
 }
 
@@ -58,6 +63,7 @@ impl Phones {
         let host = advertise.map(|host| host.rsplit_once(':').map_or(host, |(host, _)| host));
         let names = registrar.domains.iter().map(String::as_str).chain(host).map(str::to_ascii_lowercase).collect();
         let (realm, addresses) = (registrar.realm.clone(), OnceLock::new());
+        let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
     }
 
@@ -86,6 +92,8 @@ impl Phones {
             registers: true,
             calls: true,
         });
+        let made = resources::all(store, made::PHONES).await?;
+        let of_accounts = made.iter().map(made::user);
         let of_trunks = self.trunks.iter().filter_map(|trunk| {
             let (username, password) = trunk.inbound_username.as_ref().zip(trunk.inbound_password.as_ref())?;
             Some(sip::User {
@@ -127,11 +135,13 @@ impl Phones {
                 calls: true,
             })
         });
-        let directory = sip::Directory::new(&self.realm, own.chain(of_trunks).chain(of_domains), ours);
+        let directory =
+            sip::Directory::new(&self.realm, own.chain(of_accounts).chain(of_trunks).chain(of_domains), ours);
         let directory = Arc::new(directory.with_accounts(accounts));
         let domains = rows.into_iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
         let pbxs = Arc::new(Pbxs::load(store).await?);
-        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, pbxs });
+        let made = made.iter().map(|row| Arc::new(made::endpoint(row))).collect();
+        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs });
         Ok(directory)
     }
 
@@ -206,9 +216,17 @@ impl Phones {
         owners.all(|other| other == first).then(|| Arc::clone(first))
     }
 
-    /// A phone of the configuration.
-    pub fn endpoint(&self, account: &str, username: &str) -> Option<&EndpointConfig> {
-        self.endpoints.iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username)
+    /// A phone of the configuration, or one that its account has made.
+    pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
+        let known = Arc::clone(&self.known.read());
+        let all = self.endpoints.iter().chain(&known.made);
+        all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
+    }
+
+    /// Whether the configuration has a phone of this name.
+    pub fn is_configured(&self, account: &str, username: &str) -> bool {
+        let named = |endpoint: &&Arc<EndpointConfig>| endpoint.username.eq_ignore_ascii_case(username);
+        self.endpoints.iter().filter(|endpoint| &*endpoint.account == account).any(|endpoint| named(&endpoint))
     }
 
     /// Whether the media of a phone's calls is encrypted.

@@ -411,7 +411,7 @@ impl Routing {
             return Ok(route);
         }
         let endpoint = caller.username.as_deref().and_then(|username| self.phones.endpoint(account, username));
-        if let Some(route) = endpoint.and_then(|endpoint| self.to_its_application(endpoint)) {
+        if let Some(route) = endpoint.as_deref().and_then(|endpoint| self.to_its_application(endpoint)) {
             return Ok(route);
         }
         let uri = Address::from(request_uri);
@@ -480,14 +480,26 @@ impl Routing {
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
         let account = Arc::clone(&endpoint.account);
+        let dialect = endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account));
         if let Some(id) = &endpoint.application {
-            let application = self.applications.iter().find(|app| app.id == *id)?;
-            return Some(to_application(account, application));
+            let own = |app: &&Application| app.id == *id && app.account == endpoint.account;
+            if let Some(application) = self.applications.iter().find(own) {
+                return Some(to_application(account, application));
+            }
+            let voice = self.application(&account, &dialect, id)?;
+            let decision = Decision::Document { target: voice.document()?, fallback: voice.fallback() };
+            return Some(Route {
+                account,
+                dialect,
+                application: Some(Arc::clone(id)),
+                status: voice.status(),
+                decision,
+            });
         }
         let url = endpoint.voice_url.as_ref()?;
         Some(Route {
             account,
-            dialect: endpoint.provider.clone().unwrap_or_else(|| self.documents(&endpoint.account)),
+            dialect,
             application: None,
             status: None,
             decision: Decision::Document {

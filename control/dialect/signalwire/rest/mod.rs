@@ -1,6 +1,7 @@
-//! SignalWire's newer APIs: Calling is served, the others are not yet. Who asks for them is told so in the shape of their errors, which its libraries show.
+//! SignalWire's newer APIs: Calling and SIP endpoints are served, the others are not yet. Who asks for them is told so in the shape of their errors, which its libraries show.
 
 pub(super) mod answer;
+mod endpoints;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const APIS: [&str; 2] = ["/api/relay", "/api/fabric"];
 
 /// The Calling API's paths, and those of the others, each refused.
 pub fn routes() -> Router<App> {
-    APIS.iter().fold(super::calling::routes(), |router, api| {
+    APIS.iter().fold(super::calling::routes().merge(endpoints::routes()), |router, api| {
         router.route(api, any(refuse)).route(&format!("{api}/{{*path}}"), any(refuse))
     })
 }
