@@ -46,8 +46,8 @@ pub(super) struct Facts<'a> {
     pub(super) friendly_name: String,
     /// Whether it may do anything.
     pub(super) standing: Standing,
-    /// When it was made, and last changed; the configuration knows no dates.
-    pub(super) dates: Option<(Timestamp, Timestamp)>,
+    /// When it was made, and last changed; one of the configuration, when the server was started.
+    pub(super) dates: (Timestamp, Timestamp),
 }
 
 /// The resource.
@@ -63,8 +63,8 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
         "status": facts.standing.word(),
         "type": "Full",
         "auth_token": facts.auth_token,
-        "date_created": facts.dates.map(|(at, _)| format::rfc2822(at)),
-        "date_updated": facts.dates.map(|(_, at)| format::rfc2822(at)),
+        "date_created": format::rfc2822(facts.dates.0),
+        "date_updated": format::rfc2822(facts.dates.1),
         "uri": format!("{path}.json"),
         "subresource_uris": subresources,
     })

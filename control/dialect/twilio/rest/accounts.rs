@@ -10,6 +10,7 @@ use super::super::sid;
 use super::{Answer, Exchange, Verb, created, ok};
 use crate::account::Account;
 use crate::account::made::{Made, Standing};
+use crate::clock;
 
 /// Accounts below one, at most.
 const MOST: usize = 1000;
@@ -122,7 +123,7 @@ fn facts<'a>(x: &'a Exchange<'_>, account: &'a Arc<Account>) -> Result<Facts<'a>
         auth_token: own.secret,
         friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
         standing: accounts.standing(&account.name),
-        dates: made.map(|made| (made.created_at, made.updated_at)),
+        dates: made.map_or((clock::started(), clock::started()), |made| (made.created_at, made.updated_at)),
     })
 }
 

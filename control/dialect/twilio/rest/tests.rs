@@ -195,7 +195,7 @@ fn representations_have_every_key_of_the_published_examples() {
         auth_token: &account.twilio.as_ref().unwrap().auth_token,
         friendly_name: "acme".into(),
         standing: Standing::Active,
-        dates: None,
+        dates: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
     });
     let below = "/2010-04-01/Accounts/{AccountSid}";
     let mut compared = 0;
