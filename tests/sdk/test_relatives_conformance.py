@@ -349,7 +349,7 @@ def test_every_deviation_is_still_one(member, runs):
     assert not unmet, f"take them out of DEVIATIONS: {unmet}"
 
 
-@pytest.mark.parametrize("member", ["signalwire", "texml"])
+@pytest.mark.parametrize("member", ["signalwire", "telnyx", "texml"])
 def test_what_is_kept_of_the_published_documents_is_what_they_say(member):
     if not OPENAPI.is_dir():
         pytest.skip(f"no {OPENAPI}")

@@ -1,5 +1,5 @@
-"""Calls operations of SignalWire's Compatibility API and of TeXML, and keeps what is wrong with each answer; as run.py does for
-Twilio."""
+"""Calls operations of SignalWire's Compatibility API, of Telnyx's and of TeXML's, and keeps what is wrong with each answer; as
+run.py does for Twilio."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from . import relatives
 from .run import Answer, fits
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
-ENVELOPES = {"signalwire": "/api/laml/2010-04-01", "texml": "/v2"}
+ENVELOPES = {"signalwire": "/api/laml/2010-04-01", "telnyx": "/v2", "texml": "/v2"}
 
 
 class Run:
@@ -26,7 +26,7 @@ class Run:
         self._session = requests.Session()
         self._session.auth = login.get("auth")
         self._session.headers.update(login.get("headers", {}))
-        self._json = member == "texml"
+        self._json = member != "signalwire"
 
     def do(self, operation, parameters=(), **path):
         """Calls it with `path` for the names in its path, and holds the answer against what is published."""
@@ -67,6 +67,16 @@ class Run:
         response = self._send(self.operations[operation], {}, {})
         return response.status_code, _json(response)
 
+    def is_served(self, operation):
+        """Whether there is such an operation, to judge by Telnyx's errors. Where a path has any, a method that none has (TRACE)
+        gets another error than where it has none."""
+        said = self.operations[operation]
+        response = self._send(said, {}, {})
+        code = _json(response).get("errors", [{}])[0].get("code")
+        if (response.status_code, code) in ((405, "10030"), (422, "10038")):
+            return False
+        return response.status_code != 404 or self._send(said | {"method": "TRACE"}, {}, {}).status_code != 404
+
     def _send(self, said, parameters, path):
         filled = said["path"]
         own = {"AccountSid": self.account, "account_sid": self.account}
@@ -74,7 +84,7 @@ class Run:
             own["Sid"] = self.account
         for name in re.findall(r"{(\w+)}", filled):
             filled = filled.replace("{%s}" % name, str(path.get(name, own.get(name, NOBODY))))
-        changes = said["method"] in ("POST", "PATCH")
+        changes = said["method"] in ("POST", "PUT", "PATCH")
         where = "params" if not changes else "json" if self._json else "data"
         if changes and self._json:
             parameters = dict(parameters)

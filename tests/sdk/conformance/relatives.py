@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What the published documents of the family's other members say of each operation, in short: signalwire.json and texml.json.
+"""What the published documents of the family's other members say of each operation, in short: signalwire.json, telnyx.json and
+texml.json.
 
-    tests/sdk/conformance/relatives.py DIRECTORY    writes both anew from the documents there (wants PyYAML)
+    tests/sdk/conformance/relatives.py DIRECTORY    writes them anew from the documents there (wants PyYAML)
 
-Shapes are as in published.py. Of SignalWire a key with a `?` is not required; of TeXML, whose document requires none, each is
-to be there.
+Shapes are as in published.py. Of SignalWire a key with a `?` is not required; so it is of Telnyx where a schema requires any key.
+Of the other schemas there, and of TeXML's, which require none, each key is to be there.
 """
 
 import json
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-METHODS = ("get", "post", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete")
 
 # Which part of the API a path belongs to: the first that matches. "Refused" is out of scope.
 GROUPS = {
@@ -25,6 +26,19 @@ GROUPS = {
         ("Calls", r"/Calls\b"),
         ("Recordings", r"/(Recordings|Transcriptions)\b"),
         ("Accounts", r""),
+    ],
+    "telnyx": [
+        ("Commands", r"^/calls/{call_control_id}/actions/"),
+        ("Calls", r"^/(calls|call_events)\b|/active_calls$"),
+        ("Conferences", r"^/conferences\b"),
+        ("Queues", r"^/queues\b"),
+        ("Recordings", r"^/(recordings|recording_transcriptions|custom_storage_credentials)\b"),
+        ("Media", r"^/media\b"),
+        ("Numbers", r"^/phone_numbers\b"),
+        ("Credentials", r"^/telephony_credentials\b"),
+        ("Profiles", r"^/outbound_voice_profiles\b"),
+        ("Applications", r"^/call_control_applications\b"),
+        ("Connections", r"^/(\w+_)?connections\b|^/(fqdns|ips)\b"),
     ],
     "texml": [
         ("Refused", r"/(ai_calls|secrets)\b"),
@@ -46,7 +60,7 @@ def read(member, directory):
     document = _document(member, Path(directory))
     operations = {}
     for path, item in document["paths"].items():
-        if member == "texml" and "texml" not in path:
+        if member != "signalwire" and ("texml" in path) != (member == "texml"):
             continue
         for method in METHODS:
             if method in item:
@@ -66,7 +80,7 @@ def write(member, operations):
 
 
 def _document(member, directory):
-    if member == "texml":
+    if member != "signalwire":
         return json.loads((directory / "telnyx_voice.json").read_text())
     import yaml
 
@@ -79,7 +93,6 @@ def _operation(member, document, path, method, said):
     one = {"group": group, "method": method.upper(), "path": path, "status": int(status)}
     content = _resolved(document, said["responses"][status]).get("content", {}).get("application/json")
     if content and status != "204":
-        strict = member == "signalwire"
         properties, required = _members(document, content["schema"])
         lists = [key for key in properties if key in LISTS and _kind(document, properties[key]) == "array"]
         wrapped = "data" in properties and "data" not in lists
@@ -91,7 +104,8 @@ def _operation(member, document, path, method, said):
             one["list"] = lists[-1] if lists[-1] in path.lower() or len(lists) == 1 else lists[0]
             one["envelope"] = sorted(set(properties) - set(lists))
             properties, required = _members(document, _resolved(document, properties[one["list"]])["items"])
-        optional = lambda key: "?" if strict and key not in required else ""
+        says = member == "signalwire" or (member == "telnyx" and required)
+        optional = lambda key: "?" if says and key not in required else ""
         one["shape"] = {key: _kind(document, value) + optional(key) for key, value in sorted(properties.items())}
     return one
 

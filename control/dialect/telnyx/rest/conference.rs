@@ -5,8 +5,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 use tandem_call::command::{Command, Refused, Request};
+use tandem_call::conference::event::{ConferenceInfo, ConferenceStatus};
 use tandem_call::conference::{Beep, Participation};
-use tandem_call::id::LegId;
+use tandem_call::id::{ConferenceId, LegId};
 
 use super::action::Action;
 use super::error::ApiError;
@@ -14,7 +15,7 @@ use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, leg};
 use crate::account::Account;
 use crate::app::App;
-use crate::dialect::telnyx::id;
+use crate::dialect::telnyx::{id, time};
 
 const BEEPS: &[(&str, Beep)] =
     &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];
@@ -71,9 +72,8 @@ pub(super) async fn create(
     }
     ask(&app, leg, parameters, Command::Confer(participation)).await?;
     let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
-    Ok(Json(
-        json!({ "data": { "id": id::uuid(id), "record_type": "conference", "name": name, "status": "in_progress" } }),
-    ))
+    let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
+    Ok(Json(json!({ "data": resource(&made.info) })))
 }
 
 /// `GET /v2/conferences/{id}`.
@@ -82,10 +82,26 @@ pub(super) async fn get(
     Caller(account): Caller,
     Segments(conference): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let (conference, name) = known(&app, &account, &conference)?;
-    let data =
-        json!({ "id": id::uuid(conference), "record_type": "conference", "name": name, "status": "in_progress" });
-    Ok(Json(json!({ "data": data })))
+    let id = id::parse_uuid(&conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
+    let seen = app.calls.services().conferences.get(&account.name, id).ok_or_else(ApiError::no_conference)?;
+    Ok(Json(json!({ "data": resource(&seen.info) })))
+}
+
+/// A conference as it is now. It expires with its last participant and at no time that is known before.
+fn resource(info: &ConferenceInfo) -> Value {
+    json!({
+        "id": id::uuid(info.id.0),
+        "record_type": "conference",
+        "name": info.name,
+        "status": match info.status {
+            ConferenceStatus::Waiting | ConferenceStatus::Gathering => "init",
+            ConferenceStatus::InProgress => "in_progress",
+            ConferenceStatus::Completed => "completed",
+        },
+        "created_at": time(info.created_at),
+        "updated_at": time(info.updated_at),
+        "expires_at": null,
+    })
 }
 
 /// `POST /v2/conferences/{id}/actions/{action}`.

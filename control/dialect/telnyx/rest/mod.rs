@@ -59,6 +59,7 @@ pub fn routes() -> Router<App> {
         .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))
         .route("/v2/recordings/actions/delete", only(post(recording::delete_several)))
         .route("/v2/recordings/{recording}/{file}", only(get(recording::download)))
+        .route("/v2/custom_storage_credentials/{connection}", any(hosted))
         .route("/v2/public_key", only(get(public_key)))
         .route("/v2", any(not_found))
         .route("/v2/{*rest}", any(not_found))
@@ -133,6 +134,11 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 
 async fn not_found(_: Caller) -> ApiError {
     ApiError::no_resource()
+}
+
+/// What Telnyx keeps for its customers elsewhere and this server does not.
+async fn hosted(_: Caller) -> ApiError {
+    ApiError::action_not_permitted("custom_storage_credentials")
 }
 
 async fn method_not_allowed(_: Caller) -> ApiError {
