@@ -45,6 +45,7 @@ impl Call {
                 self.tell_parent(one, ChildEvent::Taken);
             }
             for one in [leg, with] {
+                self.wait_joined(one);
                 self.abort_lane(one, Abort::Replaced);
                 self.part(one);
             }

@@ -252,6 +252,7 @@ impl Call {
             LegEvent::ConferenceOver => self.conference_over(leg, Leaving::Over),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
+            LegEvent::Enqueued { op, standing } if self.waits_beside(leg) => self.entered_beside(leg, op, standing),
             LegEvent::Enqueued { op, standing } => self.signal(leg, Signal::Enqueued { op, standing }),
             LegEvent::NobodyCalled => self.signal(leg, Signal::NobodyCalled),
             LegEvent::Called { .. } => {}

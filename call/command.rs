@@ -7,7 +7,7 @@ use crate::conference::{Change, Participation};
 use crate::id::{LegId, RecordingId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::Hearers;
 use crate::machine::MachineDetection;
-use crate::program::instruction::{Dial, Gather, Instruction, Play, Program, RejectReason, SendDigits};
+use crate::program::instruction::{Dial, Enqueue, Gather, Instruction, Play, Program, RejectReason, SendDigits};
 use crate::recording::{Gap, RecordingSpec, Track};
 use crate::siprec::SiprecSpec;
 use crate::stream::StreamSpec;
@@ -137,6 +137,11 @@ pub enum Command {
     LeaveConference,
     /// Call somebody and join.
     Transfer(Box<Dial>),
+    /// Stand in line in a queue, unless it waits in one. What runs goes on meanwhile; neither what is heard in the queue counts
+    /// nor the action.
+    EnterQueue(Box<Enqueue>),
+    /// It waits in a queue: leave that, and go on.
+    LeaveQueue,
     /// It waits in a queue: leave that, and fetch this document.
     Dequeue(Target),
     /// Find out who is there; what runs goes on meanwhile.

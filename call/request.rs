@@ -155,6 +155,8 @@ impl Call {
                 self.conference_over(leg, Leaving::Removed);
             }
             Command::Transfer(dial) => self.transfer_by_request(leg, *dial)?,
+            Command::EnterQueue(enqueue) => self.enter_queue_by_request(leg, *enqueue)?,
+            Command::LeaveQueue => return done(self.leave_queue_by_request(leg)),
             Command::Dequeue(target) => {
                 if !self.waits_in_queue(leg) {
                     return Err(Refused::NotRunning);
@@ -366,6 +368,7 @@ pub(crate) fn needs_answer(command: &Command) -> bool {
             | Command::StartTranscription(_)
             | Command::Confer(_)
             | Command::DetectMachine(_)
+            | Command::EnterQueue(_)
             | Command::Enqueue(_)
     )
 }

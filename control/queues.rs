@@ -297,6 +297,29 @@ impl Queues {
         books.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
     }
 
+    /// The account's one of that name.
+    pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<Snapshot> {
+        let books = self.0.lock();
+        let id = books.names.get(&(account.into(), name.into()))?;
+        books.queues.get(id).map(|line| line.snapshot(now))
+    }
+
+    /// How a leg stands in a queue; `None` if it does not, or its turn has come.
+    pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueueStanding> {
+        let books = self.0.lock();
+        let line = books.queues.get(&id)?;
+        let members: Vec<_> = line.waiting().collect();
+        let own = members.iter().find(|member| member.leg == leg)?;
+        Some(QueueStanding {
+            queue: id,
+            position: own.position,
+            size: members.len(),
+            most: line.queue.most,
+            waited: own.waited(now),
+            average: average(&members, now),
+        })
+    }
+
     /// Makes one.
     ///
     /// # Errors
@@ -426,18 +449,7 @@ impl Line {
 impl Place {
     /// How it stands; `None` once its turn has come.
     pub fn standing(&self, now: Timestamp) -> Option<QueueStanding> {
-        let books = self.queues.0.lock();
-        let line = books.queues.get(&self.queue)?;
-        let members: Vec<_> = line.waiting().collect();
-        let own = members.iter().find(|member| member.leg == self.leg)?;
-        Some(QueueStanding {
-            queue: self.queue,
-            position: own.position,
-            size: members.len(),
-            most: line.queue.most,
-            waited: own.waited(now),
-            average: average(&members, now),
-        })
+        self.queues.standing(self.queue, self.leg, now)
     }
 
     /// Its turn is over again: it stands where it stood. Who is to be brought together then.

@@ -1,6 +1,7 @@
 //! Enqueue: a leg that waits in a queue, what it hears there, and how it goes on afterwards.
 //!
-//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile.
+//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile. Who was
+//! put in line by a request waits beside its lane, which goes on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::call::{Abort, Call};
+use crate::command::Refused;
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId, QueueId};
@@ -25,6 +27,8 @@ const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 /// A leg that waits in a queue, or was taken out of it and is with somebody.
 pub(crate) struct Waiting {
     enqueue: Enqueue,
+    /// By request: the lane goes on meanwhile.
+    beside: bool,
     /// What follows, and who decides about the leg then.
     then: VecDeque<Instruction>,
     mode: Mode,
@@ -61,6 +65,7 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     let Some(party) = call.party_mut(leg) else { return Step::Next };
     party.waiting = Some(Box::new(Waiting {
         enqueue,
+        beside: false,
         then: std::mem::take(&mut party.lane.queue),
         mode: std::mem::replace(&mut party.mode, Mode::Queue),
         op,
@@ -84,13 +89,8 @@ pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
     };
     match standing {
         Ok(id) => {
-            (waiting.queue, waiting.stage, waiting.since) = (Some(*id), Stage::Waiting, now);
-            let (queue, longest) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.longest);
-            let limit = longest.map(|longest| call.timer(leg, longest));
-            if let Some(waiting) = call.waiting_mut(leg) {
-                waiting.limit = limit;
-            }
-            call.emit(leg, EventKind::Enqueued { queue, id: *id });
+            waiting.since = now;
+            call.is_in_line(leg, *id);
             call.round(leg)
         }
         Err(NotQueued::Full) => call.finish_wait(leg, QueueResult::Full),
@@ -116,6 +116,81 @@ impl Call {
 
     fn wait_stage(&self, leg: LegId) -> Option<Stage> {
         Some(self.party(leg)?.waiting.as_ref()?.stage)
+    }
+
+    /// It stands in line as from now.
+    fn is_in_line(&mut self, leg: LegId, id: QueueId) {
+        let Some(waiting) = self.waiting_mut(leg) else { return };
+        (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
+        let (queue, longest) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.longest);
+        let limit = longest.map(|longest| self.timer(leg, longest));
+        if let Some(waiting) = self.waiting_mut(leg) {
+            waiting.limit = limit;
+        }
+        self.emit(leg, EventKind::Enqueued { queue, id });
+    }
+
+    /// A request puts it in line, unless it is in one.
+    pub(crate) fn enter_queue_by_request(&mut self, leg: LegId, enqueue: Enqueue) -> Result<(), Refused> {
+        let (now, op) = (self.now(), self.new_op());
+        let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
+        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if party.waiting.is_some() {
+            return Err(Refused::AlreadyRunning);
+        }
+        party.waiting = Some(Box::new(Waiting {
+            enqueue: Enqueue { action: None, ..enqueue },
+            beside: true,
+            then: VecDeque::new(),
+            mode: party.mode,
+            op,
+            queue: None,
+            since: now.time,
+            waited: None,
+            stage: Stage::Entering,
+            round: now.instant,
+            limit: None,
+        }));
+        self.order(leg, LegCommand::EnterQueue { op, queue, most });
+        Ok(())
+    }
+
+    /// Whether it waits beside its lane.
+    pub(crate) fn waits_beside(&self, leg: LegId) -> bool {
+        self.party(leg).and_then(|party| party.waiting.as_ref()).is_some_and(|waiting| waiting.beside)
+    }
+
+    /// What came of putting it in line.
+    pub(crate) fn entered_beside(&mut self, leg: LegId, op: OpId, standing: Result<QueueId, NotQueued>) {
+        let now = self.now().time;
+        let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
+        let Some(waiting) = self.waiting_mut(leg).filter(entering) else { return };
+        waiting.since = now;
+        match standing {
+            Ok(id) => self.is_in_line(leg, id),
+            Err(NotQueued::Full) => drop(self.take_wait(leg, QueueResult::Full)),
+            Err(NotQueued::TooManyQueues) => drop(self.take_wait(leg, QueueResult::Failed)),
+        }
+    }
+
+    /// A request has it leave the queue; `false` if it waits in none.
+    pub(crate) fn leave_queue_by_request(&mut self, leg: LegId) -> bool {
+        let waits = self.waits_in_queue(leg);
+        if waits && self.waits_beside(leg) {
+            self.take_wait(leg, QueueResult::Left);
+        } else if waits {
+            self.clear_lane(leg, Abort::Stopped);
+            let step = self.finish_wait(leg, QueueResult::Left);
+            self.step(leg, step);
+        }
+        waits
+    }
+
+    /// A request joins it to somebody while it waits beside its lane.
+    pub(crate) fn wait_joined(&mut self, leg: LegId) {
+        if self.waits_in_queue(leg) && self.waits_beside(leg) {
+            self.take_wait(leg, QueueResult::Bridged);
+        }
     }
 
     /// Whether it waits in a queue and nobody has taken it yet.
@@ -170,7 +245,10 @@ impl Call {
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;
-        if waiting.stage == Stage::Waiting {
+        let (stage, beside) = (waiting.stage, waiting.beside);
+        if stage == Stage::Waiting && beside {
+            self.take_wait(leg, QueueResult::TimedOut);
+        } else if stage == Stage::Waiting {
             self.clear_lane(leg, Abort::Replaced);
             let step = self.finish_wait(leg, QueueResult::TimedOut);
             self.step(leg, step);
@@ -220,8 +298,9 @@ impl Call {
             self.timers.cancel(leg, limit);
         }
         let outcome = waiting.outcome(result, now);
-        self.order(leg, LegCommand::LeaveQueue);
+        // Told while it still has its place: applications are told which.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));
+        self.order(leg, LegCommand::LeaveQueue);
         Some((outcome, waiting.enqueue.action, waiting.then))
     }
 
@@ -246,7 +325,11 @@ impl Call {
     fn wait_again(&mut self, leg: LegId) {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
         (waiting.stage, waiting.waited) = (Stage::Waiting, None);
+        let (beside, mode) = (waiting.beside, waiting.mode);
         self.order(leg, LegCommand::ReturnToQueue);
+        if beside {
+            return self.set_mode(leg, mode);
+        }
         self.set_mode(leg, Mode::Queue);
         // What it hears was not cut, if nobody has had it.
         if self.party(leg).is_some_and(|party| party.lane.running.is_none()) {

@@ -245,7 +245,7 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
     let to = [Hearers::Own, Hearers::Peer, Hearers::Both][rng.random_range(0..3)];
     let after = if rng.random() { AfterBridge::Hangup } else { AfterBridge::Continue };
     let prompts = if rng.random() { vec![file("p")] } else { Vec::new() };
-    match rng.random_range(0..30) {
+    match rng.random_range(0..32) {
         0 | 1 => Command::Answer { record: Some(recording()), stream: Some(stream("s")), headers: Vec::new() },
         2 => Command::Reject(RejectReason::Busy),
         3 => Command::Hangup { headers: Vec::new() },
@@ -271,6 +271,8 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         }
         27 => Command::StopNamedStream("s".to_owned()),
         29 => Command::Dequeue(target("dequeued")),
+        30 => Command::EnterQueue(Box::new(enqueue("support"))),
+        31 => Command::LeaveQueue,
         26 => Command::SetFallback(rng.random::<bool>().then(|| target("fallback"))),
         _ => Command::TimeLimit(Duration::from_secs(rng.random_range(0..100))),
     }

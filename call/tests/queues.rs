@@ -392,3 +392,47 @@ fn another_queue_follows_the_first() {
     assert_eq!(names, ["support", "sales"]);
     ends(script);
 }
+
+/// A leg that commands drive, in line by a request.
+fn in_line(enqueue: Enqueue) -> CallScript {
+    let mut script = CallScript::inbound(Decision::Commands);
+    script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request(Command::EnterQueue(Box::new(enqueue))).unwrap();
+    script.is_enqueued(Ok(QUEUE));
+    script
+}
+
+#[test]
+fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
+    let mut script = in_line(Enqueue { wait: Wait::Silence, ..enqueue("support") });
+    assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
+    let (interrupt, to) = (tandem_call::command::Interrupt::None, tandem_call::leg::Hearers::Own);
+    script.request(Command::Play { play: file("hold"), interrupt, to }).unwrap();
+    assert_eq!(script.plays.len(), 1, "it is heard in the queue");
+    assert_eq!(script.request(Command::EnterQueue(Box::new(enqueue("other")))), Err(Refused::AlreadyRunning));
+    script.request(Command::LeaveQueue).unwrap();
+    assert_eq!((result(&script), left(&script)), (Some(QueueResult::Left), 1));
+    assert_eq!(script.plays.len(), 1, "and afterwards");
+    assert_eq!(script.request(Command::LeaveQueue), Err(Refused::NotRunning));
+    ends(script);
+}
+
+#[test]
+fn a_leg_put_in_line_by_a_request_waits_no_longer_than_it_is_to() {
+    let mut script = in_line(Enqueue { longest: Some(SECOND), ..enqueue("support") });
+    script.passes(SECOND);
+    assert_eq!((result(&script), left(&script)), (Some(QueueResult::TimedOut), 1));
+    ends(script);
+}
+
+#[test]
+fn a_leg_in_line_that_a_request_joins_to_somebody_is_told_to_be_taken() {
+    let mut script = in_line(enqueue("support"));
+    script.incoming(AGENT, Decision::Commands);
+    let bridge = Command::Bridge { with: CALLER, after: AfterBridge::Continue, if_free: false };
+    script.request_to(AGENT, Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
+    script.request_to(AGENT, bridge).unwrap();
+    assert_eq!((result(&script), left(&script)), (Some(QueueResult::Bridged), 1));
+    assert!(joined(&script));
+    ends(script);
+}

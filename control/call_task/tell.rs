@@ -271,8 +271,14 @@ impl Services {
         else {
             return Vec::new();
         };
-        let context =
-            Context { public_url: Arc::clone(&self.public_url), sequence, recording: recording.cloned(), queue: None };
+        let in_line = match &event.kind {
+            EventKind::Enqueued { id, .. } => Some(*id),
+            EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
+            _ => None,
+        };
+        let queue = in_line.and_then(|id| self.queues.standing(id, event.leg.id, event.at));
+        let recording = recording.cloned();
+        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
         let notices = dialect.webhook(&account, event, &context);
         // So it is mostly, and collecting nothing takes as long as finding that out did.
         if notices.is_empty() {

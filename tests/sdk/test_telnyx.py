@@ -982,3 +982,84 @@ def test_recordings_are_listed_by_page_and_filter_and_deleted(app, calls_in):
     assert refused(recordings.retrieve, first)[1]["code"] == "10005"
     assert recordings.list(filter=of_call).meta.total_results == 2
     hang_up(app, a)
+
+
+# ----- queues -----------------------------------------------------------------------------------------------------------
+
+
+def test_callers_wait_in_line_and_an_agent_takes_the_first(app, calls_in, module_webapp):
+    module_webapp.on("/hold.wav", wav_file(tone(700, 20)))
+    queues = app.client.queues
+    assert queues.create(queue_name="sales", max_size=2).data.current_size == 0
+    a, b, late = calls_in(), calls_in(), calls_in()
+    for place, one in enumerate((a, b), 1):
+        assert app.actions.enqueue(one.leg, queue_name="sales", client_state=state("waits")).data.result == "ok"
+        entered = app.wait("call.enqueued", one.leg)
+        assert (entered["queue"], entered["current_position"], entered["client_state"]) == ("sales", place, state("waits"))
+    app.actions.start_playback(a.leg, audio_url=f"{module_webapp.url}/hold.wav")
+    a.rtp.wait_for_tone(700)
+
+    waiting = list(queues.calls.list("sales"))
+    assert [(call.call_control_id, call.queue_position) for call in waiting] == [(a.leg, 1), (b.leg, 2)]
+    assert queues.calls.retrieve(b.leg, queue_name="sales").data.queue_position == 2
+    assert queues.retrieve("sales").data.current_size == 2
+    assert refused(app.actions.enqueue, late.leg, queue_name="sales")[1]["code"] == "90036"
+    assert refused(app.actions.enqueue, a.leg, queue_name="support")[1]["code"] == "90038"
+    assert refused(queues.delete, "sales")[1]["code"] == "90050"
+
+    app.actions.bridge(late.leg, call_control_id_to_bridge_with=b.leg)  # not the first
+    left = app.wait("call.dequeued", b.leg)
+    assert (left["reason"], left["queue"], left["queue_position"]) == ("bridged", "sales", 2)
+    app.wait("call.bridged", b.leg)
+    hang_up(app, b)
+    app.wait("call.hangup", late.leg)
+    late.phone.finish()
+
+    agent = calls_in()
+    app.actions.bridge(agent.leg, call_control_id_to_bridge_with="", queue="sales")
+    assert app.wait("call.dequeued", a.leg)["reason"] == "bridged"
+    for leg in (agent.leg, a.leg):
+        app.wait("call.bridged", leg)
+    nobody = refused(app.actions.bridge, agent.leg, call_control_id_to_bridge_with="", queue="sales")
+    assert (nobody[0], nobody[1]["source"]["pointer"]) == (422, "/queue")
+    speaking = threading.Thread(target=agent.rtp.play, args=(tone(1000, 1.0),))
+    speaking.start()
+    a.rtp.wait_for_tone(1000)
+    speaking.join()
+    hang_up(app, a)
+    app.wait("call.hangup", agent.leg)
+    agent.phone.finish()
+    assert queues.retrieve("sales").data.current_size == 0
+    queues.delete("sales")
+    assert refused(queues.retrieve, "sales")[0] == 404
+
+
+def test_a_call_leaves_its_queue_when_it_is_told_to_when_its_time_is_up_and_when_it_ends(app, calls_in):
+    a = calls_in()
+    reasons = []
+
+    def enters(**how):
+        app.actions.enqueue(a.leg, queue_name="returns", **how)
+        app.wait("call.enqueued", a.leg, count=len(reasons) + 1)
+
+    def leaves():
+        reasons.append(app.wait("call.dequeued", a.leg, count=len(reasons) + 1)["reason"])
+
+    assert refused(app.actions.leave_queue, a.leg)[1]["code"] == "90035"
+    enters(max_size=9)
+    assert app.actions.leave_queue(a.leg).data.result == "ok"
+    leaves()
+    assert app.client.queues.retrieve("returns").data.max_size == 9
+    assert refused(app.actions.enqueue, a.leg, queue_name="returns", max_size=8)[1]["code"] == "90037"
+    assert refused(app.actions.enqueue, a.leg, queue_name="returns", keep_after_hangup=True)[1]["code"] == "10038"
+    enters(max_wait_time_secs=1)
+    leaves()
+    enters()
+    app.client.queues.calls.remove(a.leg, queue_name="returns")
+    leaves()
+    enters()
+    hang_up(app, a)
+    leaves()
+    assert reasons == ["leave", "timeout", "leave", "hangup"]
+    assert app.told(a.leg)[-2:] == ["call.dequeued", "call.hangup"]
+    app.client.queues.delete("returns")

@@ -26,7 +26,7 @@ NOT_YET = {
     "Commands": {
         *("CallAddMessagesToAIAssistant", "CallJoinAIAssistant", "CallStartAIAssistant", "CallStopAIAssistant"),
         *("CallStartConversationRelay", "CallStopConversationRelay", "callGatherUsingAI"),
-        *("EnqueueCall", "LeaveQueue", "StartCallFork", "StopCallFork", "SendSIPInfo", "SwitchSupervisorRole"),
+        *("StartCallFork", "StopCallFork", "SendSIPInfo", "SwitchSupervisorRole"),
         *("StartSiprecSession", "StopSiprecSession", "StartCallTranscription", "StopCallTranscription"),
     },
     "Conferences": {
@@ -35,10 +35,6 @@ NOT_YET = {
         *("HoldConferenceParticipants", "UnholdConferenceParticipants"),
         *("PlayConferenceAudio", "SpeakTextToConference", "StopConferenceAudio"),
         *("StartConferenceRecording", "StopConferenceRecording", "PauseConferenceRecording", "ResumeConferenceRecording"),
-    },
-    "Queues": {
-        *("ListQueues", "CreateQueue", "RetrieveCallQueue", "UpdateQueue", "DeleteQueue"),
-        *("ListQueueCalls", "RetrieveCallFromQueue", "UpdateCallInQueue", "RemoveQueueCall"),
     },
     "Recordings": {"getRecordingTranscriptions", "getRecordingTranscription", "deleteRecordingTranscription"},
     "Media": {
@@ -185,6 +181,9 @@ def commands(run, scene):
     run.do("GatherUsingSpeak", said, **here)
     run.do("StopCallGather", **here)
     run.do("SendDTMF", {"digits": "1"}, **here)
+    run.do("EnqueueCall", {"queue_name": "waiting room"}, **here)
+    scene.app.wait("call.enqueued", leg)
+    run.do("LeaveQueue", **here)
     run.do("StartCallRecord", {"format": "wav", "channels": "single"}, **here)
     run.do("PauseCallRecording", **here)
     run.do("ResumeCallRecording", **here)
@@ -222,6 +221,23 @@ def conferences(run, scene):
     scene.end(one, first)
 
 
+def queues(run, scene):
+    run.do("CreateQueue", {"queue_name": "support desk", "max_size": 5})
+    here = {"queue_name": "support%20desk"}
+    run.rows("ListQueues")
+    run.do("RetrieveCallQueue", **here)
+    run.do("UpdateQueue", {"max_size": 7}, **here)
+    leg, phone = scene.called()
+    run.do("EnqueueCall", {"queue_name": "support desk"}, call_control_id=leg)
+    run.rows("ListQueueCalls", **here)
+    run.do("RetrieveCallFromQueue", call_control_id=leg, **here)
+    run.do("UpdateCallInQueue", {"keep_after_hangup": False}, call_control_id=leg, **here)
+    run.do("RemoveQueueCall", call_control_id=leg, **here)
+    scene.app.wait("call.dequeued", leg)
+    scene.end(leg, phone)
+    run.do("DeleteQueue", **here)
+
+
 def recordings(run, scene):
     kept = []
     for _ in range(2):
@@ -235,7 +251,13 @@ def recordings(run, scene):
     run.do("DeleteRecordings", {"ids": kept[1:]})
 
 
-STEPS = {"Calls": calls, "Commands": commands, "Conferences": conferences, "Recordings": recordings}
+STEPS = {
+    "Calls": calls,
+    "Commands": commands,
+    "Conferences": conferences,
+    "Queues": queues,
+    "Recordings": recordings,
+}
 
 
 # ----- tests ------------------------------------------------------------------------------------------------------------

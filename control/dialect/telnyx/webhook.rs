@@ -10,12 +10,14 @@ use tandem_call::Method;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, Playback, PlaybackEnd, ReferState};
 use tandem_call::leg::{Attestation, Direction, EndCause, EndedBy, LegEnd, LegInfo, Quality, Standing};
 use tandem_call::program::instruction::AudioSource;
+use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, RecordingStatus, Track};
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus};
 
 use super::{id, machine, sign, time};
 use crate::account::Account;
 use crate::dialect::{Body, Context, Notice, SealInput, Sealed};
+use crate::queues::QueueStanding;
 
 /// What this server speaks, in the order of its offers.
 const OUR_CODECS: &str = "PCMU,PCMA";
@@ -124,6 +126,8 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
             let status = facts.progress.or(facts.answer).unwrap_or(100);
             (event_type, parties(leg, json!({ "sip_notify_response": status })))
         }
+        EventKind::Enqueued { queue, .. } => ("call.enqueued", enqueued(queue, context.queue.as_ref())),
+        EventKind::Dequeued(outcome) => ("call.dequeued", dequeued(outcome, context.queue.as_ref())?),
         EventKind::MachineDetected(facts) => {
             let (event_type, result) = machine::told(facts)?;
             (event_type, parties(leg, json!({ "result": result })))
@@ -132,8 +136,6 @@ fn payload(event: &CallEvent, context: &Context) -> Option<(&'static str, Value)
         | EventKind::Unbridged
         | EventKind::ConferenceJoined(_)
         | EventKind::ConferenceLeft(_)
-        | EventKind::Enqueued { .. }
-        | EventKind::Dequeued(_)
         | EventKind::Dialed(_)
         | EventKind::FetchFailed { .. }
         | EventKind::GatherHeard { .. }
@@ -350,6 +352,37 @@ fn recording_saved(recording: &Recording, context: &Context) -> Value {
         "recording_urls": { format: url },
         "public_recording_urls": { format: url },
     })
+}
+
+fn enqueued(queue: &str, standing: Option<&QueueStanding>) -> Value {
+    json!({
+        "queue": queue,
+        "current_position": place(standing),
+        "queue_avg_wait_time_secs": standing.map_or(0, |standing| standing.average.as_secs()),
+    })
+}
+
+/// `None`: it never was in line.
+fn dequeued(outcome: &QueueOutcome, standing: Option<&QueueStanding>) -> Option<Value> {
+    let (_, waited) = outcome.waited?;
+    let reason = match outcome.result {
+        QueueResult::Bridged | QueueResult::RedirectedFromBridge => "bridged",
+        QueueResult::Bridging => "bridging-in-process",
+        QueueResult::Hangup => "hangup",
+        QueueResult::TimedOut => "timeout",
+        QueueResult::Left | QueueResult::Redirected | QueueResult::Full | QueueResult::Failed => "leave",
+    };
+    Some(json!({
+        "queue": outcome.name,
+        "queue_position": place(standing),
+        "reason": reason,
+        "wait_time_secs": waited.as_secs(),
+    }))
+}
+
+/// From 1. Whose turn has come stands in line no longer: it was the first.
+fn place(standing: Option<&QueueStanding>) -> usize {
+    standing.map_or(1, |standing| standing.position)
 }
 
 fn streaming(facts: &StreamFacts) -> (&'static str, Value) {

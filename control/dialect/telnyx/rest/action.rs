@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use tandem_call::command::{Command, Interrupt};
-use tandem_call::id::{RecordingId, StreamId};
+use tandem_call::id::{LegId, RecordingId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{
-    AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Gather, Instruction, Play, Refer, RejectReason, SendDigits,
-    Speech,
+    AfterBridge, AudioSource, Dial, DialRecord, DialTarget, Enqueue, Gather, Instruction, Play, Refer, RejectReason,
+    SendDigits, Speech, Wait,
 };
 use tandem_call::recording::{Gap, RecordingSource, Track};
 
 use super::error::ApiError;
 use super::parameters::Parameters;
-use super::{dial, media};
+use super::{dial, media, queue};
 
 /// The actions of this server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,6 +43,8 @@ pub(super) enum Action {
     Unmute,
     SuppressionStart,
     SuppressionStop,
+    Enqueue,
+    LeaveQueue,
 }
 
 const ACTIONS: &[(&str, Action)] = &[
@@ -72,6 +74,8 @@ const ACTIONS: &[(&str, Action)] = &[
     ("unmute", Action::Unmute),
     ("suppression_start", Action::SuppressionStart),
     ("suppression_stop", Action::SuppressionStop),
+    ("enqueue", Action::Enqueue),
+    ("leave_queue", Action::LeaveQueue),
 ];
 
 /// Actions that Telnyx knows and this server does not have.
@@ -82,11 +86,9 @@ const NOT_PERMITTED: &[&str] = &[
     "ai_assistant_stop",
     "conversation_relay_start",
     "conversation_relay_stop",
-    "enqueue",
     "fork_start",
     "fork_stop",
     "gather_using_ai",
-    "leave_queue",
     "pay",
     "send_sip_info",
     "siprec_start",
@@ -116,8 +118,13 @@ pub(super) struct Plan {
     pub(super) commands: Vec<Command>,
 }
 
-/// What this action with these parameters amounts to on this leg.
-pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) -> Result<Plan, ApiError> {
+/// What this action with these parameters amounts to on this leg. `taken`: the first of the queue to be bridged with.
+pub(super) fn plan(
+    action: Action,
+    parameters: Parameters<'_>,
+    leg: &LegInfo,
+    taken: Option<LegId>,
+) -> Result<Plan, ApiError> {
     let client_state = parameters.client_state("client_state")?;
     let mut commands = Vec::new();
     match action {
@@ -130,7 +137,7 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
         Action::Hangup => {
             commands.push(Command::Hangup { headers: parameters.headers()? });
         }
-        Action::Bridge => commands.extend(bridge(parameters)?),
+        Action::Bridge => commands.extend(bridge(parameters, taken)?),
         Action::Transfer => commands.push(transfer(parameters, leg)?),
         Action::Refer => {
             parameters.required("sip_address")?;
@@ -208,6 +215,21 @@ pub(super) fn plan(action: Action, parameters: Parameters<'_>, leg: &LegInfo) ->
             commands.push(Command::Suppress { track, on: true });
         }
         Action::SuppressionStop => commands.push(Command::Suppress { track: Track::Both, on: false }),
+        Action::Enqueue => {
+            // Who has hung up waits for nobody here.
+            if parameters.flag("keep_after_hangup")? {
+                return Err(ApiError::not_permitted("keep_after_hangup"));
+            }
+            commands.push(Command::EnterQueue(Box::new(Enqueue {
+                queue: queue::name(parameters)?.into(),
+                most: None,
+                // What is heard meanwhile is for other commands to say.
+                wait: Wait::Silence,
+                longest: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
+                action: None,
+            })));
+        }
+        Action::LeaveQueue => commands.push(Command::LeaveQueue),
     }
     Ok(Plan { client_state, commands })
 }
@@ -236,13 +258,18 @@ fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     Ok(Command::Play { play, interrupt, to })
 }
 
-fn bridge(parameters: Parameters<'_>) -> Result<Vec<Command>, ApiError> {
-    parameters.refuse(&["queue", "video_room_id", "hold_after_unbridge"])?;
+fn bridge(parameters: Parameters<'_>, taken: Option<LegId>) -> Result<Vec<Command>, ApiError> {
+    parameters.refuse(&["video_room_id", "hold_after_unbridge"])?;
     mute_dtmf(parameters)?;
     parameters.flag("play_ringtone")?;
     let if_free = parameters.flag("prevent_double_bridge")?;
-    parameters.required("call_control_id")?;
-    let with = parameters.leg("call_control_id")?.ok_or_else(|| ApiError::missing("call_control_id"))?;
+    let with = match taken {
+        Some(taken) => taken,
+        None => {
+            parameters.required("call_control_id")?;
+            parameters.leg("call_control_id")?.ok_or_else(|| ApiError::missing("call_control_id"))?
+        }
+    };
     let mut commands = vec![Command::Bridge { with, after: after_unbridge(parameters)?, if_free }];
     commands.extend(media::record(parameters, RecordingSource::Request)?.map(Command::StartRecording));
     Ok(commands)

@@ -222,6 +222,38 @@ impl ApiError {
         Self::unprocessable(90019, "Conference has already ended", "The conference is over, or could not be opened.")
     }
 
+    pub(super) fn no_queue() -> Self {
+        let detail = "The queue, or the call in it, could not be found.";
+        Self::new(StatusCode::NOT_FOUND, 10005, "Resource not found", detail)
+    }
+
+    pub(super) fn queue_empty() -> Self {
+        Self::unprocessable(10027, "Unprocessable Entity", "The queue is empty.").at("queue")
+    }
+
+    pub(super) fn queue_name_in_use() -> Self {
+        Self::unprocessable(10012, "Duplicate resource", "A queue of this name exists already.").at("queue_name")
+    }
+
+    pub(super) fn queue_full(name: &str) -> Self {
+        let detail = format!("The '{name}' queue is full and can't accept more calls.");
+        Self::unprocessable(90036, "Queue full", detail)
+    }
+
+    pub(super) fn queue_size_is_fixed() -> Self {
+        let detail = "The size of a queue that exists already can't be changed by adding a call to it.";
+        Self::unprocessable(90037, "Queue max_size can't be modified", detail).at("max_size")
+    }
+
+    pub(super) fn queue_not_empty() -> Self {
+        let detail = "Only empty queues can be deleted.";
+        Self::new(StatusCode::BAD_REQUEST, 90050, "Unable to delete queue", detail)
+    }
+
+    pub(super) fn too_many_queues() -> Self {
+        Self::unprocessable(10027, "Unprocessable Entity", "The account has as many queues as it may.")
+    }
+
     pub(super) fn call_ended() -> Self {
         let detail = "This call is no longer active and can't receive commands.";
         Self::unprocessable(90018, "Call has already ended", detail)
@@ -240,6 +272,13 @@ impl ApiError {
             (Refused::NotAnswered, _) => {
                 let detail = "This call can't receive this command because it has not been answered yet.";
                 Some(Self::unprocessable(90034, "Call not answered yet", detail))
+            }
+            (Refused::NotRunning, Action::LeaveQueue) => {
+                Some(Self::unprocessable(90035, "Call not in queue", "Call can't leave a queue it isn't in."))
+            }
+            (Refused::AlreadyRunning, Action::Enqueue) => {
+                let detail = "Call can't be added to a queue it's already in.";
+                Some(Self::unprocessable(90038, "Call already in queue", detail))
             }
             (Refused::AlreadyAnswered, Action::Answer) | (Refused::NotRunning, _) => None,
             (Refused::AlreadyAnswered, _) => Some(unable("This call can't receive this command any more.")),
@@ -352,6 +391,13 @@ mod tests {
                 ApiError::refusal(Action::StreamingStart, Refused::AlreadyRunning).unwrap(),
             ),
             ("NotFoundResponse", "recording_not_found", ApiError::no_recording()),
+            ("UnprocessableEntityResponse", "queue_full", ApiError::queue_full("support")),
+            (
+                "UnprocessableEntityResponse",
+                "call_already_in_queue",
+                ApiError::refusal(Action::Enqueue, Refused::AlreadyRunning).unwrap(),
+            ),
+            ("BadRequestResponse", "queue_not_empty", ApiError::queue_not_empty()),
         ];
         for (response, example, error) in rows {
             let published = &document["components"]["responses"][response]["content"]["application/json"]["examples"]
@@ -378,6 +424,8 @@ mod tests {
             (Action::StreamingStop, Refused::NotRunning, None),
             (Action::StreamingStart, Refused::AlreadyRunning, Some(90045)),
             (Action::Bridge, Refused::CannotBridge, Some(10027)),
+            (Action::Enqueue, Refused::NotAnswered, Some(90034)),
+            (Action::LeaveQueue, Refused::NotRunning, Some(90035)),
         ];
         for (action, refused, code) in rows {
             let error = ApiError::refusal(action, refused);

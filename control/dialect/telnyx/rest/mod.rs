@@ -11,7 +11,9 @@ mod dial;
 mod error;
 mod machine;
 mod media;
+mod paging;
 mod parameters;
+mod queue;
 mod recording;
 mod repeat;
 
@@ -55,6 +57,13 @@ pub fn routes() -> Router<App> {
         .route("/v2/conferences", only(post(conference::create)))
         .route("/v2/conferences/{conference}", only(get(conference::get)))
         .route("/v2/conferences/{conference}/actions/{action}", only(post(conference::command)))
+        .route("/v2/queues", only(get(queue::list).post(queue::create)))
+        .route("/v2/queues/{queue}", only(get(queue::get).post(queue::update).delete(queue::delete)))
+        .route("/v2/queues/{queue}/calls", only(get(queue::calls)))
+        .route(
+            "/v2/queues/{queue}/calls/{call}",
+            only(get(queue::call).patch(queue::update_call).delete(queue::remove_call)),
+        )
         .route("/v2/recordings", only(get(recording::list)))
         .route("/v2/recordings/{recording}", only(get(recording::get).delete(recording::delete)))
         .route("/v2/recordings/actions/delete", only(post(recording::delete_several)))
@@ -201,15 +210,35 @@ async fn command(
         if leg.status.is_final() {
             return Err(ApiError::call_ended());
         }
-        let plan = action::plan(action, parameters, &leg)?;
-        for command in &plan.commands {
-            if let Command::Bridge { with, .. } = command {
-                known(&app, &account, *with).await?.ok_or_else(|| ApiError::no_such_call("call_control_id"))?;
-            }
+        let taken = if action == Action::Bridge { queue::take_first(&app, &account, parameters)? } else { None };
+        let done = carry_out(&app, &account, &leg, action, parameters, taken).await;
+        if let Some(taken) = taken {
+            queue::remove(&app, taken).await;
         }
-        perform(&app, leg.id, action, plan).await
+        done
     };
     once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
+}
+
+/// Does what an action says to a leg. `taken`: who was taken out of a queue to be bridged with it.
+async fn carry_out(
+    app: &App,
+    account: &Account,
+    leg: &LegInfo,
+    action: Action,
+    parameters: Parameters<'_>,
+    taken: Option<LegId>,
+) -> Result<Value, ApiError> {
+    let plan = action::plan(action, parameters, leg, taken)?;
+    if action == Action::Enqueue && leg.answered_at.is_some() {
+        queue::prepare(app, account, parameters).await?;
+    }
+    for command in &plan.commands {
+        if let Command::Bridge { with, .. } = command {
+            known(app, account, *with).await?.ok_or_else(|| ApiError::no_such_call("call_control_id"))?;
+        }
+    }
+    perform(app, leg.id, action, plan).await
 }
 
 /// Executes a request, unless its `command_id` was seen on this call within the last minute.

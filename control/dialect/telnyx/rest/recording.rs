@@ -15,14 +15,13 @@ use tandem_call::leg::LegInfo;
 use tandem_call::recording::{Recording, RecordingStatus};
 
 use super::error::ApiError;
+use super::paging::Paging;
 use super::parameters::Parameters;
 use super::{Caller, Payload, Segments};
 use crate::app::App;
 use crate::dialect::telnyx::{id, time, webhook};
 use crate::query::{Page, RecordingFilter};
 
-const LARGEST_PAGE: usize = 250;
-const USUAL_PAGE: usize = 20;
 /// Most recordings that one request deletes.
 const MOST_DELETED: usize = 1_000;
 
@@ -33,10 +32,9 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
-    let offset = query.page.saturating_sub(1).saturating_mul(query.size);
     let (rows, total) = match query.filter {
         Some(filter) => {
-            let page = Page { limit: query.size, after: None, offset };
+            let page = Page { limit: query.page.size, after: None, offset: query.page.offset() };
             let rows = app.recordings.list(&account.name, &filter, page).await?;
             (rows, app.recordings.count(&account.name, &filter).await?)
         }
@@ -44,7 +42,7 @@ pub(super) async fn list(
     };
     let mut legs: HashMap<LegId, Option<Arc<LegInfo>>> = HashMap::new();
     let mut data = Vec::new();
-    for recording in rows.iter().take(query.size) {
+    for recording in rows.iter().take(query.page.size) {
         let leg = match legs.get(&recording.leg) {
             Some(leg) => leg.clone(),
             None => {
@@ -55,15 +53,7 @@ pub(super) async fn list(
         };
         data.push(resource(recording, leg.as_deref(), &app.public_url));
     }
-    Ok(Json(json!({
-        "data": data,
-        "meta": {
-            "page_number": query.page,
-            "page_size": query.size,
-            "total_pages": total.div_ceil(query.size),
-            "total_results": total,
-        },
-    })))
+    Ok(Json(json!({ "data": data, "meta": query.page.meta(total) })))
 }
 
 /// `GET /v2/recordings/{id}`.
@@ -186,19 +176,19 @@ fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> V
 struct Query {
     /// `None`: nothing can match.
     filter: Option<RecordingFilter>,
-    page: usize,
-    size: usize,
+    page: Paging,
 }
 
 impl Query {
     fn parse(query: &str) -> Result<Self, ApiError> {
         let mut filter = RecordingFilter { completed: true, ..RecordingFilter::default() };
-        let (mut page, mut size, mut possible) = (1, USUAL_PAGE, true);
+        let (mut page, mut possible) = (Paging::default(), true);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let name = &*name;
+            if page.takes(name, &value)? {
+                continue;
+            }
             match name {
-                "page[number]" => page = number(name, &value, usize::MAX / LARGEST_PAGE)?,
-                "page[size]" => size = number(name, &value, LARGEST_PAGE)?,
                 "filter[call_control_id]" => match id::parse_call_control_id(&value) {
                     Some(leg) => filter.leg = Some(leg),
                     None => possible = false,
@@ -219,7 +209,7 @@ impl Query {
                 _ => {}
             }
         }
-        Ok(Self { filter: possible.then_some(filter), page, size })
+        Ok(Self { filter: possible.then_some(filter), page })
     }
 }
 
@@ -240,12 +230,6 @@ fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), 
         _ => return Err(unknown()),
     }
     Ok(())
-}
-
-fn number(name: &str, value: &str, most: usize) -> Result<usize, ApiError> {
-    let number = value.parse().ok().filter(|number| (1..=most).contains(number));
-    let high = i64::try_from(most).unwrap_or(i64::MAX);
-    number.ok_or_else(|| ApiError::out_of_range(name, 1, high).in_query(name))
 }
 
 /// A time, or a day for its first moment (UTC).
@@ -307,7 +291,7 @@ mod tests {
     fn a_list_is_asked_for_by_filters_and_pages() {
         let all = Query::parse("").unwrap();
         let completed = RecordingFilter { completed: true, ..RecordingFilter::default() };
-        assert_eq!(all, Query { filter: Some(completed.clone()), page: 1, size: 20 });
+        assert_eq!(all, Query { filter: Some(completed.clone()), page: Paging { number: 1, size: 20 } });
         let parties = Query::parse("filter[from]=%2B1555&filter[to]=alice").unwrap();
         let filter = RecordingFilter { from: Some("+1555".into()), to: Some("alice".into()), ..completed };
         assert_eq!(parties.filter, Some(filter));
@@ -318,7 +302,7 @@ mod tests {
         );
         let query = Query::parse(&query).unwrap();
         let filter = query.filter.unwrap();
-        assert_eq!((query.page, query.size, filter.leg), (2, 250, Some(LEG)));
+        assert_eq!((query.page, filter.leg), (Paging { number: 2, size: 250 }, Some(LEG)));
         assert_eq!(filter.started.from, Some("2026-11-21T00:00:00Z".parse().unwrap()));
         assert_eq!(filter.started.until, Some("2026-11-21T03:00:00.000001Z".parse().unwrap()));
         let times = Query::parse("filter[end_time][gte]=2026-11-21&filter[start_time][lt]=2026-11-22").unwrap();

@@ -51,7 +51,7 @@ fn new_call(more: Value) -> Result<NewCall, ApiError> {
 
 fn planned(action: &str, body: Value) -> Result<action::Plan, ApiError> {
     let body = members(body);
-    action::plan(Action::parse(action)?, Parameters(&body), &fixture::leg())
+    action::plan(Action::parse(action)?, Parameters(&body), &fixture::leg(), None)
 }
 
 fn command(action: &str, body: Value) -> Command {
@@ -455,7 +455,10 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
         ("reject", json!({"cause": "NO"}), 10032, "/cause"),
         ("bridge", json!({}), 10004, "/call_control_id"),
         ("bridge", json!({"call_control_id": "v3:nothing"}), 90015, "/call_control_id"),
-        ("bridge", json!({"queue": "support"}), 10038, "/queue"),
+        ("bridge", json!({"video_room_id": "room"}), 10038, "/video_room_id"),
+        ("enqueue", json!({"max_wait_time_secs": 60}), 10004, "/queue_name"),
+        ("enqueue", json!({"queue_name": "support", "max_wait_time_secs": 0}), 10033, "/max_wait_time_secs"),
+        ("enqueue", json!({"queue_name": "support", "keep_after_hangup": true}), 10038, "/keep_after_hangup"),
         ("transfer", json!({}), 10004, "/to"),
         ("transfer", json!({"to": "5551"}), 10016, "/to"),
         ("transfer", json!({"to": "+15551230003", "target_leg_client_state": "*"}), 90017, "/target_leg_client_state"),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use tandem_call::event::{DialResult, DialStatus, MachineFacts};
 use tandem_call::fetch::{FailureKind, FetchFailure};
-use tandem_call::id::{OpId, RecordingId, StreamId};
+use tandem_call::id::{OpId, QueueId, RecordingId, StreamId};
 use tandem_call::leg::{CallerIdentity, Status};
 use tandem_call::machine::{MachineDetection, Until, Verdict};
 use tandem_call::program::instruction::{Speech, Tone, Warning};
@@ -484,4 +484,27 @@ fn members_are_those_of_the_published_description() {
             }
         }
     }
+}
+
+#[test]
+fn a_queue_is_entered_and_left_for_a_reason() {
+    let queue = QueueId(LEG.0 + 2);
+    let (kind, payload) = golden(leg(), EventKind::Enqueued { queue: "support".into(), id: queue });
+    assert_eq!(kind, "call.enqueued");
+    assert_eq!(payload, json!({ "queue": "support", "current_position": 1, "queue_avg_wait_time_secs": 0 }));
+    let left = |result, waited| EventKind::Dequeued(QueueOutcome { name: "support".into(), waited, result });
+    let waited = Some((queue, Duration::from_millis(60_900)));
+    for (result, reason) in [
+        (QueueResult::Bridged, "bridged"),
+        (QueueResult::Bridging, "bridging-in-process"),
+        (QueueResult::Hangup, "hangup"),
+        (QueueResult::Left, "leave"),
+        (QueueResult::TimedOut, "timeout"),
+    ] {
+        let (kind, payload) = golden(leg(), left(result, waited));
+        assert_eq!(kind, "call.dequeued");
+        let expected = json!({ "queue": "support", "queue_position": 1, "reason": reason, "wait_time_secs": 60 });
+        assert_eq!(payload, expected);
+    }
+    assert_eq!(told(leg(), left(QueueResult::Full, None)), None, "it never was in line");
 }

@@ -57,11 +57,8 @@ fn all<'a>(x: &'a Exchange<'_>) -> &'a Queues {
 
 /// A queue by its SID, or where that is so by its name.
 fn id(x: &Exchange<'_>, name: &str) -> Option<QueueId> {
-    let named = || {
-        let all = all(x).list(&x.account.name, Timestamp::now()).into_iter();
-        all.filter(|_| x.provider.names_queues()).find(|one| *one.queue.name == *name).map(|one| one.queue.id)
-    };
-    x.ids().parse_queue(name).or_else(named)
+    let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
+    x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
 }
 
 fn find(x: &Exchange<'_>, id: QueueId) -> Result<Snapshot, ApiError> {
