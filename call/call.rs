@@ -510,7 +510,7 @@ impl Call {
         }
     }
 
-    /// Which dialect speaks for a leg from now on: its application has answered in another one.
+    /// Another dialect speaks for a leg from now on, in which its application has answered.
     pub fn set_dialect(&mut self, leg: LegId, dialect: Arc<str>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).dialect = dialect;

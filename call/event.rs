@@ -68,9 +68,9 @@ pub enum EventKind {
         terminator: Option<char>,
         /// The application's own name for it.
         id: Option<String>,
-        /// What was said instead.
+        /// The words that were said instead of digits.
         words: Option<Box<Words>>,
-        /// Who is told.
+        /// The callback that is told of the end.
         callback: Option<Arc<Callback>>,
     },
     /// A gather hears this so far.
@@ -79,7 +79,7 @@ pub enum EventKind {
         words: Words,
         /// How often that gather was heard before, from 0.
         sequence: u32,
-        /// Who is told.
+        /// The callback that is told.
         callback: Callback,
     },
     /// A gather cannot hear, or no longer.
@@ -199,7 +199,7 @@ pub struct Playback {
     pub source: AudioSource,
     /// Whether it is the prompt of a gather (some applications are not told of those).
     pub prompt: bool,
-    /// Who is told.
+    /// The callback that is told of its beginning and its end.
     pub callback: Option<Arc<Callback>>,
 }
 

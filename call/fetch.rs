@@ -104,7 +104,7 @@ pub enum FetchReason {
     },
     /// It is in the queue no longer.
     Queued(QueueOutcome),
-    /// What an instruction ordered was done, or was refused.
+    /// An ordered command was done, or was refused.
     Ordered(Result<Accepted, Refused>),
     /// It was found out who is there.
     Detected(Box<MachineFacts>),

@@ -110,7 +110,7 @@ pub enum Moment {
     Ringing,
     /// It was answered.
     Answered,
-    /// Who answered was found out.
+    /// Machine detection has a verdict.
     Detected,
     /// A leg, a recording ended.
     Completed,

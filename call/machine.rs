@@ -161,7 +161,7 @@ pub(crate) struct Detecting {
 }
 
 impl Call {
-    /// What was being found out before is not any more.
+    /// An earlier detection of the leg ends.
     pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
         self.order(leg, LegCommand::DetectMachine { op, spec: spec.clone() });

@@ -228,10 +228,7 @@ impl Call {
         self.adopt(transferee, leg, target);
         let op = self.new_op();
         let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
-        self.order(
-            transferee,
-            LegCommand::Play { op, play: Play { source, loops: None, callback: None, early: false, longest: None } },
-        );
+        self.order(transferee, LegCommand::Play { op, play: Play::new(source, None) });
         if let Some(referral) = self.party_mut(target).and_then(|party| party.referral.as_mut()) {
             referral.ringback = Some(op);
         }

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -516,13 +515,7 @@ pub fn target(path: &str) -> Target {
 
 /// A file played once.
 pub fn file(name: &str) -> Play {
-    Play {
-        source: AudioSource::Url(format!("http://app.test/{name}.wav")),
-        loops: NonZeroU32::new(1),
-        callback: None,
-        early: false,
-        longest: None,
-    }
+    Play::once(AudioSource::Url(format!("http://app.test/{name}.wav")))
 }
 
 /// Up to four digits ended by `#`, 5 s of silence, one try, asking `gathered`.

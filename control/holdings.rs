@@ -250,6 +250,13 @@ pub fn is_of_the_file<T>(row: &Resource<T>) -> bool {
     row.created_at == Timestamp::UNIX_EPOCH
 }
 
+/// The row as it is after a change: one of the file is its account's own from now on.
+pub fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
+    let now = Timestamp::now();
+    let created_at = if is_of_the_file(row) { now } else { row.created_at };
+    Resource { created_at, updated_at: now, ..row.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -320,13 +320,8 @@ impl Client {
     async fn exchange(&self, request: &Request, began: Instant) -> Result<Response, FetchError> {
         let mut url = parse(&request.url)?;
         let mut headers = header_map(&request.headers)?;
-        let of_url = take_credentials(&mut url);
-        let credentials = match headers.get(header::AUTHORIZATION) {
-            // What was signed has its credentials there already.
-            Some(value) => UrlCredentials::of_basic(value),
-            None => of_url,
-        };
-        if let Some(credentials) = &credentials {
+        let of_url = take_credentials(&mut url).filter(|_| !headers.contains_key(header::AUTHORIZATION));
+        if let Some(credentials) = &of_url {
             headers.insert(header::AUTHORIZATION, credentials.basic()?);
         }
         url.set_fragment(None);
@@ -346,8 +341,10 @@ impl Client {
         let answered = self.exchange_at(&place, headers.clone(), request).await;
         let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
         // Whoever wants Digest instead of Basic says so (RFC 7616), and is asked once more.
+        // What was signed has its credentials in a header field.
+        let credentials = || of_url.or_else(|| UrlCredentials::of_basic(headers.get(header::AUTHORIZATION)?));
         if status == 401
-            && let Some(digest) = credentials.and_then(|credentials| credentials.digest(&answer, request, &url))
+            && let Some(digest) = credentials().and_then(|credentials| credentials.digest(&answer, request, &url))
         {
             headers.insert(header::AUTHORIZATION, digest);
             let answered = self.exchange_at(&place, headers, request).await;

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::account::Accounts;
 use crate::config::NumberConfig;
 use crate::holdings::{self, NotHeld, Number, Voice};
@@ -117,12 +115,8 @@ impl<'a> Numbers<'a> {
     }
 
     /// Keeps a changed number; of one of the file, only what was changed. Calls feel it at once.
-    pub async fn keep(&self, mut row: Resource<Number>) -> Result<Held, NumberError> {
-        let now = Timestamp::now();
-        if holdings::is_of_the_file(&row) {
-            row.created_at = now;
-        }
-        row.updated_at = now;
+    pub async fn keep(&self, row: Resource<Number>) -> Result<Held, NumberError> {
+        let mut row = holdings::changed(&row);
         let floor = self.of_the_file().into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
         if let Some(floor) = &floor {
             row.details = row.details.without(&floor.details);

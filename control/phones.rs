@@ -223,10 +223,12 @@ impl Phones {
         all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
     }
 
-    /// Whether the configuration has a phone of this name.
+    /// Whether the configuration has a phone of this name, in any case.
     pub fn is_configured(&self, account: &str, username: &str) -> bool {
-        let named = |endpoint: &&Arc<EndpointConfig>| endpoint.username.eq_ignore_ascii_case(username);
-        self.endpoints.iter().filter(|endpoint| &*endpoint.account == account).any(|endpoint| named(&endpoint))
+        let is_it = |endpoint: &Arc<EndpointConfig>| {
+            &*endpoint.account == account && endpoint.username.eq_ignore_ascii_case(username)
+        };
+        self.endpoints.iter().any(is_it)
     }
 
     /// Whether the media of a phone's calls is encrypted.

@@ -202,11 +202,5 @@ fn say(words: &str) -> Instruction {
 
 fn speech(words: &str) -> Play {
     let speech = Speech { text: words.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
-    Play {
-        source: AudioSource::Speech(speech),
-        loops: std::num::NonZeroU32::new(1),
-        callback: None,
-        early: false,
-        longest: None,
-    }
+    Play::once(AudioSource::Speech(speech))
 }

@@ -1,7 +1,6 @@
 //! Dial: call others, join the first that answers, and say afterwards how it came out.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -466,13 +465,7 @@ impl Dialing {
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
-            call.order(
-                leg,
-                LegCommand::Play {
-                    op,
-                    play: Play { source, loops: None::<NonZeroU32>, callback: None, early: false, longest: None },
-                },
-            );
+            call.order(leg, LegCommand::Play { op, play: Play::new(source, None) });
             self.ringback = Some(op);
         }
     }

@@ -5,7 +5,6 @@
 //! takes 1 away, and a whole second takes all away. Beyond 50 the leg is told that its documents form a loop. The time
 //! that the application takes to answer does not count.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,13 +110,7 @@ fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     }
     call.emit(leg, EventKind::Apologised);
     let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
-    let play = Play {
-        source: AudioSource::Speech(speech),
-        loops: NonZeroU32::new(1),
-        callback: None,
-        early: false,
-        longest: None,
-    };
+    let play = Play::once(AudioSource::Speech(speech));
     call.order(leg, LegCommand::Play { op, play });
     Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
 }

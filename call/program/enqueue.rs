@@ -1,7 +1,7 @@
 //! Enqueue: a leg that waits in a queue, what it hears there, and how it goes on afterwards.
 //!
-//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile. Who was
-//! put in line by a request waits beside its lane, which goes on.
+//! What is heard in the queue runs in the leg's lane like any document. What follows the wait is kept aside meanwhile. A leg
+//! that a request has put in line waits beside its lane, which goes on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ impl Call {
         self.party(leg).and_then(|party| party.waiting.as_ref()).is_some_and(|waiting| waiting.beside)
     }
 
-    /// What came of putting it in line.
+    /// The queue has taken the leg, or refused it.
     pub(crate) fn entered_beside(&mut self, leg: LegId, op: OpId, standing: Result<QueueId, NotQueued>) {
         let now = self.now().time;
         let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
@@ -218,7 +218,7 @@ impl Call {
 
     /// The server's own music until something else happens.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        let play = Play { source: AudioSource::Music, loops: None, callback: None, early: false, longest: None };
+        let play = Play::new(AudioSource::Music, None);
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 

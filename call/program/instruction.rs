@@ -94,7 +94,7 @@ pub enum Instruction {
     Echo,
     /// What this server does not do, though its application waits to hear how it came out.
     Unserved(Box<Unserved>),
-    /// What a request could ask of the leg as well, done at once.
+    /// Do at once a command that a request could give the leg as well.
     Order(Box<Order>),
     /// Find out who is there, and wait for the last verdict.
     DetectMachine(Box<DetectMachine>),
@@ -126,7 +126,7 @@ pub struct Unserved {
     pub told: Vec<(String, String)>,
 }
 
-/// What a request could ask of the leg, in a document.
+/// A command that a request could give the leg, in a document.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Order {
     /// What. One that gives the leg something else to run replaces what would follow.
@@ -160,9 +160,14 @@ pub struct Play {
 }
 
 impl Play {
-    /// Audio that is heard once, of which nobody is told.
+    /// Audio that nobody is told of; `loops` is how often it is heard, `None` for ever.
+    pub fn new(source: AudioSource, loops: Option<NonZeroU32>) -> Self {
+        Self { source, loops, callback: None, early: false, longest: None }
+    }
+
+    /// The same, heard once.
     pub fn once(source: AudioSource) -> Self {
-        Self { source, loops: Some(NonZeroU32::MIN), callback: None, early: false, longest: None }
+        Self::new(source, Some(NonZeroU32::MIN))
     }
 }
 

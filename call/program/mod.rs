@@ -92,7 +92,7 @@ pub(crate) enum Running {
     /// A queue that is yet to be entered, or silence in it.
     Queueing,
     Echoing,
-    /// Who is there is being found out.
+    /// Machine detection runs.
     Detecting(OpId, Option<Target>),
 }
 

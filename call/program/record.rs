@@ -94,13 +94,7 @@ impl RecordVerb {
 /// The tone before a recording.
 fn beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
-    let play = Play {
-        source: AudioSource::Tone(Tone::Beep),
-        loops: std::num::NonZeroU32::new(1),
-        callback: None,
-        early: false,
-        longest: None,
-    };
+    let play = Play::once(AudioSource::Tone(Tone::Beep));
     call.order(leg, LegCommand::Play { op, play });
     op
 }

@@ -1,6 +1,5 @@
 //! Documents that are heard in a conference: by one who waits or is held, over and over, or announced once.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,14 +106,7 @@ impl Stage {
                 match instruction {
                     Instruction::Play(play) => self.play(play).await?,
                     Instruction::Pause(length) => {
-                        self.play(Play {
-                            source: AudioSource::Silence(length),
-                            loops: NonZeroU32::new(1),
-                            callback: None,
-                            early: false,
-                            longest: None,
-                        })
-                        .await?;
+                        self.play(Play::once(AudioSource::Silence(length))).await?;
                     }
                     Instruction::Redirect(to) => {
                         next = Some(to);
@@ -157,13 +149,7 @@ impl Stage {
             // More than a document may be: a file, most likely.
             Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
                 let source = AudioSource::Url(target.url.to_string());
-                let play = Instruction::Play(Play {
-                    source,
-                    loops: NonZeroU32::new(1),
-                    callback: None,
-                    early: false,
-                    longest: None,
-                });
+                let play = Instruction::Play(Play::once(source));
                 Ok(Program { instructions: vec![play], warnings: Vec::new() })
             }
             Err(failure) => {

@@ -57,13 +57,7 @@ pub fn answer(
         // As common as no document at all: 204.
         (None, Some(_)) if body.is_empty() => Err(failure(FailureKind::Empty, "the answer is empty")),
         (Some(audio), Some(base)) if audio.starts_with("audio/") => Ok(Program {
-            instructions: vec![Instruction::Play(Play {
-                source: AudioSource::Url(base.as_str().into()),
-                loops: Some(std::num::NonZeroU32::MIN),
-                callback: None,
-                early: false,
-                longest: None,
-            })],
+            instructions: vec![Instruction::Play(Play::once(AudioSource::Url(base.as_str().into())))],
             warnings: Vec::new(),
         }),
         (Some("text/plain"), _) => spoken(&text_of(body, charset)?),
@@ -168,13 +162,7 @@ fn is_latin(charset: &str) -> bool {
 
 fn spoken(text: &str) -> Result<Program, FetchFailure> {
     let speech = Speech { text: text.into(), ssml: false, voice: None, language: None };
-    let play = Play {
-        source: AudioSource::Speech(speech),
-        loops: Some(std::num::NonZeroU32::MIN),
-        callback: None,
-        early: false,
-        longest: None,
-    };
+    let play = Play::once(AudioSource::Speech(speech));
     Ok(Program { instructions: vec![Instruction::Play(play)], warnings: Vec::new() })
 }
 

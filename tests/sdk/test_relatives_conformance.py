@@ -14,19 +14,16 @@ from harness.audio import speech, write_capture
 from harness.engines import KEY
 from harness.phone import callee, play
 from harness.server import API_KEY, HOST
+from harness.signalwire import ACCOUNT, PROJECT, TOKEN
 from harness.waiting import wait_for
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared" / "openapi"
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
-PROJECT, TOKEN = "6b2d7f6e-3c55-4d2c-9a37-0c1d6f3f9a10", "PT5e1f0a9b8c7d6e5f"
 APPLICATION, FROM = "2000000000000000001", "+15550001111"
 PAUSE = "<Response><Pause length='120'/></Response>"
 XML = {"Content-Type": "text/xml"}
 
-CONFIG = f"""
-[[accounts]]
-name = "space"
-signalwire = {{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "PSK_1" }}
+CONFIG = f"""{ACCOUNT}
 [[applications]]
 id = "{APPLICATION}"
 account = "acme"

@@ -6,20 +6,16 @@ import pytest
 import requests
 
 from harness.phone import callee, domain_caller, free_port, registering
+from harness.signalwire import NUMBER, PROJECT, TOKEN, space
 from harness.waiting import wait_for
-
-PROJECT, TOKEN, KEY = "6b2d7f6e-3c55-4d2c-9a37-0c1d6f3f9a10", "PT5e1f0a9b8c7d6e5f", "PSK_0a1b2c3d4e5f"
-NUMBER = "+15551230001"
 
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
-    account = f'{{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "{KEY}" }}'
     return start_tandem(
-        f'[[accounts]]\nname = "space"\nsignalwire = {account}\n'
-        f'[[numbers]]\nnumber = "{NUMBER}"\naccount = "space"\nvoice_url = "{module_webapp.url}/voice"\n'
+        space(module_webapp.url + "/voice")
         # With a trunk, who is on this machine may not call as a stranger.
-        '[[trunks]]\nname = "far"\naccount = "space"\nuri = "sip:192.0.2.1"\ninbound_from = ["192.0.2.1/32"]\nprefixes = ["+999"]\n'
+        + '[[trunks]]\nname = "far"\naccount = "space"\nuri = "sip:192.0.2.1"\ninbound_from = ["192.0.2.1/32"]\nprefixes = ["+999"]\n'
         '[[endpoints]]\naccount = "space"\nusername = "desk"\npassword = "configured-password"\n'
     )
 

@@ -8,21 +8,16 @@ import requests
 from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
+from harness.signalwire import KEY, NUMBER, PROJECT, TOKEN, space
 from harness.waiting import wait_for
 
-PROJECT, TOKEN, KEY = "6b2d7f6e-3c55-4d2c-9a37-0c1d6f3f9a10", "PT5e1f0a9b8c7d6e5f", "PSK_0a1b2c3d4e5f"
-NUMBER = "+15551230001"
 PREFIXES = ["/api/laml/2010-04-01", "/2010-04-01"]
 HELLO = "<Response><Say>Hello</Say><Pause length='20'/></Response>"
 
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
-    account = f'{{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "{KEY}" }}'
-    return start_tandem(
-        f'[[accounts]]\nname = "space"\nsignalwire = {account}\n'
-        f'[[numbers]]\nnumber = "{NUMBER}"\naccount = "space"\nvoice_url = "{module_webapp.url}/voice"\n'
-    )
+    return start_tandem(space(module_webapp.url + "/voice"))
 
 
 @pytest.fixture(params=PREFIXES)

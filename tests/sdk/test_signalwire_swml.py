@@ -12,9 +12,9 @@ import requests
 
 from harness.phone import callee, free_port, pause
 from harness.server import ROOT, binary
+from harness.signalwire import ACCOUNT, KEY, PROJECT, TOKEN
 from harness.waiting import wait_for
 
-PROJECT, TOKEN, KEY = "6b2d7f6e-3c55-4d2c-9a37-0c1d6f3f9a10", "PT5e1f0a9b8c7d6e5f", "PSK_0a1b2c3d4e5f"
 PYTHON = ROOT / ".venv-swml" / "bin" / "python"
 MENU, OWN, KIND = "+15551230001", "+15551230002", "+15551230003"
 
@@ -26,13 +26,8 @@ def menu_port():
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp, menu_port):
-    keys = f'{{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "{KEY}" }}'
     menu = f"http://swml:pass%20word@127.0.0.1:{menu_port}/menu"
-    return start_tandem(f"""
-[[accounts]]
-name = "space"
-signalwire = {keys}
-
+    return start_tandem(f"""{ACCOUNT}
 [[numbers]]
 number = "{MENU}"
 account = "space"

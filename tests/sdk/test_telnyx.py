@@ -22,36 +22,15 @@ from harness.party import Party
 from harness.phone import callee, caller, pause, ringing_callee, until_told
 from harness.rtp import is_tone, pcmu, share, tone
 from harness.server import API_KEY
-from harness.telnyx_app import TelnyxApp, state
+from harness.telnyx_app import CONNECTION, NUMBER, serve, state
 from harness.waiting import wait_for
 
-CONNECTION = "1000000000000000001"
-NUMBER = "+15551230001"
 CALLER = "+15550009999"  # who harness.phone.caller says it is
 
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
-    app = TelnyxApp(module_webapp)
-    server = start_tandem(f"""
-[[applications]]
-id = "{CONNECTION}"
-account = "acme"
-provider = "telnyx"
-webhook_url = "{app.url}"
-
-[[numbers]]
-number = "{NUMBER}"
-account = "acme"
-application = "{CONNECTION}"
-""")
-    server.telnyx_app = app
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TELNYX_BASE_URL", server.http + "/v2")
-        environment.setenv("TELNYX_API_KEY", API_KEY)
-        environment.setenv("TELNYX_PUBLIC_KEY", server.telnyx_public_key())
-        app.connect()
-    yield server
+    yield from serve(start_tandem, module_webapp)
 
 
 @pytest.fixture

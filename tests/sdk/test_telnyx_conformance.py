@@ -10,9 +10,7 @@ from harness.party import Party
 from harness.phone import callee, caller
 from harness.rtp import tone
 from harness.server import API_KEY
-from harness.telnyx_app import TelnyxApp, state
-
-CONNECTION, NUMBER = "1000000000000000001", "+15551230001"
+from harness.telnyx_app import CONNECTION, NUMBER, serve, state
 
 # What is meant to be otherwise than published, and why (the beginning of what is found to be wrong, as a regular expression).
 DEVIATIONS = {
@@ -80,26 +78,7 @@ HOSTED = {
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
-    app = TelnyxApp(module_webapp)
-    server = start_tandem(f"""
-[[applications]]
-id = "{CONNECTION}"
-account = "acme"
-provider = "telnyx"
-webhook_url = "{app.url}"
-
-[[numbers]]
-number = "{NUMBER}"
-account = "acme"
-application = "{CONNECTION}"
-""")
-    server.telnyx_app = app
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TELNYX_BASE_URL", server.http + "/v2")
-        environment.setenv("TELNYX_API_KEY", API_KEY)
-        environment.setenv("TELNYX_PUBLIC_KEY", server.telnyx_public_key())
-        app.connect()
-    yield server
+    yield from serve(start_tandem, module_webapp)
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,11 @@ pub(in crate::dialect) fn keep(fields: &mut Fields, keys: &[&str]) {
     }
 }
 
+/// `Fri, 11 Aug 2023 19:12:11 +0000` as `2023-08-11T19:12:11Z`.
+pub(in crate::dialect) fn iso8601(rfc2822: &str) -> Option<String> {
+    jiff::fmt::rfc2822::parse(rfc2822).ok().map(|at| at.timestamp().to_string())
+}
+
 /// One member of the family.
 pub(in crate::dialect) trait Provider: Debug + Sync {
     /// Its name in configuration and records.

@@ -46,13 +46,7 @@ pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) ->
         Meaning::Play => play(reader, element),
         _ => {
             let silence = AudioSource::Silence(pause(reader, element));
-            Ok(Some(Play {
-                source: silence,
-                loops: Some(std::num::NonZeroU32::MIN),
-                callback: None,
-                early: false,
-                longest: None,
-            }))
+            Ok(Some(Play::once(silence)))
         }
     }
 }
@@ -72,7 +66,7 @@ fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     }
     let own = |name| element.attribute(name).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned);
     let speech = Speech { text, ssml, voice: own("voice"), language: own("language") };
-    Some(Play { source: AudioSource::Speech(speech), loops, callback: None, early: false, longest: None })
+    Some(Play::new(AudioSource::Speech(speech), loops))
 }
 
 /// Warns of what is no mark for a voice; documents nest no deeper than their reader lets them.
@@ -94,13 +88,7 @@ fn play(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Play>, Fetc
         }
         return Ok(None);
     }
-    Ok(reader.audio_url(&text)?.map(|url| Play {
-        source: AudioSource::Url(url.as_ref().into()),
-        loops,
-        callback: None,
-        early: false,
-        longest: None,
-    }))
+    Ok(reader.audio_url(&text)?.map(|url| Play::new(AudioSource::Url(url.as_ref().into()), loops)))
 }
 
 fn digits(reader: &mut Reader<'_>, element: &Element) -> Option<SendDigits> {

@@ -4,8 +4,10 @@ import base64
 import threading
 
 import flask
+import pytest
 import telnyx
 
+from .server import API_KEY
 from .webapp import WebApp
 
 
@@ -16,6 +18,34 @@ BEYOND_THE_SDK = {
     "call.hangup": {"duration_seconds"},
     "call.recording.saved": {"call_control_id", "format", "recording_id"},
 }
+
+
+CONNECTION, NUMBER = "1000000000000000001", "+15551230001"
+
+
+def serve(start_tandem, webapp):
+    """A server with a number of such an application's, which is its `telnyx_app`; the SDK is told of both by the environment. For a
+    fixture: yields the server."""
+    app = TelnyxApp(webapp)
+    server = start_tandem(f"""
+[[applications]]
+id = "{CONNECTION}"
+account = "acme"
+provider = "telnyx"
+webhook_url = "{app.url}"
+
+[[numbers]]
+number = "{NUMBER}"
+account = "acme"
+application = "{CONNECTION}"
+""")
+    server.telnyx_app = app
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TELNYX_BASE_URL", server.http + "/v2")
+        environment.setenv("TELNYX_API_KEY", API_KEY)
+        environment.setenv("TELNYX_PUBLIC_KEY", server.telnyx_public_key())
+        app.connect()
+    yield server
 
 
 def state(text):

@@ -178,8 +178,7 @@ fn read(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 }
 
 async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<MadePhone>, ApiError> {
-    let digits = id.replace('-', "");
-    let id = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32).ok_or_else(ApiError::not_found)?;
+    let id = sid::parse_uuid(id).ok_or_else(ApiError::not_found)?;
     let row = resources::get(&app.calls.services().store, PHONES, &account.name, id).await?;
     row.ok_or_else(ApiError::not_found)
 }

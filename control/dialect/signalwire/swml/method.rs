@@ -28,6 +28,7 @@ use super::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
 use super::value::{Object, Value};
+use crate::markup::verb::conference;
 
 /// Where a leg asks what its script does next.
 pub(super) const NEXT: &str = "swml:next";
@@ -475,7 +476,7 @@ impl Machine {
         let events = parameters.text("status_callback_event").unwrap_or_else(|| "start end".to_owned());
         let moments: Vec<Moment> = events
             .split([' ', ','])
-            .filter_map(|word| CONFERENCE_MOMENTS.iter().find(|(name, _)| *name == word).map(|(_, moment)| *moment))
+            .filter_map(|word| conference::MOMENTS.iter().find(|(name, _)| *name == word).map(|(_, moment)| *moment))
             .collect();
         let records = parameters.text("record").is_some_and(|word| word == "record-from-start" || word == "true");
         let record = records.then(|| {
@@ -765,19 +766,6 @@ impl Machine {
 
 /// Longer than a call lasts.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// What a conference's callback may be told of.
-const CONFERENCE_MOMENTS: [(&str, Moment); 9] = [
-    ("start", Moment::Started),
-    ("end", Moment::Over),
-    ("join", Moment::Joined),
-    ("leave", Moment::Left),
-    ("mute", Moment::Muted),
-    ("hold", Moment::Held),
-    ("modify", Moment::Modified),
-    ("speaker", Moment::Speaks),
-    ("announcement", Moment::Announced),
-];
 
 fn recording_defaults(source: RecordingSource, track: Track, end_silence: f64) -> RecordingDefaults {
     RecordingDefaults { source, track, format: RecordingFormat::Wav, end_silence }

@@ -41,11 +41,10 @@ use url::Url;
 
 use self::script::LegScript;
 pub(super) use self::text::is_document;
-use super::{Family, Ids};
+use super::{Family, Ids, Provider as _, SignalWire};
 use crate::account::Account;
 use crate::dialect::script::Script;
 use crate::dialect::{Context, Dialect, Documents, Fault, Notice, Patience, SealInput, Sealed, StreamWire};
-use crate::webhook::RetryOn;
 
 /// Its name in configuration and records.
 pub const NAME: &str = "swml";
@@ -93,7 +92,7 @@ fn uuid(id: u128) -> String {
 
 /// What the URLs of an account's recordings begin with.
 fn recordings(public_url: &str, account: &Account) -> String {
-    format!("{public_url}/api/laml/2010-04-01/Accounts/{}/Recordings/", facts::project(account))
+    format!("{public_url}{}/Accounts/{}/Recordings/", SignalWire.root(), facts::project(account))
 }
 
 fn recording_url(base: &str, id: RecordingId, format: RecordingFormat) -> String {
@@ -144,18 +143,11 @@ impl Dialect for Swml {
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
-        account.signalwire.as_ref().map(|own| format!("the signing key of {}", own.project_id))
+        self.compatibility.signing_key(account)
     }
 
     fn patience(&self, _url: &str) -> Patience {
-        Patience {
-            connect: Duration::from_secs(3),
-            total: Duration::from_secs(15),
-            retries: vec![Duration::ZERO],
-            overall: None,
-            on: RetryOn { connect: true, response: false, statuses: Vec::new() },
-            redirects: true,
-        }
+        Patience { connect: Duration::from_secs(3), ..Patience::default() }
     }
 
     fn error_number(&self, fault: Fault<'_>) -> Option<u32> {

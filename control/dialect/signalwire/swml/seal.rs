@@ -34,8 +34,8 @@ pub(super) fn seal(key: &str, notice: &SealInput<'_>) -> Sealed {
     if let Some(credentials) = credentials {
         headers.push(("Authorization".to_owned(), format!("Basic {}", STANDARD.encode(credentials))));
     }
-    headers.push(("X-SignalWire-Signature".to_owned(), sha1(key, &url, &body)));
-    headers.push(("X-SignalWire-SHA256-Signature".to_owned(), sha256(key, &url, &body)));
+    headers.push(("X-SignalWire-Signature".to_owned(), signature::<Hmac<Sha1>>(key, &url, &body)));
+    headers.push(("X-SignalWire-SHA256-Signature".to_owned(), signature::<Hmac<Sha256>>(key, &url, &body)));
     Sealed { url, headers, body }
 }
 
@@ -46,24 +46,13 @@ fn few(body: &Json) -> Vec<(String, String)> {
     ["call_id", "from", "to", "direction"].into_iter().filter_map(member).collect()
 }
 
+/// A signature in hex, by HMAC with this hash function.
 #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
-fn sha1(key: &str, url: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
+fn signature<M: Mac + KeyInit>(key: &str, url: &str, body: &[u8]) -> String {
+    let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(url.as_bytes());
     mac.update(body);
-    hex(&mac.finalize().into_bytes())
-}
-
-#[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
-fn sha256(key: &str, url: &str, body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
-    mac.update(url.as_bytes());
-    mac.update(body);
-    hex(&mac.finalize().into_bytes())
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    mac.finalize().into_bytes().iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

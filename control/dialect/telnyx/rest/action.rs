@@ -147,13 +147,7 @@ pub(super) fn plan(
         }
         Action::Speak => {
             let to = parameters.hearers("target_legs")?.unwrap_or_default();
-            let play = Play {
-                source: speech(parameters, "payload")?,
-                loops: parameters.loops()?,
-                callback: None,
-                early: false,
-                longest: None,
-            };
+            let play = Play::new(speech(parameters, "payload")?, parameters.loops()?);
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
             commands.push(Command::Play { play, interrupt, to });
         }
@@ -169,18 +163,22 @@ pub(super) fn plan(
             commands.push(Command::Gather(Box::new(digits)));
         }
         Action::GatherUsingSpeak => {
-            let prompt = once(speech(parameters, "payload")?);
+            let prompt = Play::once(speech(parameters, "payload")?);
             let retry = match parameters.text("invalid_payload")? {
-                Some(_) => vec![once(speech(parameters, "invalid_payload")?)],
+                Some(_) => vec![Play::once(speech(parameters, "invalid_payload")?)],
                 None => Vec::new(),
             };
             commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry)?)));
         }
         Action::GatherUsingAudio => {
             let prompt = audio(parameters, "audio_url", "media_name", None)?;
-            let prompt = once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
+            let prompt = Play::once(prompt.ok_or_else(|| ApiError::missing("audio_url"))?);
             let retry = audio(parameters, "invalid_audio_url", "invalid_media_name", None)?;
-            commands.push(Command::Gather(Box::new(asked(parameters, prompt, retry.map(once).into_iter().collect())?)));
+            commands.push(Command::Gather(Box::new(asked(
+                parameters,
+                prompt,
+                retry.map(Play::once).into_iter().collect(),
+            )?)));
         }
         Action::GatherStop => commands.push(Command::StopGather),
         Action::SendDtmf => {
@@ -253,7 +251,7 @@ fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.flag("cache_audio")?;
     let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
     let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
-    let play = Play { source, loops: parameters.loops()?, callback: None, early: false, longest: None };
+    let play = Play::new(source, parameters.loops()?);
     let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
     Ok(Command::Play { play, interrupt, to })
 }
@@ -360,10 +358,6 @@ fn audio(
         (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
         (one, other) => Ok(one.or(other)),
     }
-}
-
-fn once(source: AudioSource) -> Play {
-    Play { source, loops: Some(std::num::NonZeroU32::MIN), callback: None, early: false, longest: None }
 }
 
 /// Collecting after a prompt: `timeout_millis` begins when it has been heard.

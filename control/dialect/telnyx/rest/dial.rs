@@ -1,6 +1,5 @@
 //! `POST /v2/calls`: from JSON to a call to be made.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,13 +59,7 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
         time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
         send_digits: parameters.digits("send_digits_on_answer")?,
         detect: machine::detection(parameters)?.map(Box::new),
-        audio: audio.map(|source| Play {
-            source,
-            loops: Some(NonZeroU32::MIN),
-            callback: None,
-            early: false,
-            longest: None,
-        }),
+        audio: audio.map(Play::once),
     })
 }
 

@@ -247,7 +247,7 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
     for (key, value) in fields {
         let text = value.as_str();
         let written = match (key.as_str(), text) {
-            ("status", Some("queued")) if shape.keys.len() == CALL.keys.len() => Some("ringing".into()),
+            ("status", Some("queued")) if shape.keys == CALL.keys => Some("ringing".into()),
             ("status", Some("complete" | "failed")) if shape.keys.contains(&"muted") => Some("completed".into()),
             ("status", Some("queued" | "ringing")) if shape.keys.contains(&"muted") => Some("connecting".into()),
             ("api_version", _) => Some("v2/texml".into()),
@@ -256,7 +256,7 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
             }
             ("error_code", None) => value.as_u64().map(|code| code.to_string().into()),
             ("start_time" | "date_created" | "date_updated", Some(text)) if shape.dates == Dates::Iso8601 => {
-                iso8601(text).map(Value::from)
+                family::iso8601(text).map(Value::from)
             }
             _ => None,
         };
@@ -264,12 +264,6 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
             *value = written;
         }
     }
-}
-
-/// `Fri, 11 Aug 2023 19:12:11 +0000` as `2023-08-11T19:12:11Z`.
-fn iso8601(text: &str) -> Option<String> {
-    let at = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(at.timestamp().to_string())
 }
 
 /// A refusal in Telnyx's words.

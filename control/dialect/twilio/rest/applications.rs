@@ -45,7 +45,7 @@ async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
     match verb {
         Verb::Get => Ok(ok(holding::application(x.owner(), &row))),
         Verb::Post => {
-            let mut row = held::changed(&row);
+            let mut row = holdings::changed(&row);
             holding::change_application(&mut row.details, &mut row.name, x.parameters)?;
             Ok(ok(holding::application(x.owner(), &*put(x, row).await?)))
         }

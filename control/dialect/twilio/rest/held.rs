@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::error::ApiError;
 use super::{Answer, Exchange, ok};
-use crate::holdings::{self, NotHeld};
+use crate::holdings::NotHeld;
 use crate::numbers::NumberError;
 use crate::store::resources::Resource;
 
@@ -25,13 +25,6 @@ pub(super) fn page<T>(
     let shown = paging.part(rows, |row| Some(row.id));
     let items = shown.iter().map(|row| (x.ids().spell(prefix, row.id), represent(row))).collect();
     Ok(ok(x.list(key, name, &paging, items)))
-}
-
-/// The row as it is after a change: one of the file is its account's own from now on.
-pub(super) fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
-    let now = jiff::Timestamp::now();
-    let created_at = if holdings::is_of_the_file(row) { now } else { row.created_at };
-    Resource { created_at, updated_at: now, ..row.clone() }
 }
 
 /// Why it is not held; `taken` when somebody else has it.

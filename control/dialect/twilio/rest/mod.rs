@@ -163,10 +163,6 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     let parameters = Parameters::parse(provider, &encoded);
     let wanted = Wanted { method: &parts.method, path: &path, headers: &parts.headers };
     let response = answered(&app, provider, wanted, parameters).await;
-    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    if provider.writes_iso_dates(user_agent) {
-        return identified(written::with_iso_dates(response).await);
-    }
     identified(written::rewritten(form, &path, response).await)
 }
 
@@ -199,7 +195,7 @@ async fn answered(
 ) -> Response {
     let request = Request { app, provider, method, path, headers, parameters };
     match request.answer().await {
-        Ok(response) => as_member(provider, path, response).await,
+        Ok(response) => as_member(provider, path, headers, response).await,
         Err(error) => match provider.refusal(error.status, error.code, &error.message) {
             Some((status, body)) => (status, Json(body)).into_response(),
             None => error.into_response(),
@@ -208,7 +204,7 @@ async fn answered(
 }
 
 /// An answer that went well as this member writes it; audio stays as it is.
-async fn as_member(provider: &'static dyn Provider, path: &str, response: Response) -> Response {
+async fn as_member(provider: &'static dyn Provider, path: &str, headers: &HeaderMap, response: Response) -> Response {
     let Some(rewrite) = provider.answer().filter(|_| is_json(&response)) else { return response };
     let Some(path) = path::parse(path) else { return response };
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
@@ -217,6 +213,10 @@ async fn as_member(provider: &'static dyn Provider, path: &str, response: Respon
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
     rewrite(&below, &mut parts.status, &mut value);
+    let user_agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if provider.writes_iso_dates(user_agent) {
+        written::with_iso_dates(&mut value);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, value.to_string().into())
 }

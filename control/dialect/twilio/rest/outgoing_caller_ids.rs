@@ -12,7 +12,7 @@ use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::{holding, webhook};
 use super::{Answer, Exchange, Verb, held, ok};
-use crate::holdings::Caller;
+use crate::holdings::{self, Caller};
 use crate::markup::party;
 use crate::store::resources::Resource;
 use crate::verification::{self, Told, Verification};
@@ -88,7 +88,7 @@ async fn one(x: &Exchange<'_>, name: &str, verb: Verb) -> Answer {
     match verb {
         Verb::Get => Ok(ok(holding::caller(x.owner(), &row))),
         Verb::Post => {
-            let mut row = held::changed(&row);
+            let mut row = holdings::changed(&row);
             holding::change_name(&mut row.details.friendly_name, x.parameters)?;
             let row = callers.put(x.store(), row).await.map_err(|error| held::not_held(error, x.not_found()))?;
             Ok(ok(holding::caller(x.owner(), &row)))

@@ -1,0 +1,14 @@
+"""A SignalWire project for the tests: its credentials, and a server's configuration with it."""
+
+PROJECT, TOKEN, KEY = "6b2d7f6e-3c55-4d2c-9a37-0c1d6f3f9a10", "PT5e1f0a9b8c7d6e5f", "PSK_0a1b2c3d4e5f"
+ACCOUNT = f'''
+[[accounts]]
+name = "space"
+signalwire = {{ project_id = "{PROJECT}", api_token = "{TOKEN}", signing_key = "{KEY}" }}
+'''
+NUMBER = "+15551230001"
+
+
+def space(url):
+    """The project, with a number whose documents are at `url`."""
+    return f'{ACCOUNT}[[numbers]]\nnumber = "{NUMBER}"\naccount = "space"\nvoice_url = "{url}"\n'
