@@ -8,9 +8,11 @@ use moka::future::Cache;
 use tandem_call::program::instruction::AudioSource;
 use tandem_media::Audio;
 
+use crate::clock;
 use crate::document;
 use crate::http::{Budget, Client};
 use crate::speech::Voice;
+use crate::stored_media::StoredMedia;
 
 /// Largest audio file taken.
 const MAX_FILE: usize = 64 * 1024 * 1024;
@@ -26,6 +28,7 @@ const FRESH: Duration = Duration::from_secs(60);
 pub struct AudioRoom {
     client: Client,
     voice: Arc<Voice>,
+    stored: Arc<StoredMedia>,
     cache: Cache<Key, Arc<Audio>>,
 }
 
@@ -49,10 +52,11 @@ pub enum AudioError {
 
 impl AudioRoom {
     /// With nothing in it yet.
-    pub fn new(client: Client, voice: Arc<Voice>) -> Self {
+    pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
         let client = client.within(Budget::new(IN_FLIGHT));
-        Self { client, voice, cache: Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build() }
+        let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build();
+        Self { client, voice, stored, cache }
     }
 
     /// The audio of a source for a call of this account. Tones are not asked here: the media engine makes them.
@@ -68,6 +72,10 @@ impl AudioRoom {
                 None => self.fetch(url, account).await,
             },
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
+            AudioSource::Stored(name) => match self.stored.find(account, name, clock::time()) {
+                Some(medium) => self.file(self.stored.path(&medium.details)).await,
+                None => Err(AudioError::Missing(format!("the account has no medium {name:?}"))),
+            },
             AudioSource::Silence(length) => Ok(Arc::new(Audio::silence(*length))),
             AudioSource::Music => Ok(tandem_media::hold_music()),
             AudioSource::Tone(_) => Err(AudioError::Unusable("a tone is not a file".to_owned())),

@@ -59,6 +59,7 @@ pub mod siprec;
 pub mod speech;
 pub mod stir;
 pub mod store;
+pub mod stored_media;
 pub mod stream;
 mod tls;
 pub mod trace;

@@ -29,6 +29,7 @@ use crate::speech::Voice;
 use crate::speech::recognise::Recogniser;
 use crate::stir::Stir;
 use crate::store::{Store, StoreError};
+use crate::stored_media::StoredMedia;
 use crate::webhook::Deliveries;
 
 /// What calls are made with. One for the server.
@@ -47,6 +48,8 @@ pub struct Services {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioRoom,
+    /// Audio files that accounts keep here.
+    pub stored_media: Arc<StoredMedia>,
     /// Text to speech.
     pub voice: Arc<Voice>,
     /// Speech to text.

@@ -50,6 +50,7 @@ use tandem_control::speech::{self, Voice};
 use tandem_control::stir::Stir;
 use tandem_control::store::health::Check;
 use tandem_control::store::{self, Store};
+use tandem_control::stored_media::StoredMedia;
 use tandem_control::transcripts;
 use tandem_control::trunk;
 use tandem_control::webhook::{AttemptReport, Deliveries, Delivery};
@@ -79,6 +80,8 @@ const SLOW: Duration = Duration::from_secs(3);
 const METRICS_CONNECTIONS: usize = 64;
 /// How often old history is removed.
 const PRUNING: Duration = Duration::from_secs(3_600);
+/// How often expired media are removed.
+const SWEEPING: Duration = Duration::from_secs(60);
 /// How long calls may take to end once they were hung up, and how long webhooks may take afterwards.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -104,6 +107,7 @@ pub struct Server {
     heartbeat: JoinHandle<()>,
     watching: JoinHandle<()>,
     pruning: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
     usage: JoinHandle<()>,
     _lock: Lock,
 }
@@ -216,6 +220,9 @@ impl Server {
         sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let holdings = Arc::new(Holdings::load(&store).await.context("numbers and applications")?);
+        let media_folder = config.data_dir.join("media");
+        let stored_media = StoredMedia::load(media_folder.clone(), &store, clock::time()).await;
+        let stored_media = Arc::new(stored_media.with_context(|| format!("media in {}", media_folder.display()))?);
         let twilio = twilio::dialect(config.webhooks.sign_strip_https_port);
         let signalwire = signalwire::dialect(config.webhooks.sign_strip_https_port);
         let swml = signalwire::swml::dialect(signalwire);
@@ -233,7 +240,8 @@ impl Server {
             media: media::Engine::start(config.media)?,
             store: store.clone(),
             client: client.clone(),
-            audio: AudioRoom::new(client.clone(), Arc::clone(&voice)),
+            audio: AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media)),
+            stored_media: Arc::clone(&stored_media),
             voice,
             recogniser,
             stream_buffer: Duration::from_secs(config.streams.buffer_seconds.into()),
@@ -264,6 +272,7 @@ impl Server {
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
+        let sweeping = tokio::spawn(sweep(store.clone(), stored_media));
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
@@ -317,6 +326,7 @@ impl Server {
             heartbeat,
             watching,
             pruning,
+            sweeping,
             usage,
             _lock: lock,
         })
@@ -458,7 +468,20 @@ impl Server {
 
     /// Ends it: live calls may go on for `drain_timeout`, or until `hurry` says something.
     pub async fn shutdown(self, mut hurry: Signals) {
-        let Self { calls, store, deliveries, config, stop_http, http, heartbeat, watching, pruning, usage, .. } = self;
+        let Self {
+            calls,
+            store,
+            deliveries,
+            config,
+            stop_http,
+            http,
+            heartbeat,
+            watching,
+            pruning,
+            sweeping,
+            usage,
+            ..
+        } = self;
         let drain_timeout = config.get().drain_timeout;
         calls.stop_accepting();
         let mut limit = GOODBYE;
@@ -498,6 +521,7 @@ impl Server {
         heartbeat.abort();
         watching.abort();
         pruning.abort();
+        sweeping.abort();
         usage.abort();
         store.close().await;
     }
@@ -664,6 +688,18 @@ async fn prune(store: Store, config: DatabaseConfig) {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, %since, "old history removed"),
             Err(error) => tracing::error!(%error, "old history could not be removed"),
+        }
+    }
+}
+
+/// Removes media that have expired, every minute.
+async fn sweep(store: Store, media: Arc<StoredMedia>) {
+    let mut minute = tokio::time::interval(SWEEPING);
+    minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        minute.tick().await;
+        if let Err(error) = media.sweep(&store, clock::time()).await {
+            tracing::warn!(%error, "expired media could not be removed");
         }
     }
 }

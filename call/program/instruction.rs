@@ -180,6 +180,8 @@ pub enum AudioSource {
     Url(String),
     /// A file's bytes.
     Inline(Bytes),
+    /// A file that the account has stored on the server, by its name.
+    Stored(String),
     /// A generated tone.
     Tone(Tone),
     /// Silence of this length (a pause between prompts).

@@ -449,6 +449,7 @@ fn describe_source(source: &AudioSource) -> String {
         AudioSource::Speech(speech) => quoted(&speech.text),
         AudioSource::Url(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
+        AudioSource::Stored(name) => format!("the medium {}", quoted(name)),
         AudioSource::Tone(tone) => tone.to_string(),
         AudioSource::Music => "the server's music".to_owned(),
         AudioSource::Silence(length) => format!("{} ms of silence", length.as_millis()),

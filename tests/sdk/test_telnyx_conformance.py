@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from conformance.relative_run import Run
+from harness.audio import wav
 from harness.party import Party
 from harness.phone import callee, caller
 from harness.rtp import tone
@@ -35,10 +36,6 @@ NOT_YET = {
         *("StartConferenceRecording", "StopConferenceRecording", "PauseConferenceRecording", "ResumeConferenceRecording"),
     },
     "Recordings": {"getRecordingTranscriptions", "getRecordingTranscription", "deleteRecordingTranscription"},
-    "Media": {
-        *("ListMediaStorage", "CreateMediaStorage", "GetMediaStorage", "UpdateMediaStorage", "DeleteMediaStorage"),
-        "DownloadMedia",
-    },
     "Numbers": {
         *("ListPhoneNumbers", "RetrievePhoneNumber", "UpdatePhoneNumber", "DeletePhoneNumber"),
         *("ListPhoneNumbersWithVoiceSettings", "GetPhoneNumberVoiceSettings", "UpdatePhoneNumberVoiceSettings"),
@@ -78,6 +75,7 @@ HOSTED = {
 
 @pytest.fixture(scope="module")
 def server(start_tandem, module_webapp):
+    module_webapp.on("/telnyx/hello.wav", lambda: (wav(tone(440, 0.2)), 200, {"content-type": "audio/wav"}))
     yield from serve(start_tandem, module_webapp)
 
 
@@ -230,12 +228,23 @@ def recordings(run, scene):
     run.do("DeleteRecordings", {"ids": kept[1:]})
 
 
+def media(run, scene):
+    run.do("CreateMediaStorage", {"media_url": f"{scene.app.url}/hello.wav", "media_name": "hello", "ttl_secs": 600})
+    here = {"media_name": "hello"}
+    run.rows("ListMediaStorage")
+    run.do("GetMediaStorage", **here)
+    run.do("UpdateMediaStorage", {"ttl_secs": 60}, **here)
+    run.do("DownloadMedia", **here)
+    run.do("DeleteMediaStorage", **here)
+
+
 STEPS = {
     "Calls": calls,
     "Commands": commands,
     "Conferences": conferences,
     "Queues": queues,
     "Recordings": recordings,
+    "Media": media,
 }
 
 

@@ -296,7 +296,7 @@ enum Audio {
 fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
-        AudioSource::Url(_) | AudioSource::Inline(_) => Some(Audio::File),
+        AudioSource::Url(_) | AudioSource::Inline(_) | AudioSource::Stored(_) => Some(Audio::File),
         AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => None,
     }
 }
@@ -304,6 +304,7 @@ fn kind(playback: &Playback) -> Option<Audio> {
 fn file(playback: &Playback) -> Value {
     match &playback.source {
         AudioSource::Url(url) => json!({ "media_url": url, "overlay": false }),
+        AudioSource::Stored(name) => json!({ "media_name": name, "overlay": false }),
         _ => json!({ "overlay": false }),
     }
 }

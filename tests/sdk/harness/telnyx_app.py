@@ -23,11 +23,12 @@ BEYOND_THE_SDK = {
 CONNECTION, NUMBER = "1000000000000000001", "+15551230001"
 
 
-def serve(start_tandem, webapp):
+def serve(start_tandem, webapp, more="", at=None):
     """A server with a number of such an application's, which is its `telnyx_app`; the SDK is told of both by the environment. For a
-    fixture: yields the server."""
+    fixture: yields the server. `more`: settings beside these; `at`: the data of a server that has ended."""
     app = TelnyxApp(webapp)
-    server = start_tandem(f"""
+    server = start_tandem(
+        f"""
 [[applications]]
 id = "{CONNECTION}"
 account = "acme"
@@ -38,7 +39,9 @@ webhook_url = "{app.url}"
 number = "{NUMBER}"
 account = "acme"
 application = "{CONNECTION}"
-""")
+{more}""",
+        at=at,
+    )
     server.telnyx_app = app
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TELNYX_BASE_URL", server.http + "/v2")

@@ -341,20 +341,19 @@ fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiE
     }))
 }
 
-/// Audio by URL or by its bytes; there is no media storage to name files of.
+/// Audio by URL, by the name of a stored medium, or by its bytes.
 fn audio(
     parameters: Parameters<'_>,
     url: &str,
     stored: &str,
     inline: Option<&str>,
 ) -> Result<Option<AudioSource>, ApiError> {
-    parameters.refuse(&[stored])?;
-    let by_url = parameters.url(url, &["http", "https"])?.map(AudioSource::Url);
+    let file = dial::file(parameters, url, stored)?;
     let bytes = match inline {
         Some(name) => parameters.base64(name)?.map(AudioSource::Inline),
         None => None,
     };
-    match (by_url, bytes) {
+    match (file, bytes) {
         (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
         (one, other) => Ok(one.or(other)),
     }

@@ -41,9 +41,7 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
     }
-    // There is no media storage to name files of.
-    parameters.refuse(&["media_name"])?;
-    let audio = parameters.url("audio_url", WEB)?.map(AudioSource::Url);
+    let audio = file(parameters, "audio_url", "media_name")?;
     parameters.check("sip_region", &["US", "Europe", "Canada", "Australia", "Middle East"])?;
     let codecs = ["G722", "PCMU", "PCMA", "G729", "OPUS", "VP8", "H264", "AMR-WB"];
     if let Some(preferred) = parameters.text("preferred_codecs")?
@@ -61,6 +59,17 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
         detect: machine::detection(parameters)?.map(Box::new),
         audio: audio.map(Play::once),
     })
+}
+
+/// A file by its URL or by the name of a stored medium.
+pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<AudioSource>, ApiError> {
+    let by_url = parameters.url(url, WEB)?.map(AudioSource::Url);
+    // Some clients cannot leave it out.
+    let name = parameters.text(stored)?.filter(|name| !name.is_empty());
+    match (by_url, name) {
+        (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
+        (by_url, name) => Ok(by_url.or_else(|| name.map(|name| AudioSource::Stored(name.to_owned())))),
+    }
 }
 
 /// Who is called, over which transport.

@@ -250,6 +250,22 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, 90050, "Unable to delete queue", detail)
     }
 
+    pub(super) fn duplicate(parameter: &str, detail: &str) -> Self {
+        Self::unprocessable(10012, "Duplicate resource", detail).at(parameter)
+    }
+
+    pub(super) fn limit_reached(detail: impl Into<String>) -> Self {
+        Self::unprocessable(10027, "Unprocessable Entity", detail)
+    }
+
+    pub(super) fn audio_download_failed(parameter: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 90040, "Downloading audio file failed", detail).at(parameter)
+    }
+
+    pub(super) fn unavailable(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
+    }
+
     pub(super) fn too_many_queues() -> Self {
         Self::unprocessable(10027, "Unprocessable Entity", "The account has as many queues as it may.")
     }
@@ -298,8 +314,7 @@ impl ApiError {
 
 impl From<StoreFailed> for ApiError {
     fn from(_: StoreFailed) -> Self {
-        let detail = "The database does not answer.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
+        Self::unavailable("The database does not answer.")
     }
 }
 
@@ -311,14 +326,8 @@ impl From<CreateError> for ApiError {
                 Self::unprocessable(10002, "Invalid phone number", error.to_string()).at("from")
             }
             CreateError::NoSuchLeg => Self::no_such_call("link_to"),
-            CreateError::Draining => {
-                let detail = "The server is shutting down.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
-            }
-            CreateError::NoPorts => {
-                let detail = "The server has no media port left.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, 10037, "Service unavailable", detail)
-            }
+            CreateError::Draining => Self::unavailable("The server is shutting down."),
+            CreateError::NoPorts => Self::unavailable("The server has no media port left."),
             CreateError::Full => Self::unprocessable(90041, "User channel limit exceeded", error.to_string()),
             CreateError::Store(failed) => failed.into(),
         }

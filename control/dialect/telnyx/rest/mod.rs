@@ -16,6 +16,7 @@ mod parameters;
 mod queue;
 mod recording;
 mod repeat;
+mod resources;
 
 use std::sync::Arc;
 
@@ -49,7 +50,6 @@ const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 /// Everything below `/v2`.
 pub fn routes() -> Router<App> {
-    let only = |methods: MethodRouter<App>| methods.fallback(method_not_allowed);
     Router::new()
         .route("/v2/calls", only(post(dial)))
         .route("/v2/calls/{call}", only(get(call)))
@@ -73,7 +73,13 @@ pub fn routes() -> Router<App> {
         .route("/v2", any(not_found))
         .route("/v2/{*rest}", any(not_found))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .merge(resources::routes())
         .layer(Extension(Repeats::default()))
+}
+
+/// These methods, and Telnyx's error for others.
+fn only(methods: MethodRouter<App>) -> MethodRouter<App> {
+    methods.fallback(method_not_allowed)
 }
 
 /// The account whose API key the request shows.

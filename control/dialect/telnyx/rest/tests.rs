@@ -7,7 +7,7 @@ use tandem_call::address::Address;
 use tandem_call::command::{Command, Interrupt};
 use tandem_call::leg::{EndCause, EndedBy, Hearers, LegEnd};
 use tandem_call::machine::Until;
-use tandem_call::program::instruction::{AfterBridge, AudioSource, RejectReason};
+use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 use tandem_call::stream::{ByteOrder, Playout, SampleRate, StreamCodec};
 
@@ -165,6 +165,23 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
 }
 
 #[test]
+fn a_stored_medium_is_named_where_a_url_could_be() {
+    let stored = || AudioSource::Stored("hello".into());
+    assert_eq!(new_call(json!({"media_name": "hello"})).unwrap().first, First::Play(Play::once(stored())));
+    let Command::Play { play, .. } = command("playback_start", json!({"media_name": "hello", "audio_url": null}))
+    else {
+        panic!()
+    };
+    assert_eq!(play.source, stored());
+    let Command::Gather(gather) =
+        command("gather_using_audio", json!({"media_name": "hello", "invalid_media_name": "hello"}))
+    else {
+        panic!()
+    };
+    assert_eq!((&gather.prompts[0].source, &gather.retry_prompts[0].source), (&stored(), &stored()));
+}
+
+#[test]
 fn several_can_be_called_at_once() {
     let call = new_call(json!({"to": ["+15551230002", "sip:b@c"], "sip_transport_protocol": "TCP"})).unwrap();
     assert_eq!((call.to.to_string(), call.also), ("+15551230002".into(), vec!["sip:b@c;transport=tcp".into()]));
@@ -245,7 +262,7 @@ fn what_is_wrong_with_a_dial_is_numbered_and_pointed_at() {
             "/answering_machine_detection_config/maximum_number_of_words",
         ),
         (json!({"audio_url": "nowhere"}), 10003, "/audio_url"),
-        (json!({"media_name": "hello"}), 10038, "/media_name"),
+        (json!({"audio_url": "http://a/b", "media_name": "hello"}), 10015, "/audio_url"),
         (json!({"client_state": "***"}), 90017, "/client_state"),
         (json!({"client_state": 1}), 90017, "/client_state"),
         (json!({"link_to": "v3:x"}), 90015, "/link_to"),
@@ -473,7 +490,8 @@ fn what_is_wrong_with_an_action_is_numbered_and_pointed_at() {
         ("speak", speak(json!({"target_legs": "everyone"})), 10032, "/target_legs"),
         ("playback_start", json!({}), 10004, "/audio_url"),
         ("playback_start", json!({"audio_url": "a.wav"}), 10003, "/audio_url"),
-        ("playback_start", json!({"media_name": "a"}), 10038, "/media_name"),
+        ("playback_start", json!({"audio_url": "http://a/b", "media_name": "a"}), 10015, "/audio_url"),
+        ("playback_start", json!({"media_name": "a", "playback_content": "AQ=="}), 10015, "/audio_url"),
         ("playback_start", json!({"audio_url": "http://a/b", "playback_content": "AQ=="}), 10015, "/audio_url"),
         ("playback_start", json!({"audio_url": "http://a/b", "overlay": true}), 10038, "/overlay"),
         ("playback_start", json!({"playback_content": "*"}), 10015, "/playback_content"),

@@ -1,0 +1,151 @@
+//! Lists of resources: `filter[...]`, `sort` and `page[...]` over resources as they are shown.
+
+use axum::Json;
+use serde_json::{Value, json};
+
+use super::super::error::ApiError;
+use super::super::paging::Paging;
+
+/// What a query of a list asks for.
+#[derive(Debug, Default)]
+pub(in super::super) struct Listing {
+    paging: Paging,
+    /// Name, operation (`contains`, ...; empty if none is given) and value.
+    filters: Vec<(String, String, String)>,
+    sort: Option<String>,
+}
+
+/// What a list can be filtered and sorted by: the name in the query, and where the value is in the resource (RFC 6901).
+pub(in super::super) struct By {
+    /// `filter[NAME]`.
+    pub(in super::super) filters: &'static [(&'static str, &'static str)],
+    /// `sort=NAME`, or `-NAME` for the other direction. The first one is the default, as it is written here.
+    pub(in super::super) sorts: &'static [(&'static str, &'static str)],
+}
+
+impl Listing {
+    /// Reads a query. Parameters that are neither of these are left out.
+    pub(in super::super) fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut listing = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if listing.paging.takes(&name, &value)? {
+                continue;
+            }
+            if &*name == "sort" {
+                listing.sort = Some(value.into_owned());
+            } else if let Some(rest) = name.strip_prefix("filter[") {
+                let (field, operation) = rest.split_once(']').unwrap_or((rest, ""));
+                let operation = operation.trim_start_matches('[').trim_end_matches(']');
+                listing.filters.push((field.to_owned(), operation.to_owned(), value.into_owned()));
+            }
+        }
+        Ok(listing)
+    }
+
+    /// The rows that fit, sorted, one page of them: the answer's body.
+    pub(in super::super) fn answer(self, mut rows: Vec<Value>, by: &By) -> Result<Json<Value>, ApiError> {
+        let mut fields: Vec<&str> = self.filters.iter().map(|(field, ..)| field.as_str()).collect();
+        fields.dedup();
+        for field in fields {
+            let name = || format!("filter[{field}]");
+            let known = by.filters.iter().find(|(known, _)| *known == field);
+            let (_, pointer) = known.ok_or_else(|| ApiError::not_permitted(&name()).in_query(&name()))?;
+            let wanted: Vec<_> = self.filters.iter().filter(|(other, ..)| other == field).collect();
+            if let Some((_, operation, _)) =
+                wanted.iter().find(|(_, operation, _)| !OPERATIONS.contains(&operation.as_str()))
+            {
+                return Err(ApiError::not_one_of(operation, &OPERATIONS[2..]).in_query(&name()));
+            }
+            // Of a list of values one has to fit.
+            let fits = |row: &Value| {
+                let value = row.pointer(pointer).unwrap_or(&Value::Null);
+                wanted.iter().any(|(_, operation, wanted)| fits(value, operation, wanted))
+            };
+            rows.retain(fits);
+        }
+        let sort = self.sort.as_deref().or_else(|| by.sorts.first().map(|(name, _)| *name)).unwrap_or_default();
+        let plain = sort.trim_start_matches('-');
+        let known = by.sorts.iter().find(|(name, _)| name.trim_start_matches('-') == plain);
+        let Some((_, pointer)) = known else {
+            let names: Vec<&str> = by.sorts.iter().map(|(name, _)| *name).collect();
+            return Err(ApiError::not_one_of("sort", &names).in_query("sort"));
+        };
+        rows.sort_by_cached_key(|row| order(row.pointer(pointer)));
+        if sort.starts_with('-') {
+            rows.reverse();
+        }
+        let meta = self.paging.meta(rows.len());
+        let page: Vec<Value> = rows.into_iter().skip(self.paging.offset()).take(self.paging.size).collect();
+        Ok(Json(json!({ "data": page, "meta": meta })))
+    }
+}
+
+/// `filter[x]=`, `filter[x][]=`, and those with a word.
+const OPERATIONS: [&str; 6] = ["", "[", "eq", "contains", "starts_with", "ends_with"];
+
+fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
+    match value {
+        Value::Array(several) => several.iter().any(|one| fits(one, operation, wanted)),
+        Value::Null => wanted.is_empty() || wanted == "null",
+        Value::Bool(on) => wanted.parse() == Ok(*on),
+        Value::Number(number) => wanted.parse() == Ok(number.as_f64().unwrap_or(f64::NAN)),
+        Value::String(text) => {
+            let (text, lower) = (text.to_lowercase(), wanted.to_lowercase());
+            match operation {
+                "contains" => text.contains(&lower),
+                "starts_with" => text.starts_with(&lower),
+                "ends_with" => text.ends_with(&lower),
+                _ => text == lower,
+            }
+        }
+        Value::Object(_) => false,
+    }
+}
+
+/// Words in order whatever their case, `true` before `false`, and what is not said first.
+fn order(value: Option<&Value>) -> (u8, String) {
+    match value {
+        None | Some(Value::Null) => (0, String::new()),
+        Some(Value::Bool(on)) => (1, u8::from(!on).to_string()),
+        Some(Value::String(text)) => (2, text.to_lowercase()),
+        Some(other) => (3, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BY: By = By {
+        filters: &[("name", "/name"), ("tag", "/tags"), ("voice.limit", "/voice/limit")],
+        sorts: &[("-name", "/name"), ("on", "/on")],
+    };
+
+    fn asked(query: &str) -> Result<Vec<String>, u32> {
+        let row = |name: &str, on: bool, limit: u32, tags: &[&str]| json!({"name": name, "on": on, "voice": {"limit": limit}, "tags": tags});
+        let rows = vec![row("Anna", true, 1, &["a", "b"]), row("berta", false, 2, &["b"]), row("Cesar", true, 2, &[])];
+        let answer = Listing::parse(query).and_then(|listing| listing.answer(rows, &BY)).map_err(|error| error.code)?;
+        Ok(answer.0["data"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect())
+    }
+
+    #[test]
+    fn rows_are_filtered_sorted_and_paged() {
+        assert_eq!(asked("").unwrap(), ["Cesar", "berta", "Anna"]);
+        assert_eq!(asked("sort=name&page[size]=2").unwrap(), ["Anna", "berta"]);
+        assert_eq!(asked("sort=name&page[size]=2&page[number]=2").unwrap(), ["Cesar"]);
+        assert_eq!(asked("sort=on").unwrap(), ["Anna", "Cesar", "berta"]);
+        assert_eq!(asked("filter[name][contains]=ER").unwrap(), ["berta"]);
+        assert_eq!(asked("filter[name]=anna").unwrap(), ["Anna"]);
+        assert_eq!(asked("filter[name][]=anna&filter[name][]=cesar").unwrap(), ["Cesar", "Anna"]);
+        assert_eq!(asked("filter[tag]=b&filter[voice.limit]=2").unwrap(), ["berta"]);
+        assert_eq!(asked("filter[name][starts_with]=c&other=1").unwrap(), ["Cesar"]);
+    }
+
+    #[test]
+    fn what_a_list_cannot_be_asked_for_is_refused() {
+        assert_eq!(asked("filter[age]=7"), Err(10038));
+        assert_eq!(asked("filter[name][sounds_like]=x"), Err(10032));
+        assert_eq!(asked("sort=age"), Err(10032));
+        assert_eq!(asked("page[size]=251"), Err(10033));
+    }
+}
